@@ -1,0 +1,544 @@
+//! `Cluster`: this node among the others: whom it sends heartbeats, whom it watches, and what it holds of them.
+//!
+//! In a school, each pupil says "here" to the teacher, and the teacher tells the class who is missing. Here the teacher is the monitor: every
+//! node sends it a heartbeat each interval, it answers each with what is new in the table of members, and tells everyone at once when
+//! the table changes. A node therefore hears from the monitor as often as it speaks, and notices its silence as the monitor notices a node's.
+//!
+//! A node that finds itself called suspect raises its incarnation and says so at once; one that finds itself called dead has lost its shards
+//! to others, drops them, and comes back under a higher incarnation.
+//!
+//! The version of the table starts at the monitor's generation (wall-clock milliseconds) shifted left by 20 bits, so that the table of a
+//! restarted monitor counts on from higher numbers, and epochs taken from it never go back. A monitor that has just started does not call its
+//! view whole for two intervals: its members have yet to introduce themselves again.
+//!
+//! What this version does not do: there is one monitor, and what it says is believed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{ClusterConfig, Config};
+use crate::detector::{AnyDetector, Verdict};
+use crate::event::Event;
+use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Role, Status, Target, name_hash};
+use crate::membership::{Heard, Membership, Refusal};
+use crate::monitor::{Change, Monitor, Sign, WatchId};
+use crate::output::Output;
+use crate::supervision::EPOCH_BITS;
+use crate::time::{Instant, nanos};
+use crate::wire::{self, Answer, Body, Datagram, Header, Heartbeat, Join, Observers};
+
+/// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Which start of the process: wall-clock milliseconds.
+    pub generation: Generation,
+    /// Where others reach us.
+    pub address: SocketAddr,
+}
+
+/// A datagram to be sent, encoded only when it is handed out, from what is known then.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Letter {
+    Heartbeat,
+    Join,
+    Leave,
+    Introduce,
+    /// What is new since this version.
+    Answer {
+        since: u64,
+    },
+}
+
+/// What the engine has to do after the cluster took something in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Follow {
+    Nothing,
+    /// The view is whole and may have changed: find the owners anew.
+    Settle,
+    /// This node was concluded dead: give up the shards.
+    Void,
+}
+
+/// This node among the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    me: NodeId,
+    address: SocketAddr,
+    generation: Generation,
+    incarnation: Incarnation,
+    /// Lower half of the hash of the cluster's name; in every datagram.
+    name: u32,
+    role: Role,
+    monitor: SocketAddr,
+    membership: Membership,
+    /// Of those we watch: all members if we are the monitor, else the monitor alone.
+    links: BTreeMap<NodeId, Link>,
+    /// The monitor's id, once it has answered.
+    monitor_id: Option<NodeId>,
+    /// The monitor's generation, once it has answered.
+    monitor_generation: Generation,
+    /// Number of the next slot of our schedule, from 1.
+    slot: u64,
+    /// When that is.
+    slot_at: Instant,
+    /// Slots we slept through.
+    slept: u64,
+    /// The monitor's version that we hold; zero is none.
+    view: u64,
+    /// Answers heard from the monitor; they have no slots of their own.
+    answers: u64,
+    /// If we are the monitor: until when the view is not called whole.
+    settled_at: Instant,
+    /// Whether the monitor's table holds this life of ours as a member. Until it does we own nothing, whatever we see of the others.
+    admitted: bool,
+    /// Whether the monitor answers, once we know.
+    connected: Option<bool>,
+    /// Since when we try to reach the monitor, before its first answer.
+    started: Instant,
+    pub(crate) letters: VecDeque<(SocketAddr, Letter)>,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    watch: WatchId,
+    /// If we are the monitor: the version this member holds.
+    view: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: &Config, cluster: &ClusterConfig, identity: Identity, now: Instant) -> Cluster {
+        let me = Member {
+            id: NodeId::of(&cluster.node),
+            name: Arc::from(&*cluster.node),
+            address: identity.address,
+            role: cluster.role,
+            generation: identity.generation,
+            incarnation: Incarnation(0),
+            status: Status::Alive,
+        };
+        Cluster {
+            me: me.id,
+            address: identity.address,
+            generation: identity.generation,
+            incarnation: Incarnation(0),
+            name: name_hash(&cluster.name) as u32,
+            role: cluster.role,
+            monitor: cluster.monitors[0],
+            membership: Membership::new(me, identity.generation.0 << EPOCH_BITS, now),
+            links: BTreeMap::new(),
+            monitor_id: None,
+            monitor_generation: Generation(0),
+            slot: 1,
+            slot_at: now,
+            slept: 0,
+            view: 0,
+            answers: 0,
+            settled_at: now + config.interval * 2,
+            admitted: false,
+            connected: None,
+            started: now,
+            letters: VecDeque::new(),
+        }
+    }
+
+    /// The members as this node sees them.
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(crate) fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// The epoch of owners found in the present view.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(if self.role == Role::Monitor { self.membership.version() } else { self.view })
+    }
+
+    /// Whether owners may be found in the view as it is at `now`.
+    pub(crate) fn is_whole(&self, now: Instant) -> bool {
+        match self.role {
+            Role::Monitor => now >= self.settled_at,
+            Role::Worker => self.admitted,
+        }
+    }
+
+    /// When `beat` has something to do next.
+    pub(crate) fn next_slot(&self) -> Instant {
+        self.slot_at
+    }
+
+    /// Sends the heartbeats of the slot that has come, if one has.
+    pub(crate) fn beat(&mut self, now: Instant, config: &Config, out: &mut VecDeque<Output>) {
+        if now < self.slot_at {
+            return;
+        }
+        // Slots that passed while we slept are named as such and not made up for.
+        let missed = nanos(now - self.slot_at) / nanos(config.interval).max(1);
+        self.slot += missed;
+        self.slept += missed;
+        self.slot_at += config.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        match self.role {
+            Role::Worker => {
+                self.letters.push_back((self.monitor, Letter::Heartbeat));
+                self.watch_for_first_answer(now, config, out);
+            }
+            Role::Monitor => self.membership.reap(now, &config.membership),
+        }
+        self.slot += 1;
+        self.slot_at += config.interval;
+    }
+
+    /// Says goodbye.
+    pub(crate) fn leave(&mut self) {
+        match self.role {
+            // Three times, since nobody acknowledges it and we shall not be there to repeat it; a lost goodbye costs a timeout.
+            Role::Worker => self.letters.extend([(self.monitor, Letter::Leave); 3]),
+            Role::Monitor => {
+                let others = self.membership.addresses().filter(|(id, _)| *id != self.me);
+                self.letters.extend(others.flat_map(|(_, address)| [(address, Letter::Leave); 3]));
+            }
+        }
+    }
+
+    /// Takes in one datagram, already found to be of our cluster and not our own.
+    pub(crate) fn receive(
+        &mut self,
+        at: Instant,
+        from: SocketAddr,
+        datagram: &Datagram<'_>,
+        config: &Config,
+        monitor: &mut Monitor,
+        out: &mut VecDeque<Output>,
+    ) -> Follow {
+        let header = datagram.header;
+        match &datagram.body {
+            Body::Heartbeat(heartbeat) if self.role == Role::Monitor => {
+                self.heard(at, from, header, heartbeat, config, monitor, out)
+            }
+            Body::Join(join) if self.role == Role::Monitor => self.admit(at, from, header, join, config, monitor, out),
+            Body::Leave { .. } if self.role == Role::Monitor => self.left(at, header, monitor, out),
+            Body::Leave { .. } if from == self.monitor => {
+                // The monitor goes in good order; there is no other in this version, so we wait for its successor.
+                self.judge_monitor(Duration::ZERO, out);
+                Follow::Nothing
+            }
+            Body::Introduce if from == self.monitor => {
+                self.letters.push_back((self.monitor, Letter::Join));
+                Follow::Nothing
+            }
+            Body::Answer(answer) if from == self.monitor => self.learn(at, header, answer, config, monitor, out),
+            // Not for our role, or not from our monitor: nobody we believe.
+            Body::Heartbeat(_) | Body::Join(_) | Body::Leave { .. } | Body::Introduce | Body::Answer(_) => {
+                Follow::Nothing
+            }
+        }
+    }
+
+    /// Takes in a verdict of the monitor structure on a node.
+    pub(crate) fn judge(&mut self, now: Instant, id: NodeId, change: Change, out: &mut VecDeque<Output>) -> Follow {
+        if self.role == Role::Worker {
+            if change.to == Verdict::Dead {
+                self.judge_monitor(change.silence, out);
+            }
+            return Follow::Nothing;
+        }
+        let (status, silent_for) = match change.to {
+            Verdict::Alive => return Follow::Nothing, // `heard` has said so already.
+            Verdict::Suspect => (Status::Suspect, change.silence),
+            Verdict::Dead => (Status::Dead, change.silence),
+        };
+        if !self.membership.judge(now, id, status) {
+            return Follow::Nothing;
+        }
+        if let Some(member) = self.membership.member(id) {
+            let node = member.name.clone();
+            out.push_back(Output::Event(match status {
+                Status::Dead => Event::Died { node, silent_for },
+                Status::Alive | Status::Suspect | Status::Left => Event::Suspected { node, silent_for },
+            }));
+        }
+        self.tell_everyone();
+        Follow::Settle
+    }
+
+    /// Writes a letter into `buffer`.
+    pub(crate) fn write(&self, letter: Letter, now: Instant, config: &Config, buffer: &mut Vec<u8>) {
+        let header = Header { cluster: self.name, from: self.me, generation: self.generation };
+        match letter {
+            Letter::Heartbeat => {
+                let heartbeat = Heartbeat {
+                    incarnation: self.incarnation,
+                    slot: self.slot - 1,
+                    interval: config.interval,
+                    slept: self.slept,
+                    view: self.view,
+                    observers: Observers::new(self.monitor_id),
+                };
+                wire::encode_heartbeat(buffer, header, &heartbeat);
+            }
+            Letter::Join => {
+                let name = self.membership.member(self.me).map_or("", |me| &me.name);
+                let join = Join { incarnation: self.incarnation, role: self.role, address: self.address, name };
+                wire::encode_join(buffer, header, &join);
+            }
+            Letter::Leave => wire::encode_leave(buffer, header, self.incarnation),
+            Letter::Introduce => wire::encode_introduce(buffer, header),
+            Letter::Answer { since } => {
+                let changes = self.membership.changes_since(since);
+                let settled = now >= self.settled_at;
+                wire::encode_answer(buffer, header, self.membership.version(), settled, changes);
+            }
+        }
+    }
+
+    /// Whether a datagram that came from outside is meant for us.
+    pub(crate) fn is_ours(&self, header: Header) -> bool {
+        header.cluster == self.name
+    }
+
+    // ---- the monitor's side --------------------------------------------------------------------------------------------------------------
+
+    fn heard(
+        &mut self,
+        at: Instant,
+        from: SocketAddr,
+        header: Header,
+        heartbeat: &Heartbeat,
+        config: &Config,
+        monitor: &mut Monitor,
+        out: &mut VecDeque<Output>,
+    ) -> Follow {
+        let version = self.membership.version();
+        let heard = self.membership.hear(at, header.from, header.generation, heartbeat.incarnation);
+        let Some(member) = self.membership.member(header.from) else {
+            self.letters.push_back((from, Letter::Introduce));
+            return Follow::Nothing;
+        };
+        let (node, home) = (member.name.clone(), member.address);
+        match heard {
+            Heard::Unknown => {
+                self.letters.push_back((from, Letter::Introduce));
+                return Follow::Nothing;
+            }
+            Heard::Old => return Follow::Nothing,
+            Heard::Dead => {
+                // Tell it of its own death, whatever version it says it holds.
+                self.letters.push_back((home, Letter::Answer { since: 0 }));
+                return Follow::Nothing;
+            }
+            Heard::Alive | Heard::Cleared | Heard::Returned => {}
+        }
+        let sign = Sign { at, slot: heartbeat.slot, interval: heartbeat.interval };
+        if heard == Heard::Returned {
+            self.watch(at, header.from, heartbeat.interval, config, monitor);
+        }
+        let link = self.links.get_mut(&header.from).expect("every member is watched");
+        link.view = heartbeat.view;
+        let silent_for = monitor.silence(link.watch, at);
+        monitor.heartbeat(link.watch, sign);
+        if heard == Heard::Cleared {
+            // A refutation comes outside the schedule and has no slot of its own; it is a sign of life all the same.
+            monitor.renew(link.watch, at);
+            out.push_back(Output::Event(Event::Cleared { node, silent_for }));
+        } else if heard == Heard::Returned {
+            let incarnation = heartbeat.incarnation;
+            out.push_back(Output::Event(Event::Returned { node, incarnation }));
+        }
+        self.letters.push_back((home, Letter::Answer { since: heartbeat.view }));
+        if self.membership.version() == version {
+            return Follow::Nothing;
+        }
+        self.tell_everyone();
+        Follow::Settle
+    }
+
+    fn admit(
+        &mut self,
+        at: Instant,
+        from: SocketAddr,
+        header: Header,
+        join: &Join<'_>,
+        config: &Config,
+        monitor: &mut Monitor,
+        out: &mut VecDeque<Output>,
+    ) -> Follow {
+        match self.membership.admit(at, header.from, header.generation, join, &config.membership) {
+            Ok(true) => {
+                self.watch(at, header.from, config.interval, config, monitor);
+                if let Some(member) = self.membership.member(header.from) {
+                    out.push_back(Output::Event(Event::Joined { member: member.clone() }));
+                }
+                self.tell_everyone();
+                Follow::Settle
+            }
+            Ok(false) => {
+                // Known already: the answer to its join was lost, or it has yet to learn of its death.
+                self.letters.push_back((from, Letter::Answer { since: 0 }));
+                Follow::Nothing
+            }
+            Err(refusal) => {
+                let reason = refusal.to_string().into();
+                out.push_back(Output::Event(Event::Refused { address: from, reason }));
+                if matches!(refusal, Refusal::Superseded(_)) {
+                    // The row of its successor tells it to end.
+                    self.letters.push_back((from, Letter::Answer { since: 0 }));
+                }
+                Follow::Nothing
+            }
+        }
+    }
+
+    fn left(&mut self, at: Instant, header: Header, monitor: &mut Monitor, out: &mut VecDeque<Output>) -> Follow {
+        let Some(member) = self.membership.member(header.from) else { return Follow::Nothing };
+        let (node, current) = (member.name.clone(), member.generation == header.generation);
+        if !current || !self.membership.judge(at, header.from, Status::Left) {
+            return Follow::Nothing;
+        }
+        if let Some(link) = self.links.remove(&header.from) {
+            monitor.unwatch(link.watch);
+        }
+        out.push_back(Output::Event(Event::Left { node }));
+        self.tell_everyone();
+        Follow::Settle
+    }
+
+    /// Watches a node from `now` on, in the place of whatever was held of it.
+    fn watch(&mut self, now: Instant, id: NodeId, interval: Duration, config: &Config, monitor: &mut Monitor) {
+        if let Some(link) = self.links.remove(&id) {
+            monitor.unwatch(link.watch);
+        }
+        let detector = AnyDetector::new(&config.detector, interval, now);
+        let watch = monitor.watch(Target::Node(id), detector, config.timeout, now);
+        self.links.insert(id, Link { watch, view: 0 });
+    }
+
+    fn tell_everyone(&mut self) {
+        for (id, address) in self.membership.addresses() {
+            if let Some(link) = self.links.get(&id) {
+                self.letters.push_back((address, Letter::Answer { since: link.view }));
+            }
+        }
+    }
+
+    // ---- the other nodes' side -----------------------------------------------------------------------------------------------------------
+
+    fn learn(
+        &mut self,
+        at: Instant,
+        header: Header,
+        answer: &Answer<'_>,
+        config: &Config,
+        monitor: &mut Monitor,
+        out: &mut VecDeque<Output>,
+    ) -> Follow {
+        if header.generation < self.monitor_generation {
+            return Follow::Nothing; // A delayed answer of the monitor's former life.
+        }
+        if header.generation > self.monitor_generation {
+            // Another table starts; what the former monitor said is over once the new one's view is whole.
+            self.monitor_generation = header.generation;
+            self.monitor_id = Some(header.from);
+            self.view = 0;
+            self.answers = 0;
+            self.admitted = false;
+            self.watch(at, header.from, config.interval, config, monitor);
+            self.membership.clear_but(self.me);
+        }
+        self.answers += 1;
+        if let Some(link) = self.links.get(&header.from) {
+            monitor.heartbeat(link.watch, Sign { at, slot: self.answers, interval: config.interval });
+        }
+        if self.connected != Some(true) {
+            self.connected = Some(true);
+            out.push_back(Output::Event(Event::Connected { monitor: self.monitor }));
+        }
+        if answer.version < self.view {
+            return Follow::Nothing; // Overtaken by a newer one.
+        }
+        let mut follow = Follow::Nothing;
+        for entry in answer.entries.iter() {
+            if entry.id == self.me {
+                follow = self.hear_of_myself(at, entry.generation, entry.incarnation, entry.status, follow, out);
+            } else if let Some((before, after)) = self.membership.apply(at, &entry, &config.membership) {
+                tell(before.as_ref(), &after, out);
+            }
+        }
+        let progress = answer.version > self.view;
+        self.view = answer.version;
+        if answer.more {
+            if progress {
+                // Ask for the rest at once; the answer to this is the next part.
+                self.letters.push_back((self.monitor, Letter::Heartbeat));
+            }
+        } else if follow == Follow::Nothing && self.admitted {
+            follow = Follow::Settle;
+        }
+        follow
+    }
+
+    fn hear_of_myself(
+        &mut self,
+        at: Instant,
+        generation: Generation,
+        incarnation: Incarnation,
+        status: Status,
+        follow: Follow,
+        out: &mut VecDeque<Output>,
+    ) -> Follow {
+        if generation > self.generation {
+            out.push_back(Output::Event(Event::Superseded { generation }));
+            return Follow::Void;
+        }
+        if generation < self.generation || incarnation < self.incarnation {
+            return follow;
+        }
+        self.admitted = status.is_member();
+        if status == Status::Alive || status == Status::Left {
+            return follow;
+        }
+        self.incarnation = Incarnation(incarnation.0.saturating_add(1));
+        self.membership.raise(at, self.me, self.incarnation);
+        self.letters.push_back((self.monitor, Letter::Heartbeat));
+        if status == Status::Dead {
+            out.push_back(Output::Event(Event::Buried { incarnation: self.incarnation }));
+            return Follow::Void;
+        }
+        follow
+    }
+
+    fn judge_monitor(&mut self, silent_for: Duration, out: &mut VecDeque<Output>) {
+        if self.connected != Some(false) {
+            self.connected = Some(false);
+            out.push_back(Output::Event(Event::Isolated { monitor: self.monitor, silent_for }));
+        }
+    }
+
+    /// Before the first answer there is nobody to watch yet, only an address that does not answer.
+    fn watch_for_first_answer(&mut self, now: Instant, config: &Config, out: &mut VecDeque<Output>) {
+        if self.connected.is_none() && now - self.started > config.timeout {
+            self.judge_monitor(now - self.started, out);
+        }
+    }
+}
+
+/// The event that a change of a row amounts to.
+fn tell(before: Option<&Member>, after: &Member, out: &mut VecDeque<Output>) {
+    let same_life = before.filter(|before| before.generation == after.generation).map(|before| before.status);
+    let (node, silent_for) = (after.name.clone(), Duration::ZERO);
+    out.push_back(Output::Event(match (same_life, after.status) {
+        (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
+        // Over before we knew of it: no news.
+        (None, Status::Dead | Status::Left) => return,
+        (Some(Status::Suspect), Status::Alive) => Event::Cleared { node, silent_for },
+        (Some(Status::Dead | Status::Left), Status::Alive | Status::Suspect) => {
+            Event::Returned { node, incarnation: after.incarnation }
+        }
+        (Some(Status::Alive), Status::Alive) => return,
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for },
+        (Some(_), Status::Left) => Event::Left { node },
+    }));
+}

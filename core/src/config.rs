@@ -1,0 +1,577 @@
+//! `Config`: every number a user may set, read from TOML, refused with a reason, and added up.
+//!
+//! The only source of defaults is `default.toml`, compiled in: the file that users copy, the book shows and the code reads is one file.
+//! A user's table is laid over it key by key, so a config holds only what differs. A typo is an error that points at its line; numbers that
+//! contradict each other are an error that says which and what would be right. [`Config::check`] says what the rest add up to, since
+//! nobody wants an interval or a threshold: they want to know when they will hear of a crash.
+//!
+//! Reading the file is the caller's; this module sees text.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::member::{NAME_BYTES_MAX, Role};
+use crate::wire;
+
+/// The compiled-in defaults with their comments, as users copy them.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Most worker threads of one node; more is a typo, not a machine.
+pub const ARBITERS_MAX: u32 = 1024;
+
+/// All settings of a node. Each field is described, with how to choose it, in `default.toml`.
+///
+/// ```
+/// use heartbeat_core::Config;
+///
+/// let config = Config::from_toml("timeout = '10s'").unwrap();
+/// assert_eq!(config.timeout.as_secs(), 10);
+/// let error = Config::from_toml("timeout = '300ms'").unwrap_err();
+/// assert!(error.to_string().contains("is not longer than interval 1s"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How often a node sends a heartbeat to each of its observers.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// Silence after which a node is concluded dead. Longer than `interval`.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// Lateness of our own timer that means that we were paused. Not zero.
+    #[serde(with = "duration")]
+    pub stall: Duration,
+    /// When silence becomes suspicion.
+    pub detector: DetectorConfig,
+    /// Workers of this process.
+    pub workers: WorkersConfig,
+    /// When a failed worker comes back.
+    pub restart: RestartConfig,
+    /// Subscribers.
+    pub events: EventsConfig,
+    /// The table of members.
+    pub membership: MembershipConfig,
+    /// The cluster this node is part of; without it the node stays within its process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// When the silence of a node becomes suspicion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorConfig {
+    /// Which detector.
+    pub kind: DetectorKind,
+    /// For `fixed`: longest silence that still counts as alive. Not zero, shorter than `timeout`.
+    #[serde(with = "duration")]
+    pub suspect_after: Duration,
+    /// For `phi`: suspicion at this phi. Over 0, at most 16 (beyond that the formula runs out of floating point).
+    pub threshold: f64,
+    /// For `phi`: intervals remembered, 2 to 10,000.
+    pub window: u32,
+    /// For `phi`: least standard deviation. Not zero.
+    #[serde(with = "duration")]
+    pub deviation_min: Duration,
+    /// For `phi`: pause forgiven on top of the mean; zero is allowed.
+    #[serde(with = "duration")]
+    pub pause: Duration,
+}
+
+/// The detectors to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectorKind {
+    /// After a constant silence.
+    Fixed,
+    /// Phi accrual, as Akka reads it.
+    Phi,
+}
+
+/// Workers of this process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkersConfig {
+    /// Threads that workers are spread over, 1 to [`ARBITERS_MAX`].
+    pub arbiters: u32,
+    /// How often a worker thread gives a sign of life. Not zero.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// Silence after which a blocked worker is replaced. Longer than `interval`.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// Messages handled in a row, at least 1.
+    pub burst: u32,
+    /// Messages that may wait in a queue, at least 1.
+    pub capacity: u32,
+    /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
+    pub zombies_max: u32,
+}
+
+/// When a failed worker comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestartConfig {
+    /// Restarts of one worker allowed in any `period`; zero means that the first failure is the last.
+    pub intensity: u32,
+    /// Length of the sliding window. Not zero.
+    #[serde(with = "duration")]
+    pub period: Duration,
+    /// First limit of the random pause; zero means that no restart ever waits.
+    #[serde(with = "duration")]
+    pub delay_min: Duration,
+    /// Last limit of the random pause. At least `delay_min`.
+    #[serde(with = "duration")]
+    pub delay_max: Duration,
+    /// Time without a failure after which the pauses start over. Not zero.
+    #[serde(with = "duration")]
+    pub reset_after: Duration,
+}
+
+/// Subscribers to events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsConfig {
+    /// Events that may wait for a slow subscriber, at least 1.
+    pub queue: u32,
+}
+
+/// The table of members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MembershipConfig {
+    /// Members known at most, at least 1.
+    pub members_max: u32,
+    /// How long the dead and the departed are remembered. Longer than `timeout`.
+    #[serde(with = "duration")]
+    pub forget_after: Duration,
+}
+
+/// The cluster a node is part of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Only nodes with the same name talk to each other; 1 to [`NAME_BYTES_MAX`] bytes.
+    pub name: String,
+    /// This node's name, unique in the cluster; 1 to [`NAME_BYTES_MAX`] bytes.
+    pub node: String,
+    /// What this node is in the cluster for.
+    pub role: Role,
+    /// Who watches whom.
+    pub mode: Mode,
+    /// The UDP address to bind; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where others reach us, if not at `listen`; needed when `listen` is `0.0.0.0` or `[::]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<SocketAddr>,
+    /// Addresses of the monitors; in this version exactly one.
+    pub monitors: Vec<SocketAddr>,
+}
+
+/// Who watches whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Members with the role monitor watch all others.
+    Central,
+}
+
+/// Why a config was refused. Nothing was started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong kind; the text shows the line.
+    Syntax(toml::de::Error),
+    /// Well-formed, but a value makes no sense by itself or beside another; the text names it and what would be right.
+    Contradiction(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Syntax(error) => f.write_str(error.to_string().trim_end()),
+            ConfigError::Contradiction(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConfigError::Syntax(error) => Some(error),
+            ConfigError::Contradiction(_) => None,
+        }
+    }
+}
+
+impl Default for Config {
+    /// The values of `default.toml`.
+    fn default() -> Config {
+        Config::from_toml("").expect("the compiled-in default.toml is a config")
+    }
+}
+
+impl Config {
+    /// Reads a user's TOML, laid over the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] for what is not TOML, an unknown key or a value of the wrong kind; [`ConfigError::Contradiction`] for values
+    /// that make no sense.
+    pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
+        let mut merged = DeTable::parse(DEFAULT_TOML).expect("the compiled-in default.toml is TOML");
+        let located = |mut error: toml::de::Error| {
+            error.set_input(Some(text));
+            ConfigError::Syntax(error)
+        };
+        let user = DeTable::parse(text).map_err(located)?;
+        lay_over(merged.get_mut(), user.into_inner());
+        // Only what the user wrote can be wrong, so a position in an error is always one in the user's text.
+        let config = Config::deserialize(toml::de::Deserializer::from(merged)).map_err(located)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses numbers that contradict each other, and says what the others add up to.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] for the first contradiction found.
+    pub fn check(&self) -> Result<Sums, ConfigError> {
+        self.check_timing()?;
+        self.detector.check(self)?;
+        self.workers.check()?;
+        self.restart.check()?;
+        positive("events.queue", self.events.queue)?;
+        positive("membership.members_max", self.membership.members_max)?;
+        longer("membership.forget_after", self.membership.forget_after, "timeout", self.timeout)?;
+        if let Some(cluster) = &self.cluster {
+            cluster.check()?;
+        }
+        Ok(Sums::of(self))
+    }
+
+    fn check_timing(&self) -> Result<(), ConfigError> {
+        within("interval", self.interval, Duration::from_millis(1), wire::INTERVAL_MAX)?;
+        longer("timeout", self.timeout, "interval", self.interval)?;
+        within("stall", self.stall, Duration::from_millis(1), Duration::from_secs(3600))
+    }
+}
+
+/// Puts each of the user's values in the place of the default; tables are merged, all else is replaced.
+fn lay_over<'a>(defaults: &mut DeTable<'a>, user: DeTable<'a>) {
+    for (key, value) in user {
+        match (defaults.get_mut(&key).map(Spanned::get_mut), value.get_ref()) {
+            (Some(DeValue::Table(inner)), DeValue::Table(_)) => {
+                if let DeValue::Table(outer) = value.into_inner() {
+                    lay_over(inner, outer);
+                }
+            }
+            _ => {
+                // The key carries its position too: an unknown one is reported at the user's line, not at the default's.
+                defaults.remove(&key);
+                defaults.insert(key, value);
+            }
+        }
+    }
+}
+
+fn contradiction(text: String) -> Result<(), ConfigError> {
+    Err(ConfigError::Contradiction(text))
+}
+
+fn show(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+fn positive(key: &str, value: u32) -> Result<(), ConfigError> {
+    if value == 0 { contradiction(format!("{key} is 0; use at least 1")) } else { Ok(()) }
+}
+
+fn within(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if value < least || value > most {
+        return contradiction(format!("{key} {} is out of range; use {} to {}", show(value), show(least), show(most)));
+    }
+    Ok(())
+}
+
+/// Refuses a `value` that is not longer than `other`, and proposes twice the other.
+fn longer(key: &str, value: Duration, other_key: &str, other: Duration) -> Result<(), ConfigError> {
+    if value <= other {
+        let (value, other, right) = (show(value), show(other), show(other.saturating_mul(2)));
+        return contradiction(format!("{key} {value} is not longer than {other_key} {other}; use at least {right}"));
+    }
+    Ok(())
+}
+
+fn name(key: &str, value: &str) -> Result<(), ConfigError> {
+    if value.is_empty() || value.len() > NAME_BYTES_MAX {
+        return contradiction(format!("{key} {value:?} has {} bytes; use 1 to {NAME_BYTES_MAX}", value.len()));
+    }
+    Ok(())
+}
+
+impl DetectorConfig {
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        longer("timeout", config.timeout, "detector.suspect_after", self.suspect_after)?;
+        within("detector.suspect_after", self.suspect_after, Duration::from_millis(1), config.timeout)?;
+        if !(self.threshold > 0.0 && self.threshold <= 16.0) {
+            return contradiction(format!("detector.threshold {} is out of range; use over 0 to 16", self.threshold));
+        }
+        if !(2..=10_000).contains(&self.window) {
+            return contradiction(format!("detector.window {} is out of range; use 2 to 10000", self.window));
+        }
+        within("detector.deviation_min", self.deviation_min, Duration::from_nanos(1), config.timeout)?;
+        longer("timeout", config.timeout, "detector.pause", self.pause)
+    }
+}
+
+impl WorkersConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=ARBITERS_MAX).contains(&self.arbiters) {
+            return contradiction(format!(
+                "workers.arbiters {} is out of range; use 1 to {ARBITERS_MAX}",
+                self.arbiters
+            ));
+        }
+        within("workers.interval", self.interval, Duration::from_millis(1), wire::INTERVAL_MAX)?;
+        longer("workers.timeout", self.timeout, "workers.interval", self.interval)?;
+        positive("workers.burst", self.burst)?;
+        positive("workers.capacity", self.capacity)
+    }
+}
+
+impl RestartConfig {
+    /// Refuses numbers no policy can follow.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] for the first contradiction found.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        within("restart.period", self.period, Duration::from_millis(1), Duration::from_secs(86_400 * 365))?;
+        within("restart.reset_after", self.reset_after, Duration::from_millis(1), Duration::from_secs(86_400 * 365))?;
+        if self.delay_max < self.delay_min {
+            let (most, least) = (show(self.delay_max), show(self.delay_min));
+            return contradiction(format!(
+                "restart.delay_max {most} is shorter than restart.delay_min {least}; use at least {least}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ClusterConfig {
+    /// The address others are told: `advertise`, or else where we listen.
+    pub fn advertised(&self, bound: SocketAddr) -> SocketAddr {
+        self.advertise.unwrap_or(bound)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        name("cluster.name", &self.name)?;
+        name("cluster.node", &self.node)?;
+        if self.listen.ip().is_unspecified() && self.advertise.is_none() {
+            let listen = self.listen;
+            return contradiction(format!(
+                "cluster.listen {listen} is no address others can reach; set cluster.advertise to this host's own"
+            ));
+        }
+        if let Some(advertise) = self.advertise
+            && (advertise.ip().is_unspecified() || advertise.port() == 0)
+        {
+            return contradiction(format!(
+                "cluster.advertise {advertise} is no address others can reach; use this host's own address and port"
+            ));
+        }
+        if self.monitors.len() != 1 {
+            let count = self.monitors.len();
+            return contradiction(format!("cluster.monitors has {count} addresses; use exactly one in this version"));
+        }
+        if self.monitors[0].ip().is_unspecified() || self.monitors[0].port() == 0 {
+            let monitor = self.monitors[0];
+            return contradiction(format!(
+                "cluster.monitors holds {monitor}; use an address and port a node can send to"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a config adds up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sums {
+    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval.
+    pub suspicion: Duration,
+    /// A node that crashes is concluded dead at most this long afterwards.
+    pub death: Duration,
+    /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity apart.
+    pub blocked: Duration,
+    /// Size of one heartbeat with IPv4 and UDP headers.
+    pub heartbeat_bytes: usize,
+    /// What a node sends in heartbeats to one observer, in bytes a second.
+    pub bytes_per_second: f64,
+    /// Longest pause before a restart.
+    pub delay_max: Duration,
+    /// Restarts allowed, and in which time.
+    pub intensity: (u32, Duration),
+}
+
+impl Sums {
+    fn of(config: &Config) -> Sums {
+        let detector = &config.detector;
+        let suspicion = match detector.kind {
+            DetectorKind::Fixed => detector.suspect_after,
+            DetectorKind::Phi => crate::detector::Phi::regular_silence(detector, config.interval),
+        };
+        let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + wire::HEADERS_BYTES;
+        Sums {
+            suspicion: suspicion.min(config.timeout),
+            death: config.timeout,
+            blocked: config.workers.timeout + config.workers.interval,
+            heartbeat_bytes,
+            bytes_per_second: heartbeat_bytes as f64 / config.interval.as_secs_f64(),
+            delay_max: config.restart.delay_max,
+            intensity: (config.restart.intensity, config.restart.period),
+        }
+    }
+}
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |duration: Duration| show(Duration::from_millis(duration.as_millis() as u64));
+        writeln!(f, "a node that crashes is suspected within {}", millis(self.suspicion))?;
+        writeln!(f, "  and concluded dead within {}", millis(self.death))?;
+        writeln!(f, "a worker that blocks its thread is replaced within {}", millis(self.blocked))?;
+        writeln!(f, "a worker that panics is restarted at once, later ones after at most {}", millis(self.delay_max))?;
+        let (restarts, period) = self.intensity;
+        writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
+        write!(
+            f,
+            "a heartbeat is {} bytes with headers: {:.0} bytes a second to each observer",
+            self.heartbeat_bytes, self.bytes_per_second
+        )
+    }
+}
+
+/// Durations as people write them, "1m 30s", with an error that names the offending text.
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "{text:?} is not a duration ({error}); write it like \"250ms\" or \"1m 30s\""
+            ))
+        })
+    }
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asserts that `text` is refused and that the error holds each of `parts`.
+    #[track_caller]
+    fn check(text: &str, parts: &[&str]) {
+        let error = Config::from_toml(text).expect_err(text).to_string();
+        for part in parts {
+            assert!(error.contains(part), "error of {text:?} lacks {part:?}: {error}");
+        }
+    }
+
+    const CLUSTER: &str = "[cluster]\nname = 'c'\nnode = 'n'\nrole = 'worker'\nmode = 'central'\n";
+
+    #[test]
+    fn an_empty_text_gives_the_defaults() {
+        let config = Config::from_toml("").unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.interval, Duration::from_secs(1));
+        assert!(config.cluster.is_none());
+    }
+
+    #[test]
+    fn a_users_table_is_laid_over_the_defaults() {
+        let config = Config::from_toml("[detector]\nkind = 'fixed'").unwrap();
+        assert_eq!(config.detector.kind, DetectorKind::Fixed);
+        assert_eq!(config.detector.window, Config::default().detector.window);
+    }
+
+    #[test]
+    fn every_value_survives_being_written_and_read() {
+        let config =
+            Config::from_toml(&format!("{CLUSTER}listen = '127.0.0.1:1'\nmonitors = ['127.0.0.1:2']")).unwrap();
+        let text = toml::Table::try_from(&config).unwrap().to_string();
+        assert_eq!(Config::from_toml(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_at_its_line() {
+        check("timeout = '9s'\nintervall = '1s'", &["line 2", "unknown field `intervall`", "`interval`"]);
+        check("\n\n[detector]\nkinds = 'phi'", &["line 4", "unknown field `kinds`"]);
+        check("[detektor]\nkind = 'phi'", &["line 1", "unknown field `detektor`"]);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_at_its_line() {
+        check("interval = 5", &["line 1", "expected a string"]);
+        check("interval = '250 parsecs'", &["line 1", "250 parsecs", "write it like"]);
+        check("[detector]\nkind = 'psi'", &["line 2", "unknown variant `psi`", "`fixed`"]);
+        check("interval = ", &["line 1"]);
+        check("detector = 'phi'", &["line 1", "expected struct DetectorConfig"]);
+    }
+
+    #[test]
+    fn contradictions_name_both_values_and_the_way_out() {
+        check(
+            "timeout = '300ms'\ninterval = '500ms'",
+            &["timeout 300ms is not longer than interval 500ms; use at least 1s"],
+        );
+        check("interval = '0s'", &["interval 0s is out of range"]);
+        check("interval = '1y'\ntimeout = '2y'", &["out of range"]);
+        check("stall = '0s'", &["stall"]);
+        check("[detector]\nsuspect_after = '6s'", &["timeout 6s is not longer than detector.suspect_after 6s"]);
+        check("[detector]\nthreshold = 0.0", &["detector.threshold 0"]);
+        check("[detector]\nthreshold = nan", &["detector.threshold NaN"]);
+        check("[detector]\nwindow = 1", &["detector.window 1"]);
+        check("[workers]\narbiters = 0", &["workers.arbiters 0 is out of range; use 1 to 1024"]);
+        check("[workers]\ntimeout = '100ms'", &["workers.timeout 100ms is not longer than workers.interval 500ms"]);
+        check("[workers]\nburst = 0", &["workers.burst is 0; use at least 1"]);
+        check("[restart]\ndelay_min = '1m'", &["restart.delay_max 30s is shorter than restart.delay_min 1m"]);
+        check("[events]\nqueue = 0", &["events.queue is 0"]);
+        check("[membership]\nforget_after = '1s'", &["membership.forget_after 1s is not longer than timeout 6s"]);
+    }
+
+    #[test]
+    fn a_cluster_that_cannot_work_is_refused() {
+        check(CLUSTER, &["missing field `listen`"]);
+        let cluster = |rest: &str| format!("{CLUSTER}{rest}");
+        check(&cluster("listen = '0.0.0.0:1'\nmonitors = ['127.0.0.1:2']"), &["cluster.advertise"]);
+        check(&cluster("listen = '127.0.0.1:1'\nmonitors = []"), &["has 0 addresses"]);
+        check(&cluster("listen = '127.0.0.1:1'\nmonitors = ['127.0.0.1:0']"), &["127.0.0.1:0"]);
+        check(&cluster("listen = 'localhost'\nmonitors = []"), &["line 6"]);
+        check(&cluster("listen = '127.0.0.1:1'\nadvertise = '127.0.0.1:0'\nmonitors = []"), &["cluster.advertise"]);
+    }
+
+    #[test]
+    fn the_sums_follow_from_the_numbers() {
+        let sums = Config::from_toml("[detector]\nkind = 'fixed'").unwrap().check().unwrap();
+        assert_eq!(sums.suspicion, Duration::from_secs(3));
+        assert_eq!(sums.death, Duration::from_secs(6));
+        assert_eq!(sums.blocked, Duration::from_millis(5_500));
+        assert!(sums.to_string().contains("concluded dead within 6s"));
+    }
+
+    #[test]
+    fn phi_on_a_regular_link_suspects_after_mean_pause_and_five_floors() {
+        // y at phi 8 is about 5.2 for Akka's approximation: 1 s + 1.5 s + 5.2 * 0.1 s.
+        let sums = Config::default().check().unwrap();
+        assert!((sums.suspicion.as_secs_f64() - 3.02).abs() < 0.05, "{:?}", sums.suspicion);
+    }
+}

@@ -1,0 +1,401 @@
+//! `Engine`: the joint. It takes inputs in, routes them to the rules, and hands outputs out. It holds no rule of its own.
+//!
+//! # How to drive it
+//! - **Inputs** are the methods that take `now` (or `at`, the instant an arrival was stamped at the door): `handle_*`, `supervise*`, `leave`.
+//!   Times passed in never go back.
+//! - **Outputs**: after each input, call [`Engine::poll_output`] until it returns `None` and do what it says, in order. One input, drain,
+//!   next input: an engine that is not drained holds back datagrams and starts.
+//! - **Time**: then read [`Engine::poll_timeout`] and call [`Engine::handle_timeout`] at that instant, or as soon after as you can. It may be
+//!   called early; nothing happens then.
+//! - **Questions** (`members`, `owner`, `counters`) change nothing.
+//!
+//! # The guard
+//! If a timeout that was asked for comes more than `stall` too late, this process was paused or starved, and whatever silence it sees is its
+//! own. Every input looks for that first, gives all targets fresh timers, and says [`Event::Paused`].
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Follow, Identity, Letter};
+use crate::config::{Config, ConfigError};
+use crate::detector::{AnyDetector, Fixed, Verdict};
+use crate::event::Event;
+use crate::member::{ArbiterId, Busy, Epoch, Generation, Member, NodeId, Shard, Target, WorkerId};
+use crate::monitor::{Change, Monitor, Sign, WatchId};
+use crate::output::Output;
+use crate::random::Random;
+use crate::shards::{Shards, Step};
+use crate::supervision::{self, Report, Supervise, Supervision};
+use crate::time::Instant;
+use crate::wire;
+
+/// What was counted and dropped, or sent; for `/metrics` and for users who wonder where datagrams go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Datagrams handed out to be sent.
+    pub sent: u64,
+    /// Datagrams taken in that were well-formed and of our cluster.
+    pub received: u64,
+    /// Datagrams that were not ours or not well-formed.
+    pub malformed: u64,
+    /// Datagrams of another version of the wire format.
+    pub wrong_version: u64,
+    /// Datagrams of another cluster.
+    pub wrong_cluster: u64,
+}
+
+/// One node: everything it decides.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: Config,
+    generation: Generation,
+    random: Random,
+    monitor: Monitor,
+    supervision: Supervision,
+    shards: Shards,
+    cluster: Option<Cluster>,
+    /// Watches of arbiters, by arbiter number.
+    arbiters: Vec<Option<WatchId>>,
+    outputs: VecDeque<Output>,
+    /// The view changed while it was not whole: find the owners once it is.
+    unsettled: bool,
+    leaving: Leaving,
+    counters: Counters,
+    /// The latest instant seen; inputs of one batch may carry stamps from a moment before.
+    now: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leaving {
+    No,
+    /// Until all workers have stopped, or this instant.
+    Until(Instant),
+    Done,
+}
+
+impl Engine {
+    /// A node at `now` that has begun nothing; drain its outputs, which make its threads.
+    ///
+    /// `identity` says which life of which address this is; without a `[cluster]` table only its generation is used. `seed` is all the chance
+    /// the engine will have.
+    ///
+    /// # Errors
+    /// Whatever [`Config::check`] refuses.
+    pub fn new(config: Config, identity: Identity, seed: u64, now: Instant) -> Result<Engine, ConfigError> {
+        config.check()?;
+        let mut outputs = VecDeque::new();
+        let supervision = Supervision::new(&config, &mut outputs);
+        let generation = identity.generation;
+        let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, now));
+        let mut engine = Engine {
+            generation,
+            random: Random::seeded(seed),
+            monitor: Monitor::new(now),
+            supervision,
+            shards: Shards::default(),
+            cluster,
+            arbiters: Vec::new(),
+            outputs,
+            unsettled: false,
+            leaving: Leaving::No,
+            counters: Counters::default(),
+            now,
+            config,
+        };
+        let first: Vec<ArbiterId> = engine.supervision.arbiters().collect();
+        for arbiter in first {
+            engine.watch_arbiter(now, arbiter);
+        }
+        Ok(engine)
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Takes a worker on and starts it.
+    ///
+    /// # Panics
+    /// If its number was used before.
+    pub fn supervise(&mut self, now: Instant, supervise: Supervise) {
+        self.advance(now);
+        let worker = supervise.worker;
+        self.supervision.supervise(supervise);
+        if self.leaving == Leaving::No {
+            self.supervision.start(now, worker, None, &self.config, &mut self.outputs);
+        }
+    }
+
+    /// Takes a sharded group on: worker `first + i` is shard `i`, of which this node runs those it owns. Without a cluster it owns all.
+    ///
+    /// # Panics
+    /// If one of the workers' numbers was used before.
+    pub fn supervise_shards(&mut self, now: Instant, group: Arc<str>, workers: Vec<Supervise>) {
+        self.advance(now);
+        let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
+        self.shards.add(group, first, workers.len() as u32);
+        for supervise in workers {
+            self.supervision.supervise(supervise);
+        }
+        self.settle(now);
+    }
+
+    /// Takes in datagrams that came in at `at`, each with its sender. Bad ones are counted and dropped.
+    pub fn handle_datagrams<'a>(&mut self, at: Instant, batch: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) {
+        self.advance(at);
+        for (from, bytes) in batch {
+            self.handle_datagram(at, from, bytes);
+        }
+    }
+
+    /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its schedule, counted from 1.
+    pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64) {
+        self.advance(at);
+        if let Some(&Some(watch)) = self.arbiters.get(arbiter.0 as usize) {
+            self.monitor.heartbeat(watch, Sign { at, slot, interval: self.config.workers.interval });
+        }
+    }
+
+    /// Takes in what a worker's thread says of one of its generations.
+    pub fn handle_report(&mut self, now: Instant, worker: WorkerId, generation: Generation, report: Report) {
+        self.advance(now);
+        let (config, outputs) = (&self.config, &mut self.outputs);
+        self.supervision.report(now, worker, generation, report, config, &mut self.random, outputs);
+        self.finish_leaving(now);
+    }
+
+    /// Takes in what the workers of a silent thread are doing: the answer to [`Output::Inspect`].
+    pub fn handle_inspection(&mut self, now: Instant, arbiter: ArbiterId, busy: &[Busy]) {
+        self.advance(now);
+        let Some(&Some(watch)) = self.arbiters.get(arbiter.0 as usize) else { return };
+        if self.monitor.verdict(watch) != Verdict::Dead {
+            return; // It spoke between the question and the answer.
+        }
+        let silence = self.monitor.silence(watch, now);
+        let (config, outputs) = (&self.config, &mut self.outputs);
+        let fresh = self.supervision.inspected(now, arbiter, busy, silence, config, &mut self.random, outputs);
+        match fresh {
+            Some(fresh) => {
+                self.monitor.unwatch(watch);
+                self.arbiters[arbiter.0 as usize] = None;
+                self.watch_arbiter(now, fresh);
+            }
+            // Nothing may be replaced now; look again after another timeout.
+            None => self.monitor.renew(watch, now),
+        }
+        self.finish_leaving(now);
+    }
+
+    /// Takes in that a thread which was abandoned came back and ended.
+    pub fn handle_arbiter_ended(&mut self, now: Instant, arbiter: ArbiterId) {
+        self.advance(now);
+        self.supervision.arbiter_ended(arbiter, &mut self.outputs);
+    }
+
+    /// Does whatever is due by `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.supervision.expire(now, &self.config, &mut self.outputs);
+        if let Some(cluster) = &mut self.cluster
+            && self.leaving != Leaving::Done
+        {
+            cluster.beat(now, &self.config, &mut self.outputs);
+        }
+        if self.unsettled {
+            self.settle(now);
+        }
+        while let Some(change) = self.monitor.poll_change(now) {
+            self.route(now, change);
+        }
+        self.finish_leaving(now);
+    }
+
+    /// Begins to leave: workers stop, then the others are told. Done when [`Engine::has_left`] says so, after `workers.timeout` at the latest.
+    pub fn leave(&mut self, now: Instant) {
+        self.advance(now);
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Until(now + self.config.workers.timeout);
+            self.supervision.stop_all(&mut self.outputs);
+            self.finish_leaving(now);
+        }
+    }
+
+    // ---- outputs -------------------------------------------------------------------------------------------------------------------------
+
+    /// The next thing to do; `None` when the input is worked off. For [`Output::Transmit`] the datagram is in `buffer`, which is otherwise
+    /// left alone.
+    pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
+        // Datagrams first: a verdict travels before its events are told here.
+        if let Some(cluster) = &mut self.cluster
+            && let Some((to, letter)) = cluster.letters.pop_front()
+        {
+            cluster.write(letter, self.now, &self.config, buffer);
+            self.counters.sent += 1;
+            return Some(Output::Transmit { to });
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Engine::handle_timeout`]; `None` if nothing will ever be due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let slot = match self.leaving {
+            Leaving::Done => None,
+            Leaving::No | Leaving::Until(_) => self.cluster.as_ref().map(Cluster::next_slot),
+        };
+        let leave = match self.leaving {
+            Leaving::Until(at) => Some(at),
+            Leaving::No | Leaving::Done => None,
+        };
+        [slot, leave, self.monitor.next_change(), self.supervision.next_start()].into_iter().flatten().min()
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// The members as this node sees them, itself included, in the order of their ids; none without a cluster.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.cluster.iter().flat_map(|cluster| cluster.membership().members())
+    }
+
+    /// Who owns a shard of this group, at which epoch; `None` if nobody does, or there is no such shard, or there is no cluster.
+    pub fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
+        self.shards.owner(group, index)
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether `leave` is done.
+    pub fn has_left(&self) -> bool {
+        self.leaving == Leaving::Done
+    }
+
+    /// The settings it runs by.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    // ---- private -------------------------------------------------------------------------------------------------------------------------
+
+    /// Moves the clock on, and excuses everybody if it jumped.
+    fn advance(&mut self, now: Instant) {
+        let late_by = self.poll_timeout().map_or(Duration::ZERO, |due| now - due);
+        self.now = self.now.max(now);
+        if late_by > self.config.stall {
+            self.monitor.excuse(now);
+            self.outputs.push_back(Output::Event(Event::Paused { late_by }));
+        }
+    }
+
+    fn handle_datagram(&mut self, at: Instant, from: SocketAddr, bytes: &[u8]) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let datagram = match wire::decode(bytes) {
+            Ok(datagram) => datagram,
+            Err(wire::DecodeError::Version(_)) => {
+                self.counters.wrong_version += 1;
+                return;
+            }
+            Err(_) => {
+                self.counters.malformed += 1;
+                return;
+            }
+        };
+        if !cluster.is_ours(datagram.header) {
+            self.counters.wrong_cluster += 1;
+            return;
+        }
+        self.counters.received += 1;
+        if self.leaving == Leaving::Done {
+            return;
+        }
+        let (monitor, outputs) = (&mut self.monitor, &mut self.outputs);
+        let follow = cluster.receive(at, from, &datagram, &self.config, monitor, outputs);
+        self.follow(at, follow);
+    }
+
+    fn route(&mut self, now: Instant, change: Change) {
+        match change.target {
+            Target::Node(id) => {
+                if let Some(cluster) = &mut self.cluster {
+                    let follow = cluster.judge(now, id, change, &mut self.outputs);
+                    self.follow(now, follow);
+                }
+            }
+            Target::Arbiter(arbiter) if change.to == Verdict::Dead => {
+                self.outputs.push_back(Output::Inspect { arbiter });
+            }
+            Target::Arbiter(_) | Target::Worker(_) => {}
+        }
+    }
+
+    fn follow(&mut self, now: Instant, follow: Follow) {
+        match follow {
+            Follow::Nothing => {}
+            Follow::Settle => self.settle(now),
+            Follow::Void => {
+                if let Some(cluster) = &self.cluster {
+                    let steps = self.shards.void(cluster.me());
+                    self.walk(now, steps);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if self.leaving != Leaving::No {
+            return;
+        }
+        let steps = match &self.cluster {
+            Some(cluster) if cluster.is_whole(now) => {
+                self.unsettled = false;
+                self.shards.settle(cluster.me(), cluster.membership(), cluster.epoch())
+            }
+            Some(_) => {
+                self.unsettled = true;
+                return;
+            }
+            None => self.shards.settle_alone(supervision::sole_epoch(self.generation)),
+        };
+        self.walk(now, steps);
+    }
+
+    fn walk(&mut self, now: Instant, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Start { worker, shard } => self.start_shard(now, worker, shard),
+                Step::Stop { worker } => self.supervision.stop(worker, &mut self.outputs),
+                Step::Tell(event) => self.outputs.push_back(Output::Event(event)),
+            }
+        }
+    }
+
+    fn start_shard(&mut self, now: Instant, worker: WorkerId, shard: Shard) {
+        self.supervision.start(now, worker, Some(shard), &self.config, &mut self.outputs);
+    }
+
+    fn watch_arbiter(&mut self, now: Instant, arbiter: ArbiterId) {
+        let timeout = self.config.workers.timeout;
+        let detector = AnyDetector::Fixed(Fixed::new(timeout, now));
+        let watch = self.monitor.watch(Target::Arbiter(arbiter), detector, timeout, now);
+        let index = arbiter.0 as usize;
+        if self.arbiters.len() <= index {
+            self.arbiters.resize(index + 1, None);
+        }
+        self.arbiters[index] = Some(watch);
+    }
+
+    fn finish_leaving(&mut self, now: Instant) {
+        if let Leaving::Until(latest) = self.leaving
+            && (now >= latest || !self.supervision.is_stopping())
+        {
+            self.leaving = Leaving::Done;
+            if let Some(cluster) = &mut self.cluster {
+                cluster.leave();
+            }
+        }
+    }
+}
+
+/// The letter type is internal; this keeps its size in view, since one is queued for every member at a change.
+const _: () = assert!(size_of::<(SocketAddr, Letter)>() <= 64);

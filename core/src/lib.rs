@@ -1,0 +1,57 @@
+//! What a node of the heartbeat framework decides, and nothing else.
+//!
+//! This crate is deterministic: it has no socket, clock, thread, async, log or chance of its own. Time comes in as [`Instant`], chance as a
+//! seed, datagrams as bytes; what is to be done comes out as [`Output`]. The crate `heartbeat-actors` gives it all of those on actix, and is
+//! what applications depend on; this one is for tests, simulations and other shells.
+//!
+//! # Reading order
+//! 1. [`engine`]: how it is driven. One heartbeat's way begins and ends there.
+//! 2. [`detector`], then [`monitor`] over the private `wheel`: silence into verdicts.
+//! 3. [`membership`] and the private `cluster`: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
+//! 4. [`restart`] and [`supervision`]: failures of workers into restarts.
+//! 5. [`ring`] and the private `shards`: who runs what.
+//! 6. [`config`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
+//!
+//! ```
+//! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, RestartKind, Supervise, WorkerId};
+//!
+//! let identity = Identity { generation: Generation(1), address: "127.0.0.1:0".parse().unwrap() };
+//! let mut engine = Engine::new(Config::default(), identity, 42, Instant::ZERO).unwrap();
+//! let worker = Supervise { worker: WorkerId(0), name: "counter".into(), kind: RestartKind::Permanent, restart: None };
+//! engine.supervise(Instant::ZERO, worker);
+//!
+//! let mut buffer = Vec::new();
+//! let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output(&mut buffer)).collect();
+//! assert!(matches!(outputs.last(), Some(Output::Start(start)) if start.generation == Generation(1)));
+//! ```
+
+mod cluster;
+pub mod config;
+pub mod detector;
+pub mod engine;
+pub mod event;
+pub mod member;
+pub mod membership;
+pub mod monitor;
+pub mod output;
+pub mod random;
+pub mod restart;
+pub mod ring;
+mod shards;
+pub mod supervision;
+pub mod time;
+mod wheel;
+pub mod wire;
+
+pub use cluster::Identity;
+pub use config::{Config, ConfigError};
+pub use engine::{Counters, Engine};
+pub use event::{Cause, Event};
+pub use member::{
+    ArbiterId, Busy, Epoch, Generation, Incarnation, Member, NodeId, Role, Shard, Status, Target, WorkerId,
+};
+pub use output::{Output, Start};
+pub use random::Random;
+pub use restart::RestartKind;
+pub use supervision::{Report, Supervise};
+pub use time::Instant;

@@ -1,0 +1,180 @@
+//! Who is who: nodes, workers, arbiters, and what may be said of them.
+//!
+//! Everything here is a name or a number; no rule. Ids are dense where a table is indexed by them (workers, arbiters) and hashes where
+//! strangers must agree on them (nodes): a heartbeat then carries eight bytes instead of a name, and the name travels once, on joining.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::random::mix;
+use crate::time::Instant;
+
+/// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes hold any host name part.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A 64-bit hash of a name that is the same on every node and in every release (FNV-1a, then SplitMix64's finaliser).
+///
+/// FNV-1a: Fowler, Noll and Vo; offset and prime as in draft-eastlake-fnv. The finaliser spreads short names over all bits.
+pub fn name_hash(name: &str) -> u64 {
+    let fnv = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    mix(fnv)
+}
+
+/// A node's identity: the hash of its name. The address may change, the name may not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The id of the node with this name.
+    pub fn of(name: &str) -> NodeId {
+        NodeId(name_hash(name))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node:{:016x}", self.0)
+    }
+}
+
+/// Rises each time a process or a worker starts; tells a restarted one from its predecessor.
+///
+/// A node's is the wall clock in milliseconds at its start, so that a restarted node wins over rumours about its former life. A
+/// worker's counts from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+/// Rises each time a member refutes a suspicion or comes back from the dead; only the member itself raises it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Incarnation(pub u32);
+
+/// Rises each time a shard gets a new owner: the fencing token of whatever the owner writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Epoch(pub u64);
+
+/// What the membership holds of a node. Later ones win at the same incarnation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Heard of within the time the detector expects.
+    Alive,
+    /// Silent for longer than the detector expects; still a member, and it can refute.
+    Suspect,
+    /// Silent past the timeout: no more requests, its work is moved. It may come back under a higher incarnation.
+    Dead,
+    /// Said goodbye.
+    Left,
+}
+
+impl Status {
+    /// Whether the node may own work: it is alive, or only suspected.
+    pub fn is_member(self) -> bool {
+        match self {
+            Status::Alive | Status::Suspect => true,
+            Status::Dead | Status::Left => false,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Alive => "alive",
+            Status::Suspect => "suspect",
+            Status::Dead => "dead",
+            Status::Left => "left",
+        })
+    }
+}
+
+/// What a node is in the cluster for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Watches the others and keeps the view; runs no shards.
+    Monitor,
+    /// Runs workers and shards.
+    Worker,
+}
+
+/// One node as another one sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Member {
+    /// Hash of the name.
+    pub id: NodeId,
+    /// What people call it; at most [`NAME_BYTES_MAX`] bytes.
+    pub name: Arc<str>,
+    /// Where its datagrams go.
+    pub address: SocketAddr,
+    /// What it is in the cluster for.
+    pub role: Role,
+    /// Which start of its process this is.
+    pub generation: Generation,
+    /// How often it has refuted or returned in this generation.
+    pub incarnation: Incarnation,
+    /// What is held of it.
+    pub status: Status,
+}
+
+/// A supervised worker of this node: a dense index, given out in the order of `supervise`, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct WorkerId(pub u32);
+
+/// An arbiter (a thread that runs workers) of this node: a dense index, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct ArbiterId(pub u32);
+
+/// Whatever is watched: the monitor treats all three alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Target {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// A thread of this process that runs workers.
+    Arbiter(ArbiterId),
+    /// A worker of this process.
+    Worker(WorkerId),
+}
+
+/// Which part of a sharded group of workers one worker is, and by which right.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Shard {
+    /// From 0 up to and without the group's number of shards.
+    pub index: u32,
+    /// The token that this owner's writes carry; every later owner has a higher one.
+    pub epoch: Epoch,
+}
+
+/// A worker at work, as its status cell shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Busy {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Type name of the message it handles.
+    pub message: &'static str,
+    /// When it took that message up.
+    pub since: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other releases and other machines must find the same owner, so these never change.
+    #[test]
+    fn the_hash_of_a_name_never_changes() {
+        assert_eq!(name_hash(""), 0xf52a_15e9_a9b5_e89b);
+        assert_eq!(name_hash("node-1"), 0x1395_0d4e_f307_e655);
+        assert_ne!(name_hash("node-1"), name_hash("node-2"));
+    }
+
+    #[test]
+    fn the_dead_and_the_departed_own_nothing() {
+        assert!(Status::Alive.is_member() && Status::Suspect.is_member());
+        assert!(!Status::Dead.is_member() && !Status::Left.is_member());
+    }
+}

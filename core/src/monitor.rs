@@ -1,0 +1,314 @@
+//! `Monitor`: watches any number of targets and says when one falls silent.
+//!
+//! Each target has a detector, which gives the deadline of suspicion, and a hard timeout, which gives the deadline of death; the earlier
+//! of the two that still lies ahead is filed in the wheel. A heartbeat moves the detector on and touches nothing else, unless it makes the
+//! deadline earlier or ends a suspicion. Nothing is allocated for a heartbeat.
+//!
+//! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a verdict. It does not ask anyone else
+//! either: agreement is the membership's business.
+
+use std::time::Duration;
+
+use crate::detector::{AnyDetector, Arrival, Detector, Verdict};
+use crate::member::Target;
+use crate::time::Instant;
+use crate::wheel::Wheel;
+
+/// A watched target's place in the table, valid until it is unwatched; places are used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct WatchId(u32);
+
+/// A sign of life of a watched target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sign {
+    /// When it came in at our door.
+    pub at: Instant,
+    /// Number of its schedule slot; not above the newest one known: an old or repeated sign, which says nothing.
+    pub slot: u64,
+    /// Time to the next one, by the sender's announcement.
+    pub interval: Duration,
+}
+
+/// A verdict that changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Whose.
+    pub target: Target,
+    /// What it was.
+    pub from: Verdict,
+    /// What it is now.
+    pub to: Verdict,
+    /// The silence that led to it, or that ended.
+    pub silence: Duration,
+}
+
+/// Watches any number of targets.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    watches: Vec<Watch>,
+    /// Places in `watches` that are free.
+    free: Vec<u32>,
+    wheel: Wheel,
+}
+
+#[derive(Clone, Debug)]
+struct Watch {
+    detector: AnyDetector,
+    /// The hard timeout.
+    timeout: Duration,
+    /// Arrival of the newest sign; before the first one, the start of watching, and after an excuse its instant.
+    newest: Instant,
+    /// Slot of the newest sign.
+    slot: u64,
+    /// When the wheel will look at this; `NEVER` if the target is dead or the place is free.
+    filed: Instant,
+    target: Target,
+    verdict: Verdict,
+}
+
+impl Watch {
+    /// The last instant at which the present verdict holds if nothing arrives.
+    fn deadline(&self) -> Instant {
+        match self.verdict {
+            Verdict::Alive => self.detector.deadline().min(self.newest + self.timeout),
+            Verdict::Suspect => self.newest + self.timeout,
+            Verdict::Dead => Instant::NEVER,
+        }
+    }
+
+    /// What the silence up to `now` means; at a deadline itself the better verdict still holds.
+    fn verdict(&self, now: Instant) -> Verdict {
+        if now > self.newest + self.timeout { Verdict::Dead } else { self.detector.verdict(now) }
+    }
+}
+
+impl Monitor {
+    /// A monitor without targets, at `now`.
+    pub fn new(now: Instant) -> Monitor {
+        Monitor { watches: Vec::new(), free: Vec::new(), wheel: Wheel::new(now) }
+    }
+
+    /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it is dead whatever the detector says.
+    ///
+    /// # Panics
+    /// At 2^32 - 1 targets.
+    pub fn watch(&mut self, target: Target, detector: AnyDetector, timeout: Duration, now: Instant) -> WatchId {
+        let watch =
+            Watch { detector, timeout, newest: now, slot: 0, filed: Instant::NEVER, target, verdict: Verdict::Alive };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.watches[place as usize] = watch;
+                place
+            }
+            None => {
+                assert!(self.watches.len() < u32::MAX as usize, "more targets than there are places");
+                self.watches.push(watch);
+                self.watches.len() as u32 - 1
+            }
+        };
+        self.file(place);
+        WatchId(place)
+    }
+
+    /// Stops watching; `watch` may stand for another target from then on.
+    pub fn unwatch(&mut self, watch: WatchId) {
+        self.wheel.remove(watch.0);
+        self.watches[watch.0 as usize].filed = Instant::NEVER;
+        self.free.push(watch.0);
+    }
+
+    /// Takes in a sign of life. Returns the change if it ended a suspicion or contradicts a death.
+    pub fn heartbeat(&mut self, watch: WatchId, sign: Sign) -> Option<Change> {
+        let place = watch.0;
+        let watch = &mut self.watches[place as usize];
+        if sign.slot <= watch.slot {
+            return None;
+        }
+        let slots = sign.slot - watch.slot;
+        watch.slot = sign.slot;
+        let silence = sign.at - watch.newest;
+        watch.newest = watch.newest.max(sign.at);
+        watch.detector.heartbeat(Arrival { at: sign.at, interval: sign.interval, slots });
+        let from = std::mem::replace(&mut watch.verdict, Verdict::Alive);
+        // A later deadline waits until the wheel looks; only an earlier one must be filed now.
+        if from != Verdict::Alive || watch.deadline() < watch.filed {
+            let target = watch.target;
+            self.file(place);
+            return (from != Verdict::Alive).then_some(Change { target, from, to: Verdict::Alive, silence });
+        }
+        None
+    }
+
+    /// The next verdict that the silence up to `now` has changed; call until there is none.
+    pub fn poll_change(&mut self, now: Instant) -> Option<Change> {
+        while let Some(place) = self.wheel.pop_due(now) {
+            let watch = &mut self.watches[place as usize];
+            let (from, to) = (watch.verdict, watch.verdict(now).max(watch.verdict));
+            watch.verdict = to;
+            let change = Change { target: watch.target, from, to, silence: now - watch.newest };
+            self.file(place);
+            if from != to {
+                return Some(change);
+            }
+        }
+        None
+    }
+
+    /// Gives every target that is not dead a fresh timer: whatever was missed before `now` was our fault. A suspicion stands until a sign
+    /// ends it, but its way to death starts anew; nothing is learnt.
+    pub fn excuse(&mut self, now: Instant) {
+        for place in 0..self.watches.len() as u32 {
+            let watch = &mut self.watches[place as usize];
+            if watch.filed != Instant::NEVER {
+                watch.newest = watch.newest.max(now);
+                watch.detector.excuse(now);
+                self.file(place);
+            }
+        }
+    }
+
+    /// Gives one target a fresh timer from `now` on.
+    pub fn renew(&mut self, watch: WatchId, now: Instant) {
+        let place = watch.0;
+        let watch = &mut self.watches[place as usize];
+        watch.newest = watch.newest.max(now);
+        watch.detector.excuse(now);
+        watch.verdict = Verdict::Alive;
+        self.file(place);
+    }
+
+    /// When to call `poll_change` next; `None` if nothing can change.
+    pub fn next_change(&self) -> Option<Instant> {
+        self.wheel.next()
+    }
+
+    /// What is thought of a target, as of the last call.
+    pub fn verdict(&self, watch: WatchId) -> Verdict {
+        self.watches[watch.0 as usize].verdict
+    }
+
+    /// How long a target has been silent at `now`.
+    pub fn silence(&self, watch: WatchId, now: Instant) -> Duration {
+        now - self.watches[watch.0 as usize].newest
+    }
+
+    fn file(&mut self, place: u32) {
+        let watch = &mut self.watches[place as usize];
+        let deadline = watch.deadline();
+        if deadline == Instant::NEVER {
+            self.wheel.remove(place);
+            watch.filed = Instant::NEVER;
+        } else {
+            watch.filed = self.wheel.file(place, deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::Fixed;
+    use crate::member::WorkerId;
+
+    fn ms(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    /// One target that is suspected after 300 ms and dead after 1 s, with signs at these milliseconds, in slots 1, 2, ...
+    fn monitor(signs: &[u64]) -> (Monitor, WatchId) {
+        let mut monitor = Monitor::new(Instant::ZERO);
+        let detector = AnyDetector::Fixed(Fixed::new(Duration::from_millis(300), Instant::ZERO));
+        let watch = monitor.watch(Target::Worker(WorkerId(7)), detector, Duration::from_secs(1), Instant::ZERO);
+        for (slot, &at) in (1..).zip(signs) {
+            monitor.heartbeat(watch, sign(at, slot));
+        }
+        (monitor, watch)
+    }
+
+    fn sign(at: u64, slot: u64) -> Sign {
+        Sign { at: ms(at), slot, interval: Duration::from_millis(100) }
+    }
+
+    fn verdicts(monitor: &mut Monitor, now: Instant) -> Vec<(Verdict, u128)> {
+        std::iter::from_fn(|| monitor.poll_change(now)).map(|change| (change.to, change.silence.as_millis())).collect()
+    }
+
+    #[test]
+    fn silence_is_suspicion_and_then_death_each_after_its_deadline() {
+        let (mut monitor, _) = monitor(&[100]);
+        assert_eq!(verdicts(&mut monitor, ms(400)), []);
+        assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 301)]);
+        assert_eq!(verdicts(&mut monitor, ms(1_100)), []);
+        assert_eq!(verdicts(&mut monitor, ms(1_101)), [(Verdict::Dead, 1_001)]);
+        assert_eq!(verdicts(&mut monitor, ms(9_999)), []);
+        assert_eq!(monitor.next_change(), None);
+    }
+
+    #[test]
+    fn the_wake_up_it_asks_for_is_enough() {
+        let (mut monitor, _) = monitor(&[100, 200, 300]);
+        let mut seen = Vec::new();
+        while let Some(at) = monitor.next_change() {
+            seen.extend(verdicts(&mut monitor, at));
+        }
+        assert_eq!(seen, [(Verdict::Suspect, 301), (Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn one_look_after_a_long_silence_says_dead_at_once() {
+        let (mut monitor, _) = monitor(&[100]);
+        assert_eq!(verdicts(&mut monitor, ms(5_000)), [(Verdict::Dead, 4_900)]);
+    }
+
+    #[test]
+    fn a_sign_ends_a_suspicion_and_contradicts_a_death() {
+        let (mut monitor, watch) = monitor(&[100]);
+        verdicts(&mut monitor, ms(500));
+        let cleared = monitor.heartbeat(watch, sign(600, 2)).unwrap();
+        assert_eq!((cleared.from, cleared.to), (Verdict::Suspect, Verdict::Alive));
+        assert_eq!(cleared.silence, Duration::from_millis(500));
+        verdicts(&mut monitor, ms(5_000));
+        assert_eq!(monitor.heartbeat(watch, sign(5_000, 3)).unwrap().from, Verdict::Dead);
+        assert_eq!(verdicts(&mut monitor, ms(5_301)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn an_old_or_repeated_sign_says_nothing() {
+        let (mut monitor, watch) = monitor(&[100, 200]);
+        assert_eq!(monitor.heartbeat(watch, sign(450, 2)), None);
+        assert_eq!(monitor.heartbeat(watch, sign(450, 1)), None);
+        assert_eq!(verdicts(&mut monitor, ms(501)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn a_slot_may_jump_as_far_as_it_likes() {
+        let (mut monitor, watch) = monitor(&[100]);
+        assert_eq!(monitor.heartbeat(watch, sign(200, 1 << 40)), None);
+        assert_eq!(monitor.heartbeat(watch, sign(300, u64::MAX)), None);
+        assert_eq!(verdicts(&mut monitor, ms(600)), []);
+        assert_eq!(verdicts(&mut monitor, ms(601)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn an_excuse_gives_everyone_but_the_dead_a_fresh_timer() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.excuse(ms(4_000));
+        assert_eq!(verdicts(&mut monitor, ms(4_300)), []);
+        assert_eq!(verdicts(&mut monitor, ms(4_301)), [(Verdict::Suspect, 301)]);
+        verdicts(&mut monitor, ms(9_000));
+        monitor.excuse(ms(9_000));
+        assert_eq!(monitor.verdict(watch), Verdict::Dead);
+    }
+
+    #[test]
+    fn a_place_is_used_again_and_remembers_nothing() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.unwatch(watch);
+        assert_eq!(monitor.next_change(), None);
+        let detector = AnyDetector::Fixed(Fixed::new(Duration::from_millis(50), ms(10)));
+        let again = monitor.watch(Target::Worker(WorkerId(8)), detector, Duration::from_secs(1), ms(10));
+        assert_eq!(again, watch);
+        let change = monitor.poll_change(ms(61)).unwrap();
+        assert_eq!(change.target, Target::Worker(WorkerId(8)));
+    }
+}

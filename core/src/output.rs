@@ -1,0 +1,75 @@
+//! `Output`: what the engine wants done.
+//!
+//! The engine changes nothing in the world; it says what to change, in order, and the caller does it. A list of inputs therefore replays
+//! a run, and a test reads the outputs as a log.
+
+use std::net::SocketAddr;
+
+use crate::event::{Cause, Event};
+use crate::member::{ArbiterId, Generation, Shard, WorkerId};
+use crate::time::Instant;
+
+/// Something for the caller to do now.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Send the datagram that was just written into the caller's buffer.
+    Transmit {
+        /// To here.
+        to: SocketAddr,
+    },
+    /// Start this generation of a worker on this thread; whatever generation ran before is void from now on.
+    Start(Start),
+    /// The worker's own thread may restart it once by itself, from this instant on; `NEVER` takes the leave back.
+    Permit {
+        /// Which worker.
+        worker: WorkerId,
+        /// For a failure of this generation only.
+        generation: Generation,
+        /// From when on.
+        immediate_from: Instant,
+    },
+    /// End this worker in good order; it is not a failure. Report `Stopped`.
+    Stop {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// This worker will not be started again: refuse new messages and make dead letters of the queued ones.
+    Close {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Make a thread of this number.
+    Spawn {
+        /// Its number.
+        arbiter: ArbiterId,
+    },
+    /// This thread is silent: look what its workers do and call `Engine::handle_inspection`.
+    Inspect {
+        /// Which thread.
+        arbiter: ArbiterId,
+    },
+    /// This thread is lost: forget it, and report `Engine::handle_arbiter_ended` should it ever come back.
+    Abandon {
+        /// Which thread.
+        arbiter: ArbiterId,
+    },
+    /// Tell subscribers and the log.
+    Event(Event),
+}
+
+/// A worker's start.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Start {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// The generation to start.
+    pub generation: Generation,
+    /// The thread to start it on.
+    pub arbiter: ArbiterId,
+    /// Which shard it is, if it is one.
+    pub shard: Option<Shard>,
+    /// Why the former generation ended, if there was one.
+    pub cause: Option<Cause>,
+    /// From when on its thread may restart it once by itself.
+    pub immediate_from: Instant,
+}

@@ -1,0 +1,227 @@
+//! `Restart`: does a failed worker come back at once, after a pause, or not at all?
+//!
+//! One failure is bad luck, and the cure is to start again at once. A second one soon after is a pattern, and starting again at once would
+//! only burn the machine: wait, each time up to twice as long, for a random time, so that a thousand workers that failed together do not
+//! come back together. More than `intensity` in `period` is a fault that restarting does not cure: give up and say so. A worker that
+//! then ran well for `reset_after` has its past forgiven.
+//!
+//! The words and the sliding window are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation); the random pause is "full
+//! jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Unlike OTP we count with a bounded list: at most
+//! `intensity` instants are remembered, so that a storm costs the same each time.
+//!
+//! It never learns why a worker failed: the reason is the supervision's business.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::RestartConfig;
+use crate::random::Random;
+use crate::time::Instant;
+
+/// Which ends of a worker are followed by a new start (the words of OTP).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestartKind {
+    /// Every end, a clean stop too.
+    #[default]
+    Permanent,
+    /// Every end but a clean stop.
+    Transient,
+    /// None.
+    Temporary,
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Start again now.
+    Now,
+    /// Start again at this instant.
+    At(Instant),
+    /// Do not start again.
+    GiveUp,
+}
+
+/// The memory of one worker's restarts.
+#[derive(Clone, Debug, Default)]
+pub struct Restart {
+    /// Instants of the restarts in the present window, oldest first; never more than `intensity`.
+    recent: VecDeque<Instant>,
+    /// Restarts since the worker last ran well for `reset_after`.
+    in_a_row: u32,
+    /// When the newest restart was decided, or is to take place.
+    newest: Option<Instant>,
+}
+
+impl Restart {
+    /// Decides what follows a failure at `now`, and remembers the decision.
+    pub fn decide(&mut self, now: Instant, config: &RestartConfig, random: &mut Random) -> Decision {
+        self.forget(now, config);
+        if self.recent.len() >= config.intensity as usize {
+            return Decision::GiveUp;
+        }
+        let limit = self.limit(config);
+        let pause =
+            if limit.is_zero() { Duration::ZERO } else { random.duration_below(limit + Duration::from_nanos(1)) };
+        self.remember(now + pause);
+        if pause.is_zero() { Decision::Now } else { Decision::At(now + pause) }
+    }
+
+    /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot be said yet. A worker's own thread may
+    /// use this once without asking, and must then report it with [`Restart::record`].
+    pub fn immediate_from(&self, now: Instant, config: &RestartConfig) -> Instant {
+        if config.intensity == 0 {
+            return Instant::NEVER;
+        }
+        let room = match self.recent.front() {
+            Some(&oldest) if self.recent.len() >= config.intensity as usize => oldest + config.period,
+            _ => now,
+        };
+        match self.newest {
+            Some(newest) if !config.delay_min.is_zero() => room.max(newest + config.reset_after),
+            _ => room,
+        }
+    }
+
+    /// Takes in an immediate restart that took place at `now` by leave of [`Restart::immediate_from`].
+    pub fn record(&mut self, now: Instant, config: &RestartConfig) {
+        self.forget(now, config);
+        self.remember(now);
+        // Leave was given for one restart, but reports may overtake each other by a hair; the list stays bounded all the same.
+        while self.recent.len() > config.intensity as usize {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Restarts in the window that ends at the newest one.
+    pub fn count(&self) -> u32 {
+        self.recent.len() as u32
+    }
+
+    fn forget(&mut self, now: Instant, config: &RestartConfig) {
+        while self.recent.front().is_some_and(|&at| now >= at + config.period) {
+            self.recent.pop_front();
+        }
+        if self.newest.is_none_or(|newest| now >= newest + config.reset_after) {
+            self.in_a_row = 0;
+        }
+    }
+
+    /// Longest pause before the next restart: none for the first in a row, then `delay_min`, doubling to `delay_max`.
+    fn limit(&self, config: &RestartConfig) -> Duration {
+        let Some(doublings) = self.in_a_row.checked_sub(1) else { return Duration::ZERO };
+        config.delay_min.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(config.delay_max)
+    }
+
+    fn remember(&mut self, at: Instant) {
+        self.recent.push_back(at);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.newest = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> RestartConfig {
+        RestartConfig {
+            intensity: 3,
+            period: Duration::from_secs(10),
+            delay_min: Duration::from_millis(100),
+            delay_max: Duration::from_millis(350),
+            reset_after: Duration::from_secs(10),
+        }
+    }
+
+    /// Failures at these milliseconds; returns the decisions.
+    fn decide(config: &RestartConfig, failures: &[u64]) -> Vec<Decision> {
+        let (mut restart, mut random) = (Restart::default(), Random::seeded(1));
+        failures.iter().map(|&at| restart.decide(Instant::from_millis(at), config, &mut random)).collect()
+    }
+
+    #[test]
+    fn the_first_restart_is_immediate_and_the_later_ones_wait_within_their_limit() {
+        let config = RestartConfig { intensity: 1_000, ..config() };
+        for seed in 0..200 {
+            let (mut restart, mut random) = (Restart::default(), Random::seeded(seed));
+            let now = Instant::from_millis(1);
+            let mut limits = [100, 200, 350, 350].into_iter();
+            assert_eq!(restart.decide(now, &config, &mut random), Decision::Now);
+            for limit in limits.by_ref() {
+                let Decision::At(at) = restart.decide(now, &config, &mut random) else { panic!("no pause") };
+                assert!(at - now <= Duration::from_millis(limit), "{:?} over {limit} ms", at - now);
+            }
+        }
+    }
+
+    #[test]
+    fn one_more_than_the_intensity_in_a_period_is_given_up() {
+        assert_eq!(decide(&config(), &[0, 1_000, 2_000, 9_000]).last(), Some(&Decision::GiveUp));
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let config = RestartConfig { delay_min: Duration::ZERO, delay_max: Duration::ZERO, ..config() };
+        let spread: Vec<u64> = (0..1_000).map(|n| n * 3_334).collect();
+        assert!(decide(&config, &spread).iter().all(|&decision| decision == Decision::Now));
+        assert_eq!(decide(&config, &[0, 1, 2, 9_999]).last(), Some(&Decision::GiveUp));
+        assert_eq!(decide(&config, &[0, 1, 2, 10_000]).last(), Some(&Decision::Now));
+    }
+
+    #[test]
+    fn an_intensity_of_zero_allows_nothing() {
+        let config = RestartConfig { intensity: 0, ..config() };
+        assert_eq!(decide(&config, &[5]), [Decision::GiveUp]);
+        assert_eq!(Restart::default().immediate_from(Instant::ZERO, &config), Instant::NEVER);
+    }
+
+    #[test]
+    fn a_good_run_is_rewarded_with_an_immediate_restart() {
+        let config = RestartConfig { period: Duration::from_secs(1), ..config() };
+        let decisions = decide(&config, &[0, 2_000, 30_000]);
+        assert!(matches!(decisions[..], [Decision::Now, Decision::At(_), Decision::Now]), "{decisions:?}");
+    }
+
+    #[test]
+    fn ten_thousand_failures_do_not_overflow() {
+        let config = RestartConfig { intensity: u32::MAX, ..config() };
+        let mut failures = vec![0; 10_000];
+        failures.push(u64::MAX);
+        for decision in &decide(&config, &failures)[1..10_000] {
+            assert!(
+                matches!(decision, Decision::At(at) if *at <= Instant::from_millis(350)) || *decision == Decision::Now
+            );
+        }
+    }
+
+    #[test]
+    fn leave_is_given_exactly_when_a_decision_would_be_immediate() {
+        let (config, mut random) = (config(), Random::seeded(3));
+        for seed in 0..500 {
+            let (mut restart, mut draw) = (Restart::default(), Random::seeded(seed));
+            let mut now = Instant::ZERO;
+            for _ in 0..10 {
+                now += draw.duration_below(Duration::from_secs(15));
+                let leave = restart.immediate_from(now, &config);
+                let mut asked = restart.clone();
+                if leave <= now {
+                    assert_eq!(asked.decide(now, &config, &mut random), Decision::Now);
+                    restart.record(now, &config);
+                } else {
+                    assert_ne!(
+                        asked.decide(
+                            now,
+                            &RestartConfig { delay_min: config.delay_max, ..config.clone() },
+                            &mut random
+                        ),
+                        Decision::Now
+                    );
+                    restart = asked;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Replays a run.
+fn main() {}
