@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{ClusterConfig, Config};
+use crate::desk::Desk;
 use crate::detector::{AnyDetector, Verdict};
 use crate::event::Event;
 use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Role, Status, Target, name_hash};
 use crate::membership::{Heard, Membership, Refusal};
-use crate::monitor::{Change, Monitor, Sign, WatchId};
-use crate::output::Output;
+use crate::monitor::{Change, Sign, WatchId};
 use crate::supervision::EPOCH_BITS;
 use crate::time::{Instant, nanos};
 use crate::wire::{self, Answer, Body, Datagram, Header, Heartbeat, Join, Observers};
@@ -171,24 +171,24 @@ impl Cluster {
     }
 
     /// Sends the heartbeats of the slot that has come, if one has.
-    pub(crate) fn beat(&mut self, now: Instant, config: &Config, out: &mut VecDeque<Output>) {
-        if now < self.slot_at {
+    pub(crate) fn beat(&mut self, desk: &mut Desk) {
+        if desk.now < self.slot_at {
             return;
         }
         // Slots that passed while we slept are named as such and not made up for.
-        let missed = nanos(now - self.slot_at) / nanos(config.interval).max(1);
+        let missed = nanos(desk.now - self.slot_at) / nanos(desk.config.interval).max(1);
         self.slot += missed;
         self.slept += missed;
-        self.slot_at += config.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.slot_at += desk.config.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
         match self.role {
             Role::Worker => {
                 self.letters.push_back((self.monitor, Letter::Heartbeat));
-                self.watch_for_first_answer(now, config, out);
+                self.watch_for_first_answer(desk);
             }
-            Role::Monitor => self.membership.reap(now, &config.membership),
+            Role::Monitor => self.membership.reap(desk.now, &desk.config.membership),
         }
         self.slot += 1;
-        self.slot_at += config.interval;
+        self.slot_at += desk.config.interval;
     }
 
     /// Says goodbye.
@@ -204,32 +204,22 @@ impl Cluster {
     }
 
     /// Takes in one datagram, already found to be of our cluster and not our own.
-    pub(crate) fn receive(
-        &mut self,
-        at: Instant,
-        from: SocketAddr,
-        datagram: &Datagram<'_>,
-        config: &Config,
-        monitor: &mut Monitor,
-        out: &mut VecDeque<Output>,
-    ) -> Follow {
+    pub(crate) fn receive(&mut self, from: SocketAddr, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
         let header = datagram.header;
         match &datagram.body {
-            Body::Heartbeat(heartbeat) if self.role == Role::Monitor => {
-                self.heard(at, from, header, heartbeat, config, monitor, out)
-            }
-            Body::Join(join) if self.role == Role::Monitor => self.admit(at, from, header, join, config, monitor, out),
-            Body::Leave { .. } if self.role == Role::Monitor => self.left(at, header, monitor, out),
+            Body::Heartbeat(heartbeat) if self.role == Role::Monitor => self.heard(from, header, heartbeat, desk),
+            Body::Join(join) if self.role == Role::Monitor => self.admit(from, header, join, desk),
+            Body::Leave { .. } if self.role == Role::Monitor => self.left(header, desk),
             Body::Leave { .. } if from == self.monitor => {
                 // The monitor goes in good order; there is no other in this version, so we wait for its successor.
-                self.judge_monitor(Duration::ZERO, out);
+                self.judge_monitor(Duration::ZERO, desk);
                 Follow::Nothing
             }
             Body::Introduce if from == self.monitor => {
                 self.letters.push_back((self.monitor, Letter::Join));
                 Follow::Nothing
             }
-            Body::Answer(answer) if from == self.monitor => self.learn(at, header, answer, config, monitor, out),
+            Body::Answer(answer) if from == self.monitor => self.learn(header, answer, desk),
             // Not for our role, or not from our monitor: nobody we believe.
             Body::Heartbeat(_) | Body::Join(_) | Body::Leave { .. } | Body::Introduce | Body::Answer(_) => {
                 Follow::Nothing
@@ -238,10 +228,10 @@ impl Cluster {
     }
 
     /// Takes in a verdict of the monitor structure on a node.
-    pub(crate) fn judge(&mut self, now: Instant, id: NodeId, change: Change, out: &mut VecDeque<Output>) -> Follow {
+    pub(crate) fn judge(&mut self, id: NodeId, change: Change, desk: &mut Desk) -> Follow {
         if self.role == Role::Worker {
             if change.to == Verdict::Dead {
-                self.judge_monitor(change.silence, out);
+                self.judge_monitor(change.silence, desk);
             }
             return Follow::Nothing;
         }
@@ -250,15 +240,15 @@ impl Cluster {
             Verdict::Suspect => (Status::Suspect, change.silence),
             Verdict::Dead => (Status::Dead, change.silence),
         };
-        if !self.membership.judge(now, id, status) {
+        if !self.membership.judge(desk.now, id, status) {
             return Follow::Nothing;
         }
         if let Some(member) = self.membership.member(id) {
             let node = member.name.clone();
-            out.push_back(Output::Event(match status {
+            desk.tell(match status {
                 Status::Dead => Event::Died { node, silent_for },
                 Status::Alive | Status::Suspect | Status::Left => Event::Suspected { node, silent_for },
-            }));
+            });
         }
         self.tell_everyone();
         Follow::Settle
@@ -301,18 +291,9 @@ impl Cluster {
 
     // ---- the monitor's side --------------------------------------------------------------------------------------------------------------
 
-    fn heard(
-        &mut self,
-        at: Instant,
-        from: SocketAddr,
-        header: Header,
-        heartbeat: &Heartbeat,
-        config: &Config,
-        monitor: &mut Monitor,
-        out: &mut VecDeque<Output>,
-    ) -> Follow {
+    fn heard(&mut self, from: SocketAddr, header: Header, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
         let version = self.membership.version();
-        let heard = self.membership.hear(at, header.from, header.generation, heartbeat.incarnation);
+        let heard = self.membership.hear(desk.now, header.from, header.generation, heartbeat.incarnation);
         let Some(member) = self.membership.member(header.from) else {
             self.letters.push_back((from, Letter::Introduce));
             return Follow::Nothing;
@@ -331,21 +312,21 @@ impl Cluster {
             }
             Heard::Alive | Heard::Cleared | Heard::Returned => {}
         }
-        let sign = Sign { at, slot: heartbeat.slot, interval: heartbeat.interval };
+        let sign = Sign { at: desk.now, slot: heartbeat.slot, interval: heartbeat.interval };
         if heard == Heard::Returned {
-            self.watch(at, header.from, heartbeat.interval, config, monitor);
+            self.watch(header.from, heartbeat.interval, desk);
         }
         let link = self.links.get_mut(&header.from).expect("every member is watched");
         link.view = heartbeat.view;
-        let silent_for = monitor.silence(link.watch, at);
-        monitor.heartbeat(link.watch, sign);
+        let silent_for = desk.monitor.silence(link.watch, desk.now);
+        desk.monitor.heartbeat(link.watch, sign);
         if heard == Heard::Cleared {
             // A refutation comes outside the schedule and has no slot of its own; it is a sign of life all the same.
-            monitor.renew(link.watch, at);
-            out.push_back(Output::Event(Event::Cleared { node, silent_for }));
+            desk.monitor.renew(link.watch, desk.now);
+            desk.tell(Event::Cleared { node, silent_for });
         } else if heard == Heard::Returned {
             let incarnation = heartbeat.incarnation;
-            out.push_back(Output::Event(Event::Returned { node, incarnation }));
+            desk.tell(Event::Returned { node, incarnation });
         }
         self.letters.push_back((home, Letter::Answer { since: heartbeat.view }));
         if self.membership.version() == version {
@@ -355,21 +336,12 @@ impl Cluster {
         Follow::Settle
     }
 
-    fn admit(
-        &mut self,
-        at: Instant,
-        from: SocketAddr,
-        header: Header,
-        join: &Join<'_>,
-        config: &Config,
-        monitor: &mut Monitor,
-        out: &mut VecDeque<Output>,
-    ) -> Follow {
-        match self.membership.admit(at, header.from, header.generation, join, &config.membership) {
+    fn admit(&mut self, from: SocketAddr, header: Header, join: &Join<'_>, desk: &mut Desk) -> Follow {
+        match self.membership.admit(desk.now, header.from, header.generation, join, &desk.config.membership) {
             Ok(true) => {
-                self.watch(at, header.from, config.interval, config, monitor);
+                self.watch(header.from, desk.config.interval, desk);
                 if let Some(member) = self.membership.member(header.from) {
-                    out.push_back(Output::Event(Event::Joined { member: member.clone() }));
+                    desk.tell(Event::Joined { member: member.clone() });
                 }
                 self.tell_everyone();
                 Follow::Settle
@@ -381,7 +353,7 @@ impl Cluster {
             }
             Err(refusal) => {
                 let reason = refusal.to_string().into();
-                out.push_back(Output::Event(Event::Refused { address: from, reason }));
+                desk.tell(Event::Refused { address: from, reason });
                 if matches!(refusal, Refusal::Superseded(_)) {
                     // The row of its successor tells it to end.
                     self.letters.push_back((from, Letter::Answer { since: 0 }));
@@ -391,27 +363,27 @@ impl Cluster {
         }
     }
 
-    fn left(&mut self, at: Instant, header: Header, monitor: &mut Monitor, out: &mut VecDeque<Output>) -> Follow {
+    fn left(&mut self, header: Header, desk: &mut Desk) -> Follow {
         let Some(member) = self.membership.member(header.from) else { return Follow::Nothing };
         let (node, current) = (member.name.clone(), member.generation == header.generation);
-        if !current || !self.membership.judge(at, header.from, Status::Left) {
+        if !current || !self.membership.judge(desk.now, header.from, Status::Left) {
             return Follow::Nothing;
         }
         if let Some(link) = self.links.remove(&header.from) {
-            monitor.unwatch(link.watch);
+            desk.monitor.unwatch(link.watch);
         }
-        out.push_back(Output::Event(Event::Left { node }));
+        desk.tell(Event::Left { node });
         self.tell_everyone();
         Follow::Settle
     }
 
     /// Watches a node from `now` on, in the place of whatever was held of it.
-    fn watch(&mut self, now: Instant, id: NodeId, interval: Duration, config: &Config, monitor: &mut Monitor) {
+    fn watch(&mut self, id: NodeId, interval: Duration, desk: &mut Desk) {
         if let Some(link) = self.links.remove(&id) {
-            monitor.unwatch(link.watch);
+            desk.monitor.unwatch(link.watch);
         }
-        let detector = AnyDetector::new(&config.detector, interval, now);
-        let watch = monitor.watch(Target::Node(id), detector, config.timeout, now);
+        let detector = AnyDetector::new(&desk.config.detector, interval, desk.now);
+        let watch = desk.monitor.watch(Target::Node(id), detector, desk.config.timeout, desk.now);
         self.links.insert(id, Link { watch, view: 0 });
     }
 
@@ -425,15 +397,7 @@ impl Cluster {
 
     // ---- the other nodes' side -----------------------------------------------------------------------------------------------------------
 
-    fn learn(
-        &mut self,
-        at: Instant,
-        header: Header,
-        answer: &Answer<'_>,
-        config: &Config,
-        monitor: &mut Monitor,
-        out: &mut VecDeque<Output>,
-    ) -> Follow {
+    fn learn(&mut self, header: Header, answer: &Answer<'_>, desk: &mut Desk) -> Follow {
         if header.generation < self.monitor_generation {
             return Follow::Nothing; // A delayed answer of the monitor's former life.
         }
@@ -444,16 +408,17 @@ impl Cluster {
             self.view = 0;
             self.answers = 0;
             self.admitted = false;
-            self.watch(at, header.from, config.interval, config, monitor);
+            self.watch(header.from, desk.config.interval, desk);
             self.membership.clear_but(self.me);
         }
         self.answers += 1;
         if let Some(link) = self.links.get(&header.from) {
-            monitor.heartbeat(link.watch, Sign { at, slot: self.answers, interval: config.interval });
+            desk.monitor
+                .heartbeat(link.watch, Sign { at: desk.now, slot: self.answers, interval: desk.config.interval });
         }
         if self.connected != Some(true) {
             self.connected = Some(true);
-            out.push_back(Output::Event(Event::Connected { monitor: self.monitor }));
+            desk.tell(Event::Connected { monitor: self.monitor });
         }
         if answer.version < self.view {
             return Follow::Nothing; // Overtaken by a newer one.
@@ -461,9 +426,9 @@ impl Cluster {
         let mut follow = Follow::Nothing;
         for entry in answer.entries.iter() {
             if entry.id == self.me {
-                follow = self.hear_of_myself(at, entry.generation, entry.incarnation, entry.status, follow, out);
-            } else if let Some((before, after)) = self.membership.apply(at, &entry, &config.membership) {
-                tell(before.as_ref(), &after, out);
+                follow = self.hear_of_myself(entry.generation, entry.incarnation, entry.status, follow, desk);
+            } else if let Some((before, after)) = self.membership.apply(desk.now, &entry, &desk.config.membership) {
+                tell(before.as_ref(), &after, desk);
             }
         }
         let progress = answer.version > self.view;
@@ -481,15 +446,14 @@ impl Cluster {
 
     fn hear_of_myself(
         &mut self,
-        at: Instant,
         generation: Generation,
         incarnation: Incarnation,
         status: Status,
         follow: Follow,
-        out: &mut VecDeque<Output>,
+        desk: &mut Desk,
     ) -> Follow {
         if generation > self.generation {
-            out.push_back(Output::Event(Event::Superseded { generation }));
+            desk.tell(Event::Superseded { generation });
             return Follow::Void;
         }
         if generation < self.generation || incarnation < self.incarnation {
@@ -500,35 +464,35 @@ impl Cluster {
             return follow;
         }
         self.incarnation = Incarnation(incarnation.0.saturating_add(1));
-        self.membership.raise(at, self.me, self.incarnation);
+        self.membership.raise(desk.now, self.me, self.incarnation);
         self.letters.push_back((self.monitor, Letter::Heartbeat));
         if status == Status::Dead {
-            out.push_back(Output::Event(Event::Buried { incarnation: self.incarnation }));
+            desk.tell(Event::Buried { incarnation: self.incarnation });
             return Follow::Void;
         }
         follow
     }
 
-    fn judge_monitor(&mut self, silent_for: Duration, out: &mut VecDeque<Output>) {
+    fn judge_monitor(&mut self, silent_for: Duration, desk: &mut Desk) {
         if self.connected != Some(false) {
             self.connected = Some(false);
-            out.push_back(Output::Event(Event::Isolated { monitor: self.monitor, silent_for }));
+            desk.tell(Event::Isolated { monitor: self.monitor, silent_for });
         }
     }
 
     /// Before the first answer there is nobody to watch yet, only an address that does not answer.
-    fn watch_for_first_answer(&mut self, now: Instant, config: &Config, out: &mut VecDeque<Output>) {
-        if self.connected.is_none() && now - self.started > config.timeout {
-            self.judge_monitor(now - self.started, out);
+    fn watch_for_first_answer(&mut self, desk: &mut Desk) {
+        if self.connected.is_none() && desk.now - self.started > desk.config.timeout {
+            self.judge_monitor(desk.now - self.started, desk);
         }
     }
 }
 
 /// The event that a change of a row amounts to.
-fn tell(before: Option<&Member>, after: &Member, out: &mut VecDeque<Output>) {
+fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
     let same_life = before.filter(|before| before.generation == after.generation).map(|before| before.status);
     let (node, silent_for) = (after.name.clone(), Duration::ZERO);
-    out.push_back(Output::Event(match (same_life, after.status) {
+    desk.tell(match (same_life, after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
         // Over before we knew of it: no news.
         (None, Status::Dead | Status::Left) => return,
@@ -540,5 +504,5 @@ fn tell(before: Option<&Member>, after: &Member, out: &mut VecDeque<Output>) {
         (Some(_), Status::Suspect) => Event::Suspected { node, silent_for },
         (Some(_), Status::Dead) => Event::Died { node, silent_for },
         (Some(_), Status::Left) => Event::Left { node },
-    }));
+    });
 }

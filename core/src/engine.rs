@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, Follow, Identity, Letter};
 use crate::config::{Config, ConfigError};
+use crate::desk::Desk;
 use crate::detector::{AnyDetector, Fixed, Verdict};
 use crate::event::Event;
-use crate::member::{ArbiterId, Busy, Epoch, Generation, Member, NodeId, Shard, Target, WorkerId};
+use crate::member::{ArbiterId, Busy, Epoch, Generation, Member, NodeId, Target, WorkerId};
 use crate::monitor::{Change, Monitor, Sign, WatchId};
 use crate::output::Output;
 use crate::random::Random;
@@ -49,22 +50,17 @@ pub struct Counters {
 /// One node: everything it decides.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    config: Config,
     generation: Generation,
-    random: Random,
-    monitor: Monitor,
+    desk: Desk,
     supervision: Supervision,
     shards: Shards,
     cluster: Option<Cluster>,
     /// Watches of arbiters, by arbiter number.
     arbiters: Vec<Option<WatchId>>,
-    outputs: VecDeque<Output>,
     /// The view changed while it was not whole: find the owners once it is.
     unsettled: bool,
     leaving: Leaving,
     counters: Counters,
-    /// The latest instant seen; inputs of one batch may carry stamps from a moment before.
-    now: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,28 +81,24 @@ impl Engine {
     /// Whatever [`Config::check`] refuses.
     pub fn new(config: Config, identity: Identity, seed: u64, now: Instant) -> Result<Engine, ConfigError> {
         config.check()?;
-        let mut outputs = VecDeque::new();
-        let supervision = Supervision::new(&config, &mut outputs);
         let generation = identity.generation;
         let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, now));
+        let (random, monitor) = (Random::seeded(seed), Monitor::new(now));
+        let mut desk = Desk { now, config, random, monitor, outputs: VecDeque::new() };
         let mut engine = Engine {
             generation,
-            random: Random::seeded(seed),
-            monitor: Monitor::new(now),
-            supervision,
+            supervision: Supervision::new(&mut desk),
+            desk,
             shards: Shards::default(),
             cluster,
             arbiters: Vec::new(),
-            outputs,
             unsettled: false,
             leaving: Leaving::No,
             counters: Counters::default(),
-            now,
-            config,
         };
         let first: Vec<ArbiterId> = engine.supervision.arbiters().collect();
         for arbiter in first {
-            engine.watch_arbiter(now, arbiter);
+            engine.watch_arbiter(arbiter);
         }
         Ok(engine)
     }
@@ -122,7 +114,7 @@ impl Engine {
         let worker = supervise.worker;
         self.supervision.supervise(supervise);
         if self.leaving == Leaving::No {
-            self.supervision.start(now, worker, None, &self.config, &mut self.outputs);
+            self.supervision.start(worker, None, &mut self.desk);
         }
     }
 
@@ -137,14 +129,14 @@ impl Engine {
         for supervise in workers {
             self.supervision.supervise(supervise);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// Takes in datagrams that came in at `at`, each with its sender. Bad ones are counted and dropped.
     pub fn handle_datagrams<'a>(&mut self, at: Instant, batch: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) {
         self.advance(at);
         for (from, bytes) in batch {
-            self.handle_datagram(at, from, bytes);
+            self.handle_datagram(from, bytes);
         }
     }
 
@@ -152,71 +144,69 @@ impl Engine {
     pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64) {
         self.advance(at);
         if let Some(&Some(watch)) = self.arbiters.get(arbiter.0 as usize) {
-            self.monitor.heartbeat(watch, Sign { at, slot, interval: self.config.workers.interval });
+            let interval = self.desk.config.workers.interval;
+            self.desk.monitor.heartbeat(watch, Sign { at, slot, interval });
         }
     }
 
     /// Takes in what a worker's thread says of one of its generations.
     pub fn handle_report(&mut self, now: Instant, worker: WorkerId, generation: Generation, report: Report) {
         self.advance(now);
-        let (config, outputs) = (&self.config, &mut self.outputs);
-        self.supervision.report(now, worker, generation, report, config, &mut self.random, outputs);
-        self.finish_leaving(now);
+        self.supervision.report(worker, generation, report, &mut self.desk);
+        self.finish_leaving();
     }
 
     /// Takes in what the workers of a silent thread are doing: the answer to [`Output::Inspect`].
     pub fn handle_inspection(&mut self, now: Instant, arbiter: ArbiterId, busy: &[Busy]) {
         self.advance(now);
         let Some(&Some(watch)) = self.arbiters.get(arbiter.0 as usize) else { return };
-        if self.monitor.verdict(watch) != Verdict::Dead {
+        if self.desk.monitor.verdict(watch) != Verdict::Dead {
             return; // It spoke between the question and the answer.
         }
-        let silence = self.monitor.silence(watch, now);
-        let (config, outputs) = (&self.config, &mut self.outputs);
-        let fresh = self.supervision.inspected(now, arbiter, busy, silence, config, &mut self.random, outputs);
-        match fresh {
+        let silence = self.desk.monitor.silence(watch, now);
+        match self.supervision.inspected(arbiter, busy, silence, &mut self.desk) {
             Some(fresh) => {
-                self.monitor.unwatch(watch);
+                self.desk.monitor.unwatch(watch);
                 self.arbiters[arbiter.0 as usize] = None;
-                self.watch_arbiter(now, fresh);
+                self.watch_arbiter(fresh);
             }
             // Nothing may be replaced now; look again after another timeout.
-            None => self.monitor.renew(watch, now),
+            None => self.desk.monitor.renew(watch, now),
         }
-        self.finish_leaving(now);
+        self.finish_leaving();
     }
 
     /// Takes in that a thread which was abandoned came back and ended.
     pub fn handle_arbiter_ended(&mut self, now: Instant, arbiter: ArbiterId) {
         self.advance(now);
-        self.supervision.arbiter_ended(arbiter, &mut self.outputs);
+        self.supervision.arbiter_ended(arbiter, &mut self.desk);
     }
 
     /// Does whatever is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        self.supervision.expire(now, &self.config, &mut self.outputs);
+        self.supervision.expire(&mut self.desk);
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            cluster.beat(now, &self.config, &mut self.outputs);
+            cluster.beat(&mut self.desk);
         }
         if self.unsettled {
-            self.settle(now);
+            self.settle();
         }
-        while let Some(change) = self.monitor.poll_change(now) {
-            self.route(now, change);
+        while let Some(change) = self.desk.monitor.poll_change(now) {
+            self.route(change);
         }
-        self.finish_leaving(now);
+        self.finish_leaving();
     }
 
     /// Begins to leave: workers stop, then the others are told. Done when [`Engine::has_left`] says so, after `workers.timeout` at the latest.
     pub fn leave(&mut self, now: Instant) {
         self.advance(now);
         if self.leaving == Leaving::No {
-            self.leaving = Leaving::Until(now + self.config.workers.timeout);
-            self.supervision.stop_all(&mut self.outputs);
-            self.finish_leaving(now);
+            self.leaving = Leaving::Until(now + self.desk.config.workers.timeout);
+            self.supervision.stop_all(&mut self.desk);
+            self.finish_leaving();
         }
     }
 
@@ -229,11 +219,11 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && let Some((to, letter)) = cluster.letters.pop_front()
         {
-            cluster.write(letter, self.now, &self.config, buffer);
+            cluster.write(letter, self.desk.now, &self.desk.config, buffer);
             self.counters.sent += 1;
             return Some(Output::Transmit { to });
         }
-        self.outputs.pop_front()
+        self.desk.outputs.pop_front()
     }
 
     /// When to call [`Engine::handle_timeout`]; `None` if nothing will ever be due.
@@ -246,7 +236,7 @@ impl Engine {
             Leaving::Until(at) => Some(at),
             Leaving::No | Leaving::Done => None,
         };
-        [slot, leave, self.monitor.next_change(), self.supervision.next_start()].into_iter().flatten().min()
+        [slot, leave, self.desk.monitor.next_change(), self.supervision.next_start()].into_iter().flatten().min()
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -273,7 +263,7 @@ impl Engine {
 
     /// The settings it runs by.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.desk.config
     }
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
@@ -281,14 +271,14 @@ impl Engine {
     /// Moves the clock on, and excuses everybody if it jumped.
     fn advance(&mut self, now: Instant) {
         let late_by = self.poll_timeout().map_or(Duration::ZERO, |due| now - due);
-        self.now = self.now.max(now);
-        if late_by > self.config.stall {
-            self.monitor.excuse(now);
-            self.outputs.push_back(Output::Event(Event::Paused { late_by }));
+        self.desk.now = self.desk.now.max(now);
+        if late_by > self.desk.config.stall {
+            self.desk.monitor.excuse(now);
+            self.desk.tell(Event::Paused { late_by });
         }
     }
 
-    fn handle_datagram(&mut self, at: Instant, from: SocketAddr, bytes: &[u8]) {
+    fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let Some(cluster) = &mut self.cluster else { return };
         let datagram = match wire::decode(bytes) {
             Ok(datagram) => datagram,
@@ -309,45 +299,44 @@ impl Engine {
         if self.leaving == Leaving::Done {
             return;
         }
-        let (monitor, outputs) = (&mut self.monitor, &mut self.outputs);
-        let follow = cluster.receive(at, from, &datagram, &self.config, monitor, outputs);
-        self.follow(at, follow);
+        let follow = cluster.receive(from, &datagram, &mut self.desk);
+        self.follow(follow);
     }
 
-    fn route(&mut self, now: Instant, change: Change) {
+    fn route(&mut self, change: Change) {
         match change.target {
             Target::Node(id) => {
                 if let Some(cluster) = &mut self.cluster {
-                    let follow = cluster.judge(now, id, change, &mut self.outputs);
-                    self.follow(now, follow);
+                    let follow = cluster.judge(id, change, &mut self.desk);
+                    self.follow(follow);
                 }
             }
             Target::Arbiter(arbiter) if change.to == Verdict::Dead => {
-                self.outputs.push_back(Output::Inspect { arbiter });
+                self.desk.put(Output::Inspect { arbiter });
             }
             Target::Arbiter(_) | Target::Worker(_) => {}
         }
     }
 
-    fn follow(&mut self, now: Instant, follow: Follow) {
+    fn follow(&mut self, follow: Follow) {
         match follow {
             Follow::Nothing => {}
-            Follow::Settle => self.settle(now),
+            Follow::Settle => self.settle(),
             Follow::Void => {
                 if let Some(cluster) = &self.cluster {
                     let steps = self.shards.void(cluster.me());
-                    self.walk(now, steps);
+                    self.walk(steps);
                 }
             }
         }
     }
 
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self) {
         if self.leaving != Leaving::No {
             return;
         }
         let steps = match &self.cluster {
-            Some(cluster) if cluster.is_whole(now) => {
+            Some(cluster) if cluster.is_whole(self.desk.now) => {
                 self.unsettled = false;
                 self.shards.settle(cluster.me(), cluster.membership(), cluster.epoch())
             }
@@ -357,27 +346,23 @@ impl Engine {
             }
             None => self.shards.settle_alone(supervision::sole_epoch(self.generation)),
         };
-        self.walk(now, steps);
+        self.walk(steps);
     }
 
-    fn walk(&mut self, now: Instant, steps: Vec<Step>) {
+    fn walk(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Start { worker, shard } => self.start_shard(now, worker, shard),
-                Step::Stop { worker } => self.supervision.stop(worker, &mut self.outputs),
-                Step::Tell(event) => self.outputs.push_back(Output::Event(event)),
+                Step::Start { worker, shard } => self.supervision.start(worker, Some(shard), &mut self.desk),
+                Step::Stop { worker } => self.supervision.stop(worker, &mut self.desk),
+                Step::Tell(event) => self.desk.tell(event),
             }
         }
     }
 
-    fn start_shard(&mut self, now: Instant, worker: WorkerId, shard: Shard) {
-        self.supervision.start(now, worker, Some(shard), &self.config, &mut self.outputs);
-    }
-
-    fn watch_arbiter(&mut self, now: Instant, arbiter: ArbiterId) {
-        let timeout = self.config.workers.timeout;
+    fn watch_arbiter(&mut self, arbiter: ArbiterId) {
+        let (now, timeout) = (self.desk.now, self.desk.config.workers.timeout);
         let detector = AnyDetector::Fixed(Fixed::new(timeout, now));
-        let watch = self.monitor.watch(Target::Arbiter(arbiter), detector, timeout, now);
+        let watch = self.desk.monitor.watch(Target::Arbiter(arbiter), detector, timeout, now);
         let index = arbiter.0 as usize;
         if self.arbiters.len() <= index {
             self.arbiters.resize(index + 1, None);
@@ -385,9 +370,9 @@ impl Engine {
         self.arbiters[index] = Some(watch);
     }
 
-    fn finish_leaving(&mut self, now: Instant) {
+    fn finish_leaving(&mut self) {
         if let Leaving::Until(latest) = self.leaving
-            && (now >= latest || !self.supervision.is_stopping())
+            && (self.desk.now >= latest || !self.supervision.is_stopping())
         {
             self.leaving = Leaving::Done;
             if let Some(cluster) = &mut self.cluster {

@@ -27,6 +27,7 @@
 
 mod cluster;
 pub mod config;
+mod desk;
 pub mod detector;
 pub mod engine;
 pub mod event;

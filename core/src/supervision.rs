@@ -11,15 +11,14 @@
 //! It starts nothing: it says what to start. Whether a failure is followed by a restart is `restart`'s rule, not this file's.
 
 use std::collections::BTreeSet;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, RestartConfig};
+use crate::config::RestartConfig;
+use crate::desk::Desk;
 use crate::event::{Cause, Event};
 use crate::member::{ArbiterId, Busy, Epoch, Generation, Shard, WorkerId};
 use crate::output::{Output, Start};
-use crate::random::Random;
 use crate::restart::{Decision, Restart, RestartKind};
 use crate::time::Instant;
 
@@ -109,9 +108,9 @@ enum Arbiter {
 
 impl Supervision {
     /// No workers yet, and as many threads as the config says, told to be made.
-    pub(crate) fn new(config: &Config, out: &mut VecDeque<Output>) -> Supervision {
-        let places: Vec<ArbiterId> = (0..config.workers.arbiters).map(ArbiterId).collect();
-        out.extend(places.iter().map(|&arbiter| Output::Spawn { arbiter }));
+    pub(crate) fn new(desk: &mut Desk) -> Supervision {
+        let places: Vec<ArbiterId> = (0..desk.config.workers.arbiters).map(ArbiterId).collect();
+        desk.outputs.extend(places.iter().map(|&arbiter| Output::Spawn { arbiter }));
         Supervision {
             workers: Vec::new(),
             arbiters: vec![Arbiter::Running; places.len()],
@@ -145,14 +144,7 @@ impl Supervision {
     }
 
     /// Starts a worker that is idle or has ended; `shard` says which shard it is to be, if it is one.
-    pub(crate) fn start(
-        &mut self,
-        now: Instant,
-        id: WorkerId,
-        shard: Option<Shard>,
-        config: &Config,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(crate) fn start(&mut self, id: WorkerId, shard: Option<Shard>, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
         worker.shard = shard;
         match worker.phase {
@@ -164,18 +156,18 @@ impl Supervision {
             Phase::GivenUp => return,
         }
         self.unwait(id);
-        self.launch(now, id, config, out);
+        self.launch(id, desk);
     }
 
     /// Stops a worker in good order; a shard may be started again later.
-    pub(crate) fn stop(&mut self, id: WorkerId, out: &mut VecDeque<Output>) {
+    pub(crate) fn stop(&mut self, id: WorkerId, desk: &mut Desk) {
         self.unwait(id);
         let Some(worker) = self.worker(id) else { return };
         worker.shard = None;
         match worker.phase {
             Phase::Starting | Phase::Running => {
                 worker.phase = Phase::Stopping;
-                out.push_back(Output::Stop { worker: id });
+                desk.put(Output::Stop { worker: id });
             }
             Phase::Waiting(_) => worker.phase = Phase::Idle,
             Phase::Idle | Phase::Stopping | Phase::Ended | Phase::GivenUp => {}
@@ -183,50 +175,39 @@ impl Supervision {
     }
 
     /// Stops all workers, the last one taken on first.
-    pub(crate) fn stop_all(&mut self, out: &mut VecDeque<Output>) {
+    pub(crate) fn stop_all(&mut self, desk: &mut Desk) {
         for index in (0..self.workers.len() as u32).rev() {
-            self.stop(WorkerId(index), out);
+            self.stop(WorkerId(index), desk);
         }
     }
 
     /// Takes in what a worker's thread says of `generation`. Reports of a void generation change nothing.
-    pub(crate) fn report(
-        &mut self,
-        now: Instant,
-        id: WorkerId,
-        generation: Generation,
-        report: Report,
-        config: &Config,
-        random: &mut Random,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
         if generation != worker.generation {
             return;
         }
         match (report, worker.phase) {
-            (Report::Started, Phase::Starting) => self.started(now, id, out),
+            (Report::Started, Phase::Starting) => self.started(id, desk),
             (Report::Started, _) => {}
-            (Report::Failed(cause), Phase::Starting | Phase::Running) => {
-                self.failed(now, id, cause, now, config, random, out)
-            }
+            (Report::Failed(cause), Phase::Starting | Phase::Running) => self.failed(id, cause, desk.now, desk),
             (Report::Restarted { cause, failed_at }, Phase::Starting | Phase::Running) => {
-                self.restarted(now, id, cause, failed_at, config, out);
+                self.restarted(id, cause, failed_at, desk);
             }
             (Report::Stopped, Phase::Starting | Phase::Running) => {
                 if worker.kind == RestartKind::Permanent {
-                    self.failed(now, id, Cause::Stopped, now, config, random, out);
+                    self.failed(id, Cause::Stopped, desk.now, desk);
                 } else {
-                    self.ended(id, Phase::Ended, out);
+                    self.ended(id, Phase::Ended, desk);
                 }
             }
             // Told to stop, it stopped or fell over on the way: gone either way, unless it became a shard again meanwhile.
             (Report::Failed(_) | Report::Restarted { .. } | Report::Stopped, Phase::Stopping) => {
                 if worker.shard.is_some() {
                     worker.phase = Phase::Idle;
-                    self.launch(now, id, config, out);
+                    self.launch(id, desk);
                 } else {
-                    self.ended(id, Phase::Idle, out);
+                    self.ended(id, Phase::Idle, desk);
                 }
             }
             (_, Phase::Idle | Phase::Waiting(_) | Phase::Ended | Phase::GivenUp) => {}
@@ -234,13 +215,13 @@ impl Supervision {
     }
 
     /// Starts whoever has waited long enough.
-    pub(crate) fn expire(&mut self, now: Instant, config: &Config, out: &mut VecDeque<Output>) {
+    pub(crate) fn expire(&mut self, desk: &mut Desk) {
         while let Some(&(at, id)) = self.waiting.first() {
-            if at > now {
+            if at > desk.now {
                 return;
             }
             self.waiting.pop_first();
-            self.launch(now, id, config, out);
+            self.launch(id, desk);
         }
     }
 
@@ -252,17 +233,14 @@ impl Supervision {
     /// Takes in what the workers of a silent thread were doing, and replaces the thread. Returns the fresh one.
     pub(crate) fn inspected(
         &mut self,
-        now: Instant,
         arbiter: ArbiterId,
         busy: &[Busy],
         silence: Duration,
-        config: &Config,
-        random: &mut Random,
-        out: &mut VecDeque<Output>,
+        desk: &mut Desk,
     ) -> Option<ArbiterId> {
         let place = self.places.iter().position(|&here| here == arbiter)?;
-        if self.zombies >= config.workers.zombies_max {
-            out.push_back(Output::Event(Event::TooManyZombies { arbiter, zombies: self.zombies }));
+        if self.zombies >= desk.config.workers.zombies_max {
+            desk.tell(Event::TooManyZombies { arbiter, zombies: self.zombies });
             return None;
         }
         let fresh = ArbiterId(self.arbiters.len() as u32);
@@ -270,9 +248,9 @@ impl Supervision {
         self.arbiters[arbiter.0 as usize] = Arbiter::Zombie;
         self.places[place] = fresh;
         self.zombies += 1;
-        out.push_back(Output::Abandon { arbiter });
-        out.push_back(Output::Event(Event::Abandoned { arbiter, zombies: self.zombies }));
-        out.push_back(Output::Spawn { arbiter: fresh });
+        desk.put(Output::Abandon { arbiter });
+        desk.tell(Event::Abandoned { arbiter, zombies: self.zombies });
+        desk.put(Output::Spawn { arbiter: fresh });
         // A thread handles one message at a time: the one it took up last is the one it is in.
         let blamed = busy.iter().max_by_key(|busy| (busy.since, busy.worker)).copied();
         let blamed_name = blamed.and_then(|busy| self.worker(busy.worker)).map(|worker| worker.name.clone());
@@ -286,16 +264,16 @@ impl Supervision {
             }
             match (blamed, &blamed_name) {
                 (Some(busy), _) if busy.worker == id => {
-                    let cause = Cause::Blocked { handling: busy.message, busy_for: now - busy.since };
-                    self.lost(now, id, cause, busy.since, true, config, random, out);
+                    let cause = Cause::Blocked { handling: busy.message, busy_for: desk.now - busy.since };
+                    self.lost(id, cause, busy.since, true, desk);
                 }
                 (Some(_), Some(name)) => {
                     let cause = Cause::Displaced { by: name.clone() };
-                    self.lost(now, id, cause, now - silence, false, config, random, out);
+                    self.lost(id, cause, desk.now - silence, false, desk);
                 }
                 _ => {
                     let cause = Cause::ThreadSilent { silent_for: silence };
-                    self.lost(now, id, cause, now - silence, false, config, random, out);
+                    self.lost(id, cause, desk.now - silence, false, desk);
                 }
             }
         }
@@ -303,12 +281,12 @@ impl Supervision {
     }
 
     /// Takes in that an abandoned thread came back and ended.
-    pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, out: &mut VecDeque<Output>) {
+    pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, desk: &mut Desk) {
         let Some(state) = self.arbiters.get_mut(arbiter.0 as usize) else { return };
         if *state == Arbiter::Zombie {
             *state = Arbiter::Ended;
             self.zombies -= 1;
-            out.push_back(Output::Event(Event::ZombieEnded { arbiter, zombies: self.zombies }));
+            desk.tell(Event::ZombieEnded { arbiter, zombies: self.zombies });
         }
     }
 
@@ -327,55 +305,38 @@ impl Supervision {
     }
 
     /// A worker whose thread is gone: told to stop, it has stopped; otherwise it failed.
-    fn lost(
-        &mut self,
-        now: Instant,
-        id: WorkerId,
-        cause: Cause,
-        since: Instant,
-        counts: bool,
-        config: &Config,
-        random: &mut Random,
-        out: &mut VecDeque<Output>,
-    ) {
+    fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, counts: bool, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
         if worker.phase == Phase::Stopping && worker.shard.is_none() {
-            self.ended(id, Phase::Idle, out);
+            self.ended(id, Phase::Idle, desk);
         } else if counts {
-            self.failed(now, id, cause, since, config, random, out);
+            self.failed(id, cause, since, desk);
         } else {
-            self.announce(id, &cause, Some(Duration::ZERO), out);
+            self.announce(id, &cause, Some(Duration::ZERO), desk);
             if let Some(worker) = self.worker(id) {
                 worker.failure = Some(Box::new((cause, since)));
             }
-            self.launch(now, id, config, out);
+            self.launch(id, desk);
         }
     }
 
-    fn started(&mut self, now: Instant, id: WorkerId, out: &mut VecDeque<Output>) {
+    fn started(&mut self, id: WorkerId, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
         worker.phase = Phase::Running;
         let (name, generation, shard) = (worker.name.clone(), worker.generation, worker.shard);
-        out.push_back(Output::Event(match worker.failure.take().map(|failure| *failure) {
-            Some((cause, since)) => Event::Replaced { worker: name, generation, cause, after: now - since, shard },
+        desk.tell(match worker.failure.take().map(|failure| *failure) {
+            Some((cause, since)) => Event::Replaced { worker: name, generation, cause, after: desk.now - since, shard },
             None => Event::Started { worker: name, generation, shard },
-        }));
+        });
     }
 
-    fn failed(
-        &mut self,
-        now: Instant,
-        id: WorkerId,
-        cause: Cause,
-        since: Instant,
-        config: &Config,
-        random: &mut Random,
-        out: &mut VecDeque<Output>,
-    ) {
+    fn failed(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
-        let policy = worker.policy.as_deref().unwrap_or(&config.restart);
+        let policy = worker.policy.as_deref().unwrap_or(&desk.config.restart);
         let decision = match worker.kind {
-            RestartKind::Permanent | RestartKind::Transient => worker.restart.decide(now, policy, random),
+            RestartKind::Permanent | RestartKind::Transient => {
+                worker.restart.decide(desk.now, policy, &mut desk.random)
+            }
             RestartKind::Temporary => Decision::GiveUp,
         };
         // A start that fails makes good the same failure as before it, if there is one.
@@ -383,68 +344,54 @@ impl Supervision {
         worker.failure = Some(Box::new((cause.clone(), since)));
         match decision {
             Decision::Now => {
-                self.announce(id, &cause, Some(Duration::ZERO), out);
-                self.launch(now, id, config, out);
+                self.announce(id, &cause, Some(Duration::ZERO), desk);
+                self.launch(id, desk);
             }
             Decision::At(at) => {
                 worker.phase = Phase::Waiting(at);
                 self.waiting.insert((at, id));
-                self.announce(id, &cause, Some(at - now), out);
+                self.announce(id, &cause, Some(at - desk.now), desk);
             }
             Decision::GiveUp => {
                 let (kind, restarts) = (worker.kind, worker.restart.count());
-                self.announce(id, &cause, None, out);
-                self.ended(id, Phase::GivenUp, out);
+                self.announce(id, &cause, None, desk);
+                self.ended(id, Phase::GivenUp, desk);
                 if kind != RestartKind::Temporary
                     && let Some(worker) = self.worker(id)
                 {
                     let worker = worker.name.clone();
-                    out.push_back(Output::Event(Event::GaveUp { worker, restarts, cause }));
+                    desk.tell(Event::GaveUp { worker, restarts, cause });
                 }
             }
         }
     }
 
-    fn restarted(
-        &mut self,
-        now: Instant,
-        id: WorkerId,
-        cause: Cause,
-        failed_at: Instant,
-        config: &Config,
-        out: &mut VecDeque<Output>,
-    ) {
-        self.announce(id, &cause, Some(Duration::ZERO), out);
+    fn restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, desk: &mut Desk) {
+        self.announce(id, &cause, Some(Duration::ZERO), desk);
         let Some(worker) = self.worker(id) else { return };
-        let policy = worker.policy.as_deref().unwrap_or(&config.restart);
-        worker.restart.record(now, policy);
+        let policy = worker.policy.as_deref().unwrap_or(&desk.config.restart);
+        worker.restart.record(desk.now, policy);
         worker.phase = Phase::Running;
         worker.generation = Generation(worker.generation.0 + 1);
-        let immediate_from = worker.restart.immediate_from(now, policy);
+        let immediate_from = worker.restart.immediate_from(desk.now, policy);
         let (name, generation, shard) = (worker.name.clone(), worker.generation, worker.shard);
-        out.push_back(Output::Permit { worker: id, generation, immediate_from });
-        out.push_back(Output::Event(Event::Replaced {
-            worker: name,
-            generation,
-            cause,
-            after: now - failed_at,
-            shard,
-        }));
+        desk.put(Output::Permit { worker: id, generation, immediate_from });
+        desk.tell(Event::Replaced { worker: name, generation, cause, after: desk.now - failed_at, shard });
     }
 
-    fn announce(&mut self, id: WorkerId, cause: &Cause, restart_in: Option<Duration>, out: &mut VecDeque<Output>) {
+    fn announce(&mut self, id: WorkerId, cause: &Cause, restart_in: Option<Duration>, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
         let (worker, generation) = (worker.name.clone(), worker.generation);
-        out.push_back(Output::Event(Event::Failed { worker, generation, cause: cause.clone(), restart_in }));
+        desk.tell(Event::Failed { worker, generation, cause: cause.clone(), restart_in });
     }
 
-    fn ended(&mut self, id: WorkerId, phase: Phase, out: &mut VecDeque<Output>) {
+    fn ended(&mut self, id: WorkerId, phase: Phase, desk: &mut Desk) {
         let Some(worker) = self.worker(id) else { return };
         worker.phase = phase;
-        out.push_back(Output::Close { worker: id });
+        desk.put(Output::Close { worker: id });
         if phase != Phase::GivenUp {
             let (worker, generation) = (worker.name.clone(), worker.generation);
-            out.push_back(Output::Event(Event::Stopped { worker, generation }));
+            desk.tell(Event::Stopped { worker, generation });
         }
     }
 
@@ -454,17 +401,17 @@ impl Supervision {
         }
     }
 
-    fn launch(&mut self, now: Instant, id: WorkerId, config: &Config, out: &mut VecDeque<Output>) {
+    fn launch(&mut self, id: WorkerId, desk: &mut Desk) {
         let places = &self.places;
         let Some(worker) = self.workers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         worker.phase = Phase::Starting;
         worker.generation = Generation(worker.generation.0 + 1);
-        let policy = worker.policy.as_deref().unwrap_or(&config.restart);
+        let policy = worker.policy.as_deref().unwrap_or(&desk.config.restart);
         let immediate_from = match worker.kind {
-            RestartKind::Permanent | RestartKind::Transient => worker.restart.immediate_from(now, policy),
+            RestartKind::Permanent | RestartKind::Transient => worker.restart.immediate_from(desk.now, policy),
             RestartKind::Temporary => Instant::NEVER,
         };
-        out.push_back(Output::Start(Start {
+        desk.put(Output::Start(Start {
             worker: id,
             generation: worker.generation,
             arbiter: places[worker.place as usize],
