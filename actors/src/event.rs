@@ -1,0 +1,134 @@
+//! `Update`: what a subscriber is sent, and the desk that sends it.
+//!
+//! A subscriber gets the view as it is and then every change of it, in order, with no gap between the two to miss something in. It gets one
+//! update at a time: the next is sent when it has handled the one before. A subscriber that is slow finds its updates waiting, up to a
+//! bound; past it the newest are not kept, and it is told how many it missed. Nobody waits for a subscriber.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Message, Recipient};
+use heartbeat_core::{Event, Member, Shard};
+use tokio::sync::Notify;
+
+/// How often a subscriber whose mailbox is full is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What a subscriber is sent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Update {
+    /// Always the first one: what holds at the time of subscribing.
+    View(Snapshot),
+    /// What has happened since.
+    Event(Event),
+    /// This many updates were not kept because this subscriber was slow; ask for a view.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+}
+
+impl Message for Update {
+    type Result = ();
+}
+
+/// What a node knows, at one instant.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// All members, the dead and departed included as long as they are remembered, in the order of their names.
+    pub members: Vec<Member>,
+    /// Shards with their owners, in the order of group and index.
+    pub shards: Vec<Owned>,
+}
+
+/// A shard and its owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owned {
+    /// Name of the sharded group.
+    pub group: Arc<str>,
+    /// Index, and epoch of its present owner.
+    pub shard: Shard,
+    /// Name of its owner.
+    pub owner: Arc<str>,
+}
+
+/// Updates that wait for one subscriber.
+#[derive(Default)]
+struct Tray {
+    waiting: VecDeque<Update>,
+    missed: u64,
+    closed: bool,
+}
+
+struct Subscription {
+    tray: RefCell<Tray>,
+    filled: Notify,
+}
+
+/// The subscribers of a node; lives on the control arbiter.
+#[derive(Default)]
+pub(crate) struct Subscribers {
+    subscriptions: Vec<Rc<Subscription>>,
+}
+
+impl Subscribers {
+    /// Adds a subscriber, whose first update is `view`.
+    pub(crate) fn add(&mut self, recipient: Recipient<Update>, view: Snapshot) {
+        let mut tray = Tray::default();
+        tray.waiting.push_back(Update::View(view));
+        let subscription = Rc::new(Subscription { tray: RefCell::new(tray), filled: Notify::new() });
+        self.subscriptions.push(subscription.clone());
+        actix_rt::spawn(deliver(subscription, recipient));
+    }
+
+    /// Puts an event into every tray; a tray holds at most `queue` updates.
+    pub(crate) fn publish(&mut self, event: &Event, queue: u32) {
+        self.subscriptions.retain(|subscription| {
+            let mut tray = subscription.tray.borrow_mut();
+            if tray.closed {
+                return false;
+            }
+            // Once something was missed, all is, until the subscriber has been told: what it sees has at most one kind of gap.
+            if tray.missed > 0 || tray.waiting.len() >= queue as usize {
+                tray.missed += 1;
+            } else {
+                tray.waiting.push_back(Update::Event(event.clone()));
+            }
+            subscription.filled.notify_one();
+            true
+        });
+    }
+}
+
+/// Sends a subscriber its updates, each when the one before was handled, until it is gone.
+async fn deliver(subscription: Rc<Subscription>, recipient: Recipient<Update>) {
+    loop {
+        let next = {
+            let mut tray = subscription.tray.borrow_mut();
+            tray.waiting.pop_front().or_else(|| {
+                let missed = std::mem::take(&mut tray.missed);
+                (missed > 0).then_some(Update::Lagged { missed })
+            })
+        };
+        let Some(update) = next else {
+            subscription.filled.notified().await;
+            continue;
+        };
+        let mut request = std::pin::pin!(recipient.send(update));
+        // A full mailbox gives no wake-up when it empties (actix 0.13), so the request is polled again from time to time.
+        let handled = loop {
+            if let Ok(handled) = tokio::time::timeout(RETRY, request.as_mut()).await {
+                break handled;
+            }
+        };
+        if handled.is_err() && !recipient.connected() {
+            subscription.tray.borrow_mut().closed = true;
+            return;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Built-in liveness for actix applications.
+//!
+//! You write plain actix actors with one word changed: their context is [`Context`]. The node starts them, knows whether they live, tells a
+//! panic from a blocked thread, and puts a new one in the place of a failed one, with the same address and the same queue.
+//!
+//! ```
+//! use actix::{Actor, Handler, Message};
+//! use heartbeat_actors::{Config, Context, Node};
+//!
+//! struct Counter {
+//!     total: u64,
+//! }
+//!
+//! impl Actor for Counter {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! #[derive(Message)]
+//! #[rtype(result = "u64")]
+//! struct Add(u64);
+//!
+//! impl Handler<Add> for Counter {
+//!     type Result = u64;
+//!
+//!     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 {
+//!         self.total += add.0;
+//!         self.total
+//!     }
+//! }
+//!
+//! #[actix::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let node = Node::start(Config::default()).await?;
+//!     let counter = node.supervise("counter", || Counter { total: 0 })?; // makes each replacement, too
+//!     assert_eq!(counter.send(Add(2)).await?, 2);
+//!     node.leave().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! With a `[cluster]` table in its config the same program is a member of a cluster: see [`Node::supervise_shards`] and [`Node::view`].
+//!
+//! # Layout
+//! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
+//! - `seat`, `driver`, `context`, `letter`, `cell`: one worker, from what stays to what goes.
+//! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
+//!   its own away; `transport` carries datagrams; `clock` is the only reader of the time.
+//! - `event`, `view`: what others are told, as it happens and as it stands.
+//!
+//! # What it needs
+//! Panics must unwind: with `panic = "abort"` nothing can be supervised, and the build is refused.
+
+#[cfg(panic = "abort")]
+compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"");
+
+mod cell;
+mod clock;
+mod context;
+mod driver;
+mod event;
+mod letter;
+mod node;
+mod receiver;
+mod seat;
+mod sender;
+mod supervisor;
+pub mod transport;
+mod view;
+mod worker;
+
+pub use context::Context;
+pub use event::{Owned, Snapshot, Update};
+pub use heartbeat_core::{
+    Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Incarnation, Member, NodeId, RestartKind, Role,
+    Shard, Status, WorkerId, config, member,
+};
+pub use letter::dead_letters;
+pub use node::{Node, NodeError, SHARDS_MAX, SuperviseError};
+pub use seat::{Birth, StartError};
+pub use view::{View, WorkerView};
+pub use worker::{Answer, SendError, Shards, Spec, WorkerAddr};

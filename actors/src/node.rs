@@ -1,0 +1,341 @@
+//! `Node`: this process as a member: what applications start, ask and leave.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actix::{Actor, Addr, Recipient};
+use actix_rt::Arbiter;
+use heartbeat_core::config::ClusterConfig;
+use heartbeat_core::member::NAME_BYTES_MAX;
+use heartbeat_core::{Config, ConfigError, Counters, Engine, Identity, Supervise, WorkerId};
+use tokio::sync::oneshot;
+
+use crate::cell::Cells;
+use crate::clock::Clock;
+use crate::context::Context;
+use crate::event::Update;
+use crate::receiver::Receiver;
+use crate::seat::{Birth, Control, Factory, Seat, Seated, StartError};
+use crate::sender::NodeSender;
+use crate::supervisor::{Count, Leave, Links, Subscribe, Supervisor, TakeOn};
+use crate::transport::{Transport, UdpTransport};
+use crate::view::View;
+use crate::worker::{Shards, Spec, WorkerAddr};
+
+/// Most shards of one group: as many as one node should ever have to start at once.
+pub const SHARDS_MAX: u32 = 65_536;
+
+/// This process as a member. Cloning it is cheap; dropping it stops nothing.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    control: Arc<Control>,
+    supervisor: Addr<Supervisor>,
+    view: Arc<View>,
+    cells: Arc<Cells>,
+    next_worker: AtomicU32,
+    address: Option<SocketAddr>,
+    /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
+    _control_arbiter: Arbiter,
+}
+
+/// Why a node did not start. Nothing of it is left running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// There is no actix system: call this within `#[actix::main]` or `System::block_on`.
+    NoSystem,
+    /// The config contradicts itself.
+    Config(ConfigError),
+    /// The address cannot be bound; the address and what the system said.
+    Bind(SocketAddr, io::Error),
+    /// The control thread cannot be made.
+    Thread(io::Error),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NodeError::NoSystem => f.write_str("no actix system runs here; use #[actix::main] or System::block_on"),
+            NodeError::Config(error) => error.fmt(f),
+            NodeError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cluster.listen {address} is in use by another process; choose another port, or 0 for a free one"
+                )
+            }
+            NodeError::Bind(address, error) => {
+                write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
+            }
+            NodeError::Thread(error) => write!(f, "the control thread cannot be made ({error})"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            NodeError::NoSystem => None,
+            NodeError::Config(error) => Some(error),
+            NodeError::Bind(_, error) | NodeError::Thread(error) => Some(error),
+        }
+    }
+}
+
+impl From<ConfigError> for NodeError {
+    fn from(error: ConfigError) -> NodeError {
+        NodeError::Config(error)
+    }
+}
+
+/// Why a worker was not taken on. Nothing was started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SuperviseError {
+    /// A worker of this node has this name already.
+    NameTaken(String),
+    /// The name is empty or too long.
+    Name(String),
+    /// The worker's own restart limits contradict each other.
+    Config(ConfigError),
+    /// The number of shards is zero or too large.
+    Shards(u32),
+}
+
+impl fmt::Display for SuperviseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SuperviseError::NameTaken(name) => write!(f, "worker name {name:?} is taken on this node; use another one"),
+            SuperviseError::Name(name) => {
+                write!(f, "worker name {name:?} has {} bytes; use 1 to {NAME_BYTES_MAX}", name.len())
+            }
+            SuperviseError::Config(error) => error.fmt(f),
+            SuperviseError::Shards(count) => write!(f, "{count} shards are out of range; use 1 to {SHARDS_MAX}"),
+        }
+    }
+}
+
+impl std::error::Error for SuperviseError {}
+
+impl Node {
+    /// Starts this process as a node. Without a `[cluster]` table it stays within the process and opens no socket.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Node, NodeError> {
+        let listen = config.cluster.as_ref().map(|cluster| cluster.listen);
+        Node::start_on(config, move || match listen {
+            Some(listen) => Ok(Some(Rc::new(UdpTransport::bind(listen)?) as Rc<dyn Transport>)),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// Starts this process as a node over a transport of your own, made by `bind` on the thread that is to use it. Returning none makes the
+    /// node stay within its process.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running.
+    pub async fn start_on<F>(config: Config, bind: F) -> Result<Node, NodeError>
+    where
+        F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
+    {
+        config.check()?;
+        if actix_rt::System::try_current().is_none() {
+            return Err(NodeError::NoSystem);
+        }
+        let control_arbiter = Arbiter::try_new().map_err(NodeError::Thread)?;
+        let (clock, view, cells) =
+            (Clock::start(), Arc::new(View::default()), Arc::new(Cells::new(config.workers.arbiters)));
+        let (started, start) = oneshot::channel();
+        let parts = (config.clone(), view.clone(), cells.clone());
+        control_arbiter.spawn_fn(move || {
+            let (config, view, cells) = parts;
+            // The one who waits for this is `start` below; it does not go away.
+            let _ = started.send(start_actors(clock, config, view, cells, bind));
+        });
+        let control_died = || NodeError::Thread(io::ErrorKind::BrokenPipe.into());
+        let (supervisor, address) = match start.await.unwrap_or_else(|_| Err(control_died())) {
+            Ok(started) => started,
+            Err(error) => {
+                control_arbiter.stop();
+                return Err(error);
+            }
+        };
+        let control =
+            Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
+        let next_worker = AtomicU32::new(0);
+        let inner =
+            Inner { config, control, supervisor, view, cells, next_worker, address, _control_arbiter: control_arbiter };
+        Ok(Node { inner: Arc::new(inner) })
+    }
+
+    /// Starts a worker and keeps it running: `factory` makes the first one and each replacement.
+    ///
+    /// The factory is called on the worker's thread. If it panics, that is a failed start, to which the restart limits apply.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all.
+    pub fn supervise<A, F>(&self, name: &str, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.supervise_with(Spec::new(name), move |_| Ok(factory()))
+    }
+
+    /// Starts a worker and keeps it running, with limits of its own and a factory that may fail and is told why it is called.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, or the limits contradict each other.
+    pub fn supervise_with<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        let restart = spec.limits(&self.inner.config).map_err(SuperviseError::Config)?;
+        let worker = WorkerId(self.inner.next_worker.fetch_add(1, Ordering::Relaxed));
+        let name = self.take_name(&spec.name, worker)?;
+        let seat = self.seat(worker, name.clone(), Box::new(factory));
+        let supervise = Supervise { worker, name, kind: spec.kind, restart };
+        let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
+        self.inner.supervisor.do_send(TakeOn { workers, group: None });
+        Ok(WorkerAddr { seat })
+    }
+
+    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name: each runs on the one that owns it, and
+    /// on another, under a higher epoch, when its owner is gone. Without a cluster all run here.
+    ///
+    /// Every node must name the same `count`. A shard that moves is stopped on one node and started on another at about the same time; its state
+    /// is not handed over.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, or `count` is 0 or over [`SHARDS_MAX`].
+    pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        if !(1..=SHARDS_MAX).contains(&count) {
+            return Err(SuperviseError::Shards(count));
+        }
+        let first = self.inner.next_worker.fetch_add(count, Ordering::Relaxed);
+        let group = check_name(name)?;
+        let factory = Arc::new(factory);
+        let (mut seats, mut workers) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let worker = WorkerId(first + index);
+            let name = self.take_name(&format!("{name}/{index}"), worker)?;
+            let factory = factory.clone();
+            let seat = self.seat(worker, name.clone(), Box::new(move |birth: &Birth| factory(birth)));
+            let supervise = Supervise { worker, name, kind: heartbeat_core::RestartKind::Permanent, restart: None };
+            workers.push((supervise, seat.clone() as Arc<dyn Seated>));
+            seats.push(WorkerAddr { seat });
+        }
+        self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
+        Ok(Shards { name: group, workers: seats })
+    }
+
+    /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
+    pub fn subscribe(&self, subscriber: Recipient<Update>) {
+        self.inner.supervisor.do_send(Subscribe(subscriber));
+    }
+
+    /// Members, owners and workers, to be read from any thread.
+    pub fn view(&self) -> &View {
+        &self.inner.view
+    }
+
+    /// The settings it runs by.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The address others are told, if this node is in a cluster.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inner.address
+    }
+
+    /// Datagrams sent, received and dropped so far; zeros once the node's system has ended.
+    pub async fn counters(&self) -> Counters {
+        self.inner.supervisor.send(Count).await.unwrap_or_default()
+    }
+
+    /// Leaves in good order: workers are stopped, then the other nodes are told. Returns when that is done, after `workers.timeout` at the
+    /// latest. The node does nothing afterwards.
+    pub async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        self.inner.supervisor.do_send(Leave { done });
+        // An error means that the supervisor is gone, which is as much as having left.
+        let _ = left.await;
+    }
+
+    fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {
+        let name = check_name(name)?;
+        if !self.inner.view.take_name(&name, worker) {
+            return Err(SuperviseError::NameTaken(name.to_string()));
+        }
+        Ok(name)
+    }
+
+    fn seat<A: Actor<Context = Context<A>>>(
+        &self,
+        worker: WorkerId,
+        name: Arc<str>,
+        factory: Factory<A>,
+    ) -> Arc<Seat<A>> {
+        let inner = &self.inner;
+        let (cell, capacity) = (inner.cells.cell(worker), inner.config.workers.capacity);
+        Arc::new(Seat::new(inner.control.clone(), worker, name, cell, factory, capacity))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("address", &self.inner.address).finish_non_exhaustive()
+    }
+}
+
+fn check_name(name: &str) -> Result<Arc<str>, SuperviseError> {
+    // A shard's name is its group's with a number behind it, so there is room for both.
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(SuperviseError::Name(name.to_owned()));
+    }
+    Ok(name.into())
+}
+
+/// Starts the three actors of the control arbiter, on it.
+fn start_actors(
+    clock: Clock,
+    config: Config,
+    view: Arc<View>,
+    cells: Arc<Cells>,
+    bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
+) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
+    let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
+    let bound = transport.as_ref().map(|transport| transport.address());
+    let address =
+        bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
+    let generation = Clock::generation();
+    let identity = Identity { generation, address: address.unwrap_or(nowhere) };
+    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from node to node will do.
+    let seed = generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32;
+    let engine = Engine::new(config, identity, seed, clock.now())?;
+    let supervisor = Supervisor::create(|context| {
+        let supervisor = actix::AsyncContext::address(context);
+        let sender = transport.clone().map(|transport| NodeSender { transport }.start());
+        let receiver = Receiver { clock, supervisor, transport }.start();
+        Supervisor::new(clock, engine, view, cells, Links { receiver, sender })
+    });
+    Ok((supervisor, address))
+}

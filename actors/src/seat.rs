@@ -1,0 +1,210 @@
+//! `Seat`: what stays when a worker goes: its mailbox, its cell, its factory.
+//!
+//! A generation sits down, works, and is carried out; the next one sits down in the same seat and reads the same mail. That is why an address
+//! outlives every replacement, even one whose predecessor's thread is blocked and will never give anything back.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{self, Poll};
+
+use actix::dev::Envelope;
+use actix::dev::channel::{AddressReceiver, AddressSender};
+use actix::{Actor, Addr};
+use actix_rt::ArbiterHandle;
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
+use heartbeat_core::{Cause, Generation, Instant, Report, Shard, WorkerId};
+
+use crate::cell::{CellRef, Kind};
+use crate::clock::Clock;
+use crate::context::Context;
+use crate::driver::Driver;
+use crate::supervisor::{Supervisor, WorkerReport};
+
+/// What the seats of a node share.
+pub(crate) struct Control {
+    pub(crate) clock: Clock,
+    /// Messages and futures handled in a row.
+    pub(crate) burst: u32,
+    /// Whom to report to; set before the first worker starts.
+    pub(crate) supervisor: OnceLock<Addr<Supervisor>>,
+}
+
+/// What a factory is told of the life it is to begin.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Birth {
+    /// The worker's name; a shard's is `group/index`.
+    pub name: Arc<str>,
+    /// Which life: 1 for the first, higher for each replacement.
+    pub generation: Generation,
+    /// Why the former life ended, if there was one.
+    pub cause: Option<Cause>,
+    /// Which shard it is to be, if it is one.
+    pub shard: Option<Shard>,
+}
+
+/// Why a factory could not make a worker; any error will do.
+pub type StartError = Box<dyn Error + Send + Sync>;
+
+pub(crate) type Factory<A> = Box<dyn Fn(&Birth) -> Result<A, StartError> + Send + Sync>;
+
+/// What stays when a worker goes.
+pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
+    pub(crate) control: Arc<Control>,
+    pub(crate) worker: WorkerId,
+    pub(crate) name: Arc<str>,
+    pub(crate) cell: CellRef,
+    pub(crate) factory: Factory<A>,
+    /// Never cloned for sending: actix bounds the queue for each clone, so one clone is one bound.
+    pub(crate) sender: AddressSender<A>,
+    mailbox: Mutex<AddressReceiver<A>>,
+    /// The present driver's task.
+    pub(crate) waker: AtomicWaker,
+    /// Rises when the mailbox is closed or opened; a drain of an older closing ends.
+    closings: AtomicU32,
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Seat<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Seat<A> {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        worker: WorkerId,
+        name: Arc<str>,
+        cell: CellRef,
+        factory: Factory<A>,
+        capacity: u32,
+    ) -> Seat<A> {
+        let (sender, mailbox) = actix::dev::channel::channel(capacity as usize);
+        let (mailbox, waker, closings) = (Mutex::new(mailbox), AtomicWaker::new(), AtomicU32::new(0));
+        Seat { control, worker, name, cell, factory, sender, mailbox, waker, closings }
+    }
+
+    /// The next letter for `generation`; `Ready(None)` if that generation is void.
+    ///
+    /// Whether it is void is looked at under the lock: a void driver that polled the mailbox after its successor would leave its own waker
+    /// there, and the successor would sleep through its mail.
+    pub(crate) fn take_letter(
+        &self,
+        generation: Generation,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Option<Envelope<A>>> {
+        let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cell.generation() != generation {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut *mailbox).poll_next(task) {
+            Poll::Ready(Some(letter)) => Poll::Ready(Some(letter)),
+            // The seat holds a sender, so the channel never ends.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn begin(&self, kind: &'static Kind) {
+        self.cell.begin(kind, self.control.clock.now());
+    }
+
+    /// Tells the supervisor what became of a generation.
+    pub(crate) fn report(&self, (generation, report): (Generation, Report)) {
+        if let Some(supervisor) = self.control.supervisor.get() {
+            let at = self.control.clock.now();
+            supervisor.do_send(WorkerReport { at, worker: self.worker, generation, report });
+        }
+    }
+}
+
+/// A seat whose worker's type is forgotten: what the supervisor does with it.
+pub(crate) trait Seated: Send + Sync {
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start.
+    fn launch(self: Arc<Self>, arbiter: Option<ArbiterHandle>, birth: Birth, immediate_from: Instant);
+
+    /// Gives or takes back leave for one immediate restart.
+    fn permit(&self, generation: Generation, immediate_from: Instant);
+
+    /// Asks the worker to stop.
+    fn stop(&self);
+
+    /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
+    fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>);
+
+    fn name(&self) -> &Arc<str>;
+}
+
+impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
+    fn launch(self: Arc<Self>, arbiter: Option<ArbiterHandle>, birth: Birth, immediate_from: Instant) {
+        let generation = birth.generation;
+        {
+            let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+            self.cell.begin_generation(generation, immediate_from);
+            self.closings.fetch_add(1, Ordering::AcqRel);
+        }
+        // Whoever sat here before looks up, sees that it is void, and goes.
+        self.waker.wake();
+        let seat = self.clone();
+        let start = move || drop(actix_rt::spawn(Driver::new(seat, birth)));
+        if !arbiter.is_some_and(|arbiter| arbiter.spawn_fn(start)) {
+            let reason = "there is no thread to run on".into();
+            self.report((generation, Report::Failed(Cause::StartFailed { reason })));
+        }
+    }
+
+    fn permit(&self, generation: Generation, immediate_from: Instant) {
+        self.cell.permit(generation, immediate_from);
+    }
+
+    fn stop(&self) {
+        self.cell.ask_to_stop();
+        self.waker.wake();
+    }
+
+    fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>) {
+        self.cell.close();
+        let closing = self.closings.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(arbiter) = arbiter {
+            // A thread that has ended drains nothing; the mailbox goes with the seat then.
+            arbiter.spawn_fn(move || drop(actix_rt::spawn(Drain { seat: self, closing })));
+        }
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+/// Makes dead letters of whatever lies in a closed mailbox or still comes, until it is opened again. It runs on a worker's thread, since
+/// dropping a message runs its user's code.
+struct Drain<A: Actor<Context = Context<A>>> {
+    seat: Arc<Seat<A>>,
+    closing: u32,
+}
+
+impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
+        let seat = &self.seat;
+        seat.waker.register(task.waker());
+        loop {
+            let letter = {
+                let mut mailbox = seat.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+                if seat.closings.load(Ordering::Acquire) != self.closing {
+                    return Poll::Ready(());
+                }
+                Pin::new(&mut *mailbox).poll_next(task)
+            };
+            match letter {
+                Poll::Ready(Some(letter)) => drop(letter),
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

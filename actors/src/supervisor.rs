@@ -1,0 +1,395 @@
+//! `Supervisor`: the actor that owns the engine and its one timer, and carries out what the engine says.
+//!
+//! It is the only one that talks to the engine: every message becomes one input, then the outputs are drained and done, then the timer is set
+//! to what the engine asks for. It decides nothing; if a line here compares two silences, the line is in the wrong room. It lives on an
+//! arbiter of its own, where no code of a user ever runs, and waits for nobody.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
+use actix_rt::Arbiter;
+use heartbeat_core::{
+    ArbiterId, Counters, Engine, Event, Generation, Instant, Output, Report, Start, Supervise, WorkerId,
+};
+use tokio::sync::oneshot;
+use tracing::{debug, error, info, warn};
+
+use crate::cell::Cells;
+use crate::clock::Clock;
+use crate::event::{Subscribers, Update};
+use crate::receiver::{Datagrams, Receiver, StampedBeat};
+use crate::seat::{Birth, Seated};
+use crate::sender::{BeatSender, NodeSender, Outgoing};
+use crate::transport::Batch;
+use crate::view::View;
+
+/// Owns the engine and carries out what it says.
+pub(crate) struct Supervisor {
+    clock: Clock,
+    engine: Engine,
+    view: Arc<View>,
+    cells: Arc<Cells>,
+    /// By worker number.
+    workers: Vec<Option<Worker>>,
+    arbiters: BTreeMap<ArbiterId, Arbiter>,
+    links: Links,
+    subscribers: Subscribers,
+    /// The timer that is set, and for when.
+    timer: Option<(SpawnHandle, Instant)>,
+    /// Where the engine writes the datagram that it hands out.
+    buffer: Vec<u8>,
+    /// Who waits for this node to have left.
+    leavers: Vec<oneshot::Sender<()>>,
+}
+
+struct Worker {
+    seat: Arc<dyn Seated>,
+    /// The thread it was last started on.
+    arbiter: Option<ArbiterId>,
+}
+
+/// The other two actors of the control arbiter.
+pub(crate) struct Links {
+    pub(crate) receiver: Addr<Receiver>,
+    /// None where there is no cluster.
+    pub(crate) sender: Option<Addr<NodeSender>>,
+}
+
+// ---- messages ----------------------------------------------------------------------------------------------------------------------------
+
+/// What a worker's thread says of it.
+pub(crate) struct WorkerReport {
+    pub(crate) at: Instant,
+    pub(crate) worker: WorkerId,
+    pub(crate) generation: Generation,
+    pub(crate) report: Report,
+}
+
+impl Message for WorkerReport {
+    type Result = ();
+}
+
+/// Workers to take on: one, or the shards of a group.
+pub(crate) struct TakeOn {
+    pub(crate) workers: Vec<(Supervise, Arc<dyn Seated>)>,
+    /// The group's name, if they are its shards.
+    pub(crate) group: Option<Arc<str>>,
+}
+
+impl Message for TakeOn {
+    type Result = ();
+}
+
+/// An abandoned thread came back.
+struct ArbiterEnded(ArbiterId);
+
+impl Message for ArbiterEnded {
+    type Result = ();
+}
+
+/// Somebody wants to be told what happens.
+pub(crate) struct Subscribe(pub(crate) Recipient<Update>);
+
+impl Message for Subscribe {
+    type Result = ();
+}
+
+/// Leave in good order; `done` is told when that is over.
+pub(crate) struct Leave {
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+impl Message for Leave {
+    type Result = ();
+}
+
+/// What was counted so far?
+pub(crate) struct Count;
+
+impl Message for Count {
+    type Result = Counters;
+}
+
+impl Supervisor {
+    pub(crate) fn new(clock: Clock, engine: Engine, view: Arc<View>, cells: Arc<Cells>, links: Links) -> Supervisor {
+        Supervisor {
+            clock,
+            engine,
+            view,
+            cells,
+            workers: Vec::new(),
+            arbiters: BTreeMap::new(),
+            links,
+            subscribers: Subscribers::default(),
+            timer: None,
+            buffer: Vec::new(),
+            leavers: Vec::new(),
+        }
+    }
+
+    /// Does what the engine says after an input, and sets the timer to what it asks for.
+    fn drive(&mut self, context: &mut Context<Self>) {
+        let mut outgoing = Outgoing::default();
+        let mut members_changed = false;
+        let mut events = Vec::new();
+        while let Some(output) = self.engine.poll_output(&mut self.buffer) {
+            match output {
+                Output::Transmit { to } => {
+                    outgoing.bytes.extend_from_slice(&self.buffer);
+                    outgoing.datagrams.push((to, self.buffer.len()));
+                }
+                Output::Start(start) => self.start(start),
+                Output::Permit { worker, generation, immediate_from } => {
+                    self.with_seat(worker, |seat| seat.permit(generation, immediate_from));
+                }
+                Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
+                Output::Close { worker } => self.close(worker),
+                Output::Spawn { arbiter } => self.spawn(arbiter),
+                Output::Inspect { arbiter } => self.inspect(arbiter),
+                Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
+                Output::Event(event) => {
+                    members_changed |= View::concerns_members(&event);
+                    events.push(event);
+                }
+            }
+        }
+        if let Some(sender) = &self.links.sender
+            && !outgoing.datagrams.is_empty()
+        {
+            sender.do_send(outgoing);
+        }
+        if members_changed {
+            self.view.set_members(self.engine.members());
+        }
+        for event in &events {
+            log(event);
+            self.view.take_in(event);
+            self.subscribers.publish(event, self.engine.config().events.queue);
+        }
+        if self.engine.has_left() {
+            for leaver in self.leavers.drain(..) {
+                // Whoever asked may have stopped waiting; we have left all the same.
+                let _ = leaver.send(());
+            }
+        }
+        self.set_timer(context);
+    }
+
+    /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat that moves a deadline on costs no timer.
+    fn set_timer(&mut self, context: &mut Context<Self>) {
+        let Some(due) = self.engine.poll_timeout() else { return };
+        if let Some((handle, set)) = self.timer {
+            if set <= due {
+                return;
+            }
+            context.cancel_future(handle);
+        }
+        let handle = context.run_later(due - self.clock.now(), |supervisor, context| {
+            supervisor.timer = None;
+            supervisor.engine.handle_timeout(supervisor.clock.now());
+            supervisor.drive(context);
+        });
+        self.timer = Some((handle, due));
+    }
+
+    fn with_seat(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn Seated>)) {
+        if let Some(Some(worker)) = self.workers.get(worker.0 as usize) {
+            act(&worker.seat);
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        let Some(Some(worker)) = self.workers.get_mut(start.worker.0 as usize) else { return };
+        worker.arbiter = Some(start.arbiter);
+        let birth = Birth {
+            name: worker.seat.name().clone(),
+            generation: start.generation,
+            cause: start.cause,
+            shard: start.shard,
+        };
+        let arbiter = self.arbiters.get(&start.arbiter).map(Arbiter::handle);
+        worker.seat.clone().launch(arbiter, birth, start.immediate_from);
+    }
+
+    fn close(&mut self, id: WorkerId) {
+        let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
+        let arbiter = worker.arbiter.and_then(|arbiter| self.arbiters.get(&arbiter)).map(Arbiter::handle);
+        worker.seat.clone().close(arbiter);
+    }
+
+    fn spawn(&mut self, id: ArbiterId) {
+        match Arbiter::try_new() {
+            Ok(arbiter) => {
+                let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
+                arbiter.spawn_fn(move || {
+                    BeatSender { arbiter: id, interval, receiver, slot: 0 }.start();
+                });
+                self.arbiters.insert(id, arbiter);
+            }
+            // Without a thread there is no beat, so this is noticed as silence and tried again.
+            Err(error) => error!(arbiter = id.0, %error, "cannot make a thread for workers"),
+        }
+    }
+
+    /// Answers the engine's question what the workers of a silent thread are doing.
+    fn inspect(&mut self, arbiter: ArbiterId) {
+        let mut busy = Vec::new();
+        for place in 0..self.engine.config().workers.arbiters {
+            busy.extend(self.cells.busy(place));
+        }
+        busy.retain(|busy| {
+            let worker = self.workers.get(busy.worker.0 as usize).and_then(Option::as_ref);
+            worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
+        });
+        debug!(arbiter = arbiter.0, busy = busy.len(), "thread is silent");
+        self.engine.handle_inspection(self.clock.now(), arbiter, &busy);
+    }
+
+    /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
+    fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
+        if let Some(arbiter) = self.arbiters.remove(&id) {
+            arbiter.spawn_fn(move || supervisor.do_send(ArbiterEnded(id)));
+            arbiter.stop();
+        }
+    }
+}
+
+/// One line for each event, at the level of who should look at it.
+fn log(event: &Event) {
+    match event {
+        Event::Joined { member } => info!(node = %member.name, address = %member.address, "joined"),
+        Event::Left { node } => info!(%node, "left"),
+        Event::Suspected { node, silent_for } => warn!(%node, ?silent_for, "suspected"),
+        Event::Cleared { node, silent_for } => warn!(%node, ?silent_for, "cleared"),
+        Event::Died { node, silent_for } => warn!(%node, ?silent_for, "died"),
+        Event::Returned { node, incarnation } => warn!(%node, incarnation = incarnation.0, "returned"),
+        Event::Buried { incarnation } => error!(incarnation = incarnation.0, "buried"),
+        Event::Isolated { monitor, silent_for } => error!(%monitor, ?silent_for, "isolated"),
+        Event::Connected { monitor } => info!(%monitor, "connected"),
+        Event::Superseded { generation } => error!(generation = generation.0, "superseded"),
+        Event::Refused { address, reason } => warn!(%address, %reason, "refused"),
+        Event::Moved { group, shard, from, to } => {
+            info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");
+        }
+        Event::Started { worker, generation, shard } => debug!(%worker, generation = generation.0, ?shard, "started"),
+        Event::Failed { worker, generation, cause, restart_in } => {
+            warn!(%worker, generation = generation.0, %cause, ?restart_in, "failed");
+        }
+        Event::Replaced { worker, generation, cause, after, shard } => {
+            info!(%worker, generation = generation.0, %cause, ?after, ?shard, "replaced");
+        }
+        Event::Stopped { worker, generation } => debug!(%worker, generation = generation.0, "stopped"),
+        Event::GaveUp { worker, restarts, cause } => error!(%worker, restarts, %cause, "gave up"),
+        Event::Abandoned { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "abandoned"),
+        Event::ZombieEnded { arbiter, zombies } => info!(arbiter = arbiter.0, zombies, "zombie ended"),
+        Event::TooManyZombies { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "too many zombies"),
+        Event::Paused { late_by } => warn!(?late_by, "paused"),
+        // The enum may grow in a newer core; an event without a line of its own is still logged.
+        other => info!(event = ?other, "event"),
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.view.set_members(self.engine.members());
+        self.drive(context);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        for arbiter in self.arbiters.values() {
+            arbiter.stop();
+        }
+    }
+}
+
+impl Handler<StampedBeat> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, StampedBeat { at, beat }: StampedBeat, context: &mut Context<Self>) {
+        self.engine.handle_beat(at, beat.arbiter, beat.slot);
+        self.drive(context);
+    }
+}
+
+impl Handler<Datagrams> for Supervisor {
+    type Result = MessageResult<Datagrams>;
+
+    fn handle(&mut self, Datagrams { at, batch }: Datagrams, context: &mut Context<Self>) -> MessageResult<Datagrams> {
+        self.engine.handle_datagrams(at, Batch::iter(&batch));
+        self.drive(context);
+        MessageResult(batch)
+    }
+}
+
+impl Handler<WorkerReport> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: WorkerReport, context: &mut Context<Self>) {
+        self.engine.handle_report(message.at, message.worker, message.generation, message.report);
+        self.drive(context);
+    }
+}
+
+impl Handler<TakeOn> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, TakeOn { workers, group }: TakeOn, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        let mut taken_on = Vec::with_capacity(workers.len());
+        for (supervise, seat) in workers {
+            let index = supervise.worker.0 as usize;
+            if self.workers.len() <= index {
+                self.workers.resize_with(index + 1, || None);
+            }
+            if group.is_some() {
+                // Closed until this node owns the shard.
+                seat.clone().close(None);
+            }
+            self.workers[index] = Some(Worker { seat, arbiter: None });
+            taken_on.push(supervise);
+        }
+        match group {
+            Some(group) => self.engine.supervise_shards(now, group, taken_on),
+            None => taken_on.into_iter().for_each(|supervise| self.engine.supervise(now, supervise)),
+        }
+        self.drive(context);
+    }
+}
+
+impl Handler<ArbiterEnded> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ArbiterEnded(arbiter): ArbiterEnded, context: &mut Context<Self>) {
+        self.engine.handle_arbiter_ended(self.clock.now(), arbiter);
+        self.drive(context);
+    }
+}
+
+impl Handler<Subscribe> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Subscribe(recipient): Subscribe, _: &mut Context<Self>) {
+        self.subscribers.add(recipient, self.view.snapshot());
+    }
+}
+
+impl Handler<Leave> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Leave { done }: Leave, context: &mut Context<Self>) {
+        self.leavers.push(done);
+        self.engine.leave(self.clock.now());
+        self.drive(context);
+    }
+}
+
+impl Handler<Count> for Supervisor {
+    type Result = MessageResult<Count>;
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> MessageResult<Count> {
+        MessageResult(self.engine.counters())
+    }
+}

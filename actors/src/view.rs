@@ -1,0 +1,162 @@
+//! `View`: members, owners and workers, for any number of readers on any thread.
+//!
+//! One actor writes it, from the engine's events; readers never wait for that actor, nor it for them longer than one entry. What is read
+//! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use heartbeat_core::{Cause, Event, Generation, Member, NodeId, Shard, Status, WorkerId};
+
+use crate::event::{Owned, Snapshot};
+
+/// What a node knows, for many readers at once.
+#[derive(Debug, Default)]
+pub struct View {
+    members: DashMap<NodeId, Member>,
+    /// By group and index: the shard under its present epoch, and its owner's name.
+    shards: DashMap<(Arc<str>, u32), (Shard, Arc<str>)>,
+    workers: DashMap<Arc<str>, WorkerView>,
+}
+
+/// A worker of this node as it stands.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct WorkerView {
+    /// Its number on this node.
+    pub id: WorkerId,
+    /// Its present or last life; 0 before the first.
+    pub generation: Generation,
+    /// Whether it runs.
+    pub running: bool,
+    /// Lives that ended with a fault.
+    pub failures: u64,
+    /// Why the last of them ended.
+    pub last_cause: Option<Box<Cause>>,
+}
+
+impl View {
+    /// A member by its name.
+    pub fn member(&self, name: &str) -> Option<Member> {
+        self.members.get(&NodeId::of(name)).map(|entry| entry.value().clone())
+    }
+
+    /// Whether a node of this name is a member now: alive, or only suspected.
+    pub fn is_member(&self, name: &str) -> bool {
+        self.members.get(&NodeId::of(name)).is_some_and(|entry| entry.status.is_member())
+    }
+
+    /// All members, the dead and departed included as long as they are remembered, in the order of their names.
+    pub fn members(&self) -> Vec<Member> {
+        let mut members: Vec<Member> = self.members.iter().map(|entry| entry.value().clone()).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members
+    }
+
+    /// The owner of a shard: under which epoch, and the name of the node; `None` if nobody owns it or this node does not know the group.
+    pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
+        self.shards.get(&(Arc::from(group), index)).map(|entry| entry.value().clone())
+    }
+
+    /// A worker of this node by its name.
+    pub fn worker(&self, name: &str) -> Option<WorkerView> {
+        self.workers.get(name).map(|entry| entry.value().clone())
+    }
+
+    /// All workers of this node with their names, in the order of the names.
+    pub fn workers(&self) -> Vec<(Arc<str>, WorkerView)> {
+        let mut workers: Vec<_> =
+            self.workers.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
+        workers.sort_by(|a, b| a.0.cmp(&b.0));
+        workers
+    }
+
+    /// Everything but the workers, in order.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut shards: Vec<Owned> = self
+            .shards
+            .iter()
+            .map(|entry| {
+                let (shard, owner) = entry.value().clone();
+                Owned { group: entry.key().0.clone(), shard, owner }
+            })
+            .collect();
+        shards.sort_by(|a, b| (&a.group, a.shard.index).cmp(&(&b.group, b.shard.index)));
+        Snapshot { members: self.members(), shards }
+    }
+
+    /// Keeps a name for a worker; `false` if it is taken.
+    pub(crate) fn take_name(&self, name: &Arc<str>, id: WorkerId) -> bool {
+        let mut fresh = false;
+        self.workers.entry(name.clone()).or_insert_with(|| {
+            fresh = true;
+            WorkerView { id, generation: Generation(0), running: false, failures: 0, last_cause: None }
+        });
+        fresh
+    }
+
+    /// Puts down all members as they are now.
+    pub(crate) fn set_members<'a>(&self, members: impl Iterator<Item = &'a Member>) {
+        let mut known = std::collections::BTreeSet::new();
+        for member in members {
+            known.insert(member.id);
+            // Most are as they were; a write would make readers wait for nothing.
+            if self.members.get(&member.id).is_none_or(|entry| entry.value() != member) {
+                self.members.insert(member.id, member.clone());
+            }
+        }
+        self.members.retain(|id, _| known.contains(id));
+    }
+
+    /// Takes in what an event says of workers and owners.
+    pub(crate) fn take_in(&self, event: &Event) {
+        match event {
+            Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    (entry.generation, entry.running) = (*generation, true);
+                }
+            }
+            Event::Failed { worker, cause, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.running = false;
+                    entry.failures += 1;
+                    entry.last_cause = Some(Box::new(cause.clone()));
+                }
+            }
+            Event::Stopped { worker, .. } | Event::GaveUp { worker, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.running = false;
+                }
+            }
+            Event::Moved { group, shard, to, .. } => {
+                let key = (group.clone(), shard.index);
+                match to {
+                    Some(owner) => drop(self.shards.insert(key, (*shard, owner.clone()))),
+                    None => drop(self.shards.remove(&key)),
+                }
+            }
+            // The rest is about members, which come whole with `set_members`, or about threads and clocks, which are not shown here.
+            _ => {}
+        }
+    }
+
+    /// Whether this event changes the table of members.
+    pub(crate) fn concerns_members(event: &Event) -> bool {
+        matches!(
+            event,
+            Event::Joined { .. }
+                | Event::Left { .. }
+                | Event::Suspected { .. }
+                | Event::Cleared { .. }
+                | Event::Died { .. }
+                | Event::Returned { .. }
+                | Event::Buried { .. }
+                | Event::Connected { .. }
+        )
+    }
+
+    /// How many members have this status.
+    pub fn count(&self, status: Status) -> usize {
+        self.members.iter().filter(|entry| entry.status == status).count()
+    }
+}

@@ -1,0 +1,161 @@
+//! A worker that panics, blocks its thread, stops, and panics too often, with the events as they happen.
+//!
+//! cargo run --release --example restart
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use heartbeat_actors::{Cause, Config, Context, Event, Node, Spec, Update, WorkerAddr, dead_letters};
+
+/// Does as it is told, to its own harm.
+struct Victim;
+
+impl Actor for Victim {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Panic;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Block(Duration);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stop;
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct WhichLife;
+
+impl Handler<Panic> for Victim {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        panic!("told to panic");
+    }
+}
+
+impl Handler<Block> for Victim {
+    type Result = ();
+
+    fn handle(&mut self, block: Block, _: &mut Context<Self>) {
+        std::thread::sleep(block.0);
+    }
+}
+
+impl Handler<Stop> for Victim {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, context: &mut Context<Self>) {
+        context.stop();
+    }
+}
+
+impl Handler<WhichLife> for Victim {
+    type Result = u64;
+
+    fn handle(&mut self, _: WhichLife, context: &mut Context<Self>) -> u64 {
+        context.generation().0
+    }
+}
+
+/// Prints events with the time since the start, in seconds.
+struct Printer {
+    start: Instant,
+}
+
+impl Actor for Printer {
+    type Context = actix::Context<Self>;
+}
+
+impl Handler<Update> for Printer {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, _: &mut actix::Context<Self>) {
+        let line = match update {
+            Update::Event(Event::Started { worker, .. }) => format!("{worker} runs"),
+            Update::Event(Event::Failed { worker, cause, restart_in, .. }) => match restart_in {
+                Some(pause) => format!("{worker} failed: {cause}; starts again in {pause:.0?}"),
+                None => format!("{worker} failed: {cause}; is not started again"),
+            },
+            Update::Event(Event::Replaced { worker, generation, cause, after, .. }) => {
+                let since = match cause {
+                    Cause::Blocked { .. } => "after it blocked",
+                    _ => "after the failure",
+                };
+                format!("{worker} is replaced: life {} runs {after:.1?} {since}", generation.0)
+            }
+            Update::Event(Event::GaveUp { worker, restarts, .. }) => {
+                format!("{worker} is given up after {restarts} restarts")
+            }
+            Update::Event(Event::Abandoned { arbiter, zombies }) => {
+                format!("thread {} is blocked and abandoned; zombies: {zombies}", arbiter.0)
+            }
+            Update::Event(Event::ZombieEnded { arbiter, zombies }) => {
+                format!("thread {} came back, handled nothing, and ended; zombies: {zombies}", arbiter.0)
+            }
+            Update::Event(other) => format!("{other:?}"),
+            Update::View(_) | Update::Lagged { .. } => return,
+            _ => return,
+        };
+        println!("{:8.3}  {line}", self.start.elapsed().as_secs_f64());
+    }
+}
+
+fn step(start: Instant, text: &str) {
+    println!("{:8.3}  -- {text}", start.elapsed().as_secs_f64());
+}
+
+#[actix::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // The panics below are meant; their back traces would only hide the events.
+    std::panic::set_hook(Box::new(|_| {}));
+    let config = Config::from_toml(
+        "[workers]
+         arbiters = 1
+         interval = '100ms'
+         timeout = '500ms'
+         [restart]
+         intensity = 4
+         delay_min = '50ms'",
+    )?;
+    println!("{}\n", config.check()?);
+
+    let start = Instant::now();
+    let node = Node::start(config).await?;
+    node.subscribe(Printer { start }.start().recipient());
+    let victim: WorkerAddr<Victim> = node.supervise("victim", || Victim)?;
+    let neighbour: WorkerAddr<Victim> = node.supervise_with(Spec::new("neighbour"), |_| Ok(Victim))?;
+    neighbour.send(WhichLife).await?;
+
+    step(start, "a panic, and a message queued behind it");
+    let (panicked, queued) = (victim.send(Panic), victim.send(WhichLife));
+    step(start, &format!("the one who asked for it was told: {}", panicked.await.unwrap_err()));
+    step(start, &format!("the queued message was answered by life {}", queued.await?));
+
+    step(start, "a handler that sleeps for two seconds, and a message queued behind it");
+    let (blocked, queued) = (victim.send(Block(Duration::from_secs(2))), victim.send(WhichLife));
+    step(start, &format!("the queued message was answered by life {}", queued.await?));
+    step(start, &format!("the neighbour on the same thread moved too, to life {}", neighbour.send(WhichLife).await?));
+    step(start, &format!("the one who asked for it was told: {}", blocked.await.unwrap_err()));
+
+    step(start, "a clean stop; a permanent worker comes back from that, too");
+    victim.send(Stop).await?;
+    step(start, &format!("life {} answers", victim.send(WhichLife).await?));
+
+    step(start, "panic upon panic, until it is given up");
+    while victim.try_send(Panic).is_ok() {
+        actix_rt::time::sleep(Duration::from_millis(20)).await;
+    }
+    step(start, &format!("its address answers: {}", victim.send(WhichLife).await.unwrap_err()));
+
+    node.leave().await;
+    println!("\nmessages that nobody handled, by type:");
+    for (message, count) in dead_letters() {
+        println!("  {count:3} {message}");
+    }
+    Ok(())
+}
