@@ -28,6 +28,8 @@ use crate::seat::{Birth, Seat};
 /// Runs one generation of a worker, and the next one if its panic may be answered at once.
 pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
+    /// In which term it has the seat.
+    term: u32,
     birth: Birth,
     /// The failure that the generation to be born makes good by leave of the cell.
     failure: Option<(Cause, Instant)>,
@@ -61,8 +63,8 @@ impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
 
 impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// A driver for the generation of `birth`.
-    pub(crate) fn new(seat: Arc<Seat<A>>, birth: Birth) -> Driver<A> {
-        Driver { seat, birth, failure: None, life: None }
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, birth: Birth) -> Driver<A> {
+        Driver { seat, term, birth, failure: None, life: None }
     }
 
     fn turn(&mut self, task: &mut task::Context<'_>) -> Turn {
@@ -146,7 +148,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.seat.waker.register(task.waker());
+        this.seat.register(this.term, task.waker());
         loop {
             if this.seat.cell.generation() != this.birth.generation {
                 this.bury();

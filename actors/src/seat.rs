@@ -9,14 +9,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{self, Poll};
+use std::task::{self, Poll, Waker};
 
 use actix::dev::Envelope;
 use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr};
 use actix_rt::ArbiterHandle;
 use futures_util::Stream;
-use futures_util::task::AtomicWaker;
 use heartbeat_core::{Cause, Generation, Instant, Report, Shard, WorkerId};
 
 use crate::cell::{CellRef, Kind};
@@ -63,10 +62,10 @@ pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
     /// Never cloned for sending: actix bounds the queue for each clone, so one clone is one bound.
     pub(crate) sender: AddressSender<A>,
     mailbox: Mutex<AddressReceiver<A>>,
-    /// The present driver's task.
-    pub(crate) waker: AtomicWaker,
-    /// Rises when the mailbox is closed or opened; a drain of an older closing ends.
-    closings: AtomicU32,
+    /// How to wake whoever sits here, and in which term.
+    waker: Mutex<(u32, Option<Waker>)>,
+    /// Rises whenever the seat is given to somebody else: to a driver by `launch`, to a drain by `close`.
+    term: AtomicU32,
 }
 
 impl<A: Actor<Context = Context<A>>> fmt::Debug for Seat<A> {
@@ -85,8 +84,8 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         capacity: u32,
     ) -> Seat<A> {
         let (sender, mailbox) = actix::dev::channel::channel(capacity as usize);
-        let (mailbox, waker, closings) = (Mutex::new(mailbox), AtomicWaker::new(), AtomicU32::new(0));
-        Seat { control, worker, name, cell, factory, sender, mailbox, waker, closings }
+        let (mailbox, waker, term) = (Mutex::new(mailbox), Mutex::new((0, None)), AtomicU32::new(0));
+        Seat { control, worker, name, cell, factory, sender, mailbox, waker, term }
     }
 
     /// The next letter for `generation`; `Ready(None)` if that generation is void.
@@ -106,6 +105,28 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
             Poll::Ready(Some(letter)) => Poll::Ready(Some(letter)),
             // The seat holds a sender, so the channel never ends.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Says how to wake whoever has the seat in `term`. One whose term is over and who is woken late must not take the place of its successor,
+    /// who would then sleep through being told to stop.
+    pub(crate) fn register(&self, term: u32, waker: &Waker) {
+        let mut held = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if term < held.0 {
+            return;
+        }
+        held.0 = term;
+        match &mut held.1 {
+            Some(known) => known.clone_from(waker),
+            empty => *empty = Some(waker.clone()),
+        }
+    }
+
+    /// Wakes whoever sits here.
+    fn wake(&self) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -142,15 +163,15 @@ pub(crate) trait Seated: Send + Sync {
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     fn launch(self: Arc<Self>, arbiter: Option<ArbiterHandle>, birth: Birth, immediate_from: Instant) {
         let generation = birth.generation;
-        {
+        let term = {
             let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
             self.cell.begin_generation(generation, immediate_from);
-            self.closings.fetch_add(1, Ordering::AcqRel);
-        }
+            self.term.fetch_add(1, Ordering::AcqRel) + 1
+        };
         // Whoever sat here before looks up, sees that it is void, and goes.
-        self.waker.wake();
+        self.wake();
         let seat = self.clone();
-        let start = move || drop(actix_rt::spawn(Driver::new(seat, birth)));
+        let start = move || drop(actix_rt::spawn(Driver::new(seat, term, birth)));
         if !arbiter.is_some_and(|arbiter| arbiter.spawn_fn(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
@@ -163,15 +184,15 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn stop(&self) {
         self.cell.ask_to_stop();
-        self.waker.wake();
+        self.wake();
     }
 
     fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>) {
         self.cell.close();
-        let closing = self.closings.fetch_add(1, Ordering::AcqRel) + 1;
+        let term = self.term.fetch_add(1, Ordering::AcqRel) + 1;
         if let Some(arbiter) = arbiter {
             // A thread that has ended drains nothing; the mailbox goes with the seat then.
-            arbiter.spawn_fn(move || drop(actix_rt::spawn(Drain { seat: self, closing })));
+            arbiter.spawn_fn(move || drop(actix_rt::spawn(Drain { seat: self, term })));
         }
     }
 
@@ -184,7 +205,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 /// dropping a message runs its user's code.
 struct Drain<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
-    closing: u32,
+    term: u32,
 }
 
 impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
@@ -192,11 +213,11 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let seat = &self.seat;
-        seat.waker.register(task.waker());
+        seat.register(self.term, task.waker());
         loop {
             let letter = {
                 let mut mailbox = seat.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-                if seat.closings.load(Ordering::Acquire) != self.closing {
+                if seat.term.load(Ordering::Acquire) != self.term {
                     return Poll::Ready(());
                 }
                 Pin::new(&mut *mailbox).poll_next(task)

@@ -249,8 +249,11 @@ impl Supervisor {
     /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
         if let Some(arbiter) = self.arbiters.remove(&id) {
-            arbiter.spawn_fn(move || supervisor.do_send(ArbiterEnded(id)));
-            arbiter.stop();
+            // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
+            arbiter.spawn_fn(move || {
+                supervisor.do_send(ArbiterEnded(id));
+                Arbiter::current().stop();
+            });
         }
     }
 }

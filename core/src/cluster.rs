@@ -91,6 +91,8 @@ pub(crate) struct Cluster {
     answers: u64,
     /// If we are the monitor: until when the view is not called whole.
     settled_at: Instant,
+    /// Nodes that came and went between two views we saw: what they owned meanwhile has had another owner since.
+    passed: Vec<NodeId>,
     /// Whether the monitor's table holds this life of ours as a member. Until it does we own nothing, whatever we see of the others.
     admitted: bool,
     /// Whether the monitor answers, once we know.
@@ -136,6 +138,7 @@ impl Cluster {
             view: 0,
             answers: 0,
             settled_at: now + config.interval * 2,
+            passed: Vec::new(),
             admitted: false,
             connected: None,
             started: now,
@@ -146,6 +149,11 @@ impl Cluster {
     /// The members as this node sees them.
     pub(crate) fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Nodes that came and went since this was last asked.
+    pub(crate) fn take_passed(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.passed)
     }
 
     pub(crate) fn me(&self) -> NodeId {
@@ -428,6 +436,9 @@ impl Cluster {
             if entry.id == self.me {
                 follow = self.hear_of_myself(entry.generation, entry.incarnation, entry.status, follow, desk);
             } else if let Some((before, after)) = self.membership.apply(desk.now, &entry, &desk.config.membership) {
+                if !owns(Some(&after)) && !owns(before.as_ref()) && is_other_life(before.as_ref(), &after) {
+                    self.passed.push(after.id);
+                }
                 tell(before.as_ref(), &after, desk);
             }
         }
@@ -456,14 +467,20 @@ impl Cluster {
             desk.tell(Event::Superseded { generation });
             return Follow::Void;
         }
-        if generation < self.generation || incarnation < self.incarnation {
+        if generation < self.generation {
             return follow;
         }
         self.admitted = status.is_member();
-        if status == Status::Alive || status == Status::Left {
+        let refutable = match status {
+            Status::Alive | Status::Left => return follow,
+            // An older doubt was answered already; an older death was not, whatever else we said meanwhile: others have our shards.
+            Status::Suspect => incarnation >= self.incarnation,
+            Status::Dead => true,
+        };
+        if !refutable {
             return follow;
         }
-        self.incarnation = Incarnation(incarnation.0.saturating_add(1));
+        self.incarnation = self.incarnation.max(Incarnation(incarnation.0.saturating_add(1)));
         self.membership.raise(desk.now, self.me, self.incarnation);
         self.letters.push_back((self.monitor, Letter::Heartbeat));
         if status == Status::Dead {
@@ -486,6 +503,17 @@ impl Cluster {
             self.judge_monitor(desk.now - self.started, desk);
         }
     }
+}
+
+/// Whether a node of this row may own shards.
+fn owns(row: Option<&Member>) -> bool {
+    row.is_some_and(|member| member.role == Role::Worker && member.status.is_member())
+}
+
+/// Whether a row tells of a life that the row before it did not know.
+fn is_other_life(before: Option<&Member>, after: &Member) -> bool {
+    let life = |member: &Member| (member.generation, member.incarnation);
+    before.is_none_or(|before| life(before) < life(after))
 }
 
 /// The event that a change of a row amounts to.

@@ -335,10 +335,11 @@ impl Engine {
         if self.leaving != Leaving::No {
             return;
         }
-        let steps = match &self.cluster {
+        let steps = match &mut self.cluster {
             Some(cluster) if cluster.is_whole(self.desk.now) => {
                 self.unsettled = false;
-                self.shards.settle(cluster.me(), cluster.membership(), cluster.epoch())
+                let passed = cluster.take_passed();
+                self.shards.settle(cluster.me(), cluster.membership(), &passed, cluster.epoch())
             }
             Some(_) => {
                 self.unsettled = true;

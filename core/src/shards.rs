@@ -44,14 +44,18 @@ impl Shards {
     }
 
     /// Finds the owners anew in a whole view, and says what that asks of `me`.
-    pub(crate) fn settle(&mut self, me: NodeId, membership: &Membership, epoch: Epoch) -> Vec<Step> {
+    ///
+    /// `passed` are nodes that came and went between the last view and this one, unseen. A shard that one of them would have owned has had
+    /// another owner meanwhile, under an epoch between ours and now; if it is ours still, it is ours anew.
+    pub(crate) fn settle(&mut self, me: NodeId, membership: &Membership, passed: &[NodeId], epoch: Epoch) -> Vec<Step> {
         let mut steps = Vec::new();
         let nodes: Vec<NodeId> = membership.owners().collect();
         let name_of = |id: NodeId| membership.member(id).map(|member| member.name.clone());
         for group in &mut self.groups {
             for (index, owner) in (0..).zip(&mut group.owners) {
                 let now = ring::owner(group.hash, index, nodes.iter().copied());
-                if now == owner.map(|(node, _)| node) {
+                let among_all = ring::owner(group.hash, index, nodes.iter().chain(passed).copied());
+                if now == owner.map(|(node, _)| node) && now == among_all {
                     continue;
                 }
                 let before = std::mem::replace(owner, now.map(|node| (node, epoch))).map(|(node, _)| node);
@@ -62,10 +66,10 @@ impl Shards {
                     from: before.and_then(name_of),
                     to: now.and_then(name_of),
                 }));
-                if before == Some(me) {
-                    steps.push(Step::Stop { worker });
-                } else if now == Some(me) {
+                if now == Some(me) {
                     steps.push(Step::Start { worker, shard });
+                } else if before == Some(me) {
+                    steps.push(Step::Stop { worker });
                 }
             }
         }
@@ -105,5 +109,49 @@ impl Shards {
     pub(crate) fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
         let group = self.groups.iter().find(|candidate| *candidate.name == *group)?;
         *group.owners.get(index as usize)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Instant;
+    use crate::member::{Generation, Incarnation, Member, Role, Status};
+
+    fn member(name: &str) -> Member {
+        Member {
+            id: NodeId::of(name),
+            name: name.into(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            role: Role::Worker,
+            generation: Generation(1),
+            incarnation: Incarnation(0),
+            status: Status::Alive,
+        }
+    }
+
+    fn starts(steps: &[Step]) -> Vec<u32> {
+        let start = |step: &Step| match step {
+            Step::Start { shard, .. } => Some(shard.index),
+            Step::Stop { .. } | Step::Tell(_) => None,
+        };
+        steps.iter().filter_map(start).collect()
+    }
+
+    #[test]
+    fn an_owner_nobody_saw_come_and_go_makes_its_shards_ours_anew() {
+        let (me, other) = (NodeId::of("me"), NodeId::of("other"));
+        let table = Membership::new(member("me"), 0, Instant::ZERO);
+        let mut shards = Shards::default();
+        shards.add("orders".into(), WorkerId(0), 20);
+        assert_eq!(starts(&shards.settle(me, &table, &[], Epoch(5))).len(), 20);
+        assert_eq!(shards.settle(me, &table, &[], Epoch(6)), []);
+        let anew = starts(&shards.settle(me, &table, &[other], Epoch(7)));
+        let expected: Vec<u32> = (0..20)
+            .filter(|&index| ring::owner(name_hash("orders"), index, [me, other].into_iter()) == Some(other))
+            .collect();
+        assert_eq!(anew, expected);
+        assert!(anew.iter().all(|&index| shards.owner("orders", index) == Some((me, Epoch(7)))));
+        assert!((1..20).contains(&anew.len()));
     }
 }

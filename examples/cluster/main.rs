@@ -1,2 +1,102 @@
-//! x
-fn main() {}
+//! A cluster of real processes on this machine: a demonstration with failures, or one to play with.
+//!
+//! cargo run --release --example cluster -- demo
+
+mod control;
+mod demo;
+mod node;
+mod processes;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Settings of the example cluster: quick enough to watch.
+pub(crate) const CONFIG: &str = include_str!("cluster.toml");
+
+/// A failure of the example itself; the text is for people.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(about = "An example cluster of real processes", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a monitor and four nodes, break them one after the other, and check that all was noticed and made good in time
+    Demo {
+        /// Print one JSON object a line instead of the timeline
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start a monitor and some nodes and keep them running until Ctrl-C
+    Up {
+        /// How many nodes besides the monitor
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=50))]
+        nodes: u16,
+        /// Print one JSON object a line instead of the timeline
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one node in this process, with a config of your own
+    Node {
+        /// A config file with a [cluster] table
+        #[arg(long)]
+        config: PathBuf,
+        /// Where to answer `status`
+        #[arg(long, default_value = "127.0.0.1:0")]
+        control: SocketAddr,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// End when standard input does, so that no node outlives who started it
+        #[arg(long, hide = true)]
+        leash: bool,
+    },
+    /// Print what a node of a running cluster knows
+    Status {
+        /// A node's name (of the cluster that `up` runs), or its control address
+        node: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a process of the cluster that `up` runs, with SIGKILL
+    Kill {
+        /// The node's name
+        node: String,
+    },
+    /// Stop a process of the cluster that `up` runs, with SIGSTOP, and let it go on after a while
+    Pause {
+        /// The node's name
+        node: String,
+        /// For how long, like 5s
+        #[arg(value_parser = humantime::parse_duration)]
+        duration: Duration,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { json } => demo::run(json),
+        Command::Up { nodes, json } => demo::up(nodes, json),
+        Command::Node { config, control, json, leash } => node::run(&config, control, json, leash),
+        Command::Status { node, json } => control::status(&node, json),
+        Command::Kill { node } => processes::kill(&node),
+        Command::Pause { node, duration } => processes::pause(&node, duration),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

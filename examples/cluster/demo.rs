@@ -1,0 +1,430 @@
+//! The demonstration: a cluster is started, broken in five ways, and watched while it mends itself.
+//!
+//! Every figure is measured from outside: from the instant a signal was sent to the line in which a process says what it saw, by the clock
+//! that all processes of this machine share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_rt::signal::unix::{SignalKind, signal};
+use heartbeat_actors::Config;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::node::{SHARDS, unix_seconds};
+use crate::processes::Processes;
+use crate::report::{Report, Row};
+use crate::{CONFIG, Failure, control};
+
+const NODES: [&str; 4] = ["node-1", "node-2", "node-3", "node-4"];
+
+/// How long the frozen node is frozen: past the timeout, so that it is concluded dead, and long enough to see others do its work.
+const FREEZE: Duration = Duration::from_millis(3_000);
+
+/// How long the encoder blocks its thread.
+const BLOCK: &str = "2500ms";
+
+struct Demo {
+    processes: Processes,
+    report: Report,
+    config: Config,
+    interrupted: Arc<AtomicBool>,
+    /// All that was said so far.
+    lines: Vec<Value>,
+    rows: Vec<Row>,
+}
+
+/// Runs the demonstration.
+pub(crate) fn run(json: bool) -> Result<(), Failure> {
+    let mut demo = Demo::new(json)?;
+    demo.report.promise(&demo.config);
+    let result = demo.play();
+    // Whatever happened, no process is left behind.
+    demo.processes.end();
+    result?;
+    let rows = std::mem::take(&mut demo.rows);
+    if demo.report.table(&rows) { Ok(()) } else { Err("the demonstration showed a fault".into()) }
+}
+
+/// Starts a cluster and keeps it running until it is interrupted.
+pub(crate) fn up(nodes: u16, json: bool) -> Result<(), Failure> {
+    let mut demo = Demo::new(json)?;
+    demo.report.promise(&demo.config);
+    demo.processes.start("monitor", "monitor")?;
+    for number in 1..=nodes {
+        demo.processes.start(&format!("node-{number}"), "worker")?;
+    }
+    demo.report.step("all run; in another terminal try `cluster -- status node-1`, `kill node-2`, `pause node-3 4s`; Ctrl-C ends all");
+    while !demo.interrupted.load(Ordering::Relaxed) {
+        demo.listen(Duration::from_millis(50));
+    }
+    demo.report.step("ends");
+    demo.processes.end();
+    Ok(())
+}
+
+impl Demo {
+    fn new(json: bool) -> Result<Demo, Failure> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            actix_rt::System::new().block_on(async move {
+                let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+                let _ = ready.send(()); // The one who waits is right below.
+                if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
+                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                    flag.store(true, Ordering::Relaxed);
+                }
+            });
+        });
+        is_ready.recv()?;
+        Ok(Demo {
+            processes: Processes::new()?,
+            report: Report::new(json),
+            config: Config::from_toml(CONFIG)?,
+            interrupted,
+            lines: Vec::new(),
+            rows: Vec::new(),
+        })
+    }
+
+    fn play(&mut self) -> Result<(), Failure> {
+        self.start_all()?;
+        self.kill("node-3")?;
+        self.panic("node-1")?;
+        self.block("node-4")?;
+        self.freeze("node-2")?;
+        self.restart("node-3")?;
+        self.compare_views()?;
+        self.leave("node-4")?;
+        self.look_for_harm();
+        Ok(())
+    }
+
+    // ---- the acts ------------------------------------------------------------------------------------------------------------------------
+
+    fn start_all(&mut self) -> Result<(), Failure> {
+        self.report.step("starts a monitor and four nodes, each a process of its own");
+        let start = unix_seconds();
+        self.processes.start("monitor", "monitor")?;
+        for name in NODES {
+            self.processes.start(name, "worker")?;
+        }
+        let from = 0;
+        self.wait(
+            "all four nodes join",
+            from,
+            |line| line["event"] == "joined" && line["process"] == "monitor",
+            NODES.len(),
+        )?;
+        let settled = self.wait_for_owners(from, &NODES)?;
+        self.row("cluster of four complete, every shard running", Some(settled - start), None, true);
+        self.quiet(Duration::from_millis(1_500))
+    }
+
+    fn kill(&mut self, victim: &str) -> Result<(), Failure> {
+        self.report.step(&format!("kills {victim} with SIGKILL"));
+        let from = self.lines.len();
+        let owned = self.owned_by(victim);
+        let at = unix_seconds();
+        self.processes.signal(victim, Signal::SIGKILL)?;
+        self.processes.reap(victim)?;
+        self.expect_death(victim, "killed", from, at, owned)
+    }
+
+    fn freeze(&mut self, victim: &str) -> Result<(), Failure> {
+        self.report.step(&format!("freezes {victim} with SIGSTOP for {} s", FREEZE.as_secs_f64()));
+        let from = self.lines.len();
+        let owned = self.owned_by(victim);
+        let at = unix_seconds();
+        self.processes.signal(victim, Signal::SIGSTOP)?;
+        self.expect_death(victim, "frozen", from, at, owned)?;
+        self.quiet(FREEZE.saturating_sub(Duration::from_secs_f64(unix_seconds() - at)))?;
+        self.report.step(&format!("lets {victim} go on"));
+        let from = self.lines.len();
+        let at = unix_seconds();
+        self.processes.signal(victim, Signal::SIGCONT)?;
+        let returned = self.about("returned", victim, from)?;
+        let bound = self.config.interval * 2 + self.config.stall;
+        self.row(
+            "frozen node back as a member",
+            Some(returned - at),
+            Some(bound),
+            returned - at <= bound.as_secs_f64(),
+        );
+        let back = self.wait_for_count("its shards return to it", from, victim, owned)?;
+        let bound = self.config.interval * 3 + self.config.stall;
+        self.row("its shards running on it again", Some(back - at), Some(bound), back - at <= bound.as_secs_f64());
+        self.quiet(Duration::from_millis(1_000))
+    }
+
+    fn panic(&mut self, node: &str) -> Result<(), Failure> {
+        self.report.step(&format!("makes the worker \"counter\" on {node} panic"));
+        let after = self.replaced(node, "counter", "panic")?;
+        // At once means within one turn of its own thread: no bound in the config, so the one a person would notice.
+        let bound = self.config.stall;
+        self.row("panicked worker replaced", Some(after), Some(bound), after <= bound.as_secs_f64());
+        self.quiet(Duration::from_millis(500))
+    }
+
+    fn block(&mut self, node: &str) -> Result<(), Failure> {
+        self.report.step(&format!("makes the worker \"encoder\" on {node} block its thread for {BLOCK}"));
+        let from = self.lines.len();
+        let after = self.replaced(node, "encoder", &format!("block {BLOCK}"))?;
+        let workers = &self.config.workers;
+        let bound = workers.timeout + workers.interval + Duration::from_millis(10);
+        self.row("blocked worker replaced on a fresh thread", Some(after), Some(bound), after <= bound.as_secs_f64());
+        let matches = |line: &Value| line["event"] == "zombie_ended" && line["process"] == node;
+        self.wait("the blocked thread comes back and ends", from, matches, 1)?;
+        self.quiet(Duration::from_millis(500))
+    }
+
+    fn restart(&mut self, name: &str) -> Result<(), Failure> {
+        self.report.step(&format!("starts {name} anew"));
+        let from = self.lines.len();
+        let at = unix_seconds();
+        self.processes.start(name, "worker")?;
+        let joined = self.wait_at(&format!("{name} joins"), from, |line| {
+            line["event"] == "joined" && line["process"] == "monitor" && line["member"]["name"] == name
+        })?;
+        self.row("new process under the old name joined", Some(joined - at), None, true);
+        self.wait_for_owners(from, &NODES)?;
+        self.quiet(Duration::from_millis(1_000))
+    }
+
+    fn leave(&mut self, name: &str) -> Result<(), Failure> {
+        self.report.step(&format!("asks {name} to leave"));
+        let from = self.lines.len();
+        let owned = self.owned_by(name);
+        let at = unix_seconds();
+        control::ask(self.processes.find(name)?.control, "leave")?;
+        let left = self.about("left", name, from)?;
+        let bound = self.config.workers.timeout;
+        self.row("node left in good order", Some(left - at), Some(bound), left - at <= bound.as_secs_f64());
+        let running = self.wait_for_moved(from, name, owned)?;
+        let bound = bound + self.config.interval;
+        self.row("its shards running elsewhere", Some(running - at), Some(bound), running - at <= bound.as_secs_f64());
+        self.processes.reap(name)
+    }
+
+    // ---- what is expected ----------------------------------------------------------------------------------------------------------------
+
+    /// The monitor suspects, then concludes; then all `owned` shards run on other nodes.
+    fn expect_death(&mut self, victim: &str, how: &str, from: usize, at: f64, owned: usize) -> Result<(), Failure> {
+        let sums = self.config.check()?;
+        let slack = self.config.stall;
+        let suspected = self.about("suspected", victim, from)? - at;
+        let bound = sums.suspicion + slack;
+        self.row(&format!("{how} node suspected"), Some(suspected), Some(bound), suspected <= bound.as_secs_f64());
+        let died = self.about("died", victim, from)? - at;
+        let bound = sums.death + slack;
+        self.row(&format!("{how} node concluded dead"), Some(died), Some(bound), died <= bound.as_secs_f64());
+        let running = self.wait_for_moved(from, victim, owned)? - at;
+        let bound = sums.death + self.config.interval + slack;
+        let what = format!("its {owned} shards running elsewhere");
+        self.row(&what, Some(running), Some(bound), running <= bound.as_secs_f64());
+        self.quiet(Duration::from_millis(500))
+    }
+
+    /// Sends `request` to a node and waits until it has replaced the worker. Returns how long that took by the node's own account.
+    fn replaced(&mut self, node: &str, worker: &str, request: &str) -> Result<f64, Failure> {
+        let from = self.lines.len();
+        control::ask(self.processes.find(node)?.control, request)?;
+        let matches = |line: &Value| line["event"] == "replaced" && line["process"] == node && line["worker"] == worker;
+        self.wait_at(&format!("{worker} on {node} is replaced"), from, matches)?;
+        let line = self.lines[from..].iter().find(|line| matches(line));
+        Ok(line.and_then(|line| line["after"].as_f64()).unwrap_or(f64::INFINITY))
+    }
+
+    /// Asks every node for its view: all must be the same.
+    fn compare_views(&mut self) -> Result<(), Failure> {
+        self.report.step("asks every process who is a member and who owns what");
+        let mut views = BTreeMap::new();
+        for name in self.processes.names() {
+            let status = control::ask(self.processes.find(&name)?.control, "status")?;
+            let members: Vec<String> = status["members"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|member| format!("{} {} {}", member["name"], member["status"], member["generation"]))
+                .collect();
+            let owners: Vec<String> = status["shards"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|shard| format!("{} {}", shard["shard"], shard["owner"]))
+                .collect();
+            views.entry(format!("{members:?} {owners:?}")).or_insert_with(Vec::new).push(name);
+        }
+        let same = views.len() == 1;
+        if !same {
+            self.report.step(&format!("views differ: {views:?}"));
+        }
+        self.row("all five processes hold the same view", None, None, same);
+        Ok(())
+    }
+
+    /// Looks through all that was said for what should not have been.
+    fn look_for_harm(&mut self) {
+        let (mut false_deaths, mut false_replacements, mut false_suspicions) = (0, 0, 0);
+        for line in &self.lines {
+            let text = |key: &str| line[key].as_str().unwrap_or_default();
+            match text("event") {
+                "died" if !["node-2", "node-3"].contains(&text("node")) => false_deaths += 1,
+                "suspected" if line["process"] == "monitor" && !["node-2", "node-3"].contains(&text("node")) => {
+                    false_suspicions += 1
+                }
+                "failed" => {
+                    let expected = match (text("process"), text("worker")) {
+                        ("node-1", "counter") | ("node-4", "encoder") => true,
+                        ("node-4", _) => line["cause"]["kind"] == "displaced",
+                        _ => false,
+                    };
+                    false_replacements += u32::from(!expected);
+                }
+                _ => {}
+            }
+        }
+        self.row(&format!("healthy nodes concluded dead: {false_deaths}"), None, None, false_deaths == 0);
+        self.row(&format!("healthy workers replaced: {false_replacements}"), None, None, false_replacements == 0);
+        self.row(&format!("healthy nodes suspected for a while (allowed): {false_suspicions}"), None, None, true);
+    }
+
+    fn row(&mut self, what: &str, measured: Option<f64>, bound: Option<Duration>, passed: bool) {
+        let bound = bound.map(|bound| bound.as_secs_f64());
+        self.rows.push(Row { what: what.to_owned(), measured, bound, passed });
+    }
+
+    // ---- listening -----------------------------------------------------------------------------------------------------------------------
+
+    /// Takes in what is said within `patience`, at most one line.
+    fn listen(&mut self, patience: Duration) -> bool {
+        let Some(line) = self.processes.next_line(patience) else { return false };
+        self.report.event(&line);
+        self.lines.push(line);
+        true
+    }
+
+    /// Takes in whatever is said for this long.
+    fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.listen(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+            self.check_interrupted()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` lines from number `from` on match. Returns when the last of them was said.
+    fn wait(
+        &mut self,
+        what: &str,
+        from: usize,
+        matches: impl Fn(&Value) -> bool,
+        count: usize,
+    ) -> Result<f64, Failure> {
+        self.wait_until(what, |lines| {
+            let matching: Vec<f64> =
+                lines[from..].iter().filter(|line| matches(line)).filter_map(|line| line["at"].as_f64()).collect();
+            (matching.len() >= count).then(|| matching.get(count.wrapping_sub(1)).copied().unwrap_or_else(unix_seconds))
+        })
+    }
+
+    fn wait_at(&mut self, what: &str, from: usize, matches: impl Fn(&Value) -> bool) -> Result<f64, Failure> {
+        self.wait(what, from, matches, 1)
+    }
+
+    /// Waits for what the monitor says about a node.
+    fn about(&mut self, event: &str, name: &str, from: usize) -> Result<f64, Failure> {
+        let matches = |line: &Value| line["event"] == event && line["process"] == "monitor" && line["node"] == name;
+        self.wait(&format!("the monitor says that {name} {event}"), from, matches, 1)
+    }
+
+    /// Waits until `count` shards have started on this node.
+    fn wait_for_count(&mut self, what: &str, from: usize, name: &str, count: usize) -> Result<f64, Failure> {
+        self.wait(what, from, |line| is_shard_start(line) && line["process"] == name, count)
+    }
+
+    /// Waits until `count` shards have started on other nodes than this one.
+    fn wait_for_moved(&mut self, from: usize, name: &str, count: usize) -> Result<f64, Failure> {
+        self.wait(
+            &format!("the shards of {name} run elsewhere"),
+            from,
+            |line| is_shard_start(line) && line["process"] != name,
+            count,
+        )
+    }
+
+    /// Waits until every shard's latest start, by epoch, is on the node that all lines so far say owns it, and each of `names` is heard of.
+    fn wait_for_owners(&mut self, from: usize, names: &[&str]) -> Result<f64, Failure> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.wait_until("every shard runs on its owner", |lines| {
+            let (mut owners, mut runs) = (BTreeMap::new(), BTreeMap::new());
+            for line in lines {
+                let shard = &line["shard"];
+                let key = (shard["index"].as_u64(), shard["epoch"].as_u64());
+                if line["event"] == "moved" && line["process"] == "monitor" {
+                    owners.insert(key.0, (key.1, line["to"].as_str().unwrap_or_default().to_owned()));
+                } else if is_shard_start(line) {
+                    runs.insert(
+                        key,
+                        (
+                            line["process"].as_str().unwrap_or_default().to_owned(),
+                            line["at"].as_f64().unwrap_or_default(),
+                        ),
+                    );
+                }
+            }
+            let complete = owners.len() == SHARDS as usize
+                && owners
+                    .iter()
+                    .all(|(index, (epoch, owner))| runs.get(&(*index, *epoch)).is_some_and(|(node, _)| node == owner))
+                && names.iter().all(|name| owners.values().any(|(_, owner)| owner == name));
+            let last = lines[from..]
+                .iter()
+                .filter(|line| is_shard_start(line))
+                .filter_map(|line| line["at"].as_f64())
+                .fold(0.0, f64::max);
+            complete.then_some(last)
+        })
+    }
+
+    fn wait_until(&mut self, what: &str, found: impl Fn(&[Value]) -> Option<f64>) -> Result<f64, Failure> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(at) = found(&self.lines) {
+                return Ok(at);
+            }
+            if Instant::now() > end {
+                return Err(format!("waited 10 s in vain: {what}").into());
+            }
+            self.listen(Duration::from_millis(50));
+            self.check_interrupted()?;
+        }
+    }
+
+    fn check_interrupted(&self) -> Result<(), Failure> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            Err("interrupted; all processes were ended".into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How many shards this node owns, as the monitor sees it.
+    fn owned_by(&self, name: &str) -> usize {
+        let mut owners = BTreeMap::new();
+        for line in self.lines.iter().filter(|line| line["event"] == "moved" && line["process"] == "monitor") {
+            owners.insert(line["shard"]["index"].as_u64(), line["to"].as_str().unwrap_or_default());
+        }
+        owners.values().filter(|owner| **owner == name).count()
+    }
+}
+
+/// Whether a line says that a shard runs now.
+fn is_shard_start(line: &Value) -> bool {
+    line["event"] == "started" && line["shard"].is_object()
+}

@@ -1,0 +1,198 @@
+//! One node of the example cluster: a process with a few workers that can be told to fail.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix::prelude::*;
+use actix_rt::signal::unix::{SignalKind, signal};
+use heartbeat_actors::{Config, Context, Event, Node, Update, WorkerAddr};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::Failure;
+use crate::control::{self, Request};
+
+/// The sharded group of the example, and into how many shards it is divided.
+pub(crate) const GROUP: &str = "orders";
+pub(crate) const SHARDS: u32 = 12;
+
+/// A worker that does nothing by itself and fails when told to.
+pub(crate) struct Clerk;
+
+impl Actor for Clerk {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Panic;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Block(pub(crate) Duration);
+
+impl Handler<Panic> for Clerk {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        panic!("told to panic");
+    }
+}
+
+impl Handler<Block> for Clerk {
+    type Result = ();
+
+    fn handle(&mut self, block: Block, _: &mut Context<Self>) {
+        std::thread::sleep(block.0);
+    }
+}
+
+/// What a node says of itself on standard output, one JSON object a line.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Seconds since 1970, so that lines of several processes can be put in order.
+    at: f64,
+    process: &'a str,
+    #[serde(flatten)]
+    what: What<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum What<'a> {
+    Ready { event: &'static str, control: SocketAddr, pid: u32 },
+    Event(&'a Event),
+    Lagged { event: &'static str, missed: u64 },
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+struct Printer {
+    node: Arc<str>,
+    json: bool,
+}
+
+impl Printer {
+    fn print(&self, what: What<'_>) {
+        let at = unix_seconds();
+        if self.json {
+            match serde_json::to_string(&Line { at, process: &self.node, what }) {
+                Ok(line) => println!("{line}"),
+                Err(error) => eprintln!("error: an event has no JSON: {error}"),
+            }
+        } else if let What::Event(event) = what {
+            println!("{at:.3}  {}  {event:?}", self.node);
+        }
+    }
+}
+
+impl Actor for Printer {
+    type Context = actix::Context<Self>;
+}
+
+impl Handler<Update> for Printer {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, _: &mut actix::Context<Self>) {
+        match update {
+            Update::Event(event) => self.print(What::Event(&event)),
+            Update::Lagged { missed } => self.print(What::Lagged { event: "lagged", missed }),
+            Update::View(_) => {}
+            other => eprintln!("error: an update this example does not know: {other:?}"),
+        }
+    }
+}
+
+/// Runs one node until it is told to end: by a signal, by its control port, or, on a leash, by the end of standard input.
+pub(crate) fn run(path: &Path, control: SocketAddr, json: bool, leash: bool) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let config = Config::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let Some(cluster) = &config.cluster else {
+        return Err(
+            format!("{} has no [cluster] table; see `heartbeat-core`'s default.toml for one", path.display()).into()
+        );
+    };
+    // Panics of workers are events; their back traces would only hide them.
+    std::panic::set_hook(Box::new(|_| {}));
+    let name: Arc<str> = cluster.node.as_str().into();
+    System::new().block_on(serve(config, name, control, json, leash))
+}
+
+async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, leash: bool) -> Result<(), Failure> {
+    // Before anything else, so that a signal during the start is a way to end, too.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listener = tokio::net::TcpListener::bind(control)
+        .await
+        .map_err(|error| format!("cannot answer at {control}: {error}; choose another --control address"))?;
+    let control = listener.local_addr()?;
+    let node = Node::start(config).await?;
+    let printer = Printer { node: name, json };
+    printer.print(What::Ready { event: "ready", control, pid: std::process::id() });
+    node.subscribe(printer.start().recipient());
+
+    let counter: WorkerAddr<Clerk> = node.supervise("counter", || Clerk)?;
+    let encoder: WorkerAddr<Clerk> = node.supervise("encoder", || Clerk)?;
+    node.supervise_shards(GROUP, SHARDS, |_| Ok(Clerk))?;
+
+    let (requests, mut requested) = mpsc::channel(16);
+    actix_rt::spawn(control::serve(listener, requests));
+    let mut released = if leash { watch_leash() } else { never() };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = released.recv() => break,
+            Some((request, reply)) = requested.recv() => {
+                let answer = match request {
+                    Request::Status => control::describe(&node).await,
+                    Request::Panic => told(counter.try_send(Panic)),
+                    Request::Block(duration) => told(encoder.try_send(Block(duration))),
+                    Request::Leave => {
+                        node.leave().await;
+                        let _ = reply.send(told(Ok(()))); // Whoever asked may be gone already.
+                        // Time for the goodbye to leave the socket and for the answer to leave the pipe.
+                        actix_rt::time::sleep(Duration::from_millis(50)).await;
+                        return Ok(());
+                    }
+                };
+                let _ = reply.send(answer); // Whoever asked may be gone already.
+            }
+        }
+    }
+    node.leave().await;
+    actix_rt::time::sleep(Duration::from_millis(50)).await;
+    Ok(())
+}
+
+fn told(result: Result<(), heartbeat_actors::SendError>) -> serde_json::Value {
+    match result {
+        Ok(()) => serde_json::json!({ "ok": true }),
+        Err(error) => serde_json::json!({ "ok": false, "error": error.to_string() }),
+    }
+}
+
+/// Receives once, when standard input ends.
+fn watch_leash() -> mpsc::Receiver<()> {
+    let (release, released) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut rest = Vec::new();
+        // An error is an end as well: whoever held the other side is gone.
+        let _ = std::io::stdin().read_to_end(&mut rest);
+        let _ = release.blocking_send(());
+    });
+    released
+}
+
+/// Receives nothing, ever.
+fn never() -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::mem::forget(sender);
+    receiver
+}
