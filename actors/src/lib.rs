@@ -71,8 +71,8 @@ mod worker;
 pub use context::Context;
 pub use event::{Owned, Snapshot, Update};
 pub use heartbeat_core::{
-    Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Incarnation, Member, NodeId, RestartKind, Role,
-    Shard, Status, WorkerId, config, member,
+    Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Incarnation, Instant, Member, NodeId,
+    RestartKind, Role, Shard, Status, WorkerId, config, member,
 };
 pub use letter::dead_letters;
 pub use node::{Node, NodeError, SHARDS_MAX, SuperviseError};

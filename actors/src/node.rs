@@ -11,7 +11,7 @@ use actix::{Actor, Addr, Recipient};
 use actix_rt::Arbiter;
 use heartbeat_core::config::ClusterConfig;
 use heartbeat_core::member::NAME_BYTES_MAX;
-use heartbeat_core::{Config, ConfigError, Counters, Engine, Identity, Supervise, WorkerId};
+use heartbeat_core::{Busy, Config, ConfigError, Counters, Engine, Identity, Instant, Supervise, WorkerId};
 use tokio::sync::oneshot;
 
 use crate::cell::Cells;
@@ -252,6 +252,17 @@ impl Node {
     /// Members, owners and workers, to be read from any thread.
     pub fn view(&self) -> &View {
         &self.inner.view
+    }
+
+    /// The workers that are at work now: which, with what message, since when by this node's clock ([`Node::now`]). A look at all status cells; it
+    /// asks nobody and stops nobody.
+    pub fn busy(&self) -> Vec<Busy> {
+        (0..self.inner.config.workers.arbiters).flat_map(|place| self.inner.cells.busy(place)).collect()
+    }
+
+    /// What this node's clock shows.
+    pub fn now(&self) -> Instant {
+        self.inner.control.clock.now()
     }
 
     /// The settings it runs by.
