@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use heartbeat_actors::{Cause, Config, Context, Event, Node, Spec, Update, WorkerAddr, dead_letters};
+use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, Update, WorkerAddr, dead_letters};
 
 /// Does as it is told, to its own harm.
 struct Victim;
@@ -105,8 +105,19 @@ impl Handler<Update> for Printer {
     }
 }
 
-fn step(start: Instant, text: &str) {
-    println!("{:8.3}  -- {text}", start.elapsed().as_secs_f64());
+/// Prints what is done next or was answered, after the events of what came before have had time to be printed.
+async fn step(start: Instant, text: impl Into<String>) {
+    let (at, text) = (start.elapsed().as_secs_f64(), text.into());
+    actix_rt::time::sleep(Duration::from_millis(20)).await;
+    println!("{at:8.3}  -- {text}");
+}
+
+/// What the sender of a message is told.
+fn told<R>(result: Result<R, SendError>) -> String {
+    match result {
+        Ok(_) => "the sender got an answer".to_owned(),
+        Err(error) => format!("the sender is told: {error}"),
+    }
 }
 
 #[actix::main]
@@ -128,29 +139,34 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let node = Node::start(config).await?;
     node.subscribe(Printer { start }.start().recipient());
     let victim: WorkerAddr<Victim> = node.supervise("victim", || Victim)?;
-    let neighbour: WorkerAddr<Victim> = node.supervise_with(Spec::new("neighbour"), |_| Ok(Victim))?;
+    let neighbour: WorkerAddr<Victim> = node.supervise("neighbour", || Victim)?;
     neighbour.send(WhichLife).await?;
 
-    step(start, "a panic, and a message queued behind it");
+    step(start, "a panic, and a message queued behind it").await;
     let (panicked, queued) = (victim.send(Panic), victim.send(WhichLife));
-    step(start, &format!("the one who asked for it was told: {}", panicked.await.unwrap_err()));
-    step(start, &format!("the queued message was answered by life {}", queued.await?));
+    let (panicked, life) = (panicked.await, queued.await?);
+    step(start, told(panicked)).await;
+    step(start, format!("the queued message was answered, by life {life}")).await;
 
-    step(start, "a handler that sleeps for two seconds, and a message queued behind it");
+    step(start, "a handler that sleeps for two seconds, and a message queued behind it").await;
     let (blocked, queued) = (victim.send(Block(Duration::from_secs(2))), victim.send(WhichLife));
-    step(start, &format!("the queued message was answered by life {}", queued.await?));
-    step(start, &format!("the neighbour on the same thread moved too, to life {}", neighbour.send(WhichLife).await?));
-    step(start, &format!("the one who asked for it was told: {}", blocked.await.unwrap_err()));
+    let life = queued.await?;
+    step(start, format!("the queued message was answered, by life {life}, while life 2 still sleeps")).await;
+    let life = neighbour.send(WhichLife).await?;
+    step(start, format!("the neighbour on the same thread moved too: life {life} answers")).await;
+    let blocked = blocked.await;
+    step(start, format!("life 2 woke up; {}", told(blocked))).await;
 
-    step(start, "a clean stop; a permanent worker comes back from that, too");
+    step(start, "a clean stop; a permanent worker comes back from that, too").await;
     victim.send(Stop).await?;
-    step(start, &format!("life {} answers", victim.send(WhichLife).await?));
+    let life = victim.send(WhichLife).await?;
+    step(start, format!("life {life} answers")).await;
 
-    step(start, "panic upon panic, until it is given up");
+    step(start, "panic upon panic, until it is given up").await;
     while victim.try_send(Panic).is_ok() {
         actix_rt::time::sleep(Duration::from_millis(20)).await;
     }
-    step(start, &format!("its address answers: {}", victim.send(WhichLife).await.unwrap_err()));
+    step(start, told(victim.send(WhichLife).await)).await;
 
     node.leave().await;
     println!("\nmessages that nobody handled, by type:");

@@ -302,7 +302,10 @@ impl Demo {
 
     /// Takes in what is said within `patience`, at most one line.
     fn listen(&mut self, patience: Duration) -> bool {
-        let Some(line) = self.processes.next_line(patience) else { return false };
+        let Some(line) = self.processes.next_line(patience) else {
+            self.report.flush();
+            return false;
+        };
         self.report.event(&line);
         self.lines.push(line);
         true

@@ -5,10 +5,31 @@ use serde_json::{Value, json};
 
 use crate::node::unix_seconds;
 
+const WELL: &str = "All failures were noticed and made good in time, and nothing healthy was touched.";
+const UNWELL: &str = "Not all is well: see the lines marked BROKEN.";
+
 /// Prints what happens, for people or for programs.
 pub(crate) struct Report {
     start: f64,
     json: bool,
+    /// Lines that differ in one name only, gathered to be printed as one.
+    gathered: Option<Gathered>,
+}
+
+struct Gathered {
+    at: f64,
+    process: String,
+    /// What is said of all of them, after their names.
+    what: String,
+    names: Vec<String>,
+}
+
+/// An event in words.
+enum Words {
+    /// By itself.
+    Line(String),
+    /// Of this one, and the same may be said of others.
+    Of(String, String),
 }
 
 /// What a check came to.
@@ -22,7 +43,7 @@ pub(crate) struct Row {
 impl Report {
     /// A timeline that starts now.
     pub(crate) fn new(json: bool) -> Report {
-        Report { start: unix_seconds(), json }
+        Report { start: unix_seconds(), json, gathered: None }
     }
 
     /// Says what the config promises.
@@ -39,21 +60,44 @@ impl Report {
     }
 
     /// A step of the demonstration.
-    pub(crate) fn step(&self, text: &str) {
+    pub(crate) fn step(&mut self, text: &str) {
+        self.flush();
         self.say("demo", text, &json!({ "event": "step", "text": text }));
     }
 
     /// Something a process said.
-    pub(crate) fn event(&self, line: &Value) {
+    pub(crate) fn event(&mut self, line: &Value) {
         if self.json {
             println!("{line}");
-        } else if let Some(text) = words(line) {
-            self.print(line["at"].as_f64().unwrap_or_default(), line["process"].as_str().unwrap_or_default(), &text);
+            return;
+        }
+        let (at, process) = (line["at"].as_f64().unwrap_or_default(), line["process"].as_str().unwrap_or_default());
+        match words(line) {
+            None => {}
+            Some(Words::Line(text)) => {
+                self.flush();
+                self.print(at, process, &text);
+            }
+            Some(Words::Of(name, what)) => match &mut self.gathered {
+                Some(gathered) if gathered.process == process && gathered.what == what => gathered.names.push(name),
+                _ => {
+                    self.flush();
+                    self.gathered = Some(Gathered { at, process: process.to_owned(), what, names: vec![name] });
+                }
+            },
+        }
+    }
+
+    /// Prints what was gathered; to be called when nothing more comes for a while.
+    pub(crate) fn flush(&mut self) {
+        if let Some(gathered) = self.gathered.take() {
+            self.print(gathered.at, &gathered.process, &format!("{} {}", gathered.names.join(", "), gathered.what));
         }
     }
 
     /// The table at the end. Returns whether all is well.
-    pub(crate) fn table(&self, rows: &[Row]) -> bool {
+    pub(crate) fn table(&mut self, rows: &[Row]) -> bool {
+        self.flush();
         let passed = rows.iter().all(|row| row.passed);
         if self.json {
             let rows: Vec<Value> = rows
@@ -69,14 +113,7 @@ impl Report {
             let verdict = if row.passed { "ok" } else { "BROKEN" };
             println!("{:width$}  {:>10}  {:>10}  {verdict}", row.what, seconds(row.measured), seconds(row.bound));
         }
-        println!(
-            "\n{}",
-            if passed {
-                "All failures were noticed and made good in time, and nothing healthy was touched."
-            } else {
-                "Not all is well: see the lines marked BROKEN."
-            }
-        );
+        println!("\n{}", if passed { WELL } else { UNWELL });
         passed
     }
 
@@ -112,11 +149,11 @@ fn epoch(shard: &Value) -> u64 {
 }
 
 /// What an event says in words; nothing for those that only repeat what another process said.
-fn words(line: &Value) -> Option<String> {
+fn words(line: &Value) -> Option<Words> {
     let text = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| line[key].as_f64().unwrap_or_default();
     let is_monitor = line["process"] == "monitor";
-    match line["event"].as_str()? {
+    let text_of_line = match line["event"].as_str()? {
         "joined" if is_monitor => Some(format!("{} joins", line["member"]["name"].as_str()?)),
         "suspected" if is_monitor => {
             Some(format!("suspects {}: silent for {:.3} s", text("node"), number("silent_for")))
@@ -133,7 +170,18 @@ fn words(line: &Value) -> Option<String> {
         "superseded" => Some("finds another process under its name".to_owned()),
         "refused" => Some(format!("refuses {}: {}", text("address"), text("reason"))),
         "started" if line["shard"].is_object() => {
-            Some(format!("runs {} (epoch {})", text("worker"), epoch(&line["shard"])))
+            let what = format!("now run here, under epoch {}", epoch(&line["shard"]));
+            return Some(Words::Of(text("worker"), what));
+        }
+        "failed" if line["cause"]["kind"] == "displaced" => {
+            let by = line["cause"]["by"].as_str().unwrap_or("?");
+            return Some(Words::Of(
+                text("worker"),
+                format!("lose their thread to {by}, through no fault of their own"),
+            ));
+        }
+        "replaced" if line["cause"]["kind"] == "displaced" => {
+            return Some(Words::Of(text("worker"), "run on the fresh thread".to_owned()));
         }
         "failed" => {
             let cause = cause(&line["cause"]);
@@ -144,7 +192,8 @@ fn words(line: &Value) -> Option<String> {
             }
         }
         "replaced" => {
-            Some(format!("{} is replaced, {} after the failure", text("worker"), seconds(Some(number("after"))),))
+            let after = seconds(Some(number("after")));
+            Some(format!("{} is replaced, {after} after the failure began", text("worker")))
         }
         "gave_up" => Some(format!("gives up {}", text("worker"))),
         "abandoned" => Some("abandons a blocked thread; its workers move to a fresh one".to_owned()),
@@ -152,7 +201,8 @@ fn words(line: &Value) -> Option<String> {
         "too_many_zombies" => Some("has too many blocked threads".to_owned()),
         "lagged" => Some(format!("missed {} events", line["missed"])),
         _ => None,
-    }
+    };
+    text_of_line.map(Words::Line)
 }
 
 fn cause(cause: &Value) -> String {
@@ -164,7 +214,6 @@ fn cause(cause: &Value) -> String {
             let message = handling.rsplit("::").next().unwrap_or_default();
             format!("has blocked its thread in {message} for {:.3} s", cause["busy_for"].as_f64().unwrap_or_default())
         }
-        "displaced" => format!("lost its thread to {}", text("by")),
         "stopped" => "stopped itself".to_owned(),
         "start_failed" => format!("did not start: {}", text("reason")),
         _ => "lost its thread".to_owned(),
