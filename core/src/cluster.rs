@@ -301,7 +301,8 @@ impl Cluster {
 
     fn heard(&mut self, from: SocketAddr, header: Header, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
         let version = self.membership.version();
-        let heard = self.membership.hear(desk.now, header.from, header.generation, heartbeat.incarnation);
+        let (generation, incarnation) = (header.generation, heartbeat.incarnation);
+        let heard = self.membership.hear(desk.now, header.from, generation, incarnation, heartbeat.view);
         let Some(member) = self.membership.member(header.from) else {
             self.letters.push_back((from, Letter::Introduce));
             return Follow::Nothing;
@@ -315,7 +316,8 @@ impl Cluster {
             Heard::Old => return Follow::Nothing,
             Heard::Dead => {
                 // Tell it of its own death, whatever version it says it holds.
-                self.letters.push_back((home, Letter::Answer { since: 0 }));
+                let since = heartbeat.view.min(self.membership.changed(header.from) - 1);
+                self.letters.push_back((home, Letter::Answer { since }));
                 return Follow::Nothing;
             }
             Heard::Alive | Heard::Cleared | Heard::Returned => {}
@@ -364,7 +366,8 @@ impl Cluster {
                 desk.tell(Event::Refused { address: from, reason });
                 if matches!(refusal, Refusal::Superseded(_)) {
                     // The row of its successor tells it to end.
-                    self.letters.push_back((from, Letter::Answer { since: 0 }));
+                    let since = self.membership.changed(header.from) - 1;
+                    self.letters.push_back((from, Letter::Answer { since }));
                 }
                 Follow::Nothing
             }

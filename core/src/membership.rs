@@ -148,9 +148,19 @@ impl Membership {
         Ok(true)
     }
 
-    /// Takes in a sign of life.
-    pub fn hear(&mut self, now: Instant, id: NodeId, generation: Generation, incarnation: Incarnation) -> Heard {
-        let Some(known) = self.rows.get(&id).map(|row| &row.member) else { return Heard::Unknown };
+    /// Takes in a sign of life from a node that holds version `view` of this table.
+    ///
+    /// A node that refutes a suspicion may not know that it has been concluded dead since, and that others have its shards. So a dead one is
+    /// back only when it holds the version that says so.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        generation: Generation,
+        incarnation: Incarnation,
+        view: u64,
+    ) -> Heard {
+        let Some(Row { member: known, version, .. }) = self.rows.get(&id) else { return Heard::Unknown };
         if generation > known.generation {
             return Heard::Unknown;
         }
@@ -160,7 +170,7 @@ impl Membership {
         let newer = incarnation > known.incarnation;
         let heard = match known.status {
             Status::Left => return Heard::Old,
-            Status::Dead if !newer => return Heard::Dead,
+            Status::Dead if !newer || view < *version => return Heard::Dead,
             Status::Dead => Heard::Returned,
             Status::Suspect => Heard::Cleared,
             Status::Alive if newer => Heard::Alive,
@@ -254,6 +264,11 @@ impl Membership {
         self.rows.values().map(|row| &row.member)
     }
 
+    /// Version of the latest change of a row; zero if there is none.
+    pub fn changed(&self, id: NodeId) -> u64 {
+        self.rows.get(&id).map_or(0, |row| row.version)
+    }
+
     /// Ids of the members that may own shards, in their order.
     pub fn owners(&self) -> impl Iterator<Item = NodeId> {
         self.members().filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| member.id)
@@ -325,7 +340,8 @@ mod tests {
     }
 
     fn hear(table: &mut Membership, name: &str, generation: u64, incarnation: u32) -> Heard {
-        table.hear(NOW, NodeId::of(name), Generation(generation), Incarnation(incarnation))
+        let view = table.version();
+        table.hear(NOW, NodeId::of(name), Generation(generation), Incarnation(incarnation), view)
     }
 
     fn status(table: &Membership, name: &str) -> Status {
@@ -376,6 +392,18 @@ mod tests {
         assert_eq!(status(&table, "a"), Status::Dead);
         assert_eq!(hear(&mut table, "a", 1, 1), Heard::Returned);
         assert_eq!(status(&table, "a"), Status::Alive);
+    }
+
+    #[test]
+    fn a_refutation_by_a_node_that_does_not_know_of_its_death_does_not_bring_it_back() {
+        let mut table = table();
+        join(&mut table, "a", 1, 0).unwrap();
+        let a = NodeId::of("a");
+        table.judge(NOW, a, Status::Suspect);
+        let suspected = table.version();
+        table.judge(NOW, a, Status::Dead);
+        assert_eq!(table.hear(NOW, a, Generation(1), Incarnation(1), suspected), Heard::Dead);
+        assert_eq!(table.hear(NOW, a, Generation(1), Incarnation(1), table.version()), Heard::Returned);
     }
 
     #[test]
