@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use heartbeat_core::ArbiterId;
+use tokio::sync::oneshot;
 use tracing::trace;
 
 use crate::receiver::Receiver;
@@ -56,6 +57,8 @@ pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// Where each goes, and how long it is.
     pub(crate) datagrams: Vec<(SocketAddr, usize)>,
+    /// Who is to be told once they are sent: those who wait for this node to have said goodbye.
+    pub(crate) waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Message for Outgoing {
@@ -83,6 +86,9 @@ impl Handler<Outgoing> for NodeSender {
                 // Lost, as any datagram may be; the next one comes in an interval.
                 trace!(%to, %error, "datagram not sent");
             }
+        }
+        for waiting in outgoing.waiting {
+            let _ = waiting.send(()); // Whoever asked may have stopped waiting; it is sent all the same.
         }
     }
 }

@@ -154,10 +154,14 @@ impl Supervisor {
                 }
             }
         }
-        if let Some(sender) = &self.links.sender
-            && !outgoing.datagrams.is_empty()
-        {
-            sender.do_send(outgoing);
+        if self.engine.has_left() {
+            outgoing.waiting.append(&mut self.leavers);
+        }
+        match &self.links.sender {
+            Some(sender) if !(outgoing.datagrams.is_empty() && outgoing.waiting.is_empty()) => sender.do_send(outgoing),
+            Some(_) => {}
+            // Without a cluster there is nobody to say goodbye to: dropping the senders is answer enough.
+            None => drop(outgoing),
         }
         if members_changed {
             self.view.set_members(self.engine.members());
@@ -166,12 +170,6 @@ impl Supervisor {
             log(event);
             self.view.take_in(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
-        }
-        if self.engine.has_left() {
-            for leaver in self.leavers.drain(..) {
-                // Whoever asked may have stopped waiting; we have left all the same.
-                let _ = leaver.send(());
-            }
         }
         self.set_timer(context);
     }

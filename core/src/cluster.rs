@@ -95,6 +95,8 @@ pub(crate) struct Cluster {
     passed: Vec<NodeId>,
     /// Whether the monitor's table holds this life of ours as a member. Until it does we own nothing, whatever we see of the others.
     admitted: bool,
+    /// Whether the latest answer left nothing out.
+    whole: bool,
     /// Whether the monitor answers, once we know.
     connected: Option<bool>,
     /// Since when we try to reach the monitor, before its first answer.
@@ -140,6 +142,7 @@ impl Cluster {
             settled_at: now + config.interval * 2,
             passed: Vec::new(),
             admitted: false,
+            whole: false,
             connected: None,
             started: now,
             letters: VecDeque::new(),
@@ -169,7 +172,7 @@ impl Cluster {
     pub(crate) fn is_whole(&self, now: Instant) -> bool {
         match self.role {
             Role::Monitor => now >= self.settled_at,
-            Role::Worker => self.admitted,
+            Role::Worker => self.admitted && self.whole,
         }
     }
 
@@ -419,6 +422,7 @@ impl Cluster {
             self.view = 0;
             self.answers = 0;
             self.admitted = false;
+            self.whole = false;
             self.watch(header.from, desk.config.interval, desk);
             self.membership.clear_but(self.me);
         }
@@ -447,6 +451,7 @@ impl Cluster {
         }
         let progress = answer.version > self.view;
         self.view = answer.version;
+        self.whole = !answer.more;
         if answer.more {
             if progress {
                 // Ask for the rest at once; the answer to this is the next part.

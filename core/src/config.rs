@@ -3,7 +3,7 @@
 //! The only source of defaults is `default.toml`, compiled in: the file that users copy, the book shows and the code reads is one file.
 //! A user's table is laid over it key by key, so a config holds only what differs. A typo is an error that points at its line; numbers that
 //! contradict each other are an error that says which and what would be right. [`Config::check`] says what the rest add up to, since
-//! nobody wants an interval or a threshold: they want to know when they will hear of a crash.
+//! nobody wants an interval or a threshold: they want to know when they will hear of a crash (`sums`).
 //!
 //! Reading the file is the caller's; this module sees text.
 
@@ -231,15 +231,12 @@ impl Config {
         lay_over(merged.get_mut(), user.into_inner());
         // Only what the user wrote can be wrong, so a position in an error is always one in the user's text.
         let config = Config::deserialize(toml::de::Deserializer::from(merged)).map_err(located)?;
-        config.check()?;
+        config.refuse_contradictions()?;
         Ok(config)
     }
 
-    /// Refuses numbers that contradict each other, and says what the others add up to.
-    ///
-    /// # Errors
-    /// [`ConfigError::Contradiction`] for the first contradiction found.
-    pub fn check(&self) -> Result<Sums, ConfigError> {
+    /// Refuses numbers that contradict each other.
+    pub(crate) fn refuse_contradictions(&self) -> Result<(), ConfigError> {
         self.check_timing()?;
         self.detector.check(self)?;
         self.workers.check()?;
@@ -247,10 +244,7 @@ impl Config {
         positive("events.queue", self.events.queue)?;
         positive("membership.members_max", self.membership.members_max)?;
         longer("membership.forget_after", self.membership.forget_after, "timeout", self.timeout)?;
-        if let Some(cluster) = &self.cluster {
-            cluster.check()?;
-        }
-        Ok(Sums::of(self))
+        self.cluster.as_ref().map_or(Ok(()), ClusterConfig::check)
     }
 
     fn check_timing(&self) -> Result<(), ConfigError> {
@@ -314,17 +308,25 @@ fn name(key: &str, value: &str) -> Result<(), ConfigError> {
 }
 
 impl DetectorConfig {
+    /// Only what the chosen detector uses has to fit.
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        longer("timeout", config.timeout, "detector.suspect_after", self.suspect_after)?;
-        within("detector.suspect_after", self.suspect_after, Duration::from_millis(1), config.timeout)?;
-        if !(self.threshold > 0.0 && self.threshold <= 16.0) {
-            return contradiction(format!("detector.threshold {} is out of range; use over 0 to 16", self.threshold));
+        match self.kind {
+            DetectorKind::Fixed => {
+                longer("timeout", config.timeout, "detector.suspect_after", self.suspect_after)?;
+                within("detector.suspect_after", self.suspect_after, Duration::from_millis(1), config.timeout)
+            }
+            DetectorKind::Phi => {
+                if !(self.threshold > 0.0 && self.threshold <= 16.0) {
+                    let threshold = self.threshold;
+                    return contradiction(format!("detector.threshold {threshold} is out of range; use over 0 to 16"));
+                }
+                if !(2..=10_000).contains(&self.window) {
+                    return contradiction(format!("detector.window {} is out of range; use 2 to 10000", self.window));
+                }
+                within("detector.deviation_min", self.deviation_min, Duration::from_nanos(1), config.timeout)?;
+                longer("timeout", config.timeout, "detector.pause", self.pause)
+            }
         }
-        if !(2..=10_000).contains(&self.window) {
-            return contradiction(format!("detector.window {} is out of range; use 2 to 10000", self.window));
-        }
-        within("detector.deviation_min", self.deviation_min, Duration::from_nanos(1), config.timeout)?;
-        longer("timeout", config.timeout, "detector.pause", self.pause)
     }
 }
 
@@ -394,62 +396,6 @@ impl ClusterConfig {
             ));
         }
         Ok(())
-    }
-}
-
-/// What a config adds up to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sums {
-    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval.
-    pub suspicion: Duration,
-    /// A node that crashes is concluded dead at most this long afterwards.
-    pub death: Duration,
-    /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity apart.
-    pub blocked: Duration,
-    /// Size of one heartbeat with IPv4 and UDP headers.
-    pub heartbeat_bytes: usize,
-    /// What a node sends in heartbeats to one observer, in bytes a second.
-    pub bytes_per_second: f64,
-    /// Longest pause before a restart.
-    pub delay_max: Duration,
-    /// Restarts allowed, and in which time.
-    pub intensity: (u32, Duration),
-}
-
-impl Sums {
-    fn of(config: &Config) -> Sums {
-        let detector = &config.detector;
-        let suspicion = match detector.kind {
-            DetectorKind::Fixed => detector.suspect_after,
-            DetectorKind::Phi => crate::detector::Phi::regular_silence(detector, config.interval),
-        };
-        let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + wire::HEADERS_BYTES;
-        Sums {
-            suspicion: suspicion.min(config.timeout),
-            death: config.timeout,
-            blocked: config.workers.timeout + config.workers.interval,
-            heartbeat_bytes,
-            bytes_per_second: heartbeat_bytes as f64 / config.interval.as_secs_f64(),
-            delay_max: config.restart.delay_max,
-            intensity: (config.restart.intensity, config.restart.period),
-        }
-    }
-}
-
-impl fmt::Display for Sums {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = |duration: Duration| show(Duration::from_millis(duration.as_millis() as u64));
-        writeln!(f, "a node that crashes is suspected within {}", millis(self.suspicion))?;
-        writeln!(f, "  and concluded dead within {}", millis(self.death))?;
-        writeln!(f, "a worker that blocks its thread is replaced within {}", millis(self.blocked))?;
-        writeln!(f, "a worker that panics is restarted at once, later ones after at most {}", millis(self.delay_max))?;
-        let (restarts, period) = self.intensity;
-        writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
-        write!(
-            f,
-            "a heartbeat is {} bytes with headers: {:.0} bytes a second to each observer",
-            self.heartbeat_bytes, self.bytes_per_second
-        )
     }
 }
 
@@ -536,7 +482,11 @@ mod tests {
         check("interval = '0s'", &["interval 0s is out of range"]);
         check("interval = '1y'\ntimeout = '2y'", &["out of range"]);
         check("stall = '0s'", &["stall"]);
-        check("[detector]\nsuspect_after = '6s'", &["timeout 6s is not longer than detector.suspect_after 6s"]);
+        check(
+            "[detector]\nkind = 'fixed'\nsuspect_after = '6s'",
+            &["timeout 6s is not longer than detector.suspect_after 6s"],
+        );
+        check("[detector]\npause = '6s'", &["timeout 6s is not longer than detector.pause 6s"]);
         check("[detector]\nthreshold = 0.0", &["detector.threshold 0"]);
         check("[detector]\nthreshold = nan", &["detector.threshold NaN"]);
         check("[detector]\nwindow = 1", &["detector.window 1"]);
@@ -549,6 +499,12 @@ mod tests {
     }
 
     #[test]
+    fn what_the_chosen_detector_does_not_use_does_not_have_to_fit() {
+        assert!(Config::from_toml("timeout = '2s'").is_ok());
+        assert!(Config::from_toml("timeout = '4s'\n[detector]\nkind = 'fixed'\npause = '5s'\nwindow = 0").is_ok());
+    }
+
+    #[test]
     fn a_cluster_that_cannot_work_is_refused() {
         check(CLUSTER, &["missing field `listen`"]);
         let cluster = |rest: &str| format!("{CLUSTER}{rest}");
@@ -557,21 +513,5 @@ mod tests {
         check(&cluster("listen = '127.0.0.1:1'\nmonitors = ['127.0.0.1:0']"), &["127.0.0.1:0"]);
         check(&cluster("listen = 'localhost'\nmonitors = []"), &["line 6"]);
         check(&cluster("listen = '127.0.0.1:1'\nadvertise = '127.0.0.1:0'\nmonitors = []"), &["cluster.advertise"]);
-    }
-
-    #[test]
-    fn the_sums_follow_from_the_numbers() {
-        let sums = Config::from_toml("[detector]\nkind = 'fixed'").unwrap().check().unwrap();
-        assert_eq!(sums.suspicion, Duration::from_secs(3));
-        assert_eq!(sums.death, Duration::from_secs(6));
-        assert_eq!(sums.blocked, Duration::from_millis(5_500));
-        assert!(sums.to_string().contains("concluded dead within 6s"));
-    }
-
-    #[test]
-    fn phi_on_a_regular_link_suspects_after_mean_pause_and_five_floors() {
-        // y at phi 8 is about 5.2 for Akka's approximation: 1 s + 1.5 s + 5.2 * 0.1 s.
-        let sums = Config::default().check().unwrap();
-        assert!((sums.suspicion.as_secs_f64() - 3.02).abs() < 0.05, "{:?}", sums.suspicion);
     }
 }

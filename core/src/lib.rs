@@ -10,7 +10,7 @@
 //! 3. [`membership`] and the private `cluster`: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
 //! 4. [`restart`] and [`supervision`]: failures of workers into restarts.
 //! 5. [`ring`] and the private `shards`: who runs what.
-//! 6. [`config`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
+//! 6. [`config`] and [`sums`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
 //!
 //! ```
 //! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, RestartKind, Supervise, WorkerId};
@@ -39,6 +39,7 @@ pub mod random;
 pub mod restart;
 pub mod ring;
 mod shards;
+pub mod sums;
 pub mod supervision;
 pub mod time;
 mod wheel;
@@ -54,5 +55,6 @@ pub use member::{
 pub use output::{Output, Start};
 pub use random::Random;
 pub use restart::RestartKind;
+pub use sums::Sums;
 pub use supervision::{Report, Supervise};
 pub use time::Instant;

@@ -45,7 +45,7 @@ impl fmt::Debug for NodeId {
 /// Rises each time a process or a worker starts; tells a restarted one from its predecessor.
 ///
 /// A node's is the wall clock in milliseconds at its start, so that a restarted node wins over rumours about its former life. A
-/// worker's counts from 1.
+/// worker's starts at 1; numbers may be left out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 

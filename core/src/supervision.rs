@@ -405,7 +405,9 @@ impl Supervision {
         let places = &self.places;
         let Some(worker) = self.workers.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
         worker.phase = Phase::Starting;
-        worker.generation = Generation(worker.generation.0 + 1);
+        // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
+        // that one were given the same number, it would not be void. So one number is left out for it.
+        worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.generation.0 + 2 });
         let policy = worker.policy.as_deref().unwrap_or(&desk.config.restart);
         let immediate_from = match worker.kind {
             RestartKind::Permanent | RestartKind::Transient => worker.restart.immediate_from(desk.now, policy),

@@ -157,7 +157,7 @@ async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, 
                     Request::Leave => {
                         node.leave().await;
                         let _ = reply.send(told(Ok(()))); // Whoever asked may be gone already.
-                        // Time for the goodbye to leave the socket and for the answer to leave the pipe.
+                        // Time for the answer to get from its task to whoever asked.
                         actix_rt::time::sleep(Duration::from_millis(50)).await;
                         return Ok(());
                     }
@@ -167,7 +167,6 @@ async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, 
         }
     }
     node.leave().await;
-    actix_rt::time::sleep(Duration::from_millis(50)).await;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Detectors: how long may this target be silent before we suspect it?
 //!
 //! You wait for a friend who is always on time; after five minutes you worry. For the friend who is always late, you do not. A detector is
-//! that habit made explicit: it takes in arrivals and answers with one [`Instant`](crate::Instant), the deadline after which silence means
+//! that habit made explicit: it takes in arrivals and answers with one [`Instant`], the deadline after which silence means
 //! suspicion. All detectors, the accrual ones too, are that one question; so the monitor needs one deadline a target and no polling.
 //!
 //! A detector never says "dead". Death is concluded from silence past a timeout the user set, or from evidence, in `monitor` and above.

@@ -1,0 +1,103 @@
+//! `Sums`: what the numbers of a config add up to.
+//!
+//! An interval, a threshold and a pause are what a detector works with; when a crash will be noticed is what its user wants to know. This file
+//! does the sum, so that a config can be judged before anything runs.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::{Config, ConfigError, DetectorKind};
+use crate::detector::Phi;
+use crate::wire;
+
+impl Config {
+    /// Refuses numbers that contradict each other, and says what the others add up to.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] for the first contradiction found.
+    pub fn check(&self) -> Result<Sums, ConfigError> {
+        self.refuse_contradictions()?;
+        Ok(Sums::of(self))
+    }
+}
+
+/// What a config adds up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sums {
+    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval.
+    pub suspicion: Duration,
+    /// A node that crashes is concluded dead at most this long afterwards.
+    pub death: Duration,
+    /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity apart.
+    pub blocked: Duration,
+    /// Size of one heartbeat with IPv4 and UDP headers.
+    pub heartbeat_bytes: usize,
+    /// What a node sends in heartbeats to one observer, in bytes a second.
+    pub bytes_per_second: f64,
+    /// Longest pause before a restart.
+    pub delay_max: Duration,
+    /// Restarts allowed, and in which time.
+    pub intensity: (u32, Duration),
+}
+
+impl Sums {
+    fn of(config: &Config) -> Sums {
+        let detector = &config.detector;
+        let suspicion = match detector.kind {
+            DetectorKind::Fixed => detector.suspect_after,
+            DetectorKind::Phi => Phi::regular_silence(detector, config.interval),
+        };
+        let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + wire::HEADERS_BYTES;
+        Sums {
+            suspicion: suspicion.min(config.timeout),
+            death: config.timeout,
+            blocked: config.workers.timeout + config.workers.interval,
+            heartbeat_bytes,
+            bytes_per_second: heartbeat_bytes as f64 / config.interval.as_secs_f64(),
+            delay_max: config.restart.delay_max,
+            intensity: (config.restart.intensity, config.restart.period),
+        }
+    }
+}
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |duration: Duration| show(Duration::from_millis(duration.as_millis() as u64));
+        writeln!(f, "a node that crashes is suspected within {}", millis(self.suspicion))?;
+        writeln!(f, "  and concluded dead within {}", millis(self.death))?;
+        writeln!(f, "a worker that blocks its thread is replaced within {}", millis(self.blocked))?;
+        writeln!(f, "a worker that panics is restarted at once, later ones after at most {}", millis(self.delay_max))?;
+        let (restarts, period) = self.intensity;
+        writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
+        write!(
+            f,
+            "a heartbeat is {} bytes with headers: {:.0} bytes a second to each observer",
+            self.heartbeat_bytes, self.bytes_per_second
+        )
+    }
+}
+
+fn show(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_follow_from_the_numbers() {
+        let sums = Config::from_toml("[detector]\nkind = 'fixed'").unwrap().check().unwrap();
+        assert_eq!(sums.suspicion, Duration::from_secs(3));
+        assert_eq!(sums.death, Duration::from_secs(6));
+        assert_eq!(sums.blocked, Duration::from_millis(5_500));
+        assert!(sums.to_string().contains("concluded dead within 6s"));
+    }
+
+    #[test]
+    fn phi_on_a_regular_link_suspects_after_mean_pause_and_five_floors() {
+        // y at phi 8 is about 5.2 for Akka's approximation: 1 s + 1.5 s + 5.2 * 0.1 s.
+        let sums = Config::default().check().unwrap();
+        assert!((sums.suspicion.as_secs_f64() - 3.02).abs() < 0.05, "{:?}", sums.suspicion);
+    }
+}
