@@ -28,6 +28,8 @@ pub(crate) type Task<A> = Pin<Box<dyn ActorFuture<A, Output = ()>>>;
 /// ```
 pub struct Context<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
+    /// In which term its driver has the seat.
+    term: u32,
     generation: Generation,
     state: ActorState,
     next_handle: SpawnHandle,
@@ -43,9 +45,10 @@ pub struct Context<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Context<A> {
-    pub(crate) fn new(seat: Arc<Seat<A>>, generation: Generation, shard: Option<Shard>) -> Context<A> {
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, generation: Generation, shard: Option<Shard>) -> Context<A> {
         Context {
             seat,
+            term,
             generation,
             state: ActorState::Started,
             next_handle: SpawnHandle::default(),
@@ -70,7 +73,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// Whether this generation has been replaced: its handler returns into nothing, and what it still does is on nobody's behalf. A long
     /// handler may look at this before a side effect.
     pub fn is_void(&self) -> bool {
-        self.seat.cell.generation() != self.generation
+        self.seat.is_over(self.term)
     }
 
     /// Notes in the status cell what is begun.

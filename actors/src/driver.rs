@@ -76,7 +76,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                     Ok(actor) => actor,
                     Err(error) => return Turn::NotBorn(error.to_string()),
                 };
-                let context = Context::new(self.seat.clone(), self.birth.generation, self.birth.shard);
+                let context = Context::new(self.seat.clone(), self.term, self.birth.generation, self.birth.shard);
                 let life = empty.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
                 life.context.begin(Kind::STARTED);
                 life.actor.started(&mut life.context);
@@ -100,7 +100,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             life.actor.stopping(&mut life.context);
             return life.stop();
         }
-        life.run(&self.seat, self.birth.generation, task)
+        life.run(&self.seat, self.term, task)
     }
 
     /// Drops the worker and its futures; a panic in their `Drop` stays here.
@@ -150,7 +150,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
         let this = self.get_mut();
         this.seat.register(this.term, task.waker());
         loop {
-            if this.seat.cell.generation() != this.birth.generation {
+            if this.seat.is_over(this.term) {
                 this.bury();
                 return Poll::Ready(());
             }
@@ -180,14 +180,14 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 
 impl<A: Actor<Context = Context<A>>> Life<A> {
     /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or the burst is used up.
-    fn run(&mut self, seat: &Seat<A>, generation: Generation, task: &mut task::Context<'_>) -> Turn {
+    fn run(&mut self, seat: &Seat<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
         let mut left = seat.control.burst;
         loop {
             if !self.poll_waits(task) && !self.context.state().stopping() {
                 return Turn::Idle;
             }
             while left > 0 && !self.context.waiting() {
-                match seat.take_letter(generation, task) {
+                match seat.take_letter(term, task) {
                     Poll::Ready(Some(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
                     Poll::Ready(None) => return Turn::Void,
                     Poll::Pending => break,

@@ -88,17 +88,18 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         Seat { control, worker, name, cell, factory, sender, mailbox, waker, term }
     }
 
-    /// The next letter for `generation`; `Ready(None)` if that generation is void.
+    /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
+    pub(crate) fn is_over(&self, term: u32) -> bool {
+        self.term.load(Ordering::Acquire) != term
+    }
+
+    /// The next letter in `term`; `Ready(None)` if that term is over.
     ///
-    /// Whether it is void is looked at under the lock: a void driver that polled the mailbox after its successor would leave its own waker
+    /// Whether it is over is looked at under the lock: a void driver that polled the mailbox after its successor would leave its own waker
     /// there, and the successor would sleep through its mail.
-    pub(crate) fn take_letter(
-        &self,
-        generation: Generation,
-        task: &mut task::Context<'_>,
-    ) -> Poll<Option<Envelope<A>>> {
+    pub(crate) fn take_letter(&self, term: u32, task: &mut task::Context<'_>) -> Poll<Option<Envelope<A>>> {
         let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.cell.generation() != generation {
+        if self.is_over(term) {
             return Poll::Ready(None);
         }
         match Pin::new(&mut *mailbox).poll_next(task) {
@@ -189,7 +190,12 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>) {
         self.cell.close();
-        let term = self.term.fetch_add(1, Ordering::AcqRel) + 1;
+        let term = {
+            let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+            self.term.fetch_add(1, Ordering::AcqRel) + 1
+        };
+        // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
+        self.wake();
         if let Some(arbiter) = arbiter {
             // A thread that has ended drains nothing; the mailbox goes with the seat then.
             arbiter.spawn_fn(move || drop(actix_rt::spawn(Drain { seat: self, term })));
@@ -217,7 +223,7 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
         loop {
             let letter = {
                 let mut mailbox = seat.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-                if seat.term.load(Ordering::Acquire) != self.term {
+                if seat.is_over(self.term) {
                     return Poll::Ready(());
                 }
                 Pin::new(&mut *mailbox).poll_next(task)

@@ -268,9 +268,10 @@ impl Engine {
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
-    /// Moves the clock on, and excuses everybody if it jumped.
+    /// Moves the clock on, and excuses everybody if it jumped: if nothing came in for a while, although a timeout was due meanwhile. Inputs
+    /// that waited out the same pause come in at the same instant, so only the first of them finds it.
     fn advance(&mut self, now: Instant) {
-        let late_by = self.poll_timeout().map_or(Duration::ZERO, |due| now - due);
+        let late_by = self.poll_timeout().map_or(Duration::ZERO, |due| now - due.max(self.desk.now));
         self.desk.now = self.desk.now.max(now);
         if late_by > self.desk.config.stall {
             self.desk.monitor.excuse(now);

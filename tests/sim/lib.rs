@@ -1,1 +1,12 @@
-//! The simulated world.
+//! The simulated world: real engines, played everything else, one virtual clock, one seed.
+//!
+//! - [`world`]: the nodes and the agenda. - [`network`]: what becomes of a datagram. - [`checker`]: what must hold after every step.
+//! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
+
+pub mod checker;
+pub mod network;
+pub mod schedule;
+pub mod world;
+
+pub use network::{Network, Place};
+pub use world::{Fault, World};

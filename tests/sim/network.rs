@@ -1,0 +1,77 @@
+//! `Network`: what becomes of a datagram, as named probabilities and cut links, from one stream of chance.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use heartbeat_core::Random;
+
+/// Which node of a world: its place in the list.
+pub type Place = usize;
+
+/// How links behave. The defaults are a quiet local network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Chance that a datagram is lost.
+    pub loss: f64,
+    /// Chance that a datagram arrives twice.
+    pub duplication: f64,
+    /// Chance that a datagram is held back for up to a second, so that later ones overtake it.
+    pub reordering: f64,
+    /// Least delay.
+    pub delay_min: Duration,
+    /// Mean of the exponentially distributed delay on top of the least.
+    pub delay_mean: Duration,
+    /// Links that carry nothing, each in one direction.
+    cut: BTreeSet<(Place, Place)>,
+}
+
+impl Default for Network {
+    fn default() -> Network {
+        Network {
+            loss: 0.0,
+            duplication: 0.0,
+            reordering: 0.0,
+            delay_min: Duration::from_micros(200),
+            delay_mean: Duration::from_micros(300),
+            cut: BTreeSet::new(),
+        }
+    }
+}
+
+impl Network {
+    /// Cuts the link in one direction.
+    pub fn cut(&mut self, from: Place, to: Place) {
+        self.cut.insert((from, to));
+    }
+
+    /// Cuts a node off from all `others`, in both directions.
+    pub fn isolate(&mut self, place: Place, others: impl Iterator<Item = Place>) {
+        for other in others {
+            self.cut(place, other);
+            self.cut(other, place);
+        }
+    }
+
+    /// Restores a quiet network.
+    pub fn heal(&mut self) {
+        *self = Network::default();
+    }
+
+    /// The delays after which a datagram arrives: none if it is lost, two if it is doubled.
+    pub fn deliveries(&self, from: Place, to: Place, random: &mut Random) -> Vec<Duration> {
+        // All the chance is drawn in any case, so that cutting a link does not shift what happens on the others.
+        let (lost, doubled) = (random.chance(self.loss), random.chance(self.duplication));
+        let delays = [self.delay(random), self.delay(random)];
+        if lost || self.cut.contains(&(from, to)) {
+            return Vec::new();
+        }
+        delays[..if doubled { 2 } else { 1 }].to_vec()
+    }
+
+    fn delay(&self, random: &mut Random) -> Duration {
+        let exponential = self.delay_mean.mul_f64(-(1.0 - random.unit()).ln());
+        let held_back = random.chance(self.reordering);
+        let holding = random.duration_below(Duration::from_secs(1));
+        self.delay_min + exponential + if held_back { holding } else { Duration::ZERO }
+    }
+}

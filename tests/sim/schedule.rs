@@ -1,0 +1,103 @@
+//! Fault schedules from a seed: first harm, then heal, then demand recovery within a bound.
+
+use std::time::Duration;
+
+use heartbeat_core::config::DetectorKind;
+use heartbeat_core::{Config, Random, WorkerId};
+
+use crate::network::Place;
+use crate::world::{Fault, SHARDS, WORKERS, World};
+
+/// How long harm is done.
+pub const HARM: Duration = Duration::from_secs(60);
+
+/// How long the world has to recover: the timeout, for deaths that are still to be noticed, and a few intervals for the news.
+pub fn recovery(config: &Config) -> Duration {
+    config.timeout + config.interval * 5
+}
+
+/// A run of `nodes` nodes under the faults of `seed`, harmed and healed.
+///
+/// # Errors
+/// What was found broken, one line each with the command that shows it.
+pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
+    // The faults have a stream of their own, so that a change in the world does not change what is done to it.
+    let mut random = Random::seeded(seed ^ 0x5eed);
+    let mut config = Config::default();
+    config.detector.kind = if random.chance(0.5) { DetectorKind::Fixed } else { DetectorKind::Phi };
+    config.workers.arbiters = 1 + random.below(3) as u32;
+    let mut world = World::new(seed, nodes, config);
+    plan(&mut world, nodes, &mut random);
+    world.run(HARM);
+    heal(&mut world, nodes);
+    let recovery = recovery(&world.config);
+    world.run(recovery);
+    let mut broken = world.checker.broken().to_vec();
+    let replay = format!("cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes}");
+    broken.extend(world.unsettled().into_iter().map(|text| format!("not recovered: {text}; {replay}")));
+    let result = if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) };
+    (world, result)
+}
+
+fn plan(world: &mut World, nodes: usize, random: &mut Random) {
+    let disturbed = random.chance(0.7);
+    if disturbed {
+        let (loss, duplication, reordering) = (random.unit() * 0.04, random.unit() * 0.1, random.unit() * 0.1);
+        world.plan(Duration::from_secs(1), Fault::Disturb(loss, duplication, reordering));
+    }
+    for place in 0..=nodes {
+        let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(20));
+        while at < HARM {
+            let length = Duration::from_millis(200) + random.duration_below(Duration::from_secs(15));
+            plan_one(world, place, nodes, at, length, random);
+            at += length + Duration::from_secs(1) + random.duration_below(Duration::from_secs(20));
+        }
+    }
+}
+
+/// One harm to one node, over by `at + length`.
+fn plan_one(world: &mut World, place: Place, nodes: usize, at: Duration, length: Duration, random: &mut Random) {
+    // What ends after the harm is ended by the healing.
+    let end = at + length;
+    let mut end_with = |fault: Fault| {
+        if end < HARM {
+            world.plan(end, fault);
+        }
+    };
+    let worker = WorkerId(random.below(u64::from(WORKERS + SHARDS)) as u32);
+    let other = random.below(nodes as u64 + 1) as usize;
+    match random.below(if place == 0 { 4 } else { 8 }) {
+        0 => {
+            end_with(Fault::Resume(place));
+            world.plan(at, Fault::Pause(place));
+        }
+        1 if place > 0 || random.chance(0.3) => {
+            end_with(Fault::Start(place));
+            world.plan(at, Fault::Kill(place));
+        }
+        2 | 3 => {
+            for burst in 0..random.below(4) {
+                world.plan(at + Duration::from_millis(burst * 40), Fault::Panic(place, worker));
+            }
+        }
+        4 | 5 => world.plan(at, Fault::Block(place, worker, length)),
+        6 => {
+            end_with(Fault::Start(place));
+            world.plan(at, Fault::Leave(place));
+        }
+        7 if other != place => world.plan(at, Fault::Cut(place, other)),
+        _ => {}
+    }
+}
+
+/// Ends all harm: the network is whole, stopped processes go on, ended ones are started.
+fn heal(world: &mut World, nodes: usize) {
+    world.apply(Fault::Heal);
+    for place in 0..=nodes {
+        if world.engine(place).is_none_or(|engine| engine.has_left()) {
+            world.apply(Fault::Start(place));
+        } else {
+            world.apply(Fault::Resume(place));
+        }
+    }
+}
