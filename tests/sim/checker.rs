@@ -77,6 +77,11 @@ impl Checker {
         self.deaths
     }
 
+    /// The highest epoch under which a shard was ever started.
+    pub fn newest_epoch(&self, shard: u32) -> Option<u64> {
+        self.owners.range((shard, 0)..=(shard, u64::MAX)).next_back().map(|(&(_, epoch), _)| epoch)
+    }
+
     pub(crate) fn fault(&mut self, now: u64, fault: &Fault) {
         match fault {
             Fault::Kill(place) => drop(self.killed.insert(*place)),

@@ -103,6 +103,8 @@ struct Worker {
     immediate_from: Instant,
     /// When its start is reported; a stop is not reported before.
     starts_at: u64,
+    /// Under which epoch it runs, if it is a shard.
+    epoch: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -221,6 +223,12 @@ impl World {
         (0..SHARDS).filter(runs).collect()
     }
 
+    /// The epoch under which a shard runs on a node.
+    pub fn epoch_on(&self, place: Place, shard: u32) -> Option<u64> {
+        let worker = self.nodes[place].process.as_ref()?.workers.get(&WorkerId(WORKERS + shard))?;
+        worker.epoch.filter(|_| worker.running)
+    }
+
     /// Hands a node a datagram as if it had come from `from`.
     pub fn inject(&mut self, to: Place, from: SocketAddr, bytes: Vec<u8>) {
         self.handle(Item::Datagram { to, from, bytes });
@@ -258,6 +266,14 @@ impl World {
                 && running.iter().any(|&place| place > 0 && !self.engine(place).is_some_and(Engine::has_left))
             {
                 wrong.push(format!("shard {shard} runs on {owners:?}"));
+            }
+            // Its owner may be the one it was before, but not under an epoch that another owner has had a higher one than.
+            for place in owners {
+                let epoch = self.epoch_on(place, shard);
+                if epoch != self.checker.newest_epoch(shard) {
+                    let (name, newest) = (&self.nodes[place].name, self.checker.newest_epoch(shard));
+                    wrong.push(format!("shard {shard} runs on {name} under {epoch:?}, but {newest:?} was given out"));
+                }
             }
         }
         wrong
@@ -457,10 +473,13 @@ impl World {
             self.checker.shard_started(self.now, place, shard);
         }
         self.checker.generation(place, life, start.worker, start.generation);
+        let epoch = start.shard.map(|shard| shard.epoch.0);
         let Start { worker, generation, arbiter, immediate_from, .. } = start;
         let at = self.soon(Duration::from_millis(1));
         let Some(process) = &mut self.nodes[place].process else { return };
-        process.workers.insert(worker, Worker { generation, arbiter, running: false, immediate_from, starts_at: at });
+        process
+            .workers
+            .insert(worker, Worker { generation, arbiter, running: false, immediate_from, starts_at: at, epoch });
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
     }
 
