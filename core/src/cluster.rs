@@ -27,7 +27,7 @@ use crate::membership::{Heard, Membership, Refusal};
 use crate::monitor::{Change, Sign, WatchId};
 use crate::supervision::EPOCH_BITS;
 use crate::time::{Instant, nanos};
-use crate::wire::{self, Answer, Body, Datagram, Header, Heartbeat, Join, Observers};
+use crate::wire::{self, Answer, Body, Datagram, Entry, Header, Heartbeat, Join, Observers};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(crate) enum Follow {
     Nothing,
     /// The view is whole and may have changed: find the owners anew.
     Settle,
-    /// This node was concluded dead: give up the shards.
+    /// Others may own what this node holds: give it all up, then find the owners anew if the view is whole.
     Void,
 }
 
@@ -227,6 +227,8 @@ impl Cluster {
                 Follow::Nothing
             }
             Body::Introduce if from == self.monitor => {
+                // It does not know us, or no more; until it does we are no member.
+                self.admitted = false;
                 self.letters.push_back((self.monitor, Letter::Join));
                 Follow::Nothing
             }
@@ -441,7 +443,7 @@ impl Cluster {
         let mut follow = Follow::Nothing;
         for entry in answer.entries.iter() {
             if entry.id == self.me {
-                follow = self.hear_of_myself(entry.generation, entry.incarnation, entry.status, follow, desk);
+                follow = self.hear_of_myself(&entry, answer.settled, follow, desk);
             } else if let Some((before, after)) = self.membership.apply(desk.now, &entry, &desk.config.membership) {
                 if !owns(Some(&after)) && !owns(before.as_ref()) && is_other_life(before.as_ref(), &after) {
                     self.passed.push(after.id);
@@ -451,34 +453,32 @@ impl Cluster {
         }
         let progress = answer.version > self.view;
         self.view = answer.version;
-        self.whole = !answer.more;
+        self.whole = !answer.more && answer.settled;
         if answer.more {
             if progress {
                 // Ask for the rest at once; the answer to this is the next part.
                 self.letters.push_back((self.monitor, Letter::Heartbeat));
             }
-        } else if follow == Follow::Nothing && self.admitted {
+        } else if follow == Follow::Nothing && self.is_whole(desk.now) {
             follow = Follow::Settle;
         }
         follow
     }
 
-    fn hear_of_myself(
-        &mut self,
-        generation: Generation,
-        incarnation: Incarnation,
-        status: Status,
-        follow: Follow,
-        desk: &mut Desk,
-    ) -> Follow {
-        if generation > self.generation {
-            desk.tell(Event::Superseded { generation });
+    /// Takes in what the keeper of the table says of this node, in a view that is `settled` or not.
+    fn hear_of_myself(&mut self, row: &Entry<'_>, settled: bool, follow: Follow, desk: &mut Desk) -> Follow {
+        let (incarnation, status) = (row.incarnation, row.status);
+        if row.generation > self.generation {
+            self.admitted = false;
+            desk.tell(Event::Superseded { generation: row.generation });
             return Follow::Void;
         }
-        if generation < self.generation {
+        if row.generation < self.generation {
             return follow;
         }
-        self.admitted = status.is_member();
+        let was_admitted = std::mem::replace(&mut self.admitted, status.is_member());
+        // Others may have acted on a settled view without us, and owned what we hold; what we hold from before is over.
+        let follow = if self.admitted && !was_admitted && settled { Follow::Void } else { follow };
         let refutable = match status {
             Status::Alive | Status::Left => return follow,
             // An older doubt was answered already; an older death was not, whatever else we said meanwhile: others have our shards.

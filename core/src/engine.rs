@@ -328,6 +328,7 @@ impl Engine {
                     let steps = self.shards.void(cluster.me());
                     self.walk(steps);
                 }
+                self.settle();
             }
         }
     }

@@ -11,7 +11,7 @@
 //! kind 1 join       incarnation  role u8  address  name
 //! kind 2 leave      incarnation
 //! kind 3 introduce  (nothing)
-//! kind 4 answer     version  more u8  count u8, count x entry
+//! kind 4 answer     version  flags u8 (bit 0 more, bit 1 settled)  count u8, count x entry
 //! entry             id u64  flags u8 (status 0..3, bit 2 role)  generation  incarnation  address  name
 //! address           family u8 (4 or 6)  4 or 16 bytes  port u16
 //! name              length u8  UTF-8
@@ -127,8 +127,10 @@ pub struct Join<'a> {
 pub struct Answer<'a> {
     /// The version that the receiver holds once it has taken in the entries.
     pub version: u64,
-    /// Whether more is to come before the view is whole, so that nobody acts on half of it.
+    /// Whether entries were left out for lack of room.
     pub more: bool,
+    /// Whether the view may be acted upon: its keeper has run long enough for its members to have introduced themselves.
+    pub settled: bool,
     /// Members that changed, in the order of their changes.
     pub entries: Entries<'a>,
 }
@@ -293,7 +295,7 @@ pub fn encode_answer<'m>(
     }
     begin(buffer, 4, header);
     varint(buffer, reached);
-    buffer.push(u8::from(reached != version || !settled));
+    buffer.push(u8::from(reached != version) | u8::from(settled) << 1);
     buffer.push(count);
     buffer.extend_from_slice(&entries);
     reached
@@ -470,17 +472,17 @@ impl<'a> Reader<'a> {
 
     fn answer(&mut self) -> Result<Answer<'a>, DecodeError> {
         let version = self.varint()?;
-        let more = match self.byte()? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError::Field("more")),
-        };
+        let flags = self.byte()?;
+        if flags > 3 {
+            return Err(DecodeError::Field("flags"));
+        }
+        let (more, settled) = (flags & 1 != 0, flags & 2 != 0);
         let count = self.byte()?;
         let entries = Entries { bytes: self.bytes, count };
         for _ in 0..count {
             self.entry()?;
         }
-        Ok(Answer { version, more, entries })
+        Ok(Answer { version, more, settled, entries })
     }
 
     fn entry(&mut self) -> Result<Entry<'a>, DecodeError> {
@@ -660,10 +662,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unsettled_view_is_never_called_whole() {
+    fn an_unsettled_view_says_so() {
         let mut buffer = Vec::new();
         encode_answer(&mut buffer, HEADER, 5, false, std::iter::empty());
         let Body::Answer(answer) = decode(&buffer).unwrap().body else { panic!("not an answer") };
-        assert!(answer.more && answer.version == 5);
+        assert!(!answer.more && !answer.settled && answer.version == 5);
     }
 }
