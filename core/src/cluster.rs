@@ -45,9 +45,10 @@ pub(crate) enum Letter {
     Join,
     Leave,
     Introduce,
-    /// What is new since this version.
+    /// What is new since this version, in answer to the heartbeat of this slot (zero: to none).
     Answer {
         since: u64,
+        slot: u64,
     },
 }
 
@@ -89,6 +90,8 @@ pub(crate) struct Cluster {
     view: u64,
     /// Answers heard from the monitor; they have no slots of their own.
     answers: u64,
+    /// When the newest heartbeat was due that the monitor is known to have had: it cannot have called us dead before a timeout after that.
+    proven: Instant,
     /// If we are the monitor: until when the view is not called whole.
     settled_at: Instant,
     /// Nodes that came and went between two views we saw: what they owned meanwhile has had another owner since.
@@ -139,6 +142,7 @@ impl Cluster {
             slept: 0,
             view: 0,
             answers: 0,
+            proven: now,
             settled_at: now + config.interval * 2,
             passed: Vec::new(),
             admitted: false,
@@ -289,10 +293,10 @@ impl Cluster {
             }
             Letter::Leave => wire::encode_leave(buffer, header, self.incarnation),
             Letter::Introduce => wire::encode_introduce(buffer, header),
-            Letter::Answer { since } => {
+            Letter::Answer { since, slot } => {
                 let changes = self.membership.changes_since(since);
                 let settled = now >= self.settled_at;
-                wire::encode_answer(buffer, header, self.membership.version(), settled, changes);
+                wire::encode_answer(buffer, header, (slot, since), self.membership.version(), settled, changes);
             }
         }
     }
@@ -322,7 +326,7 @@ impl Cluster {
             Heard::Dead => {
                 // Tell it of its own death, whatever version it says it holds.
                 let since = heartbeat.view.min(self.membership.changed(header.from) - 1);
-                self.letters.push_back((home, Letter::Answer { since }));
+                self.letters.push_back((home, Letter::Answer { since, slot: 0 }));
                 return Follow::Nothing;
             }
             Heard::Alive | Heard::Cleared | Heard::Returned => {}
@@ -343,7 +347,7 @@ impl Cluster {
             let incarnation = heartbeat.incarnation;
             desk.tell(Event::Returned { node, incarnation });
         }
-        self.letters.push_back((home, Letter::Answer { since: heartbeat.view }));
+        self.letters.push_back((home, Letter::Answer { since: heartbeat.view, slot: heartbeat.slot }));
         if self.membership.version() == version {
             return Follow::Nothing;
         }
@@ -363,7 +367,7 @@ impl Cluster {
             }
             Ok(false) => {
                 // Known already: the answer to its join was lost, or it has yet to learn of its death.
-                self.letters.push_back((from, Letter::Answer { since: 0 }));
+                self.letters.push_back((from, Letter::Answer { since: 0, slot: 0 }));
                 Follow::Nothing
             }
             Err(refusal) => {
@@ -372,7 +376,7 @@ impl Cluster {
                 if matches!(refusal, Refusal::Superseded(_)) {
                     // The row of its successor tells it to end.
                     let since = self.membership.changed(header.from) - 1;
-                    self.letters.push_back((from, Letter::Answer { since }));
+                    self.letters.push_back((from, Letter::Answer { since, slot: 0 }));
                 }
                 Follow::Nothing
             }
@@ -406,7 +410,7 @@ impl Cluster {
     fn tell_everyone(&mut self) {
         for (id, address) in self.membership.addresses() {
             if let Some(link) = self.links.get(&id) {
-                self.letters.push_back((address, Letter::Answer { since: link.view }));
+                self.letters.push_back((address, Letter::Answer { since: link.view, slot: 0 }));
             }
         }
     }
@@ -417,7 +421,13 @@ impl Cluster {
         if header.generation < self.monitor_generation {
             return Follow::Nothing; // A delayed answer of the monitor's former life.
         }
+        let mut follow = Follow::Nothing;
         if header.generation > self.monitor_generation {
+            // The former monitor may have called us dead, and given our shards away, without our hearing of it before it ended. Half of the
+            // timeout is left for clocks that differ and news that is under way.
+            if desk.now - self.proven > desk.config.timeout / 2 {
+                follow = Follow::Void;
+            }
             // Another table starts; what the former monitor said is over once the new one's view is whole.
             self.monitor_generation = header.generation;
             self.monitor_id = Some(header.from);
@@ -429,6 +439,10 @@ impl Cluster {
             self.membership.clear_but(self.me);
         }
         self.answers += 1;
+        if (1..self.slot).contains(&answer.slot) {
+            let ago = u32::try_from(self.slot - answer.slot).unwrap_or(u32::MAX);
+            self.proven = self.proven.max(self.slot_at - desk.config.interval.saturating_mul(ago));
+        }
         if let Some(link) = self.links.get(&header.from) {
             desk.monitor
                 .heartbeat(link.watch, Sign { at: desk.now, slot: self.answers, interval: desk.config.interval });
@@ -437,10 +451,10 @@ impl Cluster {
             self.connected = Some(true);
             desk.tell(Event::Connected { monitor: self.monitor });
         }
-        if answer.version < self.view {
-            return Follow::Nothing; // Overtaken by a newer one.
+        // Overtaken by a newer one; or meant for a former process at this address, who held what this one does not.
+        if answer.version < self.view || answer.since > self.view {
+            return follow;
         }
-        let mut follow = Follow::Nothing;
         for entry in answer.entries.iter() {
             if entry.id == self.me {
                 follow = self.hear_of_myself(&entry, answer.settled, follow, desk);

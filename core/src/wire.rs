@@ -11,7 +11,7 @@
 //! kind 1 join       incarnation  role u8  address  name
 //! kind 2 leave      incarnation
 //! kind 3 introduce  (nothing)
-//! kind 4 answer     version  flags u8 (bit 0 more, bit 1 settled)  count u8, count x entry
+//! kind 4 answer     slot  since  version  flags u8 (bit 0 more, bit 1 settled)  count u8, count x entry
 //! entry             id u64  flags u8 (status 0..3, bit 2 role)  generation  incarnation  address  name
 //! address           family u8 (4 or 6)  4 or 16 bytes  port u16
 //! name              length u8  UTF-8
@@ -125,6 +125,10 @@ pub struct Join<'a> {
 /// The view, or what is new in it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer<'a> {
+    /// The slot of the heartbeat that this answers, and so proves to have arrived; zero if it answers none.
+    pub slot: u64,
+    /// The version that the entries build on; whoever holds an older one lacks what lies between.
+    pub since: u64,
     /// The version that the receiver holds once it has taken in the entries.
     pub version: u64,
     /// Whether entries were left out for lack of room.
@@ -267,17 +271,18 @@ pub fn encode_introduce(buffer: &mut Vec<u8>, header: Header) {
 
 /// Writes an answer into `buffer`, which it clears first, with as many `changes` as fit; each is a member and the version of its change.
 ///
-/// `version` is the newest, and `settled` says whether a whole view may be acted upon. Returns the version that the answer brings its
+/// `slot` is that of the heartbeat it answers, `since` the version that the changes begin after, `version` is the newest, and `settled` says whether a whole view may be acted upon. Returns the version that the answer brings its
 /// receiver to: `version` itself if all fitted, else that of the last one that did.
 pub fn encode_answer<'m>(
     buffer: &mut Vec<u8>,
     header: Header,
+    (slot, since): (u64, u64),
     version: u64,
     settled: bool,
     changes: impl Iterator<Item = (&'m Member, u64)>,
 ) -> u64 {
     // The entries come first in the making, since only they tell the version and count that stand before them.
-    const ENTRIES_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 50;
+    const ENTRIES_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 70;
     let mut entries = Vec::new();
     let mut count = 0u8;
     let mut reached = version;
@@ -294,6 +299,8 @@ pub fn encode_answer<'m>(
         last = changed;
     }
     begin(buffer, 4, header);
+    varint(buffer, slot);
+    varint(buffer, since);
     varint(buffer, reached);
     buffer.push(u8::from(reached != version) | u8::from(settled) << 1);
     buffer.push(count);
@@ -471,6 +478,8 @@ impl<'a> Reader<'a> {
     }
 
     fn answer(&mut self) -> Result<Answer<'a>, DecodeError> {
+        let slot = self.varint()?;
+        let since = self.varint()?;
         let version = self.varint()?;
         let flags = self.byte()?;
         if flags > 3 {
@@ -482,7 +491,7 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             self.entry()?;
         }
-        Ok(Answer { version, more, settled, entries })
+        Ok(Answer { slot, since, version, more, settled, entries })
     }
 
     fn entry(&mut self) -> Result<Entry<'a>, DecodeError> {
@@ -565,7 +574,7 @@ mod tests {
         encode_join(&mut samples[1], HEADER, &join);
         encode_leave(&mut samples[2], HEADER, Incarnation(3));
         encode_introduce(&mut samples[3], HEADER);
-        encode_answer(&mut samples[4], HEADER, 5, true, members.iter().zip(4..));
+        encode_answer(&mut samples[4], HEADER, (3, 2), 5, true, members.iter().zip(4..));
         samples
     }
 
@@ -582,7 +591,7 @@ mod tests {
         assert_eq!(decode(&samples[2]).unwrap().body, Body::Leave { incarnation: Incarnation(3) });
         assert_eq!(decode(&samples[3]).unwrap().body, Body::Introduce);
         let Body::Answer(answer) = decode(&samples[4]).unwrap().body else { panic!("not an answer") };
-        assert_eq!((answer.version, answer.more, answer.entries.len()), (5, false, 2));
+        assert_eq!((answer.slot, answer.version, answer.more, answer.entries.len()), (3, 5, false, 2));
         let entry = answer.entries.iter().next().unwrap();
         assert_eq!((entry.name, entry.status, entry.incarnation), ("a", Status::Left, Incarnation(u32::MAX)));
     }
@@ -654,7 +663,7 @@ mod tests {
     fn an_answer_holds_what_fits_and_says_so() {
         let members: Vec<Member> = (0..100).map(|n| member(&format!("node-{n}"))).collect();
         let mut buffer = Vec::new();
-        let reached = encode_answer(&mut buffer, HEADER, 1_000, true, members.iter().zip(901..));
+        let reached = encode_answer(&mut buffer, HEADER, (3, 900), 1_000, true, members.iter().zip(901..));
         assert!(buffer.len() <= DATAGRAM_BYTES_MAX, "{} bytes", buffer.len());
         let Body::Answer(answer) = decode(&buffer).unwrap().body else { panic!("not an answer") };
         assert!(answer.more && answer.version == reached && reached == 900 + answer.entries.len() as u64);
@@ -664,7 +673,7 @@ mod tests {
     #[test]
     fn an_unsettled_view_says_so() {
         let mut buffer = Vec::new();
-        encode_answer(&mut buffer, HEADER, 5, false, std::iter::empty());
+        encode_answer(&mut buffer, HEADER, (0, 5), 5, false, std::iter::empty());
         let Body::Answer(answer) = decode(&buffer).unwrap().body else { panic!("not an answer") };
         assert!(!answer.more && !answer.settled && answer.version == 5);
     }
