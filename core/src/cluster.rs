@@ -316,13 +316,20 @@ impl Cluster {
             self.letters.push_back((from, Letter::Introduce));
             return Follow::Nothing;
         };
-        let (node, home) = (member.name.clone(), member.address);
+        let (node, home, current) = (member.name.clone(), member.address, member.generation);
         match heard {
             Heard::Unknown => {
                 self.letters.push_back((from, Letter::Introduce));
                 return Follow::Nothing;
             }
-            Heard::Old => return Follow::Nothing,
+            Heard::Old => {
+                if header.generation < current {
+                    // The row of its successor tells an older process of this name to end.
+                    let since = heartbeat.view.min(self.membership.changed(header.from) - 1);
+                    self.letters.push_back((from, Letter::Answer { since, slot: 0 }));
+                }
+                return Follow::Nothing;
+            }
             Heard::Dead => {
                 // Tell it of its own death, whatever version it says it holds.
                 let since = heartbeat.view.min(self.membership.changed(header.from) - 1);
@@ -423,9 +430,9 @@ impl Cluster {
         }
         let mut follow = Follow::Nothing;
         if header.generation > self.monitor_generation {
-            // The former monitor may have called us dead, and given our shards away, without our hearing of it before it ended. Half of the
-            // timeout is left for clocks that differ and news that is under way.
-            if desk.now - self.proven > desk.config.timeout / 2 {
+            // The former monitor may have called us dead, and given our shards away, without our hearing of it before it ended. An interval
+            // is left for clocks that differ.
+            if desk.now - self.proven > desk.config.timeout.saturating_sub(desk.config.interval) {
                 follow = Follow::Void;
             }
             // Another table starts; what the former monitor said is over once the new one's view is whole.
@@ -450,6 +457,10 @@ impl Cluster {
         if self.connected != Some(true) {
             self.connected = Some(true);
             desk.tell(Event::Connected { monitor: self.monitor });
+        }
+        let successor = answer.entries.iter().find(|row| row.id == self.me && row.generation > self.generation);
+        if let Some(row) = successor {
+            return self.hear_of_myself(&row, answer.settled, follow, desk);
         }
         // Overtaken by a newer one; or meant for a former process at this address, who held what this one does not.
         if answer.version < self.view || answer.since > self.view {
@@ -506,7 +517,10 @@ impl Cluster {
         self.membership.raise(desk.now, self.me, self.incarnation);
         self.letters.push_back((self.monitor, Letter::Heartbeat));
         if status == Status::Dead {
-            desk.tell(Event::Buried { incarnation: self.incarnation });
+            // Answers that were under way say it again.
+            if was_admitted {
+                desk.tell(Event::Buried { incarnation: self.incarnation });
+            }
             return Follow::Void;
         }
         follow

@@ -1,1 +1,49 @@
-//! The deterministic suites.
+//! The deterministic suites: no sleep, no socket, no clock. One binary, since each would link everything again.
+
+mod config;
+mod detection;
+mod determinism;
+mod membership;
+mod partition;
+mod placement;
+mod restart;
+mod sweep;
+mod tidy;
+mod wire;
+
+use std::time::Duration;
+
+use heartbeat_tests::{Fault, World};
+
+/// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect after 3 s, dead after 6 s.
+fn quiet_world(seed: u64) -> World {
+    let mut config = heartbeat_core::Config::default();
+    config.detector.kind = heartbeat_core::config::DetectorKind::Fixed;
+    let mut world = World::new(seed, 4, config);
+    world.run(Duration::from_secs(5));
+    world
+}
+
+/// Lines of the log that hold all of `parts`.
+fn lines<'w>(world: &'w World, parts: &[&str]) -> Vec<&'w str> {
+    let holds = |line: &&str| parts.iter().all(|part| line.contains(part));
+    world.log().iter().map(String::as_str).filter(holds).collect()
+}
+
+/// The time of a line of the log, in seconds.
+fn at(line: &str) -> f64 {
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a line begins with its time")
+}
+
+/// Asserts that nothing is broken and that the world has recovered.
+#[track_caller]
+fn check_well(world: &World) {
+    assert_eq!(world.checker.broken(), [] as [String; 0]);
+    assert_eq!(world.unsettled(), [] as [String; 0]);
+}
+
+/// Does a fault and lets time pass.
+fn after(world: &mut World, fault: Fault, seconds: u64) {
+    world.apply(fault);
+    world.run(Duration::from_secs(seconds));
+}

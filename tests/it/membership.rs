@@ -1,0 +1,106 @@
+//! Joining, leaving, dying and coming back.
+
+use heartbeat_tests::Fault;
+
+use crate::{after, at, check_well, lines, quiet_world};
+
+#[test]
+fn all_nodes_see_the_same_members() {
+    let world = quiet_world(1);
+    for place in 0..5 {
+        assert_eq!(world.engine(place).unwrap().members().count(), 5);
+    }
+    check_well(&world);
+}
+
+#[test]
+fn a_node_frozen_past_the_timeout_dies_returns_and_has_lost_what_it_held() {
+    for seed in 0..20 {
+        let mut world = quiet_world(seed);
+        let held = world.shards_on(2);
+        after(&mut world, Fault::Pause(2), 10);
+        assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
+        after(&mut world, Fault::Resume(2), 3);
+        assert_eq!(lines(&world, &["node-2 ", "Buried"]).len(), 1);
+        assert_eq!(lines(&world, &["monitor ", "Returned", "Incarnation("]).len(), 1);
+        assert_eq!(lines(&world, &["Died"]).len(), 4, "it blamed nobody, and nobody else was blamed");
+        assert_eq!(world.shards_on(2), held, "it owns the same again, under newer epochs");
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_node_that_leaves_is_not_missed() {
+    let mut world = quiet_world(2);
+    let left = world.elapsed().as_secs_f64();
+    after(&mut world, Fault::Leave(3), 20);
+    let told = lines(&world, &["monitor ", "Left", "node-3"]);
+    assert_eq!(told.len(), 1);
+    assert!(at(told[0]) - left < 0.1, "at once, not after a timeout");
+    assert_eq!(lines(&world, &["Suspected"]), [] as [&str; 0]);
+    check_well(&world);
+}
+
+#[test]
+fn a_process_started_anew_under_its_old_name_is_a_member_at_once() {
+    let mut world = quiet_world(3);
+    after(&mut world, Fault::Kill(1), 1);
+    after(&mut world, Fault::Start(1), 3);
+    assert_eq!(lines(&world, &["monitor ", "Joined", "node-1"]).len(), 2);
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "it was back before anybody missed it");
+    check_well(&world);
+}
+
+#[test]
+fn a_restarted_monitor_finds_everybody_and_moves_nothing() {
+    let mut world = quiet_world(4);
+    let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
+    let log = world.log().len();
+    after(&mut world, Fault::Kill(0), 2);
+    after(&mut world, Fault::Start(0), 10);
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    assert_eq!((1..5).map(|place| world.shards_on(place)).collect::<Vec<_>>(), before);
+    let stopped = world.log()[log..].iter().filter(|line| line.contains("Stopped")).count();
+    assert_eq!(stopped, 0, "nobody's shards were disturbed");
+    check_well(&world);
+}
+
+#[test]
+fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
+    let mut world = quiet_world(5);
+    after(&mut world, Fault::Kill(0), 20);
+    for node in ["node-1", "node-2", "node-3", "node-4"] {
+        assert_eq!(lines(&world, &[&format!("{node} "), "Isolated { monitor: 10.0.0.1:7100"]).len(), 1);
+    }
+    after(&mut world, Fault::Start(0), 10);
+    assert_eq!(lines(&world, &["Connected"]).len(), 8);
+    check_well(&world);
+}
+
+#[test]
+fn two_processes_under_one_name_do_not_both_stay() {
+    use heartbeat_core::member::name_hash;
+    use heartbeat_core::wire::{Header, Join, encode_join};
+    use heartbeat_core::{Generation, Incarnation, NodeId, Role};
+
+    let mut world = quiet_world(6);
+    let mut join = |name: &str, id: &str, generation: u64| {
+        let header =
+            Header { cluster: name_hash("sim") as u32, from: NodeId::of(id), generation: Generation(generation) };
+        let address = "10.9.9.9:7100".parse().unwrap();
+        let (mut bytes, incarnation) = (Vec::new(), Incarnation(0));
+        encode_join(&mut bytes, header, &Join { incarnation, role: Role::Worker, address, name });
+        world.inject(0, address, bytes);
+    };
+    join("node-1", "node-1", 5); // Started long before the one that is a member.
+    join("node-9", "node-1", 5); // An id that is not its name's.
+    let newer = 1_800_000_000_000;
+    join("node-2", "node-2", newer); // Started after the one that is a member.
+    world.run(std::time::Duration::from_secs(3));
+    let refused = lines(&world, &["monitor ", "Refused", "10.9.9.9:7100"]);
+    assert_eq!(refused.len(), 2);
+    assert!(refused[0].contains("uses this name; end one of the two"), "{}", refused[0]);
+    assert!(refused[1].contains("not that of the name"), "{}", refused[1]);
+    assert!(!lines(&world, &["node-2 ", "Superseded { generation: Generation(1800000000000) }"]).is_empty());
+    assert!(world.shards_on(2).is_empty(), "the older process has given up its shards");
+}

@@ -1,0 +1,168 @@
+//! Rules of the house that a machine can check.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The files of `core` in the order of their imports: each may use only those before it. The book shows the same table.
+const CORE: [&str; 20] = [
+    "time",
+    "random",
+    "member",
+    "wire",
+    "config",
+    "detector",
+    "sums",
+    "wheel",
+    "monitor",
+    "event",
+    "output",
+    "desk",
+    "restart",
+    "supervision",
+    "membership",
+    "ring",
+    "shards",
+    "cluster",
+    "engine",
+    "lib",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// All Rust files below a folder, with their text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found.sort();
+    found
+}
+
+/// The part of a file before its tests, without comments.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+/// The module that a file of `core` is, or belongs to.
+fn module(path: &Path) -> String {
+    let under = path.strip_prefix(root().join("core/src")).unwrap();
+    under.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn core_imports_only_downwards() {
+    for (path, text) in sources("core/src") {
+        let module = module(&path);
+        let place =
+            CORE.iter().position(|name| *name == module).unwrap_or_else(|| panic!("{module} is not in the table"));
+        for other in CORE {
+            let used = code(&text).contains(&format!("crate::{other}"));
+            let allowed = CORE[..place].contains(&other) || other == module;
+            assert!(!used || allowed, "{} uses {other}, which stands above it", path.display());
+        }
+    }
+}
+
+#[test]
+fn core_depends_on_nothing_but_what_reads_a_config() {
+    let manifest = std::fs::read_to_string(root().join("core/Cargo.toml")).unwrap();
+    let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let names: BTreeSet<&str> = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).collect();
+    assert_eq!(names, BTreeSet::from(["", "humantime", "serde", "toml"]));
+}
+
+#[test]
+fn core_has_no_clock_thread_socket_or_unordered_table() {
+    let banned = [
+        "Instant::now",
+        "SystemTime",
+        "thread::",
+        "HashMap",
+        "HashSet",
+        "UdpSocket",
+        "TcpStream",
+        "println!",
+        "async ",
+    ];
+    for (path, text) in sources("core/src") {
+        for word in banned {
+            assert!(!code(&text).contains(word), "{} holds {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn libraries_do_not_unwrap() {
+    for (path, text) in sources("core/src").into_iter().chain(sources("actors/src")) {
+        assert!(!code(&text).contains(".unwrap()"), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for() {
+    for folder in ["core/src", "actors/src", "examples", "tests/sim", "tests/it"] {
+        for (path, text) in sources(folder) {
+            assert!(text.starts_with("//! "), "{} has no head", path.display());
+        }
+    }
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    for folder in ["core/src", "actors/src", "examples", "tests/sim"] {
+        for (path, text) in sources(folder) {
+            for (name, length, body) in functions(&text) {
+                let is_flat_match = body.lines().filter(|line| line.contains("=>")).count() * 3 > length;
+                assert!(length <= 70 || is_flat_match, "{}: {name} has {length} lines", path.display());
+            }
+        }
+    }
+}
+
+/// Functions with their lengths, found by the indentation that rustfmt gives them.
+fn functions(text: &str) -> Vec<(String, usize, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let is_function = line.trim_start().split("fn ").next().is_some_and(|before| {
+            ["", "pub ", "pub(crate) ", "async ", "pub async ", "const ", "pub const "].contains(&before)
+        }) && line.contains("fn ");
+        let Some(end) = lines[start..].iter().position(|line| *line == format!("{}}}", " ".repeat(indent))) else {
+            continue;
+        };
+        if is_function {
+            found.push((line.trim().to_owned(), end + 1, lines[start..=start + end].join("\n")));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_event_is_explained_to_operators() {
+    let events = std::fs::read_to_string(root().join("core/src/event.rs")).unwrap();
+    let events = events.split("pub enum Event {").nth(1).unwrap().split("\n}").next().unwrap();
+    let operating = std::fs::read_to_string(root().join("docs/src/operating.md")).unwrap();
+    let is_variant =
+        |line: &&str| line.starts_with("    ") && line[4..].starts_with(|first: char| first.is_ascii_uppercase());
+    let variants: Vec<&str> =
+        events.lines().filter(is_variant).map(|line| line.trim().trim_end_matches([' ', '{', ','])).collect();
+    assert!(variants.len() > 15, "{variants:?}");
+    for variant in variants {
+        assert!(operating.contains(&format!("`{variant}`")), "docs/src/operating.md does not explain {variant}");
+    }
+}

@@ -1,0 +1,61 @@
+//! What comes in from the network and is not as it should be: counted, dropped, and nothing changes.
+
+use std::time::Duration;
+
+use heartbeat_core::Random;
+use heartbeat_core::member::name_hash;
+use heartbeat_core::wire::{DATAGRAM_BYTES_MAX, Header, encode_introduce, encode_leave};
+use heartbeat_core::{Generation, Incarnation, NodeId};
+use heartbeat_tests::World;
+
+use crate::{check_well, lines, quiet_world};
+
+fn inject(world: &mut World, bytes: &[u8]) {
+    let from = "192.0.2.1:9".parse().unwrap();
+    for place in 0..5 {
+        world.inject(place, from, bytes.to_vec());
+    }
+}
+
+fn header(cluster: &str, from: &str) -> Header {
+    Header { cluster: name_hash(cluster) as u32, from: NodeId::of(from), generation: Generation(1) }
+}
+
+#[test]
+fn garbage_is_counted_by_kind_and_changes_nothing() {
+    let mut world = quiet_world(1);
+    let (members, log) = (world.engine(0).unwrap().members().cloned().collect::<Vec<_>>(), world.log().len());
+    let mut random = Random::seeded(1);
+    for length in 0..200 {
+        let bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
+        inject(&mut world, &bytes);
+    }
+    inject(&mut world, &vec![b'H'; DATAGRAM_BYTES_MAX + 1]);
+    inject(&mut world, b"HB\x02\x00 of a later version");
+    let mut bytes = Vec::new();
+    encode_introduce(&mut bytes, header("another cluster", "node-1"));
+    inject(&mut world, &bytes);
+    encode_introduce(&mut bytes, header("sim", "node-1"));
+    inject(&mut world, &bytes[..bytes.len() - 1]);
+
+    let counters = world.engine(0).unwrap().counters();
+    assert_eq!((counters.malformed, counters.wrong_version, counters.wrong_cluster), (202, 1, 1));
+    assert_eq!(world.engine(0).unwrap().members().cloned().collect::<Vec<_>>(), members);
+    assert_eq!(world.log().len(), log);
+    world.run(Duration::from_secs(10));
+    check_well(&world);
+}
+
+#[test]
+fn only_the_monitor_is_believed_and_only_a_members_own_generation_may_leave() {
+    let mut world = quiet_world(2);
+    let mut bytes = Vec::new();
+    encode_leave(&mut bytes, header("sim", "node-1"), Incarnation(0));
+    inject(&mut world, &bytes);
+    encode_introduce(&mut bytes, header("sim", "monitor"));
+    inject(&mut world, &bytes);
+    world.run(Duration::from_secs(10));
+    assert_eq!(lines(&world, &["Left"]), [] as [&str; 0]);
+    assert_eq!(lines(&world, &["Isolated"]), [] as [&str; 0]);
+    check_well(&world);
+}
