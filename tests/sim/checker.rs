@@ -1,12 +1,15 @@
 //! `Checker`: what must hold after every step, whatever is done to the world (DESIGN section 5, as far as it applies).
 //!
 //! It hears of every fault and every event, and keeps what it would need to call one a lie: a death without a cause, a worker replaced through
-//! no fault of its own or of its neighbour, an epoch with two owners, a generation given twice, more restarts than are allowed.
+//! no fault of its own or of its neighbour, an epoch with two owners, a generation given twice, more restarts than are allowed. It also
+//! keeps what is owed: the death of a node that was killed, the end of a thread that is blocked, each by its stated bound.
+//!
+//! It does not judge recovery: whether all is well again can only be said once all harm is over (`World::unsettled`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heartbeat_core::{Cause, Config, Event, Generation, Shard, WorkerId};
+use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Shard, WorkerId};
 
 use crate::network::Place;
 use crate::world::{Fault, GROUP, WORKERS};
@@ -15,30 +18,55 @@ use crate::world::{Fault, GROUP, WORKERS};
 pub struct Checker {
     seed: u64,
     names: Vec<String>,
-    timeout: u64,
-    interval: u64,
-    intensity: usize,
-    period: u64,
+    config: Config,
     broken: Vec<String>,
-    /// Who owned a shard at an epoch: place and life of the process.
-    owners: BTreeMap<(u32, u64), (Place, u64)>,
+    /// Which start of its process each place is at; what was noted of an earlier one is void.
     lives: BTreeMap<Place, u64>,
+    /// Promise 3: who owned a shard at an epoch, by place and life.
+    owners: BTreeMap<(u32, u64), (Place, u64)>,
+    /// Promise 3: the epoch of the newest start of a shard on a node in one life.
+    epochs: BTreeMap<(Place, u64, u32), u64>,
     generations: BTreeMap<(Place, u64, WorkerId), Generation>,
-    killed: BTreeSet<Place>,
-    paused: BTreeMap<Place, u64>,
-    /// When a pause that was long enough to die of ended.
-    slept: BTreeMap<Place, u64>,
-    /// When a process was last started: the death of the one before it may still be noticed until it has joined.
-    started: BTreeMap<Place, u64>,
-    cut: BTreeSet<Place>,
-    left: BTreeSet<Place>,
+    nodes: Nodes,
+    threads: Threads,
     /// Workers that were told to fail.
     harmed: BTreeSet<(Place, String)>,
-    /// Nodes on which a thread was blocked.
-    blocked: BTreeSet<Place>,
-    /// Restarts of a worker within one life of its process.
+    /// Promise 5: restarts of a worker within one life of its process.
     restarts: BTreeMap<(Place, u64, String), Vec<u64>>,
+    /// Workers that failed too often, by place and life.
+    given_up: BTreeSet<(Place, u64, String)>,
+}
+
+/// What is known of nodes, to judge deaths.
+#[derive(Default)]
+struct Nodes {
+    killed: BTreeSet<Place>,
+    left: BTreeSet<Place>,
+    paused: BTreeSet<Place>,
+    /// Who does not reach the monitor.
+    cut: BTreeSet<Place>,
+    /// From when to when a node was paused or cut off. Until it has had the time to be heard in between, it counts as one span.
+    hampered: BTreeMap<Place, (u64, Option<u64>)>,
+    /// Who was started and has not joined since: the death of the process before it may still be noticed.
+    unknown: BTreeSet<Place>,
+    /// Whether the network ever lost or delayed datagrams.
+    disturbed: bool,
+    /// Whom the monitor holds for a member.
+    members: BTreeSet<Place>,
+    /// Promise 2: by when the monitor must have said that this node died.
+    owed: BTreeMap<Place, u64>,
     deaths: u32,
+}
+
+/// What is known of blocked threads, to judge replacements.
+#[derive(Default)]
+struct Threads {
+    /// When a thread was last blocked, and until when.
+    blocked: BTreeMap<(Place, ArbiterId), (u64, u64)>,
+    /// Promise 2: by when a blocked thread must have been abandoned.
+    owed: BTreeMap<(Place, ArbiterId), u64>,
+    /// When a node last abandoned a thread.
+    abandoned: BTreeMap<Place, u64>,
 }
 
 impl Checker {
@@ -46,26 +74,154 @@ impl Checker {
         Checker {
             seed,
             names,
-            timeout: config.timeout.as_nanos() as u64,
-            interval: config.interval.as_nanos() as u64,
-            intensity: config.restart.intensity as usize,
-            period: config.restart.period.as_nanos() as u64,
+            config: config.clone(),
             broken: Vec::new(),
-            owners: BTreeMap::new(),
             lives: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             generations: BTreeMap::new(),
-            killed: BTreeSet::new(),
-            paused: BTreeMap::new(),
-            slept: BTreeMap::new(),
-            started: BTreeMap::new(),
-            cut: BTreeSet::new(),
-            left: BTreeSet::new(),
+            nodes: Nodes::default(),
+            threads: Threads::default(),
             harmed: BTreeSet::new(),
-            blocked: BTreeSet::new(),
             restarts: BTreeMap::new(),
-            deaths: 0,
+            given_up: BTreeSet::new(),
         }
     }
+
+    // ---- what it hears -------------------------------------------------------------------------------------------------------------------
+
+    pub(crate) fn fault(&mut self, now: u64, fault: &Fault) {
+        match fault {
+            Fault::Kill(place) => self.killed(now, *place),
+            Fault::Start(place) => self.started(now, *place),
+            Fault::Pause(place) => {
+                self.nodes.paused.insert(*place);
+                self.hampered(now, *place);
+                self.owe_nothing(*place);
+            }
+            Fault::Resume(place) => {
+                self.nodes.paused.remove(place);
+                self.hampered(now, *place);
+            }
+            Fault::Panic(place, worker) | Fault::Finish(place, worker) | Fault::Block(place, worker, _) => {
+                self.harmed.insert((*place, worker_name(*worker)));
+            }
+            Fault::Leave(place) => {
+                self.nodes.left.insert(*place);
+                self.owe_nothing(*place);
+            }
+            Fault::Cut(from, 0) => {
+                self.nodes.cut.insert(*from);
+                self.hampered(now, *from);
+            }
+            Fault::Mend(from, 0) => {
+                self.nodes.cut.remove(from);
+                self.hampered(now, *from);
+            }
+            // In central mode only the way to the monitor carries signs of life.
+            Fault::Cut(..) | Fault::Mend(..) => {}
+            Fault::Partition(places) => {
+                let others = |place: &Place| places.contains(place) != places.contains(&0);
+                for place in (0..self.names.len()).filter(others) {
+                    self.nodes.cut.insert(place);
+                    self.hampered(now, place);
+                }
+            }
+            Fault::Disturb(loss, _, reordering) => self.nodes.disturbed |= *loss > 0.0 || *reordering > 0.0,
+            Fault::Heal => {
+                for place in std::mem::take(&mut self.nodes.cut) {
+                    self.hampered(now, place);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn event(&mut self, now: u64, place: Place, event: &Event) {
+        match event {
+            Event::Joined { member } if place == 0 => self.member(&member.name),
+            Event::Returned { node, .. } if place == 0 => self.member(node),
+            Event::Left { node } if place == 0 => drop(self.no_member(node)),
+            Event::Died { node, .. } if place == 0 => {
+                self.nodes.deaths += 1;
+                if let Some(dead) = self.no_member(node) {
+                    self.check_death(now, dead);
+                }
+            }
+            Event::Failed { worker, cause, restart_in, .. } => {
+                self.check_failure(now, place, worker, cause);
+                if let (Some(pause), false) = (restart_in, matches!(cause, Cause::Displaced { .. })) {
+                    self.check_intensity(now + pause.as_nanos() as u64, place, worker);
+                }
+            }
+            Event::GaveUp { worker, restarts, .. } => {
+                self.given_up.insert((place, self.life(place), worker.to_string()));
+                let intensity = self.config.restart.intensity;
+                if *restarts != intensity {
+                    let text = format!("{worker} on {} was given up after {restarts} restarts", self.names[place]);
+                    self.note(now, &format!("{text}, not {intensity}"));
+                }
+            }
+            Event::Abandoned { arbiter, .. } => self.check_abandonment(now, place, *arbiter),
+            Event::TooManyZombies { arbiter, .. } => drop(self.threads.owed.remove(&(place, *arbiter))),
+            Event::Superseded { .. } => {
+                self.note(now, &format!("{} finds itself superseded, by nobody", self.names[place]));
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn thread_blocked(&mut self, now: u64, place: Place, arbiter: ArbiterId, duration: Duration) {
+        /// Deadlines come up to a millisecond late, by construction.
+        const SLACK: Duration = Duration::from_millis(2);
+        self.threads.blocked.insert((place, arbiter), (now, now + nanos(duration)));
+        let bound = self.config.workers.timeout + self.config.workers.interval + SLACK;
+        if duration > bound {
+            self.threads.owed.insert((place, arbiter), now + nanos(bound));
+        }
+    }
+
+    pub(crate) fn shard_started(&mut self, now: u64, place: Place, shard: Shard) {
+        let life = self.life(place);
+        let (index, epoch) = (shard.index, shard.epoch.0);
+        let first = *self.owners.entry((index, epoch)).or_insert((place, life));
+        if first != (place, life) {
+            let (other, here) = (&self.names[first.0], &self.names[place]);
+            self.note(now, &format!("shard {index} has two owners at epoch {epoch}: {other} and {here}"));
+        }
+        let newest = self.epochs.entry((place, life, index)).or_insert(epoch);
+        if epoch < *newest {
+            let (newest, here) = (*newest, &self.names[place]);
+            self.note(now, &format!("shard {index} starts on {here} at epoch {epoch}, after {newest}"));
+        } else {
+            *newest = epoch;
+        }
+    }
+
+    pub(crate) fn generation(&mut self, now: u64, place: Place, worker: WorkerId, generation: Generation) {
+        let life = self.life(place);
+        let newest = self.generations.entry((place, life, worker)).or_insert(Generation(0));
+        if generation <= *newest {
+            let text = format!("{} gives {worker:?} {generation:?} after {newest:?}", self.names[place]);
+            self.note(now, &text);
+        } else {
+            *newest = generation;
+        }
+    }
+
+    /// Looks whether anything that was owed by now has not come.
+    pub(crate) fn step(&mut self, now: u64) {
+        let late = |due: &u64| *due < now;
+        while let Some((&place, _)) = self.nodes.owed.iter().find(|(_, due)| late(due)) {
+            self.nodes.owed.remove(&place);
+            self.note(now, &format!("the crash of {} was not noticed in time", self.names[place]));
+        }
+        while let Some((&(place, arbiter), _)) = self.threads.owed.iter().find(|(_, due)| late(due)) {
+            self.threads.owed.remove(&(place, arbiter));
+            self.note(now, &format!("{arbiter:?} of {} is blocked and was not replaced in time", self.names[place]));
+        }
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
     /// Whatever was found broken, each with the command that shows it.
     pub fn broken(&self) -> &[String] {
@@ -74,7 +230,7 @@ impl Checker {
 
     /// Deaths that the monitor concluded.
     pub fn deaths(&self) -> u32 {
-        self.deaths
+        self.nodes.deaths
     }
 
     /// The highest epoch under which a shard was ever started.
@@ -82,117 +238,150 @@ impl Checker {
         self.owners.range((shard, 0)..=(shard, u64::MAX)).next_back().map(|(&(_, epoch), _)| epoch)
     }
 
-    pub(crate) fn fault(&mut self, now: u64, fault: &Fault) {
-        match fault {
-            Fault::Kill(place) => drop(self.killed.insert(*place)),
-            Fault::Start(place) => {
-                self.started.insert(*place, now);
-                *self.lives.entry(*place).or_default() += 1;
-                self.killed.remove(place);
-                self.paused.remove(place);
-                self.left.remove(place);
-            }
-            Fault::Pause(place) => drop(self.paused.entry(*place).or_insert(now)),
-            Fault::Resume(place) => {
-                if let Some(since) = self.paused.remove(place)
-                    && now - since + 2 * self.interval > self.timeout
-                {
-                    self.slept.insert(*place, now);
-                }
-            }
-            Fault::Panic(place, worker) => drop(self.harmed.insert((*place, worker_name(*worker)))),
-            Fault::Block(place, worker, _) => {
-                self.harmed.insert((*place, worker_name(*worker)));
-                self.blocked.insert(*place);
-            }
-            Fault::Leave(place) => drop(self.left.insert(*place)),
-            Fault::Cut(from, to) => self.cut.extend([*from, *to]),
-            // A cut may be followed by a death a timeout later, so it is remembered for good.
-            Fault::Heal | Fault::Disturb(..) => {}
+    /// Whether a shard failed too often on a node, and is therefore not started there again.
+    pub fn has_given_up(&self, place: Place, shard: u32) -> bool {
+        self.given_up.contains(&(place, self.life(place), format!("{GROUP}/{shard}")))
+    }
+
+    // ---- nodes ---------------------------------------------------------------------------------------------------------------------------
+
+    fn killed(&mut self, now: u64, place: Place) {
+        /// A datagram that is held back arrives at most this long after its sender died; see `Network::reordering`.
+        const HELD_BACK: Duration = Duration::from_millis(1_100);
+        const SLACK: Duration = Duration::from_millis(50);
+        self.nodes.killed.insert(place);
+        self.owe_nothing(place);
+        let monitor_watches = !self.nodes.killed.contains(&0) && !self.nodes.paused.contains(&0);
+        if place > 0 && monitor_watches && self.nodes.members.contains(&place) {
+            let slack = if self.nodes.disturbed { HELD_BACK } else { SLACK };
+            self.nodes.owed.insert(place, now + nanos(self.config.timeout + slack));
+        }
+        if place == 0 {
+            self.nodes.members.clear();
         }
     }
 
-    pub(crate) fn event(&mut self, now: u64, place: Place, event: &Event) {
-        match event {
-            Event::Died { node, .. } if place == 0 => {
-                self.deaths += 1;
-                self.check_death(now, node);
-            }
-            Event::Failed { worker, cause, restart_in, .. } => {
-                self.check_failure(place, worker, cause);
-                if let (Some(pause), false) = (restart_in, matches!(cause, Cause::Displaced { .. })) {
-                    self.check_intensity(now + pause.as_nanos() as u64, place, worker);
-                }
-            }
-            Event::Superseded { .. } => self.note(now, format!("{} finds itself superseded", self.names[place])),
-            _ => {}
+    fn started(&mut self, now: u64, place: Place) {
+        self.nodes.unknown.insert(place);
+        *self.lives.entry(place).or_default() += 1;
+        self.nodes.killed.remove(&place);
+        self.nodes.paused.remove(&place);
+        self.hampered(now, place);
+        self.nodes.left.remove(&place);
+        self.owe_nothing(place);
+        if place == 0 {
+            self.nodes.members.clear();
+        }
+        self.threads.blocked.retain(|(here, _), _| *here != place);
+    }
+
+    /// Takes in that a node was paused or cut off, or is so no more.
+    fn hampered(&mut self, now: u64, place: Place) {
+        let is_hampered = self.nodes.paused.contains(&place) || self.nodes.cut.contains(&place);
+        let spare = self.spare();
+        let (since, until) = self.nodes.hampered.entry(place).or_insert((now, None));
+        match (*until, is_hampered) {
+            (Some(end), true) if now - end > spare => (*since, *until) = (now, None),
+            (_, true) => *until = None,
+            (None, false) => *until = Some(now),
+            (Some(_), false) => {}
         }
     }
 
-    pub(crate) fn shard_started(&mut self, now: u64, place: Place, shard: Shard) {
-        let life = self.lives.get(&place).copied().unwrap_or_default();
-        let first = *self.owners.entry((shard.index, shard.epoch.0)).or_insert((place, life));
-        if first != (place, life) {
-            let (other, here) = (&self.names[first.0], &self.names[place]);
-            self.note(
-                now,
-                format!("shard {} has two owners at epoch {}: {other} and {here}", shard.index, shard.epoch.0),
-            );
+    /// What this place was to show is not owed any more; if it is the monitor, what it was to notice.
+    fn owe_nothing(&mut self, place: Place) {
+        self.nodes.owed.retain(|dead, _| place > 0 && *dead != place);
+        self.threads.owed.retain(|(here, _), _| *here != place);
+    }
+
+    fn member(&mut self, name: &str) {
+        if let Some(place) = self.place(name) {
+            self.nodes.members.insert(place);
+            self.nodes.unknown.remove(&place);
         }
     }
 
-    pub(crate) fn generation(&mut self, place: Place, life: u64, worker: WorkerId, generation: Generation) {
-        let newest = self.generations.entry((place, life, worker)).or_insert(Generation(0));
-        if generation <= *newest {
-            let newest = *newest;
-            let text = format!("{} gives {worker:?} {generation:?} after {newest:?}", self.names[place]);
-            self.note(0, text);
-        } else {
-            *newest = generation;
+    fn no_member(&mut self, name: &str) -> Option<Place> {
+        let place = self.place(name)?;
+        self.nodes.members.remove(&place);
+        self.nodes.owed.remove(&place);
+        Some(place)
+    }
+
+    fn check_death(&mut self, now: u64, place: Place) {
+        let nodes = &self.nodes;
+        let was_hampered = nodes.hampered.get(&place).is_some_and(|&(since, until)| {
+            let end = until.unwrap_or(now);
+            now - end <= self.spare() && end - since + self.spare() > nanos(self.config.timeout)
+        });
+        let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
+        if !was_hampered && !is_gone {
+            self.note(now, &format!("{} was concluded dead without cause", self.names[place]));
         }
     }
 
-    fn check_death(&mut self, now: u64, name: &str) {
-        let Some(place) = self.names.iter().position(|known| known == name) else { return };
-        let long_pause = |since: &u64| now - since + 2 * self.interval > self.timeout;
-        let has_cause = self.killed.contains(&place)
-            || self.left.contains(&place)
-            || self.cut.contains(&place)
-            || self.paused.get(&place).is_some_and(long_pause)
-            || self.started.get(&place).is_some_and(|start| now - start < 4 * self.interval)
-            || self.slept.get(&place).is_some_and(|end| now - end < 2 * self.interval);
-        if !has_cause {
-            self.note(now, format!("{name} was concluded dead without cause"));
+    /// How much longer than its cause a silence may be: an interval before it and one after it, and a heartbeat or two that got lost there.
+    fn spare(&self) -> u64 {
+        nanos(self.config.interval) * if self.nodes.disturbed { 4 } else { 2 }
+    }
+
+    // ---- workers -------------------------------------------------------------------------------------------------------------------------
+
+    fn check_abandonment(&mut self, now: u64, place: Place, arbiter: ArbiterId) {
+        self.threads.owed.remove(&(place, arbiter));
+        self.threads.abandoned.insert(place, now);
+        let workers = &self.config.workers;
+        let blocked_for =
+            self.threads.blocked.get(&(place, arbiter)).map_or(0, |&(since, until)| now.min(until) - since.min(now));
+        // Its last sign of life came at most an interval before it was blocked.
+        if blocked_for + nanos(workers.interval) < nanos(workers.timeout) {
+            self.note(now, &format!("{arbiter:?} of {} was abandoned without cause", self.names[place]));
         }
     }
 
-    fn check_failure(&mut self, place: Place, worker: &str, cause: &Cause) {
+    fn check_failure(&mut self, now: u64, place: Place, worker: &str, cause: &Cause) {
+        let abandoned_now = self.threads.abandoned.get(&place) == Some(&now);
+        let harmed = self.harmed.contains(&(place, worker.to_owned()));
         let has_cause = match cause {
-            Cause::Panicked { .. } | Cause::Blocked { .. } => self.harmed.contains(&(place, worker.to_owned())),
-            Cause::Displaced { .. } => self.blocked.contains(&place),
+            Cause::Panicked { .. } | Cause::Stopped => harmed,
+            Cause::Blocked { .. } => harmed && abandoned_now,
+            Cause::Displaced { .. } => abandoned_now,
             _ => false,
         };
         if !has_cause {
-            self.note(0, format!("{worker} on {} failed without cause: {cause}", self.names[place]));
+            self.note(now, &format!("{worker} on {} failed without cause: {cause}", self.names[place]));
         }
     }
 
     /// A restart that takes place at `at`: with the `intensity`-th before it, it must not lie in one period.
     fn check_intensity(&mut self, at: u64, place: Place, worker: &str) {
+        /// A worker's thread reports up to this much later than it restarted.
         const SKEW: u64 = Duration::from_millis(2).as_nanos() as u64;
-        let life = self.lives.get(&place).copied().unwrap_or_default();
+        let (intensity, period) = (self.config.restart.intensity as usize, nanos(self.config.restart.period));
+        let life = self.life(place);
         let restarts = self.restarts.entry((place, life, worker.to_owned())).or_default();
         restarts.push(at);
-        let first = restarts.len().checked_sub(self.intensity + 1).map(|index| restarts[index]);
-        if first.is_some_and(|first| at + SKEW < first + self.period) {
-            self.note(at, format!("{worker} on {} was restarted too often", self.names[place]));
+        let first = restarts.len().checked_sub(intensity + 1).map(|index| restarts[index]);
+        if first.is_some_and(|first| at + SKEW < first + period) {
+            self.note(at, &format!("{worker} on {} was restarted too often", self.names[place]));
         }
     }
 
-    fn note(&mut self, now: u64, text: String) {
+    // ---- small things --------------------------------------------------------------------------------------------------------------------
+
+    fn life(&self, place: Place) -> u64 {
+        self.lives.get(&place).copied().unwrap_or_default()
+    }
+
+    fn place(&self, name: &str) -> Option<Place> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    fn note(&mut self, now: u64, text: &str) {
         let at = Duration::from_nanos(now.saturating_sub(1_000_000_000));
-        let seed = self.seed;
-        self.broken.push(format!("at {at:.3?}: {text}; cargo run -p heartbeat-tests --bin replay -- {seed}"));
+        let (seed, nodes) = (self.seed, self.names.len() - 1);
+        self.broken
+            .push(format!("at {at:.3?}: {text}; cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes}"));
     }
 }
 
@@ -202,4 +391,8 @@ fn worker_name(worker: WorkerId) -> String {
         Some(index) => format!("{GROUP}/{index}"),
         None => format!("worker-{}", worker.0),
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
 }

@@ -44,11 +44,18 @@ impl Network {
         self.cut.insert((from, to));
     }
 
-    /// Cuts a node off from all `others`, in both directions.
-    pub fn isolate(&mut self, place: Place, others: impl Iterator<Item = Place>) {
-        for other in others {
-            self.cut(place, other);
-            self.cut(other, place);
+    /// Restores the link in one direction.
+    pub fn mend(&mut self, from: Place, to: Place) {
+        self.cut.remove(&(from, to));
+    }
+
+    /// Cuts `island` off from the rest of `count` nodes, in both directions; within it all links stay as they are.
+    pub fn partition(&mut self, island: &[Place], count: usize) {
+        for other in (0..count).filter(|place| !island.contains(place)) {
+            for &place in island {
+                self.cut(place, other);
+                self.cut(other, place);
+            }
         }
     }
 

@@ -28,6 +28,9 @@ pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
     config.workers.arbiters = 1 + random.below(3) as u32;
     let mut world = World::new(seed, nodes, config);
     plan(&mut world, nodes, &mut random);
+    if seed.is_multiple_of(3) {
+        plan_more(&mut world, nodes, &mut Random::seeded(seed ^ 0x5eed_5eed));
+    }
     world.run(HARM);
     heal(&mut world, nodes);
     let recovery = recovery(&world.config);
@@ -87,6 +90,39 @@ fn plan_one(world: &mut World, place: Place, nodes: usize, at: Duration, length:
         }
         7 if other != place => world.plan(at, Fault::Cut(place, other)),
         _ => {}
+    }
+}
+
+/// What came later than `plan`, from a stream of its own and to some seeds only, so that the seeds that once found a fault still tell their
+/// story: storms of panics, workers that stop themselves, links to the monitor that come and go, partitions.
+fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
+    let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
+    while at < HARM {
+        let place = random.below(nodes as u64 + 1) as usize;
+        let worker = WorkerId(random.below(u64::from(WORKERS + SHARDS)) as u32);
+        let end = (at + Duration::from_millis(200) + random.duration_below(Duration::from_secs(15))).min(HARM);
+        match random.below(5) {
+            0 => {
+                for burst in 0..random.below(8) as u32 {
+                    world.plan((at + Duration::from_millis(40) * burst).min(HARM), Fault::Panic(place, worker));
+                }
+            }
+            1 => world.plan(at, Fault::Finish(place, worker)),
+            2 => {
+                world.plan(at, Fault::Cut(place, 0));
+                world.plan(end, Fault::Mend(place, 0));
+            }
+            3 => {
+                world.plan(at, Fault::Cut(0, place));
+                world.plan(end, Fault::Mend(0, place));
+            }
+            _ => {
+                let island = (0..=nodes).filter(|_| random.chance(0.3)).collect();
+                world.plan(at, Fault::Partition(island));
+                world.plan(end, Fault::Heal);
+            }
+        }
+        at += random.duration_below(Duration::from_secs(15));
     }
 }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::{
-    ArbiterId, Busy, Cause, Config, Engine, Generation, Identity, Instant, Output, Random, Report, RestartKind, Start,
-    Supervise, WorkerId,
+    ArbiterId, Busy, Cause, Config, Engine, Event, Generation, Identity, Instant, NodeId, Output, Random, Report,
+    RestartKind, Start, Supervise, WorkerId,
 };
 
 use crate::checker::Checker;
@@ -39,12 +39,18 @@ pub enum Fault {
     Resume(Place),
     /// Let a worker panic.
     Panic(Place, WorkerId),
+    /// Let a worker stop itself in good order.
+    Finish(Place, WorkerId),
     /// Let a worker block its thread for this long.
     Block(Place, WorkerId, Duration),
     /// Ask a node to leave.
     Leave(Place),
     /// Cut a link in one direction.
     Cut(Place, Place),
+    /// Restore a link in one direction.
+    Mend(Place, Place),
+    /// Cut these nodes off from all others, in both directions; among themselves they go on.
+    Partition(Vec<Place>),
     /// Set the chance of loss, duplication and reordering.
     Disturb(f64, f64, f64),
     /// Make the network quiet and whole.
@@ -65,6 +71,7 @@ pub struct World {
     agenda: BTreeMap<(u64, u64), Item>,
     nodes: Vec<Node>,
     log: Vec<String>,
+    events: Vec<(Duration, Place, Event)>,
 }
 
 struct Node {
@@ -143,6 +150,7 @@ impl World {
             agenda: BTreeMap::new(),
             nodes,
             log: Vec::new(),
+            events: Vec::new(),
         };
         for place in 0..world.nodes.len() {
             world.apply(Fault::Start(place));
@@ -170,9 +178,12 @@ impl World {
             }
             Fault::Resume(place) => self.resume(place),
             Fault::Panic(place, worker) => self.panic(place, worker),
+            Fault::Finish(place, worker) => self.finish(place, worker),
             Fault::Block(place, worker, duration) => self.block(place, worker, duration),
             Fault::Leave(place) => self.with_engine(place, |engine, now| engine.leave(now)),
             Fault::Cut(from, to) => self.network.cut(from, to),
+            Fault::Mend(from, to) => self.network.mend(from, to),
+            Fault::Partition(places) => self.network.partition(&places, self.nodes.len()),
             Fault::Disturb(loss, duplication, reordering) => {
                 (self.network.loss, self.network.duplication, self.network.reordering) =
                     (loss, duplication, reordering);
@@ -191,8 +202,10 @@ impl World {
             let item = self.agenda.remove(&(at, sequence)).expect("it was just seen");
             self.now = at;
             self.handle(item);
+            self.checker.step(at);
         }
         self.now = end;
+        self.checker.step(end);
     }
 
     /// The time since the start.
@@ -203,6 +216,11 @@ impl World {
     /// Everything that happened, one line each.
     pub fn log(&self) -> &[String] {
         &self.log
+    }
+
+    /// Every event that a node told, with its place and the time since the start, in the order of their telling.
+    pub fn events(&self) -> impl Iterator<Item = (Duration, Place, &Event)> {
+        self.events.iter().map(|(at, place, event)| (*at, *place, event))
     }
 
     /// The engine of a node whose process runs.
@@ -262,9 +280,8 @@ impl World {
         for shard in 0..SHARDS {
             let owners: Vec<Place> =
                 running.iter().copied().filter(|&place| self.shards_on(place).contains(&shard)).collect();
-            if owners.len() != 1
-                && running.iter().any(|&place| place > 0 && !self.engine(place).is_some_and(Engine::has_left))
-            {
+            let members = running.iter().any(|&place| place > 0 && !self.engine(place).is_some_and(Engine::has_left));
+            if owners.len() != 1 && members && !(owners.is_empty() && self.is_given_up(shard)) {
                 wrong.push(format!("shard {shard} runs on {owners:?}"));
             }
             // Its owner may be the one it was before, but not under an epoch that another owner has had a higher one than.
@@ -277,6 +294,13 @@ impl World {
             }
         }
         wrong
+    }
+
+    /// Whether the node that owns a shard now has given it up.
+    fn is_given_up(&self, shard: u32) -> bool {
+        let owner = self.engine(0).and_then(|monitor| monitor.owner(GROUP, shard)).map(|(owner, _)| owner);
+        let place = self.nodes.iter().position(|node| Some(NodeId::of(&node.name)) == owner);
+        place.is_some_and(|place| self.checker.has_given_up(place, shard))
     }
 
     // ---- the agenda ----------------------------------------------------------------------------------------------------------------------
@@ -396,6 +420,7 @@ impl World {
             Output::Event(event) => {
                 self.note(place, &format!("{event:?}"));
                 self.checker.event(self.now, place, &event);
+                self.events.push((self.elapsed(), place, event));
             }
         }
     }
@@ -472,7 +497,7 @@ impl World {
         if let Some(shard) = start.shard {
             self.checker.shard_started(self.now, place, shard);
         }
-        self.checker.generation(place, life, start.worker, start.generation);
+        self.checker.generation(self.now, place, start.worker, start.generation);
         let epoch = start.shard.map(|shard| shard.epoch.0);
         let Start { worker, generation, arbiter, immediate_from, .. } = start;
         let at = self.soon(Duration::from_millis(1));
@@ -526,10 +551,7 @@ impl World {
     fn panic(&mut self, place: Place, id: WorkerId) {
         let now = self.clock(place);
         let life = self.nodes[place].life;
-        let Some(worker) = self.worker(place, id) else { return };
-        if !worker.running {
-            return;
-        }
+        let Some(worker) = self.at_work(place, id) else { return };
         let cause = Cause::Panicked { payload: "told to".into(), handling: Some("Panic") };
         let generation = worker.generation;
         // The thread uses its leave if it has it, as the driver does, and reports afterwards.
@@ -537,7 +559,7 @@ impl World {
             worker.generation = Generation(generation.0 + 1);
             worker.immediate_from = Instant::NEVER;
             let next = worker.generation;
-            self.checker.generation(place, life, id, next);
+            self.checker.generation(self.now, place, id, next);
             Report::Restarted { cause, failed_at: now }
         } else {
             Report::Failed(cause)
@@ -546,14 +568,29 @@ impl World {
         self.put(at, Item::Report { place, life, worker: id, generation, report });
     }
 
+    fn finish(&mut self, place: Place, id: WorkerId) {
+        let life = self.nodes[place].life;
+        let Some(generation) = self.at_work(place, id).map(|worker| worker.generation) else { return };
+        let at = self.soon(Duration::from_micros(100));
+        self.put(at, Item::Report { place, life, worker: id, generation, report: Report::Stopped });
+    }
+
+    /// A worker that runs on a thread that is not blocked, in a process that is not stopped: one that can do something by itself.
+    fn at_work(&mut self, place: Place, id: WorkerId) -> Option<&mut Worker> {
+        let process = self.nodes[place].process.as_mut().filter(|process| !process.paused)?;
+        let worker = process.workers.get_mut(&id)?;
+        let blocked = process.arbiters.get(&worker.arbiter).is_none_or(|thread| thread.blocked.is_some());
+        (worker.running && !blocked).then_some(worker)
+    }
+
     fn block(&mut self, place: Place, id: WorkerId, duration: Duration) {
         let (now, life) = (self.clock(place), self.nodes[place].life);
-        let Some(Worker { generation, arbiter, running: true, .. }) = self.worker(place, id).cloned() else { return };
-        let Some(thread) = self.threads(place).get_mut(&arbiter) else { return };
-        if thread.blocked.is_none() {
+        let Some(Worker { generation, arbiter, .. }) = self.at_work(place, id).cloned() else { return };
+        if let Some(thread) = self.threads(place).get_mut(&arbiter) {
             thread.blocked = Some((id, generation, now));
-            self.put(self.now + duration.as_nanos() as u64, Item::Wake { place, life, arbiter });
         }
+        self.checker.thread_blocked(self.now, place, arbiter, duration);
+        self.put(self.now + duration.as_nanos() as u64, Item::Wake { place, life, arbiter });
     }
 
     fn inspect(&mut self, place: Place, arbiter: ArbiterId) {
