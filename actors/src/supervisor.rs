@@ -150,6 +150,8 @@ impl Supervisor {
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
                 Output::Event(event) => {
                     members_changed |= View::concerns_members(&event);
+                    // Before what follows from it is done: whoever hears from a new owner finds it in the view.
+                    self.view.take_in(&event);
                     events.push(event);
                 }
             }
@@ -168,7 +170,6 @@ impl Supervisor {
         }
         for event in &events {
             log(event);
-            self.view.take_in(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
         }
         self.set_timer(context);

@@ -1,5 +1,7 @@
 //! The deterministic suites: no sleep, no socket, no clock. One binary, since each would link everything again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod config;
 mod detection;
 mod determinism;

@@ -28,9 +28,7 @@ fn a_death_moves_only_the_shards_of_the_dead() {
 
 #[test]
 fn nobody_acts_before_the_view_is_settled() {
-    let mut config = heartbeat_core::Config::default();
-    config.interval = std::time::Duration::from_secs(1);
-    let mut world = heartbeat_tests::World::new(3, 4, config);
+    let mut world = heartbeat_tests::World::new(3, 4, heartbeat_core::Config::default());
     world.run(std::time::Duration::from_millis(1_900));
     assert_eq!(lines(&world, &["Moved"]), [] as [&str; 0]);
     world.run(std::time::Duration::from_millis(1_200));

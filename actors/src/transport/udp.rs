@@ -12,6 +12,8 @@ use super::{Batch, Transport};
 #[derive(Debug)]
 pub struct UdpTransport {
     socket: UdpSocket,
+    /// The same socket for sending: the runtime would call it not writable until it has had a look, and lose what is sent first.
+    sender: std::net::UdpSocket,
     address: SocketAddr,
 }
 
@@ -23,8 +25,8 @@ impl UdpTransport {
     pub fn bind(listen: SocketAddr) -> io::Result<UdpTransport> {
         let socket = std::net::UdpSocket::bind(listen)?;
         socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        Ok(UdpTransport { socket: UdpSocket::from_std(socket)?, address })
+        let (address, sender) = (socket.local_addr()?, socket.try_clone()?);
+        Ok(UdpTransport { socket: UdpSocket::from_std(socket)?, sender, address })
     }
 }
 
@@ -34,7 +36,7 @@ impl Transport for UdpTransport {
     }
 
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        self.socket.try_send_to(datagram, to).map(drop)
+        self.sender.send_to(datagram, to).map(drop)
     }
 
     fn poll_receive(&self, task: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {

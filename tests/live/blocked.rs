@@ -1,0 +1,143 @@
+//! Workers that block their thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, WorkerAddr};
+
+use crate::worker::{Add, Fail, Subject};
+use crate::{Events, config, live};
+
+/// Notes in which life each message was handled.
+struct Scribe {
+    handled: Arc<AtomicU64>,
+}
+
+impl Actor for Scribe {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Note;
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Block(Duration);
+
+impl Handler<Note> for Scribe {
+    type Result = u64;
+
+    fn handle(&mut self, _: Note, context: &mut Context<Self>) -> u64 {
+        if context.generation().0 == 1 {
+            self.handled.fetch_add(1, Ordering::SeqCst);
+        }
+        context.generation().0
+    }
+}
+
+impl Handler<Block> for Scribe {
+    type Result = u64;
+
+    fn handle(&mut self, block: Block, context: &mut Context<Self>) -> u64 {
+        std::thread::sleep(block.0);
+        assert!(context.is_void(), "it slept through its replacement");
+        context.generation().0
+    }
+}
+
+#[test]
+fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let handled = Arc::new(AtomicU64::new(0));
+        let counted = handled.clone();
+        let scribe: WorkerAddr<Scribe> = node.supervise("scribe", move || Scribe { handled: counted.clone() }).unwrap();
+        let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1));
+
+        let blocked = scribe.send(Block(Duration::from_millis(2_500)));
+        let queued: Vec<_> = (0..1_000).map(|_| scribe.send(Note)).collect();
+        let (name, handling) = events
+            .wait("the blame", |event| match event {
+                Event::Failed { worker, cause: Cause::Blocked { handling, .. }, .. } => {
+                    Some((worker.clone(), *handling))
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(&*name, "scribe");
+        assert!(handling.ends_with("Block"), "{handling}");
+        let displaced = |event: &Event| match event {
+            Event::Replaced { worker, cause: Cause::Displaced { by }, .. } => Some((worker.clone(), by.clone())),
+            _ => None,
+        };
+        let (moved, by) = events.wait("the neighbour's move", displaced).await;
+        assert_eq!((&*moved, &*by), ("neighbour", "scribe"));
+        for queued in queued {
+            assert!(queued.await.unwrap() > 1, "answered by a later life");
+        }
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
+
+        // The zombie wakes: its answer is not delivered, it handles nothing more, and its thread ends.
+        assert_eq!(blocked.await, Err(SendError::Interrupted));
+        let zombies = |event: &Event| match event {
+            Event::ZombieEnded { zombies, .. } => Some(*zombies),
+            _ => None,
+        };
+        assert_eq!(events.wait("the zombie's end", zombies).await, 0);
+        assert!(scribe.send(Note).await.unwrap() > 1);
+        assert_eq!(handled.load(Ordering::SeqCst), 0, "the zombie handled none of them");
+        node.leave().await;
+    });
+}
+
+#[test]
+fn over_the_cap_of_zombies_nothing_more_is_replaced() {
+    live(async {
+        let config = Config::from_toml(
+            "stall = '1s'
+             [workers]
+             arbiters = 2
+             interval = '50ms'
+             timeout = '500ms'
+             zombies_max = 1",
+        )
+        .unwrap();
+        let node = Node::start(config).await.unwrap();
+        let mut events = Events::of(&node);
+        let (first, second) =
+            (node.supervise("a", Subject::default).unwrap(), node.supervise("b", Subject::default).unwrap());
+        assert_eq!((first.send(Add(1)).await, second.send(Add(1)).await), (Ok(1), Ok(1)));
+        let sleep = || Fail::Sleep(Duration::from_millis(2_500));
+        let blocked = (first.send(sleep()), second.send(sleep()));
+        events.wait("the first one's replacement", |event| matches!(event, Event::Replaced { .. }).then_some(())).await;
+        events
+            .wait("the refusal", |event| matches!(event, Event::TooManyZombies { zombies: 1, .. }).then_some(()))
+            .await;
+        let answers = (blocked.0.await, blocked.1.await);
+        assert!(answers.0.is_err() != answers.1.is_err(), "one was replaced, the other one finished: {answers:?}");
+        assert!(first.send(Add(1)).await.is_ok() && second.send(Add(1)).await.is_ok());
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_node_leaves_in_time_although_a_worker_is_blocked() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let subject = node.supervise("subject", Subject::default).unwrap();
+        assert_eq!(subject.send(Add(1)).await, Ok(1));
+        let blocked = subject.send(Fail::Sleep(Duration::from_secs(3)));
+        while node.busy().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let begun = std::time::Instant::now();
+        node.leave().await;
+        assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+        drop(blocked);
+    });
+}

@@ -1,0 +1,286 @@
+//! Nodes together: in one process over a network in memory, and as processes that are killed, frozen and left to return.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use heartbeat_actors::transport::{MemoryNetwork, Transport};
+use heartbeat_actors::{Config, Node};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::worker::{Add, Subject};
+use crate::{Events, PATIENCE, live};
+
+const SETTINGS: &str = "interval = '200ms'
+timeout = '2s'
+stall = '500ms'
+[detector]
+kind = 'fixed'
+suspect_after = '1s'
+";
+
+fn config(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> String {
+    format!(
+        "{SETTINGS}[cluster]\nname = 'live'\nnode = '{node}'\nrole = '{role}'\nmode = 'central'\nlisten = '{listen}'\nmonitors = ['{monitor}']\n"
+    )
+}
+
+#[test]
+fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let start = |name: &'static str, role: &'static str, port: u16| {
+            let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
+            let config = Config::from_toml(&config(name, role, address(port), address(1))).unwrap();
+            let network = network.clone();
+            Node::start_on(config, move || Ok(Some(Rc::new(network.bind(address(port))?) as Rc<dyn Transport>)))
+        };
+        let monitor = start("monitor", "monitor", 1).await.unwrap();
+        let (a, b) = (start("a", "worker", 2).await.unwrap(), start("b", "worker", 3).await.unwrap());
+        let groups: Vec<_> =
+            [&a, &b].map(|node| node.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap()).into();
+        // Each shard answers on the node that both name as its owner, and is refused by the other one.
+        for index in 0..16 {
+            let owner = loop {
+                match (a.view().owner("orders", index), b.view().owner("orders", index)) {
+                    (Some((_, by_a)), Some((_, by_b))) if by_a == by_b => break by_a,
+                    _ => tokio::task::yield_now().await,
+                }
+            };
+            let (here, there) = if &*owner == "a" { (0, 1) } else { (1, 0) };
+            while groups[here].worker(index).send(Add(1)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            assert!(groups[there].worker(index).send(Add(1)).await.is_err());
+        }
+        let epochs: Vec<_> = (0..16).map(|index| b.view().owner("orders", index).unwrap()).collect();
+        a.leave().await;
+        for (index, (before, owner)) in (0..).zip(epochs) {
+            while groups[1].worker(index).send(Add(1)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            let (after, _) = b.view().owner("orders", index).unwrap();
+            assert!(after.epoch > before.epoch || &*owner == "b", "a shard that moved has a higher epoch");
+        }
+        assert!(!monitor.view().is_member("a") && monitor.view().is_member("b"));
+        b.leave().await;
+        monitor.leave().await;
+    });
+}
+
+/// Processes of one test, with what they say. Dropping it ends them, the stopped ones too.
+struct Processes {
+    folder: PathBuf,
+    monitor: SocketAddr,
+    children: BTreeMap<String, Child>,
+    lines: mpsc::Receiver<(String, Value)>,
+    sender: mpsc::Sender<(String, Value)>,
+    said: Vec<(String, Value)>,
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in self.children.values_mut() {
+            let _ = child.kill(); // It may have ended already.
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs harm nobody.
+    }
+}
+
+impl Processes {
+    /// A monitor and three nodes that know each other.
+    fn start(test: &str) -> Processes {
+        let folder = std::env::temp_dir().join(format!("heartbeat-live-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let monitor = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let mut processes = Processes { folder, monitor, children: BTreeMap::new(), lines, sender, said: Vec::new() };
+        processes.start_one("monitor", "monitor", monitor);
+        for name in ["a", "b", "c"] {
+            processes.start_one(name, "worker", "127.0.0.1:0".parse().unwrap());
+        }
+        for name in ["a", "b", "c"] {
+            processes.wait("monitor", "joined", |event| event["member"]["name"] == name);
+        }
+        processes.wait_for_shards(8);
+        processes
+    }
+
+    fn start_one(&mut self, name: &str, role: &str, listen: SocketAddr) {
+        let path = self.folder.join(format!("{name}.toml"));
+        std::fs::write(&path, config(name, role, listen, self.monitor)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        self.children.insert(name.to_owned(), child);
+        let (sender, name) = (self.sender.clone(), name.to_owned());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send((name.clone(), serde_json::from_str(&line).unwrap())); // The test may be over.
+            }
+        });
+    }
+
+    fn signal(&self, name: &str, signal: Signal) {
+        kill(Pid::from_raw(self.children[name].id() as i32), signal).unwrap();
+    }
+
+    /// Waits until `process` has said an event of this kind that matches, from its first line on.
+    fn wait(&mut self, process: &str, kind: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let found =
+                self.said.iter().find(|(name, event)| name == process && event["event"] == kind && matches(event));
+            if let Some((_, event)) = found {
+                return event.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.said.push(line),
+                Err(_) => panic!("waited in vain for {process} to say {kind}; said so far: {:#?}", self.said),
+            }
+        }
+    }
+
+    /// Waits until this many shards have started in all.
+    fn wait_for_shards(&mut self, count: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.starts().count() < count {
+            let left = end.saturating_duration_since(Instant::now());
+            self.said.push(self.lines.recv_timeout(left).expect("shards do not start"));
+        }
+    }
+
+    /// Starts of shards: process, index, epoch.
+    fn starts(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let start = |(process, event): &'_ (String, Value)| {
+            let shard = event["shard"].as_object().filter(|_| event["event"] == "started")?;
+            Some((process.clone(), shard["index"].as_u64()?, shard["epoch"].as_u64()?))
+        };
+        self.said.iter().filter_map(move |line| {
+            let (_, index, epoch) = start(line)?;
+            Some((line.0.as_str(), index, epoch))
+        })
+    }
+
+    /// Takes in what is said for a while.
+    fn listen(&mut self, duration: Duration) {
+        let end = Instant::now() + duration;
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.said.push(line);
+        }
+    }
+
+    /// Names of the nodes that any process has concluded dead.
+    fn dead(&self) -> Vec<&str> {
+        let mut dead: Vec<&str> = self
+            .said
+            .iter()
+            .filter(|(_, event)| event["event"] == "died")
+            .filter_map(|(_, event)| event["node"].as_str())
+            .collect();
+        dead.sort_unstable();
+        dead.dedup();
+        dead
+    }
+
+    fn has_failed_workers(&self) -> bool {
+        self.said.iter().any(|(_, event)| event["event"] == "failed")
+    }
+}
+
+#[test]
+fn a_killed_process_is_suspected_then_dead_and_its_shards_move() {
+    let mut processes = Processes::start("kill");
+    let held: Vec<(u64, u64)> =
+        processes.starts().filter(|start| start.0 == "a").map(|start| (start.1, start.2)).collect();
+    let before = processes.starts().count();
+    let killed = Instant::now();
+    processes.signal("a", Signal::SIGKILL);
+    processes.wait("monitor", "suspected", |event| event["node"] == "a");
+    processes.wait("monitor", "died", |event| event["node"] == "a");
+    assert!(killed.elapsed() > Duration::from_secs(1), "no verdict before its time");
+    for name in ["b", "c"] {
+        processes.wait(name, "died", |event| event["node"] == "a");
+    }
+    processes.wait_for_shards(before + held.len());
+    for (index, epoch) in held {
+        let moved = processes.starts().filter(|start| start.1 == index).max_by_key(|start| start.2).unwrap();
+        assert!(moved.0 != "a" && moved.2 > epoch, "shard {index} under a higher epoch elsewhere");
+    }
+    assert_eq!(processes.dead(), ["a"]);
+    assert!(!processes.has_failed_workers());
+}
+
+#[test]
+fn a_frozen_process_dies_returns_and_blames_nobody() {
+    let mut processes = Processes::start("freeze");
+    processes.signal("a", Signal::SIGSTOP);
+    processes.wait("monitor", "died", |event| event["node"] == "a");
+    processes.signal("a", Signal::SIGCONT);
+    let returned = processes.wait("monitor", "returned", |event| event["node"] == "a");
+    assert!(returned["incarnation"].as_u64().unwrap() >= 1);
+    processes.wait("a", "buried", |_| true);
+    processes.wait("a", "paused", |_| true);
+    processes.listen(Duration::from_secs(3));
+    assert_eq!(processes.dead(), ["a"], "nobody else was called dead by anyone");
+    assert!(!processes.has_failed_workers(), "no worker was blamed for the pause");
+}
+
+#[test]
+fn a_frozen_monitor_blames_nobody() {
+    let mut processes = Processes::start("monitor");
+    processes.signal("monitor", Signal::SIGSTOP);
+    processes.wait("a", "isolated", |_| true);
+    processes.listen(Duration::from_secs(2));
+    processes.signal("monitor", Signal::SIGCONT);
+    processes.wait("monitor", "paused", |_| true);
+    processes.listen(Duration::from_secs(3));
+    assert_eq!(processes.dead(), [] as [&str; 0]);
+    assert!(!processes.has_failed_workers());
+}
+
+#[test]
+fn a_process_that_is_told_to_end_says_goodbye() {
+    let mut processes = Processes::start("leave");
+    drop(processes.children.get_mut("a").unwrap().stdin.take());
+    processes.wait("monitor", "left", |event| event["node"] == "a");
+    assert_eq!(processes.dead(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_node_by_itself_has_all_shards_and_no_members() {
+    live(async {
+        let node = Node::start(Config::default()).await.unwrap();
+        let mut events = Events::of(&node);
+        let shards = node.supervise_shards("orders", 4, |birth| {
+            assert!(birth.shard.is_some());
+            Ok(Subject::default())
+        });
+        let shards = shards.unwrap();
+        events
+            .wait("a shard", |event| {
+                matches!(event, heartbeat_actors::Event::Started { shard: Some(_), .. }).then_some(())
+            })
+            .await;
+        for worker in shards.workers() {
+            while worker.send(Add(1)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(node.view().members().is_empty());
+        node.leave().await;
+    });
+}

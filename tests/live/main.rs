@@ -1,0 +1,90 @@
+//! The live suites: real actors, threads, sockets on loopback, processes and clocks.
+//!
+//! Only here may a test wait for real time. They assert order and facts, and bounds so generous that a busy machine keeps them; whatever they
+//! start they end, also when they fail.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod blocked;
+mod cluster;
+mod node;
+mod subscribe;
+mod transport;
+mod worker;
+
+use std::future::Future;
+use std::time::Duration;
+
+use actix::{Actor, Handler};
+use heartbeat_actors::{Config, Event, Node, Update};
+use tokio::sync::mpsc;
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test within an actix system of its own.
+fn live<F: Future<Output = ()>>(test: F) {
+    actix::System::new().block_on(async {
+        tokio::time::timeout(PATIENCE * 3, test).await.expect("the test hangs");
+    });
+}
+
+/// The config of most tests: one worker thread, quick to notice, slow enough for a busy machine.
+fn config() -> Config {
+    Config::from_toml(
+        "stall = '1s'
+         [workers]
+         arbiters = 1
+         interval = '50ms'
+         timeout = '600ms'
+         [restart]
+         intensity = 1000
+         delay_min = '10ms'
+         delay_max = '20ms'",
+    )
+    .unwrap()
+}
+
+/// Passes all updates on.
+struct Ear(mpsc::UnboundedSender<Update>);
+
+impl Actor for Ear {
+    type Context = actix::Context<Self>;
+}
+
+impl Handler<Update> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, _: &mut Self::Context) {
+        let _ = self.0.send(update); // The test may be over.
+    }
+}
+
+/// What a node has told so far, and what it will.
+struct Events(mpsc::UnboundedReceiver<Update>);
+
+impl Events {
+    fn of(node: &Node) -> Events {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        node.subscribe(Ear(sender).start().recipient());
+        Events(receiver)
+    }
+
+    /// The next update.
+    async fn next(&mut self) -> Update {
+        tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("no update comes").expect("the node is gone")
+    }
+
+    /// Waits for an event that `wanted` picks something from.
+    async fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                if let Update::Event(event) = self.next().await
+                    && let Some(found) = wanted(&event)
+                {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    }
+}

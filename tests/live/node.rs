@@ -1,0 +1,119 @@
+//! Nodes that cannot start, and nodes that are told nonsense.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use heartbeat_actors::{Config, Event, Node};
+use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
+
+use crate::worker::{Add, Subject};
+use crate::{Events, live};
+
+fn cluster(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> Config {
+    Config::from_toml(&format!(
+        "interval = '100ms'
+         timeout = '1s'
+         stall = '500ms'
+         [detector]
+         kind = 'fixed'
+         suspect_after = '600ms'
+         [cluster]
+         name = 'live'
+         node = '{node}'
+         role = '{role}'
+         mode = 'central'
+         listen = '{listen}'
+         monitors = ['{monitor}']"
+    ))
+    .unwrap()
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// An address that was free a moment ago.
+fn free() -> SocketAddr {
+    UdpSocket::bind(any()).unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    live(async {
+        let taken = UdpSocket::bind(any()).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = Node::start(cluster("a", "worker", address, free())).await.unwrap_err();
+        let expected =
+            format!("cluster.listen {address} is in use by another process; choose another port, or 0 for a free one");
+        assert_eq!(error.to_string(), expected);
+    });
+}
+
+#[test]
+fn a_config_that_contradicts_itself_is_refused() {
+    live(async {
+        let mut config = Config::default();
+        config.timeout = config.interval;
+        let error = Node::start(config).await.unwrap_err();
+        assert_eq!(error.to_string(), "timeout 1s is not longer than interval 1s; use at least 2s");
+    });
+}
+
+#[test]
+fn without_a_system_there_is_no_node() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(Node::start(Config::default())).unwrap_err();
+    assert!(error.to_string().contains("no actix system"));
+}
+
+#[test]
+fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
+    live(async {
+        let address = free();
+        let node = Node::start(cluster("a", "worker", any(), address)).await.unwrap();
+        let mut events = Events::of(&node);
+        let subject = node.supervise("subject", Subject::default).unwrap();
+        let isolated = |event: &Event| match event {
+            Event::Isolated { monitor, .. } => Some(*monitor),
+            _ => None,
+        };
+        assert_eq!(events.wait("the isolation", isolated).await, address);
+        assert_eq!(subject.send(Add(1)).await, Ok(1), "it works on");
+        let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
+        events.wait("the connection", |event| matches!(event, Event::Connected { .. }).then_some(())).await;
+        node.leave().await;
+        monitor.leave().await;
+    });
+}
+
+#[test]
+fn nonsense_is_counted_and_changes_nothing() {
+    live(async {
+        let address = free();
+        let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
+        let stranger = UdpSocket::bind(any()).unwrap();
+        let mut other_cluster = Vec::new();
+        let header = heartbeat_core::wire::Header {
+            cluster: 1,
+            from: heartbeat_core::NodeId(2),
+            generation: heartbeat_core::Generation(3),
+        };
+        heartbeat_core::wire::encode_introduce(&mut other_cluster, header);
+        let oversized = vec![b'H'; DATAGRAM_BYTES_MAX * 2];
+        let nonsense: [&[u8]; 6] = [b"", b"GET / HTTP/1.1", b"HB\x01", b"HB\x07\x00", &oversized, &other_cluster];
+        for datagram in nonsense {
+            stranger.send_to(datagram, address).unwrap();
+        }
+        let counters = loop {
+            let counters = monitor.counters().await;
+            if counters.malformed + counters.wrong_version + counters.wrong_cluster == 6 {
+                break counters;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!((counters.malformed, counters.wrong_version, counters.wrong_cluster), (4, 1, 1));
+        assert_eq!(monitor.view().members().len(), 1);
+        stranger.set_nonblocking(true).unwrap();
+        assert!(stranger.recv_from(&mut [0; 10]).is_err(), "and nobody is answered");
+        monitor.leave().await;
+    });
+}

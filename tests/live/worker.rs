@@ -1,0 +1,326 @@
+//! Workers that fail by themselves, and what becomes of their address, their queue and their neighbours.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use heartbeat_actors::{Cause, Context, Event, Node, RestartKind, SendError, Spec, WorkerAddr, dead_letters};
+
+use crate::{Events, config, live};
+
+/// Counts, and fails when told to.
+#[derive(Default)]
+pub(crate) struct Subject {
+    total: u64,
+    bitter: bool,
+}
+
+impl Actor for Subject {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        assert!(!self.bitter, "bitter to the end");
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        assert!(!self.bitter || std::thread::panicking(), "bitter to the last");
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub(crate) struct Add(pub(crate) u64);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum Fail {
+    Now,
+    InTimer,
+    InFuture,
+    InDrop,
+    InStopped,
+    Stop,
+    Sleep(Duration),
+}
+
+#[derive(Message)]
+#[rtype(result = "Addr<Subject>")]
+struct OwnAddr;
+
+impl Handler<Add> for Subject {
+    type Result = u64;
+
+    fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 {
+        self.total += add.0;
+        self.total
+    }
+}
+
+impl Handler<Fail> for Subject {
+    type Result = ();
+
+    fn handle(&mut self, fail: Fail, context: &mut Context<Self>) {
+        match fail {
+            Fail::Now => panic!("told to fail"),
+            Fail::InTimer => {
+                context.run_later(Duration::from_millis(1), |_, _| panic!("told to fail later"));
+            }
+            Fail::InFuture => {
+                context.spawn(async { panic!("told to fail in a future") }.into_actor(self));
+            }
+            Fail::InDrop => {
+                self.bitter = true;
+                panic!("told to fail twice");
+            }
+            Fail::InStopped => {
+                self.bitter = true;
+                context.stop();
+            }
+            Fail::Stop => context.stop(),
+            Fail::Sleep(duration) => std::thread::sleep(duration),
+        }
+    }
+}
+
+impl Handler<OwnAddr> for Subject {
+    type Result = Addr<Subject>;
+
+    fn handle(&mut self, _: OwnAddr, context: &mut Context<Self>) -> Addr<Subject> {
+        context.address()
+    }
+}
+
+async fn subject() -> (Node, WorkerAddr<Subject>, Events) {
+    let node = Node::start(config()).await.unwrap();
+    let events = Events::of(&node);
+    let subject = node.supervise("subject", Subject::default).unwrap();
+    (node, subject, events)
+}
+
+fn panicked(event: &Event) -> Option<(String, Option<&'static str>)> {
+    match event {
+        Event::Failed { cause: Cause::Panicked { payload, handling }, .. } => Some((payload.to_string(), *handling)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_panic_loses_one_message_and_nothing_else() {
+    live(async {
+        let (node, subject, mut events) = subject().await;
+        assert_eq!(subject.send(Add(5)).await, Ok(5));
+        let own = subject.send(OwnAddr).await.unwrap();
+        let failing = subject.send(Fail::Now);
+        let queued: Vec<_> = (0..100).map(|_| subject.send(Add(1))).collect();
+        assert_eq!(failing.await, Err(SendError::Interrupted));
+        for (expected, queued) in (1..).zip(queued) {
+            assert_eq!(queued.await, Ok(expected), "in order, from a fresh state");
+        }
+        let (payload, handling) = events.wait("the failure", panicked).await;
+        assert_eq!(payload, "told to fail");
+        assert!(handling.unwrap().ends_with("Fail"));
+        assert_eq!(own.send(Add(1)).await.unwrap(), 101, "a plain address survives, too");
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_panic_anywhere_is_survived() {
+    live(async {
+        let (node, subject, mut events) = subject().await;
+        for fail in [Fail::InTimer, Fail::InFuture, Fail::InDrop, Fail::InStopped, Fail::Now] {
+            let before = subject.generation();
+            let _ = subject.send(fail).await; // Some of them answer before they fail.
+            events.wait("the replacement", |event| matches!(event, Event::Replaced { .. }).then_some(())).await;
+            assert!(subject.generation() > before);
+            assert_eq!(subject.send(Add(1)).await, Ok(1));
+        }
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_clean_stop_is_followed_by_what_the_restart_kind_says() {
+    live(async {
+        let (node, permanent, mut events) = subject().await;
+        permanent.send(Fail::Stop).await.unwrap();
+        assert_eq!(permanent.send(Add(1)).await, Ok(1));
+        events.wait("the replacement", |event| matches!(event, Event::Replaced { .. }).then_some(())).await;
+
+        let spec = Spec::new("transient").restart(RestartKind::Transient);
+        let transient: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let _ = transient.send(Fail::Now).await;
+        assert_eq!(transient.send(Add(2)).await, Ok(2), "a panic is no clean stop");
+        transient.send(Fail::Stop).await.unwrap();
+        events
+            .wait("the end", |event| {
+                matches!(event, Event::Stopped { worker, .. } if &**worker == "transient").then_some(())
+            })
+            .await;
+        while transient.send(Add(1)).await != Err(SendError::Closed) {
+            tokio::task::yield_now().await;
+        }
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct NeverHandled;
+
+    impl Handler<NeverHandled> for Subject {
+        type Result = ();
+
+        fn handle(&mut self, _: NeverHandled, _: &mut Context<Self>) {
+            panic!("and yet it was");
+        }
+    }
+
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let spec = Spec::new("hopeless").intensity(2, Duration::from_secs(60));
+        let hopeless: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let failing: Vec<_> = (0..3).map(|_| hopeless.send(Fail::Now)).collect();
+        let queued: Vec<_> = (0..10).map(|_| hopeless.send(NeverHandled)).collect();
+        for failing in failing {
+            assert_eq!(failing.await, Err(SendError::Interrupted));
+        }
+        let restarts = events
+            .wait("the giving up", |event| match event {
+                Event::GaveUp { restarts, .. } => Some(*restarts),
+                _ => None,
+            })
+            .await;
+        assert_eq!(restarts, 2);
+        for queued in queued {
+            assert_eq!(queued.await, Err(SendError::Interrupted));
+        }
+        assert_eq!(hopeless.try_send(Add(1)), Err(SendError::Closed));
+        let dead = dead_letters().into_iter().find(|(name, _)| name.ends_with("NeverHandled"));
+        assert_eq!(dead.unwrap().1, 10);
+        node.leave().await;
+    });
+}
+
+#[test]
+fn factories_that_fail_and_names_that_do_not_do_are_told_clearly() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let tries = Arc::new(AtomicU32::new(0));
+        let counted = tries.clone();
+        let late: WorkerAddr<Subject> = node
+            .supervise_with(Spec::new("late"), move |birth| match counted.fetch_add(1, Ordering::SeqCst) {
+                0 => Err("no database yet".into()),
+                1 => panic!("the factory is broken"),
+                _ => {
+                    assert!(birth.cause.is_some(), "it is told why it is called");
+                    Ok(Subject::default())
+                }
+            })
+            .unwrap();
+        assert_eq!(late.send(Add(1)).await, Ok(1), "the message waited for a worker");
+        let mut reasons = Vec::new();
+        while reasons.len() < 2 {
+            let reason = |event: &Event| match event {
+                Event::Failed { cause: Cause::StartFailed { reason }, .. } => Some(reason.to_string()),
+                _ => None,
+            };
+            reasons.push(events.wait("the failed starts", reason).await);
+        }
+        assert_eq!(reasons, ["no database yet", "its factory panicked: the factory is broken"]);
+
+        let error = |name: &str| node.supervise(name, Subject::default).unwrap_err().to_string();
+        assert_eq!(error("late"), "worker name \"late\" is taken on this node; use another one");
+        assert_eq!(error(""), "worker name \"\" has 0 bytes; use 1 to 64");
+        assert!(error(&"x".repeat(65)).contains("has 65 bytes; use 1 to 64"));
+        let shards = node.supervise_shards("none", 0, |_| Ok(Subject::default())).unwrap_err().to_string();
+        assert_eq!(shards, "0 shards are out of range; use 1 to 65536");
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_flood_starves_neither_timers_nor_neighbours() {
+    /// Sends itself two messages for each one, for ever.
+    struct Flood {
+        ticks: Arc<AtomicU32>,
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Drop;
+
+    impl Actor for Flood {
+        type Context = Context<Self>;
+
+        fn started(&mut self, context: &mut Context<Self>) {
+            context.run_interval(Duration::from_millis(5), |flood, _| {
+                flood.ticks.fetch_add(1, Ordering::SeqCst);
+            });
+            context.notify(Drop);
+            context.address().do_send(Drop);
+        }
+    }
+
+    impl Handler<Drop> for Flood {
+        type Result = ();
+
+        fn handle(&mut self, _: Drop, context: &mut Context<Self>) {
+            context.notify(Drop);
+        }
+    }
+
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let ticks = Arc::new(AtomicU32::new(0));
+        let counted = ticks.clone();
+        let _flood: WorkerAddr<Flood> = node.supervise("flood", move || Flood { ticks: counted.clone() }).unwrap();
+        let neighbour = node.supervise("neighbour", Subject::default).unwrap();
+        while ticks.load(Ordering::SeqCst) < 20 {
+            assert!(neighbour.send(Add(1)).await.is_ok());
+        }
+        // It was busy for longer than the timeout, and made progress all the while: nobody was replaced.
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert!(neighbour.send(Add(1)).await.is_ok());
+        node.leave().await;
+        while let Ok(update) = events.0.try_recv() {
+            assert!(!format!("{update:?}").contains("Failed"), "{update:?}");
+        }
+    });
+}
+
+#[test]
+fn the_bound_of_the_queue_holds_for_any_number_of_clones() {
+    live(async {
+        let config =
+            heartbeat_actors::Config::from_toml("[workers]\narbiters = 1\ncapacity = 100\ntimeout = '30s'").unwrap();
+        let node = Node::start(config).await.unwrap();
+        let subject = node.supervise("subject", Subject::default).unwrap();
+        assert_eq!(subject.send(Add(0)).await, Ok(0));
+        let sleeping = subject.send(Fail::Sleep(Duration::from_millis(500)));
+        while node.busy().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let answers: Vec<_> = (0..1_000).map(|_| subject.clone().send(Add(1))).collect();
+        let mut counts = (0, 0);
+        for answer in answers {
+            match answer.await {
+                Ok(_) => counts.0 += 1,
+                Err(SendError::Full) => counts.1 += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(counts.0 + counts.1, 1_000);
+        assert!((100..=101).contains(&counts.0), "{} were taken", counts.0);
+        sleeping.await.unwrap();
+        node.leave().await;
+    });
+}
