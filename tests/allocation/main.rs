@@ -1,0 +1,90 @@
+//! Nothing is allocated for a heartbeat: counted, not believed. A binary of its own, since it counts all allocations of its thread.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use heartbeat_core::config::{DetectorConfig, DetectorKind};
+use heartbeat_core::detector::AnyDetector;
+use heartbeat_core::member::{Target, WorkerId, name_hash};
+use heartbeat_core::monitor::{Monitor, Sign};
+use heartbeat_core::wire::{Header, Heartbeat, Join, Observers, encode_heartbeat, encode_join};
+use heartbeat_core::{ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, NodeId, Role};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[track_caller]
+fn check_none(what: &str, work: impl FnOnce()) {
+    let allocations = measure(work).count_total;
+    assert_eq!(allocations, 0, "{what}");
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(measure(|| drop(Box::new(1))).count_total, 1);
+}
+
+#[test]
+fn a_beat_through_the_monitor_allocates_nothing() {
+    for kind in [DetectorKind::Fixed, DetectorKind::Phi] {
+        let config = DetectorConfig { kind, ..Config::default().detector };
+        let mut monitor = Monitor::new(Instant::ZERO);
+        let watches: Vec<_> = (0..1_000)
+            .map(|id| {
+                let detector = AnyDetector::new(&config, SECOND, Instant::ZERO);
+                monitor.watch(Target::Worker(WorkerId(id)), detector, SECOND * 6, Instant::ZERO)
+            })
+            .collect();
+        check_none("100 seconds of 1,000 targets", || {
+            for slot in 1..=100 {
+                let at = Instant::ZERO + SECOND * slot;
+                for &watch in &watches {
+                    assert!(monitor.heartbeat(watch, Sign { at, slot: u64::from(slot), interval: SECOND }).is_none());
+                }
+                assert!(monitor.poll_change(at).is_none());
+            }
+        });
+    }
+}
+
+fn monitor_config() -> Config {
+    Config::from_toml(
+        "[cluster]\nname = 'c'\nnode = 'monitor'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nmonitors = ['10.0.0.1:1']",
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
+    let address: SocketAddr = "10.0.0.1:1".parse().unwrap();
+    let mut engine =
+        Engine::new(monitor_config(), Identity { generation: Generation(1), address }, 1, Instant::ZERO).unwrap();
+    let mut buffer = Vec::with_capacity(2_000);
+    let header = Header { cluster: name_hash("c") as u32, from: NodeId::of("a"), generation: Generation(5) };
+    let (mut bytes, incarnation) = (Vec::with_capacity(2_000), Incarnation(0));
+    let join = Join { incarnation, role: Role::Worker, address: "10.0.0.2:1".parse().unwrap(), name: "a" };
+    encode_join(&mut bytes, header, &join);
+    engine.handle_datagrams(Instant::ZERO, [(join.address, &bytes[..])]);
+    while engine.poll_output(&mut buffer).is_some() {}
+    let version = u64::MAX >> 1; // Newer than anything the monitor has, so that answers are empty, as most are.
+    let mut beat = |engine: &mut Engine, slot: u64| {
+        let now = Instant::ZERO + SECOND * u32::try_from(slot).unwrap();
+        let observers = Observers::new([NodeId::of("monitor")]);
+        let heartbeat = Heartbeat { incarnation, slot, interval: SECOND, slept: 0, view: version, observers };
+        encode_heartbeat(&mut bytes, header, &heartbeat);
+        engine.handle_datagrams(now, [(join.address, &bytes[..])]);
+        let mut sent = 0;
+        while engine.poll_output(&mut buffer).is_some() {
+            sent += 1;
+        }
+        assert!(sent >= 1, "it is answered");
+        engine.handle_beat(now, ArbiterId(0), slot);
+        engine.handle_beat(now, ArbiterId(1), slot);
+        engine.handle_timeout(now);
+        while engine.poll_output(&mut buffer).is_some() {}
+    };
+    (1..10).for_each(|slot| beat(&mut engine, slot));
+    check_none("100 heartbeats with their answers", || (10..110).for_each(|slot| beat(&mut engine, slot)));
+    assert_eq!(engine.counters().received, 110);
+}
