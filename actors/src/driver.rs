@@ -33,6 +33,8 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     birth: Birth,
     /// The failure that the generation to be born makes good by leave of the cell.
     failure: Option<(Cause, Instant)>,
+    /// What is to be reported when the turn is over: telling another thread costs as much as the restart, and queued mail is waiting.
+    untold: Option<(Generation, Report)>,
     life: Option<Life<A>>,
 }
 
@@ -64,7 +66,7 @@ impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
 impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// A driver for the generation of `birth`.
     pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, birth: Birth) -> Driver<A> {
-        Driver { seat, term, birth, failure: None, life: None }
+        Driver { seat, term, birth, failure: None, untold: None, life: None }
     }
 
     fn turn(&mut self, task: &mut task::Context<'_>) -> Turn {
@@ -85,12 +87,13 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                     life.context.set_state(ActorState::Running);
                 }
                 life.take_over();
-                self.seat.report(match self.failure.take() {
+                match self.failure.take() {
                     Some((cause, failed_at)) => {
-                        (Generation(self.birth.generation.0 - 1), Report::Restarted { cause, failed_at })
+                        let former = Generation(self.birth.generation.0 - 1);
+                        self.untold = Some((former, Report::Restarted { cause, failed_at }));
                     }
-                    None => (self.birth.generation, Report::Started),
-                });
+                    None => self.seat.report((self.birth.generation, Report::Started)),
+                }
                 life
             }
         };
@@ -100,7 +103,9 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             life.actor.stopping(&mut life.context);
             return life.stop();
         }
-        life.run(&self.seat, self.term, task)
+        // With something left to tell, one message is all that may come before it.
+        let burst = if self.untold.is_some() { 1 } else { self.seat.control.burst };
+        life.run(&self.seat, self.term, burst, task)
     }
 
     /// Drops the worker and its futures; a panic in their `Drop` stays here.
@@ -154,7 +159,11 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                 this.bury();
                 return Poll::Ready(());
             }
-            match catch_unwind(AssertUnwindSafe(|| this.turn(task))) {
+            let turn = catch_unwind(AssertUnwindSafe(|| this.turn(task)));
+            if let Some(untold) = this.untold.take() {
+                this.seat.report(untold);
+            }
+            match turn {
                 Ok(Turn::Idle) => return Poll::Pending,
                 Ok(Turn::Yield) => {
                     task.waker().wake_by_ref();
@@ -180,8 +189,8 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 
 impl<A: Actor<Context = Context<A>>> Life<A> {
     /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or the burst is used up.
-    fn run(&mut self, seat: &Seat<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
-        let mut left = seat.control.burst;
+    fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, task: &mut task::Context<'_>) -> Turn {
+        let mut left = burst;
         loop {
             if !self.poll_waits(task) && !self.context.state().stopping() {
                 return Turn::Idle;
