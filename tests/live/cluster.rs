@@ -261,6 +261,25 @@ fn a_process_that_is_told_to_end_says_goodbye() {
 }
 
 #[test]
+fn an_interrupt_during_the_start_ends_a_process_and_leaves_no_member_behind() {
+    let mut processes = Processes::start("interrupt");
+    for (number, delay) in (0..).zip([0, 2, 5, 10, 20, 40]) {
+        let name = format!("late-{number}");
+        processes.start_one(&name, "worker", "127.0.0.1:0".parse().unwrap());
+        std::thread::sleep(Duration::from_millis(delay));
+        processes.signal(&name, Signal::SIGINT);
+        let end = Instant::now() + PATIENCE;
+        while processes.children.get_mut(&name).unwrap().try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "{name} does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    // Longer than a death takes to be concluded: whoever had joined has said goodbye.
+    processes.listen(Duration::from_secs(3));
+    assert_eq!(processes.dead(), [] as [&str; 0]);
+}
+
+#[test]
 fn a_node_by_itself_has_all_shards_and_no_members() {
     live(async {
         let node = Node::start(Config::default()).await.unwrap();

@@ -1,8 +1,10 @@
-//! A node in a process of its own, for the live tests: reads its config from a file, tells its events as JSON lines, ends with its input.
+//! A node in a process of its own, for the live tests: reads its config from a file, tells its events as JSON lines, and leaves when its input
+//! ends or it is interrupted.
 
 use std::io::Read;
 
 use actix::prelude::*;
+use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::{Config, Context, Node, Update};
 
 struct Idle;
@@ -32,6 +34,8 @@ impl Handler<Update> for Teller {
 
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Before anything else, so that an interrupt during the start is a way to leave, too.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let path = std::env::args().nth(1).ok_or("usage: node CONFIG")?;
     let node = Node::start(Config::from_toml(&std::fs::read_to_string(path)?)?).await?;
     node.subscribe(Teller.start().recipient());
@@ -44,7 +48,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let _ = std::io::stdin().read_to_end(&mut rest);
         let _ = ended.send(());
     });
-    end.await?;
+    tokio::select! {
+        _ = end => {}
+        _ = interrupt.recv() => {}
+    }
     node.leave().await;
     Ok(())
 }
