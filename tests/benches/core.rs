@@ -1,29 +1,60 @@
 //! What deciding costs: beats through the monitor, datagrams through the engine, the wire format beside a serde codec.
 //!
+//! ```text
 //! cargo bench -p heartbeat-tests --bench core
+//! ```
+//!
+//! Time is virtual throughout, so a sample of five seconds takes as long as the work in it. With `--test` everything is done once and small.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use divan::Bencher;
 use divan::counter::ItemsCount;
-use heartbeat_core::config::{DetectorConfig, DetectorKind};
-use heartbeat_core::detector::AnyDetector;
-use heartbeat_core::member::{Target, WorkerId, name_hash};
+use divan::{Bencher, black_box};
+use heartbeat_core::config::DetectorConfig;
+use heartbeat_core::detector::{AnyDetector, Fixed, Phi};
+use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
 use heartbeat_core::monitor::{Monitor, Sign, WatchId};
-use heartbeat_core::wire::{self, Header, Heartbeat, Join, Observers};
-use heartbeat_core::{Config, Engine, Generation, Identity, Incarnation, Instant, NodeId, Random, Role};
+use heartbeat_core::wire::{self, Body, Header, Heartbeat, Join, Observers};
+use heartbeat_core::{
+    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Random, Role,
+};
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Targets beat each second and are dead after this many; the wheel looks at each once in that time.
+const TIMEOUT_SECONDS: u64 = 5;
 
 fn main() {
+    if !is_quick() {
+        sizes();
+    }
     divan::main();
 }
 
-/// Targets that beat once a virtual second, in the order of a sender's batch or in a random one.
+/// Whether this is only to show that it runs: cargo passes `--bench` when it is to be measured.
+fn is_quick() -> bool {
+    let mut measured = false;
+    for argument in std::env::args() {
+        if argument == "--test" {
+            return true;
+        }
+        measured |= argument == "--bench";
+    }
+    !measured
+}
+
+/// These numbers of targets, or one small one.
+fn targets(all: &'static [u32]) -> impl Iterator<Item = u32> {
+    all.iter().copied().take(if is_quick() { 1 } else { all.len() })
+}
+
+// ---- monitor -----------------------------------------------------------------------------------------------------------------------------
+
+/// Targets that beat once a virtual second, always in the same order.
 struct Beats {
     monitor: Monitor,
     order: Vec<WatchId>,
@@ -31,65 +62,213 @@ struct Beats {
 }
 
 impl Beats {
-    fn new(targets: u32, kind: DetectorKind, random_order: bool) -> Beats {
-        let start = Instant::ZERO + SECOND;
-        let config = DetectorConfig { kind, ..Config::default().detector };
+    /// Targets that have beaten through two looks of the wheel.
+    fn new(targets: u32, detector: fn(Instant) -> AnyDetector) -> Beats {
+        let start = Instant::ZERO;
         let mut monitor = Monitor::new(start);
-        let mut order: Vec<WatchId> = (0..targets)
-            .map(|id| {
-                let detector = AnyDetector::new(&config, SECOND, start);
-                monitor.watch(Target::Worker(WorkerId(id)), detector, SECOND * 6, start)
-            })
+        let timeout = SECOND * TIMEOUT_SECONDS as u32;
+        let order = (0..targets)
+            .map(|id| monitor.watch(Target::Worker(WorkerId(id)), detector(start), timeout, start))
             .collect();
-        if random_order {
-            let mut random = Random::seeded(1);
-            for last in (1..order.len()).rev() {
-                order.swap(last, random.below(last as u64 + 1) as usize);
-            }
-        }
-        let mut beats = Beats { monitor, order, second: 1 };
-        (0..12).for_each(|_| beats.one_second()); // Past two turns of all deadlines.
+        let mut beats = Beats { monitor, order, second: 0 };
+        beats.one_timeout();
+        beats.one_timeout();
         beats
     }
 
-    /// A thousand slices of a millisecond: in each its share of the targets beats, then the monitor is asked what has changed.
-    fn one_second(&mut self) {
+    fn shuffled(mut self) -> Beats {
+        let mut random = Random::seeded(1);
+        for last in (1..self.order.len()).rev() {
+            self.order.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        self.one_timeout();
+        self
+    }
+
+    /// Seconds of a thousand slices: in each its share of the targets beats, then the monitor is asked what has changed. As many seconds as
+    /// the timeout, since fewer could leave out, or hold alone, the one in which the wheel looks.
+    fn one_timeout(&mut self) {
         let share = self.order.len().div_ceil(1_000);
-        self.second += 1;
-        for (slice, watches) in self.order.chunks(share).enumerate() {
-            let at = Instant::from_millis(self.second * 1_000 + slice as u64);
-            for &watch in watches {
+        for _ in 0..TIMEOUT_SECONDS {
+            self.second += 1;
+            for (slice, watches) in self.order.chunks(share).enumerate() {
+                let at = Instant::from_millis(self.second * 1_000 + slice as u64);
+                for &watch in watches {
+                    let sign = Sign { at, slot: self.second, interval: SECOND };
+                    assert!(self.monitor.heartbeat(watch, sign).is_none());
+                }
+                assert!(self.monitor.poll_change(at).is_none());
+            }
+        }
+    }
+
+    /// The same beats in one go, without a question between them.
+    fn beats_alone(&mut self) {
+        for _ in 0..TIMEOUT_SECONDS {
+            self.second += 1;
+            let at = Instant::ZERO + SECOND * self.second as u32;
+            for &watch in &self.order {
                 let sign = Sign { at, slot: self.second, interval: SECOND };
                 assert!(self.monitor.heartbeat(watch, sign).is_none());
             }
-            assert!(self.monitor.poll_change(at).is_none());
         }
     }
 }
 
-fn bench_beats(bencher: Bencher<'_, '_>, targets: u32, kind: DetectorKind, random_order: bool) {
-    let mut beats = Beats::new(targets, kind, random_order);
-    bencher.counter(ItemsCount::new(targets)).bench_local(|| beats.one_second());
+fn fixed(start: Instant) -> AnyDetector {
+    AnyDetector::Fixed(Fixed::new(SECOND * TIMEOUT_SECONDS as u32, start))
 }
 
-#[divan::bench(args = [1_000, 100_000, 1_000_000], sample_count = 20, sample_size = 1)]
+fn phi(start: Instant) -> AnyDetector {
+    let config: DetectorConfig = Config::default().detector;
+    AnyDetector::Phi(Phi::new(&config, SECOND, start))
+}
+
+fn bench_beats(bencher: Bencher<'_, '_>, mut beats: Beats) {
+    let count = beats.order.len() as u64 * TIMEOUT_SECONDS;
+    bencher.counter(ItemsCount::new(count)).bench_local(|| beats.one_timeout());
+}
+
+#[divan::bench(args = targets(&[1_000, 100_000, 1_000_000]), sample_count = 20, sample_size = 1)]
 fn monitor_fixed_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
-    bench_beats(bencher, targets, DetectorKind::Fixed, false);
+    bench_beats(bencher, Beats::new(targets, fixed));
 }
 
-#[divan::bench(args = [1_000, 100_000, 1_000_000], sample_count = 20, sample_size = 1)]
+#[divan::bench(args = targets(&[1_000, 100_000, 1_000_000]), sample_count = 10, sample_size = 1)]
 fn monitor_fixed_random_order(bencher: Bencher<'_, '_>, targets: u32) {
-    bench_beats(bencher, targets, DetectorKind::Fixed, true);
+    bench_beats(bencher, Beats::new(targets, fixed).shuffled());
 }
 
-/// Phi keeps 8 KB for each target, so a million would take 8 GB and are left out.
-#[divan::bench(args = [1_000, 100_000], sample_count = 20, sample_size = 1)]
+/// Without the question after each millisecond, which a thousand targets pay for alone and a million share.
+#[divan::bench(args = targets(&[1_000, 100_000, 1_000_000]), sample_count = 20, sample_size = 1)]
+fn monitor_fixed_without_polls(bencher: Bencher<'_, '_>, targets: u32) {
+    let mut beats = Beats::new(targets, fixed);
+    let count = u64::from(targets) * TIMEOUT_SECONDS;
+    bencher.counter(ItemsCount::new(count)).bench_local(|| beats.beats_alone());
+}
+
+/// Phi remembers a thousand intervals, 8 KB for each target: a million would take 8 GB and are left out.
+#[divan::bench(args = targets(&[1_000, 100_000]), sample_count = 20, sample_size = 1)]
 fn monitor_phi_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
-    bench_beats(bencher, targets, DetectorKind::Phi, false);
+    bench_beats(bencher, Beats::new(targets, phi));
 }
 
-fn header(from: u64) -> Header {
-    Header { cluster: name_hash("c") as u32, from: NodeId(from), generation: Generation(1_795_000_000_000) }
+// ---- engine ------------------------------------------------------------------------------------------------------------------------------
+
+/// A monitor's engine with members that have joined.
+struct Cluster {
+    engine: Engine,
+    members: Vec<(SocketAddr, Header)>,
+    /// The version of the table that all members hold.
+    version: u64,
+    buffer: Vec<u8>,
+}
+
+impl Cluster {
+    /// Datagrams that a driver finds in its socket at once.
+    const BATCH: usize = 64;
+
+    fn new(count: u32) -> Cluster {
+        let address = SocketAddr::from(([10, 0, 0, 1], 7100));
+        let text = "[cluster]\nname = 'c'\nnode = 'm'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:7100'\n\
+                    monitors = ['10.0.0.1:7100']";
+        let identity = Identity { generation: Generation(1), address };
+        let engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, Instant::ZERO).unwrap();
+        let mut cluster = Cluster { engine, members: Vec::new(), version: 0, buffer: Vec::new() };
+        let mut bytes = Vec::new();
+        for index in 0..count {
+            let name = format!("node-{index}");
+            let address = SocketAddr::from(([10, 1, (index / 250) as u8, (index % 250) as u8], 7100));
+            let header = header(NodeId::of(&name));
+            let join = Join { incarnation: Incarnation(0), role: Role::Worker, address, name: &name };
+            wire::encode_join(&mut bytes, header, &join);
+            cluster.members.push((address, header));
+            cluster.engine.handle_datagrams(Instant::ZERO, [(address, &bytes[..])]);
+            cluster.drain();
+        }
+        while cluster.learn() {}
+        cluster
+    }
+
+    /// Lets the first member ask for what is newer than `version`, and takes it in. Returns whether there is more.
+    fn learn(&mut self) -> bool {
+        let (from, bytes) = self.heartbeats(1).swap_remove(0);
+        self.engine.handle_datagrams(Instant::ZERO, [(from, &bytes[..])]);
+        self.drain();
+        let Body::Answer(answer) = wire::decode(&self.buffer).unwrap().body else { panic!("not an answer") };
+        self.version = answer.version;
+        answer.more
+    }
+
+    fn drain(&mut self) -> u64 {
+        let mut sent = 0;
+        while let Some(output) = self.engine.poll_output(&mut self.buffer) {
+            match output {
+                Output::Transmit { .. } => sent += 1,
+                // A pause or a verdict would mean that something else is measured than is said.
+                Output::Event(event) => assert!(matches!(event, Event::Joined { .. }), "{event:?}"),
+                _ => {}
+            }
+        }
+        sent
+    }
+
+    /// Everybody's heartbeats of one slot, encoded.
+    fn heartbeats(&self, slot: u64) -> Vec<(SocketAddr, Vec<u8>)> {
+        let heartbeat = Heartbeat { view: self.version, ..heartbeat(slot) };
+        let encode = |&(address, header): &(SocketAddr, Header)| {
+            let mut bytes = Vec::new();
+            wire::encode_heartbeat(&mut bytes, header, &heartbeat);
+            (address, bytes)
+        };
+        self.members.iter().map(encode).collect()
+    }
+
+    /// One second: batches spread over it, each drained, and whatever the engine wants done meanwhile.
+    fn one_second(&mut self, slot: u64, datagrams: &[(SocketAddr, Vec<u8>)]) {
+        let pause = SECOND / (datagrams.len() / Cluster::BATCH + 1) as u32;
+        let mut now = Instant::ZERO + SECOND * slot as u32;
+        let mut sent = 0;
+        for batch in datagrams.chunks(Cluster::BATCH) {
+            while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= now) {
+                self.engine.handle_timeout(due);
+                sent += self.drain();
+            }
+            self.engine.handle_datagrams(now, batch.iter().map(|(from, bytes)| (*from, &bytes[..])));
+            sent += self.drain();
+            now += pause;
+        }
+        assert_eq!(sent, datagrams.len() as u64, "each heartbeat is answered");
+    }
+}
+
+fn bench_cluster(bencher: Bencher<'_, '_>, cluster: Cluster) {
+    let (count, cluster, mut slot) = (cluster.members.len(), RefCell::new(cluster), 1);
+    bencher
+        .counter(ItemsCount::new(count))
+        .with_inputs(|| {
+            slot += 1;
+            (slot, cluster.borrow().heartbeats(slot))
+        })
+        .bench_local_refs(|(slot, datagrams)| cluster.borrow_mut().one_second(*slot, datagrams));
+}
+
+/// Heartbeats into a monitor's engine in batches, each answered with "nothing new"; phi, as by default.
+#[divan::bench(args = targets(&[100, 1_000]), sample_count = 100, sample_size = 1)]
+fn engine_heartbeats(bencher: Bencher<'_, '_>, members: u32) {
+    bench_cluster(bencher, Cluster::new(members));
+}
+
+/// The same when everybody lacks the whole table, and each answer is as long as it may be.
+#[divan::bench(args = targets(&[100, 1_000]), sample_count = 100, sample_size = 1)]
+fn engine_heartbeats_full_answers(bencher: Bencher<'_, '_>, members: u32) {
+    bench_cluster(bencher, Cluster { version: 0, ..Cluster::new(members) });
+}
+
+// ---- wire --------------------------------------------------------------------------------------------------------------------------------
+
+fn header(from: NodeId) -> Header {
+    Header { cluster: name_hash("c") as u32, from, generation: Generation(1_795_000_000_000) }
 }
 
 fn heartbeat(slot: u64) -> Heartbeat {
@@ -98,66 +277,43 @@ fn heartbeat(slot: u64) -> Heartbeat {
         slot,
         interval: SECOND,
         slept: 0,
-        view: u64::MAX >> 1,
-        observers: Observers::new([NodeId(9)]),
+        view: 1_795_000_000_000 << 20,
+        observers: Observers::new([NodeId::of("monitor")]),
     }
 }
 
-/// Heartbeats of 1,000 members into a monitor's engine in batches of 64, each with its answer encoded.
-#[divan::bench(sample_count = 50, sample_size = 1)]
-fn engine_datagrams(bencher: Bencher<'_, '_>) {
-    const MEMBERS: u64 = 1_000;
-    let cluster = "[cluster]\nname = 'c'\nnode = 'm'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nmonitors = ['10.0.0.1:1']";
-    let address: SocketAddr = "10.0.0.1:1".parse().unwrap();
-    let config = Config::from_toml(cluster).unwrap();
-    let mut engine = Engine::new(config, Identity { generation: Generation(1), address }, 1, Instant::ZERO).unwrap();
-    let mut buffer = Vec::new();
-    let mut bytes = Vec::new();
-    let member = |index: u64| {
-        (format!("node-{index}"), SocketAddr::from(([10, 1, (index / 250) as u8, (index % 250) as u8], 7)))
+/// Members in a full answer.
+const ENTRIES: usize = 25;
+
+fn members() -> Vec<Member> {
+    let member = |index: usize| Member {
+        id: NodeId::of(&format!("node-{index}")),
+        name: format!("node-{index}").into(),
+        address: SocketAddr::from(([10, 1, 0, index as u8], 7100)),
+        role: Role::Worker,
+        generation: Generation(1_795_000_000_000),
+        incarnation: Incarnation(0),
+        status: Status::Alive,
     };
-    for index in 0..MEMBERS {
-        let (name, address) = member(index);
-        let join = Join { incarnation: Incarnation(0), role: Role::Worker, address, name: &name };
-        wire::encode_join(&mut bytes, header(NodeId::of(&name).0), &join);
-        engine.handle_datagrams(Instant::ZERO, [(address, &bytes[..])]);
-        while engine.poll_output(&mut buffer).is_some() {}
-    }
-    let mut slot = 0;
-    bencher
-        .counter(ItemsCount::new(MEMBERS))
-        .with_inputs(|| {
-            slot += 1;
-            let datagrams: Vec<(SocketAddr, Vec<u8>)> = (0..MEMBERS)
-                .map(|index| {
-                    let (name, address) = member(index);
-                    let mut bytes = Vec::new();
-                    wire::encode_heartbeat(&mut bytes, header(NodeId::of(&name).0), &heartbeat(slot));
-                    (address, bytes)
-                })
-                .collect();
-            (slot, datagrams)
-        })
-        .bench_local_refs(|(slot, datagrams)| {
-            let now = Instant::ZERO + SECOND * *slot as u32;
-            for batch in datagrams.chunks(64) {
-                engine.handle_datagrams(now, batch.iter().map(|(from, bytes)| (*from, &bytes[..])));
-                while engine.poll_output(&mut buffer).is_some() {}
-            }
-            engine.handle_timeout(now);
-            while engine.poll_output(&mut buffer).is_some() {}
-        });
+    (0..ENTRIES).map(member).collect()
 }
 
-/// The fields of a heartbeat with its header, as a serde codec would carry them.
-#[derive(Serialize, Deserialize)]
-struct SerdeHeartbeat {
+/// The fields of every datagram, as a serde codec carries them.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct SerdeHeader {
     magic: [u8; 2],
     version: u8,
     kind: u8,
+    #[serde(with = "postcard::fixint::le")]
     cluster: u32,
+    #[serde(with = "postcard::fixint::le")]
     from: u64,
     generation: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SerdeHeartbeat {
+    header: SerdeHeader,
     incarnation: u32,
     slot: u64,
     interval_us: u64,
@@ -166,48 +322,149 @@ struct SerdeHeartbeat {
     observers: Vec<u64>,
 }
 
-fn serde_heartbeat(slot: u64) -> SerdeHeartbeat {
-    let header = header(8);
+#[derive(Serialize, Deserialize)]
+struct SerdeAnswer<'a> {
+    header: SerdeHeader,
+    slot: u64,
+    since: u64,
+    version: u64,
+    flags: u8,
+    #[serde(borrow)]
+    entries: Vec<SerdeEntry<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SerdeEntry<'a> {
+    #[serde(with = "postcard::fixint::le")]
+    id: u64,
+    flags: u8,
+    generation: u64,
+    incarnation: u32,
+    address: SocketAddr,
+    name: &'a str,
+}
+
+fn serde_header(kind: u8) -> SerdeHeader {
+    let Header { cluster, from, generation } = header(NodeId::of("node-1"));
+    SerdeHeader { magic: *b"HB", version: wire::VERSION, kind, cluster, from: from.0, generation: generation.0 }
+}
+
+fn serde_heartbeat() -> SerdeHeartbeat {
+    let Heartbeat { incarnation, slot, interval, slept, view, observers } = heartbeat(3_600);
     SerdeHeartbeat {
-        magic: *b"HB",
-        version: 1,
-        kind: 0,
-        cluster: header.cluster,
-        from: name_hash("node-1"),
-        generation: header.generation.0,
-        incarnation: 0,
+        header: serde_header(0),
+        incarnation: incarnation.0,
         slot,
-        interval_us: 1_000_000,
-        slept: 0,
-        view: u64::MAX >> 1,
-        observers: vec![name_hash("monitor")],
+        interval_us: interval.as_micros() as u64,
+        slept,
+        view,
+        observers: observers.iter().map(|id| id.0).collect(),
     }
 }
 
+fn serde_answer(members: &[Member]) -> SerdeAnswer<'_> {
+    let version = heartbeat(1).view;
+    let entries = members.iter().map(serde_entry).collect();
+    SerdeAnswer { header: serde_header(4), slot: 3_600, since: version, version: version + 25, flags: 2, entries }
+}
+
+fn serde_entry(member: &Member) -> SerdeEntry<'_> {
+    SerdeEntry {
+        id: member.id.0,
+        flags: 4,
+        generation: member.generation.0,
+        incarnation: member.incarnation.0,
+        address: member.address,
+        name: &member.name,
+    }
+}
+
+fn encode_answer(buffer: &mut Vec<u8>, header: Header, members: &[Member]) {
+    let version = heartbeat(1).view;
+    wire::encode_answer(buffer, header, (3_600, version), version + 25, true, members.iter().zip(version + 1..));
+}
+
+fn sizes() {
+    let (mut heartbeat_bytes, mut answer_bytes, members) = (Vec::new(), Vec::new(), members());
+    wire::encode_heartbeat(&mut heartbeat_bytes, header(NodeId::of("node-1")), &heartbeat(3_600));
+    encode_answer(&mut answer_bytes, header(NodeId::of("node-1")), &members);
+    println!("heartbeat: {} bytes by hand, {} by postcard", heartbeat_bytes.len(), {
+        postcard::to_stdvec(&serde_heartbeat()).unwrap().len()
+    });
+    println!("answer with {ENTRIES} members: {} bytes by hand, {} by postcard", answer_bytes.len(), {
+        postcard::to_stdvec(&serde_answer(&members)).unwrap().len()
+    });
+}
+
 #[divan::bench]
-fn wire_encode_by_hand(bencher: Bencher<'_, '_>) {
-    let mut buffer = Vec::with_capacity(2_000);
+fn wire_heartbeat_encode_by_hand(bencher: Bencher<'_, '_>) {
+    let (header, heartbeat) = (header(NodeId::of("node-1")), heartbeat(3_600));
+    let mut buffer = Vec::with_capacity(wire::DATAGRAM_BYTES_MAX);
     bencher.bench_local(|| {
-        wire::encode_heartbeat(&mut buffer, divan::black_box(header(name_hash("node-1"))), &heartbeat(3_600));
+        wire::encode_heartbeat(&mut buffer, black_box(header), black_box(&heartbeat));
         buffer.len()
     });
 }
 
 #[divan::bench]
-fn wire_encode_postcard(bencher: Bencher<'_, '_>) {
-    let (heartbeat, mut buffer) = (serde_heartbeat(3_600), [0; 2_000]);
-    bencher.bench_local(|| postcard::to_slice(divan::black_box(&heartbeat), &mut buffer).unwrap().len());
+fn wire_heartbeat_encode_postcard(bencher: Bencher<'_, '_>) {
+    let (heartbeat, mut buffer) = (serde_heartbeat(), [0; wire::DATAGRAM_BYTES_MAX]);
+    bencher.bench_local(|| postcard::to_slice(black_box(&heartbeat), &mut buffer).unwrap().len());
 }
 
 #[divan::bench]
-fn wire_decode_by_hand(bencher: Bencher<'_, '_>) {
+fn wire_heartbeat_decode_by_hand(bencher: Bencher<'_, '_>) {
     let mut buffer = Vec::new();
-    wire::encode_heartbeat(&mut buffer, header(name_hash("node-1")), &heartbeat(3_600));
-    bencher.bench_local(|| wire::decode(divan::black_box(&buffer)).is_ok());
+    wire::encode_heartbeat(&mut buffer, header(NodeId::of("node-1")), &heartbeat(3_600));
+    bencher.bench_local(|| black_box(wire::decode(black_box(&buffer))).is_ok());
 }
 
 #[divan::bench]
-fn wire_decode_postcard(bencher: Bencher<'_, '_>) {
-    let bytes = postcard::to_stdvec(&serde_heartbeat(3_600)).unwrap();
-    bencher.bench_local(|| postcard::from_bytes::<SerdeHeartbeat>(divan::black_box(&bytes)).is_ok());
+fn wire_heartbeat_decode_postcard(bencher: Bencher<'_, '_>) {
+    let bytes = postcard::to_stdvec(&serde_heartbeat()).unwrap();
+    bencher.bench_local(|| black_box(postcard::from_bytes::<SerdeHeartbeat>(black_box(&bytes))).is_ok());
+}
+
+#[divan::bench]
+fn wire_answer_encode_by_hand(bencher: Bencher<'_, '_>) {
+    let (header, members) = (header(NodeId::of("node-1")), members());
+    let mut buffer = Vec::with_capacity(wire::DATAGRAM_BYTES_MAX);
+    bencher.bench_local(|| {
+        encode_answer(&mut buffer, black_box(header), black_box(&members));
+        buffer.len()
+    });
+}
+
+/// With the making of the entries, since ours are written from the members too.
+#[divan::bench]
+fn wire_answer_encode_postcard(bencher: Bencher<'_, '_>) {
+    let (members, mut buffer) = (members(), [0; 2 * wire::DATAGRAM_BYTES_MAX]);
+    bencher.bench_local(|| postcard::to_slice(&serde_answer(black_box(&members)), &mut buffer).unwrap().len());
+}
+
+/// With a walk through the entries, which are found well-formed on decoding and read on the walk.
+#[divan::bench]
+fn wire_answer_decode_by_hand(bencher: Bencher<'_, '_>) {
+    let mut buffer = Vec::new();
+    encode_answer(&mut buffer, header(NodeId::of("node-1")), &members());
+    bencher.bench_local(|| {
+        let Body::Answer(answer) = wire::decode(black_box(&buffer)).unwrap().body else { panic!("not an answer") };
+        assert_eq!(answer.entries.len(), ENTRIES);
+        for entry in answer.entries.iter() {
+            black_box(entry);
+        }
+    });
+}
+
+#[divan::bench]
+fn wire_answer_decode_postcard(bencher: Bencher<'_, '_>) {
+    let members = members();
+    let bytes = postcard::to_stdvec(&serde_answer(&members)).unwrap();
+    bencher.bench_local(|| {
+        let answer: SerdeAnswer<'_> = postcard::from_bytes(black_box(&bytes)).unwrap();
+        assert_eq!(answer.entries.len(), ENTRIES);
+        for entry in answer.entries.iter() {
+            black_box(entry);
+        }
+    });
 }
