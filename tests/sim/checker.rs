@@ -161,7 +161,12 @@ impl Checker {
                     self.note(now, &format!("{text}, not {intensity}"));
                 }
             }
-            Event::Abandoned { arbiter, .. } => self.check_abandonment(now, place, *arbiter),
+            Event::Abandoned { arbiter, zombies } => {
+                self.check_abandonment(now, place, *arbiter);
+                if *zombies > self.config.workers.zombies_max {
+                    self.note(now, &format!("{zombies} threads of {} are blocked and abandoned", self.names[place]));
+                }
+            }
             Event::TooManyZombies { arbiter, .. } => drop(self.threads.owed.remove(&(place, *arbiter))),
             Event::Superseded { .. } => {
                 self.note(now, &format!("{} finds itself superseded, by nobody", self.names[place]));

@@ -26,10 +26,14 @@ pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
     let mut config = Config::default();
     config.detector.kind = if random.chance(0.5) { DetectorKind::Fixed } else { DetectorKind::Phi };
     config.workers.arbiters = 1 + random.below(3) as u32;
+    let mut more = seed.is_multiple_of(3).then(|| Random::seeded(seed ^ 0x5eed_5eed));
+    if let Some(more) = &mut more {
+        config.workers.zombies_max = more.below(4) as u32;
+    }
     let mut world = World::new(seed, nodes, config);
     plan(&mut world, nodes, &mut random);
-    if seed.is_multiple_of(3) {
-        plan_more(&mut world, nodes, &mut Random::seeded(seed ^ 0x5eed_5eed));
+    if let Some(more) = &mut more {
+        plan_more(&mut world, nodes, more);
     }
     world.run(HARM);
     heal(&mut world, nodes);
@@ -96,6 +100,7 @@ fn plan_one(world: &mut World, place: Place, nodes: usize, at: Duration, length:
 /// What came later than `plan`, from a stream of its own and to some seeds only, so that the seeds that once found a fault still tell their
 /// story: storms of panics, workers that stop themselves, links to the monitor that come and go, partitions.
 fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
+    world.timers_first = random.chance(0.5);
     let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
     while at < HARM {
         let place = random.below(nodes as u64 + 1) as usize;
@@ -103,8 +108,9 @@ fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
         let end = (at + Duration::from_millis(200) + random.duration_below(Duration::from_secs(15))).min(HARM);
         match random.below(5) {
             0 => {
-                for burst in 0..random.below(8) as u32 {
-                    world.plan((at + Duration::from_millis(40) * burst).min(HARM), Fault::Panic(place, worker));
+                let step = random.duration_below(Duration::from_millis(500));
+                for burst in 0..random.below(40) as u32 {
+                    world.plan((at + step * burst).min(HARM), Fault::Panic(place, worker));
                 }
             }
             1 => world.plan(at, Fault::Finish(place, worker)),

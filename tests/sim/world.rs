@@ -65,6 +65,9 @@ pub struct World {
     pub checker: Checker,
     /// How links behave.
     pub network: Network,
+    /// Whether a process that goes on after a pause sees that its timers are over before it looks at what waits for it. Real ones do now this,
+    /// now that.
+    pub timers_first: bool,
     random: Random,
     now: u64,
     sequence: u64,
@@ -144,6 +147,7 @@ impl World {
             checker: Checker::new(seed, nodes.iter().map(|node| node.name.clone()).collect(), &config),
             config,
             network: Network::default(),
+            timers_first: false,
             random,
             now: 1_000_000_000,
             sequence: 0,
@@ -471,14 +475,19 @@ impl World {
         self.drain(place);
     }
 
-    /// What waited in the socket and in queues comes first, in its order; timers last, as they are late anyhow.
+    /// What waited in the socket and in queues comes in, in its order, and then the one timer that is late, or that first.
     fn resume(&mut self, place: Place) {
         let Some(process) = &mut self.nodes[place].process else { return };
+        if !process.paused {
+            return;
+        }
         process.paused = false;
-        let backlog = std::mem::take(&mut process.backlog);
-        let (timers, others): (Vec<Item>, Vec<Item>) =
-            backlog.into_iter().partition(|item| matches!(item, Item::Timer { .. }));
-        for item in others.into_iter().chain(timers) {
+        let mut backlog = std::mem::take(&mut process.backlog);
+        backlog.retain(|item| !matches!(item, Item::Timer { .. }));
+        if self.timers_first {
+            self.with_engine(place, |engine, now| engine.handle_timeout(now));
+        }
+        for item in backlog {
             self.handle(item);
         }
         self.with_engine(place, |engine, now| engine.handle_timeout(now));
