@@ -46,13 +46,17 @@ fn a_pause_shorter_than_the_timeout_is_no_death() {
 
 #[test]
 fn a_monitor_that_was_paused_blames_nobody() {
-    let mut world = quiet_world(3);
-    after(&mut world, Fault::Pause(0), 20);
-    after(&mut world, Fault::Resume(0), 20);
-    assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "told once, however much waited");
-    assert_eq!(lines(&world, &["monitor ", "Suspected"]), [] as [&str; 0]);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
-    check_well(&world);
+    for timers_first in [false, true] {
+        let mut world = quiet_world(3);
+        world.timers_first = timers_first;
+        after(&mut world, Fault::Pause(0), 20);
+        after(&mut world, Fault::Resume(0), 20);
+        assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "told once, however much waited");
+        assert_eq!(lines(&world, &["monitor ", "Suspected"]), [] as [&str; 0]);
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+        assert_eq!(lines(&world, &["Failed"]), [] as [&str; 0], "nor its own workers");
+        check_well(&world);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Links that carry nothing, in one direction or both.
 
 use heartbeat_tests::Fault;
+use heartbeat_tests::world::SHARDS;
 
 use crate::{after, check_well, lines, quiet_world};
 
@@ -12,6 +13,47 @@ fn a_node_that_is_not_heard_is_dead_and_comes_back() {
     assert_eq!(lines(&world, &["node-2 ", "Isolated"]).len(), 1, "nobody answers it");
     after(&mut world, Fault::Heal, 5);
     assert_eq!(lines(&world, &["monitor ", "Returned", "node-2"]).len(), 1);
+    // It had answered the suspicion, unheard, before it was called dead; so its incarnation is higher than the one that died.
+    assert_eq!(lines(&world, &["node-2 ", "Buried"]).len(), 1, "it knows that it died");
+    check_well(&world);
+}
+
+#[test]
+fn an_island_dies_and_comes_back_together() {
+    let mut world = quiet_world(4);
+    after(&mut world, Fault::Partition(vec![1, 2]), 10);
+    assert_eq!(lines(&world, &["monitor ", "Died"]).len(), 2);
+    let rest: usize = [3, 4].into_iter().map(|place| world.shards_on(place).len()).sum();
+    assert_eq!(rest, SHARDS as usize, "those in reach of the monitor run all shards");
+    after(&mut world, Fault::Heal, 5);
+    assert_eq!(lines(&world, &["monitor ", "Returned"]).len(), 2);
+    check_well(&world);
+}
+
+#[test]
+fn a_cut_shorter_than_the_timeout_is_no_death() {
+    let mut world = quiet_world(5);
+    for place in 1..5 {
+        after(&mut world, Fault::Cut(place, 0), 4);
+        after(&mut world, Fault::Mend(place, 0), 2);
+    }
+    assert_eq!(lines(&world, &["monitor ", "Suspected"]).len(), 4);
+    assert_eq!(lines(&world, &["monitor ", "Cleared"]).len(), 4);
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    check_well(&world);
+}
+
+#[test]
+fn a_node_that_a_former_monitor_called_dead_holds_nothing_under_its_old_epoch() {
+    let mut world = quiet_world(6);
+    let held = world.shards_on(2);
+    assert!(!held.is_empty());
+    after(&mut world, Fault::Partition(vec![2]), 8);
+    assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
+    // It never hears of its death: the monitor that knew it ends, and the next one knows nothing.
+    after(&mut world, Fault::Kill(0), 1);
+    after(&mut world, Fault::Heal, 1);
+    after(&mut world, Fault::Start(0), 10);
     check_well(&world);
 }
 

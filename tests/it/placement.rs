@@ -1,5 +1,7 @@
 //! Shards: each on one node, moved only when they must, never back under an old epoch.
 
+use std::time::Duration;
+
 use heartbeat_tests::Fault;
 use heartbeat_tests::world::SHARDS;
 
@@ -23,6 +25,38 @@ fn a_death_moves_only_the_shards_of_the_dead() {
         assert!(world.shards_on(place).is_superset(&before[place]), "node-{place} lost something");
     }
     assert_eq!(lines(&world, &["Stopped"]), [] as [&str; 0]);
+    check_well(&world);
+}
+
+#[test]
+fn a_departure_moves_the_shards_at_once() {
+    let mut world = quiet_world(4);
+    let held = world.shards_on(3);
+    assert!(!held.is_empty());
+    world.apply(Fault::Leave(3));
+    world.run(Duration::from_millis(100));
+    assert!(world.shards_on(3).is_empty());
+    check_well(&world);
+}
+
+#[test]
+fn an_owner_that_came_and_went_unseen_leaves_its_epoch_behind() {
+    let mut world = quiet_world(5);
+    let owned: Vec<u32> = world.shards_on(3).into_iter().collect();
+    assert!(!owned.is_empty());
+    after(&mut world, Fault::Leave(3), 1);
+    let heirs = [1, 2, 4];
+    // The heirs hear nothing more, but are heard; so node-3 takes its shards again and leaves again, and they are none the wiser.
+    heirs.into_iter().for_each(|place| world.apply(Fault::Cut(0, place)));
+    after(&mut world, Fault::Start(3), 3);
+    assert_eq!(world.shards_on(3).into_iter().collect::<Vec<_>>(), owned);
+    let unseen: Vec<u64> = owned.iter().map(|&shard| world.epoch_on(3, shard).unwrap()).collect();
+    after(&mut world, Fault::Leave(3), 1);
+    after(&mut world, Fault::Heal, 5);
+    for (&shard, unseen) in owned.iter().zip(unseen) {
+        let epochs: Vec<u64> = heirs.into_iter().filter_map(|place| world.epoch_on(place, shard)).collect();
+        assert!(epochs.len() == 1 && epochs[0] > unseen, "shard {shard} under {epochs:?}, node-3 had {unseen}");
+    }
     check_well(&world);
 }
 
