@@ -1,14 +1,14 @@
 //! Workers that block their thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, WorkerAddr};
 
-use crate::worker::{Add, Fail, Subject};
-use crate::{Events, config, live};
+use crate::worker::{Add, Subject, hold, until_held};
+use crate::{Events, PATIENCE, config, live};
 
 /// Notes in which life each message was handled.
 struct Scribe {
@@ -25,7 +25,7 @@ struct Note;
 
 #[derive(Message)]
 #[rtype(result = "u64")]
-struct Block(Duration);
+struct Block(mpsc::Receiver<()>);
 
 impl Handler<Note> for Scribe {
     type Result = u64;
@@ -42,7 +42,7 @@ impl Handler<Block> for Scribe {
     type Result = u64;
 
     fn handle(&mut self, block: Block, context: &mut Context<Self>) -> u64 {
-        std::thread::sleep(block.0);
+        let _ = block.0.recv_timeout(PATIENCE); // It ends with the other side.
         assert!(context.is_void(), "it slept through its replacement");
         context.generation().0
     }
@@ -59,7 +59,8 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
         let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
         assert_eq!(neighbour.send(Add(1)).await, Ok(1));
 
-        let blocked = scribe.send(Block(Duration::from_millis(2_500)));
+        let (release, block) = mpsc::channel();
+        let blocked = scribe.send(Block(block));
         let queued: Vec<_> = (0..1_000).map(|_| scribe.send(Note)).collect();
         let (name, handling) = events
             .wait("the blame", |event| match event {
@@ -82,6 +83,7 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
         }
         assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
 
+        drop(release);
         // The zombie wakes: its answer is not delivered, it handles nothing more, and its thread ends.
         assert_eq!(blocked.await, Err(SendError::Interrupted));
         let zombies = |event: &Event| match event {
@@ -99,7 +101,7 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
 fn over_the_cap_of_zombies_nothing_more_is_replaced() {
     live(async {
         let config = Config::from_toml(
-            "stall = '1s'
+            "stall = '300ms'
              [workers]
              arbiters = 2
              interval = '50ms'
@@ -112,12 +114,13 @@ fn over_the_cap_of_zombies_nothing_more_is_replaced() {
         let (first, second) =
             (node.supervise("a", Subject::default).unwrap(), node.supervise("b", Subject::default).unwrap());
         assert_eq!((first.send(Add(1)).await, second.send(Add(1)).await), (Ok(1), Ok(1)));
-        let sleep = || Fail::Sleep(Duration::from_millis(2_500));
-        let blocked = (first.send(sleep()), second.send(sleep()));
+        let ((release_first, hold_first), (release_second, hold_second)) = (hold(), hold());
+        let blocked = (first.send(hold_first), second.send(hold_second));
         events.wait("the first one's replacement", |event| matches!(event, Event::Replaced { .. }).then_some(())).await;
         events
             .wait("the refusal", |event| matches!(event, Event::TooManyZombies { zombies: 1, .. }).then_some(()))
             .await;
+        drop((release_first, release_second));
         let answers = (blocked.0.await, blocked.1.await);
         assert!(answers.0.is_err() != answers.1.is_err(), "one was replaced, the other one finished: {answers:?}");
         assert!(first.send(Add(1)).await.is_ok() && second.send(Add(1)).await.is_ok());
@@ -131,13 +134,12 @@ fn a_node_leaves_in_time_although_a_worker_is_blocked() {
         let node = Node::start(config()).await.unwrap();
         let subject = node.supervise("subject", Subject::default).unwrap();
         assert_eq!(subject.send(Add(1)).await, Ok(1));
-        let blocked = subject.send(Fail::Sleep(Duration::from_secs(3)));
-        while !node.busy().iter().any(|busy| busy.message.ends_with("Fail")) {
-            tokio::task::yield_now().await;
-        }
+        let (release, held) = hold();
+        let held = subject.send(held);
+        until_held(&node).await;
         let begun = std::time::Instant::now();
         node.leave().await;
-        assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
-        drop(blocked);
+        assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+        drop((release, held));
     });
 }
