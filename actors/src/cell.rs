@@ -85,9 +85,14 @@ impl Cell {
         self.handled.load(Ordering::Relaxed)
     }
 
+    /// When the present business began, or the last one.
+    pub(crate) fn since(&self) -> Instant {
+        Instant::from_nanos(self.since.load(Ordering::Relaxed))
+    }
+
     /// What is being done, and since when.
     pub(crate) fn busy(&self) -> Option<(&'static Kind, Instant)> {
-        self.busy.load().map(|kind| (kind, Instant::from_nanos(self.since.load(Ordering::Relaxed))))
+        self.busy.load().map(|kind| (kind, self.since()))
     }
 
     /// The generation that may run.

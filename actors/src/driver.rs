@@ -13,9 +13,10 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use actix::dev::EnvelopeProxy;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Running, SpawnHandle};
@@ -24,6 +25,10 @@ use heartbeat_core::{Cause, Generation, Instant, Report};
 use crate::cell::Kind;
 use crate::context::{Context, Task};
 use crate::seat::{Birth, Seat};
+
+/// How long a burst may last before others have their turn: nothing beside any interval, so that messages which take their time do not add up
+/// to a silence of the thread, for which their worker would be blamed; and much beside what a turn costs.
+const SLICE: Duration = Duration::from_millis(1);
 
 /// Runs one generation of a worker, and the next one if its panic may be answered at once.
 pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
@@ -42,9 +47,32 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
 struct Life<A: Actor<Context = Context<A>>> {
     actor: A,
     context: Context<A>,
-    spawned: Vec<(SpawnHandle, Task<A>)>,
+    /// In the order of their turns; what is done or cancelled is `None` until the round is over.
+    spawned: Vec<(SpawnHandle, Option<Task<A>>)>,
     /// The newest one, at the end, is waited for first.
     waits: Vec<Task<A>>,
+}
+
+/// What may still be done before others have their turn.
+struct Burst {
+    left: u32,
+    begun: Option<Instant>,
+}
+
+impl Burst {
+    fn new(burst: u32) -> Burst {
+        Burst { left: burst, begun: None }
+    }
+
+    /// Counts a message or a future that was begun at `since` and is done.
+    fn count(&mut self, since: Instant) {
+        let begun = *self.begun.get_or_insert(since);
+        self.left = if since - begun < SLICE { self.left - 1 } else { 0 };
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
 }
 
 /// How a turn ended.
@@ -166,7 +194,10 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
             match turn {
                 Ok(Turn::Idle) => return Poll::Pending,
                 Ok(Turn::Yield) => {
-                    task.waker().wake_by_ref();
+                    // Not a plain wake-up: after that, tokio comes back to us up to 60 times before it looks at its timers, and the thread
+                    // gives no sign of life meanwhile. Woken in this way, we come after the timers.
+                    let next_turn = pin!(tokio::task::yield_now());
+                    assert!(next_turn.poll(task).is_pending(), "yielding takes a turn");
                     return Poll::Pending;
                 }
                 Ok(Turn::Void) => {}
@@ -188,23 +219,24 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Life<A> {
-    /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or the burst is used up.
+    /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or a burst is used up. Messages and
+    /// futures have one each: a mailbox that is never empty would else keep the timers from their turn for ever.
     fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, task: &mut task::Context<'_>) -> Turn {
-        let mut left = burst;
+        let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
             if !self.poll_waits(task) && !self.context.state().stopping() {
                 return Turn::Idle;
             }
-            while left > 0 && !self.context.waiting() {
+            while !letters.is_over() && !self.context.waiting() {
                 match seat.take_letter(term, task) {
                     Poll::Ready(Some(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
                     Poll::Ready(None) => return Turn::Void,
                     Poll::Pending => break,
                 }
-                left -= 1;
+                letters.count(seat.cell.since());
                 self.take_over();
             }
-            let worked = self.poll_spawned(&mut left, task);
+            let worked = self.poll_spawned(seat, &mut futures, task);
             if self.context.is_void() {
                 return Turn::Void;
             }
@@ -222,7 +254,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 }
                 ActorState::Started | ActorState::Running => {}
             }
-            if left == 0 {
+            if letters.is_over() || futures.is_over() {
                 return Turn::Yield;
             }
             if !worked && self.waits.is_empty() {
@@ -243,10 +275,13 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         let context = &mut self.context;
         let any = !(context.spawned.is_empty() && context.waits.is_empty() && context.cancelled.is_empty());
         if any {
-            self.spawned.append(&mut context.spawned);
+            self.spawned.extend(context.spawned.drain(..).map(|(handle, future)| (handle, Some(future))));
             self.waits.append(&mut context.waits);
             for handle in context.cancelled.drain(..) {
-                self.spawned.retain(|(candidate, _)| *candidate != handle);
+                // It is dropped in its place, so that the others stay in theirs.
+                if let Some((_, future)) = self.spawned.iter_mut().find(|(candidate, _)| *candidate == handle) {
+                    *future = None;
+                }
             }
             context.waiting = !self.waits.is_empty();
         }
@@ -274,32 +309,30 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         self.waits.is_empty()
     }
 
-    /// Polls each spawned future once, `left` at most being allowed to finish. Returns whether there is more to do at once.
-    fn poll_spawned(&mut self, left: &mut u32, task: &mut task::Context<'_>) -> bool {
+    /// Polls each spawned future once, in turn, those that are spawned meanwhile too, until the burst is used up; whoever was not reached then
+    /// comes first the next time. Returns whether there is more to do at once.
+    fn poll_spawned(&mut self, seat: &Seat<A>, burst: &mut Burst, task: &mut task::Context<'_>) -> bool {
         let mut index = 0;
-        while index < self.spawned.len() && !self.context.state().stopping() && *left > 0 {
-            let handle = self.spawned[index].0;
-            self.context.begin(Kind::FUTURE);
-            let done = self.spawned[index].1.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
-            self.context.end();
-            if done {
-                *left -= 1;
-                self.spawned.swap_remove(index);
+        while index < self.spawned.len()
+            && self.waits.is_empty()
+            && !self.context.state().stopping()
+            && !burst.is_over()
+        {
+            if let Some(future) = &mut self.spawned[index].1 {
+                self.context.begin(Kind::FUTURE);
+                let done = future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
+                self.context.end();
+                if done {
+                    self.spawned[index].1 = None;
+                    burst.count(seat.cell.since());
+                }
+                self.take_over();
             }
-            let before = self.spawned.len();
-            self.take_over();
-            if self.spawned.len() < before {
-                // A cancellation shifted the others: find where we were.
-                index =
-                    self.spawned.iter().position(|(candidate, _)| *candidate == handle).map_or(0, |place| place + 1);
-            } else if !done {
-                index += 1;
-            }
-            if !self.waits.is_empty() {
-                return true;
-            }
+            index += 1;
         }
-        self.take_over()
+        self.spawned.rotate_left(index);
+        self.spawned.retain(|(_, future)| future.is_some());
+        self.take_over() || !self.waits.is_empty()
     }
 }
 

@@ -129,6 +129,39 @@ fn over_the_cap_of_zombies_nothing_more_is_replaced() {
 }
 
 #[test]
+fn a_worker_that_is_busy_for_long_but_gets_on_is_left_alone() {
+    /// Takes 20 ms each.
+    #[derive(Message)]
+    #[rtype(result = "u64")]
+    struct Short;
+
+    impl Handler<Short> for Scribe {
+        type Result = u64;
+
+        fn handle(&mut self, _: Short, context: &mut Context<Self>) -> u64 {
+            std::thread::sleep(Duration::from_millis(20));
+            context.generation().0
+        }
+    }
+
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let scribe: WorkerAddr<Scribe> = node.supervise("scribe", || Scribe { handled: Arc::default() }).unwrap();
+        let begun = std::time::Instant::now();
+        let answers: Vec<_> = (0..100).map(|_| scribe.send(Short)).collect();
+        for answer in answers {
+            assert_eq!(answer.await, Ok(1));
+        }
+        assert!(begun.elapsed() > node.config().workers.timeout * 2, "it was at work for long enough to be blamed");
+        node.leave().await;
+        while let Ok(update) = events.0.try_recv() {
+            assert!(!format!("{update:?}").contains("Failed"), "{update:?}");
+        }
+    });
+}
+
+#[test]
 fn a_node_leaves_in_time_although_a_worker_is_blocked() {
     live(async {
         let node = Node::start(config()).await.unwrap();

@@ -406,14 +406,17 @@ fn factories_that_fail_and_names_that_do_not_do_are_told_clearly() {
 
 #[test]
 fn a_flood_starves_neither_timers_nor_neighbours() {
-    /// Sends itself two messages for each one, for ever.
+    /// Sends itself a message for each one, for ever, through each of the two ways there are.
     struct Flood {
         ticks: Arc<AtomicU32>,
     }
 
     #[derive(Message)]
     #[rtype(result = "()")]
-    struct Drop;
+    enum Way {
+        Notify,
+        Address,
+    }
 
     impl Actor for Flood {
         type Context = Context<Self>;
@@ -422,16 +425,19 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
             context.run_interval(Duration::from_millis(5), |flood, _| {
                 flood.ticks.fetch_add(1, Ordering::SeqCst);
             });
-            context.notify(Drop);
-            context.address().do_send(Drop);
+            context.notify(Way::Notify);
+            context.address().do_send(Way::Address);
         }
     }
 
-    impl Handler<Drop> for Flood {
+    impl Handler<Way> for Flood {
         type Result = ();
 
-        fn handle(&mut self, _: Drop, context: &mut Context<Self>) {
-            context.notify(Drop);
+        fn handle(&mut self, way: Way, context: &mut Context<Self>) {
+            match way {
+                Way::Notify => context.notify(Way::Notify),
+                Way::Address => context.address().do_send(Way::Address),
+            }
         }
     }
 
