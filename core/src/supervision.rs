@@ -169,7 +169,8 @@ impl Supervision {
                 worker.phase = Phase::Stopping;
                 desk.put(Output::Stop { worker: id });
             }
-            Phase::Waiting(_) => worker.phase = Phase::Idle,
+            // Nothing runs that could say that it stopped; its address and its queue are closed all the same.
+            Phase::Waiting(_) => self.ended(id, Phase::Idle, desk),
             Phase::Idle | Phase::Stopping | Phase::Ended | Phase::GivenUp => {}
         }
     }

@@ -367,6 +367,30 @@ fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
 }
 
 #[test]
+fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let long = Duration::from_secs(1_000_000);
+        let spec = Spec::new("waiting").intensity(1_000, long).delay(long, long);
+        let waiting: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        // The first restart is immediate, the second one is not.
+        for _ in 0..2 {
+            assert_eq!(waiting.send(Fail::Now).await, Err(SendError::Interrupted));
+        }
+        let paused = |event: &Event| match event {
+            Event::Failed { restart_in: Some(pause), .. } if !pause.is_zero() => Some(()),
+            _ => None,
+        };
+        events.wait("the pause", paused).await;
+        let queued = waiting.send(Add(1));
+        node.leave().await;
+        assert_eq!(queued.await, Err(SendError::Interrupted));
+        assert_eq!(waiting.send(Add(1)).await, Err(SendError::Closed));
+    });
+}
+
+#[test]
 fn factories_that_fail_and_names_that_do_not_do_are_told_clearly() {
     live(async {
         let node = Node::start(config()).await.unwrap();
