@@ -213,8 +213,10 @@ impl Supervisor {
 
     fn close(&mut self, id: WorkerId) {
         let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
-        let arbiter = worker.arbiter.and_then(|arbiter| self.arbiters.get(&arbiter)).map(Arbiter::handle);
-        worker.seat.clone().close(arbiter);
+        let own = worker.arbiter.and_then(|arbiter| self.arbiters.get(&arbiter));
+        // If its own thread was abandoned, any other will do: whoever waits for an answer must be told.
+        let arbiter = own.or_else(|| self.arbiters.values().next());
+        worker.seat.clone().close(arbiter.map(Arbiter::handle));
     }
 
     fn spawn(&mut self, id: ArbiterId) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, WorkerAddr};
+use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, Spec, WorkerAddr};
 
 use crate::worker::{Add, Subject, hold, until_held};
 use crate::{Events, PATIENCE, config, live};
@@ -158,6 +158,28 @@ fn a_worker_that_is_busy_for_long_but_gets_on_is_left_alone() {
         while let Ok(update) = events.0.try_recv() {
             assert!(!format!("{update:?}").contains("Failed"), "{update:?}");
         }
+    });
+}
+
+#[test]
+fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let spec = Spec::new("once").intensity(0, Duration::from_secs(60));
+        let once: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let (release, held) = hold();
+        let held = once.send(held);
+        let queued: Vec<_> = (0..10).map(|_| once.send(Add(1))).collect();
+        events.wait("the giving up", |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
+        // Its thread is still held: whoever waits is told all the same.
+        for queued in queued {
+            assert_eq!(queued.await, Err(SendError::Interrupted));
+        }
+        assert_eq!(once.send(Add(1)).await, Err(SendError::Closed));
+        drop(release);
+        assert_eq!(held.await, Err(SendError::Interrupted));
+        node.leave().await;
     });
 }
 
