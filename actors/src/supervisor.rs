@@ -251,10 +251,15 @@ impl Supervisor {
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
         if let Some(arbiter) = self.arbiters.remove(&id) {
             // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
-            arbiter.spawn_fn(move || {
-                supervisor.do_send(ArbiterEnded(id));
+            let told = supervisor.clone();
+            let is_there = arbiter.spawn_fn(move || {
+                told.do_send(ArbiterEnded(id));
                 Arbiter::current().stop();
             });
+            if !is_there {
+                // It was silent because it had ended: a worker may stop the thread it runs on.
+                supervisor.do_send(ArbiterEnded(id));
+            }
         }
     }
 }

@@ -184,6 +184,38 @@ fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
 }
 
 #[test]
+fn a_thread_that_a_worker_ends_is_replaced_and_is_no_zombie() {
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct EndThread;
+
+    impl Handler<EndThread> for Scribe {
+        type Result = ();
+
+        fn handle(&mut self, _: EndThread, _: &mut Context<Self>) {
+            Arbiter::current().stop();
+        }
+    }
+
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let scribe: WorkerAddr<Scribe> = node.supervise("scribe", || Scribe { handled: Arc::default() }).unwrap();
+        assert_eq!(scribe.send(Note).await, Ok(1));
+        scribe.send(EndThread).await.unwrap();
+        let cause = |event: &Event| match event {
+            Event::Failed { cause, .. } => Some(cause.clone()),
+            _ => None,
+        };
+        let cause = events.wait("the failure", cause).await;
+        assert!(matches!(cause, Cause::ThreadSilent { .. }), "nobody is blamed: {cause}");
+        assert!(scribe.send(Note).await.unwrap() > 1, "answered on a fresh thread");
+        events.wait("the end", |event| matches!(event, Event::ZombieEnded { zombies: 0, .. }).then_some(())).await;
+        node.leave().await;
+    });
+}
+
+#[test]
 fn a_node_leaves_in_time_although_a_worker_is_blocked() {
     live(async {
         let node = Node::start(config()).await.unwrap();
