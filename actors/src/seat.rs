@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -229,7 +230,8 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
                 Pin::new(&mut *mailbox).poll_next(task)
             };
             match letter {
-                Poll::Ready(Some(letter)) => drop(letter),
+                // A panic in the `Drop` of a message is told by the panic hook; the other letters are none of its business.
+                Poll::Ready(Some(letter)) => drop(catch_unwind(AssertUnwindSafe(|| drop(letter)))),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }

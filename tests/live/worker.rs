@@ -367,6 +367,40 @@ fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
 }
 
 #[test]
+fn a_dead_letter_that_panics_when_dropped_takes_no_other_along() {
+    /// Cannot be dropped in peace.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Bitter;
+
+    impl Drop for Bitter {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "told to be a bitter letter");
+        }
+    }
+
+    impl Handler<Bitter> for Subject {
+        type Result = ();
+
+        fn handle(&mut self, bitter: Bitter, _: &mut Context<Self>) {
+            drop(bitter);
+        }
+    }
+
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let spec = Spec::new("hopeless").intensity(0, Duration::from_secs(60));
+        let hopeless: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let failing = hopeless.send(Fail::Now);
+        let queued = (hopeless.send(Bitter), hopeless.send(Add(1)));
+        assert_eq!(failing.await, Err(SendError::Interrupted));
+        assert_eq!(queued.0.await, Err(SendError::Interrupted));
+        assert_eq!(queued.1.await, Err(SendError::Interrupted));
+        node.leave().await;
+    });
+}
+
+#[test]
 fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
     live(async {
         let node = Node::start(config()).await.unwrap();
