@@ -236,6 +236,8 @@ impl Node {
             let name = self.take_name(&format!("{name}/{index}"), worker)?;
             let factory = factory.clone();
             let seat = self.seat(worker, name.clone(), Box::new(move |birth: &Birth| factory(birth)));
+            // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
+            seat.cell.close();
             let supervise = Supervise { worker, name, kind: heartbeat_core::RestartKind::Permanent, restart: None };
             workers.push((supervise, seat.clone() as Arc<dyn Seated>));
             seats.push(WorkerAddr { seat });

@@ -353,10 +353,6 @@ impl Handler<TakeOn> for Supervisor {
             if self.workers.len() <= index {
                 self.workers.resize_with(index + 1, || None);
             }
-            if group.is_some() {
-                // Closed until this node owns the shard.
-                seat.clone().close(None);
-            }
             self.workers[index] = Some(Worker { seat, arbiter: None });
             taken_on.push(supervise);
         }

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use heartbeat_actors::{Config, Event, Node};
+use heartbeat_actors::{Config, Event, Node, SendError};
 use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
 
 use crate::worker::{Add, Subject};
@@ -82,6 +82,19 @@ fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
         events.wait("the connection", |event| matches!(event, Event::Connected { .. }).then_some(())).await;
         node.leave().await;
         monitor.leave().await;
+    });
+}
+
+#[test]
+fn a_shard_is_closed_from_the_first_moment_until_it_is_owned() {
+    live(async {
+        let node = Node::start(cluster("a", "worker", any(), free())).await.unwrap();
+        let shards = node.supervise_shards("orders", 64, |_| Ok(Subject::default())).unwrap();
+        // Its monitor is not there, so nobody says who owns what.
+        for worker in shards.workers() {
+            assert_eq!(worker.send(Add(1)).await, Err(SendError::Closed));
+        }
+        node.leave().await;
     });
 }
 
