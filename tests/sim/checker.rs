@@ -67,6 +67,8 @@ struct Threads {
     owed: BTreeMap<(Place, ArbiterId), u64>,
     /// When a node last abandoned a thread.
     abandoned: BTreeMap<Place, u64>,
+    /// When a node last refused to abandon a thread, since it had too many already.
+    refused: BTreeMap<Place, u64>,
 }
 
 impl Checker {
@@ -167,7 +169,10 @@ impl Checker {
                     self.note(now, &format!("{zombies} threads of {} are blocked and abandoned", self.names[place]));
                 }
             }
-            Event::TooManyZombies { arbiter, .. } => drop(self.threads.owed.remove(&(place, *arbiter))),
+            Event::TooManyZombies { arbiter, .. } => {
+                self.threads.owed.remove(&(place, *arbiter));
+                self.threads.refused.insert(place, now);
+            }
             Event::Superseded { .. } => {
                 self.note(now, &format!("{} finds itself superseded, by nobody", self.names[place]));
             }
@@ -243,9 +248,13 @@ impl Checker {
         self.owners.range((shard, 0)..=(shard, u64::MAX)).next_back().map(|(&(_, epoch), _)| epoch)
     }
 
-    /// Whether a shard failed too often on a node, and is therefore not started there again.
-    pub fn has_given_up(&self, place: Place, shard: u32) -> bool {
+    /// Whether a shard that is a node's need not run there at `now`: it failed too often, or it may sit on a blocked thread that was one too
+    /// many.
+    pub(crate) fn may_be_down(&self, now: u64, place: Place, shard: u32) -> bool {
+        let workers = &self.config.workers;
+        let refused = self.threads.refused.get(&place);
         self.given_up.contains(&(place, self.life(place), format!("{GROUP}/{shard}")))
+            || refused.is_some_and(|since| now - since <= nanos(workers.timeout + workers.interval))
     }
 
     // ---- nodes ---------------------------------------------------------------------------------------------------------------------------

@@ -285,7 +285,7 @@ impl World {
             let owners: Vec<Place> =
                 running.iter().copied().filter(|&place| self.shards_on(place).contains(&shard)).collect();
             let members = running.iter().any(|&place| place > 0 && !self.engine(place).is_some_and(Engine::has_left));
-            if owners.len() != 1 && members && !(owners.is_empty() && self.is_given_up(shard)) {
+            if owners.len() != 1 && members && !(owners.is_empty() && self.may_be_down(shard)) {
                 wrong.push(format!("shard {shard} runs on {owners:?}"));
             }
             // Its owner may be the one it was before, but not under an epoch that another owner has had a higher one than.
@@ -300,11 +300,11 @@ impl World {
         wrong
     }
 
-    /// Whether the node that owns a shard now has given it up.
-    fn is_given_up(&self, shard: u32) -> bool {
+    /// Whether the node that owns a shard now cannot run it.
+    fn may_be_down(&self, shard: u32) -> bool {
         let owner = self.engine(0).and_then(|monitor| monitor.owner(GROUP, shard)).map(|(owner, _)| owner);
         let place = self.nodes.iter().position(|node| Some(NodeId::of(&node.name)) == owner);
-        place.is_some_and(|place| self.checker.has_given_up(place, shard))
+        place.is_some_and(|place| self.checker.may_be_down(self.now, place, shard))
     }
 
     // ---- the agenda ----------------------------------------------------------------------------------------------------------------------
