@@ -6,11 +6,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Node};
+use heartbeat_actors::{Config, Node, Shard};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -60,6 +60,10 @@ fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
             }
             assert!(groups[there].worker(index).send(Add(1)).await.is_err());
         }
+        until_equal(&[&monitor, &a, &b]).await;
+        while owners(&a) != owners(&b) {
+            tokio::task::yield_now().await;
+        }
         let epochs: Vec<_> = (0..16).map(|index| b.view().owner("orders", index).unwrap()).collect();
         a.leave().await;
         for (index, (before, owner)) in (0..).zip(epochs) {
@@ -69,10 +73,29 @@ fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
             let (after, _) = b.view().owner("orders", index).unwrap();
             assert!(after.epoch > before.epoch || &*owner == "b", "a shard that moved has a higher epoch");
         }
+        until_equal(&[&monitor, &b]).await;
         assert!(!monitor.view().is_member("a") && monitor.view().is_member("b"));
         b.leave().await;
         monitor.leave().await;
     });
+}
+
+/// Waits until these nodes see the same members.
+async fn until_equal(nodes: &[&Node]) {
+    let differ = || nodes.windows(2).any(|pair| pair[0].view().members() != pair[1].view().members());
+    let equal = async {
+        while differ() {
+            tokio::task::yield_now().await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, equal).await.is_err() {
+        panic!("views stay different: {:#?}", nodes.iter().map(|node| node.view().members()).collect::<Vec<_>>());
+    }
+}
+
+/// Who owns which shard under which epoch, as this node sees it.
+fn owners(node: &Node) -> Vec<Option<(Shard, Arc<str>)>> {
+    (0..16).map(|index| node.view().owner("orders", index)).collect()
 }
 
 /// Processes of one test, with what they say. Dropping it ends them, the stopped ones too.

@@ -2,11 +2,13 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use heartbeat_actors::{Config, Event, Node, SendError};
-use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
+use heartbeat_actors::{Config, Event, Node, SendError, Update};
+use heartbeat_core::member::name_hash;
+use heartbeat_core::wire::{DATAGRAM_BYTES_MAX, Header, encode_introduce, encode_leave};
+use heartbeat_core::{Generation, Incarnation, NodeId};
 
 use crate::worker::{Add, Subject};
-use crate::{Events, live};
+use crate::{Events, PATIENCE, live};
 
 fn cluster(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> Config {
     Config::from_toml(&format!(
@@ -103,30 +105,65 @@ fn nonsense_is_counted_and_changes_nothing() {
     live(async {
         let address = free();
         let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
-        let stranger = UdpSocket::bind(any()).unwrap();
-        let mut other_cluster = Vec::new();
-        let header = heartbeat_core::wire::Header {
-            cluster: 1,
-            from: heartbeat_core::NodeId(2),
-            generation: heartbeat_core::Generation(3),
-        };
-        heartbeat_core::wire::encode_introduce(&mut other_cluster, header);
-        let oversized = vec![b'H'; DATAGRAM_BYTES_MAX * 2];
-        let nonsense: [&[u8]; 6] = [b"", b"GET / HTTP/1.1", b"HB\x01", b"HB\x07\x00", &oversized, &other_cluster];
-        for datagram in nonsense {
-            stranger.send_to(datagram, address).unwrap();
-        }
-        let counters = loop {
-            let counters = monitor.counters().await;
-            if counters.malformed + counters.wrong_version + counters.wrong_cluster == 6 {
-                break counters;
-            }
+        let worker = Node::start(cluster("a", "worker", any(), address)).await.unwrap();
+        while monitor.view().members().len() < 2 || worker.view().members() != monitor.view().members() {
             tokio::task::yield_now().await;
-        };
-        assert_eq!((counters.malformed, counters.wrong_version, counters.wrong_cluster), (4, 1, 1));
-        assert_eq!(monitor.view().members().len(), 1);
+        }
+        for node in [&monitor, &worker] {
+            let (mut events, before) = (Events::of(node), node.view().members());
+            let stranger = UdpSocket::bind(any()).unwrap();
+            let header = Header { cluster: 1, from: NodeId(2), generation: Generation(3) };
+            let mut other_cluster = Vec::new();
+            encode_introduce(&mut other_cluster, header);
+            // Whole, it is of another cluster; cut anywhere, it is nothing at all.
+            let truncated = (0..other_cluster.len()).map(|length| &other_cluster[..length]);
+            let oversized = vec![b'H'; DATAGRAM_BYTES_MAX * 2];
+            let garbage: [&[u8]; 4] = [b"GET / HTTP/1.1", &[0xff; 100], &[0; DATAGRAM_BYTES_MAX], &oversized];
+            let malformed: Vec<&[u8]> = truncated.chain(garbage).collect();
+            for datagram in &malformed {
+                stranger.send_to(datagram, node.address().unwrap()).unwrap();
+            }
+            stranger.send_to(b"HB\x07\x00", node.address().unwrap()).unwrap();
+            stranger.send_to(&other_cluster, node.address().unwrap()).unwrap();
+            let expected = (malformed.len() as u64, 1, 1);
+            let counted = async {
+                loop {
+                    let counters = node.counters().await;
+                    let counted = (counters.malformed, counters.wrong_version, counters.wrong_cluster);
+                    if counted.0 + counted.1 + counted.2 >= expected.0 + 2 {
+                        break counted;
+                    }
+                }
+            };
+            assert_eq!(tokio::time::timeout(PATIENCE, counted).await.expect("some were not counted"), expected);
+            assert_eq!(node.view().members(), before);
+            assert!(matches!(events.next().await, Update::View(_)));
+            assert!(events.0.try_recv().is_err(), "nothing happened that is worth an event");
+            stranger.set_nonblocking(true).unwrap();
+            assert!(stranger.recv_from(&mut [0; 10]).is_err(), "and nobody is answered");
+        }
+        worker.leave().await;
+        monitor.leave().await;
+    });
+}
+
+#[test]
+fn a_goodbye_from_nobody_makes_no_member() {
+    live(async {
+        let address = free();
+        let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
+        let stranger = UdpSocket::bind(any()).unwrap();
         stranger.set_nonblocking(true).unwrap();
-        assert!(stranger.recv_from(&mut [0; 10]).is_err(), "and nobody is answered");
+        let header = Header { cluster: name_hash("live") as u32, from: NodeId(2), generation: Generation(3) };
+        let mut goodbye = Vec::new();
+        encode_leave(&mut goodbye, header, Incarnation(u32::MAX));
+        for length in 0..=goodbye.len() {
+            stranger.send_to(&goodbye[..length], address).unwrap();
+        }
+        while monitor.counters().await.malformed < goodbye.len() as u64 || monitor.counters().await.received < 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(monitor.view().members().len(), 1);
         monitor.leave().await;
     });
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Config, Event, Node, Update};
+use heartbeat_actors::{Event, Node, Update};
 use tokio::sync::mpsc;
 
 use crate::worker::{Add, Fail, Subject};
-use crate::{Ear, Events, PATIENCE, config, live};
+use crate::{Events, PATIENCE, config, live};
 
 #[test]
 fn the_view_comes_first_and_then_each_event_in_order() {
@@ -53,9 +53,19 @@ fn a_slow_subscriber_is_told_how_much_it_missed_and_delays_nobody() {
         let (sender, mut slow) = mpsc::unbounded_channel();
         node.subscribe(Slow(sender).start().recipient());
         assert!(matches!(slow.recv().await, Some(Update::View(_))));
+        let mut fast = Events::of(&node);
+        assert!(matches!(fast.next().await, Update::View(_)));
         for index in 0..50 {
-            node.supervise(&format!("worker-{index}"), Subject::default).unwrap().send(Add(1)).await.unwrap();
+            let name = format!("worker-{index}");
+            node.supervise(&name, Subject::default).unwrap().send(Add(1)).await.unwrap();
+            match fast.next().await {
+                Update::Event(Event::Started { worker, .. }) => {
+                    assert_eq!(*worker, *name, "each at once, none left out")
+                }
+                other => panic!("{other:?}"),
+            }
         }
+        assert!(slow.len() < 50, "the slow one has not seen all of it yet");
         let (mut seen, mut missed) = (0, 0);
         while seen + missed < 50 {
             match tokio::time::timeout(PATIENCE, slow.recv()).await.unwrap().unwrap() {
@@ -70,18 +80,47 @@ fn a_slow_subscriber_is_told_how_much_it_missed_and_delays_nobody() {
     });
 }
 
+/// Ends in its own way at the first update.
+enum Gone {
+    Stops,
+    Panics,
+}
+
+impl Actor for Gone {
+    type Context = actix::Context<Self>;
+}
+
+impl Handler<Update> for Gone {
+    type Result = ();
+
+    fn handle(&mut self, _: Update, context: &mut Self::Context) {
+        match self {
+            Gone::Stops => context.stop(),
+            Gone::Panics => panic!("told to leave like this"),
+        }
+    }
+}
+
 #[test]
-fn a_subscriber_that_is_gone_is_forgotten() {
+fn subscribers_that_go_take_nobody_along() {
     live(async {
-        let node = Node::start(Config::default()).await.unwrap();
-        let (sender, mut gone) = mpsc::unbounded_channel();
-        let ear = Ear(sender).start();
-        node.subscribe(ear.clone().recipient());
-        assert!(matches!(gone.recv().await, Some(Update::View(_))));
-        drop((ear, gone));
+        let node = Node::start(config()).await.unwrap();
+        let (stops, panics) = (Gone::Stops.start(), Gone::Panics.start());
+        node.subscribe(stops.clone().recipient());
+        node.subscribe(panics.clone().recipient());
         let mut events = Events::of(&node);
-        node.supervise("subject", Subject::default).unwrap();
-        events.wait("the start", |event| matches!(event, Event::Started { .. }).then_some(())).await;
+        while stops.connected() || panics.connected() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(events.next().await, Update::View(_)));
+        for index in 0..20 {
+            let name = format!("worker-{index}");
+            node.supervise(&name, Subject::default).unwrap();
+            match events.next().await {
+                Update::Event(Event::Started { worker, .. }) => assert_eq!(*worker, *name),
+                other => panic!("{other:?}"),
+            }
+        }
         node.leave().await;
     });
 }
