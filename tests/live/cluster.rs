@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -127,6 +128,8 @@ impl Processes {
         let (sender, lines) = mpsc::channel();
         let mut processes = Processes { folder, monitor, children: BTreeMap::new(), lines, sender, said: Vec::new() };
         processes.start_one("monitor", "monitor", monitor);
+        // It tells what comes after it has subscribed; so nobody joins before.
+        processes.wait("monitor", "started", |_| true);
         for name in ["a", "b", "c"] {
             processes.start_one(name, "worker", "127.0.0.1:0".parse().unwrap());
         }
@@ -292,10 +295,15 @@ fn an_interrupt_during_the_start_ends_a_process_and_leaves_no_member_behind() {
         std::thread::sleep(Duration::from_millis(delay));
         processes.signal(&name, Signal::SIGINT);
         let end = Instant::now() + PATIENCE;
-        while processes.children.get_mut(&name).unwrap().try_wait().unwrap().is_none() {
+        let status = loop {
+            if let Some(status) = processes.children.get_mut(&name).unwrap().try_wait().unwrap() {
+                break status;
+            }
             assert!(Instant::now() < end, "{name} does not end");
             std::thread::sleep(Duration::from_millis(5));
-        }
+        };
+        // The first ones are interrupted before they can do anything about it.
+        assert!(status.success() || status.signal() == Some(Signal::SIGINT as i32), "{status}");
     }
     // Longer than a death takes to be concluded: whoever had joined has said goodbye.
     processes.listen(Duration::from_secs(3));

@@ -30,8 +30,8 @@ const MEANT: &str = "told to";
 fn live<F: Future<Output = ()>>(test: F) {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
-        // A back trace of a debug build takes up to a second and one lock for all threads: workers that are told to panic would count as
-        // blocked, and their tests would fail for what the printing did.
+        // The first back trace of a debug build took 130 ms on a busy machine, and there is one lock for those of all threads: a worker that
+        // is told to panic would hold its thread for what the printing does.
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !text(info).starts_with(MEANT) {
