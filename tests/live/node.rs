@@ -1,11 +1,16 @@
 //! Nodes that cannot start, and nodes that are told nonsense.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
-use heartbeat_actors::{Config, Event, Node, SendError, Update};
+use heartbeat_actors::{
+    Config, Counters, Event, Generation, Incarnation, Member, Node, NodeId, Role, SendError, Update,
+};
 use heartbeat_core::member::name_hash;
-use heartbeat_core::wire::{DATAGRAM_BYTES_MAX, Header, encode_introduce, encode_leave};
-use heartbeat_core::{Generation, Incarnation, NodeId};
+use heartbeat_core::wire::{
+    DATAGRAM_BYTES_MAX, Header, Heartbeat, Join, Observers, encode_answer, encode_heartbeat, encode_introduce,
+    encode_join, encode_leave,
+};
 
 use crate::worker::{Add, Subject};
 use crate::{Events, PATIENCE, live};
@@ -100,6 +105,33 @@ fn a_shard_is_closed_from_the_first_moment_until_it_is_owned() {
     });
 }
 
+/// One datagram of each kind, well-formed and of a cluster that nobody here is in.
+fn datagrams_of_another_cluster(members: &[Member]) -> [Vec<u8>; 5] {
+    let header = Header { cluster: 1, from: NodeId::of("a"), generation: Generation(3) };
+    let incarnation = Incarnation(1);
+    let heartbeat = Heartbeat {
+        incarnation,
+        slot: 1_000,
+        interval: Duration::from_millis(100),
+        slept: 0,
+        view: 1_000,
+        observers: Observers::new([NodeId::of("monitor")]),
+    };
+    let join = Join { incarnation, role: Role::Worker, address: any(), name: "a" };
+    let mut datagrams: [Vec<u8>; 5] = Default::default();
+    encode_heartbeat(&mut datagrams[0], header, &heartbeat);
+    encode_join(&mut datagrams[1], header, &join);
+    encode_leave(&mut datagrams[2], header, incarnation);
+    encode_introduce(&mut datagrams[3], header);
+    encode_answer(&mut datagrams[4], header, (1_000, 0), 1_000, true, members.iter().map(|member| (member, 1)));
+    datagrams
+}
+
+/// What a node could not use: malformed, of another version, of another cluster.
+fn nonsense(counters: &Counters) -> [u64; 3] {
+    [counters.malformed, counters.wrong_version, counters.wrong_cluster]
+}
+
 #[test]
 fn nonsense_is_counted_and_changes_nothing() {
     live(async {
@@ -112,30 +144,27 @@ fn nonsense_is_counted_and_changes_nothing() {
         for node in [&monitor, &worker] {
             let (mut events, before) = (Events::of(node), node.view().members());
             let stranger = UdpSocket::bind(any()).unwrap();
-            let header = Header { cluster: 1, from: NodeId(2), generation: Generation(3) };
-            let mut other_cluster = Vec::new();
-            encode_introduce(&mut other_cluster, header);
-            // Whole, it is of another cluster; cut anywhere, it is nothing at all.
-            let truncated = (0..other_cluster.len()).map(|length| &other_cluster[..length]);
+            let whole = datagrams_of_another_cluster(&before);
+            // Whole, they are of another cluster; cut anywhere, they are nothing at all.
+            let truncated = whole.iter().flat_map(|datagram| (0..datagram.len()).map(|length| &datagram[..length]));
             let oversized = vec![b'H'; DATAGRAM_BYTES_MAX * 2];
             let garbage: [&[u8]; 4] = [b"GET / HTTP/1.1", &[0xff; 100], &[0; DATAGRAM_BYTES_MAX], &oversized];
             let malformed: Vec<&[u8]> = truncated.chain(garbage).collect();
-            for datagram in &malformed {
-                stranger.send_to(datagram, node.address().unwrap()).unwrap();
-            }
-            stranger.send_to(b"HB\x07\x00", node.address().unwrap()).unwrap();
-            stranger.send_to(&other_cluster, node.address().unwrap()).unwrap();
-            let expected = (malformed.len() as u64, 1, 1);
-            let counted = async {
-                loop {
-                    let counters = node.counters().await;
-                    let counted = (counters.malformed, counters.wrong_version, counters.wrong_cluster);
-                    if counted.0 + counted.1 + counted.2 >= expected.0 + 2 {
-                        break counted;
-                    }
+            let version: &[u8] = b"HB\x07\x00";
+            let all: Vec<&[u8]> =
+                malformed.iter().copied().chain([version]).chain(whole.iter().map(|d| &d[..])).collect();
+            let mut sent = 0;
+            // In portions that the socket's buffer has room for.
+            for portion in all.chunks(32) {
+                for datagram in portion {
+                    stranger.send_to(datagram, node.address().unwrap()).unwrap();
                 }
-            };
-            assert_eq!(tokio::time::timeout(PATIENCE, counted).await.expect("some were not counted"), expected);
+                sent += portion.len() as u64;
+                let counted = async { while nonsense(&node.counters().await).iter().sum::<u64>() < sent {} };
+                tokio::time::timeout(PATIENCE, counted).await.expect("some were not counted");
+            }
+            let expected = [malformed.len() as u64, 1, whole.len() as u64];
+            assert_eq!(nonsense(&node.counters().await), expected);
             assert_eq!(node.view().members(), before);
             assert!(matches!(events.next().await, Update::View(_)));
             assert!(events.0.try_recv().is_err(), "nothing happened that is worth an event");
