@@ -1,45 +1,61 @@
 //! Status cells: what each worker is doing, written by its thread, readable from any other.
 //!
 //! A blocked thread cannot answer a question, so the answer has to lie open before it is asked: which message, since when, in which life. A
-//! cell is one cache line, written with plain stores by one thread. Cells of workers that share a thread lie side by side in chunks, so a
-//! look at a million of them is a walk through memory, and threads do not write into each other's lines.
+//! cell is one cache line, written with plain stores by one thread, and cells lie side by side in chunks, so a look at a million of them
+//! is a walk through memory.
 
 use std::any::type_name;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_utils::atomic::AtomicCell;
-use heartbeat_core::{Busy, Generation, Instant, WorkerId};
+use heartbeat_core::{Activity, Busy, Generation, Health, Instant, WorkerId};
 
 /// Cells in one chunk; 16 KiB of memory.
 const CHUNK: usize = 256;
 
-/// What a worker may be busy with: a message type, or a moment of its life.
+/// What a worker may be busy with, at a fixed address, so that it fits into one word of a cell.
 pub(crate) struct Kind {
-    /// Its name, for people; a function, since type names are not constants.
-    pub(crate) name: fn() -> &'static str,
+    /// A function, since type names are not constants.
+    pub(crate) activity: fn() -> Activity,
 }
 
-/// Gives every message type its `Kind` at a fixed address.
-struct KindOf<M>(std::marker::PhantomData<M>);
+/// Gives every type of message or future its `Kind`.
+struct KindOf<T>(std::marker::PhantomData<T>);
 
-impl<M> KindOf<M> {
-    const KIND: &'static Kind = &Kind { name: type_name::<M> };
+impl<T> KindOf<T> {
+    const MESSAGE: &'static Kind = &Kind { activity: || Activity::Message(type_name::<T>()) };
+    const FUTURE: &'static Kind = &Kind { activity: future_or_timer::<T> };
+}
+
+/// actix makes a future of each timer; only its type tells.
+fn future_or_timer<T>() -> Activity {
+    let name = type_name::<T>();
+    if name.starts_with("actix::utils::TimerFunc") || name.starts_with("actix::utils::IntervalFunc") {
+        Activity::Timer(name)
+    } else {
+        Activity::Future(name)
+    }
 }
 
 impl Kind {
     /// While the factory makes the worker.
-    pub(crate) const FACTORY: &'static Kind = &Kind { name: || "its factory" };
+    pub(crate) const FACTORY: &'static Kind = &Kind { activity: || Activity::Factory };
     /// While `started` runs.
-    pub(crate) const STARTED: &'static Kind = &Kind { name: || "started" };
-    /// While a timer, stream or spawned future runs.
-    pub(crate) const FUTURE: &'static Kind = &Kind { name: || "a spawned future" };
-    /// While `stopping`, `stopped` or the worker's `Drop` runs.
-    pub(crate) const STOPPING: &'static Kind = &Kind { name: || "stopping" };
+    pub(crate) const STARTED: &'static Kind = &Kind { activity: || Activity::Started };
+    /// While `stopping` or `stopped` runs.
+    pub(crate) const STOPPING: &'static Kind = &Kind { activity: || Activity::Stopping };
+    /// While the worker's value is dropped.
+    pub(crate) const DROP: &'static Kind = &Kind { activity: || Activity::Drop };
 
     /// While a message of type `M` is handled.
-    pub(crate) const fn of<M>() -> &'static Kind {
-        KindOf::<M>::KIND
+    pub(crate) const fn message<M>() -> &'static Kind {
+        KindOf::<M>::MESSAGE
+    }
+
+    /// While a spawned future, stream or timer of type `F` is polled.
+    pub(crate) const fn future<F>() -> &'static Kind {
+        KindOf::<F>::FUTURE
     }
 }
 
@@ -49,18 +65,30 @@ impl Kind {
 pub(crate) struct Cell {
     /// The generation that may run; a driver of any other is void.
     generation: AtomicU64,
-    /// When the present business began, in nanoseconds; stale while there is none.
+    /// When the present business began, or last made progress, in nanoseconds; stale while there is none.
     since: AtomicU64,
     /// The present business.
     busy: AtomicCell<Option<&'static Kind>>,
     /// Messages handled in all generations.
     handled: AtomicU64,
+    /// How often progress was reported, in all generations.
+    progress: AtomicU64,
     /// From when on one immediate restart is allowed, in nanoseconds; `u64::MAX` is never.
     permit: AtomicU64,
     /// Whether it was told to stop.
     stop: AtomicBool,
     /// Whether messages are refused.
     closed: AtomicBool,
+    /// Whether it waits for a future before it takes up the next message.
+    waiting: AtomicBool,
+    /// Whether its queue is over the mark.
+    overloaded: AtomicBool,
+    /// Whether it is up.
+    up: AtomicBool,
+    /// Whether the last look had something to say of it.
+    noted: AtomicBool,
+    /// How it says that it is; see `health`.
+    health: AtomicU8,
 }
 
 impl Cell {
@@ -78,6 +106,81 @@ impl Cell {
     /// Counts a message that was handled to its end. Only the worker's own thread does, so a load and a store are enough.
     pub(crate) fn count_handled(&self) {
         self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Says that the present business goes on well, however long it takes. Any thread may.
+    pub(crate) fn report_progress(&self, now: Instant) {
+        self.since.store(now.as_nanos(), Ordering::Relaxed);
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages handled and progress reported: any change is a sign of life.
+    pub(crate) fn progress(&self) -> u64 {
+        self.handled().wrapping_add(self.progress.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether a future is waited for.
+    pub(crate) fn set_waiting(&self, is_waiting: bool) {
+        self.waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// Whether a future is waited for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the queue is over the mark at which requests should go elsewhere.
+    pub(crate) fn set_overloaded(&self, is_overloaded: bool) {
+        self.overloaded.store(is_overloaded, Ordering::Relaxed);
+    }
+
+    /// Whether the queue is over the mark.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the worker is up.
+    pub(crate) fn set_up(&self) {
+        self.up.store(true, Ordering::Release);
+    }
+
+    /// Whether the worker is up and has not ended since.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    /// Notes that the worker has ended or is about to start.
+    pub(crate) fn set_down(&self) {
+        self.up.store(false, Ordering::Release);
+    }
+
+    /// Notes how the worker says that it is.
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Release);
+    }
+
+    /// How the worker says that it is.
+    pub(crate) fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            value if value == Health::NotReady as u8 => Health::NotReady,
+            value if value == Health::Failed as u8 => Health::Failed,
+            _ => Health::Ok,
+        }
+    }
+
+    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_up() && !self.is_closed() && !self.is_overloaded() && self.health() == Health::Ok
+    }
+
+    /// Whether a look at it has something to say, or had the last time.
+    pub(crate) fn is_noteworthy(&self) -> bool {
+        let now = self.is_waiting() || self.is_overloaded() || self.health() != Health::Ok;
+        let before = self.noted.load(Ordering::Relaxed);
+        if now != before {
+            self.noted.store(now, Ordering::Relaxed);
+        }
+        now || before
     }
 
     /// Messages handled in all generations.
@@ -106,6 +209,17 @@ impl Cell {
         self.permit.store(immediate_from.as_nanos(), Ordering::Release);
         self.stop.store(false, Ordering::Release);
         self.closed.store(false, Ordering::Release);
+        self.set_down();
+        self.waiting.store(false, Ordering::Relaxed);
+        self.set_health(Health::Ok);
+        self.end();
+    }
+
+    /// Voids whatever generation runs; the next one to begin has a higher number than this.
+    pub(crate) fn fence(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.permit.store(u64::MAX, Ordering::Release);
+        self.set_down();
         self.end();
     }
 
@@ -137,6 +251,15 @@ impl Cell {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// As nobody has used it.
+    fn reset(&self) {
+        self.begin_generation(Generation(0), Instant::NEVER);
+        self.overloaded.store(false, Ordering::Relaxed);
+        self.noted.store(false, Ordering::Relaxed);
+        self.handled.store(0, Ordering::Relaxed);
+        self.progress.store(0, Ordering::Relaxed);
+    }
+
     /// Refuses messages from now on.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -150,55 +273,111 @@ impl Cell {
 
 type Chunk = [Cell; CHUNK];
 
-/// One worker's cell, and the chunk it lies in.
-#[derive(Clone)]
+/// One worker's cell, and the chunk it lies in. Its number is free again when the last of these is gone: then nobody can mistake the next
+/// worker's cell for this one.
 pub(crate) struct CellRef {
+    held: Arc<Held>,
+}
+
+struct Held {
     chunk: Arc<Chunk>,
-    index: u16,
+    worker: WorkerId,
+    cells: Arc<Cells>,
+}
+
+impl CellRef {
+    /// The number of the worker whose cell this is.
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.held.worker
+    }
+}
+
+impl Clone for CellRef {
+    fn clone(&self) -> CellRef {
+        CellRef { held: self.held.clone() }
+    }
 }
 
 impl std::ops::Deref for CellRef {
     type Target = Cell;
 
     fn deref(&self) -> &Cell {
-        &self.chunk[usize::from(self.index)]
+        &self.held.chunk[self.held.worker.0 as usize % CHUNK]
     }
 }
 
-/// All cells of a node: for each place a thread can have, the chunks of the workers that are put there.
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.chunk[self.worker.0 as usize % CHUNK].reset();
+        self.cells.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.worker);
+    }
+}
+
+/// All cells of a node, by worker number.
+#[derive(Default)]
 pub(crate) struct Cells {
-    places: Vec<Mutex<Vec<Arc<Chunk>>>>,
+    chunks: RwLock<Vec<Arc<Chunk>>>,
+    /// Numbers that were used and are free again.
+    free: Mutex<Vec<WorkerId>>,
+    /// The lowest number never used.
+    next: Mutex<u32>,
 }
 
 impl Cells {
-    /// Room for workers in this many places.
-    pub(crate) fn new(places: u32) -> Cells {
-        Cells { places: (0..places).map(|_| Mutex::new(Vec::new())).collect() }
-    }
-
-    /// The cell of a worker. Workers are dealt out to the places in turn, as `core` does.
-    pub(crate) fn cell(&self, worker: WorkerId) -> CellRef {
-        let count = self.places.len();
-        let index = worker.0 as usize / count;
-        let mut chunks = self.places[worker.0 as usize % count].lock().unwrap_or_else(PoisonError::into_inner);
-        while chunks.len() <= index / CHUNK {
-            chunks.push(Arc::new(std::array::from_fn(|_| Cell::default())));
+    /// A cell that nobody uses.
+    pub(crate) fn take(self: &Arc<Self>) -> CellRef {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match free {
+            Some(worker) => self.hold(worker),
+            None => self.take_run(1).remove(0),
         }
-        CellRef { chunk: chunks[index / CHUNK].clone(), index: (index % CHUNK) as u16 }
     }
 
-    /// The workers at one place that are at work, with what and since when.
-    pub(crate) fn busy(&self, place: u32) -> Vec<Busy> {
-        let count = self.places.len() as u32;
-        let chunks = self.places[place as usize].lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let cells = chunks.iter().flat_map(|chunk| chunk.iter());
-        (0u32..)
-            .zip(cells)
-            .filter_map(|(index, cell)| {
-                let (kind, since) = cell.busy()?;
-                Some(Busy { worker: WorkerId(index * count + place), message: (kind.name)(), since })
-            })
-            .collect()
+    /// This many cells with numbers in a row, none of them used before.
+    pub(crate) fn take_run(self: &Arc<Self>, count: u32) -> Vec<CellRef> {
+        let first = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = *next;
+            *next = first.checked_add(count).expect("fewer than 2^32 workers");
+            first
+        };
+        (first..first + count).map(|worker| self.hold(WorkerId(worker))).collect()
+    }
+
+    fn hold(self: &Arc<Self>, worker: WorkerId) -> CellRef {
+        let index = worker.0 as usize / CHUNK;
+        let known = self.chunks.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned();
+        let chunk = known.unwrap_or_else(|| {
+            let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+            while chunks.len() <= index {
+                chunks.push(Arc::new(std::array::from_fn(|_| Cell::default())));
+            }
+            chunks[index].clone()
+        });
+        CellRef { held: Arc::new(Held { chunk, worker, cells: self.clone() }) }
+    }
+
+    /// The workers that are at work, with what and since when.
+    pub(crate) fn busy(&self) -> Vec<Busy> {
+        let mut busy = Vec::new();
+        self.visit(0..usize::MAX, |worker, cell| {
+            if let Some((kind, since)) = cell.busy() {
+                busy.push(Busy { worker, doing: (kind.activity)(), since });
+            }
+        });
+        busy
+    }
+
+    /// Shows `visit` the cells of these chunks; returns whether there are more behind them.
+    pub(crate) fn visit(&self, chunks: std::ops::Range<usize>, mut visit: impl FnMut(WorkerId, &Cell)) -> bool {
+        let known = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        let end = chunks.end.min(known.len());
+        for (index, chunk) in known.iter().enumerate().take(end).skip(chunks.start) {
+            for (place, cell) in chunk.iter().enumerate() {
+                visit(WorkerId((index * CHUNK + place) as u32), cell);
+            }
+        }
+        end < known.len()
     }
 }
 
@@ -214,16 +393,39 @@ mod tests {
 
     #[test]
     fn a_look_names_who_is_busy_with_what() {
-        let cells = Cells::new(2);
-        for worker in 0..1_000 {
-            cells.cell(WorkerId(worker));
-        }
-        cells.cell(WorkerId(601)).begin(Kind::of::<String>(), Instant::from_millis(5));
-        assert_eq!(cells.busy(0), []);
-        let busy = Busy { worker: WorkerId(601), message: "alloc::string::String", since: Instant::from_millis(5) };
-        assert_eq!(cells.busy(1), [busy]);
-        cells.cell(WorkerId(601)).end();
-        assert_eq!(cells.busy(1), []);
+        let cells = Arc::new(Cells::default());
+        let taken = cells.take_run(1_000);
+        taken[601].begin(Kind::message::<String>(), Instant::from_millis(5));
+        let doing = Activity::Message("alloc::string::String");
+        assert_eq!(cells.busy(), [Busy { worker: WorkerId(601), doing, since: Instant::from_millis(5) }]);
+        taken[601].end();
+        assert_eq!(cells.busy(), []);
+    }
+
+    #[test]
+    fn a_number_is_used_again_when_nobody_can_see_its_cell_and_not_before() {
+        let cells = Arc::new(Cells::default());
+        let (first, second) = (cells.take(), cells.take());
+        assert_eq!((first.worker(), second.worker()), (WorkerId(0), WorkerId(1)));
+        first.close();
+        let other = first.clone();
+        drop(first);
+        assert_eq!(cells.take().worker(), WorkerId(2));
+        drop(other);
+        let again = [cells.take(), cells.take()];
+        let fresh = again.iter().find(|cell| cell.worker() == WorkerId(0)).unwrap();
+        assert!(!fresh.is_closed(), "as nobody had used it");
+    }
+
+    #[test]
+    fn something_to_say_is_said_once_more_when_it_is_over() {
+        let cell = Cell::default();
+        assert!(!cell.is_noteworthy());
+        cell.set_overloaded(true);
+        assert!(cell.is_noteworthy());
+        cell.set_overloaded(false);
+        assert!(cell.is_noteworthy());
+        assert!(!cell.is_noteworthy());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use actix::dev::EnvelopeProxy;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Running, SpawnHandle};
-use heartbeat_core::{Cause, Generation, Instant, Report};
+use heartbeat_core::{Activity, Cause, Generation, Instant, Report};
 
 use crate::cell::Kind;
 use crate::context::{Context, Task};
@@ -145,13 +145,11 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
 
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
         let (now, generation) = (self.seat.control.clock.now(), self.birth.generation);
-        let handling = self.seat.cell.busy().map(|(kind, _)| (kind.name)());
+        let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
-        let cause = match handling {
-            Some(name) if name == (Kind::FACTORY.name)() => {
-                Cause::StartFailed { reason: format!("its factory panicked: {text}").into() }
-            }
-            handling => Cause::Panicked { payload: text, handling },
+        let cause = match during {
+            Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
+            during => Cause::Panicked { payload: text, during },
         };
         self.bury();
         self.seat.cell.end();
@@ -293,7 +291,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         while !self.context.state().stopping()
             && let Some(wait) = self.waits.last_mut()
         {
-            self.context.begin(Kind::FUTURE);
+            self.context.begin(Kind::future::<Task<A>>());
             let done = wait.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
             self.context.end();
             if done {
@@ -319,7 +317,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             && !burst.is_over()
         {
             if let Some(future) = &mut self.spawned[index].1 {
-                self.context.begin(Kind::FUTURE);
+                self.context.begin(Kind::future::<Task<A>>());
                 let done = future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
                 self.context.end();
                 if done {

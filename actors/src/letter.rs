@@ -56,7 +56,7 @@ where
             return; // Nobody waits any more: dropped unopened, a dead letter.
         }
         let Some(message) = self.message.take() else { return };
-        context.begin(Kind::of::<M>());
+        context.begin(Kind::message::<M>());
         let response = actor.handle(message, context);
         if context.is_void() {
             return; // The answer's sender is dropped, which tells the caller that it was interrupted.

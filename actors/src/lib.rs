@@ -44,7 +44,8 @@
 //! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
 //! - `seat`, `driver`, `context`, `letter`, `cell`: one worker, from what stays to what goes.
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
-//!   its own away; `transport` carries datagrams; `clock` is the only reader of the time.
+//!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams; `clock` is the only
+//!   reader of the time.
 //! - `event`, `view`: what others are told, as it happens and as it stands.
 //!
 //! # What it needs
@@ -64,6 +65,7 @@ mod receiver;
 mod seat;
 mod sender;
 mod supervisor;
+mod thread;
 pub mod transport;
 mod view;
 mod worker;
@@ -71,8 +73,8 @@ mod worker;
 pub use context::Context;
 pub use event::{Owned, Snapshot, Update};
 pub use heartbeat_core::{
-    Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Incarnation, Instant, Member, NodeId,
-    RestartKind, Role, Shard, Status, WorkerId, config, member,
+    Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
+    Instant, Member, NodeId, RestartKind, Role, Shard, Status, Strategy, Unready, WorkerId, config, member,
 };
 pub use letter::dead_letters;
 pub use node::{Node, NodeError, SHARDS_MAX, SuperviseError};

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix::{Actor, Addr, Recipient};
@@ -14,7 +13,7 @@ use heartbeat_core::member::NAME_BYTES_MAX;
 use heartbeat_core::{Busy, Config, ConfigError, Counters, Engine, Identity, Instant, Supervise, WorkerId};
 use tokio::sync::oneshot;
 
-use crate::cell::Cells;
+use crate::cell::{CellRef, Cells};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::event::Update;
@@ -41,7 +40,6 @@ struct Inner {
     supervisor: Addr<Supervisor>,
     view: Arc<View>,
     cells: Arc<Cells>,
-    next_worker: AtomicU32,
     address: Option<SocketAddr>,
     /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
     _control_arbiter: Arbiter,
@@ -153,8 +151,7 @@ impl Node {
             return Err(NodeError::NoSystem);
         }
         let control_arbiter = Arbiter::try_new().map_err(NodeError::Thread)?;
-        let (clock, view, cells) =
-            (Clock::start(), Arc::new(View::default()), Arc::new(Cells::new(config.workers.arbiters)));
+        let (clock, view, cells) = (Clock::start(), Arc::new(View::default()), Arc::new(Cells::default()));
         let (started, start) = oneshot::channel();
         let parts = (config.clone(), view.clone(), cells.clone());
         control_arbiter.spawn_fn(move || {
@@ -172,9 +169,7 @@ impl Node {
         };
         let control =
             Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
-        let next_worker = AtomicU32::new(0);
-        let inner =
-            Inner { config, control, supervisor, view, cells, next_worker, address, _control_arbiter: control_arbiter };
+        let inner = Inner { config, control, supervisor, view, cells, address, _control_arbiter: control_arbiter };
         Ok(Node { inner: Arc::new(inner) })
     }
 
@@ -202,10 +197,11 @@ impl Node {
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
         let restart = spec.limits(&self.inner.config).map_err(SuperviseError::Config)?;
-        let worker = WorkerId(self.inner.next_worker.fetch_add(1, Ordering::Relaxed));
-        let name = self.take_name(&spec.name, worker)?;
-        let seat = self.seat(worker, name.clone(), Box::new(factory));
-        let supervise = Supervise { worker, name, kind: spec.kind, restart };
+        let cell = self.inner.cells.take();
+        let name = self.take_name(&spec.name, cell.worker())?;
+        let arbiters = self.inner.config.workers.arbiters;
+        let supervise = Supervise { kind: spec.kind, restart, ..Supervise::new(cell.worker(), name.clone(), arbiters) };
+        let seat = self.seat(cell, name, Box::new(factory));
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
         self.inner.supervisor.do_send(TakeOn { workers, group: None });
         Ok(WorkerAddr { seat })
@@ -227,18 +223,16 @@ impl Node {
         if !(1..=SHARDS_MAX).contains(&count) {
             return Err(SuperviseError::Shards(count));
         }
-        let first = self.inner.next_worker.fetch_add(count, Ordering::Relaxed);
         let group = check_name(name)?;
         let factory = Arc::new(factory);
         let (mut seats, mut workers) = (Vec::new(), Vec::new());
-        for index in 0..count {
-            let worker = WorkerId(first + index);
-            let name = self.take_name(&format!("{name}/{index}"), worker)?;
+        for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
+            let name = self.take_name(&format!("{name}/{index}"), cell.worker())?;
             let factory = factory.clone();
-            let seat = self.seat(worker, name.clone(), Box::new(move |birth: &Birth| factory(birth)));
+            let supervise = Supervise::new(cell.worker(), name.clone(), self.inner.config.workers.arbiters);
+            let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)));
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
             seat.cell.close();
-            let supervise = Supervise { worker, name, kind: heartbeat_core::RestartKind::Permanent, restart: None };
             workers.push((supervise, seat.clone() as Arc<dyn Seated>));
             seats.push(WorkerAddr { seat });
         }
@@ -259,7 +253,7 @@ impl Node {
     /// The workers that are at work now: which, with what message, since when by this node's clock ([`Node::now`]). A look at all status cells; it
     /// asks nobody and stops nobody.
     pub fn busy(&self) -> Vec<Busy> {
-        (0..self.inner.config.workers.arbiters).flat_map(|place| self.inner.cells.busy(place)).collect()
+        self.inner.cells.busy()
     }
 
     /// What this node's clock shows.
@@ -299,15 +293,9 @@ impl Node {
         Ok(name)
     }
 
-    fn seat<A: Actor<Context = Context<A>>>(
-        &self,
-        worker: WorkerId,
-        name: Arc<str>,
-        factory: Factory<A>,
-    ) -> Arc<Seat<A>> {
-        let inner = &self.inner;
-        let (cell, capacity) = (inner.cells.cell(worker), inner.config.workers.capacity);
-        Arc::new(Seat::new(inner.control.clone(), worker, name, cell, factory, capacity))
+    fn seat<A: Actor<Context = Context<A>>>(&self, cell: CellRef, name: Arc<str>, factory: Factory<A>) -> Arc<Seat<A>> {
+        let (worker, capacity) = (cell.worker(), self.inner.config.workers.capacity);
+        Arc::new(Seat::new(self.inner.control.clone(), worker, name, cell, factory, capacity))
     }
 }
 

@@ -156,8 +156,14 @@ pub(crate) trait Seated: Send + Sync {
     /// Asks the worker to stop.
     fn stop(&self);
 
+    /// Voids whoever sits here; the queue stays.
+    fn fence(&self);
+
     /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
     fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>);
+
+    /// Messages that wait in the queue.
+    fn depth(&self) -> u32;
 
     fn name(&self) -> &Arc<str>;
 }
@@ -187,6 +193,19 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     fn stop(&self) {
         self.cell.ask_to_stop();
         self.wake();
+    }
+
+    fn fence(&self) {
+        {
+            let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+            self.cell.fence();
+            self.term.fetch_add(1, Ordering::AcqRel);
+        }
+        self.wake();
+    }
+
+    fn depth(&self) -> u32 {
+        0
     }
 
     fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>) {

@@ -8,11 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
-use heartbeat_core::ArbiterId;
+use heartbeat_core::{ArbiterId, CpuTimes};
 use tokio::sync::oneshot;
 use tracing::trace;
 
 use crate::receiver::Receiver;
+use crate::thread::ThreadNumber;
 use crate::transport::Transport;
 
 /// The sign of life of a thread that runs workers.
@@ -21,6 +22,10 @@ pub(crate) struct Beat {
     pub(crate) arbiter: ArbiterId,
     /// Number of the beat, from 1.
     pub(crate) slot: u64,
+    /// The thread's number with the operating system, if that has one.
+    pub(crate) thread: Option<ThreadNumber>,
+    /// What the thread has used of its CPU so far, if the operating system says.
+    pub(crate) times: Option<CpuTimes>,
 }
 
 impl Message for Beat {
@@ -33,12 +38,14 @@ pub(crate) struct BeatSender {
     pub(crate) interval: Duration,
     pub(crate) receiver: Addr<Receiver>,
     pub(crate) slot: u64,
+    pub(crate) thread: Option<ThreadNumber>,
 }
 
 impl BeatSender {
     fn beat(&mut self) {
         self.slot += 1;
-        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot });
+        let times = self.thread.and_then(ThreadNumber::times);
+        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot, thread: self.thread, times });
     }
 }
 
@@ -46,6 +53,7 @@ impl Actor for BeatSender {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        self.thread = ThreadNumber::own();
         self.beat();
         context.run_interval(self.interval, |sender, _| sender.beat());
     }

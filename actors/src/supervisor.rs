@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
 use actix_rt::Arbiter;
 use heartbeat_core::{
-    ArbiterId, Counters, Engine, Event, Generation, Instant, Output, Report, Start, Supervise, WorkerId,
+    ArbiterId, Child, Counters, Engine, Event, Generation, Instant, Look, Output, Report, Start, Supervise,
+    SuperviseGroup, WorkerId,
 };
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -21,8 +23,15 @@ use crate::event::{Subscribers, Update};
 use crate::receiver::{Datagrams, Receiver, StampedBeat};
 use crate::seat::{Birth, Seated};
 use crate::sender::{BeatSender, NodeSender, Outgoing};
+use crate::thread::ThreadNumber;
 use crate::transport::Batch;
 use crate::view::View;
+
+/// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
+const SCAN_CHUNKS: usize = 64;
+
+/// How long subscribers have to hear why the process ends. No worker is waited for: one of them may be why.
+const EXIT_AFTER: Duration = Duration::from_millis(250);
 
 /// Owns the engine and carries out what it says.
 pub(crate) struct Supervisor {
@@ -33,6 +42,8 @@ pub(crate) struct Supervisor {
     /// By worker number.
     workers: Vec<Option<Worker>>,
     arbiters: BTreeMap<ArbiterId, Arbiter>,
+    /// What the operating system calls them, once they have said it.
+    threads: BTreeMap<ArbiterId, ThreadNumber>,
     links: Links,
     subscribers: Subscribers,
     /// The timer that is set, and for when.
@@ -88,6 +99,41 @@ impl Message for ArbiterEnded {
     type Result = ();
 }
 
+/// The status cells from this chunk on are to be looked at.
+struct Scan {
+    from: usize,
+}
+
+impl Message for Scan {
+    type Result = ();
+}
+
+/// What is to be done with a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    Start,
+    Restart,
+    Stop,
+    Remove,
+}
+
+/// Somebody wants a child started, stopped or forgotten.
+pub(crate) struct Command {
+    pub(crate) child: Child,
+    pub(crate) order: Order,
+}
+
+impl Message for Command {
+    type Result = ();
+}
+
+/// A group to take on.
+pub(crate) struct TakeOnGroup(pub(crate) SuperviseGroup);
+
+impl Message for TakeOnGroup {
+    type Result = ();
+}
+
 /// Somebody wants to be told what happens.
 pub(crate) struct Subscribe(pub(crate) Recipient<Update>);
 
@@ -120,6 +166,7 @@ impl Supervisor {
             cells,
             workers: Vec::new(),
             arbiters: BTreeMap::new(),
+            threads: BTreeMap::new(),
             links,
             subscribers: Subscribers::default(),
             timer: None,
@@ -144,7 +191,12 @@ impl Supervisor {
                     self.with_seat(worker, |seat| seat.permit(generation, immediate_from));
                 }
                 Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
-                Output::Close { worker } => self.close(worker),
+                Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
+                Output::Close { worker, gave_up: _ } => self.close(worker),
+                Output::Forget { worker } => self.forget(worker),
+                Output::Scan => context.notify(Scan { from: 0 }),
+                Output::Dismiss { arbiter } => self.dismiss(arbiter),
+                Output::Exit { code } => exit(code, context),
                 Output::Spawn { arbiter } => self.spawn(arbiter),
                 Output::Inspect { arbiter } => self.inspect(arbiter),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
@@ -224,7 +276,7 @@ impl Supervisor {
             Ok(arbiter) => {
                 let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
                 arbiter.spawn_fn(move || {
-                    BeatSender { arbiter: id, interval, receiver, slot: 0 }.start();
+                    BeatSender { arbiter: id, interval, receiver, slot: 0, thread: None }.start();
                 });
                 self.arbiters.insert(id, arbiter);
             }
@@ -235,20 +287,72 @@ impl Supervisor {
 
     /// Answers the engine's question what the workers of a silent thread are doing.
     fn inspect(&mut self, arbiter: ArbiterId) {
-        let mut busy = Vec::new();
-        for place in 0..self.engine.config().workers.arbiters {
-            busy.extend(self.cells.busy(place));
-        }
+        let mut busy = self.cells.busy();
         busy.retain(|busy| {
             let worker = self.workers.get(busy.worker.0 as usize).and_then(Option::as_ref);
             worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
         });
-        debug!(arbiter = arbiter.0, busy = busy.len(), "thread is silent");
-        self.engine.handle_inspection(self.clock.now(), arbiter, &busy);
+        let seen = self.threads.get(&arbiter).and_then(|thread| thread.look());
+        debug!(arbiter = arbiter.0, busy = busy.len(), ?seen, "thread is silent");
+        self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
+    }
+
+    /// Looks at the status cells of some chunks, and at the threads; the rest has its turn after whatever else waits here.
+    fn scan(&mut self, from: usize, context: &mut Context<Self>) {
+        let mut looks = Vec::new();
+        let workers = &self.workers;
+        let is_more = self.cells.visit(from..from + SCAN_CHUNKS, |worker, cell| {
+            if !cell.is_noteworthy() {
+                return;
+            }
+            let seat = workers.get(worker.0 as usize).and_then(Option::as_ref).map(|worker| &worker.seat);
+            looks.push(Look {
+                worker,
+                generation: cell.generation(),
+                is_waiting: cell.is_waiting(),
+                queued: seat.map_or(0, |seat| seat.depth()),
+                is_overloaded: cell.is_overloaded(),
+                progress: cell.progress(),
+                health: cell.health(),
+            });
+        });
+        let now = self.clock.now();
+        if from == 0 {
+            let dead = |(id, arbiter): (&ArbiterId, &Arbiter)| (!arbiter.handle().alive()).then_some(*id);
+            for arbiter in self.arbiters.iter().filter_map(dead).collect::<Vec<_>>() {
+                self.arbiters.remove(&arbiter);
+                self.engine.handle_arbiter_dead(now, arbiter);
+            }
+        }
+        if !looks.is_empty() {
+            self.engine.handle_looks(now, &looks);
+        }
+        if is_more {
+            context.notify(Scan { from: from + SCAN_CHUNKS });
+        }
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) {
+            self.view.forget_worker(worker.seat.name());
+        }
+    }
+
+    /// Lets a thread end that nobody needs any more, after what it was told before.
+    fn dismiss(&mut self, id: ArbiterId) {
+        self.threads.remove(&id);
+        if let Some(arbiter) = self.arbiters.remove(&id) {
+            // Queues that were just closed are drained first: what was spawned before has its turn before this.
+            arbiter.spawn(async {
+                tokio::task::yield_now().await;
+                Arbiter::current().stop();
+            });
+        }
     }
 
     /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
+        self.threads.remove(&id);
         if let Some(arbiter) = self.arbiters.remove(&id) {
             // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
             let told = supervisor.clone();
@@ -262,6 +366,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Ends the process, after the subscribers had a moment to hear why.
+fn exit(code: u8, context: &mut Context<Supervisor>) {
+    error!(code, "ending the process, as workers.on_give_up says");
+    context.run_later(EXIT_AFTER, move |_, _| std::process::exit(i32::from(code)));
 }
 
 /// One line for each event, at the level of who should look at it.
@@ -289,6 +399,19 @@ fn log(event: &Event) {
             info!(%worker, generation = generation.0, %cause, ?after, ?shard, "replaced");
         }
         Event::Stopped { worker, generation } => debug!(%worker, generation = generation.0, "stopped"),
+        Event::Fenced { worker, generation, after } => {
+            warn!(%worker, generation = generation.0, ?after, "fenced");
+        }
+        Event::NotReady { worker, generation, reason } => {
+            warn!(%worker, generation = generation.0, ?reason, "not ready");
+        }
+        Event::Ready { worker, generation } => info!(%worker, generation = generation.0, "ready"),
+        Event::GroupStarted { group, cause } => debug!(%group, ?cause, "group started"),
+        Event::GroupStopped { group } => debug!(%group, "group stopped"),
+        Event::Escalated { group, child, restarts, cause } => {
+            error!(%group, %child, restarts, %cause, "escalated");
+        }
+        Event::Starved { arbiter, waited_for } => warn!(arbiter = arbiter.0, ?waited_for, "starved"),
         Event::GaveUp { worker, restarts, cause } => error!(%worker, restarts, %cause, "gave up"),
         Event::Abandoned { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "abandoned"),
         Event::ZombieEnded { arbiter, zombies } => info!(arbiter = arbiter.0, zombies, "zombie ended"),
@@ -318,7 +441,12 @@ impl Handler<StampedBeat> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, StampedBeat { at, beat }: StampedBeat, context: &mut Context<Self>) {
-        self.engine.handle_beat(at, beat.arbiter, beat.slot);
+        if let Some(thread) = beat.thread
+            && self.arbiters.contains_key(&beat.arbiter)
+        {
+            self.threads.insert(beat.arbiter, thread);
+        }
+        self.engine.handle_beat(at, beat.arbiter, beat.slot, beat.times);
         self.drive(context);
     }
 }
@@ -360,6 +488,39 @@ impl Handler<TakeOn> for Supervisor {
             Some(group) => self.engine.supervise_shards(now, group, taken_on),
             None => taken_on.into_iter().for_each(|supervise| self.engine.supervise(now, supervise)),
         }
+        self.drive(context);
+    }
+}
+
+impl Handler<TakeOnGroup> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, TakeOnGroup(group): TakeOnGroup, context: &mut Context<Self>) {
+        self.engine.supervise_group(self.clock.now(), group);
+        self.drive(context);
+    }
+}
+
+impl Handler<Command> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Command { child, order }: Command, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        match order {
+            Order::Start => self.engine.start(now, child),
+            Order::Restart => self.engine.restart(now, child),
+            Order::Stop => self.engine.stop(now, child),
+            Order::Remove => self.engine.remove(now, child),
+        }
+        self.drive(context);
+    }
+}
+
+impl Handler<Scan> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Scan { from }: Scan, context: &mut Context<Self>) {
+        self.scan(from, context);
         self.drive(context);
     }
 }

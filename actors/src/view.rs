@@ -95,6 +95,11 @@ impl View {
         fresh
     }
 
+    /// Forgets a worker that was removed; its name is free again.
+    pub(crate) fn forget_worker(&self, name: &Arc<str>) {
+        self.workers.remove(name);
+    }
+
     /// Puts down all members as they are now.
     pub(crate) fn set_members<'a>(&self, members: impl Iterator<Item = &'a Member>) {
         let mut known = std::collections::BTreeSet::new();

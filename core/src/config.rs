@@ -24,6 +24,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Most worker threads of one node; more is a typo, not a machine.
 pub const ARBITERS_MAX: u32 = 1024;
 
+/// Highest restart intensity that is counted; a limit above it is none, and is to be said so with `u32::MAX`.
+pub const INTENSITY_MAX: u32 = 1_000_000;
+
 /// All settings of a node. Each field is described, with how to choose it, in `default.toml`.
 ///
 /// ```
@@ -104,19 +107,50 @@ pub struct WorkersConfig {
     /// Silence after which a blocked worker is replaced. Longer than `interval`.
     #[serde(with = "duration")]
     pub timeout: Duration,
+    /// How long a worker may take to be up. Not zero.
+    #[serde(with = "duration")]
+    pub start_timeout: Duration,
+    /// How long messages may wait for a worker that waits for a future. Not zero.
+    #[serde(with = "duration")]
+    pub liveness: Duration,
+    /// How long a worker may take to stop; zero fences it at once.
+    #[serde(with = "duration")]
+    pub shutdown: Duration,
+    /// How long all workers together may take to stop when the node leaves; zero fences them all at once.
+    #[serde(with = "duration")]
+    pub leave: Duration,
+    /// How often all status cells are looked at. Not zero.
+    #[serde(with = "duration")]
+    pub scan: Duration,
     /// Messages handled in a row, at least 1.
     pub burst: u32,
     /// Messages that may wait in a queue, at least 1.
     pub capacity: u32,
     /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
     pub zombies_max: u32,
+    /// What follows when a worker or a group is given up, or too many threads are blocked.
+    pub on_give_up: OnGiveUp,
+    /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is well.
+    pub exit_code: u8,
+}
+
+/// What follows when supervision is at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnGiveUp {
+    /// An event; everybody else goes on.
+    Report,
+    /// The event, then the node leaves in good order.
+    Leave,
+    /// The event, then the process ends with the exit code.
+    Exit,
 }
 
 /// When a failed worker comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestartConfig {
-    /// Restarts of one worker allowed in any `period`; zero means that the first failure is the last.
+    /// Restarts allowed in any `period`, at most [`INTENSITY_MAX`]; zero means that the first failure is the last, `u32::MAX` no limit.
     pub intensity: u32,
     /// Length of the sliding window. Not zero.
     #[serde(with = "duration")]
@@ -340,8 +374,19 @@ impl WorkersConfig {
         }
         within("workers.interval", self.interval, Duration::from_millis(1), wire::INTERVAL_MAX)?;
         longer("workers.timeout", self.timeout, "workers.interval", self.interval)?;
+        let (least, most) = (Duration::from_millis(1), Duration::from_secs(86_400 * 365));
+        within("workers.timeout", self.timeout, least, most)?;
+        within("workers.start_timeout", self.start_timeout, least, most)?;
+        within("workers.liveness", self.liveness, least, most)?;
+        within("workers.shutdown", self.shutdown, Duration::ZERO, most)?;
+        within("workers.leave", self.leave, Duration::ZERO, most)?;
+        within("workers.scan", self.scan, least, most)?;
         positive("workers.burst", self.burst)?;
-        positive("workers.capacity", self.capacity)
+        positive("workers.capacity", self.capacity)?;
+        if self.exit_code == 0 {
+            return contradiction("workers.exit_code 0 would say that all is well; use 1 to 255".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -351,6 +396,13 @@ impl RestartConfig {
     /// # Errors
     /// [`ConfigError::Contradiction`] for the first contradiction found.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if self.intensity > INTENSITY_MAX && self.intensity != u32::MAX {
+            let intensity = self.intensity;
+            return contradiction(format!(
+                "restart.intensity {intensity} is out of range; use 0 to {INTENSITY_MAX}, or {} for no limit",
+                u32::MAX
+            ));
+        }
         within("restart.period", self.period, Duration::from_millis(1), Duration::from_secs(86_400 * 365))?;
         within("restart.reset_after", self.reset_after, Duration::from_millis(1), Duration::from_secs(86_400 * 365))?;
         if self.delay_max < self.delay_min {

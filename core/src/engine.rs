@@ -19,16 +19,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Follow, Identity, Letter};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, OnGiveUp};
 use crate::desk::Desk;
-use crate::detector::{AnyDetector, Fixed, Verdict};
+use crate::detector::Verdict;
 use crate::event::Event;
-use crate::member::{ArbiterId, Busy, Epoch, Generation, Member, NodeId, Target, WorkerId};
-use crate::monitor::{Change, Monitor, Sign, WatchId};
+use crate::member::{
+    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, NodeId, Target, ThreadLook, WorkerId,
+};
+use crate::monitor::{Change, Monitor};
 use crate::output::Output;
 use crate::random::Random;
 use crate::shards::{Shards, Step};
-use crate::supervision::{self, Report, Supervise, Supervision};
+use crate::supervision::{self, Report, Supervise, SuperviseGroup, Supervision};
 use crate::time::Instant;
 use crate::wire;
 
@@ -55,8 +57,6 @@ pub struct Engine {
     supervision: Supervision,
     shards: Shards,
     cluster: Option<Cluster>,
-    /// Watches of arbiters, by arbiter number.
-    arbiters: Vec<Option<WatchId>>,
     /// The view changed while it was not whole: find the owners once it is.
     unsettled: bool,
     leaving: Leaving,
@@ -85,51 +85,80 @@ impl Engine {
         let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, now));
         let (random, monitor) = (Random::seeded(seed), Monitor::new(now));
         let mut desk = Desk { now, config, random, monitor, outputs: VecDeque::new() };
-        let mut engine = Engine {
+        Ok(Engine {
             generation,
             supervision: Supervision::new(&mut desk),
             desk,
             shards: Shards::default(),
             cluster,
-            arbiters: Vec::new(),
             unsettled: false,
             leaving: Leaving::No,
             counters: Counters::default(),
-        };
-        let first: Vec<ArbiterId> = engine.supervision.arbiters().collect();
-        for arbiter in first {
-            engine.watch_arbiter(arbiter);
-        }
-        Ok(engine)
+        })
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a worker on and starts it.
+    /// Takes a worker on and starts it; in a group that starts its children in order, in its turn.
     ///
     /// # Panics
-    /// If its number was used before.
+    /// If its number is in use, or there is no such group.
     pub fn supervise(&mut self, now: Instant, supervise: Supervise) {
         self.advance(now);
-        let worker = supervise.worker;
-        self.supervision.supervise(supervise);
-        if self.leaving == Leaving::No {
-            self.supervision.start(worker, None, &mut self.desk);
-        }
+        self.supervision.supervise(supervise, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Takes a group on and starts it. It is empty; its children name it when they are taken on.
+    ///
+    /// # Panics
+    /// If its number was used before, or there is no such parent.
+    pub fn supervise_group(&mut self, now: Instant, supervise: SuperviseGroup) {
+        self.advance(now);
+        self.supervision.supervise_group(supervise, &mut self.desk);
+        self.follow_up();
     }
 
     /// Takes a sharded group on: worker `first + i` is shard `i`, of which this node runs those it owns. Without a cluster it owns all.
     ///
     /// # Panics
-    /// If one of the workers' numbers was used before.
+    /// If one of the workers' numbers is in use.
     pub fn supervise_shards(&mut self, now: Instant, group: Arc<str>, workers: Vec<Supervise>) {
         self.advance(now);
         let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
         self.shards.add(group, first, workers.len() as u32);
         for supervise in workers {
-            self.supervision.supervise(supervise);
+            self.supervision.take_on(supervise);
         }
         self.settle();
+    }
+
+    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that runs.
+    pub fn start(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        self.supervision.start(child, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Stops a child in good order and starts it again with its queue; nothing is counted.
+    pub fn restart(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        self.supervision.restart(child, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Stops a child in good order and closes its queue, until it is started again.
+    pub fn stop(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        self.supervision.stop(child, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its number may be used again.
+    pub fn remove(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        self.supervision.remove(child, &mut self.desk);
+        self.follow_up();
     }
 
     /// Takes in datagrams that came in at `at`, each with its sender. Bad ones are counted and dropped.
@@ -140,40 +169,40 @@ impl Engine {
         }
     }
 
-    /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its schedule, counted from 1.
-    pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64) {
+    /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its schedule, counted from 1, with what the thread had
+    /// used of its CPU by then, if the system says.
+    pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>) {
         self.advance(at);
-        if let Some(&Some(watch)) = self.arbiters.get(arbiter.0 as usize) {
-            let interval = self.desk.config.workers.interval;
-            self.desk.monitor.heartbeat(watch, Sign { at, slot, interval });
-        }
+        self.supervision.beat(arbiter, slot, times, &mut self.desk);
     }
 
     /// Takes in what a worker's thread says of one of its generations.
     pub fn handle_report(&mut self, now: Instant, worker: WorkerId, generation: Generation, report: Report) {
         self.advance(now);
         self.supervision.report(worker, generation, report, &mut self.desk);
-        self.finish_leaving();
+        self.follow_up();
     }
 
-    /// Takes in what the workers of a silent thread are doing: the answer to [`Output::Inspect`].
-    pub fn handle_inspection(&mut self, now: Instant, arbiter: ArbiterId, busy: &[Busy]) {
+    /// Takes in what the workers of a silent thread are doing, and what the system says of the thread: the answer to [`Output::Inspect`].
+    pub fn handle_inspection(&mut self, now: Instant, arbiter: ArbiterId, busy: &[Busy], seen: Option<ThreadLook>) {
         self.advance(now);
-        let Some(&Some(watch)) = self.arbiters.get(arbiter.0 as usize) else { return };
-        if self.desk.monitor.verdict(watch) != Verdict::Dead {
-            return; // It spoke between the question and the answer.
-        }
-        let silence = self.desk.monitor.silence(watch, now);
-        match self.supervision.inspected(arbiter, busy, silence, &mut self.desk) {
-            Some(fresh) => {
-                self.desk.monitor.unwatch(watch);
-                self.arbiters[arbiter.0 as usize] = None;
-                self.watch_arbiter(fresh);
-            }
-            // Nothing may be replaced now; look again after another timeout.
-            None => self.desk.monitor.renew(watch, now),
-        }
-        self.finish_leaving();
+        self.supervision.inspected(arbiter, busy, seen, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Takes in a look at the status cells: the answer to [`Output::Scan`], in as many parts as the caller likes. A worker of which there is
+    /// nothing to say, and of which there was nothing to say the last time, may be left out.
+    pub fn handle_looks(&mut self, now: Instant, looks: &[Look]) {
+        self.advance(now);
+        self.supervision.look(looks, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Takes in that a thread that should run workers has ended, or could not be made.
+    pub fn handle_arbiter_dead(&mut self, now: Instant, arbiter: ArbiterId) {
+        self.advance(now);
+        self.supervision.arbiter_dead(arbiter, &mut self.desk);
+        self.follow_up();
     }
 
     /// Takes in that a thread which was abandoned came back and ended.
@@ -197,17 +226,15 @@ impl Engine {
         while let Some(change) = self.desk.monitor.poll_change(now) {
             self.route(change);
         }
-        self.finish_leaving();
+        self.follow_up();
     }
 
-    /// Begins to leave: workers stop, then the others are told. Done when [`Engine::has_left`] says so, after `workers.timeout` at the latest.
+    /// Begins to leave: workers stop, the last one taken on first, then the others are told. Done when [`Engine::has_left`] says so, after
+    /// `workers.leave` at the latest.
     pub fn leave(&mut self, now: Instant) {
         self.advance(now);
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Until(now + self.desk.config.workers.timeout);
-            self.supervision.stop_all(&mut self.desk);
-            self.finish_leaving();
-        }
+        self.begin_leaving();
+        self.follow_up();
     }
 
     // ---- outputs -------------------------------------------------------------------------------------------------------------------------
@@ -236,7 +263,7 @@ impl Engine {
             Leaving::Until(at) => Some(at),
             Leaving::No | Leaving::Done => None,
         };
-        [slot, leave, self.desk.monitor.next_change(), self.supervision.next_start()].into_iter().flatten().min()
+        [slot, leave, self.desk.monitor.next_change(), self.supervision.next_due()].into_iter().flatten().min()
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -275,6 +302,7 @@ impl Engine {
         self.desk.now = self.desk.now.max(now);
         if late_by > self.desk.config.stall {
             self.desk.monitor.excuse(now);
+            self.supervision.excuse(&self.desk);
             self.desk.tell(Event::Paused { late_by });
         }
     }
@@ -355,29 +383,37 @@ impl Engine {
     fn walk(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Start { worker, shard } => self.supervision.start(worker, Some(shard), &mut self.desk),
-                Step::Stop { worker } => self.supervision.stop(worker, &mut self.desk),
+                Step::Start { worker, shard } => self.supervision.start_shard(worker, shard, &mut self.desk),
+                Step::Stop { worker } => self.supervision.stop(Child::Worker(worker), &mut self.desk),
                 Step::Tell(event) => self.desk.tell(event),
             }
         }
     }
 
-    fn watch_arbiter(&mut self, arbiter: ArbiterId) {
-        let (now, timeout) = (self.desk.now, self.desk.config.workers.timeout);
-        let detector = AnyDetector::Fixed(Fixed::new(timeout, now));
-        let watch = self.desk.monitor.watch(Target::Arbiter(arbiter), detector, timeout, now);
-        let index = arbiter.0 as usize;
-        if self.arbiters.len() <= index {
-            self.arbiters.resize(index + 1, None);
+    fn begin_leaving(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Until(self.desk.now + self.desk.config.workers.leave);
+            self.supervision.stop_all(&mut self.desk);
         }
-        self.arbiters[index] = Some(watch);
     }
 
-    fn finish_leaving(&mut self) {
+    /// What the end of supervision, or of a worker, means for the node.
+    fn follow_up(&mut self) {
+        if self.supervision.take_gave_up() {
+            match self.desk.config.workers.on_give_up {
+                OnGiveUp::Report => {}
+                OnGiveUp::Leave => self.begin_leaving(),
+                OnGiveUp::Exit => {
+                    let code = self.desk.config.workers.exit_code;
+                    self.desk.put(Output::Exit { code });
+                }
+            }
+        }
         if let Leaving::Until(latest) = self.leaving
             && (self.desk.now >= latest || !self.supervision.is_stopping())
         {
             self.leaving = Leaving::Done;
+            self.supervision.fence_all(&mut self.desk);
             if let Some(cluster) = &mut self.cluster {
                 cluster.leave();
             }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::member::{ArbiterId, Generation, Incarnation, Member, Shard};
+use crate::member::{Activity, ArbiterId, Generation, Incarnation, Member, Shard};
 
-/// Why a worker ended.
+/// Why a worker or a group ended.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -21,25 +21,62 @@ pub enum Cause {
     Panicked {
         /// The payload, if it was text.
         payload: Arc<str>,
-        /// Type name of the message it was handling, if it was handling one.
-        handling: Option<&'static str>,
+        /// What it was doing.
+        during: Activity,
     },
     /// It stopped itself.
     Stopped,
-    /// The factory returned an error or panicked.
+    /// The factory returned an error or panicked, or there was no thread to start on.
     StartFailed {
         /// What the factory said.
         reason: Arc<str>,
     },
-    /// It held its thread for longer than the timeout.
+    /// It was not up within `workers.start_timeout`.
+    StartTimedOut {
+        /// The time it had.
+        #[serde(serialize_with = "seconds")]
+        after: Duration,
+    },
+    /// It waits for a future that does not end, while messages wait for it. Its thread is well.
+    AwaitStuck {
+        /// For how long messages have waited without any being handled.
+        #[serde(serialize_with = "seconds")]
+        stuck_for: Duration,
+        /// Messages that waited.
+        queued: u32,
+    },
+    /// It held its thread for longer than the timeout, asleep in a call.
     Blocked {
-        /// Type name of the message it is stuck in.
-        handling: &'static str,
+        /// What it is stuck in.
+        during: Activity,
         /// For how long, when it was concluded.
         #[serde(serialize_with = "seconds")]
         busy_for: Duration,
     },
-    /// A neighbour blocked the thread it shared; not its own fault, and not counted against it.
+    /// It held its thread for longer than the timeout, and ran all the while.
+    Spinning {
+        /// What it is stuck in.
+        during: Activity,
+        /// For how long, when it was concluded.
+        #[serde(serialize_with = "seconds")]
+        busy_for: Duration,
+        /// How much of that it ran.
+        #[serde(serialize_with = "seconds")]
+        ran_for: Duration,
+    },
+    /// It held its thread for longer than the timeout; whether it slept, ran or waited for a CPU cannot be told on this system.
+    HeldThread {
+        /// What it is stuck in.
+        during: Activity,
+        /// For how long, when it was concluded.
+        #[serde(serialize_with = "seconds")]
+        busy_for: Duration,
+    },
+    /// It said of itself that it had failed.
+    ReportedFailed,
+    /// The thread it ran on has ended.
+    ArbiterDead,
+    /// A neighbour held the thread it shared; not its own fault, and not counted against it.
     Displaced {
         /// Name of the neighbour that was blamed.
         by: Arc<str>,
@@ -50,20 +87,77 @@ pub enum Cause {
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
     },
+    /// A sibling failed, and their group starts them together; not counted against it.
+    Sibling {
+        /// Name of the sibling that failed.
+        of: Arc<str>,
+    },
+    /// A group's child failed more often than the group allows: the group ends and its parent decides.
+    Exhausted {
+        /// Name of the child.
+        child: Arc<str>,
+        /// Why it ended the last time, in words.
+        cause: Arc<str>,
+    },
+    /// A group ended because its significant children had.
+    ShutDown,
+}
+
+impl Cause {
+    /// Whether its thread is still held by what it was doing.
+    pub fn holds_thread(&self) -> bool {
+        match self {
+            Cause::Blocked { .. } | Cause::Spinning { .. } | Cause::HeldThread { .. } => true,
+            Cause::Panicked { .. }
+            | Cause::Stopped
+            | Cause::StartFailed { .. }
+            | Cause::StartTimedOut { .. }
+            | Cause::AwaitStuck { .. }
+            | Cause::ReportedFailed
+            | Cause::ArbiterDead
+            | Cause::Displaced { .. }
+            | Cause::ThreadSilent { .. }
+            | Cause::Sibling { .. }
+            | Cause::Exhausted { .. }
+            | Cause::ShutDown => false,
+        }
+    }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Panicked { payload, handling: Some(message) } => write!(f, "panicked in {message}: {payload}"),
-            Cause::Panicked { payload, handling: None } => write!(f, "panicked: {payload}"),
+            Cause::Panicked { payload, during } => write!(f, "panicked in {during}: {payload}"),
             Cause::Stopped => f.write_str("stopped itself"),
             Cause::StartFailed { reason } => write!(f, "did not start: {reason}"),
-            Cause::Blocked { handling, busy_for } => write!(f, "blocked its thread in {handling} for {busy_for:.3?}"),
-            Cause::Displaced { by } => write!(f, "its thread was blocked by {by}"),
+            Cause::StartTimedOut { after } => write!(f, "was not up within {after:.3?}"),
+            Cause::AwaitStuck { stuck_for, queued } => {
+                write!(f, "waited {stuck_for:.3?} for a future while {queued} messages waited")
+            }
+            Cause::Blocked { during, busy_for } => write!(f, "blocked its thread in {during} for {busy_for:.3?}"),
+            Cause::Spinning { during, busy_for, ran_for } => {
+                write!(f, "spun in {during} for {busy_for:.3?}, running {ran_for:.3?} of it")
+            }
+            Cause::HeldThread { during, busy_for } => write!(f, "held its thread in {during} for {busy_for:.3?}"),
+            Cause::ReportedFailed => f.write_str("said that it had failed"),
+            Cause::ArbiterDead => f.write_str("its thread has ended"),
+            Cause::Displaced { by } => write!(f, "its thread was held by {by}"),
             Cause::ThreadSilent { silent_for } => write!(f, "its thread was silent for {silent_for:.3?}"),
+            Cause::Sibling { of } => write!(f, "its sibling {of} failed"),
+            Cause::Exhausted { child, cause } => write!(f, "{child} failed too often, the last time it {cause}"),
+            Cause::ShutDown => f.write_str("its significant children had ended"),
         }
     }
+}
+
+/// Why requests should go elsewhere though the worker lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unready {
+    /// Its queue is long.
+    Overloaded,
+    /// It says so itself.
+    Reported,
 }
 
 /// Something that happened.
@@ -188,14 +282,24 @@ pub enum Event {
         /// Which shard it is, if it is one.
         shard: Option<Shard>,
     },
-    /// A worker ended for good, without fault.
+    /// A worker ended without fault, or because it was told to.
     Stopped {
         /// Its name.
         worker: Arc<str>,
         /// The generation that ended.
         generation: Generation,
     },
-    /// A worker failed too often: it is not started again and its queue is dead letters. The application must act.
+    /// A worker was told to stop and had not stopped at its deadline: it is void and handles nothing more.
+    Fenced {
+        /// Its name.
+        worker: Arc<str>,
+        /// The generation that is void.
+        generation: Generation,
+        /// The time it had.
+        #[serde(serialize_with = "seconds")]
+        after: Duration,
+    },
+    /// A worker or a group failed too often: it is not started again and its queues are dead letters. The application must act.
     GaveUp {
         /// Its name.
         worker: Arc<str>,
@@ -203,6 +307,45 @@ pub enum Event {
         restarts: u32,
         /// Why it ended the last time.
         cause: Cause,
+    },
+    /// A worker lives but requests should go elsewhere.
+    NotReady {
+        /// Its name.
+        worker: Arc<str>,
+        /// Its generation.
+        generation: Generation,
+        /// Why.
+        reason: Unready,
+    },
+    /// A worker takes requests again.
+    Ready {
+        /// Its name.
+        worker: Arc<str>,
+        /// Its generation.
+        generation: Generation,
+    },
+    /// All children of a group are up, for the first time or again.
+    GroupStarted {
+        /// Its name.
+        group: Arc<str>,
+        /// Why it had ended before, if it had.
+        cause: Option<Cause>,
+    },
+    /// A child of a group failed more often than the group allows: the group ends, and its parent decides what follows.
+    Escalated {
+        /// Name of the group.
+        group: Arc<str>,
+        /// Name of the child.
+        child: Arc<str>,
+        /// Restarts within the group's period.
+        restarts: u32,
+        /// Why the child ended the last time.
+        cause: Cause,
+    },
+    /// All children of a group have ended, and it is not started again.
+    GroupStopped {
+        /// Its name.
+        group: Arc<str>,
     },
     /// A thread is blocked and was abandoned; it cannot be killed, only fenced.
     Abandoned {
@@ -224,6 +367,14 @@ pub enum Event {
         arbiter: ArbiterId,
         /// Blocked threads that were abandoned already.
         zombies: u32,
+    },
+    /// A worker thread is silent because it got no CPU; no verdict follows from that.
+    Starved {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// How long it has waited for a CPU since it last spoke.
+        #[serde(serialize_with = "seconds")]
+        waited_for: Duration,
     },
     /// Our own timer came late: we were paused or starved. Every target has a fresh timer.
     Paused {

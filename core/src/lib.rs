@@ -13,12 +13,11 @@
 //! 6. [`config`] and [`sums`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
 //!
 //! ```
-//! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, RestartKind, Supervise, WorkerId};
+//! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, Supervise, WorkerId};
 //!
 //! let identity = Identity { generation: Generation(1), address: "127.0.0.1:0".parse().unwrap() };
 //! let mut engine = Engine::new(Config::default(), identity, 42, Instant::ZERO).unwrap();
-//! let worker = Supervise { worker: WorkerId(0), name: "counter".into(), kind: RestartKind::Permanent, restart: None };
-//! engine.supervise(Instant::ZERO, worker);
+//! engine.supervise(Instant::ZERO, Supervise::new(WorkerId(0), "counter", 2));
 //!
 //! let mut buffer = Vec::new();
 //! let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output(&mut buffer)).collect();
@@ -48,13 +47,14 @@ pub mod wire;
 pub use cluster::Identity;
 pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
-pub use event::{Cause, Event};
+pub use event::{Cause, Event, Unready};
 pub use member::{
-    ArbiterId, Busy, Epoch, Generation, Incarnation, Member, NodeId, Role, Shard, Status, Target, WorkerId,
+    Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member, NodeId,
+    PlaceId, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
 };
 pub use output::{Output, Start};
 pub use random::Random;
 pub use restart::RestartKind;
 pub use sums::Sums;
-pub use supervision::{Report, Supervise};
+pub use supervision::{AutoShutdown, Counting, Report, Strategy, Supervise, SuperviseGroup, Times};
 pub use time::Instant;

@@ -33,11 +33,25 @@ pub enum Output {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Void whatever generation of this worker runs; its queue stays, for the one that follows.
+    Fence {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// This worker will not be started again: refuse new messages and make dead letters of the queued ones.
     Close {
         /// Which worker.
         worker: WorkerId,
+        /// Whether it failed too often, rather than ended in good order.
+        gave_up: bool,
     },
+    /// This worker was removed: forget it; its number may be used again.
+    Forget {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Look at the status cells of all workers and call `Engine::handle_looks`.
+    Scan,
     /// Make a thread of this number.
     Spawn {
         /// Its number.
@@ -52,6 +66,16 @@ pub enum Output {
     Abandon {
         /// Which thread.
         arbiter: ArbiterId,
+    },
+    /// No worker needs this thread any more: let it end.
+    Dismiss {
+        /// Which thread.
+        arbiter: ArbiterId,
+    },
+    /// End the process with this code, once the events have been told.
+    Exit {
+        /// What the operating system is to be told.
+        code: u8,
     },
     /// Tell subscribers and the log.
     Event(Event),

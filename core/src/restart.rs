@@ -20,6 +20,9 @@ use crate::config::RestartConfig;
 use crate::random::Random;
 use crate::time::Instant;
 
+/// The intensity that means "however often": nothing is counted.
+pub const UNLIMITED: u32 = u32::MAX;
+
 /// Which ends of a worker are followed by a new start (the words of OTP).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,66 +47,87 @@ pub enum Decision {
     GiveUp,
 }
 
-/// The memory of one worker's restarts.
-#[derive(Clone, Debug, Default)]
-pub struct Restart {
-    /// Instants of the restarts in the present window, oldest first; never more than `intensity`.
-    recent: VecDeque<Instant>,
-    /// Restarts since the worker last ran well for `reset_after`.
-    in_a_row: u32,
-    /// When the newest restart was decided, or is to take place.
-    newest: Option<Instant>,
-}
-
-impl Restart {
-    /// Decides what follows a failure at `now`, and remembers the decision.
-    pub fn decide(&mut self, now: Instant, config: &RestartConfig, random: &mut Random) -> Decision {
-        self.forget(now, config);
-        if self.recent.len() >= config.intensity as usize {
-            return Decision::GiveUp;
-        }
-        let limit = self.limit(config);
-        let pause =
-            if limit.is_zero() { Duration::ZERO } else { random.duration_below(limit + Duration::from_nanos(1)) };
-        self.remember(now + pause);
+impl Decision {
+    /// To start again after this pause from `now` on.
+    pub fn after(now: Instant, pause: Duration) -> Decision {
         if pause.is_zero() { Decision::Now } else { Decision::At(now + pause) }
     }
+}
 
-    /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot be said yet. A worker's own thread may
-    /// use this once without asking, and must then report it with [`Restart::record`].
-    pub fn immediate_from(&self, now: Instant, config: &RestartConfig) -> Instant {
-        if config.intensity == 0 {
-            return Instant::NEVER;
-        }
-        let room = match self.recent.front() {
-            Some(&oldest) if self.recent.len() >= config.intensity as usize => oldest + config.period,
-            _ => now,
-        };
-        match self.newest {
-            Some(newest) if !config.delay_min.is_zero() => room.max(newest + config.reset_after),
-            _ => room,
-        }
+/// A sliding window over restarts: how many are still held against whoever failed.
+///
+/// One worker may have one of its own, or a group one for all its children.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// Instants of the restarts in the present window, oldest first; never more than `intensity`.
+    recent: VecDeque<Instant>,
+}
+
+impl Window {
+    /// Whether one more restart at `now` would be within the limits.
+    pub fn has_room(&mut self, now: Instant, config: &RestartConfig) -> bool {
+        self.forget(now, config);
+        self.recent.len() < config.intensity as usize
     }
 
-    /// Takes in an immediate restart that took place at `now` by leave of [`Restart::immediate_from`].
-    pub fn record(&mut self, now: Instant, config: &RestartConfig) {
-        self.forget(now, config);
-        self.remember(now);
-        // Leave was given for one restart, but reports may overtake each other by a hair; the list stays bounded all the same.
+    /// Counts a restart that is to take place at `at`. With [`UNLIMITED`] there is nothing to count.
+    pub fn count(&mut self, at: Instant, config: &RestartConfig) {
+        if config.intensity == UNLIMITED {
+            return;
+        }
+        self.recent.push_back(at);
         while self.recent.len() > config.intensity as usize {
             self.recent.pop_front();
         }
     }
 
     /// Restarts in the window that ends at the newest one.
-    pub fn count(&self) -> u32 {
+    pub fn len(&self) -> u32 {
         self.recent.len() as u32
+    }
+
+    /// Whether no restart is held against anybody.
+    pub fn is_empty(&self) -> bool {
+        self.recent.is_empty()
+    }
+
+    /// From when on there is room for a restart; `NEVER` if the config allows none.
+    fn room_from(&self, now: Instant, config: &RestartConfig) -> Instant {
+        match self.recent.front() {
+            _ if config.intensity == 0 => Instant::NEVER,
+            Some(&oldest) if self.recent.len() >= config.intensity as usize => oldest + config.period,
+            _ => now,
+        }
     }
 
     fn forget(&mut self, now: Instant, config: &RestartConfig) {
         while self.recent.front().is_some_and(|&at| now >= at + config.period) {
             self.recent.pop_front();
         }
+    }
+}
+
+/// How long one child waits before its next restart.
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    /// Restarts since the child last ran well for `reset_after`.
+    in_a_row: u32,
+    /// When the newest restart was decided, or is to take place.
+    newest: Option<Instant>,
+}
+
+impl Backoff {
+    /// The pause before a restart that is decided at `now`, and remembers it.
+    pub fn pause(&mut self, now: Instant, config: &RestartConfig, random: &mut Random) -> Duration {
+        self.forget(now, config);
+        let limit = self.limit(config);
+        let pause =
+            if limit.is_zero() { Duration::ZERO } else { random.duration_below(limit + Duration::from_nanos(1)) };
+        self.remember(now + pause);
+        pause
+    }
+
+    fn forget(&mut self, now: Instant, config: &RestartConfig) {
         if self.newest.is_none_or(|newest| now >= newest + config.reset_after) {
             self.in_a_row = 0;
         }
@@ -116,9 +140,52 @@ impl Restart {
     }
 
     fn remember(&mut self, at: Instant) {
-        self.recent.push_back(at);
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.newest = Some(at);
+    }
+}
+
+/// The memory of a child whose restarts are counted for itself alone.
+#[derive(Clone, Debug, Default)]
+pub struct Restart {
+    window: Window,
+    /// Its pauses, which it has also where restarts are counted for its whole group.
+    pub backoff: Backoff,
+}
+
+impl Restart {
+    /// Decides what follows a failure at `now`, and remembers the decision.
+    pub fn decide(&mut self, now: Instant, config: &RestartConfig, random: &mut Random) -> Decision {
+        if !self.window.has_room(now, config) {
+            return Decision::GiveUp;
+        }
+        let pause = self.backoff.pause(now, config, random);
+        self.window.count(now + pause, config);
+        Decision::after(now, pause)
+    }
+
+    /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot be said yet. A worker's own thread may
+    /// use this once without asking, and must then report it with [`Restart::record`].
+    pub fn immediate_from(&self, now: Instant, config: &RestartConfig) -> Instant {
+        let room = self.window.room_from(now, config);
+        match self.backoff.newest {
+            Some(newest) if !config.delay_min.is_zero() => room.max(newest + config.reset_after),
+            _ => room,
+        }
+    }
+
+    /// Takes in an immediate restart that took place at `now` by leave of [`Restart::immediate_from`].
+    pub fn record(&mut self, now: Instant, config: &RestartConfig) {
+        // Leave was given for one restart, but reports may overtake each other by a hair; the window stays bounded all the same.
+        self.window.forget(now, config);
+        self.window.count(now, config);
+        self.backoff.forget(now, config);
+        self.backoff.remember(now);
+    }
+
+    /// Restarts in the window that ends at the newest one.
+    pub fn count(&self) -> u32 {
+        self.window.len()
     }
 }
 
@@ -187,7 +254,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_failures_do_not_overflow() {
-        let config = RestartConfig { intensity: u32::MAX, ..config() };
+        let config = RestartConfig { intensity: UNLIMITED, ..config() };
         let mut failures = vec![0; 10_000];
         failures.push(u64::MAX);
         for decision in &decide(&config, &failures)[1..10_000] {

@@ -210,7 +210,7 @@ fn cause(cause: &Value) -> String {
     match cause["kind"].as_str().unwrap_or_default() {
         "panicked" => format!("panicked: {}", text("payload")),
         "blocked" => {
-            let handling = text("handling");
+            let handling = cause["during"]["message"].as_str().unwrap_or("its start or a timer");
             let message = handling.rsplit("::").next().unwrap_or_default();
             format!("has blocked its thread in {message} for {:.3} s", cause["busy_for"].as_f64().unwrap_or_default())
         }

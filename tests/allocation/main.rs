@@ -79,8 +79,8 @@ fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
             sent += 1;
         }
         assert!(sent >= 1, "it is answered");
-        engine.handle_beat(now, ArbiterId(0), slot);
-        engine.handle_beat(now, ArbiterId(1), slot);
+        engine.handle_beat(now, ArbiterId(0), slot, None);
+        engine.handle_beat(now, ArbiterId(1), slot, None);
         engine.handle_timeout(now);
         while engine.poll_output(&mut buffer).is_some() {}
     };

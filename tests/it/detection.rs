@@ -78,7 +78,7 @@ fn a_blocked_thread_is_noticed_within_its_bound_and_the_right_worker_is_blamed()
         after(&mut world, Fault::Block(1, WorkerId(2), Duration::from_secs(30)), 40);
         let failed = lines(&world, &["Failed", "Blocked"]);
         assert_eq!(failed.len(), 1);
-        assert!(failed[0].contains("worker-2") && failed[0].contains("handling: \"Block\""), "{}", failed[0]);
+        assert!(failed[0].contains("worker-2") && failed[0].contains("during: Message(\"Block\")"), "{}", failed[0]);
         let replaced = lines(&world, &["Replaced", "Blocked"]);
         assert!(at(replaced[0]) - blocked <= bound.as_secs_f64(), "{}", replaced[0]);
         assert!(lines(&world, &["Replaced", "Displaced { by: \"worker-2\""]).len() > 1, "its neighbours moved along");

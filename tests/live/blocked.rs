@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{Activity, Cause, Config, Context, Event, Node, SendError, Spec, WorkerAddr};
 
 use crate::worker::{Add, Subject, hold, until_held};
 use crate::{Events, PATIENCE, config, live};
@@ -62,16 +62,14 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
         let (release, block) = mpsc::channel();
         let blocked = scribe.send(Block(block));
         let queued: Vec<_> = (0..1_000).map(|_| scribe.send(Note)).collect();
-        let (name, handling) = events
+        let (name, during) = events
             .wait("the blame", |event| match event {
-                Event::Failed { worker, cause: Cause::Blocked { handling, .. }, .. } => {
-                    Some((worker.clone(), *handling))
-                }
+                Event::Failed { worker, cause: Cause::Blocked { during, .. }, .. } => Some((worker.clone(), *during)),
                 _ => None,
             })
             .await;
         assert_eq!(&*name, "scribe");
-        assert!(handling.ends_with("Block"), "{handling}");
+        assert!(matches!(during, Activity::Message(name) if name.ends_with("Block")), "{during:?}");
         let displaced = |event: &Event| match event {
             Event::Replaced { worker, cause: Cause::Displaced { by }, .. } => Some((worker.clone(), by.clone())),
             _ => None,

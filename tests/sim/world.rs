@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::{
-    ArbiterId, Busy, Cause, Config, Engine, Event, Generation, Identity, Instant, NodeId, Output, Random, Report,
-    RestartKind, Start, Supervise, WorkerId,
+    Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, NodeId, Output,
+    Random, Report, Start, Supervise, ThreadLook, ThreadState, WorkerId,
 };
 
 use crate::checker::Checker;
@@ -405,7 +405,7 @@ impl World {
                 }
             }
             // Whoever sat there is void: what it was still to report is not heard.
-            Output::Close { worker } => {
+            Output::Close { worker, .. } | Output::Fence { worker } | Output::Forget { worker } => {
                 if let Some(process) = &mut self.nodes[place].process {
                     process.workers.remove(&worker);
                 }
@@ -421,6 +421,8 @@ impl World {
                     thread.abandoned = true;
                 }
             }
+            // Nothing that is played here waits for ever, is overloaded, has a thread of its own or ends its process.
+            Output::Scan | Output::Dismiss { .. } | Output::Exit { .. } => {}
             Output::Event(event) => {
                 self.note(place, &format!("{event:?}"));
                 self.checker.event(self.now, place, &event);
@@ -453,12 +455,8 @@ impl World {
         let generation = Generation(WALL_START_MS + self.now / 1_000_000);
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
-        let supervise = |index: u32, name: String| Supervise {
-            worker: WorkerId(index),
-            name: name.into(),
-            kind: RestartKind::Permanent,
-            restart: None,
-        };
+        let arbiters = self.config.workers.arbiters;
+        let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
         for index in 0..WORKERS {
             engine.supervise(now, supervise(index, format!("worker-{index}")));
         }
@@ -551,7 +549,7 @@ impl World {
         if !blocked {
             thread.slot += 1;
             let slot = thread.slot;
-            self.with_engine(place, |engine, now| engine.handle_beat(now, arbiter, slot));
+            self.with_engine(place, |engine, now| engine.handle_beat(now, arbiter, slot, Some(CpuTimes::default())));
         }
         let next = self.now + self.config.workers.interval.as_nanos() as u64;
         self.put(next, Item::Beat { place, life, arbiter });
@@ -561,7 +559,7 @@ impl World {
         let now = self.clock(place);
         let life = self.nodes[place].life;
         let Some(worker) = self.at_work(place, id) else { return };
-        let cause = Cause::Panicked { payload: "told to".into(), handling: Some("Panic") };
+        let cause = Cause::Panicked { payload: "told to".into(), during: Activity::Message("Panic") };
         let generation = worker.generation;
         // The thread uses its leave if it has it, as the driver does, and reports afterwards.
         let report = if now >= worker.immediate_from && worker.immediate_from != Instant::NEVER {
@@ -604,11 +602,14 @@ impl World {
 
     fn inspect(&mut self, place: Place, arbiter: ArbiterId) {
         let blocked = self.threads(place).get(&arbiter).and_then(|thread| thread.blocked);
-        let busy: Vec<Busy> =
-            blocked.into_iter().map(|(worker, _, since)| Busy { worker, message: "Block", since }).collect();
+        let busy: Vec<Busy> = blocked
+            .into_iter()
+            .map(|(worker, _, since)| Busy { worker, doing: Activity::Message("Block"), since })
+            .collect();
+        let asleep = ThreadLook { state: ThreadState::Sleeping, times: CpuTimes::default() };
         let now = self.clock(place);
         if let Some(process) = &mut self.nodes[place].process {
-            process.engine.handle_inspection(now, arbiter, &busy);
+            process.engine.handle_inspection(now, arbiter, &busy, Some(asleep));
         }
     }
 

@@ -1,0 +1,78 @@
+//! What the operating system says of a thread: what it does now, and what it has used of the CPU.
+//!
+//! It is the only way to tell a thread that sleeps in a call from one that spins, and both from one that got no CPU. Linux says it in files
+//! (proc(5): `stat` and `schedstat` of a task; one read takes about 2.5 us); elsewhere nothing is said, and the verdicts are coarser.
+
+use std::time::Duration;
+
+use heartbeat_core::{CpuTimes, ThreadLook, ThreadState};
+
+/// A thread of this process as the operating system numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ThreadNumber(u32);
+
+impl ThreadNumber {
+    /// The thread that asks.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn own() -> Option<ThreadNumber> {
+        let link = std::fs::read_link("/proc/thread-self").ok()?;
+        link.file_name()?.to_str()?.parse().ok().map(ThreadNumber)
+    }
+
+    /// The thread that asks; not known on this system.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn own() -> Option<ThreadNumber> {
+        None
+    }
+
+    /// What the thread has used so far.
+    pub(crate) fn times(self) -> Option<CpuTimes> {
+        parse_times(&std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.0)).ok()?)
+    }
+
+    /// What the thread is doing and has used so far.
+    pub(crate) fn look(self) -> Option<ThreadLook> {
+        let state = parse_state(&std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0)).ok()?)?;
+        Some(ThreadLook { state, times: self.times()? })
+    }
+}
+
+/// `schedstat`: nanoseconds on the CPU, nanoseconds of waiting for one, slices run. All zero where the kernel does not count.
+fn parse_times(text: &str) -> Option<CpuTimes> {
+    let mut fields = text.split_ascii_whitespace().map(str::parse::<u64>);
+    let (ran, waited) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    (ran > 0).then_some(CpuTimes { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
+}
+
+/// `stat`: the number, the name in brackets, which may itself hold brackets and blanks, then the letter of the state.
+fn parse_state(text: &str) -> Option<ThreadState> {
+    match text.rsplit_once(')')?.1.trim_start().chars().next()? {
+        'R' => Some(ThreadState::Runnable),
+        'T' | 't' => Some(ThreadState::Stopped),
+        'S' | 'D' | 'I' => Some(ThreadState::Sleeping),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_stands_behind_the_last_bracket() {
+        assert_eq!(parse_state("17 (a) R (b)) S 1 2 3"), Some(ThreadState::Sleeping));
+        assert_eq!(parse_state("17 (worker) R 1"), Some(ThreadState::Runnable));
+        assert_eq!(parse_state("17 (worker) t 1"), Some(ThreadState::Stopped));
+        assert_eq!(parse_state("17 (worker) Z 1"), None);
+        assert_eq!(parse_state("17 (worker)"), None);
+    }
+
+    #[test]
+    fn times_that_are_not_counted_are_not_known() {
+        let times = CpuTimes { ran: Duration::from_nanos(5), waited: Duration::from_nanos(7) };
+        assert_eq!(parse_times("5 7 2\n"), Some(times));
+        assert_eq!(parse_times("0 0 0\n"), None);
+        assert_eq!(parse_times("5"), None);
+        assert_eq!(parse_times("a b c"), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! `Children`: who is supervised, in which group, and in which phase of its life. A table and no rule.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, RestartConfig};
+use crate::event::{Cause, Unready};
+use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
+use crate::restart::{Restart, RestartKind, Window};
+use crate::supervision::{AutoShutdown, Counting, Strategy, Supervise, SuperviseGroup, Times};
+use crate::time::Instant;
+
+/// What workers and groups have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) name: Arc<str>,
+    pub(super) parent: GroupId,
+    /// Its place in the order of the group: rises with each child taken on.
+    pub(super) order: u64,
+    pub(super) kind: RestartKind,
+    pub(super) significant: bool,
+    pub(super) policy: Option<Arc<RestartConfig>>,
+    pub(super) phase: Phase,
+    pub(super) restart: Restart,
+    /// The failure that the coming start makes good, and when it began.
+    pub(super) failure: Option<Box<(Cause, Instant)>>,
+    /// When the present phase is over at the latest, if a timer is filed for it.
+    pub(super) timer: Instant,
+}
+
+/// Where a child stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Not started, or stopped because it was told to; its queue is closed.
+    Idle,
+    /// Stopped or failed, to be started again with its group; its queue is open.
+    Parked,
+    /// Told to start.
+    Starting,
+    /// Up.
+    Running,
+    /// Failed, to be started again when its timer is over.
+    Waiting,
+    /// Told to stop.
+    Stopping(Next),
+    /// Ended by itself, and not to be started again.
+    Ended,
+    /// Failed too often.
+    GivenUp,
+}
+
+impl Phase {
+    /// Whether nothing of it runs and nothing is to come by itself.
+    pub(super) fn is_down(self) -> bool {
+        match self {
+            Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp => true,
+            Phase::Starting | Phase::Running | Phase::Waiting | Phase::Stopping(_) => false,
+        }
+    }
+}
+
+/// What follows when a child has stopped; a later one wins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Next {
+    /// It waits for its group to start it again.
+    Park,
+    /// It is started again at once.
+    Start,
+    /// Its queue is closed.
+    Close,
+    /// It is forgotten.
+    Remove,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) common: Common,
+    pub(super) generation: Generation,
+    pub(super) place: PlaceId,
+    /// Whether the thread at its place is kept for it.
+    pub(super) has_thread: bool,
+    pub(super) shard: Option<Shard>,
+    pub(super) times: Option<Arc<Times>>,
+    /// Starts in a row that held their thread for too long.
+    pub(super) hung_starts: u8,
+    /// Since when messages have waited at this progress while it waited for a future.
+    pub(super) stuck: Option<(u64, Instant)>,
+    /// Why requests were told to go elsewhere, if they were.
+    pub(super) unready: Option<Unready>,
+}
+
+impl Worker {
+    pub(super) fn timeout(&self, config: &Config) -> Duration {
+        self.times.as_ref().map_or(config.workers.timeout, |times| times.timeout)
+    }
+
+    pub(super) fn start_timeout(&self, config: &Config) -> Duration {
+        self.times.as_ref().map_or(config.workers.start_timeout, |times| times.start_timeout)
+    }
+
+    pub(super) fn liveness(&self, config: &Config) -> Duration {
+        self.times.as_ref().map_or(config.workers.liveness, |times| times.liveness)
+    }
+
+    pub(super) fn shutdown(&self, config: &Config) -> Duration {
+        self.times.as_ref().map_or(config.workers.shutdown, |times| times.shutdown)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) common: Common,
+    pub(super) strategy: Strategy,
+    pub(super) counting: Counting,
+    pub(super) auto_shutdown: AutoShutdown,
+    pub(super) dynamic: bool,
+    /// Restarts of all children, where they are counted together.
+    pub(super) window: Window,
+    /// By the order in which they were taken on.
+    pub(super) children: BTreeMap<u64, Child>,
+    pub(super) work: Work,
+}
+
+/// What a group is doing with its children.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Work {
+    /// Nothing.
+    Steady,
+    /// Starting `left` from the front; `current` was told to start and is not up yet.
+    Starting { left: VecDeque<Child>, current: Option<Child> },
+    /// Stopping `left` from the back, one after the other.
+    Stopping { left: Vec<Child>, next: Next, then: Then },
+    /// All from `from` on are down and will be started when the timer is over, at `at`.
+    Pausing { from: u64, at: Instant },
+}
+
+/// What a group does when it has stopped its children.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Then {
+    /// It is down itself, as it was told.
+    Down,
+    /// It starts those from `from` on again, at `at`.
+    Restart { from: u64, at: Instant },
+    /// It has failed itself.
+    Fail(Cause),
+    /// It has ended, since its significant children had.
+    ShutDown,
+}
+
+/// Everybody who is supervised.
+#[derive(Clone, Debug)]
+pub(super) struct Children {
+    /// By number; a number may be known before its worker is.
+    workers: Vec<Option<Worker>>,
+    groups: BTreeMap<GroupId, Group>,
+    next_order: u64,
+}
+
+impl Children {
+    /// The root group, empty and running.
+    pub(super) fn new() -> Children {
+        let root = SuperviseGroup {
+            group: GroupId::ROOT,
+            name: "root".into(),
+            parent: GroupId::ROOT,
+            strategy: Strategy::OneForOne,
+            counting: Counting::Each,
+            auto_shutdown: AutoShutdown::Never,
+            dynamic: false,
+            kind: RestartKind::Temporary,
+            significant: false,
+            restart: None,
+        };
+        let mut group = Group::new(root, 0);
+        group.common.phase = Phase::Running;
+        Children { workers: Vec::new(), groups: BTreeMap::from([(GroupId::ROOT, group)]), next_order: 1 }
+    }
+
+    pub(super) fn add_worker(&mut self, supervise: Supervise) -> Child {
+        let (id, parent) = (supervise.worker, supervise.group);
+        let index = id.0 as usize;
+        if self.workers.len() <= index {
+            self.workers.resize_with(index + 1, || None);
+        }
+        assert!(self.workers[index].is_none(), "worker number {index} is in use");
+        let order = self.join(parent, Child::Worker(id));
+        self.workers[index] = Some(Worker {
+            common: Common {
+                name: supervise.name,
+                parent,
+                order,
+                kind: supervise.kind,
+                significant: supervise.significant,
+                policy: supervise.restart,
+                phase: Phase::Idle,
+                restart: Restart::default(),
+                failure: None,
+                timer: Instant::NEVER,
+            },
+            generation: Generation(0),
+            place: supervise.place,
+            has_thread: false,
+            shard: None,
+            times: supervise.times,
+            hung_starts: 0,
+            stuck: None,
+            unready: None,
+        });
+        Child::Worker(id)
+    }
+
+    pub(super) fn add_group(&mut self, supervise: SuperviseGroup) -> Child {
+        let (id, parent) = (supervise.group, supervise.parent);
+        assert!(!self.groups.contains_key(&id), "group number {} is used twice", id.0);
+        let order = self.join(parent, Child::Group(id));
+        self.groups.insert(id, Group::new(supervise, order));
+        Child::Group(id)
+    }
+
+    /// Puts a child behind the others of its group.
+    fn join(&mut self, parent: GroupId, child: Child) -> u64 {
+        let order = self.next_order;
+        self.next_order += 1;
+        let group = self.groups.get_mut(&parent).expect("a child is taken on by a group that there is");
+        group.children.insert(order, child);
+        order
+    }
+
+    /// Forgets a child, and whatever is in it.
+    pub(super) fn remove(&mut self, child: Child, removed: &mut Vec<WorkerId>) {
+        let Some(common) = self.common(child) else { return };
+        let (parent, order) = (common.parent, common.order);
+        if let Some(parent) = self.groups.get_mut(&parent) {
+            parent.children.remove(&order);
+        }
+        match child {
+            Child::Worker(id) => {
+                self.workers[id.0 as usize] = None;
+                removed.push(id);
+            }
+            Child::Group(id) => {
+                let below = self.groups.get(&id).map(|group| group.children.values().copied().collect::<Vec<_>>());
+                for child in below.into_iter().flatten() {
+                    self.remove(child, removed);
+                }
+                self.groups.remove(&id);
+            }
+        }
+    }
+
+    pub(super) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    pub(super) fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(&id)
+    }
+
+    pub(super) fn common(&self, child: Child) -> Option<&Common> {
+        match child {
+            Child::Worker(id) => self.worker(id).map(|worker| &worker.common),
+            Child::Group(id) => self.group(id).map(|group| &group.common),
+        }
+    }
+
+    pub(super) fn common_mut(&mut self, child: Child) -> Option<&mut Common> {
+        match child {
+            Child::Worker(id) => self.worker_mut(id).map(|worker| &mut worker.common),
+            Child::Group(id) => self.group_mut(id).map(|group| &mut group.common),
+        }
+    }
+
+    pub(super) fn phase(&self, child: Child) -> Option<Phase> {
+        self.common(child).map(|common| common.phase)
+    }
+
+    pub(super) fn worker_ids(&self) -> Vec<WorkerId> {
+        (0..).zip(&self.workers).filter(|(_, worker)| worker.is_some()).map(|(index, _)| WorkerId(index)).collect()
+    }
+
+    /// The workers whose thread is the one at `place`, in the order of their numbers.
+    pub(super) fn workers_at(&self, place: PlaceId) -> Vec<WorkerId> {
+        let here = |worker: &Worker| worker.place == place && worker.has_thread;
+        (0..)
+            .zip(&self.workers)
+            .filter(|(_, worker)| worker.as_ref().is_some_and(here))
+            .map(|(index, _)| WorkerId(index))
+            .collect()
+    }
+
+    /// The number under which a child's timer is filed: workers have the even ones, groups the odd ones.
+    pub(super) fn entry(child: Child) -> u32 {
+        match child {
+            Child::Worker(id) => id.0 * 2,
+            Child::Group(id) => id.0 * 2 + 1,
+        }
+    }
+
+    /// The child whose timer is filed under this number.
+    pub(super) fn child(entry: u32) -> Child {
+        if entry.is_multiple_of(2) { Child::Worker(WorkerId(entry / 2)) } else { Child::Group(GroupId(entry / 2)) }
+    }
+}
+
+impl Group {
+    fn new(supervise: SuperviseGroup, order: u64) -> Group {
+        Group {
+            common: Common {
+                name: supervise.name,
+                parent: supervise.parent,
+                order,
+                kind: supervise.kind,
+                significant: supervise.significant,
+                policy: supervise.restart,
+                phase: Phase::Idle,
+                restart: Restart::default(),
+                failure: None,
+                timer: Instant::NEVER,
+            },
+            strategy: supervise.strategy,
+            counting: supervise.counting,
+            auto_shutdown: supervise.auto_shutdown,
+            dynamic: supervise.dynamic,
+            window: Window::default(),
+            children: BTreeMap::new(),
+            work: Work::Steady,
+        }
+    }
+}

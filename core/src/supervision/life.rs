@@ -1,0 +1,386 @@
+//! `life`: one child's way: told to start, up, failed or ended, and again.
+//!
+//! Whom its failure concerns besides itself is `order`'s business; here it is only decided whether, and when, it comes back.
+
+use std::time::Duration;
+
+use super::children::{Next, Phase, Then, Work};
+use super::{Counting, Strategy, Supervision};
+use crate::desk::Desk;
+use crate::event::{Cause, Event};
+use crate::member::{Child, Generation, GroupId, WorkerId};
+use crate::output::{Output, Start};
+use crate::restart::{Decision, RestartKind, Window};
+use crate::time::Instant;
+
+/// Starts in a row that may hold their thread for too long: a second one holds whatever the first one holds, so a third would only be one
+/// more thread that is lost.
+const HUNG_STARTS_MAX: u8 = 2;
+
+impl Supervision {
+    /// Tells a child to start; whatever generation of it ran is void.
+    pub(super) fn launch(&mut self, child: Child, desk: &mut Desk) {
+        self.clear_timer(child);
+        match child {
+            Child::Worker(id) => self.launch_worker(id, desk),
+            Child::Group(id) => {
+                let Some(group) = self.children.group_mut(id) else { return };
+                group.common.phase = Phase::Starting;
+                group.window = Window::default();
+                let left = self.startable(id, 0);
+                self.set_work(id, Work::Starting { left, current: None });
+            }
+        }
+    }
+
+    fn launch_worker(&mut self, id: WorkerId, desk: &mut Desk) {
+        let permitted = self.may_restart_itself(id);
+        let Some(worker) = self.children.worker_mut(id) else { return };
+        let (timeout, start_timeout) = (worker.timeout(&desk.config), worker.start_timeout(&desk.config));
+        let place = worker.place;
+        let arbiter = match worker.has_thread {
+            true => self.threads.at(place),
+            false => {
+                worker.has_thread = true;
+                self.threads.enter(place, timeout, desk)
+            }
+        };
+        worker.common.phase = Phase::Starting;
+        (worker.stuck, worker.unready) = (None, None);
+        // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
+        // that one were given the same number, it would not be void. So one number is left out for it.
+        worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.generation.0 + 2 });
+        let policy = worker.common.policy.as_deref().unwrap_or(&desk.config.restart);
+        let immediate_from =
+            if permitted { worker.common.restart.immediate_from(desk.now, policy) } else { Instant::NEVER };
+        desk.put(Output::Start(Start {
+            worker: id,
+            generation: worker.generation,
+            arbiter,
+            shard: worker.shard,
+            cause: worker.common.failure.as_ref().map(|failure| failure.0.clone()),
+            immediate_from,
+        }));
+        self.set_timer(Child::Worker(id), desk.now + start_timeout);
+        if self.next_scan == Instant::NEVER {
+            self.next_scan = desk.now + desk.config.workers.scan;
+        }
+    }
+
+    /// A child that was told to start is up.
+    pub(super) fn up(&mut self, child: Child, desk: &mut Desk) {
+        self.clear_timer(child);
+        let Some(common) = self.children.common_mut(child) else { return };
+        common.phase = Phase::Running;
+        let (name, parent) = (common.name.clone(), common.parent);
+        let failure = common.failure.take().map(|failure| *failure);
+        match child {
+            Child::Worker(id) => {
+                let Some(worker) = self.children.worker_mut(id) else { return };
+                worker.hung_starts = 0;
+                let (generation, shard) = (worker.generation, worker.shard);
+                desk.tell(match failure {
+                    Some((cause, since)) => {
+                        Event::Replaced { worker: name, generation, cause, after: desk.now - since, shard }
+                    }
+                    None => Event::Started { worker: name, generation, shard },
+                });
+            }
+            Child::Group(_) => {
+                desk.tell(Event::GroupStarted { group: name, cause: failure.map(|(cause, _)| cause) });
+            }
+        }
+        self.agenda.push_back(parent);
+    }
+
+    /// A worker restarted by itself, by leave.
+    pub(super) fn restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, desk: &mut Desk) {
+        let child = Child::Worker(id);
+        self.clear_timer(child);
+        self.announce(child, &cause, Some(Duration::ZERO), desk);
+        let Some(worker) = self.children.worker_mut(id) else { return };
+        let policy = worker.common.policy.as_deref().unwrap_or(&desk.config.restart);
+        worker.common.restart.record(desk.now, policy);
+        worker.common.phase = Phase::Running;
+        worker.common.failure = None;
+        worker.generation = Generation(worker.generation.0 + 1);
+        (worker.stuck, worker.unready) = (None, None);
+        let immediate_from = worker.common.restart.immediate_from(desk.now, policy);
+        let (name, generation, shard) = (worker.common.name.clone(), worker.generation, worker.shard);
+        let parent = worker.common.parent;
+        desk.put(Output::Permit { worker: id, generation, immediate_from });
+        desk.tell(Event::Replaced { worker: name, generation, cause, after: desk.now - failed_at, shard });
+        self.agenda.push_back(parent);
+    }
+
+    /// A child that ran, or was told to, has ended in good order by itself.
+    pub(super) fn finish(&mut self, child: Child, cause: Cause, desk: &mut Desk) {
+        match self.children.common(child).map(|common| common.kind) {
+            Some(RestartKind::Permanent) => self.fail(child, cause, desk.now, desk),
+            Some(RestartKind::Transient | RestartKind::Temporary) => self.end(child, desk),
+            None => {}
+        }
+    }
+
+    /// A child that ran, or was told to, has ended with a fault that began at `since`.
+    pub(super) fn fail(&mut self, child: Child, cause: Cause, since: Instant, desk: &mut Desk) {
+        self.clear_timer(child);
+        let Some(common) = self.children.common_mut(child) else { return };
+        let parent = common.parent;
+        // A start that fails makes good the same failure as before it, if there is one.
+        let since = common.failure.as_ref().map_or(since, |failure| failure.1);
+        common.failure = Some(Box::new((cause.clone(), since)));
+        if self.is_being_stopped(parent, child) {
+            self.announce(child, &cause, None, desk);
+            self.set_phase(child, Phase::Parked);
+            self.agenda.push_back(parent);
+            return;
+        }
+        match self.decide(child, desk) {
+            None => {
+                self.announce(child, &cause, None, desk);
+                self.end(child, desk);
+            }
+            Some(Decision::GiveUp) => {
+                self.announce(child, &cause, None, desk);
+                self.give_up(child, cause, desk);
+            }
+            Some(decision @ (Decision::Now | Decision::At(_))) => {
+                let at = match decision {
+                    Decision::At(at) => at,
+                    Decision::Now | Decision::GiveUp => desk.now,
+                };
+                self.announce(child, &cause, Some(at - desk.now), desk);
+                match self.children.group(parent).map(|group| group.strategy) {
+                    Some(Strategy::OneForAll | Strategy::RestForOne) => self.rewind(parent, child, at, desk),
+                    Some(Strategy::OneForOne) | None if at <= desk.now => self.launch(child, desk),
+                    Some(Strategy::OneForOne) | None => {
+                        self.set_phase(child, Phase::Waiting);
+                        self.set_timer(child, at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What follows the failure of a child; `None` if its kind is not started again.
+    fn decide(&mut self, child: Child, desk: &mut Desk) -> Option<Decision> {
+        let hung = match child {
+            Child::Worker(id) => self.children.worker(id).map_or(0, |worker| worker.hung_starts),
+            Child::Group(_) => 0,
+        };
+        let common = self.children.common(child)?;
+        match common.kind {
+            RestartKind::Permanent | RestartKind::Transient => {}
+            RestartKind::Temporary => return None,
+        }
+        if hung >= HUNG_STARTS_MAX {
+            return Some(Decision::GiveUp);
+        }
+        let (parent, own) = (common.parent, common.policy.clone());
+        let own = own.as_deref().unwrap_or(&desk.config.restart);
+        let group = self.children.group(parent)?;
+        match group.counting {
+            Counting::Each => Some(self.children.common_mut(child)?.restart.decide(desk.now, own, &mut desk.random)),
+            Counting::Together => {
+                let shared = group.common.policy.clone();
+                let shared = shared.as_deref().unwrap_or(&desk.config.restart);
+                if !self.children.group_mut(parent)?.window.has_room(desk.now, shared) {
+                    return Some(Decision::GiveUp);
+                }
+                let pause = self.children.common_mut(child)?.restart.backoff.pause(desk.now, own, &mut desk.random);
+                self.children.group_mut(parent)?.window.count(desk.now + pause, shared);
+                Some(Decision::after(desk.now, pause))
+            }
+        }
+    }
+
+    /// A child has failed too often.
+    fn give_up(&mut self, child: Child, cause: Cause, desk: &mut Desk) {
+        let Some(common) = self.children.common(child) else { return };
+        let (name, parent, restarts) = (common.name.clone(), common.parent, common.restart.count());
+        let Some(group) = self.children.group(parent) else { return };
+        match group.counting {
+            Counting::Together => {
+                let (group, restarts) = (group.common.name.clone(), group.window.len());
+                self.set_phase(child, Phase::Parked);
+                desk.tell(Event::Escalated { group, child: name.clone(), restarts, cause: cause.clone() });
+                let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
+                self.wind_down(parent, Next::Park, Then::Fail(cause), desk);
+            }
+            Counting::Each => {
+                self.set_phase(child, Phase::GivenUp);
+                self.close(child, desk);
+                desk.tell(Event::GaveUp { worker: name.clone(), restarts, cause: cause.clone() });
+                if parent == GroupId::ROOT {
+                    self.gave_up = true;
+                } else if self.children.group(parent).is_some_and(|group| {
+                    group.children.values().all(|&child| self.children.phase(child) == Some(Phase::GivenUp))
+                }) {
+                    // Nobody is left who could do the group's work.
+                    let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
+                    self.wind_down(parent, Next::Park, Then::Fail(cause), desk);
+                }
+            }
+        }
+        self.agenda.push_back(parent);
+    }
+
+    /// A child has ended by itself and is not started again.
+    fn end(&mut self, child: Child, desk: &mut Desk) {
+        self.clear_timer(child);
+        self.set_phase(child, Phase::Ended);
+        self.close(child, desk);
+        self.tell_stopped(child, desk);
+        let Some(common) = self.children.common(child) else { return };
+        let (parent, significant) = (common.parent, common.significant);
+        if significant {
+            self.significant_ended(parent, desk);
+        }
+        self.agenda.push_back(parent);
+        // As in OTP, nothing is kept of the children of a template: there may be any number of them.
+        if self.children.group(parent).is_some_and(|group| group.dynamic) {
+            self.forget(child, desk);
+        }
+    }
+
+    /// A child that was told to stop has stopped, or was never running.
+    pub(super) fn stopped(&mut self, child: Child, next: Next, desk: &mut Desk) {
+        self.clear_timer(child);
+        let Some(parent) = self.children.common(child).map(|common| common.parent) else { return };
+        self.agenda.push_back(parent);
+        match next {
+            Next::Park => {
+                self.set_phase(child, Phase::Parked);
+                self.release(child, desk);
+                self.tell_stopped(child, desk);
+            }
+            Next::Start => {
+                self.set_phase(child, Phase::Parked);
+                self.tell_stopped(child, desk);
+                if self.is_being_stopped(parent, child) {
+                    return;
+                }
+                self.launch(child, desk);
+            }
+            Next::Close | Next::Remove => {
+                self.set_phase(child, Phase::Idle);
+                self.close(child, desk);
+                self.tell_stopped(child, desk);
+                if next == Next::Remove {
+                    self.forget(child, desk);
+                }
+            }
+        }
+    }
+
+    /// Tells a child to stop, and what is to follow; one that does not run has stopped already.
+    pub(super) fn tell_to_stop(&mut self, child: Child, next: Next, desk: &mut Desk) {
+        let Some(phase) = self.children.phase(child) else { return };
+        match (child, phase) {
+            (_, Phase::Stopping(already)) => self.set_phase(child, Phase::Stopping(already.max(next))),
+            (Child::Worker(id), Phase::Starting | Phase::Running) => {
+                self.set_phase(child, Phase::Stopping(next));
+                desk.put(Output::Stop { worker: id });
+                let Some(worker) = self.children.worker(id) else { return };
+                let at = desk.now + worker.shutdown(&desk.config);
+                self.set_timer(child, at);
+            }
+            (Child::Group(id), Phase::Starting | Phase::Running) => {
+                self.set_phase(child, Phase::Stopping(next));
+                let below = if next == Next::Park || next == Next::Start { Next::Park } else { Next::Close };
+                self.wind_down(id, below, Then::Down, desk);
+            }
+            // Its children are parked; if they are not to be started again, each has a queue to be closed.
+            (Child::Group(id), Phase::Waiting | Phase::Parked) if next >= Next::Close => {
+                self.clear_timer(child);
+                self.set_phase(child, Phase::Stopping(next));
+                self.wind_down(id, Next::Close, Then::Down, desk);
+            }
+            (_, Phase::Waiting) => self.stopped(child, next, desk),
+            (_, Phase::Parked) if next >= Next::Close => self.stopped(child, next, desk),
+            (_, Phase::Parked) => {}
+            (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == Next::Remove => self.forget(child, desk),
+            (_, Phase::Idle | Phase::Ended | Phase::GivenUp) => {}
+        }
+    }
+
+    /// Says that a child failed, and how long until it is started again.
+    pub(super) fn announce(&self, child: Child, cause: &Cause, restart_in: Option<Duration>, desk: &mut Desk) {
+        // A group's failure was told when it began: `Escalated`, with the child that led to it.
+        if let Child::Worker(id) = child
+            && let Some(worker) = self.children.worker(id)
+        {
+            let (worker, generation) = (worker.common.name.clone(), worker.generation);
+            desk.tell(Event::Failed { worker, generation, cause: cause.clone(), restart_in });
+        }
+    }
+
+    pub(super) fn set_phase(&mut self, child: Child, phase: Phase) {
+        if let Some(common) = self.children.common_mut(child) {
+            common.phase = phase;
+        }
+    }
+
+    /// Whether a worker's own thread may answer its failure at once: only where nobody else is concerned and nobody else counts.
+    fn may_restart_itself(&self, id: WorkerId) -> bool {
+        let Some(worker) = self.children.worker(id) else { return false };
+        let Some(group) = self.children.group(worker.common.parent) else { return false };
+        worker.common.kind != RestartKind::Temporary
+            && group.strategy == Strategy::OneForOne
+            && group.counting == Counting::Each
+    }
+
+    fn tell_stopped(&self, child: Child, desk: &mut Desk) {
+        match child {
+            Child::Worker(id) => {
+                let Some(worker) = self.children.worker(id) else { return };
+                desk.tell(Event::Stopped { worker: worker.common.name.clone(), generation: worker.generation });
+            }
+            Child::Group(id) => {
+                let Some(group) = self.children.group(id) else { return };
+                desk.tell(Event::GroupStopped { group: group.common.name.clone() });
+            }
+        }
+    }
+
+    /// Closes the queues of a child and of all that is in it: nobody will read them.
+    fn close(&mut self, child: Child, desk: &mut Desk) {
+        let gave_up = self.children.phase(child) == Some(Phase::GivenUp);
+        let mut open = vec![child];
+        while let Some(child) = open.pop() {
+            match child {
+                Child::Worker(id) => {
+                    desk.put(Output::Close { worker: id, gave_up });
+                    self.release(child, desk);
+                }
+                Child::Group(id) => {
+                    open.extend(self.children.group(id).into_iter().flat_map(|group| group.children.values().copied()));
+                }
+            }
+        }
+    }
+
+    /// Gives the thread of a worker that is down back, if it was kept for it.
+    fn release(&mut self, child: Child, desk: &mut Desk) {
+        if let Child::Worker(id) = child
+            && let Some(worker) = self.children.worker_mut(id)
+            && std::mem::take(&mut worker.has_thread)
+        {
+            let place = worker.place;
+            self.threads.leave(place, desk);
+        }
+    }
+
+    /// Forgets a child that is down, and whatever is in it.
+    fn forget(&mut self, child: Child, desk: &mut Desk) {
+        let mut removed = Vec::new();
+        self.clear_timer(child);
+        self.close(child, desk);
+        self.children.remove(child, &mut removed);
+        for worker in removed {
+            self.clear_timer(Child::Worker(worker));
+            desk.put(Output::Forget { worker });
+        }
+    }
+}

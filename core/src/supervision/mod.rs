@@ -1,0 +1,546 @@
+//! `Supervision`: the workers of this process, the groups they are in, the threads they run on, and what follows when one fails.
+//!
+//! A foreman with a list: who works where, in which life, and what was decided when they last fell. He hears of panics and stops at once,
+//! since the worker's own thread reports them; a thread that is held can report nothing, so its silence is the report (`threads`), and a look
+//! at what its workers were doing finds the one to blame. Whoever only waits for ever holds no thread; a look at the status cells finds
+//! those (`health`). What a failure means for the others in its group, and in which order they stop and start, is `order`'s business; one
+//! worker's way from start to end is `life`'s.
+//!
+//! Nothing here recurses: a child that is up or down puts its group on the agenda, and the agenda is worked off once the input is taken in.
+//! So a failure that ends a group, which ends its parent, is as many short steps as the tree is deep.
+//!
+//! It starts nothing: it says what to start. Whether a failure is followed by a restart is `restart`'s rule, not this folder's.
+
+mod children;
+mod health;
+mod life;
+mod order;
+mod threads;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::RestartConfig;
+use crate::desk::Desk;
+use crate::event::{Cause, Event};
+use crate::member::{
+    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
+};
+use crate::output::Output;
+use crate::restart::RestartKind;
+use crate::time::Instant;
+use crate::wheel::Wheel;
+
+use children::{Children, Next, Phase};
+use threads::{Ruling, Threads};
+
+/// A worker to supervise.
+#[derive(Clone, Debug)]
+pub struct Supervise {
+    /// Its number, not in use.
+    pub worker: WorkerId,
+    /// What people call it.
+    pub name: Arc<str>,
+    /// The group it is in.
+    pub group: GroupId,
+    /// Which of its ends are followed by a new start.
+    pub kind: RestartKind,
+    /// Whether its end matters to its group; see [`AutoShutdown`].
+    pub significant: bool,
+    /// Restart limits of its own; otherwise those of the config.
+    pub restart: Option<Arc<RestartConfig>>,
+    /// Times of its own; otherwise those of the config.
+    pub times: Option<Arc<Times>>,
+    /// Where it runs.
+    pub place: PlaceId,
+}
+
+impl Supervise {
+    /// A permanent worker in the root group, on the shared places in turn, with the limits of the config.
+    pub fn new(worker: WorkerId, name: impl Into<Arc<str>>, arbiters: u32) -> Supervise {
+        Supervise {
+            worker,
+            name: name.into(),
+            group: GroupId::ROOT,
+            kind: RestartKind::Permanent,
+            significant: false,
+            restart: None,
+            times: None,
+            place: PlaceId(worker.0 % arbiters.max(1)),
+        }
+    }
+}
+
+/// How long a worker may take for what; each as the field of the same name in `[workers]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Times {
+    /// To hold its thread.
+    pub timeout: Duration,
+    /// To be up.
+    pub start_timeout: Duration,
+    /// To wait for a future while messages wait.
+    pub liveness: Duration,
+    /// To stop.
+    pub shutdown: Duration,
+}
+
+/// A group to supervise.
+#[derive(Clone, Debug)]
+pub struct SuperviseGroup {
+    /// Its number, not used before.
+    pub group: GroupId,
+    /// What people call it.
+    pub name: Arc<str>,
+    /// The group it is in.
+    pub parent: GroupId,
+    /// Whom one child's failure concerns.
+    pub strategy: Strategy,
+    /// Whose failures count against the limits.
+    pub counting: Counting,
+    /// Whether the group ends when significant children have.
+    pub auto_shutdown: AutoShutdown,
+    /// Whether its children may be started and stopped all at once rather than in order.
+    pub dynamic: bool,
+    /// Which of its own ends are followed by a new start.
+    pub kind: RestartKind,
+    /// Whether its end matters to its parent.
+    pub significant: bool,
+    /// Restart limits of its own; otherwise those of the config.
+    pub restart: Option<Arc<RestartConfig>>,
+}
+
+/// Whom one child's failure concerns (the words of OTP).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The child alone.
+    #[default]
+    OneForOne,
+    /// All children: they are stopped in reverse order and started in order.
+    OneForAll,
+    /// The child and those taken on after it.
+    RestForOne,
+}
+
+/// Whose restarts count against the intensity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Counting {
+    /// Those of all children together, against the group's limits; over them the group ends and its parent decides. As in OTP.
+    #[default]
+    Together,
+    /// Each child's for itself, against its own; over them that child is given up and the others go on.
+    Each,
+}
+
+/// Whether a group ends when significant children have ended by themselves (the words of OTP).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoShutdown {
+    /// Never.
+    #[default]
+    Never,
+    /// When the first of them has.
+    AnySignificant,
+    /// When the last of them has.
+    AllSignificant,
+}
+
+/// What a worker's own thread says of it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Report {
+    /// This generation is up.
+    Started,
+    /// This generation ended with a fault; nothing runs.
+    Failed(Cause),
+    /// This generation ended with a fault at `failed_at`, and by leave of `Output::Permit` the next one is up already.
+    Restarted {
+        /// Why it ended.
+        cause: Cause,
+        /// When.
+        failed_at: Instant,
+    },
+    /// This generation ended in good order, by itself or because it was told to.
+    Stopped,
+}
+
+/// The workers, groups and threads of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Supervision {
+    children: Children,
+    threads: Threads,
+    /// When each child's phase is over at the latest; see `Children::entry` for the numbers.
+    timers: Wheel,
+    /// Groups of which a child has come up or gone down.
+    agenda: VecDeque<GroupId>,
+    /// When the status cells are to be looked at next; `NEVER` while no worker runs.
+    next_scan: Instant,
+    /// Whatever was not done before this instant was our own fault: all who had a deadline have it anew from here.
+    excused: Instant,
+    /// Whether somebody in the root group was given up, or too many threads are held, since this was last asked.
+    gave_up: bool,
+}
+
+impl Supervision {
+    /// No workers yet, and as many threads as the config says, told to be made.
+    pub(crate) fn new(desk: &mut Desk) -> Supervision {
+        let mut threads = Threads::default();
+        for place in 0..desk.config.workers.arbiters {
+            threads.open(PlaceId(place), desk.config.workers.timeout, desk);
+        }
+        Supervision {
+            children: Children::new(),
+            threads,
+            timers: Wheel::new(desk.now),
+            agenda: VecDeque::new(),
+            next_scan: Instant::NEVER,
+            excused: Instant::ZERO,
+            gave_up: false,
+        }
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Takes a worker on. One that is no shard is started: at once in the root or a dynamic group, in its turn in any other.
+    ///
+    /// # Panics
+    /// If the number is in use or there is no such group.
+    pub(crate) fn supervise(&mut self, supervise: Supervise, desk: &mut Desk) {
+        let id = self.take_on(supervise);
+        self.begin(id, desk);
+        self.work_off(desk);
+    }
+
+    /// Takes a worker on without starting it.
+    ///
+    /// # Panics
+    /// As [`Supervision::supervise`].
+    pub(crate) fn take_on(&mut self, supervise: Supervise) -> Child {
+        self.children.add_worker(supervise)
+    }
+
+    /// Takes a group on and starts it, empty as it is.
+    ///
+    /// # Panics
+    /// If the number was used before or there is no such parent.
+    pub(crate) fn supervise_group(&mut self, supervise: SuperviseGroup, desk: &mut Desk) {
+        let id = self.children.add_group(supervise);
+        self.begin(id, desk);
+        self.work_off(desk);
+    }
+
+    /// Starts a shard's worker under `shard`, voiding any generation of it that runs.
+    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, desk: &mut Desk) {
+        let child = Child::Worker(id);
+        let Some(worker) = self.children.worker_mut(id) else { return };
+        worker.shard = Some(shard);
+        match worker.common.phase {
+            // On its way out; it is started anew when it has stopped, as it is a shard again.
+            Phase::Stopping(_) => worker.common.phase = Phase::Stopping(Next::Start),
+            Phase::GivenUp => {}
+            // It has not begun, has ended, or runs under the former epoch: a new generation takes over.
+            Phase::Idle | Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting | Phase::Ended => {
+                self.launch(child, desk);
+            }
+        }
+        self.work_off(desk);
+    }
+
+    /// Starts a child that has ended, stopped or was given up; nothing happens to one that runs.
+    pub(crate) fn start(&mut self, child: Child, desk: &mut Desk) {
+        let Some(common) = self.children.common_mut(child) else { return };
+        match common.phase {
+            Phase::Stopping(Next::Remove) | Phase::Starting | Phase::Running => {}
+            Phase::Stopping(_) => common.phase = Phase::Stopping(Next::Start),
+            Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {
+                common.restart = Default::default();
+                common.failure = None;
+                self.begin(child, desk);
+            }
+        }
+        self.work_off(desk);
+    }
+
+    /// Stops a child in good order and starts it again, its queue kept; one that does not run is only started. Nothing is counted.
+    pub(crate) fn restart(&mut self, child: Child, desk: &mut Desk) {
+        match self.children.phase(child) {
+            Some(Phase::Starting | Phase::Running) => self.tell_to_stop(child, Next::Start, desk),
+            Some(_) => self.start(child, desk),
+            None => {}
+        }
+        self.work_off(desk);
+    }
+
+    /// Stops a child in good order and closes its queue. It may be started again later.
+    pub(crate) fn stop(&mut self, child: Child, desk: &mut Desk) {
+        if let Child::Worker(id) = child
+            && let Some(worker) = self.children.worker_mut(id)
+        {
+            worker.shard = None;
+        }
+        self.tell_to_stop(child, Next::Close, desk);
+        self.work_off(desk);
+    }
+
+    /// Stops a child in good order and forgets it. The root cannot be removed.
+    pub(crate) fn remove(&mut self, child: Child, desk: &mut Desk) {
+        self.tell_to_stop(child, Next::Remove, desk);
+        self.work_off(desk);
+    }
+
+    /// Stops everything, the last one taken on first, one after the other.
+    pub(crate) fn stop_all(&mut self, desk: &mut Desk) {
+        self.tell_to_stop(Child::Group(GroupId::ROOT), Next::Close, desk);
+        self.work_off(desk);
+    }
+
+    /// Takes in what a worker's thread says of `generation`. Reports of a void generation change nothing.
+    pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report, desk: &mut Desk) {
+        let Some(worker) = self.children.worker_mut(id) else { return };
+        if generation != worker.generation {
+            return;
+        }
+        let child = Child::Worker(id);
+        match (report, worker.common.phase) {
+            (Report::Started, Phase::Starting) => self.up(child, desk),
+            (Report::Started, _) => {}
+            (Report::Failed(cause), Phase::Starting | Phase::Running) => self.fail(child, cause, desk.now, desk),
+            (Report::Restarted { cause, failed_at }, Phase::Starting | Phase::Running) => {
+                self.restarted(id, cause, failed_at, desk);
+            }
+            (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, desk),
+            // Told to stop, it stopped or fell over on the way: gone either way.
+            (Report::Failed(cause) | Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
+                self.announce(child, &cause, None, desk);
+                self.stopped(child, next, desk);
+            }
+            (Report::Stopped, Phase::Stopping(next)) => self.stopped(child, next, desk),
+            (_, Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) => {}
+        }
+        self.work_off(desk);
+    }
+
+    /// Takes in a look at the status cells: those workers of which there is something to say.
+    pub(crate) fn look(&mut self, looks: &[Look], desk: &mut Desk) {
+        for look in looks {
+            self.judge_look(look, desk);
+        }
+        self.work_off(desk);
+    }
+
+    /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system says.
+    pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
+        self.threads.beat(arbiter, slot, times, desk);
+    }
+
+    /// Takes in what the workers of a silent thread are doing, and what the system says of the thread, if it says anything.
+    pub(crate) fn inspected(&mut self, arbiter: ArbiterId, busy: &[Busy], seen: Option<ThreadLook>, desk: &mut Desk) {
+        // A thread does one thing at a time: what was taken up last is what it is in.
+        let blamed = busy.iter().max_by_key(|busy| (busy.since, busy.worker)).copied();
+        let limit = match blamed.and_then(|busy| self.children.worker(busy.worker).map(|worker| (busy, worker))) {
+            Some((busy, worker)) if busy.doing.is_start() => worker.start_timeout(&desk.config),
+            Some((_, worker)) => worker.timeout(&desk.config),
+            // Whoever held it may just have let go, and its next beat is still to come.
+            None => desk.config.workers.timeout + desk.config.workers.interval * 2,
+        };
+        match self.threads.judge(arbiter, blamed, limit, seen, self.excused, desk) {
+            Ruling::Alive => {}
+            Ruling::Later(at) => self.threads.look_again(arbiter, at),
+            Ruling::TooMany => {
+                self.gave_up = true;
+                self.threads.look_again(arbiter, desk.now + desk.config.workers.timeout);
+            }
+            Ruling::Lost { place, silence, cause } => self.lose(place, silence, blamed.zip(cause), desk),
+        }
+        self.work_off(desk);
+    }
+
+    /// Takes in that a thread that should run workers has ended.
+    pub(crate) fn arbiter_dead(&mut self, arbiter: ArbiterId, desk: &mut Desk) {
+        if let Some(place) = self.threads.replace_dead(arbiter, desk) {
+            for id in self.children.workers_at(place) {
+                self.lost(id, Cause::ArbiterDead, desk.now, desk);
+            }
+        }
+        self.work_off(desk);
+    }
+
+    /// Takes in that an abandoned thread came back and ended.
+    pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, desk: &mut Desk) {
+        self.threads.ended(arbiter, desk);
+    }
+
+    /// Does what is due.
+    pub(crate) fn expire(&mut self, desk: &mut Desk) {
+        for arbiter in self.threads.due(desk.now) {
+            desk.put(Output::Inspect { arbiter });
+        }
+        while let Some(entry) = self.timers.pop_due(desk.now) {
+            self.expired(Children::child(entry), desk);
+        }
+        if self.next_scan <= desk.now {
+            self.next_scan = desk.now + desk.config.workers.scan;
+            desk.put(Output::Scan);
+        }
+        self.work_off(desk);
+    }
+
+    /// Gives everybody who has a deadline a fresh one: whatever was missed before now was our own fault.
+    pub(crate) fn excuse(&mut self, desk: &Desk) {
+        self.excused = desk.now;
+    }
+
+    /// Fences whoever has not stopped although everything was told to: the time for it is over.
+    pub(crate) fn fence_all(&mut self, desk: &mut Desk) {
+        for id in self.children.worker_ids() {
+            if let Some(Phase::Stopping(_) | Phase::Starting | Phase::Running) = self.children.phase(Child::Worker(id))
+            {
+                self.fence(id, desk.config.workers.leave, desk);
+                desk.put(Output::Close { worker: id, gave_up: false });
+            }
+        }
+    }
+
+    /// Whether supervision has come to its end somewhere since this was last asked.
+    pub(crate) fn take_gave_up(&mut self) -> bool {
+        std::mem::take(&mut self.gave_up)
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// When `expire` has something to do next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let scan = (self.next_scan != Instant::NEVER).then_some(self.next_scan);
+        [self.timers.next(), self.threads.next_look(), scan].into_iter().flatten().min()
+    }
+
+    /// Whether any child has yet to stop, once everything was told to.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.children.phase(Child::Group(GroupId::ROOT)) != Some(Phase::Idle)
+    }
+
+    // ---- private -------------------------------------------------------------------------------------------------------------------------
+
+    /// All workers at `place` have lost their thread, which was silent for this long; `blamed` is whoever held it, and why.
+    fn lose(&mut self, place: PlaceId, silence: Duration, blamed: Option<(Busy, Cause)>, desk: &mut Desk) {
+        let name = blamed.as_ref().and_then(|(busy, _)| self.children.worker(busy.worker));
+        let name = name.map(|worker| worker.common.name.clone());
+        let since = desk.now - silence;
+        for id in self.children.workers_at(place) {
+            let cause = match (&blamed, &name) {
+                (Some((busy, _)), _) if busy.worker == id => continue,
+                (Some(_), Some(by)) => Cause::Displaced { by: by.clone() },
+                _ => Cause::ThreadSilent { silent_for: silence },
+            };
+            self.displaced(id, cause, since, desk);
+        }
+        // Last, since its failure may stop the others again.
+        if let Some((busy, cause)) = blamed {
+            if busy.doing.is_start()
+                && let Some(worker) = self.children.worker_mut(busy.worker)
+            {
+                worker.hung_starts += 1;
+            }
+            self.lost(busy.worker, cause, busy.since, desk);
+        }
+    }
+
+    /// A worker whose thread is gone through its own fault, or with nobody else to blame.
+    fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
+        let child = Child::Worker(id);
+        match self.children.phase(child) {
+            Some(Phase::Stopping(next)) => self.stopped(child, next, desk),
+            Some(Phase::Starting | Phase::Running) => self.fail(child, cause, since, desk),
+            _ => {}
+        }
+    }
+
+    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is counted.
+    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
+        let child = Child::Worker(id);
+        match self.children.phase(child) {
+            Some(Phase::Stopping(next)) => self.stopped(child, next, desk),
+            Some(Phase::Starting | Phase::Running) => {
+                self.announce(child, &cause, Some(Duration::ZERO), desk);
+                if let Some(worker) = self.children.worker_mut(id) {
+                    worker.common.failure = Some(Box::new((cause, since)));
+                }
+                self.launch(child, desk);
+            }
+            _ => {}
+        }
+    }
+
+    /// A child's phase has lasted as long as it may.
+    fn expired(&mut self, child: Child, desk: &mut Desk) {
+        let Some(common) = self.children.common(child) else { return };
+        if common.timer > desk.now {
+            self.set_timer(child, common.timer);
+            return;
+        }
+        let phase = common.phase;
+        // What has a deadline, as opposed to a pause, has it anew from the last excuse on.
+        let late = |allowed: Duration| self.excused + allowed;
+        match (child, phase) {
+            (Child::Worker(id), Phase::Starting) => {
+                let Some(worker) = self.children.worker(id) else { return };
+                let (allowed, place) = (worker.start_timeout(&desk.config), worker.place);
+                if late(allowed) > desk.now {
+                    return self.set_timer(child, late(allowed));
+                }
+                match self.threads.silent(place, desk) {
+                    // Its thread is held: who holds it is to be found first, and the thread replaced with it.
+                    Some(arbiter) => {
+                        self.set_timer(child, desk.now + desk.config.workers.interval);
+                        desk.put(Output::Inspect { arbiter });
+                    }
+                    None => {
+                        desk.put(Output::Fence { worker: id });
+                        self.fail(child, Cause::StartTimedOut { after: allowed }, desk.now - allowed, desk);
+                    }
+                }
+            }
+            (Child::Worker(id), Phase::Stopping(next)) => {
+                let Some(worker) = self.children.worker(id) else { return };
+                let allowed = worker.shutdown(&desk.config);
+                if late(allowed) > desk.now {
+                    return self.set_timer(child, late(allowed));
+                }
+                self.fence(id, allowed, desk);
+                self.stopped(child, next, desk);
+            }
+            (_, Phase::Waiting) => self.launch(child, desk),
+            (Child::Group(id), _) => self.resume(id),
+            (Child::Worker(_), Phase::Idle | Phase::Parked | Phase::Running | Phase::Ended | Phase::GivenUp) => {}
+        }
+    }
+
+    /// Voids a worker that did not stop in time.
+    fn fence(&mut self, id: WorkerId, after: Duration, desk: &mut Desk) {
+        let Some(worker) = self.children.worker(id) else { return };
+        let (name, generation) = (worker.common.name.clone(), worker.generation);
+        desk.put(Output::Fence { worker: id });
+        desk.tell(Event::Fenced { worker: name, generation, after });
+    }
+
+    fn set_timer(&mut self, child: Child, at: Instant) {
+        if let Some(common) = self.children.common_mut(child) {
+            common.timer = at;
+            self.timers.file(Children::entry(child), at);
+        }
+    }
+
+    fn clear_timer(&mut self, child: Child) {
+        self.timers.remove(Children::entry(child));
+    }
+}
+
+/// A shard's token when nobody else can own it: there is no cluster.
+pub(crate) fn sole_epoch(generation: Generation) -> Epoch {
+    Epoch(generation.0 << EPOCH_BITS)
+}
+
+/// Changes of the view that one millisecond of a node's generation has room for; see `cluster`.
+pub(crate) const EPOCH_BITS: u32 = 20;

@@ -1,0 +1,267 @@
+//! `threads`: the threads that run workers, and what the silence of one means.
+//!
+//! A silent thread is like a dark window: somebody sleeps, somebody works with the shutters closed, or the power is cut in the whole street.
+//! Only the first two are the worker's doing. So before a verdict the operating system is asked what the thread did since it last spoke:
+//! the time it *waited for a CPU* is taken off, and what is left decides. It slept: blocked. It ran: spinning. It waited: starved, and
+//! nothing follows. Where the system cannot be asked, the answer is coarser: the thread was held, by whatever means.
+//!
+//! A held thread cannot be killed. It is abandoned and counted; over `zombies_max` nothing more is replaced, since every replacement would
+//! be one more thread that may be held.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::desk::Desk;
+use crate::detector::{AnyDetector, Fixed};
+use crate::event::{Cause, Event};
+use crate::member::{ArbiterId, Busy, CpuTimes, PlaceId, Target, ThreadLook, ThreadState};
+use crate::monitor::{Sign, WatchId};
+use crate::output::Output;
+use crate::time::Instant;
+
+/// A thread that is runnable when we look may be waiting for a CPU since its last accounting; at most this much of what is accounted neither
+/// as running nor as waiting is taken for that, the rest for sleep. One wait is over within a scheduler's or a CPU quota's period: tens to
+/// hundreds of milliseconds.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The threads of this process that run workers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Threads {
+    places: BTreeMap<PlaceId, Place>,
+    arbiters: BTreeMap<ArbiterId, Arbiter>,
+    next: u32,
+    zombies: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    arbiter: ArbiterId,
+    /// Workers that have its thread.
+    workers: u32,
+    /// Shortest time that one of its workers may hold the thread.
+    timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Arbiter {
+    place: PlaceId,
+    state: State,
+    /// What it had used of its CPU when it last spoke.
+    times: Option<CpuTimes>,
+    /// Whether it was told that it is starved, since it last spoke.
+    told_starved: bool,
+    /// When to look again at what it is doing; `NEVER` if its silence will say so.
+    look_at: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Running(WatchId),
+    /// Abandoned, its thread not yet back.
+    Zombie,
+}
+
+/// What the silence of a thread means.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Ruling {
+    /// It is not silent any more, or no longer ours to judge.
+    Alive,
+    /// Nothing yet; look again then.
+    Later(Instant),
+    /// It is held, but one more may not be abandoned.
+    TooMany,
+    /// It was abandoned after this silence, and a fresh one is at its place. The cause is that of whoever held it, if anybody did.
+    Lost { place: PlaceId, silence: Duration, cause: Option<Cause> },
+}
+
+impl Threads {
+    /// Makes a thread at a place that has none.
+    pub(super) fn open(&mut self, place: PlaceId, timeout: Duration, desk: &mut Desk) -> ArbiterId {
+        let arbiter = ArbiterId(self.next);
+        self.next += 1;
+        let state = State::Running(watch(arbiter, timeout, desk));
+        let fresh = Arbiter { place, state, times: None, told_starved: false, look_at: Instant::NEVER };
+        self.arbiters.insert(arbiter, fresh);
+        self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout }).arbiter = arbiter;
+        desk.put(Output::Spawn { arbiter });
+        arbiter
+    }
+
+    /// Gives a worker that may hold its thread for `timeout` the one at `place`, which is made if need be.
+    pub(super) fn enter(&mut self, place: PlaceId, timeout: Duration, desk: &mut Desk) -> ArbiterId {
+        if !self.places.contains_key(&place) {
+            self.open(place, timeout, desk);
+        }
+        let Some(here) = self.places.get_mut(&place) else { return ArbiterId(u32::MAX) };
+        here.workers += 1;
+        let arbiter = here.arbiter;
+        if timeout < here.timeout {
+            here.timeout = timeout;
+            if let Some(Arbiter { state: State::Running(old), .. }) = self.arbiters.get(&arbiter) {
+                desk.monitor.unwatch(*old);
+            }
+            let state = State::Running(watch(arbiter, timeout, desk));
+            if let Some(arbiter) = self.arbiters.get_mut(&arbiter) {
+                arbiter.state = state;
+            }
+        }
+        arbiter
+    }
+
+    /// Takes the thread of a worker back; one that nobody shares and nobody needs any more ends.
+    pub(super) fn leave(&mut self, place: PlaceId, desk: &mut Desk) {
+        let Some(here) = self.places.get_mut(&place) else { return };
+        here.workers -= 1;
+        if here.workers > 0 || place.0 < desk.config.workers.arbiters {
+            return;
+        }
+        let arbiter = here.arbiter;
+        self.places.remove(&place);
+        if let Some(Arbiter { state: State::Running(watch), .. }) = self.arbiters.remove(&arbiter) {
+            desk.monitor.unwatch(watch);
+        }
+        desk.put(Output::Dismiss { arbiter });
+    }
+
+    /// The thread at a place that has one.
+    pub(super) fn at(&self, place: PlaceId) -> ArbiterId {
+        self.places.get(&place).map_or(ArbiterId(u32::MAX), |place| place.arbiter)
+    }
+
+    /// Takes in a sign of life.
+    pub(super) fn beat(&mut self, id: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
+        let Some(arbiter) = self.arbiters.get_mut(&id) else { return };
+        let State::Running(watch) = arbiter.state else { return };
+        (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
+        desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval: desk.config.workers.interval });
+    }
+
+    /// The thread at a place, if it has been silent for longer than two of its intervals.
+    pub(super) fn silent(&self, place: PlaceId, desk: &Desk) -> Option<ArbiterId> {
+        let id = self.at(place);
+        let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
+        (desk.monitor.silence(watch, desk.now) > desk.config.workers.interval * 2).then_some(id)
+    }
+
+    /// What it means that a thread is silent, `blamed` being what it took up last, which may take as long as `limit`; replaces it if need be.
+    pub(super) fn judge(
+        &mut self,
+        id: ArbiterId,
+        blamed: Option<Busy>,
+        limit: Duration,
+        seen: Option<ThreadLook>,
+        excused: Instant,
+        desk: &mut Desk,
+    ) -> Ruling {
+        let Some(arbiter) = self.arbiters.get_mut(&id) else { return Ruling::Alive };
+        let State::Running(watch) = arbiter.state else { return Ruling::Alive };
+        let Some(timeout) = self.places.get(&arbiter.place).map(|place| place.timeout) else { return Ruling::Alive };
+        let silence = desk.monitor.silence(watch, desk.now);
+        if silence < timeout.min(desk.config.workers.interval * 2) {
+            return Ruling::Alive;
+        }
+        let busy_for = blamed.map_or(silence, |busy| desk.now - busy.since.max(excused));
+        let used = seen.zip(arbiter.times).map(|(seen, before)| Used::between(before, seen, silence));
+        let waited = used.map_or(Duration::ZERO, |used| used.waited);
+        let stuck = busy_for.saturating_sub(waited);
+        // Some waiting for a CPU is nothing unusual, and is not worth another look.
+        if busy_for < limit || stuck < limit - limit / 10 {
+            if waited > silence / 2 && !arbiter.told_starved {
+                arbiter.told_starved = true;
+                desk.tell(Event::Starved { arbiter: id, waited_for: waited });
+            }
+            let step = if waited.is_zero() { desk.config.stall.min(limit / 10) } else { limit / 10 };
+            let rest = if busy_for < limit { limit - busy_for } else { (limit - stuck).max(step) };
+            return Ruling::Later(desk.now + rest);
+        }
+        if self.zombies >= desk.config.workers.zombies_max {
+            desk.tell(Event::TooManyZombies { arbiter: id, zombies: self.zombies });
+            return Ruling::TooMany;
+        }
+        let place = arbiter.place;
+        arbiter.state = State::Zombie;
+        arbiter.look_at = Instant::NEVER;
+        desk.monitor.unwatch(watch);
+        self.zombies += 1;
+        desk.put(Output::Abandon { arbiter: id });
+        desk.tell(Event::Abandoned { arbiter: id, zombies: self.zombies });
+        self.open(place, timeout, desk);
+        let cause = blamed.map(|busy| match used {
+            None => Cause::HeldThread { during: busy.doing, busy_for },
+            Some(used) if used.ran * 2 >= stuck => {
+                Cause::Spinning { during: busy.doing, busy_for, ran_for: used.ran.min(busy_for) }
+            }
+            Some(_) => Cause::Blocked { during: busy.doing, busy_for },
+        });
+        Ruling::Lost { place, silence, cause }
+    }
+
+    /// Has a silent thread looked at again at this instant, unless it speaks before.
+    pub(super) fn look_again(&mut self, id: ArbiterId, at: Instant) {
+        if let Some(arbiter) = self.arbiters.get_mut(&id) {
+            arbiter.look_at = at;
+        }
+    }
+
+    /// The threads that are to be looked at again by `now`.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<ArbiterId> {
+        let due = |arbiter: &Arbiter| arbiter.look_at <= now;
+        let ids: Vec<ArbiterId> = self.arbiters.iter().filter(|(_, arbiter)| due(arbiter)).map(|(&id, _)| id).collect();
+        for id in &ids {
+            self.look_again(*id, Instant::NEVER);
+        }
+        ids
+    }
+
+    /// When `due` has something next.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.arbiters.values().map(|arbiter| arbiter.look_at).min().filter(|&at| at != Instant::NEVER)
+    }
+
+    /// Replaces a thread that has ended. Returns its place.
+    pub(super) fn replace_dead(&mut self, id: ArbiterId, desk: &mut Desk) -> Option<PlaceId> {
+        let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
+        desk.monitor.unwatch(watch);
+        let place = self.arbiters.remove(&id)?.place;
+        let timeout = self.places.get(&place)?.timeout;
+        self.open(place, timeout, desk);
+        Some(place)
+    }
+
+    /// Takes in that an abandoned thread came back and ended.
+    pub(super) fn ended(&mut self, id: ArbiterId, desk: &mut Desk) {
+        if self.arbiters.get(&id).is_some_and(|arbiter| arbiter.state == State::Zombie) {
+            self.arbiters.remove(&id);
+            self.zombies -= 1;
+            desk.tell(Event::ZombieEnded { arbiter: id, zombies: self.zombies });
+        }
+    }
+}
+
+/// Watches a thread from now on.
+fn watch(arbiter: ArbiterId, timeout: Duration, desk: &mut Desk) -> WatchId {
+    let detector = AnyDetector::Fixed(Fixed::new(timeout, desk.now));
+    desk.monitor.watch(Target::Arbiter(arbiter), detector, timeout, desk.now)
+}
+
+/// What a thread did in its silence.
+#[derive(Clone, Copy)]
+struct Used {
+    ran: Duration,
+    waited: Duration,
+}
+
+impl Used {
+    fn between(before: CpuTimes, seen: ThreadLook, silence: Duration) -> Used {
+        let ran = seen.times.ran.saturating_sub(before.ran);
+        let waited = seen.times.waited.saturating_sub(before.waited);
+        let rest = silence.saturating_sub(ran + waited);
+        match seen.state {
+            ThreadState::Sleeping => Used { ran, waited },
+            // The wait that is going on is accounted only when it is over.
+            ThreadState::Runnable => Used { ran, waited: waited + rest.min(WAIT_MAX) },
+            // Whoever stopped it is to blame, and it is not the worker.
+            ThreadState::Stopped => Used { ran, waited: waited + rest },
+        }
+    }
+}
