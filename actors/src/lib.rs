@@ -59,11 +59,13 @@ mod clock;
 mod context;
 mod driver;
 mod event;
+mod group;
 mod letter;
 mod node;
 mod receiver;
 mod seat;
 mod sender;
+mod spec;
 mod supervisor;
 mod thread;
 pub mod transport;
@@ -72,6 +74,7 @@ mod worker;
 
 pub use context::Context;
 pub use event::{Owned, Snapshot, Update};
+pub use group::{Group, GroupSpec, Template};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
     Instant, Member, NodeId, RestartKind, Role, Shard, Status, Strategy, Unready, WorkerId, config, member,
@@ -79,5 +82,6 @@ pub use heartbeat_core::{
 pub use letter::dead_letters;
 pub use node::{Node, NodeError, SHARDS_MAX, SuperviseError};
 pub use seat::{Birth, StartError};
+pub use spec::{Arbiters, Placement, Spec};
 pub use view::{View, WorkerView};
-pub use worker::{Answer, SendError, Shards, Spec, WorkerAddr};
+pub use worker::{Answer, SendError, Shards, WorkerAddr};

@@ -4,26 +4,32 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix::{Actor, Addr, Recipient};
 use actix_rt::Arbiter;
-use heartbeat_core::config::ClusterConfig;
+use heartbeat_core::config::{ARBITERS_MAX, ClusterConfig};
 use heartbeat_core::member::NAME_BYTES_MAX;
-use heartbeat_core::{Busy, Config, ConfigError, Counters, Engine, Identity, Instant, Supervise, WorkerId};
+use heartbeat_core::{
+    Busy, Child, Config, ConfigError, Counters, Engine, GroupId, Identity, Instant, PlaceId, Supervise, SuperviseGroup,
+    WorkerId,
+};
 use tokio::sync::oneshot;
 
 use crate::cell::{CellRef, Cells};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::event::Update;
+use crate::group::{Group, GroupSpec, Template};
 use crate::receiver::Receiver;
 use crate::seat::{Birth, Control, Factory, Seat, Seated, StartError};
 use crate::sender::NodeSender;
-use crate::supervisor::{Count, Leave, Links, Subscribe, Supervisor, TakeOn};
+use crate::spec::{Arbiters, Placement, Spec};
+use crate::supervisor::{Command, Count, Leave, Links, Order, Subscribe, Supervisor, TakeOn, TakeOnGroup};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::View;
-use crate::worker::{Shards, Spec, WorkerAddr};
+use crate::worker::{Shards, WorkerAddr};
 
 /// Most shards of one group: as many as one node should ever have to start at once.
 pub const SHARDS_MAX: u32 = 65_536;
@@ -40,6 +46,10 @@ struct Inner {
     supervisor: Addr<Supervisor>,
     view: Arc<View>,
     cells: Arc<Cells>,
+    /// The next place of a thread that is not shared by all.
+    next_place: AtomicU32,
+    /// The next group; the root is 0.
+    next_group: AtomicU32,
     address: Option<SocketAddr>,
     /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
     _control_arbiter: Arbiter,
@@ -106,6 +116,10 @@ pub enum SuperviseError {
     Config(ConfigError),
     /// The number of shards is zero or too large.
     Shards(u32),
+    /// The number of threads is zero or too large.
+    Arbiters(u32),
+    /// A significant child could never have an effect; the text says why and what would be right.
+    Significant(String),
 }
 
 impl fmt::Display for SuperviseError {
@@ -116,6 +130,8 @@ impl fmt::Display for SuperviseError {
                 write!(f, "worker name {name:?} has {} bytes; use 1 to {NAME_BYTES_MAX}", name.len())
             }
             SuperviseError::Config(error) => error.fmt(f),
+            SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
+            SuperviseError::Significant(text) => f.write_str(text),
             SuperviseError::Shards(count) => write!(f, "{count} shards are out of range; use 1 to {SHARDS_MAX}"),
         }
     }
@@ -169,7 +185,17 @@ impl Node {
         };
         let control =
             Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
-        let inner = Inner { config, control, supervisor, view, cells, address, _control_arbiter: control_arbiter };
+        let inner = Inner {
+            next_place: AtomicU32::new(config.workers.arbiters),
+            next_group: AtomicU32::new(GroupId::ROOT.0 + 1),
+            config,
+            control,
+            supervisor,
+            view,
+            cells,
+            address,
+            _control_arbiter: control_arbiter,
+        };
         Ok(Node { inner: Arc::new(inner) })
     }
 
@@ -196,15 +222,40 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        let restart = spec.limits(&self.inner.config).map_err(SuperviseError::Config)?;
-        let cell = self.inner.cells.take();
-        let name = self.take_name(&spec.name, cell.worker())?;
-        let arbiters = self.inner.config.workers.arbiters;
-        let supervise = Supervise { kind: spec.kind, restart, ..Supervise::new(cell.worker(), name.clone(), arbiters) };
-        let seat = self.seat(cell, name, Box::new(factory));
-        let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
-        self.inner.supervisor.do_send(TakeOn { workers, group: None });
-        Ok(WorkerAddr { seat })
+        Group::root(self).supervise_with(spec, factory)
+    }
+
+    /// Starts a group, empty; workers and groups are then taken on by the handle on it.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, or the spec contradicts itself.
+    pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
+        Group::root(self).group(spec)
+    }
+
+    /// Takes on a kind of worker of which any number can be started, each from an argument of its own.
+    ///
+    /// # Errors
+    /// As [`Node::group`].
+    pub fn template<A, T, F>(&self, spec: Spec, maker: F) -> Result<Template<A, T>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        T: Send + Sync + 'static,
+        F: Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Template::new(self, spec, maker)
+    }
+
+    /// A pool of `count` threads for those workers that are put there with [`Spec::placement`]; none is made before it is needed.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Arbiters`] if `count` is 0 or over [`ARBITERS_MAX`].
+    pub fn arbiters(&self, count: u32) -> Result<Arbiters, SuperviseError> {
+        if !(1..=ARBITERS_MAX).contains(&count) {
+            return Err(SuperviseError::Arbiters(count));
+        }
+        let first = self.inner.next_place.fetch_add(count, Ordering::Relaxed);
+        Ok(Arbiters { places: (first..first + count).map(PlaceId).collect(), next: Arc::default() })
     }
 
     /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name: each runs on the one that owns it, and
@@ -283,6 +334,53 @@ impl Node {
         self.inner.supervisor.do_send(Leave { done });
         // An error means that the supervisor is gone, which is as much as having left.
         let _ = left.await;
+    }
+
+    /// Takes a worker on in a group.
+    pub(crate) fn take_on<A: Actor<Context = Context<A>>>(
+        &self,
+        group: GroupId,
+        spec: Spec,
+        factory: Factory<A>,
+    ) -> Result<WorkerAddr<A>, SuperviseError> {
+        let config = &self.inner.config;
+        let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
+        let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let cell = self.inner.cells.take();
+        let worker = cell.worker();
+        let name = self.take_name(&spec.name, worker)?;
+        let shared = Supervise::new(worker, name.clone(), config.workers.arbiters);
+        let place = match &spec.placement {
+            Placement::Shared => shared.place,
+            Placement::Dedicated => PlaceId(self.inner.next_place.fetch_add(1, Ordering::Relaxed)),
+            Placement::Pool(arbiters) => {
+                let turn = arbiters.next.fetch_add(1, Ordering::Relaxed) as usize;
+                arbiters.places[turn % arbiters.places.len()]
+            }
+        };
+        let (kind, significant) = (spec.kind, spec.significant);
+        let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
+        let seat = self.seat(cell, name, factory);
+        let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
+        self.inner.supervisor.do_send(TakeOn { workers, group: None });
+        Ok(WorkerAddr { seat })
+    }
+
+    /// A number and a name for a group.
+    pub(crate) fn take_group(&self, name: &str) -> Result<(GroupId, Arc<str>), SuperviseError> {
+        let name = check_name(name)?;
+        if !self.inner.view.take_group_name(&name) {
+            return Err(SuperviseError::NameTaken(name.to_string()));
+        }
+        Ok((GroupId(self.inner.next_group.fetch_add(1, Ordering::Relaxed)), name))
+    }
+
+    pub(crate) fn take_on_group(&self, group: SuperviseGroup) {
+        self.inner.supervisor.do_send(TakeOnGroup(group));
+    }
+
+    pub(crate) fn order(&self, child: Child, order: Order) {
+        self.inner.supervisor.do_send(Command { child, order });
     }
 
     fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {

@@ -23,7 +23,7 @@ use crate::cell::{CellRef, Kind};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::driver::Driver;
-use crate::supervisor::{Supervisor, WorkerReport};
+use crate::supervisor::{Command, Supervisor, WorkerReport};
 
 /// What the seats of a node share.
 pub(crate) struct Control {
@@ -134,6 +134,13 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 
     pub(crate) fn begin(&self, kind: &'static Kind) {
         self.cell.begin(kind, self.control.clock.now());
+    }
+
+    /// Tells the supervisor what somebody wants done.
+    pub(crate) fn order(&self, command: Command) {
+        if let Some(supervisor) = self.control.supervisor.get() {
+            supervisor.do_send(command);
+        }
     }
 
     /// Tells the supervisor what became of a generation.

@@ -194,6 +194,7 @@ impl Supervisor {
                 Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
                 Output::Close { worker, gave_up: _ } => self.close(worker),
                 Output::Forget { worker } => self.forget(worker),
+                Output::ForgetGroup { group } => self.view.forget_group(&group),
                 Output::Scan => context.notify(Scan { from: 0 }),
                 Output::Dismiss { arbiter } => self.dismiss(arbiter),
                 Output::Exit { code } => exit(code, context),

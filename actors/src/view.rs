@@ -17,6 +17,17 @@ pub struct View {
     /// By group and index: the shard under its present epoch, and its owner's name.
     shards: DashMap<(Arc<str>, u32), (Shard, Arc<str>)>,
     workers: DashMap<Arc<str>, WorkerView>,
+    groups: DashMap<Arc<str>, GroupView>,
+}
+
+/// A group of this node as it stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct GroupView {
+    /// Whether all its children have been up since it was last started.
+    pub running: bool,
+    /// How often a child failed more than it allows.
+    pub escalations: u64,
 }
 
 /// A worker of this node as it stands.
@@ -71,6 +82,11 @@ impl View {
         workers
     }
 
+    /// A group of this node by its name.
+    pub fn group(&self, name: &str) -> Option<GroupView> {
+        self.groups.get(name).map(|entry| entry.value().clone())
+    }
+
     /// Everything but the workers, in order.
     pub fn snapshot(&self) -> Snapshot {
         let mut shards: Vec<Owned> = self
@@ -85,8 +101,24 @@ impl View {
         Snapshot { members: self.members(), shards }
     }
 
+    /// Keeps a name for a group; `false` if it is taken.
+    pub(crate) fn take_group_name(&self, name: &Arc<str>) -> bool {
+        if self.workers.contains_key(name) {
+            return false;
+        }
+        let mut fresh = false;
+        self.groups.entry(name.clone()).or_insert_with(|| {
+            fresh = true;
+            GroupView::default()
+        });
+        fresh
+    }
+
     /// Keeps a name for a worker; `false` if it is taken.
     pub(crate) fn take_name(&self, name: &Arc<str>, id: WorkerId) -> bool {
+        if self.groups.contains_key(name) {
+            return false;
+        }
         let mut fresh = false;
         self.workers.entry(name.clone()).or_insert_with(|| {
             fresh = true;
@@ -98,6 +130,11 @@ impl View {
     /// Forgets a worker that was removed; its name is free again.
     pub(crate) fn forget_worker(&self, name: &Arc<str>) {
         self.workers.remove(name);
+    }
+
+    /// Forgets a group that was removed; its name is free again.
+    pub(crate) fn forget_group(&self, name: &Arc<str>) {
+        self.groups.remove(name);
     }
 
     /// Puts down all members as they are now.
@@ -131,6 +168,22 @@ impl View {
             Event::Stopped { worker, .. } | Event::GaveUp { worker, .. } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {
                     entry.running = false;
+                }
+            }
+            Event::GroupStarted { group, .. } => {
+                if let Some(mut entry) = self.groups.get_mut(group) {
+                    entry.running = true;
+                }
+            }
+            Event::GroupStopped { group } => {
+                if let Some(mut entry) = self.groups.get_mut(group) {
+                    entry.running = false;
+                }
+            }
+            Event::Escalated { group, .. } => {
+                if let Some(mut entry) = self.groups.get_mut(group) {
+                    entry.running = false;
+                    entry.escalations += 1;
                 }
             }
             Event::Moved { group, shard, to, .. } => {

@@ -1,4 +1,4 @@
-//! `WorkerAddr` and `Spec`: a supervised worker as its users see it.
+//! `WorkerAddr`: a supervised worker as its users see it.
 //!
 //! The address belongs to the worker's seat, not to one of its lives: it is good for as long as the node runs. What it cannot promise is that
 //! a message was handled. A message that was refused was never handed over and may be sent again; one whose worker failed while it was
@@ -9,16 +9,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
 
 use actix::dev::channel::AddressSender;
 use actix::{Actor, Handler, Message};
-use heartbeat_core::config::RestartConfig;
-use heartbeat_core::{Config, ConfigError, Generation, RestartKind};
+use heartbeat_core::{Child, Generation};
 use tokio::sync::oneshot;
 
 use crate::context::Context;
 use crate::seat::Seat;
+use crate::supervisor::{Command, Order};
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
 pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
@@ -97,6 +96,31 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.open()?.try_send(message, true).map_err(refused)
     }
 
+    /// Starts it again, if it has ended, was stopped or was given up.
+    pub fn start(&self) {
+        self.order(Order::Start);
+    }
+
+    /// Stops it in good order and starts it again; its queue is kept and nothing is counted.
+    pub fn restart(&self) {
+        self.order(Order::Restart);
+    }
+
+    /// Stops it in good order; messages are refused until it is started again. One that does not stop in time is fenced.
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    /// Stops it in good order and forgets it; its name is free again.
+    pub fn remove(&self) {
+        self.order(Order::Remove);
+    }
+
+    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    pub fn is_ready(&self) -> bool {
+        self.seat.cell.is_ready()
+    }
+
     /// The life that runs now, or that ran last.
     pub fn generation(&self) -> Generation {
         self.seat.cell.generation()
@@ -110,6 +134,10 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// The worker's name.
     pub fn name(&self) -> &str {
         &self.seat.name
+    }
+
+    fn order(&self, order: Order) {
+        self.seat.order(Command { child: Child::Worker(self.seat.worker), order });
     }
 
     fn open(&self) -> Result<&AddressSender<A>, SendError> {
@@ -172,56 +200,5 @@ impl<A: Actor<Context = Context<A>>> Clone for Shards<A> {
 impl<A: Actor<Context = Context<A>>> fmt::Debug for Shards<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shards").field("name", &self.name).field("count", &self.workers.len()).finish()
-    }
-}
-
-/// How a worker is to be supervised. What is not said is as the config has it.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Spec {
-    pub(crate) name: String,
-    pub(crate) kind: RestartKind,
-    intensity: Option<(u32, Duration)>,
-    delay: Option<(Duration, Duration)>,
-}
-
-impl Spec {
-    /// A permanent worker of this name with the limits of the config.
-    pub fn new(name: impl Into<String>) -> Spec {
-        Spec { name: name.into(), kind: RestartKind::Permanent, intensity: None, delay: None }
-    }
-
-    /// Which of its ends are followed by a new start.
-    pub fn restart(mut self, kind: RestartKind) -> Spec {
-        self.kind = kind;
-        self
-    }
-
-    /// At most `intensity` restarts in any `period`; one more and it is given up.
-    pub fn intensity(mut self, intensity: u32, period: Duration) -> Spec {
-        self.intensity = Some((intensity, period));
-        self
-    }
-
-    /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to `most`. Zero means no pauses.
-    pub fn delay(mut self, least: Duration, most: Duration) -> Spec {
-        self.delay = Some((least, most));
-        self
-    }
-
-    /// The restart limits, if they are not those of the config.
-    pub(crate) fn limits(&self, config: &Config) -> Result<Option<Arc<RestartConfig>>, ConfigError> {
-        if self.intensity.is_none() && self.delay.is_none() {
-            return Ok(None);
-        }
-        let mut restart = config.restart.clone();
-        if let Some((intensity, period)) = self.intensity {
-            (restart.intensity, restart.period) = (intensity, period);
-        }
-        if let Some((least, most)) = self.delay {
-            (restart.delay_min, restart.delay_max) = (least, most);
-        }
-        restart.check()?;
-        Ok(Some(Arc::new(restart)))
     }
 }

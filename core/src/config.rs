@@ -365,7 +365,11 @@ impl DetectorConfig {
 }
 
 impl WorkersConfig {
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Refuses numbers that contradict each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] for the first contradiction found.
+    pub fn check(&self) -> Result<(), ConfigError> {
         if !(1..=ARBITERS_MAX).contains(&self.arbiters) {
             return contradiction(format!(
                 "workers.arbiters {} is out of range; use 1 to {ARBITERS_MAX}",

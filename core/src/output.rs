@@ -4,6 +4,7 @@
 //! a run, and a test reads the outputs as a log.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::event::{Cause, Event};
 use crate::member::{ArbiterId, Generation, Shard, WorkerId};
@@ -49,6 +50,11 @@ pub enum Output {
     Forget {
         /// Which worker.
         worker: WorkerId,
+    },
+    /// This group was removed; its name is free again.
+    ForgetGroup {
+        /// Its name.
+        group: Arc<str>,
     },
     /// Look at the status cells of all workers and call `Engine::handle_looks`.
     Scan,

@@ -421,8 +421,8 @@ impl World {
                     thread.abandoned = true;
                 }
             }
-            // Nothing that is played here waits for ever, is overloaded, has a thread of its own or ends its process.
-            Output::Scan | Output::Dismiss { .. } | Output::Exit { .. } => {}
+            // Nothing that is played here waits for ever, is overloaded, has a thread of its own, is in a group or ends its process.
+            Output::Scan | Output::Dismiss { .. } | Output::Exit { .. } | Output::ForgetGroup { .. } => {}
             Output::Event(event) => {
                 self.note(place, &format!("{event:?}"));
                 self.checker.event(self.now, place, &event);

@@ -228,17 +228,15 @@ impl Children {
     }
 
     /// Forgets a child, and whatever is in it.
-    pub(super) fn remove(&mut self, child: Child, removed: &mut Vec<WorkerId>) {
+    pub(super) fn remove(&mut self, child: Child, removed: &mut Vec<(Child, Arc<str>)>) {
         let Some(common) = self.common(child) else { return };
         let (parent, order) = (common.parent, common.order);
+        removed.push((child, common.name.clone()));
         if let Some(parent) = self.groups.get_mut(&parent) {
             parent.children.remove(&order);
         }
         match child {
-            Child::Worker(id) => {
-                self.workers[id.0 as usize] = None;
-                removed.push(id);
-            }
+            Child::Worker(id) => self.workers[id.0 as usize] = None,
             Child::Group(id) => {
                 let below = self.groups.get(&id).map(|group| group.children.values().copied().collect::<Vec<_>>());
                 for child in below.into_iter().flatten() {

@@ -375,12 +375,14 @@ impl Supervision {
     /// Forgets a child that is down, and whatever is in it.
     fn forget(&mut self, child: Child, desk: &mut Desk) {
         let mut removed = Vec::new();
-        self.clear_timer(child);
         self.close(child, desk);
         self.children.remove(child, &mut removed);
-        for worker in removed {
-            self.clear_timer(Child::Worker(worker));
-            desk.put(Output::Forget { worker });
+        for (child, name) in removed {
+            self.clear_timer(child);
+            desk.put(match child {
+                Child::Worker(worker) => Output::Forget { worker },
+                Child::Group(_) => Output::ForgetGroup { group: name },
+            });
         }
     }
 }

@@ -1,0 +1,158 @@
+//! `Spec`: how one worker is to be supervised, and where it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heartbeat_core::config::RestartConfig;
+use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times};
+
+/// How a worker is to be supervised. What is not said is as the config has it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Spec {
+    pub(crate) name: String,
+    pub(crate) kind: RestartKind,
+    pub(crate) significant: bool,
+    pub(crate) limits: Limits,
+    pub(crate) placement: Placement,
+    timeout: Option<Duration>,
+    start_timeout: Option<Duration>,
+    liveness: Option<Duration>,
+    shutdown: Option<Duration>,
+}
+
+/// Restart limits, where they are not those of the config.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) intensity: Option<(u32, Duration)>,
+    delay: Option<(Duration, Duration)>,
+}
+
+/// On which thread a worker runs.
+#[derive(Clone, Debug, Default)]
+pub enum Placement {
+    /// One of the `workers.arbiters` threads, in turn. A worker that holds it stops its neighbours until they have been moved.
+    #[default]
+    Shared,
+    /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
+    Dedicated,
+    /// One of the threads of this pool, in turn.
+    Pool(Arbiters),
+}
+
+/// Some threads that only those workers run on that are put there; see [`crate::Node::arbiters`]. They are made when the first worker starts there.
+#[derive(Clone, Debug)]
+pub struct Arbiters {
+    pub(crate) places: Arc<[PlaceId]>,
+    pub(crate) next: Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl Spec {
+    /// A permanent worker of this name with the limits of the config.
+    pub fn new(name: impl Into<String>) -> Spec {
+        Spec {
+            name: name.into(),
+            kind: RestartKind::Permanent,
+            significant: false,
+            limits: Limits::default(),
+            placement: Placement::Shared,
+            timeout: None,
+            start_timeout: None,
+            liveness: None,
+            shutdown: None,
+        }
+    }
+
+    /// Which of its ends are followed by a new start.
+    pub fn restart(mut self, kind: RestartKind) -> Spec {
+        self.kind = kind;
+        self
+    }
+
+    /// Its end matters to its group; only for transient and temporary workers in a group with an `auto_shutdown`.
+    pub fn significant(mut self) -> Spec {
+        self.significant = true;
+        self
+    }
+
+    /// At most `intensity` restarts in any `period`; one more and it is given up. In a group that counts its children together, the group's
+    /// own limits hold instead.
+    pub fn intensity(mut self, intensity: u32, period: Duration) -> Spec {
+        self.limits.intensity = Some((intensity, period));
+        self
+    }
+
+    /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to `most`. Zero means no pauses.
+    pub fn delay(mut self, least: Duration, most: Duration) -> Spec {
+        self.limits.delay = Some((least, most));
+        self
+    }
+
+    /// On which thread it runs.
+    pub fn placement(mut self, placement: Placement) -> Spec {
+        self.placement = placement;
+        self
+    }
+
+    /// How long it may hold its thread, instead of `workers.timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Spec {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How long it may take to be up, instead of `workers.start_timeout`.
+    pub fn start_timeout(mut self, start_timeout: Duration) -> Spec {
+        self.start_timeout = Some(start_timeout);
+        self
+    }
+
+    /// How long messages may wait while it waits for a future, instead of `workers.liveness`.
+    pub fn liveness(mut self, liveness: Duration) -> Spec {
+        self.liveness = Some(liveness);
+        self
+    }
+
+    /// How long it may take to stop, instead of `workers.shutdown`.
+    pub fn shutdown(mut self, shutdown: Duration) -> Spec {
+        self.shutdown = Some(shutdown);
+        self
+    }
+
+    /// Its times, if they are not those of the config.
+    pub(crate) fn times(&self, config: &Config) -> Result<Option<Arc<Times>>, ConfigError> {
+        let own = [self.timeout, self.start_timeout, self.liveness, self.shutdown];
+        if own.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut workers = config.workers.clone();
+        workers.timeout = self.timeout.unwrap_or(workers.timeout);
+        workers.start_timeout = self.start_timeout.unwrap_or(workers.start_timeout);
+        workers.liveness = self.liveness.unwrap_or(workers.liveness);
+        workers.shutdown = self.shutdown.unwrap_or(workers.shutdown);
+        workers.check()?;
+        Ok(Some(Arc::new(Times {
+            timeout: workers.timeout,
+            start_timeout: workers.start_timeout,
+            liveness: workers.liveness,
+            shutdown: workers.shutdown,
+        })))
+    }
+}
+
+impl Limits {
+    /// The restart limits, if they are not those of the config.
+    pub(crate) fn restart(&self, config: &Config) -> Result<Option<Arc<RestartConfig>>, ConfigError> {
+        if self.intensity.is_none() && self.delay.is_none() {
+            return Ok(None);
+        }
+        let mut restart = config.restart.clone();
+        if let Some((intensity, period)) = self.intensity {
+            (restart.intensity, restart.period) = (intensity, period);
+        }
+        if let Some((least, most)) = self.delay {
+            (restart.delay_min, restart.delay_max) = (least, most);
+        }
+        restart.check()?;
+        Ok(Some(Arc::new(restart)))
+    }
+}
