@@ -2,31 +2,55 @@
 //!
 //! Everything else is handed an [`Instant`]; so what time means for a whole node can be seen, and changed, in one place.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use heartbeat_core::{Generation, Instant};
 
 /// A monotonic clock whose origin is its own making.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    origin: std::time::Instant,
+pub(crate) enum Clock {
+    /// The system's.
+    System { origin: std::time::Instant },
+    /// The virtual one of a tokio runtime whose time is paused.
+    #[cfg(feature = "testkit")]
+    Virtual { origin: tokio::time::Instant },
 }
 
+/// What a clock shows at its start: so that "a while before the start" can still be named.
+const ORIGIN: Instant = Instant::from_millis(1_000);
+
 impl Clock {
-    /// A clock that shows nearly zero: one second, so that "a while before the start" can still be named.
+    /// The system's clock.
     pub(crate) fn start() -> Clock {
-        let now = std::time::Instant::now();
-        Clock { origin: now.checked_sub(Duration::from_secs(1)).unwrap_or(now) }
+        Clock::System { origin: std::time::Instant::now() }
+    }
+
+    /// The virtual clock of the runtime this is called in.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn start_virtual() -> Clock {
+        Clock::Virtual { origin: tokio::time::Instant::now() }
     }
 
     /// What it shows.
     pub(crate) fn now(&self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        ORIGIN
+            + match self {
+                Clock::System { origin } => origin.elapsed(),
+                #[cfg(feature = "testkit")]
+                Clock::Virtual { origin } => origin.elapsed(),
+            }
     }
 
-    /// A process start's generation: the wall clock in milliseconds, so that a later start has a higher one.
-    pub(crate) fn generation() -> Generation {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Generation(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    /// A process start's generation: the wall clock in milliseconds, so that a later start has a higher one. In virtual time it is always the
+    /// same.
+    pub(crate) fn generation(&self) -> Generation {
+        match self {
+            Clock::System { .. } => {
+                let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Generation(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+            }
+            #[cfg(feature = "testkit")]
+            Clock::Virtual { .. } => Generation(1),
+        }
     }
 }

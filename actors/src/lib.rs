@@ -66,6 +66,7 @@ mod receiver;
 mod seat;
 mod sender;
 mod spec;
+mod start;
 mod supervisor;
 mod thread;
 pub mod transport;
@@ -80,8 +81,9 @@ pub use heartbeat_core::{
     Instant, Member, NodeId, RestartKind, Role, Shard, Status, Strategy, Unready, WorkerId, config, member,
 };
 pub use letter::dead_letters;
-pub use node::{Node, NodeError, SHARDS_MAX, SuperviseError};
+pub use node::{Node, SHARDS_MAX, SuperviseError};
 pub use seat::{Birth, StartError};
 pub use spec::{Arbiters, Placement, Spec};
+pub use start::NodeError;
 pub use view::{View, WorkerView};
 pub use worker::{Answer, SendError, Shards, WorkerAddr};

@@ -4,29 +4,25 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use actix::{Actor, Addr, Recipient};
-use actix_rt::Arbiter;
-use heartbeat_core::config::{ARBITERS_MAX, ClusterConfig};
+use actix::{Actor, Recipient};
+use heartbeat_core::config::ARBITERS_MAX;
 use heartbeat_core::member::NAME_BYTES_MAX;
 use heartbeat_core::{
-    Busy, Child, Config, ConfigError, Counters, Engine, GroupId, Identity, Instant, PlaceId, Supervise, SuperviseGroup,
-    WorkerId,
+    Busy, Child, Config, ConfigError, Counters, GroupId, Instant, PlaceId, Supervise, SuperviseGroup, WorkerId,
 };
 use tokio::sync::oneshot;
 
-use crate::cell::{CellRef, Cells};
-use crate::clock::Clock;
+use crate::cell::CellRef;
 use crate::context::Context;
 use crate::event::Update;
 use crate::group::{Group, GroupSpec, Template};
-use crate::receiver::Receiver;
-use crate::seat::{Birth, Control, Factory, Seat, Seated, StartError};
-use crate::sender::NodeSender;
+use crate::seat::{Birth, Factory, Seat, Seated, StartError};
 use crate::spec::{Arbiters, Placement, Spec};
-use crate::supervisor::{Command, Count, Leave, Links, Order, Subscribe, Supervisor, TakeOn, TakeOnGroup};
+use crate::start::{self, NodeError, Started};
+use crate::supervisor::{Command, Count, Leave, Order, Subscribe, TakeOn, TakeOnGroup};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::View;
 use crate::worker::{Shards, WorkerAddr};
@@ -41,66 +37,18 @@ pub struct Node {
 }
 
 struct Inner {
-    config: Config,
-    control: Arc<Control>,
-    supervisor: Addr<Supervisor>,
-    view: Arc<View>,
-    cells: Arc<Cells>,
+    started: Started,
     /// The next place of a thread that is not shared by all.
     next_place: AtomicU32,
     /// The next group; the root is 0.
     next_group: AtomicU32,
-    address: Option<SocketAddr>,
-    /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
-    _control_arbiter: Arbiter,
 }
 
-/// Why a node did not start. Nothing of it is left running.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// There is no actix system: call this within `#[actix::main]` or `System::block_on`.
-    NoSystem,
-    /// The config contradicts itself.
-    Config(ConfigError),
-    /// The address cannot be bound; the address and what the system said.
-    Bind(SocketAddr, io::Error),
-    /// The control thread cannot be made.
-    Thread(io::Error),
-}
+impl std::ops::Deref for Inner {
+    type Target = Started;
 
-impl fmt::Display for NodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NodeError::NoSystem => f.write_str("no actix system runs here; use #[actix::main] or System::block_on"),
-            NodeError::Config(error) => error.fmt(f),
-            NodeError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "cluster.listen {address} is in use by another process; choose another port, or 0 for a free one"
-                )
-            }
-            NodeError::Bind(address, error) => {
-                write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
-            }
-            NodeError::Thread(error) => write!(f, "the control thread cannot be made ({error})"),
-        }
-    }
-}
-
-impl std::error::Error for NodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            NodeError::NoSystem => None,
-            NodeError::Config(error) => Some(error),
-            NodeError::Bind(_, error) | NodeError::Thread(error) => Some(error),
-        }
-    }
-}
-
-impl From<ConfigError> for NodeError {
-    fn from(error: ConfigError) -> NodeError {
-        NodeError::Config(error)
+    fn deref(&self) -> &Started {
+        &self.started
     }
 }
 
@@ -162,41 +110,14 @@ impl Node {
     where
         F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
     {
-        config.check()?;
-        if actix_rt::System::try_current().is_none() {
-            return Err(NodeError::NoSystem);
-        }
-        let control_arbiter = Arbiter::try_new().map_err(NodeError::Thread)?;
-        let (clock, view, cells) = (Clock::start(), Arc::new(View::default()), Arc::new(Cells::default()));
-        let (started, start) = oneshot::channel();
-        let parts = (config.clone(), view.clone(), cells.clone());
-        control_arbiter.spawn_fn(move || {
-            let (config, view, cells) = parts;
-            // The one who waits for this is `start` below; it does not go away.
-            let _ = started.send(start_actors(clock, config, view, cells, bind));
-        });
-        let control_died = || NodeError::Thread(io::ErrorKind::BrokenPipe.into());
-        let (supervisor, address) = match start.await.unwrap_or_else(|_| Err(control_died())) {
-            Ok(started) => started,
-            Err(error) => {
-                control_arbiter.stop();
-                return Err(error);
-            }
-        };
-        let control =
-            Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
-        let inner = Inner {
-            next_place: AtomicU32::new(config.workers.arbiters),
-            next_group: AtomicU32::new(GroupId::ROOT.0 + 1),
-            config,
-            control,
-            supervisor,
-            view,
-            cells,
-            address,
-            _control_arbiter: control_arbiter,
-        };
-        Ok(Node { inner: Arc::new(inner) })
+        Ok(Node::new(start::on_own_thread(config, bind).await?))
+    }
+
+    /// A node whose actors run.
+    pub(crate) fn new(started: Started) -> Node {
+        let arbiters = started.config.workers.arbiters;
+        let (next_place, next_group) = (AtomicU32::new(arbiters), AtomicU32::new(GroupId::ROOT.0 + 1));
+        Node { inner: Arc::new(Inner { started, next_place, next_group }) }
     }
 
     /// Starts a worker and keeps it running: `factory` makes the first one and each replacement.
@@ -409,32 +330,4 @@ fn check_name(name: &str) -> Result<Arc<str>, SuperviseError> {
         return Err(SuperviseError::Name(name.to_owned()));
     }
     Ok(name.into())
-}
-
-/// Starts the three actors of the control arbiter, on it.
-fn start_actors(
-    clock: Clock,
-    config: Config,
-    view: Arc<View>,
-    cells: Arc<Cells>,
-    bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
-) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
-    let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
-    let bound = transport.as_ref().map(|transport| transport.address());
-    let address =
-        bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
-    let generation = Clock::generation();
-    let identity = Identity { generation, address: address.unwrap_or(nowhere) };
-    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from node to node will do.
-    let seed = generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32;
-    let engine = Engine::new(config, identity, seed, clock.now())?;
-    let supervisor = Supervisor::create(|context| {
-        let supervisor = actix::AsyncContext::address(context);
-        let sender = transport.clone().map(|transport| NodeSender { transport }.start());
-        let receiver = Receiver { clock, supervisor, transport }.start();
-        Supervisor::new(clock, engine, view, cells, Links { receiver, sender })
-    });
-    Ok((supervisor, address))
 }

@@ -15,7 +15,6 @@ use std::task::{self, Poll, Waker};
 use actix::dev::Envelope;
 use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr};
-use actix_rt::ArbiterHandle;
 use futures_util::Stream;
 use heartbeat_core::{Cause, Generation, Instant, Report, Shard, WorkerId};
 
@@ -24,6 +23,7 @@ use crate::clock::Clock;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::supervisor::{Command, Supervisor, WorkerReport};
+use crate::thread::ThreadHandle;
 
 /// What the seats of a node share.
 pub(crate) struct Control {
@@ -155,7 +155,7 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 /// A seat whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait Seated: Send + Sync {
     /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start.
-    fn launch(self: Arc<Self>, arbiter: Option<ArbiterHandle>, birth: Birth, immediate_from: Instant);
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, immediate_from: Instant);
 
     /// Gives or takes back leave for one immediate restart.
     fn permit(&self, generation: Generation, immediate_from: Instant);
@@ -167,7 +167,7 @@ pub(crate) trait Seated: Send + Sync {
     fn fence(&self);
 
     /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
-    fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>);
+    fn close(self: Arc<Self>, thread: Option<ThreadHandle>);
 
     /// Messages that wait in the queue.
     fn depth(&self) -> u32;
@@ -176,7 +176,7 @@ pub(crate) trait Seated: Send + Sync {
 }
 
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
-    fn launch(self: Arc<Self>, arbiter: Option<ArbiterHandle>, birth: Birth, immediate_from: Instant) {
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, immediate_from: Instant) {
         let generation = birth.generation;
         let term = {
             let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,8 +186,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         // Whoever sat here before looks up, sees that it is void, and goes.
         self.wake();
         let seat = self.clone();
-        let start = move || drop(actix_rt::spawn(Driver::new(seat, term, birth)));
-        if !arbiter.is_some_and(|arbiter| arbiter.spawn_fn(start)) {
+        if !thread.is_some_and(|thread| thread.run(move || Driver::new(seat, term, birth))) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
         }
@@ -215,7 +214,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         0
     }
 
-    fn close(self: Arc<Self>, arbiter: Option<ArbiterHandle>) {
+    fn close(self: Arc<Self>, thread: Option<ThreadHandle>) {
         self.cell.close();
         let term = {
             let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,9 +222,9 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         };
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
         self.wake();
-        if let Some(arbiter) = arbiter {
+        if let Some(thread) = thread {
             // A thread that has ended drains nothing; the mailbox goes with the seat then.
-            arbiter.spawn_fn(move || drop(actix_rt::spawn(Drain { seat: self, term })));
+            thread.run(move || Drain { seat: self, term });
         }
     }
 

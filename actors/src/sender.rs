@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use heartbeat_core::{ArbiterId, CpuTimes};
 use tokio::sync::oneshot;
 use tracing::trace;
 
 use crate::receiver::Receiver;
-use crate::thread::ThreadNumber;
+use crate::thread::{ThreadHandle, ThreadNumber};
 use crate::transport::Transport;
 
 /// The sign of life of a thread that runs workers.
@@ -22,8 +22,8 @@ pub(crate) struct Beat {
     pub(crate) arbiter: ArbiterId,
     /// Number of the beat, from 1.
     pub(crate) slot: u64,
-    /// The thread's number with the operating system, if that has one.
-    pub(crate) thread: Option<ThreadNumber>,
+    /// What the operating system calls the thread, if it says.
+    pub(crate) number: Option<ThreadNumber>,
     /// What the thread has used of its CPU so far, if the operating system says.
     pub(crate) times: Option<CpuTimes>,
 }
@@ -38,14 +38,21 @@ pub(crate) struct BeatSender {
     pub(crate) interval: Duration,
     pub(crate) receiver: Addr<Receiver>,
     pub(crate) slot: u64,
-    pub(crate) thread: Option<ThreadNumber>,
+    pub(crate) thread: ThreadHandle,
+    pub(crate) number: Option<ThreadNumber>,
 }
 
 impl BeatSender {
-    fn beat(&mut self) {
+    fn beat(&mut self, context: &mut Context<Self>) {
+        if !self.thread.is_alive() {
+            return context.stop();
+        }
+        if !self.thread.may_run() {
+            return;
+        }
         self.slot += 1;
-        let times = self.thread.and_then(ThreadNumber::times);
-        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot, thread: self.thread, times });
+        let times = self.thread.own_times(&mut self.number);
+        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot, number: self.number, times });
     }
 }
 
@@ -53,9 +60,8 @@ impl Actor for BeatSender {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.thread = ThreadNumber::own();
-        self.beat();
-        context.run_interval(self.interval, |sender, _| sender.beat());
+        self.beat(context);
+        context.run_interval(self.interval, BeatSender::beat);
     }
 }
 

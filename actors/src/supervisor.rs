@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
-use actix_rt::Arbiter;
 use heartbeat_core::{
     ArbiterId, Child, Counters, Engine, Event, Generation, Instant, Look, Output, Report, Start, Supervise,
     SuperviseGroup, WorkerId,
@@ -23,7 +22,7 @@ use crate::event::{Subscribers, Update};
 use crate::receiver::{Datagrams, Receiver, StampedBeat};
 use crate::seat::{Birth, Seated};
 use crate::sender::{BeatSender, NodeSender, Outgoing};
-use crate::thread::ThreadNumber;
+use crate::thread::{Floor, Thread};
 use crate::transport::Batch;
 use crate::view::View;
 
@@ -41,9 +40,9 @@ pub(crate) struct Supervisor {
     cells: Arc<Cells>,
     /// By worker number.
     workers: Vec<Option<Worker>>,
-    arbiters: BTreeMap<ArbiterId, Arbiter>,
-    /// What the operating system calls them, once they have said it.
-    threads: BTreeMap<ArbiterId, ThreadNumber>,
+    /// Where its threads come from.
+    floor: Floor,
+    threads: BTreeMap<ArbiterId, Thread>,
     links: Links,
     subscribers: Subscribers,
     /// The timer that is set, and for when.
@@ -158,14 +157,21 @@ impl Message for Count {
 }
 
 impl Supervisor {
-    pub(crate) fn new(clock: Clock, engine: Engine, view: Arc<View>, cells: Arc<Cells>, links: Links) -> Supervisor {
+    pub(crate) fn new(
+        clock: Clock,
+        floor: Floor,
+        engine: Engine,
+        view: Arc<View>,
+        cells: Arc<Cells>,
+        links: Links,
+    ) -> Supervisor {
         Supervisor {
             clock,
             engine,
             view,
             cells,
             workers: Vec::new(),
-            arbiters: BTreeMap::new(),
+            floor,
             threads: BTreeMap::new(),
             links,
             subscribers: Subscribers::default(),
@@ -260,28 +266,30 @@ impl Supervisor {
             cause: start.cause,
             shard: start.shard,
         };
-        let arbiter = self.arbiters.get(&start.arbiter).map(Arbiter::handle);
-        worker.seat.clone().launch(arbiter, birth, start.immediate_from);
+        let thread = self.threads.get(&start.arbiter).map(Thread::handle);
+        worker.seat.clone().launch(thread, birth, start.immediate_from);
     }
 
     fn close(&mut self, id: WorkerId) {
         let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
-        let own = worker.arbiter.and_then(|arbiter| self.arbiters.get(&arbiter));
+        let own = worker.arbiter.and_then(|arbiter| self.threads.get(&arbiter));
         // If its own thread was abandoned, any other will do: whoever waits for an answer must be told.
-        let arbiter = own.or_else(|| self.arbiters.values().next());
-        worker.seat.clone().close(arbiter.map(Arbiter::handle));
+        let thread = own.or_else(|| self.threads.values().next());
+        worker.seat.clone().close(thread.map(Thread::handle));
     }
 
     fn spawn(&mut self, id: ArbiterId) {
-        match Arbiter::try_new() {
-            Ok(arbiter) => {
+        match Thread::new(self.floor) {
+            Ok(thread) => {
                 let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
-                arbiter.spawn_fn(move || {
-                    BeatSender { arbiter: id, interval, receiver, slot: 0, thread: None }.start();
+                let handle = thread.handle();
+                let beating = handle.clone();
+                handle.run(move || async move {
+                    BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating, number: None }.start();
                 });
-                self.arbiters.insert(id, arbiter);
+                self.threads.insert(id, thread);
             }
-            // Without a thread there is no beat, so this is noticed as silence and tried again.
+            // The next scan finds that it is not there, and it is tried again.
             Err(error) => error!(arbiter = id.0, %error, "cannot make a thread for workers"),
         }
     }
@@ -293,7 +301,7 @@ impl Supervisor {
             let worker = self.workers.get(busy.worker.0 as usize).and_then(Option::as_ref);
             worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
         });
-        let seen = self.threads.get(&arbiter).and_then(|thread| thread.look());
+        let seen = self.threads.get(&arbiter).and_then(Thread::look);
         debug!(arbiter = arbiter.0, busy = busy.len(), ?seen, "thread is silent");
         self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
     }
@@ -319,10 +327,11 @@ impl Supervisor {
         });
         let now = self.clock.now();
         if from == 0 {
-            let dead = |(id, arbiter): (&ArbiterId, &Arbiter)| (!arbiter.handle().alive()).then_some(*id);
-            for arbiter in self.arbiters.iter().filter_map(dead).collect::<Vec<_>>() {
-                self.arbiters.remove(&arbiter);
-                self.engine.handle_arbiter_dead(now, arbiter);
+            for arbiter in self.engine.arbiters() {
+                if self.threads.get(&arbiter).is_none_or(|thread| !thread.handle().is_alive()) {
+                    self.threads.remove(&arbiter);
+                    self.engine.handle_arbiter_dead(now, arbiter);
+                }
             }
         }
         if !looks.is_empty() {
@@ -341,27 +350,18 @@ impl Supervisor {
 
     /// Lets a thread end that nobody needs any more, after what it was told before.
     fn dismiss(&mut self, id: ArbiterId) {
-        self.threads.remove(&id);
-        if let Some(arbiter) = self.arbiters.remove(&id) {
-            // Queues that were just closed are drained first: what was spawned before has its turn before this.
-            arbiter.spawn(async {
-                tokio::task::yield_now().await;
-                Arbiter::current().stop();
-            });
+        if let Some(thread) = self.threads.remove(&id) {
+            // Queues that were just closed are drained first. If the thread has ended by itself, it is gone all the same.
+            let _ = thread.handle().end_after(|| {});
         }
     }
 
     /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
-        self.threads.remove(&id);
-        if let Some(arbiter) = self.arbiters.remove(&id) {
+        if let Some(thread) = self.threads.remove(&id) {
             // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
             let told = supervisor.clone();
-            let is_there = arbiter.spawn_fn(move || {
-                told.do_send(ArbiterEnded(id));
-                Arbiter::current().stop();
-            });
-            if !is_there {
+            if !thread.handle().end_after(move || told.do_send(ArbiterEnded(id))) {
                 // It was silent because it had ended: a worker may stop the thread it runs on.
                 supervisor.do_send(ArbiterEnded(id));
             }
@@ -432,8 +432,8 @@ impl Actor for Supervisor {
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        for arbiter in self.arbiters.values() {
-            arbiter.stop();
+        for thread in self.threads.values() {
+            thread.stop();
         }
     }
 }
@@ -442,10 +442,8 @@ impl Handler<StampedBeat> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, StampedBeat { at, beat }: StampedBeat, context: &mut Context<Self>) {
-        if let Some(thread) = beat.thread
-            && self.arbiters.contains_key(&beat.arbiter)
-        {
-            self.threads.insert(beat.arbiter, thread);
+        if let Some(thread) = self.threads.get_mut(&beat.arbiter) {
+            thread.set_number(beat.number);
         }
         self.engine.handle_beat(at, beat.arbiter, beat.slot, beat.times);
         self.drive(context);

@@ -278,6 +278,11 @@ impl Engine {
         self.shards.owner(group, index)
     }
 
+    /// The threads that should run workers now.
+    pub fn arbiters(&self) -> Vec<ArbiterId> {
+        self.supervision.arbiters()
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -416,6 +416,11 @@ impl Supervision {
         [self.timers.next(), self.threads.next_look(), scan].into_iter().flatten().min()
     }
 
+    /// The threads that should run workers now.
+    pub(crate) fn arbiters(&self) -> Vec<ArbiterId> {
+        self.threads.running()
+    }
+
     /// Whether any child has yet to stop, once everything was told to.
     pub(crate) fn is_stopping(&self) -> bool {
         self.children.phase(Child::Group(GroupId::ROOT)) != Some(Phase::Idle)

@@ -128,6 +128,11 @@ impl Threads {
         self.places.get(&place).map_or(ArbiterId(u32::MAX), |place| place.arbiter)
     }
 
+    /// The threads that should run workers now.
+    pub(super) fn running(&self) -> Vec<ArbiterId> {
+        self.places.values().map(|place| place.arbiter).collect()
+    }
+
     /// Takes in a sign of life.
     pub(super) fn beat(&mut self, id: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
         let Some(arbiter) = self.arbiters.get_mut(&id) else { return };

@@ -1,4 +1,4 @@
-//! What the operating system says of a thread: what it does now, and what it has used of the CPU.
+//! `system`: what the operating system says of a thread: what it does now, and what it has used of the CPU.
 //!
 //! It is the only way to tell a thread that sleeps in a call from one that spins, and both from one that got no CPU. Linux says it in files
 //! (proc(5): `stat` and `schedstat` of a task; one read takes about 2.5 us); elsewhere nothing is said, and the verdicts are coarser.

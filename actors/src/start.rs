@@ -1,0 +1,175 @@
+//! `start`: how the actors of a node come to life, on a thread of their own or, in a test, where they are called.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use actix::{Actor, Addr};
+use actix_rt::Arbiter;
+use heartbeat_core::config::ClusterConfig;
+use heartbeat_core::{Config, ConfigError, Engine, Identity};
+use tokio::sync::oneshot;
+
+use crate::cell::Cells;
+use crate::clock::Clock;
+use crate::receiver::Receiver;
+use crate::seat::Control;
+use crate::sender::NodeSender;
+use crate::supervisor::{Links, Supervisor};
+use crate::thread::Floor;
+use crate::transport::Transport;
+use crate::view::View;
+
+/// Why a node did not start. Nothing of it is left running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// There is no actix system: call this within `#[actix::main]` or `System::block_on`.
+    NoSystem,
+    /// The config contradicts itself.
+    Config(ConfigError),
+    /// The address cannot be bound; the address and what the system said.
+    Bind(SocketAddr, io::Error),
+    /// The control thread cannot be made.
+    Thread(io::Error),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NodeError::NoSystem => f.write_str("no actix system runs here; use #[actix::main] or System::block_on"),
+            NodeError::Config(error) => error.fmt(f),
+            NodeError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cluster.listen {address} is in use by another process; choose another port, or 0 for a free one"
+                )
+            }
+            NodeError::Bind(address, error) => {
+                write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
+            }
+            NodeError::Thread(error) => write!(f, "the control thread cannot be made ({error})"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            NodeError::NoSystem => None,
+            NodeError::Config(error) => Some(error),
+            NodeError::Bind(_, error) | NodeError::Thread(error) => Some(error),
+        }
+    }
+}
+
+impl From<ConfigError> for NodeError {
+    fn from(error: ConfigError) -> NodeError {
+        NodeError::Config(error)
+    }
+}
+
+/// What a node consists of once its actors run.
+pub(crate) struct Started {
+    pub(crate) config: Config,
+    pub(crate) control: Arc<Control>,
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) view: Arc<View>,
+    pub(crate) cells: Arc<Cells>,
+    /// The address others are told, if there is a cluster.
+    pub(crate) address: Option<SocketAddr>,
+    /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
+    _control_arbiter: Option<Arbiter>,
+}
+
+/// What is known before the actors run.
+#[derive(Clone)]
+struct Parts {
+    config: Config,
+    clock: Clock,
+    floor: Floor,
+    view: Arc<View>,
+    cells: Arc<Cells>,
+}
+
+impl Parts {
+    fn new(config: Config, clock: Clock, floor: Floor) -> Parts {
+        Parts { config, clock, floor, view: Arc::new(View::default()), cells: Arc::new(Cells::default()) }
+    }
+
+    fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>), on: Option<Arbiter>) -> Started {
+        let Parts { config, clock, view, cells, .. } = self;
+        let control =
+            Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
+        Started { config, control, supervisor, view, cells, address, _control_arbiter: on }
+    }
+}
+
+/// Starts a node's actors on an arbiter that is theirs alone.
+pub(crate) async fn on_own_thread<F>(config: Config, bind: F) -> Result<Started, NodeError>
+where
+    F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
+{
+    config.check()?;
+    if actix_rt::System::try_current().is_none() {
+        return Err(NodeError::NoSystem);
+    }
+    let control_arbiter = Arbiter::try_new().map_err(NodeError::Thread)?;
+    let parts = Parts::new(config, Clock::start(), Floor::System);
+    let (started, start) = oneshot::channel();
+    let there = parts.clone();
+    control_arbiter.spawn_fn(move || {
+        // The one who waits for this is below; it does not go away.
+        let _ = started.send(start_actors(there, bind));
+    });
+    let control_died = || NodeError::Thread(io::ErrorKind::BrokenPipe.into());
+    match start.await.unwrap_or_else(|_| Err(control_died())) {
+        Ok(actors) => Ok(parts.started(actors, Some(control_arbiter))),
+        Err(error) => {
+            control_arbiter.stop();
+            Err(error)
+        }
+    }
+}
+
+/// Starts a node's actors here, in virtual time, with threads that are only played.
+#[cfg(feature = "testkit")]
+pub(crate) fn here(config: Config) -> Result<Started, NodeError> {
+    config.check()?;
+    let parts = Parts::new(config, Clock::start_virtual(), Floor::Played);
+    let actors = start_actors(parts.clone(), || Ok(None))?;
+    Ok(parts.started(actors, None))
+}
+
+/// Starts the three actors of the control arbiter, on it.
+fn start_actors(
+    parts: Parts,
+    bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
+) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
+    let Parts { config, clock, floor, view, cells } = parts;
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
+    let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
+    let bound = transport.as_ref().map(|transport| transport.address());
+    let address =
+        bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
+    let generation = clock.generation();
+    let identity = Identity { generation, address: address.unwrap_or(nowhere) };
+    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from node to node will do, and in virtual time
+    // every run is to be the same.
+    let seed = match floor {
+        Floor::System => generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32,
+        #[cfg(feature = "testkit")]
+        Floor::Played => generation.0,
+    };
+    let engine = Engine::new(config, identity, seed, clock.now())?;
+    let supervisor = Supervisor::create(|context| {
+        let supervisor = actix::AsyncContext::address(context);
+        let sender = transport.clone().map(|transport| NodeSender { transport }.start());
+        let receiver = Receiver { clock, supervisor, transport }.start();
+        Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender })
+    });
+    Ok((supervisor, address))
+}

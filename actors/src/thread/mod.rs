@@ -1,0 +1,160 @@
+//! `Thread`: what workers run on: an arbiter with its thread, or, in a user's test, one that is only played.
+//!
+//! A played thread is a gate in front of some tasks of the one real thread: closed, none of them is polled, as if the thread were held. So a
+//! test can block, starve or end a thread in virtual time, and everything above this file is the same as in production.
+
+#[cfg(feature = "testkit")]
+pub(crate) mod played;
+mod system;
+
+use std::future::Future;
+use std::io;
+
+use actix_rt::{Arbiter, ArbiterHandle};
+use heartbeat_core::{CpuTimes, ThreadLook};
+
+#[cfg(feature = "testkit")]
+use played::Played;
+pub(crate) use system::ThreadNumber;
+
+/// Where the threads of a node come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Floor {
+    /// The operating system.
+    System,
+    /// They are played on the thread of the node itself.
+    #[cfg(feature = "testkit")]
+    Played,
+}
+
+/// Something that runs workers.
+pub(crate) enum Thread {
+    System {
+        arbiter: Arbiter,
+        /// What the operating system calls it, once it has said so.
+        number: Option<ThreadNumber>,
+    },
+    #[cfg(feature = "testkit")]
+    Played(Played),
+}
+
+/// How to give a thread something to run, from any other.
+#[derive(Clone)]
+pub(crate) enum ThreadHandle {
+    System(ArbiterHandle),
+    #[cfg(feature = "testkit")]
+    Played(Played),
+}
+
+impl Thread {
+    /// Makes a thread.
+    pub(crate) fn new(floor: Floor) -> io::Result<Thread> {
+        match floor {
+            Floor::System => Ok(Thread::System { arbiter: Arbiter::try_new()?, number: None }),
+            #[cfg(feature = "testkit")]
+            Floor::Played => Ok(Thread::Played(Played::new())),
+        }
+    }
+
+    pub(crate) fn handle(&self) -> ThreadHandle {
+        match self {
+            Thread::System { arbiter, .. } => ThreadHandle::System(arbiter.handle()),
+            #[cfg(feature = "testkit")]
+            Thread::Played(played) => ThreadHandle::Played(played.clone()),
+        }
+    }
+
+    /// Takes in what the operating system calls it.
+    pub(crate) fn set_number(&mut self, known: Option<ThreadNumber>) {
+        match self {
+            Thread::System { number, .. } => *number = known,
+            #[cfg(feature = "testkit")]
+            Thread::Played(_) => {}
+        }
+    }
+
+    /// What it is doing, as seen from outside; `None` where nobody can say.
+    pub(crate) fn look(&self) -> Option<ThreadLook> {
+        match self {
+            Thread::System { number, .. } => number.and_then(ThreadNumber::look),
+            #[cfg(feature = "testkit")]
+            Thread::Played(played) => Some(played.look()),
+        }
+    }
+
+    /// Has it end before it runs anything more.
+    pub(crate) fn stop(&self) {
+        match self {
+            Thread::System { arbiter, .. } => drop(arbiter.stop()), // False if it has ended already.
+            #[cfg(feature = "testkit")]
+            Thread::Played(played) => played.end(),
+        }
+    }
+}
+
+impl ThreadHandle {
+    /// Has the thread run what `make` makes there. Returns whether the thread is there to do so.
+    pub(crate) fn run<F>(&self, make: impl FnOnce() -> F + Send + 'static) -> bool
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        match self {
+            ThreadHandle::System(arbiter) => arbiter.spawn_fn(move || drop(actix_rt::spawn(make()))),
+            #[cfg(feature = "testkit")]
+            ThreadHandle::Played(played) => played.run(make()),
+        }
+    }
+
+    /// Whether the thread has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        match self {
+            ThreadHandle::System(arbiter) => arbiter.alive(),
+            #[cfg(feature = "testkit")]
+            ThreadHandle::Played(played) => !played.has_ended(),
+        }
+    }
+
+    /// Has the thread end once it comes to it, after what it was given before; `last` is done just before.
+    pub(crate) fn end_after(&self, last: impl FnOnce() + Send + 'static) -> bool {
+        match self {
+            ThreadHandle::System(_) => self.run(move || async {
+                // What was spawned before has its turn before this.
+                tokio::task::yield_now().await;
+                last();
+                Arbiter::current().stop();
+            }),
+            #[cfg(feature = "testkit")]
+            ThreadHandle::Played(played) => {
+                let ending = played.clone();
+                played.run(async move {
+                    tokio::task::yield_now().await;
+                    last();
+                    ending.end();
+                })
+            }
+        }
+    }
+
+    /// Whether it may run now, as a thread that is held may not.
+    pub(crate) fn may_run(&self) -> bool {
+        match self {
+            ThreadHandle::System(_) => true,
+            #[cfg(feature = "testkit")]
+            ThreadHandle::Played(played) => played.may_run(),
+        }
+    }
+
+    /// Called on the thread itself: what it has used of its CPU so far, and what the operating system calls it.
+    pub(crate) fn own_times(&self, number: &mut Option<ThreadNumber>) -> Option<CpuTimes> {
+        match self {
+            ThreadHandle::System(_) => {
+                if number.is_none() {
+                    *number = ThreadNumber::own();
+                }
+                number.and_then(ThreadNumber::times)
+            }
+            #[cfg(feature = "testkit")]
+            ThreadHandle::Played(played) => Some(played.times()),
+        }
+    }
+}

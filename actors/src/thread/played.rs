@@ -1,0 +1,136 @@
+//! `played`: a thread that is only played, in the virtual time of a test.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use heartbeat_core::{CpuTimes, ThreadLook, ThreadState};
+use tokio::time::Instant;
+
+/// What holds a played thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// It sleeps in a call.
+    Sleep,
+    /// It runs in a loop.
+    Spin,
+    /// It gets no CPU.
+    Starve,
+}
+
+/// A gate in front of some tasks.
+#[derive(Clone)]
+pub(crate) struct Played {
+    gate: Arc<Mutex<Gate>>,
+}
+
+struct Gate {
+    held: Option<(Hold, Instant)>,
+    ended: bool,
+    times: CpuTimes,
+    /// Tasks that would run if they might.
+    waiting: Vec<Waker>,
+}
+
+impl Played {
+    pub(crate) fn new() -> Played {
+        // A thread that has done nothing has run all the same, to say so.
+        let times = CpuTimes { ran: Duration::from_micros(1), waited: Duration::ZERO };
+        Played { gate: Arc::new(Mutex::new(Gate { held: None, ended: false, times, waiting: Vec::new() })) }
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a task behind the gate.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + 'static) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        drop(actix_rt::spawn(Gated { played: self.clone(), task: Box::pin(task) }));
+        true
+    }
+
+    /// Holds the thread until it is let go.
+    pub(crate) fn hold(&self, how: Hold) {
+        self.gate().held = Some((how, Instant::now()));
+    }
+
+    /// Lets the thread go on.
+    pub(crate) fn let_go(&self) {
+        let waiting = {
+            let mut gate = self.gate();
+            gate.times = gate.times_now();
+            gate.held = None;
+            std::mem::take(&mut gate.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends the thread: whatever it was to run is dropped.
+    pub(crate) fn end(&self) {
+        self.gate().ended = true;
+        self.let_go();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.gate().ended
+    }
+
+    pub(crate) fn may_run(&self) -> bool {
+        let gate = self.gate();
+        gate.held.is_none() && !gate.ended
+    }
+
+    pub(crate) fn times(&self) -> CpuTimes {
+        self.gate().times_now()
+    }
+
+    pub(crate) fn look(&self) -> ThreadLook {
+        let gate = self.gate();
+        let state = match gate.held {
+            None | Some((Hold::Sleep, _)) => ThreadState::Sleeping,
+            Some((Hold::Spin | Hold::Starve, _)) => ThreadState::Runnable,
+        };
+        ThreadLook { state, times: gate.times_now() }
+    }
+}
+
+impl Gate {
+    fn times_now(&self) -> CpuTimes {
+        let mut times = self.times;
+        match self.held {
+            Some((Hold::Spin, since)) => times.ran += since.elapsed(),
+            Some((Hold::Starve, since)) => times.waited += since.elapsed(),
+            Some((Hold::Sleep, _)) | None => {}
+        }
+        times
+    }
+}
+
+/// A task behind a gate.
+struct Gated {
+    played: Played,
+    task: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Future for Gated {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut gate = self.played.gate();
+            if gate.ended {
+                return Poll::Ready(());
+            }
+            if gate.held.is_some() {
+                gate.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        self.task.as_mut().poll(context)
+    }
+}
