@@ -68,6 +68,8 @@ mod sender;
 mod spec;
 mod start;
 mod supervisor;
+#[cfg(feature = "systemd")]
+mod systemd;
 mod thread;
 pub mod transport;
 mod view;

@@ -300,6 +300,11 @@ impl Node {
         self.inner.supervisor.do_send(TakeOnGroup(group));
     }
 
+    #[cfg(feature = "systemd")]
+    pub(crate) fn supervisor(&self) -> &actix::Addr<crate::supervisor::Supervisor> {
+        &self.inner.supervisor
+    }
+
     pub(crate) fn order(&self, child: Child, order: Order) {
         self.inner.supervisor.do_send(Command { child, order });
     }

@@ -12,6 +12,8 @@ use tracing::warn;
 
 use crate::clock::Clock;
 use crate::sender::Beat;
+#[cfg(feature = "systemd")]
+use crate::supervisor::Pulse;
 use crate::supervisor::Supervisor;
 use crate::transport::{Batch, Transport};
 
@@ -60,6 +62,15 @@ impl Handler<Beat> for Receiver {
 
     fn handle(&mut self, beat: Beat, _: &mut Context<Self>) {
         self.supervisor.do_send(StampedBeat { at: self.clock.now(), beat });
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<Pulse> for Receiver {
+    type Result = ();
+
+    fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
+        self.supervisor.do_send(pulse);
     }
 }
 

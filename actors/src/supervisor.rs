@@ -51,6 +51,8 @@ pub(crate) struct Supervisor {
     buffer: Vec<u8>,
     /// Who waits for this node to have left.
     leavers: Vec<oneshot::Sender<()>>,
+    /// What is to be done as soon as it leaves.
+    on_leave: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 struct Worker {
@@ -149,6 +151,37 @@ impl Message for Leave {
     type Result = ();
 }
 
+/// Something is to be done as soon as the node leaves, by itself or because it was told to.
+#[cfg(feature = "systemd")]
+pub(crate) struct OnLeave(pub(crate) Box<dyn FnOnce() + Send>);
+
+#[cfg(feature = "systemd")]
+impl Message for OnLeave {
+    type Result = ();
+}
+
+/// Where is the receiver?
+#[cfg(feature = "systemd")]
+pub(crate) struct AddrOf;
+
+#[cfg(feature = "systemd")]
+impl Message for AddrOf {
+    type Result = Addr<Receiver>;
+}
+
+/// Goes through the receiver and the supervisor, and shows that both do their work.
+#[cfg(feature = "systemd")]
+pub(crate) struct Pulse {
+    pub(crate) number: u64,
+    /// Where the highest number is noted that has come through.
+    pub(crate) back: Arc<std::sync::atomic::AtomicU64>,
+}
+
+#[cfg(feature = "systemd")]
+impl Message for Pulse {
+    type Result = ();
+}
+
 /// What was counted so far?
 pub(crate) struct Count;
 
@@ -178,6 +211,7 @@ impl Supervisor {
             timer: None,
             buffer: Vec::new(),
             leavers: Vec::new(),
+            on_leave: Vec::new(),
         }
     }
 
@@ -214,6 +248,9 @@ impl Supervisor {
                     events.push(event);
                 }
             }
+        }
+        if self.engine.is_leaving() {
+            self.on_leave.drain(..).for_each(|act| act());
         }
         if self.engine.has_left() {
             outgoing.waiting.append(&mut self.leavers);
@@ -548,6 +585,33 @@ impl Handler<Leave> for Supervisor {
         self.leavers.push(done);
         self.engine.leave(self.clock.now());
         self.drive(context);
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<OnLeave> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, OnLeave(act): OnLeave, _: &mut Context<Self>) {
+        self.on_leave.push(act);
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<AddrOf> for Supervisor {
+    type Result = Addr<Receiver>;
+
+    fn handle(&mut self, _: AddrOf, _: &mut Context<Self>) -> Addr<Receiver> {
+        self.links.receiver.clone()
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<Pulse> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
+        pulse.back.store(pulse.number, std::sync::atomic::Ordering::Release);
     }
 }
 

@@ -288,6 +288,11 @@ impl Engine {
         self.counters
     }
 
+    /// Whether it leaves, or has left.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
     /// Whether `leave` is done.
     pub fn has_left(&self) -> bool {
         self.leaving == Leaving::Done
