@@ -238,6 +238,8 @@ impl Cell {
         }
         let next = generation.0 + 1;
         self.generation.compare_exchange(generation.0, next, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        self.waiting.store(false, Ordering::Relaxed);
+        self.set_health(Health::Ok);
         Some(Generation(next))
     }
 

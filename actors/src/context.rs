@@ -9,13 +9,24 @@ use std::sync::Arc;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
-use heartbeat_core::{Generation, Shard};
+use heartbeat_core::{Generation, Health, Shard};
 
 use crate::cell::Kind;
+use crate::lease::{Lease, Progress};
 use crate::seat::Seat;
+use crate::worker::WorkerAddr;
 
-/// A future that runs within the worker.
-pub(crate) type Task<A> = Pin<Box<dyn ActorFuture<A, Output = ()>>>;
+/// A future that runs within the worker, and what it is.
+pub(crate) struct Task<A: Actor<Context = Context<A>>> {
+    pub(crate) kind: &'static Kind,
+    pub(crate) future: Pin<Box<dyn ActorFuture<A, Output = ()>>>,
+}
+
+impl<A: Actor<Context = Context<A>>> Task<A> {
+    fn new<F: ActorFuture<A, Output = ()> + 'static>(future: F) -> Task<A> {
+        Task { kind: Kind::future::<F>(), future: Box::pin(future) }
+    }
+}
 
 /// The execution context of a supervised worker.
 ///
@@ -37,6 +48,8 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     pub(crate) spawned: Vec<(SpawnHandle, Task<A>)>,
     /// To be waited for, the newest first, and not yet taken over by the driver.
     pub(crate) waits: Vec<Task<A>>,
+    /// Whether it will say itself when it is up.
+    is_starting: bool,
     /// Handles of spawned futures that are to be dropped.
     pub(crate) cancelled: Vec<SpawnHandle>,
     /// Whether the driver has futures to wait for.
@@ -54,6 +67,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
             next_handle: SpawnHandle::default(),
             spawned: Vec::new(),
             waits: Vec::new(),
+            is_starting: false,
             cancelled: Vec::new(),
             waiting: false,
             shard,
@@ -70,10 +84,52 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.shard
     }
 
-    /// Whether this generation has been replaced: its handler returns into nothing, and what it still does is on nobody's behalf. A long
-    /// handler may look at this before a side effect.
+    /// Whether this generation has been replaced: its handler returns into nothing, and what it still does is on nobody's behalf.
     pub fn is_void(&self) -> bool {
         self.seat.is_over(self.term)
+    }
+
+    /// The address of this worker, which is bounded and follows every replacement, unlike actix's own.
+    pub fn worker(&self) -> WorkerAddr<A> {
+        WorkerAddr { seat: self.seat.clone() }
+    }
+
+    /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
+    pub fn lease(&self) -> Lease {
+        Lease::new(self.seat.cell.clone(), self.generation, self.shard.map(|shard| shard.epoch))
+    }
+
+    /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.generation)
+    }
+
+    /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it is up when `started` has returned and what it
+    /// waits for there is done.
+    pub fn starting(&mut self) {
+        self.is_starting = true;
+    }
+
+    /// Says that this worker is up, after [`Context::starting`].
+    pub fn up(&mut self) {
+        self.is_starting = false;
+    }
+
+    /// Says how this worker is. [`Health::NotReady`] has requests go elsewhere; [`Health::Failed`] has it replaced at the next look
+    /// (`workers.scan`).
+    pub fn report_health(&self, health: Health) {
+        self.seat.cell.set_health(health);
+    }
+
+    /// Keeps what the next generation is to start from, in the place of what was kept before. It lies outside this worker's thread, so it
+    /// survives whatever becomes of that; the factory finds it in its [`crate::Birth`]. A void generation keeps nothing.
+    pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
+        self.seat.keep(self.term, Arc::new(snapshot));
+    }
+
+    /// Whether it will still say itself when it is up.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.is_starting
     }
 
     /// Notes in the status cell what is begun.
@@ -126,7 +182,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     {
         let handle = self.next_handle.next();
         self.next_handle = handle;
-        self.spawned.push((handle, Box::pin(future)));
+        self.spawned.push((handle, Task::new(future)));
         handle
     }
 
@@ -134,7 +190,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     where
         F: ActorFuture<A, Output = ()> + 'static,
     {
-        self.waits.push(Box::pin(future));
+        self.waits.push(Task::new(future));
         self.waiting = true;
     }
 

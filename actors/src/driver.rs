@@ -40,6 +40,8 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     failure: Option<(Cause, Instant)>,
     /// What is to be reported when the turn is over: telling another thread costs as much as the restart, and queued mail is waiting.
     untold: Option<(Generation, Report)>,
+    /// Whether the present generation is up, and that has been told.
+    is_up: bool,
     life: Option<Life<A>>,
 }
 
@@ -94,37 +96,29 @@ impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
 impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// A driver for the generation of `birth`.
     pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, birth: Birth) -> Driver<A> {
-        Driver { seat, term, birth, failure: None, untold: None, life: None }
+        Driver { seat, term, birth, failure: None, untold: None, is_up: false, life: None }
     }
 
     fn turn(&mut self, task: &mut task::Context<'_>) -> Turn {
-        let life = match &mut self.life {
-            Some(life) => life,
-            empty => {
-                self.seat.begin(Kind::FACTORY);
-                let actor = match (self.seat.factory)(&self.birth) {
-                    Ok(actor) => actor,
-                    Err(error) => return Turn::NotBorn(error.to_string()),
-                };
-                let context = Context::new(self.seat.clone(), self.term, self.birth.generation, self.birth.shard);
-                let life = empty.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
-                life.context.begin(Kind::STARTED);
-                life.actor.started(&mut life.context);
-                life.context.end();
-                if life.context.state() == ActorState::Started {
-                    life.context.set_state(ActorState::Running);
-                }
-                life.take_over();
-                match self.failure.take() {
-                    Some((cause, failed_at)) => {
-                        let former = Generation(self.birth.generation.0 - 1);
-                        self.untold = Some((former, Report::Restarted { cause, failed_at }));
-                    }
-                    None => self.seat.report((self.birth.generation, Report::Started)),
-                }
-                life
+        if self.life.is_none() {
+            self.seat.begin(Kind::FACTORY);
+            self.birth.snapshot = self.seat.kept();
+            let actor = match (self.seat.factory)(&self.birth) {
+                Ok(actor) => actor,
+                Err(error) => return Turn::NotBorn(error.to_string()),
+            };
+            let context = Context::new(self.seat.clone(), self.term, self.birth.generation, self.birth.shard);
+            let life = self.life.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
+            life.context.begin(Kind::STARTED);
+            life.actor.started(&mut life.context);
+            life.context.end();
+            if life.context.state() == ActorState::Started {
+                life.context.set_state(ActorState::Running);
             }
-        };
+            life.take_over();
+            self.tell_born();
+        }
+        let Some(life) = &mut self.life else { return Turn::Void };
         if self.seat.cell.is_asked_to_stop() {
             life.context.begin(Kind::STOPPING);
             // It is told to go; whether it would rather stay is not asked any more.
@@ -133,14 +127,45 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         }
         // With something left to tell, one message is all that may come before it.
         let burst = if self.untold.is_some() { 1 } else { self.seat.control.burst };
-        life.run(&self.seat, self.term, burst, task)
+        let turn = life.run(&self.seat, self.term, burst, task);
+        if !self.is_up && !matches!(turn, Turn::Void) {
+            self.tell_up();
+        }
+        turn
+    }
+
+    /// Says that a generation was born, and whether it is up already.
+    fn tell_born(&mut self) {
+        let is_up = self.life.as_ref().is_some_and(Life::is_up);
+        if let Some((cause, failed_at)) = self.failure.take() {
+            let former = Generation(self.birth.generation.0 - 1);
+            self.untold = Some((former, Report::Restarted { cause, failed_at, is_up }));
+            if is_up {
+                self.is_up = true;
+                self.seat.cell.set_up();
+            }
+        } else if is_up {
+            self.tell_up();
+        }
+    }
+
+    /// Says that the present generation is up, once it is.
+    fn tell_up(&mut self) {
+        if self.life.as_ref().is_some_and(Life::is_up) {
+            self.is_up = true;
+            self.seat.cell.set_up();
+            self.seat.report((self.birth.generation, Report::Started));
+        }
     }
 
     /// Drops the worker and its futures; a panic in their `Drop` stays here.
-    fn bury(&mut self) {
+    ///
+    /// # Errors
+    /// What that panic said.
+    fn bury(&mut self) -> Result<(), Box<dyn Any + Send>> {
         let life = self.life.take();
-        // The result says only whether a `Drop` panicked; the panic hook has said so already, and there is nothing more to save.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(life)));
+        self.is_up = false;
+        catch_unwind(AssertUnwindSafe(|| drop(life)))
     }
 
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
@@ -151,8 +176,10 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
             during => Cause::Panicked { payload: text, during },
         };
-        self.bury();
+        // One panic is reported, the first; the panic hook has told of both.
+        let _ = self.bury();
         self.seat.cell.end();
+        self.seat.cell.set_down();
         match self.seat.cell.restart(generation, now) {
             Some(next) => {
                 self.birth.generation = next;
@@ -168,6 +195,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// as far as the supervisor knows.
     fn end(&mut self, report: Report) -> Poll<()> {
         self.seat.cell.end();
+        self.seat.cell.set_down();
         let unborn = u64::from(self.failure.is_some());
         self.seat.report((Generation(self.birth.generation.0 - unborn), report));
         Poll::Ready(())
@@ -182,7 +210,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
         this.seat.register(this.term, task.waker());
         loop {
             if this.seat.is_over(this.term) {
-                this.bury();
+                let _ = this.bury(); // Nobody is interested any more in what becomes of it.
                 return Poll::Ready(());
             }
             let turn = catch_unwind(AssertUnwindSafe(|| this.turn(task)));
@@ -200,8 +228,15 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                 }
                 Ok(Turn::Void) => {}
                 Ok(Turn::Stopped) => {
-                    this.bury();
-                    return this.end(Report::Stopped);
+                    this.seat.begin(Kind::DROP);
+                    match this.bury() {
+                        Ok(()) => return this.end(Report::Stopped),
+                        Err(payload) => {
+                            if this.fail(&*payload).is_ready() {
+                                return Poll::Ready(());
+                            }
+                        }
+                    }
                 }
                 Ok(Turn::NotBorn(reason)) => {
                     return this.end(Report::Failed(Cause::StartFailed { reason: reason.into() }));
@@ -223,8 +258,10 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
             if !self.poll_waits(task) && !self.context.state().stopping() {
+                seat.cell.set_waiting(true);
                 return Turn::Idle;
             }
+            seat.cell.set_waiting(false);
             while !letters.is_over() && !self.context.waiting() {
                 match seat.take_letter(term, task) {
                     Poll::Ready(Some(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
@@ -261,6 +298,11 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         }
     }
 
+    /// Whether it is up: it waits for nothing that it began in `started`, and has not said that it will say so itself.
+    fn is_up(&self) -> bool {
+        self.waits.is_empty() && !self.context.is_starting()
+    }
+
     fn stop(&mut self) -> Turn {
         self.context.begin(Kind::STOPPING);
         self.context.set_state(ActorState::Stopped);
@@ -291,8 +333,8 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         while !self.context.state().stopping()
             && let Some(wait) = self.waits.last_mut()
         {
-            self.context.begin(Kind::future::<Task<A>>());
-            let done = wait.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
+            self.context.begin(wait.kind);
+            let done = wait.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
             self.context.end();
             if done {
                 self.waits.pop();
@@ -317,8 +359,8 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             && !burst.is_over()
         {
             if let Some(future) = &mut self.spawned[index].1 {
-                self.context.begin(Kind::future::<Task<A>>());
-                let done = future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
+                self.context.begin(future.kind);
+                let done = future.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
                 self.context.end();
                 if done {
                     self.spawned[index].1 = None;

@@ -42,7 +42,8 @@
 //!
 //! # Layout
 //! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
-//! - `seat`, `driver`, `context`, `letter`, `cell`: one worker, from what stays to what goes.
+//! - `seat`, `driver`, `context`, `lease`, `letter`, `cell`: one worker, from what stays to what goes.
+//! - `spec`, `group`: how workers are supervised, together or each for itself.
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
 //!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams; `clock` is the only
 //!   reader of the time.
@@ -60,6 +61,7 @@ mod context;
 mod driver;
 mod event;
 mod group;
+mod lease;
 mod letter;
 mod node;
 mod receiver;
@@ -82,9 +84,10 @@ pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
     Instant, Member, NodeId, RestartKind, Role, Shard, Status, Strategy, Unready, WorkerId, config, member,
 };
+pub use lease::{Fenced, Lease, Progress};
 pub use letter::dead_letters;
 pub use node::{Node, SHARDS_MAX, SuperviseError};
-pub use seat::{Birth, StartError};
+pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
 pub use view::{View, WorkerView};

@@ -3,6 +3,7 @@
 //! A generation sits down, works, and is carried out; the next one sits down in the same seat and reads the same mail. That is why an address
 //! outlives every replacement, even one whose predecessor's thread is blocked and will never give anything back.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -35,7 +36,7 @@ pub(crate) struct Control {
 }
 
 /// What a factory is told of the life it is to begin.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Birth {
     /// The worker's name; a shard's is `group/index`.
@@ -46,7 +47,56 @@ pub struct Birth {
     pub cause: Option<Cause>,
     /// Which shard it is to be, if it is one.
     pub shard: Option<Shard>,
+    /// What a former life has kept for it.
+    pub(crate) snapshot: Option<Kept>,
 }
+
+/// What one life keeps for the next; outside any thread.
+pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
+
+impl Birth {
+    /// What a former life has kept with [`Context::snapshot`], the newest; `None` if nothing was kept.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if what was kept is of another type.
+    pub fn snapshot<S: Send + Sync + 'static>(&self) -> Result<Option<Arc<S>>, SnapshotError> {
+        let Some(kept) = &self.snapshot else { return Ok(None) };
+        match kept.clone().downcast() {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(_) => Err(SnapshotError { worker: self.name.clone(), expected: std::any::type_name::<S>() }),
+        }
+    }
+}
+
+impl fmt::Debug for Birth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Birth")
+            .field("name", &self.name)
+            .field("generation", &self.generation)
+            .field("cause", &self.cause)
+            .field("shard", &self.shard)
+            .field("has_snapshot", &self.snapshot.is_some())
+            .finish()
+    }
+}
+
+/// A snapshot was asked for under another type than it was kept under; it is kept still.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotError {
+    /// Name of the worker.
+    pub worker: Arc<str>,
+    /// Name of the type that was asked for.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SnapshotError { worker, expected } = self;
+        write!(f, "the snapshot of {worker} is no {expected}; ask for the type that its worker keeps")
+    }
+}
+
+impl Error for SnapshotError {}
 
 /// Why a factory could not make a worker; any error will do.
 pub type StartError = Box<dyn Error + Send + Sync>;
@@ -65,6 +115,8 @@ pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
     mailbox: Mutex<AddressReceiver<A>>,
     /// How to wake whoever sits here, and in which term.
     waker: Mutex<(u32, Option<Waker>)>,
+    /// What the next generation is to start from, if any has kept something.
+    kept: Mutex<Option<Kept>>,
     /// Rises whenever the seat is given to somebody else: to a driver by `launch`, to a drain by `close`.
     term: AtomicU32,
 }
@@ -86,12 +138,27 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
     ) -> Seat<A> {
         let (sender, mailbox) = actix::dev::channel::channel(capacity as usize);
         let (mailbox, waker, term) = (Mutex::new(mailbox), Mutex::new((0, None)), AtomicU32::new(0));
-        Seat { control, worker, name, cell, factory, sender, mailbox, waker, term }
+        Seat { control, worker, name, cell, factory, sender, mailbox, waker, term, kept: Mutex::new(None) }
     }
 
     /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
     pub(crate) fn is_over(&self, term: u32) -> bool {
         self.term.load(Ordering::Acquire) != term
+    }
+
+    /// Keeps what the next generation is to start from, unless `term` is over.
+    pub(crate) fn keep(&self, term: u32, snapshot: Kept) {
+        let former = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_over(term) { Some(snapshot) } else { kept.replace(snapshot) }
+        };
+        // Dropping it runs its user's code, so not under the lock.
+        drop(former);
+    }
+
+    /// What the next generation is to start from.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The next letter in `term`; `Ready(None)` if that term is over.

@@ -302,6 +302,7 @@ impl Supervisor {
             generation: start.generation,
             cause: start.cause,
             shard: start.shard,
+            snapshot: None,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
         worker.seat.clone().launch(thread, birth, start.immediate_from);

@@ -149,7 +149,7 @@ fn a_panic_anywhere_is_survived_and_its_place_is_named() {
     live(async {
         let (node, subject, mut events) = subject().await;
         let cases = [
-            (Fail::InTimer, "a future"),
+            (Fail::InTimer, "a timer"),
             (Fail::InFuture, "a future"),
             (Fail::InDrop, "Fail"),
             (Fail::InStopped, "stopping"),

@@ -567,7 +567,7 @@ impl World {
             worker.immediate_from = Instant::NEVER;
             let next = worker.generation;
             self.checker.generation(self.now, place, id, next);
-            Report::Restarted { cause, failed_at: now }
+            Report::Restarted { cause, failed_at: now, is_up: true }
         } else {
             Report::Failed(cause)
         };

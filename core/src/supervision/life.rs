@@ -93,24 +93,21 @@ impl Supervision {
         self.agenda.push_back(parent);
     }
 
-    /// A worker restarted by itself, by leave.
+    /// A worker was started again by its own thread, by leave, and is not up yet.
     pub(super) fn restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, desk: &mut Desk) {
         let child = Child::Worker(id);
-        self.clear_timer(child);
         self.announce(child, &cause, Some(Duration::ZERO), desk);
         let Some(worker) = self.children.worker_mut(id) else { return };
         let policy = worker.common.policy.as_deref().unwrap_or(&desk.config.restart);
         worker.common.restart.record(desk.now, policy);
-        worker.common.phase = Phase::Running;
-        worker.common.failure = None;
+        worker.common.phase = Phase::Starting;
+        worker.common.failure = Some(Box::new((cause, failed_at)));
         worker.generation = Generation(worker.generation.0 + 1);
         (worker.stuck, worker.unready) = (None, None);
         let immediate_from = worker.common.restart.immediate_from(desk.now, policy);
-        let (name, generation, shard) = (worker.common.name.clone(), worker.generation, worker.shard);
-        let parent = worker.common.parent;
+        let (generation, start_timeout) = (worker.generation, worker.start_timeout(&desk.config));
         desk.put(Output::Permit { worker: id, generation, immediate_from });
-        desk.tell(Event::Replaced { worker: name, generation, cause, after: desk.now - failed_at, shard });
-        self.agenda.push_back(parent);
+        self.set_timer(child, desk.now + start_timeout);
     }
 
     /// A child that ran, or was told to, has ended in good order by itself.

@@ -155,12 +155,14 @@ pub enum Report {
     Started,
     /// This generation ended with a fault; nothing runs.
     Failed(Cause),
-    /// This generation ended with a fault at `failed_at`, and by leave of `Output::Permit` the next one is up already.
+    /// This generation ended with a fault at `failed_at`, and by leave of `Output::Permit` the next one was started already.
     Restarted {
         /// Why it ended.
         cause: Cause,
         /// When.
         failed_at: Instant,
+        /// Whether the next one is up; otherwise it will say so with `Started`.
+        is_up: bool,
     },
     /// This generation ended in good order, by itself or because it was told to.
     Stopped,
@@ -307,8 +309,11 @@ impl Supervision {
             (Report::Started, Phase::Starting) => self.up(child, desk),
             (Report::Started, _) => {}
             (Report::Failed(cause), Phase::Starting | Phase::Running) => self.fail(child, cause, desk.now, desk),
-            (Report::Restarted { cause, failed_at }, Phase::Starting | Phase::Running) => {
+            (Report::Restarted { cause, failed_at, is_up }, Phase::Starting | Phase::Running) => {
                 self.restarted(id, cause, failed_at, desk);
+                if is_up {
+                    self.up(child, desk);
+                }
             }
             (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, desk),
             // Told to stop, it stopped or fell over on the way: gone either way.
