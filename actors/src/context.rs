@@ -12,6 +12,8 @@ use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
 use heartbeat_core::{Generation, Health, Shard};
 
 use crate::cell::Kind;
+#[cfg(feature = "testkit")]
+use crate::fault::Strike;
 use crate::lease::{Lease, Progress};
 use crate::seat::Seat;
 use crate::worker::WorkerAddr;
@@ -27,6 +29,10 @@ impl<A: Actor<Context = Context<A>>> Task<A> {
         Task { kind: Kind::future::<F>(), future: Box::pin(future) }
     }
 }
+
+/// What is left to be done with a message.
+#[cfg(feature = "testkit")]
+pub(crate) type Handling<A> = Box<dyn FnOnce(&mut A, &mut Context<A>)>;
 
 /// The execution context of a supervised worker.
 ///
@@ -50,6 +56,9 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     pub(crate) waits: Vec<Task<A>>,
     /// Whether it will say itself when it is up.
     is_starting: bool,
+    /// A message whose handling waits until its thread, which is played, is let go.
+    #[cfg(feature = "testkit")]
+    pub(crate) held: Option<Handling<A>>,
     /// Handles of spawned futures that are to be dropped.
     pub(crate) cancelled: Vec<SpawnHandle>,
     /// Whether the driver has futures to wait for.
@@ -68,6 +77,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
             spawned: Vec::new(),
             waits: Vec::new(),
             is_starting: false,
+            #[cfg(feature = "testkit")]
+            held: None,
             cancelled: Vec::new(),
             waiting: false,
             shard,
@@ -146,6 +157,37 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     pub(crate) fn end_message(&self) {
         self.seat.cell.count_handled();
         self.seat.cell.end();
+    }
+
+    /// Whether a test has put anything down for this worker.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.seat.faults.is_armed()
+    }
+
+    /// Does to the message whose handling is about to begin what a test has put down for it. Gives back the rest of the handling if it is to
+    /// begin now.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn strike(&mut self, handling: Handling<A>) -> Option<Handling<A>>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let Some(fault) = self.seat.faults.take_message() else { return Some(handling) };
+        match self.seat.faults.play(fault) {
+            Strike::Done | Strike::WaitFor(_) | Strike::Refuse(_) => return Some(handling),
+            Strike::Held => self.held = Some(handling),
+            Strike::Panic(text) => panic!("{text}"),
+            Strike::Wait => {
+                self.end();
+                self.held = Some(handling);
+                self.wait(actix::fut::wrap_future(std::future::pending()));
+            }
+            Strike::Stop => {
+                self.stop();
+                return Some(handling);
+            }
+        }
+        None
     }
 
     pub(crate) fn set_state(&mut self, state: ActorState) {

@@ -24,6 +24,8 @@ use heartbeat_core::{Activity, Cause, Generation, Instant, Report};
 
 use crate::cell::Kind;
 use crate::context::{Context, Task};
+#[cfg(feature = "testkit")]
+use crate::fault::Strike;
 use crate::seat::{Birth, Seat};
 
 /// How long a burst may last before others have their turn: nothing beside any interval, so that messages which take their time do not add up
@@ -42,6 +44,9 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     untold: Option<(Generation, Report)>,
     /// Whether the present generation is up, and that has been told.
     is_up: bool,
+    /// How long a test wants the present start to take.
+    #[cfg(feature = "testkit")]
+    slow_start: Option<Duration>,
     life: Option<Life<A>>,
 }
 
@@ -96,12 +101,26 @@ impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
 impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// A driver for the generation of `birth`.
     pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, birth: Birth) -> Driver<A> {
-        Driver { seat, term, birth, failure: None, untold: None, is_up: false, life: None }
+        Driver {
+            seat,
+            term,
+            birth,
+            failure: None,
+            untold: None,
+            is_up: false,
+            #[cfg(feature = "testkit")]
+            slow_start: None,
+            life: None,
+        }
     }
 
     fn turn(&mut self, task: &mut task::Context<'_>) -> Turn {
         if self.life.is_none() {
             self.seat.begin(Kind::FACTORY);
+            #[cfg(feature = "testkit")]
+            if let Some(turn) = self.strike_start() {
+                return turn;
+            }
             self.birth.snapshot = self.seat.kept();
             let actor = match (self.seat.factory)(&self.birth) {
                 Ok(actor) => actor,
@@ -111,6 +130,10 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             let life = self.life.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
             life.context.begin(Kind::STARTED);
             life.actor.started(&mut life.context);
+            #[cfg(feature = "testkit")]
+            if let Some(time) = self.slow_start.take() {
+                life.context.wait(actix::fut::wrap_future(tokio::time::sleep(time)));
+            }
             life.context.end();
             if life.context.state() == ActorState::Started {
                 life.context.set_state(ActorState::Running);
@@ -119,6 +142,10 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.tell_born();
         }
         let Some(life) = &mut self.life else { return Turn::Void };
+        #[cfg(feature = "testkit")]
+        if let Some(turn) = life.strike(&self.seat) {
+            return turn;
+        }
         if self.seat.cell.is_asked_to_stop() {
             life.context.begin(Kind::STOPPING);
             // It is told to go; whether it would rather stay is not asked any more.
@@ -132,6 +159,20 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.tell_up();
         }
         turn
+    }
+
+    /// Does to a start what a test has put down for it. Returns how the turn ends, if that is all of it.
+    #[cfg(feature = "testkit")]
+    fn strike_start(&mut self) -> Option<Turn> {
+        match self.seat.faults.play(self.seat.faults.take_start()?) {
+            Strike::Held => Some(Turn::Idle),
+            Strike::Refuse(text) => Some(Turn::NotBorn(text)),
+            Strike::WaitFor(time) => {
+                self.slow_start = Some(time);
+                None
+            }
+            Strike::Done | Strike::Panic(_) | Strike::Wait | Strike::Stop => None,
+        }
     }
 
     /// Says that a generation was born, and whether it is up already.
@@ -270,6 +311,10 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 }
                 letters.count(seat.cell.since());
                 self.take_over();
+                #[cfg(feature = "testkit")]
+                if self.context.held.is_some() && self.waits.is_empty() {
+                    return Turn::Idle;
+                }
             }
             let worked = self.poll_spawned(seat, &mut futures, task);
             if self.context.is_void() {
@@ -296,6 +341,31 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 return Turn::Idle;
             }
         }
+    }
+
+    /// Does to a worker what a test has put down for this very moment, and goes on with a message that was held. Returns how the turn ends, if
+    /// that is all of it.
+    #[cfg(feature = "testkit")]
+    fn strike(&mut self, seat: &Seat<A>) -> Option<Turn> {
+        if let Some(fault) = seat.faults.take_now() {
+            self.context.begin(Kind::future::<crate::testkit::Fault>());
+            match seat.faults.play(fault) {
+                Strike::Held => return Some(Turn::Idle),
+                Strike::Panic(text) => panic!("{text}"),
+                Strike::Wait => self.context.wait(actix::fut::wrap_future(std::future::pending())),
+                Strike::Stop => self.context.stop(),
+                Strike::Done | Strike::WaitFor(_) | Strike::Refuse(_) => {}
+            }
+            self.context.end();
+            self.take_over();
+        }
+        if self.waits.is_empty()
+            && let Some(handling) = self.context.held.take()
+        {
+            handling(&mut self.actor, &mut self.context);
+            self.take_over();
+        }
+        None
     }
 
     /// Whether it is up: it waits for nothing that it began in `started`, and has not said that it will say so itself.

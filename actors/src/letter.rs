@@ -57,12 +57,22 @@ where
         }
         let Some(message) = self.message.take() else { return };
         context.begin(Kind::message::<M>());
-        let response = actor.handle(message, context);
-        if context.is_void() {
-            return; // The answer's sender is dropped, which tells the caller that it was interrupted.
+        let handling = move |actor: &mut A, context: &mut Context<A>| {
+            let response = actor.handle(message, context);
+            if context.is_void() {
+                return; // The answer's sender is dropped, which tells the caller that it was interrupted.
+            }
+            response.handle(context, answer);
+            context.end_message();
+        };
+        #[cfg(feature = "testkit")]
+        if context.is_armed() {
+            if let Some(handling) = context.strike(Box::new(handling)) {
+                handling(actor, context);
+            }
+            return;
         }
-        response.handle(context, answer);
-        context.end_message();
+        handling(actor, context);
     }
 }
 

@@ -60,6 +60,8 @@ mod clock;
 mod context;
 mod driver;
 mod event;
+#[cfg(feature = "testkit")]
+mod fault;
 mod group;
 mod lease;
 mod letter;
@@ -72,6 +74,8 @@ mod start;
 mod supervisor;
 #[cfg(feature = "systemd")]
 mod systemd;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod thread;
 pub mod transport;
 mod view;

@@ -282,6 +282,8 @@ impl Node {
         let (kind, significant) = (spec.kind, spec.significant);
         let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
         let seat = self.seat(cell, name, factory);
+        #[cfg(feature = "testkit")]
+        self.inner.started.seats.insert(seat.name.clone(), seat.clone());
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
         self.inner.supervisor.do_send(TakeOn { workers, group: None });
         Ok(WorkerAddr { seat })
@@ -298,6 +300,13 @@ impl Node {
 
     pub(crate) fn take_on_group(&self, group: SuperviseGroup) {
         self.inner.supervisor.do_send(TakeOnGroup(group));
+    }
+
+    /// The seat of the worker with this name.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn seated(&self, name: &str) -> Arc<dyn Seated> {
+        let seat = self.inner.started.seats.get(name).map(|seat| seat.clone());
+        seat.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }
 
     #[cfg(feature = "systemd")]

@@ -23,6 +23,8 @@ use crate::cell::{CellRef, Kind};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::driver::Driver;
+#[cfg(feature = "testkit")]
+use crate::fault::Faults;
 use crate::supervisor::{Command, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 
@@ -117,6 +119,9 @@ pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
     waker: Mutex<(u32, Option<Waker>)>,
     /// What the next generation is to start from, if any has kept something.
     kept: Mutex<Option<Kept>>,
+    /// What a test has put down for it.
+    #[cfg(feature = "testkit")]
+    pub(crate) faults: Faults,
     /// Rises whenever the seat is given to somebody else: to a driver by `launch`, to a drain by `close`.
     term: AtomicU32,
 }
@@ -138,7 +143,20 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
     ) -> Seat<A> {
         let (sender, mailbox) = actix::dev::channel::channel(capacity as usize);
         let (mailbox, waker, term) = (Mutex::new(mailbox), Mutex::new((0, None)), AtomicU32::new(0));
-        Seat { control, worker, name, cell, factory, sender, mailbox, waker, term, kept: Mutex::new(None) }
+        Seat {
+            control,
+            worker,
+            name,
+            cell,
+            factory,
+            sender,
+            mailbox,
+            waker,
+            term,
+            kept: Mutex::new(None),
+            #[cfg(feature = "testkit")]
+            faults: Faults::default(),
+        }
     }
 
     /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
@@ -240,6 +258,14 @@ pub(crate) trait Seated: Send + Sync {
     fn depth(&self) -> u32;
 
     fn name(&self) -> &Arc<str>;
+
+    /// What a test has put down for it.
+    #[cfg(feature = "testkit")]
+    fn faults(&self) -> &Faults;
+
+    /// Has whoever sits here look up.
+    #[cfg(feature = "testkit")]
+    fn nudge(&self);
 }
 
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
@@ -253,6 +279,8 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         // Whoever sat here before looks up, sees that it is void, and goes.
         self.wake();
         let seat = self.clone();
+        #[cfg(feature = "testkit")]
+        self.faults.set_thread(thread.as_ref());
         if !thread.is_some_and(|thread| thread.run(move || Driver::new(seat, term, birth))) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
@@ -297,6 +325,16 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    #[cfg(feature = "testkit")]
+    fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    #[cfg(feature = "testkit")]
+    fn nudge(&self) {
+        self.wake();
     }
 }
 

@@ -80,6 +80,9 @@ pub(crate) struct Started {
     pub(crate) cells: Arc<Cells>,
     /// The address others are told, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
+    /// The seats by the names of their workers, for tests that put faults there; those of removed workers stay.
+    #[cfg(feature = "testkit")]
+    pub(crate) seats: dashmap::DashMap<Arc<str>, Arc<dyn crate::seat::Seated>>,
     /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
     _control_arbiter: Option<Arbiter>,
 }
@@ -103,7 +106,17 @@ impl Parts {
         let Parts { config, clock, view, cells, .. } = self;
         let control =
             Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
-        Started { config, control, supervisor, view, cells, address, _control_arbiter: on }
+        Started {
+            config,
+            control,
+            supervisor,
+            view,
+            cells,
+            address,
+            #[cfg(feature = "testkit")]
+            seats: dashmap::DashMap::new(),
+            _control_arbiter: on,
+        }
     }
 }
 

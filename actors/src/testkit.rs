@@ -1,0 +1,219 @@
+//! Tests of your own supervision, in virtual time: put a fault into a worker of yours, let time pass, and see what became of it.
+//!
+//! A node of the kit is a real one: the same engine, supervisor, mailboxes and drivers. Only two things are played: the clock, which jumps from
+//! one wake-up to the next, so an hour takes milliseconds and every run is the same; and the threads, which are gates on the one thread of the
+//! test, so that a worker can "block" without anything being blocked.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use actix::{Actor, Handler, Message};
+//! use heartbeat_actors::testkit::{self, Fault};
+//! use heartbeat_actors::{Cause, Config, Context, SendError};
+//!
+//! struct Encoder;
+//!
+//! impl Actor for Encoder {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! #[derive(Message)]
+//! #[rtype(result = "u32")]
+//! struct Encode(u32);
+//!
+//! impl Handler<Encode> for Encoder {
+//!     type Result = u32;
+//!
+//!     fn handle(&mut self, encode: Encode, _: &mut Context<Self>) -> u32 {
+//!         encode.0 * 2
+//!     }
+//! }
+//!
+//! testkit::run(Config::default(), async |node| {
+//!     let encoder = node.supervise("encoder", || Encoder).unwrap();
+//!     node.inject("encoder", Fault::Block(Duration::from_secs(60)));
+//!     let (stuck, queued) = (encoder.send(Encode(1)), encoder.send(Encode(2)));
+//!
+//!     node.advance(Duration::from_secs(6)).await; // workers.timeout is 5 s
+//!     assert_eq!(queued.await, Ok(4), "its replacement answers");
+//!     assert!(matches!(node.causes("encoder")[..], [Cause::Blocked { .. }]));
+//!
+//!     node.advance(Duration::from_secs(60)).await; // it wakes, and finds itself replaced
+//!     assert_eq!(stuck.await, Err(SendError::Interrupted));
+//! });
+//! ```
+//!
+//! # Limits
+//! - A handler that really blocks (`std::thread::sleep`) blocks the test. Inject [`Fault::Block`] instead.
+//! - Time passes when nothing else is to be done. Awaiting an answer that never comes lets the timers run for ever: give it a deadline.
+//! - Work on other threads (`spawn_blocking`) takes real time; while it runs, virtual time stands still.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler};
+use heartbeat_core::{Cause, Config, Event};
+
+use crate::event::Update;
+pub use crate::fault::Fault;
+use crate::node::Node;
+use crate::start;
+
+/// Turns that everything else gets before [`TestNode::settle`] goes on: more than the hops of any chain of messages within a node.
+const SETTLE_TURNS: u32 = 256;
+
+/// Runs a test on a node of its own, in virtual time.
+///
+/// # Panics
+/// If the config contradicts itself, or has a `[cluster]` table: the kit is for one process. And whenever the test does.
+pub fn run<F, Fut>(config: Config, test: F)
+where
+    F: FnOnce(TestNode) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    assert!(config.cluster.is_none(), "the test kit plays one process; leave the [cluster] table out");
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().expect("a runtime of one thread can be made")
+    };
+    actix::System::with_tokio_rt(runtime).block_on(async {
+        let node = match start::here(config) {
+            Ok(started) => Node::new(started),
+            Err(error) => panic!("{error}"),
+        };
+        let told = Rc::new(RefCell::new(Vec::new()));
+        node.subscribe(Ear { told: told.clone(), begun: tokio::time::Instant::now() }.start().recipient());
+        let node = TestNode { node, told, begun: tokio::time::Instant::now() };
+        node.settle().await;
+        test(node).await;
+    });
+}
+
+/// Puts a fault into a worker of any node, a real one too: it strikes with the next message, or at the next start if it is one of a start.
+///
+/// # Panics
+/// If no worker has this name.
+pub fn inject(node: &Node, worker: &str, fault: Fault) {
+    node.seated(worker).faults().inject(fault);
+}
+
+/// Strikes a worker of any node, a real one too, at once, without a message.
+///
+/// # Panics
+/// If no worker has this name.
+pub fn strike(node: &Node, worker: &str, fault: Fault) {
+    let seat = node.seated(worker);
+    seat.faults().strike(fault);
+    seat.nudge();
+}
+
+/// A node in virtual time.
+pub struct TestNode {
+    node: Node,
+    told: Rc<RefCell<Vec<(Duration, Event)>>>,
+    begun: tokio::time::Instant,
+}
+
+impl Deref for TestNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl fmt::Debug for TestNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestNode").field("elapsed", &self.elapsed()).finish_non_exhaustive()
+    }
+}
+
+impl TestNode {
+    /// As [`inject`], in this node.
+    pub fn inject(&self, worker: &str, fault: Fault) {
+        inject(&self.node, worker, fault);
+    }
+
+    /// As [`strike`], in this node.
+    pub fn strike(&self, worker: &str, fault: Fault) {
+        strike(&self.node, worker, fault);
+    }
+
+    /// Lets the thread go on that this worker runs on, before its time is over.
+    pub fn let_go(&self, worker: &str) {
+        self.node.seated(worker).faults().let_go();
+    }
+
+    /// Lets this much time pass; whatever is due meanwhile happens at its instant.
+    pub async fn advance(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        self.settle().await;
+    }
+
+    /// Stops the whole process for this long, as SIGSTOP does: nothing happens meanwhile, and all timers are late afterwards.
+    pub async fn pause(&self, time: Duration) {
+        tokio::time::advance(time).await;
+        self.settle().await;
+    }
+
+    /// Lets happen what can happen without time passing.
+    pub async fn settle(&self) {
+        for _ in 0..SETTLE_TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Everything that was told so far, each with the time since the start.
+    pub fn events(&self) -> Vec<(Duration, Event)> {
+        self.told.borrow().clone()
+    }
+
+    /// Why the lives of this worker ended that ended with a fault, in order.
+    pub fn causes(&self, name: &str) -> Vec<Cause> {
+        self.pick(|event| match event {
+            Event::Failed { worker, cause, .. } if **worker == *name => Some(cause.clone()),
+            _ => None,
+        })
+    }
+
+    /// How often this worker was put in the place of a failed one.
+    pub fn replacements(&self, name: &str) -> usize {
+        self.pick(|event| matches!(event, Event::Replaced { worker, .. } if **worker == *name).then_some(())).len()
+    }
+
+    /// Whatever `wanted` picks from the events so far, in order.
+    pub fn pick<T>(&self, wanted: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
+        self.told.borrow().iter().map(|(_, event)| event).filter_map(wanted).collect()
+    }
+}
+
+/// Notes what the node tells.
+struct Ear {
+    told: Rc<RefCell<Vec<(Duration, Event)>>>,
+    begun: tokio::time::Instant,
+}
+
+impl Actor for Ear {
+    type Context = Context<Self>;
+}
+
+impl Handler<Update> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, _: &mut Context<Self>) {
+        match update {
+            Update::Event(event) => self.told.borrow_mut().push((self.begun.elapsed(), event)),
+            Update::View(_) => {}
+            Update::Lagged { missed } => panic!("{missed} events were missed; raise events.queue"),
+        }
+    }
+}
