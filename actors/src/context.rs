@@ -15,6 +15,8 @@ use crate::cell::Kind;
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
 use crate::lease::{Lease, Progress};
+use crate::letter::{DeadReason, Post};
+use crate::mailbox::{Item, Unopened};
 use crate::seat::Seat;
 use crate::worker::WorkerAddr;
 
@@ -153,6 +155,22 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.seat.cell.end();
     }
 
+    /// The letter in flight, which came through a plain `Addr`, can be told from now on when this worker is replaced.
+    pub(crate) fn keep_in_flight(&self, letter: Arc<dyn Post<A>>) {
+        self.seat.mailbox.keep_in_flight(self.term, letter);
+    }
+
+    /// The letter in flight is not opened, since nobody waits for its answer.
+    pub(crate) fn discard(&self, letter: Item<A>) {
+        self.seat.mailbox.discard(self.term);
+        self.seat.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
+    }
+
+    /// The handler has returned. Returns whether it may answer: whether this generation is not void.
+    pub(crate) fn finish_message(&self) -> bool {
+        self.seat.mailbox.finish(self.term)
+    }
+
     /// Notes in the status cell that a message was handled to its end.
     pub(crate) fn end_message(&self) {
         self.seat.cell.count_handled();
@@ -215,7 +233,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing of the bound on the queue, and what is sent
     /// through it after the worker was given up becomes a dead letter without the sender being told.
     fn address(&self) -> Addr<A> {
-        Addr::new(self.seat.sender.clone())
+        self.seat.mailbox.address()
     }
 
     fn spawn<F>(&mut self, future: F) -> SpawnHandle

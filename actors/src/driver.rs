@@ -26,6 +26,7 @@ use crate::cell::Kind;
 use crate::context::{Context, Task};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
+use crate::mailbox::Item;
 use crate::seat::{Birth, Seat};
 
 /// How long a burst may last before others have their turn: nothing beside any interval, so that messages which take their time do not add up
@@ -217,6 +218,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
             during => Cause::Panicked { payload: text, during },
         };
+        self.seat.mailbox.interrupt(self.term);
         // One panic is reported, the first; the panic hook has told of both.
         let _ = self.bury();
         self.seat.cell.end();
@@ -230,6 +232,17 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             }
             None => self.end(Report::Failed(cause)),
         }
+    }
+
+    /// Whether a test holds it, or it has not been born yet because a test holds that.
+    #[cfg(feature = "testkit")]
+    fn is_held(&self) -> bool {
+        self.life.as_ref().is_none_or(|life| life.context.held.is_some() || self.seat.cell.busy().is_some())
+    }
+
+    #[cfg(not(feature = "testkit"))]
+    fn is_held(&self) -> bool {
+        false
     }
 
     /// Tells the supervisor and ends. A failure on the way to an immediate restart is the former generation's: the next one was never born,
@@ -248,7 +261,6 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.seat.register(this.term, task.waker());
         loop {
             if this.seat.is_over(this.term) {
                 let _ = this.bury(); // Nobody is interested any more in what becomes of it.
@@ -259,7 +271,16 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                 this.seat.report(untold);
             }
             match turn {
-                Ok(Turn::Idle) => return Poll::Pending,
+                Ok(Turn::Idle) => {
+                    // Whoever waits for a future, or has nothing to do, is woken for mail only in the second case; but for being told to
+                    // stop, or that it is void, always. What was said before we could be woken is looked at now.
+                    let is_waiting = this.seat.cell.is_waiting() || this.is_held();
+                    let is_void = is_waiting && !this.seat.mailbox.register(this.term, task.waker());
+                    if is_void || this.seat.is_over(this.term) || this.seat.cell.is_asked_to_stop() {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
                 Ok(Turn::Yield) => {
                     // Not a plain wake-up: after that, tokio comes back to us up to 60 times before it looks at its timers, and the thread
                     // gives no sign of life meanwhile. Woken in this way, we come after the timers.
@@ -304,8 +325,11 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             }
             seat.cell.set_waiting(false);
             while !letters.is_over() && !self.context.waiting() {
-                match seat.take_letter(term, task) {
-                    Poll::Ready(Some(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
+                match seat.mailbox.take(term, task) {
+                    Poll::Ready(Some(Item::Letter(letter))) => letter.handle(&mut self.actor, &mut self.context),
+                    Poll::Ready(Some(Item::Envelope(mut letter))) => {
+                        letter.handle(&mut self.actor, &mut self.context);
+                    }
                     Poll::Ready(None) => return Turn::Void,
                     Poll::Pending => break,
                 }

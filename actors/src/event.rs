@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use actix::{Message, Recipient};
 use heartbeat_core::{Event, Member, Shard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
+
+use crate::letter::DeadLetter;
 
 /// How often a subscriber whose mailbox is full is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -55,6 +57,35 @@ pub struct Owned {
     pub shard: Shard,
     /// Name of its owner.
     pub owner: Arc<str>,
+}
+
+/// Dead letters as they die, for one who wants to know.
+#[derive(Debug)]
+pub struct DeadLetters {
+    receiver: broadcast::Receiver<DeadLetter>,
+    missed: u64,
+}
+
+impl DeadLetters {
+    pub(crate) fn new(receiver: broadcast::Receiver<DeadLetter>) -> DeadLetters {
+        DeadLetters { receiver, missed: 0 }
+    }
+
+    /// The next one; `None` when the node is gone. At most `events.queue` of them wait; of more the oldest are not kept, and counted.
+    pub async fn next(&mut self) -> Option<DeadLetter> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(letter) => return Some(letter),
+                Err(broadcast::error::RecvError::Lagged(missed)) => self.missed += missed,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many were not kept so far because they were not fetched in time.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
 }
 
 /// Updates that wait for one subscriber.

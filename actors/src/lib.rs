@@ -42,7 +42,7 @@
 //!
 //! # Layout
 //! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
-//! - `seat`, `driver`, `context`, `lease`, `letter`, `cell`: one worker, from what stays to what goes.
+//! - `seat`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays to what goes.
 //! - `spec`, `group`: how workers are supervised, together or each for itself.
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
 //!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams; `clock` is the only
@@ -65,6 +65,7 @@ mod fault;
 mod group;
 mod lease;
 mod letter;
+mod mailbox;
 mod node;
 mod receiver;
 mod seat;
@@ -82,17 +83,18 @@ mod view;
 mod worker;
 
 pub use context::Context;
-pub use event::{Owned, Snapshot, Update};
+pub use event::{DeadLetters, Owned, Snapshot, Update};
 pub use group::{Group, GroupSpec, Template};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
     Instant, Member, NodeId, RestartKind, Role, Shard, Status, Strategy, Unready, WorkerId, config, member,
 };
 pub use lease::{Fenced, Lease, Progress};
-pub use letter::dead_letters;
+pub use letter::{DeadLetter, DeadReason, dead_letters};
+pub use mailbox::{Fates, OnReplace, Overflow};
 pub use node::{Node, SHARDS_MAX, SuperviseError};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
 pub use view::{View, WorkerView};
-pub use worker::{Answer, SendError, Shards, WorkerAddr};
+pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr};

@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::cell::CellRef;
 use crate::context::Context;
-use crate::event::Update;
+use crate::event::{DeadLetters, Update};
 use crate::group::{Group, GroupSpec, Template};
+use crate::mailbox::{Closing, Rules};
 use crate::seat::{Birth, Factory, Seat, Seated, StartError};
 use crate::spec::{Arbiters, Placement, Spec};
 use crate::start::{self, NodeError, Started};
@@ -196,15 +197,17 @@ impl Node {
             return Err(SuperviseError::Shards(count));
         }
         let group = check_name(name)?;
+        let rules = Spec::new(name).rules(&self.inner.config).map_err(SuperviseError::Config)?;
         let factory = Arc::new(factory);
         let (mut seats, mut workers) = (Vec::new(), Vec::new());
         for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
             let name = self.take_name(&format!("{name}/{index}"), cell.worker())?;
             let factory = factory.clone();
             let supervise = Supervise::new(cell.worker(), name.clone(), self.inner.config.workers.arbiters);
-            let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)));
+            let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)), rules);
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
             seat.cell.close();
+            seat.mailbox.close(Closing::Stopped);
             workers.push((supervise, seat.clone() as Arc<dyn Seated>));
             seats.push(WorkerAddr { seat });
         }
@@ -215,6 +218,11 @@ impl Node {
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
     pub fn subscribe(&self, subscriber: Recipient<Update>) {
         self.inner.supervisor.do_send(Subscribe(subscriber));
+    }
+
+    /// Dead letters of this node's workers from now on, one after the other.
+    pub fn subscribe_dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.inner.control.undertaker.subscribe())
     }
 
     /// Members, owners and workers, to be read from any thread.
@@ -267,6 +275,7 @@ impl Node {
         let config = &self.inner.config;
         let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
         let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let rules = spec.rules(config).map_err(SuperviseError::Config)?;
         let cell = self.inner.cells.take();
         let worker = cell.worker();
         let name = self.take_name(&spec.name, worker)?;
@@ -281,7 +290,7 @@ impl Node {
         };
         let (kind, significant) = (spec.kind, spec.significant);
         let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
-        let seat = self.seat(cell, name, factory);
+        let seat = self.seat(cell, name, factory, rules);
         #[cfg(feature = "testkit")]
         self.inner.started.seats.insert(seat.name.clone(), seat.clone());
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
@@ -326,9 +335,14 @@ impl Node {
         Ok(name)
     }
 
-    fn seat<A: Actor<Context = Context<A>>>(&self, cell: CellRef, name: Arc<str>, factory: Factory<A>) -> Arc<Seat<A>> {
-        let (worker, capacity) = (cell.worker(), self.inner.config.workers.capacity);
-        Arc::new(Seat::new(self.inner.control.clone(), worker, name, cell, factory, capacity))
+    fn seat<A: Actor<Context = Context<A>>>(
+        &self,
+        cell: CellRef,
+        name: Arc<str>,
+        factory: Factory<A>,
+        rules: Rules,
+    ) -> Arc<Seat<A>> {
+        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules))
     }
 }
 

@@ -7,16 +7,11 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll};
 
-use actix::dev::Envelope;
-use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr};
-use futures_util::Stream;
 use heartbeat_core::{Cause, Generation, Instant, Report, Shard, WorkerId};
 
 use crate::cell::{CellRef, Kind};
@@ -25,6 +20,8 @@ use crate::context::Context;
 use crate::driver::Driver;
 #[cfg(feature = "testkit")]
 use crate::fault::Faults;
+use crate::letter::Undertaker;
+use crate::mailbox::{Closing, Mailbox, Rules, Unopened};
 use crate::supervisor::{Command, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 
@@ -33,6 +30,8 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     /// Messages and futures handled in a row.
     pub(crate) burst: u32,
+    /// Where dead letters are told.
+    pub(crate) undertaker: Undertaker,
     /// Whom to report to; set before the first worker starts.
     pub(crate) supervisor: OnceLock<Addr<Supervisor>>,
 }
@@ -112,18 +111,12 @@ pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
     pub(crate) name: Arc<str>,
     pub(crate) cell: CellRef,
     pub(crate) factory: Factory<A>,
-    /// Never cloned for sending: actix bounds the queue for each clone, so one clone is one bound.
-    pub(crate) sender: AddressSender<A>,
-    mailbox: Mutex<AddressReceiver<A>>,
-    /// How to wake whoever sits here, and in which term.
-    waker: Mutex<(u32, Option<Waker>)>,
+    pub(crate) mailbox: Mailbox<A>,
     /// What the next generation is to start from, if any has kept something.
     kept: Mutex<Option<Kept>>,
     /// What a test has put down for it.
     #[cfg(feature = "testkit")]
     pub(crate) faults: Faults,
-    /// Rises whenever the seat is given to somebody else: to a driver by `launch`, to a drain by `close`.
-    term: AtomicU32,
 }
 
 impl<A: Actor<Context = Context<A>>> fmt::Debug for Seat<A> {
@@ -139,20 +132,15 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         name: Arc<str>,
         cell: CellRef,
         factory: Factory<A>,
-        capacity: u32,
+        rules: Rules,
     ) -> Seat<A> {
-        let (sender, mailbox) = actix::dev::channel::channel(capacity as usize);
-        let (mailbox, waker, term) = (Mutex::new(mailbox), Mutex::new((0, None)), AtomicU32::new(0));
         Seat {
             control,
             worker,
             name,
+            mailbox: Mailbox::new(rules, cell.clone()),
             cell,
             factory,
-            sender,
-            mailbox,
-            waker,
-            term,
             kept: Mutex::new(None),
             #[cfg(feature = "testkit")]
             faults: Faults::default(),
@@ -161,7 +149,7 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 
     /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
     pub(crate) fn is_over(&self, term: u32) -> bool {
-        self.term.load(Ordering::Acquire) != term
+        self.mailbox.is_over(term)
     }
 
     /// Keeps what the next generation is to start from, unless `term` is over.
@@ -179,42 +167,9 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The next letter in `term`; `Ready(None)` if that term is over.
-    ///
-    /// Whether it is over is looked at under the lock: a void driver that polled the mailbox after its successor would leave its own waker
-    /// there, and the successor would sleep through its mail.
-    pub(crate) fn take_letter(&self, term: u32, task: &mut task::Context<'_>) -> Poll<Option<Envelope<A>>> {
-        let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_over(term) {
-            return Poll::Ready(None);
-        }
-        match Pin::new(&mut *mailbox).poll_next(task) {
-            Poll::Ready(Some(letter)) => Poll::Ready(Some(letter)),
-            // The seat holds a sender, so the channel never ends.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Says how to wake whoever has the seat in `term`. One whose term is over and who is woken late must not take the place of its successor,
-    /// who would then sleep through being told to stop.
-    pub(crate) fn register(&self, term: u32, waker: &Waker) {
-        let mut held = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if term < held.0 {
-            return;
-        }
-        held.0 = term;
-        match &mut held.1 {
-            Some(known) => known.clone_from(waker),
-            empty => *empty = Some(waker.clone()),
-        }
-    }
-
-    /// Wakes whoever sits here.
-    fn wake(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    /// Drops letters that were never opened, and tells of them.
+    pub(crate) fn bury(&self, unopened: Unopened<A>) {
+        self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
     }
 
     pub(crate) fn begin(&self, kind: &'static Kind) {
@@ -252,7 +207,7 @@ pub(crate) trait Seated: Send + Sync {
     fn fence(&self);
 
     /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
-    fn close(self: Arc<Self>, thread: Option<ThreadHandle>);
+    fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing);
 
     /// Messages that wait in the queue.
     fn depth(&self) -> u32;
@@ -271,17 +226,21 @@ pub(crate) trait Seated: Send + Sync {
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, immediate_from: Instant) {
         let generation = birth.generation;
-        let term = {
-            let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-            self.cell.begin_generation(generation, immediate_from);
-            self.term.fetch_add(1, Ordering::AcqRel) + 1
-        };
+        let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
-        self.wake();
+        let term = self.mailbox.begin_term(|| self.cell.begin_generation(generation, immediate_from));
+        self.mailbox.open();
         let seat = self.clone();
         #[cfg(feature = "testkit")]
         self.faults.set_thread(thread.as_ref());
-        if !thread.is_some_and(|thread| thread.run(move || Driver::new(seat, term, birth))) {
+        let start = move || {
+            // Here and not where the supervisor runs: dropping messages runs their users' code.
+            if let Some(unopened) = unopened {
+                seat.bury(unopened);
+            }
+            Driver::new(seat, term, birth)
+        };
+        if !thread.is_some_and(|thread| thread.run(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
         }
@@ -293,30 +252,21 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn stop(&self) {
         self.cell.ask_to_stop();
-        self.wake();
+        self.mailbox.wake();
     }
 
     fn fence(&self) {
-        {
-            let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-            self.cell.fence();
-            self.term.fetch_add(1, Ordering::AcqRel);
-        }
-        self.wake();
+        self.mailbox.begin_term(|| self.cell.fence());
     }
 
     fn depth(&self) -> u32 {
-        0
+        self.mailbox.depth()
     }
 
-    fn close(self: Arc<Self>, thread: Option<ThreadHandle>) {
-        self.cell.close();
-        let term = {
-            let _mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-            self.term.fetch_add(1, Ordering::AcqRel) + 1
-        };
+    fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing) {
+        self.mailbox.close(closing);
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
-        self.wake();
+        let term = self.mailbox.begin_term(|| self.cell.close());
         if let Some(thread) = thread {
             // A thread that has ended drains nothing; the mailbox goes with the seat then.
             thread.run(move || Drain { seat: self, term });
@@ -334,7 +284,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     #[cfg(feature = "testkit")]
     fn nudge(&self) {
-        self.wake();
+        self.mailbox.wake();
     }
 }
 
@@ -349,21 +299,23 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
-        let seat = &self.seat;
-        seat.register(self.term, task.waker());
-        loop {
-            let letter = {
-                let mut mailbox = seat.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
-                if seat.is_over(self.term) {
-                    return Poll::Ready(());
-                }
-                Pin::new(&mut *mailbox).poll_next(task)
-            };
-            match letter {
-                // A panic in the `Drop` of a message is told by the panic hook; the other letters are none of its business.
-                Poll::Ready(Some(letter)) => drop(catch_unwind(AssertUnwindSafe(|| drop(letter)))),
-                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+        match self.seat.mailbox.drain(self.term, Some(task)) {
+            Some(unopened) => {
+                self.seat.bury(unopened);
+                Poll::Pending
             }
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for Seat<A> {
+    fn drop(&mut self) {
+        // Nobody can send here any more, and nobody will read what is left.
+        if let Some(unopened) = self.mailbox.drain(self.mailbox.term(), None)
+            && !unopened.items.is_empty()
+        {
+            self.bury(unopened);
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use heartbeat_core::config::RestartConfig;
 use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times};
 
+use crate::mailbox::{OnReplace, Overflow, Rules};
+
 /// How a worker is to be supervised. What is not said is as the config has it.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -19,6 +21,9 @@ pub struct Spec {
     start_timeout: Option<Duration>,
     liveness: Option<Duration>,
     shutdown: Option<Duration>,
+    capacity: Option<u32>,
+    overflow: Overflow,
+    on_replace: OnReplace,
 }
 
 /// Restart limits, where they are not those of the config.
@@ -60,6 +65,9 @@ impl Spec {
             start_timeout: None,
             liveness: None,
             shutdown: None,
+            capacity: None,
+            overflow: Overflow::default(),
+            on_replace: OnReplace::default(),
         }
     }
 
@@ -116,6 +124,33 @@ impl Spec {
     pub fn shutdown(mut self, shutdown: Duration) -> Spec {
         self.shutdown = Some(shutdown);
         self
+    }
+
+    /// How many messages may wait in its queue, instead of `workers.capacity`. It holds whatever number of addresses there are, but not for
+    /// actix's own `Addr`, whose messages wait outside once the queue is full.
+    pub fn capacity(mut self, capacity: u32) -> Spec {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// What happens to a message that finds the queue full.
+    pub fn overflow(mut self, overflow: Overflow) -> Spec {
+        self.overflow = overflow;
+        self
+    }
+
+    /// What happens to the queue when this worker held its thread and is replaced.
+    pub fn on_replace(mut self, on_replace: OnReplace) -> Spec {
+        self.on_replace = on_replace;
+        self
+    }
+
+    /// How its queue is kept.
+    pub(crate) fn rules(&self, config: &Config) -> Result<Rules, ConfigError> {
+        let mut workers = config.workers.clone();
+        workers.capacity = self.capacity.unwrap_or(workers.capacity);
+        workers.check()?;
+        Ok(Rules { capacity: workers.capacity, overflow: self.overflow, on_replace: self.on_replace })
     }
 
     /// Its times, if they are not those of the config.

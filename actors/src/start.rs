@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::cell::Cells;
 use crate::clock::Clock;
+use crate::letter::Undertaker;
 use crate::receiver::Receiver;
 use crate::seat::Control;
 use crate::sender::NodeSender;
@@ -104,8 +105,12 @@ impl Parts {
 
     fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>), on: Option<Arbiter>) -> Started {
         let Parts { config, clock, view, cells, .. } = self;
-        let control =
-            Arc::new(Control { clock, burst: config.workers.burst, supervisor: OnceLock::from(supervisor.clone()) });
+        let control = Arc::new(Control {
+            clock,
+            burst: config.workers.burst,
+            undertaker: Undertaker::new(config.events.queue),
+            supervisor: OnceLock::from(supervisor.clone()),
+        });
         Started {
             config,
             control,

@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::cell::Cells;
 use crate::clock::Clock;
 use crate::event::{Subscribers, Update};
+use crate::mailbox::Closing;
 use crate::receiver::{Datagrams, Receiver, StampedBeat};
 use crate::seat::{Birth, Seated};
 use crate::sender::{BeatSender, NodeSender, Outgoing};
@@ -232,7 +233,9 @@ impl Supervisor {
                 }
                 Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
                 Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
-                Output::Close { worker, gave_up: _ } => self.close(worker),
+                Output::Close { worker, gave_up } => {
+                    self.close(worker, if gave_up { Closing::GaveUp } else { Closing::Stopped });
+                }
                 Output::Forget { worker } => self.forget(worker),
                 Output::ForgetGroup { group } => self.view.forget_group(&group),
                 Output::Scan => context.notify(Scan { from: 0 }),
@@ -308,12 +311,12 @@ impl Supervisor {
         worker.seat.clone().launch(thread, birth, start.immediate_from);
     }
 
-    fn close(&mut self, id: WorkerId) {
+    fn close(&mut self, id: WorkerId, closing: Closing) {
         let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
         let own = worker.arbiter.and_then(|arbiter| self.threads.get(&arbiter));
         // If its own thread was abandoned, any other will do: whoever waits for an answer must be told.
         let thread = own.or_else(|| self.threads.values().next());
-        worker.seat.clone().close(thread.map(Thread::handle));
+        worker.seat.clone().close(thread.map(Thread::handle), closing);
     }
 
     fn spawn(&mut self, id: ArbiterId) {

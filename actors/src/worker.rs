@@ -9,13 +9,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
-use actix::dev::channel::AddressSender;
 use actix::{Actor, Handler, Message};
 use heartbeat_core::{Child, Generation};
 use tokio::sync::oneshot;
 
 use crate::context::Context;
+use crate::letter::{DeadReason, Letter, Lost};
+use crate::mailbox::{Fates, Item, Unopened};
 use crate::seat::Seat;
 use crate::supervisor::{Command, Order};
 
@@ -28,36 +30,94 @@ pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The queue holds `workers.capacity` messages already. The message was not handed over: it is safe to send it again.
+    /// The queue is full. The message was not handed over: it is safe to send it again.
     Full,
-    /// No worker runs here: it was given up or stopped, or its shard lives on another node. The message was not handed over.
+    /// No worker runs here: it was stopped, has ended, or its shard lives on another node. The message was not handled, and will not be.
     Closed,
+    /// The worker failed too often and is not started again. The message was not handled, and will not be.
+    GaveUp,
+    /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited through too many replacements of the worker. It
+    /// is safe to send it again.
+    Dropped,
     /// The message was handed over and no answer came: the worker failed or was replaced. It may have been handled, in part or in full.
     Interrupted,
+    /// No answer came in time. The message may have been handled, or may be yet, unless the worker finds that nobody waits any more.
+    TimedOut,
+}
+
+impl SendError {
+    /// Whether the message was certainly not handled and never will be, so that sending it again does not do anything twice.
+    pub fn is_unhandled(self) -> bool {
+        match self {
+            SendError::Full | SendError::Closed | SendError::GaveUp | SendError::Dropped => true,
+            SendError::Interrupted | SendError::TimedOut => false,
+        }
+    }
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SendError::Full => "the worker's queue is full; the message was not handed over",
-            SendError::Closed => "no worker runs under this address; the message was not handed over",
+            SendError::Closed => "no worker runs under this address; the message was not handled",
+            SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",
+            SendError::Dropped => "the message was dropped from the worker's queue; it was not handled",
             SendError::Interrupted => "the worker ended before it answered; the message may have been handled",
+            SendError::TimedOut => "no answer came in time; the message may have been handled",
         })
     }
 }
 
 impl std::error::Error for SendError {}
 
+/// Why a message was refused, with the message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TrySendError<M> {
+    /// Why.
+    pub error: SendError,
+    /// The message as it was.
+    pub message: M,
+}
+
+impl<M> fmt::Debug for TrySendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrySendError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for TrySendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<M> std::error::Error for TrySendError<M> {}
+
 /// The answer to a message, to be awaited. The message was handed over (or refused) when this was made, awaited or not.
 #[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
-pub struct Answer<R>(Result<oneshot::Receiver<R>, SendError>);
+pub struct Answer<R>(Result<Awaited<R>, SendError>);
+
+struct Awaited<R> {
+    receiver: oneshot::Receiver<R>,
+    letter: Arc<dyn Lost>,
+}
+
+impl<R> Answer<R> {
+    /// Waits at most this long, from now on. It needs tokio's timers, as any actix system has them.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`] if no answer came by then, otherwise as the answer itself.
+    pub async fn within(self, time: Duration) -> Result<R, SendError> {
+        tokio::time::timeout(time, self).await.unwrap_or(Err(SendError::TimedOut))
+    }
+}
 
 impl<R> Future for Answer<R> {
     type Output = Result<R, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Ok(receiver) => Pin::new(receiver).poll(task).map_err(|_| SendError::Interrupted),
+            Ok(Awaited { receiver, letter }) => Pin::new(receiver).poll(task).map_err(|_| letter.loss()),
             Err(error) => Poll::Ready(Err(*error)),
         }
     }
@@ -70,30 +130,115 @@ impl<R> fmt::Debug for Answer<R> {
 }
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
-    /// Hands a message over and returns its answer to be awaited.
+    /// Hands a message over and returns its answer to be awaited, without end or with [`Answer::within`].
     ///
     /// # Errors
-    /// The awaited result is a [`SendError`]; each says whether the message was handed over.
+    /// The awaited result is a [`SendError`]; each says whether the message may have been handled.
     pub fn send<M>(&self, message: M) -> Answer<M::Result>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        Answer(self.open().and_then(|sender| sender.send(message).map_err(refused)))
+        self.ask(message).unwrap_or_else(|refused| Answer(Err(refused.error)))
     }
 
-    /// Hands a message over without wanting an answer.
-    ///
-    /// # Errors
-    /// [`SendError::Full`] or [`SendError::Closed`]; the message was then not handed over.
-    pub fn try_send<M>(&self, message: M) -> Result<(), SendError>
+    /// As [`WorkerAddr::send`], but gives a message back that is refused.
+    pub(crate) fn ask<M>(&self, message: M) -> Result<Answer<M::Result>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.open()?.try_send(message, true).map_err(refused)
+        let (sender, receiver) = oneshot::channel();
+        let letter = self.post(message, Some(sender))?;
+        Ok(Answer(Ok(Awaited { receiver, letter })))
+    }
+
+    /// Hands a message over without wanting an answer.
+    ///
+    /// # Errors
+    /// [`TrySendError`], with the message: it was not handed over.
+    pub fn try_send<M>(&self, message: M) -> Result<(), TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.post(message, None).map(drop)
+    }
+
+    /// Hands a message over without wanting to know what becomes of it. One that is refused is a dead letter, told to those who subscribe to
+    /// them.
+    pub fn do_send<M>(&self, message: M)
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        if let Err(TrySendError { message, .. }) = self.post(message, None) {
+            self.seat.bury(Unopened {
+                items: vec![Item::Letter(Arc::new(Letter::new(message, None)))],
+                reason: DeadReason::Refused,
+            });
+        }
+    }
+
+    /// Sends a message again as long as its worker fails over it, at most `attempts_max` times in all. Only for messages that do no harm when
+    /// they are handled twice; the framework never sends one again by itself.
+    ///
+    /// # Errors
+    /// That of the last attempt. A message that was interrupted as often as it may is a dead letter.
+    pub async fn send_retrying<M>(&self, message: M, attempts_max: u32) -> Result<M::Result, SendError>
+    where
+        A: Handler<M>,
+        M: Message + Send + Clone + 'static,
+        M::Result: Send,
+    {
+        for _ in 1..attempts_max {
+            match self.send(message.clone()).await {
+                Err(SendError::Interrupted) => {}
+                answer => return answer,
+            }
+        }
+        let answer = self.send(message.clone()).await;
+        if answer.is_err() {
+            self.seat.bury(Unopened {
+                items: vec![Item::Letter(Arc::new(Letter::new(message, None)))],
+                reason: DeadReason::Attempts,
+            });
+        }
+        answer
+    }
+
+    fn post<M>(&self, message: M, answer: Option<oneshot::Sender<M::Result>>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let letter = Arc::new(Letter::new(message, answer));
+        match self.seat.mailbox.push(letter.clone()) {
+            Ok(None) => Ok(letter),
+            Ok(Some(unopened)) => {
+                self.seat.bury(unopened);
+                Ok(letter)
+            }
+            Err(error) => match letter.take() {
+                Some(message) => Err(TrySendError { error, message }),
+                None => unreachable!("a letter that was refused was not opened"),
+            },
+        }
+    }
+
+    /// Where the messages to this worker have ended, in all its lives. The sums add up at any instant.
+    pub fn fates(&self) -> Fates {
+        self.seat.mailbox.fates()
+    }
+
+    /// Messages that wait in its queue.
+    pub fn depth(&self) -> u32 {
+        self.seat.mailbox.depth()
     }
 
     /// Starts it again, if it has ended, was stopped or was given up.
@@ -138,18 +283,6 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
 
     fn order(&self, order: Order) {
         self.seat.order(Command { child: Child::Worker(self.seat.worker), order });
-    }
-
-    fn open(&self) -> Result<&AddressSender<A>, SendError> {
-        if self.seat.cell.is_closed() { Err(SendError::Closed) } else { Ok(&self.seat.sender) }
-    }
-}
-
-/// actix's refusal in our words; the message it gives back is dropped.
-fn refused<M>(error: actix::dev::SendError<M>) -> SendError {
-    match error {
-        actix::dev::SendError::Full(_) => SendError::Full,
-        actix::dev::SendError::Closed(_) => SendError::Closed,
     }
 }
 

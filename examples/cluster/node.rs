@@ -152,8 +152,8 @@ async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, 
             Some((request, reply)) = requested.recv() => {
                 let answer = match request {
                     Request::Status => control::describe(&node).await,
-                    Request::Panic => told(counter.try_send(Panic)),
-                    Request::Block(duration) => told(encoder.try_send(Block(duration))),
+                    Request::Panic => told(counter.try_send(Panic).map_err(|refused| refused.error)),
+                    Request::Block(duration) => told(encoder.try_send(Block(duration)).map_err(|refused| refused.error)),
                     Request::Leave => {
                         node.leave().await;
                         let _ = reply.send(told(Ok(()))); // Whoever asked may be gone already.

@@ -171,12 +171,12 @@ fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
         let queued: Vec<_> = (0..10).map(|_| once.send(Add(1))).collect();
         events.wait("the giving up", |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         // Its thread is still held: whoever waits is told all the same.
+        assert_eq!(held.await, Err(SendError::Interrupted), "its handler has not returned");
         for queued in queued {
-            assert_eq!(queued.await, Err(SendError::Interrupted));
+            assert_eq!(queued.await, Err(SendError::GaveUp));
         }
-        assert_eq!(once.send(Add(1)).await, Err(SendError::Closed));
+        assert_eq!(once.send(Add(1)).await, Err(SendError::GaveUp));
         drop(release);
-        assert_eq!(held.await, Err(SendError::Interrupted));
         node.leave().await;
     });
 }

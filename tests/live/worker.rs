@@ -357,9 +357,9 @@ fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
             .await;
         assert_eq!(restarts, 2);
         for queued in queued {
-            assert_eq!(queued.await, Err(SendError::Interrupted));
+            assert_eq!(queued.await, Err(SendError::GaveUp));
         }
-        assert_eq!(hopeless.try_send(Add(1)), Err(SendError::Closed));
+        assert_eq!(hopeless.try_send(Add(1)).unwrap_err().error, SendError::GaveUp);
         let dead = dead_letters().into_iter().find(|(name, _)| name.ends_with("NeverHandled"));
         assert_eq!(dead.unwrap().1, 10);
         node.leave().await;
@@ -394,8 +394,8 @@ fn a_dead_letter_that_panics_when_dropped_takes_no_other_along() {
         let failing = hopeless.send(Fail::Now);
         let queued = (hopeless.send(Bitter), hopeless.send(Add(1)));
         assert_eq!(failing.await, Err(SendError::Interrupted));
-        assert_eq!(queued.0.await, Err(SendError::Interrupted));
-        assert_eq!(queued.1.await, Err(SendError::Interrupted));
+        assert_eq!(queued.0.await, Err(SendError::GaveUp));
+        assert_eq!(queued.1.await, Err(SendError::GaveUp));
         node.leave().await;
     });
 }
@@ -419,7 +419,7 @@ fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
         events.wait("the pause", paused).await;
         let queued = waiting.send(Add(1));
         node.leave().await;
-        assert_eq!(queued.await, Err(SendError::Interrupted));
+        assert_eq!(queued.await, Err(SendError::Closed));
         assert_eq!(waiting.send(Add(1)).await, Err(SendError::Closed));
     });
 }
