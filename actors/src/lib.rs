@@ -43,7 +43,7 @@
 //! # Layout
 //! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
 //! - `seat`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays to what goes.
-//! - `spec`, `group`: how workers are supervised, together or each for itself.
+//! - `spec`, `group`, `pool`: how workers are supervised, together or each for itself.
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
 //!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams; `clock` is the only
 //!   reader of the time.
@@ -67,6 +67,7 @@ mod lease;
 mod letter;
 mod mailbox;
 mod node;
+mod pool;
 mod receiver;
 mod seat;
 mod sender;
@@ -93,6 +94,7 @@ pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};
 pub use mailbox::{Fates, OnReplace, Overflow};
 pub use node::{Node, SHARDS_MAX, SuperviseError};
+pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::event::{DeadLetters, Update};
 use crate::group::{Group, GroupSpec, Template};
 use crate::mailbox::{Closing, Rules};
+use crate::pool::{MEMBERS_MAX, Pool, Route};
 use crate::seat::{Birth, Factory, Seat, Seated, StartError};
 use crate::spec::{Arbiters, Placement, Spec};
 use crate::start::{self, NodeError, Started};
@@ -67,6 +68,8 @@ pub enum SuperviseError {
     Shards(u32),
     /// The number of threads is zero or too large.
     Arbiters(u32),
+    /// The number of members of a pool is zero or too large.
+    Members(u32),
     /// A significant child could never have an effect; the text says why and what would be right.
     Significant(String),
 }
@@ -80,6 +83,7 @@ impl fmt::Display for SuperviseError {
             }
             SuperviseError::Config(error) => error.fmt(f),
             SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
+            SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {MEMBERS_MAX}"),
             SuperviseError::Significant(text) => f.write_str(text),
             SuperviseError::Shards(count) => write!(f, "{count} shards are out of range; use 1 to {SHARDS_MAX}"),
         }
@@ -166,6 +170,30 @@ impl Node {
         F: Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
         Template::new(self, spec, maker)
+    }
+
+    /// Starts `count` workers of one kind behind one address that sends each message to a ready one, in turn.
+    ///
+    /// # Errors
+    /// As [`Node::pool_with`].
+    pub fn pool<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Pool<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.pool_with(Spec::new(name), count, Route::RoundRobin, move |_| Ok(factory()))
+    }
+
+    /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over [`MEMBERS_MAX`].
+    pub fn pool_with<A, F>(&self, spec: Spec, count: u32, route: Route, factory: F) -> Result<Pool<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Pool::new(self, &spec, count, route, factory)
     }
 
     /// A pool of `count` threads for those workers that are put there with [`Spec::placement`]; none is made before it is needed.
@@ -292,7 +320,7 @@ impl Node {
         let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
         let seat = self.seat(cell, name, factory, rules);
         #[cfg(feature = "testkit")]
-        self.inner.started.seats.insert(seat.name.clone(), seat.clone());
+        self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
         self.inner.supervisor.do_send(TakeOn { workers, group: None });
         Ok(WorkerAddr { seat })
@@ -314,7 +342,7 @@ impl Node {
     /// The seat of the worker with this name.
     #[cfg(feature = "testkit")]
     pub(crate) fn seated(&self, name: &str) -> Arc<dyn Seated> {
-        let seat = self.inner.started.seats.get(name).map(|seat| seat.clone());
+        let seat = self.inner.started.seats.get(name).and_then(|seat| seat.upgrade());
         seat.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }
 

@@ -209,6 +209,9 @@ pub(crate) trait Seated: Send + Sync {
     /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
     fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing);
 
+    /// Nobody sits here any more, nor ever will.
+    fn vacate(&self);
+
     /// Messages that wait in the queue.
     fn depth(&self) -> u32;
 
@@ -257,6 +260,11 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn fence(&self) {
         self.mailbox.begin_term(|| self.cell.fence());
+    }
+
+    fn vacate(&self) {
+        // Whoever drains the queue lets go of the seat; what is left in it goes with the last address.
+        self.mailbox.begin_term(|| self.cell.close());
     }
 
     fn depth(&self) -> u32 {

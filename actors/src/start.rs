@@ -81,9 +81,9 @@ pub(crate) struct Started {
     pub(crate) cells: Arc<Cells>,
     /// The address others are told, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
-    /// The seats by the names of their workers, for tests that put faults there; those of removed workers stay.
+    /// The seats by the names of their workers, for tests that put faults there. It holds none of them up.
     #[cfg(feature = "testkit")]
-    pub(crate) seats: dashmap::DashMap<Arc<str>, Arc<dyn crate::seat::Seated>>,
+    pub(crate) seats: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::seat::Seated>>,
     /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
     _control_arbiter: Option<Arbiter>,
 }

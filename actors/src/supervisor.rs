@@ -325,8 +325,10 @@ impl Supervisor {
                 let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
                 let handle = thread.handle();
                 let beating = handle.clone();
-                handle.run(move || async move {
+                // Before any worker is started there, so that the first beat comes before whatever they do.
+                handle.run(move || {
                     BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating, number: None }.start();
+                    std::future::ready(())
                 });
                 self.threads.insert(id, thread);
             }
@@ -385,6 +387,7 @@ impl Supervisor {
 
     fn forget(&mut self, worker: WorkerId) {
         if let Some(worker) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) {
+            worker.seat.vacate();
             self.view.forget_worker(worker.seat.name());
         }
     }

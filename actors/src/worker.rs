@@ -36,6 +36,8 @@ pub enum SendError {
     Closed,
     /// The worker failed too often and is not started again. The message was not handled, and will not be.
     GaveUp,
+    /// No member of the pool can serve now. The message was not handed over.
+    NotReady,
     /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited through too many replacements of the worker. It
     /// is safe to send it again.
     Dropped,
@@ -49,7 +51,7 @@ impl SendError {
     /// Whether the message was certainly not handled and never will be, so that sending it again does not do anything twice.
     pub fn is_unhandled(self) -> bool {
         match self {
-            SendError::Full | SendError::Closed | SendError::GaveUp | SendError::Dropped => true,
+            SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
             SendError::Interrupted | SendError::TimedOut => false,
         }
     }
@@ -61,6 +63,7 @@ impl fmt::Display for SendError {
             SendError::Full => "the worker's queue is full; the message was not handed over",
             SendError::Closed => "no worker runs under this address; the message was not handled",
             SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",
+            SendError::NotReady => "no member of the pool can serve now; the message was not handed over",
             SendError::Dropped => "the message was dropped from the worker's queue; it was not handled",
             SendError::Interrupted => "the worker ended before it answered; the message may have been handled",
             SendError::TimedOut => "no answer came in time; the message may have been handled",
@@ -103,6 +106,11 @@ struct Awaited<R> {
 }
 
 impl<R> Answer<R> {
+    /// No answer, and why.
+    pub(crate) fn refused(error: SendError) -> Answer<R> {
+        Answer(Err(error))
+    }
+
     /// Waits at most this long, from now on. It needs tokio's timers, as any actix system has them.
     ///
     /// # Errors
@@ -140,7 +148,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.ask(message).unwrap_or_else(|refused| Answer(Err(refused.error)))
+        self.ask(message).unwrap_or_else(|refused| Answer::refused(refused.error))
     }
 
     /// As [`WorkerAddr::send`], but gives a message back that is refused.

@@ -131,6 +131,13 @@ impl Future for Gated {
                 return Poll::Pending;
             }
         }
-        self.task.as_mut().poll(context)
+        let polled = self.task.as_mut().poll(context);
+        // It may itself be what holds the thread, and goes on when that is let go.
+        let mut gate = self.played.gate();
+        if polled.is_pending() && gate.held.is_some() {
+            gate.waiting.push(context.waker().clone());
+        }
+        drop(gate);
+        polled
     }
 }

@@ -174,7 +174,9 @@ impl Supervision {
         if hung >= HUNG_STARTS_MAX {
             return Some(Decision::GiveUp);
         }
-        let (parent, own) = (common.parent, common.policy.clone());
+        // A group's own limits are those of its children.
+        let own = if let Child::Worker(_) = child { common.policy.clone() } else { None };
+        let parent = common.parent;
         let own = own.as_deref().unwrap_or(&desk.config.restart);
         let group = self.children.group(parent)?;
         match group.counting {

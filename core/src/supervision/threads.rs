@@ -80,7 +80,9 @@ impl Threads {
         let arbiter = ArbiterId(self.next);
         self.next += 1;
         let state = State::Running(watch(arbiter, timeout, desk));
-        let fresh = Arbiter { place, state, times: None, told_starved: false, look_at: Instant::NEVER };
+        // A thread that has not spoken yet has used nothing before it was made.
+        let times = Some(CpuTimes::default());
+        let fresh = Arbiter { place, state, times, told_starved: false, look_at: Instant::NEVER };
         self.arbiters.insert(arbiter, fresh);
         self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout }).arbiter = arbiter;
         desk.put(Output::Spawn { arbiter });
