@@ -1,0 +1,276 @@
+//! Each kind of failure has its own cause and its own consequence; slowness has none.
+
+use actix::prelude::*;
+use heartbeat_actors::testkit::Fault;
+use heartbeat_actors::{Activity, Cause, Context, Event, Health, SendError, Spec, Unready};
+
+use crate::{Add, Counter, MEANT, kit, kit_with, millis, seconds};
+
+fn told() -> Fault {
+    Fault::Panic(format!("{MEANT} fail"))
+}
+
+// A1
+#[test]
+fn a_panic_in_a_message_loses_that_message_only() {
+    kit(async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        assert_eq!(counter.send(Add(5)).await, Ok(5));
+        node.inject("counter", told());
+        let (failing, queued) = (counter.send(Add(1)), counter.send(Add(1)));
+        assert_eq!(failing.await, Err(SendError::Interrupted));
+        assert_eq!(queued.await, Ok(1), "from a fresh state");
+        node.settle().await;
+        let causes = node.causes("counter");
+        let [Cause::Panicked { during: Activity::Message(name), payload }] = &causes[..] else { panic!("{causes:?}") };
+        assert!(name.ends_with("Add") && &**payload == "told to fail");
+        let fates = counter.fates();
+        assert_eq!((fates.accepted, fates.handled, fates.interrupted), (3, 2, 1));
+    });
+}
+
+// A3
+#[test]
+fn a_worker_that_waits_for_ever_is_replaced_once_messages_have_waited_for_liveness() {
+    kit(async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        node.inject("counter", Fault::AwaitStuck);
+        let (stuck, queued) = (counter.send(Add(1)), counter.send(Add(2)));
+        node.advance(millis(14_900)).await;
+        assert_eq!(node.causes("counter"), [], "liveness is 15 s");
+        // One scan sees that messages wait, another one that they still do.
+        node.advance(millis(2_200)).await;
+        assert!(matches!(node.causes("counter")[..], [Cause::AwaitStuck { queued: 1, .. }]));
+        assert_eq!(stuck.await, Err(SendError::Interrupted));
+        assert_eq!(queued.await, Ok(2));
+    });
+}
+
+// A3, the other side
+#[test]
+fn a_worker_that_waits_for_ever_while_nobody_waits_for_it_is_let_be() {
+    kit(async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        node.settle().await;
+        node.strike("counter", Fault::AwaitStuck);
+        node.advance(seconds(3600)).await;
+        assert_eq!(node.causes("counter"), []);
+        let late = counter.send(Add(1));
+        node.advance(seconds(20)).await;
+        assert_eq!(late.await, Ok(1), "it is noticed as soon as it matters");
+        assert_eq!(node.replacements("counter"), 1);
+    });
+}
+
+// A4
+#[test]
+fn a_blocked_worker_is_blamed_and_its_neighbour_is_moved_without_a_mark() {
+    kit(async |node| {
+        let blocked = node.supervise("blocked", Counter::default).unwrap();
+        let neighbour = node.supervise("neighbour", Counter::default).unwrap();
+        node.settle().await;
+        node.inject("blocked", Fault::Block(seconds(60)));
+        let stuck = blocked.send(Add(1));
+        let queued: Vec<_> = (0..10).map(|_| blocked.send(Add(1))).collect();
+        node.settle().await;
+        let beside = neighbour.send(Add(1));
+        node.advance(millis(4_900)).await;
+        assert_eq!(node.causes("blocked"), [], "workers.timeout is 5 s");
+        node.advance(millis(610)).await;
+        let causes = node.causes("blocked");
+        assert!(matches!(causes[..], [Cause::Blocked { during: Activity::Message(_), .. }]), "{causes:?}");
+        assert!(matches!(node.causes("neighbour")[..], [Cause::Displaced { .. }]));
+        assert_eq!(stuck.await, Err(SendError::Interrupted), "though its handler has not returned");
+        for (expected, queued) in (1..).zip(queued) {
+            assert_eq!(queued.await, Ok(expected), "in order, from a fresh state");
+        }
+        assert_eq!(beside.await, Ok(1));
+        let ended = |event: &Event| matches!(event, Event::ZombieEnded { zombies: 0, .. }).then_some(());
+        assert_eq!(node.pick(ended), []);
+        node.advance(seconds(60)).await;
+        assert_eq!(node.pick(ended).len(), 1);
+        assert_eq!(blocked.fates().handled, 10, "the zombie has handled nothing");
+    });
+}
+
+// A5
+#[test]
+fn a_spinning_worker_is_told_from_a_blocked_one() {
+    kit(async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        node.inject("counter", Fault::Spin(seconds(60)));
+        let (stuck, queued) = (counter.send(Add(1)), counter.send(Add(2)));
+        node.advance(seconds(6)).await;
+        let causes = node.causes("counter");
+        let [Cause::Spinning { busy_for, ran_for, .. }] = &causes[..] else { panic!("{causes:?}") };
+        assert!(*busy_for >= seconds(5) && *ran_for > *busy_for / 2);
+        assert_eq!((stuck.await, queued.await), (Err(SendError::Interrupted), Ok(2)));
+    });
+}
+
+// A6
+#[test]
+fn a_starved_thread_a_pause_of_the_process_and_reported_progress_replace_nobody() {
+    kit(async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        node.inject("counter", Fault::Starve(seconds(60)));
+        let starved = counter.send(Add(1));
+        node.advance(seconds(30)).await;
+        assert_eq!(node.pick(|event| matches!(event, Event::Starved { .. }).then_some(())).len(), 1, "said once");
+        node.advance(seconds(40)).await;
+        assert_eq!(starved.await, Ok(1));
+
+        node.inject("counter", Fault::Block(seconds(14)));
+        let paused = counter.send(Add(1));
+        node.settle().await;
+        node.pause(seconds(10)).await;
+        node.advance(seconds(4)).await;
+        assert_eq!(paused.await, Ok(2), "4 s of it were its own");
+        assert_eq!(node.pick(|event| matches!(event, Event::Paused { .. }).then_some(())).len(), 1);
+
+        assert_eq!(node.causes("counter"), []);
+    });
+}
+
+/// Works for as long as it is told, and says so.
+struct Diligent;
+
+impl Actor for Diligent {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Work;
+
+impl Handler<Work> for Diligent {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Work, context: &mut Context<Self>) -> Self::Result {
+        let progress = context.progress();
+        AtomicResponse::new(Box::pin(
+            async move {
+                for _ in 0..100 {
+                    tokio::time::sleep(seconds(1)).await;
+                    progress.report();
+                }
+            }
+            .into_actor(self),
+        ))
+    }
+}
+
+// A6
+#[test]
+fn a_long_job_that_reports_progress_is_let_be() {
+    kit(async |node| {
+        let diligent = node.supervise("diligent", || Diligent).unwrap();
+        let (first, second) = (diligent.send(Work), diligent.send(Work));
+        node.advance(seconds(250)).await;
+        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
+        assert_eq!(node.causes("diligent"), []);
+    });
+}
+
+// A7
+#[test]
+fn an_overloaded_worker_is_not_ready_and_never_replaced() {
+    kit(async |node| {
+        let spec = Spec::new("counter").capacity(100);
+        let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
+        node.settle().await;
+        node.inject("counter", Fault::Block(millis(3_500)));
+        let answers: Vec<_> = (0..80).map(|_| counter.send(Add(1))).collect();
+        assert!(!counter.is_ready(), "at once");
+        node.advance(millis(3_000)).await;
+        let told = node.pick(|event| match event {
+            Event::NotReady { reason, .. } => Some(*reason),
+            _ => None,
+        });
+        assert_eq!(told, [Unready::Overloaded]);
+        node.advance(seconds(3)).await;
+        assert!(counter.is_ready());
+        assert_eq!(node.pick(|event| matches!(event, Event::Ready { .. }).then_some(())).len(), 1);
+        for answer in answers {
+            assert!(answer.await.is_ok());
+        }
+        assert_eq!(node.causes("counter"), []);
+    });
+}
+
+/// Says of itself how it is.
+struct Frank;
+
+impl Actor for Frank {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Say(Health);
+
+impl Handler<Say> for Frank {
+    type Result = ();
+
+    fn handle(&mut self, say: Say, context: &mut Context<Self>) {
+        context.report_health(say.0);
+    }
+}
+
+#[test]
+fn a_worker_that_says_that_it_is_not_ready_is_let_be_and_one_that_has_failed_is_replaced() {
+    kit(async |node| {
+        let frank = node.supervise("frank", || Frank).unwrap();
+        frank.send(Say(Health::NotReady)).await.unwrap();
+        assert!(!frank.is_ready());
+        node.advance(seconds(3600)).await;
+        assert_eq!(node.causes("frank"), []);
+        frank.send(Say(Health::Ok)).await.unwrap();
+        assert!(frank.is_ready());
+        frank.send(Say(Health::Failed)).await.unwrap();
+        node.advance(seconds(2)).await;
+        assert_eq!(node.causes("frank"), [Cause::ReportedFailed]);
+        assert!(frank.is_ready());
+    });
+}
+
+#[test]
+fn a_clean_stop_is_followed_by_a_start_only_if_the_worker_is_permanent() {
+    kit(async |node| {
+        use heartbeat_actors::RestartKind::{Permanent, Temporary, Transient};
+        for (name, kind, starts_again) in
+            [("permanent", Permanent, true), ("transient", Transient, false), ("temporary", Temporary, false)]
+        {
+            let spec = Spec::new(name).restart(kind);
+            let worker = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
+            node.inject(name, Fault::Stop);
+            assert_eq!(worker.send(Add(1)).await, Ok(1));
+            node.settle().await;
+            let answer = worker.send(Add(1)).await;
+            assert_eq!(answer, if starts_again { Ok(1) } else { Err(SendError::Closed) }, "{name}");
+        }
+    });
+}
+
+#[test]
+fn failures_over_the_intensity_are_given_up_and_those_that_are_spread_out_never_are() {
+    kit_with("restart.delay_max = '1s'", async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        for _ in 0..50 {
+            node.inject("counter", told());
+            assert_eq!(counter.send(Add(1)).await, Err(SendError::Interrupted));
+            node.advance(seconds(31)).await;
+        }
+        for _ in 0..6 {
+            node.inject("counter", told());
+            let _ = counter.send(Add(1)).await;
+        }
+        let waiting = counter.send(Add(1)).await;
+        assert_eq!(waiting, Err(SendError::GaveUp));
+        assert_eq!(node.pick(|event| matches!(event, Event::GaveUp { restarts: 5, .. }).then_some(())).len(), 1);
+        // A person has mended it.
+        counter.start();
+        node.settle().await;
+        assert_eq!(counter.send(Add(1)).await, Ok(1));
+    });
+}

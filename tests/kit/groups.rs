@@ -1,0 +1,202 @@
+//! Groups of real actors. The rules themselves are tested in core; here, that actors follow them.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use heartbeat_actors::testkit::{Fault, TestNode};
+use heartbeat_actors::{
+    AutoShutdown, Cause, Context, Event, GroupSpec, RestartKind, SendError, Spec, Strategy, SuperviseError,
+};
+
+use crate::{Add, Counter, MEANT, kit, kit_with, millis, seconds};
+
+fn told() -> Fault {
+    Fault::Panic(format!("{MEANT} fail"))
+}
+
+/// The names of the workers that were started, replaced or stopped, in order, each with what happened.
+fn story(node: &TestNode) -> Vec<String> {
+    node.pick(|event| match event {
+        Event::Started { worker, .. } => Some(format!("+{worker}")),
+        Event::Replaced { worker, .. } => Some(format!("^{worker}")),
+        Event::Stopped { worker, .. } => Some(format!("-{worker}")),
+        _ => None,
+    })
+}
+
+#[test]
+fn children_start_in_order_each_when_the_one_before_is_up_and_stop_in_reverse() {
+    kit(async |node| {
+        let group = node.group(GroupSpec::new("shop")).unwrap();
+        for name in ["db", "cache", "web"] {
+            group.supervise(name, Slow::default).unwrap();
+        }
+        node.advance(millis(1_500)).await;
+        assert_eq!(story(&node), ["+db"], "each takes a second to be up");
+        node.advance(seconds(2)).await;
+        assert_eq!(story(&node), ["+db", "+cache", "+web"]);
+        group.stop();
+        node.settle().await;
+        assert_eq!(story(&node)[3..], ["-web", "-cache", "-db"]);
+        assert!(!node.view().group("shop").unwrap().running);
+        group.start();
+        node.advance(seconds(4)).await;
+        assert_eq!(story(&node)[6..], ["+db", "+cache", "+web"]);
+    });
+}
+
+#[test]
+fn one_for_all_and_rest_for_one_restart_whom_they_name_and_keep_the_queues() {
+    for (strategy, expected) in [
+        (Strategy::OneForAll, ["-c", "-a", "^a", "^b", "^c"].as_slice()),
+        (Strategy::RestForOne, ["-c", "^b", "^c"].as_slice()),
+        (Strategy::OneForOne, ["^b"].as_slice()),
+    ] {
+        kit(async |node| {
+            let group = node.group(GroupSpec::new("three").strategy(strategy)).unwrap();
+            let [a, b, c] = ["a", "b", "c"].map(|name| group.supervise(name, Counter::default).unwrap());
+            node.settle().await;
+            a.send(Add(10)).await.unwrap();
+            node.inject("b", told());
+            let (failing, kept) = (b.send(Add(1)), (a.send(Add(1)), b.send(Add(1)), c.send(Add(1))));
+            assert_eq!(failing.await, Err(SendError::Interrupted));
+            node.settle().await;
+            assert_eq!(story(&node)[3..], *expected, "{strategy:?}");
+            let answers = (kept.0.await.unwrap(), kept.1.await.unwrap(), kept.2.await.unwrap());
+            assert_eq!((answers.1, answers.2), (1, 1));
+            if strategy == Strategy::OneForAll {
+                assert_eq!(node.pick(sibling), ["b", "b"]);
+            }
+        });
+    }
+}
+
+fn sibling(event: &Event) -> Option<String> {
+    match event {
+        Event::Replaced { cause: Cause::Sibling { of }, .. } => Some(of.to_string()),
+        _ => None,
+    }
+}
+
+// A12
+#[test]
+fn an_exhausted_group_is_restarted_by_its_parent_until_the_root_gives_up() {
+    kit_with("restart.delay_min = '0s'\nrestart.delay_max = '0s'", async |node| {
+        let outer = node.group(GroupSpec::new("outer").intensity(1, seconds(60))).unwrap();
+        let inner = outer.group(GroupSpec::new("inner").intensity(2, seconds(60))).unwrap();
+        let worker = inner.supervise("worker", Counter::default).unwrap();
+        node.settle().await;
+        let mut panics = 0;
+        loop {
+            node.inject("worker", told());
+            match worker.send(Add(1)).await {
+                Err(SendError::Interrupted) => panics += 1,
+                Err(SendError::GaveUp) => break,
+                other => panic!("{other:?}"),
+            }
+            node.settle().await;
+        }
+        // Two restarts and an escalation make three panics for a life of inner, twice that for one of outer; the root restarts that five times.
+        assert_eq!(panics, 3 * 2 * 6);
+        let escalations = |name: &str| node.view().group(name).unwrap().escalations;
+        assert_eq!((escalations("inner"), escalations("outer")), (12, 6));
+        let gave_up = node.pick(|event| match event {
+            Event::GaveUp { worker, .. } => Some(worker.to_string()),
+            _ => None,
+        });
+        assert_eq!(gave_up, ["outer"]);
+    });
+}
+
+#[test]
+fn a_group_ends_with_its_significant_child_and_the_child_must_be_able_to_end() {
+    kit(async |node| {
+        let spec = GroupSpec::new("job").auto_shutdown(AutoShutdown::AnySignificant).restart(RestartKind::Transient);
+        let group = node.group(spec).unwrap();
+        let helper = group.supervise("helper", Counter::default).unwrap();
+        let main = Spec::new("main").restart(RestartKind::Transient).significant();
+        let main = group.supervise_with(main, |_| Ok(Counter::default())).unwrap();
+        node.settle().await;
+        node.inject("main", Fault::Stop);
+        assert_eq!(main.send(Add(1)).await, Ok(1));
+        node.settle().await;
+        assert_eq!(helper.send(Add(1)).await, Err(SendError::Closed));
+        let refused = group.supervise_with(Spec::new("x").significant(), |_| Ok(Counter::default())).unwrap_err();
+        assert!(matches!(refused, SuperviseError::Significant(_)), "{refused}");
+        let temporary = Spec::new("y").restart(RestartKind::Temporary).significant();
+        let refused = node.supervise_with(temporary, |_| Ok(Counter::default())).unwrap_err();
+        assert!(refused.to_string().contains("auto_shutdown"), "{refused}");
+    });
+}
+
+#[test]
+fn a_template_starts_any_number_and_forgets_those_that_end() {
+    kit(async |node| {
+        let spec = Spec::new("session").restart(RestartKind::Temporary);
+        let sessions = node.template(spec, |start: &u64, _| Ok(Counter { total: *start })).unwrap();
+        for round in 0..3_000 {
+            let session = sessions.start(round).unwrap();
+            node.inject(session.name(), Fault::Stop);
+            assert_eq!(session.send(Add(1)).await, Ok(round + 1));
+            node.settle().await;
+            assert_eq!(session.send(Add(1)).await, Err(SendError::Closed));
+        }
+        assert_eq!(node.view().workers().len(), 0);
+        let last = sessions.start(0).unwrap();
+        assert_eq!(last.send(Add(1)).await, Ok(1));
+        assert!(node.view().worker(last.name()).unwrap().id.0 < 10, "numbers are used again");
+        sessions.group().remove();
+        node.settle().await;
+        assert_eq!(node.view().group("session"), None);
+        assert!(node.group(GroupSpec::new("session")).is_ok(), "the name is free");
+    });
+}
+
+#[test]
+fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same() {
+    kit(async |node| {
+        let group = node.group(GroupSpec::new("pair")).unwrap();
+        let first = group.supervise("first", Counter::default).unwrap();
+        let second = group.supervise("second", Counter::default).unwrap();
+        node.settle().await;
+        node.inject("second", Fault::Block(seconds(4)));
+        let stuck = second.send(Add(1));
+        node.settle().await;
+        group.stop();
+        node.advance(millis(3_900)).await;
+        assert!(first.try_send(Add(1)).is_ok(), "its turn comes when the second one is down");
+        node.advance(millis(200)).await;
+        assert_eq!(stuck.await, Ok(1), "it had 5 s, and needed 4");
+        group.start();
+        node.settle().await;
+        node.inject("second", Fault::AwaitStuck);
+        let stuck = second.send(Add(1));
+        node.settle().await;
+        group.stop();
+        node.settle().await;
+        assert_eq!(stuck.await, Err(SendError::Interrupted), "waiting holds nobody back from stopping");
+        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())), []);
+        let limit = Spec::new("third").shutdown(Duration::from_millis(500));
+        let third = node.supervise_with(limit, |_| Ok(Counter::default())).unwrap();
+        node.settle().await;
+        node.inject("third", Fault::Block(seconds(4)));
+        let stuck = third.send(Add(1));
+        node.settle().await;
+        third.stop();
+        node.advance(millis(600)).await;
+        assert_eq!(stuck.await, Err(SendError::Interrupted));
+        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
+    });
+}
+
+/// Takes a second to be up.
+#[derive(Default)]
+struct Slow;
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.wait(tokio::time::sleep(seconds(1)).into_actor(self));
+    }
+}

@@ -1,0 +1,134 @@
+//! What a worker leaves to its successor, and what it may no longer do.
+
+use std::sync::{Arc, Mutex};
+
+use actix::prelude::*;
+use heartbeat_actors::testkit::Fault;
+use heartbeat_actors::{Birth, Cause, Context, Lease, StartError};
+
+use crate::{MEANT, kit, seconds};
+
+/// Keeps its total outside of itself.
+struct Ledger {
+    total: u64,
+}
+
+impl Ledger {
+    fn open(birth: &Birth) -> Result<Ledger, StartError> {
+        let total = birth.snapshot::<u64>()?.map_or(0, |total| *total);
+        Ok(Ledger { total })
+    }
+}
+
+impl Actor for Ledger {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Book(u64);
+
+impl Handler<Book> for Ledger {
+    type Result = u64;
+
+    fn handle(&mut self, book: Book, context: &mut Context<Self>) -> u64 {
+        self.total += book.0;
+        context.snapshot(self.total);
+        self.total
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "Lease")]
+struct GetLease;
+
+impl Handler<GetLease> for Ledger {
+    type Result = MessageResult<GetLease>;
+
+    fn handle(&mut self, _: GetLease, context: &mut Context<Self>) -> MessageResult<GetLease> {
+        MessageResult(context.lease())
+    }
+}
+
+// A10
+#[test]
+fn every_replacement_starts_from_the_last_snapshot_and_knows_why() {
+    kit(async |node| {
+        let births = Arc::new(Mutex::new(Vec::<(u64, Option<Cause>)>::new()));
+        let noted = births.clone();
+        let ledger = node
+            .supervise_with(heartbeat_actors::Spec::new("ledger"), move |birth| {
+                noted.lock().unwrap().push((birth.generation.0, birth.cause.clone()));
+                Ledger::open(birth)
+            })
+            .unwrap();
+        assert_eq!(ledger.send(Book(5)).await, Ok(5));
+        node.inject("ledger", Fault::Panic(format!("{MEANT} fail")));
+        let _ = ledger.send(Book(1)).await;
+        assert_eq!(ledger.send(Book(1)).await, Ok(6), "after a panic");
+        node.inject("ledger", Fault::Block(seconds(60)));
+        let stuck = ledger.send(Book(100));
+        node.advance(seconds(6)).await;
+        assert!(stuck.await.is_err());
+        assert_eq!(ledger.send(Book(1)).await, Ok(7), "after its thread was held");
+        node.inject("ledger", Fault::AwaitStuck);
+        let (stuck, queued) = (ledger.send(Book(100)), ledger.send(Book(1)));
+        node.advance(seconds(20)).await;
+        assert!(stuck.await.is_err());
+        assert_eq!(queued.await, Ok(8), "after it waited for ever");
+        node.advance(seconds(60)).await;
+        assert_eq!(ledger.send(Book(0)).await, Ok(8), "the zombie has kept nothing");
+        let births = births.lock().unwrap();
+        assert!(births.windows(2).all(|pair| pair[0].0 < pair[1].0), "{births:?}");
+        assert!(matches!(births[0], (1, None)));
+        assert!(matches!(births[1].1, Some(Cause::Panicked { .. })));
+        assert!(matches!(births[2].1, Some(Cause::Blocked { .. })));
+        assert!(matches!(births[3].1, Some(Cause::AwaitStuck { .. })));
+    });
+}
+
+#[test]
+fn a_snapshot_asked_for_under_another_type_is_a_clear_error() {
+    kit(async |node| {
+        let spec = heartbeat_actors::Spec::new("ledger").intensity(0, seconds(1));
+        let ledger = node
+            .supervise_with(spec, |birth| {
+                let _ = birth.snapshot::<String>()?;
+                Ledger::open(birth)
+            })
+            .unwrap();
+        assert_eq!(ledger.send(Book(5)).await, Ok(5));
+        ledger.restart();
+        node.settle().await;
+        let causes = node.causes("ledger");
+        let [Cause::StartFailed { reason }] = &causes[..] else { panic!("{causes:?}") };
+        assert_eq!(
+            &**reason,
+            "the snapshot of ledger is no alloc::string::String; ask for the type that its worker keeps"
+        );
+    });
+}
+
+#[test]
+fn a_lease_is_over_with_the_generation_that_holds_it() {
+    kit(async |node| {
+        let ledger = node.supervise_with(heartbeat_actors::Spec::new("ledger"), Ledger::open).unwrap();
+        let first = ledger.send(GetLease).await.unwrap();
+        assert!(first.is_valid() && first.check().is_ok());
+        node.inject("ledger", Fault::Panic(format!("{MEANT} fail")));
+        let _ = ledger.send(Book(1)).await;
+        assert!(!first.is_valid(), "at once");
+        let second = ledger.send(GetLease).await.unwrap();
+        assert!(second.is_valid() && second.generation() > first.generation());
+        node.inject("ledger", Fault::Block(seconds(60)));
+        let _stuck = ledger.send(Book(1));
+        node.advance(seconds(4)).await;
+        assert!(second.is_valid());
+        node.advance(seconds(2)).await;
+        assert!(second.check().unwrap_err().to_string().contains("its successor is responsible"));
+        let third = ledger.send(GetLease).await.unwrap();
+        ledger.stop();
+        node.settle().await;
+        assert!(!third.is_valid());
+    });
+}
