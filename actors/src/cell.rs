@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_utils::atomic::AtomicCell;
-use heartbeat_core::{Activity, Busy, Generation, Health, Instant, WorkerId};
+use heartbeat_core::{Activity, Busy, Generation, Health, Instant, Leave, WorkerId};
 
 /// Cells in one chunk; 16 KiB of memory.
 const CHUNK: usize = 256;
@@ -73,8 +73,10 @@ pub(crate) struct Cell {
     handled: AtomicU64,
     /// How often progress was reported, in all generations.
     progress: AtomicU64,
-    /// From when on one immediate restart is allowed, in nanoseconds; `u64::MAX` is never.
-    permit: AtomicU64,
+    /// From when on its thread may restart it by itself, in nanoseconds; `u64::MAX` is never.
+    leave_from: AtomicU64,
+    /// The last generation that its thread may start by itself.
+    leave_until: AtomicU64,
     /// Whether it was told to stop.
     stop: AtomicBool,
     /// Whether messages are refused.
@@ -204,9 +206,11 @@ impl Cell {
     }
 
     /// Lets `generation` run, and voids every other.
-    pub(crate) fn begin_generation(&self, generation: Generation, immediate_from: Instant) {
-        self.generation.store(generation.0, Ordering::Release);
-        self.permit.store(immediate_from.as_nanos(), Ordering::Release);
+    pub(crate) fn begin_generation(&self, generation: Generation, leave: Leave) {
+        // No leave first: what the void generation may not do, it must not do by its successor's leave either.
+        self.leave_from.store(u64::MAX, Ordering::SeqCst);
+        self.generation.store(generation.0, Ordering::SeqCst);
+        self.permit(leave);
         self.stop.store(false, Ordering::Release);
         self.closed.store(false, Ordering::Release);
         self.set_down();
@@ -218,25 +222,27 @@ impl Cell {
     /// Voids whatever generation runs; the next one to begin has a higher number than this.
     pub(crate) fn fence(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.permit.store(u64::MAX, Ordering::Release);
+        self.leave_from.store(u64::MAX, Ordering::Release);
         self.set_down();
         self.end();
     }
 
-    /// Gives or takes back leave for one immediate restart of `generation`.
-    pub(crate) fn permit(&self, generation: Generation, immediate_from: Instant) {
-        if self.generation() == generation {
-            self.permit.store(immediate_from.as_nanos(), Ordering::Release);
-        }
+    /// Gives or takes back leave for immediate restarts. Only the supervisor does.
+    pub(crate) fn permit(&self, leave: Leave) {
+        self.leave_until.store(leave.until.0, Ordering::Release);
+        self.leave_from.store(leave.from.as_nanos(), Ordering::Release);
     }
 
     /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still run. Returns the next generation.
     pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<Generation> {
-        let leave = self.permit.swap(u64::MAX, Ordering::AcqRel);
-        if now.as_nanos() < leave || leave == u64::MAX || self.stop.load(Ordering::Acquire) {
+        let next = generation.0 + 1;
+        let from = self.leave_from.load(Ordering::Acquire);
+        if now.as_nanos() < from || from == u64::MAX || next > self.leave_until.load(Ordering::Acquire) {
             return None;
         }
-        let next = generation.0 + 1;
+        if self.is_asked_to_stop() {
+            return None;
+        }
         self.generation.compare_exchange(generation.0, next, Ordering::AcqRel, Ordering::Acquire).ok()?;
         self.waiting.store(false, Ordering::Relaxed);
         self.set_health(Health::Ok);
@@ -255,7 +261,7 @@ impl Cell {
 
     /// As nobody has used it.
     fn reset(&self) {
-        self.begin_generation(Generation(0), Instant::NEVER);
+        self.begin_generation(Generation(0), Leave::none(Generation(0)));
         self.overloaded.store(false, Ordering::Relaxed);
         self.noted.store(false, Ordering::Relaxed);
         self.handled.store(0, Ordering::Relaxed);
@@ -431,17 +437,20 @@ mod tests {
     }
 
     #[test]
-    fn leave_to_restart_is_used_once_by_the_valid_generation_and_not_before_its_time() {
+    fn leave_to_restart_is_used_as_often_as_it_says_by_the_valid_generation_and_not_before_its_time() {
         let cell = Cell::default();
         let now = Instant::from_millis(10);
-        cell.begin_generation(Generation(1), Instant::from_millis(11));
+        let leave = |from: u64, until: u64| Leave { from: Instant::from_millis(from), until: Generation(until) };
+        cell.begin_generation(Generation(1), leave(11, 2));
         assert_eq!(cell.restart(Generation(1), now), None, "before its time");
-        cell.begin_generation(Generation(1), now);
+        cell.begin_generation(Generation(1), leave(10, 3));
         assert_eq!(cell.restart(Generation(1), now), Some(Generation(2)));
-        assert_eq!(cell.restart(Generation(2), now), None, "used up");
-        cell.permit(Generation(2), Instant::ZERO);
         assert_eq!(cell.restart(Generation(1), now), None, "void");
-        cell.permit(Generation(2), Instant::NEVER);
-        assert_eq!(cell.restart(Generation(2), Instant::NEVER), None, "taken back");
+        assert_eq!(cell.restart(Generation(2), now), Some(Generation(3)));
+        assert_eq!(cell.restart(Generation(3), now), None, "used up");
+        cell.permit(leave(0, 4));
+        assert_eq!(cell.restart(Generation(3), now), Some(Generation(4)));
+        cell.permit(Leave::none(Generation(4)));
+        assert_eq!(cell.restart(Generation(4), Instant::NEVER), None, "taken back");
     }
 }

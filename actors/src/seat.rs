@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll};
 
 use actix::{Actor, Addr};
-use heartbeat_core::{Cause, Generation, Instant, Report, Shard, WorkerId};
+use heartbeat_core::{Cause, Generation, Leave, Report, Shard, WorkerId};
 
 use crate::cell::{CellRef, Kind};
 use crate::clock::Clock;
@@ -195,10 +195,10 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 /// A seat whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait Seated: Send + Sync {
     /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start.
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, immediate_from: Instant);
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave);
 
-    /// Gives or takes back leave for one immediate restart.
-    fn permit(&self, generation: Generation, immediate_from: Instant);
+    /// Gives or takes back leave for immediate restarts.
+    fn permit(&self, leave: Leave);
 
     /// Asks the worker to stop.
     fn stop(&self);
@@ -227,11 +227,11 @@ pub(crate) trait Seated: Send + Sync {
 }
 
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, immediate_from: Instant) {
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) {
         let generation = birth.generation;
         let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
-        let term = self.mailbox.begin_term(|| self.cell.begin_generation(generation, immediate_from));
+        let term = self.mailbox.begin_term(|| self.cell.begin_generation(generation, leave));
         self.mailbox.open();
         let seat = self.clone();
         #[cfg(feature = "testkit")]
@@ -249,8 +249,8 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         }
     }
 
-    fn permit(&self, generation: Generation, immediate_from: Instant) {
-        self.cell.permit(generation, immediate_from);
+    fn permit(&self, leave: Leave) {
+        self.cell.permit(leave);
     }
 
     fn stop(&self) {

@@ -228,9 +228,7 @@ impl Supervisor {
                     outgoing.datagrams.push((to, self.buffer.len()));
                 }
                 Output::Start(start) => self.start(start),
-                Output::Permit { worker, generation, immediate_from } => {
-                    self.with_seat(worker, |seat| seat.permit(generation, immediate_from));
-                }
+                Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
                 Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
                 Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
                 Output::Close { worker, gave_up } => {
@@ -308,7 +306,7 @@ impl Supervisor {
             snapshot: None,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
-        worker.seat.clone().launch(thread, birth, start.immediate_from);
+        worker.seat.clone().launch(thread, birth, start.leave);
     }
 
     fn close(&mut self, id: WorkerId, closing: Closing) {

@@ -52,7 +52,7 @@ pub use member::{
     Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member, NodeId,
     PlaceId, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
 };
-pub use output::{Output, Start};
+pub use output::{Leave, Output, Start};
 pub use random::Random;
 pub use restart::RestartKind;
 pub use sums::Sums;

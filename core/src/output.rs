@@ -20,14 +20,12 @@ pub enum Output {
     },
     /// Start this generation of a worker on this thread; whatever generation ran before is void from now on.
     Start(Start),
-    /// The worker's own thread may restart it once by itself, from this instant on; `NEVER` takes the leave back.
+    /// The worker's own thread has this leave from now on, instead of what it had.
     Permit {
         /// Which worker.
         worker: WorkerId,
-        /// For a failure of this generation only.
-        generation: Generation,
-        /// From when on.
-        immediate_from: Instant,
+        /// Its leave.
+        leave: Leave,
     },
     /// End this worker in good order; it is not a failure. Report `Stopped`.
     Stop {
@@ -100,6 +98,22 @@ pub struct Start {
     pub shard: Option<Shard>,
     /// Why the former generation ended, if there was one.
     pub cause: Option<Cause>,
-    /// From when on its thread may restart it once by itself.
-    pub immediate_from: Instant,
+    /// What its thread may do without asking.
+    pub leave: Leave,
+}
+
+/// What a worker's own thread may do without asking when the worker fails: start the next generation at once, and report it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leave {
+    /// From this instant on; `NEVER` means not at all.
+    pub from: Instant,
+    /// The last generation that it may start.
+    pub until: Generation,
+}
+
+impl Leave {
+    /// No leave for a worker of this generation.
+    pub fn none(generation: Generation) -> Leave {
+        Leave { from: Instant::NEVER, until: generation }
+    }
 }

@@ -20,6 +20,9 @@ use crate::config::RestartConfig;
 use crate::random::Random;
 use crate::time::Instant;
 
+/// Most restarts for which a worker's thread has leave at once: enough for what it can do until the supervisor has heard of the first.
+pub const LEAVES_MAX: u32 = 16;
+
 /// The intensity that means "however often": nothing is counted.
 pub const UNLIMITED: u32 = u32::MAX;
 
@@ -164,8 +167,16 @@ impl Restart {
         Decision::after(now, pause)
     }
 
+    /// How many failures from [`Restart::immediate_from`] on would each be answered with an immediate restart, whatever lies between them; at
+    /// most [`LEAVES_MAX`].
+    pub fn leaves(&self, config: &RestartConfig) -> u32 {
+        // Where a second failure in a row has to wait, the first one is all that can be promised.
+        let without_pause = if config.delay_min.is_zero() { LEAVES_MAX } else { 1 };
+        config.intensity.saturating_sub(self.window.len()).clamp(u32::from(config.intensity > 0), without_pause)
+    }
+
     /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot be said yet. A worker's own thread may
-    /// use this once without asking, and must then report it with [`Restart::record`].
+    /// do so [`Restart::leaves`] times without asking, and must then report each with [`Restart::record`].
     pub fn immediate_from(&self, now: Instant, config: &RestartConfig) -> Instant {
         let room = self.window.room_from(now, config);
         match self.backoff.newest {
@@ -246,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_ever_waits_there_is_leave_for_as_many_as_the_window_has_room_for() {
+        let config = RestartConfig { delay_min: Duration::ZERO, delay_max: Duration::ZERO, ..config() };
+        let mut restart = Restart::default();
+        for used in 0..3 {
+            assert_eq!(restart.leaves(&config), 3 - used);
+            assert_eq!(restart.immediate_from(Instant::ZERO, &config), Instant::ZERO);
+            restart.record(Instant::ZERO, &config);
+        }
+        // The next one when the window has moved on, and then one at least.
+        assert_eq!(restart.immediate_from(Instant::ZERO, &config), Instant::ZERO + config.period);
+        assert_eq!(restart.leaves(&config), 1);
+        let unlimited = RestartConfig { intensity: UNLIMITED, ..config.clone() };
+        assert_eq!(Restart::default().leaves(&unlimited), LEAVES_MAX);
+        let none = RestartConfig { intensity: 0, ..config };
+        assert_eq!(Restart::default().leaves(&none), 0);
+    }
+
+    #[test]
     fn a_good_run_is_rewarded_with_an_immediate_restart() {
         let config = RestartConfig { period: Duration::from_secs(1), ..config() };
         let decisions = decide(&config, &[0, 2_000, 30_000]);
@@ -273,6 +302,7 @@ mod tests {
             for _ in 0..10 {
                 now += draw.duration_below(Duration::from_secs(15));
                 let leave = restart.immediate_from(now, &config);
+                assert_eq!(restart.leaves(&config), 1, "where there are pauses");
                 let mut asked = restart.clone();
                 if leave <= now {
                     assert_eq!(asked.decide(now, &config, &mut random), Decision::Now);

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, NodeId, Output,
-    Random, Report, Start, Supervise, ThreadLook, ThreadState, WorkerId,
+    Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, NodeId,
+    Output, Random, Report, Start, Supervise, ThreadLook, ThreadState, WorkerId,
 };
 
 use crate::checker::Checker;
@@ -110,7 +110,7 @@ struct Worker {
     generation: Generation,
     arbiter: ArbiterId,
     running: bool,
-    immediate_from: Instant,
+    leave: Leave,
     /// When its start is reported; a stop is not reported before.
     starts_at: u64,
     /// Under which epoch it runs, if it is a shard.
@@ -390,11 +390,9 @@ impl World {
         match output {
             Output::Transmit { to } => self.transmit(place, to, buffer),
             Output::Start(start) => self.start_worker(place, start),
-            Output::Permit { worker, generation, immediate_from } => {
-                if let Some(worker) = self.worker(place, worker)
-                    && worker.generation == generation
-                {
-                    worker.immediate_from = immediate_from;
+            Output::Permit { worker, leave } => {
+                if let Some(worker) = self.worker(place, worker) {
+                    worker.leave = leave;
                 }
             }
             Output::Stop { worker } => {
@@ -506,12 +504,10 @@ impl World {
         }
         self.checker.generation(self.now, place, start.worker, start.generation);
         let epoch = start.shard.map(|shard| shard.epoch.0);
-        let Start { worker, generation, arbiter, immediate_from, .. } = start;
+        let Start { worker, generation, arbiter, leave, .. } = start;
         let at = self.soon(Duration::from_millis(1));
         let Some(process) = &mut self.nodes[place].process else { return };
-        process
-            .workers
-            .insert(worker, Worker { generation, arbiter, running: false, immediate_from, starts_at: at, epoch });
+        process.workers.insert(worker, Worker { generation, arbiter, running: false, leave, starts_at: at, epoch });
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
     }
 
@@ -562,9 +558,9 @@ impl World {
         let cause = Cause::Panicked { payload: "told to".into(), during: Activity::Message("Panic") };
         let generation = worker.generation;
         // The thread uses its leave if it has it, as the driver does, and reports afterwards.
-        let report = if now >= worker.immediate_from && worker.immediate_from != Instant::NEVER {
+        let Leave { from, until } = worker.leave;
+        let report = if now >= from && from != Instant::NEVER && generation < until {
             worker.generation = Generation(generation.0 + 1);
-            worker.immediate_from = Instant::NEVER;
             let next = worker.generation;
             self.checker.generation(self.now, place, id, next);
             Report::Restarted { cause, failed_at: now, is_up: true }

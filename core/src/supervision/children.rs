@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, RestartConfig};
+use crate::desk::Desk;
 use crate::event::{Cause, Unready};
 use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
+use crate::output::Leave;
 use crate::restart::{Restart, RestartKind, Window};
 use crate::supervision::{AutoShutdown, Counting, Strategy, Supervise, SuperviseGroup, Times};
 use crate::time::Instant;
@@ -77,6 +79,8 @@ pub(super) enum Next {
 pub(super) struct Worker {
     pub(super) common: Common,
     pub(super) generation: Generation,
+    /// The last generation that its own thread may start, or may have started and not told yet.
+    pub(super) leave_until: Generation,
     pub(super) place: PlaceId,
     /// Whether the thread at its place is kept for it.
     pub(super) has_thread: bool,
@@ -91,6 +95,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// What its own thread may do without asking, as things stand.
+    pub(super) fn leave(&self, desk: &Desk) -> Leave {
+        let policy = self.common.policy.as_deref().unwrap_or(&desk.config.restart);
+        let from = self.common.restart.immediate_from(desk.now, policy);
+        Leave { from, until: Generation(self.generation.0 + u64::from(self.common.restart.leaves(policy))) }
+    }
+
     pub(super) fn timeout(&self, config: &Config) -> Duration {
         self.times.as_ref().map_or(config.workers.timeout, |times| times.timeout)
     }
@@ -199,6 +210,7 @@ impl Children {
                 timer: Instant::NEVER,
             },
             generation: Generation(0),
+            leave_until: Generation(0),
             place: supervise.place,
             has_thread: false,
             shard: None,

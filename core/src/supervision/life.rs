@@ -9,7 +9,7 @@ use super::{Counting, Strategy, Supervision};
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
 use crate::member::{Child, Generation, GroupId, WorkerId};
-use crate::output::{Output, Start};
+use crate::output::{Leave, Output, Start};
 use crate::restart::{Decision, RestartKind, Window};
 use crate::time::Instant;
 
@@ -48,18 +48,17 @@ impl Supervision {
         worker.common.phase = Phase::Starting;
         (worker.stuck, worker.unready) = (None, None);
         // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
-        // that one were given the same number, it would not be void. So one number is left out for it.
-        worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.generation.0 + 2 });
-        let policy = worker.common.policy.as_deref().unwrap_or(&desk.config.restart);
-        let immediate_from =
-            if permitted { worker.common.restart.immediate_from(desk.now, policy) } else { Instant::NEVER };
+        // that one were given the same number, it would not be void. So the numbers it has leave for are left out, and one for a fence.
+        worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.leave_until.0 + 2 });
+        let leave = if permitted { worker.leave(desk) } else { Leave::none(worker.generation) };
+        worker.leave_until = leave.until;
         desk.put(Output::Start(Start {
             worker: id,
             generation: worker.generation,
             arbiter,
             shard: worker.shard,
             cause: worker.common.failure.as_ref().map(|failure| failure.0.clone()),
-            immediate_from,
+            leave,
         }));
         self.set_timer(Child::Worker(id), desk.now + start_timeout);
         if self.next_scan == Instant::NEVER {
@@ -104,9 +103,10 @@ impl Supervision {
         worker.common.failure = Some(Box::new((cause, failed_at)));
         worker.generation = Generation(worker.generation.0 + 1);
         (worker.stuck, worker.unready) = (None, None);
-        let immediate_from = worker.common.restart.immediate_from(desk.now, policy);
-        let (generation, start_timeout) = (worker.generation, worker.start_timeout(&desk.config));
-        desk.put(Output::Permit { worker: id, generation, immediate_from });
+        let leave = worker.leave(desk);
+        worker.leave_until = worker.leave_until.max(leave.until);
+        let start_timeout = worker.start_timeout(&desk.config);
+        desk.put(Output::Permit { worker: id, leave });
         self.set_timer(child, desk.now + start_timeout);
     }
 
