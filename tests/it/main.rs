@@ -9,6 +9,7 @@ mod membership;
 mod partition;
 mod placement;
 mod restart;
+mod supervision;
 mod sweep;
 mod tidy;
 mod wire;

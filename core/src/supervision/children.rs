@@ -126,6 +126,8 @@ pub(super) struct Group {
     pub(super) counting: Counting,
     pub(super) auto_shutdown: AutoShutdown,
     pub(super) dynamic: bool,
+    /// Whether it was ever told to start.
+    pub(super) was_started: bool,
     /// Restarts of all children, where they are counted together.
     pub(super) window: Window,
     /// By the order in which they were taken on.
@@ -340,6 +342,7 @@ impl Group {
             counting: supervise.counting,
             auto_shutdown: supervise.auto_shutdown,
             dynamic: supervise.dynamic,
+            was_started: false,
             window: Window::default(),
             children: BTreeMap::new(),
             work: Work::Steady,

@@ -26,6 +26,7 @@ impl Supervision {
             Child::Group(id) => {
                 let Some(group) = self.children.group_mut(id) else { return };
                 group.common.phase = Phase::Starting;
+                group.was_started = true;
                 group.window = Window::default();
                 let left = self.startable(id, 0);
                 self.set_work(id, Work::Starting { left, current: None });

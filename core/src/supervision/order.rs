@@ -210,14 +210,13 @@ impl Supervision {
 
     /// The children from `from` on that start with their group, in order: a temporary one only for the first time.
     pub(super) fn startable(&self, id: GroupId, from: u64) -> VecDeque<Child> {
-        let starts = |child: &Child| match child {
-            Child::Worker(id) => self.children.worker(*id).is_some_and(|worker| {
-                worker.common.kind != RestartKind::Temporary || worker.generation == Generation(0)
-            }),
-            Child::Group(id) => self
-                .children
-                .group(*id)
-                .is_some_and(|group| group.common.kind != RestartKind::Temporary || group.common.phase == Phase::Idle),
+        let starts = |child: &Child| {
+            let was_started = match child {
+                Child::Worker(id) => self.children.worker(*id).is_some_and(|worker| worker.generation > Generation(0)),
+                Child::Group(id) => self.children.group(*id).is_some_and(|group| group.was_started),
+            };
+            let kind = self.children.common(*child).map(|common| common.kind);
+            !was_started || kind != Some(RestartKind::Temporary)
         };
         let Some(group) = self.children.group(id) else { return VecDeque::new() };
         group.children.range(from..).map(|(_, &child)| child).filter(starts).collect()

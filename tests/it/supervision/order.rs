@@ -1,0 +1,218 @@
+//! T4 to T6, and what else the order of stopping and starting promises.
+
+use std::time::Duration;
+
+use heartbeat_core::{
+    AutoShutdown, Child, Counting, Event, Generation, GroupId, Output, PlaceId, Report, RestartKind, Strategy,
+    Supervise, SuperviseGroup, WorkerId,
+};
+
+use super::play::Play;
+
+use RestartKind::{Permanent, Temporary, Transient};
+
+const AT_ONCE: &str = "[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn spec(id: u32, parent: GroupId) -> SuperviseGroup {
+    SuperviseGroup {
+        group: GroupId(id),
+        name: format!("g{id}").into(),
+        parent,
+        strategy: Strategy::OneForOne,
+        counting: Counting::Together,
+        auto_shutdown: AutoShutdown::Never,
+        dynamic: false,
+        kind: Permanent,
+        significant: false,
+        restart: None,
+    }
+}
+
+#[test]
+fn t4_reports_of_a_void_generation_change_nothing() {
+    let mut play = Play::new(AT_ONCE);
+    let worker = play.worker(0, GroupId::ROOT, Permanent);
+    let first = play.running[&worker];
+    play.panic(worker);
+    let (second, before) = (play.running[&worker], play.outputs.len());
+    assert!(second > first);
+    for generation in [Generation(0), first, Generation(first.0 + 1), Generation(second.0 + 1), Generation(u64::MAX)] {
+        for report in [Report::Started, Report::Stopped, Report::Failed(Play::panicked())] {
+            play.report(worker, generation, report);
+        }
+    }
+    play.report(WorkerId(77), second, Report::Stopped);
+    assert_eq!(play.outputs.len(), before, "{:?}", &play.outputs[before..]);
+}
+
+#[test]
+fn t5_stopping_is_in_reverse_order_each_with_its_own_deadline() {
+    let mut play = Play::new(AT_ONCE);
+    let outer = play.group(1, GroupId::ROOT, Strategy::OneForOne);
+    let first = play.worker(1, outer, Permanent);
+    let inner = play.group(2, outer, Strategy::OneForOne);
+    let stuck = play.worker(2, inner, Permanent);
+    play.worker(3, inner, Permanent);
+    play.worker(4, outer, Permanent);
+    play.stubborn.insert(stuck);
+    play.story();
+    play.stop(Child::Group(outer));
+    assert_eq!(play.story(), ["-w4", "-w3", "-w2"], "the first one waits for the one that does not stop");
+    play.advance(Duration::from_millis(4_990));
+    assert_eq!(play.story(), [] as [String; 0]);
+    play.advance(Duration::from_millis(20));
+    assert_eq!(play.story(), ["-w1"]);
+    let fenced = play.pick(|event| match event {
+        Event::Fenced { worker, after, .. } => Some((worker.to_string(), *after)),
+        _ => None,
+    });
+    assert_eq!(fenced, [("w2".to_owned(), seconds(5))]);
+    assert!(!play.running.contains_key(&first));
+    let stopped = play.pick(|event| match event {
+        Event::GroupStopped { group } => Some(group.to_string()),
+        _ => None,
+    });
+    assert_eq!(stopped, ["g2", "g1"]);
+    play.stubborn.clear();
+    play.start(Child::Group(outer));
+    assert_eq!(play.story(), ["+w1", "+w2", "+w3", "+w4"]);
+}
+
+#[test]
+fn t5_stopping_during_a_pause_ends_cleanly_and_nothing_starts_afterwards() {
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
+        let mut play = Play::new("[restart]\ndelay_min = '10s'\ndelay_max = '10s'");
+        let group = play.group(1, GroupId::ROOT, strategy);
+        let worker = play.worker(1, group, Permanent);
+        play.worker(2, group, Permanent);
+        play.panic(worker);
+        play.panic(worker);
+        assert!(!play.running.contains_key(&worker), "{strategy:?}: it waits");
+        play.stop(Child::Group(group));
+        play.story();
+        play.advance(seconds(100));
+        assert_eq!(play.story(), [] as [String; 0], "{strategy:?}");
+        assert!(play.running.is_empty());
+        play.start(Child::Group(group));
+        assert_eq!(play.story(), ["+w1", "+w2"], "{strategy:?}");
+    }
+}
+
+#[test]
+fn t5_a_child_starts_when_the_one_before_is_up_and_a_late_one_in_its_turn() {
+    let mut play = Play::new(AT_ONCE);
+    let group = play.group(1, GroupId::ROOT, Strategy::OneForOne);
+    play.sluggish.insert(WorkerId(1));
+    let first = play.worker(1, group, Permanent);
+    play.worker(2, group, Permanent);
+    play.worker(3, GroupId::ROOT, Permanent);
+    assert_eq!(play.story(), ["+w1", "+w3"], "the root waits for nobody");
+    let generation = play.running[&first];
+    play.report(first, generation, Report::Started);
+    assert_eq!(play.story(), ["+w2"]);
+    play.worker(4, group, Permanent);
+    assert_eq!(play.story(), ["+w4"]);
+}
+
+#[test]
+fn t5_leaving_stops_everything_in_reverse_and_does_not_wait_for_ever() {
+    let mut play = Play::new("workers.leave = '12s'\nworkers.shutdown = '5s'");
+    for id in 0..6 {
+        let worker = play.worker(id, GroupId::ROOT, Permanent);
+        if id != 4 {
+            play.stubborn.insert(worker);
+        }
+    }
+    play.story();
+    play.order(|engine, now| engine.leave(now));
+    assert_eq!(play.story(), ["-w5"]);
+    play.advance(seconds(11));
+    assert_eq!(play.story(), ["-w4", "-w3", "-w2"]);
+    assert!(!play.engine.has_left());
+    play.advance(seconds(2));
+    assert!(play.engine.has_left());
+    assert!(play.running.is_empty(), "those who were not reached are fenced");
+}
+
+/// One group with these children (kind, significant), of which `ended` end by themselves in good order. Returns whether the group has ended.
+#[track_caller]
+fn check_t6(auto_shutdown: AutoShutdown, children: &[(RestartKind, bool)], ended: &[u32], expected: bool) {
+    let mut play = Play::new(AT_ONCE);
+    let group = play.group_with(SuperviseGroup { auto_shutdown, kind: Temporary, ..spec(1, GroupId::ROOT) });
+    for (id, &(kind, significant)) in (0..).zip(children) {
+        let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
+        play.worker_with(Supervise { group, kind, significant, ..worker });
+    }
+    for &id in ended {
+        play.finish(WorkerId(id));
+    }
+    let has_ended = !play.pick(|event| matches!(event, Event::GroupStopped { .. }).then_some(())).is_empty();
+    assert_eq!(has_ended, expected);
+    assert_eq!(play.running.is_empty(), expected);
+}
+
+#[test]
+fn t6_a_group_ends_with_its_significant_children_as_it_was_told() {
+    use AutoShutdown::{AllSignificant, AnySignificant, Never};
+    let two = [(Transient, true), (Temporary, true), (Permanent, false), (Transient, false)];
+    check_t6(Never, &two, &[0, 1], false);
+    check_t6(AnySignificant, &two, &[3], false);
+    check_t6(AnySignificant, &two, &[0], true);
+    check_t6(AnySignificant, &two, &[1], true);
+    check_t6(AllSignificant, &two, &[0], false);
+    check_t6(AllSignificant, &two, &[1, 3], false);
+    check_t6(AllSignificant, &two, &[1, 0], true);
+}
+
+#[test]
+fn t6_a_significant_child_that_is_told_to_stop_or_is_restarted_ends_nothing() {
+    let mut play = Play::new(AT_ONCE);
+    let any = AutoShutdown::AnySignificant;
+    let group = play.group_with(SuperviseGroup { auto_shutdown: any, ..spec(1, GroupId::ROOT) });
+    let worker = Supervise::new(WorkerId(1), "w1", 2);
+    let worker = play.worker_with(Supervise { group, kind: Transient, significant: true, ..worker });
+    play.worker(2, group, Permanent);
+    play.panic(worker);
+    play.order(|engine, now| engine.restart(now, Child::Worker(worker)));
+    play.stop(Child::Worker(worker));
+    assert_eq!(play.running.len(), 1);
+    assert_eq!(play.pick(|event| matches!(event, Event::GroupStopped { .. }).then_some(())), []);
+}
+
+#[test]
+fn a_dynamic_group_stops_all_at_once_and_forgets_whoever_ends() {
+    let mut play = Play::new(AT_ONCE);
+    let group = play.group_with(SuperviseGroup { dynamic: true, ..spec(1, GroupId::ROOT) });
+    let workers: Vec<WorkerId> = (0..3).map(|id| play.worker(id, group, Temporary)).collect();
+    play.finish(workers[1]);
+    assert!(play.outputs.contains(&Output::Forget { worker: workers[1] }));
+    play.worker(1, group, Temporary);
+    play.stubborn.extend(workers.iter().copied());
+    play.story();
+    play.stop(Child::Group(group));
+    assert_eq!(play.story(), ["-w1", "-w2", "-w0"], "nobody waits for anybody");
+    play.advance(seconds(6));
+    assert_eq!(play.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 3);
+}
+
+#[test]
+fn a_thread_of_its_own_is_made_with_its_worker_and_ends_with_it() {
+    let mut play = Play::new(AT_ONCE);
+    let before = play.threads.len();
+    for round in 0..10_000_u32 {
+        let worker = Supervise::new(WorkerId(1), "w1", 2);
+        let worker = play.worker_with(Supervise { place: PlaceId(2 + round), ..worker });
+        assert_eq!(play.threads.len(), before + 1);
+        play.panic(worker);
+        assert_eq!(play.threads.len(), before + 1, "a restart keeps it");
+        play.order(|engine, now| engine.remove(now, Child::Worker(worker)));
+        assert_eq!(play.threads.len(), before);
+        play.outputs.clear();
+        play.events.clear();
+        play.advance(seconds(40));
+    }
+}

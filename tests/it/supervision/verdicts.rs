@@ -1,0 +1,258 @@
+//! What a silent thread means, what a look at a status cell means, and what neither of them means.
+
+use std::time::Duration;
+
+use heartbeat_core::{
+    Activity, ArbiterId, Busy, Cause, CpuTimes, Event, GroupId, Health, Instant, Look, Output, RestartKind, Supervise,
+    ThreadLook, ThreadState, Unready, WorkerId,
+};
+
+use super::play::Play;
+
+const ONE: &str = "workers.arbiters = 1\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
+const THREAD: ArbiterId = ArbiterId(0);
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A node with one thread, which has beaten once, and two workers on it.
+fn two(settings: &str) -> (Play, WorkerId, WorkerId) {
+    let mut play = Play::new(settings);
+    let workers = [0, 1].map(|id| play.worker(id, GroupId::ROOT, RestartKind::Permanent));
+    play.engine.handle_beat(play.now, THREAD, 1, Some(CpuTimes { ran: seconds(1), waited: seconds(1) }));
+    play.drain();
+    (play, workers[0], workers[1])
+}
+
+fn busy(worker: WorkerId, since: Instant) -> Busy {
+    Busy { worker, doing: Activity::Message("Block"), since }
+}
+
+/// A look at the thread that has since run and waited for so many milliseconds.
+fn look(state: ThreadState, ran: u64, waited: u64) -> Option<ThreadLook> {
+    Some(ThreadLook { state, times: CpuTimes { ran: seconds(1) + millis(ran), waited: seconds(1) + millis(waited) } })
+}
+
+fn causes(play: &Play, name: &str) -> Vec<Cause> {
+    play.pick(|event| match event {
+        Event::Failed { worker, cause, .. } if **worker == *name => Some(cause.clone()),
+        _ => None,
+    })
+}
+
+/// The first worker has held the thread for 5.5 s, during which the system saw this. Returns why it was replaced, if it was.
+#[track_caller]
+fn verdict(seen: Option<ThreadLook>) -> Option<Cause> {
+    let (mut play, first, _) = two(ONE);
+    let since = play.now;
+    play.advance(millis(5_500));
+    assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }));
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], seen));
+    causes(&play, "w0").into_iter().next()
+}
+
+#[test]
+fn blocked_spinning_held_and_starved_are_told_apart() {
+    assert!(matches!(verdict(look(ThreadState::Sleeping, 10, 10)), Some(Cause::Blocked { .. })));
+    assert!(matches!(verdict(look(ThreadState::Runnable, 5_400, 50)), Some(Cause::Spinning { .. })));
+    assert!(matches!(verdict(None), Some(Cause::HeldThread { .. })));
+    assert_eq!(verdict(look(ThreadState::Sleeping, 10, 4_000)), None, "it waited for a CPU");
+    assert_eq!(verdict(look(ThreadState::Runnable, 300, 5_000)), None);
+    assert_eq!(verdict(look(ThreadState::Stopped, 0, 0)), None, "somebody stopped it");
+}
+
+#[test]
+fn a_spinning_thread_that_shares_its_cpu_is_found_once_it_has_run_for_as_long_as_it_may() {
+    let (mut play, first, _) = two(ONE);
+    let since = play.now;
+    let begun = play.now;
+    // One of four on one CPU: it runs a quarter of the time.
+    while causes(&play, "w0").is_empty() {
+        play.outputs.clear();
+        play.advance(millis(100));
+        if play.outputs.contains(&Output::Inspect { arbiter: THREAD }) {
+            let spent = (play.now - since).as_millis() as u64;
+            let seen = look(ThreadState::Runnable, spent / 4, spent * 3 / 4);
+            play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], seen));
+        }
+        assert!(play.now - begun < seconds(30), "four times 5 s and some looks");
+    }
+    assert!(play.now - begun > seconds(17), "{:?}", play.now - begun);
+    assert_eq!(play.pick(|event| matches!(event, Event::Starved { .. }).then_some(())).len(), 1, "said once");
+}
+
+#[test]
+fn progress_gives_all_the_time_anew_and_a_beat_ends_the_silence() {
+    let (mut play, first, _) = two(ONE);
+    let since = play.now;
+    play.advance(millis(5_500));
+    let progress = since + seconds(4);
+    play.order(|engine, now| {
+        engine.handle_inspection(now, THREAD, &[busy(first, progress)], look(ThreadState::Sleeping, 0, 0));
+    });
+    assert_eq!(causes(&play, "w0"), []);
+    play.outputs.clear();
+    play.advance(millis(3_490));
+    assert!(!play.outputs.contains(&Output::Inspect { arbiter: THREAD }));
+    play.advance(millis(20));
+    assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }), "5 s after it made progress");
+    play.engine.handle_beat(play.now, THREAD, 2, None);
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, progress)], None));
+    assert_eq!(causes(&play, "w0"), [], "it spoke between the question and the answer");
+}
+
+#[test]
+fn whoever_took_up_work_last_is_blamed_and_the_neighbour_is_moved_without_a_mark() {
+    let (mut play, first, second) = two("workers.arbiters = 1\n[restart]\nintensity = 0");
+    let since = play.now;
+    play.advance(millis(5_500));
+    let both = [busy(first, since - millis(3)), busy(second, since)];
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &both, look(ThreadState::Sleeping, 0, 0)));
+    assert!(matches!(causes(&play, "w1")[..], [Cause::Blocked { .. }]));
+    assert!(matches!(causes(&play, "w0")[..], [Cause::Displaced { .. }]));
+    assert_eq!(
+        play.running.keys().copied().collect::<Vec<_>>(),
+        [first],
+        "an intensity of 0 allows nothing that counts"
+    );
+}
+
+#[test]
+fn a_start_has_its_own_time_and_a_second_one_that_hangs_is_given_up() {
+    let mut play = Play::new("workers.arbiters = 1\nworkers.start_timeout = '20s'\n[restart]\nintensity = 100");
+    play.sluggish.insert(WorkerId(0));
+    let worker = play.worker(0, GroupId::ROOT, RestartKind::Permanent);
+    for round in 1..=2 {
+        let (since, thread) = (play.now, ArbiterId(round - 1));
+        play.engine.handle_beat(play.now, thread, 1, Some(CpuTimes::default()));
+        play.drain();
+        let hanging = [Busy { worker, doing: Activity::Factory, since }];
+        let asleep = Some(ThreadLook { state: ThreadState::Sleeping, times: CpuTimes::default() });
+        while causes(&play, "w0").len() < round as usize {
+            play.outputs.clear();
+            play.advance(millis(50));
+            if play.outputs.contains(&Output::Inspect { arbiter: thread }) {
+                play.order(|engine, now| engine.handle_inspection(now, thread, &hanging, asleep));
+            }
+            assert!(play.now - since < seconds(21));
+        }
+        assert!(play.now - since >= seconds(20), "not workers.timeout");
+    }
+    assert_eq!(play.pick(|event| matches!(event, Event::GaveUp { .. }).then_some(())).len(), 1);
+    assert!(play.running.is_empty());
+}
+
+#[test]
+fn over_the_cap_nothing_is_replaced_and_what_was_chosen_happens() {
+    for (chosen, exits) in [("report", false), ("exit", true)] {
+        let settings = format!("workers.arbiters = 1\nworkers.zombies_max = 0\nworkers.on_give_up = '{chosen}'");
+        let (mut play, first, _) = two(&settings);
+        let since = play.now;
+        play.advance(millis(5_500));
+        play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], None));
+        assert_eq!(play.pick(|event| matches!(event, Event::TooManyZombies { .. }).then_some(())).len(), 1);
+        assert_eq!(play.outputs.contains(&Output::Exit { code: 70 }), exits);
+        assert_eq!(causes(&play, "w0"), []);
+    }
+}
+
+#[test]
+fn a_thread_that_ended_costs_each_of_its_workers_one_failure() {
+    let (mut play, first, second) = two(ONE);
+    play.threads.remove(&THREAD);
+    play.order(|engine, now| engine.handle_arbiter_dead(now, THREAD));
+    assert_eq!((causes(&play, "w0"), causes(&play, "w1")), (vec![Cause::ArbiterDead], vec![Cause::ArbiterDead]));
+    assert_eq!(play.running.keys().copied().collect::<Vec<_>>(), [first, second]);
+    let before = play.outputs.len();
+    play.order(|engine, now| engine.handle_arbiter_dead(now, THREAD));
+    assert_eq!(play.outputs.len(), before, "told twice");
+}
+
+/// One look at the first worker each second, for so many; `progress` says what is seen then.
+fn watch(play: &mut Play, seconds_: u64, mut progress: impl FnMut(u64) -> Look) {
+    for second in 0..seconds_ {
+        play.advance(seconds(1));
+        let slot = play.now.as_nanos() / 1_000_000;
+        play.engine.handle_beat(play.now, THREAD, slot, None);
+        let look = progress(second);
+        play.order(|engine, now| engine.handle_looks(now, &[look]));
+    }
+}
+
+fn seen(play: &Play, worker: WorkerId) -> Look {
+    Look {
+        worker,
+        generation: play.running[&worker],
+        is_waiting: false,
+        queued: 0,
+        is_overloaded: false,
+        progress: 0,
+        health: Health::Ok,
+    }
+}
+
+#[test]
+fn only_a_worker_that_waits_while_messages_wait_and_none_is_handled_is_stuck() {
+    let cases: [(&str, bool, u32, bool, bool); 4] = [
+        ("it does not wait", false, 9, false, false),
+        ("nobody waits for it", true, 0, false, false),
+        ("it makes progress", true, 9, true, false),
+        ("it is stuck", true, 9, false, true),
+    ];
+    for (what, is_waiting, queued, moves, is_stuck) in cases {
+        let (mut play, first, _) = two(ONE);
+        let base = Look { is_waiting, queued, ..seen(&play, first) };
+        watch(&mut play, 15, |second| Look { progress: if moves { second } else { 0 }, ..base });
+        assert_eq!(causes(&play, "w0"), [], "{what}: too early");
+        watch(&mut play, 2, |second| Look { progress: if moves { 100 + second } else { 0 }, ..base });
+        let causes = causes(&play, "w0");
+        assert_eq!(matches!(causes[..], [Cause::AwaitStuck { queued: 9, .. }]), is_stuck, "{what}: {causes:?}");
+    }
+}
+
+#[test]
+fn overload_and_a_report_make_it_not_ready_and_only_a_report_of_failure_replaces_it() {
+    let (mut play, first, _) = two(ONE);
+    let base = seen(&play, first);
+    watch(&mut play, 3, |_| Look { is_overloaded: true, queued: 900, ..base });
+    watch(&mut play, 3, |_| Look { health: Health::NotReady, ..base });
+    watch(&mut play, 1, |_| base);
+    let told = play.pick(|event| match event {
+        Event::NotReady { reason, .. } => Some(Some(*reason)),
+        Event::Ready { .. } => Some(None),
+        _ => None,
+    });
+    assert_eq!(told, [Some(Unready::Overloaded), Some(Unready::Reported), None]);
+    assert_eq!(causes(&play, "w0"), []);
+    watch(&mut play, 1, |_| Look { health: Health::Failed, ..base });
+    assert_eq!(causes(&play, "w0"), [Cause::ReportedFailed]);
+    watch(&mut play, 1, |_| Look { health: Health::Failed, ..base });
+    assert_eq!(causes(&play, "w0").len(), 1, "a look at a void generation");
+}
+
+#[test]
+fn a_pause_of_our_own_is_nobodys_fault() {
+    let (mut play, first, _) = two(ONE);
+    let starting = Supervise::new(WorkerId(5), "w5", 1);
+    play.sluggish.insert(WorkerId(5));
+    play.worker_with(starting);
+    let stuck = Look { is_waiting: true, queued: 1, ..seen(&play, first) };
+    watch(&mut play, 10, |_| stuck);
+    // Nothing came in for half an hour, although a timeout was due.
+    play.now += seconds(1_800);
+    play.engine.handle_timeout(play.now);
+    play.drain();
+    assert_eq!(play.pick(|event| matches!(event, Event::Paused { .. }).then_some(())).len(), 1);
+    watch(&mut play, 14, |_| stuck);
+    assert_eq!((causes(&play, "w0"), causes(&play, "w5")), (vec![], vec![]));
+    watch(&mut play, 3, |_| stuck);
+    assert!(matches!(causes(&play, "w0")[..], [Cause::AwaitStuck { .. }]), "it has all the time anew, and no more");
+    let still = Look { queued: 0, ..stuck };
+    watch(&mut play, 15, |_| still);
+    assert_eq!(causes(&play, "w5"), [Cause::StartTimedOut { after: seconds(30) }]);
+}
