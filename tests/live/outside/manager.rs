@@ -1,0 +1,108 @@
+//! What a process manager sees: the exit code on giving up, and what systemd is told.
+
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::{PATIENCE, Process, alone};
+
+// P1
+#[test]
+fn a_node_that_gives_up_tells_why_and_ends_with_its_code_though_a_thread_is_blocked_for_ever() {
+    let _turn = alone();
+    let settings = "[workers]\narbiters = 1\ninterval = '50ms'\ntimeout = '600ms'\nzombies_max = 0\non_give_up = 'exit'\nexit_code = 71\n";
+    let mut process = Process::start("give-up", settings, "stuck", &[]);
+    process.wait("too_many_zombies");
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = process.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(71));
+    process.listen(Duration::from_millis(100));
+    assert_eq!(process.told.last().unwrap()["event"], "too_many_zombies", "the last word");
+}
+
+/// Plays systemd: a socket, and what came through it, with the time since the first word.
+struct Manager {
+    socket: UnixDatagram,
+    path: std::path::PathBuf,
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Manager {
+    fn new(test: &str) -> Manager {
+        let path = std::env::temp_dir().join(format!("heartbeat-notify-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path); // Of a run that was killed.
+        Manager { socket: UnixDatagram::bind(&path).unwrap(), path }
+    }
+
+    /// The next word that comes within this time.
+    fn next(&self, within: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(within)).unwrap();
+        let mut buffer = [0; 256];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
+    }
+}
+
+const ALLOWED: Duration = Duration::from_secs(1);
+
+fn start(test: &str, manager: &Manager, mode: &str) -> Process {
+    let settings = if mode == "sticky" {
+        "stall = '10s'\n[cluster]\nname = 'x'\nnode = 'x'\nrole = 'worker'\nmode = 'central'\nlisten = '127.0.0.1:9'\nmonitors = ['127.0.0.1:10']\n"
+    } else {
+        ""
+    };
+    let environment = [("NOTIFY_SOCKET", manager.path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
+    Process::start(test, settings, mode, &environment)
+}
+
+// P2
+#[test]
+fn systemd_hears_that_it_is_up_that_it_lives_and_that_it_leaves() {
+    let _turn = alone();
+    let manager = Manager::new("life");
+    let mut process = start("life", &manager, "");
+    assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1");
+    let begun = Instant::now();
+    for fed in 1..=6_u32 {
+        assert_eq!(manager.next(PATIENCE).unwrap(), "WATCHDOG=1");
+        assert!(begun.elapsed() + Duration::from_millis(50) >= ALLOWED / 2 * fed, "at half the time it is allowed");
+    }
+    process.signal(Signal::SIGINT);
+    while let word = manager.next(PATIENCE).unwrap()
+        && word != "STOPPING=1"
+    {
+        assert_eq!(word, "WATCHDOG=1");
+    }
+    assert!(process.child.wait().unwrap().success());
+}
+
+// P2
+#[test]
+fn systemd_hears_nothing_while_receiver_and_supervisor_are_stuck() {
+    let _turn = alone();
+    let manager = Manager::new("stuck");
+    let mut process = start("stuck", &manager, "sticky");
+    assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1");
+    assert_eq!(manager.next(PATIENCE).unwrap(), "WATCHDOG=1");
+    process.wait("stuck");
+    // What was under way may still come; then there is silence for as long as the thread is held, 4 s.
+    let held = Instant::now();
+    while manager.next(ALLOWED).is_some() {
+        assert!(held.elapsed() < ALLOWED * 2, "it is fed although nobody is there");
+    }
+    assert!(manager.next(Duration::from_millis(500)).is_none());
+    process.wait("free");
+    assert_eq!(manager.next(PATIENCE).unwrap(), "WATCHDOG=1", "and then it goes on");
+}
