@@ -19,6 +19,10 @@ use crate::member::{Child, Generation, GroupId};
 use crate::restart::RestartKind;
 use crate::time::Instant;
 
+/// Children that are stopped one after the other; each takes two changes of thread, about 30 us. Of more than this nobody means an order, and
+/// it would take longer than anybody waits.
+const ORDERED_MAX: usize = 10_000;
+
 impl Supervision {
     /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in its turn.
     pub(super) fn begin(&mut self, child: Child, desk: &mut Desk) {
@@ -107,11 +111,11 @@ impl Supervision {
         }
     }
 
-    /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic; `then` says what follows.
+    /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic or too many; `then` says what follows.
     pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, desk: &mut Desk) {
         let Some(group) = self.children.group(id) else { return };
-        let (left, dynamic): (Vec<Child>, bool) = (group.children.values().copied().collect(), group.dynamic);
-        let told = if dynamic { left.clone() } else { Vec::new() };
+        let left: Vec<Child> = group.children.values().copied().collect();
+        let told = if group.dynamic || left.len() > ORDERED_MAX { left.clone() } else { Vec::new() };
         self.set_work(id, Work::Stopping { left, next, then });
         for child in told.into_iter().rev() {
             self.tell_to_stop(child, next, desk);

@@ -138,6 +138,18 @@ fn t5_leaving_stops_everything_in_reverse_and_does_not_wait_for_ever() {
     assert!(play.running.is_empty(), "those who were not reached are fenced");
 }
 
+#[test]
+fn t5_of_a_great_many_nobody_waits_for_another() {
+    let mut play = Play::new(AT_ONCE);
+    for id in 0..10_001 {
+        let worker = play.worker(id, GroupId::ROOT, Permanent);
+        play.stubborn.insert(worker);
+    }
+    play.order(|engine, now| engine.leave(now));
+    play.advance(seconds(6));
+    assert!(play.engine.has_left(), "each had its 5 s, all the same 5 s");
+}
+
 /// One group with these children (kind, significant), of which `ended` end by themselves in good order. Returns whether the group has ended.
 #[track_caller]
 fn check_t6(auto_shutdown: AutoShutdown, children: &[(RestartKind, bool)], ended: &[u32], expected: bool) {
