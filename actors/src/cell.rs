@@ -85,6 +85,8 @@ pub(crate) struct Cell {
     waiting: AtomicBool,
     /// Whether its queue is over the mark.
     overloaded: AtomicBool,
+    /// Whether a generation was told to start and has not ended.
+    live: AtomicBool,
     /// Whether it is up.
     up: AtomicBool,
     /// Whether the last look had something to say of it.
@@ -151,9 +153,15 @@ impl Cell {
         self.up.load(Ordering::Acquire)
     }
 
-    /// Notes that the worker has ended or is about to start.
+    /// Notes that the worker has ended.
     pub(crate) fn set_down(&self) {
         self.up.store(false, Ordering::Release);
+        self.live.store(false, Ordering::Release);
+    }
+
+    /// Whether a generation was told to start and has not ended or been judged to have failed.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
     }
 
     /// Notes how the worker says that it is.
@@ -213,7 +221,8 @@ impl Cell {
         self.permit(leave);
         self.stop.store(false, Ordering::Release);
         self.closed.store(false, Ordering::Release);
-        self.set_down();
+        self.up.store(false, Ordering::Release);
+        self.live.store(generation.0 > 0, Ordering::Release);
         self.waiting.store(false, Ordering::Relaxed);
         self.set_health(Health::Ok);
         self.end();
@@ -246,6 +255,7 @@ impl Cell {
         self.generation.compare_exchange(generation.0, next, Ordering::AcqRel, Ordering::Acquire).ok()?;
         self.waiting.store(false, Ordering::Relaxed);
         self.set_health(Health::Ok);
+        self.live.store(true, Ordering::Release);
         Some(Generation(next))
     }
 
@@ -270,6 +280,7 @@ impl Cell {
 
     /// Refuses messages from now on.
     pub(crate) fn close(&self) {
+        self.set_down();
         self.closed.store(true, Ordering::Release);
     }
 

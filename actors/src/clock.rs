@@ -2,7 +2,7 @@
 //!
 //! Everything else is handed an [`Instant`]; so what time means for a whole node can be seen, and changed, in one place.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use heartbeat_core::{Generation, Instant};
 
@@ -18,6 +18,23 @@ pub(crate) enum Clock {
 
 /// What a clock shows at its start: so that "a while before the start" can still be named.
 const ORIGIN: Instant = Instant::from_millis(1_000);
+
+/// Waits for this long. Outside of any tokio runtime, where there are no timers, a thread waits instead.
+pub(crate) async fn sleep(time: Duration) {
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return tokio::time::sleep(time).await;
+    }
+    let (over, wait) = tokio::sync::oneshot::channel();
+    let waits = std::thread::Builder::new().spawn(move || {
+        std::thread::sleep(time);
+        let _ = over.send(()); // Whoever waited may have what it waited for.
+    });
+    match waits {
+        // An error would mean that the thread is gone without a word; then there is nothing to wait for.
+        Ok(_) => drop(wait.await),
+        Err(_) => std::thread::sleep(time),
+    }
+}
 
 impl Clock {
     /// The system's clock.

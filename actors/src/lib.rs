@@ -99,4 +99,4 @@ pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
 pub use view::{View, WorkerView};
-pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr};
+pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};

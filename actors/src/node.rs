@@ -64,6 +64,8 @@ pub enum SuperviseError {
     Name(String),
     /// The worker's own restart limits contradict each other.
     Config(ConfigError),
+    /// The node leaves, or has left.
+    Left,
     /// The number of shards is zero or too large.
     Shards(u32),
     /// The number of threads is zero or too large.
@@ -82,6 +84,7 @@ impl fmt::Display for SuperviseError {
                 write!(f, "worker name {name:?} has {} bytes; use 1 to {NAME_BYTES_MAX}", name.len())
             }
             SuperviseError::Config(error) => error.fmt(f),
+            SuperviseError::Left => f.write_str("this node has left and starts nothing more; start another node"),
             SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
             SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {MEMBERS_MAX}"),
             SuperviseError::Significant(text) => f.write_str(text),
@@ -328,6 +331,7 @@ impl Node {
 
     /// A number and a name for a group.
     pub(crate) fn take_group(&self, name: &str) -> Result<(GroupId, Arc<str>), SuperviseError> {
+        self.check_here()?;
         let name = check_name(name)?;
         if !self.inner.view.take_group_name(&name) {
             return Err(SuperviseError::NameTaken(name.to_string()));
@@ -346,6 +350,10 @@ impl Node {
         seat.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }
 
+    fn check_here(&self) -> Result<(), SuperviseError> {
+        if self.inner.control.is_leaving.load(Ordering::Acquire) { Err(SuperviseError::Left) } else { Ok(()) }
+    }
+
     #[cfg(feature = "systemd")]
     pub(crate) fn supervisor(&self) -> &actix::Addr<crate::supervisor::Supervisor> {
         &self.inner.supervisor
@@ -356,6 +364,7 @@ impl Node {
     }
 
     fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {
+        self.check_here()?;
         let name = check_name(name)?;
         if !self.inner.view.take_name(&name, worker) {
             return Err(SuperviseError::NameTaken(name.to_string()));

@@ -13,6 +13,7 @@ use actix::{Actor, Handler, Message};
 use heartbeat_core::member::{NodeId, name_hash};
 use heartbeat_core::ring;
 
+use crate::clock::sleep;
 use crate::context::Context;
 use crate::group::{Group, GroupSpec};
 use crate::node::{Node, SuperviseError};
@@ -130,7 +131,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
             let before = member.generation();
             member.restart();
             while !(member.is_ready() && member.generation() > before) {
-                tokio::time::sleep(LOOK).await;
+                sleep(LOOK).await;
             }
         }
     }
@@ -138,7 +139,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     /// Waits until all members are ready, as after the start. Give it a deadline: one that was given up never is.
     pub async fn until_ready(&self) {
         while self.ready() < self.members.len() {
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll};
 
@@ -30,6 +31,8 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     /// Messages and futures handled in a row.
     pub(crate) burst: u32,
+    /// Whether the node leaves, or has left: nothing is taken on any more.
+    pub(crate) is_leaving: Arc<AtomicBool>,
     /// Where dead letters are told.
     pub(crate) undertaker: Undertaker,
     /// Whom to report to; set before the first worker starts.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use actix::{Actor, Addr};
@@ -96,18 +97,21 @@ struct Parts {
     floor: Floor,
     view: Arc<View>,
     cells: Arc<Cells>,
+    is_leaving: Arc<AtomicBool>,
 }
 
 impl Parts {
     fn new(config: Config, clock: Clock, floor: Floor) -> Parts {
-        Parts { config, clock, floor, view: Arc::new(View::default()), cells: Arc::new(Cells::default()) }
+        let (view, cells) = (Arc::default(), Arc::default());
+        Parts { config, clock, floor, view, cells, is_leaving: Arc::default() }
     }
 
     fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>), on: Option<Arbiter>) -> Started {
-        let Parts { config, clock, view, cells, .. } = self;
+        let Parts { config, clock, view, cells, is_leaving, .. } = self;
         let control = Arc::new(Control {
             clock,
             burst: config.workers.burst,
+            is_leaving,
             undertaker: Undertaker::new(config.events.queue),
             supervisor: OnceLock::from(supervisor.clone()),
         });
@@ -166,7 +170,7 @@ fn start_actors(
     parts: Parts,
     bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
 ) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
-    let Parts { config, clock, floor, view, cells } = parts;
+    let Parts { config, clock, floor, view, cells, is_leaving } = parts;
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
     let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
@@ -187,7 +191,7 @@ fn start_actors(
         let supervisor = actix::AsyncContext::address(context);
         let sender = transport.clone().map(|transport| NodeSender { transport }.start());
         let receiver = Receiver { clock, supervisor, transport }.start();
-        Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender })
+        Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender, is_leaving })
     });
     Ok((supervisor, address))
 }

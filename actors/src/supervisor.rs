@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
@@ -62,11 +63,13 @@ struct Worker {
     arbiter: Option<ArbiterId>,
 }
 
-/// The other two actors of the control arbiter.
+/// The other two actors of the control arbiter, and what the node reads.
 pub(crate) struct Links {
     pub(crate) receiver: Addr<Receiver>,
     /// None where there is no cluster.
     pub(crate) sender: Option<Addr<NodeSender>>,
+    /// Where it is noted that the node leaves.
+    pub(crate) is_leaving: Arc<AtomicBool>,
 }
 
 // ---- messages ----------------------------------------------------------------------------------------------------------------------------
@@ -251,6 +254,7 @@ impl Supervisor {
             }
         }
         if self.engine.is_leaving() {
+            self.links.is_leaving.store(true, Ordering::Release);
             self.on_leave.drain(..).for_each(|act| act());
         }
         if self.engine.has_left() {
@@ -616,7 +620,7 @@ impl Handler<Pulse> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
-        pulse.back.store(pulse.number, std::sync::atomic::Ordering::Release);
+        pulse.back.store(pulse.number, Ordering::Release);
     }
 }
 

@@ -6,15 +6,17 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
-use heartbeat_core::{Child, Generation};
+use futures_util::future::{Either, select};
+use heartbeat_core::{Activity, Child, Generation, Health, Instant, Unready};
 use tokio::sync::oneshot;
 
+use crate::clock::sleep;
 use crate::context::Context;
 use crate::letter::{DeadReason, Letter, Lost};
 use crate::mailbox::{Fates, Item, Unopened};
@@ -111,12 +113,15 @@ impl<R> Answer<R> {
         Answer(Err(error))
     }
 
-    /// Waits at most this long, from now on. It needs tokio's timers, as any actix system has them.
+    /// Waits at most this long, from now on.
     ///
     /// # Errors
     /// [`SendError::TimedOut`] if no answer came by then, otherwise as the answer itself.
     pub async fn within(self, time: Duration) -> Result<R, SendError> {
-        tokio::time::timeout(time, self).await.unwrap_or(Err(SendError::TimedOut))
+        match select(self, pin!(sleep(time))).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), _)) => Err(SendError::TimedOut),
+        }
     }
 }
 
@@ -269,6 +274,20 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.order(Order::Remove);
     }
 
+    /// Where it stands now, in three separate verdicts, read from its status cell without asking anybody.
+    pub fn status(&self) -> WorkerStatus {
+        let cell = &self.seat.cell;
+        let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
+        let unready = match (cell.health(), cell.is_overloaded()) {
+            (Health::NotReady | Health::Failed, _) => Some(Unready::Reported),
+            (Health::Ok, true) => Some(Unready::Overloaded),
+            (Health::Ok, false) => None,
+        };
+        let doing = cell.busy().map(|(kind, since)| ((kind.activity)(), since));
+        let generation = cell.generation();
+        WorkerStatus { generation, is_live, is_up, is_ready, unready, queued: self.depth(), doing }
+    }
+
     /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
     pub fn is_ready(&self) -> bool {
         self.seat.cell.is_ready()
@@ -304,6 +323,27 @@ impl<A: Actor<Context = Context<A>>> fmt::Debug for WorkerAddr<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerAddr").field("name", &self.seat.name).field("generation", &self.generation()).finish()
     }
+}
+
+/// Where a worker stands. The three verdicts are separate: one that starts is live but not up, one that is overloaded is up but not ready, and one
+/// that failed is none of them until its replacement was told to start.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its present or last life.
+    pub generation: Generation,
+    /// Liveness: a life was told to start, and has not ended or been judged to have failed. Only this leads to replacement.
+    pub is_live: bool,
+    /// Startup: this life is up. Until then nothing but `workers.start_timeout` is held against it.
+    pub is_up: bool,
+    /// Readiness: requests may come here. A pool sends them elsewhere while it is not.
+    pub is_ready: bool,
+    /// Why requests should go elsewhere although it is up, if they should.
+    pub unready: Option<Unready>,
+    /// Messages in its queue.
+    pub queued: u32,
+    /// What it is doing, and since when by its node's clock.
+    pub doing: Option<(Activity, Instant)>,
 }
 
 /// The workers of a sharded group that may run on this node, one for each shard.

@@ -132,3 +132,56 @@ fn a_lease_is_over_with_the_generation_that_holds_it() {
         assert!(!third.is_valid());
     });
 }
+
+#[test]
+fn liveness_startup_and_readiness_are_three_verdicts() {
+    kit(async |node| {
+        let ledger = node.supervise_with(heartbeat_actors::Spec::new("ledger"), Ledger::open).unwrap();
+        let verdicts = || {
+            let status = ledger.status();
+            (status.is_live, status.is_up, status.is_ready)
+        };
+        assert_eq!(verdicts(), (false, false, false), "nobody has told it to start yet");
+        node.settle().await;
+        assert_eq!(verdicts(), (true, true, true));
+        node.inject("ledger", Fault::SlowStart(seconds(3)));
+        ledger.restart();
+        node.settle().await;
+        assert_eq!(verdicts(), (true, false, false), "it starts");
+        node.advance(seconds(4)).await;
+        assert_eq!(verdicts(), (true, true, true));
+        for _ in 0..2 {
+            node.inject("ledger", Fault::Panic(format!("{MEANT} fail")));
+            let _ = ledger.send(Book(1)).await;
+        }
+        assert_eq!(verdicts(), (false, false, false), "it waits for its second restart");
+        node.advance(seconds(1)).await;
+        node.inject("ledger", Fault::Block(seconds(2)));
+        let answer = ledger.send(Book(1));
+        node.settle().await;
+        let status = ledger.status();
+        assert!(status.is_live && status.doing.is_some(), "{status:?}");
+        node.advance(seconds(3)).await;
+        assert!(answer.await.is_ok());
+        node.leave().await;
+        assert_eq!(verdicts(), (false, false, false));
+    });
+}
+
+#[test]
+fn a_node_that_has_left_takes_nothing_on_and_says_so() {
+    kit(async |node| {
+        let before = node.supervise_with(heartbeat_actors::Spec::new("ledger"), Ledger::open).unwrap();
+        node.leave().await;
+        let refused = node.supervise_with(heartbeat_actors::Spec::new("late"), Ledger::open).unwrap_err();
+        assert!(refused.to_string().contains("this node has left"), "{refused}");
+        assert!(node.group(heartbeat_actors::GroupSpec::new("group")).is_err());
+        assert_eq!(before.send(Book(1)).await, Err(heartbeat_actors::SendError::Closed));
+        before.start();
+        before.restart();
+        node.settle().await;
+        assert_eq!(before.send(Book(1)).await, Err(heartbeat_actors::SendError::Closed), "nothing starts any more");
+        node.leave().await;
+        node.advance(seconds(3600)).await;
+    });
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
+use heartbeat_actors::testkit::{self, Fault};
 use heartbeat_actors::{Activity, Cause, Config, Context, Event, Node, SendError, Spec, WorkerAddr};
 
 use crate::worker::{Add, Subject, hold, until_held};
@@ -226,5 +227,57 @@ fn a_node_leaves_in_time_although_a_worker_is_blocked() {
         node.leave().await;
         assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
         drop((release, held));
+    });
+}
+
+// A5
+#[test]
+fn a_real_thread_that_spins_is_told_from_one_that_sleeps() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
+        let mut cause_of = async |fault: Fault| {
+            testkit::inject(&node, "subject", fault);
+            assert_eq!(subject.send(Add(1)).await, Err(SendError::Interrupted));
+            let cause = |event: &Event| match event {
+                Event::Failed { cause, .. } => Some(cause.clone()),
+                _ => None,
+            };
+            events.wait("the verdict", cause).await
+        };
+        let spinning = cause_of(Fault::Spin(Duration::from_secs(10))).await;
+        assert!(matches!(spinning, Cause::Spinning { .. }), "{spinning:?}");
+        let blocked = cause_of(Fault::Block(Duration::from_secs(3))).await;
+        assert!(matches!(blocked, Cause::Blocked { .. }), "{blocked:?}");
+        assert_eq!(subject.send(Add(1)).await, Ok(1));
+        node.leave().await;
+    });
+}
+
+// A3 and A13
+#[test]
+fn a_real_worker_that_waits_for_ever_and_a_real_thread_that_ends_are_replaced() {
+    live(async {
+        let mut config = config();
+        (config.workers.liveness, config.workers.scan) = (Duration::from_millis(500), Duration::from_millis(50));
+        let node = Node::start(config).await.unwrap();
+        let mut events = Events::of(&node);
+        let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
+        testkit::inject(&node, "subject", Fault::AwaitStuck);
+        let (stuck, queued) = (subject.send(Add(1)), subject.send(Add(2)));
+        assert_eq!((stuck.await, queued.await), (Err(SendError::Interrupted), Ok(2)));
+        let told = |wanted: fn(&Cause) -> bool| {
+            move |event: &Event| match event {
+                Event::Failed { cause, .. } if wanted(cause) => Some(()),
+                _ => None,
+            }
+        };
+        events.wait("the wait", told(|cause| matches!(cause, Cause::AwaitStuck { .. }))).await;
+        testkit::inject(&node, "subject", Fault::EndThread);
+        let _ = subject.send(Add(1)).await; // Its thread may end before or after the answer.
+        events.wait("the thread's end", told(|cause| matches!(cause, Cause::ArbiterDead))).await;
+        assert!(subject.send(Add(1)).await.is_ok());
+        node.leave().await;
     });
 }

@@ -1,10 +1,11 @@
 //! Nodes that cannot start, and nodes that are told nonsense.
 
+use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use heartbeat_actors::{
-    Config, Counters, Event, Generation, Incarnation, Member, Node, NodeId, Role, SendError, Update,
+    Config, Counters, Event, Generation, Incarnation, Member, Node, NodeId, Role, SendError, Update, WorkerAddr,
 };
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{
@@ -12,8 +13,8 @@ use heartbeat_core::wire::{
     encode_join, encode_leave,
 };
 
-use crate::worker::{Add, Subject};
-use crate::{Events, PATIENCE, live};
+use crate::worker::{Add, Subject, hold};
+use crate::{Events, PATIENCE, config, live};
 
 fn cluster(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> Config {
     Config::from_toml(&format!(
@@ -194,5 +195,48 @@ fn a_goodbye_from_nobody_makes_no_member() {
         }
         assert_eq!(monitor.view().members().len(), 1);
         monitor.leave().await;
+    });
+}
+
+/// Waits for a future where there is no runtime.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn addresses_work_on_threads_that_have_no_runtime() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
+        let (here, held) = (subject.clone(), hold());
+        let outside = std::thread::spawn(move || {
+            assert_eq!(wait_for(here.send(Add(1))), Ok(1));
+            assert_eq!(wait_for(here.send(Add(1)).within(PATIENCE)), Ok(2));
+            let _holding = here.send(held.1);
+            let late = wait_for(here.send(Add(1)).within(Duration::from_millis(50)));
+            assert_eq!(late, Err(SendError::TimedOut));
+            drop(held.0);
+            here.stop();
+        });
+        while !outside.is_finished() {
+            actix_rt::time::sleep(Duration::from_millis(5)).await;
+        }
+        outside.join().unwrap();
+        node.leave().await;
     });
 }

@@ -345,7 +345,7 @@ impl Supervision {
     }
 
     /// Closes the queues of a child and of all that is in it: nobody will read them.
-    fn close(&mut self, child: Child, desk: &mut Desk) {
+    pub(super) fn close(&mut self, child: Child, desk: &mut Desk) {
         let gave_up = self.children.phase(child) == Some(Phase::GivenUp);
         let mut open = vec![child];
         while let Some(child) = open.pop() {

@@ -37,8 +37,13 @@ impl Supervision {
             (Work::Steady, Phase::Running) => {
                 self.set_work(parent, Work::Starting { left: VecDeque::from([child]), current: None });
             }
-            // Its group is down or on its way there: it starts with the group, if that starts again.
-            _ => {}
+            // It starts with the others that are to be started again.
+            (
+                Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. },
+                Phase::Running | Phase::Starting,
+            ) => {}
+            // Its group is down or on its way there: it starts with the group, if that starts again, and nobody reads its queue before.
+            _ => self.close(child, desk),
         }
     }
 
