@@ -1,11 +1,13 @@
-//! A worker that panics, blocks its thread, stops, and panics too often, with the events as they happen.
+//! A worker that panics, blocks its thread, waits for ever, stops, and panics too often, with the events as they happen.
 //!
 //! cargo run --release --example restart
 
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use heartbeat_actors::{Cause, Config, Context, Event, Node, SendError, Update, WorkerAddr, dead_letters};
+use heartbeat_actors::{
+    Cause, Config, Context, Event, GroupSpec, Node, SendError, Strategy, Update, WorkerAddr, dead_letters,
+};
 
 /// Does as it is told, to its own harm.
 struct Victim;
@@ -27,6 +29,10 @@ struct Block(Duration);
 struct Stop;
 
 #[derive(Message)]
+#[rtype(result = "()")]
+struct Wait;
+
+#[derive(Message)]
 #[rtype(result = "u64")]
 struct WhichLife;
 
@@ -43,6 +49,14 @@ impl Handler<Block> for Victim {
 
     fn handle(&mut self, block: Block, _: &mut Context<Self>) {
         std::thread::sleep(block.0);
+    }
+}
+
+impl Handler<Wait> for Victim {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Wait, _: &mut Context<Self>) -> Self::Result {
+        AtomicResponse::new(Box::pin(std::future::pending().into_actor(self)))
     }
 }
 
@@ -84,6 +98,8 @@ impl Handler<Update> for Printer {
             Update::Event(Event::Replaced { worker, generation, cause, after, .. }) => {
                 let since = match cause {
                     Cause::Blocked { .. } => "after it blocked",
+                    Cause::AwaitStuck { .. } => "after messages began to wait",
+                    Cause::Sibling { .. } => "after its sibling failed",
                     _ => "after the failure",
                 };
                 format!("{worker} is replaced: life {} runs {after:.1?} {since}", generation.0)
@@ -97,6 +113,9 @@ impl Handler<Update> for Printer {
             Update::Event(Event::ZombieEnded { arbiter, zombies }) => {
                 format!("thread {} came back, handled nothing, and ended; zombies: {zombies}", arbiter.0)
             }
+            Update::Event(Event::Stopped { worker, .. }) => format!("{worker} stopped"),
+            Update::Event(Event::GroupStarted { group, .. }) => format!("the group {group} is up"),
+            Update::Event(Event::GroupStopped { group }) => format!("the group {group} stopped"),
             Update::Event(other) => format!("{other:?}"),
             Update::View(_) | Update::Lagged { .. } => return,
             _ => return,
@@ -129,6 +148,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
          arbiters = 1
          interval = '100ms'
          timeout = '500ms'
+         liveness = '1s'
+         scan = '100ms'
          [restart]
          intensity = 4
          delay_min = '50ms'",
@@ -150,12 +171,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     step(start, "a handler that sleeps for two seconds, and a message queued behind it").await;
     let (blocked, queued) = (victim.send(Block(Duration::from_secs(2))), victim.send(WhichLife));
+    step(start, told(blocked.await)).await;
     let life = queued.await?;
     step(start, format!("the queued message was answered, by life {life}, while life 2 still sleeps")).await;
     let life = neighbour.send(WhichLife).await?;
     step(start, format!("the neighbour on the same thread moved too: life {life} answers")).await;
-    let blocked = blocked.await;
-    step(start, format!("life 2 woke up; {}", told(blocked))).await;
+    actix_rt::time::sleep(Duration::from_secs(2)).await; // It wakes meanwhile.
+
+    step(start, "a future that never ends is waited for, and a message is queued behind it").await;
+    let (waiting, queued) = (victim.send(Wait), victim.send(WhichLife));
+    step(start, told(waiting.await)).await;
+    let life = queued.await?;
+    step(start, format!("the queued message was answered, by life {life}")).await;
 
     step(start, "a clean stop; a permanent worker comes back from that, too").await;
     victim.send(Stop).await?;
@@ -168,7 +195,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     step(start, told(victim.send(WhichLife).await)).await;
 
+    step(start, "two that only make sense together: one of them panics").await;
+    let pair = node.group(GroupSpec::new("pair").strategy(Strategy::OneForAll))?;
+    let (left, right) = (pair.supervise("left", || Victim)?, pair.supervise("right", || Victim)?);
+    let _ = (left.send(WhichLife).await?, right.send(Panic).await);
+    let lives = (left.send(WhichLife).await?, right.send(WhichLife).await?);
+    step(start, format!("both have a new life: {} and {}", lives.0, lives.1)).await;
+
+    step(start, "leaving: everything is stopped, the last one first").await;
     node.leave().await;
+    step(start, "left").await;
     println!("\nmessages that nobody handled, by type:");
     for (message, count) in dead_letters() {
         println!("  {count:3} {message}");

@@ -132,7 +132,7 @@ impl fmt::Display for Cause {
             Cause::StartFailed { reason } => write!(f, "did not start: {reason}"),
             Cause::StartTimedOut { after } => write!(f, "was not up within {after:.3?}"),
             Cause::AwaitStuck { stuck_for, queued } => {
-                write!(f, "waited {stuck_for:.3?} for a future while {queued} messages waited")
+                write!(f, "waited for a future for {stuck_for:.3?} with {queued} in its queue")
             }
             Cause::Blocked { during, busy_for } => write!(f, "blocked its thread in {during} for {busy_for:.3?}"),
             Cause::Spinning { during, busy_for, ran_for } => {
