@@ -227,6 +227,16 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.lock().queue.len() as u32
     }
 
+    /// Messages that wait, those that came through a plain `Addr` while nobody took any included.
+    pub(crate) fn look(&self) -> u32 {
+        let mut inner = self.lock();
+        // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for something else will look for itself.
+        if !inner.wants_mail && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop())) {
+            self.mark(&mut inner);
+        }
+        inner.queue.len() as u32
+    }
+
     /// Where the messages have ended.
     pub(crate) fn fates(&self) -> Fates {
         let inner = self.lock();
@@ -248,14 +258,14 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         if self.is_over(term) {
             return Poll::Ready(None);
         }
-        inner.fetch(self.rules.capacity, task);
+        let came = inner.fetch(self.rules.capacity, task);
         match inner.queue.pop_front() {
             Some(Queued { item, .. }) => {
                 inner.in_flight = Some(match &item {
                     Item::Letter(letter) => InFlight::Letter(letter.clone()),
                     Item::Envelope(_) => InFlight::Envelope,
                 });
-                if inner.overloaded {
+                if came || inner.overloaded {
                     self.mark(&mut inner);
                 }
                 Poll::Ready(Some(item))
@@ -412,9 +422,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
-    /// Moves what came through actix's channel into the queue, while there is room.
-    fn fetch(&mut self, capacity: u32, task: &mut task::Context<'_>) {
-        let Some(channel) = &mut self.channel else { return };
+    /// Moves what came through actix's channel into the queue, while there is room. Returns whether anything came.
+    fn fetch(&mut self, capacity: u32, task: &mut task::Context<'_>) -> bool {
+        let Some(channel) = &mut self.channel else { return false };
+        let before = self.queue.len();
         while self.queue.len() < capacity as usize
             // The mailbox holds a sender, so the channel never ends.
             && let Poll::Ready(Some(envelope)) = Pin::new(&mut *channel).poll_next(task)
@@ -422,6 +433,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             self.fates.accepted += 1;
             self.queue.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
         }
+        self.queue.len() > before
     }
 
     fn register(&mut self, waker: &Waker) {

@@ -215,8 +215,8 @@ pub(crate) trait Seated: Send + Sync {
     /// Nobody sits here any more, nor ever will.
     fn vacate(&self);
 
-    /// Messages that wait in the queue.
-    fn depth(&self) -> u32;
+    /// Messages that wait, as a look at the worker finds them.
+    fn look(&self) -> u32;
 
     fn name(&self) -> &Arc<str>;
 
@@ -270,8 +270,8 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         self.mailbox.begin_term(|| self.cell.close());
     }
 
-    fn depth(&self) -> u32 {
-        self.mailbox.depth()
+    fn look(&self) -> u32 {
+        self.mailbox.look()
     }
 
     fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing) {

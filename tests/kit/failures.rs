@@ -62,6 +62,46 @@ fn a_worker_that_waits_for_ever_while_nobody_waits_for_it_is_let_be() {
     });
 }
 
+/// Says its plain address.
+#[derive(Message)]
+#[rtype(result = "Addr<Counter>")]
+struct PlainAddr;
+
+impl Handler<PlainAddr> for Counter {
+    type Result = Addr<Counter>;
+
+    fn handle(&mut self, _: PlainAddr, context: &mut Context<Self>) -> Addr<Counter> {
+        context.address()
+    }
+}
+
+// A3
+#[test]
+fn messages_that_come_through_a_plain_address_wait_and_are_seen_to_wait() {
+    kit(async |node| {
+        let counter = node.supervise("counter", Counter::default).unwrap();
+        let plain = counter.send(PlainAddr).await.unwrap();
+        assert_eq!(plain.send(Add(1)).await.unwrap(), 1);
+        node.strike("counter", Fault::AwaitStuck);
+        node.settle().await;
+        let queued = plain.send(Add(2));
+        let queued = actix_rt::spawn(queued);
+        node.advance(seconds(18)).await;
+        assert!(
+            matches!(node.causes("counter")[..], [Cause::AwaitStuck { queued: 1, .. }]),
+            "{:?}",
+            node.causes("counter")
+        );
+        assert_eq!(queued.await.unwrap().unwrap(), 2);
+        node.inject("counter", Fault::Block(seconds(60)));
+        let stuck = actix_rt::spawn(plain.send(Add(1)));
+        node.advance(seconds(6)).await;
+        assert!(stuck.is_finished(), "it hears of its replacement, too");
+        let fates = counter.fates();
+        assert_eq!((fates.accepted, fates.handled, fates.interrupted), (4, 3, 1));
+    });
+}
+
 // A4
 #[test]
 fn a_blocked_worker_is_blamed_and_its_neighbour_is_moved_without_a_mark() {

@@ -519,6 +519,147 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
     });
 }
 
+// A2
+#[test]
+fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_all_the_while() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let spec = Spec::new("stormy").intensity(1_000, PATIENCE * 10).delay(Duration::ZERO, Duration::ZERO);
+        let stormy = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
+        let mut events = Events::of(&node);
+        let storm = async {
+            for _ in 0..1_001 {
+                assert_eq!(stormy.send(Fail::Now).await, Err(SendError::Interrupted));
+            }
+        };
+        let mut answered = 0_u64;
+        let beside = async {
+            loop {
+                answered = neighbour.send(Add(1)).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = storm => {}
+            () = beside => {}
+        }
+        assert!(answered > 500, "about one answer for each panic: {answered}");
+        let restarts = events
+            .wait("the giving up", |event| match event {
+                Event::GaveUp { restarts, .. } => Some(*restarts),
+                _ => None,
+            })
+            .await;
+        assert_eq!(restarts, 1_000, "and not one more");
+        node.leave().await;
+    });
+}
+
+// A8
+#[test]
+fn what_the_senders_hear_adds_up_to_what_the_worker_says_whatever_fails() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let spec =
+            Spec::new("subject").capacity(50).intensity(1_000_000, PATIENCE).delay(Duration::ZERO, Duration::ZERO);
+        let subject = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let mut senders = Vec::new();
+        for thread in 0..4_u64 {
+            let subject = subject.clone();
+            senders.push(std::thread::spawn(move || {
+                let mut random = heartbeat_core::Random::seeded(thread);
+                let (mut adds, mut fails, mut refused) = (Vec::new(), Vec::new(), 0_u64);
+                for _ in 0..5_000 {
+                    match random.below(50) {
+                        0 => fails.push(subject.send(Fail::Now)),
+                        1 => fails.push(subject.send(Fail::Stop)),
+                        2 => refused += u64::from(subject.try_send(Fail::InTimer).is_err()),
+                        3 => subject.restart(),
+                        _ => adds.push(subject.send(Add(1))),
+                    }
+                }
+                (adds, fails, refused)
+            }));
+        }
+        while !senders.iter().all(std::thread::JoinHandle::is_finished) {
+            actix_rt::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (mut sent, mut rejected, mut heard) = (0, 0, [0_u64; 3]);
+        for sender in senders {
+            let (adds, fails, refused) = sender.join().unwrap();
+            rejected += refused;
+            sent += (adds.len() + fails.len()) as u64;
+            let mut hear = |answer: Result<(), SendError>| match answer {
+                Ok(()) => heard[0] += 1,
+                Err(SendError::Interrupted) => heard[1] += 1,
+                Err(SendError::Full) => heard[2] += 1,
+                Err(other) => panic!("{other:?}"),
+            };
+            for add in adds {
+                hear(add.await.map(drop));
+            }
+            for fail in fails {
+                hear(fail.await);
+            }
+        }
+        let fates = subject.fates();
+        assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead + fates.queued, "{fates:?}");
+        assert_eq!(heard.iter().sum::<u64>(), sent, "nobody was forgotten");
+        assert_eq!((fates.interrupted, fates.rejected), (heard[1], heard[2] + rejected), "{fates:?}");
+        // Those that nobody waited for were handled as well.
+        assert!(fates.handled >= heard[0] && fates.dead == 0, "{fates:?}, {heard:?}");
+        node.leave().await;
+    });
+}
+
+// A9
+#[test]
+fn the_bound_of_the_queue_holds_for_a_thousand_clones_on_four_threads() {
+    live(async {
+        let mut config = config();
+        config.workers.timeout = PATIENCE;
+        let node = Node::start(config).await.unwrap();
+        let subject = node.supervise_with(Spec::new("subject").capacity(100), |_| Ok(Subject::default())).unwrap();
+        let (release, held) = hold();
+        let held = subject.send(held);
+        until_held(&node).await;
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let clones: Vec<_> = (0..250).map(|_| subject.clone()).collect();
+                std::thread::spawn(move || {
+                    (0..4).flat_map(|_| &clones).filter(|clone| clone.try_send(Add(1)).is_ok()).count()
+                })
+            })
+            .collect();
+        let taken: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!((taken, subject.depth()), (100, 100));
+        drop(release);
+        held.await.unwrap();
+        node.leave().await;
+    });
+}
+
+// A13
+#[test]
+fn a_system_that_stops_in_the_middle_of_a_storm_ends() {
+    let system = actix::System::new();
+    system.block_on(async {
+        let node = Node::start(config()).await.unwrap();
+        let spec = Spec::new("stormy").intensity(1_000_000, PATIENCE).delay(Duration::ZERO, Duration::ZERO);
+        let stormy: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        let (release, held) = hold();
+        let blocked: WorkerAddr<Subject> = node.supervise("blocked", Subject::default).unwrap();
+        for _ in 0..500 {
+            let _ = stormy.try_send(Fail::Now); // Refused or not, there are many.
+        }
+        blocked.try_send(held).unwrap();
+        stormy.restart();
+        actix::System::current().stop();
+        drop(release);
+    });
+    system.run().unwrap();
+}
+
 #[test]
 fn the_bound_of_the_queue_holds_for_any_number_of_clones() {
     live(async {

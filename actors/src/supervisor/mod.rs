@@ -4,22 +4,27 @@
 //! to what the engine asks for. It decides nothing; if a line here compares two silences, the line is in the wrong room. It lives on an
 //! arbiter of its own, where no code of a user ever runs, and waits for nobody.
 
+mod log;
+mod messages;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
-use heartbeat_core::{
-    ArbiterId, Child, Counters, Engine, Event, Generation, Instant, Look, Output, Report, Start, Supervise,
-    SuperviseGroup, WorkerId,
-};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle};
+use heartbeat_core::{ArbiterId, Engine, Instant, Look, Output, Start, WorkerId};
 use tokio::sync::oneshot;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
+use self::log::log;
+#[cfg(feature = "systemd")]
+pub(crate) use self::messages::{AddrOf, OnLeave, Pulse};
+use self::messages::{ArbiterEnded, Scan};
+pub(crate) use self::messages::{Command, Count, Leave, Order, Subscribe, TakeOn, TakeOnGroup, WorkerReport};
 use crate::cell::Cells;
 use crate::clock::Clock;
-use crate::event::{Subscribers, Update};
+use crate::event::Subscribers;
 use crate::mailbox::Closing;
 use crate::receiver::{Datagrams, Receiver, StampedBeat};
 use crate::seat::{Birth, Seated};
@@ -70,127 +75,6 @@ pub(crate) struct Links {
     pub(crate) sender: Option<Addr<NodeSender>>,
     /// Where it is noted that the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
-}
-
-// ---- messages ----------------------------------------------------------------------------------------------------------------------------
-
-/// What a worker's thread says of it.
-pub(crate) struct WorkerReport {
-    pub(crate) at: Instant,
-    pub(crate) worker: WorkerId,
-    pub(crate) generation: Generation,
-    pub(crate) report: Report,
-}
-
-impl Message for WorkerReport {
-    type Result = ();
-}
-
-/// Workers to take on: one, or the shards of a group.
-pub(crate) struct TakeOn {
-    pub(crate) workers: Vec<(Supervise, Arc<dyn Seated>)>,
-    /// The group's name, if they are its shards.
-    pub(crate) group: Option<Arc<str>>,
-}
-
-impl Message for TakeOn {
-    type Result = ();
-}
-
-/// An abandoned thread came back.
-struct ArbiterEnded(ArbiterId);
-
-impl Message for ArbiterEnded {
-    type Result = ();
-}
-
-/// The status cells from this chunk on are to be looked at.
-struct Scan {
-    from: usize,
-}
-
-impl Message for Scan {
-    type Result = ();
-}
-
-/// What is to be done with a child.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
-    Start,
-    Restart,
-    Stop,
-    Remove,
-}
-
-/// Somebody wants a child started, stopped or forgotten.
-pub(crate) struct Command {
-    pub(crate) child: Child,
-    pub(crate) order: Order,
-}
-
-impl Message for Command {
-    type Result = ();
-}
-
-/// A group to take on.
-pub(crate) struct TakeOnGroup(pub(crate) SuperviseGroup);
-
-impl Message for TakeOnGroup {
-    type Result = ();
-}
-
-/// Somebody wants to be told what happens.
-pub(crate) struct Subscribe(pub(crate) Recipient<Update>);
-
-impl Message for Subscribe {
-    type Result = ();
-}
-
-/// Leave in good order; `done` is told when that is over.
-pub(crate) struct Leave {
-    pub(crate) done: oneshot::Sender<()>,
-}
-
-impl Message for Leave {
-    type Result = ();
-}
-
-/// Something is to be done as soon as the node leaves, by itself or because it was told to.
-#[cfg(feature = "systemd")]
-pub(crate) struct OnLeave(pub(crate) Box<dyn FnOnce() + Send>);
-
-#[cfg(feature = "systemd")]
-impl Message for OnLeave {
-    type Result = ();
-}
-
-/// Where is the receiver?
-#[cfg(feature = "systemd")]
-pub(crate) struct AddrOf;
-
-#[cfg(feature = "systemd")]
-impl Message for AddrOf {
-    type Result = Addr<Receiver>;
-}
-
-/// Goes through the receiver and the supervisor, and shows that both do their work.
-#[cfg(feature = "systemd")]
-pub(crate) struct Pulse {
-    pub(crate) number: u64,
-    /// Where the highest number is noted that has come through.
-    pub(crate) back: Arc<std::sync::atomic::AtomicU64>,
-}
-
-#[cfg(feature = "systemd")]
-impl Message for Pulse {
-    type Result = ();
-}
-
-/// What was counted so far?
-pub(crate) struct Count;
-
-impl Message for Count {
-    type Result = Counters;
 }
 
 impl Supervisor {
@@ -364,7 +248,7 @@ impl Supervisor {
                 worker,
                 generation: cell.generation(),
                 is_waiting: cell.is_waiting(),
-                queued: seat.map_or(0, |seat| seat.depth()),
+                queued: seat.map_or(0, |seat| seat.look()),
                 is_overloaded: cell.is_overloaded(),
                 progress: cell.progress(),
                 health: cell.health(),
@@ -419,54 +303,6 @@ impl Supervisor {
 fn exit(code: u8, context: &mut Context<Supervisor>) {
     error!(code, "ending the process, as workers.on_give_up says");
     context.run_later(EXIT_AFTER, move |_, _| std::process::exit(i32::from(code)));
-}
-
-/// One line for each event, at the level of who should look at it.
-fn log(event: &Event) {
-    match event {
-        Event::Joined { member } => info!(node = %member.name, address = %member.address, "joined"),
-        Event::Left { node } => info!(%node, "left"),
-        Event::Suspected { node, silent_for } => warn!(%node, ?silent_for, "suspected"),
-        Event::Cleared { node, silent_for } => warn!(%node, ?silent_for, "cleared"),
-        Event::Died { node, silent_for } => warn!(%node, ?silent_for, "died"),
-        Event::Returned { node, incarnation } => warn!(%node, incarnation = incarnation.0, "returned"),
-        Event::Buried { incarnation } => error!(incarnation = incarnation.0, "buried"),
-        Event::Isolated { monitor, silent_for } => error!(%monitor, ?silent_for, "isolated"),
-        Event::Connected { monitor } => info!(%monitor, "connected"),
-        Event::Superseded { generation } => error!(generation = generation.0, "superseded"),
-        Event::Refused { address, reason } => warn!(%address, %reason, "refused"),
-        Event::Moved { group, shard, from, to } => {
-            info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");
-        }
-        Event::Started { worker, generation, shard } => debug!(%worker, generation = generation.0, ?shard, "started"),
-        Event::Failed { worker, generation, cause, restart_in } => {
-            warn!(%worker, generation = generation.0, %cause, ?restart_in, "failed");
-        }
-        Event::Replaced { worker, generation, cause, after, shard } => {
-            info!(%worker, generation = generation.0, %cause, ?after, ?shard, "replaced");
-        }
-        Event::Stopped { worker, generation } => debug!(%worker, generation = generation.0, "stopped"),
-        Event::Fenced { worker, generation, after } => {
-            warn!(%worker, generation = generation.0, ?after, "fenced");
-        }
-        Event::NotReady { worker, generation, reason } => {
-            warn!(%worker, generation = generation.0, ?reason, "not ready");
-        }
-        Event::Ready { worker, generation } => info!(%worker, generation = generation.0, "ready"),
-        Event::GroupStarted { group, cause } => debug!(%group, ?cause, "group started"),
-        Event::GroupStopped { group } => debug!(%group, "group stopped"),
-        Event::Escalated { group, child, restarts, cause } => {
-            error!(%group, %child, restarts, %cause, "escalated");
-        }
-        Event::Starved { arbiter, waited_for } => warn!(arbiter = arbiter.0, ?waited_for, "starved"),
-        Event::GaveUp { worker, restarts, cause } => error!(%worker, restarts, %cause, "gave up"),
-        Event::Abandoned { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "abandoned"),
-        Event::ZombieEnded { arbiter, zombies } => info!(arbiter = arbiter.0, zombies, "zombie ended"),
-        Event::TooManyZombies { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "too many zombies"),
-        Event::Paused { late_by } => warn!(?late_by, "paused"),
-        // The enum may grow in a newer core; an event without a line of its own is still logged.
-        other => info!(event = ?other, "event"),
-    }
 }
 
 impl Actor for Supervisor {
