@@ -127,6 +127,9 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                 Ok(actor) => actor,
                 Err(error) => return Turn::NotBorn(error.to_string()),
             };
+            if self.seat.is_over(self.term) {
+                return Turn::Void; // The factory took longer than it may, and another one was asked.
+            }
             let context = Context::new(self.seat.clone(), self.term, self.birth.generation, self.birth.shard);
             let life = self.life.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
             life.context.begin(Kind::STARTED);
@@ -134,6 +137,9 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             #[cfg(feature = "testkit")]
             if let Some(time) = self.slow_start.take() {
                 life.context.wait(actix::fut::wrap_future(tokio::time::sleep(time)));
+            }
+            if life.context.is_void() {
+                return Turn::Void;
             }
             life.context.end();
             if life.context.state() == ActorState::Started {
@@ -151,7 +157,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             life.context.begin(Kind::STOPPING);
             // It is told to go; whether it would rather stay is not asked any more.
             life.actor.stopping(&mut life.context);
-            return life.stop();
+            return if life.context.is_void() { Turn::Void } else { life.stop() };
         }
         // With something left to tell, one message is all that may come before it.
         let burst = if self.untold.is_some() { 1 } else { self.seat.control.burst };
@@ -210,7 +216,13 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         catch_unwind(AssertUnwindSafe(|| drop(life)))
     }
 
+    /// Takes in that the worker panicked. `Pending` if the next generation may be made at once.
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
+        if self.seat.is_over(self.term) {
+            // A zombie's panic is nobody's business any more, and the status cell is its successor's.
+            let _ = self.bury();
+            return Poll::Ready(());
+        }
         let (now, generation) = (self.seat.control.clock.now(), self.birth.generation);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
@@ -248,6 +260,9 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// Tells the supervisor and ends. A failure on the way to an immediate restart is the former generation's: the next one was never born,
     /// as far as the supervisor knows.
     fn end(&mut self, report: Report) -> Poll<()> {
+        if self.seat.is_over(self.term) {
+            return Poll::Ready(());
+        }
         self.seat.cell.end();
         self.seat.cell.set_down();
         let unborn = u64::from(self.failure.is_some());
@@ -289,6 +304,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     return Poll::Pending;
                 }
                 Ok(Turn::Void) => {}
+                Ok(Turn::Stopped) if this.seat.is_over(this.term) => {}
                 Ok(Turn::Stopped) => {
                     this.seat.begin(Kind::DROP);
                     match this.bury() {
@@ -319,7 +335,11 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
     fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, task: &mut task::Context<'_>) -> Turn {
         let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
-            if !self.poll_waits(task) && !self.context.state().stopping() {
+            let may_go_on = self.poll_waits(task);
+            if self.context.is_void() {
+                return Turn::Void;
+            }
+            if !may_go_on && !self.context.state().stopping() {
                 seat.cell.set_waiting(true);
                 return Turn::Idle;
             }
@@ -429,6 +449,9 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         {
             self.context.begin(wait.kind);
             let done = wait.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
+            if self.context.is_void() {
+                return false;
+            }
             self.context.end();
             if done {
                 self.waits.pop();
@@ -455,6 +478,9 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             if let Some(future) = &mut self.spawned[index].1 {
                 self.context.begin(future.kind);
                 let done = future.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
+                if self.context.is_void() {
+                    return false;
+                }
                 self.context.end();
                 if done {
                     self.spawned[index].1 = None;

@@ -220,6 +220,7 @@ mod tests {
         failures.iter().map(|&at| restart.decide(Instant::from_millis(at), config, &mut random)).collect()
     }
 
+    // T3
     #[test]
     fn the_first_restart_is_immediate_and_the_later_ones_wait_within_their_limit() {
         let config = RestartConfig { intensity: 1_000, ..config() };
@@ -235,11 +236,13 @@ mod tests {
         }
     }
 
+    // T2
     #[test]
     fn one_more_than_the_intensity_in_a_period_is_given_up() {
         assert_eq!(decide(&config(), &[0, 1_000, 2_000, 9_000]).last(), Some(&Decision::GiveUp));
     }
 
+    // T2
     #[test]
     fn the_window_slides() {
         let config = RestartConfig { delay_min: Duration::ZERO, delay_max: Duration::ZERO, ..config() };
@@ -274,6 +277,7 @@ mod tests {
         assert_eq!(Restart::default().leaves(&none), 0);
     }
 
+    // T3
     #[test]
     fn a_good_run_is_rewarded_with_an_immediate_restart() {
         let config = RestartConfig { period: Duration::from_secs(1), ..config() };
@@ -281,6 +285,7 @@ mod tests {
         assert!(matches!(decisions[..], [Decision::Now, Decision::At(_), Decision::Now]), "{decisions:?}");
     }
 
+    // T3
     #[test]
     fn ten_thousand_failures_do_not_overflow() {
         let config = RestartConfig { intensity: UNLIMITED, ..config() };

@@ -53,6 +53,8 @@ const EVERY: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum System {
     Ours,
+    /// Ours, with the neighbour on a thread of its own; in storms only.
+    OursApart,
     RactorOneThread,
     RactorAllCores,
     KameoOneThread,
@@ -61,8 +63,9 @@ enum System {
 }
 
 impl System {
-    const ALL: [System; 6] = [
+    const ALL: [System; 7] = [
         System::Ours,
+        System::OursApart,
         System::RactorOneThread,
         System::RactorAllCores,
         System::KameoOneThread,
@@ -73,6 +76,7 @@ impl System {
     fn name(self) -> &'static str {
         match self {
             System::Ours => "ours",
+            System::OursApart => "ours, the neighbour on a thread of its own",
             System::RactorOneThread => "ractor, one thread",
             System::RactorAllCores => "ractor, all cores",
             System::KameoOneThread => "kameo, one thread",
@@ -116,7 +120,7 @@ struct Measured {
 fn restarts(measure: &str, how: &str, count: usize, rounds: usize) {
     println!("\nFrom the panic of a worker to the first message its replacement handles; {count} restarts, {how}.");
     table(rounds, &["p50, us", "p99, us"], |system| {
-        let mut taken = nanoseconds(system, measure, count)?;
+        let mut taken = (system != System::OursApart).then(|| nanoseconds(system, measure, count))??;
         assert_eq!(taken.len(), count, "{} lost a message", system.name());
         let values = [0.5, 0.99].map(|share| quantile(&mut taken, share) / 1e3).to_vec();
         Some(Measured { values, note: String::new() })
@@ -158,6 +162,9 @@ fn table(rounds: usize, heads: &[&str], mut measure: impl FnMut(System) -> Optio
     }
     for (system, rows) in System::ALL.into_iter().zip(&measured) {
         let Some(last) = rows.last() else {
+            if system == System::OursApart {
+                continue; // Where there is no neighbour.
+            }
             println!("| {} | skipped: no erl on PATH |", system.name());
             continue;
         };
@@ -238,8 +245,10 @@ fn alone(system: System, task: Task) {
     };
     let (probe, done) = Probe::new(count);
     let printed = match system {
-        System::Ours => actix::System::new()
-            .block_on(async { task.measure(our_workers::start(count, &probe).await, &probe, done).await }),
+        System::Ours | System::OursApart => actix::System::new().block_on(async {
+            let is_apart = system == System::OursApart;
+            task.measure(our_workers::start(count, is_apart, &probe).await, &probe, done).await
+        }),
         System::RactorOneThread | System::RactorAllCores => runtime(system)
             .block_on(async { task.measure(ractor_workers::start(count, &probe).await, &probe, done).await }),
         System::KameoOneThread | System::KameoAllCores => runtime(system)
@@ -253,7 +262,9 @@ fn alone(system: System, task: Task) {
 fn runtime(system: System) -> Runtime {
     let mut builder = match system {
         System::RactorOneThread | System::KameoOneThread => Builder::new_current_thread(),
-        System::Ours | System::RactorAllCores | System::KameoAllCores | System::Erlang => Builder::new_multi_thread(),
+        System::Ours | System::OursApart | System::RactorAllCores | System::KameoAllCores | System::Erlang => {
+            Builder::new_multi_thread()
+        }
     };
     builder.enable_all().build().unwrap()
 }

@@ -281,3 +281,68 @@ fn a_real_worker_that_waits_for_ever_and_a_real_thread_that_ends_are_replaced() 
         node.leave().await;
     });
 }
+
+/// Blocks its thread in a timer or in a message, and fails or goes on when it wakes.
+struct Sleeper {
+    timers: Arc<AtomicU64>,
+}
+
+impl Actor for Sleeper {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+enum Sleep {
+    /// Sleeps in a timer; another one is due at the same time.
+    InTimer(mpsc::Receiver<()>),
+    /// Sleeps in the message, and panics when it wakes.
+    ThenPanic(mpsc::Receiver<()>),
+}
+
+impl Handler<Sleep> for Sleeper {
+    type Result = ();
+
+    fn handle(&mut self, sleep: Sleep, context: &mut Context<Self>) {
+        match sleep {
+            Sleep::InTimer(held) => {
+                let soon = Duration::from_millis(5);
+                context.run_later(soon, move |_, _| {
+                    let _ = held.recv_timeout(PATIENCE); // It ends with the other side.
+                });
+                context.run_later(soon, |sleeper, _| {
+                    sleeper.timers.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            Sleep::ThenPanic(held) => {
+                let _ = held.recv_timeout(PATIENCE); // It ends with the other side.
+                panic!("told to panic in its sleep");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_zombie_that_wakes_runs_no_timer_and_does_its_successor_no_harm_even_if_it_panics() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let timers = Arc::new(AtomicU64::new(0));
+        let counted = timers.clone();
+        let sleeper: WorkerAddr<Sleeper> =
+            node.supervise("sleeper", move || Sleeper { timers: counted.clone() }).unwrap();
+        for in_timer in [true, false] {
+            let (release, held) = mpsc::channel();
+            let sleep = if in_timer { Sleep::InTimer(held) } else { Sleep::ThenPanic(held) };
+            sleeper.try_send(sleep).unwrap();
+            events.wait("the replacement", |event| matches!(event, Event::Replaced { .. }).then_some(())).await;
+            drop(release);
+            events.wait("the zombie's end", |event| matches!(event, Event::ZombieEnded { .. }).then_some(())).await;
+            let status = sleeper.status();
+            assert!(status.is_live && status.is_up && status.is_ready, "{status:?}");
+        }
+        assert_eq!(timers.load(Ordering::SeqCst), 0, "the other timer of the zombie has not run");
+        assert_eq!(node.view().worker("sleeper").unwrap().failures, 2, "its panic was nobody's any more");
+        node.leave().await;
+    });
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Config, Context, Node, Spec, WorkerAddr};
+use heartbeat_actors::{Config, Context, Node, Placement, Spec, WorkerAddr};
 
 use crate::{Probe, Workers};
 
@@ -75,9 +75,11 @@ impl Workers for Ours {
     }
 }
 
-pub(crate) async fn start(count: usize, probe: &Arc<Probe>) -> impl Workers {
+/// With `is_apart` the neighbour has a thread of its own.
+pub(crate) async fn start(count: usize, is_apart: bool, probe: &Arc<Probe>) -> impl Workers {
     let node = Node::start(Config::default()).await.unwrap();
-    let neighbour = node.supervise("neighbour", || Neighbour).unwrap();
+    let placement = if is_apart { Placement::Dedicated } else { Placement::Shared };
+    let neighbour = node.supervise_with(Spec::new("neighbour").placement(placement), |_| Ok(Neighbour)).unwrap();
     let start = |index| {
         let spec = Spec::new(format!("fragile-{index}"));
         let spec = spec.intensity(u32::MAX, Duration::from_secs(1)).delay(Duration::ZERO, Duration::ZERO);
