@@ -71,7 +71,7 @@ impl DeadLetters {
         DeadLetters { receiver, missed: 0 }
     }
 
-    /// The next one; `None` when the node is gone. At most `events.queue` of them wait; of more the oldest are not kept, and counted.
+    /// The next one; `None` when the node is gone. At most `events.queue` of them wait (and 65,536); of more the oldest are not kept, and counted.
     pub async fn next(&mut self) -> Option<DeadLetter> {
         loop {
             match self.receiver.recv().await {

@@ -75,15 +75,18 @@ pub fn dead_letters() -> Vec<(&'static str, u64)> {
     counts
 }
 
+/// Dead letters that wait for a slow subscriber at most: their places are made at the start.
+const WAITING_MAX: usize = 65_536;
+
 /// Where dead letters of a node are told.
 pub(crate) struct Undertaker {
     told: broadcast::Sender<DeadLetter>,
 }
 
 impl Undertaker {
-    /// At most `queue` dead letters wait for a slow subscriber.
+    /// At most `queue` dead letters wait for a slow subscriber, and never more than [`WAITING_MAX`].
     pub(crate) fn new(queue: u32) -> Undertaker {
-        Undertaker { told: broadcast::Sender::new(queue as usize) }
+        Undertaker { told: broadcast::Sender::new((queue as usize).min(WAITING_MAX)) }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<DeadLetter> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use heartbeat_core::{Cause, Event, Generation, Member, NodeId, Shard, Status, WorkerId};
+use heartbeat_core::{Cause, Event, Generation, Member, NodeId, Shard, Status, Unready, WorkerId};
 
 use crate::event::{Owned, Snapshot};
 
@@ -40,6 +40,8 @@ pub struct WorkerView {
     pub generation: Generation,
     /// Whether it runs.
     pub running: bool,
+    /// Why requests should go elsewhere though it runs, if they should.
+    pub unready: Option<Unready>,
     /// Lives that ended with a fault.
     pub failures: u64,
     /// Why the last of them ended.
@@ -122,7 +124,7 @@ impl View {
         let mut fresh = false;
         self.workers.entry(name.clone()).or_insert_with(|| {
             fresh = true;
-            WorkerView { id, generation: Generation(0), running: false, failures: 0, last_cause: None }
+            WorkerView { id, generation: Generation(0), running: false, unready: None, failures: 0, last_cause: None }
         });
         fresh
     }
@@ -155,7 +157,7 @@ impl View {
         match event {
             Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {
-                    (entry.generation, entry.running) = (*generation, true);
+                    (entry.generation, entry.running, entry.unready) = (*generation, true, None);
                 }
             }
             Event::Failed { worker, cause, .. } => {
@@ -168,6 +170,16 @@ impl View {
             Event::Stopped { worker, .. } | Event::GaveUp { worker, .. } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {
                     entry.running = false;
+                }
+            }
+            Event::NotReady { worker, reason, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.unready = Some(*reason);
+                }
+            }
+            Event::Ready { worker, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.unready = None;
                 }
             }
             Event::GroupStarted { group, .. } => {

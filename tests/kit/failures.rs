@@ -228,8 +228,10 @@ fn an_overloaded_worker_is_not_ready_and_never_replaced() {
             _ => None,
         });
         assert_eq!(told, [Unready::Overloaded]);
+        assert_eq!(node.view().worker("counter").unwrap().unready, Some(Unready::Overloaded));
         node.advance(seconds(3)).await;
         assert!(counter.is_ready());
+        assert_eq!(node.view().worker("counter").unwrap().unready, None);
         assert_eq!(node.pick(|event| matches!(event, Event::Ready { .. }).then_some(())).len(), 1);
         for answer in answers {
             assert!(answer.await.is_ok());
