@@ -139,6 +139,17 @@ fn told<R>(result: Result<R, SendError>) -> String {
     }
 }
 
+/// Two workers that are started and stopped together.
+async fn together(node: &Node, start: Instant) -> Result<(), Box<dyn std::error::Error>> {
+    step(start, "two that only make sense together: one of them panics").await;
+    let pair = node.group(GroupSpec::new("pair").strategy(Strategy::OneForAll))?;
+    let (left, right) = (pair.supervise("left", || Victim)?, pair.supervise("right", || Victim)?);
+    let _ = (left.send(WhichLife).await?, right.send(Panic).await);
+    let lives = (left.send(WhichLife).await?, right.send(WhichLife).await?);
+    step(start, format!("both have a new life: {} and {}", lives.0, lives.1)).await;
+    Ok(())
+}
+
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The panics below are meant; their back traces would only hide the events.
@@ -195,12 +206,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     step(start, told(victim.send(WhichLife).await)).await;
 
-    step(start, "two that only make sense together: one of them panics").await;
-    let pair = node.group(GroupSpec::new("pair").strategy(Strategy::OneForAll))?;
-    let (left, right) = (pair.supervise("left", || Victim)?, pair.supervise("right", || Victim)?);
-    let _ = (left.send(WhichLife).await?, right.send(Panic).await);
-    let lives = (left.send(WhichLife).await?, right.send(WhichLife).await?);
-    step(start, format!("both have a new life: {} and {}", lives.0, lives.1)).await;
+    together(&node, start).await?;
 
     step(start, "leaving: everything is stopped, the last one first").await;
     node.leave().await;
