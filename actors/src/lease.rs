@@ -10,7 +10,7 @@ use heartbeat_core::{Epoch, Generation};
 use crate::cell::CellRef;
 use crate::clock::Clock;
 
-/// The right of one generation of a worker to act. It is over when the worker was replaced, fenced, stopped or given up. Cloning it is cheap,
+/// The right of one generation of a worker to act. It is over when that life has failed or ended, or was replaced, fenced or stopped. Cloning it is cheap,
 /// and any thread may ask it.
 #[derive(Clone)]
 pub struct Lease {
@@ -41,7 +41,7 @@ impl Lease {
 
     /// Whether it is good at this instant.
     pub fn is_valid(&self) -> bool {
-        self.cell.generation() == self.generation && !self.cell.is_closed()
+        self.cell.generation() == self.generation && self.cell.is_live()
     }
 
     /// As [`Lease::is_valid`], for use with `?`.

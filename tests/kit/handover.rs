@@ -127,9 +127,14 @@ fn a_lease_is_over_with_the_generation_that_holds_it() {
         node.advance(seconds(2)).await;
         assert!(second.check().unwrap_err().to_string().contains("its successor is responsible"));
         let third = ledger.send(GetLease).await.unwrap();
+        node.inject("ledger", Fault::Panic(format!("{MEANT} fail")));
+        let _ = ledger.send(Book(1)).await;
+        assert!(!ledger.status().is_live && !third.is_valid(), "while nobody has replaced it yet");
+        node.advance(seconds(1)).await;
+        let fourth = ledger.send(GetLease).await.unwrap();
         ledger.stop();
         node.settle().await;
-        assert!(!third.is_valid());
+        assert!(!fourth.is_valid());
     });
 }
 
