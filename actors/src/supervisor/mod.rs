@@ -272,9 +272,15 @@ impl Supervisor {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) {
-            worker.seat.vacate();
-            self.view.forget_worker(worker.seat.name());
+        let Some(Worker { seat, .. }) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
+        seat.vacate();
+        self.view.forget_worker(seat.name());
+        // This may be the last hold on it, and its factory, its snapshot and its mail are its user's; they are dropped where users' code runs.
+        if let Some(thread) = self.threads.values().next() {
+            thread.handle().run(move || {
+                drop(seat);
+                std::future::ready(())
+            });
         }
     }
 
