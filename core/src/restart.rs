@@ -78,7 +78,9 @@ impl Window {
         if config.intensity == UNLIMITED {
             return;
         }
-        self.recent.push_back(at);
+        // Children with pauses of different lengths are not counted in the order in which they start.
+        let place = self.recent.partition_point(|&other| other <= at);
+        self.recent.insert(place, at);
         while self.recent.len() > config.intensity as usize {
             self.recent.pop_front();
         }
@@ -250,6 +252,19 @@ mod tests {
         assert!(decide(&config, &spread).iter().all(|&decision| decision == Decision::Now));
         assert_eq!(decide(&config, &[0, 1, 2, 9_999]).last(), Some(&Decision::GiveUp));
         assert_eq!(decide(&config, &[0, 1, 2, 10_000]).last(), Some(&Decision::Now));
+    }
+
+    // T2
+    #[test]
+    fn a_restart_that_was_decided_later_and_takes_place_earlier_leaves_the_window_earlier() {
+        let config = config();
+        let mut window = Window::default();
+        for at in [30_000, 1_000, 2_000] {
+            window.count(Instant::from_millis(at), &config);
+        }
+        assert!(!window.has_room(Instant::from_millis(10_999), &config));
+        assert!(window.has_room(Instant::from_millis(11_000), &config));
+        assert_eq!(window.len(), 2);
     }
 
     #[test]
