@@ -169,6 +169,11 @@ impl Restart {
         Decision::after(now, pause)
     }
 
+    /// Holds no restart against the child any more; whether it has to wait before the next one is not changed.
+    pub fn clear_window(&mut self) {
+        self.window = Window::default();
+    }
+
     /// How many failures from [`Restart::immediate_from`] on would each be answered with an immediate restart, whatever lies between them; at
     /// most [`LEAVES_MAX`].
     pub fn leaves(&self, config: &RestartConfig) -> u32 {

@@ -29,6 +29,20 @@ pub(super) struct Common {
     pub(super) failure: Option<Box<(Cause, Instant)>>,
     /// When the present phase is over at the latest, if a timer is filed for it.
     pub(super) timer: Instant,
+    /// What somebody asked of it while its group was about to start its children again.
+    pub(super) asked: Asked,
+}
+
+/// What was asked of a child while its group was about to start its children again; it holds for that start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Asked {
+    /// Nothing: it goes as its kind says.
+    #[default]
+    Nothing,
+    /// To start, even if it is temporary.
+    ToStart,
+    /// To stop: that start passes it by.
+    ToStop,
 }
 
 /// Where a child stands.
@@ -140,10 +154,11 @@ pub(super) struct Group {
 pub(super) enum Work {
     /// Nothing.
     Steady,
-    /// Starting `left` from the front; `current` was told to start and is not up yet.
-    Starting { left: VecDeque<Child>, current: Option<Child> },
-    /// Stopping `left` from the back, one after the other.
-    Stopping { left: Vec<Child>, next: Next, then: Then },
+    /// Starting `left` from the front; `current` was told to start and is not up yet. Children stand here by their place in the order, which
+    /// is never used again: a number may meanwhile be somebody else's.
+    Starting { left: VecDeque<u64>, current: Option<u64> },
+    /// Stopping `left` from the back, one after the other; their places rise.
+    Stopping { left: Vec<u64>, next: Next, then: Then },
     /// All from `from` on are down and will be started when the timer is over, at `at`.
     Pausing { from: u64, at: Instant },
 }
@@ -210,6 +225,7 @@ impl Children {
                 restart: Restart::default(),
                 failure: None,
                 timer: Instant::NEVER,
+                asked: Asked::Nothing,
             },
             generation: Generation(0),
             leave_until: Generation(0),
@@ -284,6 +300,11 @@ impl Children {
         }
     }
 
+    /// The child at this place of a group's order, if it is still there.
+    pub(super) fn at(&self, group: GroupId, order: u64) -> Option<Child> {
+        self.group(group)?.children.get(&order).copied()
+    }
+
     pub(super) fn common_mut(&mut self, child: Child) -> Option<&mut Common> {
         match child {
             Child::Worker(id) => self.worker_mut(id).map(|worker| &mut worker.common),
@@ -337,6 +358,7 @@ impl Group {
                 restart: Restart::default(),
                 failure: None,
                 timer: Instant::NEVER,
+                asked: Asked::Nothing,
             },
             strategy: supervise.strategy,
             counting: supervise.counting,

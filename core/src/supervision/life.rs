@@ -28,7 +28,7 @@ impl Supervision {
                 group.common.phase = Phase::Starting;
                 group.was_started = true;
                 group.window = Window::default();
-                let left = self.startable(id, 0);
+                let left = self.startable(id);
                 self.set_work(id, Work::Starting { left, current: None });
             }
         }
@@ -113,10 +113,14 @@ impl Supervision {
 
     /// A child that ran, or was told to, has ended in good order by itself.
     pub(super) fn finish(&mut self, child: Child, cause: Cause, desk: &mut Desk) {
-        match self.children.common(child).map(|common| common.kind) {
-            Some(RestartKind::Permanent) => self.fail(child, cause, desk.now, desk),
-            Some(RestartKind::Transient | RestartKind::Temporary) => self.end(child, desk),
-            None => {}
+        let Some(common) = self.children.common(child) else { return };
+        match common.kind {
+            RestartKind::Permanent => self.fail(child, cause, desk.now, desk),
+            // It would have been told to stop in a moment, and goes the way of those who were.
+            RestartKind::Transient | RestartKind::Temporary if self.is_being_stopped(common.parent, child) => {
+                self.stopped(child, self.next_with_group(child, Next::Park), desk);
+            }
+            RestartKind::Transient | RestartKind::Temporary => self.end(child, desk),
         }
     }
 
@@ -130,8 +134,13 @@ impl Supervision {
         common.failure = Some(Box::new((cause.clone(), since)));
         if self.is_being_stopped(parent, child) {
             self.announce(child, &cause, None, desk);
-            self.set_phase(child, Phase::Parked);
-            self.agenda.push_back(parent);
+            match self.next_with_group(child, Next::Park) {
+                Next::Park | Next::Start => {
+                    self.set_phase(child, Phase::Parked);
+                    self.agenda.push_back(parent);
+                }
+                next @ (Next::Close | Next::Remove) => self.stopped(child, next, desk),
+            }
             return;
         }
         match self.decide(child, desk) {

@@ -34,7 +34,7 @@ use crate::restart::RestartKind;
 use crate::time::Instant;
 use crate::wheel::Wheel;
 
-use children::{Children, Next, Phase};
+use children::{Asked, Children, Next, Phase};
 use threads::{Ruling, Threads};
 
 /// A worker to supervise.
@@ -255,8 +255,13 @@ impl Supervision {
         let Some(common) = self.children.common_mut(child) else { return };
         match common.phase {
             Phase::Stopping(Next::Remove) | Phase::Starting | Phase::Running => {}
-            Phase::Stopping(_) => common.phase = Phase::Stopping(Next::Start),
+            Phase::Stopping(_) => {
+                common.phase = Phase::Stopping(Next::Start);
+                self.ask(child, Asked::ToStart);
+            }
             Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {
+                self.ask(child, Asked::ToStart);
+                let Some(common) = self.children.common_mut(child) else { return };
                 common.restart = Default::default();
                 common.failure = None;
                 self.begin(child, desk);
@@ -268,7 +273,10 @@ impl Supervision {
     /// Stops a child in good order and starts it again, its queue kept; one that does not run is only started. Nothing is counted.
     pub(crate) fn restart(&mut self, child: Child, desk: &mut Desk) {
         match self.children.phase(child) {
-            Some(Phase::Starting | Phase::Running) => self.tell_to_stop(child, Next::Start, desk),
+            Some(Phase::Starting | Phase::Running) => {
+                self.ask(child, Asked::ToStart);
+                self.tell_to_stop(child, Next::Start, desk);
+            }
             Some(_) => self.start(child, desk),
             None => {}
         }
@@ -282,6 +290,7 @@ impl Supervision {
         {
             worker.shard = None;
         }
+        self.ask(child, Asked::ToStop);
         self.tell_to_stop(child, Next::Close, desk);
         self.work_off(desk);
     }
@@ -451,7 +460,7 @@ impl Supervision {
             if busy.doing.is_start()
                 && let Some(worker) = self.children.worker_mut(busy.worker)
             {
-                worker.hung_starts += 1;
+                worker.hung_starts = worker.hung_starts.saturating_add(1);
             }
             self.lost(busy.worker, cause, busy.since, desk);
         }

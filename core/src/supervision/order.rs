@@ -5,13 +5,17 @@
 //! before is up. Where OTP waits, we note what the group is doing (`Work`) and go on when a child has come up or gone down. The root and
 //! dynamic groups start their children as they are taken on; a dynamic group stops them all at once.
 //!
-//! Two things differ. A group that has failed too often is restarted by its parent also if it is transient: in OTP it ends with the reason
+//! What is asked of a child while its group restarts holds for that restart: told to stop, it stays down; told to start, it starts even if it
+//! is temporary. OTP comes to the same end by another way: it takes no order before the restart is over.
+//!
+//! Three things differ. A group that has failed too often is restarted by its parent also if it is transient: in OTP it ends with the reason
 //! `shutdown`, which a transient child may do, so it silently stays away. And a child whose *first* start fails is a failure like any other,
-//! rather than the end of its whole group.
+//! rather than the end of its whole group. And where each child's restarts are counted for itself, which OTP does not know, a child that was
+//! given up stays so when a sibling's failure restarts the others; it starts again with its whole group, or when somebody says so.
 
 use std::collections::VecDeque;
 
-use super::children::{Next, Phase, Then, Work};
+use super::children::{Asked, Group, Next, Phase, Then, Work};
 use super::{AutoShutdown, Strategy, Supervision};
 use crate::desk::Desk;
 use crate::event::Cause;
@@ -26,24 +30,47 @@ const ORDERED_MAX: usize = 10_000;
 impl Supervision {
     /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in its turn.
     pub(super) fn begin(&mut self, child: Child, desk: &mut Desk) {
-        let Some(parent) = self.children.common(child).map(|common| common.parent) else { return };
+        let Some(common) = self.children.common(child) else { return };
+        let (parent, order, phase) = (common.parent, common.order, common.phase);
         let Some(group) = self.children.group_mut(parent) else { return };
-        let at_once = parent == GroupId::ROOT || group.dynamic;
+        // Whoever waits after a failure has had its turn.
+        let at_once = parent == GroupId::ROOT || group.dynamic || phase == Phase::Waiting;
         match (&mut group.work, group.common.phase) {
             (Work::Steady | Work::Starting { .. }, Phase::Running | Phase::Starting) if at_once => {
                 self.launch(child, desk);
             }
-            (Work::Starting { left, .. }, Phase::Running | Phase::Starting) => left.push_back(child),
+            (Work::Starting { left, .. }, Phase::Running | Phase::Starting) => left.push_back(order),
             (Work::Steady, Phase::Running) => {
-                self.set_work(parent, Work::Starting { left: VecDeque::from([child]), current: None });
+                self.set_work(parent, Work::Starting { left: VecDeque::from([order]), current: None });
             }
-            // It starts with the others that are to be started again.
+            // It stands before those that are to be started again, and starts now; one of those starts with the others.
+            (
+                Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. },
+                Phase::Running | Phase::Starting,
+            ) if order < *from => self.launch(child, desk),
             (
                 Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. },
                 Phase::Running | Phase::Starting,
             ) => {}
             // Its group is down or on its way there: it starts with the group, if that starts again, and nobody reads its queue before.
-            _ => self.close(child, desk),
+            _ if phase == Phase::Idle => self.close(child, desk),
+            _ => {}
+        }
+    }
+
+    /// Takes in what is asked of a child whose group is starting its children, or is about to do so again.
+    pub(super) fn ask(&mut self, child: Child, asked: Asked) {
+        let Some(common) = self.children.common(child) else { return };
+        let (parent, order) = (common.parent, common.order);
+        let Some(group) = self.children.group_mut(parent) else { return };
+        match &mut group.work {
+            Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. } => {
+                if let Some(common) = self.children.common_mut(child) {
+                    common.asked = asked;
+                }
+            }
+            Work::Starting { left, .. } if asked == Asked::ToStop => left.retain(|&other| other != order),
+            Work::Steady | Work::Starting { .. } | Work::Stopping { .. } => {}
         }
     }
 
@@ -60,7 +87,7 @@ impl Supervision {
         match &mut group.work {
             Work::Steady | Work::Pausing { .. } => false,
             Work::Starting { left, current } => match *current {
-                Some(child) => match self.children.phase(child) {
+                Some(order) => match self.children.at(id, order).and_then(|child| self.children.phase(child)) {
                     Some(Phase::Starting | Phase::Waiting | Phase::Stopping(_)) => false,
                     // It is up, or nothing is to be waited for any more.
                     Some(Phase::Running | Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp) | None => {
@@ -72,9 +99,16 @@ impl Supervision {
                     }
                 },
                 None => match left.pop_front() {
-                    Some(child) => {
-                        *current = Some(child);
-                        self.launch(child, desk);
+                    Some(order) => {
+                        *current = Some(order);
+                        if let Some(child) = self.children.at(id, order)
+                            && self
+                                .children
+                                .phase(child)
+                                .is_some_and(|phase| phase.is_down() || phase == Phase::Waiting)
+                        {
+                            self.launch(child, desk);
+                        }
                         true
                     }
                     None => {
@@ -88,20 +122,15 @@ impl Supervision {
             },
             Work::Stopping { left, next, .. } => {
                 let (last, next) = (left.last().copied(), *next);
-                let Some(child) = last else {
+                let Some(order) = last else {
                     self.wound_down(id, desk);
                     return true;
                 };
-                let waits = match self.children.phase(child) {
-                    Some(Phase::Stopping(_) | Phase::Starting | Phase::Running | Phase::Waiting) => true,
-                    Some(Phase::Parked) => next != Next::Park,
-                    Some(Phase::Idle | Phase::Ended | Phase::GivenUp) | None => false,
-                };
-                if waits {
-                    // A temporary child is not started again with the others, so nobody will read its queue.
-                    let temporary =
-                        self.children.common(child).is_some_and(|common| common.kind == RestartKind::Temporary);
-                    self.tell_to_stop(child, if temporary { next.max(Next::Close) } else { next }, desk);
+                // Whoever was forgotten meanwhile has stopped.
+                if let Some(child) = self.children.at(id, order)
+                    && self.is_to_stop(child, next)
+                {
+                    self.tell_to_stop(child, self.next_with_group(child, next), desk);
                     if self.children.phase(child).is_some_and(|phase| !phase.is_down()) {
                         return false;
                     }
@@ -116,14 +145,36 @@ impl Supervision {
         }
     }
 
+    /// Whether a child has still to stop before its group goes on with the one before it.
+    fn is_to_stop(&self, child: Child, next: Next) -> bool {
+        match self.children.phase(child) {
+            Some(Phase::Stopping(_) | Phase::Starting | Phase::Running | Phase::Waiting) => true,
+            Some(Phase::Parked) => next != Next::Park,
+            Some(Phase::Idle | Phase::Ended | Phase::GivenUp) | None => false,
+        }
+    }
+
+    /// What follows when a child stops with its group, for which `next` follows. A temporary one is not started again with the others, so
+    /// nobody will read its queue; of a template's children nothing is kept.
+    pub(super) fn next_with_group(&self, child: Child, next: Next) -> Next {
+        let Some(common) = self.children.common(child) else { return next };
+        let is_dynamic = self.children.group(common.parent).is_some_and(|group| group.dynamic);
+        match common.kind {
+            RestartKind::Temporary if is_dynamic => Next::Remove,
+            RestartKind::Temporary => next.max(Next::Close),
+            RestartKind::Permanent | RestartKind::Transient => next,
+        }
+    }
+
     /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic or too many; `then` says what follows.
     pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, desk: &mut Desk) {
         let Some(group) = self.children.group(id) else { return };
-        let left: Vec<Child> = group.children.values().copied().collect();
-        let told = if group.dynamic || left.len() > ORDERED_MAX { left.clone() } else { Vec::new() };
+        let left: Vec<u64> = group.children.keys().copied().collect();
+        let at_once = group.dynamic || left.len() > ORDERED_MAX;
+        let told: Vec<Child> = group.children.values().copied().filter(|_| at_once).collect();
         self.set_work(id, Work::Stopping { left, next, then });
         for child in told.into_iter().rev() {
-            self.tell_to_stop(child, next, desk);
+            self.tell_to_stop(child, self.next_with_group(child, next), desk);
         }
     }
 
@@ -143,8 +194,13 @@ impl Supervision {
             | Work::Pausing { from: other, at: later } => (from.min(*other), at.max(*later)),
             Work::Steady | Work::Starting { .. } | Work::Stopping { .. } => (from, at),
         };
-        let left: Vec<Child> = group.children.range(from..).map(|(_, &child)| child).collect();
-        for &sibling in &left {
+        // Whoever stands before all that and waits for its turn to start need not wait any more.
+        let turns = if let Work::Starting { left, .. } = &group.work { Some(left) } else { None };
+        let before =
+            turns.into_iter().flatten().filter(|&&order| order < from).filter_map(|order| group.children.get(order));
+        let before: Vec<Child> = before.copied().collect();
+        let concerned = self.children_from(id, from);
+        for &(_, sibling) in &concerned {
             if let Some(common) = self.children.common_mut(sibling)
                 && matches!(common.phase, Phase::Starting | Phase::Running)
                 && common.failure.is_none()
@@ -152,7 +208,11 @@ impl Supervision {
                 common.failure = Some(Box::new((Cause::Sibling { of: name.clone() }, desk.now)));
             }
         }
+        let left = concerned.into_iter().map(|(order, _)| order).collect();
         self.set_work(id, Work::Stopping { left, next: Next::Park, then: Then::Restart { from, at } });
+        for child in before {
+            self.begin(child, desk);
+        }
     }
 
     /// All that were to stop are down.
@@ -169,7 +229,7 @@ impl Supervision {
                 }
             }
             Then::Restart { from, at } if at <= desk.now => {
-                let left = self.startable(id, from);
+                let left = self.startable_again(id, from);
                 self.set_work(id, Work::Starting { left, current: None });
             }
             Then::Restart { from, at } => {
@@ -185,7 +245,7 @@ impl Supervision {
     pub(super) fn resume(&mut self, id: GroupId) {
         let Some(group) = self.children.group(id) else { return };
         if let Work::Pausing { from, .. } = group.work {
-            let left = self.startable(id, from);
+            let left = self.startable_again(id, from);
             self.set_work(id, Work::Starting { left, current: None });
         }
     }
@@ -193,13 +253,12 @@ impl Supervision {
     /// A significant child of a group has ended by itself.
     pub(super) fn significant_ended(&mut self, id: GroupId, desk: &mut Desk) {
         let Some(group) = self.children.group(id) else { return };
-        let ended = |child: &Child| {
-            self.children.common(*child).is_none_or(|common| !common.significant || common.phase == Phase::Ended)
-        };
         let shuts_down = match group.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => true,
-            AutoShutdown::AllSignificant => group.children.values().all(ended),
+            AutoShutdown::AllSignificant => {
+                !group.children.iter().any(|(&order, &child)| self.is_active(group, order, child))
+            }
         };
         let is_ending = matches!(&group.work, Work::Stopping { then, .. } if !matches!(then, Then::Restart { .. }));
         if shuts_down && !is_ending {
@@ -207,28 +266,80 @@ impl Supervision {
         }
     }
 
+    /// Whether a significant child of a group runs, or will without anybody asking for it.
+    fn is_active(&self, group: &Group, order: u64, child: Child) -> bool {
+        let Some(common) = self.children.common(child).filter(|common| common.significant) else { return false };
+        match common.phase {
+            Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting => true,
+            Phase::Stopping(next) => next < Next::Close,
+            Phase::Idle | Phase::Ended | Phase::GivenUp => match &group.work {
+                Work::Starting { left, .. } => left.contains(&order),
+                Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. } => {
+                    order >= *from && self.is_startable(child)
+                }
+                Work::Steady | Work::Stopping { .. } => false,
+            },
+        }
+    }
+
     /// Whether a child goes down because its group stops it, so that its end is no failure.
     pub(super) fn is_being_stopped(&self, id: GroupId, child: Child) -> bool {
         match self.children.group(id).map(|group| (&group.work, group.common.phase)) {
-            Some((Work::Stopping { left, then: Then::Restart { .. }, .. }, _)) => left.contains(&child),
+            Some((Work::Stopping { left, then: Then::Restart { .. }, .. }, _)) => {
+                self.children.common(child).is_none_or(|common| left.binary_search(&common.order).is_ok())
+            }
             Some((Work::Stopping { .. }, _)) => true,
             Some((_, phase)) => phase.is_down(),
             None => true,
         }
     }
 
-    /// The children from `from` on that start with their group, in order: a temporary one only for the first time.
-    pub(super) fn startable(&self, id: GroupId, from: u64) -> VecDeque<Child> {
-        let starts = |child: &Child| {
-            let was_started = match child {
-                Child::Worker(id) => self.children.worker(*id).is_some_and(|worker| worker.generation > Generation(0)),
-                Child::Group(id) => self.children.group(*id).is_some_and(|group| group.was_started),
+    /// The children that start with their group, in order: a temporary one only for the first time. Nothing is held against any of them.
+    pub(super) fn startable(&mut self, id: GroupId) -> VecDeque<u64> {
+        let mut startable = VecDeque::new();
+        for (order, child) in self.children_from(id, 0) {
+            if let Some(common) = self.children.common_mut(child) {
+                common.asked = Asked::Nothing;
+                common.restart.clear_window();
+            }
+            if self.is_startable(child) {
+                startable.push_back(order);
+            }
+        }
+        startable
+    }
+
+    /// The children from `from` on that start again after a sibling failed: as with their group, but for those that were given up, and for
+    /// what was asked of one meanwhile.
+    fn startable_again(&mut self, id: GroupId, from: u64) -> VecDeque<u64> {
+        let mut startable = VecDeque::new();
+        for (order, child) in self.children_from(id, from) {
+            let Some(common) = self.children.common_mut(child) else { continue };
+            let (asked, phase) = (std::mem::take(&mut common.asked), common.phase);
+            let starts = match asked {
+                Asked::Nothing => phase != Phase::GivenUp && self.is_startable(child),
+                Asked::ToStop => false,
+                Asked::ToStart => true,
             };
-            let kind = self.children.common(*child).map(|common| common.kind);
-            !was_started || kind != Some(RestartKind::Temporary)
+            if starts {
+                startable.push_back(order);
+            }
+        }
+        startable
+    }
+
+    fn is_startable(&self, child: Child) -> bool {
+        let was_started = match child {
+            Child::Worker(id) => self.children.worker(id).is_some_and(|worker| worker.generation > Generation(0)),
+            Child::Group(id) => self.children.group(id).is_some_and(|group| group.was_started),
         };
-        let Some(group) = self.children.group(id) else { return VecDeque::new() };
-        group.children.range(from..).map(|(_, &child)| child).filter(starts).collect()
+        let kind = self.children.common(child).map(|common| common.kind);
+        !was_started || kind != Some(RestartKind::Temporary)
+    }
+
+    fn children_from(&self, id: GroupId, from: u64) -> Vec<(u64, Child)> {
+        let group = self.children.group(id).into_iter();
+        group.flat_map(|group| group.children.range(from..)).map(|(&order, &child)| (order, child)).collect()
     }
 
     /// Sets what a group is doing, and puts it on the agenda.

@@ -17,7 +17,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn spec(id: u32, parent: GroupId) -> SuperviseGroup {
+pub(crate) fn spec(id: u32, parent: GroupId) -> SuperviseGroup {
     SuperviseGroup {
         group: GroupId(id),
         name: format!("g{id}").into(),
@@ -178,6 +178,30 @@ fn t6_a_group_ends_with_its_significant_children_as_it_was_told() {
     check_t6(AllSignificant, &two, &[0], false);
     check_t6(AllSignificant, &two, &[1, 3], false);
     check_t6(AllSignificant, &two, &[1, 0], true);
+}
+
+/// As in OTP, all have ended when the last one that is *active* has: one that was stopped, or is not started again, is not waited for.
+#[test]
+fn t6_whoever_does_not_run_any_more_is_not_waited_for() {
+    for was_stopped in [true, false] {
+        let mut play = Play::new(AT_ONCE);
+        let (auto_shutdown, strategy) = (AutoShutdown::AllSignificant, Strategy::OneForAll);
+        let group =
+            play.group_with(SuperviseGroup { auto_shutdown, strategy, kind: Temporary, ..spec(1, GroupId::ROOT) });
+        for (id, kind) in [(1, Transient), (2, Temporary)] {
+            let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
+            play.worker_with(Supervise { group, kind, significant: true, ..worker });
+        }
+        let other = play.worker(3, group, Permanent);
+        if was_stopped {
+            play.stop(Child::Worker(WorkerId(2)));
+        } else {
+            play.panic(other);
+        }
+        assert_eq!(play.running.len(), 2);
+        play.finish(WorkerId(1));
+        assert!(play.running.is_empty(), "was stopped: {was_stopped}");
+    }
 }
 
 #[test]

@@ -31,7 +31,10 @@ pub(crate) struct Play {
 
 impl Play {
     pub(crate) fn new(settings: &str) -> Play {
-        let config = Config::from_toml(settings).unwrap();
+        Play::with(Config::from_toml(settings).unwrap())
+    }
+
+    pub(crate) fn with(config: Config) -> Play {
         let identity = Identity { generation: Generation(1), address: "127.0.0.1:1".parse().unwrap() };
         let now = Instant::from_millis(1_000);
         let mut play = Play {
