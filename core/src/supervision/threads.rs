@@ -167,7 +167,7 @@ impl Threads {
         if silence < timeout.min(desk.config.workers.interval * 2) {
             return Ruling::Alive;
         }
-        let busy_for = blamed.map_or(silence, |busy| desk.now - busy.since.max(excused));
+        let busy_for = blamed.map_or(silence, |busy| desk.now - busy.since).min(desk.now - excused);
         let used = seen.zip(arbiter.times).map(|(seen, before)| Used::between(before, seen, silence));
         let waited = used.map_or(Duration::ZERO, |used| used.waited);
         let stuck = busy_for.saturating_sub(waited);

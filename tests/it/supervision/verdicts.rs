@@ -256,3 +256,25 @@ fn a_pause_of_our_own_is_nobodys_fault() {
     watch(&mut play, 15, |_| still);
     assert_eq!(causes(&play, "w5"), [Cause::StartTimedOut { after: seconds(30) }]);
 }
+
+#[test]
+fn a_pause_of_our_own_is_no_silence_of_a_thread_that_was_looked_at_before_it() {
+    let (mut play, first, _) = two(ONE);
+    play.advance(millis(5_500));
+    let since = play.now - seconds(1);
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], None));
+    assert_eq!(causes(&play, "w0"), [], "it has just begun");
+    play.now += seconds(3_600);
+    play.outputs.clear();
+    play.engine.handle_timeout(play.now);
+    play.drain();
+    assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }));
+    // It has let go, and its beat is on its way.
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], None));
+    assert_eq!((causes(&play, "w0"), causes(&play, "w1")), (vec![], vec![]));
+    play.outputs.clear();
+    play.advance(seconds(5) + millis(1_000));
+    assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }), "it has the time anew, and no more");
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], None));
+    assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
+}
