@@ -356,8 +356,7 @@ impl Supervision {
         let limit = match blamed.and_then(|busy| self.children.worker(busy.worker).map(|worker| (busy, worker))) {
             Some((busy, worker)) if busy.doing.is_start() => worker.start_timeout(&desk.config),
             Some((_, worker)) => worker.timeout(&desk.config),
-            // Whoever held it may just have let go, and its next beat is still to come.
-            None => desk.config.workers.timeout + desk.config.workers.interval * 2,
+            None => desk.config.workers.timeout,
         };
         match self.threads.judge(arbiter, blamed, limit, seen, self.excused, desk) {
             Ruling::Alive => {}

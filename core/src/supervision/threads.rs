@@ -52,6 +52,8 @@ struct Arbiter {
     told_starved: bool,
     /// When to look again at what it is doing; `NEVER` if its silence will say so.
     look_at: Instant,
+    /// When a look first found nobody at work, if the last one did: whoever held it has let go, and the beat is on its way.
+    idle_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +84,7 @@ impl Threads {
         let state = State::Running(watch(arbiter, timeout, desk));
         // A thread that has not spoken yet has used nothing before it was made.
         let times = Some(CpuTimes::default());
-        let fresh = Arbiter { place, state, times, told_starved: false, look_at: Instant::NEVER };
+        let fresh = Arbiter { place, state, times, told_starved: false, look_at: Instant::NEVER, idle_since: None };
         self.arbiters.insert(arbiter, fresh);
         self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout }).arbiter = arbiter;
         desk.put(Output::Spawn { arbiter });
@@ -140,6 +142,7 @@ impl Threads {
         let Some(arbiter) = self.arbiters.get_mut(&id) else { return };
         let State::Running(watch) = arbiter.state else { return };
         (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
+        arbiter.idle_since = None;
         desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval: desk.config.workers.interval });
     }
 
@@ -167,7 +170,11 @@ impl Threads {
         if silence < timeout.min(desk.config.workers.interval * 2) {
             return Ruling::Alive;
         }
-        let busy_for = blamed.map_or(silence, |busy| desk.now - busy.since).min(desk.now - excused);
+        // A thread that has just been let go is silent until its next beat has come here, and on a busy machine that takes a while. So where nobody
+        // is at work the silence counts from the first look that saw so: then it is lost to something else.
+        arbiter.idle_since = if blamed.is_none() { arbiter.idle_since.or(Some(desk.now)) } else { None };
+        let since = blamed.map(|busy| busy.since).or(arbiter.idle_since).unwrap_or(desk.now);
+        let busy_for = desk.now - since.max(excused);
         let used = seen.zip(arbiter.times).map(|(seen, before)| Used::between(before, seen, silence));
         let waited = used.map_or(Duration::ZERO, |used| used.waited);
         let stuck = busy_for.saturating_sub(waited);

@@ -278,3 +278,22 @@ fn a_pause_of_our_own_is_no_silence_of_a_thread_that_was_looked_at_before_it() {
     play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], None));
     assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
 }
+
+#[test]
+fn a_thread_that_was_just_let_go_is_not_lost_and_one_that_nobody_of_ours_holds_is() {
+    let (mut play, first, _) = two(ONE);
+    let since = play.now;
+    play.advance(millis(5_500));
+    let asleep = look(ThreadState::Sleeping, 0, 0);
+    let progress = since + seconds(5);
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, progress)], asleep));
+    // It lets go a moment before the next look, and its beat is still on the way.
+    play.advance(millis(4_600));
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
+    play.advance(millis(4_000));
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
+    assert_eq!(causes(&play, "w0"), [], "silent for 14 s, but for 4 s with nobody at work");
+    play.advance(millis(1_100));
+    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
+    assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
+}
