@@ -326,7 +326,13 @@ impl Supervision {
             }
             (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, desk),
             // Told to stop, it stopped or fell over on the way: gone either way.
-            (Report::Failed(cause) | Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
+            (Report::Failed(cause), Phase::Stopping(next)) => {
+                self.announce(child, &cause, None, desk);
+                self.stopped(child, next, desk);
+            }
+            // The one that was started by leave does not run for long, but it may run still when the others go on.
+            (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
+                desk.put(Output::Fence { worker: id });
                 self.announce(child, &cause, None, desk);
                 self.stopped(child, next, desk);
             }
@@ -469,8 +475,15 @@ impl Supervision {
     fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => self.stopped(child, next, desk),
-            Some(Phase::Starting | Phase::Running) => self.fail(child, cause, since, desk),
+            Some(Phase::Stopping(next)) => {
+                desk.put(Output::Fence { worker: id });
+                self.stopped(child, next, desk);
+            }
+            Some(Phase::Starting | Phase::Running) => {
+                // Its thread may come back before it is started anew, if that is to be after a pause, or not at all.
+                desk.put(Output::Fence { worker: id });
+                self.fail(child, cause, since, desk);
+            }
             _ => {}
         }
     }
@@ -479,7 +492,10 @@ impl Supervision {
     fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => self.stopped(child, next, desk),
+            Some(Phase::Stopping(next)) => {
+                desk.put(Output::Fence { worker: id });
+                self.stopped(child, next, desk);
+            }
             Some(Phase::Starting | Phase::Running) => {
                 self.announce(child, &cause, Some(Duration::ZERO), desk);
                 if let Some(worker) = self.children.worker_mut(id) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    AutoShutdown, Child, Counting, GroupId, PlaceId, Random, RestartKind, Strategy, Supervise, SuperviseGroup, WorkerId,
+    ArbiterId, AutoShutdown, Child, Config, Counting, GroupId, Health, Look, PlaceId, Random, RestartKind, Strategy,
+    Supervise, SuperviseGroup, WorkerId,
 };
 
 use super::play::Play;
@@ -55,52 +56,122 @@ fn forget(play: &mut Play, workers: &mut Vec<u32>, groups: &mut Vec<u32>) {
     }
 }
 
+/// Something is asked of a worker or a group, or one of them is taken on.
+fn ask(random: &mut Random, play: &mut Play, known: &mut Known) {
+    let child = match random.below(3) {
+        0 if known.groups.len() > 1 => Child::Group(GroupId(pick(random, &known.groups[1..]))),
+        _ => Child::Worker(WorkerId(random.below(WORKERS) as u32)),
+    };
+    match random.below(7) {
+        0..=2 => take_on(random, play, &mut known.workers, &mut known.groups, &mut known.next),
+        3 => play.order(|engine, now| engine.start(now, child)),
+        4 => play.order(|engine, now| engine.restart(now, child)),
+        5 => play.order(|engine, now| engine.stop(now, child)),
+        _ => play.order(|engine, now| engine.remove(now, child)),
+    }
+}
+
+/// Something happens to a worker that runs.
+fn befall(random: &mut Random, play: &mut Play) {
+    let free: Vec<WorkerId> = play.running.keys().copied().filter(|id| !play.held.contains_key(&play.at[id])).collect();
+    if free.is_empty() {
+        return;
+    }
+    let someone = pick(random, &free);
+    match random.below(6) {
+        0 => play.panic(someone),
+        1 | 2 => play.panic_with_leave(someone, random.below(2) == 0),
+        3 => play.finish(someone),
+        4 => play.hold(someone),
+        _ => {
+            let look = Look {
+                worker: someone,
+                generation: play.running[&someone],
+                is_waiting: random.below(2) == 0,
+                queued: 1,
+                is_overloaded: random.below(4) == 0,
+                progress: random.below(2),
+                health: pick(random, &[Health::Ok, Health::NotReady, Health::Failed]),
+            };
+            play.order(|engine, now| engine.handle_looks(now, &[look]));
+        }
+    }
+}
+
+/// Something happens to a thread.
+fn befall_thread(random: &mut Random, play: &mut Play) {
+    let threads: Vec<ArbiterId> = play.threads.iter().copied().collect();
+    let held: Vec<ArbiterId> = play.held.keys().copied().collect();
+    let zombies: Vec<ArbiterId> = play.zombies.iter().copied().collect();
+    match random.below(4) {
+        0 if random.below(4) == 0 => play.kill(pick(random, &threads)),
+        1 if !held.is_empty() => {
+            play.held.remove(&pick(random, &held));
+            play.drain();
+        }
+        2 if !zombies.is_empty() => {
+            let zombie = pick(random, &zombies);
+            play.zombies.remove(&zombie);
+            play.order(|engine, now| engine.handle_arbiter_ended(now, zombie));
+        }
+        _ => {}
+    }
+}
+
+/// Time passes; now and then it passes without us, and somebody changes how willing it is.
+fn pass(random: &mut Random, play: &mut Play) {
+    let someone = WorkerId(random.below(WORKERS) as u32);
+    if !play.stubborn.remove(&someone) {
+        play.stubborn.insert(someone);
+    }
+    if random.below(4) == 0 && !play.sluggish.remove(&someone) {
+        play.sluggish.insert(someone);
+    }
+    if random.below(8) == 0 {
+        play.now += random.duration_below(Duration::from_secs(60));
+        play.order(|engine, now| engine.handle_timeout(now));
+    }
+    for _ in 0..random.below(8) {
+        play.advance(Duration::from_millis(500));
+        let slot = play.now.as_nanos();
+        play.beat(slot);
+    }
+}
+
+/// Who was taken on and not forgotten.
+struct Known {
+    workers: Vec<u32>,
+    groups: Vec<u32>,
+    next: u32,
+}
+
 #[test]
 fn random_orders_and_failures_break_nothing_and_leaving_ends_everything() {
+    let settings = "workers.leave = '20s'\nworkers.zombies_max = 3\n\
+        [restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'";
+    let config = Config::from_toml(settings).unwrap();
     for seed in 0..1_000 {
         let mut random = Random::seeded(seed);
-        let mut play = Play::new("workers.leave = '20s'\n[restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'");
-        let (mut workers, mut groups, mut next) = (vec![], vec![0], 0);
-        for _ in 0..120 {
-            let running: Vec<WorkerId> = play.running.keys().copied().collect();
-            let someone = WorkerId(random.below(WORKERS) as u32);
-            let child = match random.below(3) {
-                0 if groups.len() > 1 => {
-                    Child::Group(GroupId(groups[1 + random.below(groups.len() as u64 - 1) as usize]))
-                }
-                _ => Child::Worker(someone),
-            };
-            match random.below(12) {
-                0..=2 => take_on(&mut random, &mut play, &mut workers, &mut groups, &mut next),
-                3..=5 if !running.is_empty() => play.panic(pick(&mut random, &running)),
-                6 if !running.is_empty() => play.finish(pick(&mut random, &running)),
-                7 => play.order(|engine, now| engine.start(now, child)),
-                8 => play.order(|engine, now| engine.restart(now, child)),
-                9 => play.order(|engine, now| engine.stop(now, child)),
-                10 => play.order(|engine, now| engine.remove(now, child)),
-                _ => {
-                    if !play.stubborn.remove(&someone) {
-                        play.stubborn.insert(someone);
-                    }
-                    if random.below(4) == 0 && !play.sluggish.remove(&someone) {
-                        play.sluggish.insert(someone);
-                    }
-                    let time = Duration::from_millis(random.below(4_000));
-                    play.advance(time);
-                    let slot = play.now.as_nanos();
-                    play.beat(slot);
-                }
+        let mut play = Play::with(config.clone());
+        play.answers = true;
+        let mut known = Known { workers: vec![], groups: vec![0], next: 0 };
+        for _ in 0..150 {
+            match random.below(10) {
+                0..=3 => ask(&mut random, &mut play, &mut known),
+                4..=6 => befall(&mut random, &mut play),
+                7 => befall_thread(&mut random, &mut play),
+                _ => pass(&mut random, &mut play),
             }
-            forget(&mut play, &mut workers, &mut groups);
+            forget(&mut play, &mut known.workers, &mut known.groups);
             // Whoever runs is one whom somebody has taken on and nobody has removed.
-            assert!(
-                play.running.keys().all(|id| workers.contains(&id.0)),
-                "seed {seed}: {:?} of {workers:?}",
-                play.running
-            );
+            let strangers = play.running.keys().find(|id| !known.workers.contains(&id.0));
+            assert_eq!(strangers, None, "seed {seed}: {:?} of {:?}", play.running, known.workers);
+            assert!(play.zombies.len() <= 3, "seed {seed}");
+            // Two threads for all, and those of their own of whoever has one.
+            assert!(play.threads.len() <= 2 + known.workers.len(), "seed {seed}");
         }
         play.order(|engine, now| engine.leave(now));
-        play.advance(Duration::from_secs(21));
+        play.advance(Duration::from_millis(20_002));
         assert!(play.engine.has_left(), "seed {seed}");
         assert!(play.running.is_empty(), "seed {seed}: {:?}", play.running);
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, AutoShutdown, Cause, Child, Config, Counting, Engine, Event, Generation, GroupId, Identity,
-    Instant, Output, Report, RestartKind, Strategy, Supervise, SuperviseGroup, WorkerId,
+    Activity, ArbiterId, AutoShutdown, Busy, Cause, Child, Config, Counting, Engine, Event, Generation, GroupId,
+    Identity, Instant, Leave, Output, Report, RestartKind, Strategy, Supervise, SuperviseGroup, WorkerId,
 };
 
 /// An engine and what its threads do.
@@ -24,6 +24,17 @@ pub(crate) struct Play {
     pub(crate) outputs: Vec<Output>,
     pub(crate) threads: BTreeSet<ArbiterId>,
     pub(crate) names: BTreeMap<WorkerId, String>,
+    /// The thread of each worker's newest generation.
+    pub(crate) at: BTreeMap<WorkerId, ArbiterId>,
+    /// Threads that are held, by whom: nothing that is told to their workers is done.
+    pub(crate) held: BTreeMap<ArbiterId, Busy>,
+    /// Threads that were abandoned and have not come back.
+    pub(crate) zombies: BTreeSet<ArbiterId>,
+    /// What each worker's thread may do without asking.
+    pub(crate) leaves: BTreeMap<WorkerId, Leave>,
+    /// Whether questions about silent threads are answered.
+    pub(crate) answers: bool,
+    silent: VecDeque<ArbiterId>,
     /// The last generation of each worker that was started.
     newest: BTreeMap<WorkerId, Generation>,
     reports: VecDeque<(WorkerId, Generation, Report)>,
@@ -48,6 +59,12 @@ impl Play {
             outputs: Vec::new(),
             threads: BTreeSet::new(),
             names: BTreeMap::new(),
+            at: BTreeMap::new(),
+            held: BTreeMap::new(),
+            zombies: BTreeSet::new(),
+            leaves: BTreeMap::new(),
+            answers: false,
+            silent: VecDeque::new(),
             newest: BTreeMap::new(),
             reports: VecDeque::new(),
         };
@@ -97,6 +114,37 @@ impl Play {
         self.end(id, Report::Failed(Play::panicked()));
     }
 
+    /// A worker that runs panics, and its thread starts it again if it has leave to.
+    pub(crate) fn panic_with_leave(&mut self, id: WorkerId, is_up: bool) {
+        let (generation, leave) = (self.running[&id], self.leaves[&id]);
+        if leave.from > self.now || generation >= leave.until {
+            return self.panic(id);
+        }
+        let next = Generation(generation.0 + 1);
+        self.running.insert(id, next);
+        self.newest.insert(id, next);
+        let report = Report::Restarted { cause: Play::panicked(), failed_at: self.now, is_up };
+        if !is_up {
+            self.reports.push_back((id, next, Report::Started));
+        }
+        self.engine.handle_report(self.now, id, generation, report);
+        self.drain();
+    }
+
+    /// A worker holds its thread from now on.
+    pub(crate) fn hold(&mut self, id: WorkerId) {
+        let busy = Busy { worker: id, doing: Activity::Message("Block"), since: self.now };
+        self.held.entry(self.at[&id]).or_insert(busy);
+    }
+
+    /// A thread that ends by itself takes its workers with it.
+    pub(crate) fn kill(&mut self, arbiter: ArbiterId) {
+        self.threads.remove(&arbiter);
+        self.held.remove(&arbiter);
+        self.running.retain(|id, _| self.at[id] != arbiter);
+        self.order(|engine, now| engine.handle_arbiter_dead(now, arbiter));
+    }
+
     /// A worker that runs stops itself.
     pub(crate) fn finish(&mut self, id: WorkerId) {
         self.end(id, Report::Stopped);
@@ -128,9 +176,10 @@ impl Play {
         let mut turns = 0;
         while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= end) {
             turns = if due > self.now { 0 } else { turns + 1 };
-            assert!(turns < 100, "the engine asks for the same instant again and again");
+            assert!(turns < 3, "the engine asks for the same instant again and again");
             self.now = self.now.max(due);
             self.engine.handle_timeout(self.now);
+            assert!(self.engine.poll_timeout().is_none_or(|next| next > self.now), "what was due was done");
             self.drain();
         }
         self.now = end;
@@ -138,7 +187,9 @@ impl Play {
 
     /// All threads give a sign of life.
     pub(crate) fn beat(&mut self, slot: u64) {
-        for arbiter in self.threads.clone() {
+        for arbiter in
+            self.threads.clone().into_iter().filter(|arbiter| !self.held.contains_key(arbiter)).collect::<Vec<_>>()
+        {
             self.engine.handle_beat(self.now, arbiter, slot, None);
             self.drain();
         }
@@ -152,7 +203,15 @@ impl Play {
                 self.act(&output);
                 self.outputs.push(output);
             }
-            let Some((worker, generation, report)) = self.reports.pop_front() else { return };
+            if let Some(arbiter) = self.silent.pop_front() {
+                let busy = self.held.get(&arbiter).copied();
+                self.engine.handle_inspection(self.now, arbiter, busy.as_slice(), None);
+                continue;
+            }
+            self.assert_that_only_one_of_each_runs();
+            let held = |worker: &WorkerId| self.at.get(worker).is_some_and(|at| self.held.contains_key(at));
+            let Some(place) = self.reports.iter().position(|(worker, ..)| !held(worker)) else { return };
+            let Some((worker, generation, report)) = self.reports.remove(place) else { return };
             // A void generation has nothing to say.
             if self.running.get(&worker) == Some(&generation) {
                 if report == Report::Stopped {
@@ -163,9 +222,19 @@ impl Play {
         }
     }
 
+    /// Whoever was on a thread that was lost is void, or a zombie would go on handling messages.
+    fn assert_that_only_one_of_each_runs(&self) {
+        let ghost = self.running.iter().find(|(id, _)| !self.threads.contains(&self.at[id]));
+        assert_eq!(ghost, None, "it runs on a thread that was lost, and was not fenced");
+    }
+
     fn act(&mut self, output: &Output) {
         match output {
             Output::Start(start) => {
+                let runs = self.running.contains_key(&start.worker);
+                let former = self.at.insert(start.worker, start.arbiter);
+                assert!(!runs || former.is_some_and(|at| !self.threads.contains(&at)), "{start:?} over one that runs");
+                self.leaves.insert(start.worker, start.leave);
                 let newest = self.newest.insert(start.worker, start.generation);
                 assert!(newest < Some(start.generation), "T4: generations rise");
                 assert!(self.threads.contains(&start.arbiter), "{start:?} on a thread that is not there");
@@ -185,10 +254,23 @@ impl Play {
                 self.running.remove(worker);
             }
             Output::Spawn { arbiter } => assert!(self.threads.insert(*arbiter)),
-            Output::Abandon { arbiter } | Output::Dismiss { arbiter } => assert!(self.threads.remove(arbiter)),
+            Output::Dismiss { arbiter } => {
+                self.held.remove(arbiter);
+                assert!(self.threads.remove(arbiter));
+            }
+            Output::Abandon { arbiter } => {
+                assert!(self.threads.remove(arbiter) && self.zombies.insert(*arbiter));
+                let lost: Vec<WorkerId> =
+                    self.at.iter().filter(|&(_, at)| at == arbiter).map(|(&worker, _)| worker).collect();
+                self.reports.retain(|(worker, ..)| !lost.contains(worker));
+                self.held.remove(arbiter);
+            }
+            Output::Inspect { arbiter } if self.answers => self.silent.push_back(*arbiter),
+            Output::Permit { worker, leave } => {
+                self.leaves.insert(*worker, *leave);
+            }
             Output::Event(event) => self.events.push(event.clone()),
-            Output::Permit { .. }
-            | Output::Scan
+            Output::Scan
             | Output::Inspect { .. }
             | Output::Exit { .. }
             | Output::ForgetGroup { .. }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, CpuTimes, Event, GroupId, Health, Instant, Look, Output, RestartKind, Supervise,
-    ThreadLook, ThreadState, Unready, WorkerId,
+    Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Look, Output, RestartKind,
+    Supervise, ThreadLook, ThreadState, Unready, WorkerId,
 };
 
 use super::play::Play;
@@ -296,4 +296,21 @@ fn a_thread_that_was_just_let_go_is_not_lost_and_one_that_nobody_of_ours_holds_i
     play.advance(millis(1_100));
     play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
     assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
+}
+
+/// A thread may come back while its workers wait to be started again: they must not go on with their queues meanwhile.
+#[test]
+fn a_zombie_that_wakes_during_the_pause_is_void_already() {
+    let settings = "workers.arbiters = 1\n[restart]\ndelay_min = '10s'\ndelay_max = '10s'";
+    let (mut play, first, second) = two(settings);
+    play.answers = true;
+    play.panic(first);
+    play.stubborn.insert(second);
+    play.stop(Child::Worker(second));
+    play.hold(first);
+    play.outputs.clear();
+    play.advance(millis(5_500));
+    assert!(matches!(causes(&play, "w0")[..], [Cause::Panicked { .. }, Cause::HeldThread { .. }]));
+    assert!(play.outputs.contains(&Output::Fence { worker: first }));
+    assert!(!play.running.contains_key(&first), "it waits");
 }
