@@ -11,4 +11,6 @@ mod naive;
 mod nested;
 mod order;
 mod play;
+mod table;
+mod times;
 mod verdicts;
