@@ -12,5 +12,6 @@ mod nested;
 mod order;
 mod play;
 mod table;
+mod templates;
 mod times;
 mod verdicts;
