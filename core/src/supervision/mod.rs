@@ -264,6 +264,11 @@ impl Supervision {
                 let Some(common) = self.children.common_mut(child) else { return };
                 common.restart = Default::default();
                 common.failure = None;
+                if let Child::Worker(id) = child
+                    && let Some(worker) = self.children.worker_mut(id)
+                {
+                    worker.hung_starts = 0;
+                }
                 self.begin(child, desk);
             }
         }

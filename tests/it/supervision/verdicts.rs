@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heartbeat_core::{
     Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Look, Output, RestartKind,
-    Supervise, ThreadLook, ThreadState, Unready, WorkerId,
+    Strategy, Supervise, ThreadLook, ThreadState, Unready, WorkerId,
 };
 
 use super::play::Play;
@@ -313,4 +313,45 @@ fn a_zombie_that_wakes_during_the_pause_is_void_already() {
     assert!(matches!(causes(&play, "w0")[..], [Cause::Panicked { .. }, Cause::HeldThread { .. }]));
     assert!(play.outputs.contains(&Output::Fence { worker: first }));
     assert!(!play.running.contains_key(&first), "it waits");
+}
+
+/// A11: each group of a tree may try again as often as its limits allow, but after the first two each try is one start; and a person's order
+/// is a new beginning.
+#[test]
+fn a11_a_start_that_hangs_in_a_group_ends_the_group_and_threads_are_bounded() {
+    let settings = "workers.arbiters = 1\nworkers.zombies_max = 3\nworkers.start_timeout = '1s'\n\
+        [restart]\nintensity = 4294967295\ndelay_min = '0s'\ndelay_max = '0s'";
+    let mut play = Play::new(settings);
+    let group = play.group(1, GroupId::ROOT, Strategy::OneForOne);
+    play.sluggish.insert(WorkerId(0));
+    let worker = play.worker(0, group, RestartKind::Permanent);
+    let escalations = |play: &Play| play.pick(|event| matches!(event, Event::Escalated { .. }).then_some(())).len();
+    let hang = |play: &mut Play, is_back: bool| {
+        let thread = play.at[&worker];
+        let hanging = [Busy { worker, doing: Activity::Started, since: play.now }];
+        play.advance(millis(5_100));
+        play.order(|engine, now| engine.handle_inspection(now, thread, &hanging, None));
+        if is_back && play.zombies.remove(&thread) {
+            play.order(|engine, now| engine.handle_arbiter_ended(now, thread));
+        }
+    };
+    for expected in [0, 1, 2] {
+        hang(&mut play, false);
+        assert_eq!(escalations(&play), expected);
+    }
+    hang(&mut play, false);
+    assert_eq!((escalations(&play), play.zombies.len()), (2, 3), "one more would be one too many");
+    let zombies: Vec<ArbiterId> = std::mem::take(&mut play.zombies).into_iter().collect();
+    zombies.into_iter().for_each(|zombie| play.order(|engine, now| engine.handle_arbiter_ended(now, zombie)));
+    for _ in 0..300 {
+        hang(&mut play, true);
+    }
+    let before = escalations(&play);
+    assert!(before > 256, "each one a failure of the whole group: {before}");
+    play.stop(Child::Group(group));
+    play.advance(seconds(10));
+    play.start(Child::Worker(worker));
+    play.start(Child::Group(group));
+    hang(&mut play, true);
+    assert_eq!(escalations(&play), before, "asked for anew, it has two starts again");
 }
