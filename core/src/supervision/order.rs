@@ -211,7 +211,10 @@ impl Supervision {
         let left = concerned.into_iter().map(|(order, _)| order).collect();
         self.set_work(id, Work::Stopping { left, next: Next::Park, then: Then::Restart { from, at } });
         for child in before {
-            self.begin(child, desk);
+            // Somebody may have asked for it since, and had it at once.
+            if self.children.phase(child).is_some_and(Phase::is_down) {
+                self.begin(child, desk);
+            }
         }
     }
 

@@ -144,6 +144,26 @@ fn whoever_waits_for_its_turn_before_those_that_are_restarted_starts() {
     assert_eq!(play.story(), ["+w1", "+w3"], "and for nothing else");
 }
 
+/// A template's children are started as they are asked for, also while their group starts the others.
+#[test]
+fn whoever_was_started_out_of_its_turn_is_not_started_again_when_another_fails() {
+    let mut play = Play::new(AT_ONCE);
+    let (dynamic, strategy) = (true, Strategy::RestForOne);
+    let group = play.group_with(SuperviseGroup { dynamic, strategy, ..spec(1, GroupId::ROOT) });
+    for id in 1..=3 {
+        play.worker(id, group, Permanent);
+    }
+    play.stop(Child::Group(group));
+    play.sluggish.insert(WorkerId(1));
+    play.story();
+    play.start(Child::Group(group));
+    play.start(worker(2));
+    play.start(worker(3));
+    assert_eq!(play.story(), ["+w1", "+w2", "+w3"]);
+    play.panic(WorkerId(3));
+    assert_eq!(play.story(), ["+w3"]);
+}
+
 /// The number of a worker that was removed while its group had not got to it is somebody else's now.
 #[test]
 fn a_number_that_is_used_again_meanwhile_is_left_alone() {
