@@ -7,7 +7,7 @@ use heartbeat_core::{
     Supervise, SuperviseGroup, WorkerId,
 };
 
-use super::play::Play;
+use super::play::{Play, Seed};
 
 const WORKERS: u64 = 10;
 const GROUPS: u64 = 4;
@@ -151,6 +151,7 @@ fn random_orders_and_failures_break_nothing_and_leaving_ends_everything() {
         [restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'";
     let config = Config::from_toml(settings).unwrap();
     for seed in 0..1_000 {
+        let _seed = Seed(seed);
         let mut random = Random::seeded(seed);
         let mut play = Play::with(config.clone());
         play.answers = true;

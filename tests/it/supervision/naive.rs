@@ -13,7 +13,7 @@ use heartbeat_core::{
     SuperviseGroup, WorkerId,
 };
 
-use super::play::Play;
+use super::play::{Play, Seed};
 
 /// Restarts that the root allows each of its children.
 const ROOT_LIMIT: usize = 4;
@@ -409,6 +409,7 @@ fn happen(random: &mut Random, play: &mut Play, naive: &mut Naive) -> Option<Str
 fn t1_a_second_model_starts_and_stops_the_same_in_the_same_order() {
     let config = Config::from_toml(SETTINGS).unwrap();
     for seed in 0..8_000 {
+        let _seed = Seed(seed);
         let mut random = Random::seeded(seed);
         let mut play = Play::with(config.clone());
         let mut naive = Naive::new(play.now);

@@ -42,6 +42,17 @@ pub(crate) struct Play {
     reports: VecDeque<(WorkerId, Generation, Report)>,
 }
 
+/// Says which seed it was if the test fails while this lives, wherever it fails.
+pub(crate) struct Seed(pub(crate) u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("with seed {}", self.0);
+        }
+    }
+}
+
 impl Play {
     pub(crate) fn new(settings: &str) -> Play {
         Play::with(Config::from_toml(settings).unwrap())
