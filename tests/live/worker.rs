@@ -523,7 +523,10 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
 #[test]
 fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_all_the_while() {
     live(async {
-        let node = Node::start(config()).await.unwrap();
+        let mut config = config();
+        // Room for all there is to tell: this test is too busy to listen meanwhile, and must not miss the last of it.
+        config.events.queue = 10_000;
+        let node = Node::start(config).await.unwrap();
         let spec = Spec::new("stormy").intensity(1_000, PATIENCE * 10).delay(Duration::ZERO, Duration::ZERO);
         let stormy = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
