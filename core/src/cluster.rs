@@ -338,7 +338,8 @@ impl Cluster {
             }
             Heard::Alive | Heard::Cleared | Heard::Returned => {}
         }
-        let sign = Sign { at: desk.now, slot: heartbeat.slot, interval: heartbeat.interval };
+        let Heartbeat { slot, interval, slept, .. } = *heartbeat;
+        let sign = Sign { at: desk.now, slot, interval, slept, waited: false };
         if heard == Heard::Returned {
             self.watch(header.from, heartbeat.interval, desk);
         }
@@ -451,8 +452,9 @@ impl Cluster {
             self.proven = self.proven.max(self.slot_at - desk.config.interval.saturating_mul(ago));
         }
         if let Some(link) = self.links.get(&header.from) {
-            desk.monitor
-                .heartbeat(link.watch, Sign { at: desk.now, slot: self.answers, interval: desk.config.interval });
+            let interval = desk.config.interval;
+            let sign = Sign { at: desk.now, slot: self.answers, interval, slept: 0, waited: false };
+            desk.monitor.heartbeat(link.watch, sign);
         }
         if self.connected != Some(true) {
             self.connected = Some(true);

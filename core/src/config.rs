@@ -16,6 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::member::{NAME_BYTES_MAX, Role};
+use crate::mistakes::Mistakes;
 use crate::wire;
 
 /// The compiled-in defaults with their comments, as users copy them.
@@ -26,6 +27,9 @@ pub const ARBITERS_MAX: u32 = 1024;
 
 /// Highest restart intensity that is counted; a limit above it is none, and is to be said so with `u32::MAX`.
 pub const INTENSITY_MAX: u32 = 1_000_000;
+
+/// Largest share of heartbeats after which a wrong suspicion may follow; above it the detector would be a coin.
+const SHARE_MAX: f64 = 0.1;
 
 /// All settings of a node. Each field is described, with how to choose it, in `default.toml`.
 ///
@@ -70,17 +74,24 @@ pub struct Config {
 pub struct DetectorConfig {
     /// Which detector.
     pub kind: DetectorKind,
+    /// For `budget`: wrong suspicions allowed on each link.
+    pub mistakes: Mistakes,
     /// For `fixed`: longest silence that still counts as alive. Not zero, shorter than `timeout`.
     #[serde(with = "duration")]
     pub suspect_after: Duration,
+    /// For `chen`: forgiven past the expected arrival; zero is allowed.
+    #[serde(with = "duration")]
+    pub margin: Duration,
+    /// For `phi`: what the intervals are taken to be distributed like.
+    pub reading: PhiReading,
     /// For `phi`: suspicion at this phi. Over 0, at most 16 (beyond that the formula runs out of floating point).
     pub threshold: f64,
-    /// For `phi`: intervals remembered, 2 to 10,000.
+    /// For `chen` and `phi`: heartbeats remembered, 2 to 10,000.
     pub window: u32,
-    /// For `phi`: least standard deviation. Not zero.
+    /// For `phi`, Akka's reading: least standard deviation. Not zero.
     #[serde(with = "duration")]
     pub deviation_min: Duration,
-    /// For `phi`: pause forgiven on top of the mean; zero is allowed.
+    /// For `phi`, Akka's reading: pause forgiven on top of the mean; zero is allowed.
     #[serde(with = "duration")]
     pub pause: Duration,
 }
@@ -89,10 +100,24 @@ pub struct DetectorConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DetectorKind {
+    /// As rarely as the user asked, by what was learnt of the target's silences.
+    Budget,
     /// After a constant silence.
     Fixed,
-    /// Phi accrual, as Akka reads it.
+    /// A constant margin after the expected arrival: NFD-E.
+    Chen,
+    /// Phi accrual.
     Phi,
+}
+
+/// The readings of phi accrual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhiReading {
+    /// Intervals are normally distributed, with a floor and a pause.
+    Akka,
+    /// Intervals are exponentially distributed.
+    Cassandra,
 }
 
 /// Workers of this process.
@@ -349,18 +374,44 @@ impl DetectorConfig {
                 longer("timeout", config.timeout, "detector.suspect_after", self.suspect_after)?;
                 within("detector.suspect_after", self.suspect_after, Duration::from_millis(1), config.timeout)
             }
+            DetectorKind::Chen => {
+                self.check_window()?;
+                within("detector.margin", self.margin, Duration::ZERO, config.timeout)?;
+                longer("timeout", config.timeout, "detector.margin", self.margin)
+            }
             DetectorKind::Phi => {
                 if !(self.threshold > 0.0 && self.threshold <= 16.0) {
                     let threshold = self.threshold;
                     return contradiction(format!("detector.threshold {threshold} is out of range; use over 0 to 16"));
                 }
-                if !(2..=10_000).contains(&self.window) {
-                    return contradiction(format!("detector.window {} is out of range; use 2 to 10000", self.window));
+                self.check_window()?;
+                match self.reading {
+                    PhiReading::Akka => {
+                        within("detector.deviation_min", self.deviation_min, Duration::from_nanos(1), config.timeout)?;
+                        longer("timeout", config.timeout, "detector.pause", self.pause)
+                    }
+                    PhiReading::Cassandra => Ok(()),
                 }
-                within("detector.deviation_min", self.deviation_min, Duration::from_nanos(1), config.timeout)?;
-                longer("timeout", config.timeout, "detector.pause", self.pause)
+            }
+            DetectorKind::Budget => {
+                let share = self.mistakes.per_heartbeat(config.interval);
+                if share > SHARE_MAX {
+                    let (mistakes, interval) = (self.mistakes, show(config.interval));
+                    let right = SHARE_MAX * 3_600.0 / config.interval.as_secs_f64();
+                    return contradiction(format!(
+                        "detector.mistakes {mistakes} is more than one in ten heartbeats at interval {interval}; use at most {right}/h"
+                    ));
+                }
+                Ok(())
             }
         }
+    }
+
+    fn check_window(&self) -> Result<(), ConfigError> {
+        if !(2..=10_000).contains(&self.window) {
+            return contradiction(format!("detector.window {} is out of range; use 2 to 10000", self.window));
+        }
+        Ok(())
     }
 }
 

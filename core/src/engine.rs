@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::cluster::{Cluster, Follow, Identity, Letter};
 use crate::config::{Config, ConfigError, OnGiveUp};
 use crate::desk::Desk;
-use crate::detector::Verdict;
+use crate::detector::{Pause, Verdict};
 use crate::event::Event;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, NodeId, Target, ThreadLook, WorkerId,
@@ -309,9 +309,10 @@ impl Engine {
     /// that waited out the same pause come in at the same instant, so only the first of them finds it.
     fn advance(&mut self, now: Instant) {
         let late_by = self.poll_timeout().map_or(Duration::ZERO, |due| now - due.max(self.desk.now));
-        self.desk.now = self.desk.now.max(now);
+        let awake = self.desk.now;
+        self.desk.now = awake.max(now);
         if late_by > self.desk.config.stall {
-            self.desk.monitor.excuse(now);
+            self.desk.monitor.excuse(Pause { from: awake, to: now });
             self.supervision.excuse(&self.desk);
             self.desk.tell(Event::Paused { late_by });
         }

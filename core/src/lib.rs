@@ -32,6 +32,7 @@ pub mod engine;
 pub mod event;
 pub mod member;
 pub mod membership;
+pub mod mistakes;
 pub mod monitor;
 pub mod output;
 pub mod random;
@@ -52,6 +53,7 @@ pub use member::{
     Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member, NodeId,
     PlaceId, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
 };
+pub use mistakes::{Mistakes, MistakesError};
 pub use output::{Leave, Output, Start};
 pub use random::Random;
 pub use restart::RestartKind;

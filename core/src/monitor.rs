@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::detector::{AnyDetector, Arrival, Detector, Verdict};
+use crate::detector::{AnyDetector, Arrival, Detector, Pause, Verdict};
 use crate::member::Target;
 use crate::time::Instant;
 use crate::wheel::Wheel;
@@ -27,6 +27,10 @@ pub struct Sign {
     pub slot: u64,
     /// Time to the next one, by the sender's announcement.
     pub interval: Duration,
+    /// Slots that the sender has slept through since its start, by its own count.
+    pub slept: u64,
+    /// Whether it may have lain waiting while we were paused.
+    pub waited: bool,
 }
 
 /// A verdict that changed.
@@ -56,10 +60,12 @@ struct Watch {
     detector: AnyDetector,
     /// The hard timeout.
     timeout: Duration,
-    /// Arrival of the newest sign; before the first one, the start of watching, and after an excuse its instant.
+    /// Arrival of the newest sign; before the first one, the start of watching. Moved on by pauses of our own.
     newest: Instant,
     /// Slot of the newest sign.
     slot: u64,
+    /// Slots that the sender had slept through by then.
+    slept: u64,
     /// When the wheel will look at this; `NEVER` if the target is dead or the place is free.
     filed: Instant,
     target: Target,
@@ -94,7 +100,7 @@ impl Monitor {
     /// At 2^32 - 1 targets.
     pub fn watch(&mut self, target: Target, detector: AnyDetector, timeout: Duration, now: Instant) -> WatchId {
         let watch =
-            Watch { detector, timeout, newest: now, slot: 0, filed: Instant::NEVER, target, verdict: Verdict::Alive };
+            Watch { detector, timeout, newest: now, slot: 0, slept: 0, filed: Instant::NEVER, target, verdict: Verdict::Alive };
         let place = match self.free.pop() {
             Some(place) => {
                 self.watches[place as usize] = watch;
@@ -125,10 +131,12 @@ impl Monitor {
             return None;
         }
         let slots = sign.slot - watch.slot;
-        watch.slot = sign.slot;
+        let slept = sign.slept.saturating_sub(watch.slept).min(slots - 1);
+        (watch.slot, watch.slept) = (sign.slot, sign.slept);
         let silence = sign.at - watch.newest;
         watch.newest = watch.newest.max(sign.at);
-        watch.detector.heartbeat(Arrival { at: sign.at, interval: sign.interval, slots });
+        let Sign { at, interval, waited, .. } = sign;
+        watch.detector.heartbeat(Arrival { at, interval, slots, slept, waited });
         let from = std::mem::replace(&mut watch.verdict, Verdict::Alive);
         // A later deadline waits until the wheel looks; only an earlier one must be filed now.
         if from != Verdict::Alive || watch.deadline() < watch.filed {
@@ -154,14 +162,16 @@ impl Monitor {
         None
     }
 
-    /// Gives every target that is not dead a fresh timer: whatever was missed before `now` was our fault. A suspicion stands until a sign
-    /// ends it, but its way to death starts anew; nothing is learnt.
-    pub fn excuse(&mut self, now: Instant) {
+    /// Takes a pause of our own out of the silence of every target that is not dead: it counts as much less as the pause was long, and nobody
+    /// is judged before he has had an interval to be heard in. Nothing is learnt. A suspicion stands until a sign ends it.
+    pub fn excuse(&mut self, pause: Pause) {
         for place in 0..self.watches.len() as u32 {
             let watch = &mut self.watches[place as usize];
             if watch.filed != Instant::NEVER {
-                watch.newest = watch.newest.max(now);
-                watch.detector.excuse(now);
+                let death = watch.newest + watch.timeout;
+                let grace = watch.detector.expected() - watch.newest;
+                watch.newest += pause.excuse(death, grace.min(watch.timeout)) - death;
+                watch.detector.excuse(pause);
                 self.file(place);
             }
         }
@@ -172,7 +182,7 @@ impl Monitor {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
         watch.newest = watch.newest.max(now);
-        watch.detector.excuse(now);
+        watch.detector.renew(now);
         watch.verdict = Verdict::Alive;
         self.file(place);
     }
@@ -226,7 +236,7 @@ mod tests {
     }
 
     fn sign(at: u64, slot: u64) -> Sign {
-        Sign { at: ms(at), slot, interval: Duration::from_millis(100) }
+        Sign { at: ms(at), slot, interval: Duration::from_millis(100), slept: 0, waited: false }
     }
 
     fn verdicts(monitor: &mut Monitor, now: Instant) -> Vec<(Verdict, u128)> {
@@ -290,13 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn an_excuse_gives_everyone_but_the_dead_a_fresh_timer() {
+    fn a_pause_of_ours_is_taken_out_of_every_silence() {
         let (mut monitor, watch) = monitor(&[100]);
-        monitor.excuse(ms(4_000));
-        assert_eq!(verdicts(&mut monitor, ms(4_300)), []);
-        assert_eq!(verdicts(&mut monitor, ms(4_301)), [(Verdict::Suspect, 301)]);
-        verdicts(&mut monitor, ms(9_000));
-        monitor.excuse(ms(9_000));
+        monitor.excuse(Pause { from: ms(200), to: ms(4_200) });
+        assert_eq!(verdicts(&mut monitor, ms(4_400)), []);
+        assert_eq!(verdicts(&mut monitor, ms(4_401)), [(Verdict::Suspect, 301)]);
+        monitor.excuse(Pause { from: ms(5_050), to: ms(6_000) });
+        // 50 ms were left to its death; it has an interval to be heard in.
+        assert_eq!(verdicts(&mut monitor, ms(6_100)), []);
+        assert_eq!(verdicts(&mut monitor, ms(6_101)), [(Verdict::Dead, 1_001)]);
+        monitor.excuse(Pause { from: ms(7_000), to: ms(9_000) });
         assert_eq!(monitor.verdict(watch), Verdict::Dead);
     }
 

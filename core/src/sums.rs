@@ -45,6 +45,8 @@ impl Sums {
         let detector = &config.detector;
         let suspicion = match detector.kind {
             DetectorKind::Fixed => detector.suspect_after,
+            DetectorKind::Chen => config.interval + detector.margin,
+            DetectorKind::Budget => config.timeout,
             DetectorKind::Phi => Phi::regular_silence(detector, config.interval),
         };
         let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + wire::HEADERS_BYTES;

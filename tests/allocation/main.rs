@@ -40,7 +40,8 @@ fn a_beat_through_the_monitor_allocates_nothing() {
             for slot in 1..=100 {
                 let at = Instant::ZERO + SECOND * slot;
                 for &watch in &watches {
-                    assert!(monitor.heartbeat(watch, Sign { at, slot: u64::from(slot), interval: SECOND }).is_none());
+                    let sign = Sign { at, slot: u64::from(slot), interval: SECOND, slept: 0, waited: false };
+                    assert!(monitor.heartbeat(watch, sign).is_none());
                 }
                 assert!(monitor.poll_change(at).is_none());
             }

@@ -94,7 +94,7 @@ impl Beats {
             for (slice, watches) in self.order.chunks(share).enumerate() {
                 let at = Instant::from_millis(self.second * 1_000 + slice as u64);
                 for &watch in watches {
-                    let sign = Sign { at, slot: self.second, interval: SECOND };
+                    let sign = Sign { at, slot: self.second, interval: SECOND, slept: 0, waited: false };
                     assert!(self.monitor.heartbeat(watch, sign).is_none());
                 }
                 assert!(self.monitor.poll_change(at).is_none());
@@ -108,7 +108,7 @@ impl Beats {
             self.second += 1;
             let at = Instant::ZERO + SECOND * self.second as u32;
             for &watch in &self.order {
-                let sign = Sign { at, slot: self.second, interval: SECOND };
+                let sign = Sign { at, slot: self.second, interval: SECOND, slept: 0, waited: false };
                 assert!(self.monitor.heartbeat(watch, sign).is_none());
             }
         }

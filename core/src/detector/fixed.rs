@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Arrival, Detector};
+use super::{Arrival, Detector, Pause};
 use crate::time::Instant;
 
 /// Suspects a target that stays silent for longer than a constant.
@@ -13,8 +13,10 @@ use crate::time::Instant;
 pub struct Fixed {
     /// Longest silence that still counts as alive. Never zero.
     suspect_after: Duration,
-    /// Arrival of the newest heartbeat; before the first one, the start of monitoring.
+    /// Arrival of the newest heartbeat; before the first one, the start of monitoring. Moved on by pauses of our own.
     newest: Instant,
+    /// When the next heartbeat is due after the newest; zero before the first one, when nothing is known of it.
+    interval: Duration,
 }
 
 impl Fixed {
@@ -24,20 +26,35 @@ impl Fixed {
     /// If `suspect_after` is zero: every target would be suspect at once.
     pub fn new(suspect_after: Duration, now: Instant) -> Fixed {
         assert!(!suspect_after.is_zero(), "a silence of zero would suspect everyone");
-        Fixed { suspect_after, newest: now }
+        Fixed { suspect_after, newest: now, interval: Duration::ZERO }
     }
 }
 
 impl Detector for Fixed {
     fn heartbeat(&mut self, arrival: Arrival) {
         self.newest = self.newest.max(arrival.at);
+        self.interval = arrival.interval;
     }
 
     fn deadline(&self) -> Instant {
         self.newest + self.suspect_after
     }
 
-    fn excuse(&mut self, now: Instant) {
+    fn expected(&self) -> Instant {
+        self.newest + self.interval
+    }
+
+    /// There is no chance behind a constant: the silence in units of `suspect_after`, 1 at the deadline.
+    fn phi(&self, now: Instant) -> f64 {
+        (now - self.newest).as_secs_f64() / self.suspect_after.as_secs_f64()
+    }
+
+    fn excuse(&mut self, pause: Pause) {
+        let deadline = pause.excuse(self.deadline(), self.interval.min(self.suspect_after));
+        self.newest = self.newest.max(deadline - self.suspect_after);
+    }
+
+    fn renew(&mut self, now: Instant) {
         self.newest = self.newest.max(now);
     }
 }
@@ -45,6 +62,7 @@ impl Detector for Fixed {
 #[cfg(test)]
 mod tests {
     use super::super::Verdict::{self, Alive, Suspect};
+    use super::super::tests::{beat, pause};
     use super::*;
 
     /// Heartbeats at these milliseconds to a detector of 300 ms, asked at `now_ns`.
@@ -52,7 +70,7 @@ mod tests {
     fn check(arrivals: &[u64], now_ns: u64, expected: Verdict) {
         let mut fixed = Fixed::new(Duration::from_millis(300), Instant::ZERO);
         for &at in arrivals {
-            fixed.heartbeat(Arrival { at: Instant::from_millis(at), interval: Duration::from_millis(100), slots: 1 });
+            fixed.heartbeat(beat(at, 100));
         }
         assert_eq!(fixed.verdict(Instant::from_nanos(now_ns)), expected);
     }
@@ -76,11 +94,25 @@ mod tests {
     }
 
     #[test]
-    fn an_excuse_starts_the_silence_anew() {
+    fn a_pause_of_ours_is_no_silence() {
         let mut fixed = Fixed::new(Duration::from_millis(300), Instant::ZERO);
-        fixed.excuse(Instant::from_millis(1_000));
+        fixed.heartbeat(beat(100, 100));
+        fixed.excuse(pause(200, 1_200));
+        assert_eq!(fixed.deadline(), Instant::from_millis(1_400));
+        // Only 10 ms were left before this one: an interval of grace.
+        fixed.excuse(pause(1_390, 2_000));
+        assert_eq!(fixed.deadline(), Instant::from_millis(2_100));
+        // It was silent for too long before we fell asleep.
+        fixed.excuse(pause(2_101, 3_000));
+        assert_eq!(fixed.deadline(), Instant::from_millis(2_100));
+    }
+
+    #[test]
+    fn a_fresh_timer_counts_from_now_on() {
+        let mut fixed = Fixed::new(Duration::from_millis(300), Instant::ZERO);
+        fixed.renew(Instant::from_millis(1_000));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_300));
-        fixed.excuse(Instant::from_millis(900));
+        fixed.renew(Instant::from_millis(900));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_300));
     }
 }

@@ -6,11 +6,17 @@
 //!
 //! A detector never says "dead". Death is concluded from silence past a timeout the user set, or from evidence, in `monitor` and above.
 
+mod budget;
+mod chen;
 mod fixed;
 mod phi;
+mod schedule;
+mod window;
 
 use std::time::Duration;
 
+pub use budget::Budget;
+pub use chen::Chen;
 pub use fixed::Fixed;
 pub use phi::Phi;
 
@@ -37,6 +43,27 @@ pub struct Arrival {
     pub interval: Duration,
     /// Schedule slots since the heartbeat before it: 1, or more if some were lost or slept through.
     pub slots: u64,
+    /// How many of these slots the sender slept through, by its own count.
+    pub slept: u64,
+    /// Whether it may have lain waiting while we were paused: `at` then says when we woke, and nothing is to be learnt from it.
+    pub waited: bool,
+}
+
+/// A time in which we ourselves were paused; what came meanwhile was only seen at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// When we were last known to be awake.
+    pub from: Instant,
+    /// When we woke.
+    pub to: Instant,
+}
+
+impl Pause {
+    /// Where `deadline` lies when this pause does not count as silence: as much later as the pause was long, and no earlier than `grace` after
+    /// waking. One that had passed before the pause stays where it was.
+    pub fn excuse(self, deadline: Instant, grace: Duration) -> Instant {
+        if deadline < self.from { deadline } else { (deadline + (self.to - self.from)).max(self.to + grace) }
+    }
 }
 
 /// Learns from arrivals and turns silence into suspicion.
@@ -47,8 +74,18 @@ pub trait Detector {
     /// The last instant at which silence still counts as alive.
     fn deadline(&self) -> Instant;
 
-    /// Counts the silence from `now` on, without learning anything: whatever was missed before is excused.
-    fn excuse(&mut self, now: Instant);
+    /// When the next heartbeat should arrive, if nothing delays it.
+    fn expected(&self) -> Instant;
+
+    /// How improbable the silence up to `now` is: the negative decimal logarithm of its chance. Zero or more; no unit. What chance means, and
+    /// how far it can be trusted, each detector says for itself.
+    fn phi(&self, now: Instant) -> f64;
+
+    /// Takes a pause of our own out of the silence, without learning anything.
+    fn excuse(&mut self, pause: Pause);
+
+    /// Counts the silence from `now` on, without learning anything: the target gave a sign of life outside its schedule.
+    fn renew(&mut self, now: Instant);
 
     /// What the silence up to `now` means. At the deadline itself the target is still alive.
     fn verdict(&self, now: Instant) -> Verdict {
@@ -61,8 +98,12 @@ pub trait Detector {
 pub enum AnyDetector {
     /// Constant silence.
     Fixed(Fixed),
+    /// Constant margin past the expected arrival.
+    Chen(Chen),
     /// Phi accrual.
     Phi(Phi),
+    /// Learnt silence, at a rate of mistakes.
+    Budget(Budget),
 }
 
 impl AnyDetector {
@@ -70,7 +111,9 @@ impl AnyDetector {
     pub fn new(config: &DetectorConfig, interval: Duration, now: Instant) -> AnyDetector {
         match config.kind {
             DetectorKind::Fixed => AnyDetector::Fixed(Fixed::new(config.suspect_after, now)),
+            DetectorKind::Chen => AnyDetector::Chen(Chen::new(config.margin, config.window, interval, now)),
             DetectorKind::Phi => AnyDetector::Phi(Phi::new(config, interval, now)),
+            DetectorKind::Budget => AnyDetector::Budget(Budget::new(config.mistakes, interval, now)),
         }
     }
 }
@@ -79,21 +122,70 @@ impl Detector for AnyDetector {
     fn heartbeat(&mut self, arrival: Arrival) {
         match self {
             AnyDetector::Fixed(fixed) => fixed.heartbeat(arrival),
+            AnyDetector::Chen(chen) => chen.heartbeat(arrival),
             AnyDetector::Phi(phi) => phi.heartbeat(arrival),
+            AnyDetector::Budget(budget) => budget.heartbeat(arrival),
         }
     }
 
     fn deadline(&self) -> Instant {
         match self {
             AnyDetector::Fixed(fixed) => fixed.deadline(),
+            AnyDetector::Chen(chen) => chen.deadline(),
             AnyDetector::Phi(phi) => phi.deadline(),
+            AnyDetector::Budget(budget) => budget.deadline(),
         }
     }
 
-    fn excuse(&mut self, now: Instant) {
+    fn expected(&self) -> Instant {
         match self {
-            AnyDetector::Fixed(fixed) => fixed.excuse(now),
-            AnyDetector::Phi(phi) => phi.excuse(now),
+            AnyDetector::Fixed(fixed) => fixed.expected(),
+            AnyDetector::Chen(chen) => chen.expected(),
+            AnyDetector::Phi(phi) => phi.expected(),
+            AnyDetector::Budget(budget) => budget.expected(),
         }
+    }
+
+    fn phi(&self, now: Instant) -> f64 {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.phi(now),
+            AnyDetector::Chen(chen) => chen.phi(now),
+            AnyDetector::Phi(phi) => phi.phi(now),
+            AnyDetector::Budget(budget) => budget.phi(now),
+        }
+    }
+
+    fn excuse(&mut self, pause: Pause) {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.excuse(pause),
+            AnyDetector::Chen(chen) => chen.excuse(pause),
+            AnyDetector::Phi(phi) => phi.excuse(pause),
+            AnyDetector::Budget(budget) => budget.excuse(pause),
+        }
+    }
+
+    fn renew(&mut self, now: Instant) {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.renew(now),
+            AnyDetector::Chen(chen) => chen.renew(now),
+            AnyDetector::Phi(phi) => phi.renew(now),
+            AnyDetector::Budget(budget) => budget.renew(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The heartbeat after the one before it, at this millisecond, of a sender with this interval.
+    pub(super) fn beat(at_ms: u64, interval_ms: u64) -> Arrival {
+        let interval = Duration::from_millis(interval_ms);
+        Arrival { at: Instant::from_millis(at_ms), interval, slots: 1, slept: 0, waited: false }
+    }
+
+    /// A pause of ours between these milliseconds.
+    pub(super) fn pause(from_ms: u64, to_ms: u64) -> Pause {
+        Pause { from: Instant::from_millis(from_ms), to: Instant::from_millis(to_ms) }
     }
 }

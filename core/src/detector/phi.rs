@@ -1,9 +1,11 @@
-//! Phi accrual, as Akka reads it: suspect when so long a silence has become improbable.
+//! Phi accrual: suspect when so long a silence has become improbable.
 //!
-//! The detector keeps the last intervals between heartbeats, takes them to be normally distributed, and asks how improbable the present
-//! silence is. Phi is the negative decimal logarithm of that probability: at phi 3 one in a thousand intervals would be as long.
+//! The detector keeps the last intervals between heartbeats, takes them to be distributed in a certain way, and asks how improbable the present
+//! silence is. Phi is the negative decimal logarithm of that probability: at phi 3 one in a thousand intervals would be as long. Which
+//! distribution, is where the implementations differ; two readings of the paper are in wide use, and both are here.
 //!
-//! With elapsed time t since the newest heartbeat, mean m and standard deviation s of the remembered intervals, pause p and floor f:
+//! **Akka's**: normally distributed. With elapsed time t since the newest heartbeat, mean m and standard deviation s of the remembered
+//! intervals, pause p and floor f:
 //!
 //! ```text
 //! y   = (t - m - p) / max(s, f)                               t, m, p, s, f in seconds; y has no unit
@@ -13,120 +15,146 @@
 //!
 //! The logistic approximation of the normal tail is off by less than 0.0002 in probability, but far out in the tail its *logarithm* is not
 //! the normal's: at phi 8 it puts y at 5.2 where the normal distribution has 5.6. We keep it, since "phi 8" should mean what it means there.
+//! The history starts with two made-up samples, three and five quarters of the interval. A silence that ended a suspicion is not learnt, or one
+//! outage would make the detector slow for the rest of the window.
+//!
+//! **Cassandra's**: exponentially distributed, so that the mean is all there is to learn:
+//!
+//! ```text
+//! phi = log10(e) * t / m = 0.4343 * t / m                     t, m in seconds; no unit
+//! ```
+//!
+//! The history starts with one made-up sample of two intervals, and silences longer than two intervals are not learnt. "Phi 8" is 18.4 means.
 //!
 //! Phi is monotone in t, so the threshold is a deadline: newest + m + p + y' * max(s, f), where y' solves the formula for the threshold and is
-//! computed once.
+//! computed once; or newest + m * threshold / 0.4343.
 //!
-//! What it does not do: intervals are not normally distributed, so phi is not calibrated; the floor and the pause decide most of the time.
-//! A silence that ended a suspicion is not learnt, or one outage would make the detector slow for the rest of the window.
+//! What it does not do: intervals are distributed in neither way, so phi is not calibrated; floor and pause, or the mean alone, decide most of
+//! the time. It does not look at slots: a lost heartbeat is one long interval.
 //!
-//! Sources: Hayashibara, Defago, Yared and Katayama, "The phi accrual failure detector", SRDS 2004; the approximation, the two made-up first
-//! samples, the floor and the pause are those of Akka's `PhiAccrualFailureDetector`. We differ in keeping nanoseconds where Akka rounds
-//! to milliseconds.
+//! Sources: Hayashibara, Defago, Yared and Katayama, "The phi accrual failure detector", SRDS 2004; `PhiAccrualFailureDetector` of Akka
+//! (akka-remote), of which we differ in keeping nanoseconds where it rounds to milliseconds; `gms/FailureDetector` of Apache Cassandra.
 
+use std::f64::consts::LN_10;
 use std::time::Duration;
 
-use super::{Arrival, Detector};
-use crate::config::DetectorConfig;
+use super::window::Window;
+use super::{Arrival, Detector, Pause};
+use crate::config::{DetectorConfig, PhiReading};
 use crate::time::{Instant, nanos};
 
 /// Longest interval that is learnt as it is; longer ones count as this (eleven days). Keeps the sum of squares within 128 bits.
 const INTERVAL_NANOS_MAX: u64 = 1_000_000_000_000_000;
 
+/// Cassandra's made-up first sample, and the longest silence that it learns, in intervals.
+const CASSANDRA_INTERVALS: u32 = 2;
+
 /// Suspects a target when its silence has become improbable.
 #[derive(Clone, Debug)]
 pub struct Phi {
-    /// The last intervals in nanoseconds, a ring; `next` is where the next one goes once it is full.
-    intervals: Box<[u64]>,
-    /// How many of `intervals` are filled; at least 2, the made-up ones.
-    filled: u32,
-    next: u32,
-    /// Sum of the filled intervals, in nanoseconds.
-    sum: u128,
-    /// Sum of their squares.
-    squares: u128,
-    /// Standard deviations past the mean at which phi reaches the threshold.
-    reach: f64,
-    /// Least standard deviation, in nanoseconds.
-    deviation_min: f64,
-    /// Forgiven on top of the mean.
-    pause: Duration,
+    /// The last intervals between arrivals.
+    intervals: Window,
+    reading: Reading,
     /// Arrival of the newest heartbeat; before the first one, the start of monitoring.
     newest: Instant,
-    /// Whether the silence now running was excused and must not be learnt.
+    /// When the next one is due after it, by the sender's announcement.
+    interval: Duration,
+    /// Whether the silence now running is none of the target's and must not be learnt.
     excused: bool,
     deadline: Instant,
 }
 
+/// What the intervals are taken to be distributed like.
+#[derive(Clone, Debug)]
+enum Reading {
+    Akka {
+        /// Sum of the squares of the intervals in the window.
+        squares: u128,
+        /// Standard deviations past the mean at which phi reaches the threshold.
+        reach: f64,
+        /// Least standard deviation, in nanoseconds.
+        deviation_min: f64,
+        /// Forgiven on top of the mean.
+        pause: Duration,
+    },
+    Cassandra {
+        /// Phi at which a target is suspected.
+        threshold: f64,
+    },
+}
+
 impl Phi {
     /// A detector for a target that sends every `interval`, watched since `now`; `config` is one that `Config::check` accepts.
-    ///
-    /// The history starts with two made-up samples, three and five quarters of `interval`, so that there is a mean and a spread at once.
     pub fn new(config: &DetectorConfig, interval: Duration, now: Instant) -> Phi {
+        let reading = match config.reading {
+            PhiReading::Akka => Reading::Akka {
+                squares: 0,
+                reach: reach(config.threshold),
+                deviation_min: nanos(config.deviation_min) as f64,
+                pause: config.pause,
+            },
+            PhiReading::Cassandra => Reading::Cassandra { threshold: config.threshold },
+        };
         let mut phi = Phi {
-            intervals: vec![0; config.window as usize].into_boxed_slice(),
-            filled: 0,
-            next: 0,
-            sum: 0,
-            squares: 0,
-            reach: reach(config.threshold),
-            deviation_min: nanos(config.deviation_min) as f64,
-            pause: config.pause,
+            intervals: Window::new(config.window),
+            reading,
             newest: now,
+            interval,
             excused: true, // The time before the first heartbeat is no interval.
             deadline: now,
         };
-        let quarter = interval / 4;
-        phi.learn(interval - quarter);
-        phi.learn(interval + quarter);
+        match phi.reading {
+            Reading::Akka { .. } => {
+                phi.learn(interval - interval / 4);
+                phi.learn(interval + interval / 4);
+            }
+            Reading::Cassandra { .. } => phi.learn(interval * CASSANDRA_INTERVALS),
+        }
         phi.update_deadline();
         phi
     }
 
     /// The silence after which a target with perfectly regular heartbeats is suspected.
     pub fn regular_silence(config: &DetectorConfig, interval: Duration) -> Duration {
-        interval
-            + config.pause
-            + Duration::from_secs_f64((reach(config.threshold) * config.deviation_min.as_secs_f64()).max(0.0))
+        match config.reading {
+            PhiReading::Akka => {
+                let margin = reach(config.threshold) * config.deviation_min.as_secs_f64();
+                interval + config.pause + Duration::from_secs_f64(margin.max(0.0))
+            }
+            PhiReading::Cassandra => interval.mul_f64(config.threshold * LN_10),
+        }
     }
 
-    /// The improbability of the silence up to `now`: -log10 of the chance of so long an interval. Zero or more, no unit.
-    pub fn phi(&self, now: Instant) -> f64 {
-        let (mean, deviation) = self.mean_and_deviation();
-        let y = ((now - self.newest).as_nanos() as f64 - mean - nanos(self.pause) as f64) / deviation;
-        let e = (-exponent(y)).exp();
-        // Far out in the tail e vanishes beside 1, and -log10(e) is all that is left; taken from the exponent, it never becomes infinite.
-        if e < 1e-15 { exponent(y) / std::f64::consts::LN_10 } else { -(e / (1.0 + e)).log10() }
+    /// Mean of the remembered intervals, in nanoseconds; there is always at least the made-up one.
+    fn mean(&self) -> f64 {
+        self.intervals.mean().unwrap_or(0.0)
     }
 
-    fn mean_and_deviation(&self) -> (f64, f64) {
-        let count = f64::from(self.filled);
-        let mean = self.sum as f64 / count;
+    /// Standard deviation of the remembered intervals, in nanoseconds, of which the sum of squares is `squares`.
+    fn deviation(&self, squares: u128) -> f64 {
+        let count = u128::from(self.intervals.filled());
+        let sum = self.intervals.sum().unsigned_abs();
         // In integers, so that the difference of two large squares stays exact: count * squares - sum^2.
-        let spread = u128::from(self.filled) * self.squares - self.sum * self.sum;
-        (mean, ((spread as f64).sqrt() / count).max(self.deviation_min))
+        ((count * squares - sum * sum) as f64).sqrt() / count as f64
     }
 
     fn learn(&mut self, interval: Duration) {
-        let interval = nanos(interval).min(INTERVAL_NANOS_MAX);
-        let window = self.intervals.len();
-        let place = &mut self.intervals[self.next as usize];
-        if self.filled as usize == window {
-            self.sum -= u128::from(*place);
-            self.squares -= u128::from(*place) * u128::from(*place);
-        } else {
-            self.filled += 1;
+        let interval = nanos(interval).min(INTERVAL_NANOS_MAX) as i64;
+        let fell_out = self.intervals.push(interval);
+        if let Reading::Akka { squares, .. } = &mut self.reading {
+            let square = |interval: i64| u128::from(interval.unsigned_abs()).pow(2);
+            *squares = *squares + square(interval) - fell_out.map_or(0, square);
         }
-        *place = interval;
-        self.sum += u128::from(interval);
-        self.squares += u128::from(interval) * u128::from(interval);
-        self.next = (self.next + 1) % window as u32;
     }
 
     fn update_deadline(&mut self) {
-        let (mean, deviation) = self.mean_and_deviation();
-        let silence = (mean + self.reach * deviation).max(0.0);
-        self.deadline = self.newest + Duration::from_nanos(silence as u64) + self.pause;
+        let silence = match self.reading {
+            Reading::Akka { squares, reach, deviation_min, pause } => {
+                self.mean() + reach * self.deviation(squares).max(deviation_min) + nanos(pause) as f64
+            }
+            Reading::Cassandra { threshold } => self.mean() * threshold * LN_10,
+        };
+        self.deadline = self.newest + Duration::from_nanos(silence.max(0.0) as u64);
     }
 }
 
@@ -135,20 +163,54 @@ impl Detector for Phi {
         if arrival.at < self.newest {
             return;
         }
-        let ended_suspicion = arrival.at > self.deadline;
-        if !self.excused && !ended_suspicion {
-            self.learn(arrival.at - self.newest);
+        let interval = arrival.at - self.newest;
+        let is_learnt = match self.reading {
+            Reading::Akka { .. } => arrival.at <= self.deadline,
+            Reading::Cassandra { .. } => interval <= self.interval * CASSANDRA_INTERVALS,
+        };
+        if is_learnt && !self.excused && !arrival.waited {
+            self.learn(interval);
         }
-        self.newest = arrival.at;
-        self.excused = false;
+        // After one that waited, the next silence begins at our waking, not at its arrival.
+        (self.newest, self.interval, self.excused) = (arrival.at, arrival.interval, arrival.waited);
         self.update_deadline();
+        if arrival.waited {
+            self.deadline = self.deadline.max(arrival.at + arrival.interval);
+        }
     }
 
     fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    fn excuse(&mut self, now: Instant) {
+    fn expected(&self) -> Instant {
+        self.newest + Duration::from_nanos(self.mean() as u64)
+    }
+
+    /// By the formulas above: as well calibrated as intervals are normally, or exponentially, distributed.
+    fn phi(&self, now: Instant) -> f64 {
+        let silence = nanos(now - self.newest) as f64;
+        match self.reading {
+            Reading::Akka { squares, deviation_min, pause, .. } => {
+                let y = (silence - self.mean() - nanos(pause) as f64) / self.deviation(squares).max(deviation_min);
+                let e = (-exponent(y)).exp();
+                // Far out in the tail e vanishes beside 1, and -log10(e) is all that is left; taken from the exponent, it never becomes infinite.
+                if e < 1e-15 { exponent(y) / LN_10 } else { -(e / (1.0 + e)).log10() }
+            }
+            Reading::Cassandra { .. } => silence / self.mean() / LN_10,
+        }
+    }
+
+    fn excuse(&mut self, pause: Pause) {
+        let deadline = pause.excuse(self.deadline, self.interval);
+        if deadline > self.deadline {
+            self.newest += deadline - self.deadline;
+            self.deadline = deadline;
+            self.excused = true;
+        }
+    }
+
+    fn renew(&mut self, now: Instant) {
         if now > self.newest {
             self.newest = now;
             self.excused = true;
@@ -176,6 +238,7 @@ fn reach(threshold: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::Verdict::{Alive, Suspect};
+    use super::super::tests::{beat, pause};
     use super::*;
     use crate::Config;
 
@@ -190,7 +253,7 @@ mod tests {
     fn regular(count: u64) -> Phi {
         let mut phi = Phi::new(&config(), Duration::from_secs(1), Instant::ZERO);
         for slot in 1..=count {
-            phi.heartbeat(Arrival { at: at(slot * 1_000), interval: Duration::from_secs(1), slots: 1 });
+            phi.heartbeat(beat(slot * 1_000, 1_000));
         }
         phi
     }
@@ -225,7 +288,7 @@ mod tests {
         let mut now = Instant::ZERO;
         for slot in 0..1_000 {
             now += Duration::from_millis(if slot % 2 == 0 { 500 } else { 1_500 });
-            phi.heartbeat(Arrival { at: now, interval: Duration::from_secs(1), slots: 1 });
+            phi.heartbeat(Arrival { at: now, ..beat(0, 1_000) });
         }
         let silence = phi.deadline() - now;
         assert!(silence > Duration::from_millis(3_400) && silence < Duration::from_millis(3_800), "{silence:?}");
@@ -234,15 +297,15 @@ mod tests {
     #[test]
     fn a_gap_that_ended_a_suspicion_is_not_learnt() {
         let (mut with, without) = (regular(100), regular(100));
-        with.heartbeat(Arrival { at: at(400_000), interval: Duration::from_secs(1), slots: 300 });
+        with.heartbeat(Arrival { slots: 300, ..beat(400_000, 1_000) });
         assert_eq!(with.deadline() - at(400_000), without.deadline() - at(100_000));
     }
 
     #[test]
     fn an_excused_silence_is_not_learnt() {
         let (mut with, without) = (regular(100), regular(100));
-        with.excuse(at(100_900));
-        with.heartbeat(Arrival { at: at(100_950), interval: Duration::from_secs(1), slots: 1 });
+        with.excuse(pause(100_400, 100_900));
+        with.heartbeat(beat(100_950, 1_000));
         assert_eq!(with.deadline() - at(100_950), without.deadline() - at(100_000));
     }
 
@@ -250,7 +313,7 @@ mod tests {
     fn an_arrival_from_the_past_changes_nothing() {
         let mut phi = regular(10);
         let before = phi.deadline();
-        phi.heartbeat(Arrival { at: at(9_500), interval: Duration::from_secs(1), slots: 1 });
+        phi.heartbeat(beat(9_500, 1_000));
         assert_eq!(phi.deadline(), before);
     }
 
@@ -258,8 +321,8 @@ mod tests {
     fn the_window_forgets() {
         let mut phi = Phi::new(&DetectorConfig { window: 10, ..config() }, Duration::from_secs(1), Instant::ZERO);
         for slot in 1..=100u64 {
-            phi.heartbeat(Arrival { at: at(slot * 2_000), interval: Duration::from_secs(2), slots: 1 });
+            phi.heartbeat(beat(slot * 2_000, 2_000));
         }
-        assert_eq!(phi.mean_and_deviation(), (2e9, 1e8));
+        assert_eq!(phi.mean(), 2e9);
     }
 }

@@ -143,7 +143,8 @@ impl Threads {
         let State::Running(watch) = arbiter.state else { return };
         (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
         arbiter.idle_since = None;
-        desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval: desk.config.workers.interval });
+        let interval = desk.config.workers.interval;
+        desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval, slept: 0, waited: false });
     }
 
     /// The thread at a place, if it has been silent for longer than two of its intervals.
