@@ -185,12 +185,13 @@ where
             DeadReason::Overflow | DeadReason::Attempts | DeadReason::Replaced => Fate::Full,
         };
         self.fate.store(fate as u8, Ordering::Release);
-        drop(self.take_answer());
-        // Now, and not when the sender lets go of the letter too.
-        if let Some(message) = self.take() {
+        // Now, and not when the sender lets go of the letter too; and before the sender hears, who may ask for the count.
+        let message = self.take();
+        if message.is_some() {
             note_dead(type_name::<M>());
-            drop(message);
         }
+        drop(self.take_answer());
+        drop(message);
     }
 
     fn loss(&self) -> SendError {
