@@ -58,6 +58,19 @@ impl Clock {
             }
     }
 
+    /// What it shows, and what the wall clock shows beside it: the time since 1970, or since the start in virtual time.
+    pub(crate) fn with_wall(&self) -> (Instant, Duration) {
+        // In this order: of a pause between the two looks the wall clock tells at once. The other way round it would tell at the next look,
+        // when the pause is long known.
+        let now = self.now();
+        let wall = match self {
+            Clock::System { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            #[cfg(feature = "testkit")]
+            Clock::Virtual { origin } => origin.elapsed(),
+        };
+        (now, wall)
+    }
+
     /// A process start's generation: the wall clock in milliseconds, so that a later start has a higher one. In virtual time it is always the
     /// same.
     pub(crate) fn generation(&self) -> Generation {

@@ -69,6 +69,7 @@ mod mailbox;
 mod node;
 mod pool;
 mod receiver;
+mod record;
 mod seat;
 mod sender;
 mod spec;

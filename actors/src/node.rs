@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use actix::{Actor, Recipient};
 use heartbeat_core::config::ARBITERS_MAX;
@@ -21,10 +23,11 @@ use crate::event::{DeadLetters, Update};
 use crate::group::{Group, GroupSpec, Template};
 use crate::mailbox::{Closing, Rules};
 use crate::pool::{MEMBERS_MAX, Pool, Route};
+use crate::record::Recorder;
 use crate::seat::{Birth, Factory, Seat, Seated, StartError};
 use crate::spec::{Arbiters, Placement, Spec};
 use crate::start::{self, NodeError, Started};
-use crate::supervisor::{Command, Count, Leave, Order, Subscribe, TakeOn, TakeOnGroup};
+use crate::supervisor::{Command, Count, Leave, Order, Record, SetInterval, Subscribe, TakeOn, TakeOnGroup};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::View;
 use crate::worker::{Shards, WorkerAddr};
@@ -272,7 +275,7 @@ impl Node {
         self.inner.control.clock.now()
     }
 
-    /// The settings it runs by.
+    /// The settings it started with.
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
@@ -285,6 +288,27 @@ impl Node {
     /// Datagrams sent, received and dropped so far; zeros once the node's system has ended.
     pub async fn counters(&self) -> Counters {
         self.inner.supervisor.send(Count).await.unwrap_or_default()
+    }
+
+    /// Records what this node hears of others from now on into `folder`, which is made if there is none: one file for each process heard of, named for
+    /// node and generation, in the format of [`heartbeat_core::Trace`]. A recording ends with the node, after 256 MiB in one file, or when the disk
+    /// does not keep up; it says so in the log.
+    ///
+    /// # Errors
+    /// What the system says of the folder or of one more thread.
+    pub fn record(&self, folder: impl AsRef<Path>) -> io::Result<()> {
+        let recorder = Recorder::start(folder.as_ref())?;
+        self.inner.supervisor.do_send(Record(recorder));
+        Ok(())
+    }
+
+    /// Sends heartbeats every `interval` from the next one on. Each heartbeat says when the next one comes, so observers follow without a suspicion;
+    /// nothing else changes. A node that has left sends none, and says nothing of it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; it is then what it was.
+    pub async fn set_interval(&self, interval: Duration) -> Result<(), ConfigError> {
+        self.inner.supervisor.send(SetInterval(interval)).await.unwrap_or(Ok(()))
     }
 
     /// Leaves in good order: workers are stopped, then the other nodes are told. Returns when that is done, after `workers.timeout` at the

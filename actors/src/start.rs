@@ -190,7 +190,7 @@ fn start_actors(
     let supervisor = Supervisor::create(|context| {
         let supervisor = actix::AsyncContext::address(context);
         let sender = transport.clone().map(|transport| NodeSender { transport }.start());
-        let receiver = Receiver { clock, supervisor, transport }.start();
+        let receiver = Receiver::new(clock, supervisor, transport).start();
         Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender, is_leaving })
     });
     Ok((supervisor, address))

@@ -20,13 +20,15 @@ use std::time::Duration;
 
 use crate::config::{ClusterConfig, Config};
 use crate::desk::Desk;
-use crate::detector::{AnyDetector, Verdict};
+use crate::detector::{AnyDetector, Pause, Verdict};
 use crate::event::Event;
 use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Role, Status, Target, name_hash};
 use crate::membership::{Heard, Membership, Refusal};
 use crate::monitor::{Change, Sign, WatchId};
+use crate::output::Output;
 use crate::supervision::EPOCH_BITS;
 use crate::time::{Instant, nanos};
+use crate::trace::Arrived;
 use crate::wire::{self, Answer, Body, Datagram, Entry, Header, Heartbeat, Join, Observers};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
@@ -84,12 +86,18 @@ pub(crate) struct Cluster {
     slot: u64,
     /// When that is.
     slot_at: Instant,
+    /// From the slot just sent to the next, as its heartbeat announces.
+    announced: Duration,
+    /// First slot of the present interval; what the slots before it were due at is not known any more.
+    announced_from: u64,
+    /// An announcement of a longer interval that nobody is known to have heard.
+    unheard: Option<Unheard>,
+    /// Whether somebody wants to know of each heartbeat.
+    is_recorded: bool,
     /// Slots we slept through.
     slept: u64,
     /// The monitor's version that we hold; zero is none.
     view: u64,
-    /// Answers heard from the monitor; they have no slots of their own.
-    answers: u64,
     /// When the newest heartbeat was due that the monitor is known to have had: it cannot have called us dead before a timeout after that.
     proven: Instant,
     /// If we are the monitor: until when the view is not called whole.
@@ -106,6 +114,19 @@ pub(crate) struct Cluster {
     started: Instant,
     pub(crate) letters: VecDeque<(SocketAddr, Letter)>,
 }
+
+/// The announcement of a longer interval, until it is known to be heard.
+#[derive(Clone, Debug)]
+struct Unheard {
+    /// The former interval.
+    every: Duration,
+    again_at: Instant,
+    /// How often it may be said again.
+    left: u32,
+}
+
+/// How often a longer interval is announced again: all of them are lost one time in sixty thousand where every other datagram is.
+const ANNOUNCEMENTS_MAX: u32 = 16;
 
 #[derive(Clone, Debug)]
 struct Link {
@@ -139,9 +160,12 @@ impl Cluster {
             monitor_generation: Generation(0),
             slot: 1,
             slot_at: now,
+            announced: config.interval,
+            announced_from: 1,
+            unheard: None,
+            is_recorded: false,
             slept: 0,
             view: 0,
-            answers: 0,
             proven: now,
             settled_at: now + config.interval * 2,
             passed: Vec::new(),
@@ -151,6 +175,11 @@ impl Cluster {
             started: now,
             letters: VecDeque::new(),
         }
+    }
+
+    /// Says of each heartbeat from now on that it came in.
+    pub(crate) fn record(&mut self) {
+        self.is_recorded = true;
     }
 
     /// The members as this node sees them.
@@ -182,19 +211,20 @@ impl Cluster {
 
     /// When `beat` has something to do next.
     pub(crate) fn next_slot(&self) -> Instant {
-        self.slot_at
+        self.unheard.as_ref().map_or(self.slot_at, |unheard| unheard.again_at.min(self.slot_at))
     }
 
     /// Sends the heartbeats of the slot that has come, if one has.
     pub(crate) fn beat(&mut self, desk: &mut Desk) {
         if desk.now < self.slot_at {
-            return;
+            return self.announce_again(desk.now);
         }
         // Slots that passed while we slept are named as such and not made up for.
-        let missed = nanos(desk.now - self.slot_at) / nanos(desk.config.interval).max(1);
+        let missed = nanos(desk.now - self.slot_at) / nanos(self.announced).max(1);
         self.slot += missed;
         self.slept += missed;
-        self.slot_at += desk.config.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.slot_at += self.announced.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.announce(desk);
         match self.role {
             Role::Worker => {
                 self.letters.push_back((self.monitor, Letter::Heartbeat));
@@ -203,7 +233,42 @@ impl Cluster {
             Role::Monitor => self.membership.reap(desk.now, &desk.config.membership),
         }
         self.slot += 1;
-        self.slot_at += desk.config.interval;
+        self.slot_at += self.announced;
+    }
+
+    /// Lets the interval of the config hold from this slot on.
+    fn announce(&mut self, desk: &Desk) {
+        let (former, interval) = (self.announced, desk.config.interval);
+        self.unheard = None;
+        if interval == former {
+            return;
+        }
+        (self.announced, self.announced_from) = (interval, self.slot);
+        if interval > former && self.role == Role::Worker {
+            let again_at = self.slot_at + former;
+            self.unheard = Some(Unheard { every: former, again_at, left: ANNOUNCEMENTS_MAX });
+        }
+    }
+
+    /// Says once more that the next heartbeat will take longer, as often as heartbeats came until now: whoever missed it would wait in vain.
+    fn announce_again(&mut self, now: Instant) {
+        let Some(unheard) = &mut self.unheard else { return };
+        if now < unheard.again_at {
+            return;
+        }
+        self.letters.push_back((self.monitor, Letter::Heartbeat));
+        unheard.again_at = now + unheard.every;
+        unheard.left -= 1;
+        if unheard.left == 0 {
+            self.unheard = None;
+        }
+    }
+
+    /// Takes a pause of our own out of what is timed here: a monitor that has yet to answer us, and members that have yet to introduce
+    /// themselves to us.
+    pub(crate) fn excuse(&mut self, pause: Pause) {
+        self.started += pause.to - pause.from;
+        self.settled_at = pause.excuse(self.settled_at, Duration::ZERO);
     }
 
     /// Says goodbye.
@@ -272,14 +337,14 @@ impl Cluster {
     }
 
     /// Writes a letter into `buffer`.
-    pub(crate) fn write(&self, letter: Letter, now: Instant, config: &Config, buffer: &mut Vec<u8>) {
+    pub(crate) fn write(&self, letter: Letter, now: Instant, buffer: &mut Vec<u8>) {
         let header = Header { cluster: self.name, from: self.me, generation: self.generation };
         match letter {
             Letter::Heartbeat => {
                 let heartbeat = Heartbeat {
                     incarnation: self.incarnation,
                     slot: self.slot - 1,
-                    interval: config.interval,
+                    interval: self.announced,
                     slept: self.slept,
                     view: self.view,
                     observers: Observers::new(self.monitor_id),
@@ -339,7 +404,7 @@ impl Cluster {
             Heard::Alive | Heard::Cleared | Heard::Returned => {}
         }
         let Heartbeat { slot, interval, slept, .. } = *heartbeat;
-        let sign = Sign { at: desk.now, slot, interval, slept, waited: false };
+        let sign = Sign { at: desk.now, slot, interval, slept, waited: desk.waited };
         if heard == Heard::Returned {
             self.watch(header.from, heartbeat.interval, desk);
         }
@@ -347,6 +412,10 @@ impl Cluster {
         link.view = heartbeat.view;
         let silent_for = desk.monitor.silence(link.watch, desk.now);
         desk.monitor.heartbeat(link.watch, sign);
+        if self.is_recorded {
+            let node = node.clone();
+            desk.put(Output::Arrived(Arrived { node, generation, at: desk.now, slot, interval }));
+        }
         if heard == Heard::Cleared {
             // A refutation comes outside the schedule and has no slot of its own; it is a sign of life all the same.
             desk.monitor.renew(link.watch, desk.now);
@@ -440,22 +509,12 @@ impl Cluster {
             self.monitor_generation = header.generation;
             self.monitor_id = Some(header.from);
             self.view = 0;
-            self.answers = 0;
             self.admitted = false;
             self.whole = false;
             self.watch(header.from, desk.config.interval, desk);
             self.membership.clear_but(self.me);
         }
-        self.answers += 1;
-        if (1..self.slot).contains(&answer.slot) {
-            let ago = u32::try_from(self.slot - answer.slot).unwrap_or(u32::MAX);
-            self.proven = self.proven.max(self.slot_at - desk.config.interval.saturating_mul(ago));
-        }
-        if let Some(link) = self.links.get(&header.from) {
-            let interval = desk.config.interval;
-            let sign = Sign { at: desk.now, slot: self.answers, interval, slept: 0, waited: false };
-            desk.monitor.heartbeat(link.watch, sign);
-        }
+        self.hear_of_slot(header.from, answer.slot, desk);
         if self.connected != Some(true) {
             self.connected = Some(true);
             desk.tell(Event::Connected { monitor: self.monitor });
@@ -490,6 +549,30 @@ impl Cluster {
             follow = Follow::Settle;
         }
         follow
+    }
+
+    /// Takes in that the monitor lives, and that it has had our heartbeat of this slot; 0 if it answers none. Its answers come at our own pace, so
+    /// our slots are theirs.
+    fn hear_of_slot(&mut self, monitor: NodeId, slot: u64, desk: &mut Desk) {
+        let is_ours = (1..self.slot).contains(&slot);
+        if is_ours && slot >= self.announced_from {
+            let ago = u32::try_from(self.slot - slot).unwrap_or(u32::MAX);
+            self.proven = self.proven.max(self.slot_at - self.announced.saturating_mul(ago));
+            self.unheard = None;
+        }
+        let Some(link) = self.links.get(&monitor) else { return };
+        if is_ours {
+            let (interval, slept, waited) = (self.announced, self.slept, desk.waited);
+            desk.monitor.heartbeat(link.watch, Sign { at: desk.now, slot, interval, slept, waited });
+            if self.is_recorded
+                && let Some(member) = self.membership.member(monitor)
+            {
+                let (node, generation) = (member.name.clone(), member.generation);
+                desk.put(Output::Arrived(Arrived { node, generation, at: desk.now, slot, interval }));
+            }
+        } else {
+            desk.monitor.life(link.watch, desk.now);
+        }
     }
 
     /// Takes in what the keeper of the table says of this node, in a view that is `settled` or not.

@@ -593,10 +593,16 @@ mod tests {
             "[detector]\nkind = 'fixed'\nsuspect_after = '6s'",
             &["timeout 6s is not longer than detector.suspect_after 6s"],
         );
-        check("[detector]\npause = '6s'", &["timeout 6s is not longer than detector.pause 6s"]);
-        check("[detector]\nthreshold = 0.0", &["detector.threshold 0"]);
-        check("[detector]\nthreshold = nan", &["detector.threshold NaN"]);
-        check("[detector]\nwindow = 1", &["detector.window 1"]);
+        check("[detector]\nkind = 'phi'\npause = '6s'", &["timeout 6s is not longer than detector.pause 6s"]);
+        check("[detector]\nkind = 'phi'\nthreshold = 0.0", &["detector.threshold 0"]);
+        check("[detector]\nkind = 'phi'\nthreshold = nan", &["detector.threshold NaN"]);
+        check("[detector]\nkind = 'phi'\nwindow = 1", &["detector.window 1"]);
+        check("[detector]\nkind = 'chen'\nwindow = 10001", &["detector.window 10001"]);
+        check("[detector]\nkind = 'chen'\nmargin = '6s'", &["timeout 6s is not longer than detector.margin 6s"]);
+        check("[detector]\nmistakes = '9/min'", &["detector.mistakes 540/h", "interval 1s", "use at most 360/h"]);
+        check("[detector]\nmistakes = '0/h'", &["line 2", "\"0/h\" is out of range"]);
+        check("[detector]\nmistakes = '1/fortnight'", &["line 2", "\"1/fortnight\" is not a rate", "1/h"]);
+        check("[detector]\nmistakes = 1", &["line 2", "expected a string"]);
         check("[workers]\narbiters = 0", &["workers.arbiters 0 is out of range; use 1 to 1024"]);
         check("[workers]\ntimeout = '100ms'", &["workers.timeout 100ms is not longer than workers.interval 500ms"]);
         check("[workers]\nburst = 0", &["workers.burst is 0; use at least 1"]);

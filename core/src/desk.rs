@@ -17,6 +17,8 @@ use crate::time::Instant;
 pub(crate) struct Desk {
     /// The instant of the input; never goes back.
     pub(crate) now: Instant,
+    /// Whether what comes in may have lain waiting while we were paused, so that nothing is to be learnt from its instant.
+    pub(crate) waited: bool,
     pub(crate) config: Config,
     pub(crate) random: Random,
     pub(crate) monitor: Monitor,

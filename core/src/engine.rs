@@ -11,7 +11,9 @@
 //!
 //! # The guard
 //! If a timeout that was asked for comes more than `stall` too late, this process was paused or starved, and whatever silence it sees is its
-//! own. Every input looks for that first, gives all targets fresh timers, and says [`Event::Paused`].
+//! own. In a cluster one is asked for every `stall`, so that no pause of over twice that goes unseen. Every input looks for that first, takes the
+//! pause out of all silences, and says [`Event::Paused`]. In a cluster it says [`Output::Drain`] as well, and judges nobody until
+//! [`Engine::handle_drained`], for an interval at most: what waited in the socket speaks first.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use crate::config::{Config, ConfigError, OnGiveUp};
 use crate::desk::Desk;
 use crate::detector::{Pause, Verdict};
 use crate::event::Event;
+use crate::guard::Guard;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, NodeId, Target, ThreadLook, WorkerId,
 };
@@ -54,6 +57,7 @@ pub struct Counters {
 pub struct Engine {
     generation: Generation,
     desk: Desk,
+    guard: Guard,
     supervision: Supervision,
     shards: Shards,
     cluster: Option<Cluster>,
@@ -84,11 +88,12 @@ impl Engine {
         let generation = identity.generation;
         let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, now));
         let (random, monitor) = (Random::seeded(seed), Monitor::new(now));
-        let mut desk = Desk { now, config, random, monitor, outputs: VecDeque::new() };
+        let mut desk = Desk { now, waited: false, config, random, monitor, outputs: VecDeque::new() };
         Ok(Engine {
             generation,
             supervision: Supervision::new(&mut desk),
             desk,
+            guard: Guard::new(now),
             shards: Shards::default(),
             cluster,
             unsettled: false,
@@ -169,6 +174,27 @@ impl Engine {
         }
     }
 
+    /// Sends heartbeats every `interval` from the next one on, which announces it. Observers follow; a longer interval is announced again until
+    /// the monitor has answered.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; nothing changes then.
+    pub fn set_interval(&mut self, now: Instant, interval: Duration) -> Result<(), ConfigError> {
+        self.advance(now);
+        let config = Config { interval, ..self.desk.config.clone() };
+        config.check()?;
+        self.desk.config = config;
+        Ok(())
+    }
+
+    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a [`crate::trace::Recording`] can be made; of the monitor's
+    /// answers, too, which come as often as we ask.
+    pub fn record(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.record();
+        }
+    }
+
     /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its schedule, counted from 1, with what the thread had
     /// used of its CPU by then, if the system says.
     pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>) {
@@ -176,9 +202,28 @@ impl Engine {
         self.supervision.beat(arbiter, slot, times, &mut self.desk);
     }
 
-    /// Takes in what a worker's thread says of one of its generations.
-    pub fn handle_report(&mut self, now: Instant, worker: WorkerId, generation: Generation, report: Report) {
+    /// Takes in that a look at the socket that was begun at `at` found nothing in it: the answer to [`Output::Drain`]. It may be said at any
+    /// time; said of a look before we woke, it means nothing.
+    pub fn handle_drained(&mut self, at: Instant) {
+        self.advance(at);
+        self.guard.drained(at);
+    }
+
+    /// Takes in what the wall clock shows, as the time since any instant that stays the same, at `now`. If it ran ahead of our own clock by more
+    /// than `stall` since the last time, the machine was suspended, or the wall clock was set forward: a pause that ends now.
+    pub fn handle_wall_clock(&mut self, now: Instant, wall: Duration) {
         self.advance(now);
+        if let Some(late_by) = self.guard.compare(now, wall, self.desk.config.stall) {
+            // Our own clock stood still, so that it shows no silence; but whoever spoke meanwhile was not heard.
+            let now = self.desk.now;
+            self.excuse(Pause { from: now, to: now }, late_by);
+        }
+    }
+
+    /// Takes in what a worker's thread says of one of its generations, at `at` by its own look at our clock.
+    pub fn handle_report(&mut self, at: Instant, worker: WorkerId, generation: Generation, report: Report) {
+        // That thread was awake then; it does not mean that we were.
+        self.desk.now = self.desk.now.max(at);
         self.supervision.report(worker, generation, report, &mut self.desk);
         self.follow_up();
     }
@@ -223,7 +268,9 @@ impl Engine {
         if self.unsettled {
             self.settle();
         }
-        while let Some(change) = self.desk.monitor.poll_change(now) {
+        while self.guard.held_until().is_none()
+            && let Some(change) = self.desk.monitor.poll_change(self.desk.now)
+        {
             self.route(change);
         }
         self.follow_up();
@@ -246,7 +293,7 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && let Some((to, letter)) = cluster.letters.pop_front()
         {
-            cluster.write(letter, self.desk.now, &self.desk.config, buffer);
+            cluster.write(letter, self.desk.now, buffer);
             self.counters.sent += 1;
             return Some(Output::Transmit { to });
         }
@@ -263,7 +310,10 @@ impl Engine {
             Leaving::Until(at) => Some(at),
             Leaving::No | Leaving::Done => None,
         };
-        [slot, leave, self.desk.monitor.next_change(), self.supervision.next_due()].into_iter().flatten().min()
+        let tick = slot.map(|_| self.guard.tick(self.desk.config.stall));
+        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
+        let change = self.desk.monitor.next_change().map(|at| at.max(held_until));
+        [slot, tick, leave, change, self.supervision.next_due()].into_iter().flatten().min()
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -305,17 +355,26 @@ impl Engine {
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
-    /// Moves the clock on, and excuses everybody if it jumped: if nothing came in for a while, although a timeout was due meanwhile. Inputs
-    /// that waited out the same pause come in at the same instant, so only the first of them finds it.
+    /// Moves the clock on, and excuses everybody if it jumped.
     fn advance(&mut self, now: Instant) {
-        let late_by = self.poll_timeout().map_or(Duration::ZERO, |due| now - due.max(self.desk.now));
-        let awake = self.desk.now;
-        self.desk.now = awake.max(now);
-        if late_by > self.desk.config.stall {
-            self.desk.monitor.excuse(Pause { from: awake, to: now });
-            self.supervision.excuse(&self.desk);
-            self.desk.tell(Event::Paused { late_by });
+        let pause = self.guard.wake(now, self.poll_timeout(), self.desk.config.stall);
+        self.desk.now = self.desk.now.max(now);
+        if let Some((pause, late_by)) = pause {
+            self.excuse(pause, late_by);
         }
+        self.desk.waited = self.guard.held_until().is_some();
+    }
+
+    /// Takes a pause of our own out of every silence, and lets whatever waited speak first.
+    fn excuse(&mut self, pause: Pause, late_by: Duration) {
+        self.desk.monitor.excuse(pause);
+        self.supervision.excuse(&self.desk);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.excuse(pause);
+            self.guard.hold(pause, self.desk.config.interval);
+            self.desk.put(Output::Drain);
+        }
+        self.desk.tell(Event::Paused { late_by });
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {

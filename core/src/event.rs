@@ -376,9 +376,10 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         waited_for: Duration,
     },
-    /// Our own timer came late: we were paused or starved. Every target has a fresh timer.
+    /// Our own timer came late: we were paused or starved. Or the wall clock ran ahead of ours: the machine was suspended. The pause counts as
+    /// nobody's silence.
     Paused {
-        /// How late.
+        /// How late the timer came, which is up to `stall` less than the pause was long; or by how much the wall clock ran ahead.
         #[serde(serialize_with = "seconds")]
         late_by: Duration,
     },

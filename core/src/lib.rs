@@ -6,7 +6,7 @@
 //!
 //! # Reading order
 //! 1. [`engine`]: how it is driven. One heartbeat's way begins and ends there.
-//! 2. [`detector`], then [`monitor`] over the private `wheel`: silence into verdicts.
+//! 2. [`detector`], then [`monitor`] over the private `wheel`: silence into verdicts; the private `guard`: whether it was ours.
 //! 3. [`membership`] and the private `cluster`: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
 //! 4. [`restart`] and [`supervision`]: failures of workers into restarts.
 //! 5. [`ring`] and the private `shards`: who runs what.
@@ -30,11 +30,13 @@ mod desk;
 pub mod detector;
 pub mod engine;
 pub mod event;
+mod guard;
 pub mod member;
 pub mod membership;
 pub mod mistakes;
 pub mod monitor;
 pub mod output;
+pub mod qos;
 pub mod random;
 pub mod restart;
 pub mod ring;
@@ -42,6 +44,7 @@ mod shards;
 pub mod sums;
 pub mod supervision;
 pub mod time;
+pub mod trace;
 mod wheel;
 pub mod wire;
 
@@ -60,3 +63,4 @@ pub use restart::RestartKind;
 pub use sums::Sums;
 pub use supervision::{AutoShutdown, Counting, Report, Strategy, Supervise, SuperviseGroup, Times};
 pub use time::Instant;
+pub use trace::{Trace, TraceError};

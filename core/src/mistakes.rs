@@ -48,7 +48,10 @@ impl fmt::Display for MistakesError {
                 write!(f, "{text:?} is not a rate of mistakes; write it like \"1/h\", \"6/day\" or \"2/min\"")
             }
             MistakesError::OutOfRange(text) => {
-                write!(f, "{text:?} is out of range; use a rate between one a year (\"0.003/day\") and one a second (\"60/min\")")
+                write!(
+                    f,
+                    "{text:?} is out of range; use a rate between one a year (\"0.003/day\") and one a second (\"60/min\")"
+                )
             }
         }
     }
@@ -146,7 +149,21 @@ mod tests {
 
     #[test]
     fn a_rate_that_makes_no_sense_is_refused_with_what_would_be_right() {
-        for text in ["", "1", "/h", "one/h", "1/fortnight", "1/h/h", "1 per hour", "0/h", "-1/h", "nan/h", "inf/h", "1e9/h", "1e-9/h"] {
+        for text in [
+            "",
+            "1",
+            "/h",
+            "one/h",
+            "1/fortnight",
+            "1/h/h",
+            "1 per hour",
+            "0/h",
+            "-1/h",
+            "nan/h",
+            "inf/h",
+            "1e9/h",
+            "1e-9/h",
+        ] {
             check_refused(text);
         }
     }

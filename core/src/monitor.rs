@@ -60,12 +60,16 @@ struct Watch {
     detector: AnyDetector,
     /// The hard timeout.
     timeout: Duration,
+    /// Silence past which it is dead: the hard timeout, or two of its intervals if it announced one as long as that.
+    patience: Duration,
     /// Arrival of the newest sign; before the first one, the start of watching. Moved on by pauses of our own.
     newest: Instant,
     /// Slot of the newest sign.
     slot: u64,
     /// Slots that the sender had slept through by then.
     slept: u64,
+    /// Whether its death was put off since the newest sign, so that it had an interval to be heard in after a pause of ours.
+    graced: bool,
     /// When the wheel will look at this; `NEVER` if the target is dead or the place is free.
     filed: Instant,
     target: Target,
@@ -76,15 +80,15 @@ impl Watch {
     /// The last instant at which the present verdict holds if nothing arrives.
     fn deadline(&self) -> Instant {
         match self.verdict {
-            Verdict::Alive => self.detector.deadline().min(self.newest + self.timeout),
-            Verdict::Suspect => self.newest + self.timeout,
+            Verdict::Alive => self.detector.deadline().min(self.newest + self.patience),
+            Verdict::Suspect => self.newest + self.patience,
             Verdict::Dead => Instant::NEVER,
         }
     }
 
     /// What the silence up to `now` means; at a deadline itself the better verdict still holds.
     fn verdict(&self, now: Instant) -> Verdict {
-        if now > self.newest + self.timeout { Verdict::Dead } else { self.detector.verdict(now) }
+        if now > self.newest + self.patience { Verdict::Dead } else { self.detector.verdict(now) }
     }
 }
 
@@ -99,8 +103,18 @@ impl Monitor {
     /// # Panics
     /// At 2^32 - 1 targets.
     pub fn watch(&mut self, target: Target, detector: AnyDetector, timeout: Duration, now: Instant) -> WatchId {
-        let watch =
-            Watch { detector, timeout, newest: now, slot: 0, slept: 0, filed: Instant::NEVER, target, verdict: Verdict::Alive };
+        let watch = Watch {
+            detector,
+            timeout,
+            patience: timeout,
+            newest: now,
+            slot: 0,
+            slept: 0,
+            graced: false,
+            filed: Instant::NEVER,
+            target,
+            verdict: Verdict::Alive,
+        };
         let place = match self.free.pop() {
             Some(place) => {
                 self.watches[place as usize] = watch;
@@ -135,6 +149,8 @@ impl Monitor {
         (watch.slot, watch.slept) = (sign.slot, sign.slept);
         let silence = sign.at - watch.newest;
         watch.newest = watch.newest.max(sign.at);
+        watch.patience = if sign.interval < watch.timeout { watch.timeout } else { sign.interval * 2 };
+        watch.graced = false;
         let Sign { at, interval, waited, .. } = sign;
         watch.detector.heartbeat(Arrival { at, interval, slots, slept, waited });
         let from = std::mem::replace(&mut watch.verdict, Verdict::Alive);
@@ -163,17 +179,31 @@ impl Monitor {
     }
 
     /// Takes a pause of our own out of the silence of every target that is not dead: it counts as much less as the pause was long, and nobody
-    /// is judged before he has had an interval to be heard in. Nothing is learnt. A suspicion stands until a sign ends it.
+    /// is judged before he has had an interval to be heard in. That is given once in each silence, so that pauses in quick succession do not put
+    /// a death off for ever. Nothing is learnt. A suspicion stands until a sign ends it.
     pub fn excuse(&mut self, pause: Pause) {
         for place in 0..self.watches.len() as u32 {
             let watch = &mut self.watches[place as usize];
             if watch.filed != Instant::NEVER {
-                let death = watch.newest + watch.timeout;
-                let grace = watch.detector.expected() - watch.newest;
-                watch.newest += pause.excuse(death, grace.min(watch.timeout)) - death;
+                let death = watch.newest + watch.patience;
+                let grace = (watch.detector.expected() - watch.newest).min(watch.patience);
+                let excused = pause.excuse(death, if watch.graced { Duration::ZERO } else { grace });
+                watch.newest += excused - death;
+                watch.graced |= excused > death + (pause.to - pause.from);
                 watch.detector.excuse(pause);
                 self.file(place);
             }
+        }
+    }
+
+    /// Takes in a sign of life that has no place in the schedule: it puts death off, and says nothing to the detector.
+    pub fn life(&mut self, watch: WatchId, at: Instant) {
+        let place = watch.0;
+        let watch = &mut self.watches[place as usize];
+        watch.newest = watch.newest.max(at);
+        if watch.verdict == Verdict::Dead {
+            watch.verdict = Verdict::Suspect;
+            self.file(place);
         }
     }
 
@@ -182,6 +212,7 @@ impl Monitor {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
         watch.newest = watch.newest.max(now);
+        watch.graced = false;
         watch.detector.renew(now);
         watch.verdict = Verdict::Alive;
         self.file(place);
@@ -227,7 +258,8 @@ mod tests {
     /// One target that is suspected after 300 ms and dead after 1 s, with signs at these milliseconds, in slots 1, 2, ...
     fn monitor(signs: &[u64]) -> (Monitor, WatchId) {
         let mut monitor = Monitor::new(Instant::ZERO);
-        let detector = AnyDetector::Fixed(Fixed::new(Duration::from_millis(300), Instant::ZERO));
+        let detector =
+            AnyDetector::Fixed(Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO));
         let watch = monitor.watch(Target::Worker(WorkerId(7)), detector, Duration::from_secs(1), Instant::ZERO);
         for (slot, &at) in (1..).zip(signs) {
             monitor.heartbeat(watch, sign(at, slot));
@@ -314,11 +346,44 @@ mod tests {
     }
 
     #[test]
+    fn whoever_announces_an_interval_as_long_as_the_timeout_is_given_two_of_them() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.heartbeat(watch, Sign { interval: Duration::from_secs(3), ..sign(200, 2) });
+        assert_eq!(verdicts(&mut monitor, ms(6_200)), [(Verdict::Suspect, 6_000)]);
+        assert_eq!(verdicts(&mut monitor, ms(6_201)), [(Verdict::Dead, 6_001)]);
+        monitor.heartbeat(watch, sign(7_000, 3));
+        assert_eq!(verdicts(&mut monitor, ms(8_001)), [(Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn a_sign_outside_the_schedule_puts_off_death_alone() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.life(watch, ms(350));
+        assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 51)]);
+        assert_eq!(verdicts(&mut monitor, ms(1_350)), []);
+        assert_eq!(verdicts(&mut monitor, ms(1_351)), [(Verdict::Dead, 1_001)]);
+        monitor.life(watch, ms(2_000));
+        assert_eq!(verdicts(&mut monitor, ms(3_001)), [(Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn pauses_in_quick_succession_do_not_put_a_death_off_for_ever() {
+        let (mut monitor, _) = monitor(&[100]);
+        // Awake for 60 ms, away for 40, again and again; heard of every 100 ms while it lived.
+        let died = (0..100).map(|round| 160 + round * 100).find(|&pause| {
+            monitor.excuse(Pause { from: ms(pause), to: ms(pause + 40) });
+            verdicts(&mut monitor, ms(pause + 100)).iter().any(|(verdict, _)| *verdict == Verdict::Dead)
+        });
+        // A second of being awake is over in the round that begins at 1,660; the grace puts it off by less than an interval.
+        assert_eq!(died, Some(1_760));
+    }
+
+    #[test]
     fn a_place_is_used_again_and_remembers_nothing() {
         let (mut monitor, watch) = monitor(&[100]);
         monitor.unwatch(watch);
         assert_eq!(monitor.next_change(), None);
-        let detector = AnyDetector::Fixed(Fixed::new(Duration::from_millis(50), ms(10)));
+        let detector = AnyDetector::Fixed(Fixed::new(Duration::from_millis(50), Duration::from_millis(10), ms(10)));
         let again = monitor.watch(Target::Worker(WorkerId(8)), detector, Duration::from_secs(1), ms(10));
         assert_eq!(again, watch);
         let change = monitor.poll_change(ms(61)).unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::event::{Cause, Event};
 use crate::member::{ArbiterId, Generation, Shard, WorkerId};
 use crate::time::Instant;
+use crate::trace::Arrived;
 
 /// Something for the caller to do now.
 #[derive(Clone, PartialEq, Debug)]
@@ -81,6 +82,10 @@ pub enum Output {
         /// What the operating system is to be told.
         code: u8,
     },
+    /// A heartbeat came in; said only where [`crate::Engine::record`] asked for it.
+    Arrived(Arrived),
+    /// We were paused: look whether the socket is empty, and when it is call `Engine::handle_drained`. Until then nobody is judged.
+    Drain,
     /// Tell subscribers and the log.
     Event(Event),
 }

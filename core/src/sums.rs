@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::{Config, ConfigError, DetectorKind};
-use crate::detector::Phi;
+use crate::detector::{Budget, Phi};
 use crate::wire;
 
 impl Config {
@@ -24,7 +24,8 @@ impl Config {
 /// What a config adds up to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sums {
-    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval.
+    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval; with a budget, as long as the link is
+    /// not known yet, and sooner then.
     pub suspicion: Duration,
     /// A node that crashes is concluded dead at most this long afterwards.
     pub death: Duration,
@@ -46,7 +47,7 @@ impl Sums {
         let suspicion = match detector.kind {
             DetectorKind::Fixed => detector.suspect_after,
             DetectorKind::Chen => config.interval + detector.margin,
-            DetectorKind::Budget => config.timeout,
+            DetectorKind::Budget => Budget::first_silence(config.interval),
             DetectorKind::Phi => Phi::regular_silence(detector, config.interval),
         };
         let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + wire::HEADERS_BYTES;
@@ -97,9 +98,14 @@ mod tests {
     }
 
     #[test]
+    fn with_a_budget_an_unknown_link_is_given_three_intervals() {
+        assert_eq!(Config::default().check().unwrap().suspicion, Duration::from_secs(4));
+    }
+
+    #[test]
     fn phi_on_a_regular_link_suspects_after_mean_pause_and_five_floors() {
         // y at phi 8 is about 5.2 for Akka's approximation: 1 s + 1.5 s + 5.2 * 0.1 s.
-        let sums = Config::default().check().unwrap();
+        let sums = Config::from_toml("[detector]\nkind = 'phi'").unwrap().check().unwrap();
         assert!((sums.suspicion.as_secs_f64() - 3.02).abs() < 0.05, "{:?}", sums.suspicion);
     }
 }

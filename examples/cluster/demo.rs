@@ -4,6 +4,7 @@
 //! that all processes of this machine share.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,8 +50,9 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
 }
 
 /// Starts a cluster and keeps it running until it is interrupted.
-pub(crate) fn up(nodes: u16, json: bool) -> Result<(), Failure> {
+pub(crate) fn up(nodes: u16, record: Option<PathBuf>, json: bool) -> Result<(), Failure> {
     let mut demo = Demo::new(json)?;
+    demo.processes.record = record;
     demo.report.promise(&demo.config);
     demo.processes.start("monitor", "monitor")?;
     for number in 1..=nodes {

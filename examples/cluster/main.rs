@@ -41,6 +41,9 @@ enum Command {
         /// How many nodes besides the monitor
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=50))]
         nodes: u16,
+        /// Record the heartbeats that come in as traces for the example `qos`, in a folder for each process below this one
+        #[arg(long, value_name = "FOLDER")]
+        record: Option<PathBuf>,
         /// Print one JSON object a line instead of the timeline
         #[arg(long)]
         json: bool,
@@ -53,6 +56,9 @@ enum Command {
         /// Where to answer `status`
         #[arg(long, default_value = "127.0.0.1:0")]
         control: SocketAddr,
+        /// Record the heartbeats that come in as traces for the example `qos`, one file for each process heard of
+        #[arg(long, value_name = "FOLDER")]
+        record: Option<PathBuf>,
         /// Print one JSON object a line
         #[arg(long)]
         json: bool,
@@ -86,8 +92,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { json } => demo::run(json),
-        Command::Up { nodes, json } => demo::up(nodes, json),
-        Command::Node { config, control, json, leash } => node::run(&config, control, json, leash),
+        Command::Up { nodes, record, json } => demo::up(nodes, record, json),
+        Command::Node { config, control, record, json, leash } => {
+            node::run(&config, control, record, node::Manner { json, leash })
+        }
         Command::Status { node, json } => control::status(&node, json),
         Command::Kill { node } => processes::kill(&node),
         Command::Pause { node, duration } => processes::pause(&node, duration),

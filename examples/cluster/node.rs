@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -109,8 +109,17 @@ impl Handler<Update> for Printer {
     }
 }
 
+/// How a node behaves as a process.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// Whether it prints JSON.
+    pub(crate) json: bool,
+    /// Whether it ends when standard input does.
+    pub(crate) leash: bool,
+}
+
 /// Runs one node until it is told to end: by a signal, by its control port, or, on a leash, by the end of standard input.
-pub(crate) fn run(path: &Path, control: SocketAddr, json: bool, leash: bool) -> Result<(), Failure> {
+pub(crate) fn run(path: &Path, control: SocketAddr, record: Option<PathBuf>, manner: Manner) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let config = Config::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let Some(cluster) = &config.cluster else {
@@ -121,10 +130,16 @@ pub(crate) fn run(path: &Path, control: SocketAddr, json: bool, leash: bool) -> 
     // Panics of workers are events; their back traces would only hide them.
     std::panic::set_hook(Box::new(|_| {}));
     let name: Arc<str> = cluster.node.as_str().into();
-    System::new().block_on(serve(config, name, control, json, leash))
+    System::new().block_on(serve(config, name, control, record, manner))
 }
 
-async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, leash: bool) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    name: Arc<str>,
+    control: SocketAddr,
+    record: Option<PathBuf>,
+    manner: Manner,
+) -> Result<(), Failure> {
     // Before anything else, so that a signal during the start is a way to end, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -133,7 +148,10 @@ async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, 
         .map_err(|error| format!("cannot answer at {control}: {error}; choose another --control address"))?;
     let control = listener.local_addr()?;
     let node = Node::start(config).await?;
-    let printer = Printer { node: name, json };
+    if let Some(folder) = record {
+        node.record(&folder).map_err(|error| format!("cannot record into {}: {error}", folder.display()))?;
+    }
+    let printer = Printer { node: name, json: manner.json };
     printer.print(What::Ready { event: "ready", control, pid: std::process::id() });
     node.subscribe(printer.start().recipient());
 
@@ -143,7 +161,7 @@ async fn serve(config: Config, name: Arc<str>, control: SocketAddr, json: bool, 
 
     let (requests, mut requested) = mpsc::channel(16);
     actix_rt::spawn(control::serve(listener, requests));
-    let mut released = if leash { watch_leash() } else { never() };
+    let mut released = if manner.leash { watch_leash() } else { never() };
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,

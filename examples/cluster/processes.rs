@@ -25,6 +25,8 @@ pub(crate) struct Found {
 /// The processes of one cluster. Dropping it ends them all.
 pub(crate) struct Processes {
     folder: PathBuf,
+    /// Where each process records what it hears, in a folder of its own.
+    pub(crate) record: Option<PathBuf>,
     monitor: SocketAddr,
     running: Vec<(Found, Child)>,
     lines: mpsc::Receiver<Value>,
@@ -39,7 +41,7 @@ impl Processes {
         // The nodes must know where the monitor will be before it runs, so a free port is found by taking one and giving it back.
         let monitor = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (sender, lines) = mpsc::channel();
-        Ok(Processes { folder, monitor, running: Vec::new(), lines, sender })
+        Ok(Processes { folder, record: None, monitor, running: Vec::new(), lines, sender })
     }
 
     /// Starts a node, the monitor if `role` says so, and waits until it is ready.
@@ -52,9 +54,11 @@ impl Processes {
         );
         let path = self.folder.join(format!("{name}.toml"));
         std::fs::write(&path, config)?;
+        let record = self.record.as_ref().map(|folder| folder.join(name));
         let mut child = Command::new(std::env::current_exe()?)
             .args(["node", "--json", "--leash", "--config"])
             .arg(&path)
+            .args(record.iter().flat_map(|folder| ["--record".as_ref(), folder.as_os_str()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -27,7 +27,7 @@ fn the_counter_counts() {
 
 #[test]
 fn a_beat_through_the_monitor_allocates_nothing() {
-    for kind in [DetectorKind::Fixed, DetectorKind::Phi] {
+    for kind in [DetectorKind::Fixed, DetectorKind::Chen, DetectorKind::Phi, DetectorKind::Budget] {
         let config = DetectorConfig { kind, ..Config::default().detector };
         let mut monitor = Monitor::new(Instant::ZERO);
         let watches: Vec<_> = (0..1_000)

@@ -5,9 +5,12 @@
 mod config;
 mod detection;
 mod determinism;
+mod guard;
+mod interval;
 mod membership;
 mod partition;
 mod placement;
+mod reference;
 mod restart;
 mod supervision;
 mod sweep;
@@ -16,6 +19,7 @@ mod wire;
 
 use std::time::Duration;
 
+use heartbeat_core::Config;
 use heartbeat_tests::{Fault, World};
 
 /// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect after 3 s, dead after 6 s.
@@ -25,6 +29,18 @@ fn quiet_world(seed: u64) -> World {
     let mut world = World::new(seed, 4, config);
     world.run(Duration::from_secs(5));
     world
+}
+
+/// A config with each of the detectors: suspicion after a few seconds, death after six.
+fn every_detector() -> Vec<Config> {
+    let texts = [
+        "[detector]\nkind = 'budget'",
+        "[detector]\nkind = 'fixed'",
+        "[detector]\nkind = 'chen'",
+        "[detector]\nkind = 'phi'",
+        "[detector]\nkind = 'phi'\nreading = 'cassandra'\nthreshold = 1.5",
+    ];
+    texts.iter().map(|text| Config::from_toml(text).unwrap()).collect()
 }
 
 /// Lines of the log that hold all of `parts`.

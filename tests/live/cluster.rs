@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{MemoryNetwork, Transport};
 use heartbeat_actors::{Config, Node, Shard};
+use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -37,14 +38,8 @@ fn config(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> St
 fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
     live(async {
         let network = MemoryNetwork::new();
-        let start = |name: &'static str, role: &'static str, port: u16| {
-            let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
-            let config = Config::from_toml(&config(name, role, address(port), address(1))).unwrap();
-            let network = network.clone();
-            Node::start_on(config, move || Ok(Some(Rc::new(network.bind(address(port))?) as Rc<dyn Transport>)))
-        };
-        let monitor = start("monitor", "monitor", 1).await.unwrap();
-        let (a, b) = (start("a", "worker", 2).await.unwrap(), start("b", "worker", 3).await.unwrap());
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        let (a, b) = (start_in(&network, "a", "worker", 2).await, start_in(&network, "b", "worker", 3).await);
         let groups: Vec<_> =
             [&a, &b].map(|node| node.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap()).into();
         // Each shard answers on the node that both name as its owner, and is refused by the other one.
@@ -77,6 +72,70 @@ fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
         until_equal(&[&monitor, &b]).await;
         assert!(!monitor.view().is_member("a") && monitor.view().is_member("b"));
         b.leave().await;
+        monitor.leave().await;
+    });
+}
+
+/// Starts a node of a cluster in memory; the monitor has port 1.
+async fn start_in(network: &MemoryNetwork, name: &str, role: &str, port: u16) -> Node {
+    let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    let config = Config::from_toml(&config(name, role, address(port), address(1))).unwrap();
+    let network = network.clone();
+    let bind = move || Ok(Some(Rc::new(network.bind(address(port))?) as Rc<dyn Transport>));
+    Node::start_on(config, bind).await.unwrap()
+}
+
+/// The traces in a folder; one that is still being written has none yet.
+fn traces(folder: &Path) -> Vec<Trace> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    files.filter_map(|file| Trace::from_text(&std::fs::read_to_string(file).unwrap()).ok()).collect()
+}
+
+#[test]
+fn a_node_records_what_it_hears_and_others_follow_its_interval() {
+    let folder = std::env::temp_dir().join(format!("heartbeat-record-{}", std::process::id()));
+    live({
+        let folder = folder.clone();
+        async move {
+            let network = MemoryNetwork::new();
+            let monitor = start_in(&network, "monitor", "monitor", 1).await;
+            monitor.record(&folder).unwrap();
+            let a = start_in(&network, "a", "worker", 2).await;
+            until_equal(&[&monitor, &a]).await;
+            let heard = |trace: &Trace| trace.beats.iter().filter(|beat| beat.arrived.is_some()).count();
+            while !traces(&folder).iter().any(|trace| heard(trace) > 1) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let refused = a.set_interval(Duration::from_secs(60)).await.unwrap_err().to_string();
+            assert!(refused.contains("timeout 2s is not longer than interval 1m"), "{refused}");
+            a.set_interval(Duration::from_millis(50)).await.unwrap();
+            let interval = Duration::from_millis(50);
+            while !traces(&folder)
+                .iter()
+                .any(|trace| trace.intervals.last().unwrap().1 == interval && heard(trace) > 20)
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            assert!(monitor.view().is_member("a"));
+            a.leave().await;
+            monitor.leave().await;
+        }
+    });
+    let traces = traces(&folder);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(traces.len(), 1, "one process was heard");
+    assert_eq!(traces[0].intervals[0].1, Duration::from_millis(200));
+}
+
+#[test]
+fn a_folder_that_cannot_be_recorded_into_is_an_error() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        let file = std::env::temp_dir().join(format!("heartbeat-no-folder-{}", std::process::id()));
+        std::fs::write(&file, "").unwrap();
+        assert!(monitor.record(&file).is_err());
+        std::fs::remove_file(&file).unwrap();
         monitor.leave().await;
     });
 }

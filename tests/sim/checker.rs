@@ -120,6 +120,8 @@ impl Checker {
                 self.nodes.cut.remove(from);
                 self.hampered(now, *from);
             }
+            // Nobody is to be suspected for it, and nobody is excused by it.
+            Fault::SetInterval(..) => {}
             // In central mode only the way to the monitor carries signs of life.
             Fault::Cut(..) | Fault::Mend(..) => {}
             Fault::Partition(places) => {

@@ -4,6 +4,8 @@
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
 pub mod checker;
+pub mod data;
+pub mod links;
 pub mod network;
 pub mod schedule;
 pub mod world;

@@ -43,6 +43,8 @@ pub enum Fault {
     Finish(Place, WorkerId),
     /// Let a worker block its thread for this long.
     Block(Place, WorkerId, Duration),
+    /// Let a node send its heartbeats this often.
+    SetInterval(Place, Duration),
     /// Ask a node to leave.
     Leave(Place),
     /// Cut a link in one direction.
@@ -119,11 +121,38 @@ struct Worker {
 
 #[derive(Clone)]
 enum Item {
-    Datagram { to: Place, from: SocketAddr, bytes: Vec<u8> },
-    Timer { place: Place, life: u64, timer: u64 },
-    Beat { place: Place, life: u64, arbiter: ArbiterId },
-    Report { place: Place, life: u64, worker: WorkerId, generation: Generation, report: Report },
-    Wake { place: Place, life: u64, arbiter: ArbiterId },
+    Datagram {
+        to: Place,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Timer {
+        place: Place,
+        life: u64,
+        timer: u64,
+    },
+    Beat {
+        place: Place,
+        life: u64,
+        arbiter: ArbiterId,
+    },
+    Report {
+        place: Place,
+        life: u64,
+        worker: WorkerId,
+        generation: Generation,
+        report: Report,
+    },
+    Wake {
+        place: Place,
+        life: u64,
+        arbiter: ArbiterId,
+    },
+    /// The socket is found empty.
+    Drained {
+        place: Place,
+        life: u64,
+    },
     Fault(Fault),
 }
 
@@ -184,6 +213,9 @@ impl World {
             Fault::Panic(place, worker) => self.panic(place, worker),
             Fault::Finish(place, worker) => self.finish(place, worker),
             Fault::Block(place, worker, duration) => self.block(place, worker, duration),
+            Fault::SetInterval(place, interval) => self.with_engine(place, |engine, now| {
+                engine.set_interval(now, interval).expect("an interval that the config allows");
+            }),
             Fault::Leave(place) => self.with_engine(place, |engine, now| engine.leave(now)),
             Fault::Cut(from, to) => self.network.cut(from, to),
             Fault::Mend(from, to) => self.network.mend(from, to),
@@ -330,7 +362,8 @@ impl World {
             Item::Timer { place, life, .. }
             | Item::Beat { place, life, .. }
             | Item::Report { place, life, .. }
-            | Item::Wake { place, life, .. } => (*place, *life),
+            | Item::Wake { place, life, .. }
+            | Item::Drained { place, life } => (*place, *life),
         };
         if life != self.nodes[place].life {
             return;
@@ -353,6 +386,7 @@ impl World {
             Item::Beat { arbiter, .. } => self.beat(place, life, arbiter),
             Item::Report { worker, generation, report, .. } => self.report(place, worker, generation, report),
             Item::Wake { arbiter, .. } => self.wake(place, arbiter),
+            Item::Drained { .. } => self.with_engine(place, |engine, now| engine.handle_drained(now)),
         }
     }
 
@@ -419,8 +453,17 @@ impl World {
                     thread.abandoned = true;
                 }
             }
+            Output::Drain => {
+                // Later than whatever waits for a process that goes on: that is handed over in one go.
+                let at = self.soon(Duration::from_millis(1));
+                self.put(at, Item::Drained { place, life });
+            }
             // Nothing that is played here waits for ever, is overloaded, has a thread of its own, is in a group or ends its process.
-            Output::Scan | Output::Dismiss { .. } | Output::Exit { .. } | Output::ForgetGroup { .. } => {}
+            Output::Arrived(_)
+            | Output::Scan
+            | Output::Dismiss { .. }
+            | Output::Exit { .. }
+            | Output::ForgetGroup { .. } => {}
             Output::Event(event) => {
                 self.note(place, &format!("{event:?}"));
                 self.checker.event(self.now, place, &event);
@@ -479,7 +522,11 @@ impl World {
         }
         process.paused = false;
         let mut backlog = std::mem::take(&mut process.backlog);
-        backlog.retain(|item| !matches!(item, Item::Timer { .. }));
+        // A look at the socket that was not taken before the pause is taken after it.
+        if backlog.iter().any(|item| matches!(item, Item::Drained { .. })) {
+            self.act(place, Output::Drain, &[]);
+        }
+        backlog.retain(|item| !matches!(item, Item::Timer { .. } | Item::Drained { .. }));
         if self.timers_first {
             self.with_engine(place, |engine, now| engine.handle_timeout(now));
         }

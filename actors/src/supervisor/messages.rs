@@ -1,17 +1,35 @@
 //! What the supervisor is told and asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "systemd")]
 use actix::Addr;
 use actix::{Message, Recipient};
-use heartbeat_core::{ArbiterId, Child, Counters, Generation, Instant, Report, Supervise, SuperviseGroup, WorkerId};
+use heartbeat_core::{
+    ArbiterId, Child, ConfigError, Counters, Generation, Instant, Report, Supervise, SuperviseGroup, WorkerId,
+};
 use tokio::sync::oneshot;
 
 use crate::event::Update;
 #[cfg(feature = "systemd")]
 use crate::receiver::Receiver;
+use crate::record::Recorder;
 use crate::seat::Seated;
+
+/// Heartbeats are to be sent this often.
+pub(crate) struct SetInterval(pub(crate) Duration);
+
+impl Message for SetInterval {
+    type Result = Result<(), ConfigError>;
+}
+
+/// What is heard of others is to be written down.
+pub(crate) struct Record(pub(crate) Recorder);
+
+impl Message for Record {
+    type Result = ();
+}
 
 /// What a worker's thread says of it.
 pub(crate) struct WorkerReport {

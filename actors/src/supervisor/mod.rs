@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle};
-use heartbeat_core::{ArbiterId, Engine, Instant, Look, Output, Start, WorkerId};
+use heartbeat_core::detector::Pause;
+use heartbeat_core::{ArbiterId, ConfigError, Engine, Event, Instant, Look, Output, Start, WorkerId};
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
@@ -21,12 +22,15 @@ use self::log::log;
 #[cfg(feature = "systemd")]
 pub(crate) use self::messages::{AddrOf, OnLeave, Pulse};
 use self::messages::{ArbiterEnded, Scan};
-pub(crate) use self::messages::{Command, Count, Leave, Order, Subscribe, TakeOn, TakeOnGroup, WorkerReport};
+pub(crate) use self::messages::{
+    Command, Count, Leave, Order, Record, SetInterval, Subscribe, TakeOn, TakeOnGroup, WorkerReport,
+};
 use crate::cell::Cells;
 use crate::clock::Clock;
 use crate::event::Subscribers;
 use crate::mailbox::Closing;
-use crate::receiver::{Datagrams, Receiver, StampedBeat};
+use crate::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
+use crate::record::Recorder;
 use crate::seat::{Birth, Seated};
 use crate::sender::{BeatSender, NodeSender, Outgoing};
 use crate::thread::{Floor, Thread};
@@ -56,6 +60,8 @@ pub(crate) struct Supervisor {
     timer: Option<(SpawnHandle, Instant)>,
     /// Where the engine writes the datagram that it hands out.
     buffer: Vec<u8>,
+    /// Where what is heard is written down, if it is.
+    recorder: Option<Recorder>,
     /// Who waits for this node to have left.
     leavers: Vec<oneshot::Sender<()>>,
     /// What is to be done as soon as it leaves.
@@ -98,6 +104,7 @@ impl Supervisor {
             subscribers: Subscribers::default(),
             timer: None,
             buffer: Vec::new(),
+            recorder: None,
             leavers: Vec::new(),
             on_leave: Vec::new(),
         }
@@ -128,8 +135,18 @@ impl Supervisor {
                 Output::Exit { code } => exit(code, context),
                 Output::Spawn { arbiter } => self.spawn(arbiter),
                 Output::Inspect { arbiter } => self.inspect(arbiter),
+                Output::Drain => self.links.receiver.do_send(Drain),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
+                Output::Arrived(heard) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.heard(heard);
+                    }
+                }
                 Output::Event(event) => {
+                    if let (Event::Paused { late_by }, Some(recorder)) = (&event, &mut self.recorder) {
+                        let to = self.clock.now();
+                        recorder.paused(Pause { from: to - *late_by, to });
+                    }
                     members_changed |= View::concerns_members(&event);
                     // Before what follows from it is done: whoever hears from a new owner finds it in the view.
                     self.view.take_in(&event);
@@ -171,7 +188,9 @@ impl Supervisor {
         }
         let handle = context.run_later(due - self.clock.now(), |supervisor, context| {
             supervisor.timer = None;
-            supervisor.engine.handle_timeout(supervisor.clock.now());
+            let (now, wall) = supervisor.clock.with_wall();
+            supervisor.engine.handle_wall_clock(now, wall);
+            supervisor.engine.handle_timeout(now);
             supervisor.drive(context);
         });
         self.timer = Some((handle, due));
@@ -341,10 +360,43 @@ impl Handler<StampedBeat> for Supervisor {
 impl Handler<Datagrams> for Supervisor {
     type Result = MessageResult<Datagrams>;
 
-    fn handle(&mut self, Datagrams { at, batch }: Datagrams, context: &mut Context<Self>) -> MessageResult<Datagrams> {
+    fn handle(&mut self, datagrams: Datagrams, context: &mut Context<Self>) -> MessageResult<Datagrams> {
+        let Datagrams { at, wall, batch, empty_at } = datagrams;
+        self.engine.handle_wall_clock(at, wall);
         self.engine.handle_datagrams(at, Batch::iter(&batch));
+        if let Some(empty_at) = empty_at {
+            self.engine.handle_drained(empty_at);
+        }
         self.drive(context);
         MessageResult(batch)
+    }
+}
+
+impl Handler<Record> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Record(recorder): Record, _: &mut Context<Self>) {
+        self.recorder = Some(recorder);
+        self.engine.record();
+    }
+}
+
+impl Handler<SetInterval> for Supervisor {
+    type Result = Result<(), ConfigError>;
+
+    fn handle(&mut self, SetInterval(interval): SetInterval, context: &mut Context<Self>) -> Result<(), ConfigError> {
+        let set = self.engine.set_interval(self.clock.now(), interval);
+        self.drive(context);
+        set
+    }
+}
+
+impl Handler<Drained> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Drained(at): Drained, context: &mut Context<Self>) {
+        self.engine.handle_drained(at);
+        self.drive(context);
     }
 }
 

@@ -30,7 +30,8 @@ pub trait Transport {
     /// What the system said; the datagram is then lost, and the transport is as good as before.
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()>;
 
-    /// Waits for datagrams, then puts those that are there into `batch`, as many as it has room for.
+    /// Waits for datagrams, then puts those that are there into `batch`, as many as it has room for. A batch that is not full afterwards says that
+    /// nothing more was there.
     ///
     /// # Errors
     /// What the system said. The transport may be used further; an error that stays will come again.

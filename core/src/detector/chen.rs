@@ -100,3 +100,99 @@ impl Detector for Chen {
         self.deadline = self.deadline.max(now + interval + self.margin);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict::{Alive, Suspect};
+    use super::super::tests::{beat, pause};
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    /// Heartbeats every second, each 20 ms late but for the even ones, which are 40 ms late; margin 500 ms.
+    fn chen(count: u64) -> Chen {
+        let mut chen = Chen::new(Duration::from_millis(500), 100, Duration::from_secs(1), Instant::ZERO);
+        for slot in 1..=count {
+            chen.heartbeat(beat(slot * 1_000 + 20 + (slot + 1) % 2 * 20, 1_000));
+        }
+        chen
+    }
+
+    #[test]
+    fn the_next_is_expected_at_its_slot_with_the_mean_delay() {
+        let chen = chen(200);
+        assert_eq!(chen.expected(), at(201_030));
+        assert_eq!(chen.deadline(), at(201_530));
+        assert_eq!(chen.verdict(at(201_530)), Alive);
+        assert_eq!(chen.verdict(at(201_530) + Duration::from_nanos(1)), Suspect);
+    }
+
+    #[test]
+    fn phi_is_counted_in_margins() {
+        let chen = chen(200);
+        assert_eq!([201_000, 201_030, 201_280, 201_530, 202_030].map(|ms| chen.phi(at(ms))), [0.0, 0.0, 0.5, 1.0, 2.0]);
+    }
+
+    /// Asserts that the next heartbeat is expected then, give or take what one sample moves the mean.
+    #[track_caller]
+    fn check_expected(chen: &Chen, ms: u64) {
+        let off = chen.expected().as_nanos().abs_diff(at(ms).as_nanos());
+        assert!(off < 15_000_000, "{:?}, not {ms} ms", chen.expected());
+    }
+
+    #[test]
+    fn a_lost_heartbeat_does_not_move_the_estimate() {
+        let mut chen = chen(200);
+        chen.heartbeat(Arrival { slots: 5, ..beat(205_030, 1_000) });
+        check_expected(&chen, 206_030);
+    }
+
+    #[test]
+    fn another_interval_is_followed_at_once() {
+        let mut chen = chen(200);
+        chen.heartbeat(beat(201_030, 4_000));
+        check_expected(&chen, 205_030);
+        chen.heartbeat(beat(205_030, 100));
+        check_expected(&chen, 205_130);
+    }
+
+    #[test]
+    fn where_the_change_was_lost_the_arrival_says_when_it_was() {
+        let mut chen = chen(200);
+        // Slots 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4 + 4 s.
+        chen.heartbeat(Arrival { slots: 3, ..beat(209_030, 4_000) });
+        check_expected(&chen, 213_030);
+    }
+
+    #[test]
+    fn before_the_first_heartbeat_one_is_expected_after_an_interval() {
+        assert_eq!(chen(0).deadline(), at(1_500));
+    }
+
+    #[test]
+    fn a_pause_of_ours_is_no_silence_and_teaches_nothing() {
+        let (mut with, without) = (chen(200), chen(200));
+        with.excuse(pause(200_500, 260_500));
+        assert_eq!(with.deadline(), at(261_530));
+        for slot in 201..=260 {
+            with.heartbeat(Arrival { waited: true, ..beat(260_500 + slot % 2, 1_000) });
+            assert!(with.deadline() >= at(261_500), "{:?}", with.deadline());
+        }
+        assert_eq!(with.expected() - without.expected(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_schedule_that_has_moved_is_learnt_anew() {
+        // The sender's clock stood still for a minute: the slots go on where they were, all a minute later.
+        let mut chen = chen(200);
+        for slot in 201..=220u64 {
+            chen.heartbeat(beat(60_000 + slot * 1_000 + 30, 1_000));
+        }
+        assert_eq!(chen.expected(), at(281_030));
+        // It jumped ahead by hours.
+        chen.heartbeat(Arrival { slots: 9_999, ..beat(281_030, 1_000) });
+        assert_eq!(chen.expected(), at(282_030));
+    }
+}

@@ -1,7 +1,8 @@
 //! Fixed timeout: suspect a target once a constant time has passed without a heartbeat.
 //!
 //! The plainest detector and the yardstick for the others. It keeps no history, so it is right from the first heartbeat on; it pays by not
-//! knowing the network: the constant has to cover the worst pause anyone should be forgiven.
+//! knowing the network: the constant has to cover the worst pause anyone should be forgiven. A sender that announces a longer interval than
+//! usual is given that much more.
 
 use std::time::Duration;
 
@@ -15,18 +16,21 @@ pub struct Fixed {
     suspect_after: Duration,
     /// Arrival of the newest heartbeat; before the first one, the start of monitoring. Moved on by pauses of our own.
     newest: Instant,
-    /// When the next heartbeat is due after the newest; zero before the first one, when nothing is known of it.
+    /// The interval that the constant was chosen for.
+    usual: Duration,
+    /// When the next heartbeat is due after the newest, as it announced.
     interval: Duration,
 }
 
 impl Fixed {
-    /// A detector for a target watched since `now`. `suspect_after` is the longest silence that still counts as alive.
+    /// A detector for a target that usually sends every `interval`, watched since `now`. `suspect_after` is the longest silence that still counts
+    /// as alive.
     ///
     /// # Panics
     /// If `suspect_after` is zero: every target would be suspect at once.
-    pub fn new(suspect_after: Duration, now: Instant) -> Fixed {
+    pub fn new(suspect_after: Duration, interval: Duration, now: Instant) -> Fixed {
         assert!(!suspect_after.is_zero(), "a silence of zero would suspect everyone");
-        Fixed { suspect_after, newest: now, interval: Duration::ZERO }
+        Fixed { suspect_after, newest: now, usual: interval, interval }
     }
 }
 
@@ -37,7 +41,7 @@ impl Detector for Fixed {
     }
 
     fn deadline(&self) -> Instant {
-        self.newest + self.suspect_after
+        self.newest + self.suspect_after + self.interval.saturating_sub(self.usual)
     }
 
     fn expected(&self) -> Instant {
@@ -50,8 +54,8 @@ impl Detector for Fixed {
     }
 
     fn excuse(&mut self, pause: Pause) {
-        let deadline = pause.excuse(self.deadline(), self.interval.min(self.suspect_after));
-        self.newest = self.newest.max(deadline - self.suspect_after);
+        let deadline = self.deadline();
+        self.newest += pause.excuse(deadline, self.interval.min(self.suspect_after)) - deadline;
     }
 
     fn renew(&mut self, now: Instant) {
@@ -68,7 +72,7 @@ mod tests {
     /// Heartbeats at these milliseconds to a detector of 300 ms, asked at `now_ns`.
     #[track_caller]
     fn check(arrivals: &[u64], now_ns: u64, expected: Verdict) {
-        let mut fixed = Fixed::new(Duration::from_millis(300), Instant::ZERO);
+        let mut fixed = Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO);
         for &at in arrivals {
             fixed.heartbeat(beat(at, 100));
         }
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_pause_of_ours_is_no_silence() {
-        let mut fixed = Fixed::new(Duration::from_millis(300), Instant::ZERO);
+        let mut fixed = Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO);
         fixed.heartbeat(beat(100, 100));
         fixed.excuse(pause(200, 1_200));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_400));
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_fresh_timer_counts_from_now_on() {
-        let mut fixed = Fixed::new(Duration::from_millis(300), Instant::ZERO);
+        let mut fixed = Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO);
         fixed.renew(Instant::from_millis(1_000));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_300));
         fixed.renew(Instant::from_millis(900));

@@ -11,6 +11,7 @@ mod chen;
 mod fixed;
 mod phi;
 mod schedule;
+mod tail;
 mod window;
 
 use std::time::Duration;
@@ -110,7 +111,7 @@ impl AnyDetector {
     /// The detector that `config` asks for, for a target that sends every `interval`, watched since `now`.
     pub fn new(config: &DetectorConfig, interval: Duration, now: Instant) -> AnyDetector {
         match config.kind {
-            DetectorKind::Fixed => AnyDetector::Fixed(Fixed::new(config.suspect_after, now)),
+            DetectorKind::Fixed => AnyDetector::Fixed(Fixed::new(config.suspect_after, interval, now)),
             DetectorKind::Chen => AnyDetector::Chen(Chen::new(config.margin, config.window, interval, now)),
             DetectorKind::Phi => AnyDetector::Phi(Phi::new(config, interval, now)),
             DetectorKind::Budget => AnyDetector::Budget(Budget::new(config.mistakes, interval, now)),
@@ -177,6 +178,8 @@ impl Detector for AnyDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, PhiReading};
+    use crate::random::Random;
 
     /// The heartbeat after the one before it, at this millisecond, of a sender with this interval.
     pub(super) fn beat(at_ms: u64, interval_ms: u64) -> Arrival {
@@ -187,5 +190,52 @@ mod tests {
     /// A pause of ours between these milliseconds.
     pub(super) fn pause(from_ms: u64, to_ms: u64) -> Pause {
         Pause { from: Instant::from_millis(from_ms), to: Instant::from_millis(to_ms) }
+    }
+
+    fn all() -> Vec<AnyDetector> {
+        let (second, config) = (Duration::from_secs(1), Config::default().detector);
+        let cassandra = DetectorConfig { kind: DetectorKind::Phi, reading: PhiReading::Cassandra, ..config.clone() };
+        let kinds = [DetectorKind::Fixed, DetectorKind::Chen, DetectorKind::Phi, DetectorKind::Budget];
+        let configs = kinds.map(|kind| DetectorConfig { kind, ..config.clone() });
+        configs.iter().chain([&cassandra]).map(|config| AnyDetector::new(config, second, Instant::ZERO)).collect()
+    }
+
+    /// Whatever the network says, a heartbeat that has just come in leaves its sender alive, and nothing panics.
+    #[test]
+    fn nonsense_from_the_network_is_survived() {
+        for seed in 0..200 {
+            let mut random = Random::seeded(seed);
+            for mut detector in all() {
+                let mut now = 0;
+                for _ in 0..300 {
+                    now += random.below(3_000_000_000);
+                    let slots = [1, 1, 1, 2, 1 << 40, u64::MAX, random.next_u64().max(1)][random.below(7) as usize];
+                    let interval = [1_000, 1_000, 0, 1, 31_536_000_000, u64::MAX][random.below(6) as usize];
+                    let back = if random.chance(0.1) { random.below(now.max(1)) } else { 0 };
+                    let at = Instant::from_nanos(now - back);
+                    let slept = random.below(slots);
+                    let interval = Duration::from_millis(interval);
+                    match random.below(12) {
+                        0 => detector.excuse(Pause { from: at, to: Instant::from_nanos(now) }),
+                        1 => detector.renew(at),
+                        _ => detector.heartbeat(Arrival { at, interval, slots, slept, waited: random.chance(0.1) }),
+                    }
+                    assert!(detector.phi(Instant::from_nanos(now + 1)) >= 0.0, "seed {seed}: {detector:?}");
+                    assert!(detector.phi(Instant::NEVER).is_finite(), "seed {seed}: {detector:?}");
+                    let (_, _) = (detector.deadline(), detector.expected());
+                }
+                // And it is itself again soon.
+                let second = Duration::from_secs(1);
+                for _ in 0..3_000 {
+                    now += 1_000_000_000;
+                    let at = Instant::from_nanos(now);
+                    detector.heartbeat(Arrival { at, interval: second, slots: 1, slept: 0, waited: false });
+                }
+                let at = Instant::from_nanos(now);
+                assert_eq!(detector.verdict(at + second), Verdict::Alive, "seed {seed}: {detector:?}");
+                let patience = detector.deadline() - at;
+                assert!(patience < Duration::from_secs(122), "seed {seed}: {patience:?} {detector:?}");
+            }
+        }
     }
 }

@@ -29,6 +29,8 @@
 //! Phi is monotone in t, so the threshold is a deadline: newest + m + p + y' * max(s, f), where y' solves the formula for the threshold and is
 //! computed once; or newest + m * threshold / 0.4343.
 //!
+//! A sender that announces another interval than at first is given the difference: its history stays what it was for the usual one.
+//!
 //! What it does not do: intervals are distributed in neither way, so phi is not calibrated; floor and pause, or the mean alone, decide most of
 //! the time. It does not look at slots: a lost heartbeat is one long interval.
 //!
@@ -57,6 +59,8 @@ pub struct Phi {
     reading: Reading,
     /// Arrival of the newest heartbeat; before the first one, the start of monitoring.
     newest: Instant,
+    /// The interval that the history is kept for.
+    usual: Duration,
     /// When the next one is due after it, by the sender's announcement.
     interval: Duration,
     /// Whether the silence now running is none of the target's and must not be learnt.
@@ -99,6 +103,7 @@ impl Phi {
             intervals: Window::new(config.window),
             reading,
             newest: now,
+            usual: interval,
             interval,
             excused: true, // The time before the first heartbeat is no interval.
             deadline: now,
@@ -125,9 +130,10 @@ impl Phi {
         }
     }
 
-    /// Mean of the remembered intervals, in nanoseconds; there is always at least the made-up one.
+    /// Mean of the remembered intervals, in nanoseconds, at the announced interval; there is always at least the made-up one.
     fn mean(&self) -> f64 {
-        self.intervals.mean().unwrap_or(0.0)
+        let shift = nanos(self.interval) as f64 - nanos(self.usual) as f64;
+        (self.intervals.mean().unwrap_or(0.0) + shift).max(1.0)
     }
 
     /// Standard deviation of the remembered intervals, in nanoseconds, of which the sum of squares is `squares`.
@@ -139,6 +145,8 @@ impl Phi {
     }
 
     fn learn(&mut self, interval: Duration) {
+        // As if it had been announced as usual.
+        let interval = (interval + self.usual).saturating_sub(self.interval);
         let interval = nanos(interval).min(INTERVAL_NANOS_MAX) as i64;
         let fell_out = self.intervals.push(interval);
         if let Reading::Akka { squares, .. } = &mut self.reading {
@@ -195,7 +203,8 @@ impl Detector for Phi {
                 let y = (silence - self.mean() - nanos(pause) as f64) / self.deviation(squares).max(deviation_min);
                 let e = (-exponent(y)).exp();
                 // Far out in the tail e vanishes beside 1, and -log10(e) is all that is left; taken from the exponent, it never becomes infinite.
-                if e < 1e-15 { exponent(y) / LN_10 } else { -(e / (1.0 + e)).log10() }
+                // Far below the mean it is infinite beside 1, and phi is zero.
+                if e < 1e-15 { exponent(y) / LN_10 } else { (1.0 + 1.0 / e).log10() }
             }
             Reading::Cassandra { .. } => silence / self.mean() / LN_10,
         }
@@ -204,7 +213,8 @@ impl Detector for Phi {
     fn excuse(&mut self, pause: Pause) {
         let deadline = pause.excuse(self.deadline, self.interval);
         if deadline > self.deadline {
-            self.newest += deadline - self.deadline;
+            // What comes in after our waking is news, however long the grace.
+            self.newest = (self.newest + (deadline - self.deadline)).min(pause.to);
             self.deadline = deadline;
             self.excused = true;
         }
@@ -324,5 +334,37 @@ mod tests {
             phi.heartbeat(beat(slot * 2_000, 2_000));
         }
         assert_eq!(phi.mean(), 2e9);
+    }
+
+    #[test]
+    fn akkas_constants_are_those_it_publishes() {
+        // Phi 8 is y = 5.2 in its approximation; with interval 1 s, pause 3 s and floor 100 ms a regular sender is suspected after 4.52 s.
+        assert!((reach(8.0) - 5.2).abs() < 0.03, "{}", reach(8.0));
+        let config = DetectorConfig { pause: Duration::from_secs(3), ..config() };
+        let silence = Phi::regular_silence(&config, Duration::from_secs(1));
+        assert!(silence.abs_diff(Duration::from_millis(4_520)) < Duration::from_millis(5), "{silence:?}");
+        // Its first two samples: mean 1 s, spread a quarter of it.
+        let phi = Phi::new(&config, Duration::from_secs(1), Instant::ZERO);
+        let Reading::Akka { squares, .. } = phi.reading else { panic!("Akka's reading") };
+        assert_eq!((phi.mean(), phi.deviation(squares)), (1e9, 2.5e8));
+    }
+
+    #[test]
+    fn cassandras_constants_are_those_it_publishes() {
+        let config = DetectorConfig { reading: PhiReading::Cassandra, ..config() };
+        let mut phi = Phi::new(&config, Duration::from_secs(1), Instant::ZERO);
+        // Its first sample is two rounds; phi 8 is 18.4 means.
+        assert_eq!(phi.mean(), 2e9);
+        assert!((phi.deadline() - Instant::ZERO).abs_diff(Duration::from_millis(36_841)) < Duration::from_millis(1));
+        assert!((phi.phi(at(2_000)) - std::f64::consts::LOG10_E).abs() < 1e-9);
+        phi.heartbeat(beat(1_000, 1_000));
+        assert_eq!(phi.mean(), 2e9);
+        phi.heartbeat(beat(2_000, 1_000));
+        assert_eq!(phi.mean(), 1.5e9);
+        // Longer than two rounds: not learnt, suspected or not.
+        phi.heartbeat(beat(4_001, 1_000));
+        assert_eq!(phi.mean(), 1.5e9);
+        phi.heartbeat(beat(6_001, 1_000));
+        assert!((phi.mean() - 5e9 / 3.0).abs() < 1.0, "{}", phi.mean());
     }
 }

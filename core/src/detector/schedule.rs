@@ -27,10 +27,9 @@ pub(super) struct Schedule {
     due: i64,
     /// From it to the next one, as it announced. Nanoseconds, over zero.
     interval: i64,
-    /// Since when all heartbeats have come more than an interval too late; `i64::MAX` if the newest did not.
+    /// Since when all heartbeats have come more than an interval too late; `i64::MAX` if the newest did not, `i64::MIN` before the first one:
+    /// whatever was expected of that, it starts a time-table.
     behind_since: i64,
-    /// Whether a heartbeat has come at all.
-    begun: bool,
 }
 
 /// A heartbeat's place in the time-table.
@@ -46,7 +45,7 @@ impl Schedule {
     /// The time-table of a sender that says it sends every `interval`, watched since `now`.
     pub(super) fn new(interval: Duration, now: Instant) -> Schedule {
         let now = signed(now);
-        Schedule { newest: now, due: now, interval: span(interval), behind_since: i64::MAX, begun: false }
+        Schedule { newest: now, due: now, interval: span(interval), behind_since: i64::MIN }
     }
 
     /// Takes in a heartbeat; `usual` is the lateness of most of them, in nanoseconds.
@@ -56,18 +55,12 @@ impl Schedule {
         let due = self.due.saturating_add(self.step(at, arrival.slots, next));
         let late = at.saturating_sub(due).saturating_sub(usual);
         let longest = self.interval.max(next);
-        if late <= longest {
-            self.behind_since = i64::MAX;
-        } else {
-            self.behind_since = self.behind_since.min(at);
-        }
         let ahead = late < -AHEAD_MAX * longest;
-        let behind = self.behind_since < at.saturating_sub(BEHIND_MAX * longest);
-        let anew = !self.begun || ahead || behind;
-        if anew {
-            self.behind_since = i64::MAX;
-        }
-        (self.newest, self.due, self.interval, self.begun) = (at, if anew { at } else { due }, next, true);
+        let is_behind = late > longest || self.behind_since == i64::MIN;
+        let behind_since = if is_behind { self.behind_since.min(at) } else { i64::MAX };
+        let anew = ahead || behind_since < at.saturating_sub(BEHIND_MAX * longest);
+        self.behind_since = if anew { i64::MAX } else { behind_since };
+        (self.newest, self.due, self.interval) = (at, if anew { at } else { due }, next);
         Place { late: at - self.due, anew }
     }
 
@@ -113,4 +106,61 @@ pub(super) fn instant(nanos: i64) -> Instant {
 pub(super) fn span(interval: Duration) -> i64 {
     const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
     nanos(interval).clamp(1, YEAR) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::beat;
+    use super::*;
+
+    /// Lateness in milliseconds, and whether the time-table starts anew, of the last of these heartbeats of a sender with an interval of 100 ms:
+    /// (arrival in milliseconds, slots).
+    #[track_caller]
+    fn check(beats: &[(u64, u64)], late_ms: i64, anew: bool) {
+        let mut schedule = Schedule::new(Duration::from_millis(100), Instant::ZERO);
+        let mut place = None;
+        for &(at_ms, slots) in beats {
+            place = Some(schedule.heartbeat(Arrival { slots, ..beat(at_ms, 100) }, 0));
+        }
+        assert_eq!(place, Some(Place { late: late_ms * 1_000_000, anew }));
+    }
+
+    #[test]
+    fn lateness_is_arrival_less_schedule_whatever_was_missed() {
+        check(&[(500, 1)], 0, true);
+        check(&[(500, 1), (630, 1)], 30, false);
+        check(&[(500, 1), (1_020, 5)], 20, false);
+        check(&[(500, 1), (590, 1)], -10, false);
+    }
+
+    #[test]
+    fn a_heartbeat_far_ahead_of_all_others_starts_a_new_time_table() {
+        check(&[(500, 1), (600, 9)], -800, false);
+        check(&[(500, 1), (600, 10)], 0, true);
+        check(&[(500, 1), (600, 1 << 40)], 0, true);
+        check(&[(500, 1), (600, u64::MAX)], 0, true);
+    }
+
+    #[test]
+    fn a_sender_that_stays_behind_has_a_new_time_table() {
+        let mut beats = vec![(500, 1)];
+        beats.extend((1..=17).map(|slot| (5_000 + slot * 100, 1)));
+        check(&beats, 4_500, false);
+        beats.push((5_000 + 18 * 100, 1));
+        check(&beats, 0, true);
+    }
+
+    #[test]
+    fn what_was_held_up_together_is_no_new_time_table() {
+        let mut beats = vec![(500, 1)];
+        beats.extend((1..=40).map(|_| (4_500, 1)));
+        beats.push((4_610, 1));
+        check(&beats, 10, false);
+    }
+
+    #[test]
+    fn intervals_of_nonsense_are_bounded() {
+        assert_eq!(span(Duration::ZERO), 1);
+        assert_eq!(span(Duration::MAX), 365 * 86_400 * 1_000_000_000);
+    }
 }

@@ -144,7 +144,7 @@ impl Threads {
         (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
         arbiter.idle_since = None;
         let interval = desk.config.workers.interval;
-        desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval, slept: 0, waited: false });
+        desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval, slept: 0, waited: desk.waited });
     }
 
     /// The thread at a place, if it has been silent for longer than two of its intervals.
@@ -255,7 +255,7 @@ impl Threads {
 
 /// Watches a thread from now on.
 fn watch(arbiter: ArbiterId, timeout: Duration, desk: &mut Desk) -> WatchId {
-    let detector = AnyDetector::Fixed(Fixed::new(timeout, desk.now));
+    let detector = AnyDetector::Fixed(Fixed::new(timeout, desk.config.workers.interval, desk.now));
     desk.monitor.watch(Target::Arbiter(arbiter), detector, timeout, desk.now)
 }
 

@@ -288,9 +288,11 @@ impl Play {
             }
             Output::Event(event) => self.events.push(event.clone()),
             Output::Scan
+            | Output::Arrived(_)
             | Output::Inspect { .. }
             | Output::Exit { .. }
             | Output::ForgetGroup { .. }
+            | Output::Drain
             | Output::Transmit { .. } => {}
         }
     }

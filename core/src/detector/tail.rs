@@ -1,0 +1,234 @@
+//! `Tail`: how often silences of each length have come, remembered for long and in little space.
+//!
+//! What decides about wrong suspicions is the one silence in ten thousand. To see a few of them one has to remember days; to remember days in two
+//! hundred bytes, only counts are kept, in buckets that grow with the silence. Old counts fade: each new one weighs a little more than the one
+//! before, which costs one multiplication a heartbeat and is the same as letting all the others decay.
+//!
+//! The tail answers in both directions: the silence that a given share of heartbeats exceeds, and the share that exceeds a given silence. Beyond
+//! the longest silence it remembers it goes on as a power law with exponent [`BEYOND`], which is a guess: heavier than the pauses of machines,
+//! lighter than the worst loss bursts published.
+
+/// Buckets to an octave; within one, silences are taken to fall evenly in the logarithm, so the width hardly shows.
+const PER_OCTAVE: f32 = 3.0;
+
+/// Buckets: fourteen octaves.
+const BUCKETS: usize = 42;
+
+/// Whole units are this much longer by jitter, in units.
+pub(super) const WHOLE_SLACK: f32 = 1.0 / 16.0;
+
+/// Upper edge of the last bucket, in units of silence; longer ones count as this. Seven octaves above 17/16, so that one, two, four, ... units and
+/// a little jitter lie at the end of their bucket.
+const MOST: f32 = 136.0;
+
+/// Whole units are told apart by the buckets up to here.
+const WHOLE_MAX: f32 = 9.0;
+
+/// Share s of the silences beyond the longest: s falls as its length to the power of minus this.
+const BEYOND: f32 = 4.0;
+
+/// How far beyond the longest silence a quantile may lie, as a multiple of it.
+const BEYOND_MAX: f32 = 2.0;
+
+/// Weights are divided by the newest when it has grown to this; far from where an `f32` ends.
+const WEIGHT_MAX: f64 = 1e6;
+
+/// Counts of silences, in a unit of the caller's, with exponential forgetting.
+#[derive(Clone, Debug)]
+pub(super) struct Tail {
+    /// What one more heartbeat counts.
+    weight: f64,
+    /// What all heartbeats together count, those without a silence included.
+    total: f64,
+    /// The longest silence ever.
+    longest: f32,
+    /// What the silences of each bucket count.
+    counts: [f32; BUCKETS],
+}
+
+/// What silences are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Grain {
+    /// Anything.
+    Fine,
+    /// Heartbeats that were lost, and hardly anything else: they are a whole number of units long.
+    Whole,
+}
+
+impl Tail {
+    /// A tail that remembers nothing.
+    pub(super) fn new() -> Tail {
+        Tail { weight: 1.0, total: 0.0, longest: 0.0, counts: [0.0; BUCKETS] }
+    }
+
+    /// Counts one more heartbeat; those before it by more than `memory` heartbeats fade.
+    pub(super) fn count(&mut self, memory: f64) {
+        self.weight *= 1.0 + 1.0 / memory;
+        self.total += self.weight;
+        if self.weight > WEIGHT_MAX {
+            self.total /= self.weight;
+            for count in &mut self.counts {
+                *count /= self.weight as f32;
+            }
+            self.weight = 1.0;
+        }
+    }
+
+    /// Enters the silence before the heartbeat just counted. It lasted `until` and none began before `from`: when the heartbeat before came in
+    /// late itself, whoever had waited less than `from` was suspecting already, and makes no second mistake. So it stands for the waits between
+    /// the two, and heartbeats that come in together, after a stall, count as the one silence they are.
+    pub(super) fn enter(&mut self, from: f32, until: f32) {
+        if let Some(bucket) = Self::bucket(until) {
+            self.longest = self.longest.max(until);
+            self.counts[bucket] += self.weight as f32;
+            if let Some(bucket) = Self::bucket(from) {
+                // What came in late had been entered as a longer silence itself; only rounding can make this negative.
+                self.counts[bucket] = (self.counts[bucket] - self.weight as f32).max(0.0);
+            }
+        }
+    }
+
+    /// The silence that a share `p` of heartbeats exceeds; `None` while too few are remembered for half a silence of that rarity.
+    pub(super) fn quantile(&self, p: f64, grain: Grain) -> Option<f32> {
+        let allowed = (p * self.total / self.weight) as f32;
+        if allowed < 0.5 {
+            return None;
+        }
+        let mut above = 0.0;
+        for bucket in (0..BUCKETS).rev() {
+            let inside = self.counts[bucket] / self.weight as f32;
+            if above + inside > allowed {
+                let (lower, upper) = (Self::lower_edge(bucket), Self::lower_edge(bucket + 1));
+                // Silences of one length are not spread over their bucket: all of them are exceeded, or none.
+                let whole = upper.floor();
+                if grain == Grain::Whole && whole > lower && upper < WHOLE_MAX {
+                    return Some((whole + WHOLE_SLACK).min(upper));
+                }
+                let share = (allowed - above) / inside;
+                return Some(lower * (upper / lower).powf(1.0 - share));
+            }
+            above += inside;
+        }
+        Some(0.0)
+    }
+
+    /// By how much the longest silence has to be stretched so that a share `p` exceeds it; from 1 to [`BEYOND_MAX`].
+    pub(super) fn stretch(&self, p: f64) -> f32 {
+        (0.5 / (p * self.total / self.weight) as f32).powf(1.0 / BEYOND).clamp(1.0, BEYOND_MAX)
+    }
+
+    /// The share of heartbeats before which the silence was longer than this; of a silence shorter than the first bucket, that of the first.
+    pub(super) fn share_above(&self, silence: f32) -> f64 {
+        let least = Self::lower_edge(0);
+        // Half a silence beyond the longest, since none was seen.
+        let beyond = f64::from((silence / self.longest().max(least)).max(1.0)).powf(-f64::from(BEYOND));
+        let place = (silence.max(least) / least).log2() * PER_OCTAVE;
+        let mut above = 0.0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            above += count * (bucket as f32 + 1.0 - place).clamp(0.0, 1.0);
+        }
+        f64::from(above).max(0.5 * self.weight * beyond) / self.total.max(self.weight)
+    }
+
+    /// The longest silence that is not forgotten: the longest ever, or the end of the last bucket that is not.
+    pub(super) fn longest(&self) -> f32 {
+        let least = 0.2 * self.weight as f32;
+        let end =
+            self.counts.iter().rposition(|count| *count > least).map_or(0.0, |bucket| Self::lower_edge(bucket + 1));
+        self.longest.min(end)
+    }
+
+    fn bucket(silence: f32) -> Option<usize> {
+        let place = (silence / MOST).log2() * PER_OCTAVE + BUCKETS as f32;
+        (place >= 0.0).then_some((place as usize).min(BUCKETS - 1))
+    }
+
+    fn lower_edge(bucket: usize) -> f32 {
+        MOST * ((bucket as f32 - BUCKETS as f32) / PER_OCTAVE).exp2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tail of ten thousand heartbeats, every hundredth of them after a silence of 1 to 10.
+    fn tail() -> Tail {
+        let mut tail = Tail::new();
+        for beat in 0..10_000 {
+            tail.count(1e9);
+            if beat % 100 == 0 {
+                tail.enter(0.0, (1 + beat / 100 % 10) as f32);
+            }
+        }
+        tail
+    }
+
+    #[test]
+    fn a_quantile_is_what_that_share_exceeds() {
+        let tail = tail();
+        for (p, silence) in [(0.009, 1.0), (0.005, 5.0), (0.002, 8.0), (0.001, 9.0)] {
+            let quantile = tail.quantile(p, Grain::Fine).unwrap();
+            assert!((silence * 0.8..silence * 1.25).contains(&quantile), "p {p}: {quantile}, about {silence}");
+            let share = tail.share_above(quantile);
+            assert!((p * 0.9..p * 1.1).contains(&share), "p {p}: {share}");
+        }
+    }
+
+    #[test]
+    fn whole_silences_are_sat_out_whole() {
+        for (p, silence) in [(0.0095, 1.0), (0.0055, 5.0), (0.0045, 6.0)] {
+            let quantile = tail().quantile(p, Grain::Whole).unwrap();
+            assert!((silence..silence + 0.1).contains(&quantile), "p {p}: {quantile}, just over {silence}");
+        }
+    }
+
+    #[test]
+    fn beyond_the_longest_it_goes_on_as_a_power_law() {
+        let tail = tail();
+        assert_eq!(tail.quantile(1e-5, Grain::Fine), None);
+        let silence = tail.longest() * tail.stretch(1e-5);
+        assert!((tail.share_above(silence).log10() + 5.0).abs() < 0.1, "{}", tail.share_above(silence));
+        assert!(tail.share_above(1e6) > 0.0);
+    }
+
+    #[test]
+    fn what_comes_in_together_is_one_silence() {
+        let mut tail = Tail::new();
+        for missed in 0..20 {
+            tail.count(1e9);
+            let left = 2.0 - 0.1 * missed as f32;
+            tail.enter(if missed == 0 { -0.9 } else { left }, left);
+        }
+        let (longest, all): (f32, f32) = (tail.counts[Tail::bucket(2.0).unwrap()], tail.counts.iter().sum());
+        assert_eq!((longest.round(), all.round()), (1.0, 1.0));
+    }
+
+    #[test]
+    fn the_old_fades() {
+        let mut tail = tail();
+        let before = tail.quantile(0.005, Grain::Fine).unwrap();
+        for _ in 0..5_000 {
+            tail.count(1_000.0);
+        }
+        assert!(before > 4.0 && tail.quantile(0.005, Grain::Fine) == Some(0.0), "{before}");
+        assert!(tail.total / tail.weight < 1_100.0);
+    }
+
+    #[test]
+    fn weights_stay_within_their_range() {
+        let mut tail = Tail::new();
+        for _ in 0..100_000 {
+            tail.count(1_000.0);
+            tail.enter(0.0, 1.0);
+        }
+        assert!(tail.weight <= WEIGHT_MAX && (tail.total / tail.weight - 1_000.0).abs() < 5.0, "{tail:?}");
+    }
+
+    #[test]
+    fn what_remembers_nothing_says_nothing() {
+        let tail = Tail::new();
+        assert_eq!((tail.quantile(1e-4, Grain::Fine), tail.longest(), tail.stretch(1e-4)), (None, 0.0, BEYOND_MAX));
+        assert!(tail.share_above(3.0) > 0.0);
+    }
+}

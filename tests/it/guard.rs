@@ -1,0 +1,330 @@
+//! The stall guard: whoever slept blames nobody for it and learns nothing from it, and still notices the dead in time.
+
+use std::time::Duration;
+
+use heartbeat_core::config::{DetectorKind, PhiReading};
+use heartbeat_core::member::name_hash;
+use heartbeat_core::wire::{self, Header, Heartbeat, Join, Observers};
+use heartbeat_core::{
+    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Role, Status,
+};
+use heartbeat_tests::{Fault, World};
+
+use crate::{after, at, check_well, lines};
+
+/// Every detector, and what to call it.
+pub(crate) fn detectors() -> [(&'static str, Config); 5] {
+    let with = |kind, reading| {
+        let mut config = Config::default();
+        (config.detector.kind, config.detector.reading) = (kind, reading);
+        config
+    };
+    [
+        ("fixed", with(DetectorKind::Fixed, PhiReading::Akka)),
+        ("chen", with(DetectorKind::Chen, PhiReading::Akka)),
+        ("phi, akka", with(DetectorKind::Phi, PhiReading::Akka)),
+        ("phi, cassandra", with(DetectorKind::Phi, PhiReading::Cassandra)),
+        ("budget", with(DetectorKind::Budget, PhiReading::Akka)),
+    ]
+}
+
+/// A world of a monitor and four nodes on a network whose every datagram takes equally long, forty seconds old.
+fn regular_world(config: Config, timers_first: bool) -> World {
+    let mut world = World::new(7, 4, config);
+    world.timers_first = timers_first;
+    world.network.delay_mean = Duration::ZERO;
+    world.run(Duration::from_secs(40));
+    world
+}
+
+/// Seconds from a kill of node-2, at the same instant in every world of this age, to the monitor's first verdict; the reading of Cassandra, for
+/// which threshold and timeout are far apart here, never suspects.
+fn judged_after(world: &mut World, age: u64) -> f64 {
+    world.run(Duration::from_secs(age).saturating_sub(world.elapsed()) + Duration::from_millis(700));
+    let killed = world.elapsed().as_secs_f64();
+    after(world, Fault::Kill(2), 10);
+    at(lines(world, &["monitor ", "node-2", "silent_for"])[0]) - killed
+}
+
+#[test]
+fn a_monitor_that_slept_blames_nobody_and_learns_nothing() {
+    for (kind, config) in detectors() {
+        for (seconds, timers_first) in [(5, false), (5, true), (60, false), (60, true)] {
+            let mut world = regular_world(config.clone(), timers_first);
+            after(&mut world, Fault::Pause(0), seconds);
+            after(&mut world, Fault::Resume(0), 30);
+            let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
+            assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "{name}");
+            for verdict in ["Suspected", "Died", "Failed", "Moved"] {
+                let before = |line: &&&str| at(line) > 40.0;
+                assert_eq!(lines(&world, &[verdict]).iter().find(before), None, "{name}");
+            }
+            check_well(&world);
+            let slept = judged_after(&mut world, 140);
+            let awake = judged_after(&mut regular_world(config.clone(), timers_first), 140);
+            assert!((slept - awake).abs() < 0.05, "{name}: judged after {slept} s, else after {awake} s");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_slept_does_not_blame_the_monitor() {
+    for (kind, config) in detectors() {
+        for (seconds, timers_first) in [(5, false), (5, true), (60, false), (60, true)] {
+            let mut world = regular_world(config.clone(), timers_first);
+            after(&mut world, Fault::Pause(1), seconds);
+            after(&mut world, Fault::Resume(1), 30);
+            assert_eq!(lines(&world, &["node-1 ", "Paused"]).len(), 1, "{kind}");
+            assert_eq!(lines(&world, &["node-1 ", "Isolated"]), [] as [&str; 0], "{kind}");
+            check_well(&world);
+        }
+    }
+}
+
+#[test]
+fn who_died_before_or_during_our_pause_is_still_found() {
+    for (kind, config) in detectors() {
+        for (seconds, during, timers_first) in
+            [(5, false, false), (5, true, true), (60, false, true), (60, true, false)]
+        {
+            let mut world = regular_world(config.clone(), timers_first);
+            let killed = world.elapsed().as_secs_f64();
+            if during {
+                after(&mut world, Fault::Pause(0), 1);
+                after(&mut world, Fault::Kill(2), seconds - 1);
+            } else {
+                after(&mut world, Fault::Kill(2), 1);
+                after(&mut world, Fault::Pause(0), seconds);
+            }
+            after(&mut world, Fault::Resume(0), 20);
+            let name = format!("{kind}, {seconds} s, during: {during}");
+            let died = at(lines(&world, &["monitor ", "Died", "node-2"])[0]) - killed;
+            let bound = (config.timeout + config.interval).as_secs_f64() + seconds as f64;
+            assert!(died > seconds as f64 && died < bound, "{name}: dead after {died} s");
+            // These two may take longer than the timeout: the former's threshold is high, the latter has yet to learn.
+            let suspects = !["phi, cassandra", "budget"].contains(&kind);
+            assert!(!suspects || lines(&world, &["monitor ", "Suspected", "node-2"]).len() == 1, "{name}");
+            assert_eq!(lines(&world, &["monitor ", "Died"]).len(), 1, "{name}");
+            check_well(&world);
+        }
+    }
+}
+
+#[test]
+fn a_death_is_put_off_by_no_more_than_the_stalls() {
+    for (kind, mut config) in detectors() {
+        for stall in [100, 250] {
+            config.stall = Duration::from_millis(stall);
+            let mut world = regular_world(config.clone(), false);
+            let killed = world.elapsed().as_secs_f64();
+            world.apply(Fault::Kill(2));
+            for _ in 0..10 {
+                world.apply(Fault::Pause(0));
+                world.run(Duration::from_millis(300));
+                world.apply(Fault::Resume(0));
+                world.run(Duration::from_millis(1_700));
+            }
+            let died = at(lines(&world, &["monitor ", "Died", "node-2"])[0]) - killed;
+            let timeout = config.timeout.as_secs_f64();
+            let stalls = (died / 2.0).ceil() * 0.3;
+            assert!(died > timeout - 1.0 && died < timeout + stalls + 1.0, "{kind}: dead after {died} s");
+            assert_eq!(lines(&world, &["Died"]).iter().filter(|line| !line.contains("node-2")).count(), 0, "{kind}");
+            // Every one of them is longer than one stall of 100 ms and shorter than two of 250 ms; only the former must show.
+            assert!(stall > 100 || lines(&world, &["monitor ", "Paused"]).len() == 10, "{kind}");
+        }
+    }
+}
+
+/// A monitor alone, and a node that a test speaks for.
+pub(crate) struct Lone {
+    pub(crate) engine: Engine,
+    pub(crate) told: Vec<Event>,
+    pub(crate) drains: usize,
+}
+
+const NODE: &str = "node-1";
+
+impl Lone {
+    /// The monitor at 1 s, with the node joined.
+    pub(crate) fn new(mut config: Config) -> Lone {
+        let cluster = "[cluster]\nname = 'sim'\nnode = 'monitor'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nmonitors = ['10.0.0.1:1']";
+        config.cluster = Config::from_toml(cluster).unwrap().cluster;
+        let identity = Identity { generation: Generation(5), address: "10.0.0.1:1".parse().unwrap() };
+        let engine = Engine::new(config, identity, 1, ms(1_000)).unwrap();
+        let mut lone = Lone { engine, told: Vec::new(), drains: 0 };
+        let address = "10.0.0.2:1".parse().unwrap();
+        let join = Join { incarnation: Incarnation(0), role: Role::Worker, address, name: NODE };
+        let mut bytes = Vec::new();
+        wire::encode_join(&mut bytes, header(), &join);
+        lone.hand_over(ms(1_000), &bytes);
+        lone
+    }
+
+    /// A heartbeat of the node.
+    pub(crate) fn beat(&mut self, at: Instant, slot: u64, interval: Duration) {
+        let (incarnation, slept, view, observers) = (Incarnation(0), 0, 0, Observers::default());
+        let mut bytes = Vec::new();
+        let heartbeat = Heartbeat { incarnation, slot, interval, slept, view, observers };
+        wire::encode_heartbeat(&mut bytes, header(), &heartbeat);
+        self.hand_over(at, &bytes);
+    }
+
+    /// One heartbeat a second, from slot 1 at 1 s to this slot, with whatever is due between.
+    fn beats_up_to(&mut self, last: u64) {
+        for slot in 1..=last {
+            self.run(ms(slot * 1_000));
+            self.beat(ms(slot * 1_000), slot, Duration::from_secs(1));
+        }
+    }
+
+    /// Does what is due up to this instant, each at its own.
+    pub(crate) fn run(&mut self, end: Instant) {
+        while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= end) {
+            self.engine.handle_timeout(due);
+            self.drain();
+        }
+    }
+
+    pub(crate) fn order(&mut self, input: impl FnOnce(&mut Engine)) {
+        input(&mut self.engine);
+        self.drain();
+    }
+
+    fn hand_over(&mut self, at: Instant, bytes: &[u8]) {
+        self.order(|engine| engine.handle_datagrams(at, [("10.0.0.2:1".parse().unwrap(), bytes)]));
+    }
+
+    fn drain(&mut self) {
+        let mut buffer = Vec::new();
+        while let Some(output) = self.engine.poll_output(&mut buffer) {
+            match output {
+                Output::Event(event) => self.told.push(event),
+                Output::Drain => self.drains += 1,
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let status = |member: &Member| (*member.name == *NODE).then_some(member.status);
+        self.engine.members().find_map(status).expect("it has joined")
+    }
+
+    fn pauses(&self) -> Vec<Duration> {
+        let late_by = |event: &Event| match event {
+            Event::Paused { late_by } => Some(*late_by),
+            _ => None,
+        };
+        self.told.iter().filter_map(late_by).collect()
+    }
+}
+
+fn header() -> Header {
+    Header { cluster: name_hash("sim") as u32, from: NodeId::of(NODE), generation: Generation(7) }
+}
+
+fn ms(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+/// Suspect after 3 s, dead after 6 s, an interval of 1 s.
+fn fixed() -> Config {
+    let [(_, config), ..] = detectors();
+    config
+}
+
+#[test]
+fn nobody_is_judged_before_the_socket_was_drained() {
+    let mut lone = Lone::new(fixed());
+    lone.beats_up_to(20);
+    // Silent for 5.9 s when we fall asleep, so an interval of grace is all that is left.
+    lone.run(ms(25_900));
+    assert_eq!(lone.status(), Status::Suspect);
+    lone.order(|engine| engine.handle_timeout(ms(60_000)));
+    assert_eq!((lone.drains, lone.pauses().len()), (1, 1));
+    // A look before the waking does not count; nor is anything judged while it is awaited.
+    lone.order(|engine| engine.handle_drained(ms(59_999)));
+    lone.run(ms(60_999));
+    assert_eq!(lone.status(), Status::Suspect);
+    // Two heartbeats that had waited.
+    lone.beat(ms(60_999), 58, Duration::from_secs(1));
+    lone.beat(ms(60_999), 59, Duration::from_secs(1));
+    lone.order(|engine| engine.handle_drained(ms(60_999)));
+    assert_eq!(lone.status(), Status::Alive);
+    lone.run(ms(63_999));
+    assert_eq!(lone.status(), Status::Alive);
+    lone.run(ms(64_001));
+    assert_eq!(lone.status(), Status::Suspect);
+    lone.run(ms(67_001));
+    assert_eq!(lone.status(), Status::Dead);
+}
+
+#[test]
+fn a_socket_that_is_never_drained_holds_no_verdict_for_longer_than_an_interval() {
+    let mut lone = Lone::new(fixed());
+    lone.beats_up_to(20);
+    lone.run(ms(25_900));
+    // Waking and pausing again, and never a word that the socket is empty.
+    for pause in 0..4 {
+        lone.order(|engine| engine.handle_timeout(ms(60_000 + pause * 10_300)));
+        lone.run(ms(60_350 + pause * 10_300));
+    }
+    assert_eq!((lone.drains, lone.status()), (4, Status::Dead));
+    assert!(lone.engine.poll_timeout().unwrap() > ms(91_200), "it is not woken in vain");
+}
+
+#[test]
+fn a_pause_between_two_slots_is_found() {
+    let mut lone = Lone::new(fixed());
+    lone.beats_up_to(20);
+    lone.run(ms(20_300));
+    lone.beat(ms(20_300), 21, Duration::from_secs(1));
+    lone.order(|engine| engine.handle_timeout(ms(20_801)));
+    assert_eq!(lone.pauses(), [Duration::from_millis(251)]);
+    // One that is not longer than `stall` is never found, wherever it falls.
+    for step in 1..400 {
+        lone.order(|engine| engine.handle_timeout(ms(20_801 + step * 250)));
+    }
+    assert_eq!(lone.pauses().len(), 1);
+}
+
+#[test]
+fn a_clock_that_goes_back_stands_still() {
+    let mut lone = Lone::new(fixed());
+    lone.beats_up_to(20);
+    let due = lone.engine.poll_timeout();
+    for back in [19_999, 5_000, 0] {
+        lone.order(|engine| engine.handle_timeout(ms(back)));
+        lone.order(|engine| engine.handle_drained(ms(back)));
+        lone.order(|engine| engine.handle_wall_clock(ms(back), Duration::ZERO));
+        lone.beat(ms(back), 20, Duration::from_secs(1));
+    }
+    assert_eq!(lone.engine.poll_timeout(), due);
+    lone.beat(ms(10_000), 21, Duration::from_secs(1));
+    lone.run(ms(23_000));
+    assert_eq!((lone.status(), lone.pauses()), (Status::Alive, vec![]), "the heartbeat counts as of 20 s");
+    lone.run(ms(23_001));
+    assert_eq!(lone.status(), Status::Suspect);
+    lone.order(|engine| engine.handle_timeout(Instant::NEVER));
+    lone.order(|engine| engine.handle_timeout(ms(23_001)));
+    assert_eq!(lone.pauses().len(), 1);
+}
+
+#[test]
+fn a_wall_clock_that_ran_ahead_is_a_pause_and_one_set_back_is_nothing() {
+    let mut lone = Lone::new(fixed());
+    let wall = |seconds: u64| Duration::from_secs(1_700_000_000 + seconds);
+    lone.order(|engine| engine.handle_wall_clock(ms(1_000), wall(1)));
+    lone.beats_up_to(20);
+    lone.run(ms(25_900));
+    lone.order(|engine| engine.handle_wall_clock(ms(25_900), wall(3_600)));
+    assert_eq!((lone.drains, lone.pauses()), (1, vec![Duration::from_millis(3_574_100)]));
+    lone.order(|engine| engine.handle_drained(ms(25_900)));
+    lone.run(ms(26_900));
+    assert_eq!(lone.status(), Status::Suspect, "an interval to be heard in");
+    lone.run(ms(26_901));
+    assert_eq!(lone.status(), Status::Dead);
+    lone.order(|engine| engine.handle_wall_clock(ms(27_000), wall(0)));
+    lone.order(|engine| engine.handle_wall_clock(ms(27_100), wall(0)));
+    assert_eq!(lone.pauses().len(), 1);
+}
