@@ -15,13 +15,15 @@ use std::time::Duration;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use heartbeat_core::config::DetectorConfig;
-use heartbeat_core::detector::{AnyDetector, Fixed, Phi};
+use heartbeat_core::detector::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
 use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
 use heartbeat_core::monitor::{Monitor, Sign, WatchId};
+use heartbeat_core::qos::Contender;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Join, Observers};
 use heartbeat_core::{
     Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Random, Role,
 };
+use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,6 +52,39 @@ fn is_quick() -> bool {
 /// These numbers of targets, or one small one.
 fn targets(all: &'static [u32]) -> impl Iterator<Item = u32> {
     all.iter().copied().take(if is_quick() { 1 } else { all.len() })
+}
+
+// ---- detectors ---------------------------------------------------------------------------------------------------------------------------
+
+/// The detectors, with the heartbeats of an hour of a quiet link and of one that loses one in eight.
+fn contenders() -> impl Iterator<Item = String> {
+    Contender::ALL.into_iter().flat_map(|contender| ["lan", "mobile"].map(|link| format!("{contender} {link}")))
+}
+
+#[divan::bench(args = contenders(), sample_count = 20, sample_size = 1)]
+fn detector_heartbeat(bencher: Bencher<'_, '_>, name: &str) {
+    let contender = Contender::ALL.into_iter().find(|contender| name.starts_with(contender.name())).unwrap();
+    let link = if name.ends_with("lan") { Link::Lan } else { Link::Mobile };
+    let trace = link.trace(1, if is_quick() { 0.01 } else { 1.0 });
+    let arrived = trace.beats.iter().filter_map(|beat| Some((beat.slot, beat.arrived?)));
+    let mut newest = None;
+    let arrivals: Vec<Arrival> = arrived
+        .map(|(slot, at)| {
+            let slots = slot - newest.replace(slot).unwrap_or(slot - slot.min(1));
+            Arrival { at, interval: trace.interval(slot), slots: slots.max(1), slept: 0, waited: false }
+        })
+        .collect();
+    let interval = trace.intervals[0].1;
+    bencher
+        .counter(ItemsCount::new(arrivals.len()))
+        .with_inputs(|| contender.detector(contender.default_setting(), interval, Instant::ZERO).unwrap())
+        .bench_local_values(|mut detector| {
+            for &arrival in &arrivals {
+                detector.heartbeat(arrival);
+                black_box(detector.deadline());
+            }
+            detector
+        });
 }
 
 // ---- monitor -----------------------------------------------------------------------------------------------------------------------------
@@ -116,12 +151,16 @@ impl Beats {
 }
 
 fn fixed(start: Instant) -> AnyDetector {
-    AnyDetector::Fixed(Fixed::new(SECOND * TIMEOUT_SECONDS as u32, start))
+    AnyDetector::Fixed(Fixed::new(SECOND * TIMEOUT_SECONDS as u32, SECOND, start))
 }
 
 fn phi(start: Instant) -> AnyDetector {
     let config: DetectorConfig = Config::default().detector;
     AnyDetector::Phi(Phi::new(&config, SECOND, start))
+}
+
+fn budget(start: Instant) -> AnyDetector {
+    AnyDetector::Budget(Budget::new(Config::default().detector.mistakes, SECOND, start))
 }
 
 fn bench_beats(bencher: Bencher<'_, '_>, mut beats: Beats) {
@@ -151,6 +190,11 @@ fn monitor_fixed_without_polls(bencher: Bencher<'_, '_>, targets: u32) {
 #[divan::bench(args = targets(&[1_000, 100_000]), sample_count = 20, sample_size = 1)]
 fn monitor_phi_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
     bench_beats(bencher, Beats::new(targets, phi));
+}
+
+#[divan::bench(args = targets(&[1_000, 100_000]), sample_count = 20, sample_size = 1)]
+fn monitor_budget_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
+    bench_beats(bencher, Beats::new(targets, budget));
 }
 
 // ---- engine ------------------------------------------------------------------------------------------------------------------------------
