@@ -1,0 +1,200 @@
+//! How good are the detectors on this trace? Replays heartbeat traces and prints what each detector would have said.
+//!
+//! cargo run --release --example qos -- tests/data/traces/wan-seed1-3h.csv.gz
+
+mod plot;
+mod table;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use flate2::read::GzDecoder;
+use heartbeat_core::qos::{Contender, Quality, Replay, quality};
+use heartbeat_core::{Instant, Mistakes, Trace};
+
+/// A failure of the program; the text is for people.
+type Failure = Box<dyn std::error::Error>;
+
+/// Points of a curve.
+const SWEEP: u32 = 40;
+
+#[derive(Parser)]
+#[command(about = "Replay heartbeat traces and print the quality of service of the detectors", version)]
+struct Arguments {
+    /// Traces: text as described in the book, chapter "Detectors", or the same compressed with gzip
+    #[arg(required = true)]
+    traces: Vec<PathBuf>,
+    /// Which detectors; all by default
+    #[arg(long = "detector", value_name = "NAME")]
+    detectors: Vec<Detector>,
+    /// The budget: mistakes that you can bear on a link, like 1/h, 6/day or 2/min
+    #[arg(long, default_value = "1/h", value_name = "RATE")]
+    mistakes: Mistakes,
+    /// Settings of the other detectors' knob instead of their defaults: intervals for fixed (silence), chen (margin) and phi-akka (pause), a phi
+    /// for phi-cassandra, mistakes an hour for budget
+    #[arg(long = "setting", value_name = "NUMBER", requires = "detectors", conflicts_with = "sweep")]
+    settings: Vec<f64>,
+    /// Whether pauses of the receiver are excused
+    #[arg(long, value_enum, default_value_t = Guard::On)]
+    guard: Guard,
+    /// Turn each knob through its whole range, and say which setting keeps the budget best
+    #[arg(long)]
+    sweep: bool,
+    /// Draw detection time against mistakes into this file; turns the knobs as --sweep does
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Time at the start of a trace that is not scored
+    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+    /// Seed of the instants of the crashes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Guard {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Detector {
+    #[value(alias = "tail")]
+    Budget,
+    Fixed,
+    Chen,
+    #[value(aliases = ["phi", "akka"])]
+    PhiAkka,
+    #[value(aliases = ["cassandra", "phiexp"])]
+    PhiCassandra,
+}
+
+impl From<Detector> for Contender {
+    fn from(detector: Detector) -> Contender {
+        match detector {
+            Detector::Budget => Contender::Budget,
+            Detector::Fixed => Contender::Fixed,
+            Detector::Chen => Contender::Chen,
+            Detector::PhiAkka => Contender::PhiAkka,
+            Detector::PhiCassandra => Contender::PhiCassandra,
+        }
+    }
+}
+
+/// What one detector scored on one trace.
+pub(crate) struct Score {
+    contender: Contender,
+    setting: f64,
+    quality: Quality,
+}
+
+/// All that was scored on one trace.
+pub(crate) struct Report {
+    /// The file's name without `.csv` and `.gz`.
+    name: String,
+    interval: Duration,
+    beats: usize,
+    arrived: usize,
+    stalls: usize,
+    /// With the settings that were asked for.
+    asked: Vec<Score>,
+    /// With all settings, if they were swept.
+    swept: Vec<Score>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("qos: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut reports = Vec::new();
+    for path in &arguments.traces {
+        let trace = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let report = report(path, &trace, arguments).map_err(|error| format!("{}: {error}", path.display()))?;
+        if arguments.json {
+            table::print_json(&report, arguments.guard == Guard::On)?;
+        } else {
+            table::print(&report, arguments.mistakes, arguments.guard == Guard::On);
+        }
+        reports.push(report);
+    }
+    if let Some(path) = &arguments.plot {
+        plot::draw(path, &reports, arguments.mistakes).map_err(|error| format!("{}: {error}", path.display()))?;
+        if !arguments.json {
+            println!("drawn: {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Reads a trace; one that begins as gzip does is unpacked.
+fn read(path: &Path) -> Result<Trace, Failure> {
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
+    let mut text = String::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        GzDecoder::new(&bytes[..]).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8(bytes).map_err(|_| "is neither text nor gzip")?;
+    }
+    Ok(Trace::from_text(&text)?)
+}
+
+fn report(path: &Path, trace: &Trace, arguments: &Arguments) -> Result<Report, Failure> {
+    let mut contenders: Vec<Contender> = arguments.detectors.iter().copied().map(Contender::from).collect();
+    if contenders.is_empty() {
+        contenders = Contender::ALL.to_vec();
+    }
+    let replay = Replay { guard: arguments.guard == Guard::On, warm_up: arguments.warm_up, seed: arguments.seed };
+    let length = trace.beats[trace.beats.len() - 1].sent - trace.beats[0].sent;
+    if length <= arguments.warm_up {
+        let (length, warm_up) = (humantime::format_duration(length), humantime::format_duration(arguments.warm_up));
+        return Err(format!("it lasts {length}, which is not longer than the warm-up of {warm_up}; record for longer, or use a shorter --warm-up").into());
+    }
+    let interval = trace.intervals[0].1;
+    let score = |contender: Contender, setting: f64| -> Result<Score, Failure> {
+        let mut detector = contender.detector(setting, interval, Instant::ZERO)?;
+        Ok(Score { contender, setting, quality: quality(trace, &mut detector, replay) })
+    };
+    let (mut asked, mut swept) = (Vec::new(), Vec::new());
+    for contender in contenders {
+        let default = match contender {
+            Contender::Budget => arguments.mistakes.per_hour(),
+            Contender::Fixed | Contender::Chen | Contender::PhiAkka | Contender::PhiCassandra => {
+                contender.default_setting()
+            }
+        };
+        let settings = if arguments.settings.is_empty() { vec![default] } else { arguments.settings.clone() };
+        for setting in settings {
+            asked.push(score(contender, setting)?);
+        }
+        if arguments.sweep || arguments.plot.is_some() {
+            for setting in contender.settings(SWEEP) {
+                swept.push(score(contender, setting)?);
+            }
+        }
+    }
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Report {
+        name: file.trim_end_matches(".gz").trim_end_matches(".csv").to_owned(),
+        interval,
+        beats: trace.beats.len(),
+        arrived: trace.beats.iter().filter(|beat| beat.arrived.is_some()).count(),
+        stalls: trace.stalls.len(),
+        asked,
+        swept,
+    })
+}
