@@ -514,8 +514,7 @@ impl Cluster {
             self.watch(header.from, desk.config.interval, desk);
             self.membership.clear_but(self.me);
         }
-        self.hear_of_slot(header.from, answer.slot, desk);
-        if self.connected != Some(true) {
+        if self.hear_of_slot(header.from, answer.slot, desk) && self.connected != Some(true) {
             self.connected = Some(true);
             desk.tell(Event::Connected { monitor: self.monitor });
         }
@@ -552,15 +551,16 @@ impl Cluster {
     }
 
     /// Takes in that the monitor lives, and that it has had our heartbeat of this slot; 0 if it answers none. Its answers come at our own pace, so
-    /// our slots are theirs.
-    fn hear_of_slot(&mut self, monitor: NodeId, slot: u64, desk: &mut Desk) {
+    /// our slots are theirs. Returns whether that is news: an answer that is repeated, or was overtaken, says nothing of how the monitor is now.
+    fn hear_of_slot(&mut self, monitor: NodeId, slot: u64, desk: &mut Desk) -> bool {
         let is_ours = (1..self.slot).contains(&slot);
         if is_ours && slot >= self.announced_from {
             let ago = u32::try_from(self.slot - slot).unwrap_or(u32::MAX);
             self.proven = self.proven.max(self.slot_at - self.announced.saturating_mul(ago));
             self.unheard = None;
         }
-        let Some(link) = self.links.get(&monitor) else { return };
+        let Some(link) = self.links.get(&monitor) else { return false };
+        let is_news = !is_ours || slot > desk.monitor.slot(link.watch);
         if is_ours {
             let (interval, slept, waited) = (self.announced, self.slept, desk.waited);
             desk.monitor.heartbeat(link.watch, Sign { at: desk.now, slot, interval, slept, waited });
@@ -573,6 +573,7 @@ impl Cluster {
         } else {
             desk.monitor.life(link.watch, desk.now);
         }
+        is_news
     }
 
     /// Takes in what the keeper of the table says of this node, in a view that is `settled` or not.

@@ -228,6 +228,11 @@ impl Monitor {
         self.watches[watch.0 as usize].verdict
     }
 
+    /// Slot of the newest sign; zero before the first one.
+    pub fn slot(&self, watch: WatchId) -> u64 {
+        self.watches[watch.0 as usize].slot
+    }
+
     /// How long a target has been silent at `now`.
     pub fn silence(&self, watch: WatchId, now: Instant) -> Duration {
         now - self.watches[watch.0 as usize].newest

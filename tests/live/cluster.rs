@@ -7,11 +7,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
-use heartbeat_actors::transport::{MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Node, Shard};
+use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
+use heartbeat_actors::{Config, Event, Node, Shard, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -331,10 +333,84 @@ fn a_frozen_monitor_blames_nobody() {
     processes.wait("a", "isolated", |_| true);
     processes.listen(Duration::from_secs(2));
     processes.signal("monitor", Signal::SIGCONT);
-    processes.wait("monitor", "paused", |_| true);
+    let paused = processes.wait("monitor", "paused", |event| event["late_by"].as_f64() > Some(2.0));
     processes.listen(Duration::from_secs(3));
+    let suspected = processes.said.iter().find(|(_, event)| event["event"] == "suspected");
+    assert_eq!(suspected, None, "{paused} says whose silence it was");
     assert_eq!(processes.dead(), [] as [&str; 0]);
     assert!(!processes.has_failed_workers());
+}
+
+/// Hears what is told for a while, and asserts that it is no verdict on a node.
+async fn hears_no_verdict(events: &mut Events, time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    while let Ok(update) = tokio::time::timeout_at(end, events.next()).await {
+        let is_verdict = matches!(&update, Update::Event(Event::Suspected { .. } | Event::Died { .. }));
+        assert!(!is_verdict, "{update:?}");
+    }
+}
+
+/// Holds the control thread of a node when it is told to: its transport takes long to look.
+struct Heavy {
+    transport: Rc<dyn Transport>,
+    is_heavy: Arc<AtomicBool>,
+}
+
+impl Transport for Heavy {
+    fn address(&self) -> SocketAddr {
+        self.transport.address()
+    }
+
+    fn send(&self, to: SocketAddr, datagram: &[u8]) -> std::io::Result<()> {
+        self.transport.send(to, datagram)
+    }
+
+    fn poll_receive(&self, task: &mut Task<'_>, batch: &mut Batch) -> Poll<std::io::Result<()>> {
+        if self.is_heavy.swap(false, Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        self.transport.poll_receive(task, batch)
+    }
+}
+
+#[test]
+fn a_monitor_whose_control_thread_was_held_blames_nobody() {
+    live(async {
+        let is_heavy = Arc::new(AtomicBool::new(false));
+        let told = is_heavy.clone();
+        let network = MemoryNetwork::new();
+        let address = SocketAddr::from(([10, 0, 0, 1], 1));
+        let settings = Config::from_toml(&config("monitor", "monitor", address, address)).unwrap();
+        let net = network.clone();
+        let bind = move || {
+            let transport: Rc<dyn Transport> = Rc::new(net.bind(address)?);
+            Ok(Some(Rc::new(Heavy { transport, is_heavy }) as Rc<dyn Transport>))
+        };
+        let monitor = Node::start_on(settings, bind).await.unwrap();
+        let mut events = Events::of(&monitor);
+        let others = [start_in(&network, "a", "worker", 2).await, start_in(&network, "b", "worker", 3).await];
+        for _ in &others {
+            events.wait("a member", |event| matches!(event, Event::Joined { .. }).then_some(())).await;
+        }
+        for _ in 0..2 {
+            hears_no_verdict(&mut events, Duration::from_secs(1)).await;
+            told.store(true, Ordering::Relaxed);
+            let is_pause =
+                |event: &Event| matches!(event, Event::Paused { late_by } if *late_by > Duration::from_secs(2));
+            let mut verdicts = 0;
+            let paused = events.wait("a pause", |event| {
+                verdicts += usize::from(matches!(event, Event::Suspected { .. } | Event::Died { .. }));
+                is_pause(event).then_some(())
+            });
+            paused.await;
+            assert_eq!(verdicts, 0);
+            hears_no_verdict(&mut events, Duration::from_secs(2)).await;
+        }
+        for node in others {
+            node.leave().await;
+        }
+        monitor.leave().await;
+    });
 }
 
 #[test]
