@@ -21,7 +21,8 @@
 //! n = 1 + ln(p / enter) / ln r, rounded up. Else it is *calm*.
 //!
 //! **Tails.** In each weather, how often `over` was how long ([`Tail`]): in calm weather in intervals, in lossy weather in units of n * eta, so
-//! that the memory corrects the model. One silence counts once, however many heartbeats it holds up.
+//! that the memory corrects the model. One silence counts once, however many heartbeats it holds up. Where losses end on time, silences are whole
+//! slots: all of one are sat out, or none of it.
 //!
 //! ```text
 //! margin   = max(jitter, long * eta)                   calm         long: quantile of the calm tail, in intervals
@@ -211,10 +212,11 @@ impl State {
     }
 
     fn set_deadline(&mut self) {
+        let bad = self.factor * self.slots;
         let intervals = match self.grain() {
-            _ if self.slots == 0.0 => self.long,
-            Grain::Fine => self.factor * self.slots,
-            Grain::Whole => (self.factor * self.slots - WHOLE_SLACK).ceil() + WHOLE_SLACK,
+            Grain::Fine | Grain::Whole if self.slots == 0.0 => self.long,
+            Grain::Fine => bad,
+            Grain::Whole => (bad - WHOLE_SLACK).ceil() + WHOLE_SLACK,
         };
         let interval = self.interval();
         let margin = self.jitter().max(f64::from(intervals) * interval).min(f64::from(MARGIN_MAX) * interval);

@@ -69,7 +69,7 @@ impl Pause {
 
 /// Learns from arrivals and turns silence into suspicion.
 pub trait Detector {
-    /// Takes in a heartbeat. Arrivals are handed over in order of their slots; one whose `at` is not the newest changes nothing.
+    /// Takes in a heartbeat. Arrivals are handed over in the order of their slots; whoever was overtaken is not handed over.
     fn heartbeat(&mut self, arrival: Arrival);
 
     /// The last instant at which silence still counts as alive.
