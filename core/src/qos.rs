@@ -362,3 +362,85 @@ impl<D: Detector> Run<'_, D> {
         Replayed { mistakes: self.mistakes, detections }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detector::Fixed;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Heartbeats every 100 ms that arrive after 10 ms, but for slots that are lost, and those that a pause of the receiver holds up.
+    fn trace(slots: u64, lost: &[u64], stall: Option<(u64, u64)>) -> Trace {
+        let mut text = String::from("# interval_from 0 100000000\n");
+        if let Some((from, to)) = stall {
+            text += &format!("# stall {}000000 {}000000\n", from, to);
+        }
+        for slot in 0..slots {
+            let (sent, mut arrived) = (slot * 100, slot * 100 + 10);
+            if let Some((from, to)) = stall {
+                arrived = if (from..to).contains(&arrived) { to } else { arrived };
+            }
+            let arrived = if lost.contains(&slot) { "lost".to_owned() } else { format!("{arrived}000000") };
+            text += &format!("{slot},{sent}000000,{arrived}\n");
+        }
+        Trace::from_text(&text).unwrap()
+    }
+
+    /// What a constant of 250 ms scores, without a warm-up.
+    fn fixed(trace: &Trace, guard: bool) -> Quality {
+        let mut fixed = Fixed::new(MS * 250, MS * 100, Instant::ZERO);
+        quality(trace, &mut fixed, Replay { guard, warm_up: Duration::ZERO, seed: 1 })
+    }
+
+    #[test]
+    fn a_crash_is_detected_a_constant_after_the_last_arrival() {
+        let quality = fixed(&trace(10_000, &[], None), false);
+        assert_eq!((quality.mistakes, quality.accuracy()), (0, 1.0));
+        // From a random instant in the interval after a heartbeat was sent: 10 ms on the way, 250 ms, less 50 ms on average.
+        assert!(quality.detection_mean.abs_diff(MS * 210) < MS * 2, "{quality}");
+        assert!(quality.detection_p50.abs_diff(MS * 210) < MS * 3 && quality.detection_p99.abs_diff(MS * 259) < MS * 2);
+    }
+
+    #[test]
+    fn a_mistake_lasts_from_the_deadline_to_the_next_arrival() {
+        let quality = fixed(&trace(1_000, &[500, 501, 502, 700], None), false);
+        // Three lost in a row: silent for 400 ms. One lost is no mistake.
+        assert_eq!((quality.mistakes, quality.mistaken), (1, MS * 150));
+        assert_eq!(quality.mistake_duration(), MS * 150);
+        assert!((quality.accuracy() - (1.0 - 0.150 / 99.9)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_pause_of_the_receiver_is_one_mistake_without_the_guard_and_none_with_it() {
+        let trace = trace(1_000, &[], Some((50_000, 53_000)));
+        let (off, on) = (fixed(&trace, false), fixed(&trace, true));
+        assert_eq!((off.mistakes, off.mistaken), (1, MS * (53_000 - 49_910 - 250)));
+        assert_eq!((on.mistakes, on.accuracy()), (0, 1.0));
+    }
+
+    #[test]
+    fn whoever_was_overtaken_says_nothing() {
+        let text = "# interval_from 0 100000000\n0,0,10000000\n1,100000000,390000000\n2,200000000,210000000\n";
+        let trace = Trace::from_text(text).unwrap();
+        let replayed = replay(&trace, &mut Fixed::new(MS * 250, MS * 100, Instant::ZERO), false);
+        assert_eq!(replayed.mistakes, []);
+        assert_eq!(replayed.detections, [260, 260, 460].map(Instant::from_millis));
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        for (contender, setting) in
+            [(Contender::Fixed, 0.0), (Contender::Budget, 0.0), (Contender::Chen, -1.0), (Contender::PhiAkka, f64::NAN)]
+        {
+            let refused = contender.detector(setting, MS, Instant::ZERO).expect_err("nonsense");
+            assert!(refused.contains(contender.name()) && refused.contains("use"), "{refused}");
+        }
+        for contender in Contender::ALL {
+            assert!(contender.detector(contender.default_setting(), MS * 100, Instant::ZERO).is_ok(), "{contender}");
+            assert!(
+                contender.settings(9).iter().all(|setting| contender.detector(*setting, MS, Instant::ZERO).is_ok())
+            );
+        }
+    }
+}
