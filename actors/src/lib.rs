@@ -45,8 +45,8 @@
 //! - `seat`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays to what goes.
 //! - `spec`, `group`, `pool`: how workers are supervised, together or each for itself.
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
-//!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams; `clock` is the only
-//!   reader of the time.
+//!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams, `stream` the frames of connections;
+//!   `clock` is the only reader of the time.
 //! - `event`, `view`: what others are told, as it happens and as it stands.
 //!
 //! # What it needs
@@ -74,6 +74,7 @@ mod seat;
 mod sender;
 mod spec;
 mod start;
+mod stream;
 mod supervisor;
 #[cfg(feature = "systemd")]
 mod systemd;
@@ -89,7 +90,8 @@ pub use event::{DeadLetters, Owned, Snapshot, Update};
 pub use group::{Group, GroupSpec, Template};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Member, NodeId, RestartKind, Role, Shard, Status, Strategy, Unready, WorkerId, config, member,
+    Instant, Member, Metadata, NodeId, RestartKind, Role, Shard, Status, Strategy, Testimony, Unready, WorkerId, config,
+    member,
 };
 pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};
@@ -99,5 +101,5 @@ pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
-pub use view::{View, WorkerView};
+pub use view::{Neighbourhood, View, WorkerView};
 pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};

@@ -13,7 +13,7 @@ use actix::{Actor, Recipient};
 use heartbeat_core::config::ARBITERS_MAX;
 use heartbeat_core::member::NAME_BYTES_MAX;
 use heartbeat_core::{
-    Busy, Child, Config, ConfigError, Counters, GroupId, Instant, PlaceId, Supervise, SuperviseGroup, WorkerId,
+    Busy, Child, Config, ConfigError, Counters, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup, WorkerId,
 };
 use tokio::sync::oneshot;
 
@@ -27,9 +27,11 @@ use crate::record::Recorder;
 use crate::seat::{Birth, Factory, Seat, Seated, StartError};
 use crate::spec::{Arbiters, Placement, Spec};
 use crate::start::{self, NodeError, Started};
-use crate::supervisor::{Command, Count, Leave, Order, Record, SetInterval, Subscribe, TakeOn, TakeOnGroup};
+use crate::supervisor::{
+    Command, Count, Leave, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
+};
 use crate::transport::{Transport, UdpTransport};
-use crate::view::View;
+use crate::view::{Neighbourhood, View};
 use crate::worker::{Shards, WorkerAddr};
 
 /// Most shards of one group: as many as one node should ever have to start at once.
@@ -288,6 +290,20 @@ impl Node {
     /// Datagrams sent, received and dropped so far; zeros once the node's system has ended.
     pub async fn counters(&self) -> Counters {
         self.inner.supervisor.send(Count).await.unwrap_or_default()
+    }
+
+    /// Who watches this node, whom it watches, and how well it is itself; nobody once its system has ended.
+    pub async fn neighbourhood(&self) -> Neighbourhood {
+        self.inner.supervisor.send(Neighbours).await.unwrap_or_default()
+    }
+
+    /// Tells other nodes something else of this one from now on: what [`Member::metadata`](heartbeat_core::Profile::metadata) shows them. It comes after what was told before, in
+    /// whatever order the news travel.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if it is more than [`METADATA_BYTES_MAX`](heartbeat_core::member::METADATA_BYTES_MAX); nothing changes then.
+    pub async fn set_metadata(&self, metadata: Metadata) -> Result<(), ConfigError> {
+        self.inner.supervisor.send(SetMetadata(metadata)).await.unwrap_or(Ok(()))
     }
 
     /// Records what this node hears of others from now on into `folder`, which is made if there is none: one file for each process heard of, named for

@@ -19,6 +19,7 @@ use crate::letter::Undertaker;
 use crate::receiver::Receiver;
 use crate::seat::Control;
 use crate::sender::NodeSender;
+use crate::stream::accept;
 use crate::supervisor::{Links, Supervisor};
 use crate::thread::Floor;
 use crate::transport::Transport;
@@ -174,6 +175,10 @@ fn start_actors(
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
     let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
+    let listener = transport.as_ref().and_then(|transport| transport.listener());
+    let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
+    let listener = listener.map_err(|error| NodeError::Bind(listen, error))?;
+    let has_streams = listener.is_some();
     let bound = transport.as_ref().map(|transport| transport.address());
     let address =
         bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
@@ -190,8 +195,11 @@ fn start_actors(
     let supervisor = Supervisor::create(|context| {
         let supervisor = actix::AsyncContext::address(context);
         let sender = transport.clone().map(|transport| NodeSender { transport }.start());
+        if let Some(listener) = listener {
+            actix_rt::spawn(accept(clock, listener, supervisor.clone()));
+        }
         let receiver = Receiver::new(clock, supervisor, transport).start();
-        Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender, is_leaving })
+        Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender, has_streams, is_leaving })
     });
     Ok((supervisor, address))
 }

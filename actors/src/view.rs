@@ -221,7 +221,7 @@ impl View {
                 | Event::Died { .. }
                 | Event::Returned { .. }
                 | Event::Buried { .. }
-                | Event::Connected { .. }
+                | Event::Connected
         )
     }
 
@@ -229,4 +229,15 @@ impl View {
     pub fn count(&self, status: Status) -> usize {
         self.members.iter().filter(|entry| entry.status == status).count()
     }
+}
+
+/// Who watches a node, and whom it watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbourhood {
+    /// Names of those who watch it.
+    pub observers: Vec<Arc<str>>,
+    /// Names of those whom it watches, each with the time for which nothing was heard of it.
+    pub watched: Vec<(Arc<str>, std::time::Duration)>,
+    /// Its local health: 0 is well, 8 the worst.
+    pub health: u8,
 }

@@ -15,12 +15,15 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::member::{NAME_BYTES_MAX, Role};
+use crate::member::{METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, metadata_bytes};
 use crate::mistakes::Mistakes;
 use crate::wire;
 
 /// The compiled-in defaults with their comments, as users copy them.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Seeds at most.
+pub const SEEDS_MAX: usize = 64;
 
 /// Most worker threads of one node; more is a typo, not a machine.
 pub const ARBITERS_MAX: u32 = 1024;
@@ -208,6 +211,30 @@ pub struct MembershipConfig {
     /// How long the dead and the departed are remembered. Longer than `timeout`.
     #[serde(with = "duration")]
     pub forget_after: Duration,
+    /// How long the dead are probed, so that the sides of a partition find each other.
+    #[serde(with = "duration")]
+    pub retry_for: Duration,
+    /// Members that watch each node, 1 to [`wire::OBSERVERS_MAX`].
+    pub observers: u32,
+    /// How often one of them is drawn anew. Longer than `timeout`.
+    #[serde(with = "duration")]
+    pub redraw: Duration,
+    /// Whether each node keeps a connection to each of its observers, whose end tells of a crash at once.
+    pub lifelines: bool,
+    /// Whether deaths by silence are held up while many are silent at once.
+    pub brake: bool,
+    /// What an observer does that hears hardly anybody.
+    pub on_isolated: OnIsolated,
+}
+
+/// What an observer does that hears hardly anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnIsolated {
+    /// It holds its verdicts, since it is rather itself that is cut off; with two members nobody can tell, and it proceeds.
+    Hold,
+    /// It concludes what it sees.
+    Proceed,
 }
 
 /// The cluster a node is part of.
@@ -227,16 +254,24 @@ pub struct ClusterConfig {
     /// Where others reach us, if not at `listen`; needed when `listen` is `0.0.0.0` or `[::]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<SocketAddr>,
-    /// Addresses of the monitors; in this version exactly one.
-    pub monitors: Vec<SocketAddr>,
+    /// Whom to ask to be let in: addresses, or host names with a port. A node that names itself, or nobody, may be the first.
+    pub seeds: Vec<String>,
+    /// What fails together with this node; at most [`NAME_BYTES_MAX`] bytes, empty for nothing.
+    #[serde(default)]
+    pub zone: String,
+    /// What else others are told of this node; at most [`METADATA_BYTES_MAX`] bytes in all.
+    #[serde(default)]
+    pub metadata: Metadata,
 }
 
-/// Who watches whom.
+/// Who may be an observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Members with the role monitor watch all others.
+    /// Members with the role monitor.
     Central,
+    /// All of each other.
+    Random,
 }
 
 /// Why a config was refused. Nothing was started.
@@ -303,6 +338,12 @@ impl Config {
         positive("events.queue", self.events.queue)?;
         positive("membership.members_max", self.membership.members_max)?;
         longer("membership.forget_after", self.membership.forget_after, "timeout", self.timeout)?;
+        longer("membership.redraw", self.membership.redraw, "timeout", self.timeout)?;
+        let observers = self.membership.observers;
+        if observers == 0 || observers as usize > wire::OBSERVERS_MAX {
+            let most = wire::OBSERVERS_MAX;
+            return contradiction(format!("membership.observers {observers} is out of range; use 1 to {most}"));
+        }
         self.cluster.as_ref().map_or(Ok(()), ClusterConfig::check)
     }
 
@@ -492,18 +533,40 @@ impl ClusterConfig {
                 "cluster.advertise {advertise} is no address others can reach; use this host's own address and port"
             ));
         }
-        if self.monitors.len() != 1 {
-            let count = self.monitors.len();
-            return contradiction(format!("cluster.monitors has {count} addresses; use exactly one in this version"));
+        if self.zone.len() > NAME_BYTES_MAX {
+            let (zone, length) = (&self.zone, self.zone.len());
+            return contradiction(format!("cluster.zone {zone:?} has {length} bytes; use at most {NAME_BYTES_MAX}"));
         }
-        if self.monitors[0].ip().is_unspecified() || self.monitors[0].port() == 0 {
-            let monitor = self.monitors[0];
-            return contradiction(format!(
-                "cluster.monitors holds {monitor}; use an address and port a node can send to"
-            ));
+        check_metadata("cluster.metadata", &self.metadata)?;
+        if self.seeds.len() > SEEDS_MAX {
+            let count = self.seeds.len();
+            return contradiction(format!("cluster.seeds has {count} entries; use at most {SEEDS_MAX}"));
         }
-        Ok(())
+        self.seeds.iter().try_for_each(|seed| check_seed(seed))
     }
+}
+
+/// Refuses metadata that would not travel.
+pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), ConfigError> {
+    let bytes = metadata_bytes(metadata);
+    if bytes > METADATA_BYTES_MAX {
+        return contradiction(format!("{key} takes {bytes} bytes; use at most {METADATA_BYTES_MAX}"));
+    }
+    Ok(())
+}
+
+/// Refuses what is neither an address nor a host name with a port.
+fn check_seed(seed: &str) -> Result<(), ConfigError> {
+    let fits = match seed.parse::<SocketAddr>() {
+        Ok(address) => !address.ip().is_unspecified() && address.port() != 0,
+        Err(_) => seed.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port != 0)
+        }),
+    };
+    if fits && seed.len() <= 260 {
+        return Ok(());
+    }
+    contradiction(format!("cluster.seeds holds {seed:?}; use an address or a host name and a port, like \"10.0.0.5:7101\""))
 }
 
 /// Durations as people write them, "1m 30s", with an error that names the offending text.
@@ -559,7 +622,7 @@ mod tests {
     #[test]
     fn every_value_survives_being_written_and_read() {
         let config =
-            Config::from_toml(&format!("{CLUSTER}listen = '127.0.0.1:1'\nmonitors = ['127.0.0.1:2']")).unwrap();
+            Config::from_toml(&format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = ['127.0.0.1:2']")).unwrap();
         let text = toml::Table::try_from(&config).unwrap().to_string();
         assert_eq!(Config::from_toml(&text).unwrap(), config);
     }
@@ -608,6 +671,9 @@ mod tests {
         check("[workers]\nburst = 0", &["workers.burst is 0; use at least 1"]);
         check("[restart]\ndelay_min = '1m'", &["restart.delay_max 30s is shorter than restart.delay_min 1m"]);
         check("[events]\nqueue = 0", &["events.queue is 0"]);
+        check("[membership]\nobservers = 0", &["membership.observers 0 is out of range; use 1 to 16"]);
+        check("[membership]\nredraw = '1s'", &["membership.redraw 1s is not longer than timeout 6s"]);
+        check("[membership]\non_isolated = 'panic'", &["line 2", "unknown variant `panic`"]);
         check("[membership]\nforget_after = '1s'", &["membership.forget_after 1s is not longer than timeout 6s"]);
     }
 
@@ -621,10 +687,16 @@ mod tests {
     fn a_cluster_that_cannot_work_is_refused() {
         check(CLUSTER, &["missing field `listen`"]);
         let cluster = |rest: &str| format!("{CLUSTER}{rest}");
-        check(&cluster("listen = '0.0.0.0:1'\nmonitors = ['127.0.0.1:2']"), &["cluster.advertise"]);
-        check(&cluster("listen = '127.0.0.1:1'\nmonitors = []"), &["has 0 addresses"]);
-        check(&cluster("listen = '127.0.0.1:1'\nmonitors = ['127.0.0.1:0']"), &["127.0.0.1:0"]);
-        check(&cluster("listen = 'localhost'\nmonitors = []"), &["line 6"]);
-        check(&cluster("listen = '127.0.0.1:1'\nadvertise = '127.0.0.1:0'\nmonitors = []"), &["cluster.advertise"]);
+        check(&cluster("listen = '0.0.0.0:1'\nseeds = ['127.0.0.1:2']"), &["cluster.advertise"]);
+        for seed in ["127.0.0.1:0", "0.0.0.0:1", "seed.example", ":7100", "a b:7100", "seed:70000"] {
+            let text = cluster(&format!("listen = '127.0.0.1:1'\nseeds = ['{seed}']"));
+            check(&text, &[&format!("cluster.seeds holds {seed:?}"), "10.0.0.5:7101"]);
+        }
+        check(&cluster("listen = 'localhost'\nseeds = []"), &["line 6"]);
+        check(&cluster("listen = '127.0.0.1:1'\nadvertise = '127.0.0.1:0'\nseeds = []"), &["cluster.advertise"]);
+        let long = "x".repeat(300);
+        check(&cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nzone = '{long}'")), &["cluster.zone", "300 bytes"]);
+        let metadata = cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nmetadata = {{ note = '{long}' }}"));
+        check(&metadata, &["cluster.metadata takes 306 bytes; use at most 256"]);
     }
 }

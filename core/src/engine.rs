@@ -20,17 +20,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Follow, Identity, Letter};
-use crate::config::{Config, ConfigError, OnGiveUp};
+use crate::cluster::{Cluster, Follow, Identity, Post, StreamEvent};
+use crate::config::{Config, ConfigError, OnGiveUp, check_metadata};
 use crate::desk::Desk;
 use crate::detector::{Pause, Verdict};
 use crate::event::Event;
 use crate::guard::Guard;
 use crate::member::{
-    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, NodeId, Target, ThreadLook, WorkerId,
+    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Target, ThreadLook, WorkerId,
 };
 use crate::monitor::{Change, Monitor};
-use crate::output::Output;
+use crate::output::{Output, StreamId};
 use crate::random::Random;
 use crate::shards::{Shards, Step};
 use crate::supervision::{self, Report, Supervise, SuperviseGroup, Supervision};
@@ -86,9 +86,10 @@ impl Engine {
     pub fn new(config: Config, identity: Identity, seed: u64, now: Instant) -> Result<Engine, ConfigError> {
         config.check()?;
         let generation = identity.generation;
-        let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, now));
         let (random, monitor) = (Random::seeded(seed), Monitor::new(now));
         let mut desk = Desk { now, waited: false, config, random, monitor, outputs: VecDeque::new() };
+        let config = desk.config.clone();
+        let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, &mut desk));
         Ok(Engine {
             generation,
             supervision: Supervision::new(&mut desk),
@@ -174,8 +175,69 @@ impl Engine {
         }
     }
 
-    /// Sends heartbeats every `interval` from the next one on, which announces it. Observers follow; a longer interval is announced again until
-    /// the monitor has answered.
+    /// Takes in that somebody has connected a stream to us. Returns its number; it may be shut again by the next outputs.
+    pub fn handle_accepted(&mut self, at: Instant) -> StreamId {
+        self.advance(at);
+        match &mut self.cluster {
+            Some(cluster) => cluster.accepted(&self.desk),
+            None => StreamId(0),
+        }
+    }
+
+    /// Takes in what became of a stream, with the address of its other end. A frame is a datagram; a bad one is counted and dropped.
+    pub fn handle_stream(&mut self, at: Instant, stream: StreamId, from: SocketAddr, event: StreamEvent<'_>) {
+        self.advance(at);
+        let datagram = match event {
+            StreamEvent::Frame(bytes) => match self.decode(bytes) {
+                Some(datagram) => Some((datagram, from)),
+                None => return,
+            },
+            StreamEvent::Opened | StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended => None,
+        };
+        let Some(cluster) = &mut self.cluster else { return };
+        if self.leaving == Leaving::Done {
+            return;
+        }
+        let frame = datagram.as_ref().map(|(datagram, from)| (datagram, *from));
+        let follow = cluster.hear_stream(stream, event, frame, &mut self.desk);
+        self.follow(follow);
+    }
+
+    /// Takes in the addresses of a seed: the answer to [`Output::Resolve`]. An error in words is told as an event while nobody has let us in.
+    pub fn handle_resolved(&mut self, now: Instant, seed: &str, found: Result<&[SocketAddr], &str>) {
+        self.advance(now);
+        let Some(cluster) = &mut self.cluster else { return };
+        match found {
+            Ok(addresses) => cluster.resolved(seed, addresses, self.desk.now),
+            Err(reason) => cluster.unresolved(seed, reason, &mut self.desk),
+        }
+    }
+
+    /// Takes in members known from elsewhere, as if they had just been heard of, and calls the view whole: what a node was told before it was
+    /// restarted, say. Whoever is not there any more is found out.
+    pub fn recall(&mut self, now: Instant, members: &[Member]) {
+        self.advance(now);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.recall(members, &mut self.desk);
+        }
+        self.settle();
+    }
+
+    /// Tells other nodes something else of this one from now on.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if it is more than travels; nothing changes then.
+    pub fn set_metadata(&mut self, now: Instant, metadata: Metadata) -> Result<(), ConfigError> {
+        self.advance(now);
+        check_metadata("the metadata", &metadata)?;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.set_metadata(metadata, &self.desk);
+        }
+        Ok(())
+    }
+
+    /// Sends heartbeats every `interval` from the next one on, which announces it. Observers follow; a longer interval is announced again to each
+    /// until it has answered.
     ///
     /// # Errors
     /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; nothing changes then.
@@ -187,8 +249,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a [`crate::trace::Recording`] can be made; of the monitor's
-    /// answers, too, which come as often as we ask.
+    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a [`crate::trace::Recording`] can be made.
     pub fn record(&mut self) {
         if let Some(cluster) = &mut self.cluster {
             cluster.record();
@@ -263,7 +324,8 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            cluster.beat(&mut self.desk);
+            let follow = cluster.tick(self.guard.held_until().is_some(), &mut self.desk);
+            self.follow(follow);
         }
         if self.unsettled {
             self.settle();
@@ -290,28 +352,40 @@ impl Engine {
     /// left alone.
     pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
         // Datagrams first: a verdict travels before its events are told here.
-        if let Some(cluster) = &mut self.cluster
-            && let Some((to, letter)) = cluster.letters.pop_front()
+        while let Some(cluster) = &mut self.cluster
+            && let Some(post) = cluster.posts.pop_front()
         {
-            cluster.write(letter, self.desk.now, buffer);
-            self.counters.sent += 1;
-            return Some(Output::Transmit { to });
+            match post {
+                Post::Send { to, letter } => {
+                    if cluster.write(letter, None, self.desk.now, buffer) {
+                        self.counters.sent += 1;
+                        return Some(Output::Transmit { to });
+                    }
+                }
+                Post::Frame { stream, letter } => {
+                    if cluster.write(letter, Some(stream), self.desk.now, buffer) {
+                        return Some(Output::Frame { stream });
+                    }
+                }
+                Post::Open { stream, to } => return Some(Output::Open { stream, to }),
+                Post::Shut { stream } => return Some(Output::Shut { stream }),
+            }
         }
         self.desk.outputs.pop_front()
     }
 
     /// When to call [`Engine::handle_timeout`]; `None` if nothing will ever be due.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
         let slot = match self.leaving {
             Leaving::Done => None,
-            Leaving::No | Leaving::Until(_) => self.cluster.as_ref().map(Cluster::next_slot),
+            Leaving::No | Leaving::Until(_) => self.cluster.as_ref().map(|cluster| cluster.next_due(held_until)),
         };
         let leave = match self.leaving {
             Leaving::Until(at) => Some(at),
             Leaving::No | Leaving::Done => None,
         };
         let tick = slot.map(|_| self.guard.tick(self.desk.config.stall));
-        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
         let change = self.desk.monitor.next_change().map(|at| at.max(held_until));
         [slot, tick, leave, change, self.supervision.next_due()].into_iter().flatten().min()
     }
@@ -321,6 +395,21 @@ impl Engine {
     /// The members as this node sees them, itself included, in the order of their ids; none without a cluster.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.cluster.iter().flat_map(|cluster| cluster.membership().members())
+    }
+
+    /// Ids of those who watch this node, former observers included; none without a cluster.
+    pub fn observers(&self) -> impl Iterator<Item = NodeId> {
+        self.cluster.iter().flat_map(Cluster::observers)
+    }
+
+    /// Those whom this node watches, each with the time for which nothing was heard of it.
+    pub fn watched(&self) -> impl Iterator<Item = (NodeId, Duration)> {
+        self.cluster.iter().flat_map(|cluster| cluster.watched(&self.desk))
+    }
+
+    /// This node's local health: 0 is well, 8 the worst.
+    pub fn health(&self) -> u8 {
+        self.cluster.as_ref().map_or(0, Cluster::health)
     }
 
     /// Who owns a shard of this group, at which epoch; `None` if nobody does, or there is no such shard, or there is no cluster.
@@ -370,7 +459,7 @@ impl Engine {
         self.desk.monitor.excuse(pause);
         self.supervision.excuse(&self.desk);
         if let Some(cluster) = &mut self.cluster {
-            cluster.excuse(pause);
+            cluster.excuse(pause, &mut self.desk);
             self.guard.hold(pause, self.desk.config.interval);
             self.desk.put(Output::Drain);
         }
@@ -378,28 +467,29 @@ impl Engine {
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let Some(datagram) = self.decode(bytes) else { return };
         let Some(cluster) = &mut self.cluster else { return };
-        let datagram = match wire::decode(bytes) {
-            Ok(datagram) => datagram,
-            Err(wire::DecodeError::Version(_)) => {
-                self.counters.wrong_version += 1;
-                return;
-            }
-            Err(_) => {
-                self.counters.malformed += 1;
-                return;
-            }
-        };
-        if !cluster.is_ours(datagram.header) {
-            self.counters.wrong_cluster += 1;
-            return;
-        }
-        self.counters.received += 1;
         if self.leaving == Leaving::Done {
             return;
         }
-        let follow = cluster.receive(from, &datagram, &mut self.desk);
+        let follow = cluster.receive(from, bytes.len(), &datagram, &mut self.desk);
         self.follow(follow);
+    }
+
+    /// Reads and counts a datagram; none if it is not one of our cluster's.
+    fn decode<'b>(&mut self, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
+        let cluster = self.cluster.as_ref()?;
+        let counter = match wire::decode(bytes) {
+            Ok(datagram) if cluster.is_ours(datagram.header) => {
+                self.counters.received += 1;
+                return Some(datagram);
+            }
+            Ok(_) => &mut self.counters.wrong_cluster,
+            Err(wire::DecodeError::Version(_)) => &mut self.counters.wrong_version,
+            Err(_) => &mut self.counters.malformed,
+        };
+        *counter += 1;
+        None
     }
 
     fn route(&mut self, change: Change) {
@@ -439,7 +529,8 @@ impl Engine {
             Some(cluster) if cluster.is_whole(self.desk.now) => {
                 self.unsettled = false;
                 let passed = cluster.take_passed();
-                self.shards.settle(cluster.me(), cluster.membership(), &passed, cluster.epoch())
+                let epoch = cluster.claim(self.desk.now);
+                self.shards.settle(cluster.me(), cluster.membership(), &passed, epoch)
             }
             Some(_) => {
                 self.unsettled = true;
@@ -485,11 +576,10 @@ impl Engine {
             self.leaving = Leaving::Done;
             self.supervision.fence_all(&mut self.desk);
             if let Some(cluster) = &mut self.cluster {
-                cluster.leave();
+                cluster.leave(&mut self.desk);
             }
         }
     }
 }
 
-/// The letter type is internal; this keeps its size in view, since one is queued for every member at a change.
-const _: () = assert!(size_of::<(SocketAddr, Letter)>() <= 64);
+

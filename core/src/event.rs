@@ -160,6 +160,22 @@ pub enum Unready {
     Reported,
 }
 
+/// What one member says of a silent one.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Testimony {
+    /// Name of the one who says it.
+    pub observer: Arc<str>,
+    /// For how long it has heard nothing; none if it does not watch the silent one, and has only tried to reach it.
+    #[serde(serialize_with = "optional_seconds")]
+    pub silent_for: Option<Duration>,
+    /// Whether a connection to it was refused.
+    pub refused: bool,
+    /// Whether it would call it dead.
+    pub agrees: bool,
+    /// How well it is itself: 0 is well, 8 the worst.
+    pub health: u8,
+}
+
 /// Something that happened.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -175,29 +191,30 @@ pub enum Event {
         /// Its name.
         node: Arc<str>,
     },
-    /// A node is silent for longer than its detector expects. It is still a member.
+    /// A node is silent for longer than its detector expects, and nobody who was asked has heard it. It is still a member.
     Suspected {
         /// Its name.
         node: Arc<str>,
         /// The silence so far, as the one who judged it saw it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
+        /// Who says so; nobody where the news came from elsewhere.
+        evidence: Arc<[Testimony]>,
     },
     /// A suspicion was wrong: the number to watch.
     Cleared {
         /// Its name.
         node: Arc<str>,
-        /// The silence that ended; zero where the news came from elsewhere.
-        #[serde(serialize_with = "seconds")]
-        silent_for: Duration,
     },
-    /// A node was silent past the timeout and is concluded dead: its shards move.
+    /// A node was silent past the timeout, or seen to have ended, and is concluded dead: its shards move.
     Died {
         /// Its name.
         node: Arc<str>,
         /// The silence that led to it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
+        /// Who says so; nobody where the news came from elsewhere.
+        evidence: Arc<[Testimony]>,
     },
     /// A node that had been concluded dead is back, under a higher incarnation.
     Returned {
@@ -211,18 +228,36 @@ pub enum Event {
         /// The incarnation under which it comes back.
         incarnation: Incarnation,
     },
-    /// The monitor does not answer; we go on with the view we have and keep trying.
+    /// None of this node's observers answers, or none of its seeds; it goes on with the view it has and keeps trying.
     Isolated {
-        /// Where the monitor should be.
-        monitor: SocketAddr,
-        /// How long it has not answered.
+        /// Who was tried, with addresses.
+        tried: Arc<str>,
+        /// How long none has answered.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
     },
-    /// The monitor answers, for the first time or again.
-    Connected {
-        /// Where it is.
-        monitor: SocketAddr,
+    /// An observer, or a seed, answers, for the first time or again.
+    Connected,
+    /// A seed cannot be looked up; it is tried again.
+    Unresolved {
+        /// As the config has it.
+        seed: Arc<str>,
+        /// What the system said.
+        reason: Arc<str>,
+    },
+    /// Most of a zone is silent at once: nobody in it is called dead for silence until the doubt is over.
+    Frozen {
+        /// Its name; `all` for all together.
+        zone: Arc<str>,
+        /// How many are silent.
+        silent: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// A freeze is over; everybody has a fresh timer.
+    Thawed {
+        /// Name of the zone; `all` for all together.
+        zone: Arc<str>,
     },
     /// Another process speaks under this node's name with a higher generation: this one was superseded and must end.
     Superseded {

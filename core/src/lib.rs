@@ -24,23 +24,28 @@
 //! assert!(matches!(outputs.last(), Some(Output::Start(start)) if start.generation == Generation(1)));
 //! ```
 
+mod brake;
 mod cluster;
 pub mod config;
 mod desk;
 pub mod detector;
 pub mod engine;
 pub mod event;
+mod gossip;
 mod guard;
+mod health;
 pub mod member;
 pub mod membership;
 pub mod mistakes;
 pub mod monitor;
+mod observers;
 pub mod output;
 pub mod qos;
 pub mod random;
 pub mod restart;
 pub mod ring;
 mod shards;
+mod slots;
 pub mod sums;
 pub mod supervision;
 pub mod time;
@@ -48,16 +53,16 @@ pub mod trace;
 mod wheel;
 pub mod wire;
 
-pub use cluster::Identity;
+pub use cluster::{Identity, StreamEvent};
 pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
-pub use event::{Cause, Event, Unready};
+pub use event::{Cause, Event, Testimony, Unready};
 pub use member::{
-    Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member, NodeId,
-    PlaceId, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
+    Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member, Metadata,
+    NodeId, PlaceId, Profile, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
 };
 pub use mistakes::{Mistakes, MistakesError};
-pub use output::{Leave, Output, Start};
+pub use output::{Leave, Output, Start, StreamId};
 pub use random::Random;
 pub use restart::RestartKind;
 pub use sums::Sums;

@@ -3,6 +3,7 @@
 //! Everything here is a name or a number; no rule. Ids are dense where a table is indexed by them (workers, arbiters) and hashes where
 //! strangers must agree on them (nodes): a heartbeat then carries eight bytes instead of a name, and the name travels once, on joining.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +36,11 @@ impl NodeId {
     pub fn of(name: &str) -> NodeId {
         NodeId(name_hash(name))
     }
+
+    /// Its upper half, which stands for it where space is short.
+    pub fn short(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl fmt::Debug for NodeId {
@@ -50,9 +56,35 @@ impl fmt::Debug for NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
-/// Rises each time a member refutes a suspicion or comes back from the dead; only the member itself raises it.
+/// Rises each time a member contradicts what is said of it; only the member itself raises it.
+///
+/// It has two parts, as a doubt and a death are two matters: whoever refutes a doubt may not know that it has been called dead since, and that
+/// others have its work. So a death ends a *life*, whatever was refuted in it, and only a member that knows of its death begins the next one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct Incarnation(pub u32);
+pub struct Incarnation {
+    /// How often it has come back from the dead in this generation.
+    pub life: u32,
+    /// How often it has spoken for itself in this life: refuted a suspicion, or changed what it tells of itself.
+    pub word: u32,
+}
+
+impl Incarnation {
+    /// A new word in the same life.
+    pub fn refuted(self) -> Incarnation {
+        Incarnation { word: self.word.saturating_add(1), ..self }
+    }
+
+    /// The next life.
+    pub fn returned(self) -> Incarnation {
+        Incarnation { life: self.life.saturating_add(1), word: 0 }
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.life, self.word)
+    }
+}
 
 /// Rises each time a shard gets a new owner: the fencing token of whatever the owner writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -103,23 +135,54 @@ pub enum Role {
     Worker,
 }
 
+/// What a member tells of itself beside its name: keys and values of its own choosing, small enough to travel with it.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and what they hold.
+pub const METADATA_BYTES_MAX: usize = 256;
+
+/// What a member says of itself; it changes under a higher incarnation only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Profile {
+    /// What people call it; 1 to [`NAME_BYTES_MAX`] bytes.
+    pub name: Arc<str>,
+    /// Where its datagrams go, and its streams.
+    pub address: SocketAddr,
+    /// What it is in the cluster for.
+    pub role: Role,
+    /// What fails together with it: a rack, a data centre. Empty if it says nothing; at most [`NAME_BYTES_MAX`] bytes.
+    pub zone: Arc<str>,
+    /// Whatever else it tells.
+    pub metadata: Metadata,
+}
+
 /// One node as another one sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Member {
     /// Hash of the name.
     pub id: NodeId,
-    /// What people call it; at most [`NAME_BYTES_MAX`] bytes.
-    pub name: Arc<str>,
-    /// Where its datagrams go.
-    pub address: SocketAddr,
-    /// What it is in the cluster for.
-    pub role: Role,
+    /// What it says of itself; shared, since a table is copied more often than it changes.
+    #[serde(flatten)]
+    pub profile: Arc<Profile>,
     /// Which start of its process this is.
     pub generation: Generation,
     /// How often it has refuted or returned in this generation.
     pub incarnation: Incarnation,
     /// What is held of it.
     pub status: Status,
+}
+
+impl std::ops::Deref for Member {
+    type Target = Profile;
+
+    fn deref(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+/// Bytes that `metadata` takes in a datagram.
+pub fn metadata_bytes(metadata: &Metadata) -> usize {
+    metadata.iter().map(|(key, value)| 2 + key.len() + value.len()).sum()
 }
 
 /// A supervised worker of this node: a dense index, used again once its worker was removed.

@@ -1,42 +1,54 @@
 //! `Membership`: the table of nodes, and whose word about them counts.
 //!
 //! Like a parish register: births, doubts, deaths and departures, each entry with a number that says which of two entries about the same
-//! person is the later. A newer generation (a new process) beats everything said of the older one; within a generation a higher
-//! incarnation wins; within an incarnation the worse status does. Only the member itself raises its incarnation, so it can always contradict
-//! what is said of it, and nobody else can.
+//! person is the later. A newer generation (a new process) beats everything said of the older one; within a generation a later life wins, and
+//! within a life its end does; else the higher word of the member itself, and at the same word the doubt. So every two registers that have
+//! taken in the same entries are the same, in whatever order they came, and only the member itself can contradict what is said of it.
 //!
-//! Every change gets the next version, and the versions are an index: what is new since version v is a range, however large the table. The
-//! node that keeps the table (the monitor) hands those ranges out; the others take them in with [`Membership::apply`].
+//! The table keeps a digest of each of its parts (by the upper six bits of the ids), so that two nodes can find in one datagram whether and where they differ.
+//! The dead and the departed do not count for the digests: they are forgotten by everybody in his own time.
 //!
 //! It keeps no time of its own beyond when an entry last changed, asks nobody, and forgets only what is over.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::MembershipConfig;
 use crate::member::{Generation, Incarnation, Member, NodeId, Role, Status};
+use crate::random::{Random, mix};
 use crate::time::Instant;
-use crate::wire::{Entry, Join};
+use crate::wire::{BUCKETS, Digests, Row};
 
 /// The table of nodes as this one sees it, itself included.
 #[derive(Clone, Debug)]
 pub struct Membership {
-    rows: BTreeMap<NodeId, Row>,
-    /// Which member changed at which version; one entry a member, its latest.
-    changes: BTreeMap<u64, NodeId>,
-    /// Version of the newest change.
-    version: u64,
+    me: NodeId,
+    rows: BTreeMap<NodeId, Entry>,
+    /// Members other than ourselves, in no order, so that one can be drawn.
+    others: Vec<NodeId>,
+    /// Those whom the table calls dead, in no order.
+    dead: Vec<NodeId>,
+    digests: Digests,
 }
 
 #[derive(Clone, Debug)]
-struct Row {
+struct Entry {
     member: Member,
-    /// Version of the latest change.
-    version: u64,
-    /// When that was.
+    /// When it last changed.
     changed: Instant,
+    /// Its place in `others` or `dead`.
+    place: u32,
+}
+
+/// A row that changed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Change {
+    /// As it was, if it was known.
+    pub before: Option<Member>,
+    /// As it is.
+    pub after: Member,
 }
 
 /// Why a node was not admitted; the table is as before.
@@ -51,6 +63,8 @@ pub enum Refusal {
     Full(u32),
     /// A process that started later already speaks under this name; its generation.
     Superseded(Generation),
+    /// Another process of this name was started in the same millisecond.
+    Twin(Generation),
     /// This generation said goodbye; it must start anew.
     HasLeft,
 }
@@ -64,6 +78,10 @@ impl fmt::Display for Refusal {
             Refusal::Superseded(generation) => {
                 write!(f, "a process started later (generation {}) uses this name; end one of the two", generation.0)
             }
+            Refusal::Twin(generation) => {
+                let generation = generation.0;
+                write!(f, "a process started in the same instant (generation {generation}) uses this name; end one of the two")
+            }
             Refusal::HasLeft => f.write_str("this process has left; start a new one"),
         }
     }
@@ -71,202 +89,157 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What a sign of life from a node means for the table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heard {
-    /// A member, as expected.
-    Alive,
-    /// A suspect: the sign clears it.
-    Cleared,
-    /// It was dead or unknown under this incarnation and now speaks under a higher one: alive again.
-    Returned,
-    /// It was concluded dead and does not know yet; tell it.
-    Dead,
-    /// An older process of this name, or one that has left.
-    Old,
-    /// Not in the table: ask for its name.
-    Unknown,
+/// Which of two entries of the same member is the later one.
+type Rank = (Generation, u32, u8, u32, bool);
+
+fn rank(generation: Generation, incarnation: Incarnation, status: Status) -> Rank {
+    let end = match status {
+        Status::Alive | Status::Suspect => 0,
+        Status::Dead => 1,
+        Status::Left => 2,
+    };
+    (generation, incarnation.life, end, incarnation.word, status == Status::Suspect)
 }
 
 impl Membership {
-    /// A table that holds `me` alone, its first change numbered `version`.
-    pub fn new(me: Member, version: u64, now: Instant) -> Membership {
-        let mut membership = Membership { rows: BTreeMap::new(), changes: BTreeMap::new(), version };
+    /// A table that holds `me` alone.
+    pub fn new(me: Member, now: Instant) -> Membership {
+        let mut membership = Membership {
+            me: me.id,
+            rows: BTreeMap::new(),
+            others: Vec::new(),
+            dead: Vec::new(),
+            digests: [0; BUCKETS],
+        };
         membership.put(me, now);
         membership
     }
 
-    /// Takes in a node that asks to be a member. Returns whether that changed anything.
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Takes in what is told of a member. Returns the change if it was news, or why it was refused.
+    ///
+    /// A note on somebody unknown is no news: the row comes when the tables are compared.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the table is then as before. That a row is older than what is held is no error.
+    pub fn merge(&mut self, now: Instant, row: &Row<'_>, config: &MembershipConfig) -> Result<Option<Change>, Refusal> {
+        let Some(Entry { member: known, .. }) = self.rows.get(&row.id) else { return self.add(now, row, config) };
+        if let Some(details) = row.details
+            && *details.name != *known.name
+        {
+            return Err(Refusal::IdTaken(known.name.clone()));
+        }
+        let (old, new) = (
+            rank(known.generation, known.incarnation, known.status),
+            rank(row.generation, row.incarnation, row.status),
+        );
+        if new <= old {
+            return Ok(None);
+        }
+        // What another process says of itself, or another word of this one, comes with all of it; a note may leave it out only while it is known.
+        let is_known = (row.generation, row.incarnation) == (known.generation, known.incarnation) || !row.status.is_member();
+        let profile = match &row.details {
+            Some(details) if is_same(details, known) => known.profile.clone(),
+            Some(details) => Arc::new(details.profile()),
+            None if is_known || row.generation == known.generation => known.profile.clone(),
+            None => return Ok(None),
+        };
+        let before = known.clone();
+        let after = Member {
+            profile,
+            generation: row.generation,
+            incarnation: row.incarnation,
+            status: row.status,
+            ..before.clone()
+        };
+        self.put(after.clone(), now);
+        Ok(Some(Change { before: Some(before), after }))
+    }
+
+    /// Takes in a node that asks to be a member: as [`Membership::merge`], but what stands against it is said.
     ///
     /// # Errors
     /// [`Refusal`]; the table is then as before.
-    pub fn admit(
-        &mut self,
-        now: Instant,
-        id: NodeId,
-        generation: Generation,
-        join: &Join<'_>,
-        config: &MembershipConfig,
-    ) -> Result<bool, Refusal> {
-        if NodeId::of(join.name) != id {
-            return Err(Refusal::IdOfAnotherName(join.name.to_owned()));
-        }
-        if let Some(known) = self.rows.get(&id).map(|row| &row.member) {
-            if *known.name != *join.name {
-                return Err(Refusal::IdTaken(known.name.clone()));
-            }
-            if known.generation > generation {
+    pub fn admit(&mut self, now: Instant, row: &Row<'_>, config: &MembershipConfig) -> Result<Option<Change>, Refusal> {
+        if let Some(Entry { member: known, .. }) = self.rows.get(&row.id)
+            && let Some(details) = &row.details
+            && *details.name == *known.name
+        {
+            if known.generation > row.generation {
                 return Err(Refusal::Superseded(known.generation));
             }
-            if known.generation == generation && known.status == Status::Left {
+            if known.generation == row.generation && known.status == Status::Left {
                 return Err(Refusal::HasLeft);
             }
-            let same_life = known.generation == generation && known.incarnation >= join.incarnation;
-            // A repeated join, or a dead one that does not know yet: what it says of itself is not newer than what we hold.
-            if same_life && (known.address == join.address || !known.status.is_member()) {
-                return Ok(false);
+            if known.generation == row.generation && known.address != details.address {
+                return Err(Refusal::Twin(known.generation));
             }
-        } else if self.rows.len() >= config.members_max as usize {
-            return Err(Refusal::Full(config.members_max));
         }
-        let incarnation = match self.rows.get(&id) {
-            Some(row) if row.member.generation == generation => row.member.incarnation.max(join.incarnation),
-            _ => join.incarnation,
-        };
-        self.put(
-            Member {
-                id,
-                name: join.name.into(),
-                address: join.address,
-                role: join.role,
-                generation,
-                incarnation,
-                status: Status::Alive,
-            },
-            now,
-        );
-        Ok(true)
+        self.merge(now, row, config)
     }
 
-    /// Takes in a sign of life from a node that holds version `view` of this table.
-    ///
-    /// A node that refutes a suspicion may not know that it has been concluded dead since, and that others have its shards. So a dead one is
-    /// back only when it holds the version that says so.
-    pub fn hear(
-        &mut self,
-        now: Instant,
-        id: NodeId,
-        generation: Generation,
-        incarnation: Incarnation,
-        view: u64,
-    ) -> Heard {
-        let Some(Row { member: known, version, .. }) = self.rows.get(&id) else { return Heard::Unknown };
-        if generation > known.generation {
-            return Heard::Unknown;
-        }
-        if generation < known.generation || incarnation < known.incarnation {
-            return Heard::Old;
-        }
-        let newer = incarnation > known.incarnation;
-        let heard = match known.status {
-            Status::Left => return Heard::Old,
-            Status::Dead if !newer || view < *version => return Heard::Dead,
-            Status::Dead => Heard::Returned,
-            Status::Suspect => Heard::Cleared,
-            Status::Alive if newer => Heard::Alive,
-            Status::Alive => return Heard::Alive,
-        };
-        let member = Member { incarnation, status: Status::Alive, ..known.clone() };
-        self.put(member, now);
-        heard
-    }
-
-    /// Puts down a verdict on a node, at the incarnation known. Returns whether that changed anything.
-    pub fn judge(&mut self, now: Instant, id: NodeId, status: Status) -> bool {
-        let Some(known) = self.rows.get(&id).map(|row| &row.member) else { return false };
-        if status <= known.status {
-            return false;
-        }
-        let member = Member { status, ..known.clone() };
-        self.put(member, now);
-        true
-    }
-
-    /// Takes in what the keeper of the table says of a node. Returns the row as it was and as it is, if that changed anything.
-    pub fn apply(
-        &mut self,
-        now: Instant,
-        entry: &Entry<'_>,
-        config: &MembershipConfig,
-    ) -> Option<(Option<Member>, Member)> {
-        let before = self.rows.get(&entry.id).map(|row| row.member.clone());
-        let newer = match &before {
-            None => self.rows.len() < config.members_max as usize,
-            Some(known) => {
-                (entry.generation, entry.incarnation, entry.status)
-                    > (known.generation, known.incarnation, known.status)
-                    // The keeper's word counts at the same incarnation too: it alone hears the heartbeats that clear a suspicion.
-                    || ((entry.generation, entry.incarnation) == (known.generation, known.incarnation)
-                        && entry.status != known.status)
-            }
-        };
-        if !newer {
+    /// Puts down a verdict on a node, at the incarnation known. Returns the change, if it was one.
+    pub fn judge(&mut self, now: Instant, id: NodeId, status: Status) -> Option<Change> {
+        let before = self.member(id)?.clone();
+        if status <= before.status {
             return None;
         }
-        let name = match &before {
-            Some(known) if *known.name == *entry.name => known.name.clone(),
-            _ => entry.name.into(),
-        };
-        let member = Member {
-            id: entry.id,
-            name,
-            address: entry.address,
-            role: entry.role,
-            generation: entry.generation,
-            incarnation: entry.incarnation,
-            status: entry.status,
-        };
-        self.put(member.clone(), now);
-        Some((before, member))
+        let after = Member { status, ..before.clone() };
+        self.put(after.clone(), now);
+        Some(Change { before: Some(before), after })
     }
 
-    /// Raises the incarnation of a member of our own making: ourselves.
-    pub fn raise(&mut self, now: Instant, id: NodeId, incarnation: Incarnation) {
-        if let Some(known) = self.rows.get(&id).map(|row| row.member.clone()) {
-            self.put(Member { incarnation, status: Status::Alive, ..known }, now);
+    /// Puts down a member as it was known elsewhere, if it is not known here.
+    pub(crate) fn recall(&mut self, now: Instant, member: &Member) {
+        if !self.rows.contains_key(&member.id) {
+            self.put(member.clone(), now);
         }
     }
 
-    /// Drops all rows but `id`'s: another keeper starts another table.
-    pub fn clear_but(&mut self, id: NodeId) {
-        self.rows.retain(|row, _| *row == id);
-        self.changes.retain(|_, row| *row == id);
+    /// Puts down what this node says of itself.
+    pub fn speak(&mut self, now: Instant, me: Member) {
+        self.put(me, now);
     }
 
     /// Forgets who has been dead or gone for `forget_after`.
-    pub fn reap(&mut self, now: Instant, config: &MembershipConfig) {
-        let over = |row: &Row| !row.member.status.is_member() && now - row.changed > config.forget_after;
-        let gone: Vec<(NodeId, u64)> =
-            self.rows.iter().filter(|(_, row)| over(row)).map(|(&id, row)| (id, row.version)).collect();
-        for (id, version) in gone {
+    pub fn reap(&mut self, now: Instant, forget_after: Duration) {
+        let over = |entry: &Entry| !entry.member.status.is_member() && now - entry.changed > forget_after;
+        let gone: Vec<NodeId> = self.rows.iter().filter(|(_, entry)| over(entry)).map(|(&id, _)| id).collect();
+        for id in gone {
+            self.take_out(id);
             self.rows.remove(&id);
-            self.changes.remove(&version);
         }
     }
 
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
     /// One row.
     pub fn member(&self, id: NodeId) -> Option<&Member> {
-        self.rows.get(&id).map(|row| &row.member)
+        self.rows.get(&id).map(|entry| &entry.member)
     }
 
     /// All rows, in the order of their ids.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.rows.values().map(|row| &row.member)
+    pub fn members(&self) -> impl Iterator<Item = &Member> + Clone {
+        self.rows.values().map(|entry| &entry.member)
     }
 
-    /// Version of the latest change of a row; zero if there is none.
-    pub fn changed(&self, id: NodeId) -> u64 {
-        self.rows.get(&id).map_or(0, |row| row.version)
+    /// Rows of one part of the table.
+    pub fn part(&self, bucket: usize) -> impl Iterator<Item = &Member> {
+        let first = NodeId((bucket as u64) << 58);
+        let last = NodeId(first.0 | (1 << 58) - 1);
+        self.rows.range(first..=last).map(|(_, entry)| &entry.member)
+    }
+
+    /// Rows whose id has this upper half: one, or none, or by a rare chance more.
+    pub fn of_short(&self, short: u32) -> impl Iterator<Item = &Member> {
+        let first = NodeId(u64::from(short) << 32);
+        self.rows.range(first..=NodeId(first.0 | u64::from(u32::MAX))).map(|(_, entry)| &entry.member)
+    }
+
+    /// When a row last changed.
+    pub fn changed(&self, id: NodeId) -> Option<Instant> {
+        self.rows.get(&id).map(|entry| entry.changed)
     }
 
     /// Ids of the members that may own shards, in their order.
@@ -274,74 +247,154 @@ impl Membership {
         self.members().filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| member.id)
     }
 
-    /// Where members of this role are, without those who are gone.
-    pub fn addresses(&self) -> impl Iterator<Item = (NodeId, SocketAddr)> {
-        self.members().filter(|member| member.status.is_member()).map(|member| (member.id, member.address))
+    /// Members other than this node, in no order.
+    pub fn others(&self) -> &[NodeId] {
+        &self.others
     }
 
-    /// Version of the newest change.
-    pub fn version(&self) -> u64 {
-        self.version
+    /// A member other than this node, drawn with equal chance.
+    pub fn draw(&self, random: &mut Random) -> Option<&Member> {
+        self.others.get(random.below(self.others.len() as u64) as usize).and_then(|&id| self.member(id))
     }
 
-    /// Members that changed after `version`, in the order of their changes, each with the version of it.
-    pub fn changes_since(&self, version: u64) -> impl Iterator<Item = (&Member, u64)> {
-        let after = (std::ops::Bound::Excluded(version), std::ops::Bound::Unbounded);
-        self.changes.range(after).map(|(&version, id)| (&self.rows[id].member, version))
+    /// One of those whom the table calls dead, drawn with equal chance.
+    pub fn draw_dead(&self, random: &mut Random) -> Option<&Member> {
+        self.dead.get(random.below(self.dead.len() as u64) as usize).and_then(|&id| self.member(id))
+    }
+
+    /// Digests of its parts.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// Parts whose digests differ from `theirs`, one bit each.
+    pub fn differing(&self, theirs: &Digests) -> u64 {
+        let differs = |&bucket: &usize| self.digests[bucket] != theirs[bucket];
+        (0..BUCKETS).filter(differs).fold(0, |bits, bucket| bits | 1 << bucket)
+    }
+
+    // ---- private -------------------------------------------------------------------------------------------------------------------------
+
+    fn add(&mut self, now: Instant, row: &Row<'_>, config: &MembershipConfig) -> Result<Option<Change>, Refusal> {
+        let Some(details) = &row.details else { return Ok(None) };
+        if NodeId::of(details.name) != row.id {
+            return Err(Refusal::IdOfAnotherName(details.name.to_owned()));
+        }
+        if self.rows.len() >= config.members_max as usize {
+            return Err(Refusal::Full(config.members_max));
+        }
+        let after = Member {
+            id: row.id,
+            profile: Arc::new(details.profile()),
+            generation: row.generation,
+            incarnation: row.incarnation,
+            status: row.status,
+        };
+        self.put(after.clone(), now);
+        Ok(Some(Change { before: None, after }))
     }
 
     fn put(&mut self, member: Member, now: Instant) {
-        self.version += 1;
-        if let Some(row) = self.rows.get(&member.id) {
-            self.changes.remove(&row.version);
+        let id = member.id;
+        self.take_out(id);
+        let list = self.list(&member);
+        let place = list.as_ref().map_or(0, |list| list.len() as u32);
+        if let Some(list) = list {
+            list.push(id);
         }
-        self.changes.insert(self.version, member.id);
-        self.rows.insert(member.id, Row { member, version: self.version, changed: now });
+        self.digests[bucket(id)] ^= digest(&member);
+        self.rows.insert(id, Entry { member, changed: now, place });
     }
+
+    /// Takes a row out of the digest and of its list.
+    fn take_out(&mut self, id: NodeId) {
+        let Some(entry) = self.rows.get(&id) else { return };
+        let (member, place) = (entry.member.clone(), entry.place as usize);
+        self.digests[bucket(id)] ^= digest(&member);
+        let Some(list) = self.list(&member) else { return };
+        list.swap_remove(place);
+        if let Some(&moved) = list.get(place)
+            && let Some(entry) = self.rows.get_mut(&moved)
+        {
+            entry.place = place as u32;
+        }
+    }
+
+    /// The list a row belongs in, if in any.
+    fn list(&mut self, member: &Member) -> Option<&mut Vec<NodeId>> {
+        match member.status {
+            _ if member.id == self.me => None,
+            Status::Alive | Status::Suspect => Some(&mut self.others),
+            Status::Dead => Some(&mut self.dead),
+            Status::Left => None,
+        }
+    }
+}
+
+/// The part of the table that an id belongs to.
+fn bucket(id: NodeId) -> usize {
+    (id.0 >> 58) as usize
+}
+
+/// What a row adds to the digest of its part; nothing if it is over.
+fn digest(member: &Member) -> u32 {
+    if !member.status.is_member() {
+        return 0;
+    }
+    let Incarnation { life, word } = member.incarnation;
+    let said = u64::from(life) << 33 | u64::from(word) << 1 | u64::from(member.status == Status::Suspect);
+    mix(mix(member.id.0 ^ member.generation.0.rotate_left(20)) ^ said) as u32
+}
+
+fn is_same(details: &crate::wire::Details<'_>, member: &Member) -> bool {
+    details.address == member.address
+        && details.role == member.role
+        && *details.zone == *member.zone
+        && details.metadata() == member.metadata
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::Config;
+    use crate::member::Profile;
+    use crate::wire::{Body, Header, decode, encode, push_rumour};
 
     const NOW: Instant = Instant::ZERO;
 
     fn config() -> MembershipConfig {
-        MembershipConfig { members_max: 3, forget_after: Duration::from_secs(60) }
+        MembershipConfig { members_max: 4, ..Config::default().membership }
     }
 
-    fn member(name: &str) -> Member {
-        Member {
-            id: NodeId::of(name),
+    fn member(name: &str, generation: u64, (life, word): (u32, u32), status: Status) -> Member {
+        let profile = Profile {
             name: name.into(),
             address: "127.0.0.1:1".parse().unwrap(),
             role: Role::Worker,
-            generation: Generation(5),
-            incarnation: Incarnation(0),
-            status: Status::Alive,
-        }
+            zone: "".into(),
+            metadata: [("port".to_owned(), format!("{generation}"))].into(),
+        };
+        let incarnation = Incarnation { life, word };
+        Member { id: NodeId::of(name), profile: profile.into(), generation: Generation(generation), incarnation, status }
     }
 
     fn table() -> Membership {
-        Membership::new(member("me"), 0, NOW)
+        Membership::new(member("me", 5, (0, 0), Status::Alive), NOW)
     }
 
-    fn join(table: &mut Membership, name: &str, generation: u64, incarnation: u32) -> Result<bool, Refusal> {
-        let join = Join {
-            incarnation: Incarnation(incarnation),
-            role: Role::Worker,
-            address: "127.0.0.1:2".parse().unwrap(),
-            name,
-        };
-        table.admit(NOW, NodeId::of(name), Generation(generation), &join, &config())
+    /// Takes `member` in as it comes over the wire, whole or as a note.
+    fn merge_as(table: &mut Membership, member: &Member, whole: bool) -> Result<Option<Change>, Refusal> {
+        let header = Header { cluster: 0, from: NodeId(0), generation: Generation(0), clock: 0 };
+        let mut buffer = Vec::new();
+        encode(&mut buffer, header, &Body::Gossip);
+        let count_at = buffer.len() - 1;
+        assert!(push_rumour(&mut buffer, count_at, member, whole));
+        let datagram = decode(&buffer).unwrap();
+        table.merge(NOW, &datagram.rumours.iter().next().unwrap(), &config())
     }
 
-    fn hear(table: &mut Membership, name: &str, generation: u64, incarnation: u32) -> Heard {
-        let view = table.version();
-        table.hear(NOW, NodeId::of(name), Generation(generation), Incarnation(incarnation), view)
+    fn merge(table: &mut Membership, member: &Member) -> bool {
+        merge_as(table, member, true).unwrap().is_some()
     }
 
     fn status(table: &Membership, name: &str) -> Status {
@@ -349,126 +402,103 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_must_give_its_name_first() {
+    fn the_order_in_which_news_come_does_not_matter() {
+        let alive = |generation, life, word| member("a", generation, (life, word), Status::Alive);
+        let doubted = |generation, life, word| member("a", generation, (life, word), Status::Suspect);
+        // Each later than all before it.
+        let story = [
+            alive(1, 0, 0),
+            doubted(1, 0, 0),
+            alive(1, 0, 1),
+            doubted(1, 0, 1),
+            member("a", 1, (0, 0), Status::Dead),
+            alive(1, 1, 0),
+            alive(1, 1, 1),
+            member("a", 1, (1, 0), Status::Left),
+            alive(2, 0, 0),
+        ];
+        for seed in 0..200 {
+            let (mut table, mut random) = (table(), Random::seeded(seed));
+            let mut newest = None;
+            for _ in 0..30 {
+                let next = random.below(story.len() as u64) as usize;
+                assert_eq!(merge(&mut table, &story[next]), Some(next) > newest, "seed {seed}");
+                newest = newest.max(Some(next));
+                assert_eq!(table.member(NodeId::of("a")), newest.map(|newest| &story[newest]), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_note_is_enough_for_those_who_know_and_nothing_for_others() {
         let mut table = table();
-        assert_eq!(hear(&mut table, "a", 1, 0), Heard::Unknown);
-        assert_eq!(join(&mut table, "a", 1, 0), Ok(true));
-        assert_eq!(hear(&mut table, "a", 1, 0), Heard::Alive);
-        assert_eq!(join(&mut table, "a", 1, 0), Ok(false));
+        assert_eq!(merge_as(&mut table, &member("a", 1, (0, 0), Status::Alive), false), Ok(None));
+        assert!(merge(&mut table, &member("a", 1, (0, 0), Status::Alive)));
+        assert!(merge_as(&mut table, &member("a", 1, (0, 0), Status::Suspect), false).unwrap().is_some());
+        assert_eq!(merge_as(&mut table, &member("a", 2, (0, 0), Status::Alive), false), Ok(None), "another process");
+        assert_eq!(status(&table, "a"), Status::Suspect);
+    }
+
+    #[test]
+    fn a_refutation_does_not_undo_a_death_that_its_sender_may_not_know_of() {
+        let mut table = table();
+        merge(&mut table, &member("a", 1, (0, 0), Status::Alive));
+        assert!(table.judge(NOW, NodeId::of("a"), Status::Dead).is_some());
+        assert!(!merge(&mut table, &member("a", 1, (0, 7), Status::Alive)));
+        assert!(table.judge(NOW, NodeId::of("a"), Status::Suspect).is_none(), "the dead are not suspected");
+        assert!(merge(&mut table, &member("a", 1, (1, 0), Status::Alive)));
     }
 
     #[test]
     fn refusals_say_why_and_change_nothing() {
         let mut table = table();
-        join(&mut table, "a", 5, 0).unwrap();
-        let version = table.version();
-        assert_eq!(join(&mut table, "a", 4, 9), Err(Refusal::Superseded(Generation(5))));
-        let stolen = Join {
-            incarnation: Incarnation(0),
-            role: Role::Worker,
-            address: "127.0.0.1:3".parse().unwrap(),
-            name: "b",
-        };
-        let refused = table.admit(NOW, NodeId::of("a"), Generation(9), &stolen, &config());
-        assert_eq!(refused, Err(Refusal::IdOfAnotherName("b".to_owned())));
-        assert_eq!(table.version(), version);
-        join(&mut table, "b", 1, 0).unwrap();
-        assert_eq!(join(&mut table, "c", 1, 0), Err(Refusal::Full(3)));
-        table.judge(NOW, NodeId::of("b"), Status::Left);
-        assert_eq!(join(&mut table, "b", 1, 1), Err(Refusal::HasLeft));
+        let a = member("a", 5, (0, 0), Status::Alive);
+        merge(&mut table, &a);
+        let digests = *table.digests();
+        let stolen = Member { id: NodeId::of("a"), ..member("b", 9, (0, 0), Status::Alive) };
+        assert_eq!(merge_as(&mut table, &stolen, true), Err(Refusal::IdTaken("a".into())));
+        let stolen = Member { id: NodeId::of("c"), ..member("b", 9, (0, 0), Status::Alive) };
+        assert_eq!(merge_as(&mut table, &stolen, true), Err(Refusal::IdOfAnotherName("b".into())));
+        assert_eq!(table.digests(), &digests);
+        merge(&mut table, &member("b", 1, (0, 0), Status::Alive));
+        merge(&mut table, &member("c", 1, (0, 0), Status::Alive));
+        assert_eq!(merge_as(&mut table, &member("d", 1, (0, 0), Status::Alive), true), Err(Refusal::Full(4)));
     }
 
     #[test]
-    fn a_sign_clears_a_suspicion_but_not_a_death() {
-        let mut table = table();
-        join(&mut table, "a", 1, 0).unwrap();
-        let a = NodeId::of("a");
-        assert!(table.judge(NOW, a, Status::Suspect));
-        assert_eq!(hear(&mut table, "a", 1, 0), Heard::Cleared);
-        assert!(table.judge(NOW, a, Status::Dead));
-        assert!(!table.judge(NOW, a, Status::Suspect), "the dead are not suspected");
-        assert_eq!(hear(&mut table, "a", 1, 0), Heard::Dead);
-        assert_eq!(join(&mut table, "a", 1, 0), Ok(false));
-        assert_eq!(status(&table, "a"), Status::Dead);
-        assert_eq!(hear(&mut table, "a", 1, 1), Heard::Returned);
-        assert_eq!(status(&table, "a"), Status::Alive);
+    fn equal_tables_have_equal_digests_and_the_dead_do_not_count() {
+        let (mut one, mut other) = (table(), table());
+        let names = ["a", "b", "c"];
+        for name in names {
+            merge(&mut one, &member(name, 1, (0, 0), Status::Alive));
+        }
+        assert_ne!(one.differing(other.digests()), 0);
+        for name in names.iter().rev() {
+            merge(&mut other, &member(name, 1, (0, 0), Status::Alive));
+        }
+        assert_eq!(one.differing(other.digests()), 0);
+        one.judge(NOW, NodeId::of("a"), Status::Suspect);
+        assert_eq!(one.differing(other.digests()).count_ones(), 1);
+        one.judge(NOW, NodeId::of("a"), Status::Dead);
+        let only = Membership::new(member("me", 5, (0, 0), Status::Alive), NOW);
+        one.reap(NOW + Duration::from_secs(61), Duration::from_secs(60));
+        assert_eq!(one.differing(only.digests()).count_ones(), other.differing(only.digests()).count_ones() - 1);
     }
 
     #[test]
-    fn a_refutation_by_a_node_that_does_not_know_of_its_death_does_not_bring_it_back() {
-        let mut table = table();
-        join(&mut table, "a", 1, 0).unwrap();
-        let a = NodeId::of("a");
-        table.judge(NOW, a, Status::Suspect);
-        let suspected = table.version();
-        table.judge(NOW, a, Status::Dead);
-        assert_eq!(table.hear(NOW, a, Generation(1), Incarnation(1), suspected), Heard::Dead);
-        assert_eq!(table.hear(NOW, a, Generation(1), Incarnation(1), table.version()), Heard::Returned);
-    }
-
-    #[test]
-    fn news_from_an_older_life_is_old() {
-        let mut table = table();
-        join(&mut table, "a", 2, 3).unwrap();
-        assert_eq!(hear(&mut table, "a", 1, 9), Heard::Old);
-        assert_eq!(hear(&mut table, "a", 2, 2), Heard::Old);
-        assert_eq!(hear(&mut table, "a", 3, 0), Heard::Unknown);
-        assert_eq!(join(&mut table, "a", 3, 0), Ok(true));
-        assert_eq!(hear(&mut table, "a", 3, 0), Heard::Alive);
-    }
-
-    #[test]
-    fn whoever_has_left_stays_away_until_it_starts_anew() {
-        let mut table = table();
-        join(&mut table, "a", 1, 0).unwrap();
-        table.judge(NOW, NodeId::of("a"), Status::Left);
-        assert_eq!(hear(&mut table, "a", 1, 1), Heard::Old);
-        assert_eq!(join(&mut table, "a", 2, 0), Ok(true));
-    }
-
-    #[test]
-    fn what_is_new_since_a_version_is_handed_out_once_and_in_order() {
-        let mut table = table();
-        join(&mut table, "a", 1, 0).unwrap();
-        let version = table.version();
-        join(&mut table, "b", 1, 0).unwrap();
-        table.judge(NOW, NodeId::of("b"), Status::Suspect);
-        table.judge(NOW, NodeId::of("a"), Status::Suspect);
-        let names: Vec<&str> = table.changes_since(version).map(|(member, _)| &*member.name).collect();
-        assert_eq!(names, ["b", "a"]);
-        assert_eq!(table.changes_since(table.version()).count(), 0);
-    }
-
-    #[test]
-    fn the_keepers_word_counts_but_an_old_one_does_not() {
-        let mut table = table();
-        let a = member("a");
-        let entry = |status, incarnation| Entry {
-            id: a.id,
-            status,
-            role: a.role,
-            generation: a.generation,
-            incarnation: Incarnation(incarnation),
-            address: a.address,
-            name: &a.name,
-        };
-        assert!(table.apply(NOW, &entry(Status::Suspect, 1), &config()).is_some());
-        assert!(table.apply(NOW, &entry(Status::Suspect, 1), &config()).is_none());
-        assert!(table.apply(NOW, &entry(Status::Dead, 0), &config()).is_none());
-        assert!(table.apply(NOW, &entry(Status::Alive, 1), &config()).is_some());
-        assert_eq!(status(&table, "a"), Status::Alive);
-    }
-
-    #[test]
-    fn the_dead_are_forgotten_after_their_time_and_the_living_never() {
-        let mut table = table();
-        join(&mut table, "a", 1, 0).unwrap();
+    fn everybody_is_drawn_and_the_dead_among_the_dead() {
+        let (mut table, mut random) = (table(), Random::seeded(1));
+        assert!(table.draw(&mut random).is_none());
+        for name in ["a", "b", "c"] {
+            merge(&mut table, &member(name, 1, (0, 0), Status::Alive));
+        }
         table.judge(NOW, NodeId::of("a"), Status::Dead);
-        let config = MembershipConfig { forget_after: Duration::from_secs(60), ..Config::default().membership };
-        table.reap(NOW + Duration::from_secs(60), &config);
-        assert_eq!(table.members().count(), 2);
-        table.reap(NOW + Duration::from_secs(61), &config);
-        assert_eq!(table.members().map(|member| &*member.name).collect::<Vec<_>>(), ["me"]);
-        assert_eq!(table.changes_since(0).count(), 1);
+        let drawn: std::collections::BTreeSet<String> =
+            (0..100).map(|_| table.draw(&mut random).unwrap().name.to_string()).collect();
+        assert_eq!(drawn, ["b".to_owned(), "c".to_owned()].into());
+        assert_eq!(&*table.draw_dead(&mut random).unwrap().name, "a");
+        table.reap(NOW + Duration::from_secs(61), Duration::from_secs(60));
+        assert!(table.draw_dead(&mut random).is_none());
+        assert_eq!(table.members().count(), 3);
     }
 }

@@ -19,6 +19,28 @@ pub enum Output {
         /// To here.
         to: SocketAddr,
     },
+    /// Connect a stream of this number, and say what becomes of it: `Engine::handle_stream`.
+    Open {
+        /// Its number.
+        stream: StreamId,
+        /// To here.
+        to: SocketAddr,
+    },
+    /// Send the datagram that was just written into the caller's buffer as one frame of this stream, if it is open.
+    Frame {
+        /// Its number.
+        stream: StreamId,
+    },
+    /// Close this stream once its frames are sent; nothing more is said of it.
+    Shut {
+        /// Its number.
+        stream: StreamId,
+    },
+    /// Look this seed up and call `Engine::handle_resolved`.
+    Resolve {
+        /// A host name and a port.
+        seed: Arc<str>,
+    },
     /// Start this generation of a worker on this thread; whatever generation ran before is void from now on.
     Start(Start),
     /// The worker's own thread has this leave from now on, instead of what it had.
@@ -89,6 +111,10 @@ pub enum Output {
     /// Tell subscribers and the log.
     Event(Event),
 }
+
+/// A stream of this node: a number, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamId(pub u64);
 
 /// A worker's start.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,9 +1,9 @@
 //! `Shards`: which shards this node runs, as the view of the members changes.
 //!
 //! All nodes with the same view name the same owners (`ring`), so nobody has to be told what to run: each looks at the view and starts what
-//! has become its own, stops what has not. The view's version is the epoch: it grows, and at one version a shard has one owner.
+//! has become its own, stops what has not. The epoch is the owner's logical clock when it began, which no other owner can have.
 //!
-//! It acts on whole views only. Two nodes that each know another half of the news would each find themselves the owner.
+//! It acts on whole views only. Two nodes that each know another half of the news would each find themselves the owner; while news travel, they do.
 
 use std::sync::Arc;
 
@@ -116,18 +116,18 @@ impl Shards {
 mod tests {
     use super::*;
     use crate::Instant;
-    use crate::member::{Generation, Incarnation, Member, Role, Status};
+    use crate::member::{Generation, Incarnation, Member, Metadata, Profile, Role, Status};
 
     fn member(name: &str) -> Member {
-        Member {
-            id: NodeId::of(name),
+        let profile = Profile {
             name: name.into(),
             address: "127.0.0.1:1".parse().unwrap(),
             role: Role::Worker,
-            generation: Generation(1),
-            incarnation: Incarnation(0),
-            status: Status::Alive,
-        }
+            zone: "".into(),
+            metadata: Metadata::new(),
+        };
+        let (generation, incarnation) = (Generation(1), Incarnation::default());
+        Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
     }
 
     fn starts(steps: &[Step]) -> Vec<u32> {
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn an_owner_nobody_saw_come_and_go_makes_its_shards_ours_anew() {
         let (me, other) = (NodeId::of("me"), NodeId::of("other"));
-        let table = Membership::new(member("me"), 0, Instant::ZERO);
+        let table = Membership::new(member("me"), Instant::ZERO);
         let mut shards = Shards::default();
         shards.add("orders".into(), WorkerId(0), 20);
         assert_eq!(starts(&shards.settle(me, &table, &[], Epoch(5))).len(), 20);

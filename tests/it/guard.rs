@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use heartbeat_core::config::{DetectorKind, PhiReading};
 use heartbeat_core::member::name_hash;
-use heartbeat_core::wire::{self, Header, Heartbeat, Join, Observers};
+use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
-    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Role, Status,
+    Config, Engine, Event, Generation, Identity, Instant, Member, NodeId, Output, Status,
 };
 use heartbeat_tests::{Fault, World};
 
@@ -29,7 +29,8 @@ pub(crate) fn detectors() -> [(&'static str, Config); 5] {
 }
 
 /// A world of a monitor and four nodes on a network whose every datagram takes equally long, forty seconds old.
-fn regular_world(config: Config, timers_first: bool) -> World {
+fn regular_world(mut config: Config, timers_first: bool) -> World {
+    config.membership.lifelines = false;
     let mut world = World::new(7, 4, config);
     world.timers_first = timers_first;
     world.network.delay_mean = Duration::ZERO;
@@ -140,6 +141,9 @@ pub(crate) struct Lone {
     pub(crate) engine: Engine,
     pub(crate) told: Vec<Event>,
     pub(crate) drains: usize,
+    /// The latest token that it was sent.
+    token: u64,
+    me: Member,
 }
 
 const NODE: &str = "node-1";
@@ -147,25 +151,30 @@ const NODE: &str = "node-1";
 impl Lone {
     /// The monitor at 1 s, with the node joined.
     pub(crate) fn new(mut config: Config) -> Lone {
-        let cluster = "[cluster]\nname = 'sim'\nnode = 'monitor'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nmonitors = ['10.0.0.1:1']";
+        let cluster = "[cluster]\nname = 'sim'\nnode = 'monitor'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nseeds = ['10.0.0.1:1']";
         config.cluster = Config::from_toml(cluster).unwrap().cluster;
         let identity = Identity { generation: Generation(5), address: "10.0.0.1:1".parse().unwrap() };
         let engine = Engine::new(config, identity, 1, ms(1_000)).unwrap();
-        let mut lone = Lone { engine, told: Vec::new(), drains: 0 };
-        let address = "10.0.0.2:1".parse().unwrap();
-        let join = Join { incarnation: Incarnation(0), role: Role::Worker, address, name: NODE };
+        let me = crate::member(NODE, Generation(7), "10.0.0.2:1".parse().unwrap());
+        let mut lone = Lone { engine, told: Vec::new(), drains: 0, token: 0, me };
         let mut bytes = Vec::new();
-        wire::encode_join(&mut bytes, header(), &join);
-        lone.hand_over(ms(1_000), &bytes);
+        for _ in 0..2 {
+            wire::encode_join(&mut bytes, header(), lone.token, &lone.me);
+            lone.hand_over(ms(1_000), &bytes);
+        }
         lone
     }
 
-    /// A heartbeat of the node.
+    /// A heartbeat of the node; it contradicts if it is suspected.
     pub(crate) fn beat(&mut self, at: Instant, slot: u64, interval: Duration) {
-        let (incarnation, slept, view, observers) = (Incarnation(0), 0, 0, Observers::default());
+        if self.status() == Status::Suspect {
+            self.me.incarnation = self.me.incarnation.refuted();
+        }
+        let incarnation = self.me.incarnation;
+        let (stage, observers) = (slot * wire::STAGES, Observers::new([NodeId::of("monitor")]));
+        let heartbeat = Heartbeat { incarnation, stage, interval, slept: 0, health: 0, asks: false, observers };
         let mut bytes = Vec::new();
-        let heartbeat = Heartbeat { incarnation, slot, interval, slept, view, observers };
-        wire::encode_heartbeat(&mut bytes, header(), &heartbeat);
+        wire::encode(&mut bytes, header(), &Body::Heartbeat(heartbeat));
         self.hand_over(at, &bytes);
     }
 
@@ -200,6 +209,11 @@ impl Lone {
             match output {
                 Output::Event(event) => self.told.push(event),
                 Output::Drain => self.drains += 1,
+                Output::Transmit { .. } => {
+                    if let Body::Challenge { token } = wire::decode(&buffer).unwrap().body {
+                        self.token = token;
+                    }
+                }
                 _ => {}
             }
         }
@@ -220,7 +234,7 @@ impl Lone {
 }
 
 fn header() -> Header {
-    Header { cluster: name_hash("sim") as u32, from: NodeId::of(NODE), generation: Generation(7) }
+    Header { cluster: name_hash("sim") as u32, from: NodeId::of(NODE), generation: Generation(7), clock: 0 }
 }
 
 fn ms(millis: u64) -> Instant {

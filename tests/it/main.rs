@@ -10,6 +10,7 @@ mod interval;
 mod membership;
 mod partition;
 mod placement;
+mod random;
 mod reference;
 mod restart;
 mod supervision;
@@ -19,13 +20,18 @@ mod wire;
 
 use std::time::Duration;
 
-use heartbeat_core::Config;
+use std::net::SocketAddr;
+
+use heartbeat_core::member::name_hash;
+use heartbeat_core::wire::Header;
+use heartbeat_core::{Config, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status};
 use heartbeat_tests::{Fault, World};
 
 /// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect after 3 s, dead after 6 s.
 fn quiet_world(seed: u64) -> World {
     let mut config = heartbeat_core::Config::default();
     config.detector.kind = heartbeat_core::config::DetectorKind::Fixed;
+    config.membership.lifelines = false;
     let mut world = World::new(seed, 4, config);
     world.run(Duration::from_secs(5));
     world
@@ -41,6 +47,19 @@ fn every_detector() -> Vec<Config> {
         "[detector]\nkind = 'phi'\nreading = 'cassandra'\nthreshold = 1.5",
     ];
     texts.iter().map(|text| Config::from_toml(text).unwrap()).collect()
+}
+
+/// A member as it would introduce itself.
+fn member(name: &str, generation: Generation, address: SocketAddr) -> Member {
+    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
+    let profile = Profile { name: name.into(), address, role, zone, metadata };
+    let (incarnation, status) = (Incarnation::default(), Status::Alive);
+    Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status }
+}
+
+/// The header of whatever a member sends.
+fn header(me: &Member) -> Header {
+    Header { cluster: name_hash("sim") as u32, from: me.id, generation: me.generation, clock: 0 }
 }
 
 /// Lines of the log that hold all of `parts`.

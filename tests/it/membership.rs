@@ -70,7 +70,7 @@ fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
     let mut world = quiet_world(5);
     after(&mut world, Fault::Kill(0), 20);
     for node in ["node-1", "node-2", "node-3", "node-4"] {
-        assert_eq!(lines(&world, &[&format!("{node} "), "Isolated { monitor: 10.0.0.1:7100"]).len(), 1);
+        assert_eq!(lines(&world, &[&format!("{node} "), "Isolated { tried: \"monitor at 10.0.0.1:7100\""]).len(), 1);
     }
     after(&mut world, Fault::Start(0), 10);
     assert_eq!(lines(&world, &["Connected"]).len(), 8);
@@ -79,21 +79,25 @@ fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
 
 #[test]
 fn two_processes_under_one_name_do_not_both_stay() {
-    use heartbeat_core::member::name_hash;
-    use heartbeat_core::wire::{Header, Join, encode_join};
-    use heartbeat_core::{Generation, Incarnation, NodeId, Role};
+    use heartbeat_core::wire::{Body, decode, encode_join};
+    use heartbeat_core::{Generation, Member, NodeId};
 
     let mut world = quiet_world(6);
     let mut join = |name: &str, id: &str, generation: u64| {
-        let header =
-            Header { cluster: name_hash("sim") as u32, from: NodeId::of(id), generation: Generation(generation) };
         let address = "10.9.9.9:7100".parse().unwrap();
-        let (mut bytes, incarnation) = (Vec::new(), Incarnation(0));
-        encode_join(&mut bytes, header, &Join { incarnation, role: Role::Worker, address, name });
+        let me = Member { id: NodeId::of(id), ..crate::member(name, Generation(generation), address) };
+        let mut bytes = Vec::new();
+        encode_join(&mut bytes, crate::header(&me), 0, &me);
+        world.inject(0, address, bytes.clone());
+        let sent = world.take_lost(address);
+        let Body::Challenge { token } = decode(&sent[0]).unwrap().body else { panic!("not a challenge") };
+        assert!(sent.len() == 1 && sent[0].len() < bytes.len(), "no more than it sent");
+        encode_join(&mut bytes, crate::header(&me), token, &me);
         world.inject(0, address, bytes);
+        world.run(std::time::Duration::from_millis(1_100));
     };
     join("node-1", "node-1", 5); // Started long before the one that is a member.
-    join("node-9", "node-1", 5); // An id that is not its name's.
+    join("node-9", "node-8", 5); // An id that is not its name's.
     let newer = 1_800_000_000_000;
     join("node-2", "node-2", newer); // Started after the one that is a member.
     world.run(std::time::Duration::from_secs(3));

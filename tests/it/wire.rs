@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use heartbeat_core::Random;
 use heartbeat_core::member::name_hash;
-use heartbeat_core::wire::{DATAGRAM_BYTES_MAX, Header, encode_introduce, encode_leave};
-use heartbeat_core::{Generation, Incarnation, NodeId};
+use heartbeat_core::wire::{Body, DATAGRAM_BYTES_MAX, Header, encode, push_rumour};
+use heartbeat_core::{Generation, NodeId, Status};
 use heartbeat_tests::World;
 
 use crate::{check_well, lines, quiet_world};
@@ -18,7 +18,7 @@ fn inject(world: &mut World, bytes: &[u8]) {
 }
 
 fn header(cluster: &str, from: &str) -> Header {
-    Header { cluster: name_hash(cluster) as u32, from: NodeId::of(from), generation: Generation(1) }
+    Header { cluster: name_hash(cluster) as u32, from: NodeId::of(from), generation: Generation(1), clock: 0 }
 }
 
 #[test]
@@ -31,11 +31,11 @@ fn garbage_is_counted_by_kind_and_changes_nothing() {
         inject(&mut world, &bytes);
     }
     inject(&mut world, &vec![b'H'; DATAGRAM_BYTES_MAX + 1]);
-    inject(&mut world, b"HB\x02\x00 of a later version");
+    inject(&mut world, b"HB\x03\x00 of a later version");
     let mut bytes = Vec::new();
-    encode_introduce(&mut bytes, header("another cluster", "node-1"));
+    encode(&mut bytes, header("another cluster", "node-1"), &Body::Introduce);
     inject(&mut world, &bytes);
-    encode_introduce(&mut bytes, header("sim", "node-1"));
+    encode(&mut bytes, header("sim", "node-1"), &Body::Introduce);
     inject(&mut world, &bytes[..bytes.len() - 1]);
 
     let counters = world.engine(0).unwrap().counters();
@@ -47,13 +47,19 @@ fn garbage_is_counted_by_kind_and_changes_nothing() {
 }
 
 #[test]
-fn only_the_monitor_is_believed_and_only_a_members_own_generation_may_leave() {
+fn a_stranger_is_not_believed_whoever_it_says_it_is() {
     let mut world = quiet_world(2);
     let mut bytes = Vec::new();
-    encode_leave(&mut bytes, header("sim", "node-1"), Incarnation(0));
-    inject(&mut world, &bytes);
-    encode_introduce(&mut bytes, header("sim", "monitor"));
-    inject(&mut world, &bytes);
+    let gone = heartbeat_core::Member { status: Status::Left, ..world.engine(0).unwrap().members().nth(2).unwrap().clone() };
+    for name in ["node-1", "monitor", "nobody"] {
+        // Not the generation of any member.
+        encode(&mut bytes, header("sim", name), &Body::Gossip);
+        let count_at = bytes.len() - 1;
+        push_rumour(&mut bytes, count_at, &gone, true);
+        inject(&mut world, &bytes);
+        encode(&mut bytes, header("sim", name), &Body::Introduce);
+        inject(&mut world, &bytes);
+    }
     world.run(Duration::from_secs(10));
     assert_eq!(lines(&world, &["Left"]), [] as [&str; 0]);
     assert_eq!(lines(&world, &["Isolated"]), [] as [&str; 0]);

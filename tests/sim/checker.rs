@@ -12,11 +12,12 @@ use std::time::Duration;
 use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Shard, WorkerId};
 
 use crate::network::Place;
-use crate::world::{Fault, GROUP, WORKERS};
+use crate::world::{Fault, GROUP, Shape, WORKERS};
 
 /// Watches a world and notes what is broken.
 pub struct Checker {
     seed: u64,
+    shape: Shape,
     names: Vec<String>,
     config: Config,
     broken: Vec<String>,
@@ -43,18 +44,20 @@ struct Nodes {
     killed: BTreeSet<Place>,
     left: BTreeSet<Place>,
     paused: BTreeSet<Place>,
-    /// Who does not reach the monitor.
-    cut: BTreeSet<Place>,
+    /// Links that carry nothing, each in one direction.
+    cut: BTreeSet<(Place, Place)>,
+    /// Those who lose most of what they send and receive.
+    garbled: BTreeSet<Place>,
     /// From when to when a node was paused or cut off. Until it has had the time to be heard in between, it counts as one span.
     hampered: BTreeMap<Place, (u64, Option<u64>)>,
     /// Who was started and has not joined since: the death of the process before it may still be noticed.
     unknown: BTreeSet<Place>,
     /// Whether the network ever lost or delayed datagrams.
     disturbed: bool,
-    /// Whom the monitor holds for a member.
+    /// Whom anybody holds for a member.
     members: BTreeSet<Place>,
-    /// Promise 2: by when the monitor must have said that this node died.
-    owed: BTreeMap<Place, u64>,
+    /// Promise 2: by when somebody must have said that this node died, and who watched it.
+    owed: BTreeMap<Place, (u64, Vec<Place>)>,
     deaths: u32,
 }
 
@@ -72,9 +75,10 @@ struct Threads {
 }
 
 impl Checker {
-    pub(crate) fn new(seed: u64, names: Vec<String>, config: &Config) -> Checker {
+    pub(crate) fn new(seed: u64, shape: Shape, names: Vec<String>, config: &Config) -> Checker {
         Checker {
             seed,
+            shape,
             names,
             config: config.clone(),
             broken: Vec::new(),
@@ -92,18 +96,19 @@ impl Checker {
 
     // ---- what it hears -------------------------------------------------------------------------------------------------------------------
 
-    pub(crate) fn fault(&mut self, now: u64, fault: &Fault) {
+    /// Takes in what is done; `watched_by` are those who watch whoever ends by it.
+    pub(crate) fn fault(&mut self, now: u64, fault: &Fault, watched_by: &[Place]) {
         match fault {
-            Fault::Kill(place) => self.killed(now, *place),
+            Fault::Kill(place) | Fault::Unplug(place) => self.killed(now, *place, watched_by),
             Fault::Start(place) => self.started(now, *place),
             Fault::Pause(place) => {
                 self.nodes.paused.insert(*place);
-                self.hampered(now, *place);
+                self.hampered(now);
                 self.owe_nothing(*place);
             }
             Fault::Resume(place) => {
                 self.nodes.paused.remove(place);
-                self.hampered(now, *place);
+                self.hampered(now);
             }
             Fault::Panic(place, worker) | Fault::Finish(place, worker) | Fault::Block(place, worker, _) => {
                 self.harmed.insert((*place, worker_name(*worker)));
@@ -112,45 +117,55 @@ impl Checker {
                 self.nodes.left.insert(*place);
                 self.owe_nothing(*place);
             }
-            Fault::Cut(from, 0) => {
-                self.nodes.cut.insert(*from);
-                self.hampered(now, *from);
+            Fault::Cut(from, to) => {
+                self.nodes.cut.insert((*from, *to));
+                self.hampered(now);
             }
-            Fault::Mend(from, 0) => {
-                self.nodes.cut.remove(from);
-                self.hampered(now, *from);
+            Fault::Mend(from, to) => {
+                self.nodes.cut.remove(&(*from, *to));
+                self.hampered(now);
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
-            Fault::SetInterval(..) => {}
-            // In central mode only the way to the monitor carries signs of life.
-            Fault::Cut(..) | Fault::Mend(..) => {}
+            Fault::SetInterval(..) | Fault::Jump(..) => {}
+            Fault::Garble(place, _) => {
+                self.nodes.garbled.insert(*place);
+                self.nodes.owed.clear();
+                self.hampered(now);
+            }
             Fault::Partition(places) => {
-                let others = |place: &Place| places.contains(place) != places.contains(&0);
-                for place in (0..self.names.len()).filter(others) {
-                    self.nodes.cut.insert(place);
-                    self.hampered(now, place);
+                for place in 0..self.names.len() {
+                    for &inside in places.iter().filter(|_| !places.contains(&place)) {
+                        self.nodes.cut.extend([(inside, place), (place, inside)]);
+                    }
                 }
+                self.nodes.owed.clear();
+                self.hampered(now);
             }
             Fault::Disturb(loss, _, reordering) => self.nodes.disturbed |= *loss > 0.0 || *reordering > 0.0,
             Fault::Heal => {
-                for place in std::mem::take(&mut self.nodes.cut) {
-                    self.hampered(now, place);
-                }
+                self.nodes.cut.clear();
+                self.nodes.garbled.clear();
+                self.hampered(now);
             }
         }
     }
 
     pub(crate) fn event(&mut self, now: u64, place: Place, event: &Event) {
         match event {
-            Event::Joined { member } if place == 0 => self.member(&member.name),
-            Event::Returned { node, .. } if place == 0 => self.member(node),
-            Event::Left { node } if place == 0 => drop(self.no_member(node)),
-            Event::Died { node, .. } if place == 0 => {
-                self.nodes.deaths += 1;
-                if let Some(dead) = self.no_member(node) {
-                    self.check_death(now, dead);
+            Event::Joined { member } => self.member(&member.name),
+            Event::Returned { node, .. } => self.member(node),
+            Event::Left { node } => drop(self.no_member(node)),
+            Event::Died { node, evidence, .. } => {
+                let is_own = !evidence.is_empty();
+                self.nodes.deaths += u32::from(is_own);
+                if let Some(dead) = self.no_member(node)
+                    && is_own
+                {
+                    self.check_death(now, place, dead);
                 }
             }
+            // Who is held up owes nothing.
+            Event::Frozen { .. } => self.nodes.owed.clear(),
             Event::Failed { worker, cause, restart_in, .. } => {
                 self.check_failure(now, place, worker, cause);
                 if let (Some(pause), false) = (restart_in, matches!(cause, Cause::Displaced { .. })) {
@@ -223,7 +238,7 @@ impl Checker {
     /// Looks whether anything that was owed by now has not come.
     pub(crate) fn step(&mut self, now: u64) {
         let late = |due: &u64| *due < now;
-        while let Some((&place, _)) = self.nodes.owed.iter().find(|(_, due)| late(due)) {
+        while let Some((&place, _)) = self.nodes.owed.iter().find(|(_, (due, _))| late(due)) {
             self.nodes.owed.remove(&place);
             self.note(now, &format!("the crash of {} was not noticed in time", self.names[place]));
         }
@@ -261,19 +276,22 @@ impl Checker {
 
     // ---- nodes ---------------------------------------------------------------------------------------------------------------------------
 
-    fn killed(&mut self, now: u64, place: Place) {
+    fn killed(&mut self, now: u64, place: Place, watched_by: &[Place]) {
         /// A datagram that is held back arrives at most this long after its sender died; see `Network::reordering`.
         const HELD_BACK: Duration = Duration::from_millis(1_100);
         const SLACK: Duration = Duration::from_millis(50);
         self.nodes.killed.insert(place);
         self.owe_nothing(place);
-        let monitor_watches = !self.nodes.killed.contains(&0) && !self.nodes.paused.contains(&0);
-        if place > 0 && monitor_watches && self.nodes.members.contains(&place) {
-            let slack = if self.nodes.disturbed { HELD_BACK } else { SLACK };
-            self.nodes.owed.insert(place, now + nanos(self.config.timeout + slack));
-        }
-        if place == 0 {
-            self.nodes.members.clear();
+        let is_well = |observer: &Place| {
+            !self.nodes.killed.contains(observer) && !self.nodes.paused.contains(observer) && !self.nodes.left.contains(observer)
+        };
+        let is_quiet = self.nodes.cut.is_empty() && self.nodes.garbled.is_empty();
+        if !watched_by.is_empty() && watched_by.iter().all(is_well) && is_quiet && self.nodes.members.contains(&place) {
+            let slack = if self.nodes.disturbed { HELD_BACK + self.config.interval } else { SLACK };
+            // Where several watch, most of them have to have missed it, and are asked.
+            let asking = if watched_by.len() > 1 { self.config.interval } else { Duration::ZERO };
+            let due = now + nanos(self.config.timeout + asking + slack);
+            self.nodes.owed.insert(place, (due, watched_by.to_vec()));
         }
     }
 
@@ -282,31 +300,40 @@ impl Checker {
         *self.lives.entry(place).or_default() += 1;
         self.nodes.killed.remove(&place);
         self.nodes.paused.remove(&place);
-        self.hampered(now, place);
+        self.hampered(now);
         self.nodes.left.remove(&place);
         self.owe_nothing(place);
-        if place == 0 {
-            self.nodes.members.clear();
-        }
         self.threads.blocked.retain(|(here, _), _| *here != place);
     }
 
-    /// Takes in that a node was paused or cut off, or is so no more.
-    fn hampered(&mut self, now: u64, place: Place) {
-        let is_hampered = self.nodes.paused.contains(&place) || self.nodes.cut.contains(&place);
+    /// Looks who is paused or cut off now, after that changed.
+    fn hampered(&mut self, now: u64) {
         let spare = self.spare();
-        let (since, until) = self.nodes.hampered.entry(place).or_insert((now, None));
-        match (*until, is_hampered) {
-            (Some(end), true) if now - end > spare => (*since, *until) = (now, None),
-            (_, true) => *until = None,
-            (None, false) => *until = Some(now),
-            (Some(_), false) => {}
+        for place in 0..self.names.len() {
+            let is_hampered = self.is_hampered(place);
+            if !is_hampered && !self.nodes.hampered.contains_key(&place) {
+                continue;
+            }
+            let (since, until) = self.nodes.hampered.entry(place).or_insert((now, None));
+            match (*until, is_hampered) {
+                (Some(end), true) if now - end > spare => (*since, *until) = (now, None),
+                (_, true) => *until = None,
+                (None, false) => *until = Some(now),
+                (Some(_), false) => {}
+            }
         }
     }
 
-    /// What this place was to show is not owed any more; if it is the monitor, what it was to notice.
+    /// Whether a node is paused, or more than a third of those who may observe it cannot hear it.
+    fn is_hampered(&self, place: Place) -> bool {
+        let pool = if self.shape.monitors > 0 { self.shape.monitors } else { self.names.len() };
+        let unheard = (0..pool).filter(|&other| self.nodes.cut.contains(&(place, other))).count();
+        self.nodes.paused.contains(&place) || self.nodes.garbled.contains(&place) || unheard * 3 > pool.saturating_sub(1)
+    }
+
+    /// What this place was to show is not owed any more; nor what it was to notice.
     fn owe_nothing(&mut self, place: Place) {
-        self.nodes.owed.retain(|dead, _| place > 0 && *dead != place);
+        self.nodes.owed.retain(|dead, (_, watched_by)| *dead != place && !watched_by.contains(&place));
         self.threads.owed.retain(|(here, _), _| *here != place);
     }
 
@@ -324,15 +351,21 @@ impl Checker {
         Some(place)
     }
 
-    fn check_death(&mut self, now: u64, place: Place) {
+    fn check_death(&mut self, now: u64, judge: Place, place: Place) {
+        let spare = self.spare();
+        let was_long = |place: &Place, at_least: u64| {
+            self.nodes.hampered.get(place).is_some_and(|&(since, until)| {
+                let end = until.unwrap_or(now);
+                now - end <= spare && end - since + spare > at_least
+            })
+        };
+        let timeout = nanos(self.config.timeout);
+        // On the lesser side of a partition everybody else is silent; who was paused himself has no such excuse.
+        let is_apart = was_long(&judge, timeout) && !self.nodes.paused.contains(&judge);
         let nodes = &self.nodes;
-        let was_hampered = nodes.hampered.get(&place).is_some_and(|&(since, until)| {
-            let end = until.unwrap_or(now);
-            now - end <= self.spare() && end - since + self.spare() > nanos(self.config.timeout)
-        });
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
-        if !was_hampered && !is_gone {
-            self.note(now, &format!("{} was concluded dead without cause", self.names[place]));
+        if !was_long(&place, timeout) && !is_apart && !is_gone {
+            self.note(now, &format!("{} concluded without cause that {} is dead", self.names[judge], self.names[place]));
         }
     }
 
@@ -395,9 +428,7 @@ impl Checker {
 
     fn note(&mut self, now: u64, text: &str) {
         let at = Duration::from_nanos(now.saturating_sub(1_000_000_000));
-        let (seed, nodes) = (self.seed, self.names.len() - 1);
-        self.broken
-            .push(format!("at {at:.3?}: {text}; cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes}"));
+        self.broken.push(format!("at {at:.3?}: {text}; {}", replay(self.seed, self.shape)));
     }
 }
 
@@ -411,4 +442,10 @@ fn worker_name(worker: WorkerId) -> String {
 
 fn nanos(duration: Duration) -> u64 {
     duration.as_nanos() as u64
+}
+
+/// The command that shows a run again.
+pub(crate) fn replay(seed: u64, shape: Shape) -> String {
+    let Shape { monitors, nodes, .. } = shape;
+    format!("cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes} --monitors {monitors}")
 }

@@ -3,12 +3,14 @@
 //! - [`world`]: the nodes and the agenda. - [`network`]: what becomes of a datagram. - [`checker`]: what must hold after every step.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
+mod agenda;
 pub mod checker;
 pub mod data;
 pub mod links;
 pub mod network;
 pub mod schedule;
+mod streams;
 pub mod world;
 
 pub use network::{Network, Place};
-pub use world::{Fault, World};
+pub use world::{Fault, Shape, World};

@@ -1,6 +1,6 @@
 //! `Network`: what becomes of a datagram, as named probabilities and cut links, from one stream of chance.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heartbeat_core::Random;
@@ -21,6 +21,8 @@ pub struct Network {
     pub delay_min: Duration,
     /// Mean of the exponentially distributed delay on top of the least.
     pub delay_mean: Duration,
+    /// Nodes that lose this share of whatever they send and receive.
+    pub lossy: BTreeMap<Place, f64>,
     /// Links that carry nothing, each in one direction.
     cut: BTreeSet<(Place, Place)>,
 }
@@ -33,6 +35,7 @@ impl Default for Network {
             reordering: 0.0,
             delay_min: Duration::from_micros(200),
             delay_mean: Duration::from_micros(300),
+            lossy: BTreeMap::new(),
             cut: BTreeSet::new(),
         }
     }
@@ -47,6 +50,11 @@ impl Network {
     /// Restores the link in one direction.
     pub fn mend(&mut self, from: Place, to: Place) {
         self.cut.remove(&(from, to));
+    }
+
+    /// Whether a link carries nothing in this direction.
+    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+        !self.cut.is_empty() && self.cut.contains(&(from, to))
     }
 
     /// Cuts `island` off from the rest of `count` nodes, in both directions; within it all links stay as they are.
@@ -65,18 +73,32 @@ impl Network {
     }
 
     /// The delays after which a datagram arrives: none if it is lost, two if it is doubled.
-    pub fn deliveries(&self, from: Place, to: Place, random: &mut Random) -> Vec<Duration> {
-        // All the chance is drawn in any case, so that cutting a link does not shift what happens on the others.
-        let (lost, doubled) = (random.chance(self.loss), random.chance(self.duplication));
-        let delays = [self.delay(random), self.delay(random)];
-        if lost || self.cut.contains(&(from, to)) {
-            return Vec::new();
+    pub fn deliveries(&self, from: Place, to: Place, random: &mut Random) -> [Option<Duration>; 2] {
+        if self.duplication == 0.0 && self.reordering == 0.0 {
+            // The quick way; the chance drawn is always the same on one network.
+            let (lost, delay) = (random.chance(self.loss.max(self.loss_of(from)).max(self.loss_of(to))), self.delay(random));
+            return [(!lost && !self.is_cut(from, to)).then_some(delay), None];
         }
-        delays[..if doubled { 2 } else { 1 }].to_vec()
+        // All the chance is drawn in any case, so that cutting a link does not shift what happens on the others.
+        let loss = self.loss.max(self.loss_of(from)).max(self.loss_of(to));
+        let (lost, doubled) = (random.chance(loss), random.chance(self.duplication));
+        let delays = [self.delay(random), self.delay(random)];
+        if lost || self.is_cut(from, to) {
+            return [None, None];
+        }
+        [Some(delays[0]), doubled.then_some(delays[1])]
     }
 
-    fn delay(&self, random: &mut Random) -> Duration {
+    fn loss_of(&self, place: Place) -> f64 {
+        self.lossy.get(&place).copied().unwrap_or_default()
+    }
+
+    /// One delay of this network.
+    pub fn delay(&self, random: &mut Random) -> Duration {
         let exponential = self.delay_mean.mul_f64(-(1.0 - random.unit()).ln());
+        if self.reordering == 0.0 {
+            return self.delay_min + exponential;
+        }
         let held_back = random.chance(self.reordering);
         let holding = random.duration_below(Duration::from_secs(1));
         self.delay_min + exponential + if held_back { holding } else { Duration::ZERO }

@@ -1,4 +1,4 @@
-//! `World`: a monitor and some nodes, one virtual clock, one seed.
+//! `World`: some nodes, with or without monitors, one virtual clock, one seed.
 //!
 //! Each node is a real engine; its actors, threads and sockets are played. Time jumps from one wake-up to the next, ties are broken by the
 //! order of their making, and all chance comes from the seed; so a run is the same to the byte wherever it is run.
@@ -7,13 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, NodeId,
-    Output, Random, Report, Start, Supervise, ThreadLook, ThreadState, WorkerId,
+    Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, Member, NodeId,
+    Output, Random, Report, Start, StreamId, Supervise, ThreadLook, ThreadState, WorkerId,
 };
+
+use crate::agenda::Agenda;
 
 use crate::checker::Checker;
 use crate::network::{Network, Place};
+use crate::streams::Streams;
 
 /// The sharded group that every node supervises, and its shards.
 pub const GROUP: &str = "orders";
@@ -29,8 +33,10 @@ const WALL_START_MS: u64 = 1_700_000_000_000;
 /// Something that is done to the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// End a node's process without a word.
+    /// End a node's process without a word. Its system closes its connections.
     Kill(Place),
+    /// Cut a node's power: its process ends, and nobody answers for it.
+    Unplug(Place),
     /// Start a node's process, with a generation of its own.
     Start(Place),
     /// Stop a node's process as SIGSTOP does.
@@ -55,11 +61,42 @@ pub enum Fault {
     Partition(Vec<Place>),
     /// Set the chance of loss, duplication and reordering.
     Disturb(f64, f64, f64),
+    /// Let a node lose this share of all it sends and receives.
+    Garble(Place, f64),
+    /// Let a node's clock run ahead by this much at once.
+    Jump(Place, Duration),
     /// Make the network quiet and whole.
     Heal,
 }
 
-/// A monitor (place 0) and some nodes.
+/// What a world consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Monitors, at the first places; none in a cluster without a centre.
+    pub monitors: usize,
+    /// The other nodes.
+    pub nodes: usize,
+    /// Whether each node has workers and shards.
+    pub workers: bool,
+    /// Whether all know each other from the start, instead of joining.
+    pub acquainted: bool,
+    /// Whether a log is kept.
+    pub log: bool,
+}
+
+impl Shape {
+    /// `monitors` monitors and `nodes` other nodes, with workers and a log, that have yet to join.
+    pub fn new(monitors: usize, nodes: usize) -> Shape {
+        Shape { monitors, nodes, workers: true, acquainted: false, log: true }
+    }
+
+    /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are made of.
+    pub fn large(nodes: usize) -> Shape {
+        Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false }
+    }
+}
+
+/// Some nodes and their network.
 pub struct World {
     /// What all nodes run by, their cluster tables apart.
     pub config: Config,
@@ -70,13 +107,23 @@ pub struct World {
     /// Whether a process that goes on after a pause sees that its timers are over before it looks at what waits for it. Real ones do now this,
     /// now that.
     pub timers_first: bool,
+    /// What a node's clock does in a second of the world's, as parts of one: 0 keeps time.
+    pub drift: f64,
+    shape: Shape,
     random: Random,
     now: u64,
-    sequence: u64,
-    agenda: BTreeMap<(u64, u64), Item>,
+    agenda: Agenda<Item>,
+    pub(crate) streams: Streams,
     nodes: Vec<Node>,
+    /// Datagrams sent, and their bytes with headers.
+    sent: (u64, u64),
+    buffer: Vec<u8>,
+    /// Datagrams to addresses where nobody is.
+    lost: Vec<(SocketAddr, Vec<u8>)>,
     log: Vec<String>,
     events: Vec<(Duration, Place, Event)>,
+    /// Who hears of each event as it is told, in worlds without a log.
+    pub listener: Option<Box<dyn FnMut(Duration, Place, &Event)>>,
 }
 
 struct Node {
@@ -87,14 +134,16 @@ struct Node {
     process: Option<Process>,
     /// Counts processes; what was meant for an earlier one is void.
     life: u64,
+    /// Whether it has no power.
+    unplugged: bool,
 }
 
 struct Process {
     engine: Engine,
     paused: bool,
     backlog: Vec<Item>,
-    /// Number of the newest timer; older ones are void.
-    timer: u64,
+    /// When the timer that is set will go off; others are void.
+    timer_at: u64,
     arbiters: BTreeMap<ArbiterId, Thread>,
     workers: BTreeMap<WorkerId, Worker>,
 }
@@ -120,7 +169,7 @@ struct Worker {
 }
 
 #[derive(Clone)]
-enum Item {
+pub(crate) enum Item {
     Datagram {
         to: Place,
         from: SocketAddr,
@@ -129,8 +178,10 @@ enum Item {
     Timer {
         place: Place,
         life: u64,
-        timer: u64,
+        at: u64,
     },
+    /// Something happens on a stream, at one end of it.
+    Stream(crate::streams::Move),
     Beat {
         place: Place,
         life: u64,
@@ -159,9 +210,15 @@ enum Item {
 impl World {
     /// A monitor and `nodes` nodes, all started, on a quiet network.
     pub fn new(seed: u64, nodes: usize, config: Config) -> World {
+        World::of(seed, Shape::new(1, nodes), config)
+    }
+
+    /// A world of this shape, all nodes started, on a quiet network.
+    pub fn of(seed: u64, shape: Shape, config: Config) -> World {
         let mut random = Random::seeded(seed);
         let address = |place: usize| SocketAddr::from(([10, 0, (place / 250) as u8, (place % 250) as u8 + 1], 7100));
-        let names = std::iter::once("monitor".to_owned()).chain((1..=nodes).map(|n| format!("node-{n}")));
+        let monitor = |n| if shape.monitors == 1 { "monitor".to_owned() } else { format!("monitor-{n}") };
+        let names = (1..=shape.monitors).map(monitor).chain((1..=shape.nodes).map(|n| format!("node-{n}")));
         let nodes: Vec<Node> = names
             .enumerate()
             .map(|(place, name)| Node {
@@ -170,23 +227,32 @@ impl World {
                 offset: random.below(1 << 45),
                 process: None,
                 life: 0,
+                unplugged: false,
             })
             .collect();
         let mut world = World {
-            checker: Checker::new(seed, nodes.iter().map(|node| node.name.clone()).collect(), &config),
+            checker: Checker::new(seed, shape, nodes.iter().map(|node| node.name.clone()).collect(), &config),
             config,
             network: Network::default(),
             timers_first: false,
             random,
+            drift: 0.0,
+            shape,
             now: 1_000_000_000,
-            sequence: 0,
-            agenda: BTreeMap::new(),
+            agenda: Agenda::default(),
+            streams: Streams::default(),
             nodes,
+            sent: (0, 0),
+            buffer: Vec::new(),
+            lost: Vec::new(),
             log: Vec::new(),
             events: Vec::new(),
+            listener: None,
         };
-        for place in 0..world.nodes.len() {
-            world.apply(Fault::Start(place));
+        if shape.acquainted {
+            world.start_acquainted();
+        } else {
+            (0..world.nodes.len()).for_each(|place| world.apply(Fault::Start(place)));
         }
         world
     }
@@ -194,15 +260,31 @@ impl World {
     /// Plans a fault for this long after the start.
     pub fn plan(&mut self, after: Duration, fault: Fault) {
         let at = 1_000_000_000 + after.as_nanos() as u64;
-        self.put(at.max(self.now), Item::Fault(fault));
+        self.agenda.put(at.max(self.now), Item::Fault(fault));
     }
 
     /// Does a fault now.
     pub fn apply(&mut self, fault: Fault) {
-        self.note(0, &format!("-- {fault:?}"));
-        self.checker.fault(self.now, &fault);
+        self.note(0, || format!("-- {fault:?}"));
+        let watched_by = match fault {
+            Fault::Kill(place) | Fault::Unplug(place) => self.observers_of(place),
+            _ => Vec::new(),
+        };
+        self.checker.fault(self.now, &fault, &watched_by);
         match fault {
-            Fault::Kill(place) => self.nodes[place].process = None,
+            Fault::Kill(place) => {
+                self.nodes[place].process = None;
+                self.break_streams(place);
+            }
+            Fault::Unplug(place) => {
+                self.nodes[place].process = None;
+                self.nodes[place].unplugged = true;
+            }
+            Fault::Garble(place, loss) => drop(self.network.lossy.insert(place, loss)),
+            Fault::Jump(place, by) => {
+                self.nodes[place].offset += by.as_nanos() as u64;
+                self.with_engine(place, |engine, now| engine.handle_timeout(now));
+            }
             Fault::Start(place) => self.start(place),
             Fault::Pause(place) => {
                 if let Some(process) = &mut self.nodes[place].process {
@@ -231,11 +313,7 @@ impl World {
     /// Lets this much time pass.
     pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration.as_nanos() as u64;
-        while let Some((&(at, sequence), _)) = self.agenda.first_key_value() {
-            if at > end {
-                break;
-            }
-            let item = self.agenda.remove(&(at, sequence)).expect("it was just seen");
+        while let Some((at, item)) = self.agenda.pop(end) {
             self.now = at;
             self.handle(item);
             self.checker.step(at);
@@ -247,6 +325,30 @@ impl World {
     /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.now - 1_000_000_000)
+    }
+
+    /// Datagrams sent so far, and their bytes with the headers of IPv4 and UDP.
+    pub fn sent(&self) -> (u64, u64) {
+        self.sent
+    }
+
+    /// What was sent to an address where nobody is.
+    pub fn take_lost(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
+        let (found, rest) = std::mem::take(&mut self.lost).into_iter().partition(|(address, _)| *address == to);
+        self.lost = rest;
+        found.into_iter().map(|(_, bytes)| bytes).collect()
+    }
+
+    /// The name of a node.
+    pub fn name(&self, place: Place) -> &str {
+        &self.nodes[place].name
+    }
+
+    /// The place of the node with this name.
+    pub fn place_of(&self, name: &str) -> Option<Place> {
+        let (kind, number) = name.rsplit_once('-').unwrap_or((name, "1"));
+        let number: usize = number.parse().ok()?;
+        Some(if kind == "node" { self.shape.monitors + number - 1 } else { number - 1 })
     }
 
     /// Everything that happened, one line each.
@@ -296,61 +398,71 @@ impl World {
     /// Where and what is wrong now that all faults are over; empty if nothing is.
     pub fn unsettled(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        let running = self.running();
-        let view = |place: Place| -> Vec<String> {
-            let members = self.engine(place).into_iter().flat_map(Engine::members);
-            members.map(|member| format!("{} {} {:?}", member.name, member.status, member.generation)).collect()
-        };
-        if !running.contains(&0) {
+        let running: Vec<Place> = self.running();
+        let present: Vec<Place> =
+            running.iter().copied().filter(|&place| !self.engine(place).is_some_and(Engine::has_left)).collect();
+        if self.shape.monitors > 0 && !(0..self.shape.monitors).any(|place| present.contains(&place)) {
             return wrong;
         }
-        let truth = view(0);
-        for &place in &running {
-            if self.engine(place).is_some_and(Engine::has_left) {
-                continue;
-            }
-            if view(place) != truth {
-                wrong.push(format!("{} sees {:?}, the monitor {truth:?}", self.nodes[place].name, view(place)));
+        let mut truth: Vec<(NodeId, String)> =
+            present.iter().map(|&place| (NodeId::of(&self.nodes[place].name), format!("{} alive", self.nodes[place].name))).collect();
+        truth.sort();
+        let truth: Vec<String> = truth.into_iter().map(|(_, text)| text).collect();
+        for &place in &present {
+            let members = self.engine(place).into_iter().flat_map(Engine::members);
+            let members = members.filter(|member| member.status.is_member());
+            let view: Vec<String> = members.map(|member| format!("{} {}", member.name, member.status)).collect();
+            if view != truth {
+                let name = &self.nodes[place].name;
+                wrong.push(format!("{name} sees {view:?}, and there are {truth:?}"));
             }
         }
-        for shard in 0..SHARDS {
-            let owners: Vec<Place> =
-                running.iter().copied().filter(|&place| self.shards_on(place).contains(&shard)).collect();
-            let members = running.iter().any(|&place| place > 0 && !self.engine(place).is_some_and(Engine::has_left));
-            if owners.len() != 1 && members && !(owners.is_empty() && self.may_be_down(shard)) {
-                wrong.push(format!("shard {shard} runs on {owners:?}"));
-            }
-            // Its owner may be the one it was before, but not under an epoch that another owner has had a higher one than.
-            for place in owners {
-                let epoch = self.epoch_on(place, shard);
-                if epoch != self.checker.newest_epoch(shard) {
-                    let (name, newest) = (&self.nodes[place].name, self.checker.newest_epoch(shard));
-                    wrong.push(format!("shard {shard} runs on {name} under {epoch:?}, but {newest:?} was given out"));
-                }
-            }
+        if self.shape.workers {
+            self.look_for_shards(&present, &mut wrong);
         }
         wrong
     }
 
+    fn look_for_shards(&self, present: &[Place], wrong: &mut Vec<String>) {
+        for shard in 0..SHARDS {
+            let owners: Vec<Place> =
+                present.iter().copied().filter(|&place| self.shards_on(place).contains(&shard)).collect();
+            let may_own = present.iter().any(|&place| place >= self.shape.monitors);
+            if owners.len() != 1 && may_own && !(owners.is_empty() && self.may_be_down(shard, present)) {
+                wrong.push(format!("shard {shard} runs on {owners:?}"));
+            }
+        }
+    }
+
     /// Whether the node that owns a shard now cannot run it.
-    fn may_be_down(&self, shard: u32) -> bool {
-        let owner = self.engine(0).and_then(|monitor| monitor.owner(GROUP, shard)).map(|(owner, _)| owner);
+    fn may_be_down(&self, shard: u32, present: &[Place]) -> bool {
+        let one = present.first().and_then(|&place| self.engine(place));
+        let owner = one.and_then(|engine| engine.owner(GROUP, shard)).map(|(owner, _)| owner);
         let place = self.nodes.iter().position(|node| Some(NodeId::of(&node.name)) == owner);
         place.is_some_and(|place| self.checker.may_be_down(self.now, place, shard))
     }
 
+    /// Places of those who watch a node, by its own word.
+    fn observers_of(&self, place: Place) -> Vec<Place> {
+        let observers: Vec<NodeId> = self.engine(place).into_iter().flat_map(Engine::observers).collect();
+        (0..self.nodes.len()).filter(|&other| observers.contains(&NodeId::of(&self.nodes[other].name))).collect()
+    }
+
     // ---- the agenda ----------------------------------------------------------------------------------------------------------------------
 
-    fn put(&mut self, at: u64, item: Item) {
-        self.sequence += 1;
-        self.agenda.insert((at, self.sequence), item);
+    pub(crate) fn put(&mut self, at: u64, item: Item) {
+        self.agenda.put(at, item);
     }
 
     fn soon(&mut self, within: Duration) -> u64 {
         self.now + 1_000 + self.random.duration_below(within).as_nanos() as u64
     }
 
-    fn note(&mut self, place: Place, text: &str) {
+    fn note(&mut self, place: Place, text: impl FnOnce() -> String) {
+        if !self.shape.log {
+            return;
+        }
+        let text = text();
         let at = Duration::from_nanos(self.now.saturating_sub(1_000_000_000));
         self.log.push(format!("{:12.6}  {:8}  {text}", at.as_secs_f64(), self.nodes[place].name));
     }
@@ -359,6 +471,7 @@ impl World {
         let (place, life) = match &item {
             Item::Fault(fault) => return self.apply(fault.clone()),
             Item::Datagram { to, .. } => (*to, self.nodes[*to].life),
+            Item::Stream(action) => (action.at(), self.nodes[action.at()].life),
             Item::Timer { place, life, .. }
             | Item::Beat { place, life, .. }
             | Item::Report { place, life, .. }
@@ -366,6 +479,11 @@ impl World {
             | Item::Drained { place, life } => (*place, *life),
         };
         if life != self.nodes[place].life {
+            return;
+        }
+        if let Item::Stream(action) = &item
+            && self.pass(action)
+        {
             return;
         }
         let Some(process) = &mut self.nodes[place].process else { return };
@@ -379,10 +497,12 @@ impl World {
             Item::Datagram { from, bytes, .. } => {
                 self.with_engine(place, |engine, now| engine.handle_datagrams(now, [(from, &bytes[..])]));
             }
-            Item::Timer { timer, .. } if timer == process.timer => {
+            Item::Timer { at, .. } if at == process.timer_at => {
+                process.timer_at = u64::MAX;
                 self.with_engine(place, |engine, now| engine.handle_timeout(now));
             }
             Item::Timer { .. } | Item::Fault(_) => {}
+            Item::Stream(action) => self.stream(action),
             Item::Beat { arbiter, .. } => self.beat(place, life, arbiter),
             Item::Report { worker, generation, report, .. } => self.report(place, worker, generation, report),
             Item::Wake { arbiter, .. } => self.wake(place, arbiter),
@@ -391,31 +511,41 @@ impl World {
     }
 
     /// One input to a node's engine, then whatever it says is done.
-    fn with_engine(&mut self, place: Place, input: impl FnOnce(&mut Engine, Instant)) {
+    pub(crate) fn with_engine(&mut self, place: Place, input: impl FnOnce(&mut Engine, Instant)) {
         let now = self.clock(place);
         let Some(process) = &mut self.nodes[place].process else { return };
         input(&mut process.engine, now);
         self.drain(place);
     }
 
-    fn clock(&self, place: Place) -> Instant {
-        Instant::from_nanos(self.now + self.nodes[place].offset)
+    pub(crate) fn clock(&self, place: Place) -> Instant {
+        Instant::from_nanos(self.local(place, self.now))
     }
 
-    fn drain(&mut self, place: Place) {
-        let mut buffer = Vec::new();
-        loop {
-            let Some(process) = &mut self.nodes[place].process else { return };
+    /// What a node's clock shows at this time of the world. Every second one runs fast, the others slow.
+    fn local(&self, place: Place, at: u64) -> u64 {
+        let drift = if place.is_multiple_of(2) { self.drift } else { -self.drift };
+        (at as i64 + (at as f64 * drift) as i64) as u64 + self.nodes[place].offset
+    }
+
+    pub(crate) fn drain(&mut self, place: Place) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(process) = &mut self.nodes[place].process {
             let Some(output) = process.engine.poll_output(&mut buffer) else { break };
             self.act(place, output, &buffer);
         }
-        let (life, offset) = (self.nodes[place].life, self.nodes[place].offset);
-        let Some(process) = &mut self.nodes[place].process else { return };
-        process.timer += 1;
-        let timer = process.timer;
-        if let Some(due) = process.engine.poll_timeout() {
-            let at = due.as_nanos().saturating_sub(offset).max(self.now);
-            self.put(at, Item::Timer { place, life, timer });
+        self.buffer = buffer;
+        let life = self.nodes[place].life;
+        let Some(process) = &self.nodes[place].process else { return };
+        let Some(due) = process.engine.poll_timeout() else { return };
+        let ahead = due.as_nanos().saturating_sub(self.local(place, self.now));
+        // A clock that runs slow needs longer for it.
+        let at = self.now.saturating_add(ahead).saturating_add((ahead as f64 * self.drift.abs() * 1.01) as u64);
+        let process = self.nodes[place].process.as_mut().expect("it was just seen");
+        // A timer that is set too early is let run.
+        if at < process.timer_at {
+            process.timer_at = at;
+            self.put(at, Item::Timer { place, life, at });
         }
     }
 
@@ -423,6 +553,11 @@ impl World {
         let life = self.nodes[place].life;
         match output {
             Output::Transmit { to } => self.transmit(place, to, buffer),
+            Output::Open { stream, to } => self.open(place, stream, self.at_address(to)),
+            Output::Frame { stream } => self.frame(place, stream, buffer),
+            Output::Shut { stream } => self.shut(place, stream),
+            // Seeds are addresses here.
+            Output::Resolve { .. } => {}
             Output::Start(start) => self.start_worker(place, start),
             Output::Permit { worker, leave } => {
                 if let Some(worker) = self.worker(place, worker) {
@@ -465,9 +600,15 @@ impl World {
             | Output::Exit { .. }
             | Output::ForgetGroup { .. } => {}
             Output::Event(event) => {
-                self.note(place, &format!("{event:?}"));
+                self.note(place, || format!("{event:?}"));
                 self.checker.event(self.now, place, &event);
-                self.events.push((self.elapsed(), place, event));
+                let at = self.elapsed();
+                if let Some(listener) = &mut self.listener {
+                    listener(at, place, &event);
+                }
+                if self.shape.log {
+                    self.events.push((at, place, event));
+                }
             }
         }
     }
@@ -475,39 +616,110 @@ impl World {
     // ---- what actors, threads and sockets would do -----------------------------------------------------------------------------------------
 
     fn transmit(&mut self, from: Place, to: SocketAddr, bytes: &[u8]) {
-        let Some(place) = self.nodes.iter().position(|node| node.address == to) else { return };
-        for delay in self.network.deliveries(from, place, &mut self.random) {
+        self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
+        let Some(place) = self.at_address(to) else {
+            if self.lost.len() < BACKLOG_MAX {
+                self.lost.push((to, bytes.to_vec()));
+            }
+            return;
+        };
+        for delay in self.network.deliveries(from, place, &mut self.random).into_iter().flatten() {
             let item = Item::Datagram { to: place, from: self.nodes[from].address, bytes: bytes.to_vec() };
             self.put(self.now + delay.as_nanos() as u64, item);
         }
     }
 
-    fn start(&mut self, place: Place) {
-        let node = &mut self.nodes[place];
-        node.life += 1;
-        let role = if place == 0 { "monitor" } else { "worker" };
-        let (name, address) = (node.name.clone(), node.address);
-        let monitor = self.nodes[0].address;
+    // ---- what streams ask of it ------------------------------------------------------------------------------------------------------------
+
+    pub(crate) fn life(&self, place: Place) -> u64 {
+        self.nodes[place].life
+    }
+
+    pub(crate) fn is_unplugged(&self, place: Place) -> bool {
+        self.nodes[place].unplugged
+    }
+
+    pub(crate) fn has_process(&self, place: Place) -> bool {
+        self.nodes[place].process.is_some()
+    }
+
+    pub(crate) fn is_paused(&self, place: Place) -> bool {
+        self.nodes[place].process.as_ref().is_some_and(|process| process.paused)
+    }
+
+    /// Whether nothing gets through between two places, in either direction.
+    pub(crate) fn is_apart(&self, one: Place, other: Place) -> bool {
+        self.network.is_cut(one, other) || self.network.is_cut(other, one)
+    }
+
+    pub(crate) fn elapsed_nanos(&self) -> u64 {
+        self.now
+    }
+
+    /// How long something takes on the way.
+    pub(crate) fn delay(&mut self) -> u64 {
+        self.network.delay(&mut self.random).as_nanos() as u64
+    }
+
+    /// A connection comes in; its outputs are still to be drained.
+    pub(crate) fn take_connection(&mut self, place: Place) -> Option<StreamId> {
+        let now = self.clock(place);
+        self.nodes[place].process.as_mut().map(|process| process.engine.handle_accepted(now))
+    }
+
+    /// Who has this address.
+    fn at_address(&self, address: SocketAddr) -> Option<Place> {
+        let SocketAddr::V4(address) = address else { return None };
+        let [ten, _, high, low] = address.ip().octets();
+        let place = (usize::from(high) * 250 + usize::from(low)).checked_sub(1)?;
+        (ten == 10 && place < self.nodes.len()).then_some(place)
+    }
+
+    /// The config of a node: the seeds are the monitors, or the first three nodes.
+    fn config_of(&self, place: Place) -> Config {
+        let (name, address) = (&self.nodes[place].name, self.nodes[place].address);
+        let role = if place < self.shape.monitors { "monitor" } else { "worker" };
+        let mode = if self.shape.monitors > 0 { "central" } else { "random" };
+        let seeds = if self.shape.monitors > 0 { self.shape.monitors } else { self.nodes.len().min(3) };
+        let seeds: Vec<String> = (0..seeds).map(|seed| format!("'{}'", self.nodes[seed].address)).collect();
+        let seeds = seeds.join(", ");
         let cluster = format!(
-            "[cluster]\nname = 'sim'\nnode = '{name}'\nrole = '{role}'\nmode = 'central'\nlisten = '{address}'\nmonitors = ['{monitor}']"
+            "[cluster]\nname = 'sim'\nnode = '{name}'\nrole = '{role}'\nmode = '{mode}'\nlisten = '{address}'\nseeds = [{seeds}]"
         );
         let mut config = self.config.clone();
         config.cluster = Config::from_toml(&cluster).expect("the cluster table of the simulation is valid").cluster;
+        config
+    }
+
+    /// Starts all nodes, each within the first interval, with the same table.
+    fn start_acquainted(&mut self) {
+        (0..self.nodes.len()).for_each(|place| self.apply(Fault::Start(place)));
+        let tables: Vec<Member> = (0..self.nodes.len()).filter_map(|place| self.engine(place)?.members().next().cloned()).collect();
+        for place in 0..self.nodes.len() {
+            let within = self.soon(self.config.interval) - self.now;
+            // Its clock began that much earlier, so that not all of them send at once.
+            self.nodes[place].offset += within;
+            self.with_engine(place, |engine, now| engine.recall(now, &tables));
+        }
+    }
+
+    fn start(&mut self, place: Place) {
+        let address = self.nodes[place].address;
+        self.break_streams(place);
+        self.nodes[place].life += 1;
+        self.nodes[place].unplugged = false;
+        let config = self.config_of(place);
         let generation = Generation(WALL_START_MS + self.now / 1_000_000);
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
-        let arbiters = self.config.workers.arbiters;
-        let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
-        for index in 0..WORKERS {
-            engine.supervise(now, supervise(index, format!("worker-{index}")));
+        if self.shape.workers {
+            take_on(&mut engine, now, self.config.workers.arbiters);
         }
-        let shards = (0..SHARDS).map(|index| supervise(WORKERS + index, format!("{GROUP}/{index}"))).collect();
-        engine.supervise_shards(now, GROUP.into(), shards);
         self.nodes[place].process = Some(Process {
             engine,
             paused: false,
             backlog: Vec::new(),
-            timer: 0,
+            timer_at: u64::MAX,
             arbiters: BTreeMap::new(),
             workers: BTreeMap::new(),
         });
@@ -521,6 +733,8 @@ impl World {
             return;
         }
         process.paused = false;
+        // Its timer went off meanwhile, or is let run.
+        process.timer_at = u64::MAX;
         let mut backlog = std::mem::take(&mut process.backlog);
         // A look at the socket that was not taken before the pause is taken after it.
         if backlog.iter().any(|item| matches!(item, Item::Drained { .. })) {
@@ -663,4 +877,14 @@ impl World {
             self.with_engine(place, |engine, now| engine.handle_arbiter_ended(now, arbiter));
         }
     }
+}
+
+/// Takes on the workers and shards that every node has.
+fn take_on(engine: &mut Engine, now: Instant, arbiters: u32) {
+    let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
+    for index in 0..WORKERS {
+        engine.supervise(now, supervise(index, format!("worker-{index}")));
+    }
+    let shards = (0..SHARDS).map(|index| supervise(WORKERS + index, format!("{GROUP}/{index}"))).collect();
+    engine.supervise_shards(now, GROUP.into(), shards);
 }

@@ -149,3 +149,17 @@ pub(crate) struct Count;
 impl Message for Count {
     type Result = Counters;
 }
+
+/// Others are to be told something else of this node.
+pub(crate) struct SetMetadata(pub(crate) heartbeat_core::Metadata);
+
+impl Message for SetMetadata {
+    type Result = Result<(), heartbeat_core::ConfigError>;
+}
+
+/// Who watches this node, and whom does it watch?
+pub(crate) struct Neighbours;
+
+impl Message for Neighbours {
+    type Result = crate::view::Neighbourhood;
+}

@@ -23,7 +23,8 @@ use self::log::log;
 pub(crate) use self::messages::{AddrOf, OnLeave, Pulse};
 use self::messages::{ArbiterEnded, Scan};
 pub(crate) use self::messages::{
-    Command, Count, Leave, Order, Record, SetInterval, Subscribe, TakeOn, TakeOnGroup, WorkerReport,
+    Command, Count, Leave, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
+    WorkerReport,
 };
 use crate::cell::Cells;
 use crate::clock::Clock;
@@ -33,9 +34,10 @@ use crate::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
 use crate::record::Recorder;
 use crate::seat::{Birth, Seated};
 use crate::sender::{BeatSender, NodeSender, Outgoing};
+use crate::stream::{Accepted, OnStream, Resolved, Streams, resolve};
 use crate::thread::{Floor, Thread};
 use crate::transport::Batch;
-use crate::view::View;
+use crate::view::{Neighbourhood, View};
 
 /// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
 const SCAN_CHUNKS: usize = 64;
@@ -55,6 +57,7 @@ pub(crate) struct Supervisor {
     floor: Floor,
     threads: BTreeMap<ArbiterId, Thread>,
     links: Links,
+    streams: Streams,
     subscribers: Subscribers,
     /// The timer that is set, and for when.
     timer: Option<(SpawnHandle, Instant)>,
@@ -79,6 +82,8 @@ pub(crate) struct Links {
     pub(crate) receiver: Addr<Receiver>,
     /// None where there is no cluster.
     pub(crate) sender: Option<Addr<NodeSender>>,
+    /// Whether its transport has streams beside datagrams.
+    pub(crate) has_streams: bool,
     /// Where it is noted that the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
 }
@@ -100,6 +105,7 @@ impl Supervisor {
             workers: Vec::new(),
             floor,
             threads: BTreeMap::new(),
+            streams: Streams::new(clock, links.has_streams),
             links,
             subscribers: Subscribers::default(),
             timer: None,
@@ -121,6 +127,10 @@ impl Supervisor {
                     outgoing.bytes.extend_from_slice(&self.buffer);
                     outgoing.datagrams.push((to, self.buffer.len()));
                 }
+                Output::Open { stream, to } => self.streams.open(stream, to, context.address()),
+                Output::Frame { stream } => self.streams.frame(stream, &self.buffer),
+                Output::Shut { stream } => self.streams.shut(stream),
+                Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
                 Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
                 Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
@@ -369,6 +379,58 @@ impl Handler<Datagrams> for Supervisor {
         }
         self.drive(context);
         MessageResult(batch)
+    }
+}
+
+impl Handler<OnStream> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, OnStream { at, stream, from, what }: OnStream, context: &mut Context<Self>) {
+        self.engine.handle_stream(at, stream, from, what.event());
+        self.drive(context);
+    }
+}
+
+impl Handler<Accepted> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Accepted { at, from, socket }: Accepted, context: &mut Context<Self>) {
+        let stream = self.engine.handle_accepted(at);
+        self.streams.take_on(stream, from, socket, context.address());
+        self.drive(context);
+    }
+}
+
+impl Handler<Resolved> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Resolved { seed, found }: Resolved, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        self.engine.handle_resolved(now, &seed, found.as_deref().map_err(String::as_str));
+        self.drive(context);
+    }
+}
+
+impl Handler<SetMetadata> for Supervisor {
+    type Result = Result<(), ConfigError>;
+
+    fn handle(&mut self, SetMetadata(metadata): SetMetadata, context: &mut Context<Self>) -> Result<(), ConfigError> {
+        let set = self.engine.set_metadata(self.clock.now(), metadata);
+        self.drive(context);
+        set
+    }
+}
+
+impl Handler<Neighbours> for Supervisor {
+    type Result = MessageResult<Neighbours>;
+
+    fn handle(&mut self, _: Neighbours, _: &mut Context<Self>) -> MessageResult<Neighbours> {
+        let name = |id| self.engine.members().find(|member| member.id == id).map(|member| member.name.clone());
+        MessageResult(Neighbourhood {
+            observers: self.engine.observers().filter_map(name).collect(),
+            watched: self.engine.watched().filter_map(|(id, silent_for)| Some((name(id)?, silent_for))).collect(),
+            health: self.engine.health(),
+        })
     }
 }
 

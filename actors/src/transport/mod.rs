@@ -30,6 +30,11 @@ pub trait Transport {
     /// What the system said; the datagram is then lost, and the transport is as good as before.
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()>;
 
+    /// Where others can connect to, at the same address; none if this transport carries datagrams only. Asked once.
+    fn listener(&self) -> Option<std::net::TcpListener> {
+        None
+    }
+
     /// Waits for datagrams, then puts those that are there into `batch`, as many as it has room for. A batch that is not full afterwards says that
     /// nothing more was there.
     ///

@@ -1,5 +1,6 @@
 //! Datagrams over UDP.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
@@ -8,12 +9,14 @@ use tokio::net::UdpSocket;
 
 use super::{Batch, Transport};
 
-/// A UDP socket.
+/// A UDP socket, and a TCP listener at the same port.
 #[derive(Debug)]
 pub struct UdpTransport {
     socket: UdpSocket,
     /// The same socket for sending: the runtime would call it not writable until it has had a look, and lose what is sent first.
     sender: std::net::UdpSocket,
+    /// The streams' side of the same port.
+    listener: RefCell<Option<std::net::TcpListener>>,
     address: SocketAddr,
 }
 
@@ -23,16 +26,36 @@ impl UdpTransport {
     /// # Errors
     /// What the system said; most often that the port is in use.
     pub fn bind(listen: SocketAddr) -> io::Result<UdpTransport> {
-        let socket = std::net::UdpSocket::bind(listen)?;
+        let (socket, listener) = bind_both(listen)?;
         socket.set_nonblocking(true)?;
+        listener.set_nonblocking(true)?;
+        let listener = RefCell::new(Some(listener));
         let (address, sender) = (socket.local_addr()?, socket.try_clone()?);
-        Ok(UdpTransport { socket: UdpSocket::from_std(socket)?, sender, address })
+        Ok(UdpTransport { socket: UdpSocket::from_std(socket)?, sender, listener, address })
     }
+}
+
+/// Binds both at one port. A free port of one kind may be taken for the other; then another one is tried.
+fn bind_both(listen: SocketAddr) -> io::Result<(std::net::UdpSocket, std::net::TcpListener)> {
+    const TRIES: u32 = 16;
+    for _ in 1..TRIES {
+        let socket = std::net::UdpSocket::bind(listen)?;
+        match std::net::TcpListener::bind(socket.local_addr()?) {
+            Ok(listener) => return Ok((socket, listener)),
+            Err(error) if listen.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 impl Transport for UdpTransport {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn listener(&self) -> Option<std::net::TcpListener> {
+        self.listener.borrow_mut().take()
     }
 
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {

@@ -35,7 +35,7 @@
 //! taken. The budget holds on average over days, not in every hour.
 //!
 //! **Cold start.** A tail that has seen fewer than 1 / (2 p) heartbeats cannot know what comes so rarely. It takes the longest silence it has
-//! seen, stretched by a power law, and in calm weather three intervals at least.
+//! seen, stretched by a power law, and in calm weather three intervals at least; a quarter of one where others are asked before anybody is suspected.
 //!
 //! What it does not do: it holds the budget for what has come before. A network that grows worse costs mistakes until that is learnt; in the
 //! first hours, and for budgets of one a day or less in the first days, the hard timeout and other observers are the protection.
@@ -71,8 +71,9 @@ const JITTER_MIN: f64 = 500_000.0;
 /// The longest margin, in intervals.
 const MARGIN_MAX: f32 = 120.0;
 
-/// Sat out in calm weather while nothing is known of it, in intervals.
+/// Sat out in calm weather while nothing is known of it, in intervals: by one who judges alone, and by one who asks others before he judges.
 const GUESS: f32 = 3.0;
+const GUESS_AMONG_OTHERS: f32 = 0.25;
 
 /// The largest share of heartbeats after which a wrong suspicion may follow; `Config::check` refuses more.
 const SHARE_MAX: f64 = 0.1;
@@ -122,6 +123,8 @@ struct State {
     count: u32,
     /// Quantile of the calm tail, in intervals.
     long: f32,
+    /// What is sat out while nothing is known, in intervals.
+    guess: f32,
     /// Quantile of the lossy tail, in units of what is sat out.
     factor: f32,
     /// Heartbeats since the last look at the tails.
@@ -156,6 +159,7 @@ impl Budget {
             sat_out: 0.0,
             count: 0,
             long: GUESS,
+            guess: GUESS,
             factor: 1.0,
             stale: 0,
             excused: true, // The time before the first heartbeat is no silence.
@@ -167,6 +171,14 @@ impl Budget {
         state.set_interval();
         state.set_deadline();
         Budget { state }
+    }
+
+    /// The same, for one who asks other observers before he suspects anybody: a doubt is then cheap, and comes a quarter of an interval late while
+    /// nothing is known.
+    #[must_use]
+    pub fn among_others(mut self) -> Budget {
+        (self.state.guess, self.state.long) = (GUESS_AMONG_OTHERS, GUESS_AMONG_OTHERS);
+        self
     }
 
     /// The silence after which a target with perfectly regular heartbeats is suspected as long as nothing is known of it.
@@ -318,7 +330,7 @@ impl State {
         while times == 1.0 || lossy * times <= LOSSY_SPEND_MAX && p * times <= SHARE_MAX {
             let p_calm = p * (1.0 - lossy * times) / (1.0 - lossy).max(0.01);
             let (calm, bad) = (&self.calm_tail, &self.lossy_tail);
-            let beyond = || (calm.longest() * calm.stretch(p_calm)).max(GUESS);
+            let beyond = || (calm.longest() * calm.stretch(p_calm)).max(self.guess);
             let long = calm.quantile(p_calm, self.grain()).unwrap_or_else(beyond);
             let p_bad = p * times;
             let factor = bad.quantile(p_bad, Grain::Fine).unwrap_or_else(|| bad.longest().max(1.0));

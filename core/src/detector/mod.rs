@@ -117,6 +117,15 @@ impl AnyDetector {
             DetectorKind::Budget => AnyDetector::Budget(Budget::new(config.mistakes, interval, now)),
         }
     }
+
+    /// The same, for one who asks other observers before he suspects anybody.
+    #[must_use]
+    pub fn among_others(self) -> AnyDetector {
+        match self {
+            AnyDetector::Budget(budget) => AnyDetector::Budget(budget.among_others()),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
+        }
+    }
 }
 
 impl Detector for AnyDetector {

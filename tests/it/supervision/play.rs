@@ -293,7 +293,11 @@ impl Play {
             | Output::Exit { .. }
             | Output::ForgetGroup { .. }
             | Output::Drain
-            | Output::Transmit { .. } => {}
+            | Output::Transmit { .. }
+            | Output::Open { .. }
+            | Output::Frame { .. }
+            | Output::Shut { .. }
+            | Output::Resolve { .. } => {}
         }
     }
 

@@ -1,0 +1,330 @@
+//! Streams: lifelines, looks at closed ones, and tables too large for a datagram.
+//!
+//! Each node keeps one connection to each of its observers and says nothing on it but who it is. The operating system closes it when the process ends, however it ends; so its end
+//! is evidence. It is no verdict: a restart, or a box between the two, closes connections as well. The observer tries to connect; if it is refused, nobody listens there
+//! any more, and it asks the other observers at once ([`super::watch`]). Few such looks are under way at a time, so that a switch that drops a thousand lifelines does not make a storm.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::join::Pages;
+use super::{Cluster, Follow, Letter, Post};
+use crate::desk::Desk;
+use crate::member::{Generation, NodeId};
+use crate::output::StreamId;
+use crate::time::Instant;
+use crate::wire::{Body, Datagram};
+
+/// Looks at closed lifelines that are under way at a time.
+const LOOKS_MAX: usize = 16;
+
+/// Accepted streams that have not said whose they are.
+const UNKNOWN_MAX: usize = 64;
+
+/// How long they may take to say it.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// What became of a stream, as its driver tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamEvent<'a> {
+    /// It is connected.
+    Opened,
+    /// Nobody listens at that address.
+    Refused,
+    /// It could not be connected, for whatever else.
+    Failed,
+    /// A frame came in.
+    Frame(&'a [u8]),
+    /// It was closed, by the other side or by the system.
+    Ended,
+}
+
+/// The streams of this node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Streams {
+    next: u64,
+    kinds: BTreeMap<StreamId, Kind>,
+    /// Accepted ones that have said nothing, the oldest first.
+    unknown: VecDeque<(Instant, StreamId)>,
+    /// Lifelines of others, by whom.
+    theirs: BTreeMap<NodeId, StreamId>,
+    /// Ours, by observer.
+    ours: BTreeMap<NodeId, StreamId>,
+    /// Whose address is being looked at.
+    looks: BTreeMap<NodeId, StreamId>,
+    to_look_at: VecDeque<NodeId>,
+    /// Where a look found nobody.
+    nobody: BTreeSet<NodeId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Our own, to this observer.
+    Ours(NodeId),
+    Unknown,
+    /// That of this node, in this start of its process.
+    Theirs(NodeId, Generation),
+    Look(NodeId),
+    /// Rows of a table, from this node.
+    Pull(NodeId, bool),
+}
+
+impl Streams {
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.unknown.front().map(|(at, _)| *at + UNKNOWN_FOR)
+    }
+
+    pub(super) fn found_nobody(&self, id: NodeId) -> bool {
+        self.nobody.contains(&id)
+    }
+
+    fn open(&mut self, kind: Kind) -> StreamId {
+        self.next += 1;
+        let stream = StreamId(self.next);
+        self.kinds.insert(stream, kind);
+        stream
+    }
+}
+
+impl Cluster {
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Takes in that somebody has connected; the stream is shut again if there are too many.
+    pub(crate) fn accepted(&mut self, desk: &Desk) -> StreamId {
+        let stream = self.streams.open(Kind::Unknown);
+        let most = desk.config.membership.members_max as usize;
+        if self.streams.unknown.len() >= UNKNOWN_MAX || self.streams.theirs.len() >= most || self.superseded {
+            self.shut(stream);
+        } else {
+            self.streams.unknown.push_back((desk.now, stream));
+        }
+        stream
+    }
+
+    /// Takes in what became of a stream; `datagram` is the frame, if it was one.
+    pub(crate) fn hear_stream(
+        &mut self,
+        stream: StreamId,
+        event: StreamEvent<'_>,
+        datagram: Option<(&Datagram<'_>, SocketAddr)>,
+        desk: &mut Desk,
+    ) -> Follow {
+        let Some(&kind) = self.streams.kinds.get(&stream) else { return Follow::Nothing };
+        match (kind, event) {
+            (Kind::Ours(_), StreamEvent::Opened) => self.frame(stream, Letter::Say(Body::Hello)),
+            (Kind::Pull(..), StreamEvent::Opened) => self.frame(stream, Letter::Sync),
+            (Kind::Look(id), StreamEvent::Opened) => {
+                self.shut(stream);
+                // Somebody listens there: a new process, or the old one that is well.
+                return self.looked(id, false, desk);
+            }
+            (Kind::Look(id), StreamEvent::Refused) => {
+                self.forget(stream);
+                return self.looked(id, true, desk);
+            }
+            (Kind::Look(id), StreamEvent::Failed | StreamEvent::Ended) => {
+                self.forget(stream);
+                return self.looked(id, false, desk);
+            }
+            (Kind::Theirs(id, generation), StreamEvent::Ended) => {
+                self.forget(stream);
+                self.lifeline_ended(id, generation, desk);
+            }
+            (_, StreamEvent::Frame(_)) => {
+                if let Some((datagram, from)) = datagram {
+                    return self.hear_frame(stream, kind, from, datagram, desk);
+                }
+            }
+            (_, StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended) => self.forget(stream),
+            (_, StreamEvent::Opened) => {}
+        }
+        Follow::Nothing
+    }
+
+    fn hear_frame(
+        &mut self,
+        stream: StreamId,
+        kind: Kind,
+        from: SocketAddr,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
+        let id = datagram.header.from;
+        let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
+        if kind == Kind::Unknown && (known.is_none() || id == self.me.id) {
+            // Whoever wants a stream has to be let in first.
+            self.shut(stream);
+            return Follow::Nothing;
+        }
+        match (kind, &datagram.body) {
+            (Kind::Unknown, Body::Hello) => {
+                self.streams.unknown.retain(|(_, unknown)| *unknown != stream);
+                self.streams.kinds.insert(stream, Kind::Theirs(id, datagram.header.generation));
+                if let Some(former) = self.streams.theirs.insert(id, stream) {
+                    self.shut(former);
+                    self.streams.theirs.insert(id, stream);
+                }
+                Follow::Nothing
+            }
+            (Kind::Unknown, Body::Sync(digests)) => {
+                let differing = self.membership.differing(digests);
+                self.frame(stream, Letter::Rows(Pages { differing, from: NodeId(0), welcome: false }));
+                Follow::Nothing
+            }
+            (Kind::Pull(whom, welcome), Body::Rows(rows)) if whom == id => {
+                let mut follow = Follow::Nothing;
+                for row in datagram.rumours.iter() {
+                    follow = follow.max(self.hear_of(&row, desk));
+                }
+                if !rows.more {
+                    self.shut(stream);
+                    let rows = crate::wire::Rows { welcome, differing: 0, ..*rows };
+                    follow = follow.max(self.hear_rows(id, rows, datagram, desk));
+                    // What it lacks is found by comparing once more.
+                    self.send_to(id, Letter::Sync);
+                }
+                follow
+            }
+            (Kind::Theirs(whom, _), _) if whom == id => self.receive(from, usize::MAX, datagram, desk),
+            _ => {
+                self.shut(stream);
+                Follow::Nothing
+            }
+        }
+    }
+
+    // ---- our own -------------------------------------------------------------------------------------------------------------------------
+
+    pub(super) fn open_lifeline(&mut self, id: NodeId) {
+        if !self.lifelines || self.streams.ours.contains_key(&id) {
+            return;
+        }
+        let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
+        let stream = self.streams.open(Kind::Ours(id));
+        self.streams.ours.insert(id, stream);
+        self.posts.push_back(Post::Open { stream, to });
+    }
+
+    /// Opens those that are missing, a few slots after they were lost.
+    pub(super) fn reopen_lifelines(&mut self, _: &Desk) {
+        if !self.lifelines || !self.slots.slot().is_multiple_of(4) {
+            return;
+        }
+        let missing: Vec<NodeId> = self.observers().filter(|id| !self.streams.ours.contains_key(id)).collect();
+        missing.into_iter().for_each(|id| self.open_lifeline(id));
+    }
+
+    pub(super) fn close_lifeline_to(&mut self, id: NodeId) {
+        if let Some(stream) = self.streams.ours.remove(&id) {
+            self.shut(stream);
+        }
+    }
+
+    /// Closes ours in good order: what is said last on them is that we leave.
+    pub(super) fn close_lifelines(&mut self) {
+        for (_, stream) in std::mem::take(&mut self.streams.ours) {
+            if !self.superseded {
+                self.frame(stream, Letter::About(self.me.id));
+            }
+            self.shut(stream);
+        }
+    }
+
+    /// Fetches what differs over a stream.
+    pub(super) fn pull(&mut self, id: NodeId, welcome: bool) {
+        if self.streams.kinds.values().any(|kind| matches!(kind, Kind::Pull(..))) {
+            return;
+        }
+        let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
+        let stream = self.streams.open(Kind::Pull(id, welcome));
+        self.posts.push_back(Post::Open { stream, to });
+    }
+
+    // ---- those of others -----------------------------------------------------------------------------------------------------------------
+
+    fn lifeline_ended(&mut self, id: NodeId, generation: Generation, desk: &Desk) {
+        let is_member = |member: &&crate::Member| member.generation == generation && member.status.is_member();
+        if self.links.contains_key(&id) && self.membership.member(id).filter(is_member).is_some() {
+            self.look_whether_gone(id, desk);
+        }
+    }
+
+    /// Tries to connect to a node of which there is doubt whether it runs.
+    pub(super) fn look_whether_gone(&mut self, id: NodeId, _: &Desk) {
+        if self.streams.looks.contains_key(&id) || self.streams.to_look_at.contains(&id) {
+            return;
+        }
+        self.streams.nobody.remove(&id);
+        self.streams.to_look_at.push_back(id);
+        self.begin_looks();
+    }
+
+    fn begin_looks(&mut self) {
+        while self.streams.looks.len() < LOOKS_MAX
+            && let Some(id) = self.streams.to_look_at.pop_front()
+        {
+            let Some(to) = self.membership.member(id).map(|member| member.address) else { continue };
+            let stream = self.streams.open(Kind::Look(id));
+            self.streams.looks.insert(id, stream);
+            self.posts.push_back(Post::Open { stream, to });
+        }
+    }
+
+    /// A look at a node's address is over.
+    fn looked(&mut self, id: NodeId, found_nobody: bool, desk: &mut Desk) -> Follow {
+        self.begin_looks();
+        let mut follow = Follow::Nothing;
+        if found_nobody {
+            self.streams.nobody.insert(id);
+            follow = self.found_gone(id, desk);
+        }
+        self.answer_waiting(id, false, desk);
+        follow
+    }
+
+    /// A process is over: nothing is to be learnt from its streams any more.
+    pub(super) fn streams_of_the_dead(&mut self, id: NodeId) {
+        self.streams.nobody.remove(&id);
+        self.close_lifeline_to(id);
+        if let Some(stream) = self.streams.theirs.remove(&id) {
+            self.shut(stream);
+        }
+        if let Some(stream) = self.streams.looks.remove(&id) {
+            self.shut(stream);
+            self.begin_looks();
+        }
+    }
+
+    // ---- all ----------------------------------------------------------------------------------------------------------------------------
+
+    /// Shuts accepted streams that never said whose they are.
+    pub(super) fn look_at_streams(&mut self, desk: &Desk) {
+        while let Some(&(at, stream)) = self.streams.unknown.front()
+            && at + UNKNOWN_FOR <= desk.now
+        {
+            self.streams.unknown.pop_front();
+            self.shut(stream);
+        }
+    }
+
+    fn frame(&mut self, stream: StreamId, letter: Letter) {
+        self.posts.push_back(Post::Frame { stream, letter });
+    }
+
+    fn shut(&mut self, stream: StreamId) {
+        self.forget(stream);
+        self.posts.push_back(Post::Shut { stream });
+    }
+
+    fn forget(&mut self, stream: StreamId) {
+        let streams = &mut self.streams;
+        match streams.kinds.remove(&stream) {
+            Some(Kind::Ours(id)) => drop(streams.ours.remove(&id).filter(|held| *held != stream).map(|held| streams.ours.insert(id, held))),
+            Some(Kind::Theirs(id, _)) => drop(streams.theirs.remove(&id).filter(|held| *held != stream).map(|held| streams.theirs.insert(id, held))),
+            Some(Kind::Look(id)) => drop(streams.looks.remove(&id)),
+            Some(Kind::Unknown) => streams.unknown.retain(|(_, unknown)| *unknown != stream),
+            Some(Kind::Pull(..)) | None => {}
+        }
+    }
+}

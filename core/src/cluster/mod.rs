@@ -1,0 +1,664 @@
+//! `Cluster`: this node among the others: whom it sends heartbeats, whom it watches, and what it holds of them.
+//!
+//! In a village without a constable, each house has a few neighbours who look whether the lamp is lit in the evening. One that sees no light knocks; if nobody
+//! opens it asks the other neighbours; and the village hears of it from one to the next. Here the lamp is the heartbeat, to a few observers that every node has
+//! (`observers`), the knock a probe, and what is told a rumour (`gossip`). Where there is a constable after all (`mode = "central"`), the neighbours are the monitors; nothing
+//! else differs.
+//!
+//! - `beat`: our heartbeats, and whether our observers answer.
+//! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
+//! - `join`: seeds, being admitted, and comparing tables.
+//! - `lifeline`: the connections whose end is evidence.
+//!
+//! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
+//! comes back in the next life.
+//!
+//! The logical clock counts milliseconds: it is the wall clock at our start and the time since, or what we heard of others' if that is ahead. It travels in each datagram,
+//! so that whoever acts on news has a later clock than whoever made them. An epoch is such a clock with the owner's number below it: no two nodes give out the same.
+//!
+//! What this does not do: two sides of a partition both go on, and of two owners who did not know of each other the later epoch is the one whose clock was ahead. Who may own
+//! is another question than who lives, and is not settled by rumours.
+
+mod beat;
+mod join;
+mod lifeline;
+mod watch;
+
+pub use self::lifeline::StreamEvent;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::beat::Answers;
+use self::join::{Joining, Pages};
+use self::lifeline::Streams;
+use self::watch::{Inquiry, Link, Waiting};
+use crate::brake::Brakes;
+use crate::config::{ClusterConfig, Config, Mode};
+use crate::desk::Desk;
+use crate::detector::Pause;
+use crate::event::Event;
+use crate::gossip::{FANOUT, Gossip};
+use crate::health::LocalHealth;
+use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Profile, Role, Status, name_hash};
+use crate::membership::{Change, Membership, Refusal};
+use crate::observers::Observers;
+use crate::output::StreamId;
+use crate::slots::Slots;
+use crate::time::Instant;
+use crate::wire::{self, Body, Datagram, Header, Row};
+
+/// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Which start of the process: wall-clock milliseconds.
+    pub generation: Generation,
+    /// Where others reach us.
+    pub address: SocketAddr,
+}
+
+/// Bits of an epoch below the clock: the owner's number, so that no two owners have the same.
+const OWNER_BITS: u32 = 22;
+
+/// The logical clock ends here, in the year 2039, so that an epoch fits.
+const CLOCK_MAX: u64 = (1 << (64 - OWNER_BITS - 1)) - 1;
+
+/// A datagram to be sent, encoded only when it is handed out, from what is known then.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Letter {
+    /// In this turn of the slot, with or without a request for an answer.
+    Heartbeat {
+        turn: u64,
+        asks: bool,
+    },
+    /// To be encoded as it is.
+    Say(Body<'static>),
+    Join {
+        token: u64,
+    },
+    Sync,
+    /// Rows of these parts, from this id on; over a stream, page after page.
+    Rows(Pages),
+    /// These rows.
+    Some(Vec<NodeId>),
+    /// Rumours that are still fresh, if there are any.
+    Push,
+    /// What we hold of a member, first of all.
+    About(NodeId),
+}
+
+/// What leaves this node.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Post {
+    Send { to: SocketAddr, letter: Letter },
+    Open { stream: StreamId, to: SocketAddr },
+    Frame { stream: StreamId, letter: Letter },
+    Shut { stream: StreamId },
+}
+
+/// What the engine has to do after the cluster took something in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Follow {
+    Nothing,
+    /// The view is whole and may have changed: find the owners anew.
+    Settle,
+    /// Others may own what this node holds: give it all up, then find the owners anew if the view is whole.
+    Void,
+}
+
+/// This node among the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    me: Member,
+    /// Lower half of the hash of the cluster's name; in every datagram.
+    name: u32,
+    mode: Mode,
+    lifelines: bool,
+    membership: Membership,
+    gossip: Gossip,
+    slots: Slots,
+    observers: Observers,
+    answers: Answers,
+    health: LocalHealth,
+    /// Whom we watch.
+    links: BTreeMap<NodeId, Link>,
+    inquiries: BTreeMap<NodeId, Inquiry>,
+    /// When each inquiry is to be looked at.
+    inquiries_due: BTreeSet<(Instant, NodeId)>,
+    /// Who waits for us to reach somebody.
+    waiting: Vec<Waiting>,
+    /// Numbers of probes and inquiries.
+    number: u32,
+    brakes: Brakes,
+    brake_due: Option<Instant>,
+    joining: Joining,
+    streams: Streams,
+    /// The logical clock, as heard of others.
+    clock: u64,
+    started: Instant,
+    /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
+    passed: Vec<NodeId>,
+    /// Another process speaks under our name.
+    superseded: bool,
+    /// Whether somebody wants to know of each heartbeat.
+    is_recorded: bool,
+    pub(crate) posts: VecDeque<Post>,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: &Config, cluster: &ClusterConfig, identity: Identity, desk: &mut Desk) -> Cluster {
+        let now = desk.now;
+        let profile = Profile {
+            name: Arc::from(&*cluster.node),
+            address: identity.address,
+            role: cluster.role,
+            zone: Arc::from(&*cluster.zone),
+            metadata: cluster.metadata.clone(),
+        };
+        let me = Member {
+            id: NodeId::of(&cluster.node),
+            profile: Arc::new(profile),
+            generation: identity.generation,
+            incarnation: Incarnation::default(),
+            status: Status::Alive,
+        };
+        // Spread over a redraw's time, so that nodes started together do not all redraw together.
+        let redraw_at = now + config.membership.redraw / 2 + desk.random.duration_below(config.membership.redraw);
+        Cluster {
+            name: name_hash(&cluster.name) as u32,
+            mode: cluster.mode,
+            lifelines: config.membership.lifelines,
+            membership: Membership::new(me.clone(), now),
+            gossip: Gossip::default(),
+            slots: Slots::new(config.interval, now),
+            observers: Observers::new(me.id, config.membership.observers as usize, redraw_at),
+            answers: Answers::new(now),
+            health: LocalHealth::default(),
+            links: BTreeMap::new(),
+            inquiries: BTreeMap::new(),
+            inquiries_due: BTreeSet::new(),
+            waiting: Vec::new(),
+            number: desk.random.next_u64() as u32,
+            brakes: Brakes::default(),
+            brake_due: None,
+            joining: Joining::new(config, cluster, &me, desk),
+            streams: Streams::default(),
+            clock: 0,
+            started: now,
+            passed: Vec::new(),
+            superseded: false,
+            is_recorded: false,
+            posts: VecDeque::new(),
+            me,
+        }
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// The members as this node sees them.
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(crate) fn me(&self) -> NodeId {
+        self.me.id
+    }
+
+    /// Our local health: 0 is well.
+    pub(crate) fn health(&self) -> u8 {
+        self.health.score()
+    }
+
+    /// Who watches this node, former observers included.
+    pub(crate) fn observers(&self) -> impl Iterator<Item = NodeId> {
+        self.observers.places().iter().map(|place| place.id)
+    }
+
+    /// Whom this node watches, and for how long it has heard nothing of them.
+    pub(crate) fn watched(&self, desk: &Desk) -> impl Iterator<Item = (NodeId, Duration)> {
+        self.links.iter().map(|(&id, link)| (id, desk.monitor.silence(link.watch, desk.now)))
+    }
+
+    /// Whether owners may be found in the view as it is at `now`.
+    pub(crate) fn is_whole(&self, now: Instant) -> bool {
+        !self.superseded && self.joining.is_whole(now)
+    }
+
+    /// When `tick` has something to do next, while nobody is judged before `held_until`.
+    pub(crate) fn next_due(&self, held_until: Instant) -> Instant {
+        if self.superseded {
+            return Instant::NEVER;
+        }
+        let soon = [
+            self.gossip.due().filter(|_| !self.membership.others().is_empty()),
+            self.inquiries_due.first().map(|(due, _)| (*due).max(held_until)),
+            self.waiting.first().map(|waiting| waiting.until),
+            self.observers.next_release(),
+            self.brake_due.map(|due| due.max(held_until)),
+            self.answers.again_at(),
+            self.streams.next_due(),
+        ];
+        let turn = self.slots.due(|turn| self.observers.turn_from(turn));
+        let late = [turn, self.observers.redraw_at(), self.joining.next_due()];
+        soon.into_iter().flatten().chain(late).min().unwrap_or(Instant::NEVER)
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Says of each heartbeat from now on that it came in.
+    pub(crate) fn record(&mut self) {
+        self.is_recorded = true;
+    }
+
+    /// Nodes that came and went since this was last asked.
+    pub(crate) fn take_passed(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.passed)
+    }
+
+    /// An epoch for owners found now: higher than any this node has heard of.
+    pub(crate) fn claim(&mut self, now: Instant) -> Epoch {
+        self.clock = (self.clock_at(now) + 1).min(CLOCK_MAX);
+        Epoch(self.clock << OWNER_BITS | self.me.id.0 >> (64 - OWNER_BITS))
+    }
+
+    /// Takes a pause of our own out of what is timed here.
+    pub(crate) fn excuse(&mut self, pause: Pause, desk: &mut Desk) {
+        self.health.worsen();
+        self.answers.excuse(pause);
+        self.joining.excuse(pause);
+        let patience = self.patience(desk);
+        // Whoever was asked before the pause may have answered in it.
+        let asked: Vec<NodeId> = self.inquiries.keys().copied().collect();
+        for id in asked {
+            self.put_off(id, desk.now + patience);
+        }
+        for waiting in &mut self.waiting {
+            waiting.until = waiting.until.max(desk.now + patience);
+        }
+    }
+
+    /// Does whatever is due. While verdicts are `held`, nobody is judged.
+    pub(crate) fn tick(&mut self, held: bool, desk: &mut Desk) -> Follow {
+        if self.superseded {
+            return Follow::Nothing;
+        }
+        self.beat(desk);
+        self.change_observers(desk);
+        let mut follow = Follow::Nothing;
+        if !held {
+            follow = self.look_at_inquiries(desk);
+            self.look_at_brakes(desk);
+        }
+        self.answer_those_who_wait(desk);
+        self.look_for_others(desk);
+        self.look_at_streams(desk);
+        self.pass_on(desk);
+        follow
+    }
+
+    /// Says goodbye.
+    pub(crate) fn leave(&mut self, desk: &mut Desk) {
+        self.me.status = Status::Left;
+        self.membership.speak(desk.now, self.me.clone());
+        let about = Letter::About(self.me.id);
+        // Three times to those who watch us, since nobody acknowledges it and we shall not be there to repeat it; a lost goodbye costs a timeout.
+        let watch = self.observers.places().iter().filter_map(|place| self.membership.member(place.id));
+        let told: Vec<SocketAddr> = watch.flat_map(|member| [member.address; 3]).collect();
+        for to in told {
+            self.send(to, about.clone());
+        }
+        for _ in 0..2 * FANOUT {
+            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
+                self.send(to, about.clone());
+            }
+        }
+        // If nobody watches us, all have to be told.
+        if self.observers.places().is_empty() {
+            let all: Vec<SocketAddr> = self.addresses().collect();
+            for to in all.into_iter().flat_map(|to| [to; 3]) {
+                self.send(to, about.clone());
+            }
+        }
+        self.close_lifelines();
+    }
+
+    /// Tells others something else of this node from now on.
+    pub(crate) fn set_metadata(&mut self, metadata: crate::member::Metadata, desk: &Desk) {
+        self.me.profile = Arc::new(Profile { metadata, ..(*self.me.profile).clone() });
+        self.me.incarnation = self.me.incarnation.refuted();
+        self.speak(true, desk.now);
+    }
+
+    /// Takes in one datagram of `length` bytes, already found to be of our cluster.
+    pub(crate) fn receive(
+        &mut self,
+        from: SocketAddr,
+        length: usize,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
+        let header = datagram.header;
+        self.hear_clock(header);
+        if header.from == self.me.id {
+            return self.hear_namesake(from, header, desk);
+        }
+        match &datagram.body {
+            Body::Join(join) => return self.hear_join(from, header, join, desk),
+            Body::Challenge { token } => {
+                self.hear_challenge(from, *token);
+                return Follow::Nothing;
+            }
+            Body::Introduce => {
+                self.hear_introduce(from, desk.now);
+                return Follow::Nothing;
+            }
+            _ => {}
+        }
+        let Some(known) = self.membership.member(header.from) else {
+            return self.hear_stranger(from, length, datagram, desk);
+        };
+        if known.generation != header.generation {
+            return self.hear_stranger(from, length, datagram, desk);
+        }
+        let mut follow = Follow::Nothing;
+        // A member's own heartbeat and echo say how it is, as a rumour would.
+        if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
+            datagram.body
+        {
+            let (id, generation) = (header.from, header.generation);
+            let note = Row { id, status: Status::Alive, generation, incarnation, details: None };
+            follow = follow.max(self.hear_of(&note, desk));
+        }
+        for row in datagram.rumours.iter() {
+            follow = follow.max(self.hear_of(&row, desk));
+        }
+        self.answers.hear(&self.observers, header.from, desk);
+        follow.max(self.hear_member(header.from, datagram, desk))
+    }
+
+    /// Writes a letter into `buffer`; false if there is nothing to be sent after all.
+    pub(crate) fn write(&mut self, letter: Letter, stream: Option<StreamId>, now: Instant, buffer: &mut Vec<u8>) -> bool {
+        let (header, is_push) = (self.header(now), letter == Letter::Push);
+        let mut about = None;
+        match letter {
+            Letter::Join { token } => {
+                wire::encode_join(buffer, header, token, &self.me);
+                return true;
+            }
+            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce)) => {
+                // Whoever is not known to receive there is told no more than this.
+                wire::encode(buffer, header, &body);
+                return true;
+            }
+            Letter::Rows(pages) => {
+                self.write_rows(pages, stream, header, now, buffer);
+                return true;
+            }
+            Letter::Some(ids) => {
+                let rows = wire::Rows { differing: 0, more: false, welcome: false, whole: self.joining.is_whole(now) };
+                wire::encode(buffer, header, &Body::Rows(rows));
+                let count_at = buffer.len() - 1;
+                let members = ids.iter().filter_map(|&id| self.membership.member(id));
+                members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
+                return true;
+            }
+            Letter::Heartbeat { turn, asks } => {
+                let heartbeat = wire::Heartbeat {
+                    incarnation: self.me.incarnation,
+                    stage: self.slots.stage(turn),
+                    interval: self.slots.announced(),
+                    slept: self.slots.slept(),
+                    health: self.health.score(),
+                    asks,
+                    observers: self.observers.named(),
+                };
+                wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
+            }
+            Letter::Sync => wire::encode(buffer, header, &Body::Sync(Box::new(*self.membership.digests()))),
+            Letter::Say(body) => wire::encode(buffer, header, &body),
+            Letter::Push => wire::encode(buffer, header, &Body::Gossip),
+            Letter::About(id) => {
+                wire::encode(buffer, header, &Body::Gossip);
+                about = Some(id);
+            }
+        }
+        let count_at = buffer.len() - 1;
+        if let Some(id) = about
+            && let Some(member) = self.membership.member(id)
+        {
+            wire::push_rumour(buffer, count_at, member, id == self.me.id);
+        }
+        let (membership, members) = (&self.membership, self.membership.others().len() + 1);
+        self.gossip.pick(members, |id, whole| match membership.member(id) {
+            Some(member) => wire::push_rumour(buffer, count_at, member, whole),
+            None => true,
+        });
+        !is_push || buffer[count_at] > 0
+    }
+
+    /// Whether a datagram that came from outside is meant for us.
+    pub(crate) fn is_ours(&self, header: Header) -> bool {
+        header.cluster == self.name
+    }
+
+    // ---- what is told of members ---------------------------------------------------------------------------------------------------------
+
+    /// Takes in what a member tells of another, or of us.
+    fn hear_of(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
+        if row.id == self.me.id {
+            return self.hear_of_myself(row, desk);
+        }
+        match self.membership.merge(desk.now, row, &desk.config.membership) {
+            Ok(None) => Follow::Nothing,
+            Ok(Some(change)) => self.changed(&change, false, desk),
+            Err(refusal) => {
+                self.refuse(refusal, None, desk);
+                Follow::Nothing
+            }
+        }
+    }
+
+    /// Takes in what others hold of this node.
+    fn hear_of_myself(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
+        if row.generation > self.me.generation {
+            return self.give_way(row.generation, desk);
+        }
+        if row.generation < self.me.generation || self.me.status == Status::Left {
+            return Follow::Nothing;
+        }
+        let (said, mine) = (row.incarnation, self.me.incarnation);
+        match row.status {
+            Status::Suspect if said >= mine => {
+                self.me.incarnation = said.refuted();
+                self.speak(false, desk.now);
+                Follow::Nothing
+            }
+            // Others have our shards, whatever else we said meanwhile.
+            Status::Dead | Status::Left if said.life >= mine.life => {
+                self.me.incarnation = said.returned();
+                self.speak(false, desk.now);
+                desk.tell(Event::Buried { incarnation: self.me.incarnation });
+                Follow::Void
+            }
+            Status::Alive | Status::Suspect | Status::Dead | Status::Left => Follow::Nothing,
+        }
+    }
+
+    /// Another process of this name was started after us.
+    fn give_way(&mut self, generation: Generation, desk: &mut Desk) -> Follow {
+        if std::mem::replace(&mut self.superseded, true) {
+            return Follow::Nothing;
+        }
+        desk.tell(Event::Superseded { generation });
+        self.close_lifelines();
+        Follow::Void
+    }
+
+    /// Takes in a datagram under our own name: our own, or a namesake's.
+    fn hear_namesake(&mut self, from: SocketAddr, header: Header, desk: &mut Desk) -> Follow {
+        if header.generation > self.me.generation {
+            return self.give_way(header.generation, desk);
+        }
+        if header.generation < self.me.generation {
+            self.send(from, Letter::Say(Body::Introduce));
+        }
+        Follow::Nothing
+    }
+
+    /// Puts down and spreads what this node says of itself.
+    fn speak(&mut self, whole: bool, now: Instant) {
+        self.membership.speak(now, self.me.clone());
+        self.gossip.add(self.me.id, whole, now);
+    }
+
+    /// Does what follows from a row that changed.
+    /// If it is `our_own` verdict, it was told already.
+    fn changed(&mut self, change: &Change, our_own: bool, desk: &mut Desk) -> Follow {
+        let Change { before, after } = change;
+        let (id, now) = (after.id, desk.now);
+        let same_process = before.as_ref().filter(|before| before.generation == after.generation);
+        let is_known = same_process.is_some_and(|before| before.profile == after.profile);
+        self.gossip.add(id, !is_known, now);
+        if !our_own {
+            tell(before.as_ref(), after, desk);
+        }
+        let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
+        if same_process.is_none() || !is {
+            self.unwatch(id, desk);
+        }
+        if is && after.status == Status::Alive && before.as_ref().is_some_and(|before| before.status == Status::Suspect)
+        {
+            self.refuted(id, desk);
+        }
+        if !is {
+            self.streams_of_the_dead(id);
+            self.observers.lose(id);
+        } else if same_process.is_none() && before.is_some() {
+            // A new process knows nothing of us: it is told, and its lifeline is another one.
+            self.streams_of_the_dead(id);
+        }
+        if is != was || same_process.is_none() {
+            self.fill_places();
+        }
+        let (owned, owns) = (owns(before.as_ref()), owns(Some(after)));
+        if !owned && !owns && is_other_life(before.as_ref(), after) {
+            self.passed.push(id);
+        }
+        let is_new_life = is_other_life(before.as_ref(), after) && same_process.is_none_or(|before| !before.status.is_member());
+        if owned != owns || is_new_life { Follow::Settle } else { Follow::Nothing }
+    }
+
+    /// Says that a row was refused, at most once an interval.
+    fn refuse(&mut self, refusal: Refusal, from: Option<SocketAddr>, desk: &mut Desk) {
+        if self.joining.may_complain(desk) {
+            let address = from.unwrap_or(self.me.address);
+            desk.tell(Event::Refused { address, reason: refusal.to_string().into() });
+        }
+    }
+
+    /// Passes fresh rumours on to members drawn at random.
+    fn pass_on(&mut self, desk: &mut Desk) {
+        if self.gossip.due().is_none_or(|due| due > desk.now) || self.membership.others().is_empty() {
+            return;
+        }
+        if !self.gossip.begin_round(desk.now) {
+            return;
+        }
+        for _ in 0..FANOUT.min(self.membership.others().len()) {
+            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
+                self.send(to, Letter::Push);
+            }
+        }
+    }
+
+    // ---- small things --------------------------------------------------------------------------------------------------------------------
+
+    fn send(&mut self, to: SocketAddr, letter: Letter) {
+        self.posts.push_back(Post::Send { to, letter });
+    }
+
+    /// Sends a letter to a member, if it is one.
+    fn send_to(&mut self, id: NodeId, letter: Letter) {
+        if let Some(to) = self.membership.member(id).map(|member| member.address) {
+            self.send(to, letter);
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.membership.others().iter().filter_map(|&id| self.membership.member(id)).map(|member| member.address)
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.number = self.number.wrapping_add(1);
+        self.number
+    }
+
+    /// Those who may observe.
+    fn fill_places(&mut self) {
+        let (mode, me) = (self.mode, self.me.id);
+        let pool = self.membership.members().filter(move |member| may_observe(member, mode, me));
+        let new = self.observers.fill(pool);
+        for id in new {
+            self.open_lifeline(id);
+        }
+    }
+
+    fn clock_at(&self, now: Instant) -> u64 {
+        let ours = self.me.generation.0.saturating_add((now - self.started).as_millis() as u64);
+        self.clock.max(ours).min(CLOCK_MAX)
+    }
+
+    fn hear_clock(&mut self, header: Header) {
+        let theirs = header.generation.0.saturating_add(header.clock);
+        if theirs < CLOCK_MAX {
+            self.clock = self.clock.max(theirs);
+        }
+    }
+
+    fn header(&self, now: Instant) -> Header {
+        let generation = self.me.generation;
+        let clock = self.clock_at(now).saturating_sub(generation.0);
+        Header { cluster: self.name, from: self.me.id, generation, clock }
+    }
+}
+
+/// Whether a member is in the pool of observers.
+fn may_observe(member: &Member, mode: Mode, me: NodeId) -> bool {
+    let is_fit = match mode {
+        Mode::Random => true,
+        Mode::Central => member.role == Role::Monitor,
+    };
+    is_fit && member.id != me && member.status.is_member()
+}
+
+/// Whether a node of this row may own shards.
+fn owns(row: Option<&Member>) -> bool {
+    row.is_some_and(|member| member.role == Role::Worker && member.status.is_member())
+}
+
+/// Whether a row tells of a life that the row before it did not know.
+fn is_other_life(before: Option<&Member>, after: &Member) -> bool {
+    let life = |member: &Member| (member.generation, member.incarnation.life);
+    before.is_none_or(|before| life(before) < life(after))
+}
+
+/// The event that a change of a row amounts to, where it is not of our own making.
+fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
+    let same_process = before.filter(|before| before.generation == after.generation).map(|before| before.status);
+    let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
+    desk.tell(match (same_process, after.status) {
+        (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
+        // Over before we knew of it: no news.
+        (None, Status::Dead | Status::Left) => return,
+        (Some(Status::Suspect), Status::Alive) => Event::Cleared { node },
+        (Some(Status::Dead | Status::Left), Status::Alive | Status::Suspect) => {
+            Event::Returned { node, incarnation: after.incarnation }
+        }
+        (Some(Status::Alive), Status::Alive) => return,
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence },
+        (Some(_), Status::Left) => Event::Left { node },
+    });
+}

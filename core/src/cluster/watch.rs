@@ -1,0 +1,575 @@
+//! Whom we watch, and what follows when a heartbeat does not come.
+//!
+//! ```text
+//! doubt      the detector's deadline has passed        -> probe the target; wait
+//! inquiry    it did not answer                         -> ask its other observers, who probe it too; probe again; wait
+//! suspicion  none of them has heard what we miss       -> told to everybody, the target first; it can refute
+//! inquiry    nothing for `timeout`                     -> ask them again
+//! death      most of those who answer say so too       -> told to everybody
+//! ```
+//! Where the target has no other observer there is nobody to ask: its detector alone makes it suspect, and `timeout` dead. A sign of life at any step ends
+//! the matter; what counts is when it was sent, by its stage, and not when it came. A closed lifeline and a refused connection ([`super::lifeline`]) lead to the last
+//! inquiry at once.
+//!
+//! An observer that hears less than half of those it watches is rather cut off itself: it asks on and concludes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cluster, Follow, Letter};
+use crate::brake::Brake;
+use crate::config::OnIsolated;
+use crate::desk::Desk;
+use crate::detector::{AnyDetector, Verdict};
+use crate::event::{Event, Testimony};
+use crate::health::counts;
+use crate::member::{Generation, Member, NodeId, Status, Target};
+use crate::monitor::{self, Sign, WatchId};
+use crate::output::Output;
+use crate::time::Instant;
+use crate::trace::Arrived;
+use crate::wire::{Body, Datagram, Echo, Evidence, Heartbeat, Inquire, Observers, STAGES};
+
+/// Members asked about a target whose observers are not known.
+const STRANGERS: usize = 3;
+
+/// Questions of others that wait for a probe of ours at most.
+const WAITING_MAX: usize = 1_024;
+
+/// A node that we watch.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) watch: WatchId,
+    /// The newest stage that was heard.
+    stage: u64,
+    /// Who else watches it, by its own word.
+    others: Observers,
+    /// Whether we watch it because nobody else seems to: it has not named us.
+    pub(super) adopted: bool,
+    /// Whether its lifeline ended and nobody was found at its address.
+    pub(super) gone: bool,
+    /// Whether we made its suspicion known.
+    accused: bool,
+}
+
+/// What we want to know of a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// Whether it answers us.
+    Probe,
+    /// Whether others have heard it.
+    Suspect,
+    /// Whether others would call it dead.
+    Death,
+}
+
+/// A question that is being asked about a target.
+#[derive(Clone, Debug)]
+pub(super) struct Inquiry {
+    number: u32,
+    step: Step,
+    due: Instant,
+    /// Nothing is decided before.
+    not_before: Instant,
+    /// The stage that did not come.
+    missing: u64,
+    asked: usize,
+    answers: Vec<(NodeId, Evidence)>,
+}
+
+/// Another member waits for us to reach a target.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    asker: NodeId,
+    inquire: Inquire,
+    pub(super) until: Instant,
+}
+
+impl Cluster {
+    // ---- what comes in -------------------------------------------------------------------------------------------------------------------
+
+    /// Takes in a datagram of a process that is in the table.
+    pub(super) fn hear_member(&mut self, from: NodeId, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
+        let Some(status) = self.membership.member(from).map(|member| member.status) else { return Follow::Nothing };
+        if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
+            // It may not know what is said of it; until it contradicts, nothing ends.
+            self.send_to(from, Letter::About(from));
+        }
+        if !status.is_member() {
+            return Follow::Nothing;
+        }
+        match &datagram.body {
+            Body::Heartbeat(heartbeat) => self.hear_heartbeat(from, datagram.header.generation, heartbeat, desk),
+            Body::Ack(ack) => self.hear_ack(from, *ack, desk),
+            Body::Probe { number } => {
+                let is_observer = self.observers.contains(from);
+                let echo = Echo { number: *number, incarnation: self.me.incarnation, is_observer };
+                self.send_to(from, Letter::Say(Body::Echo(echo)));
+            }
+            Body::Echo(echo) => self.hear_echo(from, echo, desk),
+            Body::Inquire(inquire) => self.hear_inquire(from, inquire, desk),
+            Body::Evidence(evidence) => return self.hear_evidence(from, evidence, desk),
+            Body::Release => self.unwatch(from, desk),
+            Body::Sync(digests) => self.hear_sync(from, digests, desk),
+            Body::Rows(rows) => return self.hear_rows(from, *rows, datagram, desk),
+            Body::Gossip | Body::Hello => {}
+            Body::Join(_) | Body::Challenge { .. } | Body::Introduce => {}
+        }
+        Follow::Nothing
+    }
+
+    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) {
+        let Heartbeat { stage, interval, slept, asks, observers, .. } = *heartbeat;
+        if asks {
+            let ack = crate::wire::Ack { stage, health: self.health.score() };
+            self.send_to(from, Letter::Say(Body::Ack(ack)));
+        }
+        if observers.contains(self.me.id) {
+            self.watch(from, interval, observers.iter().nth(1).is_some(), false, desk);
+        }
+        let Some(link) = self.links.get_mut(&from) else { return };
+        if stage <= link.stage {
+            return;
+        }
+        link.stage = stage;
+        link.gone = false;
+        if observers.contains(self.me.id) {
+            (link.others, link.adopted) = (observers, false);
+        }
+        let (slot, is_news) = (stage / STAGES, stage / STAGES > desk.monitor.slot(link.watch));
+        if is_news {
+            desk.monitor.heartbeat(link.watch, Sign { at: desk.now, slot, interval, slept, waited: desk.waited });
+        } else {
+            desk.monitor.life(link.watch, desk.now);
+        }
+        if is_news
+            && self.is_recorded
+            && let Some(member) = self.membership.member(from)
+        {
+            let (node, at) = (member.name.clone(), desk.now);
+            desk.put(Output::Arrived(Arrived { node, generation, at, slot, interval }));
+        }
+        self.end_inquiry(from);
+        self.answer_waiting(from, true, desk);
+    }
+
+    fn hear_echo(&mut self, from: NodeId, echo: &Echo, desk: &mut Desk) {
+        self.answer_waiting(from, true, desk);
+        self.reached(from, desk);
+        if !echo.is_observer {
+            // It has let us go, and the word of it was lost; or it is well and somebody else watches it.
+            self.unwatch(from, desk);
+        }
+    }
+
+    /// A sign that the target lives, outside its schedule: its own answer, or what another one heard.
+    pub(super) fn reached(&mut self, id: NodeId, desk: &mut Desk) {
+        self.end_inquiry(id);
+        self.joining.reached(id);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.gone = false;
+            desk.monitor.renew(link.watch, desk.now);
+        }
+    }
+
+    fn hear_inquire(&mut self, from: NodeId, inquire: &Inquire, desk: &mut Desk) {
+        let Inquire { target, generation, .. } = *inquire;
+        if target == self.me.id {
+            // Whoever asks us about ourselves has its answer.
+            let evidence = self.testify(inquire, true, desk);
+            return self.send_to(from, Letter::Say(Body::Evidence(evidence)));
+        }
+        match self.membership.member(target) {
+            Some(member) if member.generation == generation && member.status.is_member() => {}
+            // It is over, or another process: the asker has to hear of that first.
+            Some(_) => return self.send_to(from, Letter::About(target)),
+            None => return,
+        }
+        let link = self.links.get(&target);
+        let verdict = link.map(|link| desk.monitor.verdict(link.watch));
+        let has_heard = match link {
+            Some(link) if inquire.death => verdict == Some(Verdict::Alive) && !link.gone,
+            Some(link) => link.stage >= inquire.stage,
+            None => false,
+        };
+        let is_decided = inquire.death && !inquire.gone && link.is_some() || link.is_some_and(|link| link.gone);
+        if has_heard && !inquire.gone || is_decided {
+            let evidence = self.testify(inquire, has_heard, desk);
+            return self.send_to(from, Letter::Say(Body::Evidence(evidence)));
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return;
+        }
+        if inquire.gone {
+            self.look_whether_gone(target, desk);
+        } else {
+            let number = self.next_number();
+            self.send_to(target, Letter::Say(Body::Probe { number }));
+        }
+        let until = desk.now + self.patience(desk);
+        self.waiting.push(Waiting { asker: from, inquire: *inquire, until });
+        self.waiting.sort_by_key(|waiting| waiting.until);
+    }
+
+    /// What we know of a target.
+    fn testify(&self, inquire: &Inquire, reached: bool, desk: &Desk) -> Evidence {
+        let Inquire { number, target, generation, .. } = *inquire;
+        let link = self.links.get(&target);
+        let silence = link.map_or(Duration::ZERO, |link| desk.monitor.silence(link.watch, desk.now));
+        let silence = Duration::from_micros(silence.as_micros().min(u128::from(u32::MAX)) as u64);
+        let is_dead = link.is_none_or(|link| desk.monitor.verdict(link.watch) == Verdict::Dead);
+        let gone = link.is_some_and(|link| link.gone) || self.streams.found_nobody(target);
+        Evidence {
+            number,
+            target,
+            generation,
+            stage: link.map_or(0, |link| link.stage),
+            silence,
+            reached,
+            gone,
+            agrees: !reached && (gone || is_dead),
+            health: self.health.score(),
+        }
+    }
+
+    /// Tells those who wait for us to reach a target, or have waited long enough.
+    pub(super) fn answer_waiting(&mut self, target: NodeId, reached: bool, desk: &Desk) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (over, rest) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.inquire.target == target);
+        self.waiting = rest;
+        for Waiting { asker, inquire, .. } in over {
+            let evidence = self.testify(&inquire, reached, desk);
+            self.send_to(asker, Letter::Say(Body::Evidence(evidence)));
+        }
+    }
+
+    pub(super) fn answer_those_who_wait(&mut self, desk: &Desk) {
+        while let Some(waiting) = self.waiting.first().filter(|waiting| waiting.until <= desk.now) {
+            let Waiting { asker, inquire, .. } = waiting.clone();
+            self.waiting.remove(0);
+            let evidence = self.testify(&inquire, false, desk);
+            self.send_to(asker, Letter::Say(Body::Evidence(evidence)));
+        }
+    }
+
+    fn hear_evidence(&mut self, from: NodeId, evidence: &Evidence, desk: &mut Desk) -> Follow {
+        let id = evidence.target;
+        let Some(inquiry) = self.inquiries.get_mut(&id).filter(|inquiry| inquiry.number == evidence.number) else {
+            return Follow::Nothing;
+        };
+        if evidence.reached {
+            // Its heartbeats do not reach us, but it lives: a bad link is no death.
+            self.reached(id, desk);
+            return Follow::Nothing;
+        }
+        if !counts(evidence.health) && !evidence.gone || inquiry.answers.iter().any(|(who, _)| *who == from) {
+            return Follow::Nothing;
+        }
+        inquiry.answers.push((from, *evidence));
+        if inquiry.answers.len() < inquiry.asked || desk.now < inquiry.not_before {
+            return Follow::Nothing;
+        }
+        self.conclude(id, desk)
+    }
+
+    // ---- watching ------------------------------------------------------------------------------------------------------------------------
+
+    /// Watches a node from now on, if it does not yet.
+    pub(super) fn watch(
+        &mut self,
+        id: NodeId,
+        interval: Duration,
+        among_others: bool,
+        adopted: bool,
+        desk: &mut Desk,
+    ) {
+        if self.links.contains_key(&id) {
+            return;
+        }
+        let mut detector = AnyDetector::new(&desk.config.detector, interval, desk.now);
+        if among_others {
+            detector = detector.among_others();
+        }
+        let watch = desk.monitor.watch(Target::Node(id), detector, desk.config.timeout, desk.now);
+        let (others, gone, accused) = (Observers::default(), false, false);
+        self.links.insert(id, Link { watch, stage: 0, others, adopted, gone, accused });
+    }
+
+    /// Stops watching a node.
+    pub(super) fn unwatch(&mut self, id: NodeId, desk: &mut Desk) {
+        self.end_inquiry(id);
+        if let Some(link) = self.links.remove(&id) {
+            desk.monitor.unwatch(link.watch);
+        }
+    }
+
+    /// A suspect has contradicted: whoever suspected it was wrong.
+    pub(super) fn refuted(&mut self, id: NodeId, desk: &mut Desk) {
+        self.reached(id, desk);
+        if let Some(link) = self.links.get_mut(&id)
+            && std::mem::take(&mut link.accused)
+        {
+            self.health.worsen();
+        }
+    }
+
+    /// Takes in that a node that we watch is silent.
+    pub(crate) fn judge(&mut self, id: NodeId, change: monitor::Change, desk: &mut Desk) -> Follow {
+        let Some(link) = self.links.get(&id) else { return Follow::Nothing };
+        let missing = link.stage + STAGES;
+        match change.to {
+            Verdict::Alive => Follow::Nothing,
+            Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
+            Verdict::Suspect if self.whom_to_ask(id, desk).is_empty() => self.suspect(id, &[], desk),
+            Verdict::Suspect => {
+                self.inquire(id, Step::Probe, missing, desk);
+                Follow::Nothing
+            }
+            Verdict::Dead => {
+                self.inquire(id, Step::Death, missing, desk);
+                if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) { self.conclude(id, desk) } else { Follow::Nothing }
+            }
+        }
+    }
+
+    /// Nobody was found at the address of a node.
+    pub(super) fn found_gone(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
+        let Some(link) = self.links.get_mut(&id) else { return Follow::Nothing };
+        link.gone = true;
+        let missing = link.stage + STAGES;
+        self.inquire(id, Step::Death, missing, desk);
+        if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) { self.conclude(id, desk) } else { Follow::Nothing }
+    }
+
+    fn is_suspect(&self, id: NodeId) -> bool {
+        self.membership.member(id).is_some_and(|member| member.status == Status::Suspect)
+    }
+
+    // ---- inquiries -----------------------------------------------------------------------------------------------------------------------
+
+    /// Begins to ask about a target, or goes on to another question.
+    fn inquire(&mut self, id: NodeId, step: Step, missing: u64, desk: &mut Desk) {
+        self.end_inquiry(id);
+        let Some(generation) = self.membership.member(id).map(|member| member.generation) else { return };
+        let number = self.next_number();
+        let gone = self.links.get(&id).is_some_and(|link| link.gone);
+        if !gone {
+            self.send_to(id, Letter::Say(Body::Probe { number }));
+        }
+        let asked = if step == Step::Probe { Vec::new() } else { self.whom_to_ask(id, desk) };
+        let death = step == Step::Death;
+        let inquire = Inquire { number, target: id, generation, stage: missing, gone, death };
+        for &other in &asked {
+            self.send_to(other, Letter::Say(Body::Inquire(inquire)));
+        }
+        let patience = self.patience(desk);
+        // Those who are asked probe it first.
+        let due = desk.now + if step == Step::Probe { patience } else { patience * 2 };
+        let (asked, answers) = (asked.len(), Vec::new());
+        self.inquiries.insert(id, Inquiry { number, step, due, not_before: desk.now, missing, asked, answers });
+        self.inquiries_due.insert((due, id));
+    }
+
+    /// Who else may know of a target: its other observers, or anybody if it has named none to us and we watch it for want of others.
+    fn whom_to_ask(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
+        let Some(link) = self.links.get(&id) else { return Vec::new() };
+        if link.adopted {
+            let mut drawn: Vec<NodeId> = (0..STRANGERS * 2)
+                .filter_map(|_| self.membership.draw(&mut desk.random))
+                .filter(|member| member.id != id && member.status == Status::Alive)
+                .map(|member| member.id)
+                .collect();
+            drawn.sort();
+            drawn.dedup();
+            drawn.truncate(STRANGERS);
+            return drawn;
+        }
+        let others = link.others.iter().flat_map(|short| self.membership.of_short(short));
+        let may_know = |member: &&Member| member.id != self.me.id && member.id != id && member.status.is_member();
+        others.filter(may_know).map(|member| member.id).collect()
+    }
+
+    pub(super) fn end_inquiry(&mut self, id: NodeId) {
+        if let Some(inquiry) = self.inquiries.remove(&id) {
+            self.inquiries_due.remove(&(inquiry.due, id));
+        }
+    }
+
+    /// Looks at an inquiry again at `due`.
+    pub(super) fn put_off(&mut self, id: NodeId, due: Instant) {
+        if let Some(inquiry) = self.inquiries.get_mut(&id) {
+            self.inquiries_due.remove(&(inquiry.due, id));
+            inquiry.due = due;
+            self.inquiries_due.insert((due, id));
+        }
+    }
+
+    /// Goes on with the inquiries whose time is over.
+    pub(super) fn look_at_inquiries(&mut self, desk: &mut Desk) -> Follow {
+        let mut follow = Follow::Nothing;
+        while let Some(&(due, id)) = self.inquiries_due.first()
+            && due <= desk.now
+        {
+            let Some(Inquiry { step, missing, .. }) = self.inquiries.get(&id) else {
+                self.inquiries_due.pop_first();
+                continue;
+            };
+            if *step == Step::Probe {
+                let missing = *missing;
+                self.inquire(id, Step::Suspect, missing, desk);
+            } else {
+                follow = follow.max(self.conclude(id, desk));
+            }
+        }
+        follow
+    }
+
+    /// Decides by the answers that have come.
+    fn conclude(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
+        let Some(inquiry) = self.inquiries.get(&id) else { return Follow::Nothing };
+        let Inquiry { step, missing, asked, answers, .. } = inquiry.clone();
+        let gone = self.links.get(&id).is_some_and(|link| link.gone);
+        let agree = 1 + answers.iter().filter(|(_, evidence)| if gone { evidence.gone } else { evidence.agrees }).count();
+        let is_answered = !answers.is_empty() || asked == 0;
+        let interval = desk.config.interval;
+        if !is_answered && !self.is_well_connected(id, desk) {
+            // Nobody answers, and we hear little of others: it is rather us.
+            self.health.worsen();
+            self.inquire(id, step, missing, desk);
+            self.put_off(id, desk.now + interval);
+            return Follow::Nothing;
+        }
+        if step != Step::Death {
+            return self.suspect(id, &answers, desk);
+        }
+        if agree * 2 > 1 + answers.len() {
+            return self.bury(id, &answers, desk);
+        }
+        if gone && is_answered {
+            // Others have a connection: the rest is for heartbeats to show.
+            if let Some(link) = self.links.get_mut(&id) {
+                link.gone = false;
+            }
+            self.end_inquiry(id);
+            return Follow::Nothing;
+        }
+        self.ask_again(id, step, missing, interval / 4, desk);
+        Follow::Nothing
+    }
+
+    /// Asks anew, and decides nothing before `after`: what was answered until now is old by then.
+    fn ask_again(&mut self, id: NodeId, step: Step, missing: u64, after: Duration, desk: &mut Desk) {
+        self.inquire(id, step, missing, desk);
+        let due = desk.now + after.max(self.patience(desk) * 2);
+        self.put_off(id, due);
+        if let Some(inquiry) = self.inquiries.get_mut(&id) {
+            inquiry.not_before = due;
+        }
+    }
+
+    /// Makes a suspicion known.
+    fn suspect(&mut self, id: NodeId, answers: &[(NodeId, Evidence)], desk: &mut Desk) -> Follow {
+        self.end_inquiry(id);
+        let Some(change) = self.membership.judge(desk.now, id, Status::Suspect) else { return Follow::Nothing };
+        if let Some(link) = self.links.get_mut(&id) {
+            link.accused = true;
+        }
+        let (silent_for, evidence) = self.evidence(id, answers, desk);
+        desk.tell(Event::Suspected { node: change.after.name.clone(), silent_for, evidence });
+        // The one concerned first: it alone can contradict.
+        self.send_to(id, Letter::About(id));
+        self.changed(&change, true, desk)
+    }
+
+    /// Concludes a death, unless something speaks for waiting.
+    fn bury(&mut self, id: NodeId, answers: &[(NodeId, Evidence)], desk: &mut Desk) -> Follow {
+        let interval = desk.config.interval;
+        let gone = self.links.get(&id).is_some_and(|link| link.gone);
+        if !gone {
+            let Some(zone) = self.membership.member(id).map(|member| member.zone.clone()) else {
+                return Follow::Nothing;
+            };
+            let missing = self.inquiries.get(&id).map_or(0, |inquiry| inquiry.missing);
+            if !self.is_well_connected(id, desk) {
+                self.ask_again(id, Step::Death, missing, interval / 2, desk);
+                return Follow::Nothing;
+            }
+            let mut events = Vec::new();
+            let brake = if desk.config.membership.brake {
+                self.brakes.ask(&zone, &self.membership, desk.now, &mut events)
+            } else {
+                Brake::Free
+            };
+            events.into_iter().for_each(|event| desk.tell(event));
+            if brake != Brake::Free {
+                self.ask_again(id, Step::Death, missing, interval / 2, desk);
+                self.brake_due = self.brakes.is_frozen().then_some(desk.now + interval / 2);
+                return Follow::Nothing;
+            }
+        }
+        let (silent_for, evidence) = self.evidence(id, answers, desk);
+        let Some(change) = self.membership.judge(desk.now, id, Status::Dead) else {
+            self.end_inquiry(id);
+            return Follow::Nothing;
+        };
+        desk.tell(Event::Died { node: change.after.name.clone(), silent_for, evidence });
+        self.send_to(id, Letter::About(id));
+        self.changed(&change, true, desk)
+    }
+
+    /// Looks whether a freeze is over; then everybody has a fresh timer.
+    pub(super) fn look_at_brakes(&mut self, desk: &mut Desk) {
+        if self.brake_due.is_none_or(|due| due > desk.now) {
+            return;
+        }
+        let mut events = Vec::new();
+        let thawed = self.brakes.look(&self.membership, desk.now, &mut events);
+        events.into_iter().for_each(|event| desk.tell(event));
+        if thawed {
+            let watched: Vec<NodeId> = self.links.keys().copied().collect();
+            watched.into_iter().for_each(|id| self.reached(id, desk));
+        }
+        self.brake_due = self.brakes.is_frozen().then_some(desk.now + desk.config.interval / 2);
+    }
+
+    /// Whether we hear enough of others to conclude anything of one.
+    fn is_well_connected(&self, but: NodeId, desk: &Desk) -> bool {
+        match desk.config.membership.on_isolated {
+            OnIsolated::Proceed => return true,
+            OnIsolated::Hold => {}
+        }
+        if self.membership.others().len() < 2 {
+            // With two members nobody can tell.
+            return true;
+        }
+        // One that was never heard says nothing of what we hear.
+        let others = || self.links.iter().filter(|(id, link)| **id != but && link.stage > 0);
+        let heard = others().filter(|(_, link)| desk.monitor.verdict(link.watch) == Verdict::Alive).count();
+        let watched = others().count();
+        let by_observers = !self.observers.places().is_empty() && self.answers.silence(desk.now) < desk.config.interval * 3;
+        if watched == 0 { by_observers } else { heard * 2 >= watched || heard > 0 && by_observers }
+    }
+
+    /// Who says what of a silent node.
+    fn evidence(&self, id: NodeId, answers: &[(NodeId, Evidence)], desk: &Desk) -> (Duration, Arc<[Testimony]>) {
+        let link = self.links.get(&id);
+        let silent_for = link.map_or(Duration::ZERO, |link| desk.monitor.silence(link.watch, desk.now));
+        let own = Testimony {
+            observer: self.me.name.clone(),
+            silent_for: Some(silent_for),
+            refused: link.is_some_and(|link| link.gone),
+            agrees: true,
+            health: self.health.score(),
+        };
+        let theirs = answers.iter().filter_map(|(who, evidence)| {
+            let observer = self.membership.member(*who)?.name.clone();
+            let silent_for = (evidence.stage > 0).then_some(evidence.silence);
+            let (refused, agrees, health) = (evidence.gone, evidence.agrees, evidence.health);
+            Some(Testimony { observer, silent_for, refused, agrees, health })
+        });
+        (silent_for, std::iter::once(own).chain(theirs).collect())
+    }
+}

@@ -1,0 +1,255 @@
+//! Reading datagrams: whatever comes in, it is one of ours or an error, and nothing is allocated for a heartbeat.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{
+    Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, Echo, Evidence, Header, Heartbeat,
+    INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, Pairs, Row, Rows, Rumours, VERSION,
+};
+use crate::member::{Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role, Status};
+
+/// Reads one datagram.
+///
+/// # Errors
+/// [`DecodeError`] for anything that is not exactly one well-formed datagram of our version.
+pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
+    if bytes.len() > DATAGRAM_BYTES_MAX {
+        return Err(DecodeError::Oversized(bytes.len()));
+    }
+    let mut reader = Reader { bytes };
+    if reader.array::<2>().map_err(|_| DecodeError::NotOurs)? != MAGIC {
+        return Err(DecodeError::NotOurs);
+    }
+    let version = reader.byte()?;
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let kind = reader.byte()?;
+    let header = Header {
+        cluster: u32::from_le_bytes(reader.array()?),
+        from: reader.id()?,
+        generation: Generation(reader.varint()?),
+        clock: reader.varint()?,
+    };
+    let body = reader.body(kind)?;
+    let count = reader.byte()?;
+    let rumours = Rumours { bytes: reader.bytes, count };
+    for _ in 0..count {
+        reader.row()?;
+    }
+    if reader.bytes.is_empty() {
+        Ok(Datagram { header, body, rumours })
+    } else {
+        Err(DecodeError::Trailing(reader.bytes.len()))
+    }
+}
+
+impl<'a> Rumours<'a> {
+    /// The rumours in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let mut reader = Reader { bytes: self.bytes };
+        (0..self.count).map(move |_| reader.row().expect("rumours were found well-formed on decoding"))
+    }
+}
+
+impl<'a> Pairs<'a> {
+    /// The pairs in their order.
+    pub(super) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let mut reader = Reader { bytes: self.bytes };
+        (0..self.count).map(move |_| {
+            let mut next = || reader.text("metadata", usize::from(u8::MAX)).expect("found well-formed on decoding");
+            (next(), next())
+        })
+    }
+}
+
+/// What is left to read.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        let (&byte, rest) = self.bytes.split_first().ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
+        Ok(byte)
+    }
+
+    /// A byte of which only the bits of `allowed` may be set.
+    fn flags(&mut self, allowed: u8) -> Result<u8, DecodeError> {
+        let flags = self.byte()?;
+        if flags & !allowed == 0 { Ok(flags) } else { Err(DecodeError::Field("flags")) }
+    }
+
+    fn word(&mut self) -> Result<u32, DecodeError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn id(&mut self) -> Result<NodeId, DecodeError> {
+        Ok(NodeId(u64::from_le_bytes(self.array()?)))
+    }
+
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            // The tenth byte holds the last bit alone.
+            if shift == 63 && byte > 1 {
+                return Err(DecodeError::Field("varint"));
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::Field("varint"))
+    }
+
+    fn small(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        u32::try_from(self.varint()?).map_err(|_| DecodeError::Field(field))
+    }
+
+    fn incarnation(&mut self) -> Result<Incarnation, DecodeError> {
+        Ok(Incarnation { life: self.small("incarnation")?, word: self.small("incarnation")? })
+    }
+
+    fn body(&mut self, kind: u8) -> Result<Body<'a>, DecodeError> {
+        Ok(match kind {
+            0 => Body::Heartbeat(self.heartbeat()?),
+            1 => Body::Ack(Ack { stage: self.varint()?, health: self.byte()? }),
+            2 => Body::Probe { number: self.word()? },
+            3 => {
+                let (number, incarnation) = (self.word()?, self.incarnation()?);
+                Body::Echo(Echo { number, incarnation, is_observer: self.flags(1)? != 0 })
+            }
+            4 => Body::Inquire(self.inquire()?),
+            5 => Body::Evidence(self.evidence()?),
+            6 => Body::Release,
+            7 => {
+                let (token, row) = (u64::from_le_bytes(self.array()?), self.row()?);
+                if row.details.is_none() {
+                    return Err(DecodeError::Field("row"));
+                }
+                Body::Join(Join { token, row })
+            }
+            8 => Body::Challenge { token: u64::from_le_bytes(self.array()?) },
+            9 => Body::Introduce,
+            10 => {
+                let mut digests = Box::new([0; BUCKETS]);
+                for digest in digests.iter_mut() {
+                    *digest = self.word()?;
+                }
+                Body::Sync(digests)
+            }
+            11 => {
+                let differing = u64::from_le_bytes(self.array()?);
+                let flags = self.flags(7)?;
+                let (more, welcome, whole) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+                Body::Rows(Rows { differing, more, welcome, whole })
+            }
+            12 => Body::Gossip,
+            13 => Body::Hello,
+            _ => return Err(DecodeError::Field("kind")),
+        })
+    }
+
+    fn heartbeat(&mut self) -> Result<Heartbeat, DecodeError> {
+        let incarnation = self.incarnation()?;
+        let stage = self.varint()?;
+        let interval = Duration::from_micros(self.varint()?);
+        if interval.is_zero() || interval > INTERVAL_MAX {
+            return Err(DecodeError::Field("interval"));
+        }
+        let (slept, health, asks) = (self.varint()?, self.byte()?, self.flags(1)? != 0);
+        let count = self.byte()?;
+        if usize::from(count) > OBSERVERS_MAX {
+            return Err(DecodeError::Field("observers"));
+        }
+        let mut observers = Observers { count, ..Observers::default() };
+        for id in &mut observers.ids[..usize::from(count)] {
+            *id = self.word()?;
+        }
+        Ok(Heartbeat { incarnation, stage, interval, slept, health, asks, observers })
+    }
+
+    fn inquire(&mut self) -> Result<Inquire, DecodeError> {
+        let (number, target, generation) = (self.word()?, self.id()?, Generation(self.varint()?));
+        let (stage, flags) = (self.varint()?, self.flags(3)?);
+        Ok(Inquire { number, target, generation, stage, gone: flags & 1 != 0, death: flags & 2 != 0 })
+    }
+
+    fn evidence(&mut self) -> Result<Evidence, DecodeError> {
+        let (number, target, generation) = (self.word()?, self.id()?, Generation(self.varint()?));
+        let (stage, silence) = (self.varint()?, Duration::from_micros(self.varint()?));
+        let (flags, health) = (self.flags(7)?, self.byte()?);
+        let (reached, gone, agrees) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+        Ok(Evidence { number, target, generation, stage, silence, reached, gone, agrees, health })
+    }
+
+    fn row(&mut self) -> Result<Row<'a>, DecodeError> {
+        let tag = self.byte()?;
+        let status = match tag & 3 {
+            0 => Status::Alive,
+            1 => Status::Suspect,
+            2 => Status::Dead,
+            _ => Status::Left,
+        };
+        let (id, generation, incarnation) = (self.id()?, Generation(self.varint()?), self.incarnation()?);
+        let details = match tag >> 2 {
+            0 => None,
+            1 => Some(self.details(Role::Worker)?),
+            3 => Some(self.details(Role::Monitor)?),
+            _ => return Err(DecodeError::Field("tag")),
+        };
+        Ok(Row { id, status, generation, incarnation, details })
+    }
+
+    fn details(&mut self, role: Role) -> Result<Details<'a>, DecodeError> {
+        let address = self.address()?;
+        let name = self.text("name", NAME_BYTES_MAX)?;
+        if name.is_empty() {
+            return Err(DecodeError::Field("name"));
+        }
+        let zone = self.text("zone", NAME_BYTES_MAX)?;
+        let count = self.byte()?;
+        let before = self.bytes;
+        for _ in 0..2 * usize::from(count) {
+            self.text("metadata", usize::from(u8::MAX))?;
+        }
+        let bytes = &before[..before.len() - self.bytes.len()];
+        if bytes.len() > METADATA_BYTES_MAX {
+            return Err(DecodeError::Field("metadata"));
+        }
+        Ok(Details { role, address, name, zone, pairs: Pairs { bytes, count } })
+    }
+
+    fn address(&mut self) -> Result<SocketAddr, DecodeError> {
+        let ip = match self.byte()? {
+            4 => IpAddr::from(self.array::<4>()?),
+            6 => IpAddr::from(self.array::<16>()?),
+            _ => return Err(DecodeError::Field("address")),
+        };
+        Ok(SocketAddr::new(ip, u16::from_le_bytes(self.array()?)))
+    }
+
+    fn text(&mut self, field: &'static str, most: usize) -> Result<&'a str, DecodeError> {
+        let length = usize::from(self.byte()?);
+        if length > most {
+            return Err(DecodeError::Field(field));
+        }
+        std::str::from_utf8(self.take(length)?).map_err(|_| DecodeError::Field(field))
+    }
+}

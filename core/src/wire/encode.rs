@@ -1,0 +1,200 @@
+//! Writing datagrams.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Body, DATAGRAM_BYTES_MAX, Header, MAGIC, Row, VERSION};
+use crate::member::{Generation, Incarnation, Member, NodeId, Role, Status};
+
+/// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
+pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
+    begin(buffer, 7, header);
+    buffer.extend_from_slice(&token.to_le_bytes());
+    push_member(buffer, me, true);
+    buffer.push(0);
+}
+
+/// Writes a datagram into `buffer`, which it clears first; it tells no rumours yet: its last byte counts them.
+pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
+    begin(buffer, kind(body), header);
+    match body {
+        Body::Heartbeat(heartbeat) => {
+            incarnation(buffer, heartbeat.incarnation);
+            varint(buffer, heartbeat.stage);
+            varint(buffer, heartbeat.interval.as_micros() as u64);
+            varint(buffer, heartbeat.slept);
+            buffer.extend_from_slice(&[heartbeat.health, u8::from(heartbeat.asks), heartbeat.observers.count]);
+            for short in heartbeat.observers.iter() {
+                buffer.extend_from_slice(&short.to_le_bytes());
+            }
+        }
+        Body::Ack(ack) => {
+            varint(buffer, ack.stage);
+            buffer.push(ack.health);
+        }
+        Body::Probe { number } => buffer.extend_from_slice(&number.to_le_bytes()),
+        Body::Echo(echo) => {
+            buffer.extend_from_slice(&echo.number.to_le_bytes());
+            incarnation(buffer, echo.incarnation);
+            buffer.push(u8::from(echo.is_observer));
+        }
+        Body::Inquire(inquire) => {
+            buffer.extend_from_slice(&inquire.number.to_le_bytes());
+            buffer.extend_from_slice(&inquire.target.0.to_le_bytes());
+            varint(buffer, inquire.generation.0);
+            varint(buffer, inquire.stage);
+            buffer.push(u8::from(inquire.gone) | u8::from(inquire.death) << 1);
+        }
+        Body::Evidence(evidence) => {
+            buffer.extend_from_slice(&evidence.number.to_le_bytes());
+            buffer.extend_from_slice(&evidence.target.0.to_le_bytes());
+            varint(buffer, evidence.generation.0);
+            varint(buffer, evidence.stage);
+            varint(buffer, evidence.silence.as_micros() as u64);
+            let flags =
+                u8::from(evidence.reached) | u8::from(evidence.gone) << 1 | u8::from(evidence.agrees) << 2;
+            buffer.extend_from_slice(&[flags, evidence.health]);
+        }
+        Body::Join(join) => {
+            buffer.extend_from_slice(&join.token.to_le_bytes());
+            push_row(buffer, &join.row);
+        }
+        Body::Challenge { token } => buffer.extend_from_slice(&token.to_le_bytes()),
+        Body::Sync(digests) => digests.iter().for_each(|digest| buffer.extend_from_slice(&digest.to_le_bytes())),
+        Body::Rows(rows) => {
+            buffer.extend_from_slice(&rows.differing.to_le_bytes());
+            buffer.push(u8::from(rows.more) | u8::from(rows.welcome) << 1 | u8::from(rows.whole) << 2);
+        }
+        Body::Release | Body::Introduce | Body::Gossip | Body::Hello => {}
+    }
+    buffer.push(0);
+}
+
+/// Adds a rumour to the datagram in `buffer`, whose count of rumours stands at `count_at`: all of the member if `whole`, else a note. Returns
+/// whether there was room.
+pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole: bool) -> bool {
+    let before = buffer.len();
+    if buffer[count_at] == u8::MAX {
+        return false;
+    }
+    push_member(buffer, member, whole);
+    if buffer.len() > DATAGRAM_BYTES_MAX {
+        buffer.truncate(before);
+        return false;
+    }
+    buffer[count_at] += 1;
+    true
+}
+
+const fn kind(body: &Body<'_>) -> u8 {
+    match body {
+        Body::Heartbeat(_) => 0,
+        Body::Ack(_) => 1,
+        Body::Probe { .. } => 2,
+        Body::Echo(_) => 3,
+        Body::Inquire(_) => 4,
+        Body::Evidence(_) => 5,
+        Body::Release => 6,
+        Body::Join(_) => 7,
+        Body::Challenge { .. } => 8,
+        Body::Introduce => 9,
+        Body::Sync(_) => 10,
+        Body::Rows(_) => 11,
+        Body::Gossip => 12,
+        Body::Hello => 13,
+    }
+}
+
+fn varint(buffer: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        buffer.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    buffer.push(value as u8);
+}
+
+fn incarnation(buffer: &mut Vec<u8>, incarnation: Incarnation) {
+    varint(buffer, u64::from(incarnation.life));
+    varint(buffer, u64::from(incarnation.word));
+}
+
+fn address(buffer: &mut Vec<u8>, address: SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            buffer.push(4);
+            buffer.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            buffer.push(6);
+            buffer.extend_from_slice(&ip.octets());
+        }
+    }
+    buffer.extend_from_slice(&address.port().to_le_bytes());
+}
+
+fn text(buffer: &mut Vec<u8>, text: &str) {
+    assert!(text.len() <= usize::from(u8::MAX), "texts are bounded where they come in");
+    buffer.push(text.len() as u8);
+    buffer.extend_from_slice(text.as_bytes());
+}
+
+fn begin(buffer: &mut Vec<u8>, kind: u8, header: Header) {
+    buffer.clear();
+    buffer.extend_from_slice(&MAGIC);
+    buffer.extend_from_slice(&[VERSION, kind]);
+    buffer.extend_from_slice(&header.cluster.to_le_bytes());
+    buffer.extend_from_slice(&header.from.0.to_le_bytes());
+    varint(buffer, header.generation.0);
+    varint(buffer, header.clock);
+}
+
+fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
+    if !whole {
+        return push_head(buffer, (member.status, None), member.id, member.generation, member.incarnation);
+    }
+    push_head(buffer, (member.status, Some(member.role)), member.id, member.generation, member.incarnation);
+    address(buffer, member.address);
+    text(buffer, &member.name);
+    text(buffer, &member.zone);
+    buffer.push(member.metadata.len() as u8);
+    for (key, value) in &member.metadata {
+        text(buffer, key);
+        text(buffer, value);
+    }
+}
+
+fn push_row(buffer: &mut Vec<u8>, row: &Row<'_>) {
+    let role = row.details.map(|details| details.role);
+    push_head(buffer, (row.status, role), row.id, row.generation, row.incarnation);
+    if let Some(details) = row.details {
+        address(buffer, details.address);
+        text(buffer, details.name);
+        text(buffer, details.zone);
+        buffer.push(details.pairs.count);
+        buffer.extend_from_slice(details.pairs.bytes);
+    }
+}
+
+/// What rows and notes begin with; a note tells no role.
+fn push_head(
+    buffer: &mut Vec<u8>,
+    (status, role): (Status, Option<Role>),
+    id: NodeId,
+    generation: Generation,
+    said: Incarnation,
+) {
+    let status = match status {
+        Status::Alive => 0,
+        Status::Suspect => 1,
+        Status::Dead => 2,
+        Status::Left => 3,
+    };
+    let role = match role {
+        None => 0,
+        Some(Role::Worker) => 1 << 2,
+        Some(Role::Monitor) => 3 << 2,
+    };
+    buffer.push(status | role);
+    buffer.extend_from_slice(&id.0.to_le_bytes());
+    varint(buffer, generation.0);
+    incarnation(buffer, said);
+}

@@ -1,0 +1,378 @@
+//! `Datagram`: what nodes say to each other, in one bounded datagram each, or one frame of a stream.
+//!
+//! The fields are written by hand. A serde codec of the same layout was measured beside it (`docs/src/benchmarks.md`, "wire"): the hand is
+//! faster, and decoding into borrowed views allocates nothing, which a codec that makes `Vec`s of members cannot promise.
+//!
+//! Layout, version 2. Numbers are LEB128 varints unless a width is given; fixed widths are little-endian.
+//!
+//! ```text
+//! "HB"  version u8  kind u8  cluster u32  from u64  generation  clock
+//!  0 heartbeat   incarnation  stage  interval(us)  slept  health u8  flags u8  count u8, count x observer u32
+//!  1 ack         stage  health u8
+//!  2 probe       number u32
+//!  3 echo        number u32  incarnation  flags u8
+//!  4 inquire     number u32  target u64  generation  stage  flags u8
+//!  5 evidence    number u32  target u64  generation  stage  silence(us)  flags u8  health u8
+//!  6 release     (nothing)
+//!  7 join        token u64  row
+//!  8 challenge   token u64
+//!  9 introduce   (nothing)
+//! 10 sync        64 x digest u32
+//! 11 rows        differing u64  flags u8
+//! 12 gossip      (nothing)
+//! 13 hello       (nothing)
+//! rumours        count u8, count x (row or note), at the end of each datagram
+//! note           tag u8 (status 0..3)  id u64  generation  incarnation
+//! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  address  name  zone  pairs u8, pairs x (key  value)
+//! incarnation    life  word
+//! address        family u8 (4 or 6)  4 or 16 bytes  port u16
+//! name, zone, key, value    length u8  UTF-8
+//! ```
+//!
+//! Nothing follows the last field; a longer datagram is refused. What a version does not know it refuses as a whole: guessing at half of a
+//! message about who is alive would be worse than silence.
+
+mod decode;
+mod encode;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use decode::decode;
+pub use encode::{encode, encode_join, push_rumour};
+
+use crate::member::{Generation, Incarnation, Metadata, NodeId, Profile, Role, Status};
+
+/// The version this release speaks.
+pub const VERSION: u8 = 2;
+
+/// Longest datagram sent or accepted, in bytes: IPv6's least MTU of 1,280 less 40 + 8 bytes of headers and 32 for a seal to come.
+pub const DATAGRAM_BYTES_MAX: usize = 1_200;
+
+/// Most observers named in a heartbeat.
+pub const OBSERVERS_MAX: usize = 16;
+
+/// Parts of an interval by which a stage counts.
+pub const STAGES: u64 = 16;
+
+/// Parts of a table that are compared by their digests.
+pub const BUCKETS: usize = 64;
+
+/// Longest announced interval; a longer one in a datagram is refused.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// Bytes of IPv4 and UDP headers around each datagram.
+pub const HEADERS_BYTES: usize = 28;
+
+/// Size of a heartbeat without its observers, an hour after the start at the default interval.
+pub const HEARTBEAT_BYTES_TYPICAL: usize = 41;
+
+/// Size of an acknowledgement at that time.
+pub const ACK_BYTES_TYPICAL: usize = 30;
+
+pub(crate) const MAGIC: [u8; 2] = *b"HB";
+
+/// Who speaks, to whom, in which life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The lower half of the hash of the cluster's name.
+    pub cluster: u32,
+    /// The sender.
+    pub from: NodeId,
+    /// Which start of the sender's process.
+    pub generation: Generation,
+    /// The sender's logical clock, in milliseconds since its generation: see [`crate::engine`].
+    pub clock: u64,
+}
+
+/// One datagram, borrowed from the bytes it came in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Datagram<'a> {
+    /// Who speaks.
+    pub header: Header,
+    /// What is said.
+    pub body: Body<'a>,
+    /// What else is told, of anybody.
+    pub rumours: Rumours<'a>,
+}
+
+/// What is said.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Body<'a> {
+    /// The periodic sign of life, to an observer.
+    Heartbeat(Heartbeat),
+    /// The answer to a heartbeat that asks for one.
+    Ack(Ack),
+    /// "Are you there?"
+    Probe {
+        /// Comes back in the echo.
+        number: u32,
+    },
+    /// "I am."
+    Echo(Echo),
+    /// "Have you heard of it?", to another observer of the target, or to anybody.
+    Inquire(Inquire),
+    /// The answer.
+    Evidence(Evidence),
+    /// "You are no longer my observer."
+    Release,
+    /// "I want to be a member."
+    Join(Join<'a>),
+    /// "Say that again with this token": proves that the asker receives at the address it sends from. No longer than what it answers.
+    Challenge {
+        /// To be repeated.
+        token: u64,
+    },
+    /// "I do not know you; join through me." Always shorter than what it answers.
+    Introduce,
+    /// "Is your table the same as mine?"
+    Sync(Box<Digests>),
+    /// What differs, as rumours.
+    Rows(Rows),
+    /// Nothing but rumours.
+    Gossip,
+    /// The first frame of a lifeline.
+    Hello,
+}
+
+/// The periodic sign of life (DESIGN D9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// The number of the schedule slot times [`STAGES`], and in which part of the slot this observer has its turn. Of two heartbeats of one
+    /// sender, to whomever, the one with the higher stage was sent later. A gap of slots is a loss, or they were slept through.
+    pub stage: u64,
+    /// Time to the next one, in whole microseconds, over zero to [`INTERVAL_MAX`].
+    pub interval: Duration,
+    /// Slots that the sender slept through since it started, by its own count.
+    pub slept: u64,
+    /// The sender's local health: 0 is well.
+    pub health: u8,
+    /// Whether it asks for an [`Ack`].
+    pub asks: bool,
+    /// Who watches the sender, the receiver included.
+    pub observers: Observers,
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ack {
+    /// The stage of the heartbeat that it answers.
+    pub stage: u64,
+    /// The observer's local health.
+    pub health: u8,
+}
+
+/// The answer to a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Echo {
+    /// Of the probe.
+    pub number: u32,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// Whether the asker is one of the sender's observers.
+    pub is_observer: bool,
+}
+
+/// "Have you heard of it?"
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inquire {
+    /// Comes back in the evidence.
+    pub number: u32,
+    /// Of whom.
+    pub target: NodeId,
+    /// In which start of its process.
+    pub generation: Generation,
+    /// The newest stage that the asker has heard.
+    pub stage: u64,
+    /// Whether the asker has found nobody at its address.
+    pub gone: bool,
+    /// Whether it asks for a death, rather than for a suspicion: what counts then is how long others have heard nothing.
+    pub death: bool,
+}
+
+/// What one observer knows of a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Evidence {
+    /// Of the inquiry.
+    pub number: u32,
+    /// Of whom.
+    pub target: NodeId,
+    /// In which start of its process.
+    pub generation: Generation,
+    /// The newest stage that it has heard; zero if it does not watch the target.
+    pub stage: u64,
+    /// For how long it has heard nothing, in whole microseconds.
+    pub silence: Duration,
+    /// Whether the target answered it just now, or has been heard since the stage that was asked about.
+    pub reached: bool,
+    /// Whether it has found nobody at the target's address.
+    pub gone: bool,
+    /// Whether it would call the target dead.
+    pub agrees: bool,
+    /// Its local health.
+    pub health: u8,
+}
+
+/// "I want to be a member."
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Join<'a> {
+    /// That of the challenge; zero at first.
+    pub token: u64,
+    /// What the sender says of itself.
+    pub row: Row<'a>,
+}
+
+/// Digests of the parts of a table, by the upper six bits of the ids.
+pub type Digests = [u32; BUCKETS];
+
+/// What differs between two tables; the rows themselves are the rumours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rows {
+    /// Parts of the table that differ, one bit each; zero in what is sent back.
+    pub differing: u64,
+    /// Whether rows were left out for lack of room.
+    pub more: bool,
+    /// Whether the receiver was admitted by this.
+    pub welcome: bool,
+    /// Whether the table of the sender is whole.
+    pub whole: bool,
+}
+
+/// Up to [`OBSERVERS_MAX`] short ids, without a heap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Observers {
+    /// Only the first `count` are meant.
+    ids: [u32; OBSERVERS_MAX],
+    count: u8,
+}
+
+/// News of one member: all of it, or no more than how it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Row<'a> {
+    /// Hash of the name.
+    pub id: NodeId,
+    /// What is held of it.
+    pub status: Status,
+    /// Which start of its process.
+    pub generation: Generation,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// What it says of itself; none in a note, for those who know.
+    pub details: Option<Details<'a>>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Details<'a> {
+    /// What it is in the cluster for.
+    pub role: Role,
+    /// Where its datagrams go.
+    pub address: SocketAddr,
+    /// Its name.
+    pub name: &'a str,
+    /// What fails together with it.
+    pub zone: &'a str,
+    pub(crate) pairs: Pairs<'a>,
+}
+
+/// Keys and values, already found to be well-formed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Pairs<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) count: u8,
+}
+
+/// The rumours of a datagram, each already found to be well-formed.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Rumours<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) count: u8,
+}
+
+/// Why a datagram was refused. It is counted and dropped; no state was touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It does not begin like one of ours.
+    NotOurs,
+    /// Another version of the format; ours is [`VERSION`].
+    Version(u8),
+    /// Longer than [`DATAGRAM_BYTES_MAX`]; its length.
+    Oversized(usize),
+    /// It ends within a field.
+    Truncated,
+    /// Bytes follow the last field; how many.
+    Trailing(usize),
+    /// A field holds what it may not; which.
+    Field(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::NotOurs => f.write_str("not a heartbeat datagram"),
+            DecodeError::Version(version) => write!(f, "wire version {version}; this node speaks {VERSION}"),
+            DecodeError::Oversized(length) => write!(f, "{length} bytes are too many; at most {DATAGRAM_BYTES_MAX}"),
+            DecodeError::Truncated => f.write_str("ends within a field"),
+            DecodeError::Trailing(count) => write!(f, "{count} bytes follow the last field"),
+            DecodeError::Field(name) => write!(f, "field {name} holds what it may not"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl Observers {
+    /// The first [`OBSERVERS_MAX`] of `ids`.
+    pub fn new(ids: impl IntoIterator<Item = NodeId>) -> Observers {
+        let mut observers = Observers::default();
+        for id in ids.into_iter().take(OBSERVERS_MAX) {
+            observers.ids[usize::from(observers.count)] = id.short();
+            observers.count += 1;
+        }
+        observers
+    }
+
+    /// The upper halves of the ids, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.ids[..usize::from(self.count)].iter().copied()
+    }
+
+    /// Whether this node is one of them.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.iter().any(|short| short == id.short())
+    }
+}
+
+impl Details<'_> {
+    /// The metadata, in a map of its own.
+    pub fn metadata(&self) -> Metadata {
+        self.pairs.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// All of it, in an allocation of its own.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            name: self.name.into(),
+            address: self.address,
+            role: self.role,
+            zone: self.zone.into(),
+            metadata: self.metadata(),
+        }
+    }
+}
+
+impl Rumours<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}

@@ -1,0 +1,180 @@
+//! The cluster without a centre: all watch each other, each a few.
+
+use std::time::Duration;
+
+use heartbeat_core::{Config, Event};
+use heartbeat_tests::{Fault, Shape, World};
+
+use crate::{after, at, check_well, lines};
+
+/// Nodes of a cluster without a centre, a few seconds old.
+fn world(seed: u64, nodes: usize, lifelines: bool) -> World {
+    let mut config = Config::default();
+    config.membership.lifelines = lifelines;
+    let mut world = World::of(seed, Shape::new(0, nodes), config);
+    world.run(Duration::from_secs(10));
+    check_well(&world);
+    world
+}
+
+/// When each node was told of this of another: seconds after `since`.
+fn told(world: &World, kind: &str, node: &str, since: f64) -> Vec<f64> {
+    let name = format!("node: {node:?}");
+    let mut times: Vec<f64> = lines(world, &[kind, &name]).into_iter().map(|line| at(line) - since).filter(|at| *at >= 0.0).collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+#[test]
+fn all_know_each_other_soon_and_nobody_is_blamed() {
+    for seed in 0..20 {
+        let mut world = world(seed, 12, true);
+        world.run(Duration::from_secs(60));
+        check_well(&world);
+        for place in 0..12 {
+            assert_eq!(world.engine(place).unwrap().observers().count(), 5);
+        }
+        assert_eq!(lines(&world, &["Suspected"]), [] as [&str; 0], "seed {seed}");
+        assert_eq!(lines(&world, &["Isolated"]), [] as [&str; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_killed_process_is_known_dead_by_all_within_a_tenth_of_a_second() {
+    for seed in 0..20 {
+        let mut world = world(seed, 12, true);
+        let since = world.elapsed().as_secs_f64();
+        after(&mut world, Fault::Kill(4), 2);
+        let died = told(&world, "Died", "node-5", since);
+        assert_eq!(died.len(), 11, "seed {seed}");
+        assert!(died[10] < 0.1, "seed {seed}: {died:?}");
+        let by = lines(&world, &["Died", "node-5", "refused: true"]);
+        assert!(!by.is_empty(), "the verdict carries its evidence");
+        world.run(Duration::from_secs(8));
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_node_without_power_is_suspected_within_a_second_and_dead_at_the_timeout() {
+    let mut suspicions = Vec::new();
+    for seed in 0..20 {
+        let mut world = world(seed, 12, true);
+        let since = world.elapsed().as_secs_f64();
+        after(&mut world, Fault::Unplug(4), 10);
+        let (suspected, died) = (told(&world, "Suspected", "node-5", since), told(&world, "Died", "node-5", since));
+        assert_eq!((suspected.len(), died.len()), (11, 11), "seed {seed}");
+        assert!(died[0] > 5.0 && died[10] < 7.0, "seed {seed}: {died:?}");
+        suspicions.push(suspected[10]);
+        check_well(&world);
+    }
+    suspicions.sort_by(f64::total_cmp);
+    assert!(suspicions[10] < 1.0 && suspicions[19] < 2.0, "{suspicions:?}");
+}
+
+#[test]
+fn a_pause_shorter_than_the_timeout_is_a_suspicion_and_no_death_and_the_sleeper_blames_nobody() {
+    for seed in 0..20 {
+        let mut world = world(seed, 12, true);
+        after(&mut world, Fault::Pause(4), 5);
+        after(&mut world, Fault::Resume(4), 10);
+        assert!(!lines(&world, &["Suspected", "node-5"]).is_empty());
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        let of_others = lines(&world, &["Suspected"]).into_iter().filter(|line| !line.contains("node-5")).count();
+        assert_eq!(of_others, 0, "seed {seed}");
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_link_that_fails_one_way_kills_neither_end() {
+    for seed in 0..10 {
+        let mut world = world(seed, 8, true);
+        for (from, to) in [(1, 2), (3, 4), (5, 0)] {
+            world.apply(Fault::Cut(from, to));
+        }
+        world.run(Duration::from_secs(60));
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        after(&mut world, Fault::Heal, 10);
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_node_that_leaves_is_not_missed_by_anybody() {
+    for seed in 0..10 {
+        let mut world = world(seed, 8, true);
+        let since = world.elapsed().as_secs_f64();
+        after(&mut world, Fault::Leave(3), 10);
+        let left = told(&world, "Left", "node-4", since);
+        assert!(left.len() == 7 && left[6] < 0.2, "seed {seed}: {left:?}");
+        assert_eq!(lines(&world, &["Suspected"]), [] as [&str; 0], "seed {seed}");
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        check_well(&world);
+    }
+}
+
+#[test]
+fn the_sides_of_a_partition_find_each_other_again() {
+    for (seed, islands) in [vec![0, 1, 2, 3], vec![0, 1], vec![6], vec![2, 5, 7]].into_iter().enumerate() {
+        for length in [4, 30, 120] {
+            let mut world = world(seed as u64, 9, true);
+            world.apply(Fault::Partition(islands.clone()));
+            world.run(Duration::from_secs(length));
+            after(&mut world, Fault::Heal, 30);
+            check_well(&world);
+        }
+    }
+}
+
+#[test]
+fn a_process_killed_and_started_at_once_is_a_member_at_once() {
+    for seed in 0..10 {
+        let mut world = world(seed, 8, true);
+        world.apply(Fault::Kill(3));
+        world.run(Duration::from_millis(30));
+        after(&mut world, Fault::Start(3), 5);
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_mass_restart_wins_over_what_was_said_before() {
+    for seed in 0..10 {
+        let mut world = world(seed, 10, true);
+        (0..10).for_each(|place| world.apply(Fault::Kill(place)));
+        world.run(Duration::from_secs(1));
+        (0..10).for_each(|place| world.apply(Fault::Start(place)));
+        world.run(Duration::from_secs(20));
+        check_well(&world);
+    }
+}
+
+#[test]
+fn nobody_buries_a_cluster_because_it_lost_its_network() {
+    for seed in 0..10 {
+        let mut world = world(seed, 10, true);
+        after(&mut world, Fault::Partition(vec![4]), 60);
+        let by = |(_, place, event): &(Duration, usize, &Event)| *place == 4 && matches!(event, Event::Died { .. });
+        assert_eq!(world.events().filter(by).count(), 0, "seed {seed}: it is rather itself");
+        assert!(!lines(&world, &["node-5 ", "Isolated"]).is_empty());
+        after(&mut world, Fault::Heal, 20);
+        check_well(&world);
+    }
+}
+
+#[test]
+fn loss_is_no_death() {
+    let mut world = world(1, 10, true);
+    after(&mut world, Fault::Disturb(0.05, 0.05, 0.05), 600);
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    after(&mut world, Fault::Heal, 10);
+    check_well(&world);
+}
+
+#[test]
+fn zz_debug() {
+    let mut world = world(2, 10, true);
+    after(&mut world, Fault::Partition(vec![4]), 60);
+    for line in world.log() { if line.contains("node-5 ") && at(line) > 9.9 { eprintln!("{line}"); } }
+}

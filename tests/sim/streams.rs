@@ -1,0 +1,188 @@
+//! Streams between the nodes of a world: what the operating systems at both ends would do.
+//!
+//! A connection that is cut neither delivers nor ends; whoever tries to connect over a cut link, or to a node without power, gives up after a while. A process that ends,
+//! however it ends, has its connections closed; a port where nobody listens refuses; one whose process is stopped accepts, as its system does that.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use heartbeat_core::{StreamEvent, StreamId};
+
+use crate::network::Place;
+use crate::world::{Item, World};
+
+/// How long one tries to connect to somebody who does not answer.
+const GIVE_UP: Duration = Duration::from_secs(3);
+
+/// One end: a process at a place, and its number for the stream.
+type End = (Place, u64, StreamId);
+
+/// All connections of a world.
+#[derive(Default)]
+pub(crate) struct Streams {
+    next: u64,
+    open: BTreeMap<u64, Connection>,
+    by_end: BTreeMap<End, u64>,
+}
+
+struct Connection {
+    opener: End,
+    acceptor: Option<End>,
+    to: Place,
+    /// When the newest frame arrives at the acceptor, and at the opener: later ones do not overtake it.
+    arrived: [u64; 2],
+    /// Whether the opener was told that it is connected.
+    opened: bool,
+}
+
+/// Something that happens at one end.
+#[derive(Clone)]
+pub(crate) struct Move {
+    connection: u64,
+    at: Place,
+    life: u64,
+    what: What,
+}
+
+#[derive(Clone)]
+enum What {
+    /// A connection arrives.
+    Connect,
+    Opened,
+    Refused,
+    Failed,
+    Frame(Vec<u8>),
+    Ended,
+}
+
+impl Move {
+    pub(crate) fn at(&self) -> Place {
+        self.at
+    }
+}
+
+impl World {
+    pub(crate) fn open(&mut self, from: Place, stream: StreamId, to: Option<Place>) {
+        let life = self.life(from);
+        let opener = (from, life, stream);
+        self.streams.next += 1;
+        let connection = self.streams.next;
+        self.streams.by_end.insert(opener, connection);
+        let place = to.unwrap_or(from);
+        self.streams.open.insert(connection, Connection { opener, acceptor: None, to: place, arrived: [0; 2], opened: false });
+        let answers = to.is_some_and(|to| !self.is_unplugged(to) && !self.is_apart(from, to));
+        let (after, at, what) = if answers {
+            (self.delay(), place, What::Connect)
+        } else {
+            (GIVE_UP.as_nanos() as u64, from, What::Failed)
+        };
+        self.move_at(after, Move { connection, at, life: if answers { u64::MAX } else { life }, what });
+    }
+
+    pub(crate) fn frame(&mut self, from: Place, stream: StreamId, bytes: &[u8]) {
+        let (what, life) = (What::Frame(bytes.to_vec()), self.life(from));
+        self.send_over((from, life, stream), what);
+    }
+
+    pub(crate) fn shut(&mut self, from: Place, stream: StreamId) {
+        let end = (from, self.life(from), stream);
+        self.send_over(end, What::Ended);
+        self.streams.by_end.remove(&end);
+    }
+
+    /// Closes all streams of the process at a place, as its system does when it ends.
+    pub(crate) fn break_streams(&mut self, place: Place) {
+        let life = self.life(place);
+        let range = (place, life, StreamId(0))..=(place, life, StreamId(u64::MAX));
+        let ends: Vec<End> = self.streams.by_end.range(range).map(|(end, _)| *end).collect();
+        for end in ends {
+            if !self.is_unplugged(place) {
+                self.send_over(end, What::Ended);
+            }
+            self.streams.by_end.remove(&end);
+        }
+    }
+
+    /// What the systems at the ends do without their processes. Returns whether that was all.
+    pub(crate) fn pass(&mut self, action: &Move) -> bool {
+        let Some(connection) = self.streams.open.get(&action.connection) else { return true };
+        let (from, opener_life) = (connection.opener.0, connection.opener.1);
+        if !matches!(action.what, What::Connect) {
+            return action.life != self.life(action.at);
+        }
+        if !self.has_process(action.at) {
+            let what = if self.is_unplugged(action.at) { What::Failed } else { What::Refused };
+            let after = if self.is_unplugged(action.at) { GIVE_UP.as_nanos() as u64 } else { self.delay() };
+            self.move_at(after, Move { connection: action.connection, at: from, life: opener_life, what });
+            return true;
+        }
+        if !self.is_paused(action.at) {
+            return false;
+        }
+        // The system of a stopped process accepts for it; it finds the connection when it goes on.
+        let opened = Move { connection: action.connection, at: from, life: opener_life, what: What::Opened };
+        let after = self.delay();
+        self.move_at(after, opened);
+        if let Some(open) = self.streams.open.get_mut(&action.connection) {
+            open.opened = true;
+        }
+        false
+    }
+
+    /// What the process at one end takes in.
+    pub(crate) fn stream(&mut self, action: Move) {
+        let Move { connection, at, what, .. } = action;
+        let Some(open) = self.streams.open.get(&connection) else { return };
+        let (opener, acceptor) = (open.opener, open.acceptor);
+        let end = if opener.0 == at && opener.1 == self.life(at) && !matches!(what, What::Connect) { Some(opener) } else { acceptor };
+        let other = self.address(if end == Some(opener) { open.to } else { opener.0 });
+        let event = match &what {
+            What::Connect => return self.accept(connection, at),
+            What::Opened => StreamEvent::Opened,
+            What::Refused => StreamEvent::Refused,
+            What::Failed => StreamEvent::Failed,
+            What::Frame(bytes) => StreamEvent::Frame(bytes),
+            What::Ended => StreamEvent::Ended,
+        };
+        let Some(end) = end.filter(|end| self.streams.by_end.contains_key(end)) else { return };
+        if matches!(what, What::Refused | What::Failed | What::Ended) {
+            self.streams.by_end.remove(&end);
+        }
+        self.with_engine(at, |engine, now| engine.handle_stream(now, end.2, other, event));
+    }
+
+    fn accept(&mut self, connection: u64, at: Place) {
+        let Some(stream) = self.take_connection(at) else { return };
+        let end = (at, self.life(at), stream);
+        self.streams.by_end.insert(end, connection);
+        if let Some(open) = self.streams.open.get_mut(&connection) {
+            open.acceptor = Some(end);
+            if !std::mem::replace(&mut open.opened, true) {
+                self.send_over(end, What::Opened);
+            }
+        }
+        self.drain(at);
+    }
+
+    /// Sends something from one end to the other, behind what was sent before.
+    fn send_over(&mut self, end: End, what: What) {
+        let delay = self.delay();
+        let Some(&connection) = self.streams.by_end.get(&end) else { return };
+        let Some(open) = self.streams.open.get(&connection) else { return };
+        let (to, way) = if open.opener == end { (open.acceptor.map(|end| (end.0, end.1)), 0) } else { (Some((open.opener.0, open.opener.1)), 1) };
+        let Some((to, life)) = to else { return };
+        if self.is_apart(end.0, to) {
+            return;
+        }
+        let now = self.elapsed_nanos();
+        let Some(open) = self.streams.open.get_mut(&connection) else { return };
+        let at = (now + delay).max(open.arrived[way] + 1);
+        open.arrived[way] = at;
+        self.put(at, Item::Stream(Move { connection, at: to, life, what }));
+    }
+
+    fn move_at(&mut self, after: u64, action: Move) {
+        let at = self.elapsed_nanos() + after;
+        self.put(at, Item::Stream(action));
+    }
+}
