@@ -50,6 +50,9 @@ impl Slots {
         }
         // Slots that passed while we slept are named as such and not made up for.
         let passed = nanos(now - self.began) / nanos(self.announced).max(1);
+        if passed == 0 {
+            return None; // The end of time.
+        }
         self.slot += passed;
         self.slept += passed - 1;
         self.began += self.announced.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));

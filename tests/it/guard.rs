@@ -44,7 +44,7 @@ fn judged_after(world: &mut World, age: u64) -> f64 {
     world.run(Duration::from_secs(age).saturating_sub(world.elapsed()) + Duration::from_millis(700));
     let killed = world.elapsed().as_secs_f64();
     after(world, Fault::Kill(2), 10);
-    at(lines(world, &["monitor ", "node-2", "silent_for"])[0]) - killed
+    at(lines(world, &["monitor ", "node: \"node-2\"", "silent_for"])[0]) - killed
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_death_after_a_change_is_noticed_by_the_new_interval() {
     world.run(Duration::from_secs(30));
     after(&mut world, Fault::SetInterval(1, MS * 100), 20);
     let killed = world.elapsed();
-    after(&mut world, Fault::Kill(1), 10);
+    after(&mut world, Fault::Unplug(1), 10);
     let suspected =
         world.events().find(|(_, place, event)| *place == 0 && format!("{event:?}").starts_with("Suspected"));
     let after = suspected.expect("it is suspected").0 - killed;

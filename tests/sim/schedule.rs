@@ -6,7 +6,8 @@ use heartbeat_core::config::DetectorKind;
 use heartbeat_core::{Config, Random, WorkerId};
 
 use crate::network::Place;
-use crate::world::{Fault, SHARDS, WORKERS, World};
+use crate::checker::replay;
+use crate::world::{Fault, SHARDS, Shape, WORKERS, World};
 
 /// How long harm is done.
 pub const HARM: Duration = Duration::from_secs(60);
@@ -21,6 +22,15 @@ pub fn recovery(config: &Config) -> Duration {
 /// # Errors
 /// What was found broken, one line each with the command that shows it.
 pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
+    run_in(seed, Shape::new(1, nodes))
+}
+
+/// A run of a world of this shape under the faults of `seed`, harmed and healed.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
+    let nodes = shape.monitors + shape.nodes - 1;
     // The faults have a stream of their own, so that a change in the world does not change what is done to it.
     let mut random = Random::seeded(seed ^ 0x5eed);
     let mut config = Config::default();
@@ -36,7 +46,9 @@ pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
     if let Some(more) = &mut more {
         config.workers.zombies_max = more.below(4) as u32;
     }
-    let mut world = World::new(seed, nodes, config);
+    // Without a draw of its own, as above.
+    config.membership.lifelines = seed % 4 != 2;
+    let mut world = World::of(seed, shape, config);
     plan(&mut world, nodes, &mut random);
     if let Some(more) = &mut more {
         plan_more(&mut world, nodes, more);
@@ -46,7 +58,7 @@ pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
     let recovery = recovery(&world.config);
     world.run(recovery);
     let mut broken = world.checker.broken().to_vec();
-    let replay = format!("cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes}");
+    let replay = replay(seed, shape);
     broken.extend(world.unsettled().into_iter().map(|text| format!("not recovered: {text}; {replay}")));
     let result = if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) };
     (world, result)

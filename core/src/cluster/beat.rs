@@ -7,9 +7,8 @@ use crate::desk::Desk;
 use crate::detector::Pause;
 use crate::event::Event;
 use crate::member::NodeId;
-use crate::observers::Observers;
 use crate::time::{Instant, nanos};
-use crate::wire::{Ack, Body};
+use crate::wire::{Ack, Body, STAGES};
 
 /// How often a longer interval is announced again: all of them are lost one time in sixty thousand where every other datagram is.
 const ANNOUNCEMENTS_MAX: u32 = 16;
@@ -42,11 +41,8 @@ impl Answers {
         self.heard = self.heard.min(pause.to);
     }
 
-    /// Takes in that a member was heard.
-    pub(super) fn hear(&mut self, observers: &Observers, id: NodeId, desk: &mut Desk) {
-        if !observers.contains(id) && !observers.places().is_empty() {
-            return;
-        }
+    /// Takes in that one of our observers, or of our seeds, has answered us.
+    pub(super) fn hear(&mut self, desk: &mut Desk) {
         self.heard = desk.now;
         if self.connected != Some(true) {
             self.connected = Some(true);
@@ -178,9 +174,13 @@ impl Cluster {
     }
 
     /// Takes in that an observer has had our heartbeat of this stage.
-    pub(super) fn hear_ack(&mut self, from: NodeId, ack: Ack, desk: &Desk) {
-        let announces = self.slots.announces(ack.stage);
+    pub(super) fn hear_ack(&mut self, from: NodeId, ack: Ack, desk: &mut Desk) {
+        // One that was sent to our former life, or is older than what it should answer, says nothing of how things are now.
+        let (announces, is_recent) = (self.slots.announces(ack.stage), ack.stage + 2 * STAGES > self.slots.stage(0));
         let Some(place) = self.observers.place_mut(from) else { return };
+        if is_recent {
+            self.answers.hear(desk);
+        }
         if announces {
             place.unheard = 0;
         }

@@ -201,7 +201,12 @@ impl Cluster {
     /// Asks seeds that are no members to let us in, sooner while nobody has.
     fn ask_seeds(&mut self, desk: &Desk) {
         let is_in = self.joining.whole || self.joining.admitted && self.joining.is_whole(desk.now);
-        let pause = if is_in { SEEDS_EVERY } else { self.joining.join_pause };
+        let pause = match (is_in, self.joining.admitted) {
+            (true, _) => SEEDS_EVERY,
+            // Whoever let us in was not whole itself yet.
+            (false, true) => desk.config.interval / 2,
+            (false, false) => self.joining.join_pause,
+        };
         self.joining.join_at = desk.now + pause.max(desk.config.interval / 4);
         self.joining.join_pause = (self.joining.join_pause * 2).min(RETRY_MAX).min(desk.config.interval * 4);
         let members: Vec<SocketAddr> = if is_in { self.addresses().collect() } else { Vec::new() };
@@ -333,7 +338,6 @@ impl Cluster {
                 for row in datagram.rumours.iter() {
                     follow = follow.max(self.hear_of(&row, desk));
                 }
-                self.answers.hear(&self.observers, id, desk);
                 return follow.max(self.hear_rows(id, *rows, datagram, desk));
             }
             return Follow::Nothing;
@@ -381,6 +385,9 @@ impl Cluster {
         let was_whole = self.joining.is_whole(desk.now);
         self.joining.admitted = true;
         self.joining.whole |= rows.whole && !rows.more;
+        if self.observers.places().is_empty() {
+            self.answers.hear(desk);
+        }
         if self.joining.is_whole(desk.now) && !was_whole { Follow::Settle } else { Follow::Nothing }
     }
 

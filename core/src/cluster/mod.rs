@@ -374,7 +374,6 @@ impl Cluster {
         for row in datagram.rumours.iter() {
             follow = follow.max(self.hear_of(&row, desk));
         }
-        self.answers.hear(&self.observers, header.from, desk);
         follow.max(self.hear_member(header.from, datagram, desk))
     }
 

@@ -74,6 +74,8 @@ pub(super) struct Inquiry {
     /// The stage that did not come.
     missing: u64,
     asked: usize,
+    /// Whether nobody answered the last time either, though we heard others.
+    unanswered: bool,
     answers: Vec<(NodeId, Evidence)>,
 }
 
@@ -323,14 +325,17 @@ impl Cluster {
         match change.to {
             Verdict::Alive => Follow::Nothing,
             Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
-            Verdict::Suspect if self.whom_to_ask(id, desk).is_empty() => self.suspect(id, &[], desk),
+            Verdict::Suspect if !link.adopted && self.whom_to_ask(id, desk).is_empty() => self.suspect(id, &[], desk),
             Verdict::Suspect => {
                 self.inquire(id, Step::Probe, missing, desk);
                 Follow::Nothing
             }
             Verdict::Dead => {
+                let adopted = link.adopted;
                 self.inquire(id, Step::Death, missing, desk);
-                if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) { self.conclude(id, desk) } else { Follow::Nothing }
+                // One that never named us may answer us all the same.
+                let nobody = self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) && !adopted;
+                if nobody { self.conclude(id, desk) } else { Follow::Nothing }
             }
         }
     }
@@ -369,7 +374,7 @@ impl Cluster {
         // Those who are asked probe it first.
         let due = desk.now + if step == Step::Probe { patience } else { patience * 2 };
         let (asked, answers) = (asked.len(), Vec::new());
-        self.inquiries.insert(id, Inquiry { number, step, due, not_before: desk.now, missing, asked, answers });
+        self.inquiries.insert(id, Inquiry { number, step, due, not_before: desk.now, missing, asked, unanswered: false, answers });
         self.inquiries_due.insert((due, id));
     }
 
@@ -440,6 +445,15 @@ impl Cluster {
             self.health.worsen();
             self.inquire(id, step, missing, desk);
             self.put_off(id, desk.now + interval);
+            return Follow::Nothing;
+        }
+        let adopted = self.links.get(&id).is_some_and(|link| link.adopted);
+        if !is_answered && (!inquiry.unanswered || adopted && self.membership.others().len() > 1) {
+            // Those who were asked may have slept just then.
+            self.ask_again(id, step, missing, Duration::ZERO, desk);
+            if let Some(inquiry) = self.inquiries.get_mut(&id) {
+                inquiry.unanswered = true;
+            }
             return Follow::Nothing;
         }
         if step != Step::Death {
