@@ -52,6 +52,8 @@ struct Nodes {
     hampered: BTreeMap<Place, (u64, Option<u64>)>,
     /// Who was started and has not joined since: the death of the process before it may still be noticed.
     unknown: BTreeSet<Place>,
+    /// When each was last started: for a while, some may still conclude the death of the process before it.
+    started: BTreeMap<Place, u64>,
     /// Whether the network ever lost or delayed datagrams.
     disturbed: bool,
     /// Whom anybody holds for a member.
@@ -282,14 +284,18 @@ impl Checker {
         const SLACK: Duration = Duration::from_millis(50);
         self.nodes.killed.insert(place);
         self.owe_nothing(place);
+        let spare = self.spare();
+        let is_new = |observer: &Place| self.nodes.started.get(observer).is_some_and(|&at| now - at <= spare);
         let is_well = |observer: &Place| {
-            !self.nodes.killed.contains(observer) && !self.nodes.paused.contains(observer) && !self.nodes.left.contains(observer)
+            !is_new(observer) && !self.nodes.killed.contains(observer) && !self.nodes.paused.contains(observer) && !self.nodes.left.contains(observer)
         };
-        let is_quiet = self.nodes.cut.is_empty() && self.nodes.garbled.is_empty();
+        // Who was hampered lately may not have been heard by those who are to watch it.
+        let was_heard = self.nodes.hampered.get(&place).is_none_or(|(_, until)| until.is_some_and(|end| now - end > spare));
+        let is_quiet = self.nodes.cut.is_empty() && self.nodes.garbled.is_empty() && was_heard;
         if !watched_by.is_empty() && watched_by.iter().all(is_well) && is_quiet && self.nodes.members.contains(&place) {
             let slack = if self.nodes.disturbed { HELD_BACK + self.config.interval } else { SLACK };
             // Where several watch, most of them have to have missed it, and are asked.
-            let asking = if watched_by.len() > 1 { self.config.interval } else { Duration::ZERO };
+            let asking = if watched_by.len() > 1 { self.config.interval * 2 } else { Duration::ZERO };
             let due = now + nanos(self.config.timeout + asking + slack);
             self.nodes.owed.insert(place, (due, watched_by.to_vec()));
         }
@@ -297,6 +303,7 @@ impl Checker {
 
     fn started(&mut self, now: u64, place: Place) {
         self.nodes.unknown.insert(place);
+        self.nodes.started.insert(place, now);
         *self.lives.entry(place).or_default() += 1;
         self.nodes.killed.remove(&place);
         self.nodes.paused.remove(&place);
@@ -364,7 +371,8 @@ impl Checker {
         let is_apart = was_long(&judge, timeout) && !self.nodes.paused.contains(&judge);
         let nodes = &self.nodes;
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
-        if !was_long(&place, timeout) && !is_apart && !is_gone {
+        let is_new = nodes.started.get(&place).is_some_and(|&at| now - at <= timeout + spare);
+        if !was_long(&place, timeout) && !is_apart && !is_gone && !is_new {
             self.note(now, &format!("{} concluded without cause that {} is dead", self.names[judge], self.names[place]));
         }
     }

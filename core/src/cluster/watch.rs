@@ -378,10 +378,14 @@ impl Cluster {
         self.inquiries_due.insert((due, id));
     }
 
-    /// Who else may know of a target: its other observers, or anybody if it has named none to us and we watch it for want of others.
+    /// Who else may know of a target: its other observers, or anybody if we watch it for want of others, or those it named are gone.
     fn whom_to_ask(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
         let Some(link) = self.links.get(&id) else { return Vec::new() };
-        if link.adopted {
+        let others = link.others.iter().flat_map(|short| self.membership.of_short(short));
+        let may_know = |member: &&Member| member.id != self.me.id && member.id != id && member.status.is_member();
+        let known: Vec<NodeId> = others.filter(may_know).map(|member| member.id).collect();
+        let has_others = link.others.iter().nth(1).is_some();
+        if link.adopted || known.is_empty() && has_others {
             let mut drawn: Vec<NodeId> = (0..STRANGERS * 2)
                 .filter_map(|_| self.membership.draw(&mut desk.random))
                 .filter(|member| member.id != id && member.status == Status::Alive)
@@ -392,9 +396,7 @@ impl Cluster {
             drawn.truncate(STRANGERS);
             return drawn;
         }
-        let others = link.others.iter().flat_map(|short| self.membership.of_short(short));
-        let may_know = |member: &&Member| member.id != self.me.id && member.id != id && member.status.is_member();
-        others.filter(may_know).map(|member| member.id).collect()
+        known
     }
 
     pub(super) fn end_inquiry(&mut self, id: NodeId) {
@@ -437,7 +439,11 @@ impl Cluster {
         let Some(inquiry) = self.inquiries.get(&id) else { return Follow::Nothing };
         let Inquiry { step, missing, asked, answers, .. } = inquiry.clone();
         let gone = self.links.get(&id).is_some_and(|link| link.gone);
-        let agree = 1 + answers.iter().filter(|(_, evidence)| if gone { evidence.gone } else { evidence.agrees }).count();
+        // Whoever watches it knows better than one who has only tried to reach it.
+        let knows = |evidence: &Evidence| evidence.stage > 0 || evidence.gone;
+        let by_watchers = answers.iter().any(|(_, evidence)| knows(evidence));
+        let counted = || answers.iter().map(|(_, evidence)| evidence).filter(|evidence| !by_watchers || knows(evidence));
+        let agree = 1 + counted().filter(|evidence| if gone { evidence.gone } else { evidence.agrees }).count();
         let is_answered = !answers.is_empty() || asked == 0;
         let interval = desk.config.interval;
         if !is_answered && !self.is_well_connected(id, desk) {
@@ -459,7 +465,7 @@ impl Cluster {
         if step != Step::Death {
             return self.suspect(id, &answers, desk);
         }
-        if agree * 2 > 1 + answers.len() {
+        if agree * 2 > 1 + counted().count() {
             return self.bury(id, &answers, desk);
         }
         if gone && is_answered {
