@@ -171,10 +171,3 @@ fn loss_is_no_death() {
     after(&mut world, Fault::Heal, 10);
     check_well(&world);
 }
-
-#[test]
-fn zz_debug() {
-    let mut world = world(2, 10, true);
-    after(&mut world, Fault::Partition(vec![4]), 60);
-    for line in world.log() { if line.contains("node-5 ") && at(line) > 9.9 { eprintln!("{line}"); } }
-}

@@ -184,9 +184,9 @@ impl Cluster {
         if announces {
             place.unheard = 0;
         }
-        if let Some((_, at)) = place.asked.take_if(|(stage, _)| *stage <= ack.stage) {
+        if let Some((stage, at)) = place.asked.take_if(|(stage, _)| *stage <= ack.stage) {
             self.health.improve();
-            if !desk.waited {
+            if !desk.waited && stage == ack.stage {
                 self.answers.took(desk.now - at);
             }
         }

@@ -479,6 +479,9 @@ impl Cluster {
                 self.me.incarnation = said.returned();
                 self.speak(false, desk.now);
                 desk.tell(Event::Buried { incarnation: self.me.incarnation });
+                // Nobody names us any more, and what we think of others is from before: we begin anew.
+                let watched: Vec<NodeId> = self.links.keys().copied().collect();
+                watched.into_iter().for_each(|id| self.unwatch(id, desk));
                 Follow::Void
             }
             Status::Alive | Status::Suspect | Status::Dead | Status::Left => Follow::Nothing,

@@ -446,8 +446,8 @@ impl Cluster {
         let agree = 1 + counted().filter(|evidence| if gone { evidence.gone } else { evidence.agrees }).count();
         let is_answered = !answers.is_empty() || asked == 0;
         let interval = desk.config.interval;
-        if !is_answered && !self.is_well_connected(id, desk) {
-            // Nobody answers, and we hear little of others: it is rather us.
+        if !is_answered && (!self.is_well_connected(id, desk) || !counts(self.health.score())) {
+            // Nobody answers, and we hear little of others or are not well: it is rather us.
             self.health.worsen();
             self.inquire(id, step, missing, desk);
             self.put_off(id, desk.now + interval);
