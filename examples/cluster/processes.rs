@@ -49,7 +49,7 @@ impl Processes {
         let listen = if role == "monitor" { self.monitor } else { (Ipv4Addr::LOCALHOST, 0).into() };
         let config = format!(
             "{CONFIG}\n[cluster]\nname = \"example\"\nnode = \"{name}\"\nrole = \"{role}\"\nmode = \"central\"\nlisten = \"{listen}\"\n\
-             monitors = [\"{}\"]\n",
+             seeds = [\"{}\"]\n",
             self.monitor
         );
         let path = self.folder.join(format!("{name}.toml"));

@@ -9,8 +9,11 @@ use heartbeat_core::config::{DetectorConfig, DetectorKind};
 use heartbeat_core::detector::AnyDetector;
 use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::monitor::{Monitor, Sign};
-use heartbeat_core::wire::{Header, Heartbeat, Join, Observers, encode_heartbeat, encode_join};
-use heartbeat_core::{ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, NodeId, Output, Role};
+use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
+use heartbeat_core::{
+    ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile, Role,
+    Status,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,7 +54,7 @@ fn a_beat_through_the_monitor_allocates_nothing() {
 
 fn monitor_config() -> Config {
     Config::from_toml(
-        "[cluster]\nname = 'c'\nnode = 'monitor'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nmonitors = ['10.0.0.1:1']",
+        "[cluster]\nname = 'c'\nnode = 'monitor'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:1'\nseeds = ['10.0.0.1:1']",
     )
     .unwrap()
 }
@@ -62,18 +65,28 @@ fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
     let mut engine =
         Engine::new(monitor_config(), Identity { generation: Generation(1), address }, 1, Instant::ZERO).unwrap();
     let mut buffer = Vec::with_capacity(2_000);
-    let header = Header { cluster: name_hash("c") as u32, from: NodeId::of("a"), generation: Generation(5) };
-    let (mut bytes, incarnation) = (Vec::with_capacity(2_000), Incarnation(0));
-    let join = Join { incarnation, role: Role::Worker, address: "10.0.0.2:1".parse().unwrap(), name: "a" };
-    encode_join(&mut bytes, header, &join);
-    engine.handle_datagrams(Instant::ZERO, [(join.address, &bytes[..])]);
-    while engine.poll_output(&mut buffer).is_some() {}
-    let version = u64::MAX >> 1; // Newer than anything the monitor has, so that answers are empty, as most are.
+    let header = Header { cluster: name_hash("c") as u32, from: NodeId::of("a"), generation: Generation(5), clock: 0 };
+    let (from, mut bytes) = ("10.0.0.2:1".parse().unwrap(), Vec::with_capacity(2_000));
+    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
+    let profile = Profile { name: "a".into(), address: from, role, zone, metadata };
+    let (incarnation, status) = (Incarnation::default(), Status::Alive);
+    let me = Member { id: header.from, profile: profile.into(), generation: header.generation, incarnation, status };
+    let mut token = 0;
+    for _ in 0..2 {
+        encode_join(&mut bytes, header, token, &me);
+        engine.handle_datagrams(Instant::ZERO, [(from, &bytes[..])]);
+        while let Some(output) = engine.poll_output(&mut buffer) {
+            if let (Output::Transmit { .. }, Ok(Body::Challenge { token: said })) = (output, decode(&buffer).map(|said| said.body)) {
+                token = said;
+            }
+        }
+    }
     let mut beat = |engine: &mut Engine, slot: u64| {
         let now = Instant::ZERO + SECOND * u32::try_from(slot).unwrap();
         let observers = Observers::new([NodeId::of("monitor")]);
-        let heartbeat = Heartbeat { incarnation, slot, interval: SECOND, slept: 0, view: version, observers };
-        encode_heartbeat(&mut bytes, header, &heartbeat);
+        let (stage, interval) = (slot * STAGES, SECOND);
+        let heartbeat = Heartbeat { incarnation, stage, interval, slept: 0, health: 0, asks: true, observers };
+        encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
         while let Some(due) = engine.poll_timeout().filter(|&due| due < now) {
             engine.handle_timeout(due);
             while let Some(output) = engine.poll_output(&mut buffer) {
@@ -81,7 +94,7 @@ fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
                 assert!(!matches!(output, Output::Event(_) | Output::Drain), "{output:?}");
             }
         }
-        engine.handle_datagrams(now, [(join.address, &bytes[..])]);
+        engine.handle_datagrams(now, [(from, &bytes[..])]);
         let mut sent = 0;
         while engine.poll_output(&mut buffer).is_some() {
             sent += 1;
@@ -92,7 +105,7 @@ fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
         engine.handle_timeout(now);
         while engine.poll_output(&mut buffer).is_some() {}
     };
-    (1..10).for_each(|slot| beat(&mut engine, slot));
-    check_none("100 heartbeats with their answers", || (10..110).for_each(|slot| beat(&mut engine, slot)));
-    assert_eq!(engine.counters().received, 110);
+    (1..40).for_each(|slot| beat(&mut engine, slot));
+    check_none("100 heartbeats with their answers", || (40..140).for_each(|slot| beat(&mut engine, slot)));
+    assert_eq!(engine.counters().received, 141);
 }

@@ -13,7 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Event, Node, Shard, Update};
+use heartbeat_actors::{Config, Event, Node, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,11 +28,13 @@ stall = '500ms'
 [detector]
 kind = 'fixed'
 suspect_after = '1s'
+[membership]
+lifelines = false
 ";
 
 fn config(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> String {
     format!(
-        "{SETTINGS}[cluster]\nname = 'live'\nnode = '{node}'\nrole = '{role}'\nmode = 'central'\nlisten = '{listen}'\nmonitors = ['{monitor}']\n"
+        "{SETTINGS}[cluster]\nname = 'live'\nnode = '{node}'\nrole = '{role}'\nmode = 'central'\nlisten = '{listen}'\nseeds = ['{monitor}']\n"
     )
 }
 
@@ -155,9 +157,9 @@ async fn until_equal(nodes: &[&Node]) {
     }
 }
 
-/// Who owns which shard under which epoch, as this node sees it.
-fn owners(node: &Node) -> Vec<Option<(Shard, Arc<str>)>> {
-    (0..16).map(|index| node.view().owner("orders", index)).collect()
+/// Who owns which shard, as this node sees it.
+fn owners(node: &Node) -> Vec<Option<Arc<str>>> {
+    (0..16).map(|index| node.view().owner("orders", index).map(|(_, owner)| owner)).collect()
 }
 
 /// Processes of one test, with what they say. Dropping it ends them, the stopped ones too.

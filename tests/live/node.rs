@@ -5,12 +5,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use heartbeat_actors::{
-    Config, Counters, Event, Generation, Incarnation, Member, Node, NodeId, Role, SendError, Update, WorkerAddr,
+    Config, Counters, Event, Generation, Member, Node, NodeId, SendError, Status, Update, WorkerAddr,
 };
 use heartbeat_core::member::name_hash;
+use heartbeat_core::Incarnation;
 use heartbeat_core::wire::{
-    DATAGRAM_BYTES_MAX, Header, Heartbeat, Join, Observers, encode_answer, encode_heartbeat, encode_introduce,
-    encode_join, encode_leave,
+    Body, DATAGRAM_BYTES_MAX, Header, Heartbeat, Observers, Rows, encode, encode_join, push_rumour,
 };
 
 use crate::worker::{Add, Subject, hold};
@@ -30,7 +30,7 @@ fn cluster(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> C
          role = '{role}'
          mode = 'central'
          listen = '{listen}'
-         monitors = ['{monitor}']"
+         seeds = ['{monitor}']"
     ))
     .unwrap()
 }
@@ -81,13 +81,13 @@ fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
         let mut events = Events::of(&node);
         let subject = node.supervise("subject", Subject::default).unwrap();
         let isolated = |event: &Event| match event {
-            Event::Isolated { monitor, .. } => Some(*monitor),
+            Event::Isolated { tried, .. } => Some(tried.to_string()),
             _ => None,
         };
-        assert_eq!(events.wait("the isolation", isolated).await, address);
+        assert_eq!(events.wait("the isolation", isolated).await, address.to_string());
         assert_eq!(subject.send(Add(1)).await, Ok(1), "it works on");
         let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
-        events.wait("the connection", |event| matches!(event, Event::Connected { .. }).then_some(())).await;
+        events.wait("the connection", |event| matches!(event, Event::Connected).then_some(())).await;
         node.leave().await;
         monitor.leave().await;
     });
@@ -108,23 +108,25 @@ fn a_shard_is_closed_from_the_first_moment_until_it_is_owned() {
 
 /// One datagram of each kind, well-formed and of a cluster that nobody here is in.
 fn datagrams_of_another_cluster(members: &[Member]) -> [Vec<u8>; 5] {
-    let header = Header { cluster: 1, from: NodeId::of("a"), generation: Generation(3) };
-    let incarnation = Incarnation(1);
+    let header = Header { cluster: 1, from: NodeId::of("a"), generation: Generation(3), clock: 0 };
     let heartbeat = Heartbeat {
-        incarnation,
-        slot: 1_000,
+        incarnation: Incarnation { life: 0, word: 1 },
+        stage: 16_000,
         interval: Duration::from_millis(100),
         slept: 0,
-        view: 1_000,
+        health: 0,
+        asks: true,
         observers: Observers::new([NodeId::of("monitor")]),
     };
-    let join = Join { incarnation, role: Role::Worker, address: any(), name: "a" };
+    let rows = Rows { differing: u64::MAX, more: false, welcome: true, whole: true };
     let mut datagrams: [Vec<u8>; 5] = Default::default();
-    encode_heartbeat(&mut datagrams[0], header, &heartbeat);
-    encode_join(&mut datagrams[1], header, &join);
-    encode_leave(&mut datagrams[2], header, incarnation);
-    encode_introduce(&mut datagrams[3], header);
-    encode_answer(&mut datagrams[4], header, (1_000, 0), 1_000, true, members.iter().map(|member| (member, 1)));
+    encode(&mut datagrams[0], header, &Body::Heartbeat(heartbeat));
+    encode_join(&mut datagrams[1], header, 0, &members[0]);
+    encode(&mut datagrams[2], header, &Body::Probe { number: 1 });
+    encode(&mut datagrams[3], header, &Body::Introduce);
+    encode(&mut datagrams[4], header, &Body::Rows(rows));
+    let count_at = datagrams[4].len() - 1;
+    members.iter().for_each(|member| assert!(push_rumour(&mut datagrams[4], count_at, member, true)));
     datagrams
 }
 
@@ -184,9 +186,13 @@ fn a_goodbye_from_nobody_makes_no_member() {
         let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
         let stranger = UdpSocket::bind(any()).unwrap();
         stranger.set_nonblocking(true).unwrap();
-        let header = Header { cluster: name_hash("live") as u32, from: NodeId(2), generation: Generation(3) };
+        let (from, generation) = (NodeId::of("nobody"), Generation(3));
+        let header = Header { cluster: name_hash("live") as u32, from, generation, clock: 0 };
+        let gone = Member { id: from, status: Status::Left, ..monitor.view().members().remove(0) };
         let mut goodbye = Vec::new();
-        encode_leave(&mut goodbye, header, Incarnation(u32::MAX));
+        encode(&mut goodbye, header, &Body::Gossip);
+        let count_at = goodbye.len() - 1;
+        assert!(push_rumour(&mut goodbye, count_at, &gone, true));
         for length in 0..=goodbye.len() {
             stranger.send_to(&goodbye[..length], address).unwrap();
         }

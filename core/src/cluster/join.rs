@@ -209,10 +209,10 @@ impl Cluster {
         };
         self.joining.join_at = desk.now + pause.max(desk.config.interval / 4);
         self.joining.join_pause = (self.joining.join_pause * 2).min(RETRY_MAX).min(desk.config.interval * 4);
-        let members: Vec<SocketAddr> = if is_in { self.addresses().collect() } else { Vec::new() };
+        let is_member = |address: &SocketAddr| is_in && self.addresses().any(|member| member == *address);
         let addresses = self.joining.seeds.iter().flat_map(|seed| &seed.addresses);
         let to_ask: Vec<SocketAddr> =
-            addresses.filter(|address| **address != self.me.address && !members.contains(address)).copied().collect();
+            addresses.filter(|address| **address != self.me.address && !is_member(address)).copied().collect();
         for to in to_ask {
             self.send(to, Letter::Join { token: 0 });
         }
