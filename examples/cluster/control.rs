@@ -25,6 +25,10 @@ pub(crate) enum Request {
     Panic,
     /// Let the worker "encoder" block its thread.
     Block(Duration),
+    /// Drop what comes from this address.
+    Deafen(SocketAddr),
+    /// Drop nothing any more.
+    Hear,
     Leave,
 }
 
@@ -35,10 +39,14 @@ impl Request {
             (Some("status"), None, None) => Ok(Request::Status),
             (Some("panic"), None, None) => Ok(Request::Panic),
             (Some("leave"), None, None) => Ok(Request::Leave),
+            (Some("hear"), None, None) => Ok(Request::Hear),
+            (Some("deafen"), Some(address), None) => {
+                address.parse().map(Request::Deafen).map_err(|error| format!("{address:?}: {error}"))
+            }
             (Some("block"), Some(duration), None) => humantime::parse_duration(duration)
                 .map(Request::Block)
                 .map_err(|error| format!("{duration:?}: {error}")),
-            _ => Err(format!("{line:?} is no request; use status, panic, block DURATION or leave")),
+            _ => Err(format!("{line:?} is no request; use status, panic, block DURATION, deafen ADDRESS, hear or leave")),
         }
     }
 }
@@ -79,6 +87,12 @@ pub(crate) async fn describe(node: &Node) -> Value {
     let view = node.view();
     let snapshot = view.snapshot();
     let counters = node.counters().await;
+    let neighbourhood = node.neighbourhood().await;
+    let watched: Vec<Value> = neighbourhood
+        .watched
+        .iter()
+        .map(|(name, silent_for)| json!({ "node": &**name, "silent_for": silent_for.as_secs_f64() }))
+        .collect();
     let workers: Vec<Value> = view
         .workers()
         .into_iter()
@@ -97,6 +111,10 @@ pub(crate) async fn describe(node: &Node) -> Value {
     json!({
         "node": node.config().cluster.as_ref().map(|cluster| cluster.node.clone()),
         "members": snapshot.members,
+        "observers": neighbourhood.observers.iter().map(|name| &**name).collect::<Vec<_>>(),
+        "watched": watched,
+        "health": neighbourhood.health,
+        "address": node.address(),
         "shards": shards,
         "workers": workers,
         "datagrams": {
@@ -142,7 +160,21 @@ pub(crate) fn status(node: &str, json: bool) -> Result<(), Failure> {
     println!("\n  {:12} {:8} {:8} {:22} incarnation", "member", "role", "status", "address");
     for member in rows("members") {
         let [name, role, status, address] = ["name", "role", "status", "address"].map(|key| text(&member, key));
-        println!("  {name:12} {role:8} {status:8} {address:22} {}", text(&member, "incarnation"));
+        let incarnation = &member["incarnation"];
+        println!("  {name:12} {role:8} {status:8} {address:22} {}.{}", incarnation["life"], incarnation["word"]);
+    }
+    let names = |values: Vec<Value>| values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    println!("\n  local health {} (0 is well, 8 the worst)", value["health"]);
+    println!("  observed by  {}", names(rows("observers")));
+    println!("\n  {:12} silent for", "watches");
+    for link in rows("watched") {
+        println!("  {:12} {:.3} s", text(&link, "node"), link["silent_for"].as_f64().unwrap_or_default());
+    }
+    if let Some(verdicts) = value["verdicts"].as_array().filter(|verdicts| !verdicts.is_empty()) {
+        println!("\n  latest verdicts of its own, with who said what");
+        for verdict in verdicts {
+            println!("  {}", verdict.as_str().unwrap_or_default());
+        }
     }
     println!("\n  {:12} {:12} epoch", "shard", "owner");
     for shard in rows("shards") {

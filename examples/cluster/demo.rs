@@ -1,4 +1,4 @@
-//! The demonstration: a cluster is started, broken in five ways, and watched while it mends itself.
+//! The demonstration: a cluster is started, broken in several ways, and watched while it mends itself.
 //!
 //! Every figure is measured from outside: from the instant a signal was sent to the line in which a process says what it saw, by the clock
 //! that all processes of this machine share.
@@ -17,9 +17,13 @@ use serde_json::Value;
 use crate::node::{SHARDS, unix_seconds};
 use crate::processes::Processes;
 use crate::report::{Report, Row};
-use crate::{CONFIG, Failure, control};
+use crate::{CONFIG, Failure, Mode, control};
 
-const NODES: [&str; 4] = ["node-1", "node-2", "node-3", "node-4"];
+/// The nodes of a cluster with a monitor, and of one without; the first seven names.
+const NODES: [&str; 7] = ["node-1", "node-2", "node-3", "node-4", "node-5", "node-6", "node-7"];
+
+/// The one that comes late to a cluster without a monitor.
+const LATE: &str = "node-8";
 
 /// How long the frozen node is frozen: past the timeout, so that it is concluded dead, and long enough to see others do its work.
 const FREEZE: Duration = Duration::from_millis(3_000);
@@ -28,6 +32,9 @@ const FREEZE: Duration = Duration::from_millis(3_000);
 const BLOCK: &str = "2500ms";
 
 struct Demo {
+    mode: Mode,
+    /// Who is left in peace, and tells what all see.
+    narrator: &'static str,
     processes: Processes,
     report: Report,
     config: Config,
@@ -38,10 +45,13 @@ struct Demo {
 }
 
 /// Runs the demonstration.
-pub(crate) fn run(json: bool) -> Result<(), Failure> {
-    let mut demo = Demo::new(json)?;
+pub(crate) fn run(mode: Mode, json: bool) -> Result<(), Failure> {
+    let mut demo = Demo::new(mode, json)?;
     demo.report.promise(&demo.config);
-    let result = demo.play();
+    let result = match mode {
+        Mode::Central => demo.play(),
+        Mode::Random => demo.play_without_centre(),
+    };
     // Whatever happened, no process is left behind.
     demo.processes.end();
     result?;
@@ -50,11 +60,13 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
 }
 
 /// Starts a cluster and keeps it running until it is interrupted.
-pub(crate) fn up(nodes: u16, record: Option<PathBuf>, json: bool) -> Result<(), Failure> {
-    let mut demo = Demo::new(json)?;
+pub(crate) fn up(mode: Mode, nodes: u16, record: Option<PathBuf>, json: bool) -> Result<(), Failure> {
+    let mut demo = Demo::new(mode, json)?;
     demo.processes.record = record;
     demo.report.promise(&demo.config);
-    demo.processes.start("monitor", "monitor")?;
+    if mode == Mode::Central {
+        demo.processes.start("monitor", "monitor")?;
+    }
     for number in 1..=nodes {
         demo.processes.start(&format!("node-{number}"), "worker")?;
     }
@@ -68,7 +80,7 @@ pub(crate) fn up(nodes: u16, record: Option<PathBuf>, json: bool) -> Result<(), 
 }
 
 impl Demo {
-    fn new(json: bool) -> Result<Demo, Failure> {
+    fn new(mode: Mode, json: bool) -> Result<Demo, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -83,9 +95,12 @@ impl Demo {
             });
         });
         is_ready.recv()?;
+        let narrator = if mode == Mode::Central { "monitor" } else { NODES[0] };
         Ok(Demo {
-            processes: Processes::new()?,
-            report: Report::new(json),
+            mode,
+            narrator,
+            processes: Processes::new(mode)?,
+            report: Report::new(json, narrator),
             config: Config::from_toml(CONFIG)?,
             interrupted,
             lines: Vec::new(),
@@ -106,24 +121,44 @@ impl Demo {
         Ok(())
     }
 
+    fn play_without_centre(&mut self) -> Result<(), Failure> {
+        self.start_all()?;
+        self.kill("node-3")?;
+        self.freeze("node-2")?;
+        self.deafen("node-4", "node-5")?;
+        self.leave("node-6")?;
+        self.restart(LATE)?;
+        self.compare_views()?;
+        self.look_for_harm();
+        Ok(())
+    }
+
+    /// The nodes that are started at first.
+    fn nodes(&self) -> &'static [&'static str] {
+        if self.mode == Mode::Central { &NODES[..4] } else { &NODES }
+    }
+
     // ---- the acts ------------------------------------------------------------------------------------------------------------------------
 
     fn start_all(&mut self) -> Result<(), Failure> {
-        self.report.step("starts a monitor and four nodes, each a process of its own");
+        let (nodes, narrator) = (self.nodes(), self.narrator);
+        self.report.step(match self.mode {
+            Mode::Central => "starts a monitor and four nodes, each a process of its own",
+            Mode::Random => "starts seven nodes that watch each other, each a process of its own",
+        });
         let start = unix_seconds();
-        self.processes.start("monitor", "monitor")?;
-        for name in NODES {
+        if self.mode == Mode::Central {
+            self.processes.start("monitor", "monitor")?;
+        }
+        for name in nodes {
             self.processes.start(name, "worker")?;
         }
         let from = 0;
-        self.wait(
-            "all four nodes join",
-            from,
-            |line| line["event"] == "joined" && line["process"] == "monitor",
-            NODES.len(),
-        )?;
-        let settled = self.wait_for_owners(from, &NODES)?;
-        self.row("cluster of four complete, every shard running", Some(settled - start), None, true);
+        let joined = |line: &Value| line["event"] == "joined" && line["process"] == narrator;
+        let others = nodes.iter().filter(|name| **name != narrator).count();
+        self.wait("all nodes join", from, joined, others)?;
+        let settled = self.wait_for_owners(from, &[])?;
+        self.row("cluster complete, every shard running", Some(settled - start), None, true);
         self.quiet(Duration::from_millis(1_500))
     }
 
@@ -150,7 +185,7 @@ impl Demo {
         let at = unix_seconds();
         self.processes.signal(victim, Signal::SIGCONT)?;
         let returned = self.about("returned", victim, from)?;
-        let bound = self.config.interval * 2 + self.config.stall;
+        let bound = self.config.interval * 4 + self.config.stall;
         self.row(
             "frozen node back as a member",
             Some(returned - at),
@@ -158,7 +193,7 @@ impl Demo {
             returned - at <= bound.as_secs_f64(),
         );
         let back = self.wait_for_count("its shards return to it", from, victim, owned)?;
-        let bound = self.config.interval * 3 + self.config.stall;
+        let bound = self.config.interval * 5 + self.config.stall;
         self.row("its shards running on it again", Some(back - at), Some(bound), back - at <= bound.as_secs_f64());
         self.quiet(Duration::from_millis(1_000))
     }
@@ -185,16 +220,33 @@ impl Demo {
     }
 
     fn restart(&mut self, name: &str) -> Result<(), Failure> {
-        self.report.step(&format!("starts {name} anew"));
+        self.report.step(&if name == LATE { format!("starts {name}") } else { format!("starts {name} anew") });
         let from = self.lines.len();
         let at = unix_seconds();
         self.processes.start(name, "worker")?;
+        let narrator = self.narrator;
         let joined = self.wait_at(&format!("{name} joins"), from, |line| {
-            line["event"] == "joined" && line["process"] == "monitor" && line["member"]["name"] == name
+            line["event"] == "joined" && line["process"] == narrator && line["member"]["name"] == name
         })?;
-        self.row("new process under the old name joined", Some(joined - at), None, true);
-        self.wait_for_owners(from, &NODES)?;
+        let what = if name == LATE { "late node joined" } else { "new process under the old name joined" };
+        self.row(what, Some(joined - at), None, true);
+        self.wait_for_owners(from, &[name])?;
         self.quiet(Duration::from_millis(1_000))
+    }
+
+    /// A link that fails in one direction: one node hears nothing more of another, which several others hear well.
+    fn deafen(&mut self, deaf: &str, unheard: &str) -> Result<(), Failure> {
+        let seconds = self.config.timeout * 3;
+        self.report.step(&format!("lets {deaf} hear nothing of {unheard} for {} s", seconds.as_secs_f64()));
+        let from = self.lines.len();
+        let status = control::ask(self.processes.find(unheard)?.control, "status")?;
+        let address = status["address"].as_str().unwrap_or_default().to_owned();
+        control::ask(self.processes.find(deaf)?.control, &format!("deafen {address}"))?;
+        self.quiet(seconds)?;
+        control::ask(self.processes.find(deaf)?.control, "hear")?;
+        let died = self.lines[from..].iter().filter(|line| line["event"] == "died").count();
+        self.row(&format!("deaths for a link that fails one way: {died}"), None, None, died == 0);
+        self.quiet(Duration::from_millis(500))
     }
 
     fn leave(&mut self, name: &str) -> Result<(), Failure> {
@@ -217,13 +269,21 @@ impl Demo {
     /// The monitor suspects, then concludes; then all `owned` shards run on other nodes.
     fn expect_death(&mut self, victim: &str, how: &str, from: usize, at: f64, owned: usize) -> Result<(), Failure> {
         let sums = self.config.check()?;
-        let slack = self.config.stall;
-        let suspected = self.about("suspected", victim, from)? - at;
-        let bound = sums.suspicion + slack;
-        self.row(&format!("{how} node suspected"), Some(suspected), Some(bound), suspected <= bound.as_secs_f64());
+        // Where several watch, most of them have to have missed it, and are asked.
+        let slack = self.config.stall + if self.mode == Mode::Random { self.config.interval } else { Duration::ZERO };
+        // One whose process ends is not waited for: its connections are closed.
+        if how == "frozen" {
+            let suspected = self.about("suspected", victim, from)? - at;
+            let bound = sums.suspicion + slack;
+            self.row(&format!("{how} node suspected"), Some(suspected), Some(bound), suspected <= bound.as_secs_f64());
+        }
         let died = self.about("died", victim, from)? - at;
-        let bound = sums.death + slack;
+        let bound = if how == "frozen" { sums.death + slack } else { self.config.stall };
         self.row(&format!("{how} node concluded dead"), Some(died), Some(bound), died <= bound.as_secs_f64());
+        let others = self.processes.names().iter().filter(|name| *name != victim).count();
+        let says = |line: &Value| line["event"] == "died" && line["node"] == victim;
+        let known = self.wait(&format!("all know that {victim} is dead"), from, says, others)? - at;
+        self.row(&format!("  and all {others} others know"), Some(known), Some(bound + slack), known <= (bound + slack).as_secs_f64());
         let running = self.wait_for_moved(from, victim, owned)? - at;
         let bound = sums.death + self.config.interval + slack;
         let what = format!("its {owned} shards running elsewhere");
@@ -251,6 +311,7 @@ impl Demo {
                 .as_array()
                 .into_iter()
                 .flatten()
+                .filter(|member| member["status"] == "alive" || member["status"] == "suspect")
                 .map(|member| format!("{} {} {}", member["name"], member["status"], member["generation"]))
                 .collect();
             let owners: Vec<String> = status["shards"]
@@ -265,7 +326,7 @@ impl Demo {
         if !same {
             self.report.step(&format!("views differ: {views:?}"));
         }
-        self.row("all five processes hold the same view", None, None, same);
+        self.row("all processes hold the same view", None, None, same);
         Ok(())
     }
 
@@ -276,7 +337,7 @@ impl Demo {
             let text = |key: &str| line[key].as_str().unwrap_or_default();
             match text("event") {
                 "died" if !["node-2", "node-3"].contains(&text("node")) => false_deaths += 1,
-                "suspected" if line["process"] == "monitor" && !["node-2", "node-3"].contains(&text("node")) => {
+                "suspected" if line["process"] == self.narrator && !["node-2", "node-3"].contains(&text("node")) => {
                     false_suspicions += 1
                 }
                 "failed" => {
@@ -342,10 +403,11 @@ impl Demo {
         self.wait(what, from, matches, 1)
     }
 
-    /// Waits for what the monitor says about a node.
+    /// Waits for what the narrator says about a node.
     fn about(&mut self, event: &str, name: &str, from: usize) -> Result<f64, Failure> {
-        let matches = |line: &Value| line["event"] == event && line["process"] == "monitor" && line["node"] == name;
-        self.wait(&format!("the monitor says that {name} {event}"), from, matches, 1)
+        let narrator = self.narrator;
+        let matches = |line: &Value| line["event"] == event && line["process"] == narrator && line["node"] == name;
+        self.wait(&format!("{narrator} says that {name} {event}"), from, matches, 1)
     }
 
     /// Waits until `count` shards have started on this node.
@@ -363,36 +425,25 @@ impl Demo {
         )
     }
 
-    /// Waits until every shard's latest start, by epoch, is on the node that all lines so far say owns it, and each of `names` is heard of.
+    /// Waits until every shard's latest start is on the node that the narrator says owns it, and each of `names` owns one.
     fn wait_for_owners(&mut self, from: usize, names: &[&str]) -> Result<f64, Failure> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let narrator = self.narrator;
         self.wait_until("every shard runs on its owner", |lines| {
             let (mut owners, mut runs) = (BTreeMap::new(), BTreeMap::new());
             for line in lines {
-                let shard = &line["shard"];
-                let key = (shard["index"].as_u64(), shard["epoch"].as_u64());
-                if line["event"] == "moved" && line["process"] == "monitor" {
-                    owners.insert(key.0, (key.1, line["to"].as_str().unwrap_or_default().to_owned()));
+                let index = line["shard"]["index"].as_u64();
+                if line["event"] == "moved" && line["process"] == narrator {
+                    owners.insert(index, line["to"].as_str().unwrap_or_default().to_owned());
                 } else if is_shard_start(line) {
-                    runs.insert(
-                        key,
-                        (
-                            line["process"].as_str().unwrap_or_default().to_owned(),
-                            line["at"].as_f64().unwrap_or_default(),
-                        ),
-                    );
+                    runs.insert(index, line["process"].as_str().unwrap_or_default().to_owned());
                 }
             }
             let complete = owners.len() == SHARDS as usize
-                && owners
-                    .iter()
-                    .all(|(index, (epoch, owner))| runs.get(&(*index, *epoch)).is_some_and(|(node, _)| node == owner))
-                && names.iter().all(|name| owners.values().any(|(_, owner)| owner == name));
-            let last = lines[from..]
-                .iter()
-                .filter(|line| is_shard_start(line))
-                .filter_map(|line| line["at"].as_f64())
-                .fold(0.0, f64::max);
+                && owners.iter().all(|(index, owner)| runs.get(index) == Some(owner))
+                && names.iter().all(|name| owners.values().any(|owner| owner == name));
+            let starts = lines[from..].iter().filter(|line| is_shard_start(line));
+            let last = starts.filter_map(|line| line["at"].as_f64()).fold(0.0, f64::max);
             complete.then_some(last)
         })
     }
@@ -419,10 +470,10 @@ impl Demo {
         }
     }
 
-    /// How many shards this node owns, as the monitor sees it.
+    /// How many shards this node owns, as the narrator sees it.
     fn owned_by(&self, name: &str) -> usize {
         let mut owners = BTreeMap::new();
-        for line in self.lines.iter().filter(|line| line["event"] == "moved" && line["process"] == "monitor") {
+        for line in self.lines.iter().filter(|line| line["event"] == "moved" && line["process"] == self.narrator) {
             owners.insert(line["shard"]["index"].as_u64(), line["to"].as_str().unwrap_or_default());
         }
         owners.values().filter(|owner| **owner == name).count()

@@ -3,6 +3,7 @@
 //! cargo run --release --example cluster -- demo
 
 mod control;
+mod deaf;
 mod demo;
 mod node;
 mod processes;
@@ -21,6 +22,15 @@ pub(crate) const CONFIG: &str = include_str!("cluster.toml");
 /// A failure of the example itself; the text is for people.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Who watches whom in the cluster that is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// A monitor watches all others.
+    Central,
+    /// Each is watched by a few of the others.
+    Random,
+}
+
 #[derive(Parser)]
 #[command(about = "An example cluster of real processes", version)]
 struct Arguments {
@@ -30,14 +40,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a monitor and four nodes, break them one after the other, and check that all was noticed and made good in time
+    /// Start a cluster, break it in several ways one after the other, and check that all was noticed and made good in time
     Demo {
+        /// A monitor and four nodes, or seven nodes that watch each other
+        #[arg(long, value_enum, default_value_t = Mode::Central)]
+        mode: Mode,
         /// Print one JSON object a line instead of the timeline
         #[arg(long)]
         json: bool,
     },
-    /// Start a monitor and some nodes and keep them running until Ctrl-C
+    /// Start some nodes, with a monitor or without, and keep them running until Ctrl-C
     Up {
+        /// With a monitor, or with nodes that watch each other
+        #[arg(long, value_enum, default_value_t = Mode::Central)]
+        mode: Mode,
         /// How many nodes besides the monitor
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=50))]
         nodes: u16,
@@ -91,8 +107,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo { json } => demo::run(json),
-        Command::Up { nodes, record, json } => demo::up(nodes, record, json),
+        Command::Demo { mode, json } => demo::run(mode, json),
+        Command::Up { mode, nodes, record, json } => demo::up(mode, nodes, record, json),
         Command::Node { config, control, record, json, leash } => {
             node::run(&config, control, record, node::Manner { json, leash })
         }

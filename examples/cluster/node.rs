@@ -3,17 +3,20 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
 use actix_rt::signal::unix::{SignalKind, signal};
+use heartbeat_actors::transport::Transport;
 use heartbeat_actors::{Config, Context, Event, Node, Update, WorkerAddr};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::Failure;
 use crate::control::{self, Request};
+use crate::deaf::{Deaf, Unheard};
 
 /// The sharded group of the example, and into how many shards it is divided.
 pub(crate) const GROUP: &str = "orders";
@@ -147,7 +150,10 @@ async fn serve(
         .await
         .map_err(|error| format!("cannot answer at {control}: {error}; choose another --control address"))?;
     let control = listener.local_addr()?;
-    let node = Node::start(config).await?;
+    let unheard = Unheard::default();
+    let (listen, muffled) = (config.cluster.as_ref().map(|cluster| cluster.listen), unheard.clone());
+    let bind = move || listen.map(|listen| Ok(Rc::new(Deaf::bind(listen, muffled)?) as Rc<dyn Transport>)).transpose();
+    let node = Node::start_on(config, bind).await?;
     if let Some(folder) = record {
         node.record(&folder).map_err(|error| format!("cannot record into {}: {error}", folder.display()))?;
     }
@@ -172,6 +178,14 @@ async fn serve(
                     Request::Status => control::describe(&node).await,
                     Request::Panic => told(counter.try_send(Panic).map_err(|refused| refused.error)),
                     Request::Block(duration) => told(encoder.try_send(Block(duration)).map_err(|refused| refused.error)),
+                    Request::Deafen(address) => {
+                        unheard.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+                        told(Ok(()))
+                    }
+                    Request::Hear => {
+                        unheard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                        told(Ok(()))
+                    }
                     Request::Leave => {
                         node.leave().await;
                         let _ = reply.send(told(Ok(()))); // Whoever asked may be gone already.

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{CONFIG, Failure};
+use crate::{CONFIG, Failure, Mode};
 
 /// A node that runs, as others can find it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,7 +27,11 @@ pub(crate) struct Processes {
     folder: PathBuf,
     /// Where each process records what it hears, in a folder of its own.
     pub(crate) record: Option<PathBuf>,
-    monitor: SocketAddr,
+    mode: Mode,
+    /// Where the monitor listens, or the first node.
+    seed: SocketAddr,
+    /// Whoever is started first listens there.
+    is_seeded: bool,
     running: Vec<(Found, Child)>,
     lines: mpsc::Receiver<Value>,
     sender: mpsc::Sender<Value>,
@@ -35,22 +39,24 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// No processes yet; their configs go into a folder of their own.
-    pub(crate) fn new() -> Result<Processes, Failure> {
+    pub(crate) fn new(mode: Mode) -> Result<Processes, Failure> {
         let folder = std::env::temp_dir().join(format!("heartbeat-cluster-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
-        // The nodes must know where the monitor will be before it runs, so a free port is found by taking one and giving it back.
-        let monitor = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        // The nodes must know where the first one will be before it runs, so a free port is found by taking one and giving it back.
+        let seed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let (sender, lines) = mpsc::channel();
-        Ok(Processes { folder, record: None, monitor, running: Vec::new(), lines, sender })
+        Ok(Processes { folder, record: None, mode, seed, is_seeded: false, running: Vec::new(), lines, sender })
     }
 
-    /// Starts a node, the monitor if `role` says so, and waits until it is ready.
+    /// Starts a node, the first one where the others ask to be let in, and waits until it is ready.
     pub(crate) fn start(&mut self, name: &str, role: &str) -> Result<(), Failure> {
-        let listen = if role == "monitor" { self.monitor } else { (Ipv4Addr::LOCALHOST, 0).into() };
+        let is_first = !std::mem::replace(&mut self.is_seeded, true);
+        let listen = if is_first { self.seed } else { (Ipv4Addr::LOCALHOST, 0).into() };
+        let mode = if self.mode == Mode::Central { "central" } else { "random" };
         let config = format!(
-            "{CONFIG}\n[cluster]\nname = \"example\"\nnode = \"{name}\"\nrole = \"{role}\"\nmode = \"central\"\nlisten = \"{listen}\"\n\
+            "{CONFIG}\n[cluster]\nname = \"example\"\nnode = \"{name}\"\nrole = \"{role}\"\nmode = \"{mode}\"\nlisten = \"{listen}\"\n\
              seeds = [\"{}\"]\n",
-            self.monitor
+            self.seed
         );
         let path = self.folder.join(format!("{name}.toml"));
         std::fs::write(&path, config)?;

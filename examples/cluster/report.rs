@@ -12,6 +12,8 @@ const UNWELL: &str = "Not all is well: see the lines marked BROKEN.";
 pub(crate) struct Report {
     start: f64,
     json: bool,
+    /// Of what all see, what this process says is told.
+    narrator: &'static str,
     /// Lines that differ in one name only, gathered to be printed as one.
     gathered: Option<Gathered>,
 }
@@ -42,8 +44,8 @@ pub(crate) struct Row {
 
 impl Report {
     /// A timeline that starts now.
-    pub(crate) fn new(json: bool) -> Report {
-        Report { start: unix_seconds(), json, gathered: None }
+    pub(crate) fn new(json: bool, narrator: &'static str) -> Report {
+        Report { start: unix_seconds(), json, narrator, gathered: None }
     }
 
     /// Says what the config promises.
@@ -72,7 +74,7 @@ impl Report {
             return;
         }
         let (at, process) = (line["at"].as_f64().unwrap_or_default(), line["process"].as_str().unwrap_or_default());
-        match words(line) {
+        match words(line, self.narrator) {
             None => {}
             Some(Words::Line(text)) => {
                 self.flush();
@@ -143,30 +145,43 @@ fn seconds(value: Option<f64>) -> String {
     }
 }
 
-/// An epoch as people can compare it: the count of changes, without the start of the monitor that it is counted from.
+/// An epoch as people can compare it: the lower part of the clock in it, in milliseconds.
 fn epoch(shard: &Value) -> u64 {
-    shard["epoch"].as_u64().unwrap_or_default() & 0xf_ffff
+    shard["epoch"].as_u64().unwrap_or_default() >> 22 & 0xff_ffff
+}
+
+/// Who else says so, of a verdict.
+fn said(line: &Value) -> String {
+    let agrees = |one: &&Value| one["agrees"] == true;
+    let all = line["evidence"].as_array().map_or(&[][..], Vec::as_slice);
+    let refused = if all.iter().any(|one| one["refused"] == true) { ", connections refused" } else { "" };
+    let names: Vec<&str> = all.iter().skip(1).filter(agrees).filter_map(|one| one["observer"].as_str()).collect();
+    if names.is_empty() { refused.to_owned() } else { format!("{refused}; so say {}", names.join(", ")) }
 }
 
 /// What an event says in words; nothing for those that only repeat what another process said.
-fn words(line: &Value) -> Option<Words> {
+fn words(line: &Value, narrator: &str) -> Option<Words> {
     let text = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| line[key].as_f64().unwrap_or_default();
-    let is_monitor = line["process"] == "monitor";
+    let (is_narrator, is_author) = (line["process"] == narrator, line["evidence"].as_array().is_some_and(|said| !said.is_empty()));
     let text_of_line = match line["event"].as_str()? {
-        "joined" if is_monitor => Some(format!("{} joins", line["member"]["name"].as_str()?)),
-        "suspected" if is_monitor => {
-            Some(format!("suspects {}: silent for {:.3} s", text("node"), number("silent_for")))
+        "joined" if is_narrator => Some(format!("{} joins", line["member"]["name"].as_str()?)),
+        "suspected" if is_author => {
+            Some(format!("suspects {}: silent for {:.3} s{}", text("node"), number("silent_for"), said(line)))
         }
-        "cleared" if is_monitor => Some(format!("clears {} after {:.3} s", text("node"), number("silent_for"))),
-        "died" if is_monitor => {
-            Some(format!("concludes that {} is dead: silent for {:.3} s", text("node"), number("silent_for")))
+        "cleared" if is_narrator => Some(format!("hears that {} lives", text("node"))),
+        "died" if is_author => {
+            Some(format!("concludes that {} is dead: silent for {:.3} s{}", text("node"), number("silent_for"), said(line)))
         }
-        "left" if is_monitor => Some(format!("{} leaves in good order", text("node"))),
-        "returned" if is_monitor => Some(format!("{} is back, incarnation {}", text("node"), line["incarnation"])),
+        "died" if is_narrator => Some(format!("hears that {} is dead", text("node"))),
+        "left" if is_narrator => Some(format!("{} leaves in good order", text("node"))),
+        "returned" if is_narrator => Some(format!("{} is back, in its life {}", text("node"), line["incarnation"]["life"])),
+        "frozen" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),
+        "thawed" => Some("gives verdicts again, after fresh timers for all".to_owned()),
+        "unresolved" => Some(format!("cannot look up {}: {}", text("seed"), text("reason"))),
         "buried" => Some("finds itself called dead, gives up its shards and comes back".to_owned()),
         "paused" => Some(format!("notices that it was paused for {:.3} s and blames nobody", number("late_by"))),
-        "isolated" => Some(format!("has heard nothing of the monitor for {:.3} s", number("silent_for"))),
+        "isolated" => Some(format!("has no answer for {:.3} s from {}", number("silent_for"), text("tried"))),
         "superseded" => Some("finds another process under its name".to_owned()),
         "refused" => Some(format!("refuses {}: {}", text("address"), text("reason"))),
         "started" if line["shard"].is_object() => {
