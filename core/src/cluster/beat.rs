@@ -114,7 +114,7 @@ impl Cluster {
         if is_alone {
             self.answers.heard = desk.now;
         }
-        self.reopen_lifelines(desk);
+        self.reopen_lifelines();
     }
 
     /// Draws a place anew if it is time, and releases former observers whose time is over.

@@ -206,9 +206,9 @@ impl Cluster {
         self.posts.push_back(Post::Open { stream, to });
     }
 
-    /// Opens those that are missing, a few slots after they were lost.
-    pub(super) fn reopen_lifelines(&mut self, _: &Desk) {
-        if !self.lifelines || !self.slots.slot().is_multiple_of(4) {
+    /// Opens those that are missing: an observer that did not know us yet has shut ours.
+    pub(super) fn reopen_lifelines(&mut self) {
+        if !self.lifelines {
             return;
         }
         let missing: Vec<NodeId> = self.observers().filter(|id| !self.streams.ours.contains_key(id)).collect();
