@@ -90,8 +90,8 @@ pub use event::{DeadLetters, Owned, Snapshot, Update};
 pub use group::{Group, GroupSpec, Template};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Member, Metadata, NodeId, RestartKind, Role, Shard, Status, Strategy, Testimony, Unready, WorkerId, config,
-    member,
+    Instant, Member, Metadata, NodeId, RestartKind, Role, Shard, Status, Strategy, Testimony, Unready, WorkerId,
+    config, member,
 };
 pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};

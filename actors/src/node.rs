@@ -13,7 +13,8 @@ use actix::{Actor, Recipient};
 use heartbeat_core::config::ARBITERS_MAX;
 use heartbeat_core::member::NAME_BYTES_MAX;
 use heartbeat_core::{
-    Busy, Child, Config, ConfigError, Counters, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup, WorkerId,
+    Busy, Child, Config, ConfigError, Counters, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
+    WorkerId,
 };
 use tokio::sync::oneshot;
 

@@ -137,4 +137,3 @@ fn count(table: &Membership, now: Instant) -> Vec<Count> {
     }
     counts
 }
-

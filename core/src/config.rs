@@ -566,7 +566,9 @@ fn check_seed(seed: &str) -> Result<(), ConfigError> {
     if fits && seed.len() <= 260 {
         return Ok(());
     }
-    contradiction(format!("cluster.seeds holds {seed:?}; use an address or a host name and a port, like \"10.0.0.5:7101\""))
+    contradiction(format!(
+        "cluster.seeds holds {seed:?}; use an address or a host name and a port, like \"10.0.0.5:7101\""
+    ))
 }
 
 /// Durations as people write them, "1m 30s", with an error that names the offending text.
@@ -621,8 +623,7 @@ mod tests {
 
     #[test]
     fn every_value_survives_being_written_and_read() {
-        let config =
-            Config::from_toml(&format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = ['127.0.0.1:2']")).unwrap();
+        let config = Config::from_toml(&format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = ['127.0.0.1:2']")).unwrap();
         let text = toml::Table::try_from(&config).unwrap().to_string();
         assert_eq!(Config::from_toml(&text).unwrap(), config);
     }
@@ -695,7 +696,10 @@ mod tests {
         check(&cluster("listen = 'localhost'\nseeds = []"), &["line 6"]);
         check(&cluster("listen = '127.0.0.1:1'\nadvertise = '127.0.0.1:0'\nseeds = []"), &["cluster.advertise"]);
         let long = "x".repeat(300);
-        check(&cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nzone = '{long}'")), &["cluster.zone", "300 bytes"]);
+        check(
+            &cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nzone = '{long}'")),
+            &["cluster.zone", "300 bytes"],
+        );
         let metadata = cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nmetadata = {{ note = '{long}' }}"));
         check(&metadata, &["cluster.metadata takes 306 bytes; use at most 256"]);
     }

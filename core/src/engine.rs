@@ -218,7 +218,7 @@ impl Engine {
     pub fn recall(&mut self, now: Instant, members: &[Member]) {
         self.advance(now);
         if let Some(cluster) = &mut self.cluster {
-            cluster.recall(members, &mut self.desk);
+            cluster.recall(members, &self.desk);
         }
         self.settle();
     }
@@ -581,5 +581,3 @@ impl Engine {
         }
     }
 }
-
-

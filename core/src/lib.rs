@@ -58,8 +58,8 @@ pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
 pub use event::{Cause, Event, Testimony, Unready};
 pub use member::{
-    Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member, Metadata,
-    NodeId, PlaceId, Profile, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
+    Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member,
+    Metadata, NodeId, PlaceId, Profile, Role, Shard, Status, Target, ThreadLook, ThreadState, WorkerId,
 };
 pub use mistakes::{Mistakes, MistakesError};
 pub use output::{Leave, Output, Start, StreamId};

@@ -80,7 +80,10 @@ impl fmt::Display for Refusal {
             }
             Refusal::Twin(generation) => {
                 let generation = generation.0;
-                write!(f, "a process started in the same instant (generation {generation}) uses this name; end one of the two")
+                write!(
+                    f,
+                    "a process started in the same instant (generation {generation}) uses this name; end one of the two"
+                )
             }
             Refusal::HasLeft => f.write_str("this process has left; start a new one"),
         }
@@ -138,7 +141,8 @@ impl Membership {
             return Ok(None);
         }
         // What another process says of itself, or another word of this one, comes with all of it; a note may leave it out only while it is known.
-        let is_known = (row.generation, row.incarnation) == (known.generation, known.incarnation) || !row.status.is_member();
+        let is_known =
+            (row.generation, row.incarnation) == (known.generation, known.incarnation) || !row.status.is_member();
         let profile = match &row.details {
             Some(details) if is_same(details, known) => known.profile.clone(),
             Some(details) => Arc::new(details.profile()),
@@ -227,7 +231,7 @@ impl Membership {
     /// Rows of one part of the table.
     pub fn part(&self, bucket: usize) -> impl Iterator<Item = &Member> {
         let first = NodeId((bucket as u64) << 58);
-        let last = NodeId(first.0 | (1 << 58) - 1);
+        let last = NodeId(first.0 | ((1 << 58) - 1));
         self.rows.range(first..=last).map(|(_, entry)| &entry.member)
     }
 
@@ -375,7 +379,13 @@ mod tests {
             metadata: [("port".to_owned(), format!("{generation}"))].into(),
         };
         let incarnation = Incarnation { life, word };
-        Member { id: NodeId::of(name), profile: profile.into(), generation: Generation(generation), incarnation, status }
+        Member {
+            id: NodeId::of(name),
+            profile: profile.into(),
+            generation: Generation(generation),
+            incarnation,
+            status,
+        }
     }
 
     fn table() -> Membership {

@@ -31,10 +31,12 @@ pub struct Sums {
     pub death: Duration,
     /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity apart.
     pub blocked: Duration,
-    /// Size of one heartbeat with IPv4 and UDP headers.
+    /// Size of one heartbeat with IPv4 and UDP headers, where there are as many observers as there may be.
     pub heartbeat_bytes: usize,
-    /// What a node sends in heartbeats to one observer, in bytes a second.
+    /// What a node then sends in heartbeats, and in answers to those of others, in bytes a second.
     pub bytes_per_second: f64,
+    /// Those who watch a node, at most.
+    pub observers: u32,
     /// Longest pause before a restart.
     pub delay_max: Duration,
     /// Restarts allowed, and in which time.
@@ -50,13 +52,16 @@ impl Sums {
             DetectorKind::Budget => Budget::first_silence(config.interval),
             DetectorKind::Phi => Phi::regular_silence(detector, config.interval),
         };
-        let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + wire::HEADERS_BYTES;
+        let observers = config.membership.observers as usize;
+        let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + 4 * observers + wire::HEADERS_BYTES;
+        let bytes = observers * heartbeat_bytes + wire::ACK_BYTES_TYPICAL + wire::HEADERS_BYTES;
         Sums {
             suspicion: suspicion.min(config.timeout),
             death: config.timeout,
             blocked: config.workers.timeout + config.workers.interval,
             heartbeat_bytes,
-            bytes_per_second: heartbeat_bytes as f64 / config.interval.as_secs_f64(),
+            bytes_per_second: bytes as f64 / config.interval.as_secs_f64(),
+            observers: config.membership.observers,
             delay_max: config.restart.delay_max,
             intensity: (config.restart.intensity, config.restart.period),
         }
@@ -74,8 +79,8 @@ impl fmt::Display for Sums {
         writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
         write!(
             f,
-            "a heartbeat is {} bytes with headers: {:.0} bytes a second to each observer",
-            self.heartbeat_bytes, self.bytes_per_second
+            "a heartbeat is {} bytes with headers: {:.0} bytes a second to {} observers, with answers to those of others",
+            self.heartbeat_bytes, self.bytes_per_second, self.observers
         )
     }
 }

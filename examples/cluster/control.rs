@@ -46,7 +46,9 @@ impl Request {
             (Some("block"), Some(duration), None) => humantime::parse_duration(duration)
                 .map(Request::Block)
                 .map_err(|error| format!("{duration:?}: {error}")),
-            _ => Err(format!("{line:?} is no request; use status, panic, block DURATION, deafen ADDRESS, hear or leave")),
+            _ => {
+                Err(format!("{line:?} is no request; use status, panic, block DURATION, deafen ADDRESS, hear or leave"))
+            }
         }
     }
 }

@@ -283,7 +283,12 @@ impl Demo {
         let others = self.processes.names().iter().filter(|name| *name != victim).count();
         let says = |line: &Value| line["event"] == "died" && line["node"] == victim;
         let known = self.wait(&format!("all know that {victim} is dead"), from, says, others)? - at;
-        self.row(&format!("  and all {others} others know"), Some(known), Some(bound + slack), known <= (bound + slack).as_secs_f64());
+        self.row(
+            &format!("  and all {others} others know"),
+            Some(known),
+            Some(bound + slack),
+            known <= (bound + slack).as_secs_f64(),
+        );
         let running = self.wait_for_moved(from, victim, owned)? - at;
         let bound = sums.death + self.config.interval + slack;
         let what = format!("its {owned} shards running elsewhere");

@@ -163,19 +163,25 @@ fn said(line: &Value) -> String {
 fn words(line: &Value, narrator: &str) -> Option<Words> {
     let text = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| line[key].as_f64().unwrap_or_default();
-    let (is_narrator, is_author) = (line["process"] == narrator, line["evidence"].as_array().is_some_and(|said| !said.is_empty()));
+    let (is_narrator, is_author) =
+        (line["process"] == narrator, line["evidence"].as_array().is_some_and(|said| !said.is_empty()));
     let text_of_line = match line["event"].as_str()? {
         "joined" if is_narrator => Some(format!("{} joins", line["member"]["name"].as_str()?)),
         "suspected" if is_author => {
             Some(format!("suspects {}: silent for {:.3} s{}", text("node"), number("silent_for"), said(line)))
         }
         "cleared" if is_narrator => Some(format!("hears that {} lives", text("node"))),
-        "died" if is_author => {
-            Some(format!("concludes that {} is dead: silent for {:.3} s{}", text("node"), number("silent_for"), said(line)))
-        }
+        "died" if is_author => Some(format!(
+            "concludes that {} is dead: silent for {:.3} s{}",
+            text("node"),
+            number("silent_for"),
+            said(line)
+        )),
         "died" if is_narrator => Some(format!("hears that {} is dead", text("node"))),
         "left" if is_narrator => Some(format!("{} leaves in good order", text("node"))),
-        "returned" if is_narrator => Some(format!("{} is back, in its life {}", text("node"), line["incarnation"]["life"])),
+        "returned" if is_narrator => {
+            Some(format!("{} is back, in its life {}", text("node"), line["incarnation"]["life"]))
+        }
         "frozen" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),
         "thawed" => Some("gives verdicts again, after fresh timers for all".to_owned()),
         "unresolved" => Some(format!("cannot look up {}: {}", text("seed"), text("reason"))),

@@ -11,8 +11,8 @@ use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::monitor::{Monitor, Sign};
 use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
 use heartbeat_core::{
-    ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile, Role,
-    Status,
+    ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,
+    Role, Status,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,7 +76,9 @@ fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
         encode_join(&mut bytes, header, token, &me);
         engine.handle_datagrams(Instant::ZERO, [(from, &bytes[..])]);
         while let Some(output) = engine.poll_output(&mut buffer) {
-            if let (Output::Transmit { .. }, Ok(Body::Challenge { token: said })) = (output, decode(&buffer).map(|said| said.body)) {
+            if let (Output::Transmit { .. }, Ok(Body::Challenge { token: said })) =
+                (output, decode(&buffer).map(|said| said.body))
+            {
                 token = said;
             }
         }

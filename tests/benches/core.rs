@@ -21,7 +21,8 @@ use heartbeat_core::monitor::{Monitor, Sign, WatchId};
 use heartbeat_core::qos::Contender;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
-    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile, Random, Role,
+    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,
+    Random, Role,
 };
 use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
@@ -320,7 +321,9 @@ fn heartbeat(slot: u64) -> Heartbeat {
 const ENTRIES: usize = 25;
 
 fn members() -> Vec<Member> {
-    (0..ENTRIES).map(|index| member(&format!("node-{index}"), SocketAddr::from(([10, 1, 0, index as u8], 7100)))).collect()
+    (0..ENTRIES)
+        .map(|index| member(&format!("node-{index}"), SocketAddr::from(([10, 1, 0, index as u8], 7100))))
+        .collect()
 }
 
 fn member(name: &str, address: SocketAddr) -> Member {

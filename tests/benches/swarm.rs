@@ -80,8 +80,11 @@ impl Swarm {
             let none = Told::default();
             let told = told.get(self.world.name(*victim)).unwrap_or(&none);
             let times = |times: &BTreeMap<Place, f64>| -> Option<(f64, f64)> {
-                let known: Vec<f64> =
-                    times.iter().filter(|(place, _)| !victims.iter().any(|(gone, _)| gone == *place)).map(|(_, at)| at - since).collect();
+                let known: Vec<f64> = times
+                    .iter()
+                    .filter(|(place, _)| !victims.iter().any(|(gone, _)| gone == *place))
+                    .map(|(_, at)| at - since)
+                    .collect();
                 let last = known.iter().copied().fold(0.0, f64::max);
                 (known.len() >= survivors).then(|| (known.iter().copied().fold(f64::MAX, f64::min), last))
             };

@@ -5,9 +5,7 @@ use std::time::Duration;
 use heartbeat_core::config::{DetectorKind, PhiReading};
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
-use heartbeat_core::{
-    Config, Engine, Event, Generation, Identity, Instant, Member, NodeId, Output, Status,
-};
+use heartbeat_core::{Config, Engine, Event, Generation, Identity, Instant, Member, NodeId, Output, Status};
 use heartbeat_tests::{Fault, World};
 
 use crate::{after, at, check_well, lines};

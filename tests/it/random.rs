@@ -20,7 +20,8 @@ fn world(seed: u64, nodes: usize, lifelines: bool) -> World {
 /// When each node was told of this of another: seconds after `since`.
 fn told(world: &World, kind: &str, node: &str, since: f64) -> Vec<f64> {
     let name = format!("node: {node:?}");
-    let mut times: Vec<f64> = lines(world, &[kind, &name]).into_iter().map(|line| at(line) - since).filter(|at| *at >= 0.0).collect();
+    let mut times: Vec<f64> =
+        lines(world, &[kind, &name]).into_iter().map(|line| at(line) - since).filter(|at| *at >= 0.0).collect();
     times.sort_by(f64::total_cmp);
     times
 }

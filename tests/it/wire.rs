@@ -50,7 +50,8 @@ fn garbage_is_counted_by_kind_and_changes_nothing() {
 fn a_stranger_is_not_believed_whoever_it_says_it_is() {
     let mut world = quiet_world(2);
     let mut bytes = Vec::new();
-    let gone = heartbeat_core::Member { status: Status::Left, ..world.engine(0).unwrap().members().nth(2).unwrap().clone() };
+    let gone =
+        heartbeat_core::Member { status: Status::Left, ..world.engine(0).unwrap().members().nth(2).unwrap().clone() };
     for name in ["node-1", "monitor", "nobody"] {
         // Not the generation of any member.
         encode(&mut bytes, header("sim", name), &Body::Gossip);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use heartbeat_actors::{
     Config, Counters, Event, Generation, Member, Node, NodeId, SendError, Status, Update, WorkerAddr,
 };
-use heartbeat_core::member::name_hash;
 use heartbeat_core::Incarnation;
+use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{
     Body, DATAGRAM_BYTES_MAX, Header, Heartbeat, Observers, Rows, encode, encode_join, push_rumour,
 };

@@ -287,10 +287,14 @@ impl Checker {
         let spare = self.spare();
         let is_new = |observer: &Place| self.nodes.started.get(observer).is_some_and(|&at| now - at <= spare);
         let is_well = |observer: &Place| {
-            !is_new(observer) && !self.nodes.killed.contains(observer) && !self.nodes.paused.contains(observer) && !self.nodes.left.contains(observer)
+            !is_new(observer)
+                && !self.nodes.killed.contains(observer)
+                && !self.nodes.paused.contains(observer)
+                && !self.nodes.left.contains(observer)
         };
         // Who was hampered lately may not have been heard by those who are to watch it.
-        let was_heard = self.nodes.hampered.get(&place).is_none_or(|(_, until)| until.is_some_and(|end| now - end > spare));
+        let was_heard =
+            self.nodes.hampered.get(&place).is_none_or(|(_, until)| until.is_some_and(|end| now - end > spare));
         let is_quiet = self.nodes.cut.is_empty() && self.nodes.garbled.is_empty() && was_heard;
         if !watched_by.is_empty() && watched_by.iter().all(is_well) && is_quiet && self.nodes.members.contains(&place) {
             let slack = if self.nodes.disturbed { HELD_BACK + self.config.interval } else { SLACK };
@@ -335,7 +339,9 @@ impl Checker {
     fn is_hampered(&self, place: Place) -> bool {
         let pool = if self.shape.monitors > 0 { self.shape.monitors } else { self.names.len() };
         let unheard = (0..pool).filter(|&other| self.nodes.cut.contains(&(place, other))).count();
-        self.nodes.paused.contains(&place) || self.nodes.garbled.contains(&place) || unheard * 3 > pool.saturating_sub(1)
+        self.nodes.paused.contains(&place)
+            || self.nodes.garbled.contains(&place)
+            || unheard * 3 > pool.saturating_sub(1)
     }
 
     /// What this place was to show is not owed any more; nor what it was to notice.
@@ -373,7 +379,10 @@ impl Checker {
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
         let is_new = nodes.started.get(&place).is_some_and(|&at| now - at <= timeout + spare);
         if !was_long(&place, timeout) && !is_apart && !is_gone && !is_new {
-            self.note(now, &format!("{} concluded without cause that {} is dead", self.names[judge], self.names[place]));
+            self.note(
+                now,
+                &format!("{} concluded without cause that {} is dead", self.names[judge], self.names[place]),
+            );
         }
     }
 

@@ -76,7 +76,8 @@ impl Network {
     pub fn deliveries(&self, from: Place, to: Place, random: &mut Random) -> [Option<Duration>; 2] {
         if self.duplication == 0.0 && self.reordering == 0.0 {
             // The quick way; the chance drawn is always the same on one network.
-            let (lost, delay) = (random.chance(self.loss.max(self.loss_of(from)).max(self.loss_of(to))), self.delay(random));
+            let (lost, delay) =
+                (random.chance(self.loss.max(self.loss_of(from)).max(self.loss_of(to))), self.delay(random));
             return [(!lost && !self.is_cut(from, to)).then_some(delay), None];
         }
         // All the chance is drawn in any case, so that cutting a link does not shift what happens on the others.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use heartbeat_core::config::DetectorKind;
 use heartbeat_core::{Config, Random, WorkerId};
 
-use crate::network::Place;
 use crate::checker::replay;
+use crate::network::Place;
 use crate::world::{Fault, SHARDS, Shape, WORKERS, World};
 
 /// How long harm is done.

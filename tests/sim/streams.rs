@@ -69,7 +69,9 @@ impl World {
         let connection = self.streams.next;
         self.streams.by_end.insert(opener, connection);
         let place = to.unwrap_or(from);
-        self.streams.open.insert(connection, Connection { opener, acceptor: None, to: place, arrived: [0; 2], opened: false });
+        self.streams
+            .open
+            .insert(connection, Connection { opener, acceptor: None, to: place, arrived: [0; 2], opened: false });
         let answers = to.is_some_and(|to| !self.is_unplugged(to) && !self.is_apart(from, to));
         let (after, at, what) = if answers {
             (self.delay(), place, What::Connect)
@@ -134,7 +136,11 @@ impl World {
         let Move { connection, at, what, .. } = action;
         let Some(open) = self.streams.open.get(&connection) else { return };
         let (opener, acceptor) = (open.opener, open.acceptor);
-        let end = if opener.0 == at && opener.1 == self.life(at) && !matches!(what, What::Connect) { Some(opener) } else { acceptor };
+        let end = if opener.0 == at && opener.1 == self.life(at) && !matches!(what, What::Connect) {
+            Some(opener)
+        } else {
+            acceptor
+        };
         let other = self.address(if end == Some(opener) { open.to } else { opener.0 });
         let event = match &what {
             What::Connect => return self.accept(connection, at),
@@ -169,7 +175,11 @@ impl World {
         let delay = self.delay();
         let Some(&connection) = self.streams.by_end.get(&end) else { return };
         let Some(open) = self.streams.open.get(&connection) else { return };
-        let (to, way) = if open.opener == end { (open.acceptor.map(|end| (end.0, end.1)), 0) } else { (Some((open.opener.0, open.opener.1)), 1) };
+        let (to, way) = if open.opener == end {
+            (open.acceptor.map(|end| (end.0, end.1)), 0)
+        } else {
+            (Some((open.opener.0, open.opener.1)), 1)
+        };
         let Some((to, life)) = to else { return };
         if self.is_apart(end.0, to) {
             return;

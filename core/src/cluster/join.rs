@@ -122,7 +122,10 @@ impl Joining {
 
     pub(super) fn next_due(&self) -> Instant {
         let looked_at = self.looked_at.map_or(Instant::NEVER, |(_, by, _)| by);
-        [self.join_at, self.resolve_at, self.compare_at, self.look_at, looked_at].into_iter().min().unwrap_or(Instant::NEVER)
+        [self.join_at, self.resolve_at, self.compare_at, self.look_at, looked_at]
+            .into_iter()
+            .min()
+            .unwrap_or(Instant::NEVER)
     }
 
     pub(super) fn excuse(&mut self, pause: Pause) {
@@ -229,9 +232,10 @@ impl Cluster {
             self.send(to, Letter::Say(Body::Probe { number }));
         }
         let retry_for = desk.config.membership.retry_for;
-        let dead = self.membership.draw_dead(&mut desk.random).filter(|member| {
-            self.membership.changed(member.id).is_some_and(|changed| desk.now - changed <= retry_for)
-        });
+        let dead = self
+            .membership
+            .draw_dead(&mut desk.random)
+            .filter(|member| self.membership.changed(member.id).is_some_and(|changed| desk.now - changed <= retry_for));
         if let Some(to) = dead.map(|member| member.address) {
             self.send(to, Letter::Say(Body::Probe { number }));
         }
@@ -330,7 +334,9 @@ impl Cluster {
     ) -> Follow {
         let id = datagram.header.from;
         let known = self.membership.member(id);
-        if let (Body::Rows(rows), true) = (&datagram.body, known.is_none_or(|known| known.generation < datagram.header.generation)) {
+        if let (Body::Rows(rows), true) =
+            (&datagram.body, known.is_none_or(|known| known.generation < datagram.header.generation))
+        {
             // It has let us in and tells of itself among the others.
             let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&from));
             if rows.welcome && (is_seed || self.addresses().any(|address| address == from)) {
@@ -360,13 +366,7 @@ impl Cluster {
     }
 
     /// Takes in what differs between the table of another and ours; its rows were taken in already.
-    pub(super) fn hear_rows(
-        &mut self,
-        from: NodeId,
-        rows: Rows,
-        datagram: &Datagram<'_>,
-        desk: &mut Desk,
-    ) -> Follow {
+    pub(super) fn hear_rows(&mut self, from: NodeId, rows: Rows, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
         let mut follow = Follow::Nothing;
         if rows.welcome {
             follow = self.welcomed(rows, desk);
@@ -403,8 +403,8 @@ impl Cluster {
         }
         let newer = datagram.rumours.iter().filter_map(|row| {
             let member = self.membership.member(row.id)?;
-            let is_newer = (member.generation, member.incarnation, member.status)
-                != (row.generation, row.incarnation, row.status);
+            let is_newer =
+                (member.generation, member.incarnation, member.status) != (row.generation, row.incarnation, row.status);
             is_newer.then_some(row.id)
         });
         lacks.extend(newer);

@@ -163,7 +163,6 @@ impl Cluster {
                 self.streams.kinds.insert(stream, Kind::Theirs(id, datagram.header.generation));
                 if let Some(former) = self.streams.theirs.insert(id, stream) {
                     self.shut(former);
-                    self.streams.theirs.insert(id, stream);
                 }
                 Follow::Nothing
             }
@@ -319,10 +318,16 @@ impl Cluster {
 
     fn forget(&mut self, stream: StreamId) {
         let streams = &mut self.streams;
+        // A later one may have taken its place already.
+        let take = |by: &mut BTreeMap<NodeId, StreamId>, id| {
+            if by.get(&id) == Some(&stream) {
+                by.remove(&id);
+            }
+        };
         match streams.kinds.remove(&stream) {
-            Some(Kind::Ours(id)) => drop(streams.ours.remove(&id).filter(|held| *held != stream).map(|held| streams.ours.insert(id, held))),
-            Some(Kind::Theirs(id, _)) => drop(streams.theirs.remove(&id).filter(|held| *held != stream).map(|held| streams.theirs.insert(id, held))),
-            Some(Kind::Look(id)) => drop(streams.looks.remove(&id)),
+            Some(Kind::Ours(id)) => take(&mut streams.ours, id),
+            Some(Kind::Theirs(id, _)) => take(&mut streams.theirs, id),
+            Some(Kind::Look(id)) => take(&mut streams.looks, id),
             Some(Kind::Unknown) => streams.unknown.retain(|(_, unknown)| *unknown != stream),
             Some(Kind::Pull(..)) | None => {}
         }

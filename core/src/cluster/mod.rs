@@ -378,7 +378,13 @@ impl Cluster {
     }
 
     /// Writes a letter into `buffer`; false if there is nothing to be sent after all.
-    pub(crate) fn write(&mut self, letter: Letter, stream: Option<StreamId>, now: Instant, buffer: &mut Vec<u8>) -> bool {
+    pub(crate) fn write(
+        &mut self,
+        letter: Letter,
+        stream: Option<StreamId>,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
         let (header, is_push) = (self.header(now), letter == Letter::Push);
         let mut about = None;
         match letter {
@@ -548,7 +554,8 @@ impl Cluster {
         if !owned && !owns && is_other_life(before.as_ref(), after) {
             self.passed.push(id);
         }
-        let is_new_life = is_other_life(before.as_ref(), after) && same_process.is_none_or(|before| !before.status.is_member());
+        let is_new_life =
+            is_other_life(before.as_ref(), after) && same_process.is_none_or(|before| !before.status.is_member());
         if owned != owns || is_new_life { Follow::Settle } else { Follow::Nothing }
     }
 

@@ -280,14 +280,7 @@ impl Cluster {
     // ---- watching ------------------------------------------------------------------------------------------------------------------------
 
     /// Watches a node from now on, if it does not yet.
-    pub(super) fn watch(
-        &mut self,
-        id: NodeId,
-        interval: Duration,
-        among_others: bool,
-        adopted: bool,
-        desk: &mut Desk,
-    ) {
+    pub(super) fn watch(&mut self, id: NodeId, interval: Duration, among_others: bool, adopted: bool, desk: &mut Desk) {
         if self.links.contains_key(&id) {
             return;
         }
@@ -346,7 +339,11 @@ impl Cluster {
         link.gone = true;
         let missing = link.stage + STAGES;
         self.inquire(id, Step::Death, missing, desk);
-        if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) { self.conclude(id, desk) } else { Follow::Nothing }
+        if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) {
+            self.conclude(id, desk)
+        } else {
+            Follow::Nothing
+        }
     }
 
     fn is_suspect(&self, id: NodeId) -> bool {
@@ -374,7 +371,10 @@ impl Cluster {
         // Those who are asked probe it first.
         let due = desk.now + if step == Step::Probe { patience } else { patience * 2 };
         let (asked, answers) = (asked.len(), Vec::new());
-        self.inquiries.insert(id, Inquiry { number, step, due, not_before: desk.now, missing, asked, unanswered: false, answers });
+        self.inquiries.insert(
+            id,
+            Inquiry { number, step, due, not_before: desk.now, missing, asked, unanswered: false, answers },
+        );
         self.inquiries_due.insert((due, id));
     }
 
@@ -442,7 +442,8 @@ impl Cluster {
         // Whoever watches it knows better than one who has only tried to reach it.
         let knows = |evidence: &Evidence| evidence.stage > 0 || evidence.gone;
         let by_watchers = answers.iter().any(|(_, evidence)| knows(evidence));
-        let counted = || answers.iter().map(|(_, evidence)| evidence).filter(|evidence| !by_watchers || knows(evidence));
+        let counted =
+            || answers.iter().map(|(_, evidence)| evidence).filter(|evidence| !by_watchers || knows(evidence));
         let agree = 1 + counted().filter(|evidence| if gone { evidence.gone } else { evidence.agrees }).count();
         let is_answered = !answers.is_empty() || asked == 0;
         let interval = desk.config.interval;
@@ -569,7 +570,8 @@ impl Cluster {
         let others = || self.links.iter().filter(|(id, link)| **id != but && link.stage > 0);
         let heard = others().filter(|(_, link)| desk.monitor.verdict(link.watch) == Verdict::Alive).count();
         let watched = others().count();
-        let by_observers = !self.observers.places().is_empty() && self.answers.silence(desk.now) < desk.config.interval * 3;
+        let by_observers =
+            !self.observers.places().is_empty() && self.answers.silence(desk.now) < desk.config.interval * 3;
         if watched == 0 { by_observers } else { heard * 2 >= watched || heard > 0 && by_observers }
     }
 

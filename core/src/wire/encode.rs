@@ -50,8 +50,7 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             varint(buffer, evidence.generation.0);
             varint(buffer, evidence.stage);
             varint(buffer, evidence.silence.as_micros() as u64);
-            let flags =
-                u8::from(evidence.reached) | u8::from(evidence.gone) << 1 | u8::from(evidence.agrees) << 2;
+            let flags = u8::from(evidence.reached) | u8::from(evidence.gone) << 1 | u8::from(evidence.agrees) << 2;
             buffer.extend_from_slice(&[flags, evidence.health]);
         }
         Body::Join(join) => {
