@@ -194,6 +194,19 @@ impl Membership {
         Some(Change { before: Some(before), after })
     }
 
+    /// Puts down that a suspect lives, at the next word after the one that it was heard to say: it does not hear that it is suspected. Returns the
+    /// change, if it was one.
+    pub fn vouch(&mut self, now: Instant, id: NodeId, heard: Incarnation) -> Option<Change> {
+        let before = self.member(id)?.clone();
+        if before.status != Status::Suspect || heard.life != before.incarnation.life {
+            return None;
+        }
+        let incarnation = before.incarnation.max(heard).refuted();
+        let after = Member { status: Status::Alive, incarnation, ..before.clone() };
+        self.put(after.clone(), now);
+        Some(Change { before: Some(before), after })
+    }
+
     /// Puts down a member as it was known elsewhere, if it is not known here.
     pub(crate) fn recall(&mut self, now: Instant, member: &Member) {
         if !self.rows.contains_key(&member.id) {

@@ -172,3 +172,16 @@ fn loss_is_no_death() {
     after(&mut world, Fault::Heal, 10);
     check_well(&world);
 }
+
+#[test]
+fn a_node_that_hears_nothing_is_spoken_for_by_those_who_hear_it() {
+    for seed in 0..10 {
+        let mut world = world(seed, 12, true);
+        (0..12).filter(|from| *from != 4).for_each(|from| world.apply(Fault::Cut(from, 4)));
+        world.run(Duration::from_secs(60));
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        assert_eq!(lines(&world, &["node-5 ", "Isolated"]).len(), 1);
+        after(&mut world, Fault::Heal, 10);
+        check_well(&world);
+    }
+}

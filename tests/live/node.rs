@@ -186,6 +186,9 @@ fn a_goodbye_from_nobody_makes_no_member() {
         let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
         let stranger = UdpSocket::bind(any()).unwrap();
         stranger.set_nonblocking(true).unwrap();
+        while monitor.view().members().is_empty() {
+            tokio::task::yield_now().await;
+        }
         let (from, generation) = (NodeId::of("nobody"), Generation(3));
         let header = Header { cluster: name_hash("live") as u32, from, generation, clock: 0 };
         let gone = Member { id: from, status: Status::Left, ..monitor.view().members().remove(0) };

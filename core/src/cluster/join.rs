@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter, Post};
+use super::{Cluster, Follow, Letter, Post, may_observe};
 use crate::config::{ClusterConfig, Config};
 use crate::desk::Desk;
 use crate::detector::Pause;
@@ -247,13 +247,19 @@ impl Cluster {
         self.joining.looked_at = None;
         let is_member = |member: &&Member| member.status.is_member();
         let Some(to) = self.membership.member(id).filter(is_member).map(|member| member.address) else { return };
-        if again && self.answers.silence(desk.now) < desk.config.interval * 3 {
+        if again && self.may_adopt(id) && self.answers.silence(desk.now) < desk.config.interval * 3 {
             self.watch(id, desk.config.interval, true, true, desk);
         } else if !again {
             let (number, patience) = (self.next_number(), self.patience(desk));
             self.joining.looked_at = Some((id, by.max(desk.now) + patience * 4, true));
             self.send(to, Letter::Say(Body::Probe { number }));
         }
+    }
+
+    /// Whether it is our business to watch somebody who has not named us: not while there is one whose business it is.
+    fn may_adopt(&self, id: NodeId) -> bool {
+        let is_observer = |member: &Member| may_observe(member, self.mode, id);
+        is_observer(&self.me) || !self.membership.members().any(is_observer)
     }
 
     /// Takes in the addresses of a seed that is a name.

@@ -421,7 +421,7 @@ impl Cluster {
                 };
                 wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
             }
-            Letter::Sync => wire::encode(buffer, header, &Body::Sync(Box::new(*self.membership.digests()))),
+            Letter::Sync => wire::encode_sync(buffer, header, self.membership.digests()),
             Letter::Say(body) => wire::encode(buffer, header, &body),
             Letter::Push => wire::encode(buffer, header, &Body::Gossip),
             Letter::About(id) => {
@@ -489,6 +489,12 @@ impl Cluster {
                 let watched: Vec<NodeId> = self.links.keys().copied().collect();
                 watched.into_iter().for_each(|id| self.unwatch(id, desk));
                 Follow::Void
+            }
+            // Somebody has spoken for us; we go on from there.
+            Status::Alive if said > mine && said.life == mine.life => {
+                self.me.incarnation = said;
+                self.speak(false, desk.now);
+                Follow::Nothing
             }
             Status::Alive | Status::Suspect | Status::Dead | Status::Left => Follow::Nothing,
         }

@@ -101,7 +101,9 @@ impl Cluster {
             return Follow::Nothing;
         }
         match &datagram.body {
-            Body::Heartbeat(heartbeat) => self.hear_heartbeat(from, datagram.header.generation, heartbeat, desk),
+            Body::Heartbeat(heartbeat) => {
+                return self.hear_heartbeat(from, datagram.header.generation, heartbeat, desk);
+            }
             Body::Ack(ack) => self.hear_ack(from, *ack, desk),
             Body::Probe { number } => {
                 let is_observer = self.observers.contains(from);
@@ -120,7 +122,7 @@ impl Cluster {
         Follow::Nothing
     }
 
-    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) {
+    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
         let Heartbeat { stage, interval, slept, asks, observers, .. } = *heartbeat;
         if asks {
             let ack = crate::wire::Ack { stage, health: self.health.score() };
@@ -129,9 +131,9 @@ impl Cluster {
         if observers.contains(self.me.id) {
             self.watch(from, interval, observers.iter().nth(1).is_some(), false, desk);
         }
-        let Some(link) = self.links.get_mut(&from) else { return };
+        let Some(link) = self.links.get_mut(&from) else { return Follow::Nothing };
         if stage <= link.stage {
-            return;
+            return Follow::Nothing;
         }
         link.stage = stage;
         link.gone = false;
@@ -153,6 +155,19 @@ impl Cluster {
         }
         self.end_inquiry(from);
         self.answer_waiting(from, true, desk);
+        self.vouch(from, heartbeat, desk)
+    }
+
+    /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it speaks for it.
+    fn vouch(&mut self, id: NodeId, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
+        let is_deaf = self.membership.changed(id).is_some_and(|at| desk.now - at > desk.config.interval);
+        if !is_deaf || !self.is_suspect(id) || desk.waited {
+            return Follow::Nothing;
+        }
+        match self.membership.vouch(desk.now, id, heartbeat.incarnation) {
+            Some(change) => self.changed(&change, false, desk),
+            None => Follow::Nothing,
+        }
     }
 
     fn hear_echo(&mut self, from: NodeId, echo: &Echo, desk: &mut Desk) {

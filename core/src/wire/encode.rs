@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Body, DATAGRAM_BYTES_MAX, Header, MAGIC, Row, VERSION};
+use super::{Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Row, VERSION};
 use crate::member::{Generation, Incarnation, Member, NodeId, Role, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
@@ -10,6 +10,13 @@ pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member
     begin(buffer, 7, header);
     buffer.extend_from_slice(&token.to_le_bytes());
     push_member(buffer, me, true);
+    buffer.push(0);
+}
+
+/// Writes "is your table the same as mine" into `buffer`, which it clears first, as [`encode`] would.
+pub fn encode_sync(buffer: &mut Vec<u8>, header: Header, digests: &Digests) {
+    begin(buffer, 10, header);
+    push_digests(buffer, digests);
     buffer.push(0);
 }
 
@@ -58,7 +65,7 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             push_row(buffer, &join.row);
         }
         Body::Challenge { token } => buffer.extend_from_slice(&token.to_le_bytes()),
-        Body::Sync(digests) => digests.iter().for_each(|digest| buffer.extend_from_slice(&digest.to_le_bytes())),
+        Body::Sync(digests) => push_digests(buffer, digests),
         Body::Rows(rows) => {
             buffer.extend_from_slice(&rows.differing.to_le_bytes());
             buffer.push(u8::from(rows.more) | u8::from(rows.welcome) << 1 | u8::from(rows.whole) << 2);
@@ -144,6 +151,10 @@ fn begin(buffer: &mut Vec<u8>, kind: u8, header: Header) {
     buffer.extend_from_slice(&header.from.0.to_le_bytes());
     varint(buffer, header.generation.0);
     varint(buffer, header.clock);
+}
+
+fn push_digests(buffer: &mut Vec<u8>, digests: &Digests) {
+    digests.iter().for_each(|digest| buffer.extend_from_slice(&digest.to_le_bytes()));
 }
 
 fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {

@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use decode::decode;
-pub use encode::{encode, encode_join, push_rumour};
+pub use encode::{encode, encode_join, encode_sync, push_rumour};
 
 use crate::member::{Generation, Incarnation, Metadata, NodeId, Profile, Role, Status};
 
