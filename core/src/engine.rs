@@ -495,7 +495,10 @@ impl Engine {
     fn route(&mut self, change: Change) {
         match change.target {
             Target::Node(id) => {
-                if let Some(cluster) = &mut self.cluster {
+                // Whoever has left judges nobody.
+                if let Some(cluster) = &mut self.cluster
+                    && self.leaving != Leaving::Done
+                {
                     let follow = cluster.judge(id, change, &mut self.desk);
                     self.follow(follow);
                 }

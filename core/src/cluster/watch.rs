@@ -122,7 +122,13 @@ impl Cluster {
         Follow::Nothing
     }
 
-    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
+    fn hear_heartbeat(
+        &mut self,
+        from: NodeId,
+        generation: Generation,
+        heartbeat: &Heartbeat,
+        desk: &mut Desk,
+    ) -> Follow {
         let Heartbeat { stage, interval, slept, asks, observers, .. } = *heartbeat;
         if asks {
             let ack = crate::wire::Ack { stage, health: self.health.score() };
