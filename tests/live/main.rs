@@ -7,6 +7,7 @@
 mod blocked;
 mod cluster;
 mod node;
+mod spaces;
 mod subscribe;
 mod transport;
 mod worker;
