@@ -229,7 +229,9 @@ impl Cluster {
             let number = self.next_number();
             self.send_to(target, Letter::Say(Body::Probe { number }));
         }
-        let until = desk.now + self.patience(desk);
+        // Connecting is the system's business at both ends, which may be busy; whoever has an answer gives it at once.
+        let patience = self.patience(desk);
+        let until = desk.now + if inquire.gone { patience.max(desk.config.interval) } else { patience };
         self.waiting.push(Waiting { asker: from, inquire: *inquire, until });
         self.waiting.sort_by_key(|waiting| waiting.until);
     }
@@ -390,7 +392,12 @@ impl Cluster {
         }
         let patience = self.patience(desk);
         // Those who are asked probe it first.
-        let due = desk.now + if step == Step::Probe { patience } else { patience * 2 };
+        let due = desk.now
+            + match (step, gone) {
+                (Step::Probe, _) => patience,
+                (_, false) => patience * 2,
+                (_, true) => patience + desk.config.interval,
+            };
         let (asked, answers) = (asked.len(), Vec::new());
         self.inquiries.insert(
             id,
@@ -487,7 +494,7 @@ impl Cluster {
         if step != Step::Death {
             return self.suspect(id, &answers, desk);
         }
-        if agree * 2 > 1 + counted().count() {
+        if agree * 2 > 1 + counted().count() && (by_watchers || asked == 0 || gone || self.is_long_suspect(id, desk)) {
             return self.bury(id, &answers, desk);
         }
         if gone && is_answered {
@@ -500,6 +507,20 @@ impl Cluster {
         }
         self.ask_again(id, step, missing, interval / 4, desk);
         Follow::Nothing
+    }
+
+    /// Whether a suspicion has been known to all for about the timeout. Where nobody who watches a node has answered, that gives those who do watch it
+    /// the time to speak.
+    fn is_long_suspect(&mut self, id: NodeId, desk: &mut Desk) -> bool {
+        if !self.is_suspect(id) {
+            if let Some(change) = self.membership.judge(desk.now, id, Status::Suspect) {
+                self.changed(&change, false, desk);
+                self.send_to(id, Letter::About(id));
+            }
+            return false;
+        }
+        let for_long = desk.config.timeout.saturating_sub(desk.config.interval);
+        self.membership.changed(id).is_some_and(|at| desk.now - at >= for_long)
     }
 
     /// Asks anew, and decides nothing before `after`: what was answered until now is old by then.
