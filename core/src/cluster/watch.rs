@@ -42,6 +42,8 @@ pub(super) struct Link {
     pub(super) watch: WatchId,
     /// The newest stage that was heard.
     stage: u64,
+    /// The newest stage that another one says it has heard.
+    told: u64,
     /// Who else watches it, by its own word.
     others: Observers,
     /// Whether we watch it because nobody else seems to: it has not named us.
@@ -50,6 +52,13 @@ pub(super) struct Link {
     pub(super) gone: bool,
     /// Whether we made its suspicion known.
     accused: bool,
+}
+
+impl Link {
+    /// The stage that has not come, to anybody that we know of.
+    fn missing(&self) -> u64 {
+        self.stage.max(self.told).saturating_add(STAGES)
+    }
 }
 
 /// What we want to know of a target.
@@ -177,21 +186,21 @@ impl Cluster {
     }
 
     fn hear_echo(&mut self, from: NodeId, echo: &Echo, desk: &mut Desk) {
+        self.reached(from, desk.now, desk);
         self.answer_waiting(from, true, desk);
-        self.reached(from, desk);
         if !echo.is_observer {
             // It has let us go, and the word of it was lost; or it is well and somebody else watches it.
             self.unwatch(from, desk);
         }
     }
 
-    /// A sign that the target lives, outside its schedule: its own answer, or what another one heard.
-    pub(super) fn reached(&mut self, id: NodeId, desk: &mut Desk) {
+    /// The target lived at `at`, by a sign outside its schedule: its own answer, or what another one heard.
+    pub(super) fn reached(&mut self, id: NodeId, at: Instant, desk: &mut Desk) {
         self.end_inquiry(id);
         self.joining.reached(id);
         if let Some(link) = self.links.get_mut(&id) {
             link.gone = false;
-            desk.monitor.renew(link.watch, desk.now);
+            desk.monitor.renew(link.watch, at);
         }
     }
 
@@ -286,8 +295,13 @@ impl Cluster {
             return Follow::Nothing;
         };
         if evidence.reached {
-            // Its heartbeats do not reach us, but it lives: a bad link is no death.
-            self.reached(id, desk);
+            // Its heartbeats do not reach us, but another one heard it: a bad link is no death. What counts is when that was, or the dead
+            // would live on in what each of us tells the next.
+            let at = Instant::from_nanos(desk.now.as_nanos().saturating_sub(evidence.silence.as_nanos() as u64));
+            if let Some(link) = self.links.get_mut(&id) {
+                link.told = link.told.max(evidence.stage);
+            }
+            self.reached(id, at, desk);
             return Follow::Nothing;
         }
         if !counts(evidence.health) && !evidence.gone || inquiry.answers.iter().any(|(who, _)| *who == from) {
@@ -313,7 +327,7 @@ impl Cluster {
         }
         let watch = desk.monitor.watch(Target::Node(id), detector, desk.config.timeout, desk.now);
         let (others, gone, accused) = (Observers::default(), false, false);
-        self.links.insert(id, Link { watch, stage: 0, others, adopted, gone, accused });
+        self.links.insert(id, Link { watch, stage: 0, told: 0, others, adopted, gone, accused });
     }
 
     /// Stops watching a node.
@@ -326,7 +340,7 @@ impl Cluster {
 
     /// A suspect has contradicted: whoever suspected it was wrong.
     pub(super) fn refuted(&mut self, id: NodeId, desk: &mut Desk) {
-        self.reached(id, desk);
+        self.reached(id, desk.now, desk);
         if let Some(link) = self.links.get_mut(&id)
             && std::mem::take(&mut link.accused)
         {
@@ -337,7 +351,7 @@ impl Cluster {
     /// Takes in that a node that we watch is silent.
     pub(crate) fn judge(&mut self, id: NodeId, change: monitor::Change, desk: &mut Desk) -> Follow {
         let Some(link) = self.links.get(&id) else { return Follow::Nothing };
-        let missing = link.stage + STAGES;
+        let missing = link.missing();
         match change.to {
             Verdict::Alive => Follow::Nothing,
             Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
@@ -360,7 +374,7 @@ impl Cluster {
     pub(super) fn found_gone(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
         let Some(link) = self.links.get_mut(&id) else { return Follow::Nothing };
         link.gone = true;
-        let missing = link.stage + STAGES;
+        let missing = link.missing();
         self.inquire(id, Step::Death, missing, desk);
         if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) {
             self.conclude(id, desk)
@@ -593,7 +607,7 @@ impl Cluster {
         events.into_iter().for_each(|event| desk.tell(event));
         if thawed {
             let watched: Vec<NodeId> = self.links.keys().copied().collect();
-            watched.into_iter().for_each(|id| self.reached(id, desk));
+            watched.into_iter().for_each(|id| self.reached(id, desk.now, desk));
         }
         self.brake_due = self.brakes.is_frozen().then_some(desk.now + desk.config.interval / 2);
     }
