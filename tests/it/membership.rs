@@ -73,7 +73,7 @@ fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
         assert_eq!(lines(&world, &[&format!("{node} "), "Isolated { tried: \"monitor at 10.0.0.1:7100\""]).len(), 1);
     }
     after(&mut world, Fault::Start(0), 10);
-    assert_eq!(lines(&world, &["Connected"]).len(), 8);
+    assert_eq!(lines(&world, &["node-", "Connected"]).len(), 8);
     check_well(&world);
 }
 

@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Shard, WorkerId};
+use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Member, Shard, WorkerId};
 
 use crate::network::Place;
-use crate::world::{Fault, GROUP, Shape, WORKERS};
+use crate::world::{Fault, GROUP, Shape, WORKERS, generation_at};
 
 /// Watches a world and notes what is broken.
 pub struct Checker {
@@ -128,9 +128,16 @@ impl Checker {
                 self.hampered(now);
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
-            Fault::SetInterval(..) | Fault::Jump(..) => {}
-            Fault::Garble(place, _) => {
-                self.nodes.garbled.insert(*place);
+            Fault::SetInterval(..) => {}
+            // It is a pause to the one concerned, and its threads have all their time anew.
+            Fault::Jump(place, _) => self.threads.owed.retain(|(here, _), _| here != place),
+            Fault::Slow(..) => self.nodes.owed.clear(),
+            Fault::Garble(place, loss) => {
+                if *loss > 0.0 {
+                    self.nodes.garbled.insert(*place);
+                } else {
+                    self.nodes.garbled.remove(place);
+                }
                 self.nodes.owed.clear();
                 self.hampered(now);
             }
@@ -154,7 +161,7 @@ impl Checker {
 
     pub(crate) fn event(&mut self, now: u64, place: Place, event: &Event) {
         match event {
-            Event::Joined { member } => self.member(&member.name),
+            Event::Joined { member } => self.joined(member),
             Event::Returned { node, .. } => self.member(node),
             Event::Left { node } => drop(self.no_member(node)),
             Event::Died { node, evidence, .. } => {
@@ -305,7 +312,10 @@ impl Checker {
             let slack = if self.nodes.disturbed { HELD_BACK + self.config.interval } else { SLACK };
             // Where several watch, most of them have to have missed it, and are asked.
             let asking = if watched_by.len() > 1 { self.config.interval * 2 } else { Duration::ZERO };
-            let due = now + nanos(self.config.timeout + asking + slack);
+            // While its observers change, one that is new may be all there is to ask; that one's word waits for the suspicion to be old.
+            let wanted = (self.config.membership.observers as usize).min(self.pool() - 1);
+            let changing = if watched_by.len() < wanted { self.config.timeout } else { Duration::ZERO };
+            let due = now + nanos(self.config.timeout + changing + asking + slack);
             self.nodes.owed.insert(place, (due, watched_by.to_vec()));
         }
     }
@@ -342,11 +352,16 @@ impl Checker {
 
     /// Whether a node is paused, or more than a third of those who may observe it cannot hear it.
     fn is_hampered(&self, place: Place) -> bool {
-        let pool = if self.shape.monitors > 0 { self.shape.monitors } else { self.names.len() };
+        let pool = self.pool();
         let unheard = (0..pool).filter(|&other| self.nodes.cut.contains(&(place, other))).count();
         self.nodes.paused.contains(&place)
             || self.nodes.garbled.contains(&place)
             || unheard * 3 > pool.saturating_sub(1)
+    }
+
+    /// How many may observe.
+    fn pool(&self) -> usize {
+        if self.shape.monitors > 0 { self.shape.monitors } else { self.names.len() }
     }
 
     /// What this place was to show is not owed any more; nor what it was to notice.
@@ -355,10 +370,19 @@ impl Checker {
         self.threads.owed.retain(|(here, _), _| *here != place);
     }
 
+    fn joined(&mut self, member: &Member) {
+        self.member(&member.name);
+        // Whoever has just started itself may still hear of the process that was there before.
+        if let Some(place) = self.place(&member.name)
+            && self.nodes.started.get(&place).is_none_or(|&at| generation_at(at) == member.generation)
+        {
+            self.nodes.unknown.remove(&place);
+        }
+    }
+
     fn member(&mut self, name: &str) {
         if let Some(place) = self.place(name) {
             self.nodes.members.insert(place);
-            self.nodes.unknown.remove(&place);
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Network {
     pub delay_mean: Duration,
     /// Nodes that lose this share of whatever they send and receive.
     pub lossy: BTreeMap<Place, f64>,
+    /// Nodes for which all takes up to this much longer.
+    pub slow: BTreeMap<Place, Duration>,
     /// Links that carry nothing, each in one direction.
     cut: BTreeSet<(Place, Place)>,
 }
@@ -36,6 +38,7 @@ impl Default for Network {
             delay_min: Duration::from_micros(200),
             delay_mean: Duration::from_micros(300),
             lossy: BTreeMap::new(),
+            slow: BTreeMap::new(),
             cut: BTreeSet::new(),
         }
     }
@@ -78,12 +81,14 @@ impl Network {
             // The quick way; the chance drawn is always the same on one network.
             let (lost, delay) =
                 (random.chance(self.loss.max(self.loss_of(from)).max(self.loss_of(to))), self.delay(random));
+            let delay = delay + self.slowness(from, to, random);
             return [(!lost && !self.is_cut(from, to)).then_some(delay), None];
         }
         // All the chance is drawn in any case, so that cutting a link does not shift what happens on the others.
         let loss = self.loss.max(self.loss_of(from)).max(self.loss_of(to));
         let (lost, doubled) = (random.chance(loss), random.chance(self.duplication));
-        let delays = [self.delay(random), self.delay(random)];
+        let slow = self.slowness(from, to, random);
+        let delays = [self.delay(random) + slow, self.delay(random) + slow];
         if lost || self.is_cut(from, to) {
             return [None, None];
         }
@@ -92,6 +97,11 @@ impl Network {
 
     fn loss_of(&self, place: Place) -> f64 {
         self.lossy.get(&place).copied().unwrap_or_default()
+    }
+
+    fn slowness(&self, from: Place, to: Place, random: &mut Random) -> Duration {
+        let ends = [from, to].into_iter().filter_map(|place| self.slow.get(&place));
+        ends.map(|&by| random.duration_below(by)).sum()
     }
 
     /// One delay of this network.

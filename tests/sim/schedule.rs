@@ -48,10 +48,17 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     }
     // Without a draw of its own, as above.
     config.membership.lifelines = seed % 4 != 2;
+    let mut wild = (shape.monitors == 0 && seed % 4 == 1).then(|| Random::seeded(seed ^ 0xbad_5eed));
     let mut world = World::of(seed, shape, config);
+    if let Some(wild) = &mut wild {
+        world.drift = wild.unit() * 0.002;
+    }
     plan(&mut world, nodes, &mut random);
     if let Some(more) = &mut more {
         plan_more(&mut world, nodes, more);
+    }
+    if let Some(wild) = &mut wild {
+        plan_wild(&mut world, nodes, wild);
     }
     world.run(HARM);
     heal(&mut world, nodes);
@@ -144,6 +151,66 @@ fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
                 let island = (0..=nodes).filter(|_| random.chance(0.3)).collect();
                 world.plan(at, Fault::Partition(island));
                 world.plan(end, Fault::Heal);
+            }
+        }
+        at += random.duration_below(Duration::from_secs(15));
+    }
+}
+
+/// What hosts and networks do without a centre, again from a stream of its own and to some seeds only: power that is cut, clocks that jump, nodes that
+/// are slow or lose most of all, that hear nobody or are heard by nobody; halves that do not see each other, many that end at once, all that start anew.
+fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
+    let count = nodes + 1;
+    let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
+    while at < HARM {
+        let place = random.below(count as u64) as usize;
+        let end = (at + Duration::from_millis(200) + random.duration_below(Duration::from_secs(15))).min(HARM);
+        let others = || (0..count).filter(move |other| *other != place);
+        let drawn: Vec<Place> = (0..count).filter(|_| random.chance(0.4)).collect();
+        match random.below(10) {
+            0 => {
+                world.plan(at, Fault::Unplug(place));
+                world.plan(end, Fault::Start(place));
+            }
+            1 => world.plan(at, Fault::Jump(place, random.duration_below(Duration::from_secs(20)))),
+            2 => {
+                world.plan(at, Fault::Slow(place, random.duration_below(Duration::from_millis(400))));
+                world.plan(end, Fault::Slow(place, Duration::ZERO));
+            }
+            3 => {
+                world.plan(at, Fault::Garble(place, 0.3 + random.unit() * 0.6));
+                world.plan(end, Fault::Garble(place, 0.0));
+            }
+            4 => {
+                others().for_each(|other| world.plan(at, Fault::Cut(other, place)));
+                others().for_each(|other| world.plan(end, Fault::Mend(other, place)));
+            }
+            5 => {
+                others().for_each(|other| world.plan(at, Fault::Cut(place, other)));
+                others().for_each(|other| world.plan(end, Fault::Mend(place, other)));
+            }
+            6 => {
+                world.plan(at, Fault::Partition((0..count / 2).collect()));
+                world.plan(end, Fault::Heal);
+            }
+            7 => {
+                for &place in &drawn {
+                    world.plan(at, if random.chance(0.5) { Fault::Kill(place) } else { Fault::Unplug(place) });
+                    world.plan(end, Fault::Start(place));
+                }
+            }
+            8 => {
+                let soon = Duration::from_millis(100) + random.duration_below(Duration::from_secs(3));
+                for place in 0..count {
+                    world.plan(at, Fault::Kill(place));
+                    world.plan(at + random.duration_below(soon), Fault::Start(place));
+                }
+            }
+            _ => {
+                for &place in &drawn {
+                    world.plan(at, Fault::Pause(place));
+                    world.plan(end, Fault::Resume(place));
+                }
             }
         }
         at += random.duration_below(Duration::from_secs(15));

@@ -63,6 +63,8 @@ pub enum Fault {
     Disturb(f64, f64, f64),
     /// Let a node lose this share of all it sends and receives.
     Garble(Place, f64),
+    /// Let all that a node sends and receives take up to this much longer.
+    Slow(Place, Duration),
     /// Let a node's clock run ahead by this much at once.
     Jump(Place, Duration),
     /// Make the network quiet and whole.
@@ -286,6 +288,7 @@ impl World {
                 self.nodes[place].unplugged = true;
             }
             Fault::Garble(place, loss) => drop(self.network.lossy.insert(place, loss)),
+            Fault::Slow(place, by) => drop(self.network.slow.insert(place, by)),
             Fault::Jump(place, by) => {
                 self.nodes[place].offset += by.as_nanos() as u64;
                 self.with_engine(place, |engine, now| engine.handle_timeout(now));
@@ -719,7 +722,7 @@ impl World {
         self.nodes[place].life += 1;
         self.nodes[place].unplugged = false;
         let config = self.config_of(place);
-        let generation = Generation(WALL_START_MS + self.now / 1_000_000);
+        let generation = generation_at(self.now);
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
         if self.shape.workers {
@@ -897,4 +900,9 @@ fn take_on(engine: &mut Engine, now: Instant, arbiters: u32) {
     }
     let shards = (0..SHARDS).map(|index| supervise(WORKERS + index, format!("{GROUP}/{index}"))).collect();
     engine.supervise_shards(now, GROUP.into(), shards);
+}
+
+/// The generation of a process that is started at this time of the world.
+pub(crate) fn generation_at(at: u64) -> Generation {
+    Generation(WALL_START_MS + at / 1_000_000)
 }

@@ -33,6 +33,9 @@ use crate::wire::{Body, Datagram, Echo, Evidence, Heartbeat, Inquire, Observers,
 /// Members asked about a target whose observers are not known.
 const STRANGERS: usize = 3;
 
+/// Members that are looked at for it.
+const STRANGERS_LOOKED_AT: usize = 64;
+
 /// Questions of others that wait for a probe of ours at most.
 const WAITING_MAX: usize = 1_024;
 
@@ -217,7 +220,8 @@ impl Cluster {
             Some(_) => return self.send_to(from, Letter::About(target)),
             None => return,
         }
-        let link = self.links.get(&target);
+        // Whoever has only begun to watch it knows no more than one who does not.
+        let link = self.links.get(&target).filter(|link| link.stage > 0 || link.gone);
         let verdict = link.map(|link| desk.monitor.verdict(link.watch));
         let has_heard = match link {
             Some(link) if inquire.death => verdict == Some(Verdict::Alive) && !link.gone,
@@ -251,7 +255,7 @@ impl Cluster {
         let link = self.links.get(&target);
         let silence = link.map_or(Duration::ZERO, |link| desk.monitor.silence(link.watch, desk.now));
         let silence = Duration::from_micros(silence.as_micros().min(u128::from(u32::MAX)) as u64);
-        let is_dead = link.is_none_or(|link| desk.monitor.verdict(link.watch) == Verdict::Dead);
+        let is_dead = link.is_none_or(|link| link.stage == 0 || desk.monitor.verdict(link.watch) == Verdict::Dead);
         let gone = link.is_some_and(|link| link.gone) || self.streams.found_nobody(target);
         Evidence {
             number,
@@ -428,17 +432,22 @@ impl Cluster {
         let known: Vec<NodeId> = others.filter(may_know).map(|member| member.id).collect();
         let has_others = link.others.iter().nth(1).is_some();
         if link.adopted || known.is_empty() && has_others {
-            let mut drawn: Vec<NodeId> = (0..STRANGERS * 2)
-                .filter_map(|_| self.membership.draw(&mut desk.random))
-                .filter(|member| member.id != id && member.status == Status::Alive)
-                .map(|member| member.id)
-                .collect();
-            drawn.sort();
-            drawn.dedup();
-            drawn.truncate(STRANGERS);
-            return drawn;
+            return self.strangers(id, desk);
         }
         known
+    }
+
+    /// A few members that are alive, by lot.
+    fn strangers(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
+        let all = self.membership.others();
+        let first = desk.random.below(all.len().max(1) as u64) as usize;
+        let from_there = all.iter().cycle().skip(first).take(all.len().min(STRANGERS_LOOKED_AT));
+        from_there
+            .filter(|&&other| other != id)
+            .filter(|&&other| self.membership.member(other).is_some_and(|member| member.status == Status::Alive))
+            .take(STRANGERS)
+            .copied()
+            .collect()
     }
 
     pub(super) fn end_inquiry(&mut self, id: NodeId) {
@@ -508,7 +517,7 @@ impl Cluster {
         if step != Step::Death {
             return self.suspect(id, &answers, desk);
         }
-        if agree * 2 > 1 + counted().count() && (by_watchers || asked == 0 || gone || self.is_long_suspect(id, desk)) {
+        if agree * 2 > 1 + counted().count() && (by_watchers || answers.is_empty() || gone || self.is_long_suspect(id, desk)) {
             return self.bury(id, &answers, desk);
         }
         if gone && is_answered {
@@ -523,8 +532,8 @@ impl Cluster {
         Follow::Nothing
     }
 
-    /// Whether a suspicion has been known to all for about the timeout. Where nobody who watches a node has answered, that gives those who do watch it
-    /// the time to speak.
+    /// Whether a suspicion has been known to all for a while. Where nobody who watches a node has answered, that gives those who do watch it the time to
+    /// hear of it, to hear the node, and to speak for it.
     fn is_long_suspect(&mut self, id: NodeId, desk: &mut Desk) -> bool {
         if !self.is_suspect(id) {
             if let Some(change) = self.membership.judge(desk.now, id, Status::Suspect) {
