@@ -54,6 +54,10 @@ struct Nodes {
     unknown: BTreeSet<Place>,
     /// When each was last started: for a while, some may still conclude the death of the process before it.
     started: BTreeMap<Place, u64>,
+    /// The generation under which each was last started.
+    generations: BTreeMap<Place, Generation>,
+    /// How far the clock of each has jumped ahead.
+    ahead: BTreeMap<Place, u64>,
     /// Whether the network ever lost or delayed datagrams.
     disturbed: bool,
     /// Whom anybody holds for a member.
@@ -121,6 +125,8 @@ impl Checker {
             }
             Fault::Cut(from, to) => {
                 self.nodes.cut.insert((*from, *to));
+                // What an observer says, or is asked, may be what is lost.
+                self.nodes.owed.retain(|_, (_, watched_by)| !watched_by.contains(from) && !watched_by.contains(to));
                 self.hampered(now);
             }
             Fault::Mend(from, to) => {
@@ -130,7 +136,10 @@ impl Checker {
             // Nobody is to be suspected for it, and nobody is excused by it.
             Fault::SetInterval(..) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
-            Fault::Jump(place, _) => self.threads.owed.retain(|(here, _), _| here != place),
+            Fault::Jump(place, by) => {
+                self.threads.owed.retain(|(here, _), _| here != place);
+                *self.nodes.ahead.entry(*place).or_default() += nanos(*by);
+            }
             Fault::Slow(..) => self.nodes.owed.clear(),
             Fault::Garble(place, loss) => {
                 if *loss > 0.0 {
@@ -298,22 +307,24 @@ impl Checker {
         self.owe_nothing(place);
         let spare = self.spare();
         let is_new = |observer: &Place| self.nodes.started.get(observer).is_some_and(|&at| now - at <= spare);
+        let was_well = |place: &Place| {
+            self.nodes.hampered.get(place).is_none_or(|(_, until)| until.is_some_and(|end| now - end > spare))
+        };
         let is_well = |observer: &Place| {
             !is_new(observer)
+                && was_well(observer)
                 && !self.nodes.killed.contains(observer)
                 && !self.nodes.paused.contains(observer)
                 && !self.nodes.left.contains(observer)
         };
         // Who was hampered lately may not have been heard by those who are to watch it.
-        let was_heard =
-            self.nodes.hampered.get(&place).is_none_or(|(_, until)| until.is_some_and(|end| now - end > spare));
-        let is_quiet = self.nodes.cut.is_empty() && self.nodes.garbled.is_empty() && was_heard;
+        let is_quiet = self.nodes.cut.is_empty() && self.nodes.garbled.is_empty() && was_well(&place);
         if !watched_by.is_empty() && watched_by.iter().all(is_well) && is_quiet && self.nodes.members.contains(&place) {
             let slack = if self.nodes.disturbed { HELD_BACK + self.config.interval } else { SLACK };
             // Where several watch, most of them have to have missed it, and are asked.
             let asking = if watched_by.len() > 1 { self.config.interval * 2 } else { Duration::ZERO };
             // While its observers change, one that is new may be all there is to ask; that one's word waits for the suspicion to be old.
-            let wanted = (self.config.membership.observers as usize).min(self.pool() - 1);
+            let wanted = (self.config.membership.observers as usize).min(self.pool() - usize::from(self.may_observe(place)));
             let changing = if watched_by.len() < wanted { self.config.timeout } else { Duration::ZERO };
             let due = now + nanos(self.config.timeout + changing + asking + slack);
             self.nodes.owed.insert(place, (due, watched_by.to_vec()));
@@ -323,6 +334,8 @@ impl Checker {
     fn started(&mut self, now: u64, place: Place) {
         self.nodes.unknown.insert(place);
         self.nodes.started.insert(place, now);
+        let ahead = self.nodes.ahead.get(&place).copied().unwrap_or_default();
+        self.nodes.generations.insert(place, generation_at(now + ahead));
         *self.lives.entry(place).or_default() += 1;
         self.nodes.killed.remove(&place);
         self.nodes.paused.remove(&place);
@@ -359,6 +372,10 @@ impl Checker {
             || unheard * 3 > pool.saturating_sub(1)
     }
 
+    fn may_observe(&self, place: Place) -> bool {
+        self.shape.monitors == 0 || place < self.shape.monitors
+    }
+
     /// How many may observe.
     fn pool(&self) -> usize {
         if self.shape.monitors > 0 { self.shape.monitors } else { self.names.len() }
@@ -374,7 +391,7 @@ impl Checker {
         self.member(&member.name);
         // Whoever has just started itself may still hear of the process that was there before.
         if let Some(place) = self.place(&member.name)
-            && self.nodes.started.get(&place).is_none_or(|&at| generation_at(at) == member.generation)
+            && self.nodes.generations.get(&place).is_none_or(|generation| *generation == member.generation)
         {
             self.nodes.unknown.remove(&place);
         }

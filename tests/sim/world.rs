@@ -136,6 +136,8 @@ struct Node {
     address: SocketAddr,
     /// How far its clock is ahead of the world's.
     offset: u64,
+    /// How much of that its wall clock has jumped ahead, too.
+    ahead: u64,
     process: Option<Process>,
     /// Counts processes; what was meant for an earlier one is void.
     life: u64,
@@ -230,6 +232,7 @@ impl World {
                 name,
                 address: address(place),
                 offset: random.below(1 << 45),
+                ahead: 0,
                 process: None,
                 life: 0,
                 unplugged: false,
@@ -291,6 +294,7 @@ impl World {
             Fault::Slow(place, by) => drop(self.network.slow.insert(place, by)),
             Fault::Jump(place, by) => {
                 self.nodes[place].offset += by.as_nanos() as u64;
+                self.nodes[place].ahead += by.as_nanos() as u64;
                 self.with_engine(place, |engine, now| engine.handle_timeout(now));
             }
             Fault::Start(place) => self.start(place),
@@ -722,7 +726,7 @@ impl World {
         self.nodes[place].life += 1;
         self.nodes[place].unplugged = false;
         let config = self.config_of(place);
-        let generation = generation_at(self.now);
+        let generation = generation_at(self.now + self.nodes[place].ahead);
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
         if self.shape.workers {

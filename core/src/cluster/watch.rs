@@ -75,11 +75,21 @@ enum Step {
     Death,
 }
 
+/// Who is asked about a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whom {
+    /// Its other observers, if we know of any that are there.
+    Watchers,
+    /// Some other members as well.
+    Anybody,
+}
+
 /// A question that is being asked about a target.
 #[derive(Clone, Debug)]
 pub(super) struct Inquiry {
     number: u32,
     step: Step,
+    begun: Instant,
     due: Instant,
     /// Nothing is decided before.
     not_before: Instant,
@@ -359,14 +369,14 @@ impl Cluster {
         match change.to {
             Verdict::Alive => Follow::Nothing,
             Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
-            Verdict::Suspect if !link.adopted && self.whom_to_ask(id, desk).is_empty() => self.suspect(id, &[], desk),
+            Verdict::Suspect if !link.adopted && self.whom_to_ask(id, Whom::Watchers, desk).is_empty() => self.suspect(id, &[], desk),
             Verdict::Suspect => {
-                self.inquire(id, Step::Probe, missing, desk);
+                self.inquire(id, Step::Probe, missing, Whom::Watchers, desk);
                 Follow::Nothing
             }
             Verdict::Dead => {
                 let adopted = link.adopted;
-                self.inquire(id, Step::Death, missing, desk);
+                self.inquire(id, Step::Death, missing, Whom::Watchers, desk);
                 // One that never named us may answer us all the same.
                 let nobody = self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) && !adopted;
                 if nobody { self.conclude(id, desk) } else { Follow::Nothing }
@@ -379,7 +389,7 @@ impl Cluster {
         let Some(link) = self.links.get_mut(&id) else { return Follow::Nothing };
         link.gone = true;
         let missing = link.missing();
-        self.inquire(id, Step::Death, missing, desk);
+        self.inquire(id, Step::Death, missing, Whom::Watchers, desk);
         if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) {
             self.conclude(id, desk)
         } else {
@@ -394,7 +404,7 @@ impl Cluster {
     // ---- inquiries -----------------------------------------------------------------------------------------------------------------------
 
     /// Begins to ask about a target, or goes on to another question.
-    fn inquire(&mut self, id: NodeId, step: Step, missing: u64, desk: &mut Desk) {
+    fn inquire(&mut self, id: NodeId, step: Step, missing: u64, whom: Whom, desk: &mut Desk) {
         self.end_inquiry(id);
         let Some(generation) = self.membership.member(id).map(|member| member.generation) else { return };
         let number = self.next_number();
@@ -402,7 +412,7 @@ impl Cluster {
         if !gone {
             self.send_to(id, Letter::Say(Body::Probe { number }));
         }
-        let asked = if step == Step::Probe { Vec::new() } else { self.whom_to_ask(id, desk) };
+        let asked = if step == Step::Probe { Vec::new() } else { self.whom_to_ask(id, whom, desk) };
         let death = step == Step::Death;
         let inquire = Inquire { number, target: id, generation, stage: missing, gone, death };
         for &other in &asked {
@@ -419,20 +429,25 @@ impl Cluster {
         let (asked, answers) = (asked.len(), Vec::new());
         self.inquiries.insert(
             id,
-            Inquiry { number, step, due, not_before: desk.now, missing, asked, unanswered: false, answers },
+            Inquiry { number, step, begun: desk.now, due, not_before: desk.now, missing, asked, unanswered: false, answers },
         );
         self.inquiries_due.insert((due, id));
     }
 
     /// Who else may know of a target: its other observers, or anybody if we watch it for want of others, or those it named are gone.
-    fn whom_to_ask(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
+    fn whom_to_ask(&self, id: NodeId, whom: Whom, desk: &mut Desk) -> Vec<NodeId> {
         let Some(link) = self.links.get(&id) else { return Vec::new() };
         let others = link.others.iter().flat_map(|short| self.membership.of_short(short));
         let may_know = |member: &&Member| member.id != self.me.id && member.id != id && member.status.is_member();
-        let known: Vec<NodeId> = others.filter(may_know).map(|member| member.id).collect();
+        let mut known: Vec<NodeId> = others.filter(may_know).map(|member| member.id).collect();
         let has_others = link.others.iter().nth(1).is_some();
         if link.adopted || known.is_empty() && has_others {
             return self.strangers(id, desk);
+        }
+        if whom == Whom::Anybody {
+            known.extend(self.strangers(id, desk));
+            known.sort();
+            known.dedup();
         }
         known
     }
@@ -477,7 +492,7 @@ impl Cluster {
             };
             if *step == Step::Probe {
                 let missing = *missing;
-                self.inquire(id, Step::Suspect, missing, desk);
+                self.inquire(id, Step::Suspect, missing, Whom::Watchers, desk);
             } else {
                 follow = follow.max(self.conclude(id, desk));
             }
@@ -498,17 +513,20 @@ impl Cluster {
         let agree = 1 + counted().filter(|evidence| if gone { evidence.gone } else { evidence.agrees }).count();
         let is_answered = !answers.is_empty() || asked == 0;
         let interval = desk.config.interval;
-        if !is_answered && (!self.is_well_connected(id, desk) || !counts(self.health.score())) {
+        let begun = inquiry.begun;
+        let unanswered = inquiry.unanswered;
+        let is_cut_off = || !self.is_well_connected(id, desk) || !self.has_heard_since(begun, id, desk);
+        if !is_answered && (is_cut_off() || !counts(self.health.score())) {
             // Nobody answers, and we hear little of others or are not well: it is rather us.
             self.health.worsen();
-            self.inquire(id, step, missing, desk);
+            self.inquire(id, step, missing, Whom::Anybody, desk);
             self.put_off(id, desk.now + interval);
             return Follow::Nothing;
         }
         let adopted = self.links.get(&id).is_some_and(|link| link.adopted);
-        if !is_answered && (!inquiry.unanswered || adopted && self.membership.others().len() > 1) {
-            // Those who were asked may have slept just then.
-            self.ask_again(id, step, missing, Duration::ZERO, desk);
+        if !is_answered && (!unanswered || adopted && self.membership.others().len() > 1) {
+            // Those who were asked may have slept just then, or what they say does not reach us.
+            self.ask_again(id, step, missing, Duration::ZERO, Whom::Anybody, desk);
             if let Some(inquiry) = self.inquiries.get_mut(&id) {
                 inquiry.unanswered = true;
             }
@@ -528,7 +546,7 @@ impl Cluster {
             self.end_inquiry(id);
             return Follow::Nothing;
         }
-        self.ask_again(id, step, missing, interval / 4, desk);
+        self.ask_again(id, step, missing, interval / 4, Whom::Watchers, desk);
         Follow::Nothing
     }
 
@@ -547,8 +565,8 @@ impl Cluster {
     }
 
     /// Asks anew, and decides nothing before `after`: what was answered until now is old by then.
-    fn ask_again(&mut self, id: NodeId, step: Step, missing: u64, after: Duration, desk: &mut Desk) {
-        self.inquire(id, step, missing, desk);
+    fn ask_again(&mut self, id: NodeId, step: Step, missing: u64, after: Duration, whom: Whom, desk: &mut Desk) {
+        self.inquire(id, step, missing, whom, desk);
         let due = desk.now + after.max(self.patience(desk) * 2);
         self.put_off(id, due);
         if let Some(inquiry) = self.inquiries.get_mut(&id) {
@@ -580,7 +598,7 @@ impl Cluster {
             };
             let missing = self.inquiries.get(&id).map_or(0, |inquiry| inquiry.missing);
             if !self.is_well_connected(id, desk) {
-                self.ask_again(id, Step::Death, missing, interval / 2, desk);
+                self.ask_again(id, Step::Death, missing, interval / 2, Whom::Watchers, desk);
                 return Follow::Nothing;
             }
             let mut events = Vec::new();
@@ -591,7 +609,7 @@ impl Cluster {
             };
             events.into_iter().for_each(|event| desk.tell(event));
             if brake != Brake::Free {
-                self.ask_again(id, Step::Death, missing, interval / 2, desk);
+                self.ask_again(id, Step::Death, missing, interval / 2, Whom::Watchers, desk);
                 self.brake_due = self.brakes.is_frozen().then_some(desk.now + interval / 2);
                 return Follow::Nothing;
             }
@@ -638,6 +656,16 @@ impl Cluster {
         let by_observers =
             !self.observers.places().is_empty() && self.answers.silence(desk.now) < desk.config.interval * 3;
         if watched == 0 { by_observers } else { heard * 2 >= watched || heard > 0 && by_observers }
+    }
+
+    /// Whether anybody else was heard since then.
+    fn has_heard_since(&self, begun: Instant, but: NodeId, desk: &Desk) -> bool {
+        let since = desk.now - begun;
+        let by_links = || {
+            let others = self.links.iter().filter(|(id, _)| **id != but);
+            others.map(|(_, link)| desk.monitor.silence(link.watch, desk.now)).any(|silence| silence < since)
+        };
+        self.membership.others().len() < 2 || self.answers.silence(desk.now) < since || by_links()
     }
 
     /// Who says what of a silent node.
