@@ -269,11 +269,7 @@ impl Cluster {
         self.answers.excuse(pause);
         self.joining.excuse(pause);
         let patience = self.patience(desk);
-        // Whoever was asked before the pause may have answered in it.
-        let asked: Vec<NodeId> = self.inquiries.keys().copied().collect();
-        for id in asked {
-            self.put_off(id, desk.now + patience);
-        }
+        self.ask_all_again(desk);
         for waiting in &mut self.waiting {
             waiting.until = waiting.until.max(desk.now + patience);
         }

@@ -322,7 +322,7 @@ impl Cluster {
             return Follow::Nothing;
         }
         inquiry.answers.push((from, *evidence));
-        if inquiry.answers.len() < inquiry.asked || desk.now < inquiry.not_before {
+        if inquiry.answers.len() < inquiry.asked || desk.now < inquiry.not_before || desk.waited {
             return Follow::Nothing;
         }
         self.conclude(id, desk)
@@ -571,6 +571,15 @@ impl Cluster {
         self.put_off(id, due);
         if let Some(inquiry) = self.inquiries.get_mut(&id) {
             inquiry.not_before = due;
+        }
+    }
+
+    /// Whatever was answered before a pause of our own is old after it.
+    pub(super) fn ask_all_again(&mut self, desk: &mut Desk) {
+        let asked: Vec<(NodeId, Step, u64)> =
+            self.inquiries.iter().map(|(id, inquiry)| (*id, inquiry.step, inquiry.missing)).collect();
+        for (id, step, missing) in asked {
+            self.ask_again(id, step, missing, Duration::ZERO, Whom::Watchers, desk);
         }
     }
 
