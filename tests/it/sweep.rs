@@ -58,3 +58,25 @@ fn seeds_that_found_faults_stay_mended() {
         assert_eq!(result, Ok(()), "again: {fault}");
     }
 }
+
+/// Seeds of worlds of other shapes that once found a fault: seed, monitors, nodes.
+#[test]
+fn seeds_that_found_faults_without_one_monitor_stay_mended() {
+    for (seed, monitors, nodes, fault) in [
+        (31_082, 0, 15, "what another one had heard long ago counted as a sign of now, and one told the next"),
+        (201_754, 0, 6, "one that had only begun to watch a dead node said that it was well"),
+        (201_693, 0, 6, "one that watched for want of others asked nobody and concluded alone"),
+        (206_395, 0, 6, "one whose questions were not answered did not ask anybody else"),
+        (241_824, 0, 8, "one that had just been cut off took silence for an answer"),
+        (31_043, 0, 15, "those who do not watch a node buried it in a short pause"),
+        (210_721, 0, 15, "an unwell node waited so long for answers that the first were old"),
+        (314_367, 0, 40, "a suspicion that only an island knew of counted as known to all"),
+        (306_613, 0, 6, "two lives of one process had the same epoch"),
+        (115_643, 2, 6, "a node that woke counted answers from before its pause"),
+        (104_062, 3, 5, "a monitor without a memory held up a death"),
+        (111_410, 2, 6, "a monitor that had been buried held up a death"),
+    ] {
+        let (_, result) = schedule::run_in(seed, Shape::new(monitors, nodes));
+        assert_eq!(result, Ok(()), "again: {fault}");
+    }
+}

@@ -324,7 +324,8 @@ impl Checker {
             // Where several watch, most of them have to have missed it, and are asked.
             let asking = if watched_by.len() > 1 { self.config.interval * 2 } else { Duration::ZERO };
             // While its observers change, one that is new may be all there is to ask; that one's word waits for the suspicion to be old.
-            let wanted = (self.config.membership.observers as usize).min(self.pool() - usize::from(self.may_observe(place)));
+            let wanted =
+                (self.config.membership.observers as usize).min(self.pool() - usize::from(self.may_observe(place)));
             let changing = if watched_by.len() < wanted { self.config.timeout } else { Duration::ZERO };
             let due = now + nanos(self.config.timeout + changing + asking + slack);
             self.nodes.owed.insert(place, (due, watched_by.to_vec()));

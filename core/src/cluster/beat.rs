@@ -72,10 +72,11 @@ impl Answers {
 }
 
 impl Cluster {
-    /// How long we wait for an answer: an eighth of an interval, or what answers take here if that is more, and longer if we are not well.
+    /// How long we wait for an answer: an eighth of an interval, or what answers take here if that is more, and longer if we are not well; an interval at
+    /// most, or the first answers would be old when the last one comes.
     pub(super) fn patience(&self, desk: &Desk) -> Duration {
         let interval = desk.config.interval;
-        self.health.stretch((interval / 8).max(self.answers.usual()).min(interval))
+        self.health.stretch((interval / 8).max(self.answers.usual())).min(interval)
     }
 
     /// Sends the heartbeats whose turn has come, if any has.

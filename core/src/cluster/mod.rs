@@ -46,6 +46,7 @@ use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Profile, Rol
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
 use crate::output::StreamId;
+use crate::random::mix;
 use crate::slots::Slots;
 use crate::time::Instant;
 use crate::wire::{self, Body, Datagram, Header, Row};
@@ -59,7 +60,7 @@ pub struct Identity {
     pub address: SocketAddr,
 }
 
-/// Bits of an epoch below the clock: the owner's number, so that no two owners have the same.
+/// Bits of an epoch below the clock: drawn from the owner's id and generation, so that no two owners have the same.
 const OWNER_BITS: u32 = 22;
 
 /// The logical clock ends here, in the year 2039, so that an epoch fits.
@@ -260,7 +261,8 @@ impl Cluster {
     /// An epoch for owners found now: higher than any this node has heard of.
     pub(crate) fn claim(&mut self, now: Instant) -> Epoch {
         self.clock = (self.clock_at(now) + 1).min(CLOCK_MAX);
-        Epoch(self.clock << OWNER_BITS | self.me.id.0 >> (64 - OWNER_BITS))
+        let owner = mix(self.me.id.0 ^ self.me.generation.0);
+        Epoch(self.clock << OWNER_BITS | owner >> (64 - OWNER_BITS))
     }
 
     /// Takes a pause of our own out of what is timed here.

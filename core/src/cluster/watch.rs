@@ -116,10 +116,10 @@ impl Cluster {
     pub(super) fn hear_member(&mut self, from: NodeId, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
         let Some(status) = self.membership.member(from).map(|member| member.status) else { return Follow::Nothing };
         if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
-            // It may not know what is said of it; until it contradicts, nothing ends.
+            // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
             self.send_to(from, Letter::About(from));
         }
-        if !status.is_member() {
+        if !status.is_member() && !matches!(datagram.body, Body::Probe { .. }) {
             return Follow::Nothing;
         }
         match &datagram.body {
@@ -265,7 +265,10 @@ impl Cluster {
         let link = self.links.get(&target);
         let silence = link.map_or(Duration::ZERO, |link| desk.monitor.silence(link.watch, desk.now));
         let silence = Duration::from_micros(silence.as_micros().min(u128::from(u32::MAX)) as u64);
-        let is_dead = link.is_none_or(|link| link.stage == 0 || desk.monitor.verdict(link.watch) == Verdict::Dead);
+        let is_dead = match link.filter(|link| link.stage > 0) {
+            Some(link) => desk.monitor.verdict(link.watch) == Verdict::Dead,
+            None => self.is_long_suspect(target, desk),
+        };
         let gone = link.is_some_and(|link| link.gone) || self.streams.found_nobody(target);
         Evidence {
             number,
@@ -369,7 +372,9 @@ impl Cluster {
         match change.to {
             Verdict::Alive => Follow::Nothing,
             Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
-            Verdict::Suspect if !link.adopted && self.whom_to_ask(id, Whom::Watchers, desk).is_empty() => self.suspect(id, &[], desk),
+            Verdict::Suspect if !link.adopted && self.whom_to_ask(id, Whom::Watchers, desk).is_empty() => {
+                self.suspect(id, &[], desk)
+            }
             Verdict::Suspect => {
                 self.inquire(id, Step::Probe, missing, Whom::Watchers, desk);
                 Follow::Nothing
@@ -416,6 +421,10 @@ impl Cluster {
         let death = step == Step::Death;
         let inquire = Inquire { number, target: id, generation, stage: missing, gone, death };
         for &other in &asked {
+            if death && self.is_suspect(id) {
+                // It may have been cut off when that became known.
+                self.send_to(other, Letter::About(id));
+            }
             self.send_to(other, Letter::Say(Body::Inquire(inquire)));
         }
         let patience = self.patience(desk);
@@ -429,7 +438,17 @@ impl Cluster {
         let (asked, answers) = (asked.len(), Vec::new());
         self.inquiries.insert(
             id,
-            Inquiry { number, step, begun: desk.now, due, not_before: desk.now, missing, asked, unanswered: false, answers },
+            Inquiry {
+                number,
+                step,
+                begun: desk.now,
+                due,
+                not_before: desk.now,
+                missing,
+                asked,
+                unanswered: false,
+                answers,
+            },
         );
         self.inquiries_due.insert((due, id));
     }
@@ -535,8 +554,13 @@ impl Cluster {
         if step != Step::Death {
             return self.suspect(id, &answers, desk);
         }
-        if agree * 2 > 1 + counted().count() && (by_watchers || answers.is_empty() || gone || self.is_long_suspect(id, desk)) {
+        let mut follow = Follow::Nothing;
+        if agree * 2 > 1 + counted().count() {
             return self.bury(id, &answers, desk);
+        }
+        if !by_watchers && !gone {
+            // Strangers go by what all have known for long.
+            follow = self.suspect_aloud(id, desk);
         }
         if gone && is_answered {
             // Others have a connection: the rest is for heartbeats to show.
@@ -547,21 +571,14 @@ impl Cluster {
             return Follow::Nothing;
         }
         self.ask_again(id, step, missing, interval / 4, Whom::Watchers, desk);
-        Follow::Nothing
+        follow
     }
 
-    /// Whether a suspicion has been known to all for a while. Where nobody who watches a node has answered, that gives those who do watch it the time to
-    /// hear of it, to hear the node, and to speak for it.
-    fn is_long_suspect(&mut self, id: NodeId, desk: &mut Desk) -> bool {
-        if !self.is_suspect(id) {
-            if let Some(change) = self.membership.judge(desk.now, id, Status::Suspect) {
-                self.changed(&change, false, desk);
-                self.send_to(id, Letter::About(id));
-            }
-            return false;
-        }
+    /// Whether a suspicion has been known here for nearly the timeout. Where nobody answers who watches a node, that gives those who do watch it the time
+    /// to hear of it, to hear the node, and to speak for it.
+    fn is_long_suspect(&self, id: NodeId, desk: &Desk) -> bool {
         let for_long = desk.config.timeout.saturating_sub(desk.config.interval);
-        self.membership.changed(id).is_some_and(|at| desk.now - at >= for_long)
+        self.is_suspect(id) && self.membership.changed(id).is_some_and(|at| desk.now - at >= for_long)
     }
 
     /// Asks anew, and decides nothing before `after`: what was answered until now is old by then.
@@ -572,6 +589,16 @@ impl Cluster {
         if let Some(inquiry) = self.inquiries.get_mut(&id) {
             inquiry.not_before = due;
         }
+    }
+
+    /// Makes a suspicion known that rests on nobody's silence but ours.
+    fn suspect_aloud(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
+        let mut follow = Follow::Nothing;
+        if let Some(change) = self.membership.judge(desk.now, id, Status::Suspect) {
+            follow = self.changed(&change, false, desk);
+            self.send_to(id, Letter::About(id));
+        }
+        follow
     }
 
     /// Whatever was answered before a pause of our own is old after it.
