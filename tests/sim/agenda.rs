@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Things to happen, each at its time.
-pub(crate) struct Agenda<T> {
+pub struct Agenda<T> {
     /// Time, number, and place in `things`.
     heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
     things: Vec<Option<T>>,
@@ -20,7 +20,7 @@ impl<T> Default for Agenda<T> {
 
 impl<T> Agenda<T> {
     /// Puts a thing down for a time.
-    pub(crate) fn put(&mut self, at: u64, thing: T) {
+    pub fn put(&mut self, at: u64, thing: T) {
         self.number += 1;
         let place = match self.free.pop() {
             Some(place) => {
@@ -36,7 +36,7 @@ impl<T> Agenda<T> {
     }
 
     /// Takes out the first thing, if it is to happen by `end`.
-    pub(crate) fn pop(&mut self, end: u64) -> Option<(u64, T)> {
+    pub fn pop(&mut self, end: u64) -> Option<(u64, T)> {
         let &Reverse((at, _, place)) = self.heap.peek()?;
         if at > end {
             return None;

@@ -46,6 +46,8 @@ struct Nodes {
     paused: BTreeSet<Place>,
     /// Links that carry nothing, each in one direction.
     cut: BTreeSet<(Place, Place)>,
+    /// Those to whom some link was ever cut.
+    deaf: BTreeSet<Place>,
     /// Those who lose most of what they send and receive.
     garbled: BTreeSet<Place>,
     /// From when to when a node was paused or cut off. Until it has had the time to be heard in between, it counts as one span.
@@ -125,6 +127,7 @@ impl Checker {
             }
             Fault::Cut(from, to) => {
                 self.nodes.cut.insert((*from, *to));
+                self.nodes.deaf.insert(*to);
                 // What an observer says, or is asked, may be what is lost.
                 self.nodes.owed.retain(|_, (_, watched_by)| !watched_by.contains(from) && !watched_by.contains(to));
                 self.hampered(now);
@@ -168,7 +171,8 @@ impl Checker {
         }
     }
 
-    pub(crate) fn event(&mut self, now: u64, place: Place, event: &Event) {
+    /// Takes in what a node tells; `is_alone` says whether it knows of no other member now.
+    pub(crate) fn event(&mut self, now: u64, place: Place, is_alone: bool, event: &Event) {
         match event {
             Event::Joined { member } => self.joined(member),
             Event::Returned { node, .. } => self.member(node),
@@ -178,6 +182,8 @@ impl Checker {
                 self.nodes.deaths += u32::from(is_own);
                 if let Some(dead) = self.no_member(node)
                     && is_own
+                    // With two members nobody can tell whether it is the other one or the way from it.
+                    && !(is_alone && self.nodes.deaf.contains(&place))
                 {
                     self.check_death(now, place, dead);
                 }

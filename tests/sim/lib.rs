@@ -3,7 +3,7 @@
 //! - [`world`]: the nodes and the agenda. - [`network`]: what becomes of a datagram. - [`checker`]: what must hold after every step.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
-mod agenda;
+pub mod agenda;
 pub mod checker;
 pub mod data;
 pub mod links;

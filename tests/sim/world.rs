@@ -622,7 +622,9 @@ impl World {
                     listener(at, place, &event);
                 }
                 if self.shape.log {
-                    self.checker.event(self.now, place, &event);
+                    let members = self.engine(place).into_iter().flat_map(Engine::members);
+                    let is_alone = members.filter(|member| member.status.is_member()).count() < 2;
+                    self.checker.event(self.now, place, is_alone, &event);
                     self.events.push((at, place, event));
                 }
             }
