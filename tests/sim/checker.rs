@@ -431,7 +431,10 @@ impl Checker {
         let nodes = &self.nodes;
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
         let is_new = nodes.started.get(&place).is_some_and(|&at| now - at <= timeout + spare);
-        if !was_long(&place, timeout) && !is_apart && !is_gone && !is_new {
+        // Whom the judge cannot hear now goes on being silent to him.
+        let was_silent = nodes.cut.contains(&(place, judge))
+            && nodes.hampered.get(&place).is_some_and(|&(since, _)| now - since + spare > timeout);
+        if !was_long(&place, timeout) && !was_silent && !is_apart && !is_gone && !is_new {
             self.note(
                 now,
                 &format!("{} concluded without cause that {} is dead", self.names[judge], self.names[place]),

@@ -202,7 +202,7 @@ impl Cluster {
     }
 
     /// Asks seeds that are no members to let us in, sooner while nobody has.
-    fn ask_seeds(&mut self, desk: &Desk) {
+    fn ask_seeds(&mut self, desk: &mut Desk) {
         let is_in = self.joining.whole || self.joining.admitted && self.joining.is_whole(desk.now);
         let pause = match (is_in, self.joining.admitted) {
             (true, _) => SEEDS_EVERY,
@@ -214,8 +214,12 @@ impl Cluster {
         self.joining.join_pause = (self.joining.join_pause * 2).min(RETRY_MAX).min(desk.config.interval * 4);
         let is_member = |address: &SocketAddr| is_in && self.addresses().any(|member| member == *address);
         let addresses = self.joining.seeds.iter().flat_map(|seed| &seed.addresses);
-        let to_ask: Vec<SocketAddr> =
+        let mut to_ask: Vec<SocketAddr> =
             addresses.filter(|address| **address != self.me.address && !is_member(address)).copied().collect();
+        if !is_in {
+            // The seeds may all have ended since they let us in.
+            to_ask.extend(self.membership.draw(&mut desk.random).map(|member| member.address));
+        }
         for to in to_ask {
             self.send(to, Letter::Join { token: 0 });
         }
@@ -382,7 +386,7 @@ impl Cluster {
         }
         self.tell_what_it_lacks(from, rows, datagram);
         if rows.more {
-            self.pull(from, rows.welcome);
+            self.pull(from, rows.welcome, desk.now);
         }
         follow
     }

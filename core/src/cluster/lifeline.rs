@@ -25,6 +25,9 @@ const UNKNOWN_MAX: usize = 64;
 /// How long they may take to say it.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
+/// How long a table that is fetched may take to its next page.
+const PAGE_FOR: Duration = Duration::from_secs(3);
+
 /// What became of a stream, as its driver tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamEvent<'a> {
@@ -54,6 +57,8 @@ pub(super) struct Streams {
     /// Whose address is being looked at.
     looks: BTreeMap<NodeId, StreamId>,
     to_look_at: VecDeque<NodeId>,
+    /// The table that is being fetched, and by when the next page has to come.
+    pulled: Option<(Instant, StreamId)>,
     /// Where a look found nobody.
     nobody: BTreeSet<NodeId>,
 }
@@ -72,7 +77,8 @@ enum Kind {
 
 impl Streams {
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.unknown.front().map(|(at, _)| *at + UNKNOWN_FOR)
+        let unknown = self.unknown.front().map(|(at, _)| *at + UNKNOWN_FOR);
+        unknown.into_iter().chain(self.pulled.map(|(by, _)| by)).min()
     }
 
     pub(super) fn found_nobody(&self, id: NodeId) -> bool {
@@ -172,6 +178,7 @@ impl Cluster {
                 Follow::Nothing
             }
             (Kind::Pull(whom, welcome), Body::Rows(rows)) if whom == id => {
+                self.streams.pulled = Some((desk.now + PAGE_FOR, stream));
                 let mut follow = Follow::Nothing;
                 for row in datagram.rumours.iter() {
                     follow = follow.max(self.hear_of(&row, desk));
@@ -231,12 +238,13 @@ impl Cluster {
     }
 
     /// Fetches what differs over a stream.
-    pub(super) fn pull(&mut self, id: NodeId, welcome: bool) {
-        if self.streams.kinds.values().any(|kind| matches!(kind, Kind::Pull(..))) {
+    pub(super) fn pull(&mut self, id: NodeId, welcome: bool, now: Instant) {
+        if self.streams.pulled.is_some() {
             return;
         }
         let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Pull(id, welcome));
+        self.streams.pulled = Some((now + PAGE_FOR, stream));
         self.posts.push_back(Post::Open { stream, to });
     }
 
@@ -297,8 +305,11 @@ impl Cluster {
 
     // ---- all ----------------------------------------------------------------------------------------------------------------------------
 
-    /// Shuts accepted streams that never said whose they are.
+    /// Shuts accepted streams that never said whose they are, and one that brings no more of a table.
     pub(super) fn look_at_streams(&mut self, desk: &Desk) {
+        if let Some((_, stream)) = self.streams.pulled.filter(|(by, _)| *by <= desk.now) {
+            self.shut(stream);
+        }
         while let Some(&(at, stream)) = self.streams.unknown.front()
             && at + UNKNOWN_FOR <= desk.now
         {
@@ -329,7 +340,8 @@ impl Cluster {
             Some(Kind::Theirs(id, _)) => take(&mut streams.theirs, id),
             Some(Kind::Look(id)) => take(&mut streams.looks, id),
             Some(Kind::Unknown) => streams.unknown.retain(|(_, unknown)| *unknown != stream),
-            Some(Kind::Pull(..)) | None => {}
+            Some(Kind::Pull(..)) => streams.pulled = None,
+            None => {}
         }
     }
 }
