@@ -1,15 +1,19 @@
-//! A cluster without a centre in real processes, with the defaults: what each costs, and how soon all know of a death.
+//! A cluster without a centre in real processes, with the defaults, ours and those of other libraries in turn: what each costs, how soon all know of a
+//! death, and what a pause does.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench processes                 # 50 nodes, about two minutes
-//! cargo bench -p heartbeat-tests --bench processes -- --nodes 10
+//! cargo bench -p heartbeat-tests --bench processes                                    # ours, 50 nodes, two minutes
+//! cargo bench -p heartbeat-tests --features peers --bench processes                   # ours, foca, memberlist and chitchat, a quarter of an hour
+//! cargo bench -p heartbeat-tests --features peers --bench processes -- --nodes 10 --only foca
 //! ```
 //!
-//! Bytes are those that the nodes' own counters and sizes give no better than the system's: the loopback device's counter, so run it where nothing else uses loopback. Times are
-//! those of this machine's clock, from just before the signal to the line in which the last survivor says what it heard.
+//! Each node is a process, with one thread where the library allows it (foca, memberlist, chitchat); ours has the threads of its default config. foca runs with
+//! `new_lan`, memberlist with `lan()`, chitchat with a gossip interval of a second. Bytes are those of the loopback device, with headers, so run it where nothing else uses
+//! loopback. Times are those of this machine's clock, from just before the signal to the line in which the last survivor says what it heard. A process that is killed has
+//! its connections closed by its system; one that is stopped (SIGSTOP) hangs, as far as others can tell.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -20,6 +24,19 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+
+#[cfg(feature = "peers")]
+#[path = "peers/foca_engine.rs"]
+mod foca_engine;
+#[cfg(feature = "peers")]
+#[path = "processes/others.rs"]
+mod others;
+
+/// The libraries, and how long each is let run before it is harmed: chitchat's windows have to fill.
+const LIBRARIES: [(&str, u64); 4] = [("ours", 12), ("foca", 12), ("memberlist", 12), ("chitchat", 45)];
+
+/// How long the survivors have to tell of a death.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a node said, and when we read it.
 struct Said {
@@ -46,26 +63,24 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    fn start(nodes: usize) -> Cluster {
-        let folder = std::env::temp_dir().join(format!("heartbeat-processes-{}", std::process::id()));
+    fn start(library: &str, nodes: usize) -> Cluster {
+        let folder = std::env::temp_dir().join(format!("heartbeat-processes-{}-{library}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let seed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Held together, so that all differ; then free for the nodes.
+        let sockets: Vec<UdpSocket> = (0..nodes).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+        drop(sockets);
         let (sender, lines) = mpsc::channel();
         let mut children = BTreeMap::new();
         for node in 0..nodes {
-            let listen = if node == 0 { seed } else { "127.0.0.1:0".parse().unwrap() };
-            let config = format!(
-                "[cluster]\nname = 'bench'\nnode = 'node-{node}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'\nseeds = ['{seed}']\n"
-            );
-            let path = folder.join(format!("{node}.toml"));
-            std::fs::write(&path, config).unwrap();
-            let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
-                .arg(&path)
-                .arg("idle")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
+            let mut command = if library == "ours" {
+                our_node(&folder, node, &ports)
+            } else {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args(["--as", library, &node.to_string()]).args(ports.iter().map(u16::to_string));
+                command
+            };
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let (sender, stdout) = (sender.clone(), child.stdout.take().unwrap());
             std::thread::spawn(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -77,6 +92,10 @@ impl Cluster {
                 }
             });
             children.insert(node, child);
+            if node == 0 {
+                // The seed first: not all libraries ask again for long.
+                std::thread::sleep(Duration::from_millis(300));
+            }
         }
         Cluster { folder, children, lines, said: Vec::new() }
     }
@@ -92,10 +111,33 @@ impl Cluster {
         Pid::from_raw(self.children[&node].id() as i32)
     }
 
-    /// Waits until all `others` have said this of `node`. Returns the seconds until the first and the last did.
-    fn spread(&mut self, since: Instant, from: usize, others: &[usize], event: &str, node: usize) -> (f64, f64) {
+    /// Listens until every node has heard of every other one.
+    fn meet(&mut self) {
+        let (begun, nodes) = (Instant::now(), self.children.len());
+        let mut known = BTreeSet::new();
+        let mut looked_at = 0;
+        while known.len() < nodes * (nodes - 1) {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{} of {} have met after {PATIENCE:?}",
+                known.len(),
+                nodes * (nodes - 1)
+            );
+            self.listen(Duration::from_millis(50));
+            for said in self.said[looked_at..].iter().filter(|said| said.line["event"] == "joined") {
+                // Ours tell of the whole member, others of its name.
+                let name = said.line["member"]["name"].as_str().or(said.line["node"].as_str()).unwrap_or_default();
+                known.insert((said.node, name.to_owned()));
+            }
+            looked_at = self.said.len();
+        }
+        println!("  {nodes} nodes know each other after {:.1} s", begun.elapsed().as_secs_f64());
+    }
+
+    /// Waits until all `others` have said this of `node`. Returns the seconds until the first and the last did, and how many had not in the end.
+    fn spread(&mut self, since: Instant, from: usize, others: &[usize], event: &str, node: usize) -> (f64, f64, usize) {
         let name = format!("node-{node}");
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = since + PATIENCE;
         loop {
             let mut times: BTreeMap<usize, f64> = BTreeMap::new();
             for said in &self.said[from..] {
@@ -104,14 +146,26 @@ impl Cluster {
                     times.entry(said.node).or_insert_with(|| said.at.duration_since(since).as_secs_f64());
                 }
             }
-            if times.len() == others.len() {
-                let first = times.values().copied().fold(f64::MAX, f64::min);
-                return (first, times.values().copied().fold(0.0, f64::max));
+            if times.len() == others.len() || Instant::now() >= end {
+                let first = times.values().copied().fold(f64::INFINITY, f64::min);
+                return (first, times.values().copied().fold(0.0, f64::max), others.len() - times.len());
             }
-            assert!(Instant::now() < end, "{} of {} said {event} of {name}", times.len(), others.len());
             self.listen(Duration::from_millis(20));
         }
     }
+}
+
+fn our_node(folder: &std::path::Path, node: usize, ports: &[u16]) -> Command {
+    let (listen, seed) = (ports[node], ports[0]);
+    let config = format!(
+        "[cluster]\nname = 'bench'\nnode = 'node-{node}'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:{listen}'\n\
+         seeds = ['127.0.0.1:{seed}']\n"
+    );
+    let path = folder.join(format!("{node}.toml"));
+    std::fs::write(&path, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+    command.arg(path).arg("idle");
+    command
 }
 
 /// Bytes that the loopback device has carried.
@@ -121,22 +175,17 @@ fn loopback_bytes() -> f64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
 }
 
-/// CPU seconds that a process has used, and its resident bytes.
+/// CPU seconds that a process has used, by the scheduler's account, and its resident bytes.
 fn usage(pid: Pid) -> (f64, f64) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<f64> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .map(|word| word.parse().unwrap_or(0.0))
-        .collect();
-    // Fields 14 and 15 of proc(5), in hundredths of a second; the first two stand before the bracket.
-    let ticks = fields.get(11).unwrap_or(&f64::NAN) + fields.get(12).unwrap_or(&f64::NAN);
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let resident =
+    let resident: Option<f64> =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    (ticks / 100.0, resident.unwrap_or(f64::NAN) * 1_024.0)
+    (nanos.sum::<f64>() / 1e9, resident.unwrap_or(f64::NAN) * 1_024.0)
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -155,20 +204,22 @@ fn steady(cluster: &mut Cluster) {
         pids.iter().zip(&before).map(|(&pid, before)| (usage(pid).0 - before) / WINDOW.as_secs_f64() * 100.0).collect();
     let mut resident: Vec<f64> = pids.iter().map(|&pid| usage(pid).1 / 1_048_576.0).collect();
     println!(
-        "steady: {bytes:.0} bytes a second and node; {:.2} % of a core, {:.1} MiB resident (medians)",
+        "  steady: {bytes:.0} bytes a second and node; {:.3} % of a core, {:.1} MiB resident (medians)",
         median(&mut cpu),
         median(&mut resident)
     );
 }
 
-fn ends(cluster: &mut Cluster, signal: Signal, victims: &[usize]) {
+fn ends(cluster: &mut Cluster, signal: Signal, victims: &[usize], tells_suspicions: bool) {
     for &victim in victims {
         let others: Vec<usize> = cluster.children.keys().copied().filter(|node| *node != victim).collect();
         let (from, since) = (cluster.said.len(), Instant::now());
         kill(cluster.pid(victim), signal).unwrap();
-        let (suspect_first, suspect_all) = cluster.spread(since, from, &others, "suspected", victim);
-        let (dead_first, dead_all) = cluster.spread(since, from, &others, "died", victim);
-        println!("{signal}: suspect {suspect_first:.3} to {suspect_all:.3} s, dead {dead_first:.3} to {dead_all:.3} s");
+        let (_, suspect_all, _) = cluster.spread(since, from, &others, "suspected", victim);
+        let (dead_first, dead_all, missing) = cluster.spread(since, from, &others, "died", victim);
+        let suspect = if tells_suspicions { format!("all suspect {suspect_all:.3} s, ") } else { String::new() };
+        let missing = if missing > 0 { format!(", {missing} not told within {PATIENCE:?}") } else { String::new() };
+        println!("  {signal}: {suspect}first dead {dead_first:.3} s, all dead {dead_all:.3} s{missing}");
         if let Some(mut child) = cluster.children.remove(&victim) {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -182,31 +233,59 @@ fn pause(cluster: &mut Cluster, victim: usize, length: Duration) {
     kill(cluster.pid(victim), Signal::SIGSTOP).unwrap();
     cluster.listen(length);
     kill(cluster.pid(victim), Signal::SIGCONT).unwrap();
-    cluster.listen(Duration::from_secs(8));
-    let died = cluster.said[from..].iter().filter(|said| said.line["event"] == "died").count();
-    let blamed =
-        cluster.said[from..].iter().filter(|said| said.node == victim && said.line["event"] == "suspected").count();
-    println!("a pause of {length:?}: {died} deaths called by anyone, {blamed} others suspected by the woken node");
+    cluster.listen(Duration::from_secs(10));
+    let said = |event: &'static str, by_victim: bool| {
+        let said = cluster.said[from..].iter().filter(move |said| said.line["event"] == event);
+        said.filter(move |said| (said.node == victim) == by_victim).map(|said| said.line["node"].to_string())
+    };
+    let blamed: BTreeSet<String> = said("suspected", true).chain(said("died", true)).collect();
+    println!(
+        "  a pause of {length:?}: {} others called somebody dead; the woken node blamed {} others",
+        said("died", false).count(),
+        blamed.len()
+    );
+}
+
+fn play(library: &str, warm: Duration, nodes: usize, is_quick: bool) {
+    println!("{library}, N = {nodes}");
+    let mut cluster = Cluster::start(library, nodes);
+    cluster.meet();
+    let tells_suspicions = matches!(library, "ours" | "foca");
+    if is_quick {
+        cluster.listen(Duration::from_secs(2));
+        return ends(&mut cluster, Signal::SIGKILL, &[nodes - 1], tells_suspicions);
+    }
+    cluster.listen(warm);
+    steady(&mut cluster);
+    pause(&mut cluster, 1, Duration::from_secs(5));
+    ends(&mut cluster, Signal::SIGKILL, &[nodes - 1, nodes - 2, nodes - 3, nodes / 2], tells_suspicions);
+    ends(&mut cluster, Signal::SIGSTOP, &[2, 3, nodes / 3 + 1], tells_suspicions);
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    #[cfg(feature = "peers")]
+    if let [as_word, library, index, ports @ ..] = &words[..]
+        && as_word == "--as"
+    {
+        let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
+        return others::run(library, others::Place { index: index.parse().unwrap(), ports });
+    }
     let is_quick = words.iter().any(|word| word == "--test");
-    let asked = words.iter().position(|word| word == "--nodes").and_then(|at| words.get(at + 1)?.parse().ok());
-    let nodes: usize = if is_quick { 5 } else { asked.unwrap_or(50).clamp(5, 200) };
-    let mut cluster = Cluster::start(nodes);
-    let begun = Instant::now();
-    while cluster.said.iter().filter(|said| said.line["event"] == "joined").count() < nodes * (nodes - 1) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "not all know each other after a minute");
-        cluster.listen(Duration::from_millis(50));
+    let value = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
+    let nodes = match value("--nodes").map(|nodes| nodes.parse()) {
+        None if is_quick => 5,
+        None => 50,
+        Some(Ok(nodes)) if (8..=200).contains(&nodes) => nodes,
+        Some(_) => panic!("--nodes takes a number from 8 to 200"),
+    };
+    let only = value("--only");
+    if let Some(only) = only.filter(|only| !LIBRARIES.iter().any(|(library, _)| library == only)) {
+        panic!("no library is called {only:?}; there are {:?}", LIBRARIES.map(|(library, _)| library));
     }
-    println!("{nodes} nodes know each other after {:.1} s", begun.elapsed().as_secs_f64());
-    cluster.listen(Duration::from_secs(if is_quick { 2 } else { 12 }));
-    if is_quick {
-        return ends(&mut cluster, Signal::SIGKILL, &[nodes - 1]);
+    let is_wanted =
+        |library: &str| only.is_none_or(|only| only == library) && (library == "ours" || cfg!(feature = "peers"));
+    for (library, warm) in LIBRARIES.into_iter().filter(|(library, _)| is_wanted(library)) {
+        play(library, Duration::from_secs(warm), nodes, is_quick);
     }
-    steady(&mut cluster);
-    pause(&mut cluster, 1, Duration::from_secs(5));
-    ends(&mut cluster, Signal::SIGKILL, &[nodes - 1, nodes - 2, nodes - 3, nodes - 4, nodes / 2]);
-    ends(&mut cluster, Signal::SIGSTOP, &[2, 3, nodes / 3]);
 }

@@ -20,6 +20,8 @@ use heartbeat_tests::{Fault, Place};
 
 #[path = "swarm/curve.rs"]
 mod curve;
+#[path = "peers/foca_engine.rs"]
+mod foca_engine;
 #[path = "swarm/foca_nodes.rs"]
 mod foca_nodes;
 #[path = "swarm/ours.rs"]

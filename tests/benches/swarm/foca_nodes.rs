@@ -4,78 +4,27 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use foca::{Config, Foca, Identity, Member, NoCustomBroadcast, Notification, PostcardCodec, Runtime, State, Timer};
+use foca::{Config, Foca, Member, PostcardCodec, State, Timer};
 use heartbeat_core::Random;
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_tests::agenda::Agenda;
 use heartbeat_tests::{Fault, Network, Place};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro128PlusPlus;
-use serde::{Deserialize, Serialize};
 
+use crate::foca_engine::{Asked, Engine, Id};
 use crate::played::{Gathered, Played, Shared};
 
 /// How often we look who is suspect: foca does not tell.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// An address, and a number that grows when its node was called dead and comes back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Id {
-    address: SocketAddrV4,
-    life: u64,
+fn id_of(place: Place) -> Id {
+    Id { address: SocketAddrV4::new(Ipv4Addr::from(0x0a00_0001 + place as u32), 7_100), life: 0 }
 }
 
-impl Id {
-    fn of(place: Place) -> Id {
-        Id { address: SocketAddrV4::new(Ipv4Addr::from(0x0a00_0001 + place as u32), 7_100), life: 0 }
-    }
-
-    fn place(&self) -> Place {
-        (u32::from(*self.address.ip()) - 0x0a00_0001) as Place
-    }
+fn place_of(id: Id) -> Place {
+    (u32::from(*id.address.ip()) - 0x0a00_0001) as Place
 }
-
-impl Identity for Id {
-    type Addr = SocketAddrV4;
-
-    fn renew(&self) -> Option<Id> {
-        Some(Id { life: self.life + 1, ..*self })
-    }
-
-    fn addr(&self) -> SocketAddrV4 {
-        self.address
-    }
-
-    fn win_addr_conflict(&self, other: &Id) -> bool {
-        self.life > other.life
-    }
-}
-
-/// What foca asks for.
-#[derive(Default)]
-struct Asked {
-    sent: Vec<(Place, Vec<u8>)>,
-    timers: Vec<(Duration, Timer<Id>)>,
-    down: Vec<Place>,
-}
-
-impl Runtime<Id> for &mut Asked {
-    fn notify(&mut self, notification: Notification<'_, Id>) {
-        if let Notification::MemberDown(id) = notification {
-            self.down.push(id.place());
-        }
-    }
-
-    fn send_to(&mut self, to: Id, data: &[u8]) {
-        self.sent.push((to.place(), data.to_vec()));
-    }
-
-    fn submit_after(&mut self, event: Timer<Id>, after: Duration) {
-        self.timers.push((after, event));
-    }
-}
-
-type Engine = Foca<Id, PostcardCodec, Xoshiro128PlusPlus, NoCustomBroadcast>;
 
 struct Node {
     engine: Option<Engine>,
@@ -122,7 +71,7 @@ pub(crate) fn foca(seed: u64, nodes: usize, suspect_for: Option<Duration>) -> Ga
         .map(|place| {
             agenda.put(random.duration_below(Duration::from_secs(1)).as_nanos() as u64, Item::Begin(place));
             let rng = Xoshiro128PlusPlus::seed_from_u64(random.next_u64());
-            let engine = Foca::new(Id::of(place), config.clone(), rng, PostcardCodec);
+            let engine = Foca::new(id_of(place), config.clone(), rng, PostcardCodec);
             Node { engine: Some(engine), paused: false, backlog: Vec::new() }
         })
         .collect();
@@ -147,7 +96,7 @@ impl Nodes {
         // What it does not take is its own affair, as with datagrams that are malformed.
         let _ = match item {
             Item::Begin(_) => {
-                let others = (0..count).filter(|other| *other != place).map(|other| Member::alive(Id::of(other)));
+                let others = (0..count).filter(|other| *other != place).map(|other| Member::alive(id_of(other)));
                 engine.apply_many(others, false, &mut asked)
             }
             Item::Datagram(_, bytes) => engine.handle_data(&bytes, &mut asked),
@@ -161,6 +110,7 @@ impl Nodes {
             self.agenda.put(self.now + after.as_nanos() as u64, Item::Timer(from, timer));
         }
         for (to, bytes) in asked.sent {
+            let to = place_of(to);
             self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
             for delay in self.network.deliveries(from, to, &mut self.random).into_iter().flatten() {
                 self.agenda.put(self.now + delay.as_nanos() as u64, Item::Datagram(to, bytes.clone()));
@@ -168,7 +118,7 @@ impl Nodes {
         }
         for whom in asked.down {
             // It is not told who concluded a death and who heard of it.
-            self.told.borrow_mut().died(Duration::from_nanos(self.now), from, whom, false);
+            self.told.borrow_mut().died(Duration::from_nanos(self.now), from, place_of(whom), false);
         }
     }
 
@@ -181,7 +131,7 @@ impl Nodes {
                 continue;
             }
             for member in engine.iter_members().filter(|member| member.state() == State::Suspect) {
-                told.suspected(at, place, member.id().place());
+                told.suspected(at, place, place_of(*member.id()));
             }
         }
     }
