@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use heartbeat_actors::Node;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::node::{Verdicts, unix_seconds};
 use crate::{Failure, processes};
 
 /// Longest request, in bytes.
@@ -85,7 +87,8 @@ async fn answer(stream: tokio::net::TcpStream, requests: &mpsc::Sender<Asked>) -
 }
 
 /// What a node knows, as JSON.
-pub(crate) async fn describe(node: &Node) -> Value {
+pub(crate) async fn describe(node: &Node, verdicts: &Verdicts) -> Value {
+    let verdicts: Vec<Value> = verdicts.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
     let view = node.view();
     let snapshot = view.snapshot();
     let counters = node.counters().await;
@@ -116,6 +119,7 @@ pub(crate) async fn describe(node: &Node) -> Value {
         "observers": neighbourhood.observers.iter().map(|name| &**name).collect::<Vec<_>>(),
         "watched": watched,
         "health": neighbourhood.health,
+        "verdicts": verdicts,
         "address": node.address(),
         "shards": shards,
         "workers": workers,
@@ -172,11 +176,12 @@ pub(crate) fn status(node: &str, json: bool) -> Result<(), Failure> {
     for link in rows("watched") {
         println!("  {:12} {:.3} s", text(&link, "node"), link["silent_for"].as_f64().unwrap_or_default());
     }
-    if let Some(verdicts) = value["verdicts"].as_array().filter(|verdicts| !verdicts.is_empty()) {
-        println!("\n  latest verdicts of its own, with who said what");
-        for verdict in verdicts {
-            println!("  {}", verdict.as_str().unwrap_or_default());
-        }
+    let verdicts = rows("verdicts");
+    if !verdicts.is_empty() {
+        println!("\n  latest verdicts of its own, and what they rest on");
+    }
+    for verdict in &verdicts {
+        println!("  {}", in_words(verdict));
     }
     println!("\n  {:12} {:12} epoch", "shard", "owner");
     for shard in rows("shards") {
@@ -190,4 +195,27 @@ pub(crate) fn status(node: &str, json: bool) -> Result<(), Failure> {
     }
     println!("\n  datagrams: {}", value["datagrams"]);
     Ok(())
+}
+
+/// A verdict with its evidence, in words.
+fn in_words(verdict: &Value) -> String {
+    let ago = unix_seconds() - verdict["at"].as_f64().unwrap_or_default();
+    let what = if verdict["event"] == "died" { "dead" } else { "suspect" };
+    let evidence = verdict["evidence"].as_array().map_or(&[][..], Vec::as_slice);
+    let said = evidence.iter().map(|one| {
+        let name = one["observer"].as_str().unwrap_or("?");
+        let heard = match one["silent_for"].as_f64() {
+            _ if one["refused"] == true => "found nobody at its address".to_owned(),
+            Some(seconds) => format!("has not heard it for {seconds:.3} s"),
+            None => "could not reach it".to_owned(),
+        };
+        let health =
+            one["health"].as_u64().filter(|health| *health > 0).map(|health| format!(" (local health {health})"));
+        format!("{name} {heard}{}", health.unwrap_or_default())
+    });
+    format!(
+        "{} {what} {ago:.1} s ago: {}",
+        verdict["node"].as_str().unwrap_or("?"),
+        said.collect::<Vec<_>>().join("; ")
+    )
 }

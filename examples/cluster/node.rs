@@ -1,10 +1,11 @@
 //! One node of the example cluster: a process with a few workers that can be told to fail.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
@@ -76,12 +77,34 @@ pub(crate) fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
+/// The latest verdicts that a node reached itself, each with its evidence, the newest last.
+pub(crate) type Verdicts = Arc<Mutex<VecDeque<serde_json::Value>>>;
+
+/// How many of them are kept.
+const VERDICTS_MAX: usize = 8;
+
 struct Printer {
     node: Arc<str>,
     json: bool,
+    verdicts: Verdicts,
 }
 
 impl Printer {
+    /// Keeps a verdict for whoever asks for the status; one that was only heard of comes without evidence.
+    fn keep(&self, event: &Event) {
+        let (Event::Suspected { evidence, .. } | Event::Died { evidence, .. }) = event else { return };
+        if evidence.is_empty() {
+            return;
+        }
+        let line = Line { at: unix_seconds(), process: &self.node, what: What::Event(event) };
+        let Ok(verdict) = serde_json::to_value(&line) else { return };
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdicts.len() == VERDICTS_MAX {
+            verdicts.pop_front();
+        }
+        verdicts.push_back(verdict);
+    }
+
     fn print(&self, what: What<'_>) {
         let at = unix_seconds();
         if self.json {
@@ -104,7 +127,10 @@ impl Handler<Update> for Printer {
 
     fn handle(&mut self, update: Update, _: &mut actix::Context<Self>) {
         match update {
-            Update::Event(event) => self.print(What::Event(&event)),
+            Update::Event(event) => {
+                self.keep(&event);
+                self.print(What::Event(&event));
+            }
             Update::Lagged { missed } => self.print(What::Lagged { event: "lagged", missed }),
             Update::View(_) => {}
             other => eprintln!("error: an update this example does not know: {other:?}"),
@@ -157,7 +183,8 @@ async fn serve(
     if let Some(folder) = record {
         node.record(&folder).map_err(|error| format!("cannot record into {}: {error}", folder.display()))?;
     }
-    let printer = Printer { node: name, json: manner.json };
+    let verdicts = Verdicts::default();
+    let printer = Printer { node: name, json: manner.json, verdicts: verdicts.clone() };
     printer.print(What::Ready { event: "ready", control, pid: std::process::id() });
     node.subscribe(printer.start().recipient());
 
@@ -175,7 +202,7 @@ async fn serve(
             _ = released.recv() => break,
             Some((request, reply)) = requested.recv() => {
                 let answer = match request {
-                    Request::Status => control::describe(&node).await,
+                    Request::Status => control::describe(&node, &verdicts).await,
                     Request::Panic => told(counter.try_send(Panic).map_err(|refused| refused.error)),
                     Request::Block(duration) => told(encoder.try_send(Block(duration)).map_err(|refused| refused.error)),
                     Request::Deafen(address) => {

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -66,10 +66,13 @@ impl Cluster {
     fn start(library: &str, nodes: usize) -> Cluster {
         let folder = std::env::temp_dir().join(format!("heartbeat-processes-{}-{library}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        // Held together, so that all differ; then free for the nodes.
-        let sockets: Vec<UdpSocket> = (0..nodes).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
-        drop(sockets);
+        // Below those that systems give to whoever connects, or a lifeline may take the port of a node that is yet to start.
+        let first = 10_000 + (std::process::id() % 15_000) as u16;
+        let is_free = |port: &u16| {
+            let address = (Ipv4Addr::LOCALHOST, *port);
+            UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
+        };
+        let ports: Vec<u16> = (first..32_000).filter(is_free).take(nodes).collect();
         let (sender, lines) = mpsc::channel();
         let mut children = BTreeMap::new();
         for node in 0..nodes {
@@ -124,10 +127,13 @@ impl Cluster {
                 nodes * (nodes - 1)
             );
             self.listen(Duration::from_millis(50));
-            for said in self.said[looked_at..].iter().filter(|said| said.line["event"] == "joined") {
+            let met = |said: &&Said| said.line["event"] == "joined" || said.line["event"] == "knew";
+            for said in self.said[looked_at..].iter().filter(met) {
                 // Ours tell of the whole member, others of its name.
                 let name = said.line["member"]["name"].as_str().or(said.line["node"].as_str()).unwrap_or_default();
-                known.insert((said.node, name.to_owned()));
+                if name != format!("node-{}", said.node) {
+                    known.insert((said.node, name.to_owned()));
+                }
             }
             looked_at = self.said.len();
         }

@@ -67,11 +67,16 @@ impl Handler<Update> for Teller {
     type Result = ();
 
     fn handle(&mut self, update: Update, _: &mut Self::Context) {
-        if let Update::Event(event) = update {
-            match serde_json::to_string(&event) {
+        match update {
+            Update::Event(event) => match serde_json::to_string(&event) {
                 Ok(line) => println!("{line}"),
                 Err(error) => eprintln!("an event has no JSON: {error}"),
-            }
+            },
+            // Whom it knew before anybody listened.
+            Update::View(view) => view.members.iter().for_each(|member| {
+                println!("{}", serde_json::json!({ "event": "knew", "node": &*member.name }));
+            }),
+            _ => {}
         }
     }
 }

@@ -153,6 +153,12 @@ fn begin(buffer: &mut Vec<u8>, kind: u8, header: Header) {
     varint(buffer, header.clock);
 }
 
+/// Length of an [`Body::Introduce`] with this header, in bytes.
+pub(crate) fn introduction_bytes(header: Header) -> usize {
+    let varint_bytes = |value: u64| (70 - (value | 1).leading_zeros() as usize) / 7;
+    MAGIC.len() + 2 + 4 + 8 + varint_bytes(header.generation.0) + varint_bytes(header.clock) + 1
+}
+
 fn push_digests(buffer: &mut Vec<u8>, digests: &Digests) {
     digests.iter().for_each(|digest| buffer.extend_from_slice(&digest.to_le_bytes()));
 }

@@ -40,6 +40,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use decode::decode;
+pub(crate) use encode::introduction_bytes;
 pub use encode::{encode, encode_join, encode_sync, push_rumour};
 
 use crate::member::{Generation, Incarnation, Metadata, NodeId, Profile, Role, Status};
@@ -124,7 +125,7 @@ pub enum Body<'a> {
         /// To be repeated.
         token: u64,
     },
-    /// "I do not know you; join through me." Always shorter than what it answers.
+    /// "I do not know you; join through me." Sent only if it is no longer than what it answers.
     Introduce,
     /// "Is your table the same as mine?"
     Sync(Box<Digests>),
@@ -528,6 +529,17 @@ mod tests {
         assert_eq!(buffer.len(), HEARTBEAT_BYTES_TYPICAL);
         encode(&mut buffer, header(), &Body::Ack(Ack { stage: 57_603, health: 0 }));
         assert_eq!(buffer.len(), ACK_BYTES_TYPICAL);
+    }
+
+    #[test]
+    fn the_length_of_an_introduction_is_known_before_it_is_written() {
+        for (generation, clock) in [(0, 0), (127, 128), (1 << 41, u64::MAX)] {
+            let generation = Generation(generation);
+            let header = Header { cluster: 1, from: NodeId(2), generation, clock };
+            let mut bytes = Vec::new();
+            encode(&mut bytes, header, &Body::Introduce);
+            assert_eq!(introduction_bytes(header), bytes.len());
+        }
     }
 
     #[test]

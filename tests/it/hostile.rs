@@ -1,0 +1,201 @@
+//! What the world may send to a cluster that has no keys: forged, repeated and endless things. Nothing is amplified, nothing grows without bound.
+
+use std::time::Duration;
+
+use heartbeat_core::config::Config;
+use heartbeat_core::wire::{Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers};
+use heartbeat_core::wire::{encode, encode_join, push_rumour};
+use heartbeat_core::{Engine, Event, Generation, Identity, Incarnation, Instant, NodeId, Output, StreamId};
+use heartbeat_tests::{Fault, Shape, World};
+
+use crate::{check_well, header, lines, member};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A cluster without a centre, a few seconds old, that takes at most `members_max` members.
+fn world(seed: u64, members_max: u32) -> World {
+    let mut config = Config::default();
+    config.membership.members_max = members_max;
+    // Or too many ghosts would stop all verdicts.
+    config.membership.brake = false;
+    let mut world = World::of(seed, Shape::new(0, 6), config);
+    world.run(SECOND * 8);
+    check_well(&world);
+    world
+}
+
+/// The header of somebody by this name.
+fn header_of(name: &str, generation: Generation) -> Header {
+    header(&member(name, generation, "192.0.2.1:9".parse().unwrap()))
+}
+
+/// One datagram of each kind that may make its receiver answer.
+fn provocations(header: Header) -> Vec<Vec<u8>> {
+    let (number, target, generation) = (7, NodeId::of("node-2"), Generation(1));
+    let observers = Observers::new([NodeId::of("node-1"), NodeId::of("node-2")]);
+    let incarnation = Incarnation::default();
+    let heartbeat =
+        Heartbeat { incarnation, stage: 1 << 40, interval: SECOND, slept: 0, health: 0, asks: true, observers };
+    let bodies = [
+        Body::Heartbeat(heartbeat),
+        Body::Probe { number },
+        Body::Echo(Echo { number, incarnation, is_observer: true }),
+        Body::Inquire(Inquire { number, target, generation, stage: 1, gone: true, death: true }),
+        Body::Release,
+        Body::Challenge { token: 9 },
+        Body::Introduce,
+        Body::Sync(Box::new([1; 64])),
+        Body::Gossip,
+        Body::Hello,
+    ];
+    let mut all: Vec<Vec<u8>> = bodies
+        .iter()
+        .map(|body| {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, header, body);
+            bytes
+        })
+        .collect();
+    for token in [0, 77] {
+        let mut bytes = Vec::new();
+        encode_join(&mut bytes, header, token, &member("m", header.generation, "192.0.2.1:9".parse().unwrap()));
+        all.push(bytes);
+    }
+    all
+}
+
+#[test]
+fn an_address_that_has_proved_nothing_gets_no_more_bytes_than_came_from_it() {
+    let from = "192.0.2.1:9".parse().unwrap();
+    for name in ["m", "node-1", "node-2"] {
+        let mut world = world(1, 100);
+        for bytes in provocations(header_of(name, Generation(1))) {
+            for place in 0..6 {
+                world.inject(place, from, bytes.clone());
+            }
+            let sent = (bytes.len() + HEADERS_BYTES) * 6;
+            world.run(SECOND * 2);
+            let answers = world.take_lost(from);
+            let answered: usize = answers.iter().map(|answer| answer.len() + HEADERS_BYTES).sum();
+            assert!(answered <= sent, "{answered} bytes for {sent}, as {name}: {bytes:?} -> {answers:?}");
+        }
+        check_well(&world);
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn what_a_former_process_said_is_not_believed_when_it_is_repeated() {
+    let mut world = world(2, 100);
+    let former = world.engine(3).unwrap().members().find(|member| &*member.name == "node-4").unwrap().generation;
+    world.apply(Fault::Kill(3));
+    world.run(SECOND * 2);
+    world.apply(Fault::Start(3));
+    world.run(SECOND * 3);
+    let (address, log) = (world.address(3), world.log().len());
+    for bytes in provocations(header_of("node-4", former)) {
+        for place in [0, 1, 2, 4, 5] {
+            world.inject(place, address, bytes.clone());
+        }
+    }
+    world.run(SECOND * 10);
+    assert_eq!(world.log()[log..].iter().filter(|line| line.contains("node-4\"")).count(), 0);
+    check_well(&world);
+}
+
+#[test]
+fn a_member_that_tells_of_a_million_others_is_believed_up_to_a_bound() {
+    let mut world = world(3, 20);
+    let teller = world.engine(1).unwrap().members().find(|member| &*member.name == "node-2").unwrap().clone();
+    let header = header_of("node-2", teller.generation);
+    for million in 0..10_000 {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, header, &Body::Gossip);
+        let count_at = bytes.len() - 1;
+        let mut told = 0;
+        while told < 100 {
+            let name = format!("ghost-{million}-{told}");
+            let address = format!("192.0.2.1:{}", 1_000 + told).parse().unwrap();
+            if !push_rumour(&mut bytes, count_at, &member(&name, Generation(1), address), true) {
+                break;
+            }
+            told += 1;
+        }
+        world.inject(0, teller.address, bytes);
+    }
+    world.run(SECOND);
+    assert!(world.engine(0).unwrap().members().count() <= 20);
+    assert!(lines(&world, &["Refused"]).len() < 20, "complaints are paced");
+    // The ghosts are silent, and found out.
+    world.run(SECOND * 200);
+    assert_eq!(world.engine(0).unwrap().members().filter(|member| member.status.is_member()).count(), 6);
+}
+
+fn engine(seeds: &str) -> Engine {
+    let config = Config::from_toml(&format!(
+        "[cluster]\nname = 'c'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:7100'\nseeds = {seeds}"
+    ))
+    .unwrap();
+    let identity = Identity { generation: Generation(1), address: "10.0.0.1:7100".parse().unwrap() };
+    Engine::new(config, identity, 1, Instant::from_millis(0)).unwrap()
+}
+
+fn outputs(engine: &mut Engine) -> Vec<Output> {
+    let mut buffer = Vec::new();
+    std::iter::from_fn(|| engine.poll_output(&mut buffer)).collect()
+}
+
+#[test]
+fn streams_that_are_opened_and_never_used_are_shut() {
+    let mut engine = engine("[]");
+    outputs(&mut engine);
+    let streams: Vec<StreamId> = (0..1_000).map(|_| engine.handle_accepted(Instant::from_millis(10))).collect();
+    let is_shut = |outputs: &[Output], stream: &StreamId| {
+        outputs.iter().any(|output| matches!(output, Output::Shut { stream: shut } if shut == stream))
+    };
+    let at_once = outputs(&mut engine);
+    let kept: Vec<_> = streams.iter().filter(|stream| !is_shut(&at_once, stream)).collect();
+    assert!(kept.len() <= 64, "{} are kept", kept.len());
+    let mut later = Vec::new();
+    while let Some(due) = engine.poll_timeout().filter(|due| *due <= Instant::from_millis(6_000)) {
+        engine.handle_timeout(due);
+        later.extend(outputs(&mut engine));
+    }
+    assert!(kept.iter().all(|stream| is_shut(&later, stream)), "after a few seconds none is kept");
+}
+
+#[test]
+fn a_seed_that_has_no_address_is_named_and_looked_up_again() {
+    let mut engine = engine("['nowhere.example:7100']");
+    let (mut asked, mut told) = (Vec::new(), Vec::new());
+    for second in 0..100 {
+        let now = Instant::from_millis(second * 1_000);
+        engine.handle_timeout(now);
+        for output in outputs(&mut engine) {
+            match output {
+                Output::Resolve { seed } => {
+                    asked.push(second);
+                    engine.handle_resolved(now, &seed, Err("no such host is known"));
+                }
+                Output::Event(Event::Unresolved { seed, reason }) => told.push((second, seed, reason)),
+                _ => {}
+            }
+        }
+    }
+    assert!(asked.len() >= 3, "it is looked up for life: {asked:?}");
+    assert!(
+        told.iter()
+            .any(|(_, seed, reason)| { &**seed == "nowhere.example:7100" && reason.contains("no such host is known") })
+    );
+}
+
+#[test]
+fn a_node_that_is_its_own_only_seed_is_a_cluster_of_one() {
+    let mut engine = engine("['10.0.0.1:7100']");
+    for half in 0..20 {
+        engine.handle_timeout(Instant::from_millis(half * 500));
+        let sent = outputs(&mut engine).into_iter().filter(|output| matches!(output, Output::Transmit { .. })).count();
+        assert_eq!(sent, 0, "it does not talk to itself");
+    }
+    assert_eq!(engine.members().count(), 1);
+}
