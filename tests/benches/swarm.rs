@@ -219,6 +219,18 @@ fn scale() {
     }
 }
 
+/// How quick the simulation itself is: node-seconds in a second, from the start on.
+fn speed(make: Make<'_>, nodes: usize, time: Duration, faults: bool) {
+    let mut swarm = make(1, nodes);
+    if faults {
+        swarm.played.apply(Fault::Disturb(0.02, 0.05, 0.05));
+    }
+    swarm.played.run(time);
+    let name = swarm.played.name();
+    let faults = if faults { ", 2 % lost, 5 % doubled, 5 % held back" } else { "" };
+    println!("{name}: N = {nodes}{faults}: {:.0} node-seconds a second", swarm.speed());
+}
+
 fn main() {
     let mut words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let plot = words.iter().position(|word| word == "--plot").map(|at| {
@@ -229,7 +241,7 @@ fn main() {
         head();
         return BOTH.iter().for_each(|make| crash("N = 30, 1 silent", make, 1, 30, 1, true, 15));
     }
-    const STORIES: [&str; 6] = ["crash", "scale", "curve", "pauses", "rapid", "hour"];
+    const STORIES: [&str; 7] = ["crash", "scale", "curve", "pauses", "rapid", "hour", "speed"];
     if let Some(unknown) = words.iter().find(|word| !STORIES.contains(&word.as_str())) {
         panic!("no story is called {unknown:?}; there are {STORIES:?}");
     }
@@ -254,6 +266,14 @@ fn main() {
     }
     if wants("rapid") {
         BOTH.iter().for_each(|make| rapid(make, 1, 1_000));
+    }
+    if wants("speed") {
+        for make in BOTH {
+            speed(make, 100, SECOND * 600, false);
+            speed(make, 100, SECOND * 600, true);
+            speed(make, 1_000, SECOND * 30, false);
+            speed(make, 1_000, SECOND * 30, true);
+        }
     }
     if wants("hour") {
         BOTH.iter().for_each(|make| hour(make, 1, 100));

@@ -25,6 +25,8 @@ pub const GROUP: &str = "orders";
 pub const SHARDS: u32 = 8;
 /// Ordinary workers on each node; the shards' numbers follow.
 pub const WORKERS: u32 = 4;
+/// How often the thread of a node without workers gives a sign of life.
+const LONG_BEAT: Duration = Duration::from_secs(60);
 /// What a stopped process keeps of what it is sent: about what a socket's buffer holds.
 const BACKLOG_MAX: usize = 2_000;
 /// The wall clock at the start, in milliseconds, from which generations are taken.
@@ -705,6 +707,11 @@ impl World {
             "[cluster]\nname = 'sim'\nnode = '{name}'\nrole = '{role}'\nmode = '{mode}'\nlisten = '{address}'\nseeds = [{seeds}]"
         );
         let mut config = self.config.clone();
+        if !self.shape.workers {
+            // Its threads have nothing to do, and few words.
+            (config.workers.arbiters, config.workers.interval) = (1, LONG_BEAT);
+            config.workers.timeout = Duration::from_secs(600);
+        }
         config.cluster = Config::from_toml(&cluster).expect("the cluster table of the simulation is valid").cluster;
         config
     }
@@ -827,7 +834,8 @@ impl World {
             let slot = thread.slot;
             self.with_engine(place, |engine, now| engine.handle_beat(now, arbiter, slot, Some(CpuTimes::default())));
         }
-        let next = self.now + self.config.workers.interval.as_nanos() as u64;
+        let interval = if self.shape.workers { self.config.workers.interval } else { LONG_BEAT };
+        let next = self.now + interval.as_nanos() as u64;
         self.put(next, Item::Beat { place, life, arbiter });
     }
 

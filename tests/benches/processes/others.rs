@@ -135,7 +135,7 @@ async fn run_chitchat(place: Place) {
         marked_for_deletion_grace_period: Duration::from_secs(3_600),
         catchup_callback: None,
         extra_liveness_predicate: None,
-        protocol_version: ProtocolVersion::V0,
+        protocol_version: ProtocolVersion::V1,
     };
     let handle = spawn_chitchat(config, Vec::new(), &UdpTransport).await.unwrap();
     let mut watcher = handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
