@@ -5,6 +5,7 @@
 //! cargo bench -p heartbeat-tests --bench processes                                    # ours, 50 nodes, two minutes
 //! cargo bench -p heartbeat-tests --features peers --bench processes                   # ours, foca, memberlist and chitchat, a quarter of an hour
 //! cargo bench -p heartbeat-tests --features peers --bench processes -- --nodes 10 --only foca
+//! cargo bench -p heartbeat-tests --bench processes -- --nodes 10 --busy 20            # beside eight busy loops, twenty times
 //! ```
 //!
 //! Each node is a process, with one thread where the library allows it (foca, memberlist, chitchat); ours has the threads of its default config. foca runs with
@@ -18,6 +19,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -252,7 +254,36 @@ fn pause(cluster: &mut Cluster, victim: usize, length: Duration) {
     );
 }
 
-fn play(library: &str, warm: Duration, nodes: usize, is_quick: bool) {
+/// Eight loops keep all cores busy; one node is stopped for 5 s among them.
+fn busy(cluster: &mut Cluster, victim: usize) {
+    let over = AtomicBool::new(false);
+    let from = cluster.said.len();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        cluster.listen(Duration::from_secs(3));
+        kill(cluster.pid(victim), Signal::SIGSTOP).unwrap();
+        cluster.listen(Duration::from_secs(5));
+        kill(cluster.pid(victim), Signal::SIGCONT).unwrap();
+        cluster.listen(Duration::from_secs(7));
+        over.store(true, Ordering::Relaxed);
+    });
+    let said = &cluster.said[from..];
+    let died = said.iter().filter(|said| said.line["event"] == "died").count();
+    let suspected: BTreeSet<String> = said
+        .iter()
+        .filter(|said| said.line["event"] == "suspected")
+        .map(|said| said.line["node"].to_string())
+        .collect();
+    println!("  8 busy loops, a pause of 5 s: somebody was called dead {died} times; suspected: {suspected:?}");
+}
+
+fn play(library: &str, warm: Duration, nodes: usize, is_quick: bool, busy_runs: usize) {
     println!("{library}, N = {nodes}");
     let mut cluster = Cluster::start(library, nodes);
     cluster.meet();
@@ -262,6 +293,9 @@ fn play(library: &str, warm: Duration, nodes: usize, is_quick: bool) {
         return ends(&mut cluster, Signal::SIGKILL, &[nodes - 1], tells_suspicions);
     }
     cluster.listen(warm);
+    if busy_runs > 0 {
+        return (0..busy_runs).for_each(|run| busy(&mut cluster, run % nodes));
+    }
     steady(&mut cluster);
     pause(&mut cluster, 1, Duration::from_secs(5));
     ends(&mut cluster, Signal::SIGKILL, &[nodes - 1, nodes - 2, nodes - 3, nodes / 2], tells_suspicions);
@@ -285,6 +319,7 @@ fn main() {
         Some(Ok(nodes)) if (8..=200).contains(&nodes) => nodes,
         Some(_) => panic!("--nodes takes a number from 8 to 200"),
     };
+    let busy_runs = value("--busy").map_or(0, |runs| runs.parse().expect("--busy takes the number of runs"));
     let only = value("--only");
     if let Some(only) = only.filter(|only| !LIBRARIES.iter().any(|(library, _)| library == only)) {
         panic!("no library is called {only:?}; there are {:?}", LIBRARIES.map(|(library, _)| library));
@@ -292,6 +327,6 @@ fn main() {
     let is_wanted =
         |library: &str| only.is_none_or(|only| only == library) && (library == "ours" || cfg!(feature = "peers"));
     for (library, warm) in LIBRARIES.into_iter().filter(|(library, _)| is_wanted(library)) {
-        play(library, Duration::from_secs(warm), nodes, is_quick);
+        play(library, Duration::from_secs(warm), nodes, is_quick, busy_runs);
     }
 }

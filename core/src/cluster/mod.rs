@@ -20,6 +20,7 @@
 //! is another question than who lives, and is not settled by rumours.
 
 mod beat;
+mod inquiry;
 mod join;
 mod lifeline;
 mod watch;
@@ -32,9 +33,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::beat::Answers;
+use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
-use self::watch::{Inquiry, Link, Waiting};
+use self::watch::Link;
 use crate::brake::Brakes;
 use crate::config::{ClusterConfig, Config, Mode};
 use crate::desk::Desk;

@@ -128,15 +128,16 @@ fn draw(path: &Path, mut points: Vec<Point>) {
         .light_line_style(WHITE)
         .draw()
         .unwrap();
-    let series: [(&str, &str, fn(&Point) -> &Vec<f64>, RGBColor); 3] = [
-        ("ours", "ours, silent", |point| &point.silent, RGBColor(213, 94, 0)),
-        ("ours", "ours, process killed", |point| &point.killed, RGBColor(0, 158, 115)),
-        ("foca", "foca, either", |point| &point.silent, RGBColor(0, 114, 178)),
+    let series = [
+        ("ours", "ours, silent", true, RGBColor(213, 94, 0)),
+        ("ours", "ours, process killed", false, RGBColor(0, 158, 115)),
+        ("foca", "foca, either", true, RGBColor(0, 114, 178)),
     ];
-    for (whose, name, times, color) in series {
+    for (whose, name, is_silent, color) in series {
+        let times = |point: &Point| if is_silent { point.silent.clone() } else { point.killed.clone() };
         let points = || points.iter().filter(|point| point.whose == whose);
         let median = |point: &Point| {
-            let mut times = times(point).clone();
+            let mut times = times(point);
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         };
@@ -145,7 +146,7 @@ fn draw(path: &Path, mut points: Vec<Point>) {
             .unwrap()
             .label(name)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2)));
-        let dots = points().flat_map(|point| times(point).iter().map(|&time| (point.spared, time)));
+        let dots = points().flat_map(|point| times(point).into_iter().map(|time| (point.spared, time)));
         chart.draw_series(dots.map(|at| Circle::new(at, 2, color.mix(0.5).filled()))).unwrap();
     }
     chart
