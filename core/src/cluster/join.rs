@@ -216,7 +216,7 @@ impl Cluster {
         let addresses = self.joining.seeds.iter().flat_map(|seed| &seed.addresses);
         let mut to_ask: Vec<SocketAddr> =
             addresses.filter(|address| **address != self.me.address && !is_member(address)).copied().collect();
-        if !is_in {
+        if !is_in && self.joining.admitted {
             // The seeds may all have ended since they let us in.
             to_ask.extend(self.membership.draw(&mut desk.random).map(|member| member.address));
         }
