@@ -1,5 +1,5 @@
 //! A node in a process of its own, for the live tests: reads its config from a file, tells its events as JSON lines, and leaves when its input
-//! ends or it is interrupted. A second argument says what its workers do, or what is done to it.
+//! ends or it is told to by a signal. A second argument says what its workers do, or what is done to it.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -151,8 +151,9 @@ fn steady(node: &Node) -> Result<(), Box<dyn std::error::Error>> {
 
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Before anything else, so that an interrupt during the start is a way to leave, too.
+    // Before anything else, so that a signal during the start is a way to leave, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky]")?;
     let mode = std::env::args().nth(2).unwrap_or_default();
     let node = start(Config::from_toml(&std::fs::read_to_string(path)?)?, &mode).await?;
@@ -175,6 +176,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = end => {}
         _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
     node.leave().await;
     Ok(())
