@@ -141,6 +141,8 @@ impl Checker {
             // It is a pause to the one concerned, and its threads have all their time anew.
             Fault::Jump(place, by) => {
                 self.threads.owed.retain(|(here, _), _| here != place);
+                // It counts restarts by its own clock.
+                self.restarts.retain(|(here, ..), _| here != place);
                 *self.nodes.ahead.entry(*place).or_default() += nanos(*by);
             }
             Fault::Slow(..) => self.nodes.owed.clear(),
