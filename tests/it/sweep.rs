@@ -72,6 +72,7 @@ fn seeds_that_found_faults_without_one_monitor_stay_mended() {
         (210_721, 0, 15, "an unwell node waited so long for answers that the first were old"),
         (314_367, 0, 40, "a suspicion that only an island knew of counted as known to all"),
         (306_613, 0, 6, "two lives of one process had the same epoch"),
+        (415_605, 0, 40, "a table fetched from one that had lost its power was waited for for ever"),
         (115_643, 2, 6, "a node that woke counted answers from before its pause"),
         (104_062, 3, 5, "a monitor without a memory held up a death"),
         (111_410, 2, 6, "a monitor that had been buried held up a death"),
