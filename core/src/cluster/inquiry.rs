@@ -353,7 +353,7 @@ impl Cluster {
         }
         if !by_watchers && !gone {
             // Strangers go by what all have known for long.
-            follow = self.suspect_aloud(id, desk);
+            follow = self.suspect(id, &answers, desk);
         }
         if gone && is_answered {
             // Others have a connection: the rest is for heartbeats to show.
@@ -382,16 +382,6 @@ impl Cluster {
         if let Some(inquiry) = self.inquiries.get_mut(&id) {
             inquiry.not_before = due;
         }
-    }
-
-    /// Makes a suspicion known that rests on nobody's silence but ours.
-    fn suspect_aloud(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
-        let mut follow = Follow::Nothing;
-        if let Some(change) = self.membership.judge(desk.now, id, Status::Suspect) {
-            follow = self.changed(&change, false, desk);
-            self.send_to(id, Letter::About(id));
-        }
-        follow
     }
 
     /// Whatever was answered before a pause of our own is old after it.
