@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::node::unix_seconds;
 
 const WELL: &str = "All failures were noticed and made good in time, and nothing healthy was touched.";
+const LATE: &str = "All failures were noticed and made good, and nothing healthy was touched. What is marked late took longer than it may: run it again while this machine does less.";
 const UNWELL: &str = "Not all is well: see the lines marked BROKEN.";
 
 /// Prints what happens, for people or for programs.
@@ -39,7 +40,25 @@ pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) measured: Option<f64>,
     pub(crate) bound: Option<f64>,
-    pub(crate) passed: bool,
+    pub(crate) verdict: Verdict,
+}
+
+/// How a check went, the worst last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    Ok,
+    Late,
+    Broken,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Late => "late",
+            Verdict::Broken => "BROKEN",
+        }
+    }
 }
 
 impl Report {
@@ -97,14 +116,15 @@ impl Report {
         }
     }
 
-    /// The table at the end. Returns whether all is well.
+    /// The table at the end. Returns whether nothing is broken.
     pub(crate) fn table(&mut self, rows: &[Row]) -> bool {
         self.flush();
-        let passed = rows.iter().all(|row| row.passed);
+        let worst = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Ok);
+        let passed = worst < Verdict::Broken;
         if self.json {
             let rows: Vec<Value> = rows
                 .iter()
-                .map(|row| json!({ "what": row.what, "measured_s": row.measured, "bound_s": row.bound, "passed": row.passed }))
+                .map(|row| json!({ "what": row.what, "measured_s": row.measured, "bound_s": row.bound, "verdict": row.verdict.word() }))
                 .collect();
             println!("{}", json!({ "event": "summary", "passed": passed, "rows": rows }));
             return passed;
@@ -112,10 +132,15 @@ impl Report {
         let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
         println!("\n{:width$}  {:>10}  {:>10}", "", "measured", "bound");
         for row in rows {
-            let verdict = if row.passed { "ok" } else { "BROKEN" };
-            println!("{:width$}  {:>10}  {:>10}  {verdict}", row.what, seconds(row.measured), seconds(row.bound));
+            let (measured, bound, verdict) = (seconds(row.measured), seconds(row.bound), row.verdict.word());
+            println!("{:width$}  {measured:>10}  {bound:>10}  {verdict}", row.what);
         }
-        println!("\n{}", if passed { WELL } else { UNWELL });
+        let whole = match worst {
+            Verdict::Ok => WELL,
+            Verdict::Late => LATE,
+            Verdict::Broken => UNWELL,
+        };
+        println!("\n{whole}");
         passed
     }
 

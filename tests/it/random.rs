@@ -57,6 +57,21 @@ fn a_killed_process_is_known_dead_by_all_within_a_tenth_of_a_second() {
 }
 
 #[test]
+fn a_killed_process_whose_last_word_was_lost_is_known_dead_long_before_the_timeout() {
+    for seed in 0..20 {
+        let mut world = world(seed, 12, true);
+        let since = world.elapsed().as_secs_f64();
+        world.apply(Fault::Partition(vec![4]));
+        after(&mut world, Fault::Kill(4), 0);
+        world.run(Duration::from_millis(100));
+        after(&mut world, Fault::Heal, 4);
+        let died = told(&world, "Died", "node-5", since);
+        assert!(died.len() == 11 && died[10] < 2.0, "seed {seed}: {died:?}");
+        check_well(&world);
+    }
+}
+
+#[test]
 fn a_node_without_power_is_suspected_within_a_second_and_dead_at_the_timeout() {
     let mut suspicions = Vec::new();
     for seed in 0..20 {

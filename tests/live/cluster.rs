@@ -337,7 +337,9 @@ fn a_frozen_monitor_blames_nobody() {
     processes.signal("monitor", Signal::SIGCONT);
     let paused = processes.wait("monitor", "paused", |event| event["late_by"].as_f64() > Some(2.0));
     processes.listen(Duration::from_secs(3));
-    let suspected = processes.said.iter().find(|(_, event)| event["event"] == "suspected");
+    // That it is silent itself may well be seen: each node probes another one now and then.
+    let is_false = |event: &Value| event["event"] == "suspected" && event["node"] != "monitor";
+    let suspected = processes.said.iter().find(|(_, event)| is_false(event));
     assert_eq!(suspected, None, "{paused} says whose silence it was");
     assert_eq!(processes.dead(), [] as [&str; 0]);
     assert!(!processes.has_failed_workers());

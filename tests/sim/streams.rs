@@ -1,18 +1,22 @@
 //! Streams between the nodes of a world: what the operating systems at both ends would do.
 //!
 //! A connection that is cut neither delivers nor ends; whoever tries to connect over a cut link, or to a node without power, gives up after a while. A process that ends,
-//! however it ends, has its connections closed; a port where nobody listens refuses; one whose process is stopped accepts, as its system does that.
+//! however it ends, has its connections closed, the newest first: its port still takes connections for a little while after the older ones have ended. A port where
+//! nobody listens refuses; one whose process is stopped accepts, as its system does that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heartbeat_core::{StreamEvent, StreamId};
+use heartbeat_core::{Random, StreamEvent, StreamId};
 
 use crate::network::Place;
 use crate::world::{Item, World};
 
 /// How long one tries to connect to somebody who does not answer.
 const GIVE_UP: Duration = Duration::from_secs(3);
+
+/// The port of a process that ends is closed last, at most this long after its connections.
+const LISTENS_FOR: Duration = Duration::from_millis(20);
 
 /// One end: a process at a place, and its number for the stream.
 type End = (Place, u64, StreamId);
@@ -23,6 +27,8 @@ pub(crate) struct Streams {
     next: u64,
     open: BTreeMap<u64, Connection>,
     by_end: BTreeMap<End, u64>,
+    /// Until when the port of a process that has ended is open.
+    closing: BTreeMap<Place, u64>,
 }
 
 struct Connection {
@@ -103,6 +109,26 @@ impl World {
             }
             self.streams.by_end.remove(&end);
         }
+        if self.is_unplugged(place) {
+            return;
+        }
+        self.break_backlog(place);
+        let now = self.elapsed_nanos();
+        let closes = now + Random::seeded(now ^ place as u64).duration_below(LISTENS_FOR).as_nanos() as u64;
+        self.streams.closing.insert(place, closes);
+    }
+
+    /// Closes what a process at a place was connected to without having seen it.
+    fn break_backlog(&mut self, place: Place) {
+        let waits = |(_, open): &(&u64, &Connection)| open.to == place && open.acceptor.is_none() && open.opened;
+        let waiting: Vec<(u64, End)> =
+            self.streams.open.iter().filter(waits).map(|(&connection, open)| (connection, open.opener)).collect();
+        for (connection, (at, life, _)) in waiting {
+            if !self.is_apart(place, at) {
+                let after = self.delay();
+                self.move_at(after, Move { connection, at, life, what: What::Ended });
+            }
+        }
     }
 
     /// What the systems at the ends do without their processes. Returns whether that was all.
@@ -112,19 +138,26 @@ impl World {
         if !matches!(action.what, What::Connect) {
             return action.life != self.life(action.at);
         }
+        let (connection, now) = (action.connection, self.elapsed_nanos());
+        let to_opener = |what| Move { connection, at: from, life: opener_life, what };
         if !self.has_process(action.at) {
+            if let Some(&closes) = self.streams.closing.get(&action.at).filter(|&&closes| closes > now) {
+                let after = self.delay();
+                self.move_at(after, to_opener(What::Opened));
+                self.move_at(after + (closes - now), to_opener(What::Ended));
+                return true;
+            }
             let what = if self.is_unplugged(action.at) { What::Failed } else { What::Refused };
             let after = if self.is_unplugged(action.at) { GIVE_UP.as_nanos() as u64 } else { self.delay() };
-            self.move_at(after, Move { connection: action.connection, at: from, life: opener_life, what });
+            self.move_at(after, to_opener(what));
             return true;
         }
         if !self.is_paused(action.at) {
             return false;
         }
         // The system of a stopped process accepts for it; it finds the connection when it goes on.
-        let opened = Move { connection: action.connection, at: from, life: opener_life, what: What::Opened };
         let after = self.delay();
-        self.move_at(after, opened);
+        self.move_at(after, to_opener(What::Opened));
         if let Some(open) = self.streams.open.get_mut(&action.connection) {
             open.opened = true;
         }

@@ -3,6 +3,9 @@
 //! Each node keeps one connection to each of its observers and says nothing on it but who it is. The operating system closes it when the process ends, however it ends; so its end
 //! is evidence. It is no verdict: a restart, or a box between the two, closes connections as well. The observer tries to connect; if it is refused, nobody listens there
 //! any more, and it asks the other observers at once ([`super::watch`]). Few such looks are under way at a time, so that a switch that drops a thousand lifelines does not make a storm.
+//!
+//! The system of a process that ends closes its connections before its port, and on a busy host there is time between the two: a look may still be let in, with nobody
+//! behind the door. So being connected says nothing. A look asks, as a probe does; if it ends without an answer, it is repeated.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -18,6 +21,9 @@ use crate::wire::{Body, Datagram};
 
 /// Looks at closed lifelines that are under way at a time.
 const LOOKS_MAX: usize = 16;
+
+/// How often a look is repeated that was let in and had no answer: the second may still have been taken by the process that ends, the third waits for its port.
+const LOOKS_AGAIN: u8 = 3;
 
 /// Accepted streams that have not said whose they are.
 const UNKNOWN_MAX: usize = 64;
@@ -52,15 +58,27 @@ pub(super) struct Streams {
     unknown: VecDeque<(Instant, StreamId)>,
     /// Lifelines of others, by whom.
     theirs: BTreeMap<NodeId, StreamId>,
+    /// Whose lifeline has come to us, ended or not: with these, a refused connection says something.
+    proven: BTreeSet<NodeId>,
     /// Ours, by observer.
     ours: BTreeMap<NodeId, StreamId>,
     /// Whose address is being looked at.
-    looks: BTreeMap<NodeId, StreamId>,
+    looks: BTreeMap<NodeId, Look>,
     to_look_at: VecDeque<NodeId>,
     /// The table that is being fetched, and by when the next page has to come.
     pulled: Option<(Instant, StreamId)>,
     /// Where a look found nobody.
     nobody: BTreeSet<NodeId>,
+}
+
+/// A look at an address.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    stream: StreamId,
+    /// By when it has to have come to something.
+    by: Instant,
+    /// How often it may still be repeated.
+    again: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +96,8 @@ enum Kind {
 impl Streams {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let unknown = self.unknown.front().map(|(at, _)| *at + UNKNOWN_FOR);
-        unknown.into_iter().chain(self.pulled.map(|(by, _)| by)).min()
+        let looks = self.looks.values().map(|look| look.by);
+        looks.chain(unknown).chain(self.pulled.map(|(by, _)| by)).min()
     }
 
     pub(super) fn found_nobody(&self, id: NodeId) -> bool {
@@ -120,18 +139,14 @@ impl Cluster {
         match (kind, event) {
             (Kind::Ours(_), StreamEvent::Opened) => self.frame(stream, Letter::Say(Body::Hello)),
             (Kind::Pull(..), StreamEvent::Opened) => self.frame(stream, Letter::Sync),
-            (Kind::Look(id), StreamEvent::Opened) => {
-                self.shut(stream);
-                // Somebody listens there: a new process, or the old one that is well.
-                return self.looked(id, false, desk);
+            (Kind::Look(_), StreamEvent::Opened) => {
+                let number = self.next_number();
+                self.frame(stream, Letter::Say(Body::Probe { number }));
             }
-            (Kind::Look(id), StreamEvent::Refused) => {
+            (Kind::Look(id), StreamEvent::Ended) => return self.repeat_look(id, stream, desk),
+            (Kind::Look(id), StreamEvent::Refused | StreamEvent::Failed) => {
                 self.forget(stream);
-                return self.looked(id, true, desk);
-            }
-            (Kind::Look(id), StreamEvent::Failed | StreamEvent::Ended) => {
-                self.forget(stream);
-                return self.looked(id, false, desk);
+                return self.looked(id, event == StreamEvent::Refused, desk);
             }
             (Kind::Theirs(id, generation), StreamEvent::Ended) => {
                 self.forget(stream);
@@ -158,6 +173,11 @@ impl Cluster {
     ) -> Follow {
         let id = datagram.header.from;
         let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
+        if let Kind::Look(id) = kind {
+            // Somebody lives there: the old process, or a new one. That its datagrams arrive is another question.
+            self.shut(stream);
+            return self.looked(id, false, desk);
+        }
         if kind == Kind::Unknown && (known.is_none() || id == self.me.id) {
             // Whoever wants a stream has to be let in first.
             self.shut(stream);
@@ -167,9 +187,15 @@ impl Cluster {
             (Kind::Unknown, Body::Hello) => {
                 self.streams.unknown.retain(|(_, unknown)| *unknown != stream);
                 self.streams.kinds.insert(stream, Kind::Theirs(id, datagram.header.generation));
+                self.streams.proven.insert(id);
                 if let Some(former) = self.streams.theirs.insert(id, stream) {
                     self.shut(former);
                 }
+                Follow::Nothing
+            }
+            (Kind::Unknown, Body::Probe { number }) => {
+                let echo = self.echo(*number, id);
+                self.frame(stream, Letter::Say(echo));
                 Follow::Nothing
             }
             (Kind::Unknown, Body::Sync(digests)) => {
@@ -257,30 +283,50 @@ impl Cluster {
         }
     }
 
+    /// A node is silent. The end of its lifeline may have been lost on the way, or come while it could not be followed.
+    pub(super) fn look_at_silent(&mut self, id: NodeId, desk: &Desk) {
+        if self.streams.proven.contains(&id) {
+            self.look_whether_gone(id, desk);
+        }
+    }
+
     /// Tries to connect to a node of which there is doubt whether it runs.
-    pub(super) fn look_whether_gone(&mut self, id: NodeId, _: &Desk) {
+    pub(super) fn look_whether_gone(&mut self, id: NodeId, desk: &Desk) {
         if self.streams.looks.contains_key(&id) || self.streams.to_look_at.contains(&id) {
             return;
         }
         self.streams.nobody.remove(&id);
         self.streams.to_look_at.push_back(id);
-        self.begin_looks();
+        self.begin_looks(desk);
     }
 
-    fn begin_looks(&mut self) {
+    fn begin_looks(&mut self, desk: &Desk) {
         while self.streams.looks.len() < LOOKS_MAX
             && let Some(id) = self.streams.to_look_at.pop_front()
         {
-            let Some(to) = self.membership.member(id).map(|member| member.address) else { continue };
-            let stream = self.streams.open(Kind::Look(id));
-            self.streams.looks.insert(id, stream);
-            self.posts.push_back(Post::Open { stream, to });
+            self.look(id, desk.now + desk.config.interval, LOOKS_AGAIN);
         }
+    }
+
+    fn look(&mut self, id: NodeId, by: Instant, again: u8) {
+        let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
+        let stream = self.streams.open(Kind::Look(id));
+        self.streams.looks.insert(id, Look { stream, by, again });
+        self.posts.push_back(Post::Open { stream, to });
+    }
+
+    /// A look was let in, and nobody answered.
+    fn repeat_look(&mut self, id: NodeId, stream: StreamId, desk: &mut Desk) -> Follow {
+        let look = self.streams.looks.get(&id).copied().filter(|look| look.stream == stream && look.again > 0);
+        self.forget(stream);
+        let Some(look) = look else { return self.looked(id, false, desk) };
+        self.look(id, look.by, look.again - 1);
+        Follow::Nothing
     }
 
     /// A look at a node's address is over.
     fn looked(&mut self, id: NodeId, found_nobody: bool, desk: &mut Desk) -> Follow {
-        self.begin_looks();
+        self.begin_looks(desk);
         let mut follow = Follow::Nothing;
         if found_nobody {
             self.streams.nobody.insert(id);
@@ -293,20 +339,28 @@ impl Cluster {
     /// A process is over: nothing is to be learnt from its streams any more.
     pub(super) fn streams_of_the_dead(&mut self, id: NodeId) {
         self.streams.nobody.remove(&id);
+        self.streams.proven.remove(&id);
         self.close_lifeline_to(id);
         if let Some(stream) = self.streams.theirs.remove(&id) {
             self.shut(stream);
         }
-        if let Some(stream) = self.streams.looks.remove(&id) {
-            self.shut(stream);
-            self.begin_looks();
+        if let Some(look) = self.streams.looks.remove(&id) {
+            self.shut(look.stream);
         }
     }
 
     // ---- all ----------------------------------------------------------------------------------------------------------------------------
 
-    /// Shuts accepted streams that never said whose they are, and one that brings no more of a table.
-    pub(super) fn look_at_streams(&mut self, desk: &Desk) {
+    /// Shuts accepted streams that never said whose they are, looks that came to nothing, and a stream that brings no more of a table.
+    pub(super) fn look_at_streams(&mut self, desk: &mut Desk) {
+        let is_over = |(_, look): &(&NodeId, &Look)| look.by <= desk.now;
+        let over: Vec<(NodeId, StreamId)> =
+            self.streams.looks.iter().filter(is_over).map(|(&id, look)| (id, look.stream)).collect();
+        for (id, stream) in over {
+            self.shut(stream);
+            self.looked(id, false, desk);
+        }
+        self.begin_looks(desk);
         if let Some((_, stream)) = self.streams.pulled.filter(|(by, _)| *by <= desk.now) {
             self.shut(stream);
         }
@@ -338,10 +392,12 @@ impl Cluster {
         match streams.kinds.remove(&stream) {
             Some(Kind::Ours(id)) => take(&mut streams.ours, id),
             Some(Kind::Theirs(id, _)) => take(&mut streams.theirs, id),
-            Some(Kind::Look(id)) => take(&mut streams.looks, id),
+            Some(Kind::Look(id)) if streams.looks.get(&id).is_some_and(|look| look.stream == stream) => {
+                streams.looks.remove(&id);
+            }
             Some(Kind::Unknown) => streams.unknown.retain(|(_, unknown)| *unknown != stream),
             Some(Kind::Pull(..)) => streams.pulled = None,
-            None => {}
+            Some(Kind::Look(_)) | None => {}
         }
     }
 }

@@ -57,9 +57,8 @@ impl Cluster {
             }
             Body::Ack(ack) => self.hear_ack(from, *ack, desk),
             Body::Probe { number } => {
-                let is_observer = self.observers.contains(from);
-                let echo = Echo { number: *number, incarnation: self.me.incarnation, is_observer };
-                self.send_to(from, Letter::Say(Body::Echo(echo)));
+                let echo = self.echo(*number, from);
+                self.send_to(from, Letter::Say(echo));
             }
             Body::Echo(echo) => self.hear_echo(from, echo, desk),
             Body::Inquire(inquire) => self.hear_inquire(from, inquire, desk),
@@ -127,6 +126,12 @@ impl Cluster {
         }
     }
 
+    /// The answer to a probe.
+    pub(super) fn echo(&self, number: u32, to: NodeId) -> Body<'static> {
+        let is_observer = self.observers.contains(to);
+        Body::Echo(Echo { number, incarnation: self.me.incarnation, is_observer })
+    }
+
     fn hear_echo(&mut self, from: NodeId, echo: &Echo, desk: &mut Desk) {
         self.reached(from, desk.now, desk);
         self.answer_waiting(from, true, desk);
@@ -183,11 +188,14 @@ impl Cluster {
     /// Takes in that a node that we watch is silent.
     pub(crate) fn judge(&mut self, id: NodeId, change: monitor::Change, desk: &mut Desk) -> Follow {
         let Some(link) = self.links.get(&id) else { return Follow::Nothing };
-        let missing = link.missing();
+        let (missing, adopted) = (link.missing(), link.adopted);
+        if change.to == Verdict::Suspect && !self.is_suspect(id) {
+            self.look_at_silent(id, desk);
+        }
         match change.to {
             Verdict::Alive => Follow::Nothing,
             Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
-            Verdict::Suspect if !link.adopted && self.whom_to_ask(id, Whom::Watchers, desk).is_empty() => {
+            Verdict::Suspect if !adopted && self.whom_to_ask(id, Whom::Watchers, desk).is_empty() => {
                 self.suspect(id, &[], desk)
             }
             Verdict::Suspect => {
@@ -195,7 +203,6 @@ impl Cluster {
                 Follow::Nothing
             }
             Verdict::Dead => {
-                let adopted = link.adopted;
                 self.inquire(id, Step::Death, missing, Whom::Watchers, desk);
                 // One that never named us may answer us all the same.
                 let nobody = self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) && !adopted;
