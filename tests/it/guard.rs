@@ -67,6 +67,26 @@ fn a_monitor_that_slept_blames_nobody_and_learns_nothing() {
 }
 
 #[test]
+fn a_monitor_whose_clock_jumped_blames_nobody_then_or_later_and_learns_nothing() {
+    for (kind, config) in detectors() {
+        for (seconds, timers_first) in [(2, false), (15, false), (15, true), (600, false)] {
+            let mut world = regular_world(config.clone(), timers_first);
+            after(&mut world, Fault::Jump(0, Duration::from_secs(seconds)), 60);
+            let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
+            assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "{name}");
+            for verdict in ["Suspected", "Died"] {
+                let before = |line: &&&str| at(line) > 40.0;
+                assert_eq!(lines(&world, &[verdict]).iter().find(before), None, "{name}");
+            }
+            check_well(&world);
+            let jumped = judged_after(&mut world, 140);
+            let steady = judged_after(&mut regular_world(config.clone(), timers_first), 140);
+            assert!((jumped - steady).abs() < 0.05, "{name}: judged after {jumped} s, else after {steady} s");
+        }
+    }
+}
+
+#[test]
 fn a_node_that_slept_does_not_blame_the_monitor() {
     for (kind, config) in detectors() {
         for (seconds, timers_first) in [(5, false), (5, true), (60, false), (60, true)] {

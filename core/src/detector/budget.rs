@@ -46,7 +46,7 @@
 
 use std::time::Duration;
 
-use super::schedule::{Schedule, instant, signed, span};
+use super::schedule::{ClockDoubt, Schedule, instant, signed, span};
 use super::tail::{Grain, Tail, WHOLE_SLACK};
 use super::{Arrival, Detector, Pause};
 use crate::mistakes::Mistakes;
@@ -131,6 +131,7 @@ struct State {
     stale: u16,
     /// Whether a pause of ours lies in the silence now running.
     excused: bool,
+    clock_doubt: ClockDoubt,
     /// When the next heartbeat should come in.
     expected: Instant,
     deadline: Instant,
@@ -163,6 +164,7 @@ impl Budget {
             factor: 1.0,
             stale: 0,
             excused: true, // The time before the first heartbeat is no silence.
+            clock_doubt: ClockDoubt::default(),
             expected: now,
             deadline: now,
             calm_tail: Tail::new(),
@@ -247,10 +249,10 @@ impl State {
 
     fn heartbeat(&mut self, arrival: Arrival) {
         let (interval, newest) = (self.interval(), self.schedule.newest());
-        let place = self.schedule.heartbeat(arrival, self.base as i64);
+        let place = self.schedule.heartbeat(arrival, self.base as i64, &mut self.clock_doubt);
         if place.anew {
             self.base = place.late as f64;
-        } else if !arrival.waited {
+        } else if !arrival.waited && !place.moved {
             let late = place.late as f64 - self.base;
             self.learn_silence(newest, self.unit());
             self.learn_jitter(late, interval);
@@ -371,6 +373,7 @@ impl Detector for Budget {
 
     fn excuse(&mut self, pause: Pause) {
         let interval = Duration::from_nanos(self.state.schedule.interval() as u64);
+        self.state.clock_doubt = ClockDoubt::BEGUN;
         let deadline = pause.excuse(self.state.deadline, interval);
         self.state.put_off(deadline);
     }

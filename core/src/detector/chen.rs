@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use super::schedule::{Schedule, instant};
+use super::schedule::{ClockDoubt, Schedule, instant};
 use super::window::Window;
 use super::{Arrival, Detector, Pause};
 use crate::time::{Instant, nanos};
@@ -31,6 +31,7 @@ pub struct Chen {
     /// Alpha: forgiven past the expected arrival.
     margin: Duration,
     schedule: Schedule,
+    clock_doubt: ClockDoubt,
     /// How late the last heartbeats were in the time-table.
     lateness: Window,
     expected: Instant,
@@ -47,6 +48,7 @@ impl Chen {
         let mut chen = Chen {
             margin,
             schedule: Schedule::new(interval, now),
+            clock_doubt: ClockDoubt::default(),
             lateness: Window::new(window),
             expected: now,
             deadline: now,
@@ -65,11 +67,11 @@ impl Chen {
 impl Detector for Chen {
     fn heartbeat(&mut self, arrival: Arrival) {
         let usual = self.lateness.mean().unwrap_or(0.0) as i64;
-        let place = self.schedule.heartbeat(arrival, usual);
+        let place = self.schedule.heartbeat(arrival, usual, &mut self.clock_doubt);
         if place.anew {
             self.lateness.clear();
         }
-        if !arrival.waited {
+        if !arrival.waited && !place.moved {
             self.lateness.push(place.late);
         }
         self.update();
@@ -91,6 +93,7 @@ impl Detector for Chen {
     }
 
     fn excuse(&mut self, pause: Pause) {
+        self.clock_doubt = ClockDoubt::BEGUN;
         let interval = Duration::from_nanos(self.schedule.interval() as u64);
         self.deadline = pause.excuse(self.deadline, interval);
     }

@@ -5,7 +5,9 @@
 //! the sender slept through some: lateness is arrival less schedule, whatever was missed in between.
 //!
 //! Slot and interval come from the network and may be nonsense, or the sender's clock may have stood still while its machine was suspended.
-//! Then the old time-table says nothing of the new one, and a new one starts with the arrival at hand.
+//! Then the old time-table says nothing of the new one, and a new one starts with the arrival at hand. After a pause of our own it may be our clock that went
+//! on without the sender's (a machine that was suspended, a clock that was set): the time-table is moved to where the heartbeats are, and what
+//! was learnt of lateness stays.
 
 use std::time::Duration;
 
@@ -32,6 +34,22 @@ pub(super) struct Schedule {
     behind_since: i64,
 }
 
+/// For how many more heartbeats our clock may turn out to have jumped. Kept by the owner of a schedule, whose size counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClockDoubt(u8);
+
+impl ClockDoubt {
+    /// There was a pause of our own.
+    pub(super) const BEGUN: ClockDoubt = ClockDoubt(BEHIND_MAX as u8);
+
+    /// Whether there is doubt at one more heartbeat; one that has `waited` says nothing of clocks.
+    fn take(&mut self, waited: bool) -> bool {
+        let is_in_doubt = self.0 > 0 && !waited;
+        self.0 -= u8::from(is_in_doubt);
+        is_in_doubt
+    }
+}
+
 /// A heartbeat's place in the time-table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -39,6 +57,8 @@ pub(super) struct Place {
     pub(super) late: i64,
     /// Whether a new time-table starts with it: what was learnt of lateness is void.
     pub(super) anew: bool,
+    /// Whether the time-table was moved to it: its lateness says nothing.
+    pub(super) moved: bool,
 }
 
 impl Schedule {
@@ -48,20 +68,24 @@ impl Schedule {
         Schedule { newest: now, due: now, interval: span(interval), behind_since: i64::MIN }
     }
 
-    /// Takes in a heartbeat; `usual` is the lateness of most of them, in nanoseconds.
-    pub(super) fn heartbeat(&mut self, arrival: Arrival, usual: i64) -> Place {
+    /// Takes in a heartbeat; `usual` is the lateness of most of them, in nanoseconds, and `doubt` whether our clock may have jumped.
+    pub(super) fn heartbeat(&mut self, arrival: Arrival, usual: i64, doubt: &mut ClockDoubt) -> Place {
         let at = signed(arrival.at);
         let next = span(arrival.interval);
-        let due = self.due.saturating_add(self.step(at, arrival.slots, next));
-        let late = at.saturating_sub(due).saturating_sub(usual);
+        let mut due = self.due.saturating_add(self.step(at, arrival.slots, next));
+        let mut late = at.saturating_sub(due).saturating_sub(usual);
         let longest = self.interval.max(next);
+        let moved = doubt.take(arrival.waited) && late.saturating_abs() > longest && self.behind_since != i64::MIN;
+        if moved {
+            (due, late) = (due.saturating_add(late), 0);
+        }
         let ahead = late < -AHEAD_MAX * longest;
         let is_behind = late > longest || self.behind_since == i64::MIN;
         let behind_since = if is_behind { self.behind_since.min(at) } else { i64::MAX };
         let anew = ahead || behind_since < at.saturating_sub(BEHIND_MAX * longest);
         self.behind_since = if anew { i64::MAX } else { behind_since };
         (self.newest, self.due, self.interval) = (at, if anew { at } else { due }, next);
-        Place { late: at - self.due, anew }
+        Place { late: at - self.due, anew, moved }
     }
 
     /// Place of the next heartbeat in the time-table, in nanoseconds.
@@ -120,9 +144,9 @@ mod tests {
         let mut schedule = Schedule::new(Duration::from_millis(100), Instant::ZERO);
         let mut place = None;
         for &(at_ms, slots) in beats {
-            place = Some(schedule.heartbeat(Arrival { slots, ..beat(at_ms, 100) }, 0));
+            place = Some(schedule.heartbeat(Arrival { slots, ..beat(at_ms, 100) }, 0, &mut ClockDoubt::default()));
         }
-        assert_eq!(place, Some(Place { late: late_ms * 1_000_000, anew }));
+        assert_eq!(place, Some(Place { late: late_ms * 1_000_000, anew, moved: false }));
     }
 
     #[test]
@@ -156,6 +180,30 @@ mod tests {
         beats.extend((1..=40).map(|_| (4_500, 1)));
         beats.push((4_610, 1));
         check(&beats, 10, false);
+    }
+
+    #[test]
+    fn after_a_pause_of_ours_the_time_table_is_where_the_heartbeats_are() {
+        let mut schedule = Schedule::new(Duration::from_millis(100), Instant::ZERO);
+        let mut doubt = ClockDoubt::default();
+        let mut check = |at_ms, waited, late_ms, moved| {
+            let place = schedule.heartbeat(Arrival { waited, ..beat(at_ms, 100) }, 0, &mut doubt);
+            assert_eq!((place.late / 1_000_000, place.moved), (late_ms, moved), "at {at_ms} ms");
+            if at_ms == 700 {
+                doubt = ClockDoubt::BEGUN;
+            }
+        };
+        [500, 600, 700].into_iter().for_each(|at| check(at, false, 0, false));
+        // It may have waited since long ago.
+        check(9_000, true, 8_200, false);
+        check(9_090, false, 0, true);
+        check(9_200, false, 10, false);
+        // Late by the network or by our clock? The next ones tell.
+        check(9_800, false, 0, true);
+        check(9_810, false, -90, false);
+        check(9_815, false, 0, true);
+        (0..11).for_each(|slot| check(9_915 + slot * 100, false, 0, false));
+        check(11_315, false, 300, false);
     }
 
     #[test]
