@@ -59,6 +59,20 @@ impl Kind {
     }
 }
 
+/// Of a leave in one piece, the bits of the last generation that may be started by it; the time from which it holds is above them.
+const UNTIL_BITS: u32 = 16;
+
+/// What that time is counted in, in nanoseconds, so that it lasts for eight years.
+const LEAVE_UNIT: u64 = 1_000;
+
+const NO_LEAVE: u64 = u64::MAX;
+
+/// A leave in one piece: it holds from the next microsecond on.
+fn packed(leave: Leave) -> u64 {
+    let from = leave.from.as_nanos().div_ceil(LEAVE_UNIT);
+    if from >= NO_LEAVE >> UNTIL_BITS { NO_LEAVE } else { from << UNTIL_BITS | leave.until.0 & ((1 << UNTIL_BITS) - 1) }
+}
+
 /// What one worker is doing.
 #[repr(align(64))]
 #[derive(Default)]
@@ -73,10 +87,8 @@ pub(crate) struct Cell {
     handled: AtomicU64,
     /// How often progress was reported, in all generations.
     progress: AtomicU64,
-    /// From when on its thread may restart it by itself, in nanoseconds; `u64::MAX` is never.
-    leave_from: AtomicU64,
-    /// The last generation that its thread may start by itself.
-    leave_until: AtomicU64,
+    /// Its thread's leave to restart it by itself, in one piece ([`packed`]): half of a new one and half of the one before would be leave that nobody gave.
+    leave: AtomicU64,
     /// Whether it was told to stop.
     stop: AtomicBool,
     /// Whether messages are refused.
@@ -216,7 +228,7 @@ impl Cell {
     /// Lets `generation` run, and voids every other.
     pub(crate) fn begin_generation(&self, generation: Generation, leave: Leave) {
         // No leave first: what the void generation may not do, it must not do by its successor's leave either.
-        self.leave_from.store(u64::MAX, Ordering::SeqCst);
+        self.leave.store(NO_LEAVE, Ordering::SeqCst);
         self.generation.store(generation.0, Ordering::SeqCst);
         self.permit(leave);
         self.stop.store(false, Ordering::Release);
@@ -231,22 +243,23 @@ impl Cell {
     /// Voids whatever generation runs; the next one to begin has a higher number than this.
     pub(crate) fn fence(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.leave_from.store(u64::MAX, Ordering::Release);
+        self.leave.store(NO_LEAVE, Ordering::Release);
         self.set_down();
         self.end();
     }
 
     /// Gives or takes back leave for immediate restarts. Only the supervisor does.
     pub(crate) fn permit(&self, leave: Leave) {
-        self.leave_until.store(leave.until.0, Ordering::Release);
-        self.leave_from.store(leave.from.as_nanos(), Ordering::Release);
+        self.leave.store(packed(leave), Ordering::Release);
     }
 
     /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still run. Returns the next generation.
     pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<Generation> {
         let next = generation.0 + 1;
-        let from = self.leave_from.load(Ordering::Acquire);
-        if now.as_nanos() < from || from == u64::MAX || next > self.leave_until.load(Ordering::Acquire) {
+        let leave = self.leave.load(Ordering::Acquire);
+        // Generations of one leave are no more than a few apart, so their lower bits tell which is later.
+        let is_used_up = (leave as u16).wrapping_sub(next as u16) >= 1 << 15;
+        if leave == NO_LEAVE || now.as_nanos() / LEAVE_UNIT < leave >> UNTIL_BITS || is_used_up {
             return None;
         }
         if self.is_asked_to_stop() {
@@ -448,6 +461,22 @@ mod tests {
     }
 
     #[test]
+    fn half_of_a_new_leave_is_none() {
+        const ROUNDS: u64 = 3_000_000;
+        let cell = Cell::default();
+        let now = Instant::from_millis(10);
+        // Leave in turn for what was done already, and for what may be done later: never for the next one now.
+        let used = Leave { from: Instant::ZERO, until: Generation(1) };
+        let later = Leave { from: Instant::from_millis(1_000), until: Generation(2) };
+        cell.begin_generation(Generation(1), used);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..ROUNDS).for_each(|round| cell.permit(if round % 2 == 0 { later } else { used })));
+            let granted = (0..ROUNDS).find_map(|_| cell.restart(Generation(1), now));
+            assert_eq!(granted, None);
+        });
+    }
+
+    #[test]
     fn leave_to_restart_is_used_as_often_as_it_says_by_the_valid_generation_and_not_before_its_time() {
         let cell = Cell::default();
         let now = Instant::from_millis(10);
@@ -463,5 +492,9 @@ mod tests {
         assert_eq!(cell.restart(Generation(3), now), Some(Generation(4)));
         cell.permit(Leave::none(Generation(4)));
         assert_eq!(cell.restart(Generation(4), Instant::NEVER), None, "taken back");
+        let last = (1 << 16) - 1;
+        cell.begin_generation(Generation(last), leave(10, last + 1));
+        assert_eq!(cell.restart(Generation(last), now), Some(Generation(last + 1)), "where the lower bits begin anew");
+        assert_eq!(cell.restart(Generation(last + 1), now), None);
     }
 }

@@ -57,6 +57,28 @@ fn a_killed_process_is_known_dead_by_all_within_a_tenth_of_a_second() {
 }
 
 #[test]
+fn connections_that_are_cut_off_by_a_box_are_no_death_and_are_made_again() {
+    for (seed, monitors, nodes) in [(1, 0, 12), (2, 0, 2), (3, 1, 100), (4, 3, 40)] {
+        let mut world = World::of(seed, Shape::new(monitors, nodes), Config::default());
+        world.run(Duration::from_secs(20));
+        let begun = world.elapsed().as_secs_f64();
+        for _ in 0..3 {
+            (0..monitors + nodes).for_each(|place| world.apply(Fault::Sever(place)));
+            world.run(Duration::from_secs(5));
+        }
+        for kind in ["Suspected", "Died"] {
+            let since = |line: &&&str| at(line) > begun;
+            assert_eq!(lines(&world, &[kind]).iter().find(since), None, "seed {seed}");
+        }
+        check_well(&world);
+        let since = world.elapsed().as_secs_f64();
+        after(&mut world, Fault::Kill(monitors + nodes - 1), 2);
+        let died = told(&world, "Died", &format!("node-{nodes}"), since);
+        assert!(died.len() == monitors + nodes - 1 && died.iter().all(|&after| after < 0.2), "seed {seed}: {died:?}");
+    }
+}
+
+#[test]
 fn a_killed_process_whose_last_word_was_lost_is_known_dead_long_before_the_timeout() {
     for seed in 0..20 {
         let mut world = world(seed, 12, true);

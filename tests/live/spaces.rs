@@ -173,8 +173,10 @@ fn address(node: u8) -> String {
     format!("10.77.0.{node}")
 }
 
+/// Whether a line tells this of a node; one that it knew before anybody listened has joined, too.
 fn is(line: &Value, event: &str, name: &str) -> bool {
-    line["event"] == event && (line["node"] == name || line["member"]["name"] == name)
+    (line["event"] == event || event == "joined" && line["event"] == "knew")
+        && (line["node"] == name || line["member"]["name"] == name)
 }
 
 #[test]

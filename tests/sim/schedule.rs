@@ -54,6 +54,9 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
         world.drift = wild.unit() * 0.002;
     }
     plan(&mut world, nodes, &mut random);
+    if seed % 7 == 2 {
+        plan_boxes(&mut world, nodes, &mut Random::seeded(seed ^ 0xb0_5eed));
+    }
     if let Some(more) = &mut more {
         plan_more(&mut world, nodes, more);
     }
@@ -214,6 +217,17 @@ fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
             }
         }
         at += random.duration_below(Duration::from_secs(15));
+    }
+}
+
+/// Boxes between the nodes that end connections, one node's or everybody's; to some seeds only, as above.
+fn plan_boxes(world: &mut World, nodes: usize, random: &mut Random) {
+    let mut at = Duration::from_secs(2);
+    while at < HARM {
+        let all = random.chance(0.3);
+        let one = random.below(nodes as u64 + 1) as usize;
+        (0..=nodes).filter(|&place| all || place == one).for_each(|place| world.plan(at, Fault::Sever(place)));
+        at += random.duration_below(Duration::from_secs(10));
     }
 }
 

@@ -100,10 +100,7 @@ impl World {
 
     /// Closes all streams of the process at a place, as its system does when it ends.
     pub(crate) fn break_streams(&mut self, place: Place) {
-        let life = self.life(place);
-        let range = (place, life, StreamId(0))..=(place, life, StreamId(u64::MAX));
-        let ends: Vec<End> = self.streams.by_end.range(range).map(|(end, _)| *end).collect();
-        for end in ends {
+        for end in self.ends_of(place) {
             if !self.is_unplugged(place) {
                 self.send_over(end, What::Ended);
             }
@@ -116,6 +113,22 @@ impl World {
         let now = self.elapsed_nanos();
         let closes = now + Random::seeded(now ^ place as u64).duration_below(LISTENS_FOR).as_nanos() as u64;
         self.streams.closing.insert(place, closes);
+    }
+
+    /// Ends all streams of a process without its doing.
+    pub(crate) fn sever(&mut self, place: Place) {
+        for end in self.ends_of(place) {
+            self.send_over(end, What::Ended);
+            if let Some(&connection) = self.streams.by_end.get(&end) {
+                self.move_at(0, Move { connection, at: place, life: end.1, what: What::Ended });
+            }
+        }
+    }
+
+    fn ends_of(&self, place: Place) -> Vec<End> {
+        let life = self.life(place);
+        let range = (place, life, StreamId(0))..=(place, life, StreamId(u64::MAX));
+        self.streams.by_end.range(range).map(|(end, _)| *end).collect()
     }
 
     /// Closes what a process at a place was connected to without having seen it.

@@ -69,6 +69,8 @@ pub enum Fault {
     Slow(Place, Duration),
     /// Let a node's clock run ahead by this much at once.
     Jump(Place, Duration),
+    /// End all connections of a node, as a box on the way may; the processes go on.
+    Sever(Place),
     /// Make the network quiet and whole.
     Heal,
 }
@@ -292,6 +294,7 @@ impl World {
                 self.nodes[place].process = None;
                 self.nodes[place].unplugged = true;
             }
+            Fault::Sever(place) => self.sever(place),
             Fault::Garble(place, loss) => drop(self.network.lossy.insert(place, loss)),
             Fault::Slow(place, by) => drop(self.network.slow.insert(place, by)),
             Fault::Jump(place, by) => {
