@@ -80,7 +80,7 @@ impl Faults {
     pub(crate) fn set_thread(&self, thread: Option<&ThreadHandle>) {
         self.waiting().thread = match thread {
             Some(ThreadHandle::Played(played)) => Some(played.clone()),
-            Some(ThreadHandle::System(_)) | None => None,
+            Some(ThreadHandle::System { .. }) | None => None,
         };
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::trace;
 
 use crate::receiver::Receiver;
-use crate::thread::{ThreadHandle, ThreadNumber};
+use crate::thread::ThreadHandle;
 use crate::transport::Transport;
 
 /// The sign of life of a thread that runs workers.
@@ -22,8 +22,6 @@ pub(crate) struct Beat {
     pub(crate) arbiter: ArbiterId,
     /// Number of the beat, from 1.
     pub(crate) slot: u64,
-    /// What the operating system calls the thread, if it says.
-    pub(crate) number: Option<ThreadNumber>,
     /// What the thread has used of its CPU so far, if the operating system says.
     pub(crate) times: Option<CpuTimes>,
 }
@@ -39,7 +37,6 @@ pub(crate) struct BeatSender {
     pub(crate) receiver: Addr<Receiver>,
     pub(crate) slot: u64,
     pub(crate) thread: ThreadHandle,
-    pub(crate) number: Option<ThreadNumber>,
 }
 
 impl BeatSender {
@@ -51,8 +48,7 @@ impl BeatSender {
             return;
         }
         self.slot += 1;
-        let times = self.thread.own_times(&mut self.number);
-        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot, number: self.number, times });
+        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot, times: self.thread.times() });
     }
 }
 

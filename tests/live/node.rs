@@ -139,8 +139,13 @@ fn nonsense(counters: &Counters) -> [u64; 3] {
 fn nonsense_is_counted_and_changes_nothing() {
     live(async {
         let address = free();
-        let monitor = Node::start(cluster("monitor", "monitor", address, address)).await.unwrap();
-        let worker = Node::start(cluster("a", "worker", any(), address)).await.unwrap();
+        // Slow enough to judge that no pause of a busy machine is worth an event.
+        let slow = |mut config: Config| {
+            (config.timeout, config.detector.suspect_after, config.stall) = (PATIENCE * 3, PATIENCE * 2, PATIENCE);
+            config
+        };
+        let monitor = Node::start(slow(cluster("monitor", "monitor", address, address))).await.unwrap();
+        let worker = Node::start(slow(cluster("a", "worker", any(), address))).await.unwrap();
         while monitor.view().members().len() < 2 || worker.view().members() != monitor.view().members() {
             tokio::task::yield_now().await;
         }
@@ -170,7 +175,10 @@ fn nonsense_is_counted_and_changes_nothing() {
             assert_eq!(nonsense(&node.counters().await), expected);
             assert_eq!(node.view().members(), before);
             assert!(matches!(events.next().await, Update::View(_)));
-            assert!(events.0.try_recv().is_err(), "nothing happened that is worth an event");
+            while let Ok(told) = events.0.try_recv() {
+                // They may know of each other before the first heartbeat is acknowledged.
+                assert!(matches!(told, Update::Event(Event::Connected)), "nonsense led to {told:?}");
+            }
             stranger.set_nonblocking(true).unwrap();
             assert!(stranger.recv_from(&mut [0; 10]).is_err(), "and nobody is answered");
         }

@@ -45,9 +45,7 @@ impl Drop for Spaces {
             let _ = child.kill(); // It may have ended already.
             let _ = child.wait();
         }
-        for node in 0..=NODES {
-            let _ = ip(&format!("netns del {}{node}", self.prefix)); // It may not have been made.
-        }
+        self.remove();
         let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs harm nobody.
     }
 }
@@ -62,6 +60,8 @@ impl Spaces {
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let (sender, lines) = mpsc::channel();
         let spaces = Spaces { prefix, folder, children: BTreeMap::new(), lines, sender, said: Vec::new() };
+        // Those of a process that had our number before us and was killed before it could remove them.
+        spaces.remove();
         let middle = spaces.name(0);
         ip(&format!("netns add {middle}"))?;
         ip(&format!("-n {middle} link add bridge type bridge"))?;
@@ -76,6 +76,12 @@ impl Spaces {
             ip(&format!("-n {name} link set eth0 up"))?;
         }
         Ok(spaces)
+    }
+
+    fn remove(&self) {
+        for node in 0..=NODES {
+            let _ = ip(&format!("netns del {}", self.name(node))); // It may not have been made.
+        }
     }
 
     fn name(&self, node: u8) -> String {

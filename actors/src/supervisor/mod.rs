@@ -242,7 +242,7 @@ impl Supervisor {
                 let beating = handle.clone();
                 // Before any worker is started there, so that the first beat comes before whatever they do.
                 handle.run(move || {
-                    BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating, number: None }.start();
+                    BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating }.start();
                     std::future::ready(())
                 });
                 self.threads.insert(id, thread);
@@ -359,9 +359,6 @@ impl Handler<StampedBeat> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, StampedBeat { at, beat }: StampedBeat, context: &mut Context<Self>) {
-        if let Some(thread) = self.threads.get_mut(&beat.arbiter) {
-            thread.set_number(beat.number);
-        }
         self.engine.handle_beat(at, beat.arbiter, beat.slot, beat.times);
         self.drive(context);
     }

@@ -9,13 +9,14 @@ mod system;
 
 use std::future::Future;
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use heartbeat_core::{CpuTimes, ThreadLook};
 
 #[cfg(feature = "testkit")]
 use played::Played;
-pub(crate) use system::ThreadNumber;
+use system::ThreadNumber;
 
 /// Where the threads of a node come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,17 +32,23 @@ pub(crate) enum Floor {
 pub(crate) enum Thread {
     System {
         arbiter: Arbiter,
-        /// What the operating system calls it, once it has said so.
-        number: Option<ThreadNumber>,
+        number: Number,
     },
     #[cfg(feature = "testkit")]
     Played(Played),
 }
 
+/// What the operating system calls a thread, once the thread has said so. It says so before it runs anything else: also a thread that is held
+/// by the first thing it does can be looked at.
+type Number = Arc<OnceLock<ThreadNumber>>;
+
 /// How to give a thread something to run, from any other.
 #[derive(Clone)]
 pub(crate) enum ThreadHandle {
-    System(ArbiterHandle),
+    System {
+        arbiter: ArbiterHandle,
+        number: Number,
+    },
     #[cfg(feature = "testkit")]
     Played(Played),
 }
@@ -50,7 +57,16 @@ impl Thread {
     /// Makes a thread.
     pub(crate) fn new(floor: Floor) -> io::Result<Thread> {
         match floor {
-            Floor::System => Ok(Thread::System { arbiter: Arbiter::try_new()?, number: None }),
+            Floor::System => {
+                let (arbiter, number) = (Arbiter::try_new()?, Number::default());
+                let told = number.clone();
+                arbiter.spawn_fn(move || {
+                    if let Some(own) = ThreadNumber::own() {
+                        let _ = told.set(own); // It is said once.
+                    }
+                });
+                Ok(Thread::System { arbiter, number })
+            }
             #[cfg(feature = "testkit")]
             Floor::Played => Ok(Thread::Played(Played::new())),
         }
@@ -58,25 +74,18 @@ impl Thread {
 
     pub(crate) fn handle(&self) -> ThreadHandle {
         match self {
-            Thread::System { arbiter, .. } => ThreadHandle::System(arbiter.handle()),
+            Thread::System { arbiter, number } => {
+                ThreadHandle::System { arbiter: arbiter.handle(), number: number.clone() }
+            }
             #[cfg(feature = "testkit")]
             Thread::Played(played) => ThreadHandle::Played(played.clone()),
-        }
-    }
-
-    /// Takes in what the operating system calls it.
-    pub(crate) fn set_number(&mut self, known: Option<ThreadNumber>) {
-        match self {
-            Thread::System { number, .. } => *number = known,
-            #[cfg(feature = "testkit")]
-            Thread::Played(_) => {}
         }
     }
 
     /// What it is doing, as seen from outside; `None` where nobody can say.
     pub(crate) fn look(&self) -> Option<ThreadLook> {
         match self {
-            Thread::System { number, .. } => number.and_then(ThreadNumber::look),
+            Thread::System { number, .. } => number.get()?.look(),
             #[cfg(feature = "testkit")]
             Thread::Played(played) => Some(played.look()),
         }
@@ -99,7 +108,7 @@ impl ThreadHandle {
         F: Future<Output = ()> + 'static,
     {
         match self {
-            ThreadHandle::System(arbiter) => arbiter.spawn_fn(move || drop(actix_rt::spawn(make()))),
+            ThreadHandle::System { arbiter, .. } => arbiter.spawn_fn(move || drop(actix_rt::spawn(make()))),
             #[cfg(feature = "testkit")]
             ThreadHandle::Played(played) => played.run(make()),
         }
@@ -108,7 +117,7 @@ impl ThreadHandle {
     /// Whether the thread has not ended.
     pub(crate) fn is_alive(&self) -> bool {
         match self {
-            ThreadHandle::System(arbiter) => arbiter.alive(),
+            ThreadHandle::System { arbiter, .. } => arbiter.alive(),
             #[cfg(feature = "testkit")]
             ThreadHandle::Played(played) => !played.has_ended(),
         }
@@ -117,7 +126,7 @@ impl ThreadHandle {
     /// Has the thread end once it comes to it, after what it was given before; `last` is done just before.
     pub(crate) fn end_after(&self, last: impl FnOnce() + Send + 'static) -> bool {
         match self {
-            ThreadHandle::System(_) => self.run(move || async {
+            ThreadHandle::System { .. } => self.run(move || async {
                 // What was spawned before has its turn before this.
                 tokio::task::yield_now().await;
                 last();
@@ -138,21 +147,16 @@ impl ThreadHandle {
     /// Whether it may run now, as a thread that is held may not.
     pub(crate) fn may_run(&self) -> bool {
         match self {
-            ThreadHandle::System(_) => true,
+            ThreadHandle::System { .. } => true,
             #[cfg(feature = "testkit")]
             ThreadHandle::Played(played) => played.may_run(),
         }
     }
 
-    /// Called on the thread itself: what it has used of its CPU so far, and what the operating system calls it.
-    pub(crate) fn own_times(&self, number: &mut Option<ThreadNumber>) -> Option<CpuTimes> {
+    /// What it has used of its CPU so far; `None` where nobody can say.
+    pub(crate) fn times(&self) -> Option<CpuTimes> {
         match self {
-            ThreadHandle::System(_) => {
-                if number.is_none() {
-                    *number = ThreadNumber::own();
-                }
-                number.and_then(ThreadNumber::times)
-            }
+            ThreadHandle::System { number, .. } => number.get()?.times(),
             #[cfg(feature = "testkit")]
             ThreadHandle::Played(played) => Some(played.times()),
         }

@@ -25,23 +25,25 @@ impl ThreadNumber {
         None
     }
 
-    /// What the thread has used so far.
+    /// What the thread has used so far; nothing yet, if it was made a moment ago.
     pub(crate) fn times(self) -> Option<CpuTimes> {
         parse_times(&std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.0)).ok()?)
     }
 
-    /// What the thread is doing and has used so far.
+    /// What the thread is doing and has used so far, some time after it was made: where it has used nothing, the kernel does not count.
     pub(crate) fn look(self) -> Option<ThreadLook> {
         let state = parse_state(&std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0)).ok()?)?;
-        Some(ThreadLook { state, times: self.times()? })
+        let times = self.times().filter(|times| !times.ran.is_zero())?;
+        Some(ThreadLook { state, times })
     }
 }
 
-/// `schedstat`: nanoseconds on the CPU, nanoseconds of waiting for one, slices run. All zero where the kernel does not count.
+/// `schedstat`: nanoseconds on the CPU, nanoseconds of waiting for one, slices run. All zero where the kernel does not count, and in the first
+/// slice of a thread.
 fn parse_times(text: &str) -> Option<CpuTimes> {
     let mut fields = text.split_ascii_whitespace().map(str::parse::<u64>);
     let (ran, waited) = (fields.next()?.ok()?, fields.next()?.ok()?);
-    (ran > 0).then_some(CpuTimes { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
+    Some(CpuTimes { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
 }
 
 /// `stat`: the number, the name in brackets, which may itself hold brackets and blanks, then the letter of the state.
@@ -68,10 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_not_counted_are_not_known() {
+    fn times_stand_in_nanoseconds() {
         let times = CpuTimes { ran: Duration::from_nanos(5), waited: Duration::from_nanos(7) };
         assert_eq!(parse_times("5 7 2\n"), Some(times));
-        assert_eq!(parse_times("0 0 0\n"), None);
+        assert_eq!(parse_times("0 0 0\n"), Some(CpuTimes::default()));
         assert_eq!(parse_times("5"), None);
         assert_eq!(parse_times("a b c"), None);
     }
