@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::worker::{Add, Subject};
-use crate::{Events, PATIENCE, live};
+use crate::{Events, PATIENCE, free, live};
 
 const SETTINGS: &str = "interval = '200ms'
 timeout = '2s'
@@ -187,7 +187,7 @@ impl Processes {
     fn start(test: &str) -> Processes {
         let folder = std::env::temp_dir().join(format!("heartbeat-live-{test}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let monitor = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let monitor = free();
         let (sender, lines) = mpsc::channel();
         let mut processes = Processes { folder, monitor, children: BTreeMap::new(), lines, sender, said: Vec::new() };
         processes.start_one("monitor", "monitor", monitor);

@@ -13,8 +13,10 @@ mod transport;
 mod worker;
 
 use std::future::Future;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::panic::PanicHookInfo;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Handler};
@@ -43,6 +45,18 @@ fn live<F: Future<Output = ()>>(test: F) {
     actix::System::new().block_on(async {
         tokio::time::timeout(PATIENCE * 3, test).await.expect("the test hangs");
     });
+}
+
+/// An address that nobody has, below the ports that the system gives to those who ask for any: so it stays free until somebody asks for it.
+fn free() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + (number % 20_000) as u16));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn text<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {

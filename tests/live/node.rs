@@ -14,7 +14,7 @@ use heartbeat_core::wire::{
 };
 
 use crate::worker::{Add, Subject, hold};
-use crate::{Events, PATIENCE, config, live};
+use crate::{Events, PATIENCE, config, free, live};
 
 fn cluster(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> Config {
     Config::from_toml(&format!(
@@ -37,11 +37,6 @@ fn cluster(node: &str, role: &str, listen: SocketAddr, monitor: SocketAddr) -> C
 
 fn any() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
-}
-
-/// An address that was free a moment ago.
-fn free() -> SocketAddr {
-    UdpSocket::bind(any()).unwrap().local_addr().unwrap()
 }
 
 #[test]
