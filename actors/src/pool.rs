@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
 use heartbeat_core::member::{NodeId, name_hash};
-use heartbeat_core::ring;
+use heartbeat_core::{Weight, ring};
 
 use crate::clock::sleep;
 use crate::context::Context;
@@ -117,7 +117,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         M::Result: Send,
     {
         let ready = |index: &u64| self.members[*index as usize].is_ready();
-        let ids = (0..self.members.len() as u64).filter(ready).map(NodeId);
+        let ids = (0..self.members.len() as u64).filter(ready).map(|index| (NodeId(index), Weight::default()));
         let Some(NodeId(index)) = ring::owner(name_hash(key), 0, ids) else {
             return Answer::refused(SendError::NotReady);
         };

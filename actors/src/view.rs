@@ -215,6 +215,7 @@ impl View {
         matches!(
             event,
             Event::Joined { .. }
+                | Event::Updated { .. }
                 | Event::Left { .. }
                 | Event::Suspected { .. }
                 | Event::Cleared { .. }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::member::{METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, metadata_bytes};
+use crate::member::{METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, WEIGHT_KEY, Weight, metadata_bytes};
 use crate::mistakes::Mistakes;
 use crate::wire;
 
@@ -546,11 +546,16 @@ impl ClusterConfig {
     }
 }
 
-/// Refuses metadata that would not travel.
+/// Refuses metadata that would not travel, and a weight that is none.
 pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), ConfigError> {
     let bytes = metadata_bytes(metadata);
     if bytes > METADATA_BYTES_MAX {
         return contradiction(format!("{key} takes {bytes} bytes; use at most {METADATA_BYTES_MAX}"));
+    }
+    if let Some(weight) = metadata.get(WEIGHT_KEY)
+        && Weight::said_in(metadata).is_none()
+    {
+        return contradiction(format!("{key} has the weight {weight:?}; use a whole number from 0 to {}", Weight::MAX));
     }
     Ok(())
 }
@@ -702,5 +707,7 @@ mod tests {
         );
         let metadata = cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nmetadata = {{ note = '{long}' }}"));
         check(&metadata, &["cluster.metadata takes 306 bytes; use at most 256"]);
+        let weight = cluster("listen = '127.0.0.1:1'\nseeds = []\nmetadata = { weight = '1001' }");
+        check(&weight, &["cluster.metadata has the weight \"1001\"; use a whole number from 0 to 1000"]);
     }
 }

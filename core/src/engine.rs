@@ -226,14 +226,14 @@ impl Engine {
     /// Tells other nodes something else of this one from now on.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if it is more than travels; nothing changes then.
+    /// [`ConfigError::Contradiction`] if it is more than travels, or would change this node's weight; nothing changes then.
     pub fn set_metadata(&mut self, now: Instant, metadata: Metadata) -> Result<(), ConfigError> {
         self.advance(now);
         check_metadata("the metadata", &metadata)?;
-        if let Some(cluster) = &mut self.cluster {
-            cluster.set_metadata(metadata, &self.desk);
+        match &mut self.cluster {
+            Some(cluster) => cluster.set_metadata(metadata, &mut self.desk),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends heartbeats every `interval` from the next one on, which announces it. Observers follow; a longer interval is announced again to each

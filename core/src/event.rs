@@ -186,6 +186,11 @@ pub enum Event {
         /// As it is known now.
         member: Member,
     },
+    /// A member, this node perhaps, says something else of itself: other metadata.
+    Updated {
+        /// As it is known now.
+        member: Member,
+    },
     /// A node left on purpose.
     Left {
         /// Its name.

@@ -21,10 +21,13 @@ pub const NAME_BYTES_MAX: usize = 64;
 ///
 /// FNV-1a: Fowler, Noll and Vo; offset and prime as in draft-eastlake-fnv. The finaliser spreads short names over all bits.
 pub fn name_hash(name: &str) -> u64 {
-    let fnv = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    mix(fnv)
+    bytes_hash(name.as_bytes())
+}
+
+/// As [`name_hash`], of any bytes.
+pub fn bytes_hash(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, step))
 }
 
 /// A node's identity: the hash of its name. The address may change, the name may not.
@@ -138,10 +141,47 @@ pub enum Role {
 /// What a member tells of itself beside its name: keys and values of its own choosing, small enough to travel with it.
 pub type Metadata = BTreeMap<String, String>;
 
+/// The key of the metadata under which a member says its [`Weight`].
+pub const WEIGHT_KEY: &str = "weight";
+
+/// How much of the work a member takes, as against the others: one of weight 2 twice as much as one of weight 1, one of weight 0 none. It stays the same for
+/// the life of a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// The greatest one.
+    pub const MAX: u16 = 1_000;
+
+    /// This weight; `None` over [`Weight::MAX`].
+    pub fn new(weight: u16) -> Option<Weight> {
+        (weight <= Weight::MAX).then_some(Weight(weight))
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The weight that this metadata says: 1 if it says nothing; `None` if it says what is none.
+    pub fn said_in(metadata: &Metadata) -> Option<Weight> {
+        match metadata.get(WEIGHT_KEY) {
+            Some(text) => Weight::new(text.parse().ok()?),
+            None => Some(Weight::default()),
+        }
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Weight {
+        Weight(1)
+    }
+}
+
 /// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and what they hold.
 pub const METADATA_BYTES_MAX: usize = 256;
 
-/// What a member says of itself; it changes under a higher incarnation only.
+/// What a member says of itself. Its metadata may change while it runs, under a higher revision; all else stays the same for the life of a process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Profile {
     /// What people call it; 1 to [`NAME_BYTES_MAX`] bytes.
@@ -154,6 +194,9 @@ pub struct Profile {
     pub zone: Arc<str>,
     /// Whatever else it tells.
     pub metadata: Metadata,
+    /// Which of the things that this process has said of itself: 1 at its start, one more for each change of the metadata; 0 where all this is from a
+    /// process before it.
+    pub revision: u32,
 }
 
 /// One node as another one sees it.
@@ -170,6 +213,13 @@ pub struct Member {
     pub incarnation: Incarnation,
     /// What is held of it.
     pub status: Status,
+}
+
+impl Member {
+    /// How much of the work it takes. What another release may say and this one does not understand counts as the default.
+    pub fn weight(&self) -> Weight {
+        Weight::said_in(&self.metadata).unwrap_or_default()
+    }
 }
 
 impl std::ops::Deref for Member {

@@ -5,6 +5,9 @@
 //! within a life its end does; else the higher word of the member itself, and at the same word the doubt. So every two registers that have
 //! taken in the same entries are the same, in whatever order they came, and only the member itself can contradict what is said of it.
 //!
+//! What a member says of itself (its profile) is numbered apart, by its revision: news of how it is may overtake news of what it says. An entry can so be the later
+//! one in one respect and the earlier one in the other, and is taken for what it is worth in each.
+//!
 //! The table keeps a digest of each of its parts (by the upper six bits of the ids), so that two nodes can find in one datagram whether and where they differ.
 //! The dead and the departed do not count for the digests: they are forgotten by everybody in his own time.
 //!
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::MembershipConfig;
-use crate::member::{Generation, Incarnation, Member, NodeId, Role, Status};
+use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Role, Status, Weight};
 use crate::random::{Random, mix};
 use crate::time::Instant;
 use crate::wire::{BUCKETS, Digests, Row};
@@ -137,26 +140,22 @@ impl Membership {
             rank(known.generation, known.incarnation, known.status),
             rank(row.generation, row.incarnation, row.status),
         );
-        if new <= old {
-            return Ok(None);
-        }
-        // What another process says of itself, or another word of this one, comes with all of it; a note may leave it out only while it is known.
-        let is_known =
-            (row.generation, row.incarnation) == (known.generation, known.incarnation) || !row.status.is_member();
+        let is_same_process = row.generation == known.generation;
+        let is_news = new > old;
+        let says_else = is_same_process && row.revision > known.revision && (is_news || known.status.is_member());
         let profile = match &row.details {
-            Some(details) if is_same(details, known) => known.profile.clone(),
-            Some(details) => Arc::new(details.profile()),
-            None if is_known || row.generation == known.generation => known.profile.clone(),
-            None => return Ok(None),
+            Some(details) if row.generation > known.generation || says_else => Arc::new(details.profile(row.revision)),
+            _ if !is_news => return Ok(None),
+            _ if is_same_process => known.profile.clone(),
+            // Of another process it has to be known what it says, unless it is over.
+            _ if row.status.is_member() => return Ok(None),
+            _ => Arc::new(Profile { revision: 0, ..(*known.profile).clone() }),
         };
         let before = known.clone();
-        let after = Member {
-            profile,
-            generation: row.generation,
-            incarnation: row.incarnation,
-            status: row.status,
-            ..before.clone()
-        };
+        let mut after = Member { profile, ..before.clone() };
+        if is_news {
+            (after.generation, after.incarnation, after.status) = (row.generation, row.incarnation, row.status);
+        }
         self.put(after.clone(), now);
         Ok(Some(Change { before: Some(before), after }))
     }
@@ -259,9 +258,10 @@ impl Membership {
         self.rows.get(&id).map(|entry| entry.changed)
     }
 
-    /// Ids of the members that may own shards, in their order.
-    pub fn owners(&self) -> impl Iterator<Item = NodeId> {
-        self.members().filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| member.id)
+    /// The members that may own shards, in the order of their ids, each with its weight.
+    pub fn owners(&self) -> impl Iterator<Item = (NodeId, Weight)> {
+        let owners = self.members().filter(|member| member.role == Role::Worker && member.status.is_member());
+        owners.map(|member| (member.id, member.weight()))
     }
 
     /// Members other than this node, in no order.
@@ -302,7 +302,7 @@ impl Membership {
         }
         let after = Member {
             id: row.id,
-            profile: Arc::new(details.profile()),
+            profile: Arc::new(details.profile(row.revision)),
             generation: row.generation,
             incarnation: row.incarnation,
             status: row.status,
@@ -360,21 +360,14 @@ fn digest(member: &Member) -> u32 {
     }
     let Incarnation { life, word } = member.incarnation;
     let said = u64::from(life) << 33 | u64::from(word) << 1 | u64::from(member.status == Status::Suspect);
-    mix(mix(member.id.0 ^ member.generation.0.rotate_left(20)) ^ said) as u32
-}
-
-fn is_same(details: &crate::wire::Details<'_>, member: &Member) -> bool {
-    details.address == member.address
-        && details.role == member.role
-        && *details.zone == *member.zone
-        && details.metadata() == member.metadata
+    let process = mix(member.id.0 ^ member.generation.0.rotate_left(20));
+    mix(mix(process ^ said) ^ u64::from(member.revision)) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Config;
-    use crate::member::Profile;
     use crate::wire::{Body, Header, decode, encode, push_rumour};
 
     const NOW: Instant = Instant::ZERO;
@@ -390,6 +383,7 @@ mod tests {
             role: Role::Worker,
             zone: "".into(),
             metadata: [("port".to_owned(), format!("{generation}"))].into(),
+            revision: 1,
         };
         let incarnation = Incarnation { life, word };
         Member {
@@ -450,6 +444,64 @@ mod tests {
                 assert_eq!(table.member(NodeId::of("a")), newest.map(|newest| &story[newest]), "seed {seed}");
             }
         }
+    }
+
+    /// What a member says and how it is travel apart, and either may overtake the other.
+    #[test]
+    fn tables_that_have_heard_the_same_in_any_order_are_the_same_in_what_members_say_too() {
+        let say = |generation, word, revision: u32, status| {
+            let mut told = member("a", generation, (0, word), status);
+            let metadata = [("note".to_owned(), format!("{generation} {revision}"))].into();
+            told.profile = Arc::new(Profile { metadata, revision, ..(*told.profile).clone() });
+            told
+        };
+        let story = [
+            say(1, 0, 1, Status::Alive),
+            say(1, 0, 2, Status::Alive),
+            say(1, 0, 2, Status::Suspect),
+            say(1, 1, 2, Status::Alive),
+            say(1, 1, 3, Status::Alive),
+            say(1, 2, 3, Status::Suspect),
+            say(2, 0, 1, Status::Alive),
+            say(2, 0, 2, Status::Alive),
+            say(2, 1, 2, Status::Suspect),
+        ];
+        for seed in 0..500 {
+            let mut random = Random::seeded(seed);
+            let newest = story.len() - random.below(story.len() as u64) as usize;
+            let [mut one, mut other] = [table(), table()];
+            for table in [&mut one, &mut other] {
+                for _ in 0..40 {
+                    let next = random.below(newest as u64) as usize;
+                    let _ = merge_as(table, &story[next], random.chance(0.5)).unwrap();
+                }
+                // Whoever lacks anything shows it by its digest, and is told it whole, as when tables are compared.
+                let lacks = table.differing(&with(&story[newest - 1])) != 0;
+                assert_eq!(merge(table, &story[newest - 1]), lacks, "seed {seed}");
+                assert_eq!(table.member(NodeId::of("a")), Some(&story[newest - 1]), "seed {seed}");
+            }
+            assert_eq!(one.digests(), other.digests());
+        }
+    }
+
+    /// The digests of a table that holds this member, too.
+    fn with(member: &Member) -> Digests {
+        let mut table = table();
+        merge(&mut table, member);
+        *table.digests()
+    }
+
+    #[test]
+    fn a_process_of_which_only_the_end_was_told_has_said_nothing_yet() {
+        let mut table = table();
+        merge(&mut table, &member("a", 1, (0, 0), Status::Alive));
+        assert!(merge_as(&mut table, &member("a", 2, (0, 0), Status::Dead), false).unwrap().is_some());
+        assert!(merge_as(&mut table, &member("a", 2, (1, 0), Status::Alive), false).unwrap().is_some());
+        let now = table.member(NodeId::of("a")).unwrap();
+        assert_eq!((now.generation, now.revision, &*now.metadata["port"]), (Generation(2), 0, "1"));
+        assert!(merge(&mut table, &member("a", 2, (1, 0), Status::Alive)), "it is told whole when tables are compared");
+        let now = table.member(NodeId::of("a")).unwrap();
+        assert_eq!((now.revision, &*now.metadata["port"]), (1, "2"));
     }
 
     #[test]

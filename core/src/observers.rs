@@ -176,6 +176,7 @@ mod tests {
                 role: Role::Worker,
                 zone: format!("z{}", n % zones).into(),
                 metadata: BTreeMap::new(),
+                revision: 1,
             };
             let (generation, incarnation) = (Generation(1), Incarnation::default());
             Member { id: NodeId::of(&name), profile: profile.into(), generation, incarnation, status: Status::Alive }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::member::{Epoch, NodeId, Shard, WorkerId, name_hash};
+use crate::member::{Epoch, NodeId, Shard, Weight, WorkerId, name_hash};
 use crate::membership::Membership;
 use crate::ring;
 
@@ -47,9 +47,15 @@ impl Shards {
     ///
     /// `passed` are nodes that came and went between the last view and this one, unseen. A shard that one of them would have owned has had
     /// another owner meanwhile, under an epoch between ours and now; if it is ours still, it is ours anew.
-    pub(crate) fn settle(&mut self, me: NodeId, membership: &Membership, passed: &[NodeId], epoch: Epoch) -> Vec<Step> {
+    pub(crate) fn settle(
+        &mut self,
+        me: NodeId,
+        membership: &Membership,
+        passed: &[(NodeId, Weight)],
+        epoch: Epoch,
+    ) -> Vec<Step> {
         let mut steps = Vec::new();
-        let nodes: Vec<NodeId> = membership.owners().collect();
+        let nodes: Vec<(NodeId, Weight)> = membership.owners().collect();
         let name_of = |id: NodeId| membership.member(id).map(|member| member.name.clone());
         for group in &mut self.groups {
             for (index, owner) in (0..).zip(&mut group.owners) {
@@ -125,6 +131,7 @@ mod tests {
             role: Role::Worker,
             zone: "".into(),
             metadata: Metadata::new(),
+            revision: 1,
         };
         let (generation, incarnation) = (Generation(1), Incarnation::default());
         Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
@@ -146,9 +153,12 @@ mod tests {
         shards.add("orders".into(), WorkerId(0), 20);
         assert_eq!(starts(&shards.settle(me, &table, &[], Epoch(5))).len(), 20);
         assert_eq!(shards.settle(me, &table, &[], Epoch(6)), []);
-        let anew = starts(&shards.settle(me, &table, &[other], Epoch(7)));
+        let anew = starts(&shards.settle(me, &table, &[(other, Weight::default())], Epoch(7)));
         let expected: Vec<u32> = (0..20)
-            .filter(|&index| ring::owner(name_hash("orders"), index, [me, other].into_iter()) == Some(other))
+            .filter(|&index| {
+                let both = [me, other].map(|node| (node, Weight::default()));
+                ring::owner(name_hash("orders"), index, both.into_iter()) == Some(other)
+            })
             .collect();
         assert_eq!(anew, expected);
         assert!(anew.iter().all(|&index| shards.owner("orders", index) == Some((me, Epoch(7)))));

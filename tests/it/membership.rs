@@ -109,3 +109,44 @@ fn two_processes_under_one_name_do_not_both_stay() {
     assert!(!lines(&world, &["node-2 ", "Superseded { generation: Generation(1800000000000) }"]).is_empty());
     assert!(world.shards_on(2).is_empty(), "the older process has given up its shards");
 }
+
+#[test]
+fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
+    let mut world = quiet_world(7);
+    let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
+    let begun = world.elapsed().as_secs_f64();
+    after(&mut world, Fault::Say(2, 7), 1);
+    let told = lines(&world, &["Updated", "\"note\": \"7\""]);
+    assert_eq!(told.len(), 5, "each once, itself included");
+    assert!(told.iter().all(|line| at(line) - begun < 0.2), "{told:?}");
+    // Three in a row, of which some overtake others.
+    world.apply(Fault::Disturb(0.2, 0.2, 0.5));
+    (8..11).for_each(|note| world.apply(Fault::Say(2, note)));
+    after(&mut world, Fault::Heal, 15);
+    for place in 0..5 {
+        let engine = world.engine(place).unwrap();
+        let member = engine.members().find(|member| &*member.name == "node-2").unwrap();
+        assert_eq!((&*member.metadata["note"], member.revision), ("10", 5), "as {} sees it", world.name(place));
+    }
+    assert_eq!((1..5).map(|place| world.shards_on(place)).collect::<Vec<_>>(), before, "nothing moved");
+    check_well(&world);
+}
+
+#[test]
+fn a_process_keeps_the_weight_it_began_with() {
+    use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Metadata};
+
+    let text = "[cluster]\nname = 'sim'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:1'\nseeds = []\nmetadata = { weight = '3' }";
+    let identity = Identity { generation: Generation(1), address: "10.0.0.1:1".parse().unwrap() };
+    let mut engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, Instant::ZERO).unwrap();
+    let mut say = |weight: Option<&str>| {
+        let metadata: Metadata = weight.map(|weight| ("weight".to_owned(), weight.to_owned())).into_iter().collect();
+        engine.set_metadata(Instant::ZERO, metadata).map_err(|error| error.to_string())
+    };
+    assert_eq!(say(Some("3")), Ok(()));
+    let kept = "the metadata has the weight 1; this process began with 3 and keeps it";
+    assert_eq!(say(None), Err(kept.to_owned()));
+    let none = "the metadata has the weight \"-1\"; use a whole number from 0 to 1000";
+    assert_eq!(say(Some("-1")), Err(none.to_owned()));
+    assert_eq!(engine.members().next().unwrap().weight().get(), 3);
+}

@@ -137,7 +137,7 @@ impl Checker {
                 self.hampered(now);
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
-            Fault::SetInterval(..) | Fault::Sever(_) => {}
+            Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
             Fault::Jump(place, by) => {
                 self.threads.owed.retain(|(here, _), _| here != place);

@@ -49,6 +49,7 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     // Without a draw of its own, as above.
     config.membership.lifelines = seed % 4 != 2;
     let mut wild = (shape.monitors == 0 && seed % 4 == 1).then(|| Random::seeded(seed ^ 0xbad_5eed));
+    let shape = Shape { weighted: seed % 11 == 4, ..shape };
     let mut world = World::of(seed, shape, config);
     if let Some(wild) = &mut wild {
         world.drift = wild.unit() * 0.002;
@@ -56,6 +57,9 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     plan(&mut world, nodes, &mut random);
     if seed % 7 == 2 {
         plan_boxes(&mut world, nodes, &mut Random::seeded(seed ^ 0xb0_5eed));
+    }
+    if seed % 13 == 5 {
+        plan_notes(&mut world, nodes, &mut Random::seeded(seed ^ 0x5a_5eed));
     }
     if let Some(more) = &mut more {
         plan_more(&mut world, nodes, more);
@@ -228,6 +232,17 @@ fn plan_boxes(world: &mut World, nodes: usize, random: &mut Random) {
         let one = random.below(nodes as u64 + 1) as usize;
         (0..=nodes).filter(|&place| all || place == one).for_each(|place| world.plan(at, Fault::Sever(place)));
         at += random.duration_below(Duration::from_secs(10));
+    }
+}
+
+/// Nodes that say something else of themselves again and again, up to the end of all harm; to some seeds only, as above.
+fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
+    let mut at = Duration::from_secs(2);
+    let mut note = 0;
+    while at < HARM {
+        world.plan(at, Fault::Say(random.below(nodes as u64 + 1) as usize, note));
+        note += 1;
+        at += random.duration_below(Duration::from_secs(3));
     }
 }
 

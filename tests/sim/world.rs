@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use heartbeat_core::member::WEIGHT_KEY;
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
     Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, Member,
-    NodeId, Output, Random, Report, Start, StreamId, Supervise, ThreadLook, ThreadState, WorkerId,
+    Metadata, NodeId, Output, Random, Report, Start, StreamId, Supervise, ThreadLook, ThreadState, WorkerId,
 };
 
 use crate::agenda::Agenda;
@@ -31,6 +32,9 @@ const LONG_BEAT: Duration = Duration::from_secs(60);
 const BACKLOG_MAX: usize = 2_000;
 /// The wall clock at the start, in milliseconds, from which generations are taken.
 const WALL_START_MS: u64 = 1_700_000_000_000;
+
+/// The key of the metadata under which nodes say something now and then.
+const NOTE: &str = "note";
 
 /// Something that is done to the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +57,8 @@ pub enum Fault {
     Block(Place, WorkerId, Duration),
     /// Let a node send its heartbeats this often.
     SetInterval(Place, Duration),
+    /// Let a node say this of itself from now on, beside its weight.
+    Say(Place, u64),
     /// Ask a node to leave.
     Leave(Place),
     /// Cut a link in one direction.
@@ -88,17 +94,19 @@ pub struct Shape {
     pub acquainted: bool,
     /// Whether a log is kept, and the checker looks on.
     pub log: bool,
+    /// Whether nodes have weights of their own: 1, 2, 3, 4 and so on in turn.
+    pub weighted: bool,
 }
 
 impl Shape {
     /// `monitors` monitors and `nodes` other nodes, with workers and a log, that have yet to join.
     pub fn new(monitors: usize, nodes: usize) -> Shape {
-        Shape { monitors, nodes, workers: true, acquainted: false, log: true }
+        Shape { monitors, nodes, workers: true, acquainted: false, log: true, weighted: false }
     }
 
     /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are made of.
     pub fn large(nodes: usize) -> Shape {
-        Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false }
+        Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false, weighted: false }
     }
 }
 
@@ -315,6 +323,15 @@ impl World {
             Fault::SetInterval(place, interval) => self.with_engine(place, |engine, now| {
                 engine.set_interval(now, interval).expect("an interval that the config allows");
             }),
+            Fault::Say(place, note) => {
+                let mut metadata = self.metadata_of(place);
+                metadata.insert(NOTE.into(), note.to_string());
+                if self.nodes[place].process.as_ref().is_some_and(|process| !process.paused) {
+                    self.with_engine(place, |engine, now| {
+                        engine.set_metadata(now, metadata).expect("metadata that travels");
+                    });
+                }
+            }
             Fault::Leave(place) => self.with_engine(place, |engine, now| engine.leave(now)),
             Fault::Cut(from, to) => self.network.cut(from, to),
             Fault::Mend(from, to) => self.network.mend(from, to),
@@ -423,19 +440,24 @@ impl World {
         if self.shape.monitors > 0 && !(0..self.shape.monitors).any(|place| present.contains(&place)) {
             return wrong;
         }
-        let mut truth: Vec<(NodeId, String)> = present
-            .iter()
-            .map(|&place| (NodeId::of(&self.nodes[place].name), format!("{} alive", self.nodes[place].name)))
-            .collect();
+        let text = |member: &Member| {
+            let note = member.metadata.get(NOTE).map(|note| format!(" saying {note}")).unwrap_or_default();
+            (member.id, format!("{} {}{note}", member.name, member.status))
+        };
+        let own = |place: &Place| {
+            let id = NodeId::of(&self.nodes[*place].name);
+            self.engine(*place)?.members().find(|member| member.id == id).map(text)
+        };
+        let mut truth: Vec<(NodeId, String)> = present.iter().filter_map(own).collect();
         truth.sort();
-        let truth: Vec<String> = truth.into_iter().map(|(_, text)| text).collect();
         for &place in &present {
             let members = self.engine(place).into_iter().flat_map(Engine::members);
             let members = members.filter(|member| member.status.is_member());
-            let view: Vec<String> = members.map(|member| format!("{} {}", member.name, member.status)).collect();
+            let view: Vec<(NodeId, String)> = members.map(text).collect();
             if view != truth {
                 let name = &self.nodes[place].name;
-                wrong.push(format!("{name} sees {view:?}, and there are {truth:?}"));
+                let texts = |rows: &[(NodeId, String)]| rows.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+                wrong.push(format!("{name} sees {:?}, and there are {:?}", texts(&view), texts(&truth)));
             }
         }
         if self.shape.workers {
@@ -716,7 +738,16 @@ impl World {
             config.workers.timeout = Duration::from_secs(600);
         }
         config.cluster = Config::from_toml(&cluster).expect("the cluster table of the simulation is valid").cluster;
+        if let Some(cluster) = &mut config.cluster {
+            cluster.metadata = self.metadata_of(place);
+        }
         config
+    }
+
+    /// What a node says of itself when it starts.
+    fn metadata_of(&self, place: Place) -> Metadata {
+        let weight = self.shape.weighted.then(|| (WEIGHT_KEY.to_owned(), (place % 4 + 1).to_string()));
+        weight.into_iter().collect()
     }
 
     /// Starts all nodes, each within the first interval, with the same table.

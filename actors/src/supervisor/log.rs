@@ -7,6 +7,7 @@ use tracing::{debug, error, info, warn};
 pub(super) fn log(event: &Event) {
     match event {
         Event::Joined { member } => info!(node = %member.name, address = %member.address, "joined"),
+        Event::Updated { member } => debug!(node = %member.name, metadata = ?member.metadata, "updated"),
         Event::Left { node } => info!(%node, "left"),
         Event::Suspected { node, silent_for, evidence } => warn!(%node, ?silent_for, ?evidence, "suspected"),
         Event::Cleared { node } => warn!(%node, "cleared"),

@@ -415,9 +415,8 @@ impl Cluster {
         }
         let newer = datagram.rumours.iter().filter_map(|row| {
             let member = self.membership.member(row.id)?;
-            let is_newer =
-                (member.generation, member.incarnation, member.status) != (row.generation, row.incarnation, row.status);
-            is_newer.then_some(row.id)
+            let ours = (member.generation, member.incarnation, member.status, member.revision);
+            (ours != (row.generation, row.incarnation, row.status, row.revision)).then_some(row.id)
         });
         lacks.extend(newer);
         if !lacks.is_empty() {

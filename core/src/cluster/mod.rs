@@ -38,13 +38,15 @@ use self::join::{Joining, Pages};
 use self::lifeline::Streams;
 use self::watch::Link;
 use crate::brake::Brakes;
-use crate::config::{ClusterConfig, Config, Mode};
+use crate::config::{ClusterConfig, Config, ConfigError, Mode};
 use crate::desk::Desk;
 use crate::detector::Pause;
 use crate::event::Event;
 use crate::gossip::{FANOUT, Gossip};
 use crate::health::LocalHealth;
-use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Profile, Role, Status, name_hash};
+use crate::member::{
+    Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, Weight, name_hash,
+};
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
 use crate::output::StreamId;
@@ -142,7 +144,7 @@ pub(crate) struct Cluster {
     clock: u64,
     started: Instant,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
-    passed: Vec<NodeId>,
+    passed: Vec<(NodeId, Weight)>,
     /// Another process speaks under our name.
     superseded: bool,
     /// Whether somebody wants to know of each heartbeat.
@@ -159,6 +161,7 @@ impl Cluster {
             role: cluster.role,
             zone: Arc::from(&*cluster.zone),
             metadata: cluster.metadata.clone(),
+            revision: 1,
         };
         let me = Member {
             id: NodeId::of(&cluster.node),
@@ -256,7 +259,7 @@ impl Cluster {
     }
 
     /// Nodes that came and went since this was last asked.
-    pub(crate) fn take_passed(&mut self) -> Vec<NodeId> {
+    pub(crate) fn take_passed(&mut self) -> Vec<(NodeId, Weight)> {
         std::mem::take(&mut self.passed)
     }
 
@@ -325,10 +328,22 @@ impl Cluster {
     }
 
     /// Tells others something else of this node from now on.
-    pub(crate) fn set_metadata(&mut self, metadata: crate::member::Metadata, desk: &Desk) {
-        self.me.profile = Arc::new(Profile { metadata, ..(*self.me.profile).clone() });
-        self.me.incarnation = self.me.incarnation.refuted();
+    ///
+    /// # Errors
+    /// It may not change the weight. Others go by what they see of us: a weight that came and went between two of their looks would have given a shard to
+    /// another owner and back, and the one who has it would not know that its epoch is passed.
+    pub(crate) fn set_metadata(&mut self, metadata: Metadata, desk: &mut Desk) -> Result<(), ConfigError> {
+        let (is, would_be) = (self.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
+        if is != would_be {
+            let (is, would_be) = (is.get(), would_be.get());
+            let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
+            return Err(ConfigError::Contradiction(reason));
+        }
+        let revision = self.me.revision + 1;
+        self.me.profile = Arc::new(Profile { metadata, revision, ..(*self.me.profile).clone() });
         self.speak(true, desk.now);
+        desk.tell(Event::Updated { member: self.me.clone() });
+        Ok(())
     }
 
     /// Takes in one datagram of `length` bytes, already found to be of our cluster.
@@ -368,7 +383,7 @@ impl Cluster {
             datagram.body
         {
             let (id, generation) = (header.from, header.generation);
-            let note = Row { id, status: Status::Alive, generation, incarnation, details: None };
+            let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
             follow = follow.max(self.hear_of(&note, desk));
         }
         for row in datagram.rumours.iter() {
@@ -558,7 +573,7 @@ impl Cluster {
         }
         let (owned, owns) = (owns(before.as_ref()), owns(Some(after)));
         if !owned && !owns && is_other_life(before.as_ref(), after) {
-            self.passed.push(id);
+            self.passed.push((id, after.weight()));
         }
         let is_new_life =
             is_other_life(before.as_ref(), after) && same_process.is_none_or(|before| !before.status.is_member());
@@ -662,6 +677,14 @@ fn is_other_life(before: Option<&Member>, after: &Member) -> bool {
 /// The event that a change of a row amounts to, where it is not of our own making.
 fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
     let same_process = before.filter(|before| before.generation == after.generation).map(|before| before.status);
+    if let Some(before) = before.filter(|before| before.generation == after.generation) {
+        if before.profile != after.profile && after.status.is_member() {
+            desk.tell(Event::Updated { member: after.clone() });
+        }
+        if (before.incarnation, before.status) == (after.incarnation, after.status) {
+            return;
+        }
+    }
     let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
     desk.tell(match (same_process, after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },

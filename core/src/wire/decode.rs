@@ -208,13 +208,14 @@ impl<'a> Reader<'a> {
             _ => Status::Left,
         };
         let (id, generation, incarnation) = (self.id()?, Generation(self.varint()?), self.incarnation()?);
+        let revision = self.small("revision")?;
         let details = match tag >> 2 {
             0 => None,
             1 => Some(self.details(Role::Worker)?),
             3 => Some(self.details(Role::Monitor)?),
             _ => return Err(DecodeError::Field("tag")),
         };
-        Ok(Row { id, status, generation, incarnation, details })
+        Ok(Row { id, status, generation, incarnation, revision, details })
     }
 
     fn details(&mut self, role: Role) -> Result<Details<'a>, DecodeError> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Row, VERSION};
-use crate::member::{Generation, Incarnation, Member, NodeId, Role, Status};
+use crate::member::{Incarnation, Member, Role, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
 pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
@@ -165,9 +165,9 @@ fn push_digests(buffer: &mut Vec<u8>, digests: &Digests) {
 
 fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
     if !whole {
-        return push_head(buffer, (member.status, None), member.id, member.generation, member.incarnation);
+        return push_head(buffer, None, &note(member));
     }
-    push_head(buffer, (member.status, Some(member.role)), member.id, member.generation, member.incarnation);
+    push_head(buffer, Some(member.role), &note(member));
     address(buffer, member.address);
     text(buffer, &member.name);
     text(buffer, &member.zone);
@@ -179,8 +179,7 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
 }
 
 fn push_row(buffer: &mut Vec<u8>, row: &Row<'_>) {
-    let role = row.details.map(|details| details.role);
-    push_head(buffer, (row.status, role), row.id, row.generation, row.incarnation);
+    push_head(buffer, row.details.map(|details| details.role), row);
     if let Some(details) = row.details {
         address(buffer, details.address);
         text(buffer, details.name);
@@ -190,15 +189,15 @@ fn push_row(buffer: &mut Vec<u8>, row: &Row<'_>) {
     }
 }
 
+/// A member as a note.
+fn note(member: &Member) -> Row<'static> {
+    let Member { id, status, generation, incarnation, .. } = *member;
+    Row { id, status, generation, incarnation, revision: member.revision, details: None }
+}
+
 /// What rows and notes begin with; a note tells no role.
-fn push_head(
-    buffer: &mut Vec<u8>,
-    (status, role): (Status, Option<Role>),
-    id: NodeId,
-    generation: Generation,
-    said: Incarnation,
-) {
-    let status = match status {
+fn push_head(buffer: &mut Vec<u8>, role: Option<Role>, row: &Row<'_>) {
+    let status = match row.status {
         Status::Alive => 0,
         Status::Suspect => 1,
         Status::Dead => 2,
@@ -210,7 +209,8 @@ fn push_head(
         Some(Role::Monitor) => 3 << 2,
     };
     buffer.push(status | role);
-    buffer.extend_from_slice(&id.0.to_le_bytes());
-    varint(buffer, generation.0);
-    incarnation(buffer, said);
+    buffer.extend_from_slice(&row.id.0.to_le_bytes());
+    varint(buffer, row.generation.0);
+    incarnation(buffer, row.incarnation);
+    varint(buffer, u64::from(row.revision));
 }

@@ -261,6 +261,8 @@ pub struct Row<'a> {
     pub generation: Generation,
     /// Its incarnation.
     pub incarnation: Incarnation,
+    /// The revision of what it says of itself.
+    pub revision: u32,
     /// What it says of itself; none in a note, for those who know.
     pub details: Option<Details<'a>>,
 }
@@ -354,14 +356,15 @@ impl Details<'_> {
         self.pairs.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// All of it, in an allocation of its own.
-    pub fn profile(&self) -> Profile {
+    /// All of it, in an allocation of its own, under this revision.
+    pub fn profile(&self, revision: u32) -> Profile {
         Profile {
             name: self.name.into(),
             address: self.address,
             role: self.role,
             zone: self.zone.into(),
             metadata: self.metadata(),
+            revision,
         }
     }
 }
@@ -409,6 +412,7 @@ mod tests {
             role: Role::Monitor,
             zone: "rack-4".into(),
             metadata: [("http".to_owned(), "8080".to_owned())].into(),
+            revision: 300,
         };
         let incarnation = Incarnation { life: 1, word: u32::MAX };
         let (id, generation) = (NodeId::of(name), Generation(u64::MAX));
@@ -483,7 +487,8 @@ mod tests {
             let datagram = decode(&buffer).unwrap();
             assert_eq!((datagram.header, &datagram.body), (header(), &body));
             let rows: Vec<Row<'_>> = datagram.rumours.iter().collect();
-            assert_eq!((rows.len(), rows[0].details.unwrap().profile()), (2, (*members[0].profile).clone()));
+            assert_eq!((rows.len(), rows[0].details.unwrap().profile(300)), (2, (*members[0].profile).clone()));
+            assert_eq!((rows[0].revision, rows[1].revision), (300, 300));
             assert_eq!((rows[1].id, rows[1].status, rows[1].details), (members[1].id, Status::Suspect, None));
             assert_eq!(rows[1].incarnation, members[1].incarnation);
         }
@@ -518,7 +523,7 @@ mod tests {
         };
         push_rumour(&mut buffer, count_at, &doubted, false);
         let expected = "48 42 02 0c 29 72 fc 68 55 e6 07 f3 4e 0d 95 13 80 bc d9 f2 9e 34 80 dd db 01 01 01 7b 18 83 \
-                        1e 6c d8 c9 c8 80 bc d9 f2 9e 34 00 00";
+                        1e 6c d8 c9 c8 80 bc d9 f2 9e 34 00 00 ac 02";
         assert_eq!(hex(&buffer), expected);
     }
 
@@ -559,7 +564,7 @@ mod tests {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 if let Ok(datagram) = decode(&bytes) {
                     assert_eq!(datagram.rumours.iter().count(), datagram.rumours.len());
-                    datagram.rumours.iter().filter_map(|row| row.details).for_each(|details| drop(details.profile()));
+                    datagram.rumours.iter().filter_map(|row| row.details).for_each(|details| drop(details.profile(1)));
                 }
             }
         }
