@@ -47,7 +47,7 @@
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
 //!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams, `stream` the frames of connections;
 //!   `clock` is the only reader of the time.
-//! - `event`, `view`: what others are told, as it happens and as it stands.
+//! - `event`, `view`, `owner`: what others are told, as it happens and as it stands; who is responsible for what.
 //!
 //! # What it needs
 //! Panics must unwind: with `panic = "abort"` nothing can be supervised, and the build is refused.
@@ -67,6 +67,7 @@ mod lease;
 mod letter;
 mod mailbox;
 mod node;
+mod owner;
 mod pool;
 mod receiver;
 mod record;
@@ -97,6 +98,7 @@ pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};
 pub use mailbox::{Fates, OnReplace, Overflow};
 pub use node::{Node, SHARDS_MAX, SuperviseError};
+pub use owner::{NoOwner, Owner};
 pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};

@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::event::{DeadLetters, Update};
 use crate::group::{Group, GroupSpec, Template};
 use crate::mailbox::{Closing, Rules};
+use crate::owner::{NoOwner, Owner};
 use crate::pool::{MEMBERS_MAX, Pool, Route};
 use crate::record::Recorder;
 use crate::seat::{Birth, Factory, Seat, Seated, StartError};
@@ -248,8 +249,9 @@ impl Node {
             workers.push((supervise, seat.clone() as Arc<dyn Seated>));
             seats.push(WorkerAddr { seat });
         }
+        let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
         self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
-        Ok(Shards { name: group, workers: seats })
+        Ok(Shards { name: group, workers: seats.into(), owners, view })
     }
 
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
@@ -265,6 +267,18 @@ impl Node {
     /// Members, owners and workers, to be read from any thread.
     pub fn view(&self) -> &View {
         &self.inner.view
+    }
+
+    /// Who is responsible for a key of this namespace. All nodes that see the same members say the same.
+    ///
+    /// If a sharded group of this node has that name, it is the node that runs the key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is
+    /// one of the ready members, by rendezvous hashing and weight: when one dies, leaves or is suspected, only its keys go to others, and they come back with it.
+    /// Without a cluster it is this node.
+    ///
+    /// # Errors
+    /// [`NoOwner`] if nobody is ready, or not known; or if the owner of the shard is suspected.
+    pub fn owner(&self, namespace: &str, key: impl AsRef<[u8]>) -> Result<Owner, NoOwner> {
+        self.inner.view.responsible(namespace, key.as_ref())
     }
 
     /// The workers that are at work now: which, with what message, since when by this node's clock ([`Node::now`]). A look at all status cells; it
@@ -335,6 +349,12 @@ impl Node {
         self.inner.supervisor.do_send(Leave { done });
         // An error means that the supervisor is gone, which is as much as having left.
         let _ = left.await;
+    }
+
+    #[cfg(feature = "testkit")]
+    pub(crate) async fn introduce(&self, members: Vec<heartbeat_core::Member>) {
+        // An error means that the supervisor is gone, and with it everybody who could be introduced.
+        let _ = self.inner.supervisor.send(crate::supervisor::Introduce(members)).await;
     }
 
     /// Takes a worker on in a group.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use heartbeat_core::config::ClusterConfig;
-use heartbeat_core::{Config, ConfigError, Engine, Identity};
+use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
 use tokio::sync::oneshot;
 
 use crate::cell::Cells;
@@ -103,7 +103,8 @@ struct Parts {
 
 impl Parts {
     fn new(config: Config, clock: Clock, floor: Floor) -> Parts {
-        let (view, cells) = (Arc::default(), Arc::default());
+        let me = config.cluster.as_ref().map(|cluster| NodeId::of(&cluster.node));
+        let (view, cells) = (Arc::new(View::new(me)), Arc::default());
         Parts { config, clock, floor, view, cells, is_leaving: Arc::default() }
     }
 

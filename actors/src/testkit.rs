@@ -56,7 +56,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
-use heartbeat_core::{Cause, Config, Event};
+use heartbeat_core::{Cause, Config, Event, Member};
 
 use crate::event::Update;
 pub use crate::fault::Fault;
@@ -109,6 +109,12 @@ pub fn strike(node: &Node, worker: &str, fault: Fault) {
     let seat = node.seated(worker);
     seat.faults().strike(fault);
     seat.nudge();
+}
+
+/// Tells a node of a cluster of these members, as if it had just heard of them: for tests and measurements of who is responsible. Those who are not there in truth
+/// are concluded dead after a while, as any others.
+pub async fn introduce(node: &Node, members: Vec<Member>) {
+    node.introduce(members).await;
 }
 
 /// A node in virtual time.

@@ -3,21 +3,57 @@
 //! One actor writes it, from the engine's events; readers never wait for that actor, nor it for them longer than one entry. What is read
 //! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
-use heartbeat_core::{Cause, Event, Generation, Member, NodeId, Shard, Status, Unready, WorkerId};
+use heartbeat_core::member::name_hash;
+use heartbeat_core::{Cause, Event, Generation, Member, NodeId, Routes, Shard, Status, Unready, WorkerId, ring};
 
 use crate::event::{Owned, Snapshot};
+use crate::owner::{NoOwner, Owner};
 
 /// What a node knows, for many readers at once.
 #[derive(Debug, Default)]
 pub struct View {
+    /// This node, if it is in a cluster.
+    me: Option<NodeId>,
     members: DashMap<NodeId, Member>,
-    /// By group and index: the shard under its present epoch, and its owner's name.
-    shards: DashMap<(Arc<str>, u32), (Shard, Arc<str>)>,
+    /// How often the members have changed.
+    changes: AtomicU64,
+    /// Who is responsible for keys, after how many changes of the members.
+    routes: RwLock<(u64, Routes)>,
+    shards: DashMap<Arc<str>, Arc<ShardOwners>>,
     workers: DashMap<Arc<str>, WorkerView>,
     groups: DashMap<Arc<str>, GroupView>,
+}
+
+/// A shard under its present epoch and its owner's name, if it has one.
+type Owning = Option<(Shard, Arc<str>)>;
+
+/// The owners of a sharded group, by index.
+#[derive(Debug)]
+pub(crate) struct ShardOwners {
+    name_hash: u64,
+    owners: Box<[RwLock<Owning>]>,
+}
+
+impl ShardOwners {
+    fn get(&self, index: u32) -> Owning {
+        let entry = self.owners.get(index as usize)?;
+        entry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, index: u32, owner: Owning) {
+        if let Some(entry) = self.owners.get(index as usize) {
+            *entry.write().unwrap_or_else(PoisonError::into_inner) = owner;
+        }
+    }
+
+    /// The shard that a key belongs to.
+    pub(crate) fn shard_of(&self, key: &[u8]) -> u32 {
+        ring::shard_of(ring::key_hash(self.name_hash, key), self.owners.len() as u32)
+    }
 }
 
 /// A group of this node as it stands.
@@ -49,6 +85,10 @@ pub struct WorkerView {
 }
 
 impl View {
+    pub(crate) fn new(me: Option<NodeId>) -> View {
+        View { me, ..View::default() }
+    }
+
     /// A member by its name.
     pub fn member(&self, name: &str) -> Option<Member> {
         self.members.get(&NodeId::of(name)).map(|entry| entry.value().clone())
@@ -68,7 +108,7 @@ impl View {
 
     /// The owner of a shard: under which epoch, and the name of the node; `None` if nobody owns it or this node does not know the group.
     pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
-        self.shards.get(&(Arc::from(group), index)).map(|entry| entry.value().clone())
+        self.shards.get(group)?.get(index)
     }
 
     /// A worker of this node by its name.
@@ -91,16 +131,61 @@ impl View {
 
     /// Everything but the workers, in order.
     pub fn snapshot(&self) -> Snapshot {
-        let mut shards: Vec<Owned> = self
-            .shards
-            .iter()
-            .map(|entry| {
-                let (shard, owner) = entry.value().clone();
-                Owned { group: entry.key().0.clone(), shard, owner }
-            })
-            .collect();
+        let mut shards: Vec<Owned> = Vec::new();
+        for entry in &self.shards {
+            let owners = (0..entry.owners.len() as u32).filter_map(|index| entry.get(index));
+            shards.extend(owners.map(|(shard, owner)| Owned { group: entry.key().clone(), shard, owner }));
+        }
         shards.sort_by(|a, b| (&a.group, a.shard.index).cmp(&(&b.group, b.shard.index)));
         Snapshot { members: self.members(), shards }
+    }
+
+    /// Who is responsible for a key.
+    pub(crate) fn responsible(&self, namespace: &str, key: &[u8]) -> Result<Owner, NoOwner> {
+        let Some(me) = self.me else { return Ok(Owner::Here(())) };
+        if let Some(shards) = self.shards.get(namespace) {
+            return self.owner_of_shard(&shards, shards.shard_of(key));
+        }
+        let answer = |routes: &Routes| match routes.owner(namespace, key) {
+            Some(owner) if owner.id == me => Ok(Owner::Here(())),
+            Some(owner) => Ok(Owner::There(owner.clone())),
+            None => Err(NoOwner::Unknown),
+        };
+        // Whoever changes the members counts it afterwards: what was made of half a change is not asked again.
+        let changes = self.changes.load(Ordering::Acquire);
+        let kept = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 == changes {
+            return answer(&kept.1);
+        }
+        let routes = Routes::after(&kept.1, self.members.iter().map(|entry| entry.value().clone()));
+        drop(kept);
+        let found = answer(&routes);
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = (changes, routes);
+        found
+    }
+
+    /// Who runs this shard of a sharded group.
+    pub(crate) fn owner_of_shard(&self, shards: &ShardOwners, index: u32) -> Result<Owner, NoOwner> {
+        let Some(me) = self.me else { return Ok(Owner::Here(())) };
+        let (_, owner) = shards.get(index).ok_or(NoOwner::Unknown)?;
+        let id = NodeId::of(&owner);
+        if id == me {
+            return Ok(Owner::Here(()));
+        }
+        let member = self.members.get(&id).map(|entry| entry.value().clone()).ok_or(NoOwner::Unknown)?;
+        match member.status {
+            Status::Alive => Ok(Owner::There(member)),
+            Status::Suspect => Err(NoOwner::Suspected(member)),
+            Status::Dead | Status::Left => Err(NoOwner::Unknown),
+        }
+    }
+
+    /// Makes room for the owners of a sharded group.
+    pub(crate) fn open_shards(&self, group: &Arc<str>, count: u32) -> Arc<ShardOwners> {
+        let owners = (0..count).map(|_| RwLock::default()).collect();
+        let shards = Arc::new(ShardOwners { name_hash: name_hash(group), owners });
+        self.shards.insert(group.clone(), shards.clone());
+        shards
     }
 
     /// Keeps a name for a group; `false` if it is taken.
@@ -150,6 +235,7 @@ impl View {
             }
         }
         self.members.retain(|id, _| known.contains(id));
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes in what an event says of workers and owners.
@@ -199,10 +285,8 @@ impl View {
                 }
             }
             Event::Moved { group, shard, to, .. } => {
-                let key = (group.clone(), shard.index);
-                match to {
-                    Some(owner) => drop(self.shards.insert(key, (*shard, owner.clone()))),
-                    None => drop(self.shards.remove(&key)),
+                if let Some(shards) = self.shards.get(group) {
+                    shards.set(shard.index, to.as_ref().map(|owner| (*shard, owner.clone())));
                 }
             }
             // The rest is about members, which come whole with `set_members`, or about threads and clocks, which are not shown here.

@@ -20,8 +20,10 @@ use crate::clock::sleep;
 use crate::context::Context;
 use crate::letter::{DeadReason, Letter, Lost};
 use crate::mailbox::{Fates, Item, Unopened};
+use crate::owner::{NoOwner, Owner};
 use crate::seat::Seat;
 use crate::supervisor::{Command, Order};
+use crate::view::{ShardOwners, View};
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
 pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
@@ -349,7 +351,9 @@ pub struct WorkerStatus {
 /// The workers of a sharded group that may run on this node, one for each shard.
 pub struct Shards<A: Actor<Context = Context<A>>> {
     pub(crate) name: Arc<str>,
-    pub(crate) workers: Vec<WorkerAddr<A>>,
+    pub(crate) workers: Arc<[WorkerAddr<A>]>,
+    pub(crate) owners: Arc<ShardOwners>,
+    pub(crate) view: Arc<View>,
 }
 
 impl<A: Actor<Context = Context<A>>> Shards<A> {
@@ -366,6 +370,24 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         &self.workers
     }
 
+    /// Who is responsible for a key: the worker of its shard, if it runs here, or the member where it runs. The shard is not yet, or not any more, there for as
+    /// long as the news take; whoever asks it is then told [`SendError::Closed`], and asks here again.
+    ///
+    /// # Errors
+    /// [`NoOwner`] if that is not known now, or if its owner is suspected.
+    pub fn owner(&self, key: impl AsRef<[u8]>) -> Result<Owner<&WorkerAddr<A>>, NoOwner> {
+        let index = self.shard_of(key);
+        match self.view.owner_of_shard(&self.owners, index)? {
+            Owner::Here(()) => Ok(Owner::Here(self.worker(index))),
+            Owner::There(member) => Ok(Owner::There(member)),
+        }
+    }
+
+    /// The shard that a key belongs to: the same on every node and in every release, as long as the number of shards stays the same.
+    pub fn shard_of(&self, key: impl AsRef<[u8]>) -> u32 {
+        self.owners.shard_of(key.as_ref())
+    }
+
     /// The group's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -374,7 +396,8 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
 
 impl<A: Actor<Context = Context<A>>> Clone for Shards<A> {
     fn clone(&self) -> Shards<A> {
-        Shards { name: self.name.clone(), workers: self.workers.clone() }
+        let (owners, view) = (self.owners.clone(), self.view.clone());
+        Shards { name: self.name.clone(), workers: self.workers.clone(), owners, view }
     }
 }
 

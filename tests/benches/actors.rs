@@ -9,14 +9,18 @@
 //! the scan of 100,000 and the replacement of a blocked worker, each with its bar.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
+use std::hint::black_box;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use heartbeat_actors::{Config, Context, Node, Spec, WorkerAddr};
-use heartbeat_core::Random;
+use heartbeat_actors::transport::{MemoryNetwork, Transport};
+use heartbeat_actors::{Config, Context, Node, Owner, Spec, WorkerAddr, testkit};
+use heartbeat_core::{Generation, Incarnation, Member, Metadata, NodeId, Profile, Random, Role, Status};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 fn main() {
@@ -24,13 +28,19 @@ fn main() {
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     // Cargo passes `--bench` when it is to be measured.
     let quick = has("--test") || !has("--bench");
-    std::panic::set_hook(Box::new(|_| {})); // Printing a panic costs more than the panic.
     System::new().block_on(async {
         if has("--million") {
             million(if quick { 1_000 } else { 1_000_000 }, Duration::from_secs(if quick { 1 } else { 10 })).await;
             return;
         }
+        if let Some(look_ups) = arguments.iter().skip_while(|argument| *argument != "--owner").nth(1) {
+            let node = node_among(1_000).await;
+            look_up(&node, look_ups.parse().unwrap());
+            std::process::exit(0); // Nobody is there to whom it could say goodbye.
+        }
         println!("| what | measured |\n|---|---:|");
+        owners(if quick { 1_000 } else { 1_000_000 }).await;
+        std::panic::set_hook(Box::new(|_| {})); // Printing a panic costs more than the panic.
         round_trips(if quick { 100 } else { 10_000 }, if quick { 1 } else { 301 }).await;
         for (count, apart, how) in [(3_000, 0, "back to back"), (1_000, 2, "2 ms apart")] {
             let (count, apart) = (if quick { 3 } else { count }, Duration::from_millis(apart));
@@ -142,7 +152,7 @@ async fn round_trips(messages: u32, rounds: usize) {
     let arbiter = Arbiter::new();
     let callee = Plain::start_in_arbiter(&arbiter.handle(), |_| Plain { total: 0, neighbour: None });
     let plain = Plain::start_in_arbiter(&arbiter.handle(), move |_| Plain { total: 0, neighbour: Some(callee) });
-    let node = Node::start(Config::from_toml("[workers]\narbiters = 1\ntimeout = '1h'").unwrap()).await.unwrap();
+    let node = Node::start(Config::from_toml("[workers]\narbiters = 1\ntimeout = '4m'").unwrap()).await.unwrap();
     let neighbour = Arc::new(Mutex::new(None));
     let make = || {
         let neighbour = neighbour.clone();
@@ -395,6 +405,55 @@ fn cpu_seconds() -> f64 {
         stat.split_whitespace().next()?.parse::<f64>().ok()
     };
     threads.filter_map(used).sum::<f64>() / 1e9
+}
+
+/// A node that sees this many members, itself among them.
+async fn node_among(count: u32) -> Node {
+    let settings = "timeout = '4m'\n[cluster]\nname = 'bench'\nnode = 'node-0'\nrole = 'worker'\nmode = 'random'\nseeds = ['10.0.0.1:1']\nlisten = '127.0.0.1:0'\n";
+    let address: SocketAddr = "10.0.0.1:1".parse().unwrap();
+    let network = MemoryNetwork::new();
+    let bind = move || Ok(Some(Rc::new(network.bind(address)?) as Rc<dyn Transport>));
+    let node = Node::start_on(Config::from_toml(settings).unwrap(), bind).await.unwrap();
+    testkit::introduce(&node, (1..count).map(member).collect()).await;
+    assert_eq!(node.view().members().len(), count as usize);
+    node
+}
+
+fn member(number: u32) -> Member {
+    let (name, address) = (format!("node-{number}"), "10.0.0.1:1".parse().unwrap());
+    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
+    let profile = Profile { name: (&*name).into(), address, role, zone, metadata, revision: 1 };
+    Member {
+        id: NodeId::of(&name),
+        profile: Arc::new(profile),
+        generation: Generation(1),
+        incarnation: Incarnation::default(),
+        status: Status::Alive,
+    }
+}
+
+/// Asks who is responsible for each of these keys; how many are this node's.
+fn look_up(node: &Node, look_ups: u64) -> u64 {
+    let is_here = |key: u64| matches!(black_box(node.owner("orders", key.to_le_bytes())), Ok(Owner::Here(())));
+    (0..look_ups).map(|key| u64::from(is_here(key))).sum()
+}
+
+/// Who is responsible for a key: the first look-ups, in which each slot's owner is found, those after, and the first ones after a change.
+async fn owners(look_ups: u64) {
+    for count in [5, 1_000] {
+        let node = node_among(count).await;
+        let time = || {
+            let start = Instant::now();
+            look_up(&node, look_ups);
+            start.elapsed().as_secs_f64() * 1e9 / look_ups as f64
+        };
+        row(&format!("owner of a key among {count} members, the first {look_ups} look-ups"), time(), "ns");
+        let mut times: Vec<f64> = (0..10).map(|_| time()).collect();
+        row("the next ones, p50 of ten rounds", quantile(&mut times, 0.5), "ns");
+        testkit::introduce(&node, vec![member(count)]).await;
+        row("the first ones after a member has come", time(), "ns");
+        node.leave().await;
+    }
 }
 
 /// How long a look at all status cells of a node takes, in ms.

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use heartbeat_core::qos::Contender;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
     Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,
-    Random, Role,
+    Random, Role, Weight, ring,
 };
 use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,32 @@ const TIMEOUT_SECONDS: u64 = 5;
 fn main() {
     if !is_quick() {
         sizes();
+        shares();
     }
     divan::main();
+}
+
+/// How evenly 64 shards for each of so many equal members are spread: what the one with most has, over the mean.
+fn shares() {
+    for count in [5, 20, 100, 1_000] {
+        let nodes: Vec<NodeId> = (0..count).map(|number| NodeId::of(&format!("node-{number}"))).collect();
+        let mut over_mean: Vec<f64> = (0..21)
+            .map(|group| {
+                let group = name_hash(&format!("group-{group}"));
+                let mut shards = BTreeMap::new();
+                for index in 0..64 * count {
+                    let among = nodes.iter().map(|&node| (node, Weight::default()));
+                    *shards.entry(ring::owner(group, index, among).unwrap()).or_insert(0_u32) += 1;
+                }
+                f64::from(*shards.values().max().unwrap()) / 64.0
+            })
+            .collect();
+        over_mean.sort_by(f64::total_cmp);
+        let (median, greatest) = (over_mean[10], over_mean[20]);
+        println!(
+            "{count} members, 64 shards each: most over mean {median:.2}, in the worst of 21 groups {greatest:.2}"
+        );
+    }
 }
 
 /// Whether this is only to show that it runs: cargo passes `--bench` when it is to be measured.

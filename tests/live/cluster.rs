@@ -13,7 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Event, Node, Update};
+use heartbeat_actors::{Config, Event, NoOwner, Node, Owner, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -77,6 +77,82 @@ fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
         assert!(!monitor.view().is_member("a") && monitor.view().is_member("b"));
         b.leave().await;
         monitor.leave().await;
+    });
+}
+
+/// Which of these nodes are named as responsible for each of the keys, once all say the same.
+async fn responsible(nodes: &[&Node], namespace: &str) -> Vec<String> {
+    let ask = |node: &Node, key: u32| match node.owner(namespace, key.to_be_bytes()) {
+        Ok(Owner::Here(())) => Some(node.config().cluster.as_ref().unwrap().node.clone()),
+        Ok(Owner::There(member)) => Some(member.name.to_string()),
+        Err(_) => None,
+    };
+    let all = |node: &Node| (0..100).map(|key| ask(node, key)).collect::<Option<Vec<_>>>();
+    loop {
+        if let Some(named) = all(nodes[0])
+            && nodes.iter().all(|node| all(node).as_ref() == Some(&named))
+        {
+            return named;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn all_nodes_name_the_same_one_as_responsible_for_a_key() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        assert_eq!(monitor.owner("users", "ada"), Err(NoOwner::Unknown), "monitors run nothing");
+        let (a, b) = (start_in(&network, "a", "worker", 2).await, start_in(&network, "b", "worker", 3).await);
+        until_equal(&[&monitor, &a, &b]).await;
+        let by_all = responsible(&[&monitor, &a, &b], "users").await;
+        let of_a = by_all.iter().filter(|owner| *owner == "a").count();
+        assert!((20..80).contains(&of_a) && by_all.iter().all(|owner| owner == "a" || owner == "b"), "{by_all:?}");
+        // What a member says of itself comes with it, also what it says later.
+        a.set_metadata([("http".to_owned(), "8080".to_owned())].into()).await.unwrap();
+        let key = by_all.iter().position(|owner| owner == "a").unwrap() as u32;
+        loop {
+            let Ok(Owner::There(member)) = b.owner("users", key.to_be_bytes()) else { panic!("it is a's") };
+            assert_eq!(Some(member.address), a.address());
+            if member.metadata.get("http").is_some_and(|port| port == "8080") {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        a.leave().await;
+        let after = responsible(&[&monitor, &b], "users").await;
+        assert!(after.iter().all(|owner| owner == "b"));
+        b.leave().await;
+        monitor.leave().await;
+    });
+}
+
+#[test]
+fn a_key_of_a_sharded_group_leads_to_the_worker_of_its_shard() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        let (a, b) = (start_in(&network, "a", "worker", 2).await, start_in(&network, "b", "worker", 3).await);
+        let group = |node: &Node| node.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap();
+        let (at_a, at_b) = (group(&a), group(&b));
+        until_equal(&[&a, &b]).await;
+        let named = responsible(&[&a, &b], "orders").await;
+        for (key, owner) in (0_u32..).zip(named) {
+            let key = key.to_be_bytes();
+            let index = at_a.shard_of(key);
+            assert_eq!(at_b.shard_of(key), index);
+            let (here, there) = if owner == "a" { (&at_a, &at_b) } else { (&at_b, &at_a) };
+            assert!(matches!(there.owner(key), Ok(Owner::There(member)) if *member.name == *owner));
+            let Ok(Owner::Here(worker)) = here.owner(key) else { panic!("{owner} owns it") };
+            while worker.send(Add(1)).await.is_err() {
+                tokio::task::yield_now().await; // The news are there before the worker.
+            }
+            assert_eq!(worker.name(), here.worker(index).name());
+        }
+        for node in [a, b, monitor] {
+            node.leave().await;
+        }
     });
 }
 

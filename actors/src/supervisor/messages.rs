@@ -157,6 +157,15 @@ impl Message for SetMetadata {
     type Result = Result<(), heartbeat_core::ConfigError>;
 }
 
+/// These are members, as if they had just been heard of.
+#[cfg(feature = "testkit")]
+pub(crate) struct Introduce(pub(crate) Vec<heartbeat_core::Member>);
+
+#[cfg(feature = "testkit")]
+impl Message for Introduce {
+    type Result = ();
+}
+
 /// Who watches this node, and whom does it watch?
 pub(crate) struct Neighbours;
 

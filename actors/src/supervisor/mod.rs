@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 use tracing::{debug, error};
 
 use self::log::log;
+#[cfg(feature = "testkit")]
+pub(crate) use self::messages::Introduce;
 #[cfg(feature = "systemd")]
 pub(crate) use self::messages::{AddrOf, OnLeave, Pulse};
 use self::messages::{ArbiterEnded, Scan};
@@ -574,6 +576,17 @@ impl Handler<Pulse> for Supervisor {
 
     fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
         pulse.back.store(pulse.number, Ordering::Release);
+    }
+}
+
+#[cfg(feature = "testkit")]
+impl Handler<Introduce> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Introduce(members): Introduce, context: &mut Context<Self>) {
+        self.engine.recall(self.clock.now(), &members);
+        self.view.set_members(self.engine.members());
+        self.drive(context);
     }
 }
 

@@ -1,0 +1,38 @@
+//! `Owner`: the answer to who is responsible for a key.
+
+use std::fmt;
+
+use heartbeat_core::Member;
+
+/// Who is responsible for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner<W = ()> {
+    /// This node; of a shard, the address of its worker here.
+    Here(W),
+    /// Another member, with its address and metadata. To bring a request there is the application's task.
+    There(Member),
+}
+
+/// Why nobody is responsible for a key now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoOwner {
+    /// No member is ready, or this node was not let in yet, or does not know who owns the shard.
+    Unknown,
+    /// The owner of the shard is suspected, so that no request should go there. It moves when its owner is concluded dead, and is back when it is not: ask
+    /// again after an interval, or send to it all the same if waiting for it is worse.
+    Suspected(Member),
+}
+
+impl fmt::Display for NoOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoOwner::Unknown => f.write_str("nobody is known to be responsible for this key now; ask again"),
+            NoOwner::Suspected(member) => {
+                write!(f, "{} is responsible for this key, and is suspected to be dead; ask again", member.name)
+            }
+        }
+    }
+}
+
+impl std::error::Error for NoOwner {}
