@@ -89,6 +89,7 @@ mod worker;
 pub use context::Context;
 pub use event::{DeadLetters, Owned, Snapshot, Update};
 pub use group::{Group, GroupSpec, Template};
+pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
     Instant, Member, Metadata, NodeId, RestartKind, Role, Shard, Status, Strategy, Testimony, Unready, WorkerId,
@@ -97,7 +98,7 @@ pub use heartbeat_core::{
 pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};
 pub use mailbox::{Fates, OnReplace, Overflow};
-pub use node::{Node, SHARDS_MAX, SuperviseError};
+pub use node::{Node, SuperviseError};
 pub use owner::{NoOwner, Owner};
 pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};

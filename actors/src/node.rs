@@ -5,13 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, Recipient};
 use heartbeat_core::config::ARBITERS_MAX;
-use heartbeat_core::member::NAME_BYTES_MAX;
+use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, SHARDS_MAX};
 use heartbeat_core::{
     Busy, Child, Config, ConfigError, Counters, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
     WorkerId,
@@ -36,9 +36,6 @@ use crate::transport::{Transport, UdpTransport};
 use crate::view::{Neighbourhood, View};
 use crate::worker::{Shards, WorkerAddr};
 
-/// Most shards of one group: as many as one node should ever have to start at once.
-pub const SHARDS_MAX: u32 = 65_536;
-
 /// This process as a member. Cloning it is cheap; dropping it stops nothing.
 #[derive(Clone)]
 pub struct Node {
@@ -51,6 +48,8 @@ struct Inner {
     next_place: AtomicU32,
     /// The next group; the root is 0.
     next_group: AtomicU32,
+    /// Held while a sharded group is taken on: no two of them count as the last one.
+    sharding: Mutex<()>,
 }
 
 impl std::ops::Deref for Inner {
@@ -75,6 +74,8 @@ pub enum SuperviseError {
     Left,
     /// The number of shards is zero or too large.
     Shards(u32),
+    /// This node supervises as many sharded groups as it can tell others of; the name of the one too many.
+    Groups(String),
     /// The number of threads is zero or too large.
     Arbiters(u32),
     /// The number of members of a pool is zero or too large.
@@ -95,6 +96,9 @@ impl fmt::Display for SuperviseError {
             SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
             SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {MEMBERS_MAX}"),
             SuperviseError::Significant(text) => f.write_str(text),
+            SuperviseError::Groups(name) => {
+                write!(f, "{name:?} is one sharded group too many; use at most {GROUPS_MAX} in a cluster")
+            }
             SuperviseError::Shards(count) => write!(f, "{count} shards are out of range; use 1 to {SHARDS_MAX}"),
         }
     }
@@ -132,7 +136,7 @@ impl Node {
     pub(crate) fn new(started: Started) -> Node {
         let arbiters = started.config.workers.arbiters;
         let (next_place, next_group) = (AtomicU32::new(arbiters), AtomicU32::new(GroupId::ROOT.0 + 1));
-        Node { inner: Arc::new(Inner { started, next_place, next_group }) }
+        Node { inner: Arc::new(Inner { started, next_place, next_group, sharding: Mutex::default() }) }
     }
 
     /// Starts a worker and keeps it running: `factory` makes the first one and each replacement.
@@ -221,11 +225,12 @@ impl Node {
     /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name: each runs on the one that owns it, and
     /// on another, under a higher epoch, when its owner is gone. Without a cluster all run here.
     ///
-    /// Every node must name the same `count`. A shard that moves is stopped on one node and started on another at about the same time; its state
+    /// Nodes that name another `count` than the one that has supervised the group for longest own none of its shards until that one is gone
+    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves is stopped on one node and started on another at about the same time; its state
     /// is not handed over.
     ///
     /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all, or `count` is 0 or over [`SHARDS_MAX`].
+    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
     pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
@@ -233,6 +238,10 @@ impl Node {
     {
         if !(1..=SHARDS_MAX).contains(&count) {
             return Err(SuperviseError::Shards(count));
+        }
+        let _one_at_a_time = self.inner.sharding.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inner.config.cluster.is_some() && self.inner.view.sharded_groups() >= GROUPS_MAX {
+            return Err(SuperviseError::Groups(name.to_owned()));
         }
         let group = check_name(name)?;
         let rules = Spec::new(name).rules(&self.inner.config).map_err(SuperviseError::Config)?;
@@ -271,7 +280,7 @@ impl Node {
 
     /// Who is responsible for a key of this namespace. All nodes that see the same members say the same.
     ///
-    /// If a sharded group of this node has that name, it is the node that runs the key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is
+    /// If a sharded group has that name, on this node or on others, it is the node that runs the key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is
     /// one of the ready members, by rendezvous hashing and weight: when one dies, leaves or is suspected, only its keys go to others, and they come back with it.
     /// Without a cluster it is this node.
     ///

@@ -22,6 +22,13 @@ pub enum NoOwner {
     /// The owner of the shard is suspected, so that no request should go there. It moves when its owner is concluded dead, and is back when it is not: ask
     /// again after an interval, or send to it all the same if waiting for it is worse.
     Suspected(Member),
+    /// This node's sharded group has another number of shards than the one in force, so that it cannot tell which shard the key belongs to.
+    ShardsRefused {
+        /// The number of shards here.
+        here: u32,
+        /// The number of shards in force.
+        in_force: u32,
+    },
 }
 
 impl fmt::Display for NoOwner {
@@ -31,6 +38,10 @@ impl fmt::Display for NoOwner {
             NoOwner::Suspected(member) => {
                 write!(f, "{} is responsible for this key, and is suspected to be dead; ask again", member.name)
             }
+            NoOwner::ShardsRefused { here, in_force } => write!(
+                f,
+                "the group has {here} shards here and {in_force} on the members that have supervised it for longer; use {in_force}, or wait until they are gone"
+            ),
         }
     }
 }

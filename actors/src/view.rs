@@ -3,7 +3,7 @@
 //! One actor writes it, from the engine's events; readers never wait for that actor, nor it for them longer than one entry. What is read
 //! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -35,6 +35,8 @@ type Owning = Option<(Shard, Arc<str>)>;
 #[derive(Debug)]
 pub(crate) struct ShardOwners {
     name_hash: u64,
+    /// The number of shards in force, if it is another one; else 0.
+    in_force: AtomicU32,
     owners: Box<[RwLock<Owning>]>,
 }
 
@@ -148,7 +150,9 @@ impl View {
         }
         let answer = |routes: &Routes| match routes.owner(namespace, key) {
             Some(owner) if owner.id == me => Ok(Owner::Here(())),
-            Some(owner) => Ok(Owner::There(owner.clone())),
+            Some(owner) if owner.status == Status::Alive => Ok(Owner::There(owner.clone())),
+            // Its shard's owner. Other keys are routed away.
+            Some(owner) => Err(NoOwner::Suspected(owner.clone())),
             None => Err(NoOwner::Unknown),
         };
         // Whoever changes the members counts it afterwards: what was made of half a change is not asked again.
@@ -167,7 +171,10 @@ impl View {
     /// Who runs this shard of a sharded group.
     pub(crate) fn owner_of_shard(&self, shards: &ShardOwners, index: u32) -> Result<Owner, NoOwner> {
         let Some(me) = self.me else { return Ok(Owner::Here(())) };
-        let (_, owner) = shards.get(index).ok_or(NoOwner::Unknown)?;
+        let (_, owner) = shards.get(index).ok_or_else(|| match shards.in_force.load(Ordering::Relaxed) {
+            0 => NoOwner::Unknown,
+            in_force => NoOwner::ShardsRefused { here: shards.owners.len() as u32, in_force },
+        })?;
         let id = NodeId::of(&owner);
         if id == me {
             return Ok(Owner::Here(()));
@@ -180,10 +187,15 @@ impl View {
         }
     }
 
+    /// How many sharded groups this node supervises.
+    pub(crate) fn sharded_groups(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Makes room for the owners of a sharded group.
     pub(crate) fn open_shards(&self, group: &Arc<str>, count: u32) -> Arc<ShardOwners> {
         let owners = (0..count).map(|_| RwLock::default()).collect();
-        let shards = Arc::new(ShardOwners { name_hash: name_hash(group), owners });
+        let shards = Arc::new(ShardOwners { name_hash: name_hash(group), in_force: AtomicU32::new(0), owners });
         self.shards.insert(group.clone(), shards.clone());
         shards
     }
@@ -287,6 +299,16 @@ impl View {
             Event::Moved { group, shard, to, .. } => {
                 if let Some(shards) = self.shards.get(group) {
                     shards.set(shard.index, to.as_ref().map(|owner| (*shard, owner.clone())));
+                }
+            }
+            Event::ShardsRefused { group, in_force, .. } => {
+                if let Some(shards) = self.shards.get(group) {
+                    shards.in_force.store(*in_force, Ordering::Relaxed);
+                }
+            }
+            Event::ShardsAdmitted { group, .. } => {
+                if let Some(shards) = self.shards.get(group) {
+                    shards.in_force.store(0, Ordering::Relaxed);
                 }
             }
             // The rest is about members, which come whole with `set_members`, or about threads and clocks, which are not shown here.

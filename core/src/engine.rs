@@ -27,7 +27,8 @@ use crate::detector::{Pause, Verdict};
 use crate::event::Event;
 use crate::guard::Guard;
 use crate::member::{
-    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Target, ThreadLook, WorkerId,
+    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Sharded, Target, ThreadLook,
+    WorkerId, name_hash,
 };
 use crate::monitor::{Change, Monitor};
 use crate::output::{Output, StreamId};
@@ -128,11 +129,15 @@ impl Engine {
     /// Takes a sharded group on: worker `first + i` is shard `i`, of which this node runs those it owns. Without a cluster it owns all.
     ///
     /// # Panics
-    /// If one of the workers' numbers is in use.
+    /// If one of the workers' numbers is in use, or in a cluster with the group after [`GROUPS_MAX`](crate::member::GROUPS_MAX).
     pub fn supervise_shards(&mut self, now: Instant, group: Arc<str>, workers: Vec<Supervise>) {
         self.advance(now);
         let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
-        self.shards.add(group, first, workers.len() as u32);
+        let count = workers.len() as u32;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.announce(Sharded { group: name_hash(&group), count }, &mut self.desk);
+        }
+        self.shards.add(group, first, count);
         for supervise in workers {
             self.supervision.take_on(supervise);
         }

@@ -287,6 +287,25 @@ pub enum Event {
         /// Name of the new owner, if there is one.
         to: Option<Arc<str>>,
     },
+    /// A sharded group of this node has another number of shards than on the process that supervises it for longest: none of its shards runs here until that one, and
+    /// all that agree with it, are gone.
+    ShardsRefused {
+        /// Its name.
+        group: Arc<str>,
+        /// The number of shards here.
+        count: u32,
+        /// The number of shards in force.
+        in_force: u32,
+        /// Name of the member that says so.
+        by: Arc<str>,
+    },
+    /// The number of shards of a group that was refused is in force now: it is shared out.
+    ShardsAdmitted {
+        /// Its name.
+        group: Arc<str>,
+        /// The number of shards.
+        count: u32,
+    },
     /// A worker runs for the first time.
     Started {
         /// Its name.

@@ -60,7 +60,8 @@ pub use engine::{Counters, Engine};
 pub use event::{Cause, Event, Testimony, Unready};
 pub use member::{
     Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member,
-    Metadata, NodeId, PlaceId, Profile, Role, Shard, Status, Target, ThreadLook, ThreadState, Weight, WorkerId,
+    Metadata, NodeId, PlaceId, Profile, Role, Shard, Sharded, Status, Target, ThreadLook, ThreadState, Weight,
+    WorkerId,
 };
 pub use mistakes::{Mistakes, MistakesError};
 pub use output::{Leave, Output, Start, StreamId};

@@ -181,7 +181,23 @@ impl Default for Weight {
 /// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and what they hold.
 pub const METADATA_BYTES_MAX: usize = 256;
 
-/// What a member says of itself. Its metadata may change while it runs, under a higher revision; all else stays the same for the life of a process.
+/// Most shards of one group.
+pub const SHARDS_MAX: u32 = 65_536;
+
+/// Most sharded groups of one member.
+pub const GROUPS_MAX: usize = 16;
+
+/// A sharded group that a member supervises, so that it may own shards of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Sharded {
+    /// Hash of its name ([`name_hash`]).
+    pub group: u64,
+    /// How many shards it has there; 1 to [`SHARDS_MAX`].
+    pub count: u32,
+}
+
+/// What a member says of itself. Its metadata may change while it runs, and its groups grow, under a higher revision; all else stays the same for the life of a
+/// process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Profile {
     /// What people call it; 1 to [`NAME_BYTES_MAX`] bytes.
@@ -194,7 +210,9 @@ pub struct Profile {
     pub zone: Arc<str>,
     /// Whatever else it tells.
     pub metadata: Metadata,
-    /// Which of the things that this process has said of itself: 1 at its start, one more for each change of the metadata; 0 where all this is from a
+    /// The sharded groups it supervises; at most [`GROUPS_MAX`].
+    pub groups: Vec<Sharded>,
+    /// Which of the things that this process has said of itself: 1 at its start, one more for each change; 0 where all this is from a
     /// process before it.
     pub revision: u32,
 }
@@ -219,6 +237,11 @@ impl Member {
     /// How much of the work it takes. What another release may say and this one does not understand counts as the default.
     pub fn weight(&self) -> Weight {
         Weight::said_in(&self.metadata).unwrap_or_default()
+    }
+
+    /// How many shards the group with this name hash has there; `None` if it does not supervise it.
+    pub fn shards_of(&self, group: u64) -> Option<u32> {
+        self.groups.iter().find(|sharded| sharded.group == group).map(|sharded| sharded.count)
     }
 }
 

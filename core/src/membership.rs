@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::MembershipConfig;
-use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Role, Status, Weight};
+use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Status};
 use crate::random::{Random, mix};
 use crate::time::Instant;
 use crate::wire::{BUCKETS, Digests, Row};
@@ -52,6 +52,8 @@ pub struct Change {
     pub before: Option<Member>,
     /// As it is.
     pub after: Member,
+    /// It is over, and had said something else of itself that was never heard here.
+    pub unheard: bool,
 }
 
 /// Why a node was not admitted; the table is as before.
@@ -156,8 +158,9 @@ impl Membership {
         if is_news {
             (after.generation, after.incarnation, after.status) = (row.generation, row.incarnation, row.status);
         }
+        let unheard = is_same_process && !after.status.is_member() && row.revision > after.revision;
         self.put(after.clone(), now);
-        Ok(Some(Change { before: Some(before), after }))
+        Ok(Some(Change { before: Some(before), after, unheard }))
     }
 
     /// Takes in a node that asks to be a member: as [`Membership::merge`], but what stands against it is said.
@@ -190,7 +193,7 @@ impl Membership {
         }
         let after = Member { status, ..before.clone() };
         self.put(after.clone(), now);
-        Some(Change { before: Some(before), after })
+        Some(Change { before: Some(before), after, unheard: false })
     }
 
     /// Puts down that a suspect lives, at the next word after the one that it was heard to say: it does not hear that it is suspected. Returns the
@@ -203,7 +206,7 @@ impl Membership {
         let incarnation = before.incarnation.max(heard).refuted();
         let after = Member { status: Status::Alive, incarnation, ..before.clone() };
         self.put(after.clone(), now);
-        Some(Change { before: Some(before), after })
+        Some(Change { before: Some(before), after, unheard: false })
     }
 
     /// Puts down a member as it was known elsewhere, if it is not known here.
@@ -258,12 +261,6 @@ impl Membership {
         self.rows.get(&id).map(|entry| entry.changed)
     }
 
-    /// The members that may own shards, in the order of their ids, each with its weight.
-    pub fn owners(&self) -> impl Iterator<Item = (NodeId, Weight)> {
-        let owners = self.members().filter(|member| member.role == Role::Worker && member.status.is_member());
-        owners.map(|member| (member.id, member.weight()))
-    }
-
     /// Members other than this node, in no order.
     pub fn others(&self) -> &[NodeId] {
         &self.others
@@ -308,7 +305,7 @@ impl Membership {
             status: row.status,
         };
         self.put(after.clone(), now);
-        Ok(Some(Change { before: None, after }))
+        Ok(Some(Change { before: None, after, unheard: false }))
     }
 
     fn put(&mut self, member: Member, now: Instant) {
@@ -368,6 +365,7 @@ fn digest(member: &Member) -> u32 {
 mod tests {
     use super::*;
     use crate::Config;
+    use crate::member::Role;
     use crate::wire::{Body, Header, decode, encode, push_rumour};
 
     const NOW: Instant = Instant::ZERO;
@@ -383,6 +381,7 @@ mod tests {
             role: Role::Worker,
             zone: "".into(),
             metadata: [("port".to_owned(), format!("{generation}"))].into(),
+            groups: Vec::new(),
             revision: 1,
         };
         let incarnation = Incarnation { life, word };

@@ -176,6 +176,7 @@ mod tests {
                 role: Role::Worker,
                 zone: format!("z{}", n % zones).into(),
                 metadata: BTreeMap::new(),
+                groups: Vec::new(),
                 revision: 1,
             };
             let (generation, incarnation) = (Generation(1), Incarnation::default());

@@ -1,103 +1,169 @@
-//! `Routes`: who is responsible for a key that is no shard's, asked by any number of threads at once.
+//! `Routes`: who is responsible for a key, asked by any number of threads at once.
 //!
-//! Each key belongs to one of a fixed number of *slots*, and each slot to the ready member that rendezvous hashing finds for it (`ring`). What was found for a slot
-//! is remembered for as long as the members stay as they are, so a look-up costs a hash of the key and a read, however many members there are.
+//! A key of a sharded group belongs to a shard of it, any other key to one of a fixed number of *slots*, and each shard and slot to the member that rendezvous hashing
+//! finds for it (`ring`).
+//!
+//! A group is shared out among the members that say they supervise it with the same number of shards. If members say different numbers, the one that the oldest process says
+//! is *in force*: those that say another one own nothing until it is gone.
+//!
+//! What was found is remembered for as long as the members stay as they are, so a look-up costs a hash of the key and a read, however many
+//! members there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::member::{Member, Role, Status, Weight, name_hash};
+use crate::member::{Member, NodeId, Role, Status, Weight, name_hash};
 use crate::ring;
+
+/// How a sharded group is shared out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Sharing {
+    /// How many shards it has.
+    pub(crate) count: u32,
+    /// Who says so: of all that supervise it the process that was started first.
+    pub(crate) by: NodeId,
+    /// Who may own them, each with its weight.
+    pub(crate) owners: Vec<(NodeId, Weight)>,
+}
+
+impl Sharing {
+    /// How the group with this name hash is shared out among `members`; `None` if none of them supervises it.
+    pub(crate) fn among<'a>(members: impl Iterator<Item = &'a Member> + Clone, group: u64) -> Option<Sharing> {
+        let supervise = members
+            .filter(|member| member.role == Role::Worker && member.status.is_member())
+            .filter_map(move |member| Some((member, member.shards_of(group)?)));
+        let (by, count) = supervise.clone().min_by_key(|(member, _)| (member.generation, member.id))?;
+        let agree = supervise.filter(|(_, theirs)| *theirs == count);
+        let owners = agree.map(|(member, _)| (member.id, member.weight())).collect();
+        Some(Sharing { count, by: by.id, owners })
+    }
+}
 
 /// Slots of all keys that are no shard's, together: 64 for each of a thousand members.
 const SLOTS: u32 = 1 << 16;
 
-/// The slot has not been asked for yet.
-const NOT_ASKED: u32 = 0;
+/// Instead of the hash of a group's name.
+const NO_GROUP: u64 = 0;
 
-/// By slot: the place of its owner, from 1.
-type Owners = Arc<[AtomicU32]>;
+/// Nobody has asked yet.
+const NOT_ASKED: u32 = 0;
 
 /// Those who are responsible for keys, as long as nothing changes.
 #[derive(Debug, Default)]
 pub struct Routes {
     /// In the order of their ids.
-    ready: Vec<(Member, Weight)>,
-    /// Places in `ready`. Made when somebody asks.
+    members: Vec<Member>,
+    /// Keys that are no group's belong to ready members.
+    slots: Table,
+    /// By the hash of its name: the shards of a group. A suspect keeps its own.
+    groups: BTreeMap<u64, Table>,
+}
+
+impl Routes {
+    /// As things are among `members`; what was found `before` is made use of.
+    pub fn after(before: &Routes, members: impl Iterator<Item = Member>) -> Routes {
+        let mut members: Vec<Member> = members.filter(|member| member.status.is_member()).collect();
+        members.sort_unstable_by_key(|member| member.id);
+        let is_ready = |member: &&Member| member.role == Role::Worker && member.status == Status::Alive;
+        let ready = members.iter().filter(is_ready).map(|member| (member.id, member.weight())).collect();
+        let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready);
+        let hashes: BTreeSet<u64> = members.iter().flat_map(|member| &member.groups).map(|group| group.group).collect();
+        let table = |hash: u64| {
+            let Sharing { count, owners, .. } = Sharing::among(members.iter(), hash)?;
+            Some((hash, Table::after(before.groups.get(&hash), hash, count, owners)))
+        };
+        let groups = hashes.into_iter().filter_map(table).collect();
+        Routes { members, slots, groups }
+    }
+
+    /// Who is responsible for a key of this namespace; `None` if nobody is. If a sharded group has that name, it is the owner of the key's shard, which may be suspect; else one
+    /// of the ready members. All nodes with the same view say the same, in every release.
+    pub fn owner(&self, namespace: &str, key: &[u8]) -> Option<&Member> {
+        let hash = name_hash(namespace);
+        let table = self.groups.get(&hash).unwrap_or(&self.slots);
+        let owner = table.owner(ring::shard_of(ring::key_hash(hash, key), table.count))?;
+        let place = self.members.binary_search_by_key(&owner, |member| member.id).ok()?;
+        self.members.get(place)
+    }
+}
+
+/// By shard or slot: the place of its owner, from 1.
+type Owners = Arc<[AtomicU32]>;
+
+/// The owners of a number of shards or slots, found when they are asked for.
+#[derive(Debug, Default)]
+struct Table {
+    group: u64,
+    count: u32,
+    /// Those who may own them, with a weight over 0, in the order of their ids.
+    nodes: Vec<(NodeId, Weight)>,
+    /// Places in `nodes`. Made when somebody asks.
     owners: OnceLock<Owners>,
     before: Option<Before>,
 }
 
-/// What was found among other members. Whoever owned a slot then and is still ready owns it still, but for those who have come since.
+/// What was found among other members. Whoever owned a shard then and still may owns it still, but for those who have come since.
 #[derive(Debug)]
 struct Before {
     owners: Owners,
-    /// By place then: the place now, from 1, or 0 if it is not ready any more.
+    /// By place then: the place now, from 1, or 0 if it may not own any more.
     places: Vec<u32>,
     /// The places of those who have come.
     new: Vec<usize>,
 }
 
-impl Routes {
-    /// Those of `members` to whom requests may go: workers that are alive, not suspected, and have a weight. What was found before is made use of.
-    pub fn after(before: &Routes, members: impl Iterator<Item = Member>) -> Routes {
-        let mut ready: Vec<(Member, Weight)> = members
-            .filter(|member| member.role == Role::Worker && member.status == Status::Alive)
-            .map(|member| (member.weight(), member))
-            .filter_map(|(weight, member)| (weight.get() > 0).then_some((member, weight)))
-            .collect();
-        ready.sort_unstable_by_key(|(member, _)| member.id);
-        let before = before.owners.get().map(|owners| {
-            let mut is_new = vec![true; ready.len()];
-            let place = |(member, weight): &(Member, Weight)| {
-                let Ok(place) = ready.binary_search_by_key(&member.id, |(member, _)| member.id) else { return 0 };
-                if ready[place].1 != *weight {
-                    return 0;
-                }
+impl Table {
+    fn after(before: Option<&Table>, group: u64, count: u32, mut nodes: Vec<(NodeId, Weight)>) -> Table {
+        nodes.retain(|(_, weight)| weight.get() > 0);
+        nodes.sort_unstable();
+        let before = before.filter(|before| before.count == count);
+        let found = before.and_then(|before| Some((before.owners.get()?, &before.nodes)));
+        let before = found.map(|(owners, nodes_before)| {
+            let mut is_new = vec![true; nodes.len()];
+            let place = |node: &(NodeId, Weight)| {
+                let Ok(place) = nodes.binary_search(node) else { return 0 };
                 is_new[place] = false;
                 place as u32 + 1
             };
-            let places = before.ready.iter().map(place).collect();
-            let new = (0..ready.len()).filter(|&place| is_new[place]).collect();
+            let places = nodes_before.iter().map(place).collect();
+            let new = (0..nodes.len()).filter(|&place| is_new[place]).collect();
             Before { owners: owners.clone(), places, new }
         });
-        Routes { ready, owners: OnceLock::new(), before }
+        Table { group, count, nodes, owners: OnceLock::new(), before }
     }
 
-    /// Who is responsible for a key of this namespace; `None` if nobody is ready. All nodes with the same view say the same, in every release.
-    pub fn owner(&self, namespace: &str, key: &[u8]) -> Option<&Member> {
-        let slot = ring::shard_of(ring::key_hash(name_hash(namespace), key), SLOTS);
-        let owners = self.owners.get_or_init(|| (0..SLOTS).map(|_| AtomicU32::new(NOT_ASKED)).collect());
-        let owner = owners.get(slot as usize)?;
+    fn owner(&self, index: u32) -> Option<NodeId> {
+        let owners = self.owners.get_or_init(|| (0..self.count).map(|_| AtomicU32::new(NOT_ASKED)).collect());
+        let owner = owners.get(index as usize)?;
         let place = match owner.load(Ordering::Relaxed) {
             NOT_ASKED => {
-                let place = self.find(slot)?;
+                let place = self.find(index)?;
                 // Whoever else looks now finds the same.
                 owner.store(place as u32 + 1, Ordering::Relaxed);
                 place
             }
             place => place as usize - 1,
         };
-        self.ready.get(place).map(|(member, _)| member)
+        self.nodes.get(place).map(|(node, _)| *node)
     }
 
-    /// The place of the owner of a slot in `ready`.
-    fn find(&self, slot: u32) -> Option<usize> {
+    /// The place of an owner in `nodes`.
+    fn find(&self, index: u32) -> Option<usize> {
         if let Some(before) = &self.before {
-            let then = before.owners[slot as usize].load(Ordering::Relaxed);
+            let then = before.owners[index as usize].load(Ordering::Relaxed);
             let now = then.checked_sub(1).map_or(0, |then| before.places[then as usize]);
             if now > 0 {
-                return self.best(slot, before.new.iter().copied().chain([now as usize - 1]));
+                return self.best(index, before.new.iter().copied().chain([now as usize - 1]));
             }
         }
-        self.best(slot, 0..self.ready.len())
+        self.best(index, 0..self.nodes.len())
     }
 
-    /// Which of these places owns a slot.
-    fn best(&self, slot: u32, places: impl Iterator<Item = usize>) -> Option<usize> {
-        let nodes = places.filter_map(|place| self.ready.get(place)).map(|(member, weight)| (member.id, *weight));
-        let owner = ring::owner(0, slot, nodes)?;
-        self.ready.binary_search_by_key(&owner, |(member, _)| member.id).ok()
+    /// Which of these places owns a shard.
+    fn best(&self, index: u32, places: impl Iterator<Item = usize>) -> Option<usize> {
+        let owner = ring::owner(self.group, index, places.filter_map(|place| self.nodes.get(place)).copied())?;
+        self.nodes.binary_search_by_key(&owner, |(node, _)| *node).ok()
     }
 }
 
@@ -105,7 +171,7 @@ impl Routes {
 mod tests {
     use super::*;
     use crate::Random;
-    use crate::member::{Generation, Incarnation, Metadata, NodeId, Profile};
+    use crate::member::{Generation, Incarnation, Metadata, Profile, Sharded};
 
     fn members(count: usize) -> Vec<Member> {
         let member = |n: usize| {
@@ -117,6 +183,7 @@ mod tests {
                 role,
                 zone: "".into(),
                 metadata: Metadata::new(),
+                groups: Vec::new(),
                 revision: 1,
             };
             Member {
@@ -180,6 +247,31 @@ mod tests {
                 assert_eq!(routes.owner("sessions", &key), fresh.owner("sessions", &key));
             }
         }
+    }
+
+    #[test]
+    fn a_group_belongs_to_those_who_supervise_it_with_the_number_in_force() {
+        let mut members = members(4);
+        let group = name_hash("orders");
+        for (place, (generation, count)) in [(3, 8), (1, 16), (4, 16), (2, 8)].into_iter().enumerate() {
+            let groups = vec![Sharded { group, count }];
+            members[place].profile = Arc::new(Profile { groups, ..(*members[place].profile).clone() });
+            members[place].generation = Generation(generation);
+        }
+        let among = |members: &[Member]| {
+            let routes = fresh(members);
+            let name = |key: u32| routes.owner("orders", &key.to_be_bytes()).unwrap().name.to_string();
+            (0..200).map(name).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(among(&members), "node-2 node-3", "node-2 was started first");
+        // A suspect keeps its shards, and a dead one hands them on.
+        members[1].status = Status::Suspect;
+        assert_eq!(among(&members), "node-2 node-3");
+        members[1].status = Status::Dead;
+        assert_eq!(among(&members), "node-1 node-4", "of those who live, node-4 was started first");
+        members[1].profile = Arc::new(Profile { role: Role::Monitor, ..(*members[1].profile).clone() });
+        members[1].status = Status::Alive;
+        assert_eq!(among(&members), "node-1 node-4", "a monitor owns nothing");
     }
 
     #[test]

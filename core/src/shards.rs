@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::member::{Epoch, NodeId, Shard, Weight, WorkerId, name_hash};
 use crate::membership::Membership;
 use crate::ring;
+use crate::routes::Sharing;
 
 /// The sharded groups of this node.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,27 @@ struct Group {
     first: WorkerId,
     /// By shard: who owns it, at which epoch.
     owners: Vec<Option<(NodeId, Epoch)>>,
+    /// Another number of shards is in force.
+    refused: Option<u32>,
+}
+
+impl Group {
+    /// Those who may own its shards; nobody if another number of shards is in force, which is said when it begins and when it ends.
+    fn share(&mut self, membership: &Membership, steps: &mut Vec<Step>) -> Vec<(NodeId, Weight)> {
+        let count = self.owners.len() as u32;
+        let sharing = Sharing::among(membership.members(), self.hash);
+        let other = sharing.as_ref().filter(|sharing| sharing.count != count);
+        if other.map(|sharing| sharing.count) != self.refused {
+            self.refused = other.map(|sharing| sharing.count);
+            let group = self.name.clone();
+            let by = other.and_then(|sharing| membership.member(sharing.by)).map(|member| member.name.clone());
+            steps.push(Step::Tell(match (self.refused, by) {
+                (Some(in_force), Some(by)) => Event::ShardsRefused { group, count, in_force, by },
+                _ => Event::ShardsAdmitted { group, count },
+            }));
+        }
+        sharing.filter(|sharing| sharing.count == count).map(|sharing| sharing.owners).unwrap_or_default()
+    }
 }
 
 /// What a change of owners asks of this node.
@@ -40,7 +62,7 @@ impl Shards {
     /// Takes on a group whose shard `i` is worker `first + i`.
     pub(crate) fn add(&mut self, name: Arc<str>, first: WorkerId, count: u32) {
         let hash = name_hash(&name);
-        self.groups.push(Group { name, hash, first, owners: vec![None; count as usize] });
+        self.groups.push(Group { name, hash, first, owners: vec![None; count as usize], refused: None });
     }
 
     /// Finds the owners anew in a whole view, and says what that asks of `me`.
@@ -55,9 +77,9 @@ impl Shards {
         epoch: Epoch,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
-        let nodes: Vec<(NodeId, Weight)> = membership.owners().collect();
         let name_of = |id: NodeId| membership.member(id).map(|member| member.name.clone());
         for group in &mut self.groups {
+            let nodes = group.share(membership, &mut steps);
             for (index, owner) in (0..).zip(&mut group.owners) {
                 let now = ring::owner(group.hash, index, nodes.iter().copied());
                 let among_all = ring::owner(group.hash, index, nodes.iter().chain(passed).copied());
@@ -122,15 +144,16 @@ impl Shards {
 mod tests {
     use super::*;
     use crate::Instant;
-    use crate::member::{Generation, Incarnation, Member, Metadata, Profile, Role, Status};
+    use crate::member::{Generation, Incarnation, Member, Metadata, Profile, Role, Sharded, Status};
 
-    fn member(name: &str) -> Member {
+    fn member(name: &str, count: u32) -> Member {
         let profile = Profile {
             name: name.into(),
             address: "127.0.0.1:1".parse().unwrap(),
             role: Role::Worker,
             zone: "".into(),
             metadata: Metadata::new(),
+            groups: vec![Sharded { group: name_hash("orders"), count }],
             revision: 1,
         };
         let (generation, incarnation) = (Generation(1), Incarnation::default());
@@ -148,7 +171,7 @@ mod tests {
     #[test]
     fn an_owner_nobody_saw_come_and_go_makes_its_shards_ours_anew() {
         let (me, other) = (NodeId::of("me"), NodeId::of("other"));
-        let table = Membership::new(member("me"), Instant::ZERO);
+        let table = Membership::new(member("me", 20), Instant::ZERO);
         let mut shards = Shards::default();
         shards.add("orders".into(), WorkerId(0), 20);
         assert_eq!(starts(&shards.settle(me, &table, &[], Epoch(5))).len(), 20);
@@ -163,5 +186,31 @@ mod tests {
         assert_eq!(anew, expected);
         assert!(anew.iter().all(|&index| shards.owner("orders", index) == Some((me, Epoch(7)))));
         assert!((1..20).contains(&anew.len()));
+    }
+
+    #[test]
+    fn another_number_of_shards_than_that_in_force_owns_nothing_until_it_is_in_force() {
+        let (me, other) = (NodeId::of("me"), NodeId::of("other"));
+        let told = |steps: &[Step]| {
+            let event = |step: &Step| match step {
+                Step::Tell(event @ (Event::ShardsRefused { .. } | Event::ShardsAdmitted { .. })) => Some(event.clone()),
+                _ => None,
+            };
+            steps.iter().filter_map(event).collect::<Vec<_>>()
+        };
+        let mut table = Membership::new(Member { generation: Generation(2), ..member("me", 20) }, Instant::ZERO);
+        let mut shards = Shards::default();
+        shards.add("orders".into(), WorkerId(0), 20);
+        assert_eq!(starts(&shards.settle(me, &table, &[], Epoch(5))).len(), 20);
+        table.recall(Instant::ZERO, &member("other", 30));
+        let steps = shards.settle(me, &table, &[], Epoch(6));
+        let (group, by) = (Arc::from("orders"), Arc::from("other"));
+        assert_eq!(told(&steps), [Event::ShardsRefused { group, count: 20, in_force: 30, by }]);
+        assert_eq!(steps.iter().filter(|step| matches!(step, Step::Stop { .. })).count(), 20);
+        assert_eq!(shards.settle(me, &table, &[], Epoch(7)), [], "it is said once");
+        assert!(table.judge(Instant::ZERO, other, Status::Dead).is_some());
+        let steps = shards.settle(me, &table, &[], Epoch(8));
+        assert_eq!(told(&steps), [Event::ShardsAdmitted { group: "orders".into(), count: 20 }]);
+        assert_eq!(starts(&steps).len(), 20);
     }
 }

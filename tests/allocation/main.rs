@@ -69,7 +69,7 @@ fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
     let header = Header { cluster: name_hash("c") as u32, from: NodeId::of("a"), generation: Generation(5), clock: 0 };
     let (from, mut bytes) = ("10.0.0.2:1".parse().unwrap(), Vec::with_capacity(2_000));
     let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: "a".into(), address: from, role, zone, metadata, revision: 1 };
+    let profile = Profile { name: "a".into(), address: from, role, zone, metadata, groups: Vec::new(), revision: 1 };
     let (incarnation, status) = (Incarnation::default(), Status::Alive);
     let me = Member { id: header.from, profile: profile.into(), generation: header.generation, incarnation, status };
     let mut token = 0;

@@ -422,7 +422,7 @@ async fn node_among(count: u32) -> Node {
 fn member(number: u32) -> Member {
     let (name, address) = (format!("node-{number}"), "10.0.0.1:1".parse().unwrap());
     let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: (&*name).into(), address, role, zone, metadata, revision: 1 };
+    let profile = Profile { name: (&*name).into(), address, role, zone, metadata, groups: Vec::new(), revision: 1 };
     Member {
         id: NodeId::of(&name),
         profile: Arc::new(profile),

@@ -353,7 +353,7 @@ fn members() -> Vec<Member> {
 
 fn member(name: &str, address: SocketAddr) -> Member {
     let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: name.into(), address, role, zone, metadata, revision: 1 };
+    let profile = Profile { name: name.into(), address, role, zone, metadata, groups: Vec::new(), revision: 1 };
     let (generation, incarnation) = (Generation(1_795_000_000_000), Incarnation::default());
     Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
 }

@@ -54,7 +54,7 @@ fn every_detector() -> Vec<Config> {
 /// A member as it would introduce itself.
 fn member(name: &str, generation: Generation, address: SocketAddr) -> Member {
     let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: name.into(), address, role, zone, metadata, revision: 1 };
+    let profile = Profile { name: name.into(), address, role, zone, metadata, groups: Vec::new(), revision: 1 };
     let (incarnation, status) = (Incarnation::default(), Status::Alive);
     Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status }
 }

@@ -13,7 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Event, NoOwner, Node, Owner, Update};
+use heartbeat_actors::{Config, Event, GROUPS_MAX, NoOwner, Node, Owner, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -151,6 +151,50 @@ fn a_key_of_a_sharded_group_leads_to_the_worker_of_its_shard() {
             assert_eq!(worker.name(), here.worker(index).name());
         }
         for node in [a, b, monitor] {
+            node.leave().await;
+        }
+    });
+}
+
+#[test]
+fn only_those_who_supervise_a_group_own_its_shards_and_everybody_knows_them() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        let (a, b) = (start_in(&network, "a", "worker", 2).await, start_in(&network, "b", "worker", 3).await);
+        let door = start_in(&network, "door", "worker", 4).await;
+        let at_a = a.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap();
+        for named in responsible(&[&a, &b, &door, &monitor], "orders").await {
+            assert_eq!(named, "a", "only a supervises it");
+        }
+        // Another number of shards is refused as long as there is somebody with the first one.
+        let mut events = Events::of(&b);
+        let at_b = b.supervise_shards("orders", 32, |_| Ok(Subject::default())).unwrap();
+        let refused = events.wait("a refusal", |event| match event {
+            Event::ShardsRefused { group, count, in_force, by } => Some((group.clone(), *count, *in_force, by.clone())),
+            _ => None,
+        });
+        assert_eq!(refused.await, ("orders".into(), 32, 16, "a".into()));
+        until_equal(&[&a, &b, &door, &monitor]).await;
+        assert_eq!(at_b.owner("ada").unwrap_err(), NoOwner::ShardsRefused { here: 32, in_force: 16 });
+        for key in 0..100_u32 {
+            assert!(matches!(at_a.owner(key.to_le_bytes()), Ok(Owner::Here(_))));
+            assert!(
+                matches!(door.owner("orders", key.to_le_bytes()), Ok(Owner::There(member)) if &*member.name == "a")
+            );
+        }
+        a.leave().await;
+        events.wait("leave", |event| matches!(event, Event::ShardsAdmitted { count: 32, .. }).then_some(())).await;
+        for named in responsible(&[&b, &door, &monitor], "orders").await {
+            assert_eq!(named, "b");
+        }
+        for number in 1..GROUPS_MAX {
+            door.supervise_shards(&format!("group-{number}"), 1, |_| Ok(Subject::default())).unwrap();
+        }
+        door.supervise_shards("the last", 1, |_| Ok(Subject::default())).unwrap();
+        let error = door.supervise_shards("one more", 1, |_| Ok(Subject::default())).unwrap_err().to_string();
+        assert_eq!(error, "\"one more\" is one sharded group too many; use at most 16 in a cluster");
+        for node in [b, door, monitor] {
             node.leave().await;
         }
     });

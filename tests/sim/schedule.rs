@@ -49,7 +49,7 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     // Without a draw of its own, as above.
     config.membership.lifelines = seed % 4 != 2;
     let mut wild = (shape.monitors == 0 && seed % 4 == 1).then(|| Random::seeded(seed ^ 0xbad_5eed));
-    let shape = Shape { weighted: seed % 11 == 4, ..shape };
+    let shape = Shape { weighted: seed % 11 == 4, late: seed % 10 == 6, ..shape };
     let mut world = World::of(seed, shape, config);
     if let Some(wild) = &mut wild {
         world.drift = wild.unit() * 0.002;

@@ -26,6 +26,8 @@ pub const GROUP: &str = "orders";
 pub const SHARDS: u32 = 8;
 /// Ordinary workers on each node; the shards' numbers follow.
 pub const WORKERS: u32 = 4;
+/// How long after its start a node may take its shards on.
+const LATE_MAX: Duration = Duration::from_secs(4);
 /// How often the thread of a node without workers gives a sign of life.
 const LONG_BEAT: Duration = Duration::from_secs(60);
 /// What a stopped process keeps of what it is sent: about what a socket's buffer holds.
@@ -96,17 +98,19 @@ pub struct Shape {
     pub log: bool,
     /// Whether nodes have weights of their own: 1, 2, 3, 4 and so on in turn.
     pub weighted: bool,
+    /// Whether nodes take their shards on only some time after their start, each at another one.
+    pub late: bool,
 }
 
 impl Shape {
     /// `monitors` monitors and `nodes` other nodes, with workers and a log, that have yet to join.
     pub fn new(monitors: usize, nodes: usize) -> Shape {
-        Shape { monitors, nodes, workers: true, acquainted: false, log: true, weighted: false }
+        Shape { monitors, nodes, workers: true, acquainted: false, log: true, weighted: false, late: false }
     }
 
     /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are made of.
     pub fn large(nodes: usize) -> Shape {
-        Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false, weighted: false }
+        Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false, weighted: false, late: false }
     }
 }
 
@@ -217,6 +221,11 @@ pub(crate) enum Item {
         place: Place,
         life: u64,
         arbiter: ArbiterId,
+    },
+    /// A node takes its shards on.
+    TakeOn {
+        place: Place,
+        life: u64,
     },
     /// The socket is found empty.
     Drained {
@@ -519,6 +528,7 @@ impl World {
             | Item::Beat { place, life, .. }
             | Item::Report { place, life, .. }
             | Item::Wake { place, life, .. }
+            | Item::TakeOn { place, life }
             | Item::Drained { place, life } => (*place, *life),
         };
         if life != self.nodes[place].life {
@@ -549,6 +559,10 @@ impl World {
             Item::Beat { arbiter, .. } => self.beat(place, life, arbiter),
             Item::Report { worker, generation, report, .. } => self.report(place, worker, generation, report),
             Item::Wake { arbiter, .. } => self.wake(place, arbiter),
+            Item::TakeOn { .. } => {
+                let arbiters = self.config.workers.arbiters;
+                self.with_engine(place, |engine, now| take_on_shards(engine, now, arbiters));
+            }
             Item::Drained { .. } => self.with_engine(place, |engine, now| engine.handle_drained(now)),
         }
     }
@@ -774,6 +788,14 @@ impl World {
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
         if self.shape.workers {
             take_on(&mut engine, now, self.config.workers.arbiters);
+            if self.shape.late {
+                let life = self.nodes[place].life;
+                // Without a draw of the world's own, so that its other seeds stay what they are.
+                let after = Random::seeded(seed ^ life).duration_below(LATE_MAX);
+                self.put(self.now + after.as_nanos() as u64, Item::TakeOn { place, life });
+            } else {
+                take_on_shards(&mut engine, now, self.config.workers.arbiters);
+            }
         }
         self.nodes[place].process = Some(Process {
             engine,
@@ -940,12 +962,17 @@ impl World {
     }
 }
 
-/// Takes on the workers and shards that every node has.
+/// Takes on the workers that every node has.
 fn take_on(engine: &mut Engine, now: Instant, arbiters: u32) {
     let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
     for index in 0..WORKERS {
         engine.supervise(now, supervise(index, format!("worker-{index}")));
     }
+}
+
+/// Takes on the shards that every node may own.
+fn take_on_shards(engine: &mut Engine, now: Instant, arbiters: u32) {
+    let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
     let shards = (0..SHARDS).map(|index| supervise(WORKERS + index, format!("{GROUP}/{index}"))).collect();
     engine.supervise_shards(now, GROUP.into(), shards);
 }

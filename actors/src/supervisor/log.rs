@@ -24,6 +24,10 @@ pub(super) fn log(event: &Event) {
         Event::Moved { group, shard, from, to } => {
             info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");
         }
+        Event::ShardsRefused { group, count, in_force, by } => {
+            error!(%group, count, in_force, %by, "shards refused");
+        }
+        Event::ShardsAdmitted { group, count } => info!(%group, count, "shards admitted"),
         Event::Started { worker, generation, shard } => debug!(%worker, generation = generation.0, ?shard, "started"),
         Event::Failed { worker, generation, cause, restart_in } => {
             warn!(%worker, generation = generation.0, %cause, ?restart_in, "failed");

@@ -45,7 +45,8 @@ use crate::event::Event;
 use crate::gossip::{FANOUT, Gossip};
 use crate::health::LocalHealth;
 use crate::member::{
-    Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, Weight, name_hash,
+    Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Sharded, Status, Weight,
+    name_hash,
 };
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
@@ -161,6 +162,7 @@ impl Cluster {
             role: cluster.role,
             zone: Arc::from(&*cluster.zone),
             metadata: cluster.metadata.clone(),
+            groups: Vec::new(),
             revision: 1,
         };
         let me = Member {
@@ -339,11 +341,17 @@ impl Cluster {
             let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
             return Err(ConfigError::Contradiction(reason));
         }
-        let revision = self.me.revision + 1;
-        self.me.profile = Arc::new(Profile { metadata, revision, ..(*self.me.profile).clone() });
-        self.speak(true, desk.now);
-        desk.tell(Event::Updated { member: self.me.clone() });
+        self.say(|profile| profile.metadata = metadata, desk);
         Ok(())
+    }
+
+    /// Tells others that this node supervises a sharded group, so that it may own shards of it.
+    ///
+    /// # Panics
+    /// If it supervises [`GROUPS_MAX`] already.
+    pub(crate) fn announce(&mut self, sharded: Sharded, desk: &mut Desk) {
+        assert!(self.me.groups.len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
+        self.say(|profile| profile.groups.push(sharded), desk);
     }
 
     /// Takes in one datagram of `length` bytes, already found to be of our cluster.
@@ -536,6 +544,15 @@ impl Cluster {
         Follow::Nothing
     }
 
+    /// Says something else of this node from now on.
+    fn say(&mut self, change: impl FnOnce(&mut Profile), desk: &mut Desk) {
+        let profile = Arc::make_mut(&mut self.me.profile);
+        profile.revision += 1;
+        change(profile);
+        self.speak(true, desk.now);
+        desk.tell(Event::Updated { member: self.me.clone() });
+    }
+
     /// Puts down and spreads what this node says of itself.
     fn speak(&mut self, whole: bool, now: Instant) {
         self.membership.speak(now, self.me.clone());
@@ -545,7 +562,7 @@ impl Cluster {
     /// Does what follows from a row that changed.
     /// If it is `our_own` verdict, it was told already.
     fn changed(&mut self, change: &Change, our_own: bool, desk: &mut Desk) -> Follow {
-        let Change { before, after } = change;
+        let Change { before, after, unheard } = change;
         let (id, now) = (after.id, desk.now);
         let same_process = before.as_ref().filter(|before| before.generation == after.generation);
         let is_known = same_process.is_some_and(|before| before.profile == after.profile);
@@ -571,13 +588,16 @@ impl Cluster {
         if is != was || same_process.is_none() {
             self.fill_places();
         }
-        let (owned, owns) = (owns(before.as_ref()), owns(Some(after)));
-        if !owned && !owns && is_other_life(before.as_ref(), after) {
-            self.passed.push((id, after.weight()));
-        }
         let is_new_life =
             is_other_life(before.as_ref(), after) && same_process.is_none_or(|before| !before.status.is_member());
-        if owned != owns || is_new_life { Follow::Settle } else { Follow::Nothing }
+        let (shared, shares) = (shares(before.as_ref()), shares(Some(after)));
+        // It is over, and may have owned what it was not known to supervise.
+        let said_more = *unheard || same_process.is_some_and(|before| before.groups != after.groups);
+        let has_passed = !is && after.role == Role::Worker && (said_more || is_new_life);
+        if has_passed {
+            self.passed.push((id, after.weight()));
+        }
+        if shared != shares || is_new_life || has_passed { Follow::Settle } else { Follow::Nothing }
     }
 
     /// Says that a row was refused, at most once an interval.
@@ -663,9 +683,9 @@ fn may_observe(member: &Member, mode: Mode, me: NodeId) -> bool {
     is_fit && member.id != me && member.status.is_member()
 }
 
-/// Whether a node of this row may own shards.
-fn owns(row: Option<&Member>) -> bool {
-    row.is_some_and(|member| member.role == Role::Worker && member.status.is_member())
+/// What a node of this row may own shards of.
+fn shares(row: Option<&Member>) -> Option<&[Sharded]> {
+    row.filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| &*member.groups)
 }
 
 /// Whether a row tells of a life that the row before it did not know.

@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, Echo, Evidence, Header, Heartbeat,
+    Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, Echo, Evidence, Groups, Header, Heartbeat,
     INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, Pairs, Row, Rows, Rumours, VERSION,
 };
-use crate::member::{Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role, Status};
+use crate::member::{
+    GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role, SHARDS_MAX, Sharded, Status,
+};
 
 /// Reads one datagram.
 ///
@@ -61,6 +63,14 @@ impl<'a> Pairs<'a> {
             let mut next = || reader.text("metadata", usize::from(u8::MAX)).expect("found well-formed on decoding");
             (next(), next())
         })
+    }
+}
+
+impl<'a> Groups<'a> {
+    /// The groups in their order.
+    pub(super) fn iter(self) -> impl Iterator<Item = Sharded> + use<'a> {
+        let mut reader = Reader { bytes: self.bytes };
+        (0..self.count).map(move |_| reader.group().expect("found well-formed on decoding"))
     }
 }
 
@@ -234,7 +244,22 @@ impl<'a> Reader<'a> {
         if bytes.len() > METADATA_BYTES_MAX {
             return Err(DecodeError::Field("metadata"));
         }
-        Ok(Details { role, address, name, zone, pairs: Pairs { bytes, count } })
+        let pairs = Pairs { bytes, count };
+        let count = self.byte()?;
+        if usize::from(count) > GROUPS_MAX {
+            return Err(DecodeError::Field("groups"));
+        }
+        let before = self.bytes;
+        for _ in 0..count {
+            self.group()?;
+        }
+        let groups = Groups { bytes: &before[..before.len() - self.bytes.len()], count };
+        Ok(Details { role, address, name, zone, pairs, groups })
+    }
+
+    fn group(&mut self) -> Result<Sharded, DecodeError> {
+        let (group, count) = (self.id()?.0, self.small("groups")?);
+        if (1..=SHARDS_MAX).contains(&count) { Ok(Sharded { group, count }) } else { Err(DecodeError::Field("groups")) }
     }
 
     fn address(&mut self) -> Result<SocketAddr, DecodeError> {

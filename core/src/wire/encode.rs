@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Row, VERSION};
-use crate::member::{Incarnation, Member, Role, Status};
+use crate::member::{Incarnation, Member, Role, Sharded, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
 pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
@@ -176,6 +176,11 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
         text(buffer, key);
         text(buffer, value);
     }
+    buffer.push(member.groups.len() as u8);
+    for Sharded { group, count } in &member.groups {
+        buffer.extend_from_slice(&group.to_le_bytes());
+        varint(buffer, u64::from(*count));
+    }
 }
 
 fn push_row(buffer: &mut Vec<u8>, row: &Row<'_>) {
@@ -186,6 +191,8 @@ fn push_row(buffer: &mut Vec<u8>, row: &Row<'_>) {
         text(buffer, details.zone);
         buffer.push(details.pairs.count);
         buffer.extend_from_slice(details.pairs.bytes);
+        buffer.push(details.groups.count);
+        buffer.extend_from_slice(details.groups.bytes);
     }
 }
 

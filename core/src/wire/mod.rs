@@ -22,8 +22,9 @@
 //! 12 gossip      (nothing)
 //! 13 hello       (nothing)
 //! rumours        count u8, count x (row or note), at the end of each datagram
-//! note           tag u8 (status 0..3)  id u64  generation  incarnation
-//! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  address  name  zone  pairs u8, pairs x (key  value)
+//! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
+//! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
+//!                groups u8, groups x (group u64  count)
 //! incarnation    life  word
 //! address        family u8 (4 or 6)  4 or 16 bytes  port u16
 //! name, zone, key, value    length u8  UTF-8
@@ -279,11 +280,19 @@ pub struct Details<'a> {
     /// What fails together with it.
     pub zone: &'a str,
     pub(crate) pairs: Pairs<'a>,
+    pub(crate) groups: Groups<'a>,
 }
 
 /// Keys and values, already found to be well-formed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Pairs<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) count: u8,
+}
+
+/// Sharded groups, already found to be well-formed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Groups<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) count: u8,
 }
@@ -364,6 +373,7 @@ impl Details<'_> {
             role: self.role,
             zone: self.zone.into(),
             metadata: self.metadata(),
+            groups: self.groups.iter().collect(),
             revision,
         }
     }
@@ -386,7 +396,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::member::{Member, name_hash};
+    use crate::member::{GROUPS_MAX, Member, SHARDS_MAX, Sharded, name_hash};
 
     fn header() -> Header {
         let (cluster, from) = (name_hash("orders") as u32, NodeId::of("node-1"));
@@ -412,6 +422,7 @@ mod tests {
             role: Role::Monitor,
             zone: "rack-4".into(),
             metadata: [("http".to_owned(), "8080".to_owned())].into(),
+            groups: vec![Sharded { group: name_hash("orders"), count: 64 }, Sharded { group: 7, count: SHARDS_MAX }],
             revision: 300,
         };
         let incarnation = Incarnation { life: 1, word: u32::MAX };
@@ -610,6 +621,20 @@ mod tests {
         let mut buffer = Vec::new();
         encode_join(&mut buffer, header(), 0, &large);
         check(&buffer, DecodeError::Field("metadata"));
+    }
+
+    #[test]
+    fn groups_over_their_bounds_are_refused() {
+        let refused = |groups: Vec<Sharded>| {
+            let mut large = member("a", Status::Alive);
+            large.profile = Arc::new(Profile { groups, ..(*large.profile).clone() });
+            let mut buffer = Vec::new();
+            encode_join(&mut buffer, header(), 0, &large);
+            check(&buffer, DecodeError::Field("groups"));
+        };
+        refused(vec![Sharded { group: 1, count: 1 }; GROUPS_MAX + 1]);
+        refused(vec![Sharded { group: 1, count: 0 }]);
+        refused(vec![Sharded { group: 1, count: SHARDS_MAX + 1 }]);
     }
 
     #[test]
