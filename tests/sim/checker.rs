@@ -14,6 +14,10 @@ use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Member, Shard,
 use crate::network::Place;
 use crate::world::{Fault, GROUP, Shape, WORKERS, generation_at};
 
+/// Deaths by silence that the brake lets pass within [`PACE`], of a zone of up to forty: as `heartbeat_core`'s brake has it.
+const PACE_LEAST: usize = 4;
+const PACE: Duration = Duration::from_secs(10);
+
 /// Watches a world and notes what is broken.
 pub struct Checker {
     seed: u64,
@@ -66,6 +70,8 @@ struct Nodes {
     members: BTreeSet<Place>,
     /// Promise 2: by when somebody must have said that this node died, and who watched it.
     owed: BTreeMap<Place, (u64, Vec<Place>)>,
+    /// When each death was first concluded by somebody.
+    died: Vec<u64>,
     deaths: u32,
 }
 
@@ -182,6 +188,9 @@ impl Checker {
             Event::Died { node, evidence, .. } => {
                 let is_own = !evidence.is_empty();
                 self.nodes.deaths += u32::from(is_own);
+                if self.place(node).is_some_and(|place| self.nodes.members.contains(&place)) {
+                    self.nodes.died.push(now);
+                }
                 if let Some(dead) = self.no_member(node)
                     && is_own
                     // With two members nobody can tell whether it is the other one or the way from it.
@@ -265,7 +274,12 @@ impl Checker {
     pub(crate) fn step(&mut self, now: u64) {
         let late = |due: &u64| *due < now;
         while let Some((&place, _)) = self.nodes.owed.iter().find(|(_, (due, _))| late(due)) {
-            self.nodes.owed.remove(&place);
+            let Some((due, watched_by)) = self.nodes.owed.remove(&place) else { continue };
+            // The brake has paced it: so many have died lately that it has to wait its turn.
+            if self.nodes.died.iter().filter(|&&at| at + nanos(PACE) > due).count() >= PACE_LEAST {
+                self.nodes.owed.insert(place, (due + nanos(PACE), watched_by));
+                continue;
+            }
             // Who hears less than half of the others holds its verdicts.
             let silent = self.nodes.paused.union(&self.nodes.killed).count();
             if (silent + self.nodes.left.len()) * 2 >= self.names.len() - 1 {
