@@ -25,6 +25,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Seeds at most.
 pub const SEEDS_MAX: usize = 64;
 
+/// Shortest lease: less would be gone with the margin for clocks.
+pub const LEASE_MIN: Duration = Duration::from_millis(500);
+
 /// Most worker threads of one node; more is a typo, not a machine.
 pub const ARBITERS_MAX: u32 = 1024;
 
@@ -66,6 +69,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// The table of members.
     pub membership: MembershipConfig,
+    /// Who may own shards.
+    pub ownership: OwnershipConfig,
     /// The cluster this node is part of; without it the node stays within its process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
@@ -237,6 +242,29 @@ pub enum OnIsolated {
     Proceed,
 }
 
+/// Who may own shards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnershipConfig {
+    /// Who must answer a node that owns shards.
+    pub quorum: QuorumRule,
+    /// Fewest that must answer, the node itself included; at least 1.
+    pub quorum_min: u32,
+    /// For how long an answer counts, 500 ms to half of `timeout`.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+}
+
+/// Who must answer a node that owns shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuorumRule {
+    /// Nobody: each goes by its own view.
+    None,
+    /// More than half of the members.
+    Majority,
+}
+
 /// The cluster a node is part of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -344,6 +372,7 @@ impl Config {
             let most = wire::OBSERVERS_MAX;
             return contradiction(format!("membership.observers {observers} is out of range; use 1 to {most}"));
         }
+        self.ownership.check(self.timeout)?;
         self.cluster.as_ref().map_or(Ok(()), ClusterConfig::check)
     }
 
@@ -508,6 +537,17 @@ impl RestartConfig {
             ));
         }
         Ok(())
+    }
+}
+
+impl OwnershipConfig {
+    fn check(&self, timeout: Duration) -> Result<(), ConfigError> {
+        positive("ownership.quorum_min", self.quorum_min)?;
+        match self.quorum {
+            QuorumRule::None => Ok(()),
+            // Whoever has lost its quorum knows it before anybody can be called dead.
+            QuorumRule::Majority => within("ownership.lease", self.lease, LEASE_MIN, timeout / 2),
+        }
     }
 }
 

@@ -422,6 +422,11 @@ impl Engine {
         self.shards.owner(group, index)
     }
 
+    /// Until when this node may own shards, unless it is renewed; long ago if it has lost its quorum, `None` if it needs none.
+    pub fn lease_until(&self) -> Option<Instant> {
+        self.cluster.as_ref().and_then(Cluster::lease_until)
+    }
+
     /// The threads that should run workers now.
     pub fn arbiters(&self) -> Vec<ArbiterId> {
         self.supervision.arbiters()
@@ -457,6 +462,12 @@ impl Engine {
             self.excuse(pause, late_by);
         }
         self.desk.waited = self.guard.held_until().is_some();
+        if let Some(cluster) = &mut self.cluster
+            && self.leaving != Leaving::Done
+        {
+            let follow = cluster.look_at_quorum(&mut self.desk);
+            self.follow(follow);
+        }
     }
 
     /// Takes a pause of our own out of every silence, and lets whatever waited speak first.
@@ -521,7 +532,7 @@ impl Engine {
             Follow::Settle => self.settle(),
             Follow::Void => {
                 if let Some(cluster) = &self.cluster {
-                    let steps = self.shards.void(cluster.me());
+                    let steps = self.shards.void(cluster.me(), cluster.membership());
                     self.walk(steps);
                 }
                 self.settle();
@@ -540,9 +551,13 @@ impl Engine {
                 let epoch = cluster.claim(self.desk.now);
                 self.shards.settle(cluster.me(), cluster.membership(), &passed, epoch)
             }
-            Some(_) => {
+            Some(cluster) => {
                 self.unsettled = true;
-                return;
+                if !cluster.holds_starts() {
+                    return;
+                }
+                // What is not ours any more need not wait.
+                self.shards.yield_up(cluster.me(), cluster.membership())
             }
             None => self.shards.settle_alone(supervision::sole_epoch(self.generation)),
         };

@@ -276,6 +276,20 @@ pub enum Event {
         /// Why, with the offending value.
         reason: Arc<str>,
     },
+    /// Too few of those that count answer this node (`ownership.quorum`): it has given up its shards, calls nobody dead for silence, and lets nobody new in.
+    QuorumLost {
+        /// Who answers, this node included.
+        reached: u32,
+        /// How many count.
+        of: u32,
+    },
+    /// Enough of those that count answer this node. Its shards start one lease later.
+    QuorumGained {
+        /// Who answers, this node included.
+        reached: u32,
+        /// How many count.
+        of: u32,
+    },
     /// A shard has a new owner.
     Moved {
         /// Name of the sharded group.

@@ -72,6 +72,8 @@ pub enum Refusal {
     Twin(Generation),
     /// This generation said goodbye; it must start anew.
     HasLeft,
+    /// Whoever was asked reaches too few of the others to let in one who was no member.
+    NoQuorum,
 }
 
 impl fmt::Display for Refusal {
@@ -89,6 +91,9 @@ impl fmt::Display for Refusal {
                     f,
                     "a process started in the same instant (generation {generation}) uses this name; end one of the two"
                 )
+            }
+            Refusal::NoQuorum => {
+                f.write_str("this node has no quorum and lets nobody new in; mend its connection to the others")
             }
             Refusal::HasLeft => f.write_str("this process has left; start a new one"),
         }

@@ -48,6 +48,18 @@ impl Group {
         }
         sharing.filter(|sharing| sharing.count == count).map(|sharing| sharing.owners).unwrap_or_default()
     }
+
+    /// Stops those of our shards of which `is_others` holds.
+    fn give_up(&mut self, me: NodeId, table: &Membership, is_others: impl Fn(u32) -> bool, steps: &mut Vec<Step>) {
+        let from = table.member(me).map(|member| member.name.clone());
+        for (index, owner) in (0..).zip(&mut self.owners) {
+            if let Some((_, epoch)) = owner.take_if(|(node, _)| *node == me && is_others(index)) {
+                let (group, shard) = (self.name.clone(), Shard { index, epoch });
+                steps.push(Step::Tell(Event::Moved { group, shard, from: from.clone(), to: None }));
+                steps.push(Step::Stop { worker: WorkerId(self.first.0 + index) });
+            }
+        }
+    }
 }
 
 /// What a change of owners asks of this node.
@@ -104,6 +116,18 @@ impl Shards {
         steps
     }
 
+    /// Gives up what is another's by now, or nobody's, and starts nothing.
+    pub(crate) fn yield_up(&mut self, me: NodeId, membership: &Membership) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for group in &mut self.groups {
+            let nodes = group.share(membership, &mut steps);
+            let hash = group.hash;
+            let is_others = |index| ring::owner(hash, index, nodes.iter().copied()) != Some(me);
+            group.give_up(me, membership, is_others, &mut steps);
+        }
+        steps
+    }
+
     /// Without a cluster every shard runs here: starts those that do not run yet.
     pub(crate) fn settle_alone(&mut self, epoch: Epoch) -> Vec<Step> {
         const HERE: NodeId = NodeId(0);
@@ -120,15 +144,10 @@ impl Shards {
     }
 
     /// Gives up everything `me` owns: this node was concluded dead, and another may own it by now.
-    pub(crate) fn void(&mut self, me: NodeId) -> Vec<Step> {
+    pub(crate) fn void(&mut self, me: NodeId, membership: &Membership) -> Vec<Step> {
         let mut steps = Vec::new();
         for group in &mut self.groups {
-            for (index, owner) in (0..).zip(&mut group.owners) {
-                if owner.is_some_and(|(node, _)| node == me) {
-                    *owner = None;
-                    steps.push(Step::Stop { worker: WorkerId(group.first.0 + index) });
-                }
-            }
+            group.give_up(me, membership, |_| true, &mut steps);
         }
         steps
     }

@@ -200,7 +200,7 @@ impl Checker {
                 }
             }
             // Who is held up owes nothing.
-            Event::Frozen { .. } => self.nodes.owed.clear(),
+            Event::Frozen { .. } | Event::QuorumLost { .. } => self.nodes.owed.clear(),
             Event::Failed { worker, cause, restart_in, .. } => {
                 self.check_failure(now, place, worker, cause);
                 if let (Some(pause), false) = (restart_in, matches!(cause, Cause::Displaced { .. })) {
@@ -256,6 +256,14 @@ impl Checker {
             self.note(now, &format!("shard {index} starts on {here} at epoch {epoch}, after {newest}"));
         } else {
             *newest = epoch;
+        }
+    }
+
+    /// Takes in who else may act for a shard while it is started: nobody, where a quorum is wanted.
+    pub(crate) fn alone(&mut self, now: u64, place: Place, shard: Shard, others: &[Place]) {
+        if let Some(&other) = others.first() {
+            let (index, here, other) = (shard.index, &self.names[place], &self.names[other]);
+            self.note(now, &format!("shard {index} starts on {here} while {other} has a lease of it"));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::config::DetectorKind;
+use heartbeat_core::config::{DetectorKind, QuorumRule};
 use heartbeat_core::{Config, Random, WorkerId};
 
 use crate::checker::replay;
@@ -14,7 +14,12 @@ pub const HARM: Duration = Duration::from_secs(60);
 
 /// How long the world has to recover: the timeout, for deaths that are still to be noticed, and a few intervals for the news.
 pub fn recovery(config: &Config) -> Duration {
-    config.timeout + config.interval * 5
+    let leases = match config.ownership.quorum {
+        QuorumRule::None => 0,
+        // Of a death that is concluded late, and of a right that begins anew.
+        QuorumRule::Majority => 3,
+    };
+    config.timeout + config.interval * 5 + config.ownership.lease * leases
 }
 
 /// A run of `nodes` nodes under the faults of `seed`, harmed and healed.
@@ -48,6 +53,10 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     }
     // Without a draw of its own, as above.
     config.membership.lifelines = seed % 4 != 2;
+    if seed % 6 == 3 {
+        config.ownership.quorum = QuorumRule::Majority;
+        config.ownership.quorum_min = ((shape.monitors + shape.nodes) / 2 + 1) as u32;
+    }
     let mut wild = (shape.monitors == 0 && seed % 4 == 1).then(|| Random::seeded(seed ^ 0xbad_5eed));
     let shape = Shape { weighted: seed % 11 == 4, late: seed % 10 == 6, ..shape };
     let mut world = World::of(seed, shape, config);

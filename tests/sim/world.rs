@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use heartbeat_core::config::QuorumRule;
 use heartbeat_core::member::WEIGHT_KEY;
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
@@ -479,7 +480,11 @@ impl World {
         for shard in 0..SHARDS {
             let owners: Vec<Place> =
                 present.iter().copied().filter(|&place| self.shards_on(place).contains(&shard)).collect();
-            let may_own = present.iter().any(|&place| place >= self.shape.monitors);
+            let enough = match self.config.ownership.quorum {
+                QuorumRule::None => 1,
+                QuorumRule::Majority => self.config.ownership.quorum_min as usize,
+            };
+            let may_own = present.iter().any(|&place| place >= self.shape.monitors) && present.len() >= enough;
             if owners.len() != 1 && may_own && !(owners.is_empty() && self.may_be_down(shard, present)) {
                 wrong.push(format!("shard {shard} runs on {owners:?}"));
             }
@@ -844,6 +849,9 @@ impl World {
         let life = self.nodes[place].life;
         if let Some(shard) = start.shard {
             self.checker.shard_started(self.now, place, shard);
+            let others = (0..self.nodes.len()).filter(|&other| other != place && self.may_act(other, shard.index));
+            let others: Vec<Place> = others.collect();
+            self.checker.alone(self.now, place, shard, &others);
         }
         self.checker.generation(self.now, place, start.worker, start.generation);
         let epoch = start.shard.map(|shard| shard.epoch.0);
@@ -852,6 +860,14 @@ impl World {
         let Some(process) = &mut self.nodes[place].process else { return };
         process.workers.insert(worker, Worker { generation, arbiter, running: false, leave, starts_at: at, epoch });
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
+    }
+
+    /// Whether a node has the right to act for a shard, by its own word and by its own clock; it may be stopped just now.
+    fn may_act(&self, place: Place, shard: u32) -> bool {
+        let Some(engine) = self.engine(place).filter(|engine| !engine.has_left()) else { return false };
+        let id = NodeId::of(&self.nodes[place].name);
+        let is_its = engine.owner(GROUP, shard).is_some_and(|(owner, _)| owner == id);
+        is_its && engine.lease_until().is_some_and(|until| until > self.clock(place))
     }
 
     fn report(&mut self, place: Place, worker: WorkerId, generation: Generation, report: Report) {

@@ -24,6 +24,8 @@ pub(super) fn log(event: &Event) {
         Event::Moved { group, shard, from, to } => {
             info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");
         }
+        Event::QuorumLost { reached, of } => error!(reached, of, "quorum lost"),
+        Event::QuorumGained { reached, of } => info!(reached, of, "quorum gained"),
         Event::ShardsRefused { group, count, in_force, by } => {
             error!(%group, count, in_force, %by, "shards refused");
         }

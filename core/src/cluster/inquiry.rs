@@ -416,7 +416,8 @@ impl Cluster {
                 return Follow::Nothing;
             };
             let missing = self.inquiries.get(&id).map_or(0, |inquiry| inquiry.missing);
-            if !self.is_well_connected(id, desk) {
+            let lacks_quorum = self.quorum.as_ref().is_some_and(|quorum| !quorum.is_held());
+            if lacks_quorum || !self.is_well_connected(id, desk) {
                 self.ask_again(id, Step::Death, missing, interval / 2, Whom::Watchers, desk);
                 return Follow::Nothing;
             }

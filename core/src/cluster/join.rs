@@ -297,7 +297,12 @@ impl Cluster {
         if row.id != header.from {
             return Follow::Nothing;
         }
-        match self.membership.admit(desk.now, &row, &desk.config.membership) {
+        let may_admit = self.quorum.as_ref().is_none_or(|quorum| quorum.may_admit(row.id, &self.membership));
+        let admitted = match may_admit {
+            true => self.membership.admit(desk.now, &row, &desk.config.membership),
+            false => Err(Refusal::NoQuorum),
+        };
+        match admitted {
             Ok(change) => {
                 let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, false, desk));
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {

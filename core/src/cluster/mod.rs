@@ -9,6 +9,7 @@
 //! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
 //! - `join`: seeds, being admitted, and comparing tables.
 //! - `lifeline`: the connections whose end is evidence.
+//! - `quorum`: whether enough of the others answer us, where shards may run in one place only.
 //!
 //! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
 //! comes back in the next life.
@@ -23,6 +24,7 @@ mod beat;
 mod inquiry;
 mod join;
 mod lifeline;
+mod quorum;
 mod watch;
 
 pub use self::lifeline::StreamEvent;
@@ -36,6 +38,7 @@ use self::beat::Answers;
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
+use self::quorum::Quorum;
 use self::watch::Link;
 use crate::brake::Brakes;
 use crate::config::{ClusterConfig, Config, ConfigError, Mode};
@@ -141,6 +144,7 @@ pub(crate) struct Cluster {
     brake_due: Option<Instant>,
     joining: Joining,
     streams: Streams,
+    quorum: Option<Quorum>,
     /// The logical clock, as heard of others.
     clock: u64,
     started: Instant,
@@ -193,6 +197,7 @@ impl Cluster {
             brake_due: None,
             joining: Joining::new(config, cluster, &me, desk),
             streams: Streams::default(),
+            quorum: Quorum::new(config, now),
             clock: 0,
             started: now,
             passed: Vec::new(),
@@ -231,7 +236,7 @@ impl Cluster {
 
     /// Whether owners may be found in the view as it is at `now`.
     pub(crate) fn is_whole(&self, now: Instant) -> bool {
-        !self.superseded && self.joining.is_whole(now)
+        !self.superseded && self.joining.is_whole(now) && !self.holds_starts()
     }
 
     /// When `tick` has something to do next, while nobody is judged before `held_until`.
@@ -247,6 +252,7 @@ impl Cluster {
             self.brake_due.map(|due| due.max(held_until)),
             self.answers.again_at(),
             self.streams.next_due(),
+            self.quorum.as_ref().map(Quorum::next_due),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
         let late = [turn, self.observers.redraw_at(), self.joining.next_due()];
@@ -290,6 +296,7 @@ impl Cluster {
             return Follow::Nothing;
         }
         self.beat(desk);
+        self.poll(desk);
         self.change_observers(desk);
         let mut follow = Follow::Nothing;
         if !held {
@@ -352,6 +359,8 @@ impl Cluster {
     pub(crate) fn announce(&mut self, sharded: Sharded, desk: &mut Desk) {
         assert!(self.me.groups.len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
         self.say(|profile| profile.groups.push(sharded), desk);
+        // Whoever owns its shards now has to hear of it.
+        self.wait_for_a_lease(desk.now);
     }
 
     /// Takes in one datagram of `length` bytes, already found to be of our cluster.
@@ -508,6 +517,7 @@ impl Cluster {
                 self.me.incarnation = said.returned();
                 self.speak(false, desk.now);
                 desk.tell(Event::Buried { incarnation: self.me.incarnation });
+                self.wait_for_a_lease(desk.now);
                 // Nobody names us any more, and what we think of others is from before: we begin anew.
                 let watched: Vec<NodeId> = self.links.keys().copied().collect();
                 watched.into_iter().for_each(|id| self.unwatch(id, desk));
@@ -573,6 +583,13 @@ impl Cluster {
         let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
         if same_process.is_none() || !is {
             self.unwatch(id, desk);
+        }
+        if let Some(quorum) = &mut self.quorum {
+            match after.status {
+                Status::Dead if was => quorum.bury(id, now),
+                Status::Dead => {}
+                Status::Alive | Status::Suspect | Status::Left => quorum.settle(id),
+            }
         }
         if is && after.status == Status::Alive && before.as_ref().is_some_and(|before| before.status == Status::Suspect)
         {
@@ -652,6 +669,12 @@ impl Cluster {
         let new = self.observers.fill(pool);
         for id in new {
             self.open_lifeline(id);
+        }
+    }
+
+    fn wait_for_a_lease(&mut self, now: Instant) {
+        if let Some(quorum) = &mut self.quorum {
+            quorum.wait(now);
         }
     }
 

@@ -61,6 +61,8 @@ impl Cluster {
                 self.send_to(from, Letter::Say(echo));
             }
             Body::Echo(echo) => self.hear_echo(from, echo, desk),
+            Body::Poll { number } => self.send_to(from, Letter::Say(Body::Vote { number: *number })),
+            Body::Vote { number } => return self.hear_vote(from, *number, desk),
             Body::Inquire(inquire) => self.hear_inquire(from, inquire, desk),
             Body::Evidence(evidence) => return self.hear_evidence(from, evidence, desk),
             Body::Release => self.unwatch(from, desk),

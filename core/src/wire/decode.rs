@@ -172,6 +172,8 @@ impl<'a> Reader<'a> {
             }
             12 => Body::Gossip,
             13 => Body::Hello,
+            14 => Body::Poll { number: self.word()? },
+            15 => Body::Vote { number: self.word()? },
             _ => return Err(DecodeError::Field("kind")),
         })
     }

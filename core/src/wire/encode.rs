@@ -38,7 +38,9 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             varint(buffer, ack.stage);
             buffer.push(ack.health);
         }
-        Body::Probe { number } => buffer.extend_from_slice(&number.to_le_bytes()),
+        Body::Probe { number } | Body::Poll { number } | Body::Vote { number } => {
+            buffer.extend_from_slice(&number.to_le_bytes());
+        }
         Body::Echo(echo) => {
             buffer.extend_from_slice(&echo.number.to_le_bytes());
             incarnation(buffer, echo.incarnation);
@@ -107,6 +109,8 @@ const fn kind(body: &Body<'_>) -> u8 {
         Body::Rows(_) => 11,
         Body::Gossip => 12,
         Body::Hello => 13,
+        Body::Poll { .. } => 14,
+        Body::Vote { .. } => 15,
     }
 }
 

@@ -21,6 +21,8 @@
 //! 11 rows        differing u64  flags u8
 //! 12 gossip      (nothing)
 //! 13 hello       (nothing)
+//! 14 poll        number u32
+//! 15 vote        number u32
 //! rumours        count u8, count x (row or note), at the end of each datagram
 //! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
 //! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
@@ -136,6 +138,16 @@ pub enum Body<'a> {
     Gossip,
     /// The first frame of a lifeline.
     Hello,
+    /// Do you hear me, and hold me for a member?
+    Poll {
+        /// Its number.
+        number: u32,
+    },
+    /// The answer to a poll.
+    Vote {
+        /// The number of the poll.
+        number: u32,
+    },
 }
 
 /// The periodic sign of life (DESIGN D9).
@@ -460,6 +472,8 @@ mod tests {
             Body::Rows(Rows { differing: 5, more: true, welcome: false, whole: true }),
             Body::Gossip,
             Body::Hello,
+            Body::Poll { number },
+            Body::Vote { number },
         ]
     }
 
@@ -588,7 +602,7 @@ mod tests {
             let mut bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
             assert!(decode(&bytes).is_err());
             if length >= 4 {
-                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 14) as u8]);
+                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 16) as u8]);
                 let _ = decode(&bytes); // Any answer will do; it may not panic.
             }
         }
@@ -604,7 +618,7 @@ mod tests {
         check(&heartbeat[..20], DecodeError::Truncated);
         check(&[heartbeat.as_slice(), &[0]].concat(), DecodeError::Trailing(1));
         let mut bytes = heartbeat.clone();
-        bytes[3] = 14;
+        bytes[3] = 16;
         check(&bytes, DecodeError::Field("kind"));
         for interval in [Duration::from_secs(31_536_000), Duration::ZERO] {
             let mut bytes = Vec::new();
