@@ -55,6 +55,7 @@
 #[cfg(panic = "abort")]
 compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"");
 
+pub mod authority;
 mod cell;
 mod clock;
 mod context;

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -242,17 +243,70 @@ pub enum OnIsolated {
     Proceed,
 }
 
-/// Who may own shards.
+/// Who may own shards, and how they move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnershipConfig {
-    /// Who must answer a node that owns shards.
+    /// Who hands out the right to run a shard.
+    pub authority: AuthorityKind,
+    /// For an authority: how long it lets a node keep its shards that does not renew, 1 s to 1 h.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+    /// For an authority: whether whatever the shards write is refused when its epoch is too low, so that the session of a process that was seen to end may be ended early.
+    pub fenced: bool,
+    /// For `file`: the folder in which it is kept, on a disk of this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// For `etcd`: where it is.
+    pub etcd: EtcdConfig,
+    /// Who must answer a node that owns shards, where there is no authority.
     pub quorum: QuorumRule,
     /// Fewest that must answer, the node itself included; at least 1.
     pub quorum_min: u32,
     /// For how long an answer counts, 500 ms to half of `timeout`.
     #[serde(with = "duration")]
     pub lease: Duration,
+    /// How long a shard that moves waits for the one who had it before; zero means not at all.
+    #[serde(with = "duration")]
+    pub hand_over: Duration,
+    /// Least time from one copy of a shard's snapshot to the next.
+    #[serde(with = "duration")]
+    pub copy_every: Duration,
+    /// Largest snapshot in bytes, at most [`SNAPSHOT_BYTES_MAX`].
+    pub snapshot_bytes_max: u32,
+    /// Bytes of other nodes' snapshots kept at most.
+    pub copies_bytes_max: u64,
+    /// Shards that start at once; further ones follow 50 ms later, and so on. At least 1.
+    pub starts: u32,
+}
+
+/// Largest snapshot that can be allowed.
+pub const SNAPSHOT_BYTES_MAX: u32 = 16 << 20;
+
+/// Who hands out the right to run a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorityKind {
+    /// Nobody: each goes by its own view, and by `quorum`.
+    View,
+    /// Files on this host.
+    File,
+    /// An etcd cluster.
+    Etcd,
+}
+
+/// Where etcd is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdConfig {
+    /// One or more, like `"http://10.0.0.2:2379"`.
+    pub endpoints: Vec<String>,
+    /// Whom it knows us as; empty if it does not ask.
+    pub user: String,
+    /// The password of `user`.
+    pub password: String,
+    /// What all our keys begin with.
+    pub prefix: String,
 }
 
 /// Who must answer a node that owns shards.
@@ -543,12 +597,52 @@ impl RestartConfig {
 impl OwnershipConfig {
     fn check(&self, timeout: Duration) -> Result<(), ConfigError> {
         positive("ownership.quorum_min", self.quorum_min)?;
-        match self.quorum {
-            QuorumRule::None => Ok(()),
-            // Whoever has lost its quorum knows it before anybody can be called dead.
-            QuorumRule::Majority => within("ownership.lease", self.lease, LEASE_MIN, timeout / 2),
+        positive("ownership.starts", self.starts)?;
+        within("ownership.hand_over", self.hand_over, Duration::ZERO, Duration::from_secs(3600))?;
+        within("ownership.copy_every", self.copy_every, Duration::from_millis(1), Duration::from_secs(86_400))?;
+        if self.snapshot_bytes_max > SNAPSHOT_BYTES_MAX {
+            let bytes = self.snapshot_bytes_max;
+            return contradiction(format!(
+                "ownership.snapshot_bytes_max {bytes} is out of range; use 0 to {SNAPSHOT_BYTES_MAX}"
+            ));
         }
+        match self.quorum {
+            QuorumRule::None => {}
+            // Whoever has lost its quorum knows it before anybody can be called dead.
+            QuorumRule::Majority => within("ownership.lease", self.lease, LEASE_MIN, timeout / 2)?,
+        }
+        match self.authority {
+            AuthorityKind::View => return Ok(()),
+            AuthorityKind::File if self.folder.is_none() => {
+                return contradiction("ownership.authority is \"file\" and ownership.folder is not set; set it to a folder on a disk of this host".to_owned());
+            }
+            AuthorityKind::Etcd if self.etcd.endpoints.is_empty() => {
+                return contradiction("ownership.authority is \"etcd\" and ownership.etcd.endpoints is empty; use one like \"http://10.0.0.2:2379\"".to_owned());
+            }
+            AuthorityKind::File => {}
+            AuthorityKind::Etcd => self.etcd.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?,
+        }
+        if self.quorum == QuorumRule::Majority {
+            return contradiction(
+                "ownership.quorum is \"majority\" beside an authority; use one of the two".to_owned(),
+            );
+        }
+        within("ownership.ttl", self.ttl, Duration::from_secs(1), Duration::from_secs(3600))
     }
+}
+
+/// Refuses what is no address of an etcd server.
+fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
+    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    let fits = rest.and_then(|rest| rest.trim_end_matches('/').rsplit_once(':')).is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    if fits {
+        return Ok(());
+    }
+    contradiction(format!(
+        "ownership.etcd.endpoints holds {endpoint:?}; use a scheme, a host and a port, like \"http://10.0.0.2:2379\""
+    ))
 }
 
 impl ClusterConfig {

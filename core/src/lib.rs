@@ -24,6 +24,7 @@
 //! assert!(matches!(outputs.last(), Some(Output::Start(start)) if start.generation == Generation(1)));
 //! ```
 
+pub mod authority;
 mod brake;
 mod cluster;
 pub mod config;
@@ -54,6 +55,7 @@ pub mod trace;
 mod wheel;
 pub mod wire;
 
+pub use authority::{Answer, Ask, Claimed, SessionId, ShardName};
 pub use cluster::{Identity, StreamEvent};
 pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
