@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authority::Answer;
 use crate::cluster::{Cluster, Follow, Identity, Post, StreamEvent};
 use crate::config::{Config, ConfigError, OnGiveUp, check_metadata};
 use crate::desk::Desk;
@@ -32,9 +33,9 @@ use crate::member::{
 };
 use crate::monitor::{Change, Monitor};
 use crate::output::{Output, StreamId};
+use crate::ownership::{Lent, Ownership};
 use crate::random::Random;
-use crate::shards::{Shards, Step};
-use crate::supervision::{self, Report, Supervise, SuperviseGroup, Supervision};
+use crate::supervision::{Report, Supervise, SuperviseGroup, Supervision};
 use crate::time::Instant;
 use crate::wire;
 
@@ -56,14 +57,11 @@ pub struct Counters {
 /// One node: everything it decides.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    generation: Generation,
     desk: Desk,
     guard: Guard,
     supervision: Supervision,
-    shards: Shards,
+    ownership: Ownership,
     cluster: Option<Cluster>,
-    /// The view changed while it was not whole: find the owners once it is.
-    unsettled: bool,
     leaving: Leaving,
     counters: Counters,
 }
@@ -71,6 +69,8 @@ pub struct Engine {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Leaving {
     No,
+    /// Until all shards are handed over, or this instant.
+    HandingOver(Instant),
     /// Until all workers have stopped, or this instant.
     Until(Instant),
     Done,
@@ -92,13 +92,11 @@ impl Engine {
         let config = desk.config.clone();
         let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, &mut desk));
         Ok(Engine {
-            generation,
             supervision: Supervision::new(&mut desk),
             desk,
             guard: Guard::new(now),
-            shards: Shards::default(),
+            ownership: Ownership::new(&config, generation, now),
             cluster,
-            unsettled: false,
             leaving: Leaving::No,
             counters: Counters::default(),
         })
@@ -137,7 +135,7 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster {
             cluster.announce(Sharded { group: name_hash(&group), count }, &mut self.desk);
         }
-        self.shards.add(group, first, count);
+        self.ownership.add(group, first, count);
         for supervise in workers {
             self.supervision.take_on(supervise);
         }
@@ -178,6 +176,7 @@ impl Engine {
         for (from, bytes) in batch {
             self.handle_datagram(from, bytes);
         }
+        self.hand_out_mail();
     }
 
     /// Takes in that somebody has connected a stream to us. Returns its number; it may be shut again by the next outputs.
@@ -206,6 +205,8 @@ impl Engine {
         let frame = datagram.as_ref().map(|(datagram, from)| (datagram, *from));
         let follow = cluster.hear_stream(stream, event, frame, &mut self.desk);
         self.follow(follow);
+        self.hand_out_mail();
+        self.follow_up();
     }
 
     /// Takes in the addresses of a seed: the answer to [`Output::Resolve`]. An error in words is told as an event while nobody has let us in.
@@ -294,6 +295,32 @@ impl Engine {
         self.follow_up();
     }
 
+    /// Takes in a new snapshot of a shard that runs here, to be passed on to whoever would run it next. `version` is that of its format, by the application's own count. One that is longer
+    /// than `ownership.snapshot_bytes_max` is not taken.
+    pub fn handle_snapshot(&mut self, now: Instant, worker: WorkerId, version: u32, bytes: Arc<[u8]>) {
+        self.advance(now);
+        if bytes.len() <= self.desk.config.ownership.snapshot_bytes_max as usize {
+            self.ownership.snapshot(worker, version, bytes, &self.desk);
+        }
+        self.follow_up();
+    }
+
+    /// Takes in what the authority answered to [`Output::Ask`] of this number, or in words why it did not.
+    pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<Answer, &str>) {
+        self.advance(now);
+        if self.ownership.answer(number, answer, &mut self.desk) {
+            self.follow(Follow::Void);
+        }
+        self.follow_up();
+    }
+
+    /// Takes in that shards which somebody had at the authority may be free now.
+    pub fn handle_freed(&mut self, now: Instant) {
+        self.advance(now);
+        self.ownership.freed();
+        self.follow_up();
+    }
+
     /// Takes in what the workers of a silent thread are doing, and what the system says of the thread: the answer to [`Output::Inspect`].
     pub fn handle_inspection(&mut self, now: Instant, arbiter: ArbiterId, busy: &[Busy], seen: Option<ThreadLook>) {
         self.advance(now);
@@ -331,9 +358,6 @@ impl Engine {
         {
             let follow = cluster.tick(self.guard.held_until().is_some(), &mut self.desk);
             self.follow(follow);
-        }
-        if self.unsettled {
-            self.settle();
         }
         while self.guard.held_until().is_none()
             && let Some(change) = self.desk.monitor.poll_change(self.desk.now)
@@ -384,15 +408,18 @@ impl Engine {
         let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
         let slot = match self.leaving {
             Leaving::Done => None,
-            Leaving::No | Leaving::Until(_) => self.cluster.as_ref().map(|cluster| cluster.next_due(held_until)),
+            Leaving::No | Leaving::HandingOver(_) | Leaving::Until(_) => {
+                self.cluster.as_ref().map(|cluster| cluster.next_due(held_until))
+            }
         };
         let leave = match self.leaving {
-            Leaving::Until(at) => Some(at),
+            Leaving::HandingOver(at) | Leaving::Until(at) => Some(at),
             Leaving::No | Leaving::Done => None,
         };
         let tick = slot.map(|_| self.guard.tick(self.desk.config.stall));
         let change = self.desk.monitor.next_change().map(|at| at.max(held_until));
-        [slot, tick, leave, change, self.supervision.next_due()].into_iter().flatten().min()
+        let moves = self.ownership.next_due().filter(|_| self.leaving != Leaving::Done);
+        [slot, tick, leave, change, self.supervision.next_due(), moves].into_iter().flatten().min()
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -419,12 +446,17 @@ impl Engine {
 
     /// Who owns a shard of this group, at which epoch; `None` if nobody does, or there is no such shard, or there is no cluster.
     pub fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
-        self.shards.owner(group, index)
+        self.ownership.owner(group, index)
     }
 
-    /// Until when this node may own shards, unless it is renewed; long ago if it has lost its quorum, `None` if it needs none.
+    /// Under which epoch a shard runs on this node, from its start until it has stopped.
+    pub fn held(&self, group: &str, index: u32) -> Option<Epoch> {
+        self.ownership.held(group, index)
+    }
+
+    /// Until when this node may act for the shards that run on it, unless that is renewed; long ago if it may not. `None` without a cluster: for ever.
     pub fn lease_until(&self) -> Option<Instant> {
-        self.cluster.as_ref().and_then(Cluster::lease_until)
+        self.ownership.lease_until(self.cluster.as_ref())
     }
 
     /// The threads that should run workers now.
@@ -465,7 +497,13 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            let follow = cluster.look_at_quorum(&mut self.desk);
+            let mut follow = cluster.look_at_quorum(&mut self.desk);
+            if self.ownership.look(&mut self.desk) {
+                follow = Follow::Void;
+            }
+            if !self.desk.waited {
+                self.ownership.speak(&self.desk);
+            }
             self.follow(follow);
         }
     }
@@ -531,54 +569,43 @@ impl Engine {
             Follow::Nothing => {}
             Follow::Settle => self.settle(),
             Follow::Void => {
-                if let Some(cluster) = &self.cluster {
-                    let steps = self.shards.void(cluster.me(), cluster.membership());
-                    self.walk(steps);
-                }
+                self.ownership.void(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
                 self.settle();
             }
         }
     }
 
     fn settle(&mut self) {
-        if self.leaving != Leaving::No {
-            return;
+        match self.leaving {
+            Leaving::No | Leaving::HandingOver(_) => {
+                self.ownership.settle(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            }
+            Leaving::Until(_) | Leaving::Done => {}
         }
-        let steps = match &mut self.cluster {
-            Some(cluster) if cluster.is_whole(self.desk.now) => {
-                self.unsettled = false;
-                let passed = cluster.take_passed();
-                let epoch = cluster.claim(self.desk.now);
-                self.shards.settle(cluster.me(), cluster.membership(), &passed, epoch)
-            }
-            Some(cluster) => {
-                self.unsettled = true;
-                if !cluster.holds_starts() {
-                    return;
-                }
-                // What is not ours any more need not wait.
-                self.shards.yield_up(cluster.me(), cluster.membership())
-            }
-            None => self.shards.settle_alone(supervision::sole_epoch(self.generation)),
-        };
-        self.walk(steps);
     }
 
-    fn walk(&mut self, steps: Vec<Step>) {
-        for step in steps {
-            match step {
-                Step::Start { worker, shard } => self.supervision.start_shard(worker, shard, &mut self.desk),
-                Step::Stop { worker } => self.supervision.stop(Child::Worker(worker), &mut self.desk),
-                Step::Tell(event) => self.desk.tell(event),
-            }
+    /// What others sent about shards, to whoever owns them.
+    fn hand_out_mail(&mut self) {
+        while let Some(mail) = self.cluster.as_mut().and_then(Cluster::take_mail) {
+            self.ownership.hear(mail, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
         }
     }
 
     fn begin_leaving(&mut self) {
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Until(self.desk.now + self.desk.config.workers.leave);
-            self.supervision.stop_all(&mut self.desk);
+        if self.leaving != Leaving::No {
+            return;
         }
+        // While we are a member still, others take our shards over one by one.
+        self.leaving = Leaving::HandingOver(self.desk.now + self.desk.config.ownership.hand_over);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.withdraw(&mut self.desk);
+            self.settle();
+        }
+    }
+
+    fn begin_stopping(&mut self) {
+        self.leaving = Leaving::Until(self.desk.now + self.desk.config.workers.leave);
+        self.supervision.stop_all(&mut self.desk);
     }
 
     /// What the end of supervision, or of a worker, means for the node.
@@ -593,6 +620,14 @@ impl Engine {
                 }
             }
         }
+        if self.leaving != Leaving::Done {
+            self.ownership.advance(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+        }
+        if let Leaving::HandingOver(latest) = self.leaving
+            && (self.desk.now >= latest || self.is_handed_over())
+        {
+            self.begin_stopping();
+        }
         if let Leaving::Until(latest) = self.leaving
             && (self.desk.now >= latest || !self.supervision.is_stopping())
         {
@@ -603,4 +638,15 @@ impl Engine {
             }
         }
     }
+
+    /// Whether whatever ran here for the cluster has stopped, and others have what it left behind.
+    fn is_handed_over(&self) -> bool {
+        let has_delivered = self.cluster.as_ref().is_none_or(Cluster::has_delivered);
+        self.cluster.is_none() || self.ownership.is_empty() && has_delivered
+    }
+}
+
+/// What the rules of ownership may use of the node.
+fn lend<'a>(cluster: &'a mut Option<Cluster>, supervision: &'a mut Supervision, desk: &'a mut Desk) -> Lent<'a> {
+    Lent { cluster: cluster.as_mut(), supervision, desk }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::member::{Activity, ArbiterId, Generation, Incarnation, Member, Shard};
+use crate::member::{Activity, ArbiterId, Epoch, Generation, Incarnation, Member, Shard};
 
 /// Why a worker or a group ended.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -290,7 +290,39 @@ pub enum Event {
         /// How many count.
         of: u32,
     },
-    /// A shard has a new owner.
+    /// The authority did not answer. What runs goes on for as long as the session lasts; nothing new is taken on.
+    AuthorityLost {
+        /// What was asked of whom, and what came of it.
+        reason: Arc<str>,
+    },
+    /// The authority answers again.
+    AuthorityReached,
+    /// This node's session at the authority is over, and it has given up its shards. It begins another one.
+    SessionEnded {
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The authority gave out a lower epoch for a shard than one that was seen before: it has forgotten. The shard does not start here.
+    TokenRefused {
+        /// Name of the sharded group.
+        group: Arc<str>,
+        /// The shard, with the epoch that was given out.
+        shard: Shard,
+        /// The highest epoch that was seen.
+        highest: Epoch,
+    },
+    /// Another node did not take a snapshot of a shard of ours: it is too large for it, or there is no room for it.
+    ReplicaRefused {
+        /// Name of the sharded group.
+        group: Arc<str>,
+        /// Which of its shards.
+        index: u32,
+        /// Who refused it.
+        by: Arc<str>,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// A shard has a new owner, or its owner a new epoch.
     Moved {
         /// Name of the sharded group.
         group: Arc<str>,

@@ -9,7 +9,7 @@
 //! 2. [`detector`], then [`monitor`] over the private `wheel`: silence into verdicts; the private `guard`: whether it was ours.
 //! 3. [`membership`] and the private `cluster`: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
 //! 4. [`restart`] and [`supervision`]: failures of workers into restarts.
-//! 5. [`ring`] and the private `shards`: who runs what.
+//! 5. [`ring`] and the private `ownership`: who runs what; [`authority`]: who may say so.
 //! 6. [`config`] and [`sums`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
 //!
 //! ```
@@ -41,12 +41,13 @@ pub mod mistakes;
 pub mod monitor;
 mod observers;
 pub mod output;
+mod ownership;
 pub mod qos;
 pub mod random;
+mod replica;
 pub mod restart;
 pub mod ring;
 mod routes;
-mod shards;
 mod slots;
 pub mod sums;
 pub mod supervision;
@@ -68,6 +69,7 @@ pub use member::{
 pub use mistakes::{Mistakes, MistakesError};
 pub use output::{Leave, Output, Start, StreamId};
 pub use random::Random;
+pub use replica::{NewerReplica, Replica};
 pub use restart::RestartKind;
 pub use routes::Routes;
 pub use sums::Sums;

@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::authority::Ask;
 use crate::event::{Cause, Event};
 use crate::member::{ArbiterId, Generation, Shard, WorkerId};
+use crate::replica::Replica;
 use crate::time::Instant;
 use crate::trace::Arrived;
 
@@ -104,6 +106,13 @@ pub enum Output {
         /// What the operating system is to be told.
         code: u8,
     },
+    /// Ask the authority this, and say what it answered: `Engine::handle_answer`.
+    Ask {
+        /// Comes back with the answer.
+        number: u64,
+        /// What is asked.
+        ask: Ask,
+    },
     /// A heartbeat came in; said only where [`crate::Engine::record`] asked for it.
     Arrived(Arrived),
     /// We were paused: look whether the socket is empty, and when it is call `Engine::handle_drained`. Until then nobody is judged.
@@ -127,6 +136,8 @@ pub struct Start {
     pub arbiter: ArbiterId,
     /// Which shard it is, if it is one.
     pub shard: Option<Shard>,
+    /// The newest snapshot of that shard that is known here, of whoever ran it last.
+    pub replica: Option<Replica>,
     /// Why the former generation ended, if there was one.
     pub cause: Option<Cause>,
     /// What its thread may do without asking.

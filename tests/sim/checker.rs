@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use heartbeat_core::config::AuthorityKind;
 use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Member, Shard, WorkerId};
 
 use crate::network::Place;
@@ -38,6 +39,10 @@ pub struct Checker {
     harmed: BTreeSet<(Place, String)>,
     /// Promise 5: restarts of a worker within one life of its process.
     restarts: BTreeMap<(Place, u64, String), Vec<u64>>,
+    /// How far each shard has counted anywhere.
+    counts: BTreeMap<u32, u64>,
+    /// The newest epoch of each shard that an authority gave out.
+    tokens: BTreeMap<u32, u64>,
     /// Workers that failed too often, by place and life.
     given_up: BTreeSet<(Place, u64, String)>,
 }
@@ -105,6 +110,8 @@ impl Checker {
             harmed: BTreeSet::new(),
             restarts: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -144,6 +151,7 @@ impl Checker {
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
             Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) => {}
+            Fault::Absent | Fault::Present | Fault::Delay(_) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
             Fault::Jump(place, by) => {
                 self.threads.owed.retain(|(here, _), _| here != place);
@@ -256,6 +264,30 @@ impl Checker {
             self.note(now, &format!("shard {index} starts on {here} at epoch {epoch}, after {newest}"));
         } else {
             *newest = epoch;
+        }
+    }
+
+    /// Takes in that a shard has counted so far.
+    pub(crate) fn counted(&mut self, shard: u32, count: u64) {
+        let most = self.counts.entry(shard).or_default();
+        *most = count.max(*most);
+    }
+
+    /// Takes in from where a shard goes on.
+    pub(crate) fn took_over(&mut self, now: u64, place: Place, shard: Shard, count: u64) {
+        let (index, here) = (shard.index, self.names[place].clone());
+        let most = self.counts.get(&index).copied().unwrap_or_default();
+        if count > most {
+            self.note(now, &format!("shard {index} goes on from {count} on {here}, and nobody counted past {most}"));
+        }
+        if self.config.ownership.authority == AuthorityKind::View {
+            return;
+        }
+        let newest = self.tokens.insert(index, shard.epoch.0).unwrap_or_default();
+        // A local restart keeps its epoch; that no other node has it is looked at elsewhere.
+        if shard.epoch.0 < newest {
+            let epoch = shard.epoch.0;
+            self.note(now, &format!("shard {index} starts on {here} at epoch {epoch}, after {newest} was given out"));
         }
     }
 

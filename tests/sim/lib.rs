@@ -4,6 +4,7 @@
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
 pub mod agenda;
+mod authority;
 pub mod checker;
 pub mod data;
 pub mod links;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::config::{DetectorKind, QuorumRule};
+use heartbeat_core::config::{AuthorityKind, DetectorKind, QuorumRule};
 use heartbeat_core::{Config, Random, WorkerId};
 
 use crate::checker::replay;
@@ -12,6 +12,9 @@ use crate::world::{Fault, SHARDS, Shape, WORKERS, World};
 /// How long harm is done.
 pub const HARM: Duration = Duration::from_secs(60);
 
+/// How long sessions last at the authority, where there is one.
+const AUTHORITY_TTL: Duration = Duration::from_secs(5);
+
 /// How long the world has to recover: the timeout, for deaths that are still to be noticed, and a few intervals for the news.
 pub fn recovery(config: &Config) -> Duration {
     let leases = match config.ownership.quorum {
@@ -19,7 +22,16 @@ pub fn recovery(config: &Config) -> Duration {
         // Of a death that is concluded late, and of a right that begins anew.
         QuorumRule::Majority => 3,
     };
-    config.timeout + config.interval * 5 + config.ownership.lease * leases
+    let sessions = match config.ownership.authority {
+        AuthorityKind::View => 0,
+        // The time of a session that nobody renews, and as long again for those that may come back.
+        AuthorityKind::File | AuthorityKind::Etcd => 2,
+    };
+    config.timeout
+        + config.interval * 5
+        + config.ownership.lease * leases
+        + config.ownership.hand_over
+        + config.ownership.ttl * sessions
 }
 
 /// A run of `nodes` nodes under the faults of `seed`, harmed and healed.
@@ -57,6 +69,11 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
         config.ownership.quorum = QuorumRule::Majority;
         config.ownership.quorum_min = ((shape.monitors + shape.nodes) / 2 + 1) as u32;
     }
+    if seed % 6 == 5 {
+        config.ownership.authority = AuthorityKind::File;
+        (config.ownership.folder, config.ownership.ttl) = (Some("anywhere".into()), AUTHORITY_TTL);
+        config.ownership.fenced = seed % 12 == 11;
+    }
     let mut wild = (shape.monitors == 0 && seed % 4 == 1).then(|| Random::seeded(seed ^ 0xbad_5eed));
     let shape = Shape { weighted: seed % 11 == 4, late: seed % 10 == 6, ..shape };
     let mut world = World::of(seed, shape, config);
@@ -75,6 +92,9 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     }
     if let Some(wild) = &mut wild {
         plan_wild(&mut world, nodes, wild);
+    }
+    if seed % 6 == 5 {
+        plan_authority(&mut world, &mut Random::seeded(seed ^ 0xa0_5eed));
     }
     world.run(HARM);
     heal(&mut world, nodes);
@@ -244,6 +264,22 @@ fn plan_boxes(world: &mut World, nodes: usize, random: &mut Random) {
     }
 }
 
+/// An authority that is away, or slow; where there is one.
+fn plan_authority(world: &mut World, random: &mut Random) {
+    let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
+    while at < HARM {
+        let end = (at + Duration::from_millis(200) + random.duration_below(Duration::from_secs(15))).min(HARM);
+        if random.chance(0.5) {
+            world.plan(at, Fault::Absent);
+            world.plan(end, Fault::Present);
+        } else {
+            world.plan(at, Fault::Delay(random.duration_below(Duration::from_millis(1_500))));
+            world.plan(end, Fault::Delay(Duration::ZERO));
+        }
+        at = end + random.duration_below(Duration::from_secs(15));
+    }
+}
+
 /// Nodes that say something else of themselves again and again, up to the end of all harm; to some seeds only, as above.
 fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
     let mut at = Duration::from_secs(2);
@@ -258,6 +294,8 @@ fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
 /// Ends all harm: the network is whole, stopped processes go on, ended ones are started.
 fn heal(world: &mut World, nodes: usize) {
     world.apply(Fault::Heal);
+    world.apply(Fault::Present);
+    world.apply(Fault::Delay(Duration::ZERO));
     for place in 0..=nodes {
         if world.engine(place).is_none_or(|engine| engine.has_left()) {
             world.apply(Fault::Start(place));

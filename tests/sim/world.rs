@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartbeat_core::config::QuorumRule;
+use heartbeat_core::authority::{Answer, Ask};
+use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::member::WEIGHT_KEY;
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
@@ -16,7 +17,7 @@ use heartbeat_core::{
 };
 
 use crate::agenda::Agenda;
-
+use crate::authority::Authority;
 use crate::checker::Checker;
 use crate::network::{Network, Place};
 use crate::streams::Streams;
@@ -80,6 +81,12 @@ pub enum Fault {
     Jump(Place, Duration),
     /// End all connections of a node, as a box on the way may; the processes go on.
     Sever(Place),
+    /// Let the authority be away: it answers nothing, and what it is asked may be done or not.
+    Absent,
+    /// Let it be back.
+    Present,
+    /// Let the authority's answers take up to this much longer.
+    Delay(Duration),
     /// Make the network quiet and whole.
     Heal,
 }
@@ -136,6 +143,9 @@ pub struct World {
     now: u64,
     agenda: Agenda<Item>,
     pub(crate) streams: Streams,
+    authority: Authority,
+    /// How much longer the authority's answers take at most.
+    hesitation: Duration,
     nodes: Vec<Node>,
     /// Datagrams sent, and their bytes with headers.
     sent: (u64, u64),
@@ -190,6 +200,8 @@ struct Worker {
     starts_at: u64,
     /// Under which epoch it runs, if it is a shard.
     epoch: Option<u64>,
+    /// What it has counted, if it is a shard: it goes on from its snapshot.
+    count: u64,
 }
 
 #[derive(Clone)]
@@ -233,6 +245,25 @@ pub(crate) enum Item {
         place: Place,
         life: u64,
     },
+    /// The authority is asked.
+    Ask {
+        place: Place,
+        life: u64,
+        number: u64,
+        ask: Ask,
+    },
+    /// The authority answers, or does not.
+    Answer {
+        place: Place,
+        life: u64,
+        number: u64,
+        answer: Option<Answer>,
+    },
+    /// Shards may be free at the authority.
+    Freed {
+        place: Place,
+        life: u64,
+    },
     Fault(Fault),
 }
 
@@ -271,6 +302,8 @@ impl World {
             now: 1_000_000_000,
             agenda: Agenda::default(),
             streams: Streams::default(),
+            authority: Authority::default(),
+            hesitation: Duration::ZERO,
             nodes,
             sent: (0, 0),
             buffer: Vec::new(),
@@ -350,6 +383,9 @@ impl World {
                 (self.network.loss, self.network.duplication, self.network.reordering) =
                     (loss, duplication, reordering);
             }
+            Fault::Absent => self.authority.is_down = true,
+            Fault::Present => self.authority.return_at(self.now),
+            Fault::Delay(by) => self.hesitation = by,
             Fault::Heal => self.network.heal(),
         }
     }
@@ -527,6 +563,8 @@ impl World {
     fn handle(&mut self, item: Item) {
         let (place, life) = match &item {
             Item::Fault(fault) => return self.apply(fault.clone()),
+            // What was sent is heard even if its sender is gone.
+            Item::Ask { place, life, number, ask } => return self.ask(*place, *life, *number, ask),
             Item::Datagram { to, .. } => (*to, self.nodes[*to].life),
             Item::Stream(action) => (action.at(), self.nodes[action.at()].life),
             Item::Timer { place, life, .. }
@@ -534,6 +572,8 @@ impl World {
             | Item::Report { place, life, .. }
             | Item::Wake { place, life, .. }
             | Item::TakeOn { place, life }
+            | Item::Answer { place, life, .. }
+            | Item::Freed { place, life }
             | Item::Drained { place, life } => (*place, *life),
         };
         if life != self.nodes[place].life {
@@ -559,7 +599,11 @@ impl World {
                 process.timer_at = u64::MAX;
                 self.with_engine(place, |engine, now| engine.handle_timeout(now));
             }
-            Item::Timer { .. } | Item::Fault(_) => {}
+            Item::Timer { .. } | Item::Fault(_) | Item::Ask { .. } => {}
+            Item::Answer { number, answer, .. } => self.with_engine(place, |engine, now| {
+                engine.handle_answer(now, number, answer.ok_or("no answer within 1s"));
+            }),
+            Item::Freed { .. } => self.with_engine(place, |engine, now| engine.handle_freed(now)),
             Item::Stream(action) => self.stream(action),
             Item::Beat { arbiter, .. } => self.beat(place, life, arbiter),
             Item::Report { worker, generation, report, .. } => self.report(place, worker, generation, report),
@@ -620,6 +664,10 @@ impl World {
             Output::Shut { stream } => self.shut(place, stream),
             // Seeds are addresses here.
             Output::Resolve { .. } => {}
+            Output::Ask { number, ask } => {
+                let at = self.soon(Duration::from_millis(2));
+                self.put(at, Item::Ask { place, life, number, ask });
+            }
             Output::Start(start) => self.start_worker(place, start),
             Output::Permit { worker, leave } => {
                 if let Some(worker) = self.worker(place, worker) {
@@ -855,19 +903,30 @@ impl World {
         }
         self.checker.generation(self.now, place, start.worker, start.generation);
         let epoch = start.shard.map(|shard| shard.epoch.0);
+        let count = start.replica.as_ref().map_or(0, |replica| count_in(&replica.bytes));
+        if let Some(shard) = start.shard {
+            self.checker.took_over(self.now, place, shard, count);
+        }
         let Start { worker, generation, arbiter, leave, .. } = start;
         let at = self.soon(Duration::from_millis(1));
         let Some(process) = &mut self.nodes[place].process else { return };
-        process.workers.insert(worker, Worker { generation, arbiter, running: false, leave, starts_at: at, epoch });
+        process
+            .workers
+            .insert(worker, Worker { generation, arbiter, running: false, leave, starts_at: at, epoch, count });
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
+    }
+
+    /// Whether a shard may run in one place only, whatever the network does.
+    fn is_exclusive(&self) -> bool {
+        self.config.ownership.quorum == QuorumRule::Majority || self.config.ownership.authority != AuthorityKind::View
     }
 
     /// Whether a node has the right to act for a shard, by its own word and by its own clock; it may be stopped just now.
     fn may_act(&self, place: Place, shard: u32) -> bool {
         let Some(engine) = self.engine(place).filter(|engine| !engine.has_left()) else { return false };
-        let id = NodeId::of(&self.nodes[place].name);
-        let is_its = engine.owner(GROUP, shard).is_some_and(|(owner, _)| owner == id);
-        is_its && engine.lease_until().is_some_and(|until| until > self.clock(place))
+        self.is_exclusive()
+            && engine.held(GROUP, shard).is_some()
+            && engine.lease_until().is_some_and(|until| until > self.clock(place))
     }
 
     fn report(&mut self, place: Place, worker: WorkerId, generation: Generation, report: Report) {
@@ -905,10 +964,71 @@ impl World {
             thread.slot += 1;
             let slot = thread.slot;
             self.with_engine(place, |engine, now| engine.handle_beat(now, arbiter, slot, Some(CpuTimes::default())));
+            self.count(place, arbiter);
         }
         let interval = if self.shape.workers { self.config.workers.interval } else { LONG_BEAT };
         let next = self.now + interval.as_nanos() as u64;
         self.put(next, Item::Beat { place, life, arbiter });
+    }
+
+    /// Every shard on this thread counts one on, and says so.
+    fn count(&mut self, place: Place, arbiter: ArbiterId) {
+        let Some(process) = &mut self.nodes[place].process else { return };
+        let mut counted = Vec::new();
+        for (&id, worker) in &mut process.workers {
+            if worker.running && worker.arbiter == arbiter && worker.epoch.is_some() {
+                worker.count += 1;
+                counted.push((id, worker.count));
+            }
+        }
+        for (id, count) in counted {
+            self.checker.counted(id.0 - WORKERS, count);
+            self.with_engine(place, |engine, now| engine.handle_snapshot(now, id, 1, bytes_of(id, count)));
+        }
+    }
+
+    /// What a shard on a node has counted to, if it runs there.
+    pub fn count_on(&self, place: Place, shard: u32) -> Option<u64> {
+        let worker = self.nodes[place].process.as_ref()?.workers.get(&WorkerId(WORKERS + shard))?;
+        worker.running.then_some(worker.count)
+    }
+
+    fn ask(&mut self, place: Place, life: u64, number: u64, ask: &Ask) {
+        let is_down = self.authority.is_down;
+        // Nobody can tell a request that was lost from an answer that was.
+        let is_done = !is_down || self.random.chance(0.3);
+        let mut answer = None;
+        if is_done {
+            let generation = self.nodes[place].process.as_ref().filter(|_| self.nodes[place].life == life);
+            let generation = generation.map_or(Generation(0), |_| self.generations_of(place));
+            let name = self.nodes[place].name.clone();
+            let (said, freed) = self.authority.ask(self.now, &name, generation, ask);
+            answer = (!is_down).then_some(said);
+            if freed {
+                self.tell_freed();
+            }
+        }
+        let late = if is_down { Duration::from_secs(1) } else { Duration::ZERO };
+        let at = self.soon(Duration::from_millis(2) + self.hesitation) + late.as_nanos() as u64;
+        // Whoever asks waits for a second at most.
+        let (at, answer) = match at - self.now > 1_000_000_000 {
+            true => (self.now + 1_000_000_000, None),
+            false => (at, answer),
+        };
+        self.put(at, Item::Answer { place, life, number, answer });
+    }
+
+    fn tell_freed(&mut self) {
+        for place in 0..self.nodes.len() {
+            let (life, at) = (self.nodes[place].life, self.soon(Duration::from_millis(5)));
+            self.put(at, Item::Freed { place, life });
+        }
+    }
+
+    fn generations_of(&self, place: Place) -> Generation {
+        let id = NodeId::of(&self.nodes[place].name);
+        let own = self.engine(place).and_then(|engine| engine.members().find(|member| member.id == id));
+        own.map_or(Generation(0), |member| member.generation)
     }
 
     fn panic(&mut self, place: Place, id: WorkerId) {
@@ -976,6 +1096,17 @@ impl World {
             self.with_engine(place, |engine, now| engine.handle_arbiter_ended(now, arbiter));
         }
     }
+}
+
+/// A snapshot of a shard that has counted so far: some take many frames.
+fn bytes_of(id: WorkerId, count: u64) -> std::sync::Arc<[u8]> {
+    let mut bytes = count.to_le_bytes().to_vec();
+    bytes.resize(8 + id.0 as usize % 4 * 1_500, 0);
+    bytes.into()
+}
+
+fn count_in(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |count| u64::from_le_bytes(*count))
 }
 
 /// Takes on the workers that every node has.

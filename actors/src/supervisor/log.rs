@@ -24,6 +24,15 @@ pub(super) fn log(event: &Event) {
         Event::Moved { group, shard, from, to } => {
             info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");
         }
+        Event::AuthorityLost { reason } => warn!(%reason, "authority lost"),
+        Event::AuthorityReached => info!("authority reached"),
+        Event::SessionEnded { reason } => error!(%reason, "session ended"),
+        Event::TokenRefused { group, shard, highest } => {
+            error!(%group, shard = shard.index, epoch = shard.epoch.0, highest = highest.0, "token refused");
+        }
+        Event::ReplicaRefused { group, index, by, bytes } => {
+            warn!(%group, shard = index, %by, bytes, "replica refused");
+        }
         Event::QuorumLost { reached, of } => error!(reached, of, "quorum lost"),
         Event::QuorumGained { reached, of } => info!(reached, of, "quorum gained"),
         Event::ShardsRefused { group, count, in_force, by } => {

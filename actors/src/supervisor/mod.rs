@@ -149,6 +149,8 @@ impl Supervisor {
                 Output::Inspect { arbiter } => self.inspect(arbiter),
                 Output::Drain => self.links.receiver.do_send(Drain),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
+                // There is no authority to ask yet.
+                Output::Ask { .. } => {}
                 Output::Arrived(heard) => {
                     if let Some(recorder) = &mut self.recorder {
                         recorder.heard(heard);

@@ -434,6 +434,9 @@ impl Cluster {
                 return Follow::Nothing;
             }
         }
+        if let Some(member) = self.membership.member(id).filter(|_| gone) {
+            self.ended.push((member.name.clone(), member.generation));
+        }
         let (silent_for, evidence) = self.evidence(id, answers, desk);
         let Some(change) = self.membership.judge(desk.now, id, Status::Dead) else {
             self.end_inquiry(id);

@@ -17,7 +17,7 @@ use crate::desk::Desk;
 use crate::member::{Generation, NodeId};
 use crate::output::StreamId;
 use crate::time::Instant;
-use crate::wire::{Body, Datagram};
+use crate::wire::{Body, Datagram, Header, Part};
 
 /// Looks at closed lifelines that are under way at a time.
 const LOOKS_MAX: usize = 16;
@@ -91,6 +91,10 @@ enum Kind {
     Look(NodeId),
     /// Rows of a table, from this node.
     Pull(NodeId, bool),
+    /// Snapshots of ours, to this node.
+    Delivery(NodeId),
+    /// Snapshots of this node's, in this start of its process.
+    Intake(NodeId, Generation),
 }
 
 impl Streams {
@@ -102,6 +106,10 @@ impl Streams {
 
     pub(super) fn found_nobody(&self, id: NodeId) -> bool {
         self.nobody.contains(&id)
+    }
+
+    pub(super) fn open_delivery(&mut self, to: NodeId) -> StreamId {
+        self.open(Kind::Delivery(to))
     }
 
     fn open(&mut self, kind: Kind) -> StreamId {
@@ -139,6 +147,11 @@ impl Cluster {
         match (kind, event) {
             (Kind::Ours(_), StreamEvent::Opened) => self.frame(stream, Letter::Say(Body::Hello)),
             (Kind::Pull(..), StreamEvent::Opened) => self.frame(stream, Letter::Sync),
+            (Kind::Delivery(id), StreamEvent::Opened) => self.delivery_opened(id, desk.now),
+            (Kind::Delivery(_) | Kind::Intake(..), StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended) => {
+                self.forget(stream);
+                self.deliveries.forget(stream, desk.now + desk.config.interval / 2);
+            }
             (Kind::Look(_), StreamEvent::Opened) => {
                 let number = self.next_number();
                 self.frame(stream, Letter::Say(Body::Probe { number }));
@@ -171,6 +184,7 @@ impl Cluster {
         datagram: &Datagram<'_>,
         desk: &mut Desk,
     ) -> Follow {
+        self.hear_clock(datagram.header);
         let id = datagram.header.from;
         let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
         if let Kind::Look(id) = kind {
@@ -217,6 +231,13 @@ impl Cluster {
                     self.send_to(id, Letter::Sync);
                 }
                 follow
+            }
+            (Kind::Unknown | Kind::Intake(..), Body::Part(part)) => {
+                self.take_part(stream, kind, datagram.header, part);
+                Follow::Nothing
+            }
+            (Kind::Delivery(whom), Body::Kept { parts, refused }) if whom == id => {
+                self.hear_kept(id, *parts, *refused, desk)
             }
             (Kind::Theirs(whom, _), _) if whom == id => self.receive(from, usize::MAX, datagram, desk),
             _ => {
@@ -372,12 +393,26 @@ impl Cluster {
         }
     }
 
+    fn take_part(&mut self, stream: StreamId, kind: Kind, header: Header, part: &Part<'_>) {
+        let intake = Kind::Intake(header.from, header.generation);
+        if kind == Kind::Unknown {
+            self.streams.unknown.retain(|(_, unknown)| *unknown != stream);
+            self.streams.kinds.insert(stream, intake);
+        } else if kind != intake {
+            return self.shut(stream);
+        }
+        if !self.hear_part(stream, header.from, part) {
+            self.shut(stream);
+        }
+    }
+
     fn frame(&mut self, stream: StreamId, letter: Letter) {
         self.posts.push_back(Post::Frame { stream, letter });
     }
 
-    fn shut(&mut self, stream: StreamId) {
+    pub(super) fn shut(&mut self, stream: StreamId) {
         self.forget(stream);
+        self.deliveries.forget(stream, Instant::ZERO);
         self.posts.push_back(Post::Shut { stream });
     }
 
@@ -397,7 +432,7 @@ impl Cluster {
             }
             Some(Kind::Unknown) => streams.unknown.retain(|(_, unknown)| *unknown != stream),
             Some(Kind::Pull(..)) => streams.pulled = None,
-            Some(Kind::Look(_)) | None => {}
+            Some(Kind::Look(_) | Kind::Delivery(_) | Kind::Intake(..)) | None => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
 //! - `join`: seeds, being admitted, and comparing tables.
 //! - `lifeline`: the connections whose end is evidence.
+//! - `deliveries`: snapshots of shards.
 //! - `quorum`: whether enough of the others answer us, where shards may run in one place only.
 //!
 //! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
@@ -21,12 +22,14 @@
 //! is another question than who lives, and is not settled by rumours.
 
 mod beat;
+mod deliveries;
 mod inquiry;
 mod join;
 mod lifeline;
 mod quorum;
 mod watch;
 
+pub(crate) use self::deliveries::Mail;
 pub use self::lifeline::StreamEvent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::beat::Answers;
+use self::deliveries::{Deliveries, Parcel};
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
@@ -96,6 +100,11 @@ pub(crate) enum Letter {
     Push,
     /// What we hold of a member, first of all.
     About(NodeId),
+    /// This part of a snapshot.
+    Part {
+        parcel: Parcel,
+        offset: u32,
+    },
 }
 
 /// What leaves this node.
@@ -144,12 +153,15 @@ pub(crate) struct Cluster {
     brake_due: Option<Instant>,
     joining: Joining,
     streams: Streams,
+    deliveries: Deliveries,
     quorum: Option<Quorum>,
     /// The logical clock, as heard of others.
     clock: u64,
     started: Instant,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
     passed: Vec<(NodeId, Weight)>,
+    /// Processes that were seen to have ended.
+    ended: Vec<(Arc<str>, Generation)>,
     /// Another process speaks under our name.
     superseded: bool,
     /// Whether somebody wants to know of each heartbeat.
@@ -197,10 +209,12 @@ impl Cluster {
             brake_due: None,
             joining: Joining::new(config, cluster, &me, desk),
             streams: Streams::default(),
+            deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
             clock: 0,
             started: now,
             passed: Vec::new(),
+            ended: Vec::new(),
             superseded: false,
             is_recorded: false,
             posts: VecDeque::new(),
@@ -252,6 +266,7 @@ impl Cluster {
             self.brake_due.map(|due| due.max(held_until)),
             self.answers.again_at(),
             self.streams.next_due(),
+            self.deliveries.next_due(),
             self.quorum.as_ref().map(Quorum::next_due),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
@@ -306,6 +321,7 @@ impl Cluster {
         self.answer_those_who_wait(desk);
         self.look_for_others(desk);
         self.look_at_streams(desk);
+        self.look_at_deliveries(desk.now);
         self.pass_on(desk);
         follow
     }
@@ -361,6 +377,18 @@ impl Cluster {
         self.say(|profile| profile.groups.push(sharded), desk);
         // Whoever owns its shards now has to hear of it.
         self.wait_for_a_lease(desk.now);
+    }
+
+    /// Tells others that this node supervises no sharded group any more, so that they take its shards over.
+    pub(crate) fn withdraw(&mut self, desk: &mut Desk) {
+        if !self.me.groups.is_empty() {
+            self.say(|profile| profile.groups.clear(), desk);
+        }
+    }
+
+    /// Processes that were seen to have ended since this was last asked: name and generation.
+    pub(crate) fn take_ended(&mut self) -> Vec<(Arc<str>, Generation)> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Takes in one datagram of `length` bytes, already found to be of our cluster.
@@ -431,6 +459,10 @@ impl Cluster {
             }
             Letter::Rows(pages) => {
                 self.write_rows(pages, stream, header, now, buffer);
+                return true;
+            }
+            Letter::Part { parcel, offset } => {
+                wire::encode(buffer, header, &Body::Part(parcel.part(offset)));
                 return true;
             }
             Letter::Some(ids) => {
@@ -597,10 +629,12 @@ impl Cluster {
         }
         if !is {
             self.streams_of_the_dead(id);
+            self.cancel_deliveries(id);
             self.observers.lose(id);
         } else if same_process.is_none() && before.is_some() {
             // A new process knows nothing of us: it is told, and its lifeline is another one.
             self.streams_of_the_dead(id);
+            self.cancel_deliveries(id);
         }
         if is != was || same_process.is_none() {
             self.fill_places();

@@ -62,6 +62,7 @@ impl Cluster {
             }
             Body::Echo(echo) => self.hear_echo(from, echo, desk),
             Body::Poll { number } => self.send_to(from, Letter::Say(Body::Vote { number: *number })),
+            Body::Ask { number, group, indexes } => self.hear_ask(from, *number, *group, indexes),
             Body::Vote { number } => return self.hear_vote(from, *number, desk),
             Body::Inquire(inquire) => self.hear_inquire(from, inquire, desk),
             Body::Evidence(evidence) => return self.hear_evidence(from, evidence, desk),
@@ -69,6 +70,8 @@ impl Cluster {
             Body::Sync(digests) => self.hear_sync(from, digests, desk),
             Body::Rows(rows) => return self.hear_rows(from, *rows, datagram, desk),
             Body::Gossip | Body::Hello => {}
+            // Snapshots come over streams of their own.
+            Body::Part(_) | Body::Kept { .. } => {}
             Body::Join(_) | Body::Challenge { .. } | Body::Introduce => {}
         }
         Follow::Nothing

@@ -9,6 +9,7 @@ use crate::desk::Desk;
 use crate::event::{Cause, Unready};
 use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
 use crate::output::Leave;
+use crate::replica::Replica;
 use crate::restart::{Restart, RestartKind, Window};
 use crate::supervision::{AutoShutdown, Counting, Strategy, Supervise, SuperviseGroup, Times};
 use crate::time::Instant;
@@ -99,6 +100,8 @@ pub(super) struct Worker {
     /// Whether the thread at its place is kept for it.
     pub(super) has_thread: bool,
     pub(super) shard: Option<Shard>,
+    /// What that shard's former owner left behind, until it is started.
+    pub(super) replica: Option<Box<Replica>>,
     pub(super) times: Option<Arc<Times>>,
     /// Starts in a row that held their thread for too long.
     pub(super) hung_starts: u8,
@@ -232,6 +235,7 @@ impl Children {
             place: supervise.place,
             has_thread: false,
             shard: None,
+            replica: None,
             times: supervise.times,
             hung_starts: 0,
             stuck: None,

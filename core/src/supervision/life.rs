@@ -58,6 +58,8 @@ impl Supervision {
             generation: worker.generation,
             arbiter,
             shard: worker.shard,
+            // Its seat keeps what it has said since.
+            replica: worker.replica.take().map(|replica| *replica),
             cause: worker.common.failure.as_ref().map(|failure| failure.0.clone()),
             leave,
         }));

@@ -30,6 +30,7 @@ use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
 };
 use crate::output::Output;
+use crate::replica::Replica;
 use crate::restart::RestartKind;
 use crate::time::Instant;
 use crate::wheel::Wheel;
@@ -234,10 +235,11 @@ impl Supervision {
     }
 
     /// Starts a shard's worker under `shard`, voiding any generation of it that runs.
-    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, desk: &mut Desk) {
+    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, replica: Option<Replica>, desk: &mut Desk) {
         let child = Child::Worker(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
         worker.shard = Some(shard);
+        worker.replica = replica.map(Box::new);
         match worker.common.phase {
             // On its way out; it is started anew when it has stopped, as it is a shard again.
             Phase::Stopping(_) => worker.common.phase = Phase::Stopping(Next::Start),
@@ -438,6 +440,14 @@ impl Supervision {
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let scan = (self.next_scan != Instant::NEVER).then_some(self.next_scan);
         [self.timers.next(), self.threads.next_look(), scan].into_iter().flatten().min()
+    }
+
+    /// Whether a worker that was told to stop has, or never ran.
+    pub(crate) fn is_over(&self, id: WorkerId) -> bool {
+        match self.children.phase(Child::Worker(id)) {
+            Some(Phase::Starting | Phase::Running | Phase::Stopping(_) | Phase::Waiting) => false,
+            Some(Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp) | None => true,
+        }
     }
 
     /// The threads that should run workers now.

@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, Echo, Evidence, Groups, Header, Heartbeat,
-    INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, Pairs, Row, Rows, Rumours, VERSION,
+    ASKED_MAX, Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, Echo, Evidence, Groups, Header,
+    Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX, Pairs, Part, Row, Rows,
+    Rumours, VERSION,
 };
 use crate::member::{
-    GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role, SHARDS_MAX, Sharded, Status,
+    Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role, SHARDS_MAX, Sharded,
+    Status,
 };
 
 /// Reads one datagram.
@@ -174,8 +176,41 @@ impl<'a> Reader<'a> {
             13 => Body::Hello,
             14 => Body::Poll { number: self.word()? },
             15 => Body::Vote { number: self.word()? },
+            16 => {
+                let (number, group, count) = (self.word()?, self.id()?.0, usize::from(self.byte()?));
+                if count > ASKED_MAX || number == 0 {
+                    return Err(DecodeError::Field("ask"));
+                }
+                let indexes: Result<Vec<u32>, DecodeError> = (0..count).map(|_| self.index()).collect();
+                Body::Ask { number, group, indexes: indexes?.into() }
+            }
+            17 => Body::Part(self.part()?),
+            18 => {
+                let (parts, flags) = (self.word()?, self.flags(1)?);
+                Body::Kept { parts, refused: flags != 0 }
+            }
             _ => return Err(DecodeError::Field("kind")),
         })
+    }
+
+    fn index(&mut self) -> Result<u32, DecodeError> {
+        let index = self.small("index")?;
+        if index < SHARDS_MAX { Ok(index) } else { Err(DecodeError::Field("index")) }
+    }
+
+    fn part(&mut self) -> Result<Part<'a>, DecodeError> {
+        let (number, group, index) = (self.word()?, self.id()?.0, self.index()?);
+        let (epoch, sequence, version) = (Epoch(self.varint()?), self.varint()?, self.small("version")?);
+        let (total, offset) = (self.small("total")?, self.small("offset")?);
+        let length = u16::from_le_bytes(self.array()?);
+        let bytes = self.take(usize::from(length))?;
+        let is_within = u64::from(offset) + u64::from(length) <= u64::from(total);
+        // All but the last are full, so that none of them can be without end.
+        let is_full = bytes.len() == PART_BYTES_MAX || u64::from(offset) + u64::from(length) == u64::from(total);
+        if bytes.len() > PART_BYTES_MAX || !is_within || !is_full {
+            return Err(DecodeError::Field("part"));
+        }
+        Ok(Part { number, group, index, epoch, sequence, version, total, offset, bytes })
     }
 
     fn heartbeat(&mut self) -> Result<Heartbeat, DecodeError> {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Row, VERSION};
+use super::{Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Part, Row, VERSION};
 use crate::member::{Incarnation, Member, Role, Sharded, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
@@ -72,6 +72,17 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             buffer.extend_from_slice(&rows.differing.to_le_bytes());
             buffer.push(u8::from(rows.more) | u8::from(rows.welcome) << 1 | u8::from(rows.whole) << 2);
         }
+        Body::Ask { number, group, indexes } => {
+            buffer.extend_from_slice(&number.to_le_bytes());
+            buffer.extend_from_slice(&group.to_le_bytes());
+            buffer.push(indexes.len() as u8);
+            indexes.iter().for_each(|&index| varint(buffer, u64::from(index)));
+        }
+        Body::Part(part) => push_part(buffer, part),
+        Body::Kept { parts, refused } => {
+            buffer.extend_from_slice(&parts.to_le_bytes());
+            buffer.push(u8::from(*refused));
+        }
         Body::Release | Body::Introduce | Body::Gossip | Body::Hello => {}
     }
     buffer.push(0);
@@ -111,6 +122,9 @@ const fn kind(body: &Body<'_>) -> u8 {
         Body::Hello => 13,
         Body::Poll { .. } => 14,
         Body::Vote { .. } => 15,
+        Body::Ask { .. } => 16,
+        Body::Part(_) => 17,
+        Body::Kept { .. } => 18,
     }
 }
 
@@ -161,6 +175,19 @@ fn begin(buffer: &mut Vec<u8>, kind: u8, header: Header) {
 pub(crate) fn introduction_bytes(header: Header) -> usize {
     let varint_bytes = |value: u64| (70 - (value | 1).leading_zeros() as usize) / 7;
     MAGIC.len() + 2 + 4 + 8 + varint_bytes(header.generation.0) + varint_bytes(header.clock) + 1
+}
+
+fn push_part(buffer: &mut Vec<u8>, part: &Part<'_>) {
+    buffer.extend_from_slice(&part.number.to_le_bytes());
+    buffer.extend_from_slice(&part.group.to_le_bytes());
+    varint(buffer, u64::from(part.index));
+    varint(buffer, part.epoch.0);
+    varint(buffer, part.sequence);
+    for field in [part.version, part.total, part.offset] {
+        varint(buffer, u64::from(field));
+    }
+    buffer.extend_from_slice(&(part.bytes.len() as u16).to_le_bytes());
+    buffer.extend_from_slice(part.bytes);
 }
 
 fn push_digests(buffer: &mut Vec<u8>, digests: &Digests) {

@@ -23,6 +23,9 @@
 //! 13 hello       (nothing)
 //! 14 poll        number u32
 //! 15 vote        number u32
+//! 16 ask         number u32  group u64  count u8 (at most 128)  count x index
+//! 17 part        number u32  group u64  index  epoch  sequence  version  total  offset  length u16  bytes
+//! 18 kept        parts u32  flags u8
 //! rumours        count u8, count x (row or note), at the end of each datagram
 //! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
 //! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
@@ -46,7 +49,7 @@ pub use decode::decode;
 pub(crate) use encode::introduction_bytes;
 pub use encode::{encode, encode_join, encode_sync, push_rumour};
 
-use crate::member::{Generation, Incarnation, Metadata, NodeId, Profile, Role, Status};
+use crate::member::{Epoch, Generation, Incarnation, Metadata, NodeId, Profile, Role, Status};
 
 /// The version this release speaks.
 pub const VERSION: u8 = 2;
@@ -65,6 +68,12 @@ pub const BUCKETS: usize = 64;
 
 /// Longest announced interval; a longer one in a datagram is refused.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// Shards asked for in one datagram, at most.
+pub const ASKED_MAX: usize = 128;
+
+/// Bytes of a snapshot in one part, at most.
+pub const PART_BYTES_MAX: usize = 1_024;
 
 /// Bytes of IPv4 and UDP headers around each datagram.
 pub const HEADERS_BYTES: usize = 28;
@@ -148,6 +157,47 @@ pub enum Body<'a> {
         /// The number of the poll.
         number: u32,
     },
+    /// "These shards are mine; tell me when they do not run with you any more."
+    Ask {
+        /// Comes back in the parts that answer it; not zero.
+        number: u32,
+        /// Hash of the group's name.
+        group: u64,
+        /// Which of its shards, at most [`ASKED_MAX`].
+        indexes: std::borrow::Cow<'a, [u32]>,
+    },
+    /// A part of a shard's snapshot.
+    Part(Part<'a>),
+    /// How much has come of what was sent on this stream.
+    Kept {
+        /// Parts taken in.
+        parts: u32,
+        /// Whether the snapshot that ended with the last of them was refused for its size.
+        refused: bool,
+    },
+}
+
+/// A part of a shard's snapshot, in a frame of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part<'a> {
+    /// Of the question that this answers; zero if nobody has asked.
+    pub number: u32,
+    /// Hash of the group's name.
+    pub group: u64,
+    /// Which of its shards.
+    pub index: u32,
+    /// Under which epoch the snapshot was made.
+    pub epoch: Epoch,
+    /// How many were made under it, this one included; zero if there is no snapshot.
+    pub sequence: u64,
+    /// The version of its format, by the application's own count.
+    pub version: u32,
+    /// Bytes of the whole.
+    pub total: u32,
+    /// Where in the whole this part begins.
+    pub offset: u32,
+    /// At most [`PART_BYTES_MAX`].
+    pub bytes: &'a [u8],
 }
 
 /// The periodic sign of life (DESIGN D9).
@@ -474,6 +524,19 @@ mod tests {
             Body::Hello,
             Body::Poll { number },
             Body::Vote { number },
+            Body::Ask { number, group: 7, indexes: vec![0, 300, SHARDS_MAX - 1].into() },
+            Body::Part(Part {
+                number,
+                group: 7,
+                index: 300,
+                epoch: Epoch(u64::MAX),
+                sequence: 1,
+                version: 2,
+                total: 5,
+                offset: 2,
+                bytes: b"abc",
+            }),
+            Body::Kept { parts: 70_000, refused: true },
         ]
     }
 
@@ -602,7 +665,7 @@ mod tests {
             let mut bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
             assert!(decode(&bytes).is_err());
             if length >= 4 {
-                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 16) as u8]);
+                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 19) as u8]);
                 let _ = decode(&bytes); // Any answer will do; it may not panic.
             }
         }
@@ -618,7 +681,7 @@ mod tests {
         check(&heartbeat[..20], DecodeError::Truncated);
         check(&[heartbeat.as_slice(), &[0]].concat(), DecodeError::Trailing(1));
         let mut bytes = heartbeat.clone();
-        bytes[3] = 16;
+        bytes[3] = 19;
         check(&bytes, DecodeError::Field("kind"));
         for interval in [Duration::from_secs(31_536_000), Duration::ZERO] {
             let mut bytes = Vec::new();

@@ -288,6 +288,7 @@ impl Play {
             }
             Output::Event(event) => self.events.push(event.clone()),
             Output::Scan
+            | Output::Ask { .. }
             | Output::Arrived(_)
             | Output::Inspect { .. }
             | Output::Exit { .. }

@@ -1,0 +1,552 @@
+//! `Ownership`: how a shard gets from one node to another: given up, handed over, claimed, started.
+//!
+//! A relay race. The view says whose turn it is (`shards`). The runner who has the baton stops, then hands over what he carried (`replicas`); who takes it waits for that, though not for
+//! ever; and where there is a referee (`claims`), nobody runs before he has nodded. Those who start together do so a few at a time.
+//!
+//! - **Given up**: told to stop; when it has, whoever asked for it is sent its last snapshot, and the authority gets it back.
+//! - **Taken on**: the former owner, if it may live, is asked and waited for, for `ownership.hand_over`; the authority is asked; then it starts, under the authority's epoch or, without one, that
+//!   of the logical clock, with the newest snapshot that is known here.
+//! - **While it runs** its snapshots are passed on to its heir.
+//!
+//! A local restart of its worker changes none of this: it is supervision's business.
+
+mod claims;
+mod replicas;
+mod shards;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::claims::{Claims, Outcome, follows};
+use self::replicas::Replicas;
+use self::shards::{Claim, Due, Finding, Former, Here, Shards, Step};
+use crate::authority::{Answer, Claimed, ShardName};
+use crate::cluster::{Cluster, Mail};
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::event::Event;
+use crate::member::{Child, Epoch, Generation, NodeId, Shard, WorkerId};
+use crate::replica::Key;
+use crate::ring;
+use crate::routes::Sharing;
+use crate::supervision::{Supervision, sole_epoch};
+use crate::time::Instant;
+
+/// How long those wait that were too many to start at once.
+const PACE: Duration = Duration::from_millis(50);
+
+/// How often a former owner is asked, as a share of the interval between heartbeats.
+const ASKS: u32 = 4;
+
+/// What this node owns, and what it is about to.
+#[derive(Clone, Debug)]
+pub(crate) struct Ownership {
+    shards: Shards,
+    claims: Option<Claims>,
+    replicas: Replicas,
+    /// The view changed while it was not whole: find the owners once it is.
+    unsettled: bool,
+    /// When the first of the present handful started, and how many there were.
+    started: (Instant, u32),
+    /// The number under which former owners are asked next.
+    number: u32,
+    /// When `advance` has something to do next.
+    due: Instant,
+    /// Until when this node's own word is good where nobody else is asked.
+    own_until: Instant,
+    generation: Generation,
+}
+
+/// What the rest of the node lends while shards move.
+pub(crate) struct Lent<'a> {
+    pub(crate) cluster: Option<&'a mut Cluster>,
+    pub(crate) supervision: &'a mut Supervision,
+    pub(crate) desk: &'a mut Desk,
+}
+
+impl Ownership {
+    pub(crate) fn new(config: &Config, generation: Generation, now: Instant) -> Ownership {
+        Ownership {
+            shards: Shards::default(),
+            // Without a cluster there is nobody to share with.
+            claims: config.cluster.as_ref().and_then(|_| Claims::new(&config.ownership, now)),
+            replicas: Replicas::default(),
+            unsettled: false,
+            started: (Instant::ZERO, 0),
+            number: 0,
+            due: Instant::NEVER,
+            own_until: now + config.timeout,
+            generation,
+        }
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// Who owns a shard by the view, at which epoch.
+    pub(crate) fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
+        self.shards.owner(group, index)
+    }
+
+    /// Under which epoch a shard runs here, if it does, until it has stopped.
+    pub(crate) fn held(&self, group: &str, index: u32) -> Option<Epoch> {
+        match self.shards.place(self.shards.named(group, index)?).here {
+            Here::Runs(epoch) | Here::Stops { epoch, .. } => Some(epoch),
+            Here::No | Here::Due(_) => None,
+        }
+    }
+
+    /// Until when this node may act for the shards that run here, unless that is renewed; long ago if it may not. `None` without a cluster: for ever.
+    pub(crate) fn lease_until(&self, cluster: Option<&Cluster>) -> Option<Instant> {
+        let cluster = cluster?;
+        let authority = self.claims.as_ref().map(Claims::until);
+        Some(authority.or_else(|| cluster.lease_until()).unwrap_or(self.own_until))
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let claims = self.claims.as_ref().map(Claims::next_due);
+        [claims, self.replicas.next_due(), Some(self.due)].into_iter().flatten().min()
+    }
+
+    /// Whether nothing runs here or is on its way any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.moving.is_empty() && self.shards.groups().iter().all(|group| !group.runs_any())
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Takes on a group whose shard `i` is worker `first + i`.
+    pub(crate) fn add(&mut self, name: Arc<str>, first: WorkerId, count: u32) {
+        self.shards.add(name, first, count);
+    }
+
+    /// What we say ourselves is good for a `timeout` from now on: nobody calls us dead for silence before that.
+    pub(crate) fn speak(&mut self, desk: &Desk) {
+        self.own_until = desk.now + desk.config.timeout;
+    }
+
+    /// Looks whether the right to own anything has ended. It is asked before anything is taken in. Returns whether it has.
+    pub(crate) fn look(&mut self, desk: &mut Desk) -> bool {
+        self.claims.as_mut().is_some_and(|claims| claims.look(desk) == Outcome::Over)
+    }
+
+    /// Takes in an answer of the authority. Returns whether everything has to be given up.
+    pub(crate) fn answer(&mut self, number: u64, answer: Result<Answer, &str>, desk: &mut Desk) -> bool {
+        let Some(claims) = &mut self.claims else { return false };
+        let again_at = desk.now + claims.again_after();
+        match claims.answer(number, answer, desk) {
+            Outcome::Nothing | Outcome::Began => false,
+            Outcome::Over => true,
+            Outcome::Claimed(results) => {
+                for (name, result) in results {
+                    self.claimed(&name, result, again_at, desk);
+                }
+                false
+            }
+            Outcome::Unknown(names) => {
+                for name in names {
+                    match self.shards.named(&name.group, name.index) {
+                        Some(at) if self.set_claim(at, Claim::At(again_at)) => {}
+                        _ => self.give_back(name),
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    /// Somebody has given shards back: what was found held may be free.
+    pub(crate) fn freed(&mut self) {
+        for &at in &self.shards.moving.clone() {
+            if let Here::Due(Due { claim: claim @ Claim::At(_), .. }) = &mut self.shards.place_mut(at).here {
+                *claim = Claim::At(Instant::ZERO);
+            }
+        }
+        self.due = Instant::ZERO;
+    }
+
+    /// A process was seen to have ended.
+    fn ended(&mut self, node: Arc<str>, generation: Generation) {
+        if let Some(claims) = &mut self.claims {
+            claims.evict(node, generation);
+        }
+    }
+
+    /// Takes in a new snapshot of a worker that is a shard; of any other, or of one that does not run, it is dropped.
+    pub(crate) fn snapshot(&mut self, worker: WorkerId, version: u32, bytes: Arc<[u8]>, desk: &Desk) {
+        let Some((at, index)) = self.shards.of_worker(worker) else { return };
+        let (Here::Runs(epoch) | Here::Stops { epoch, .. }) = self.shards.place((at, index)).here else { return };
+        let (key, every) = (self.shards.group(at).key(index), desk.config.ownership.copy_every);
+        self.replicas.made(key, epoch, version, bytes, desk.now, every);
+    }
+
+    /// The view may have changed: finds the owners anew if it is whole.
+    pub(crate) fn settle(&mut self, lent: &mut Lent<'_>) {
+        let Some(cluster) = &mut lent.cluster else {
+            self.shards.settle_alone(sole_epoch(self.generation));
+            return self.advance(lent);
+        };
+        let (me, now) = (cluster.me(), lent.desk.now);
+        let (steps, withdrawn) = if cluster.is_whole(now) {
+            self.unsettled = false;
+            self.number = self.number.wrapping_add(1).max(1);
+            // Where there is an authority, its word is proof that nobody else had it meanwhile.
+            let passed = cluster.take_passed();
+            let passed = if self.claims.is_some() { &[][..] } else { &passed[..] };
+            let epoch = cluster.claim(now);
+            // Where it is to run in one place only, and no authority says who has stopped, only he himself can, or his end.
+            let is_exclusive = cluster.lease_until().is_some();
+            let hand_over = now + lent.desk.config.ownership.hand_over;
+            let until = if is_exclusive { Instant::NEVER } else { hand_over };
+            let (table, number) = (cluster.membership(), self.number);
+            self.shards.settle(&Finding { me, table, passed, epoch, now, until, number, is_exclusive })
+        } else {
+            self.unsettled = true;
+            if !cluster.holds_starts() {
+                return;
+            }
+            // What is not ours any more need not wait.
+            self.shards.yield_up(me, cluster.membership())
+        };
+        self.follow(steps, withdrawn, lent);
+    }
+
+    /// Gives up whatever runs here.
+    pub(crate) fn void(&mut self, lent: &mut Lent<'_>) {
+        let Some(cluster) = &lent.cluster else { return };
+        let (steps, withdrawn) = self.shards.void(cluster.me(), cluster.membership());
+        self.follow(steps, withdrawn, lent);
+    }
+
+    /// Takes in what others sent about shards.
+    pub(crate) fn hear(&mut self, mail: Mail, lent: &mut Lent<'_>) {
+        match mail {
+            Mail::Asked { from, number, group, indexes } => {
+                for index in indexes {
+                    self.hear_ask(from, number, (group, index), lent);
+                }
+            }
+            Mail::Came { from, number, key, replica } => {
+                let Some(at) = self.shards.at(key) else { return };
+                if let Some(replica) = replica {
+                    self.replicas.keep(key, replica);
+                }
+                self.hear_former(at, from, number);
+            }
+            Mail::Refused { by, key, bytes } => {
+                let Some((at, index)) = self.shards.at(key) else { return };
+                let group = self.shards.group(at).name.clone();
+                lent.desk.tell(Event::ReplicaRefused { group, index, by, bytes });
+            }
+        }
+        self.advance(lent);
+    }
+
+    /// Does whatever can be done for those that are on their way, and what is due.
+    pub(crate) fn advance(&mut self, lent: &mut Lent<'_>) {
+        let now = lent.desk.now;
+        if let Some(claims) = &mut self.claims {
+            claims.tick(lent.desk);
+        }
+        if self.unsettled && lent.cluster.as_ref().is_some_and(|cluster| cluster.is_whole(now)) {
+            return self.settle(lent);
+        }
+        self.due = Instant::NEVER;
+        let moving: Vec<(usize, u32)> = self.shards.moving.iter().copied().collect();
+        let mut asks: BTreeMap<(NodeId, u64, u32), Vec<u32>> = BTreeMap::new();
+        let mut claims = Vec::new();
+        for at in moving {
+            self.advance_one(at, &mut asks, &mut claims, lent);
+        }
+        if let Some(cluster) = &mut lent.cluster {
+            for ((former, group, number), indexes) in asks {
+                cluster.ask_for(former, number, group, &indexes);
+            }
+            for (node, generation) in cluster.take_ended() {
+                self.ended(node, generation);
+            }
+            let limits = &lent.desk.config.ownership;
+            cluster.set_room(limits.copies_bytes_max.saturating_sub(self.replicas.bytes()), limits.snapshot_bytes_max);
+            for (heir, key, replica) in self.replicas.pop_due(now) {
+                cluster.deliver(heir, 0, key, Some(replica), now);
+            }
+        }
+        if let Some(authority) = &mut self.claims
+            && !claims.is_empty()
+        {
+            authority.claim(claims, lent.desk);
+        }
+    }
+
+    // ---- private -------------------------------------------------------------------------------------------------------------------------
+
+    fn follow(&mut self, steps: Vec<Step>, withdrawn: Vec<(usize, u32)>, lent: &mut Lent<'_>) {
+        for at in withdrawn {
+            let name = self.name_of(at);
+            self.give_back(name);
+        }
+        for step in steps {
+            match step {
+                Step::Stop { worker } => lent.supervision.stop(Child::Worker(worker), lent.desk),
+                Step::Tell(event) => lent.desk.tell(event),
+            }
+        }
+        self.name_heirs(lent);
+        self.advance(lent);
+    }
+
+    /// One shard that is on its way.
+    fn advance_one(
+        &mut self,
+        at: (usize, u32),
+        asks: &mut BTreeMap<(NodeId, u64, u32), Vec<u32>>,
+        claims: &mut Vec<ShardName>,
+        lent: &mut Lent<'_>,
+    ) {
+        let group = self.shards.group(at.0);
+        let (worker, key) = (group.worker(at.1), group.key(at.1));
+        match self.shards.place(at).here.clone() {
+            Here::No | Here::Runs(_) => drop(self.shards.moving.remove(&at)),
+            Here::Stops { again, .. } if lent.supervision.is_over(worker) => {
+                self.replicas.disown(key);
+                let due = Due { from: None, claim: Claim::At(Instant::ZERO) };
+                self.shards.place_mut(at).here = if again { Here::Due(due) } else { Here::No };
+                self.tell_who_asked(at, lent);
+                if again {
+                    return self.advance_one(at, asks, claims, lent);
+                }
+                let name = self.name_of(at);
+                self.give_back(name);
+                self.shards.moving.remove(&at);
+            }
+            Here::Stops { .. } => {}
+            Here::Due(due) => self.advance_due(at, due, asks, claims, lent),
+        }
+    }
+
+    /// One shard that is ours and does not run yet.
+    fn advance_due(
+        &mut self,
+        at: (usize, u32),
+        mut due: Due,
+        asks: &mut BTreeMap<(NodeId, u64, u32), Vec<u32>>,
+        claims: &mut Vec<ShardName>,
+        lent: &mut Lent<'_>,
+    ) {
+        let (now, key) = (lent.desk.now, self.shards.group(at.0).key(at.1));
+        due.from = due.from.and_then(|former| self.wait_for(former, key, asks, lent));
+        let may_claim =
+            self.shards.place(at).was_ours || self.claims.as_ref().is_none_or(|claims| claims.may_take_over(now));
+        if let (Some(authority), Claim::At(again_at)) = (&self.claims, due.claim)
+            && authority.until() > now
+            && may_claim
+        {
+            if authority.is_released(&self.name_of(at)) {
+                // It is looked at again when that is answered.
+            } else if again_at <= now {
+                due.claim = Claim::Asked;
+                claims.push(self.name_of(at));
+            } else {
+                self.due = self.due.min(again_at);
+            }
+        }
+        let (is_free, claim) = (due.from.is_none(), due.claim);
+        self.shards.place_mut(at).here = Here::Due(due);
+        let granted = match (&self.claims, claim) {
+            _ if !is_free => return,
+            (None, _) => None,
+            (Some(_), Claim::Granted(epoch)) => Some(epoch),
+            (Some(_), Claim::At(_) | Claim::Asked) => return,
+        };
+        if self.may_start(lent.desk) {
+            self.start(at, granted, lent);
+        }
+    }
+
+    /// Asks those who may run a shard still, in their turn. Returns those who are to be waited for, if any are.
+    fn wait_for(
+        &mut self,
+        mut former: Former,
+        key: Key,
+        asks: &mut BTreeMap<(NodeId, u64, u32), Vec<u32>>,
+        lent: &Lent<'_>,
+    ) -> Option<Former> {
+        let now = lent.desk.now;
+        let table = lent.cluster.as_ref().map(|cluster| cluster.membership())?;
+        former.nodes.retain(|node| table.member(*node).is_some_and(|member| member.status.is_member()));
+        if former.nodes.is_empty() || former.until <= now {
+            return None;
+        }
+        if former.ask_at <= now {
+            former.ask_at = now + lent.desk.config.interval / ASKS;
+            for &node in &former.nodes {
+                asks.entry((node, key.0, former.number)).or_default().push(key.1);
+            }
+        }
+        self.due = self.due.min(former.ask_at).min(former.until);
+        Some(former)
+    }
+
+    /// Another node says that a shard does not run there, in answer to the question of this number.
+    fn hear_former(&mut self, at: (usize, u32), from: NodeId, number: u32) {
+        if let Here::Due(Due { from: waited_for @ Some(_), .. }) = &mut self.shards.place_mut(at).here
+            && let Some(former) = waited_for.as_mut().filter(|former| former.number == number)
+        {
+            former.nodes.retain(|node| *node != from);
+            if former.nodes.is_empty() {
+                *waited_for = None;
+            }
+        }
+    }
+
+    /// Whether one more may start now.
+    fn may_start(&mut self, desk: &Desk) -> bool {
+        let (since, count) = &mut self.started;
+        if *since + PACE <= desk.now {
+            (*since, *count) = (desk.now, 0);
+        }
+        if *count >= desk.config.ownership.starts {
+            self.due = self.due.min(*since + PACE);
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn start(&mut self, at: (usize, u32), granted: Option<Epoch>, lent: &mut Lent<'_>) {
+        let group = self.shards.group(at.0);
+        let (name, worker, key) = (group.name.clone(), group.worker(at.1), group.key(at.1));
+        let epoch = match (granted, &mut lent.cluster) {
+            (Some(epoch), _) => epoch,
+            // Later than whatever its former owner said last.
+            (None, Some(cluster)) => cluster.claim(lent.desk.now),
+            (None, None) => sole_epoch(self.generation),
+        };
+        let shard = Shard { index: at.1, epoch };
+        let place = self.shards.place_mut(at);
+        let announced = place.owner.map(|(_, epoch)| epoch);
+        place.here = Here::Runs(epoch);
+        place.highest = epoch.max(place.highest);
+        place.was_ours = false;
+        if let Some((_, known)) = &mut place.owner {
+            *known = epoch;
+        }
+        self.shards.moving.remove(&at);
+        if let Some(cluster) = &lent.cluster
+            && announced != Some(epoch)
+        {
+            let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
+            lent.desk.tell(Event::Moved { group: name, shard, from: me.clone(), to: me });
+        }
+        let replica = self.replicas.newest(key).cloned();
+        lent.supervision.start_shard(worker, shard, replica, lent.desk);
+        self.name_heir(at, lent);
+    }
+
+    fn claimed(&mut self, name: &ShardName, result: Claimed, again_at: Instant, desk: &mut Desk) {
+        let at = self.shards.named(&name.group, name.index);
+        match (at, result) {
+            (Some(at), Claimed::Granted(epoch)) => {
+                let seen = self.replicas.newest(self.shards.group(at.0).key(at.1)).map(|replica| replica.epoch);
+                let highest = self.shards.place(at).highest.max(seen.unwrap_or_default());
+                if !follows(epoch, highest) {
+                    let (group, shard) = (name.group.clone(), Shard { index: name.index, epoch });
+                    desk.tell(Event::TokenRefused { group, shard, highest });
+                    self.give_back(name.clone());
+                    self.set_claim(at, Claim::At(again_at + desk.config.ownership.ttl));
+                } else if !self.set_claim(at, Claim::Granted(epoch)) && self.held_at(at).is_none() {
+                    // It is not ours any more.
+                    self.give_back(name.clone());
+                }
+            }
+            (Some(at), Claimed::Held { .. }) => drop(self.set_claim(at, Claim::At(again_at))),
+            (None, _) => {}
+        }
+    }
+
+    fn held_at(&self, at: (usize, u32)) -> Option<Epoch> {
+        match self.shards.place(at).here {
+            Here::Runs(epoch) | Here::Stops { epoch, .. } => Some(epoch),
+            Here::No | Here::Due(_) => None,
+        }
+    }
+
+    /// Notes where a claim stands; `false` if it was not waited for.
+    fn set_claim(&mut self, at: (usize, u32), to: Claim) -> bool {
+        self.due = Instant::ZERO;
+        match &mut self.shards.place_mut(at).here {
+            Here::Due(Due { claim, .. }) if *claim == Claim::Asked => {
+                *claim = to;
+                true
+            }
+            Here::Due(_) | Here::No | Here::Runs(_) | Here::Stops { .. } => false,
+        }
+    }
+
+    fn give_back(&mut self, name: ShardName) {
+        if let Some(claims) = &mut self.claims {
+            claims.release(name);
+        }
+    }
+
+    fn name_of(&self, (at, index): (usize, u32)) -> ShardName {
+        ShardName { group: self.shards.group(at).name.clone(), index }
+    }
+
+    fn hear_ask(&mut self, from: NodeId, number: u32, key: Key, lent: &mut Lent<'_>) {
+        let Some(at) = self.shards.at(key) else {
+            // Whoever does not know the group has nothing to hand over.
+            if let Some(cluster) = &mut lent.cluster {
+                cluster.deliver(from, number, key, None, lent.desk.now);
+            }
+            return;
+        };
+        self.shards.place_mut(at).asked = Some((from, number));
+        if self.held_at(at).is_none() {
+            self.tell_who_asked(at, lent);
+        }
+    }
+
+    /// A shard does not run here: whoever asked for it is told so, with the newest snapshot that is known.
+    fn tell_who_asked(&mut self, at: (usize, u32), lent: &mut Lent<'_>) {
+        let key = self.shards.group(at.0).key(at.1);
+        if let (Some((who, number)), Some(cluster)) = (self.shards.place_mut(at).asked.take(), &mut lent.cluster) {
+            cluster.deliver(who, number, key, self.replicas.newest(key).cloned(), lent.desk.now);
+        }
+    }
+
+    /// Names the heirs of what runs here anew, and forgets snapshots that are of no use here any more.
+    fn name_heirs(&mut self, lent: &mut Lent<'_>) {
+        let Some(cluster) = &lent.cluster else { return };
+        let (me, now) = (cluster.me(), lent.desk.now);
+        let mut sharings: BTreeMap<u64, Sharing> = BTreeMap::new();
+        for group in self.shards.groups() {
+            let Some(sharing) = Sharing::among(cluster.membership().members(), group.hash) else { continue };
+            for index in group.running() {
+                self.replicas.inherits(group.key(index), heir(&sharing, group.key(index), me), now);
+            }
+            sharings.insert(group.hash, sharing);
+        }
+        let shards = &self.shards;
+        self.replicas.retain(|key| {
+            let Some(at) = shards.at(key) else { return false };
+            let place = shards.place(at);
+            let owner = place.owner.map(|(node, _)| node);
+            let inherits = |sharing: &Sharing| owner.is_none_or(|owner| heir(sharing, key, owner) == Some(me));
+            place.here != Here::No || place.asked.is_some() || sharings.get(&key.0).is_none_or(inherits)
+        });
+    }
+
+    fn name_heir(&mut self, at: (usize, u32), lent: &Lent<'_>) {
+        let Some(cluster) = &lent.cluster else { return };
+        let key = self.shards.group(at.0).key(at.1);
+        let sharing = Sharing::among(cluster.membership().members(), key.0);
+        let heir = sharing.and_then(|sharing| heir(&sharing, key, cluster.me()));
+        self.replicas.inherits(key, heir, lent.desk.now);
+    }
+}
+
+/// Who would own a shard without its owner.
+fn heir(sharing: &Sharing, (group, index): Key, owner: NodeId) -> Option<NodeId> {
+    ring::owner(group, index, sharing.owners.iter().copied().filter(|(node, _)| *node != owner))
+}

@@ -1,0 +1,104 @@
+//! `Authority`: whoever hands out shards in the simulated world, with what such engines do to their users: answers that take long, that are lost though the thing was done, and absences after
+//! which every session has its whole time anew.
+
+use std::collections::BTreeMap;
+
+use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+use heartbeat_core::{Epoch, Generation};
+
+/// Sessions and shards, by the world's clock.
+#[derive(Default)]
+pub(crate) struct Authority {
+    sessions: BTreeMap<SessionId, Session>,
+    shards: BTreeMap<ShardName, (SessionId, Epoch)>,
+    /// Sessions, and epochs, that were given out.
+    given: u64,
+    /// Whether it is away.
+    pub(crate) is_down: bool,
+}
+
+struct Session {
+    node: String,
+    generation: Generation,
+    ttl: u64,
+    until: u64,
+}
+
+impl Authority {
+    /// Does what this process of a node asks at `now`. Returns the answer and whether shards may have become free.
+    pub(crate) fn ask(&mut self, now: u64, node: &str, generation: Generation, ask: &Ask) -> (Answer, bool) {
+        let mut freed = self.expire(now);
+        let answer = match ask {
+            Ask::Open { ttl, former } => {
+                if let Some(former) = former {
+                    freed |= self.end(*former);
+                }
+                self.given += 1;
+                let (session, nanos) = (SessionId(self.given), ttl.as_nanos() as u64);
+                let opened = Session { node: node.into(), generation, ttl: nanos, until: now + nanos };
+                self.sessions.insert(session, opened);
+                Answer::Opened { session, ttl: *ttl }
+            }
+            Ask::Renew { session } => match self.sessions.get_mut(session) {
+                Some(found) => {
+                    found.until = now + found.ttl;
+                    Answer::Renewed
+                }
+                None => Answer::Gone,
+            },
+            Ask::Claim { session, shards } if self.sessions.contains_key(session) => {
+                Answer::Claimed(shards.iter().map(|shard| self.claim(*session, shard)).collect())
+            }
+            Ask::Claim { .. } => Answer::Gone,
+            Ask::Release { session, shards } => {
+                for shard in shards {
+                    if self.shards.get(shard).is_some_and(|(holder, _)| holder == session) {
+                        self.shards.remove(shard);
+                        freed = true;
+                    }
+                }
+                Answer::Done
+            }
+            Ask::Evict { node, generation } => {
+                let is_its = |found: &Session| *found.node == **node && found.generation <= *generation;
+                let ended: Vec<SessionId> =
+                    self.sessions.iter().filter(|(_, found)| is_its(found)).map(|(id, _)| *id).collect();
+                for session in ended {
+                    freed |= self.end(session);
+                }
+                Answer::Done
+            }
+        };
+        (answer, freed)
+    }
+
+    /// Ends sessions whose time is over. Returns whether there were any.
+    pub(crate) fn expire(&mut self, now: u64) -> bool {
+        let over: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, session)| session.until <= now).map(|(id, _)| *id).collect();
+        over.into_iter().fold(false, |freed, session| self.end(session) | freed)
+    }
+
+    /// It was away, and gives every session its whole time anew.
+    pub(crate) fn return_at(&mut self, now: u64) {
+        self.is_down = false;
+        self.sessions.values_mut().for_each(|session| session.until = session.until.max(now + session.ttl));
+    }
+
+    fn claim(&mut self, session: SessionId, shard: &ShardName) -> Claimed {
+        match self.shards.get(shard) {
+            Some((holder, epoch)) if *holder == session => Claimed::Granted(*epoch),
+            Some((holder, _)) => Claimed::Held { by: self.sessions[holder].node.as_str().into() },
+            None => {
+                self.given += 1;
+                self.shards.insert(shard.clone(), (session, Epoch(self.given)));
+                Claimed::Granted(Epoch(self.given))
+            }
+        }
+    }
+
+    fn end(&mut self, session: SessionId) -> bool {
+        self.shards.retain(|_, (holder, _)| *holder != session);
+        self.sessions.remove(&session).is_some()
+    }
+}
