@@ -4,12 +4,13 @@
 //! cannot be had there: a fence that a replaced generation runs into, a panic caught before it takes the mailbox along, and bursts that
 //! end, so that a full mailbox starves neither the timers nor the neighbours.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
-use heartbeat_core::{Generation, Health, Shard};
+use heartbeat_core::{Epoch, Generation, Health, Shard};
 
 use crate::cell::Kind;
 #[cfg(feature = "testkit")]
@@ -31,6 +32,24 @@ impl<A: Actor<Context = Context<A>>> Task<A> {
         Task { kind: Kind::future::<F>(), future: Box::pin(future) }
     }
 }
+
+/// A snapshot is too long to be passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLarge {
+    /// How long it is.
+    pub bytes: usize,
+    /// How long it may be.
+    pub most: u32,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLarge { bytes, most } = self;
+        write!(f, "a snapshot of {bytes} bytes is too large; use at most {most}, or raise ownership.snapshot_bytes_max")
+    }
+}
+
+impl std::error::Error for TooLarge {}
 
 /// What is left to be done with a message.
 #[cfg(feature = "testkit")]
@@ -109,7 +128,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
 
     /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
     pub fn lease(&self) -> Lease {
-        Lease::new(self.seat.cell.clone(), self.generation, self.shard.map(|shard| shard.epoch))
+        let right = self.shard.map(|shard| (shard.epoch, self.seat.control.right.clone()));
+        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.generation, right)
     }
 
     /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
@@ -138,6 +158,22 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// survives whatever becomes of that; the factory finds it in its [`crate::Birth`]. A void generation keeps nothing.
     pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
         self.seat.keep(self.term, Arc::new(snapshot));
+    }
+
+    /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the place of the one before: this node passes it on to the member that would own the shard without
+    /// it, at most every `ownership.copy_every`, the newest only. The factory finds it in its [`crate::Birth`]. `version` is that of the format, by your own count
+    /// ([`Replica::up_to`](heartbeat_core::Replica::up_to)). A void generation keeps nothing. A worker that is no shard keeps it for its own next life.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept before is kept.
+    pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), TooLarge> {
+        let (bytes, most) = (bytes.into(), self.seat.control.snapshot_bytes_max);
+        if bytes.len() > most as usize {
+            return Err(TooLarge { bytes: bytes.len(), most });
+        }
+        let shard = self.shard.unwrap_or(Shard { index: 0, epoch: Epoch(0) });
+        self.seat.replicate(self.term, shard, version, bytes);
+        Ok(())
     }
 
     /// Whether it will still say itself when it is up.

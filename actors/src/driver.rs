@@ -27,6 +27,7 @@ use crate::context::{Context, Task};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
 use crate::mailbox::Item;
+use crate::right::LOOK_AGAIN;
 use crate::seat::{Birth, Seat};
 
 /// How long a burst may last before others have their turn: nothing beside any interval, so that messages which take their time do not add up
@@ -49,6 +50,8 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     #[cfg(feature = "testkit")]
     slow_start: Option<Duration>,
     life: Option<Life<A>>,
+    /// When it looks again whether its node may act.
+    look_again: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// A worker that runs.
@@ -89,6 +92,8 @@ enum Turn {
     Idle,
     /// The burst is used up; others have their turn.
     Yield,
+    /// Its node may not act for its shards now, and it is one.
+    Barred,
     /// Replaced: nothing more may be handled.
     Void,
     /// It stopped.
@@ -112,6 +117,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             #[cfg(feature = "testkit")]
             slow_start: None,
             life: None,
+            look_again: None,
         }
     }
 
@@ -123,6 +129,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                 return turn;
             }
             self.birth.snapshot = self.seat.kept();
+            self.birth.replica = self.seat.replica();
             let actor = match (self.seat.factory)(&self.birth) {
                 Ok(actor) => actor,
                 Err(error) => return Turn::NotBorn(error.to_string()),
@@ -149,6 +156,9 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.tell_born();
         }
         let Some(life) = &mut self.life else { return Turn::Void };
+        if !self.seat.may_act() && !self.seat.cell.is_asked_to_stop() {
+            return Turn::Barred;
+        }
         #[cfg(feature = "testkit")]
         if let Some(turn) = life.strike(&self.seat) {
             return turn;
@@ -296,6 +306,19 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     }
                     return Poll::Pending;
                 }
+                Ok(Turn::Barred) => {
+                    // To be told to stop, or that it is void, it is woken in any case.
+                    let is_void = !this.seat.mailbox.register(this.term, task.waker());
+                    if is_void || this.seat.is_over(this.term) || this.seat.cell.is_asked_to_stop() {
+                        continue;
+                    }
+                    let mut look_again = Box::pin(tokio::time::sleep(LOOK_AGAIN));
+                    if look_again.as_mut().poll(task).is_ready() {
+                        continue;
+                    }
+                    this.look_again = Some(look_again);
+                    return Poll::Pending;
+                }
                 Ok(Turn::Yield) => {
                     // Not a plain wake-up: after that, tokio comes back to us up to 60 times before it looks at its timers, and the thread
                     // gives no sign of life meanwhile. Woken in this way, we come after the timers.
@@ -345,6 +368,9 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             }
             seat.cell.set_waiting(false);
             while !letters.is_over() && !self.context.waiting() {
+                if !seat.may_act() {
+                    return Turn::Yield;
+                }
                 match seat.mailbox.take(term, task) {
                     Poll::Ready(Some(Item::Letter(letter))) => letter.handle(&mut self.actor, &mut self.context),
                     Poll::Ready(Some(Item::Envelope(mut letter))) => {

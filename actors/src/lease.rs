@@ -4,19 +4,24 @@
 //! undone, so the window is small, not zero; whoever must close it writes the epoch with the data and has the store refuse a lower one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use heartbeat_core::{Epoch, Generation};
 
 use crate::cell::CellRef;
 use crate::clock::Clock;
+use crate::right::Right;
 
-/// The right of one generation of a worker to act. It is over when that life has failed or ended, or was replaced, fenced or stopped. Cloning it is cheap,
-/// and any thread may ask it.
+/// The right of one generation of a worker to act. It is over when that life has failed or ended, or was replaced, fenced or stopped. That of a shard is over, too, when its node may not act for its
+/// shards any more: its session at the authority or its quorum has ended, or it was itself away for longer than `timeout`. That is seen by comparing with the clock, whatever else is held up.
+/// Cloning it is cheap, and any thread may ask it.
 #[derive(Clone)]
 pub struct Lease {
     cell: CellRef,
+    clock: Clock,
     generation: Generation,
-    epoch: Option<Epoch>,
+    /// Of a shard: its epoch, and until when its node may act for it.
+    right: Option<(Epoch, Arc<Right>)>,
 }
 
 /// The lease is over: whatever was to be done must not be.
@@ -35,13 +40,19 @@ impl fmt::Display for Fenced {
 impl std::error::Error for Fenced {}
 
 impl Lease {
-    pub(crate) fn new(cell: CellRef, generation: Generation, epoch: Option<Epoch>) -> Lease {
-        Lease { cell, generation, epoch }
+    pub(crate) fn new(
+        cell: CellRef,
+        clock: Clock,
+        generation: Generation,
+        right: Option<(Epoch, Arc<Right>)>,
+    ) -> Lease {
+        Lease { cell, clock, generation, right }
     }
 
     /// Whether it is good at this instant.
     pub fn is_valid(&self) -> bool {
-        self.cell.generation() == self.generation && self.cell.is_live()
+        let may_act = self.right.as_ref().is_none_or(|(_, right)| right.holds(self.clock.now()));
+        may_act && self.cell.generation() == self.generation && self.cell.is_live()
     }
 
     /// As [`Lease::is_valid`], for use with `?`.
@@ -59,7 +70,7 @@ impl Lease {
 
     /// The shard's token, if its holder is a shard: to be written with the data.
     pub fn epoch(&self) -> Option<Epoch> {
-        self.epoch
+        self.right.as_ref().map(|(epoch, _)| *epoch)
     }
 }
 
@@ -67,7 +78,7 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("generation", &self.generation)
-            .field("epoch", &self.epoch)
+            .field("epoch", &self.epoch())
             .field("valid", &self.is_valid())
             .finish()
     }

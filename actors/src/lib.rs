@@ -63,6 +63,7 @@ mod driver;
 mod event;
 #[cfg(feature = "testkit")]
 mod fault;
+mod fence;
 mod group;
 mod lease;
 mod letter;
@@ -72,6 +73,7 @@ mod owner;
 mod pool;
 mod receiver;
 mod record;
+mod right;
 mod seat;
 mod sender;
 mod spec;
@@ -87,14 +89,15 @@ pub mod transport;
 mod view;
 mod worker;
 
-pub use context::Context;
+pub use context::{Context, TooLarge};
 pub use event::{DeadLetters, Owned, Snapshot, Update};
+pub use fence::{Fence, Outdated};
 pub use group::{Group, GroupSpec, Template};
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Member, Metadata, NodeId, RestartKind, Role, Shard, Status, Strategy, Testimony, Unready, WorkerId,
-    config, member,
+    Instant, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy, Testimony,
+    Unready, WorkerId, config, member,
 };
 pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};

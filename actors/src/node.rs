@@ -251,7 +251,7 @@ impl Node {
             let name = self.take_name(&format!("{name}/{index}"), cell.worker())?;
             let factory = factory.clone();
             let supervise = Supervise::new(cell.worker(), name.clone(), self.inner.config.workers.arbiters);
-            let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)), rules);
+            let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)), rules, true);
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
             seat.cell.close();
             seat.mailbox.close(Closing::Stopped);
@@ -391,7 +391,7 @@ impl Node {
         };
         let (kind, significant) = (spec.kind, spec.significant);
         let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
-        let seat = self.seat(cell, name, factory, rules);
+        let seat = self.seat(cell, name, factory, rules, false);
         #[cfg(feature = "testkit")]
         self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
@@ -448,8 +448,9 @@ impl Node {
         name: Arc<str>,
         factory: Factory<A>,
         rules: Rules,
+        is_shard: bool,
     ) -> Arc<Seat<A>> {
-        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules))
+        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, is_shard))
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll};
 
 use actix::{Actor, Addr};
-use heartbeat_core::{Cause, Generation, Leave, Report, Shard, WorkerId};
+use heartbeat_core::{Cause, Generation, Leave, Replica, Report, Shard, WorkerId};
 
 use crate::cell::{CellRef, Kind};
 use crate::clock::Clock;
@@ -23,7 +23,8 @@ use crate::driver::Driver;
 use crate::fault::Faults;
 use crate::letter::Undertaker;
 use crate::mailbox::{Closing, Mailbox, Rules, Unopened};
-use crate::supervisor::{Command, Supervisor, WorkerReport};
+use crate::right::Right;
+use crate::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 
 /// What the seats of a node share.
@@ -31,6 +32,10 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     /// Messages and futures handled in a row.
     pub(crate) burst: u32,
+    /// Until when its shards may act.
+    pub(crate) right: Arc<Right>,
+    /// Longest snapshot of a shard, in bytes.
+    pub(crate) snapshot_bytes_max: u32,
     /// Whether the node leaves, or has left: nothing is taken on any more.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Where dead letters are told.
@@ -53,12 +58,20 @@ pub struct Birth {
     pub shard: Option<Shard>,
     /// What a former life has kept for it.
     pub(crate) snapshot: Option<Kept>,
+    /// What the shard's last owner has left behind, if it is a shard.
+    pub(crate) replica: Option<Replica>,
 }
 
 /// What one life keeps for the next; outside any thread.
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Birth {
+    /// The newest snapshot of this shard that its former owner, on whatever node, has made with [`Context::replicate`] and that was copied here; or that a former life on this node has made. It lacks
+    /// what happened since: at most `ownership.copy_every`, and the time it took on its way, if the former owner was killed; nothing if it handed over.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+
     /// What a former life has kept with [`Context::snapshot`], the newest; `None` if nothing was kept.
     ///
     /// # Errors
@@ -80,6 +93,7 @@ impl fmt::Debug for Birth {
             .field("cause", &self.cause)
             .field("shard", &self.shard)
             .field("has_snapshot", &self.snapshot.is_some())
+            .field("replica", &self.replica)
             .finish()
     }
 }
@@ -117,6 +131,10 @@ pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
     pub(crate) mailbox: Mailbox<A>,
     /// What the next generation is to start from, if any has kept something.
     kept: Mutex<Option<Kept>>,
+    /// The same in bytes, as other nodes have it, too.
+    replica: Mutex<Option<Replica>>,
+    /// Whether it is a shard, which may act only while its node may.
+    is_shard: bool,
     /// What a test has put down for it.
     #[cfg(feature = "testkit")]
     pub(crate) faults: Faults,
@@ -136,6 +154,7 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         cell: CellRef,
         factory: Factory<A>,
         rules: Rules,
+        is_shard: bool,
     ) -> Seat<A> {
         Seat {
             control,
@@ -145,6 +164,8 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
             cell,
             factory,
             kept: Mutex::new(None),
+            replica: Mutex::new(None),
+            is_shard,
             #[cfg(feature = "testkit")]
             faults: Faults::default(),
         }
@@ -168,6 +189,31 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
     /// What the next generation is to start from.
     pub(crate) fn kept(&self) -> Option<Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What its shard's last owner has left behind, or this node's own last life of it.
+    pub(crate) fn replica(&self) -> Option<Replica> {
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless `term` is over.
+    pub(crate) fn replicate(&self, term: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
+        {
+            let mut kept = self.replica.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_over(term) {
+                return;
+            }
+            let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
+            *kept = Some(Replica { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
+        }
+        if let Some(supervisor) = self.control.supervisor.get() {
+            supervisor.do_send(MadeSnapshot { at: self.control.clock.now(), worker: self.worker, version, bytes });
+        }
+    }
+
+    /// Whether it may act now: one that is no shard may always.
+    pub(crate) fn may_act(&self) -> bool {
+        !self.is_shard || self.control.right.holds(self.control.clock.now())
     }
 
     /// Drops letters that were never opened, and tells of them.
@@ -232,6 +278,9 @@ pub(crate) trait Seated: Send + Sync {
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) {
         let generation = birth.generation;
+        if let Some(replica) = birth.replica.clone() {
+            *self.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(replica);
+        }
         let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
         let term = self.mailbox.begin_term(|| self.cell.begin_generation(generation, leave));

@@ -13,10 +13,12 @@ use heartbeat_core::config::ClusterConfig;
 use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
 use tokio::sync::oneshot;
 
+use crate::authority::AuthorityError;
 use crate::cell::Cells;
 use crate::clock::Clock;
 use crate::letter::Undertaker;
 use crate::receiver::Receiver;
+use crate::right::Right;
 use crate::seat::Control;
 use crate::sender::NodeSender;
 use crate::stream::accept;
@@ -37,6 +39,8 @@ pub enum NodeError {
     Bind(SocketAddr, io::Error),
     /// The control thread cannot be made.
     Thread(io::Error),
+    /// The authority over shards cannot be had.
+    Authority(AuthorityError),
 }
 
 impl fmt::Display for NodeError {
@@ -53,6 +57,7 @@ impl fmt::Display for NodeError {
             NodeError::Bind(address, error) => {
                 write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
             }
+            NodeError::Authority(error) => error.fmt(f),
             NodeError::Thread(error) => write!(f, "the control thread cannot be made ({error})"),
         }
     }
@@ -63,8 +68,15 @@ impl std::error::Error for NodeError {
         match self {
             NodeError::NoSystem => None,
             NodeError::Config(error) => Some(error),
+            NodeError::Authority(error) => Some(error),
             NodeError::Bind(_, error) | NodeError::Thread(error) => Some(error),
         }
+    }
+}
+
+impl From<AuthorityError> for NodeError {
+    fn from(error: AuthorityError) -> NodeError {
+        NodeError::Authority(error)
     }
 }
 
@@ -99,20 +111,23 @@ struct Parts {
     view: Arc<View>,
     cells: Arc<Cells>,
     is_leaving: Arc<AtomicBool>,
+    right: Arc<Right>,
 }
 
 impl Parts {
     fn new(config: Config, clock: Clock, floor: Floor) -> Parts {
         let me = config.cluster.as_ref().map(|cluster| NodeId::of(&cluster.node));
         let (view, cells) = (Arc::new(View::new(me)), Arc::default());
-        Parts { config, clock, floor, view, cells, is_leaving: Arc::default() }
+        Parts { config, clock, floor, view, cells, is_leaving: Arc::default(), right: Arc::new(Right::new()) }
     }
 
     fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>), on: Option<Arbiter>) -> Started {
-        let Parts { config, clock, view, cells, is_leaving, .. } = self;
+        let Parts { config, clock, view, cells, is_leaving, right, .. } = self;
         let control = Arc::new(Control {
             clock,
             burst: config.workers.burst,
+            right,
+            snapshot_bytes_max: config.ownership.snapshot_bytes_max,
             is_leaving,
             undertaker: Undertaker::new(config.events.queue),
             supervisor: OnceLock::from(supervisor.clone()),
@@ -172,7 +187,7 @@ fn start_actors(
     parts: Parts,
     bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
 ) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
-    let Parts { config, clock, floor, view, cells, is_leaving } = parts;
+    let Parts { config, clock, floor, view, cells, is_leaving, right } = parts;
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
     let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
@@ -192,6 +207,7 @@ fn start_actors(
         #[cfg(feature = "testkit")]
         Floor::Played => generation.0,
     };
+    let authority = crate::authority::open(&config, generation)?;
     let engine = Engine::new(config, identity, seed, clock.now())?;
     let supervisor = Supervisor::create(|context| {
         let supervisor = actix::AsyncContext::address(context);
@@ -200,7 +216,14 @@ fn start_actors(
             actix_rt::spawn(accept(clock, listener, supervisor.clone()));
         }
         let receiver = Receiver::new(clock, supervisor, transport).start();
-        Supervisor::new(clock, floor, engine, view, cells, Links { receiver, sender, has_streams, is_leaving })
+        Supervisor::new(
+            clock,
+            floor,
+            engine,
+            view,
+            cells,
+            Links { receiver, sender, has_streams, is_leaving, right, authority },
+        )
     });
     Ok((supervisor, address))
 }

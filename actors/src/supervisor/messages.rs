@@ -43,6 +43,18 @@ impl Message for WorkerReport {
     type Result = ();
 }
 
+/// A shard's worker has made a snapshot.
+pub(crate) struct MadeSnapshot {
+    pub(crate) at: Instant,
+    pub(crate) worker: WorkerId,
+    pub(crate) version: u32,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+impl Message for MadeSnapshot {
+    type Result = ();
+}
+
 /// Workers to take on: one, or the shards of a group.
 pub(crate) struct TakeOn {
     pub(crate) workers: Vec<(Supervise, Arc<dyn Seated>)>,

@@ -8,11 +8,12 @@ mod log;
 mod messages;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture};
 use heartbeat_core::detector::Pause;
 use heartbeat_core::{ArbiterId, ConfigError, Engine, Event, Instant, Look, Output, Start, WorkerId};
 use tokio::sync::oneshot;
@@ -25,15 +26,17 @@ pub(crate) use self::messages::Introduce;
 pub(crate) use self::messages::{AddrOf, OnLeave, Pulse};
 use self::messages::{ArbiterEnded, Scan};
 pub(crate) use self::messages::{
-    Command, Count, Leave, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
-    WorkerReport,
+    Command, Count, Leave, MadeSnapshot, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn,
+    TakeOnGroup, WorkerReport,
 };
+use crate::authority::{Answer, Ask, Authority, AuthorityError};
 use crate::cell::Cells;
 use crate::clock::Clock;
 use crate::event::Subscribers;
 use crate::mailbox::Closing;
 use crate::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
 use crate::record::Recorder;
+use crate::right::Right;
 use crate::seat::{Birth, Seated};
 use crate::sender::{BeatSender, NodeSender, Outgoing};
 use crate::stream::{Accepted, OnStream, Resolved, Streams, resolve};
@@ -88,6 +91,10 @@ pub(crate) struct Links {
     pub(crate) has_streams: bool,
     /// Where it is noted that the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
+    /// Until when the node's shards may act.
+    pub(crate) right: Arc<Right>,
+    /// Who hands out the right to run a shard, if anybody does.
+    pub(crate) authority: Option<Rc<dyn Authority>>,
 }
 
 impl Supervisor {
@@ -149,8 +156,7 @@ impl Supervisor {
                 Output::Inspect { arbiter } => self.inspect(arbiter),
                 Output::Drain => self.links.receiver.do_send(Drain),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
-                // There is no authority to ask yet.
-                Output::Ask { .. } => {}
+                Output::Ask { number, ask } => self.ask(number, ask, context),
                 Output::Arrived(heard) => {
                     if let Some(recorder) = &mut self.recorder {
                         recorder.heard(heard);
@@ -168,6 +174,7 @@ impl Supervisor {
                 }
             }
         }
+        self.links.right.set(self.engine.lease_until());
         if self.engine.is_leaving() {
             self.links.is_leaving.store(true, Ordering::Release);
             self.on_leave.drain(..).for_each(|act| act());
@@ -225,9 +232,35 @@ impl Supervisor {
             cause: start.cause,
             shard: start.shard,
             snapshot: None,
+            replica: start.replica,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
         worker.seat.clone().launch(thread, birth, start.leave);
+    }
+
+    /// Asks the authority, and takes in what it answers.
+    fn ask(&self, number: u64, ask: Ask, context: &mut Context<Self>) {
+        let Some(authority) = self.links.authority.clone() else { return };
+        let take_in = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+            let answer: Result<Answer, AuthorityError> = answer;
+            let now = supervisor.clock.now();
+            supervisor.engine.handle_answer(now, number, answer.as_ref().map(Clone::clone).map_err(|error| &*error.0));
+            supervisor.drive(context);
+        };
+        context.spawn(authority.ask(ask).into_actor(self).map(take_in));
+    }
+
+    /// Waits for the authority to say that shards may be free, again and again.
+    fn listen_to_authority(&self, context: &mut Context<Self>) {
+        let Some(authority) = self.links.authority.clone() else { return };
+        let take_in = |(), supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+            supervisor.engine.handle_freed(supervisor.clock.now());
+            supervisor.drive(context);
+            if !supervisor.engine.has_left() {
+                supervisor.listen_to_authority(context);
+            }
+        };
+        context.spawn(authority.freed().into_actor(self).map(take_in));
     }
 
     fn close(&mut self, id: WorkerId, closing: Closing) {
@@ -350,6 +383,7 @@ impl Actor for Supervisor {
     fn started(&mut self, context: &mut Context<Self>) {
         self.view.set_members(self.engine.members());
         self.drive(context);
+        self.listen_to_authority(context);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -468,6 +502,15 @@ impl Handler<WorkerReport> for Supervisor {
 
     fn handle(&mut self, message: WorkerReport, context: &mut Context<Self>) {
         self.engine.handle_report(message.at, message.worker, message.generation, message.report);
+        self.drive(context);
+    }
+}
+
+impl Handler<MadeSnapshot> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, made: MadeSnapshot, context: &mut Context<Self>) {
+        self.engine.handle_snapshot(made.at, made.worker, made.version, made.bytes);
         self.drive(context);
     }
 }
