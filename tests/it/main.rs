@@ -6,6 +6,7 @@ mod config;
 mod detection;
 mod determinism;
 mod guard;
+mod handover;
 mod hostile;
 mod interval;
 mod membership;

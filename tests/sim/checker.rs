@@ -151,6 +151,8 @@ impl Checker {
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
             Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) => {}
+            // Its epochs begin anew, so nothing is to be said of their order.
+            Fault::Forget => self.tokens.clear(),
             Fault::Absent | Fault::Present | Fault::Delay(_) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
             Fault::Jump(place, by) => {

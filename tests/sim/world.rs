@@ -85,6 +85,8 @@ pub enum Fault {
     Absent,
     /// Let it be back.
     Present,
+    /// Let the authority forget everything: its epochs begin anew.
+    Forget,
     /// Let the authority's answers take up to this much longer.
     Delay(Duration),
     /// Make the network quiet and whole.
@@ -385,6 +387,7 @@ impl World {
             }
             Fault::Absent => self.authority.is_down = true,
             Fault::Present => self.authority.return_at(self.now),
+            Fault::Forget => self.authority = Authority::default(),
             Fault::Delay(by) => self.hesitation = by,
             Fault::Heal => self.network.heal(),
         }

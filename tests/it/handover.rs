@@ -1,0 +1,281 @@
+//! Shards on their way: handed over with all that they counted, claimed from an authority, held by a quorum; and what a late write is worth.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use heartbeat_actors::{Epoch, Event, Fence};
+use heartbeat_core::config::{AuthorityKind, QuorumRule};
+use heartbeat_core::{Config, Instant};
+use heartbeat_tests::world::SHARDS;
+use heartbeat_tests::{Fault, Shape, World};
+
+use crate::{after, check_well, lines};
+
+/// How long a session at the authority lasts in these worlds, and when its holder counts it as over.
+const TTL: Duration = Duration::from_secs(5);
+const VALID: Duration = Duration::from_millis(4_500);
+
+/// Five nodes without a centre, eight seconds old, by this config.
+fn world_by(seed: u64, config: Config) -> World {
+    let mut world = World::of(seed, Shape::new(0, 5), config);
+    world.run(Duration::from_secs(8));
+    let all: usize = (0..5).map(|place| world.shards_on(place).len()).sum();
+    assert_eq!(all, SHARDS as usize);
+    world
+}
+
+fn with_authority() -> Config {
+    let mut config = Config::default();
+    (config.ownership.authority, config.ownership.ttl) = (AuthorityKind::File, TTL);
+    config.ownership.folder = Some("anywhere".into());
+    config
+}
+
+fn with_quorum() -> Config {
+    let mut config = Config::default();
+    (config.ownership.quorum, config.ownership.quorum_min) = (QuorumRule::Majority, 3);
+    config
+}
+
+/// Some node with shards, and what each of them has counted there.
+fn somebody(world: &World) -> (usize, BTreeMap<u32, u64>) {
+    let place = (0..5).max_by_key(|&place| world.shards_on(place).len()).unwrap();
+    (place, world.shards_on(place).into_iter().map(|shard| (shard, world.count_on(place, shard).unwrap())).collect())
+}
+
+/// Where a shard runs, and what it has counted.
+fn now(world: &World, shard: u32) -> Option<(usize, u64)> {
+    world.running().into_iter().find_map(|place| Some((place, world.count_on(place, shard)?)))
+}
+
+/// When each of these shards was last started anywhere, after `since`.
+fn starts(world: &World, shards: &BTreeMap<u32, u64>, since: Duration) -> Vec<Duration> {
+    let started = |shard: u32| {
+        let is_its = |event: &Event| match event {
+            Event::Started { shard: Some(started), .. } => started.index == shard,
+            _ => false,
+        };
+        world.events().filter(|(at, _, event)| *at > since && is_its(event)).map(|(at, _, _)| at).last()
+    };
+    shards.keys().filter_map(|&shard| started(shard)).collect()
+}
+
+#[test]
+fn whoever_leaves_and_whoever_joins_hands_over_all_that_was_counted_within_a_moment() {
+    for config in [Config::default(), with_quorum(), with_authority()] {
+        let mut world = world_by(1, config);
+        let (place, before) = somebody(&world);
+        let left_at = world.elapsed();
+        after(&mut world, Fault::Leave(place), 3);
+        for (&shard, &counted) in &before {
+            let (at, count) = now(&world, shard).unwrap();
+            assert!(at != place && count >= counted, "shard {shard} has {count}, and had {counted}");
+        }
+        assert!(starts(&world, &before, left_at).iter().all(|at| *at - left_at < Duration::from_millis(50)));
+        let before: BTreeMap<u32, u64> = before.keys().map(|&shard| (shard, now(&world, shard).unwrap().1)).collect();
+        after(&mut world, Fault::Start(place), 7);
+        for (&shard, &counted) in &before {
+            let (at, count) = now(&world, shard).unwrap();
+            assert!(at == place && count >= counted, "shard {shard} has {count}, and had {counted}");
+        }
+        check_well(&world);
+    }
+}
+
+#[test]
+fn the_successor_of_a_killed_node_goes_on_from_a_snapshot_as_old_as_is_promised() {
+    let mut world = world_by(2, Config::default());
+    let (place, before) = somebody(&world);
+    after(&mut world, Fault::Kill(place), 1);
+    let ownership = &world.config.ownership;
+    let lost_most = ownership.copy_every.as_millis() / world.config.workers.interval.as_millis() + 1;
+    for (shard, counted) in before {
+        let (_, count) = now(&world, shard).unwrap();
+        assert!(u128::from(counted) <= u128::from(count) + lost_most, "shard {shard} has {count}, and had {counted}");
+    }
+    check_well(&world);
+}
+
+#[test]
+fn a_snapshot_that_has_no_room_at_the_heir_is_refused_in_words() {
+    let mut config = Config::default();
+    config.ownership.copies_bytes_max = 2_000;
+    let mut world = world_by(3, config);
+    let refused = |event: &Event| match event {
+        Event::ReplicaRefused { group, bytes, .. } => &**group == "orders" && *bytes > 0,
+        _ => false,
+    };
+    assert!(world.events().any(|(_, _, event)| refused(event)));
+    let (place, _) = somebody(&world);
+    after(&mut world, Fault::Kill(place), 5);
+    check_well(&world);
+}
+
+#[test]
+fn shards_start_a_few_at_a_time() {
+    let mut config = Config::default();
+    config.ownership.starts = 1;
+    let world = world_by(4, config);
+    for place in 0..5 {
+        let at: Vec<Duration> = world
+            .events()
+            .filter(|(_, here, event)| *here == place && matches!(event, Event::Started { shard: Some(_), .. }))
+            .map(|(at, ..)| at)
+            .collect();
+        // Each says that it is up up to a millisecond after it was told to start.
+        assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(48)), "{at:?}");
+    }
+}
+
+#[test]
+fn with_a_quorum_the_smaller_side_has_stopped_before_the_larger_one_starts() {
+    let mut world = world_by(5, with_quorum());
+    let (place, before) = somebody(&world);
+    let cut_at = world.elapsed();
+    let other = (place + 1) % 5;
+    after(&mut world, Fault::Partition(vec![place, other]), 20);
+    assert!(world.shards_on(place).is_empty() && world.shards_on(other).is_empty());
+    assert_eq!(lines(&world, &["QuorumLost"]).len(), 2);
+    let stopped = |event: &Event| matches!(event, Event::Stopped { worker, .. } if worker.starts_with("orders/"));
+    let last_stop = world
+        .events()
+        .filter(|(at, here, event)| *at > cut_at && *here == place && stopped(event))
+        .map(|(at, ..)| at)
+        .max()
+        .unwrap();
+    let first_start = starts(&world, &before, cut_at).into_iter().min().unwrap();
+    assert!(last_stop < first_start, "{last_stop:?}, {first_start:?}");
+    assert!(last_stop - cut_at <= world.config.ownership.lease + Duration::from_millis(10));
+    after(&mut world, Fault::Heal, 15);
+    check_well(&world);
+}
+
+#[test]
+fn without_a_majority_anywhere_nothing_runs() {
+    let mut world = world_by(6, with_quorum());
+    world.apply(Fault::Partition(vec![0, 1]));
+    after(&mut world, Fault::Unplug(4), 20);
+    assert!((0..5).all(|place| world.shards_on(place).is_empty()));
+    after(&mut world, Fault::Heal, 1);
+    after(&mut world, Fault::Start(4), 15);
+    check_well(&world);
+}
+
+#[test]
+fn an_authority_lets_a_killed_nodes_shards_go_at_the_end_of_its_session_and_at_once_if_they_are_fenced() {
+    for fenced in [false, true] {
+        let mut config = with_authority();
+        config.ownership.fenced = fenced;
+        let mut world = world_by(7, config);
+        let (place, before) = somebody(&world);
+        let killed_at = world.elapsed();
+        after(&mut world, Fault::Kill(place), 8);
+        let starts = starts(&world, &before, killed_at);
+        assert_eq!(starts.len(), before.len());
+        let (least, most) = match fenced {
+            true => (Duration::ZERO, Duration::from_millis(100)),
+            // It was last renewed up to a third of its time before.
+            false => (TTL * 2 / 3 - Duration::from_millis(10), TTL + Duration::from_millis(600)),
+        };
+        for at in starts {
+            assert!(
+                (least..=most).contains(&(at - killed_at)),
+                "{:?} after the kill, fenced: {fenced}",
+                at - killed_at
+            );
+        }
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_frozen_holder_has_no_right_when_it_wakes_and_its_shards_ran_nowhere_else_before() {
+    let mut world = world_by(8, with_authority());
+    let (place, before) = somebody(&world);
+    let epochs: BTreeMap<u32, u64> =
+        before.keys().map(|&shard| (shard, world.epoch_on(place, shard).unwrap())).collect();
+    let frozen_at = world.elapsed();
+    after(&mut world, Fault::Pause(place), 15);
+    let starts = starts(&world, &before, frozen_at);
+    assert!(starts.iter().all(|at| *at - frozen_at >= VALID - TTL / 3), "{starts:?}");
+    after(&mut world, Fault::Resume(place), 0);
+    assert_eq!(lines(&world, &["SessionEnded"]).len(), 1);
+    assert_eq!(world.engine(place).unwrap().lease_until(), Some(Instant::ZERO));
+    world.run(Duration::from_millis(10));
+    for (&shard, &epoch) in &epochs {
+        assert_ne!(world.epoch_on(place, shard), Some(epoch), "it holds shard {shard} no more under its old token");
+    }
+    world.run(Duration::from_secs(10));
+    check_well(&world);
+}
+
+#[test]
+fn while_the_authority_is_away_nobody_new_starts_and_its_holders_stop_by_their_own_clocks() {
+    let mut world = world_by(9, with_authority());
+    let (place, before) = somebody(&world);
+    world.apply(Fault::Absent);
+    let away_at = world.elapsed();
+    // It dies, and nobody can take over; the others go on until their sessions are over.
+    after(&mut world, Fault::Kill(place), 2);
+    assert_eq!(starts(&world, &before, away_at).len(), 0);
+    assert!((0..5).any(|place| !world.shards_on(place).is_empty()));
+    world.run(Duration::from_secs(6));
+    assert!((0..5).all(|place| world.shards_on(place).is_empty()));
+    // All else goes on: the death was noticed, and so is the return.
+    assert!(!lines(&world, &["Died"]).is_empty());
+    after(&mut world, Fault::Start(place), 2);
+    let back_at = world.elapsed();
+    after(&mut world, Fault::Present, 12);
+    check_well(&world);
+    // What the one who is new would own was another's before: it is left alone for a session's time.
+    let of_new: Vec<Duration> = world
+        .events()
+        .filter(|(_, here, event)| *here != place && matches!(event, Event::Started { shard: Some(_), .. }))
+        .map(|(at, ..)| at)
+        .filter(|at| *at > back_at)
+        .collect();
+    assert!(of_new.iter().any(|at| *at - back_at < Duration::from_secs(2)), "whoever had a shard takes it at once");
+}
+
+#[test]
+fn an_authority_that_has_forgotten_is_found_out_by_its_tokens() {
+    let mut world = world_by(10, with_authority());
+    // So that its tokens have gone up.
+    for place in 0..5 {
+        after(&mut world, Fault::Leave(place), 3);
+        after(&mut world, Fault::Start(place), 8);
+    }
+    after(&mut world, Fault::Forget, 10);
+    let refused = |event: &Event| match event {
+        Event::TokenRefused { shard, highest, .. } => shard.epoch < *highest,
+        _ => false,
+    };
+    assert!(world.events().any(|(_, _, event)| refused(event)));
+}
+
+#[test]
+fn a_plain_write_of_a_zombie_is_accepted_and_one_that_carries_its_epoch_is_not() {
+    let mut world = world_by(11, Config::default());
+    let (place, before) = somebody(&world);
+    let (&shard, _) = before.first_key_value().unwrap();
+    let old = Epoch(world.epoch_on(place, shard).unwrap());
+    after(&mut world, Fault::Partition(vec![place]), 20);
+    let (other, _) =
+        (0..5).filter(|&other| other != place).find_map(|other| Some((other, world.epoch_on(other, shard)?))).unwrap();
+    let new = Epoch(world.epoch_on(other, shard).unwrap());
+    // Both believe that the shard is theirs: that is what a partition may do where nobody is asked.
+    assert_eq!(world.epoch_on(place, shard), Some(old.0));
+    // The new owner writes, then the old one.
+    let mut plain = BTreeMap::new();
+    for owner in [other, place] {
+        plain.insert(shard, owner);
+    }
+    assert_eq!(plain[&shard], place, "without epochs the late write wins");
+    let (mut fenced, mut fence) = (BTreeMap::new(), Fence::new());
+    for (owner, epoch) in [(other, new), (place, old)] {
+        if fence.admit(shard, epoch).is_ok() {
+            fenced.insert(shard, owner);
+        }
+    }
+    assert_eq!(fenced[&shard], other, "with epochs it is refused");
+}
