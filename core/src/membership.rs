@@ -233,6 +233,11 @@ impl Membership {
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
+    /// The node whose table it is.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
     /// One row.
     pub fn member(&self, id: NodeId) -> Option<&Member> {
         self.rows.get(&id).map(|entry| &entry.member)

@@ -201,6 +201,31 @@ fn nobody_buries_a_cluster_because_it_lost_its_network() {
     }
 }
 
+/// Those who lose sight of most of the others hold their verdicts, and say so; when enough are back, whoever is still silent has all its time anew.
+#[test]
+fn most_at_once_freeze_all_verdicts_and_all_have_fresh_timers_afterwards() {
+    for seed in 0..10 {
+        let mut world = world(seed, 12, true);
+        (4..12).for_each(|place| world.apply(Fault::Unplug(place)));
+        world.run(Duration::from_secs(60));
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        let frozen = lines(&world, &["Frozen { zone: \"all\""]).len();
+        assert!(frozen > 0, "seed {seed}");
+        assert_eq!(lines(&world, &["Thawed"]), [] as [&str; 0], "it does not end by itself");
+        (4..10).for_each(|place| world.apply(Fault::Start(place)));
+        world.run(Duration::from_secs(20));
+        let thawed: Vec<f64> = lines(&world, &["Thawed { zone: \"all\""]).into_iter().map(at).collect();
+        assert_eq!(thawed.len(), frozen, "seed {seed}");
+        let died = lines(&world, &["Died"]);
+        assert_eq!(died.len(), 20, "two of twelve did not come back: {died:?}");
+        let timeout = world.config.timeout.as_secs_f64();
+        assert!(at(died[0]) - thawed[0] > timeout - 1.0, "seed {seed}: {thawed:?} {died:?}");
+        (10..12).for_each(|place| world.apply(Fault::Start(place)));
+        world.run(Duration::from_secs(10));
+        check_well(&world);
+    }
+}
+
 #[test]
 fn loss_is_no_death() {
     let mut world = world(1, 10, true);
