@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heartbeat_core::config::OnIsolated;
 use heartbeat_core::{Config, Event};
 use heartbeat_tests::{Fault, Shape, World};
 
@@ -223,6 +224,23 @@ fn most_at_once_freeze_all_verdicts_and_all_have_fresh_timers_afterwards() {
         (10..12).for_each(|place| world.apply(Fault::Start(place)));
         world.run(Duration::from_secs(10));
         check_well(&world);
+    }
+}
+
+/// `on_isolated = "proceed"` is for those who would rather have everybody buried than nobody.
+#[test]
+fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
+    for (on_isolated, buries) in [(OnIsolated::Hold, false), (OnIsolated::Proceed, true)] {
+        let mut config = Config::default();
+        (config.membership.brake, config.membership.on_isolated) = (false, on_isolated);
+        let mut world = World::of(3, Shape::new(0, 10), config);
+        world.run(Duration::from_secs(10));
+        after(&mut world, Fault::Partition(vec![4]), 60);
+        let watched = world.engine(4).unwrap().watched().count();
+        assert_eq!(!lines(&world, &["node-5 ", "Died"]).is_empty(), buries, "{on_isolated:?}");
+        assert_eq!(watched == 0, buries, "{on_isolated:?}: all that it watched are dead to it");
+        after(&mut world, Fault::Heal, 30);
+        assert_eq!(world.unsettled(), [] as [String; 0], "{on_isolated:?}");
     }
 }
 
