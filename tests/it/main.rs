@@ -7,6 +7,7 @@ mod detection;
 mod determinism;
 mod guard;
 mod hostile;
+mod inquiry;
 mod interval;
 mod membership;
 mod partition;
