@@ -244,6 +244,30 @@ fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
     }
 }
 
+/// The dead and the departed are kept for `forget_after`, so that old news of them are known for what they are; then nothing is left of them, and nobody tells
+/// anybody of them again.
+#[test]
+fn who_is_over_is_forgotten_by_all_in_time() {
+    let mut config = Config::default();
+    config.membership.forget_after = Duration::from_secs(30);
+    let mut world = World::of(5, Shape::new(0, 8), config);
+    world.run(Duration::from_secs(10));
+    world.apply(Fault::Kill(3));
+    world.apply(Fault::Leave(5));
+    let known = |world: &World| -> Vec<usize> {
+        [0, 1, 2, 4, 6, 7].into_iter().map(|place| world.engine(place).unwrap().members().count()).collect()
+    };
+    world.run(Duration::from_secs(29));
+    assert_eq!(known(&world), [8; 6]);
+    world.run(Duration::from_secs(13));
+    assert_eq!(known(&world), [6; 6], "each forgets when it compares next");
+    world.run(Duration::from_secs(120));
+    assert_eq!(known(&world), [6; 6]);
+    assert_eq!(world.checker.broken(), [] as [String; 0]);
+    after(&mut world, Fault::Start(3), 10);
+    assert_eq!(known(&world), [7; 6]);
+}
+
 #[test]
 fn loss_is_no_death() {
     let mut world = world(1, 10, true);
