@@ -268,6 +268,32 @@ fn who_is_over_is_forgotten_by_all_in_time() {
     assert_eq!(known(&world), [7; 6]);
 }
 
+/// Whoever comes in is told of the dead, and tells nobody of them: or each would hear of them anew before the last one has forgotten them.
+#[test]
+fn the_dead_are_forgotten_although_somebody_starts_anew_all_the_while() {
+    let mut config = Config::default();
+    config.membership.forget_after = Duration::from_secs(30);
+    let mut world = World::of(5, Shape::new(0, 8), config);
+    world.run(Duration::from_secs(10));
+    world.apply(Fault::Kill(3));
+    let others = [0, 1, 2, 4, 5, 6, 7];
+    let who_knows = |world: &World| {
+        let knows = |place: &&usize| world.engine(**place).unwrap().members().any(|member| &*member.name == "node-4");
+        others.iter().filter(knows).count()
+    };
+    let mut known = Vec::new();
+    for round in 0..20 {
+        let place = others[round % 7];
+        after(&mut world, Fault::Kill(place), 1);
+        after(&mut world, Fault::Start(place), 9);
+        known.push(who_knows(&world));
+    }
+    assert_eq!(known[0], 7, "those who come in are told");
+    // The last one that was told of it has it for as long as those who saw it.
+    assert_eq!(known[8..], [0; 12], "{known:?}");
+    assert_eq!(world.checker.broken(), [] as [String; 0]);
+}
+
 #[test]
 fn loss_is_no_death() {
     let mut world = world(1, 10, true);
