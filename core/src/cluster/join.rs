@@ -135,6 +135,11 @@ impl Joining {
         self.looked_at = None;
     }
 
+    /// Compares our table with another one's by `at`.
+    pub(super) fn compare_by(&mut self, at: Instant) {
+        self.compare_at = self.compare_at.min(at);
+    }
+
     /// The seeds in words.
     pub(super) fn seeds(&self) -> String {
         self.seeds.iter().map(|seed| &*seed.text).collect::<Vec<_>>().join(", ")

@@ -524,6 +524,8 @@ impl Cluster {
                 // Nobody names us any more, and what we think of others is from before: we begin anew.
                 let watched: Vec<NodeId> = self.links.keys().copied().collect();
                 watched.into_iter().for_each(|id| self.unwatch(id, desk));
+                // What others were told while we were dead to them we were not; once they know that we live, they will answer.
+                self.joining.compare_by(desk.now + desk.config.interval);
                 Follow::Void
             }
             // Somebody has spoken for us; we go on from there.
