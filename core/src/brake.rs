@@ -52,8 +52,10 @@ pub(crate) struct Brakes {
 #[derive(Clone, Debug)]
 struct Count {
     zone: Option<Arc<str>>,
-    /// Who is or was a member just now.
+    /// Who is or was a member just now, ourselves included.
     members: usize,
+    /// Of them, all but ourselves.
+    others: usize,
     /// Of them, suspects and those who died just now.
     silent: usize,
     /// Of them, those who died just now.
@@ -89,29 +91,37 @@ impl Brakes {
             return false;
         }
         let counts = count(table, now);
-        let before = self.frozen.len();
-        let mut thawed = false;
+        let told = tell.len();
         for count in &counts {
-            let is_suspicious =
-                count.silent > MOST_OVER && count.silent * 100 >= count.members.saturating_sub(1) * MOST_PERCENT;
-            let name = || count.zone.clone().unwrap_or_else(|| "all".into());
+            let is_suspicious = count.silent > MOST_OVER && count.silent * 100 >= count.others * MOST_PERCENT;
             if is_suspicious && self.frozen.insert(count.zone.clone()) {
-                tell.push(Event::Frozen { zone: name(), silent: count.silent as u32, of: count.members as u32 });
+                let zone = name(&count.zone);
+                tell.push(Event::Frozen { zone, silent: count.silent as u32, of: count.members as u32 });
             } else if !is_suspicious && self.frozen.remove(&count.zone) {
-                thawed = true;
-                tell.push(Event::Thawed { zone: name() });
+                tell.push(Event::Thawed { zone: name(&count.zone) });
             }
         }
         // A zone of which nobody is left.
-        self.frozen.retain(|zone| counts.iter().any(|count| count.zone == *zone));
+        self.frozen.retain(|zone| {
+            let is_there = counts.iter().any(|count| count.zone == *zone);
+            if !is_there {
+                tell.push(Event::Thawed { zone: name(zone) });
+            }
+            is_there
+        });
         self.counted = Some((now, counts));
-        thawed || self.frozen.len() < before
+        tell[told..].iter().any(|event| matches!(event, Event::Thawed { .. }))
     }
+}
+
+/// What a zone is called in events.
+fn name(zone: &Option<Arc<str>>) -> Arc<str> {
+    zone.clone().unwrap_or_else(|| "all".into())
 }
 
 /// Counts each zone and all together.
 fn count(table: &Membership, now: Instant) -> Vec<Count> {
-    let mut counts = vec![Count { zone: None, members: 0, silent: 0, died: 0 }];
+    let mut counts = vec![Count { zone: None, members: 0, others: 0, silent: 0, died: 0 }];
     for member in table.members() {
         let lately = table.changed(member.id).is_some_and(|at| now - at < PACE);
         let (is_silent, has_died) = match member.status {
@@ -121,12 +131,13 @@ fn count(table: &Membership, now: Instant) -> Vec<Count> {
             Status::Dead | Status::Left => continue,
         };
         let at = counts.iter().position(|count| count.zone.as_ref() == Some(&member.zone)).unwrap_or_else(|| {
-            counts.push(Count { zone: Some(member.zone.clone()), members: 0, silent: 0, died: 0 });
+            counts.push(Count { zone: Some(member.zone.clone()), members: 0, others: 0, silent: 0, died: 0 });
             counts.len() - 1
         });
         for index in [0, at] {
             let count = &mut counts[index];
             count.members += 1;
+            count.others += usize::from(member.id != table.me());
             count.silent += usize::from(is_silent);
             count.died += usize::from(has_died);
         }
@@ -136,4 +147,136 @@ fn count(table: &Membership, now: Instant) -> Vec<Count> {
         counts.pop();
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{Generation, Incarnation, Member, Metadata, NodeId, Profile, Role};
+
+    /// A name of the first zone in these tests, and one of the second.
+    const ZONES: [&str; 2] = ["east", "west"];
+
+    fn member(name: &str, zone: &str) -> Member {
+        let profile = Profile {
+            name: name.into(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            role: Role::Worker,
+            zone: zone.into(),
+            metadata: Metadata::new(),
+            groups: Vec::new(),
+            revision: 1,
+        };
+        let (generation, incarnation) = (Generation(1), Incarnation::default());
+        Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
+    }
+
+    fn name(zone: &str, number: usize) -> String {
+        format!("{zone}-{number}")
+    }
+
+    /// A table of so many members in each zone; we are the first of the first one.
+    fn table(counts: [usize; 2]) -> Membership {
+        let mut all = ZONES
+            .iter()
+            .zip(counts)
+            .flat_map(|(zone, count)| (0..count).map(|number| member(&name(zone, number), zone)));
+        let mut table = Membership::new(all.next().unwrap(), at(0));
+        all.for_each(|member| table.recall(at(0), &member));
+        table
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(100_000 + millis)
+    }
+
+    /// The last `count` of a zone are this from now on.
+    fn judge(table: &mut Membership, now: Instant, zone: &str, of: usize, count: usize, status: Status) {
+        (of - count..of).for_each(|number| drop(table.judge(now, NodeId::of(&name(zone, number)), status)));
+    }
+
+    /// What is said to a death in each zone, where this many of `counts` are suspect.
+    #[track_caller]
+    fn check(counts: [usize; 2], silent: [usize; 2], expected: [Brake; 2]) {
+        let mut table = table(counts);
+        for (zone, (of, count)) in ZONES.iter().zip(counts.into_iter().zip(silent)) {
+            judge(&mut table, at(0), zone, of, count, Status::Suspect);
+        }
+        let (mut brakes, mut told) = (Brakes::default(), Vec::new());
+        let said = ZONES.map(|zone| brakes.ask(&zone.into(), &table, at(0), &mut told));
+        assert_eq!(said, expected, "{told:?}");
+        assert_eq!(told.is_empty(), expected == [Brake::Free; 2], "{told:?}");
+    }
+
+    #[test]
+    fn a_zone_is_frozen_by_itself_and_all_together_freeze_everything() {
+        use Brake::{Free, Frozen};
+        check([10, 10], [0, 5], [Free, Free]);
+        check([10, 10], [0, 6], [Free, Frozen]);
+        // In our own zone there are nine others.
+        check([10, 10], [4, 0], [Free, Free]);
+        check([10, 10], [5, 0], [Frozen, Free]);
+        // Ten of nineteen are less than the share, and eleven more; of the second zone it would be too few.
+        check([10, 10], [6, 4], [Frozen, Free]);
+        check([10, 10], [7, 4], [Frozen, Frozen]);
+    }
+
+    #[test]
+    fn two_that_are_silent_freeze_nothing_however_few_there_are() {
+        use Brake::{Free, Frozen};
+        check([3, 0], [2, 0], [Free, Free]);
+        check([4, 0], [3, 0], [Frozen, Frozen]);
+        check([20, 3], [0, 2], [Free, Free]);
+        check([20, 3], [0, 3], [Free, Frozen]);
+    }
+
+    #[test]
+    fn silence_makes_a_tenth_dead_in_ten_seconds_and_four_in_any_case() {
+        for (members, most) in [(20, 4), (100, 10)] {
+            let mut table = table([members, 0]);
+            let zone: Arc<str> = ZONES[0].into();
+            let (mut brakes, mut told) = (Brakes::default(), Vec::new());
+            // All at the same instant, of which the table does not know yet.
+            let freed = (0..members).filter(|_| brakes.ask(&zone, &table, at(0), &mut told) == Brake::Free).count();
+            assert_eq!(freed, most);
+            judge(&mut table, at(0), &zone, members, most, Status::Dead);
+            for (millis, expected) in [(60, Brake::Paced), (9_999, Brake::Paced), (10_050, Brake::Free)] {
+                assert_eq!(brakes.ask(&zone, &table, at(millis), &mut told), expected, "after {millis} ms");
+            }
+            assert_eq!(told, []);
+        }
+    }
+
+    #[test]
+    fn a_freeze_is_told_once_and_ends_with_the_doubt() {
+        let mut table = table([10, 10]);
+        judge(&mut table, at(0), "west", 10, 6, Status::Suspect);
+        let (mut brakes, mut told) = (Brakes::default(), Vec::new());
+        for millis in [0, 500, 1_000] {
+            assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut told), Brake::Frozen);
+            assert!(!brakes.look(&table, at(millis), &mut told));
+        }
+        assert_eq!(told, [Event::Frozen { zone: "west".into(), silent: 6, of: 10 }]);
+        // Half of it is back.
+        for number in 4..7 {
+            let id = NodeId::of(&name("west", number));
+            table.vouch(at(1_100), id, Incarnation::default()).unwrap();
+        }
+        assert!(brakes.look(&table, at(1_200), &mut told), "who leaves it is told so, and gives fresh timers");
+        assert_eq!(told[1..], [Event::Thawed { zone: "west".into() }]);
+        assert!(!brakes.is_frozen());
+        assert_eq!(brakes.ask(&"west".into(), &table, at(1_200), &mut told), Brake::Free);
+    }
+
+    #[test]
+    fn a_frozen_zone_of_which_nobody_is_left_is_forgotten() {
+        let mut table = table([10, 4]);
+        judge(&mut table, at(0), "west", 4, 3, Status::Suspect);
+        let (mut brakes, mut told) = (Brakes::default(), Vec::new());
+        assert_eq!(brakes.ask(&"west".into(), &table, at(0), &mut told), Brake::Frozen);
+        judge(&mut table, at(100), "west", 4, 4, Status::Left);
+        assert!(brakes.look(&table, at(200), &mut told));
+        assert_eq!(told[1..], [Event::Thawed { zone: "west".into() }], "or people would wait for it for ever");
+        assert!(!brakes.is_frozen());
+    }
 }

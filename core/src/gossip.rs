@@ -56,6 +56,13 @@ impl Gossip {
         self.round.get_or_insert(now);
     }
 
+    /// Tells no more of a member, until there is news of it.
+    pub(crate) fn drop(&mut self, id: NodeId) {
+        if let Some(Rumour { told, .. }) = self.told.remove(&id) {
+            self.queue.remove(&(told, id));
+        }
+    }
+
     /// Picks rumours for one datagram among `members`: `tell` says whether there was room for this one, whole or as a note.
     pub(crate) fn pick(&mut self, members: usize, mut tell: impl FnMut(NodeId, bool) -> bool) {
         let most = limit(members);

@@ -43,6 +43,8 @@ struct Entry {
     changed: Instant,
     /// Its place in `others` or `dead`.
     place: u32,
+    /// Whether it was over before we heard of it, nobody knows for how long: then it is told to nobody.
+    hearsay: bool,
 }
 
 /// A row that changed.
@@ -226,6 +228,14 @@ impl Membership {
         self.put(me, now);
     }
 
+    /// Tells nobody of this row any more, unless there is news of it: those who have seen its end tell of it, and forget it in time. If those told of it who
+    /// have heard of it from them, one after the other, it would never be forgotten.
+    pub(crate) fn keep_to_ourselves(&mut self, id: NodeId) {
+        if let Some(entry) = self.rows.get_mut(&id) {
+            entry.hearsay = true;
+        }
+    }
+
     /// Forgets who has been dead or gone for `forget_after`.
     pub fn reap(&mut self, now: Instant, forget_after: Duration) {
         let over = |entry: &Entry| !entry.member.status.is_member() && now - entry.changed > forget_after;
@@ -238,6 +248,11 @@ impl Membership {
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
+    /// The node whose table it is.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
     /// One row.
     pub fn member(&self, id: NodeId) -> Option<&Member> {
         self.rows.get(&id).map(|entry| &entry.member)
@@ -248,11 +263,11 @@ impl Membership {
         self.rows.values().map(|entry| &entry.member)
     }
 
-    /// Rows of one part of the table.
+    /// Rows of one part of the table, but for those that are told to nobody.
     pub fn part(&self, bucket: usize) -> impl Iterator<Item = &Member> {
         let first = NodeId((bucket as u64) << 58);
         let last = NodeId(first.0 | ((1 << 58) - 1));
-        self.rows.range(first..=last).map(|(_, entry)| &entry.member)
+        self.rows.range(first..=last).filter(|(_, entry)| !entry.hearsay).map(|(_, entry)| &entry.member)
     }
 
     /// Rows whose id has this upper half: one, or none, or by a rare chance more.
@@ -322,7 +337,7 @@ impl Membership {
             list.push(id);
         }
         self.digests[bucket(id)] ^= digest(&member);
-        self.rows.insert(id, Entry { member, changed: now, place });
+        self.rows.insert(id, Entry { member, changed: now, place, hearsay: false });
     }
 
     /// Takes a row out of the digest and of its list.

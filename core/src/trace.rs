@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::detector::Pause;
 use crate::member::Generation;
 use crate::time::{Instant, nanos};
+use crate::wire::INTERVAL_MAX;
 
 /// The line of column names.
 const COLUMNS: &str = "seq,send_time_ns,arrive_time_ns";
@@ -164,6 +165,10 @@ impl Trace {
         let (slot, interval) = (number("slot of an interval", first)?, number("interval", second)?);
         if interval == 0 {
             return Err("an interval of 0 ns is no interval; use the time from one slot to the next".to_owned());
+        }
+        if Duration::from_nanos(interval) > INTERVAL_MAX {
+            let most = nanos(INTERVAL_MAX);
+            return Err(format!("an interval of {interval} ns is longer than any heartbeat says; use at most {most}"));
         }
         if self.intervals.last().is_some_and(|(last, _)| slot <= *last) {
             return Err(format!(
@@ -316,6 +321,9 @@ mod tests {
         check(&with("# stall 9"), 3, &["two numbers"]);
         check(&with("# stall 9 9"), 3, &["ends before it begins"]);
         check(&with("# interval_from 7 0"), 3, &["interval of 0"]);
+        assert!(Trace::from_text(&with("# interval_from 7 3600000000000")).is_ok());
+        check(&with("# interval_from 7 3600000000001"), 3, &["3600000000001 ns", "at most 3600000000000"]);
+        check(&with("# interval_from 7 31536000000000000"), 3, &["longer than any heartbeat"]);
         check(&with("# interval_from 0 7"), 3, &["does not rise"]);
     }
 

@@ -8,6 +8,7 @@ mod determinism;
 mod guard;
 mod handover;
 mod hostile;
+mod inquiry;
 mod interval;
 mod membership;
 mod partition;

@@ -111,6 +111,30 @@ fn two_processes_under_one_name_do_not_both_stay() {
 }
 
 #[test]
+fn a_process_started_anew_at_another_address_is_found_there_by_all() {
+    use heartbeat_core::Generation;
+    use heartbeat_core::wire::{Body, decode, encode_join};
+
+    let mut world = quiet_world(9);
+    after(&mut world, Fault::Kill(2), 1);
+    let address = "10.9.9.9:7100".parse().unwrap();
+    let me = crate::member("node-2", Generation(1_800_000_000_000), address);
+    let mut bytes = Vec::new();
+    encode_join(&mut bytes, crate::header(&me), 0, &me);
+    world.inject(0, address, bytes.clone());
+    let Body::Challenge { token } = decode(&world.take_lost(address)[0]).unwrap().body else { panic!("no challenge") };
+    encode_join(&mut bytes, crate::header(&me), token, &me);
+    world.inject(0, address, bytes);
+    world.run(std::time::Duration::from_secs(1));
+    for place in [0, 1, 3, 4] {
+        let member = world.engine(place).unwrap().members().find(|member| &*member.name == "node-2").unwrap();
+        assert_eq!((member.address, member.generation), (address, me.generation), "as {} sees it", world.name(place));
+    }
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "it was back before anybody missed it");
+    assert!(!world.take_lost(address).is_empty(), "it is spoken to at its new address");
+}
+
+#[test]
 fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
     let mut world = quiet_world(7);
     let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heartbeat_core::config::OnIsolated;
 use heartbeat_core::{Config, Event};
 use heartbeat_tests::{Fault, Shape, World};
 
@@ -199,6 +200,98 @@ fn nobody_buries_a_cluster_because_it_lost_its_network() {
         after(&mut world, Fault::Heal, 20);
         check_well(&world);
     }
+}
+
+/// Those who lose sight of most of the others hold their verdicts, and say so; when enough are back, whoever is still silent has all its time anew.
+#[test]
+fn most_at_once_freeze_all_verdicts_and_all_have_fresh_timers_afterwards() {
+    for seed in 0..10 {
+        let mut world = world(seed, 12, true);
+        (4..12).for_each(|place| world.apply(Fault::Unplug(place)));
+        world.run(Duration::from_secs(60));
+        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        let frozen = lines(&world, &["Frozen { zone: \"all\""]).len();
+        assert!(frozen > 0, "seed {seed}");
+        assert_eq!(lines(&world, &["Thawed"]), [] as [&str; 0], "it does not end by itself");
+        (4..10).for_each(|place| world.apply(Fault::Start(place)));
+        world.run(Duration::from_secs(20));
+        let thawed: Vec<f64> = lines(&world, &["Thawed { zone: \"all\""]).into_iter().map(at).collect();
+        assert_eq!(thawed.len(), frozen, "seed {seed}");
+        let died = lines(&world, &["Died"]);
+        assert_eq!(died.len(), 20, "two of twelve did not come back: {died:?}");
+        let timeout = world.config.timeout.as_secs_f64();
+        assert!(at(died[0]) - thawed[0] > timeout - 1.0, "seed {seed}: {thawed:?} {died:?}");
+        (10..12).for_each(|place| world.apply(Fault::Start(place)));
+        world.run(Duration::from_secs(10));
+        check_well(&world);
+    }
+}
+
+/// `on_isolated = "proceed"` is for those who would rather have everybody buried than nobody.
+#[test]
+fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
+    for (on_isolated, buries) in [(OnIsolated::Hold, false), (OnIsolated::Proceed, true)] {
+        let mut config = Config::default();
+        (config.membership.brake, config.membership.on_isolated) = (false, on_isolated);
+        let mut world = World::of(3, Shape::new(0, 10), config);
+        world.run(Duration::from_secs(10));
+        after(&mut world, Fault::Partition(vec![4]), 60);
+        let watched = world.engine(4).unwrap().watched().count();
+        assert_eq!(!lines(&world, &["node-5 ", "Died"]).is_empty(), buries, "{on_isolated:?}");
+        assert_eq!(watched == 0, buries, "{on_isolated:?}: all that it watched are dead to it");
+        after(&mut world, Fault::Heal, 30);
+        assert_eq!(world.unsettled(), [] as [String; 0], "{on_isolated:?}");
+    }
+}
+
+/// The dead and the departed are kept for `forget_after`, so that old news of them are known for what they are; then nothing is left of them, and nobody tells
+/// anybody of them again.
+#[test]
+fn who_is_over_is_forgotten_by_all_in_time() {
+    let mut config = Config::default();
+    config.membership.forget_after = Duration::from_secs(30);
+    let mut world = World::of(5, Shape::new(0, 8), config);
+    world.run(Duration::from_secs(10));
+    world.apply(Fault::Kill(3));
+    world.apply(Fault::Leave(5));
+    let known = |world: &World| -> Vec<usize> {
+        [0, 1, 2, 4, 6, 7].into_iter().map(|place| world.engine(place).unwrap().members().count()).collect()
+    };
+    world.run(Duration::from_secs(29));
+    assert_eq!(known(&world), [8; 6]);
+    world.run(Duration::from_secs(13));
+    assert_eq!(known(&world), [6; 6], "each forgets when it compares next");
+    world.run(Duration::from_secs(120));
+    assert_eq!(known(&world), [6; 6]);
+    assert_eq!(world.checker.broken(), [] as [String; 0]);
+    after(&mut world, Fault::Start(3), 10);
+    assert_eq!(known(&world), [7; 6]);
+}
+
+/// Whoever comes in is told of the dead, and tells nobody of them: or each would hear of them anew before the last one has forgotten them.
+#[test]
+fn the_dead_are_forgotten_although_somebody_starts_anew_all_the_while() {
+    let mut config = Config::default();
+    config.membership.forget_after = Duration::from_secs(30);
+    let mut world = World::of(5, Shape::new(0, 8), config);
+    world.run(Duration::from_secs(10));
+    world.apply(Fault::Kill(3));
+    let others = [0, 1, 2, 4, 5, 6, 7];
+    let who_knows = |world: &World| {
+        let knows = |place: &&usize| world.engine(**place).unwrap().members().any(|member| &*member.name == "node-4");
+        others.iter().filter(knows).count()
+    };
+    let mut known = Vec::new();
+    for round in 0..20 {
+        let place = others[round % 7];
+        after(&mut world, Fault::Kill(place), 1);
+        after(&mut world, Fault::Start(place), 9);
+        known.push(who_knows(&world));
+    }
+    assert_eq!(known[0], 7, "those who come in are told");
+    // The last one that was told of it has it for as long as those who saw it.
+    assert_eq!(known[8..], [0; 12], "{known:?}");
+    assert_eq!(world.checker.broken(), [] as [String; 0]);
 }
 
 #[test]

@@ -22,38 +22,39 @@ fn rows(name: &str, contender: Contender) -> Vec<(Reference, Quality)> {
     rows.map(|row| (row.clone(), ours(&read_trace(&row.file), contender, &row))).collect()
 }
 
-/// Asserts the same mistakes, for as long, and detection times within 1 %.
+/// Asserts the same mistakes, for as long, and detection times within 1 %; the slowest hundredth within `late`.
 #[track_caller]
-fn check_the_same(name: &str, contender: Contender) {
+fn check_the_same(name: &str, contender: Contender, late: f64) {
     let rows = rows(name, contender);
     assert_eq!(rows.len(), 4);
     for (row, quality) in rows {
         assert_eq!((quality.mistakes, quality.mistakes_early), (row.mistakes, row.mistakes_early), "{row:?}");
         let close = |ours: f64, theirs: f64, share: f64| (ours / theirs - 1.0).abs() < share;
         assert!(close(quality.detection_mean.as_secs_f64(), row.detection_mean, 0.01), "{row:?}: {quality}");
-        assert!(close(quality.detection_p99.as_secs_f64(), row.detection_p99, 0.015), "{row:?}: {quality}");
+        assert!(close(quality.detection_p99.as_secs_f64(), row.detection_p99, late), "{row:?}: {quality}");
         assert!(close(quality.accuracy(), row.accuracy, 1e-5), "{row:?}: {quality}");
     }
 }
 
 #[test]
 fn fixed_is_the_reference() {
-    check_the_same("fixed", Contender::Fixed);
+    check_the_same("fixed", Contender::Fixed, 0.01);
 }
 
 #[test]
 fn chen_is_the_reference() {
-    check_the_same("chen", Contender::Chen);
+    check_the_same("chen", Contender::Chen, 0.01);
 }
 
 #[test]
 fn phi_as_akka_reads_it_is_the_reference() {
-    check_the_same("akka", Contender::PhiAkka);
+    check_the_same("akka", Contender::PhiAkka, 0.01);
 }
 
 #[test]
 fn phi_as_cassandra_reads_it_is_the_reference() {
-    check_the_same("phiexp", Contender::PhiCassandra);
+    // The instants of the crashes are drawn, not those of the reference: on the mobile link that is 1.3 % at the 99 %.
+    check_the_same("phiexp", Contender::PhiCassandra, 0.015);
 }
 
 /// Where the reference makes fewer mistakes than its budget allows, it pays with its time; ours may spend what it was given, give or take what

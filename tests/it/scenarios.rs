@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use heartbeat_core::{Config, Event, Status};
+use heartbeat_core::{Config, Event, NodeId, Status};
 use heartbeat_tests::{Fault, Place, Shape, World};
 
 use crate::{check_well, lines};
@@ -153,4 +153,34 @@ fn whoever_comes_back_from_the_dead_has_lost_its_shards_and_gets_its_place_back(
         assert!(world.epoch_on(sleeper, shard).unwrap() > epoch);
     }
     check_well(&world);
+}
+
+/// Of many monitors a few watch each node; one of them ends, and others take its places: nobody is suspected for it, and a node that ends just then is found.
+#[test]
+fn the_nodes_of_a_monitor_that_ends_are_taken_over_without_a_suspicion() {
+    for (seed, fault) in [(13, Fault::Kill as fn(Place) -> Fault), (14, Fault::Unplug)] {
+        let mut world = World::of(seed, Shape::new(8, 24), Config::default());
+        world.run(SECOND * 20);
+        check_well(&world);
+        let watched_by = |world: &World, monitor: Place| {
+            let id = NodeId::of(world.name(monitor));
+            (8..32).filter(|&node| world.engine(node).unwrap().observers().any(|observer| observer == id)).count()
+        };
+        let watched = watched_by(&world, 2);
+        assert!((5..24).contains(&watched), "it watches {watched} of 24");
+        world.apply(fault(2));
+        world.run(SECOND * 10);
+        for node in 8..32 {
+            assert_eq!(world.engine(node).unwrap().observers().count(), 5, "of {}", world.name(node));
+        }
+        assert_eq!(watched_by(&world, 2), 0);
+        for verdict in ["Suspected", "Died"] {
+            let of_others = lines(&world, &[verdict]).into_iter().find(|line| !line.contains("node: \"monitor-3\""));
+            assert_eq!(of_others, None, "seed {seed}");
+        }
+        assert_eq!(lines(&world, &["Died", "monitor-3"]).len(), 31);
+        world.apply(Fault::Unplug(20));
+        world.run(SECOND * 8);
+        assert_eq!(lines(&world, &["Died", "node: \"node-13\""]).len(), 30, "seed {seed}");
+    }
 }

@@ -65,6 +65,7 @@ fn seeds_that_found_faults_stay_mended() {
         (115_643, 2, 6, "a node that woke counted answers from before its pause"),
         (104_062, 3, 5, "a monitor without a memory held up a death"),
         (111_410, 2, 6, "a monitor that had been buried held up a death"),
+        (700_290, 0, 8, "one that came back did not ask what it had missed"),
     ] {
         let (_, result) = schedule::run_in(seed, Shape::new(monitors, nodes));
         assert_eq!(result, Ok(()), "again: {fault}");

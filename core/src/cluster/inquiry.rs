@@ -328,7 +328,7 @@ impl Cluster {
         let begun = inquiry.begun;
         let unanswered = inquiry.unanswered;
         let is_cut_off = || !self.is_well_connected(id, desk) || !self.has_heard_since(begun, id, desk);
-        if !is_answered && (is_cut_off() || !counts(self.health.score())) {
+        if !is_answered && holds(desk) && (is_cut_off() || !counts(self.health.score())) {
             // Nobody answers, and we hear little of others or are not well: it is rather us.
             self.health.worsen();
             self.inquire(id, step, missing, Whom::Anybody, desk);
@@ -464,11 +464,7 @@ impl Cluster {
 
     /// Whether we hear enough of others to conclude anything of one.
     fn is_well_connected(&self, but: NodeId, desk: &Desk) -> bool {
-        match desk.config.membership.on_isolated {
-            OnIsolated::Proceed => return true,
-            OnIsolated::Hold => {}
-        }
-        if self.membership.others().len() < 2 {
+        if !holds(desk) || self.membership.others().len() < 2 {
             // With two members nobody can tell.
             return true;
         }
@@ -509,5 +505,13 @@ impl Cluster {
             Some(Testimony { observer, silent_for, refused, agrees, health })
         });
         (silent_for, std::iter::once(own).chain(theirs).collect())
+    }
+}
+
+/// Whether one who hears hardly anybody is to hold its verdicts.
+fn holds(desk: &Desk) -> bool {
+    match desk.config.membership.on_isolated {
+        OnIsolated::Hold => true,
+        OnIsolated::Proceed => false,
     }
 }

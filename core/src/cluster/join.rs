@@ -135,6 +135,11 @@ impl Joining {
         self.looked_at = None;
     }
 
+    /// Compares our table with another one's by `at`.
+    pub(super) fn compare_by(&mut self, at: Instant) {
+        self.compare_at = self.compare_at.min(at);
+    }
+
     /// The seeds in words.
     pub(super) fn seeds(&self) -> String {
         self.seeds.iter().map(|seed| &*seed.text).collect::<Vec<_>>().join(", ")
@@ -355,10 +360,7 @@ impl Cluster {
             // It has let us in and tells of itself among the others.
             let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&from));
             if rows.welcome && (is_seed || self.addresses().any(|address| address == from)) {
-                let mut follow = Follow::Nothing;
-                for row in datagram.rumours.iter() {
-                    follow = follow.max(self.hear_of(&row, desk));
-                }
+                let follow = self.hear_of_all(datagram, desk);
                 return follow.max(self.hear_rows(id, *rows, datagram, desk));
             }
             return Follow::Nothing;

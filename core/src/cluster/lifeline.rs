@@ -219,10 +219,7 @@ impl Cluster {
             }
             (Kind::Pull(whom, welcome), Body::Rows(rows)) if whom == id => {
                 self.streams.pulled = Some((desk.now + PAGE_FOR, stream));
-                let mut follow = Follow::Nothing;
-                for row in datagram.rumours.iter() {
-                    follow = follow.max(self.hear_of(&row, desk));
-                }
+                let mut follow = self.hear_of_all(datagram, desk);
                 if !rows.more {
                     self.shut(stream);
                     let rows = crate::wire::Rows { welcome, differing: 0, ..*rows };

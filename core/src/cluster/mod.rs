@@ -431,9 +431,7 @@ impl Cluster {
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
             follow = follow.max(self.hear_of(&note, desk));
         }
-        for row in datagram.rumours.iter() {
-            follow = follow.max(self.hear_of(&row, desk));
-        }
+        follow = follow.max(self.hear_of_all(datagram, desk));
         follow.max(self.hear_member(header.from, datagram, desk))
     }
 
@@ -514,6 +512,21 @@ impl Cluster {
 
     // ---- what is told of members ---------------------------------------------------------------------------------------------------------
 
+    /// Takes in all that a datagram tells of members. One that a table has as over, and of which there was no rumour, may be so for long: that is no news.
+    fn hear_of_all(&mut self, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
+        let is_table = matches!(datagram.body, Body::Rows(_));
+        let mut follow = Follow::Nothing;
+        for row in datagram.rumours.iter() {
+            let is_unknown = self.membership.member(row.id).is_none();
+            follow = follow.max(self.hear_of(&row, desk));
+            if is_table && is_unknown && !row.status.is_member() {
+                self.membership.keep_to_ourselves(row.id);
+                self.gossip.drop(row.id);
+            }
+        }
+        follow
+    }
+
     /// Takes in what a member tells of another, or of us.
     fn hear_of(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
         if row.id == self.me.id {
@@ -553,6 +566,8 @@ impl Cluster {
                 // Nobody names us any more, and what we think of others is from before: we begin anew.
                 let watched: Vec<NodeId> = self.links.keys().copied().collect();
                 watched.into_iter().for_each(|id| self.unwatch(id, desk));
+                // What others were told while we were dead to them we were not; once they know that we live, they will answer.
+                self.joining.compare_by(desk.now + desk.config.interval);
                 Follow::Void
             }
             // Somebody has spoken for us; we go on from there.

@@ -1,0 +1,176 @@
+//! What others say of a silent node, and whose word counts. One engine; a test speaks for all the others.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use heartbeat_core::wire::{self, Ack, Body, Echo, Evidence, Heartbeat, Inquire, Observers};
+use heartbeat_core::{
+    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Status,
+};
+
+use crate::{header, member};
+
+const SECOND: Duration = Duration::from_secs(1);
+const GENERATION: Generation = Generation(7);
+
+/// The others: one that is to fall silent, and two that watch it too.
+const OTHERS: [&str; 3] = ["silent", "watcher-1", "watcher-2"];
+
+fn ms(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn address(index: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 2 + index as u8], 7100))
+}
+
+fn other(index: usize) -> Member {
+    member(OTHERS[index], GENERATION, address(index))
+}
+
+/// What the two watchers answer to a question.
+type Answer = fn(&Inquire) -> Evidence;
+
+struct Village {
+    engine: Engine,
+    /// The newest slot in which the first of the others was heard.
+    heard: u64,
+    answer: Answer,
+    told: Vec<Event>,
+}
+
+impl Village {
+    /// The engine at 1 s, to which all are known.
+    fn new(answer: Answer) -> Village {
+        let text = "[detector]\nkind = 'fixed'\nsuspect_after = '3s'\n[membership]\nlifelines = false\n[cluster]\nname = 'sim'\n\
+                    node = 'here'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:7100'\nseeds = []";
+        let identity = Identity { generation: GENERATION, address: "10.0.0.1:7100".parse().unwrap() };
+        let mut engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, ms(1_000)).unwrap();
+        engine.recall(ms(1_000), &[0, 1, 2].map(other));
+        Village { engine, heard: 0, answer, told: Vec::new() }
+    }
+
+    /// Lets time pass up to the end of this second, in which these of the others send their heartbeats.
+    fn run(&mut self, seconds: std::ops::RangeInclusive<u64>, alive: &[usize]) {
+        for second in seconds {
+            let now = ms(second * 1_000);
+            for &index in alive {
+                let observers =
+                    ["here"].into_iter().chain(OTHERS).filter(|name| *name != OTHERS[index]).map(NodeId::of);
+                let heartbeat = Heartbeat {
+                    incarnation: Incarnation::default(),
+                    stage: second * wire::STAGES,
+                    interval: SECOND,
+                    slept: 0,
+                    health: 0,
+                    asks: false,
+                    observers: Observers::new(observers),
+                };
+                self.say(now, index, &Body::Heartbeat(heartbeat));
+            }
+            if alive.contains(&0) {
+                self.heard = second;
+            }
+            let end = ms(second * 1_000 + 999);
+            while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= end) {
+                self.engine.handle_timeout(due);
+                self.hear(due, alive);
+            }
+        }
+    }
+
+    /// One of the others says this.
+    fn say(&mut self, now: Instant, index: usize, body: &Body<'_>) {
+        let mut bytes = Vec::new();
+        wire::encode(&mut bytes, header(&other(index)), body);
+        self.engine.handle_datagrams(now, [(address(index), &*bytes)]);
+    }
+
+    /// Takes in what the engine puts out; whoever is alive answers at once.
+    fn hear(&mut self, now: Instant, alive: &[usize]) {
+        let mut buffer = Vec::new();
+        while let Some(output) = self.engine.poll_output(&mut buffer) {
+            let to = match output {
+                Output::Event(event) => {
+                    self.told.push(event);
+                    continue;
+                }
+                Output::Transmit { to } => to,
+                _ => continue,
+            };
+            let Some(index) = alive.iter().copied().find(|&index| address(index) == to) else { continue };
+            let incarnation = Incarnation::default();
+            let answer = match wire::decode(&buffer).unwrap().body {
+                Body::Heartbeat(Heartbeat { stage, asks: true, .. }) => Body::Ack(Ack { stage, health: 0 }),
+                Body::Probe { number } => Body::Echo(Echo { number, incarnation, is_observer: true }),
+                Body::Inquire(inquire) => {
+                    let stage = self.heard * wire::STAGES;
+                    Body::Evidence(Evidence { stage, ..(self.answer)(&inquire) })
+                }
+                _ => continue,
+            };
+            self.say(now, index, &answer);
+        }
+    }
+
+    fn status(&self) -> Status {
+        self.engine.members().find(|member| *member.name == *OTHERS[0]).unwrap().status
+    }
+
+    /// Who is named in the evidence of the first death.
+    fn witnesses(&self) -> Vec<String> {
+        let evidence = self.told.iter().find_map(|event| match event {
+            Event::Died { evidence, .. } => Some(evidence),
+            _ => None,
+        });
+        evidence.expect("it died").iter().map(|testimony| testimony.observer.to_string()).collect()
+    }
+}
+
+/// "I have not heard it either, and would not call it dead."
+fn doubtful(inquire: &Inquire, health: u8) -> Evidence {
+    let Inquire { number, target, generation, .. } = *inquire;
+    Evidence {
+        number,
+        target,
+        generation,
+        stage: 0,
+        silence: SECOND * 4,
+        reached: false,
+        gone: false,
+        agrees: false,
+        health,
+    }
+}
+
+/// All are heard for ten seconds, then the first falls silent for fifteen: what became of it.
+fn silent_for_long(answer: Answer) -> Village {
+    let mut village = Village::new(answer);
+    village.run(1..=10, &[0, 1, 2]);
+    assert_eq!(village.status(), Status::Alive);
+    village.run(11..=25, &[1, 2]);
+    village
+}
+
+#[test]
+fn a_death_takes_most_of_those_who_answer() {
+    let village = silent_for_long(|inquire| Evidence { agrees: true, ..doubtful(inquire, 0) });
+    assert_eq!(
+        (village.status(), village.witnesses()),
+        (Status::Dead, ["here", OTHERS[1], OTHERS[2]].map(String::from).into())
+    );
+    assert_eq!(silent_for_long(|inquire| doubtful(inquire, 0)).status(), Status::Suspect);
+}
+
+#[test]
+fn the_word_of_those_who_are_not_well_does_not_count() {
+    // At the edge: at three they are still believed.
+    assert_eq!(silent_for_long(|inquire| doubtful(inquire, 3)).status(), Status::Suspect);
+    let village = silent_for_long(|inquire| doubtful(inquire, 4));
+    assert_eq!((village.status(), village.witnesses()), (Status::Dead, vec!["here".to_owned()]));
+    // That somebody was heard is no matter of patience.
+    let village =
+        silent_for_long(|inquire| Evidence { reached: true, silence: Duration::ZERO, ..doubtful(inquire, 8) });
+    assert_eq!(village.status(), Status::Alive);
+    assert!(village.told.iter().all(|event| !matches!(event, Event::Suspected { .. })), "{:?}", village.told);
+}
