@@ -133,7 +133,7 @@ impl Engine {
         let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
         let count = workers.len() as u32;
         if let Some(cluster) = &mut self.cluster {
-            cluster.announce(Sharded { group: name_hash(&group), count }, &mut self.desk);
+            cluster.announce(Sharded::new(name_hash(&group), count), &mut self.desk);
         }
         self.ownership.add(group, first, count);
         for supervise in workers {

@@ -188,13 +188,25 @@ pub const SHARDS_MAX: u32 = 65_536;
 pub const GROUPS_MAX: usize = 16;
 
 /// A sharded group that a member supervises, so that it may own shards of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Sharded {
     /// Hash of its name ([`name_hash`]).
     pub group: u64,
     /// How many shards it has there; 1 to [`SHARDS_MAX`].
     pub count: u32,
+    /// Shards that it cannot run, since their worker failed too often there: they are others'. At most [`DECLINED_MAX`].
+    pub declined: Vec<u32>,
 }
+
+impl Sharded {
+    /// A group of which the member runs whatever shard is its.
+    pub fn new(group: u64, count: u32) -> Sharded {
+        Sharded { group, count, declined: Vec::new() }
+    }
+}
+
+/// Most shards of one group that a member declines: one that can run none of more than that has another trouble.
+pub const DECLINED_MAX: usize = 16;
 
 /// What a member says of itself. Its metadata may change while it runs, and its groups grow, under a higher revision; all else stays the same for the life of a
 /// process.
@@ -241,7 +253,12 @@ impl Member {
 
     /// How many shards the group with this name hash has there; `None` if it does not supervise it.
     pub fn shards_of(&self, group: u64) -> Option<u32> {
-        self.groups.iter().find(|sharded| sharded.group == group).map(|sharded| sharded.count)
+        self.sharded(group).map(|sharded| sharded.count)
+    }
+
+    /// What it says of the group with this name hash, if it supervises it.
+    pub fn sharded(&self, group: u64) -> Option<&Sharded> {
+        self.groups.iter().find(|sharded| sharded.group == group)
     }
 }
 

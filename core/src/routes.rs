@@ -25,6 +25,8 @@ pub(crate) struct Sharing {
     pub(crate) by: NodeId,
     /// Who may own them, each with its weight.
     pub(crate) owners: Vec<(NodeId, Weight)>,
+    /// Which of them may not own which shard.
+    pub(crate) declined: BTreeSet<(u32, NodeId)>,
 }
 
 impl Sharing {
@@ -35,8 +37,19 @@ impl Sharing {
             .filter_map(move |member| Some((member, member.shards_of(group)?)));
         let (by, count) = supervise.clone().min_by_key(|(member, _)| (member.generation, member.id))?;
         let agree = supervise.filter(|(_, theirs)| *theirs == count);
-        let owners = agree.map(|(member, _)| (member.id, member.weight())).collect();
-        Some(Sharing { count, by: by.id, owners })
+        let owners = agree.clone().map(|(member, _)| (member.id, member.weight())).collect();
+        let declines = |(member, _): (&'a Member, u32)| {
+            let declined = member.sharded(group).into_iter().flat_map(|sharded| &sharded.declined);
+            declined.map(move |&index| (index, member.id))
+        };
+        Some(Sharing { count, by: by.id, owners, declined: agree.flat_map(declines).collect() })
+    }
+
+    /// Who may own this shard, each with its weight.
+    pub(crate) fn owners_of(&self, index: u32) -> impl Iterator<Item = (NodeId, Weight)> + Clone {
+        let may =
+            move |(node, _): &(NodeId, Weight)| self.declined.is_empty() || !self.declined.contains(&(index, *node));
+        self.owners.iter().copied().filter(may)
     }
 }
 
@@ -67,11 +80,11 @@ impl Routes {
         members.sort_unstable_by_key(|member| member.id);
         let is_ready = |member: &&Member| member.role == Role::Worker && member.status == Status::Alive;
         let ready = members.iter().filter(is_ready).map(|member| (member.id, member.weight())).collect();
-        let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready);
+        let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready, BTreeSet::new());
         let hashes: BTreeSet<u64> = members.iter().flat_map(|member| &member.groups).map(|group| group.group).collect();
         let table = |hash: u64| {
-            let Sharing { count, owners, .. } = Sharing::among(members.iter(), hash)?;
-            Some((hash, Table::after(before.groups.get(&hash), hash, count, owners)))
+            let Sharing { count, owners, declined, .. } = Sharing::among(members.iter(), hash)?;
+            Some((hash, Table::after(before.groups.get(&hash), hash, count, owners, declined)))
         };
         let groups = hashes.into_iter().filter_map(table).collect();
         Routes { members, slots, groups }
@@ -98,6 +111,8 @@ struct Table {
     count: u32,
     /// Those who may own them, with a weight over 0, in the order of their ids.
     nodes: Vec<(NodeId, Weight)>,
+    /// Which of them may not own which.
+    declined: BTreeSet<(u32, NodeId)>,
     /// Places in `nodes`. Made when somebody asks.
     owners: OnceLock<Owners>,
     before: Option<Before>,
@@ -114,10 +129,16 @@ struct Before {
 }
 
 impl Table {
-    fn after(before: Option<&Table>, group: u64, count: u32, mut nodes: Vec<(NodeId, Weight)>) -> Table {
+    fn after(
+        before: Option<&Table>,
+        group: u64,
+        count: u32,
+        mut nodes: Vec<(NodeId, Weight)>,
+        declined: BTreeSet<(u32, NodeId)>,
+    ) -> Table {
         nodes.retain(|(_, weight)| weight.get() > 0);
         nodes.sort_unstable();
-        let before = before.filter(|before| before.count == count);
+        let before = before.filter(|before| before.count == count && before.declined == declined);
         let found = before.and_then(|before| Some((before.owners.get()?, &before.nodes)));
         let before = found.map(|(owners, nodes_before)| {
             let mut is_new = vec![true; nodes.len()];
@@ -130,7 +151,7 @@ impl Table {
             let new = (0..nodes.len()).filter(|&place| is_new[place]).collect();
             Before { owners: owners.clone(), places, new }
         });
-        Table { group, count, nodes, owners: OnceLock::new(), before }
+        Table { group, count, nodes, declined, owners: OnceLock::new(), before }
     }
 
     fn owner(&self, index: u32) -> Option<NodeId> {
@@ -162,7 +183,9 @@ impl Table {
 
     /// Which of these places owns a shard.
     fn best(&self, index: u32, places: impl Iterator<Item = usize>) -> Option<usize> {
-        let owner = ring::owner(self.group, index, places.filter_map(|place| self.nodes.get(place)).copied())?;
+        let nodes = places.filter_map(|place| self.nodes.get(place)).copied();
+        let may = |(node, _): &(NodeId, Weight)| !self.declined.contains(&(index, *node));
+        let owner = ring::owner(self.group, index, nodes.filter(may))?;
         self.nodes.binary_search_by_key(&owner, |(node, _)| *node).ok()
     }
 }
@@ -254,7 +277,7 @@ mod tests {
         let mut members = members(4);
         let group = name_hash("orders");
         for (place, (generation, count)) in [(3, 8), (1, 16), (4, 16), (2, 8)].into_iter().enumerate() {
-            let groups = vec![Sharded { group, count }];
+            let groups = vec![Sharded::new(group, count)];
             members[place].profile = Arc::new(Profile { groups, ..(*members[place].profile).clone() });
             members[place].generation = Generation(generation);
         }

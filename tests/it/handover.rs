@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use heartbeat_actors::{Epoch, Event, Fence};
 use heartbeat_core::config::{AuthorityKind, QuorumRule};
-use heartbeat_core::{Config, Instant};
-use heartbeat_tests::world::SHARDS;
+use heartbeat_core::{Config, Instant, WorkerId};
+use heartbeat_tests::world::{SHARDS, WORKERS};
 use heartbeat_tests::{Fault, Shape, World};
 
 use crate::{after, check_well, lines};
@@ -278,4 +278,36 @@ fn a_plain_write_of_a_zombie_is_accepted_and_one_that_carries_its_epoch_is_not()
         }
     }
     assert_eq!(fenced[&shard], other, "with epochs it is refused");
+}
+
+#[test]
+fn a_shard_that_fails_on_one_node_only_runs_on_another_and_is_tried_again_later() {
+    let mut world = world_by(12, Config::default());
+    let (place, before) = somebody(&world);
+    let (&shard, others) = (before.first_key_value().unwrap().0, before.len() - 1);
+    for _ in 0..60 {
+        after(&mut world, Fault::Panic(place, WorkerId(WORKERS + shard)), 1);
+    }
+    assert_eq!(lines(&world, &["GaveUp"]).len(), 1);
+    let (at, count) = now(&world, shard).unwrap();
+    assert!(at != place && count >= before[&shard], "it goes on from its snapshot");
+    assert_eq!(world.shards_on(place).len(), others, "its other shards stay where they are");
+    check_well(&world);
+    world.run(Duration::from_secs(300));
+    assert_eq!(now(&world, shard).unwrap().0, place);
+    check_well(&world);
+}
+
+#[test]
+fn a_shard_that_fails_everywhere_is_nobodys_and_stops_no_other() {
+    let mut world = world_by(13, Config::default());
+    let shard = *somebody(&world).1.first_key_value().unwrap().0;
+    for _ in 0..300 {
+        let at = now(&world, shard).map_or(0, |(at, _)| at);
+        after(&mut world, Fault::Panic(at, WorkerId(WORKERS + shard)), 1);
+    }
+    let given_up = lines(&world, &["GaveUp"]).len();
+    assert!(given_up >= 5, "{given_up}");
+    let rest: usize = (0..5).map(|place| world.shards_on(place).len()).sum();
+    assert!(rest >= SHARDS as usize - 1, "{rest}");
 }

@@ -52,13 +52,14 @@ use crate::event::Event;
 use crate::gossip::{FANOUT, Gossip};
 use crate::health::LocalHealth;
 use crate::member::{
-    Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Sharded, Status, Weight,
-    name_hash,
+    DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Sharded, Status,
+    Weight, name_hash,
 };
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
 use crate::output::StreamId;
 use crate::random::mix;
+use crate::replica::Key;
 use crate::slots::Slots;
 use crate::time::Instant;
 use crate::wire::{self, Body, Datagram, Header, Row};
@@ -377,6 +378,24 @@ impl Cluster {
         self.say(|profile| profile.groups.push(sharded), desk);
         // Whoever owns its shards now has to hear of it.
         self.wait_for_a_lease(desk.now);
+    }
+
+    /// Tells others whether this node can run a shard of a group that it supervises. Returns whether that is news to them: no more than [`DECLINED_MAX`] can be declined.
+    pub(crate) fn decline(&mut self, (group, index): Key, declines: bool, desk: &mut Desk) -> bool {
+        let Some(sharded) = self.me.sharded(group) else { return false };
+        let (is_declined, is_full) = (sharded.declined.contains(&index), sharded.declined.len() >= DECLINED_MAX);
+        if is_declined == declines || declines && is_full {
+            return false;
+        }
+        let change = |profile: &mut Profile| {
+            let its = profile.groups.iter_mut().filter(|sharded| sharded.group == group);
+            its.for_each(|sharded| match declines {
+                true => sharded.declined.push(index),
+                false => sharded.declined.retain(|declined| *declined != index),
+            });
+        };
+        self.say(change, desk);
+        true
     }
 
     /// Tells others that this node supervises no sharded group any more, so that they take its shards over.

@@ -8,13 +8,14 @@
 //!   of the logical clock, with the newest snapshot that is known here.
 //! - **While it runs** its snapshots are passed on to its heir.
 //!
-//! A local restart of its worker changes none of this: it is supervision's business.
+//! A local restart of its worker changes none of this: it is supervision's business. A worker that supervision gives up is declined: the shard is another node's then, for a while. If none is left,
+//! nobody's; so a shard that no node can run stops no other one.
 
 mod claims;
 mod replicas;
 mod shards;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ use crate::time::Instant;
 /// How long those wait that were too many to start at once.
 const PACE: Duration = Duration::from_millis(50);
 
+/// For how long a node declines a shard whose worker it has given up.
+const DECLINE_FOR: Duration = Duration::from_secs(300);
+
 /// How often a former owner is asked, as a share of the interval between heartbeats.
 const ASKS: u32 = 4;
 
@@ -55,6 +59,8 @@ pub(crate) struct Ownership {
     due: Instant,
     /// Until when this node's own word is good where nobody else is asked.
     own_until: Instant,
+    /// What this node declines, and until when.
+    declined: VecDeque<(Instant, Key)>,
     generation: Generation,
 }
 
@@ -77,6 +83,7 @@ impl Ownership {
             number: 0,
             due: Instant::NEVER,
             own_until: now + config.timeout,
+            declined: VecDeque::new(),
             generation,
         }
     }
@@ -105,7 +112,8 @@ impl Ownership {
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let claims = self.claims.as_ref().map(Claims::next_due);
-        [claims, self.replicas.next_due(), Some(self.due)].into_iter().flatten().min()
+        let declined = self.declined.front().map(|(until, _)| *until);
+        [claims, declined, self.replicas.next_due(), Some(self.due)].into_iter().flatten().min()
     }
 
     /// Whether nothing runs here or is on its way any more.
@@ -248,6 +256,9 @@ impl Ownership {
         if let Some(claims) = &mut self.claims {
             claims.tick(lent.desk);
         }
+        if self.decline(lent) {
+            return self.settle(lent);
+        }
         if self.unsettled && lent.cluster.as_ref().is_some_and(|cluster| cluster.is_whole(now)) {
             return self.settle(lent);
         }
@@ -276,6 +287,27 @@ impl Ownership {
         {
             authority.claim(claims, lent.desk);
         }
+    }
+
+    // ---- what cannot be run here ----------------------------------------------------------------------------------------------------------
+
+    /// Declines shards whose workers were given up, so that others try, and takes back what was declined for long enough. Returns whether the owners are to be found anew.
+    fn decline(&mut self, lent: &mut Lent<'_>) -> bool {
+        let given_up = lent.supervision.take_given_up();
+        let Some(cluster) = &mut lent.cluster else { return false };
+        let mut is_news = false;
+        for worker in given_up {
+            let Some((at, index)) = self.shards.of_worker(worker) else { continue };
+            let key = self.shards.group(at).key(index);
+            if cluster.decline(key, true, lent.desk) {
+                self.declined.push_back((lent.desk.now + DECLINE_FOR, key));
+                is_news = true;
+            }
+        }
+        while let Some((_, key)) = self.declined.pop_front_if(|(until, _)| *until <= lent.desk.now) {
+            is_news |= cluster.decline(key, false, lent.desk);
+        }
+        is_news
     }
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
@@ -548,5 +580,5 @@ impl Ownership {
 
 /// Who would own a shard without its owner.
 fn heir(sharing: &Sharing, (group, index): Key, owner: NodeId) -> Option<NodeId> {
-    ring::owner(group, index, sharing.owners.iter().copied().filter(|(node, _)| *node != owner))
+    ring::owner(group, index, sharing.owners_of(index).filter(|(node, _)| *node != owner))
 }

@@ -104,7 +104,7 @@ impl Due {
 
 impl Group {
     /// Those who may own its shards; nobody if another number of shards is in force, which is said when it begins and when it ends.
-    fn share(&mut self, membership: &Membership, steps: &mut Vec<Step>) -> Vec<(NodeId, Weight)> {
+    fn share(&mut self, membership: &Membership, steps: &mut Vec<Step>) -> Sharing {
         let count = self.places.len() as u32;
         let sharing = Sharing::among(membership.members(), self.hash);
         let other = sharing.as_ref().filter(|sharing| sharing.count != count);
@@ -117,7 +117,8 @@ impl Group {
                 _ => Event::ShardsAdmitted { group, count },
             }));
         }
-        sharing.filter(|sharing| sharing.count == count).map(|sharing| sharing.owners).unwrap_or_default()
+        let nobody = Sharing { count, by: NodeId(0), owners: Vec::new(), declined: BTreeSet::new() };
+        sharing.filter(|sharing| sharing.count == count).unwrap_or(nobody)
     }
 
     /// Gives up those of our shards of which `is_others` holds.
@@ -233,11 +234,11 @@ impl Shards {
         let mut changes = Changes::default();
         let name_of = |id: NodeId| table.member(id).map(|member| member.name.clone());
         for (at, group) in self.groups.iter_mut().enumerate() {
-            let nodes = group.share(table, &mut changes.steps);
+            let sharing = group.share(table, &mut changes.steps);
             let (hash, first) = (group.hash, group.first);
             for (index, place) in (0..).zip(&mut group.places) {
-                let now = ring::owner(hash, index, nodes.iter().copied());
-                let among_all = ring::owner(hash, index, nodes.iter().chain(passed).copied());
+                let now = ring::owner(hash, index, sharing.owners_of(index));
+                let among_all = ring::owner(hash, index, sharing.owners_of(index).chain(passed.iter().copied()));
                 let before = place.owner.map(|(node, _)| node);
                 if now == before && now == among_all {
                     continue;
@@ -265,7 +266,7 @@ impl Shards {
                             Some(node) => finding.former(vec![node]),
                             // We have seen nobody: whoever owns it without us.
                             None => {
-                                let others = nodes.iter().copied().filter(|(node, _)| *node != me);
+                                let others = sharing.owners_of(index).filter(|(node, _)| *node != me);
                                 finding.former(ring::owner(hash, index, others).into_iter().collect())
                             }
                         };
@@ -286,9 +287,9 @@ impl Shards {
     pub(super) fn yield_up(&mut self, me: NodeId, table: &Membership) -> (Vec<Step>, Vec<(usize, u32)>) {
         let mut changes = Changes::default();
         for (at, group) in self.groups.iter_mut().enumerate() {
-            let nodes = group.share(table, &mut changes.steps);
+            let sharing = group.share(table, &mut changes.steps);
             let hash = group.hash;
-            let is_others = |index| ring::owner(hash, index, nodes.iter().copied()) != Some(me);
+            let is_others = |index| ring::owner(hash, index, sharing.owners_of(index)) != Some(me);
             group.give_up(at, me, table, is_others, &mut changes);
         }
         self.take_over(changes)
@@ -383,7 +384,7 @@ mod tests {
             role: Role::Worker,
             zone: "".into(),
             metadata: Metadata::new(),
-            groups: vec![Sharded { group: name_hash("orders"), count }],
+            groups: vec![Sharded::new(name_hash("orders"), count)],
             revision: 1,
         };
         let (generation, incarnation) = (Generation(1), Incarnation::default());

@@ -223,6 +223,11 @@ impl Supervision {
                 self.set_phase(child, Phase::GivenUp);
                 self.close(child, desk);
                 desk.tell(Event::GaveUp { worker: name.clone(), restarts, cause: cause.clone() });
+                if let Child::Worker(id) = child
+                    && self.children.worker(id).is_some_and(|worker| worker.shard.is_some())
+                {
+                    self.given_up.push(id);
+                }
                 if parent == GroupId::ROOT {
                     self.gave_up = true;
                 } else if self.children.group(parent).is_some_and(|group| {

@@ -182,6 +182,8 @@ pub(crate) struct Supervision {
     next_scan: Instant,
     /// Whatever was not done before this instant was our own fault: all who had a deadline have it anew from here.
     excused: Instant,
+    /// Shards that were given up since this was last asked.
+    given_up: Vec<WorkerId>,
     /// Whether somebody in the root group was given up, or too many threads are held, since this was last asked.
     gave_up: bool,
 }
@@ -200,6 +202,7 @@ impl Supervision {
             agenda: VecDeque::new(),
             next_scan: Instant::NEVER,
             excused: Instant::ZERO,
+            given_up: Vec::new(),
             gave_up: false,
         }
     }
@@ -243,7 +246,13 @@ impl Supervision {
         match worker.common.phase {
             // On its way out; it is started anew when it has stopped, as it is a shard again.
             Phase::Stopping(_) => worker.common.phase = Phase::Stopping(Next::Start),
-            Phase::GivenUp => {}
+            // Its owner tries anew.
+            Phase::GivenUp => {
+                worker.hung_starts = 0;
+                worker.common.restart = Default::default();
+                worker.common.failure = None;
+                self.launch(child, desk);
+            }
             // It has not begun, has ended, or runs under the former epoch: a new generation takes over.
             Phase::Idle | Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting | Phase::Ended => {
                 self.launch(child, desk);
@@ -427,6 +436,11 @@ impl Supervision {
                 desk.put(Output::Close { worker: id, gave_up: false });
             }
         }
+    }
+
+    /// Shards that were given up since this was last asked.
+    pub(crate) fn take_given_up(&mut self) -> Vec<WorkerId> {
+        std::mem::take(&mut self.given_up)
     }
 
     /// Whether supervision has come to its end somewhere since this was last asked.

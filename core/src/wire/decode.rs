@@ -9,8 +9,8 @@ use super::{
     Rumours, VERSION,
 };
 use crate::member::{
-    Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role, SHARDS_MAX, Sharded,
-    Status,
+    DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role,
+    SHARDS_MAX, Sharded, Status,
 };
 
 /// Reads one datagram.
@@ -296,7 +296,12 @@ impl<'a> Reader<'a> {
 
     fn group(&mut self) -> Result<Sharded, DecodeError> {
         let (group, count) = (self.id()?.0, self.small("groups")?);
-        if (1..=SHARDS_MAX).contains(&count) { Ok(Sharded { group, count }) } else { Err(DecodeError::Field("groups")) }
+        let declined = usize::from(self.byte()?);
+        if !(1..=SHARDS_MAX).contains(&count) || declined > DECLINED_MAX {
+            return Err(DecodeError::Field("groups"));
+        }
+        let declined: Result<Vec<u32>, DecodeError> = (0..declined).map(|_| self.index()).collect();
+        Ok(Sharded { group, count, declined: declined? })
     }
 
     fn address(&mut self) -> Result<SocketAddr, DecodeError> {

@@ -208,9 +208,11 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
         text(buffer, value);
     }
     buffer.push(member.groups.len() as u8);
-    for Sharded { group, count } in &member.groups {
+    for Sharded { group, count, declined } in &member.groups {
         buffer.extend_from_slice(&group.to_le_bytes());
         varint(buffer, u64::from(*count));
+        buffer.push(declined.len() as u8);
+        declined.iter().for_each(|&index| varint(buffer, u64::from(index)));
     }
 }
 

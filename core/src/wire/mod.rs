@@ -29,7 +29,7 @@
 //! rumours        count u8, count x (row or note), at the end of each datagram
 //! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
 //! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
-//!                groups u8, groups x (group u64  count)
+//!                groups u8, groups x (group u64  count  declined u8, declined x index)
 //! incarnation    life  word
 //! address        family u8 (4 or 6)  4 or 16 bytes  port u16
 //! name, zone, key, value    length u8  UTF-8
@@ -458,7 +458,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::member::{GROUPS_MAX, Member, SHARDS_MAX, Sharded, name_hash};
+    use crate::member::{DECLINED_MAX, GROUPS_MAX, Member, SHARDS_MAX, Sharded, name_hash};
 
     fn header() -> Header {
         let (cluster, from) = (name_hash("orders") as u32, NodeId::of("node-1"));
@@ -484,7 +484,10 @@ mod tests {
             role: Role::Monitor,
             zone: "rack-4".into(),
             metadata: [("http".to_owned(), "8080".to_owned())].into(),
-            groups: vec![Sharded { group: name_hash("orders"), count: 64 }, Sharded { group: 7, count: SHARDS_MAX }],
+            groups: vec![
+                Sharded { declined: vec![3, 63], ..Sharded::new(name_hash("orders"), 64) },
+                Sharded::new(7, SHARDS_MAX),
+            ],
             revision: 300,
         };
         let incarnation = Incarnation { life: 1, word: u32::MAX };
@@ -709,9 +712,10 @@ mod tests {
             encode_join(&mut buffer, header(), 0, &large);
             check(&buffer, DecodeError::Field("groups"));
         };
-        refused(vec![Sharded { group: 1, count: 1 }; GROUPS_MAX + 1]);
-        refused(vec![Sharded { group: 1, count: 0 }]);
-        refused(vec![Sharded { group: 1, count: SHARDS_MAX + 1 }]);
+        refused(vec![Sharded::new(1, 1); GROUPS_MAX + 1]);
+        refused(vec![Sharded::new(1, 0)]);
+        refused(vec![Sharded::new(1, SHARDS_MAX + 1)]);
+        refused(vec![Sharded { declined: vec![0; DECLINED_MAX + 1], ..Sharded::new(1, 1) }]);
     }
 
     #[test]
