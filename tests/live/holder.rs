@@ -1,7 +1,7 @@
 //! A process that holds shards, for the tests of authorities: reads a config from a file, begins a session under a generation, renews it, and claims what its input tells it to. It says what came
 //! of it as JSON lines, and ends with its input, without giving anything back.
 //!
-//! Its commands are `claim GROUP FROM COUNT` and `release GROUP FROM COUNT`.
+//! Its commands are `claim GROUP FROM COUNT`, `release GROUP FROM COUNT` and, with etcd, `record GROUP INDEX EPOCH VALUE`.
 
 use std::io::BufRead;
 use std::rc::Rc;
@@ -27,7 +27,31 @@ fn claimed(answer: Answer) -> Value {
     claimed.into_iter().map(one).collect()
 }
 
-async fn obey(authority: &Rc<dyn Authority>, session: SessionId, line: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// GROUP INDEX EPOCH VALUE.
+#[cfg(feature = "etcd")]
+async fn record(config: &Config, words: &[&str]) -> Result<Value, Box<dyn std::error::Error>> {
+    use heartbeat_actors::authority::{Claimant, EtcdAuthority};
+    let [group, index, epoch, value] = words else { return Err("use GROUP INDEX EPOCH VALUE".into()) };
+    let shard = ShardName { group: (*group).into(), index: index.parse()? };
+    let cluster = config.cluster.as_ref().ok_or("no cluster")?;
+    let (cluster, node) = ((&*cluster.name).into(), (&*cluster.node).into());
+    let claimant = Claimant { cluster, node, generation: Generation(0) };
+    let authority = EtcdAuthority::new(&config.ownership.etcd, config.ownership.ttl, claimant)?;
+    let recorded = authority.record(&shard, heartbeat_actors::Epoch(epoch.parse()?), "value", *value).await;
+    Ok(recorded.map_or_else(|error| error.to_string(), |recorded| format!("{recorded:?}")).into())
+}
+
+#[cfg(not(feature = "etcd"))]
+async fn record(_: &Config, _: &[&str]) -> Result<Value, Box<dyn std::error::Error>> {
+    Err("only etcd records".into())
+}
+
+async fn obey(
+    config: &Config,
+    authority: &Rc<dyn Authority>,
+    session: SessionId,
+    line: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<_> = line.split(' ').collect();
     let begun = Instant::now();
     let ask = async |ask| match authority.clone().ask(ask).await {
@@ -37,6 +61,7 @@ async fn obey(authority: &Rc<dyn Authority>, session: SessionId, line: &str) -> 
     let answer = match words[0] {
         "claim" => ask(Ask::Claim { session, shards: shards(&words[1..])? }).await,
         "release" => ask(Ask::Release { session, shards: shards(&words[1..])? }).await,
+        "record" => record(config, &words[1..]).await?,
         _ => return Err(format!("{line:?} is no command").into()),
     };
     println!("{}", json!({ "did": words[0], "answer": answer, "us": begun.elapsed().as_micros() as u64 }));
@@ -71,7 +96,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
     });
     while let Some(line) = input.recv().await {
-        obey(&authority, session, &line).await?;
+        obey(&config, &authority, session, &line).await?;
     }
     Ok(())
 }

@@ -3,16 +3,18 @@
 //! The rules of when to ask what are in `heartbeat-core` (`claims`); here are those who answer. All answer the same way, which the same suite checks. They live on the control arbiter and hold
 //! it up for nothing: what takes time is awaited, or done on another thread.
 //!
-//! - `ledger`: the rules of those who keep their own book. `memory`: one process. `file`: one host.
+//! - `ledger`: the rules of those who keep their own book. `memory`: one process. `file`: one host. `etcd`: several hosts.
 //! - `name`: how names are written where not every character can be.
 
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(target_os = "linux")]
 mod file;
 #[cfg(any(target_os = "linux", feature = "testkit"))]
 mod ledger;
 #[cfg(feature = "testkit")]
 mod memory;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", feature = "etcd"))]
 mod name;
 
 use std::fmt;
@@ -23,6 +25,8 @@ use futures_util::future::LocalBoxFuture;
 use heartbeat_core::config::AuthorityKind;
 use heartbeat_core::{Config, Generation};
 
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdAuthority, Recorded};
 #[cfg(target_os = "linux")]
 pub use file::FileAuthority;
 pub use heartbeat_core::authority::{Answer, Ask, CLAIMS_MAX, Claimed, SessionId, ShardName};
@@ -66,7 +70,8 @@ impl std::error::Error for AuthorityError {}
 /// The authority that a config names, for this start of its node; `None` for `view`, which is nobody. To be called within a tokio runtime, on the thread that is to use it.
 ///
 /// # Errors
-/// If there is no `[cluster]` table, which has the name to claim under; if this build has no such authority; with `file`, if the folder cannot be used.
+/// If there is no `[cluster]` table, which has the name to claim under; if this build has no such authority; with `file`, if the folder cannot be used; with `etcd`, if an endpoint makes no sense.
+/// That etcd cannot be reached is not an error here: it may be there in a while, and each question says so.
 pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
     let ownership = &config.ownership;
     match ownership.authority {
@@ -82,15 +87,22 @@ pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Aut
             let text = "ownership.authority is \"file\", which needs Linux; use \"etcd\" or \"view\"";
             Err(AuthorityError(text.to_owned()))
         }
+        #[cfg(feature = "etcd")]
         AuthorityKind::Etcd => {
-            let text = "ownership.authority is \"etcd\" and this release has none; use \"file\" or \"view\"";
+            let claimant = claimant(config, generation)?;
+            Ok(Some(Rc::new(EtcdAuthority::new(&ownership.etcd, ownership.ttl, claimant)?)))
+        }
+        #[cfg(not(feature = "etcd"))]
+        AuthorityKind::Etcd => {
+            let text = "ownership.authority is \"etcd\" and this program was built without it; \
+                        build it with the feature \"etcd\" of heartbeat-actors";
             Err(AuthorityError(text.to_owned()))
         }
     }
 }
 
 /// The name to claim under.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", feature = "etcd"))]
 fn claimant(config: &Config, generation: Generation) -> Result<Claimant, AuthorityError> {
     let Some(cluster) = &config.cluster else {
         let text = "ownership.authority is set and there is no [cluster] table; \
@@ -101,7 +113,7 @@ fn claimant(config: &Config, generation: Generation) -> Result<Claimant, Authori
 }
 
 /// Refuses more than may be asked at once.
-#[cfg(any(target_os = "linux", feature = "testkit"))]
+#[cfg(any(target_os = "linux", feature = "testkit", feature = "etcd"))]
 fn check(ask: &Ask) -> Result<(), AuthorityError> {
     match ask {
         Ask::Claim { shards, .. } | Ask::Release { shards, .. } if shards.len() > CLAIMS_MAX => {
@@ -139,8 +151,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "etcd"))]
     fn a_build_without_etcd_says_so() {
-        check(ETCD, CLUSTER, "this release has none");
+        check(ETCD, CLUSTER, "build it with the feature \"etcd\"");
+    }
+
+    #[test]
+    #[cfg(feature = "etcd")]
+    fn an_endpoint_that_needs_a_certificate_is_refused() {
+        check(&ETCD.replace("http", "https"), CLUSTER, "http://");
     }
 
     #[test]
