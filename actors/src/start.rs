@@ -207,7 +207,11 @@ fn start_actors(
         #[cfg(feature = "testkit")]
         Floor::Played => generation.0,
     };
-    let authority = crate::authority::open(&config, generation)?;
+    // Without a cluster every shard runs here, and there is nobody to ask.
+    let authority = match &config.cluster {
+        Some(_) => crate::authority::open(&config, generation)?,
+        None => None,
+    };
     let engine = Engine::new(config, identity, seed, clock.now())?;
     let supervisor = Supervisor::create(|context| {
         let supervisor = actix::AsyncContext::address(context);

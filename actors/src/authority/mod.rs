@@ -2,13 +2,36 @@
 //!
 //! The rules of when to ask what are in `heartbeat-core` (`claims`); here are those who answer. All answer the same way, which the same suite checks. They live on the control arbiter and hold
 //! it up for nothing: what takes time is awaited, or done on another thread.
+//!
+//! - `ledger`: the rules of those who keep their own book. `memory`: one process. `file`: one host. `etcd`: several hosts.
+//! - `name`: how names are written where not every character can be.
+
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(target_os = "linux")]
+mod file;
+#[cfg(any(target_os = "linux", feature = "testkit"))]
+mod ledger;
+#[cfg(feature = "testkit")]
+mod memory;
+#[cfg(any(target_os = "linux", feature = "etcd"))]
+mod name;
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-pub use heartbeat_core::authority::{Answer, Ask, CLAIMS_MAX, Claimed, SessionId, ShardName};
+use heartbeat_core::config::AuthorityKind;
 use heartbeat_core::{Config, Generation};
+
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdAuthority, Recorded};
+#[cfg(target_os = "linux")]
+pub use file::FileAuthority;
+pub use heartbeat_core::authority::{Answer, Ask, CLAIMS_MAX, Claimed, SessionId, ShardName};
+#[cfg(feature = "testkit")]
+pub use memory::{MemoryStore, Reach};
 
 /// Whoever hands out the right to run a shard.
 pub trait Authority {
@@ -21,13 +44,15 @@ pub trait Authority {
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
 
-/// The authority that the config names, for this start of this node; `None` if it names none, or there is no cluster to share with.
-///
-/// # Errors
-/// [`AuthorityError`] if it is not built in, or cannot be had here at all.
-pub(crate) fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
-    let _ = (config, generation);
-    Ok(None)
+/// Who asks an authority.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claimant {
+    /// Name of its cluster. Shards of different clusters have nothing to do with each other.
+    pub cluster: Arc<str>,
+    /// Name of the node.
+    pub node: Arc<str>,
+    /// Of this start of its process.
+    pub generation: Generation,
 }
 
 /// The authority did not answer, or said something that makes no sense. The text says what was asked of whom, and what came of it.
@@ -41,3 +66,105 @@ impl fmt::Display for AuthorityError {
 }
 
 impl std::error::Error for AuthorityError {}
+
+/// The authority that a config names, for this start of its node; `None` for `view`, which is nobody. To be called within a tokio runtime, on the thread that is to use it.
+///
+/// # Errors
+/// If there is no `[cluster]` table, which has the name to claim under; if this build has no such authority; with `file`, if the folder cannot be used; with `etcd`, if an endpoint makes no sense.
+/// That etcd cannot be reached is not an error here: it may be there in a while, and each question says so.
+pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
+    let ownership = &config.ownership;
+    match ownership.authority {
+        AuthorityKind::View => Ok(None),
+        #[cfg(target_os = "linux")]
+        AuthorityKind::File => {
+            let unset = || AuthorityError("ownership.folder is not set; set it to a folder on a disk".to_owned());
+            let folder = ownership.folder.as_deref().ok_or_else(unset)?;
+            Ok(Some(Rc::new(FileAuthority::open(folder, claimant(config, generation)?)?)))
+        }
+        #[cfg(not(target_os = "linux"))]
+        AuthorityKind::File => {
+            let text = "ownership.authority is \"file\", which needs Linux; use \"etcd\" or \"view\"";
+            Err(AuthorityError(text.to_owned()))
+        }
+        #[cfg(feature = "etcd")]
+        AuthorityKind::Etcd => {
+            let claimant = claimant(config, generation)?;
+            Ok(Some(Rc::new(EtcdAuthority::new(&ownership.etcd, ownership.ttl, claimant)?)))
+        }
+        #[cfg(not(feature = "etcd"))]
+        AuthorityKind::Etcd => {
+            let text = "ownership.authority is \"etcd\" and this program was built without it; \
+                        build it with the feature \"etcd\" of heartbeat-actors";
+            Err(AuthorityError(text.to_owned()))
+        }
+    }
+}
+
+/// The name to claim under.
+#[cfg(any(target_os = "linux", feature = "etcd"))]
+fn claimant(config: &Config, generation: Generation) -> Result<Claimant, AuthorityError> {
+    let Some(cluster) = &config.cluster else {
+        let text = "ownership.authority is set and there is no [cluster] table; \
+                    set cluster.name and cluster.node, under which shards are claimed";
+        return Err(AuthorityError(text.to_owned()));
+    };
+    Ok(Claimant { cluster: (&*cluster.name).into(), node: (&*cluster.node).into(), generation })
+}
+
+/// Refuses more than may be asked at once.
+#[cfg(any(target_os = "linux", feature = "testkit", feature = "etcd"))]
+fn check(ask: &Ask) -> Result<(), AuthorityError> {
+    match ask {
+        Ask::Claim { shards, .. } | Ask::Release { shards, .. } if shards.len() > CLAIMS_MAX => {
+            Err(AuthorityError(format!("{} shards are asked for at once; ask for at most {CLAIMS_MAX}", shards.len())))
+        }
+        Ask::Open { .. } | Ask::Renew { .. } | Ask::Claim { .. } | Ask::Release { .. } | Ask::Evict { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a config that names an authority which cannot be had.
+    #[track_caller]
+    fn check(ownership: &str, cluster: &str, expected: &str) {
+        let config = Config::from_toml(&format!("[ownership]\n{ownership}\n{cluster}")).unwrap();
+        let error = open(&config, Generation(1)).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    const CLUSTER: &str =
+        "[cluster]\nname = 'a'\nnode = 'b'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []";
+    const ETCD: &str = "authority = 'etcd'\netcd = { endpoints = ['http://127.0.0.1:1'] }";
+
+    #[test]
+    fn a_view_needs_no_authority() {
+        assert!(open(&Config::default(), Generation(1)).unwrap().is_none());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_has_no_name_can_claim_nothing() {
+        check("authority = 'file'\nfolder = 'never-made'", "", "there is no [cluster] table");
+    }
+
+    #[test]
+    #[cfg(not(feature = "etcd"))]
+    fn a_build_without_etcd_says_so() {
+        check(ETCD, CLUSTER, "build it with the feature \"etcd\"");
+    }
+
+    #[test]
+    #[cfg(feature = "etcd")]
+    fn an_endpoint_that_needs_a_certificate_is_refused() {
+        check(&ETCD.replace("http", "https"), CLUSTER, "http://");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_folder_that_cannot_be_made_is_named() {
+        check("authority = 'file'\nfolder = '/proc/never'", CLUSTER, "/proc/never");
+    }
+}

@@ -1,0 +1,264 @@
+//! `link`: one of the servers at a time, and another one as soon as that does not answer.
+//!
+//! A client that waits for a paused server waits for as long as it is paused: 7 s and more were measured with a plain one, longer than most leases. So each call has a short time, and whatever goes wrong
+//! leads to the next server over a new connection, on which all streams are opened anew. A call may so be made twice: only such are made that may.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper};
+use heartbeat_core::config::EtcdConfig;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::super::AuthorityError;
+
+/// Longest time of one call: a server that answers does so within milliseconds, and one that elects a leader within about two seconds, during which others are asked again.
+const CALL_MAX: Duration = Duration::from_secs(1);
+
+/// The pause after all servers have been asked in vain.
+const ROUND_PAUSE: Duration = Duration::from_millis(50);
+
+/// Numbers of gRPC (its "status codes").
+const UNAUTHENTICATED: i32 = 16;
+const UNIMPLEMENTED: i32 = 12;
+
+/// The servers, and the connection to one of them.
+pub(super) struct Link {
+    endpoints: Vec<String>,
+    user: Option<(String, String)>,
+    /// Longest time of one call.
+    pub(super) call_max: Duration,
+    /// Longest time of a call with all its repetitions.
+    patience: Duration,
+    state: RefCell<State>,
+    /// Held by whoever connects, so that one does.
+    connects: tokio::sync::Mutex<()>,
+    /// Counts the turns to the next server.
+    turns: watch::Sender<u64>,
+}
+
+struct State {
+    /// Which of the servers.
+    at: usize,
+    client: Option<Client>,
+    /// The stream on which leases are kept alive, and of which lease that was the last one.
+    keeper: Option<(i64, LeaseKeeper, LeaseKeepAliveStream)>,
+}
+
+/// A connection, and which turn it belongs to.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub(super) client: Client,
+    turn: u64,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The lease is not there.
+    Gone,
+    /// Whoever else is asked says the same, or nobody answers.
+    Refused(AuthorityError),
+}
+
+/// What one attempt came to that did not succeed.
+pub(super) enum Cause {
+    Gone,
+    /// No other server would say anything else.
+    Final(String),
+    /// Another one may.
+    Passing(String),
+}
+
+impl Link {
+    pub(super) fn new(config: &EtcdConfig, ttl: Duration) -> Result<Link, AuthorityError> {
+        for endpoint in &config.endpoints {
+            if !endpoint.starts_with("http://") || address(endpoint).is_none() {
+                return Err(AuthorityError(format!(
+                    "ownership.etcd.endpoints holds {endpoint:?}; this build speaks no TLS: use one like \"http://10.0.0.2:2379\""
+                )));
+            }
+        }
+        if config.endpoints.is_empty() {
+            let text = "ownership.etcd.endpoints is empty; use one like \"http://10.0.0.2:2379\"";
+            return Err(AuthorityError(text.to_owned()));
+        }
+        Ok(Link {
+            endpoints: config.endpoints.clone(),
+            user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
+            call_max: CALL_MAX.min(ttl / 6),
+            patience: ttl / 3,
+            state: RefCell::new(State { at: 0, client: None, keeper: None }),
+            connects: tokio::sync::Mutex::default(),
+            turns: watch::channel(0).0,
+        })
+    }
+
+    /// Makes a call until it succeeds, or its time is over, or asking again would not help. It may be done more than once.
+    pub(super) async fn call<T>(&self, call: impl AsyncFn(Connected) -> Result<T, Error>) -> Result<T, Failure> {
+        let begun = Instant::now();
+        let mut causes = vec![None; self.endpoints.len()];
+        for attempt in 1_usize.. {
+            let (at, turn) = (self.state.borrow().at, *self.turns.borrow());
+            let cause = match self.attempt(&call).await {
+                Ok(done) => return Ok(done),
+                Err(Cause::Gone) => return Err(Failure::Gone),
+                Err(Cause::Final(text)) => return Err(Failure::Refused(self.error(at, &text))),
+                Err(Cause::Passing(text)) => text,
+            };
+            causes[at] = Some(cause);
+            self.turn_from(turn);
+            if begun.elapsed() + self.call_max > self.patience && attempt >= 2 {
+                break;
+            }
+            if attempt % self.endpoints.len() == 0 {
+                tokio::time::sleep(ROUND_PAUSE).await;
+            }
+        }
+        let told =
+            self.endpoints.iter().zip(causes).filter_map(|(endpoint, cause)| Some(format!("{endpoint}: {}", cause?)));
+        let told: Vec<_> = told.collect();
+        Err(Failure::Refused(AuthorityError(format!("etcd does not answer ({})", told.join("; ")))))
+    }
+
+    async fn attempt<T>(&self, call: impl AsyncFn(Connected) -> Result<T, Error>) -> Result<T, Cause> {
+        let connected = self.connected().await?;
+        match tokio::time::timeout(self.call_max, call(connected)).await {
+            Ok(answer) => answer.map_err(|error| cause(&error)),
+            Err(_) => Err(self.silence()),
+        }
+    }
+
+    /// The connection, which is made if there is none.
+    pub(super) async fn connected(&self) -> Result<Connected, Cause> {
+        let _connects = self.connects.lock().await;
+        let turn = *self.turns.borrow();
+        let (at, client) = {
+            let state = self.state.borrow();
+            (state.at, state.client.clone())
+        };
+        if let Some(client) = client {
+            return Ok(Connected { client, turn });
+        }
+        let endpoint = &self.endpoints[at];
+        let client = match tokio::time::timeout(self.call_max, self.connect(endpoint)).await {
+            Ok(client) => client?,
+            Err(_) => return Err(self.silence()),
+        };
+        if turn == *self.turns.borrow() {
+            self.state.borrow_mut().client = Some(client.clone());
+        }
+        Ok(Connected { client, turn })
+    }
+
+    async fn connect(&self, endpoint: &str) -> Result<Client, Cause> {
+        // The client's own connection is made in the background and tells nobody that there is none.
+        let knock = address(endpoint).unwrap_or_default();
+        if let Err(error) = TcpStream::connect(knock).await {
+            return Err(Cause::Passing(format!("nobody listens there, {error}")));
+        }
+        let options = ConnectOptions::new().with_require_leader(true).with_connect_timeout(self.call_max);
+        let options = match self.user.clone() {
+            Some((user, password)) => options.with_user(user, password),
+            None => options,
+        };
+        Client::connect([endpoint], Some(options)).await.map_err(|error| cause(&error))
+    }
+
+    /// Takes the stream for this lease, if it is open on this connection.
+    pub(super) fn take_keeper(&self, connected: &Connected, lease: i64) -> Option<(LeaseKeeper, LeaseKeepAliveStream)> {
+        let keeper = self.state.borrow_mut().keeper.take();
+        let is_current = connected.turn == *self.turns.borrow();
+        keeper.filter(|(of, ..)| is_current && *of == lease).map(|(_, keeper, stream)| (keeper, stream))
+    }
+
+    /// Puts the stream back, after it has answered.
+    pub(super) fn put_keeper(
+        &self,
+        connected: &Connected,
+        lease: i64,
+        (keeper, stream): (LeaseKeeper, LeaseKeepAliveStream),
+    ) {
+        if connected.turn == *self.turns.borrow() {
+            self.state.borrow_mut().keeper = Some((lease, keeper, stream));
+        }
+    }
+
+    /// Turns to the next server, if nobody else has since.
+    pub(super) fn turn_from(&self, turn: u64) {
+        if turn != *self.turns.borrow() {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        state.at = (state.at + 1) % self.endpoints.len();
+        state.client = None;
+        state.keeper = None;
+        self.turns.send_modify(|turns| *turns += 1);
+    }
+
+    /// Tells of each turn to another server.
+    pub(super) fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.subscribe()
+    }
+
+    fn silence(&self) -> Cause {
+        let time = self.call_max;
+        Cause::Passing(format!("no answer within {time:?}; is it an etcd, and are most of its members there?"))
+    }
+
+    fn error(&self, at: usize, text: &str) -> AuthorityError {
+        AuthorityError(format!("etcd at {}: {text}", self.endpoints[at]))
+    }
+}
+
+impl Connected {
+    pub(super) fn turn(&self) -> u64 {
+        self.turn
+    }
+}
+
+/// Host and port of an endpoint.
+fn address(endpoint: &str) -> Option<&str> {
+    let rest = endpoint.split_once("://")?.1.trim_end_matches('/');
+    rest.rsplit_once(':').map(|_| rest)
+}
+
+/// What an error means. etcd's own are told apart by their texts, which are part of its API (`rpctypes`).
+fn cause(error: &Error) -> Cause {
+    let status = match error {
+        Error::GRpcStatus(status) => status,
+        Error::LeaseKeepAliveError(text) if text == "lease not found" => return Cause::Gone,
+        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => {
+            return Cause::Final(error.to_string());
+        }
+        // Not our own enum: whatever it holds besides is about the connection.
+        _ => return Cause::Passing(error.to_string()),
+    };
+    let text = status.message();
+    let says = |what: &str| text.contains(what);
+    if says("requested lease not found") {
+        Cause::Gone
+    } else if says("user name is empty") {
+        Cause::Final("it asks for a user; set ownership.etcd.user and ownership.etcd.password".to_owned())
+    } else if says("invalid user ID or password") {
+        Cause::Final(
+            "it does not know this user or password; correct ownership.etcd.user and ownership.etcd.password"
+                .to_owned(),
+        )
+    } else if says("authentication is not enabled") {
+        Cause::Final("it asks for no user; leave ownership.etcd.user empty, or enable authentication there".to_owned())
+    } else if says("permission denied") {
+        Cause::Final("the user may not do that; let it read and write all keys under ownership.etcd.prefix".to_owned())
+    } else if says("no leader") {
+        Cause::Passing("it has no leader; are most of its members there?".to_owned())
+    } else if i32::from(status.code()) == UNIMPLEMENTED {
+        Cause::Passing("it is no etcd of version 3.4 or later".to_owned())
+    } else if i32::from(status.code()) == UNAUTHENTICATED {
+        Cause::Passing("our log-in is over".to_owned())
+    } else if text.starts_with("etcdserver") {
+        Cause::Passing(text.to_owned())
+    } else {
+        Cause::Passing(format!("the connection is of no use, {text}; is it an etcd?"))
+    }
+}

@@ -1,0 +1,340 @@
+//! An authority in an etcd cluster, for nodes on several hosts.
+//!
+//! A session is an etcd lease; a shard is taken by a transaction that puts its key, under the lease, if there is none. Its epoch is the revision at which the key was created, so it rises over the whole
+//! cluster and over restarts of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who watch.
+//!
+//! # What it is careful about
+//! - A server that does not answer is left for the next one after a sixth of the session's time, a second at most (`link`).
+//! - A leader of etcd that was paused, and does not know yet that another one has taken its place, still answers renewals, which the other one has never heard of (etcd issues 12528 and 15247). So a renewal counts only when
+//!   a read follows that most of the servers confirm, in the same term of the same leader (`renew`).
+//! - Such a leader also ends leases that were renewed while it was paused. That is a fault of etcd's, mended in November 2023 (its pull request 16822, in later versions of 3.4 and 3.5); with an older one, as Debian 12's
+//!   3.4.23, a shard may so be another's before its owner hears of it, which is with its next renewal. Whoever renews whenever something became free hears of it within milliseconds.
+//! - etcd counts a lease's time anew when its leader changes, and after a restart of all: what a dead node had may so be free later than its time says, up to twice as late. Never earlier.
+//! - What was sent to a server that was paused is carried out when it wakes, long after the call was given up and repeated elsewhere. A release would so take back what was claimed again since (seen in a test, with a
+//!   leader paused for 10 s). So whatever changes something names a guard, which changes after each call whose outcome is not known (`guard`).
+//! - **A lease is not fencing.** A write on its way while its sender is paused arrives after the lease is over. Only one that names its epoch is then refused: [`EtcdAuthority::record`].
+//!
+//! # Limits
+//! - No TLS, and etcd 3.4 or later.
+//! - etcd's shortest lease is one and a half times its election timeout, in whole seconds: 2 s where that is not changed. Less is raised to it.
+
+mod guard;
+mod keys;
+mod link;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, Error, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use heartbeat_core::Generation;
+use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+use heartbeat_core::config::EtcdConfig;
+use heartbeat_core::member::Epoch;
+
+use super::{Authority, AuthorityError, Claimant, check};
+use guard::Guard;
+use keys::Keys;
+use link::{Connected, Failure, Link};
+use watch::Watch;
+
+/// Sessions of one node that one eviction ends: more processes of one name do not end within one lease.
+const SESSIONS_MAX: i64 = 1_000;
+
+/// What one node asks of an etcd cluster. It belongs to the thread, and the tokio runtime, on which it was first used.
+pub struct EtcdAuthority {
+    link: Link,
+    keys: Keys,
+    claimant: Claimant,
+    guard: Guard,
+    watch: tokio::sync::Mutex<Watch>,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recorded {
+    /// It is written.
+    Written,
+    /// It is not, since the shard is nobody's, or its epoch is another one.
+    Refused,
+}
+
+impl EtcdAuthority {
+    /// The authority at these servers. Nothing is asked yet. `ttl` is how long the sessions are to last: calls that take longer than a sixth of it, or than a second, are repeated elsewhere.
+    ///
+    /// # Errors
+    /// If an endpoint is none, or asks for TLS.
+    pub fn new(config: &EtcdConfig, ttl: Duration, claimant: Claimant) -> Result<EtcdAuthority, AuthorityError> {
+        let keys = Keys::new(&config.prefix, &claimant.cluster);
+        let (link, guard, watch) = (Link::new(config, ttl)?, Guard::default(), tokio::sync::Mutex::default());
+        Ok(EtcdAuthority { link, keys, claimant, guard, watch })
+    }
+
+    /// Writes a value, in one step with looking whether the shard is still owned under this epoch: once another one owns it, nothing that its former owner writes arrives, however late it was sent.
+    ///
+    /// It is put beside the shard's other records, at `PREFIX/CLUSTER/records/GROUP/INDEX/NAME`, outlives the owner, and can be read there by anybody. Values of over 1 MiB are refused by etcd. Writes of one name
+    /// arrive in the order in which they were made, if each is made after the one before has come back.
+    ///
+    /// # Errors
+    /// If etcd does not answer. It is then not known whether the value is written; but it will not be later, once another write of that name has come back.
+    pub async fn record(
+        &self,
+        shard: &ShardName,
+        epoch: Epoch,
+        name: &str,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<Recorded, AuthorityError> {
+        let (owner, record, value) = (self.keys.shard(shard), self.keys.record(shard, name), value.into());
+        let is_owned = || Compare::create_revision(&*owner, CompareOp::Equal, signed(epoch.0));
+        // What a call that timed out has sent may still arrive; only on top of what it has seen, though.
+        let write = async |Connected { mut client, .. }| {
+            loop {
+                let look = Txn::new().when([is_owned()]).and_then([TxnOp::get(&*record, None)]);
+                let looked = client.txn(look).await?;
+                if !looked.succeeded() {
+                    return Ok(Recorded::Refused);
+                }
+                let revision = got(looked.op_responses().first()).map_or(0, |record| record.mod_revision());
+                let is_unchanged = Compare::mod_revision(&*record, CompareOp::Equal, revision);
+                let put = TxnOp::put(&*record, value.clone(), None);
+                if client.txn(Txn::new().when([is_owned(), is_unchanged]).and_then([put])).await?.succeeded() {
+                    return Ok(Recorded::Written);
+                }
+            }
+        };
+        self.link.call(write).await.map_err(AuthorityError::from)
+    }
+
+    async fn answer(&self, ask: Ask) -> Result<Answer, Failure> {
+        check(&ask).map_err(Failure::Refused)?;
+        match ask {
+            Ask::Open { ttl, former } => self.begin(ttl, former).await,
+            Ask::Renew { session } => self.renew(session).await,
+            Ask::Claim { session, shards } => self.claim(session, &shards).await,
+            Ask::Release { session, shards } => self.release(session, &shards).await,
+            Ask::Evict { node, generation } => self.evict(&node, generation).await,
+        }
+    }
+
+    async fn begin(&self, ttl: Duration, former: Option<SessionId>) -> Result<Answer, Failure> {
+        if let Some(former) = former {
+            match self.revoke(signed(former.0)).await {
+                Ok(()) | Err(Failure::Gone) => {}
+                // It ends by itself, too.
+                Err(Failure::Refused(error)) => tracing::debug!(%error, "a former session was not ended"),
+            }
+        }
+        let seconds = i64::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        self.link
+            .call(async |Connected { mut client, .. }| {
+                let lease = client.lease_grant(seconds, None).await?;
+                let session = SessionId(unsigned(lease.id()));
+                let (key, value) =
+                    (self.keys.session(&self.claimant.node, session), self.claimant.generation.0.to_string());
+                client.put(key, value, Some(PutOptions::new().with_lease(lease.id()))).await?;
+                Ok(Answer::Opened { session, ttl: Duration::from_secs(unsigned(lease.ttl())) })
+            })
+            .await
+    }
+
+    /// Keeps the lease alive, and makes sure that it was the leader who did.
+    ///
+    /// The answer to a keep-alive names the term in which the server was before it passed it on. The read that follows is answered when most of the servers have confirmed the leader, and names the term after
+    /// that. If the two are the same, there was one leader all along, and it has the renewal. If the session's key is gone, so is the lease.
+    async fn renew(&self, session: SessionId) -> Result<Answer, Failure> {
+        let lease = signed(session.0);
+        let key = self.keys.session(&self.claimant.node, session);
+        self.link
+            .call(async |connected| {
+                let mut client = connected.client.clone();
+                let (mut keeper, mut stream) = match self.link.take_keeper(&connected, lease) {
+                    Some(open) => open,
+                    None => client.lease_keep_alive(lease).await?,
+                };
+                loop {
+                    keeper.keep_alive().await?;
+                    let ended = || Error::LeaseKeepAliveError("the stream has ended".to_owned());
+                    let kept = stream.message().await?.ok_or_else(ended)?;
+                    if kept.ttl() <= 0 {
+                        return Ok(Answer::Gone);
+                    }
+                    let read = client.get(&*key, Some(GetOptions::new().with_count_only())).await?;
+                    if read.count() == 0 {
+                        return Ok(Answer::Gone);
+                    }
+                    let term = |header: Option<&etcd_client::ResponseHeader>| header.map(|header| header.raft_term());
+                    if term(kept.header()) == term(read.header()) {
+                        self.link.put_keeper(&connected, lease, (keeper, stream));
+                        return Ok(Answer::Renewed);
+                    }
+                }
+            })
+            .await
+    }
+
+    /// One transaction with one more inside for each shard: one round trip and one write to the log of etcd, and yet each shard is a claim of its own.
+    async fn claim(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, Failure> {
+        let (places, keys) = self.places(shards);
+        let lease = signed(session.0);
+        let holder = keys::holder(&self.claimant, session);
+        let claim = |key: &String| {
+            let is_free = Compare::create_revision(&**key, CompareOp::Equal, 0);
+            let put = TxnOp::put(&**key, &*holder, Some(PutOptions::new().with_lease(lease)));
+            TxnOp::txn(Txn::new().when([is_free]).and_then([put]).or_else([TxnOp::get(&**key, None)]))
+        };
+        let done = self.guarded(session, &keys.iter().map(claim).collect::<Vec<_>>()).await?;
+        let revision = done.header().map_or(0, |header| header.revision());
+        let claimed: Option<Vec<_>> = done.op_responses().iter().map(|one| claimed(one, lease, revision)).collect();
+        let claimed = claimed.filter(|claimed| claimed.len() == keys.len()).ok_or_else(|| {
+            Failure::Refused(AuthorityError("etcd answered a transaction of claims with something else".to_owned()))
+        })?;
+        Ok(Answer::Claimed(places.into_iter().map(|place| claimed[place].clone()).collect()))
+    }
+
+    async fn release(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, Failure> {
+        let (_, keys) = self.places(shards);
+        let release = |key: &String| {
+            let is_ours = Compare::lease(&**key, CompareOp::Equal, signed(session.0));
+            TxnOp::txn(Txn::new().when([is_ours]).and_then([TxnOp::delete(&**key, None)]))
+        };
+        match self.guarded(session, &keys.iter().map(release).collect::<Vec<_>>()).await {
+            // Then everything it had is given back.
+            Ok(_) | Err(Failure::Gone) => Ok(Answer::Done),
+            Err(failure @ Failure::Refused(_)) => Err(failure),
+        }
+    }
+
+    /// Changes something for a session, if that is still there, and if this is not what came too late of a call that was given up.
+    async fn guarded(&self, session: SessionId, operations: &[TxnOp]) -> Result<TxnResponse, Failure> {
+        let key = self.keys.session(&self.claimant.node, session);
+        let (lease, generation) = (signed(session.0), self.claimant.generation.0.to_string());
+        let change = async |Connected { mut client, .. }| {
+            // Dropped in the middle, it leaves word that the outcome is not known.
+            let mut attempt = self.guard.attempt();
+            loop {
+                let renewal = async |mut client: Client| {
+                    let is_there = Compare::create_revision(&*key, CompareOp::Greater, 0);
+                    let put = TxnOp::put(&*key, &*generation, Some(PutOptions::new().with_lease(lease)));
+                    let done = client.txn(Txn::new().when([is_there]).and_then([put])).await?;
+                    Ok(done.header().filter(|_| done.succeeded()).map(|header| header.revision()))
+                };
+                let Some(revision) = self.guard.revision(lease, renewal(client.clone())).await? else { break };
+                let is_known = Compare::mod_revision(&*key, CompareOp::Equal, revision);
+                let done = client.txn(Txn::new().when([is_known]).and_then(operations)).await?;
+                if done.succeeded() {
+                    attempt.is_done();
+                    return Ok(Some(done));
+                }
+                self.guard.refuse(lease, revision).await;
+            }
+            attempt.is_done();
+            Ok(None)
+        };
+        self.link.call(change).await?.ok_or(Failure::Gone)
+    }
+
+    async fn evict(&self, node: &str, until: Generation) -> Result<Answer, Failure> {
+        let all = GetOptions::new().with_prefix().with_limit(SESSIONS_MAX);
+        let get = async |Connected { mut client, .. }| client.get(self.keys.sessions(node), Some(all.clone())).await;
+        let sessions = self.link.call(get).await?;
+        let ended = sessions.kvs().iter().filter(|kv| keys::generation(kv.value()).is_some_and(|of| of <= until));
+        for session in ended {
+            match self.revoke(session.lease()).await {
+                Ok(()) | Err(Failure::Gone) => {}
+                Err(failure @ Failure::Refused(_)) => return Err(failure),
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<(), Failure> {
+        self.link.call(async |Connected { mut client, .. }| client.lease_revoke(lease).await.map(drop)).await
+    }
+
+    /// The keys of these shards, each once, since no transaction may put one twice; and where in them each shard's is.
+    fn places(&self, shards: &[ShardName]) -> (Vec<usize>, Vec<String>) {
+        let (mut known, mut keys) = (BTreeMap::new(), Vec::new());
+        let mut place = |shard| {
+            *known.entry(shard).or_insert_with(|| {
+                keys.push(self.keys.shard(shard));
+                keys.len() - 1
+            })
+        };
+        (shards.iter().map(&mut place).collect(), keys)
+    }
+}
+
+impl Authority for EtcdAuthority {
+    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>> {
+        async move {
+            match self.answer(ask).await {
+                Err(Failure::Gone) => Ok(Answer::Gone),
+                other => other.map_err(AuthorityError::from),
+            }
+        }
+        .boxed_local()
+    }
+
+    fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        async move { self.watch.lock().await.freed(&self.link, &self.keys.shards()).await }.boxed_local()
+    }
+}
+
+impl fmt::Debug for EtcdAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdAuthority")
+            .field("keys", &self.keys)
+            .field("claimant", &self.claimant)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Failure> for AuthorityError {
+    fn from(failure: Failure) -> AuthorityError {
+        match failure {
+            Failure::Gone => AuthorityError("etcd knows no such lease".to_owned()),
+            Failure::Refused(error) => error,
+        }
+    }
+}
+
+/// What became of one claim; `None` if that is no answer to one.
+fn claimed(response: &TxnOpResponse, lease: i64, revision: i64) -> Option<Claimed> {
+    let claim: &TxnResponse = match response {
+        TxnOpResponse::Txn(claim) => claim,
+        TxnOpResponse::Put(_) | TxnOpResponse::Get(_) | TxnOpResponse::Delete(_) => return None,
+    };
+    if claim.succeeded() {
+        return Some(Claimed::Granted(Epoch(unsigned(revision))));
+    }
+    let held = got(claim.op_responses().first())?;
+    Some(if held.lease() == lease {
+        Claimed::Granted(Epoch(unsigned(held.create_revision())))
+    } else {
+        Claimed::Held { by: keys::holder_node(held.value()).into() }
+    })
+}
+
+/// What a read of one key found.
+fn got(response: Option<&TxnOpResponse>) -> Option<KeyValue> {
+    match response? {
+        TxnOpResponse::Get(get) => get.kvs().first().cloned(),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+    }
+}
+
+/// etcd's numbers have a sign, and none is below zero.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+/// A number that no etcd has given out becomes one that it never will.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,127 @@
+//! `watch`: what etcd tells of shards that became free.
+//!
+//! A stream of the keys that are deleted, by whomever or by time. When it ends, or the server does not answer, it is opened anew at another one, from the revision on that came last. If etcd has forgotten that one (compacted it), or
+//! there is none yet, something may have become free that nobody told of, and whoever waits is told so.
+
+use std::time::Duration;
+
+use etcd_client::{Error, WatchFilterType, WatchOptions, WatchStream};
+
+use super::link::{Connected, Link};
+
+/// How long a silent stream is believed: then it is asked whether anybody is there.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// The pause before another attempt to open the stream.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where we are in what etcd tells.
+#[derive(Default)]
+pub(super) struct Watch {
+    stream: Option<(WatchStream, u64)>,
+    /// The first revision that has not been told; zero if nothing has.
+    next: i64,
+}
+
+/// What came of waiting for the next message.
+enum Told {
+    Freed,
+    Nothing,
+    /// It knows nothing any more of what came after the last message.
+    Forgotten,
+    /// The server does not answer any more, or said that it would not.
+    Lost,
+}
+
+impl Watch {
+    /// Waits until a shard may have become free. May be stopped at any time.
+    pub(super) async fn freed(&mut self, link: &Link, keys: &str) {
+        let mut turns = link.turns();
+        loop {
+            let Some((stream, turn)) = &mut self.stream else {
+                if self.open(link, keys).await {
+                    return;
+                }
+                continue;
+            };
+            let turn = *turn;
+            if *turns.borrow_and_update() != turn {
+                self.stream = None;
+                continue;
+            }
+            let told = tokio::select! {
+                _ = turns.changed() => Told::Nothing, // The link is there, and so is the sender.
+                told = hear(stream, &mut self.next) => told,
+            };
+            match told {
+                Told::Freed => return,
+                Told::Nothing => {}
+                Told::Forgotten => *self = Watch::default(),
+                Told::Lost => {
+                    self.stream = None;
+                    link.turn_from(turn);
+                }
+            }
+        }
+    }
+
+    /// Opens the stream. Returns whether something may have been missed.
+    async fn open(&mut self, link: &Link, keys: &str) -> bool {
+        let turn = *link.turns().borrow();
+        let Ok(connected) = link.connected().await else {
+            // What is wrong is said to whoever asks something.
+            link.turn_from(turn);
+            tokio::time::sleep(PAUSE).await;
+            return false;
+        };
+        let turn = connected.turn();
+        match tokio::time::timeout(link.call_max, begin(connected, keys, self.next)).await {
+            Ok(Ok((stream, revision))) => {
+                let is_first = self.next == 0;
+                self.next = if is_first { revision + 1 } else { self.next };
+                self.stream = Some((stream, turn));
+                is_first
+            }
+            Ok(Err(_)) | Err(_) => {
+                link.turn_from(turn);
+                tokio::time::sleep(PAUSE).await;
+                false
+            }
+        }
+    }
+}
+
+/// Opens a stream, and waits for the first word on it: the revision that the store is at.
+async fn begin(connected: Connected, keys: &str, next: i64) -> Result<(WatchStream, i64), Error> {
+    let options = WatchOptions::new().with_prefix().with_filters([WatchFilterType::NoPut]).with_start_revision(next);
+    let mut client = connected.client;
+    let mut stream = client.watch(keys, Some(options)).await?;
+    let first = stream.message().await?.filter(|first| !first.canceled());
+    let revision = first.and_then(|first| Some(first.header()?.revision()));
+    Ok((stream, revision.ok_or_else(|| Error::WatchError("it ended before it began".to_owned()))?))
+}
+
+async fn hear(stream: &mut WatchStream, next: &mut i64) -> Told {
+    for _ in 0..2 {
+        let Ok(message) = tokio::time::timeout(SILENCE_MAX, stream.message()).await else {
+            // Asked once; silent again, and nobody is there.
+            if stream.request_progress().await.is_err() {
+                return Told::Lost;
+            }
+            continue;
+        };
+        let Ok(Some(message)) = message else { return Told::Lost };
+        if message.compact_revision() > 0 {
+            return Told::Forgotten;
+        }
+        if message.canceled() {
+            return Told::Lost;
+        }
+        let Some(last) = message.events().iter().filter_map(|event| Some(event.kv()?.mod_revision())).max() else {
+            return Told::Nothing;
+        };
+        *next = (*next).max(last + 1);
+        return Told::Freed;
+    }
+    Told::Lost
+}

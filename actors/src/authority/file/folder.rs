@@ -1,0 +1,237 @@
+//! `folder`: one change of the state at a time, on the disk before anybody hears of it.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `lock` | locked by whoever changes something, for a few milliseconds; its process number, for the message when it takes too long |
+//! | `state` | who has what: see `state`. Replaced as a whole: written as `state.new`, synced, renamed, the folder synced |
+//! | `sessions/N` | the end of session N, locked by its process: see `hold` |
+//!
+//! The lock file is empty until there was a state for the first time. If it is not and there is no state, somebody has removed it, and numbers would be given out twice: that is an error, and
+//! stays one until a person has dealt with it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use heartbeat_core::authority::SessionId;
+
+use super::super::AuthorityError;
+use super::super::ledger::Ledger;
+use super::hold::{self, Hold, Sign};
+use super::host::Boot;
+use super::state::{self, HEAD_BYTES, StateError};
+
+/// How long a change waits for its turn. The changes of 16 nodes that start together take less, on a disk that takes 20 ms to sync.
+const TURN_MAX: Duration = Duration::from_secs(2);
+
+/// How long between two looks whether it is our turn: a change on a fast disk takes half a millisecond.
+const TURN_NAP: Duration = Duration::from_micros(200);
+
+/// Longest state: a million shards with the longest names take 260 MB, those of people about 50.
+const STATE_BYTES_MAX: u64 = 512 << 20;
+
+/// Where a state is kept.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    boot: Boot,
+    /// Whether the state may be one that is not on the disk yet, since a sync has failed.
+    is_unsynced: AtomicBool,
+}
+
+/// The right to change the state, until it is dropped.
+pub(super) struct Turn<'a> {
+    folder: &'a Folder,
+    /// Its lock ends with it.
+    _lock: File,
+    ledger: Ledger,
+    before: Ledger,
+}
+
+impl Folder {
+    /// Makes what is missing, and looks whether it can be used.
+    pub(super) fn open(path: PathBuf) -> Result<Folder, AuthorityError> {
+        let sessions = path.join("sessions");
+        std::fs::create_dir_all(&sessions).map_err(|error| refused(&sessions, "made", &error))?;
+        let boot =
+            Boot::current().map_err(|error| refused("/proc/sys/kernel/random/boot_id".as_ref(), "read", &error))?;
+        Ok(Folder { path, boot, is_unsynced: AtomicBool::new(false) })
+    }
+
+    /// Waits for our turn, for a bounded time; on a thread that may be held up.
+    pub(super) fn turn(&self) -> Result<Turn<'_>, AuthorityError> {
+        let path = self.path.join("lock");
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let lock = open.map_err(|error| refused(&path, "opened", &error))?;
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < TURN_MAX => std::thread::sleep(TURN_NAP),
+                Err(TryLockError::WouldBlock) => return Err(busy(&path)),
+                Err(TryLockError::Error(error)) => return Err(refused(&path, "locked", &error)),
+            }
+        }
+        let is_first = lock.metadata().map_err(|error| refused(&path, "read", &error))?.len() == 0;
+        let ledger = match self.read()? {
+            Some(ledger) => ledger,
+            None if is_first => {
+                let ledger = Ledger { number: first_number(), ..Ledger::default() };
+                self.write(&ledger)?;
+                ledger
+            }
+            None => return Err(removed(&self.path)),
+        };
+        lock.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0)
+            .map_err(|error| refused(&path, "written", &error))?;
+        Ok(Turn { folder: self, _lock: lock, before: ledger.clone(), ledger })
+    }
+
+    /// The state; `None` if there is none.
+    pub(super) fn read(&self) -> Result<Option<Ledger>, AuthorityError> {
+        let path = self.path.join("state");
+        let mut text = String::new();
+        match File::open(&path).and_then(|file| file.take(STATE_BYTES_MAX).read_to_string(&mut text)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(refused(&path, "read", &error)),
+        }
+        state::decode(&text).map(Some).map_err(|error| unusable(&path, &error))
+    }
+
+    /// The two numbers that tell any two states apart; `None` if there is no state, or none that can be read.
+    pub(super) fn read_head(&self) -> Option<(u64, u64)> {
+        let mut head = [0; HEAD_BYTES];
+        File::open(self.path.join("state")).ok()?.read_exact_at(&mut head, 0).ok()?;
+        state::decode_head(str::from_utf8(&head).ok()?)
+    }
+
+    /// Where a session stands.
+    pub(super) fn look(&self, session: SessionId) -> Result<Sign, AuthorityError> {
+        let path = self.session(session);
+        hold::look(&path, self.boot).map_err(|error| refused(&path, "used", &error))
+    }
+
+    /// Makes the file of a new session.
+    pub(super) fn hold(&self, session: SessionId, ttl: Duration) -> Result<Hold, AuthorityError> {
+        Hold::new(&self.session(session), self.boot, ttl).map_err(|error| self.unwritable(session, &error))
+    }
+
+    pub(super) fn unwritable(&self, session: SessionId, error: &io::Error) -> AuthorityError {
+        refused(&self.session(session), "written", error)
+    }
+
+    fn session(&self, session: SessionId) -> PathBuf {
+        self.path.join("sessions").join(session.0.to_string())
+    }
+
+    fn write(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
+        let (new, path) = (self.path.join("state.new"), self.path.join("state"));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(state::encode(ledger).as_bytes())?;
+            file.sync_all()?;
+            self.is_unsynced.store(true, Ordering::Relaxed);
+            std::fs::rename(&new, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error| refused(&path, "written", &error))?;
+        self.is_unsynced.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Ends a session for all to see, before anybody is given what it has.
+    pub(super) fn end(&mut self, session: SessionId) -> Result<(), AuthorityError> {
+        remove(&self.folder.session(session))?;
+        self.ledger.end(session);
+        Ok(())
+    }
+
+    /// Ends the sessions that are over.
+    pub(super) fn end_those_over(&mut self) -> Result<(), AuthorityError> {
+        let sessions: Vec<_> = self.ledger.sessions.keys().copied().collect();
+        sessions.into_iter().try_for_each(|session| self.end_if_over(session))
+    }
+
+    /// Ends a session if it is over.
+    pub(super) fn end_if_over(&mut self, session: SessionId) -> Result<(), AuthorityError> {
+        match self.folder.look(session)? {
+            Sign::Over => self.end(session),
+            Sign::Until(_) => Ok(()),
+        }
+    }
+
+    /// Removes what processes have left behind that were killed while they began a session.
+    pub(super) fn clear(&self) -> Result<(), AuthorityError> {
+        let path = self.folder.path.join("sessions");
+        let unreadable = |error| refused(&path, "read", &error);
+        for entry in std::fs::read_dir(&path).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
+            let number = file.file_name().and_then(|name| name.to_str()?.parse().ok());
+            if number.is_none_or(|number| !self.ledger.sessions.contains_key(&SessionId(number))) {
+                remove(&file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the changes on the disk, if there are any that are not.
+    pub(super) fn finish(self) -> Result<(), AuthorityError> {
+        if self.ledger == self.before && !self.folder.is_unsynced.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.folder.write(&self.ledger)
+    }
+}
+
+/// What the numbers of a new state begin after: the wall clock, in milliseconds. So they go on rising also if the whole folder was lost.
+fn first_number() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or_default()
+}
+
+fn remove(path: &Path) -> Result<(), AuthorityError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(path, "removed", &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn refused(path: &Path, done: &str, error: &io::Error) -> AuthorityError {
+    AuthorityError(format!("ownership.folder: {} cannot be {done} ({error})", path.display()))
+}
+
+fn busy(lock: &Path) -> AuthorityError {
+    let holder = std::fs::read_to_string(lock).unwrap_or_default();
+    let (path, holder) = (lock.display(), holder.trim());
+    AuthorityError(format!(
+        "ownership.folder: {path} has been locked for {TURN_MAX:?}, last by process {holder}; if that is stopped, let it go on or end it"
+    ))
+}
+
+/// What a person can do that has no sound state any more. The numbers of a new one are above the old ones: see [`first_number`].
+const ANEW: &str = "stop the nodes that use it, then put a sound copy back or remove the whole folder";
+
+fn removed(path: &Path) -> AuthorityError {
+    let path = path.display();
+    AuthorityError(format!(
+        "ownership.folder: {path} has no file \"state\" any more, where it stood who has what; {ANEW}"
+    ))
+}
+
+fn unusable(path: &Path, error: &StateError) -> AuthorityError {
+    let remedy = match error {
+        StateError::Newer(_) => "use the release that wrote it, or a later one",
+        StateError::NoLedger | StateError::Sum | StateError::Line(_) => ANEW,
+    };
+    AuthorityError(format!("ownership.folder: {} is no sound state ({error}); {remedy}", path.display()))
+}

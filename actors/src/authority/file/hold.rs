@@ -1,0 +1,195 @@
+//! `hold`: the file of one session, which its process holds locked for its whole life, and in which the end of the session stands.
+//!
+//! Who can lock it knows that the process has ended, whatever killed it: the kernel gives a lock up with the last copy of its file, and a process that is only stopped keeps it (flock(2)). The file
+//! is never written through to the disk. After a crash of the host the boot is another one, and whatever stood there is over.
+//!
+//! # A renewal without a lock
+//! A session is renewed by writing a later end into its file. Another process may at that moment be looking at the old one, find it over, and take the session away: it reads the clock, *then* the
+//! file. So who renews writes, *then* reads the clock. If the old end has not come by then, nobody who looked before saw it come, and whoever looks from now on sees the new one: it is renewed. If it
+//! has come, somebody may have taken the session away, and it is over, for good: a zero takes the place of the end. A session that is ended early loses its file, which its process sees with the next
+//! renewal.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::host::{self, BOOT_BYTES, Boot};
+
+/// Where the boot stands: after the end and its complement.
+const BOOT_AT: u64 = 16;
+
+/// How often a reader looks again that met a writer in the middle. A write takes less than a microsecond.
+const LOOKS_MAX: u32 = 1_000;
+
+/// The file of a session of this process.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// Locked as long as it is open. It is never closed while the session may have shards: see [`super::FileAuthority`].
+    file: File,
+    ttl: Duration,
+    /// The end that stands in the file; zero if the session is over. One renewal at a time.
+    end: Mutex<u64>,
+}
+
+/// Where a session stands, as others see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sign {
+    /// Its process has ended, or its time is over, or its file is gone.
+    Over,
+    /// Until this moment at least.
+    Until(u64),
+}
+
+impl Hold {
+    /// Makes the file under a name that nobody looks at, locks it, and gives it its own name.
+    pub(super) fn new(path: &Path, boot: Boot, ttl: Duration) -> io::Result<Hold> {
+        let begun = path.with_extension("new");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&begun)?;
+        file.try_lock()?;
+        let end = host::later(host::now()?, ttl);
+        file.write_all_at(&boot.0, BOOT_AT)?;
+        file.write_all_at(&written(end), 0)?;
+        std::fs::rename(&begun, path)?;
+        Ok(Hold { file, ttl, end: Mutex::new(end) })
+    }
+
+    /// Lets the session last for its whole time from now on, if that does not come too late. Returns whether it is still there; one that is not never is again.
+    pub(super) fn renew(&self) -> io::Result<bool> {
+        let mut end = self.end();
+        let former = std::mem::take(&mut *end);
+        let now = host::now()?;
+        if now < former {
+            let next = host::later(now, self.ttl);
+            self.file.write_all_at(&written(next), 0)?;
+            if host::now()? < former && self.file.metadata()?.nlink() > 0 {
+                *end = next;
+                return Ok(true);
+            }
+        }
+        self.file.write_all_at(&written(0), 0)?;
+        Ok(false)
+    }
+
+    fn end(&self) -> MutexGuard<'_, u64> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the file of whatever session. At its end itself a session is over.
+///
+/// An error may mean that somebody on another host holds the file, whose clock says nothing here.
+pub(super) fn look(path: &Path, boot: Boot) -> io::Result<Sign> {
+    // Before the file is read: see the head of this module.
+    let now = host::now()?;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sign::Over),
+        Err(error) => return Err(error),
+    };
+    // Shared, so that those who look do not take each other for the holder.
+    match file.try_lock_shared() {
+        Ok(()) => return Ok(Sign::Over),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let mut of = [0; BOOT_BYTES];
+    file.read_exact_at(&mut of, BOOT_AT)?;
+    if Boot(of) != boot {
+        let text = "it is held by a process on another host, or in another boot; each host needs a folder of its own, on a disk of its own";
+        return Err(io::Error::other(text));
+    }
+    let end = read(&file)?;
+    Ok(if end <= now { Sign::Over } else { Sign::Until(end) })
+}
+
+fn read(file: &File) -> io::Result<u64> {
+    for _ in 0..LOOKS_MAX {
+        let mut bytes = [0; 16];
+        file.read_exact_at(&mut bytes, 0)?;
+        let number = u128::from_le_bytes(bytes);
+        let (end, complement) = (number as u64, (number >> 64) as u64);
+        if end == !complement {
+            return Ok(end);
+        }
+        std::hint::spin_loop();
+    }
+    Err(io::Error::other("the time in it is damaged; end its process, and the file is made anew"))
+}
+
+/// A time with its complement, by which a reader sees that it has all of it.
+fn written(time: u64) -> [u8; 16] {
+    (u128::from(time) | u128::from(!time) << 64).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Runs a test on a file of its own.
+    fn with_file(name: &str, test: impl FnOnce(PathBuf, Boot)) {
+        let folder = std::env::temp_dir().join(format!("heartbeat-hold-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        test(folder.join("1"), Boot::current().unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_held_lives_until_its_end_and_one_that_is_not_is_over() {
+        with_file("life", |path, boot| {
+            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            let hold = Hold::new(&path, boot, LONG).unwrap();
+            assert_eq!(look(&path, boot).unwrap(), Sign::Until(*hold.end()));
+            assert!(hold.renew().unwrap());
+            assert_eq!(look(&path, boot).unwrap(), Sign::Until(*hold.end()));
+            drop(hold);
+            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+        });
+    }
+
+    #[test]
+    fn a_renewal_that_comes_too_late_ends_the_session_for_good() {
+        with_file("late", |path, boot| {
+            let hold = Hold::new(&path, boot, Duration::ZERO).unwrap();
+            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            for _ in 0..2 {
+                assert!(!hold.renew().unwrap());
+                assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            }
+        });
+    }
+
+    #[test]
+    fn a_session_that_was_ended_by_another_is_not_renewed() {
+        with_file("ended", |path, boot| {
+            let hold = Hold::new(&path, boot, LONG).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            assert!(!hold.renew().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_holder_of_another_boot_is_an_error_and_what_is_left_of_one_is_over() {
+        with_file("boot", |path, boot| {
+            let hold = Hold::new(&path, Boot([b'x'; BOOT_BYTES]), LONG).unwrap();
+            assert!(look(&path, boot).unwrap_err().to_string().contains("on another host"));
+            drop(hold);
+            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+        });
+    }
+
+    #[test]
+    fn half_a_time_is_not_taken_for_one() {
+        with_file("torn", |path, boot| {
+            let hold = Hold::new(&path, boot, LONG).unwrap();
+            hold.file.write_all_at(&[0; 8], 0).unwrap();
+            assert!(look(&path, boot).unwrap_err().to_string().contains("damaged"));
+        });
+    }
+}

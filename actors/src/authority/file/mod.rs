@@ -1,0 +1,187 @@
+//! An authority in a folder of this host, for nodes on one host: nothing more to run, and gone with the host's disk.
+//!
+//! Whoever changes something locks the folder, reads who has what, and puts the changed whole on the disk before it answers; a batch of claims costs two syncs. A number that was given out is never
+//! given out again, whatever crashes. A renewal takes no lock and no sync (`hold`), so that the living keep what they have also while somebody who was stopped in the middle of a change holds
+//! the lock; others are told after two seconds which process that is.
+//!
+//! A shard whose process has *ended* is free at once, by whatever way it ended: the kernel then gives up the lock it held on its session's file, which is the best proof of death there is. A process that
+//! is stopped or hangs keeps its lock, and its shards until its time is over.
+//!
+//! # Limits
+//! - One host, and a disk of its own: not a network file system. If another host is seen to use the folder, that is an error; it is not always seen.
+//! - A child process that a node forks and that runs no program of its own keeps the lock of its parent; then only time frees the shards. (Rust's `Command` does not keep it.)
+//! - A change reads and writes the whole state, about 45 bytes a shard: with 64 shards it takes about a millisecond, with 10,000 about ten.
+//! - Waiting for something to become free is a look at the folder 20 times a second, of about 3 system calls and 5 for each session: see `watch`.
+
+mod folder;
+mod hold;
+mod host;
+mod state;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+
+use super::ledger::{SESSIONS_MAX, Session};
+use super::name::escaped;
+use super::{Authority, AuthorityError, Claimant, check};
+use folder::Folder;
+use hold::Hold;
+use watch::Watch;
+
+/// How often the folder is looked at by those who wait for something to become free.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What one node asks of a folder on a disk of its host, which must be no network file system.
+///
+/// The shards of a process that ended are free at once; those of one that is stopped or hangs are when its time is over. Numbers that were given out are on the disk before they are, and never go back. Dropping
+/// this gives nothing back: a thread that nobody can stop may still run what the node has, so its session lasts until its time is over or the process ends.
+#[derive(Debug)]
+pub struct FileAuthority {
+    desk: Arc<Desk>,
+}
+
+/// What the threads share that answer.
+#[derive(Debug)]
+struct Desk {
+    folder: Folder,
+    claimant: Claimant,
+    /// The sessions of this process. Their files stay open until the process ends, also when the node has gone, unless another session was begun in their place: a thread that nobody can stop
+    /// may still run what the session has.
+    holds: Mutex<BTreeMap<SessionId, Arc<Hold>>>,
+    watch: Mutex<Watch>,
+}
+
+impl FileAuthority {
+    /// The authority in a folder, which is made if it is not there. Nodes of other clusters may use the same folder. This waits for the disk.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, or what is in it is damaged; nothing is changed then.
+    pub fn open(folder: &Path, claimant: Claimant) -> Result<FileAuthority, AuthorityError> {
+        let folder = Folder::open(folder.join(escaped(&claimant.cluster)))?;
+        let mut turn = folder.turn()?;
+        let watch = Mutex::new(Watch::new(turn.ledger()));
+        turn.finish()?;
+        Ok(FileAuthority { desk: Arc::new(Desk { folder, claimant, holds: Mutex::default(), watch }) })
+    }
+
+    /// Has a thread do this that may wait for the disk.
+    async fn at_desk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Desk) -> Result<T, AuthorityError> + Send + 'static,
+    ) -> Result<T, AuthorityError> {
+        let desk = self.desk.clone();
+        tokio::task::spawn_blocking(move || work(&desk)).await.unwrap_or_else(|error| {
+            Err(AuthorityError(format!("ownership.folder: nobody is there to look into it any more ({error})")))
+        })
+    }
+}
+
+impl Authority for FileAuthority {
+    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>> {
+        async move {
+            check(&ask)?;
+            self.at_desk(|desk| desk.answer(ask)).await
+        }
+        .boxed_local()
+    }
+
+    fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        async move {
+            // An error shows with the next question; here it means to go on waiting.
+            while !self.at_desk(|desk| desk.watch().look(&desk.folder)).await.unwrap_or(false) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            self.desk.watch().told();
+        }
+        .boxed_local()
+    }
+}
+
+impl Desk {
+    fn answer(&self, ask: Ask) -> Result<Answer, AuthorityError> {
+        match ask {
+            Ask::Open { ttl, former } => self.begin(ttl, former),
+            Ask::Renew { session } => self.renew(session),
+            Ask::Claim { session, shards } => self.claim(session, &shards),
+            Ask::Release { session, shards } => {
+                let mut turn = self.folder.turn()?;
+                turn.ledger().release(session, &shards);
+                turn.finish()?;
+                Ok(Answer::Done)
+            }
+            Ask::Evict { node, generation } => {
+                let mut turn = self.folder.turn()?;
+                for session in turn.ledger().sessions_until(&node, generation) {
+                    turn.end(session)?;
+                }
+                turn.finish()?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn begin(&self, ttl: Duration, former: Option<SessionId>) -> Result<Answer, AuthorityError> {
+        let mut turn = self.folder.turn()?;
+        // Only one of ours: another's number would be a mistake of the caller.
+        let former = former.filter(|former| self.holds().contains_key(former));
+        if let Some(former) = former {
+            turn.end(former)?;
+        }
+        turn.end_those_over()?;
+        turn.clear()?;
+        let Claimant { node, generation, .. } = &self.claimant;
+        let Some(session) = turn.ledger().open(Session { node: node.clone(), generation: *generation }) else {
+            let text =
+                format!("ownership.folder has {SESSIONS_MAX} sessions that are not over; it has room for no more");
+            return Err(AuthorityError(text));
+        };
+        let hold = self.folder.hold(session, ttl)?;
+        turn.finish()?;
+        let mut holds = self.holds();
+        former.map(|former| holds.remove(&former));
+        holds.insert(session, Arc::new(hold));
+        Ok(Answer::Opened { session, ttl })
+    }
+
+    fn renew(&self, session: SessionId) -> Result<Answer, AuthorityError> {
+        let Some(hold) = self.holds().get(&session).cloned() else { return Ok(Answer::Gone) };
+        let is_there = hold.renew().map_err(|error| self.folder.unwritable(session, &error))?;
+        Ok(if is_there { Answer::Renewed } else { Answer::Gone })
+    }
+
+    fn claim(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, AuthorityError> {
+        let mut turn = self.folder.turn()?;
+        // Our own first: what it was given after its end could be taken away at once.
+        turn.end_if_over(session)?;
+        let is_held = |claimed: &Claimed| matches!(claimed, Claimed::Held { .. });
+        if turn.ledger().claim(session, shards).is_some_and(|claimed| claimed.iter().any(is_held)) {
+            turn.end_those_over()?;
+        }
+        let claimed = turn.ledger().claim(session, shards);
+        turn.finish()?;
+        Ok(claimed.map_or(Answer::Gone, Answer::Claimed))
+    }
+
+    fn holds(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Hold>>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // Never closed before the process ends: see `holds`.
+        std::mem::take(&mut *self.holds()).into_values().for_each(std::mem::forget);
+    }
+}

@@ -1,0 +1,68 @@
+//! `watch`: whether something may have become free since somebody last asked.
+//!
+//! Nobody tells of a process that ended, so the folder is looked at: the first two lines of the state, and the file of each session, whether it can be locked or its time is over. With ten nodes on a host that is
+//! about 50 system calls, 60 us of one core, 20 times a second in each of them.
+
+use std::collections::BTreeSet;
+
+use heartbeat_core::authority::SessionId;
+
+use super::super::AuthorityError;
+use super::super::ledger::Ledger;
+use super::folder::Folder;
+use super::hold::Sign;
+
+/// What is known of the folder to those who wait.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The numbers of the state that `sessions` are of.
+    head: (u64, u64),
+    /// Sessions that were not over when they were last looked at.
+    sessions: BTreeSet<SessionId>,
+    /// Those that were, and whose shards nobody has taken yet.
+    over: BTreeSet<SessionId>,
+    /// Whether something became free that nobody was told of.
+    is_news: bool,
+}
+
+impl Watch {
+    pub(super) fn new(ledger: &Ledger) -> Watch {
+        let mut watch = Watch { head: (0, 0), sessions: BTreeSet::new(), over: BTreeSet::new(), is_news: false };
+        watch.take(ledger);
+        watch.is_news = false;
+        watch
+    }
+
+    /// Looks, and says whether something may have become free that nobody was told of.
+    pub(super) fn look(&mut self, folder: &Folder) -> Result<bool, AuthorityError> {
+        if folder.read_head() != Some(self.head)
+            && let Some(ledger) = folder.read()?
+        {
+            self.take(&ledger);
+        }
+        let sessions: Vec<_> = self.sessions.iter().copied().collect();
+        for session in sessions {
+            match folder.look(session)? {
+                Sign::Over => {
+                    self.sessions.remove(&session);
+                    self.over.insert(session);
+                    self.is_news = true;
+                }
+                Sign::Until(_) => {}
+            }
+        }
+        Ok(self.is_news)
+    }
+
+    /// Somebody was told.
+    pub(super) fn told(&mut self) {
+        self.is_news = false;
+    }
+
+    fn take(&mut self, ledger: &Ledger) {
+        self.is_news |= ledger.freed != self.head.1;
+        self.head = (ledger.number, ledger.freed);
+        self.over.retain(|session| ledger.sessions.contains_key(session));
+        self.sessions = ledger.sessions.keys().filter(|session| !self.over.contains(session)).copied().collect();
+    }
+}

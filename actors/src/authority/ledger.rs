@@ -1,0 +1,155 @@
+//! `Ledger`: who has which shard, and the highest number given out: the rules that the authorities in memory and on a disk share.
+//!
+//! It is the porter's book. Time is not in it: whoever keeps it says which sessions are over. One counter numbers sessions and epochs alike, so that an epoch is higher than all
+//! before it, whichever shard they were for, and nothing has to be remembered of a shard that nobody has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use heartbeat_core::Generation;
+use heartbeat_core::authority::{Claimed, SessionId, ShardName};
+use heartbeat_core::member::Epoch;
+
+/// Sessions at a time: those of more nodes than one host or one test has, and what processes that ended have left behind.
+pub(super) const SESSIONS_MAX: usize = 4_096;
+
+/// Highest number that is given out; beyond it a book is damaged. A million epochs a second take 290,000 years to get there.
+pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
+
+/// What has been given out.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Ledger {
+    /// The highest number given out, to a session or with a shard. It only rises.
+    pub(super) number: u64,
+    /// How often something was given back or taken back. It only rises; with `number` it tells any two states apart.
+    pub(super) freed: u64,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) shards: BTreeMap<ShardName, Grant>,
+}
+
+/// Whose a session is.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Session {
+    pub(super) node: Arc<str>,
+    pub(super) generation: Generation,
+}
+
+/// Who has a shard, since when.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Grant {
+    pub(super) session: SessionId,
+    pub(super) epoch: Epoch,
+}
+
+impl Ledger {
+    /// Begins a session; `None` if there are too many.
+    pub(super) fn open(&mut self, session: Session) -> Option<SessionId> {
+        if self.sessions.len() >= SESSIONS_MAX {
+            return None;
+        }
+        let id = SessionId(self.next());
+        self.sessions.insert(id, session);
+        Some(id)
+    }
+
+    /// Gives the session each of these shards that nobody else has; `None` if there is no such session.
+    pub(super) fn claim(&mut self, session: SessionId, shards: &[ShardName]) -> Option<Vec<Claimed>> {
+        self.sessions.get(&session)?;
+        Some(shards.iter().map(|shard| self.claim_one(session, shard)).collect())
+    }
+
+    fn claim_one(&mut self, session: SessionId, shard: &ShardName) -> Claimed {
+        let Some(grant) = self.shards.get(shard) else {
+            let epoch = Epoch(self.next());
+            self.shards.insert(shard.clone(), Grant { session, epoch });
+            return Claimed::Granted(epoch);
+        };
+        match self.sessions.get(&grant.session) {
+            Some(holder) if grant.session != session => Claimed::Held { by: holder.node.clone() },
+            _ => Claimed::Granted(grant.epoch),
+        }
+    }
+
+    /// Takes those of these shards back that the session has.
+    pub(super) fn release(&mut self, session: SessionId, shards: &[ShardName]) {
+        for shard in shards {
+            if self.shards.get(shard).is_some_and(|grant| grant.session == session) {
+                self.shards.remove(shard);
+                self.freed += 1;
+            }
+        }
+    }
+
+    /// Ends a session and takes back what it has.
+    pub(super) fn end(&mut self, session: SessionId) {
+        if self.sessions.remove(&session).is_some() {
+            self.shards.retain(|_, grant| grant.session != session);
+            self.freed += 1;
+        }
+    }
+
+    /// The sessions that a node began in this start of its process, or in an earlier one.
+    pub(super) fn sessions_until(&self, node: &str, generation: Generation) -> Vec<SessionId> {
+        let until = |session: &Session| *session.node == *node && session.generation <= generation;
+        self.sessions.iter().filter(|(_, session)| until(session)).map(|(id, _)| *id).collect()
+    }
+
+    fn next(&mut self) -> u64 {
+        self.number += 1;
+        assert!(self.number < NUMBER_MAX, "more numbers were given out than there are");
+        self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(index: u32) -> ShardName {
+        ShardName { group: "orders".into(), index }
+    }
+
+    fn session(node: &str, generation: u64) -> Session {
+        Session { node: node.into(), generation: Generation(generation) }
+    }
+
+    /// What becomes of a claim to shard 0.
+    #[track_caller]
+    fn check(ledger: &mut Ledger, session: SessionId, expected: Claimed) {
+        assert_eq!(ledger.claim(session, &[shard(0)]), Some(vec![expected]));
+    }
+
+    #[test]
+    fn a_shard_is_one_sessions_until_it_is_given_back_or_the_session_ends() {
+        let mut ledger = Ledger::default();
+        let (a, b) = (ledger.open(session("a", 1)).unwrap(), ledger.open(session("b", 1)).unwrap());
+        let held = |by: &str| Claimed::Held { by: by.into() };
+        check(&mut ledger, a, Claimed::Granted(Epoch(3)));
+        check(&mut ledger, a, Claimed::Granted(Epoch(3)));
+        check(&mut ledger, b, held("a"));
+        ledger.release(b, &[shard(0)]);
+        check(&mut ledger, b, held("a"));
+        ledger.release(a, &[shard(0)]);
+        check(&mut ledger, b, Claimed::Granted(Epoch(4)));
+        ledger.end(b);
+        check(&mut ledger, a, Claimed::Granted(Epoch(5)));
+        assert_eq!((ledger.claim(b, &[]), ledger.freed), (None, 2));
+    }
+
+    #[test]
+    fn a_later_process_of_the_name_keeps_its_sessions() {
+        let mut ledger = Ledger::default();
+        let all = [("a", 1), ("a", 2), ("b", 1), ("a", 3)].map(|(node, of)| ledger.open(session(node, of)).unwrap());
+        assert_eq!(ledger.sessions_until("a", Generation(2)), [all[0], all[1]]);
+        assert_eq!(ledger.sessions_until("a", Generation(0)), []);
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let mut ledger = Ledger::default();
+        for _ in 0..SESSIONS_MAX {
+            ledger.open(session("a", 1)).unwrap();
+        }
+        assert_eq!(ledger.open(session("a", 1)), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! An authority in memory, for tests and for several nodes in one process. It forgets everything with the process, and it can be cut off and slowed down.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use heartbeat_core::authority::{Answer, Ask, SessionId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::ledger::{Ledger, SESSIONS_MAX, Session};
+use super::{Authority, AuthorityError, Claimant, check};
+
+/// What several authorities of one process have in common: whatever one of them hands out, no other does. Its time is tokio's, virtual where that is.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+/// How well a node reaches the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Reach {
+    /// It is answered at once.
+    #[default]
+    Prompt,
+    /// It is answered after this time; half of it is over when what it asks is done.
+    Slow(Duration),
+    /// What it asks is done, and the answer is lost.
+    Unheard,
+    /// Nothing that it asks is done, and it hears of nothing.
+    Cut,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Rises when something was freed, and when somebody is reached again.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ledger: Ledger,
+    /// How long each session lasts, and when it ends.
+    ends: BTreeMap<SessionId, (Duration, Instant)>,
+    reaches: BTreeMap<Arc<str>, Reach>,
+}
+
+/// What one node asks of a [`MemoryStore`].
+#[derive(Debug)]
+struct MemoryAuthority {
+    store: MemoryStore,
+    claimant: Claimant,
+    /// What had been freed when the node last heard of it.
+    seen: Mutex<u64>,
+}
+
+impl Default for Shared {
+    fn default() -> Shared {
+        Shared { state: Mutex::default(), changes: watch::channel(0).0 }
+    }
+}
+
+impl MemoryStore {
+    /// A store that has handed out nothing.
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    /// The authority for one node. The name of its cluster says nothing here: all who share a store are in one.
+    pub fn authority(&self, claimant: Claimant) -> Rc<dyn Authority> {
+        let seen = Mutex::new(self.state().ledger.freed);
+        Rc::new(MemoryAuthority { store: self.clone(), claimant, seen })
+    }
+
+    /// Changes how well a node reaches the store, from its next question on.
+    pub fn set_reach(&self, node: &str, reach: Reach) {
+        self.state().reaches.insert(node.into(), reach);
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn reach(&self, node: &str) -> Reach {
+        self.state().reaches.get(node).copied().unwrap_or_default()
+    }
+
+    /// The state, from which the sessions are gone that are over. At its end itself a session is over.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let over: Vec<_> = state.ends.iter().filter(|(_, (_, end))| *end <= now).map(|(id, _)| *id).collect();
+        over.into_iter().for_each(|session| state.end(session));
+        state
+    }
+
+    fn answer(&self, claimant: &Claimant, ask: Ask) -> Result<Answer, AuthorityError> {
+        let mut state = self.state();
+        let before = (state.ledger.freed, state.ends.len());
+        let answer = state.answer(claimant, ask);
+        // A new session may be the next to end.
+        if (state.ledger.freed, state.ends.len()) != before {
+            self.shared.changes.send_modify(|changes| *changes += 1);
+        }
+        answer
+    }
+}
+
+impl State {
+    fn answer(&mut self, claimant: &Claimant, ask: Ask) -> Result<Answer, AuthorityError> {
+        Ok(match ask {
+            Ask::Open { ttl, former } => {
+                former.into_iter().for_each(|former| self.end(former));
+                let begun = Session { node: claimant.node.clone(), generation: claimant.generation };
+                let Some(session) = self.ledger.open(begun) else {
+                    let text = format!("the store in memory has {SESSIONS_MAX} sessions; it has room for no more");
+                    return Err(AuthorityError(text));
+                };
+                self.ends.insert(session, (ttl, Instant::now() + ttl));
+                Answer::Opened { session, ttl }
+            }
+            Ask::Renew { session } => match self.ends.get_mut(&session) {
+                Some((ttl, end)) => {
+                    *end = Instant::now() + *ttl;
+                    Answer::Renewed
+                }
+                None => Answer::Gone,
+            },
+            Ask::Claim { session, shards } => self.ledger.claim(session, &shards).map_or(Answer::Gone, Answer::Claimed),
+            Ask::Release { session, shards } => {
+                self.ledger.release(session, &shards);
+                Answer::Done
+            }
+            Ask::Evict { node, generation } => {
+                self.ledger.sessions_until(&node, generation).into_iter().for_each(|session| self.end(session));
+                Answer::Done
+            }
+        })
+    }
+
+    fn end(&mut self, session: SessionId) {
+        self.ends.remove(&session);
+        self.ledger.end(session);
+    }
+}
+
+impl MemoryAuthority {
+    /// Whether something was freed since this was last asked; if not, when the next session ends.
+    fn look(&self) -> Result<(), Option<Instant>> {
+        let state = self.store.state();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cut = state.reaches.get(&self.claimant.node) == Some(&Reach::Cut);
+        if is_cut || *seen == state.ledger.freed {
+            return Err(state.ends.values().map(|(_, end)| *end).min());
+        }
+        *seen = state.ledger.freed;
+        Ok(())
+    }
+}
+
+impl Authority for MemoryAuthority {
+    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>> {
+        async move {
+            check(&ask)?;
+            let node = &self.claimant.node;
+            let reach = self.store.reach(node);
+            match reach {
+                Reach::Prompt => self.store.answer(&self.claimant, ask),
+                Reach::Slow(time) => {
+                    tokio::time::sleep(time / 2).await;
+                    let answer = self.store.answer(&self.claimant, ask);
+                    tokio::time::sleep(time / 2).await;
+                    answer
+                }
+                Reach::Unheard => {
+                    let _ = self.store.answer(&self.claimant, ask); // It is lost.
+                    Err(AuthorityError(format!("the store in memory does not answer {node:?}; it was told not to")))
+                }
+                Reach::Cut => Err(AuthorityError(format!(
+                    "the store in memory is not reached by {node:?}; it was told not to be"
+                ))),
+            }
+        }
+        .boxed_local()
+    }
+
+    fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        async move {
+            let mut changes = self.store.shared.changes.subscribe();
+            loop {
+                changes.mark_unchanged();
+                let Err(end) = self.look() else { return };
+                let change = async { drop(changes.changed().await) }; // The sender is in the store, which is here.
+                match end {
+                    Some(end) => drop(tokio::time::timeout_at(end, change).await), // Either is a reason to look.
+                    None => change.await,
+                }
+            }
+        }
+        .boxed_local()
+    }
+}
