@@ -9,12 +9,34 @@ use heartbeat_core::{Generation, Instant};
 /// A monotonic clock whose origin is its own making.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// The system's.
-    System { origin: std::time::Instant },
+    /// The system's. On Linux it goes on while the machine sleeps, so that a lease is over by then: `CLOCK_BOOTTIME` (clock_gettime(2)).
+    System { origin: Running },
     /// The virtual one of a tokio runtime whose time is paused.
     #[cfg(feature = "testkit")]
     Virtual { origin: tokio::time::Instant },
 }
+
+/// A look at the clock that goes on while the machine sleeps.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running(Duration);
+
+#[cfg(target_os = "linux")]
+impl Running {
+    fn now() -> Running {
+        use nix::time::{ClockId, clock_gettime};
+        // Linux has had it since 2.6.39, and a clock that is there can be read.
+        Running(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("the system has CLOCK_BOOTTIME").into())
+    }
+
+    fn elapsed(self) -> Duration {
+        Running::now().0.saturating_sub(self.0)
+    }
+}
+
+/// A look at the monotonic clock, which stands still while the machine sleeps.
+#[cfg(not(target_os = "linux"))]
+use std::time::Instant as Running;
 
 /// What a clock shows at its start: so that "a while before the start" can still be named.
 const ORIGIN: Instant = Instant::from_millis(1_000);
@@ -39,7 +61,7 @@ pub(crate) async fn sleep(time: Duration) {
 impl Clock {
     /// The system's clock.
     pub(crate) fn start() -> Clock {
-        Clock::System { origin: std::time::Instant::now() }
+        Clock::System { origin: Running::now() }
     }
 
     /// The virtual clock of the runtime this is called in.

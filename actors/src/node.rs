@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, Recipient};
-use heartbeat_core::config::ARBITERS_MAX;
+use heartbeat_core::config::{ARBITERS_MAX, AuthorityKind, OwnershipConfig, QuorumRule};
 use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, SHARDS_MAX};
 use heartbeat_core::{
     Busy, Child, Config, ConfigError, Counters, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
     WorkerId,
 };
 use tokio::sync::oneshot;
+use tracing::{info, warn};
 
 use crate::cell::CellRef;
 use crate::context::Context;
@@ -226,8 +227,9 @@ impl Node {
     /// on another, under a higher epoch, when its owner is gone. Without a cluster all run here.
     ///
     /// Nodes that name another `count` than the one that has supervised the group for longest own none of its shards until that one is gone
-    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves is stopped on one node and started on another at about the same time; its state
-    /// is not handed over.
+    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a node that lives is stopped there first, and its last snapshot ([`Context::replicate`](crate::Context::replicate)) handed
+    /// over; one whose node was killed goes on from the last that was copied. The factory finds it in its [`Birth`], with the shard's number and epoch. What is promised under a partition depends on
+    /// `ownership`; the log says it.
     ///
     /// # Errors
     /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
@@ -252,11 +254,16 @@ impl Node {
             let factory = factory.clone();
             let supervise = Supervise::new(cell.worker(), name.clone(), self.inner.config.workers.arbiters);
             let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)), rules, true);
+            #[cfg(feature = "testkit")]
+            self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
             seat.cell.close();
             seat.mailbox.close(Closing::Stopped);
             workers.push((supervise, seat.clone() as Arc<dyn Seated>));
             seats.push(WorkerAddr { seat });
+        }
+        if self.inner.config.cluster.is_some() {
+            say_promise(&group, &self.inner.config.ownership);
         }
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
         self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
@@ -457,6 +464,17 @@ impl Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("address", &self.inner.address).finish_non_exhaustive()
+    }
+}
+
+/// Says in the log what is promised of the shards of a group, and what is not.
+fn say_promise(group: &str, ownership: &OwnershipConfig) {
+    let promise = ownership.promise();
+    match (ownership.authority, ownership.quorum) {
+        (AuthorityKind::View, QuorumRule::None) => warn!(group, promise, "shards"),
+        (AuthorityKind::View, QuorumRule::Majority) | (AuthorityKind::File | AuthorityKind::Etcd, _) => {
+            info!(group, promise, "shards");
+        }
     }
 }
 

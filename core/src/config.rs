@@ -595,6 +595,27 @@ impl RestartConfig {
 }
 
 impl OwnershipConfig {
+    /// What these settings promise of a shard, and what they do not, in one sentence.
+    pub fn promise(&self) -> &'static str {
+        match (self.authority, self.quorum, self.fenced) {
+            (AuthorityKind::View, QuorumRule::None, _) => {
+                "no authority and no quorum: in a partition both sides may run a shard, and of their epochs either may be the higher"
+            }
+            (AuthorityKind::View, QuorumRule::Majority, _) => {
+                "held by a majority: a side with fewer gives its shards up before another starts them, as long as news travel within ownership.lease"
+            }
+            (AuthorityKind::File, ..) => {
+                "one owner at a time among the processes of this host that use the folder; other hosts know nothing of it"
+            }
+            (AuthorityKind::Etcd, _, false) => {
+                "one owner at a time, by leases in etcd; a write that was under way when a lease ended has to be told by its epoch"
+            }
+            (AuthorityKind::Etcd, _, true) => {
+                "one epoch after the other, by leases in etcd; a process that was seen to end is not waited for, so whatever a shard writes has to carry its epoch and be refused if it is too low"
+            }
+        }
+    }
+
     fn check(&self, timeout: Duration) -> Result<(), ConfigError> {
         positive("ownership.quorum_min", self.quorum_min)?;
         positive("ownership.starts", self.starts)?;

@@ -41,6 +41,8 @@ pub struct Sums {
     pub delay_max: Duration,
     /// Restarts allowed, and in which time.
     pub intensity: (u32, Duration),
+    /// What is promised of a shard's owner, in a cluster.
+    pub promise: &'static str,
 }
 
 impl Sums {
@@ -64,6 +66,7 @@ impl Sums {
             observers: config.membership.observers,
             delay_max: config.restart.delay_max,
             intensity: (config.restart.intensity, config.restart.period),
+            promise: config.ownership.promise(),
         }
     }
 }
@@ -77,6 +80,7 @@ impl fmt::Display for Sums {
         writeln!(f, "a worker that panics is restarted at once, later ones after at most {}", millis(self.delay_max))?;
         let (restarts, period) = self.intensity;
         writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
+        writeln!(f, "shards: {}", self.promise)?;
         write!(
             f,
             "a heartbeat is {} bytes with headers: {:.0} bytes a second to {} observers, with answers to those of others",

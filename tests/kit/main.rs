@@ -8,6 +8,7 @@ mod groups;
 mod handover;
 mod messages;
 mod pools;
+mod shards;
 mod starts;
 mod threads;
 

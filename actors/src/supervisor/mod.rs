@@ -244,7 +244,11 @@ impl Supervisor {
         let take_in = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
             let answer: Result<Answer, AuthorityError> = answer;
             let now = supervisor.clock.now();
-            supervisor.engine.handle_answer(now, number, answer.as_ref().map(Clone::clone).map_err(|error| &*error.0));
+            let answer = match &answer {
+                Ok(answer) => Ok(answer.clone()),
+                Err(error) => Err(&*error.0),
+            };
+            supervisor.engine.handle_answer(now, number, answer);
             supervisor.drive(context);
         };
         context.spawn(authority.ask(ask).into_actor(self).map(take_in));

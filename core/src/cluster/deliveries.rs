@@ -241,7 +241,9 @@ impl Cluster {
             return Follow::Nothing;
         }
         courier.acknowledged = parts;
-        while let Some((end, parcel)) = courier.sent.pop_front_if(|(end, _)| parts.wrapping_sub(*end) <= WINDOW) {
+        while courier.sent.front().is_some_and(|(end, _)| parts.wrapping_sub(*end) <= WINDOW)
+            && let Some((end, parcel)) = courier.sent.pop_front()
+        {
             if let (true, true, Some(by)) = (refused, end == parts, by.clone()) {
                 self.deliveries.mail.push_back(Mail::Refused { by, key: parcel.key, bytes: parcel.bytes() as u64 });
             }

@@ -304,7 +304,9 @@ impl Ownership {
                 is_news = true;
             }
         }
-        while let Some((_, key)) = self.declined.pop_front_if(|(until, _)| *until <= lent.desk.now) {
+        while self.declined.front().is_some_and(|(until, _)| *until <= lent.desk.now)
+            && let Some((_, key)) = self.declined.pop_front()
+        {
             is_news |= cluster.decline(key, false, lent.desk);
         }
         is_news

@@ -367,7 +367,7 @@ impl Finding<'_> {
     fn former(&self, mut nodes: Vec<NodeId>) -> Option<Former> {
         nodes.retain(|node| self.table.member(*node).is_some_and(|member| member.status.is_member()));
         let waits = !nodes.is_empty() && self.until > self.now;
-        waits.then(|| Former { nodes, number: self.number, ask_at: self.now, until: self.until })
+        waits.then_some(Former { nodes, number: self.number, ask_at: self.now, until: self.until })
     }
 }
 

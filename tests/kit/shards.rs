@@ -1,0 +1,75 @@
+//! Shards without a cluster: the same program as on many hosts, all shards here.
+
+use actix::prelude::*;
+use heartbeat_actors::testkit::{Fault, inject};
+use heartbeat_actors::{Birth, Context, NewerReplica, Owner, StartError, TooLarge};
+
+use crate::{MEANT, kit, kit_with};
+
+/// Counts, and leaves its total behind.
+struct Tally {
+    total: u64,
+}
+
+impl Tally {
+    /// The version of its snapshots.
+    const VERSION: u32 = 2;
+
+    fn open(birth: &Birth) -> Result<Tally, StartError> {
+        let Some(replica) = birth.replica() else { return Ok(Tally { total: 0 }) };
+        Ok(Tally { total: u64::from_le_bytes(replica.up_to(Tally::VERSION)?.try_into()?) })
+    }
+}
+
+impl Actor for Tally {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "Result<u64, TooLarge>")]
+struct Count;
+
+impl Handler<Count> for Tally {
+    type Result = Result<u64, TooLarge>;
+
+    fn handle(&mut self, _: Count, context: &mut Context<Self>) -> Result<u64, TooLarge> {
+        self.total += 1;
+        context.replicate(Tally::VERSION, self.total.to_le_bytes().to_vec())?;
+        assert!(context.lease().is_valid() && context.lease().epoch().is_some());
+        Ok(self.total)
+    }
+}
+
+#[test]
+fn a_shard_goes_on_from_its_snapshot_under_the_same_epoch_when_it_is_restarted() {
+    kit(async |node| {
+        let shards = node.supervise_shards("tallies", 4, Tally::open).unwrap();
+        node.settle().await;
+        let Ok(Owner::Here(worker)) = shards.owner("ada") else { panic!("without a cluster it is here") };
+        let worker = worker.clone();
+        assert_eq!(worker.send(Count).await, Ok(Ok(1)));
+        let index = shards.shard_of("ada");
+        let epoch = node.view().owner("tallies", index).map(|(shard, _)| shard.epoch);
+        inject(&node, &format!("tallies/{index}"), Fault::Panic(format!("{MEANT} panic")));
+        assert!(worker.send(Count).await.is_err());
+        assert_eq!(worker.send(Count).await, Ok(Ok(2)), "the one that panicked was not counted");
+        assert_eq!(node.view().owner("tallies", index).map(|(shard, _)| shard.epoch), epoch);
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_too_large_is_refused_with_both_numbers() {
+    kit_with("ownership.snapshot_bytes_max = 7", async |node| {
+        let shards = node.supervise_shards("tallies", 1, Tally::open).unwrap();
+        node.settle().await;
+        assert_eq!(shards.worker(0).send(Count).await, Ok(Err(TooLarge { bytes: 8, most: 7 })));
+        let text = TooLarge { bytes: 8, most: 7 }.to_string();
+        assert_eq!(text, "a snapshot of 8 bytes is too large; use at most 7, or raise ownership.snapshot_bytes_max");
+    });
+}
+
+#[test]
+fn a_snapshot_of_a_newer_program_is_refused_with_both_versions() {
+    let text = NewerReplica { found: 3, known: 2 }.to_string();
+    assert_eq!(text, "the snapshot has version 3, and this program knows versions up to 2; run the newer program");
+}

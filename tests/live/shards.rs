@@ -1,0 +1,141 @@
+//! Shards on real nodes, over real sockets: handed over with their state, by each authority that needs no server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use actix::prelude::*;
+use heartbeat_actors::{Birth, Config, Context, Node, Owner, Shards, StartError, WorkerAddr};
+
+use crate::{PATIENCE, free, live};
+
+const COUNT: u32 = 16;
+
+/// Counts, and leaves what it has counted behind.
+struct Tally {
+    total: u64,
+}
+
+impl Tally {
+    fn open(birth: &Birth) -> Result<Tally, StartError> {
+        let total = birth.replica().map(|replica| replica.up_to(1)?.try_into().map_err(StartError::from));
+        Ok(Tally { total: total.transpose()?.map_or(0, u64::from_le_bytes) })
+    }
+}
+
+impl Actor for Tally {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Count(u64);
+
+impl Handler<Count> for Tally {
+    type Result = u64;
+
+    fn handle(&mut self, count: Count, context: &mut Context<Self>) -> u64 {
+        self.total += count.0;
+        context.replicate(1, self.total.to_le_bytes().to_vec()).unwrap();
+        self.total
+    }
+}
+
+fn config(node: &str, listen: SocketAddr, seed: SocketAddr, ownership: &str) -> Config {
+    Config::from_toml(&format!(
+        "interval = '100ms'
+         timeout = '2s'
+         [ownership]
+         copy_every = '20ms'
+         {ownership}
+         [cluster]
+         name = 'live'
+         node = '{node}'
+         role = 'worker'
+         mode = 'random'
+         listen = '{listen}'
+         seeds = ['{seed}']"
+    ))
+    .unwrap()
+}
+
+async fn start(node: &str, listen: SocketAddr, seed: SocketAddr, ownership: &str) -> (Node, Shards<Tally>) {
+    let node = Node::start(config(node, listen, seed, ownership)).await.unwrap();
+    let shards = node.supervise_shards("tallies", COUNT, Tally::open).unwrap();
+    (node, shards)
+}
+
+/// Waits until all of these shards run on one of these nodes, and says on which.
+async fn all_run(nodes: &[&Shards<Tally>]) -> Vec<usize> {
+    let found = async {
+        loop {
+            let on = |index: u32| nodes.iter().position(|shards| shards.worker(index).is_ready());
+            if let Some(all) = (0..COUNT).map(on).collect::<Option<Vec<usize>>>() {
+                return all;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("not all shards run")
+}
+
+/// What shard `index` has counted, wherever it runs.
+async fn counted(worker: &WorkerAddr<Tally>) -> u64 {
+    worker.send(Count(0)).await.unwrap()
+}
+
+async fn hand_over(ownership: &str) {
+    let address = free();
+    let (one, at_one) = start("one", address, address, ownership).await;
+    all_run(&[&at_one]).await;
+    for index in 0..COUNT {
+        at_one.worker(index).send(Count(u64::from(index) + 1)).await.unwrap();
+    }
+    let (two, at_two) = start("two", free(), address, ownership).await;
+    // Its share comes to it, with all that was counted.
+    let mut waited = 0;
+    let on = loop {
+        let on = all_run(&[&at_one, &at_two]).await;
+        if on.contains(&1) || waited > 400 {
+            break on;
+        }
+        waited += 1;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    };
+    assert!(on.contains(&0) && on.contains(&1), "{on:?}");
+    for (index, &on) in (0..COUNT).zip(&on) {
+        let worker = [&at_one, &at_two][on].worker(index);
+        assert_eq!(counted(worker).await, u64::from(index) + 1, "shard {index}");
+    }
+    let key = (0..1_000).map(|key| key.to_string()).find(|key| on[at_one.shard_of(key) as usize] == 1).unwrap();
+    assert!(matches!(at_two.owner(&key), Ok(Owner::Here(_))));
+    assert!(matches!(at_one.owner(&key), Ok(Owner::There(member)) if &*member.name == "two"));
+    one.leave().await;
+    all_run(&[&at_two]).await;
+    for index in 0..COUNT {
+        assert_eq!(counted(at_two.worker(index)).await, u64::from(index) + 1, "shard {index}");
+    }
+    two.leave().await;
+}
+
+#[test]
+fn shards_are_handed_over_with_all_that_they_counted() {
+    live(hand_over(""));
+}
+
+#[test]
+fn shards_are_handed_over_by_an_authority_on_this_host() {
+    let folder = std::env::temp_dir().join(format!("heartbeat-shards-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let _removed = Removed(&folder);
+    live(hand_over(&format!("authority = 'file'\nfolder = '{}'", folder.display())));
+}
+
+/// Removes a folder at its end, also when the test fails.
+struct Removed<'a>(&'a Path);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0); // It lies where the system cleans up.
+    }
+}
