@@ -641,8 +641,7 @@ impl Engine {
 
     /// Whether whatever ran here for the cluster has stopped, and others have what it left behind.
     fn is_handed_over(&self) -> bool {
-        let has_delivered = self.cluster.as_ref().is_none_or(Cluster::has_delivered);
-        self.cluster.is_none() || self.ownership.is_empty() && has_delivered
+        self.cluster.as_ref().is_none_or(|cluster| self.ownership.is_empty(cluster))
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use self::claims::{Claims, Outcome, follows};
 use self::replicas::Replicas;
-use self::shards::{Claim, Due, Finding, Former, Here, Shards, Step};
+use self::shards::{Claim, Due, Finding, Former, Group, Here, Shards, Step};
 use crate::authority::{Answer, Claimed, ShardName};
 use crate::cluster::{Cluster, Mail};
 use crate::config::Config;
@@ -116,9 +116,11 @@ impl Ownership {
         [claims, declined, self.replicas.next_due(), Some(self.due)].into_iter().flatten().min()
     }
 
-    /// Whether nothing runs here or is on its way any more.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.shards.moving.is_empty() && self.shards.groups().iter().all(|group| !group.runs_any())
+    /// Whether nothing runs here or is on its way any more, and whoever took something over has been sent what there is of it.
+    pub(crate) fn is_empty(&self, cluster: &Cluster) -> bool {
+        let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
+        let is_done = |group: &Group| !group.runs_any() && !group.owes_any(is_member);
+        self.shards.moving.is_empty() && self.shards.groups().iter().all(is_done) && cluster.has_delivered()
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
@@ -544,7 +546,9 @@ impl Ownership {
     /// A shard does not run here: whoever asked for it is told so, with the newest snapshot that is known.
     fn tell_who_asked(&mut self, at: (usize, u32), lent: &mut Lent<'_>) {
         let key = self.shards.group(at.0).key(at.1);
-        if let (Some((who, number)), Some(cluster)) = (self.shards.place_mut(at).asked.take(), &mut lent.cluster) {
+        let place = self.shards.place_mut(at);
+        place.owes &= place.asked.is_none();
+        if let (Some((who, number)), Some(cluster)) = (place.asked.take(), &mut lent.cluster) {
             cluster.deliver(who, number, key, self.replicas.newest(key).cloned(), lent.desk.now);
         }
     }

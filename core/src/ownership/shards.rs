@@ -45,6 +45,8 @@ pub(super) struct Place {
     pub(super) here: Here,
     /// Who wants to hear when it does not run here any more, and under which number.
     pub(super) asked: Option<(NodeId, u32)>,
+    /// It was given up to another node, which has not asked for what there is of it.
+    pub(super) owes: bool,
     /// The highest epoch that it has had here.
     pub(super) highest: Epoch,
     /// It ran here when it was last given up for want of a lease, and has not been another's by the view since.
@@ -148,6 +150,11 @@ impl Group {
         self.running().next().is_some()
     }
 
+    /// Whether any of its shards is still to be handed to its new owner, as far as that is a member.
+    pub(super) fn owes_any(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
+        self.places.iter().any(|place| place.owes && place.owner.is_some_and(|(owner, _)| is_member(owner)))
+    }
+
     /// Those of its shards that run here.
     pub(super) fn running(&self) -> impl Iterator<Item = u32> {
         let runs = |(index, place): (u32, &Place)| matches!(place.here, Here::Runs(_)).then_some(index);
@@ -179,6 +186,7 @@ impl Place {
             }
             Here::Runs(epoch) => {
                 self.here = Here::Stops { epoch, again: false };
+                self.owes = self.owner.is_some();
                 changes.moving.push(at);
                 changes.steps.push(Step::Stop { worker });
             }
