@@ -311,3 +311,20 @@ fn a_shard_that_fails_everywhere_is_nobodys_and_stops_no_other() {
     let rest: usize = (0..5).map(|place| world.shards_on(place).len()).sum();
     assert!(rest >= SHARDS as usize - 1, "{rest}");
 }
+
+#[test]
+fn hosts_whose_clocks_are_an_hour_apart_still_give_out_rising_epochs() {
+    let mut world = world_by(14, Config::default());
+    let (place, before) = somebody(&world);
+    after(&mut world, Fault::Kill(place), 1);
+    world.apply(Fault::Jump(place, Duration::from_secs(3_600)));
+    after(&mut world, Fault::Start(place), 8);
+    let ahead: BTreeMap<u32, u64> =
+        before.keys().map(|&shard| (shard, world.epoch_on(place, shard).unwrap())).collect();
+    after(&mut world, Fault::Kill(place), 2);
+    for (&shard, &epoch) in &ahead {
+        let (at, _) = now(&world, shard).unwrap();
+        assert!(world.epoch_on(at, shard).unwrap() > epoch, "shard {shard} went back");
+    }
+    check_well(&world);
+}
