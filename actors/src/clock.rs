@@ -1,4 +1,4 @@
-//! `Clock`: the only reader of the system's clocks.
+//! `Clock`: the only reader of the system's clocks, but for the one that processes of a host share (`authority/file/host.rs`).
 //!
 //! Everything else is handed an [`Instant`]; so what time means for a whole node can be seen, and changed, in one place.
 

@@ -654,7 +654,7 @@ impl OwnershipConfig {
 
 /// Refuses what is no address of an etcd server.
 fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
-    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    let rest = endpoint.strip_prefix("http://");
     let fits = rest.and_then(|rest| rest.trim_end_matches('/').rsplit_once(':')).is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
@@ -662,7 +662,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     contradiction(format!(
-        "ownership.etcd.endpoints holds {endpoint:?}; use a scheme, a host and a port, like \"http://10.0.0.2:2379\""
+        "ownership.etcd.endpoints holds {endpoint:?}; use http, a host and a port, like \"http://10.0.0.2:2379\""
     ))
 }
 
@@ -864,5 +864,24 @@ mod tests {
         check(&metadata, &["cluster.metadata takes 306 bytes; use at most 256"]);
         let weight = cluster("listen = '127.0.0.1:1'\nseeds = []\nmetadata = { weight = '1001' }");
         check(&weight, &["cluster.metadata has the weight \"1001\"; use a whole number from 0 to 1000"]);
+    }
+
+    #[test]
+    fn ownership_that_contradicts_itself_is_refused() {
+        for (text, expected) in [
+            ("authority = 'file'", "ownership.folder is not set"),
+            ("authority = 'etcd'", "ownership.etcd.endpoints is empty"),
+            ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "holds \"https://a:2379\"; use http,"),
+            ("authority = 'etcd'\netcd = { endpoints = ['http://a'] }", "holds \"http://a\""),
+            ("authority = 'file'\nfolder = 'x'\nttl = '500ms'", "ownership.ttl 500ms"),
+            ("authority = 'file'\nfolder = 'x'\nquorum = 'majority'", "use one of the two"),
+            ("quorum = 'majority'\nlease = '4s'", "ownership.lease 4s"),
+            ("quorum_min = 0", "ownership.quorum_min is 0; use at least 1"),
+            ("starts = 0", "ownership.starts is 0; use at least 1"),
+            ("snapshot_bytes_max = 16777217", "ownership.snapshot_bytes_max 16777217"),
+            ("authority = 'zookeeper'", "unknown variant `zookeeper`"),
+        ] {
+            check(&format!("[ownership]\n{text}"), &[expected]);
+        }
     }
 }

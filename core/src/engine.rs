@@ -317,7 +317,7 @@ impl Engine {
     /// Takes in that shards which somebody had at the authority may be free now.
     pub fn handle_freed(&mut self, now: Instant) {
         self.advance(now);
-        self.ownership.freed();
+        self.ownership.freed(self.desk.now);
         self.follow_up();
     }
 

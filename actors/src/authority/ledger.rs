@@ -59,15 +59,17 @@ impl Ledger {
     }
 
     fn claim_one(&mut self, session: SessionId, shard: &ShardName) -> Claimed {
-        let Some(grant) = self.shards.get(shard) else {
-            let epoch = Epoch(self.next());
-            self.shards.insert(shard.clone(), Grant { session, epoch });
-            return Claimed::Granted(epoch);
-        };
-        match self.sessions.get(&grant.session) {
-            Some(holder) if grant.session != session => Claimed::Held { by: holder.node.clone() },
-            _ => Claimed::Granted(grant.epoch),
+        if let Some(grant) = self.shards.get(shard) {
+            if grant.session == session {
+                return Claimed::Granted(grant.epoch);
+            }
+            if let Some(holder) = self.sessions.get(&grant.session) {
+                return Claimed::Held { by: holder.node.clone() };
+            }
         }
+        let epoch = Epoch(self.next());
+        self.shards.insert(shard.clone(), Grant { session, epoch });
+        Claimed::Granted(epoch)
     }
 
     /// Takes those of these shards back that the session has.
@@ -86,6 +88,12 @@ impl Ledger {
             self.shards.retain(|_, grant| grant.session != session);
             self.freed += 1;
         }
+    }
+
+    /// The two numbers that tell any two states apart.
+    #[cfg(target_os = "linux")]
+    pub(super) fn head(&self) -> (u64, u64) {
+        (self.number, self.freed)
     }
 
     /// The sessions that a node began in this start of its process, or in an earlier one.

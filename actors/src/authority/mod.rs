@@ -157,12 +157,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "etcd")]
-    fn an_endpoint_that_needs_a_certificate_is_refused() {
-        check(&ETCD.replace("http", "https"), CLUSTER, "http://");
-    }
-
-    #[test]
     #[cfg(target_os = "linux")]
     fn a_folder_that_cannot_be_made_is_named() {
         check("authority = 'file'\nfolder = '/proc/never'", CLUSTER, "/proc/never");

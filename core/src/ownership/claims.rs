@@ -32,6 +32,9 @@ const RENEWALS: u32 = 3;
 const MARGIN_SHARE: u32 = 10;
 const MARGIN_LEAST: Duration = Duration::from_millis(200);
 
+/// However often there is doubt, renewals are at least so far apart.
+const RENEW_LEAST: Duration = Duration::from_millis(100);
+
 /// How long to wait before the authority is asked again after it did not answer: this share of `ttl`, within these bounds.
 const RETRY_SHARE: u32 = 20;
 const RETRY_LEAST: Duration = Duration::from_millis(50);
@@ -59,6 +62,8 @@ pub(super) struct Claims {
     asked_ttl: Duration,
     fenced: bool,
     session: Session,
+    /// When its renewal was last asked for.
+    renewed_at: Instant,
     /// What was asked and is not answered, by number: when, and what.
     flights: BTreeMap<u64, (Instant, Ask)>,
     number: u64,
@@ -95,6 +100,7 @@ impl Claims {
                 asked_ttl: ownership.ttl,
                 fenced: ownership.fenced,
                 session: Session::None { at: now, former: None },
+                renewed_at: Instant::ZERO,
                 flights: BTreeMap::new(),
                 number: 0,
                 to_release: BTreeSet::new(),
@@ -176,12 +182,20 @@ impl Claims {
             Session::Open { id, until, renew_at } if renew_at <= now => {
                 // Until it is answered, or once more in time for another try.
                 self.session = Session::Open { id, until, renew_at: now + self.ttl / RENEWALS };
+                self.renewed_at = now;
                 self.ask(Ask::Renew { session: id }, desk);
             }
             Session::None { .. } | Session::Opening { .. } | Session::Open { .. } => {}
         }
         if self.release_at <= now {
             self.give_back(desk);
+        }
+    }
+
+    /// Others' shards may be free, or so an authority says whose leader woke up and has ended sessions that it had no business with: whether ours is one of them is asked at once.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if let Session::Open { renew_at, .. } = &mut self.session {
+            *renew_at = (*renew_at).min(self.renewed_at + RENEW_LEAST).max(now);
         }
     }
 

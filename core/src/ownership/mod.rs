@@ -166,7 +166,10 @@ impl Ownership {
     }
 
     /// Somebody has given shards back: what was found held may be free.
-    pub(crate) fn freed(&mut self) {
+    pub(crate) fn freed(&mut self, now: Instant) {
+        if let Some(claims) = &mut self.claims {
+            claims.doubt(now);
+        }
         for &at in &self.shards.moving.clone() {
             if let Here::Due(Due { claim: claim @ Claim::At(_), .. }) = &mut self.shards.place_mut(at).here {
                 *claim = Claim::At(Instant::ZERO);

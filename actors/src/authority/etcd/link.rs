@@ -16,6 +16,9 @@ use super::super::AuthorityError;
 /// Longest time of one call: a server that answers does so within milliseconds, and one that elects a leader within about two seconds, during which others are asked again.
 const CALL_MAX: Duration = Duration::from_secs(1);
 
+/// Longest time of a call with all its repetitions, whatever the session's time: whoever asks has other things to ask.
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
+
 /// The pause after all servers have been asked in vain.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 
@@ -88,7 +91,7 @@ impl Link {
             endpoints: config.endpoints.clone(),
             user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
             call_max: CALL_MAX.min(ttl / 6),
-            patience: ttl / 3,
+            patience: PATIENCE_MAX.min(ttl / 3),
             state: RefCell::new(State { at: 0, client: None, keeper: None }),
             connects: tokio::sync::Mutex::default(),
             turns: watch::channel(0).0,
@@ -132,6 +135,10 @@ impl Link {
 
     /// The connection, which is made if there is none.
     pub(super) async fn connected(&self) -> Result<Connected, Cause> {
+        tokio::time::timeout(self.call_max, self.connect_once()).await.unwrap_or_else(|_| Err(self.silence()))
+    }
+
+    async fn connect_once(&self) -> Result<Connected, Cause> {
         let _connects = self.connects.lock().await;
         let turn = *self.turns.borrow();
         let (at, client) = {
@@ -141,11 +148,7 @@ impl Link {
         if let Some(client) = client {
             return Ok(Connected { client, turn });
         }
-        let endpoint = &self.endpoints[at];
-        let client = match tokio::time::timeout(self.call_max, self.connect(endpoint)).await {
-            Ok(client) => client?,
-            Err(_) => return Err(self.silence()),
-        };
+        let client = self.connect(&self.endpoints[at]).await?;
         if turn == *self.turns.borrow() {
             self.state.borrow_mut().client = Some(client.clone());
         }

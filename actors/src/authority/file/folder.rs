@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use heartbeat_core::authority::SessionId;
@@ -38,6 +39,8 @@ const STATE_BYTES_MAX: u64 = 512 << 20;
 pub(super) struct Folder {
     path: PathBuf,
     boot: Boot,
+    /// The state as we left it, which spares reading it where nobody else has changed it since.
+    last: Mutex<Option<Ledger>>,
     /// Whether the state may be one that is not on the disk yet, since a sync has failed.
     is_unsynced: AtomicBool,
 }
@@ -48,7 +51,8 @@ pub(super) struct Turn<'a> {
     /// Its lock ends with it.
     _lock: File,
     ledger: Ledger,
-    before: Ledger,
+    /// The numbers of the state before.
+    before: (u64, u64),
 }
 
 impl Folder {
@@ -58,7 +62,7 @@ impl Folder {
         std::fs::create_dir_all(&sessions).map_err(|error| refused(&sessions, "made", &error))?;
         let boot =
             Boot::current().map_err(|error| refused("/proc/sys/kernel/random/boot_id".as_ref(), "read", &error))?;
-        Ok(Folder { path, boot, is_unsynced: AtomicBool::new(false) })
+        Ok(Folder { path, boot, last: Mutex::default(), is_unsynced: AtomicBool::new(false) })
     }
 
     /// Waits for our turn, for a bounded time; on a thread that may be held up.
@@ -76,7 +80,9 @@ impl Folder {
             }
         }
         let is_first = lock.metadata().map_err(|error| refused(&path, "read", &error))?.len() == 0;
-        let ledger = match self.read()? {
+        let head = self.read_head();
+        let last = self.last().take().filter(|last| head == Some(last.head()));
+        let ledger = match last.map_or_else(|| self.read(), |last| Ok(Some(last)))? {
             Some(ledger) => ledger,
             None if is_first => {
                 let ledger = Ledger { number: first_number(), ..Ledger::default() };
@@ -87,7 +93,7 @@ impl Folder {
         };
         lock.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0)
             .map_err(|error| refused(&path, "written", &error))?;
-        Ok(Turn { folder: self, _lock: lock, before: ledger.clone(), ledger })
+        Ok(Turn { folder: self, _lock: lock, before: ledger.head(), ledger })
     }
 
     /// The state; `None` if there is none.
@@ -126,6 +132,10 @@ impl Folder {
 
     fn session(&self, session: SessionId) -> PathBuf {
         self.path.join("sessions").join(session.0.to_string())
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Ledger>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
@@ -186,10 +196,11 @@ impl Turn<'_> {
 
     /// Puts the changes on the disk, if there are any that are not.
     pub(super) fn finish(self) -> Result<(), AuthorityError> {
-        if self.ledger == self.before && !self.folder.is_unsynced.load(Ordering::Relaxed) {
-            return Ok(());
+        if self.ledger.head() != self.before || self.folder.is_unsynced.load(Ordering::Relaxed) {
+            self.folder.write(&self.ledger)?;
         }
-        self.folder.write(&self.ledger)
+        *self.folder.last() = Some(self.ledger);
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `watch`: whether something may have become free since somebody last asked.
 //!
 //! Nobody tells of a process that ended, so the folder is looked at: the first two lines of the state, and the file of each session, whether it can be locked or its time is over. With ten nodes on a host that is
-//! about 50 system calls, 60 us of one core, 20 times a second in each of them.
+//! about 60 system calls 20 times a second in each of them, 0.5 to 0.8 % of one core (`cargo bench -p heartbeat-tests --bench authority`).
 
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ impl Watch {
 
     fn take(&mut self, ledger: &Ledger) {
         self.is_news |= ledger.freed != self.head.1;
-        self.head = (ledger.number, ledger.freed);
+        self.head = ledger.head();
         self.over.retain(|session| ledger.sessions.contains_key(session));
         self.sessions = ledger.sessions.keys().filter(|session| !self.over.contains(session)).copied().collect();
     }
