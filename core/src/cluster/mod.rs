@@ -60,7 +60,7 @@ use crate::observers::Observers;
 use crate::output::StreamId;
 use crate::random::mix;
 use crate::slots::Slots;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::{self, Body, Datagram, Header, Row};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
@@ -270,8 +270,7 @@ impl Cluster {
             self.quorum.as_ref().map(Quorum::next_due),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
-        let late = [turn, self.observers.redraw_at(), self.joining.next_due()];
-        soon.into_iter().flatten().chain(late).min().unwrap_or(Instant::NEVER)
+        earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ use crate::replica::Key;
 use crate::ring;
 use crate::routes::Sharing;
 use crate::supervision::{Supervision, sole_epoch};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// How long those wait that were too many to start at once.
 const PACE: Duration = Duration::from_millis(50);
@@ -105,7 +105,8 @@ impl Ownership {
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let claims = self.claims.as_ref().map(Claims::next_due);
-        [claims, self.replicas.next_due(), Some(self.due)].into_iter().flatten().min()
+        let due = earliest(self.due, [claims, self.replicas.next_due()]);
+        (due != Instant::NEVER).then_some(due)
     }
 
     /// Whether nothing runs here or is on its way any more.
