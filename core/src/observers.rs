@@ -55,6 +55,11 @@ impl Observers {
         &self.places
     }
 
+    /// The same, to note what is asked of them and heard.
+    pub(crate) fn places_mut(&mut self) -> &mut [Place] {
+        &mut self.places
+    }
+
     /// The place of this node, if it has one.
     pub(crate) fn place_mut(&mut self, id: NodeId) -> Option<&mut Place> {
         self.places.iter_mut().find(|place| place.id == id)
@@ -83,6 +88,9 @@ impl Observers {
     /// Former observers whose time is over: they are to be told so.
     pub(crate) fn release(&mut self, now: Instant) -> Vec<NodeId> {
         let over = |place: &Place| place.until.is_some_and(|until| until <= now);
+        if !self.places.iter().any(over) {
+            return Vec::new();
+        }
         let released = self.places.iter().filter(|place| over(place)).map(|place| place.id).collect();
         self.places.retain(|place| !over(place));
         released

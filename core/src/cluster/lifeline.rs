@@ -372,6 +372,9 @@ impl Cluster {
 
     /// Shuts accepted streams that never said whose they are, looks that came to nothing, and a stream that brings no more of a table.
     pub(super) fn look_at_streams(&mut self, desk: &mut Desk) {
+        if self.streams.next_due().is_none_or(|due| due > desk.now) {
+            return self.begin_looks(desk);
+        }
         let is_over = |(_, look): &(&NodeId, &Look)| look.by <= desk.now;
         let over: Vec<(NodeId, StreamId)> =
             self.streams.looks.iter().filter(is_over).map(|(&id, look)| (id, look.stream)).collect();

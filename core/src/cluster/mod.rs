@@ -320,7 +320,9 @@ impl Cluster {
         self.answer_those_who_wait(desk);
         self.look_for_others(desk);
         self.look_at_streams(desk);
-        self.look_at_deliveries(desk.now);
+        if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
+            self.look_at_deliveries(desk.now);
+        }
         self.pass_on(desk);
         follow
     }
@@ -415,16 +417,15 @@ impl Cluster {
             }
             _ => {}
         }
-        let Some(known) = self.membership.member(header.from) else {
+        let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
+        let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, desk);
         };
-        if known.generation != header.generation {
-            return self.hear_stranger(from, length, datagram, desk);
-        }
         let mut follow = Follow::Nothing;
-        // A member's own heartbeat and echo say how it is, as a rumour would.
+        // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
+            && incarnation != known.incarnation
         {
             let (id, generation) = (header.from, header.generation);
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
@@ -442,7 +443,7 @@ impl Cluster {
         now: Instant,
         buffer: &mut Vec<u8>,
     ) -> bool {
-        let (header, is_push) = (self.header(now), letter == Letter::Push);
+        let (header, is_push) = (self.header(now), matches!(letter, Letter::Push));
         let mut about = None;
         match letter {
             Letter::Join { token } => {
