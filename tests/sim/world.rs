@@ -34,6 +34,8 @@ const LATE_MAX: Duration = Duration::from_secs(4);
 const LONG_BEAT: Duration = Duration::from_secs(60);
 /// What a stopped process keeps of what it is sent: about what a socket's buffer holds.
 const BACKLOG_MAX: usize = 2_000;
+/// Buffers of datagrams that arrived, kept for those to come; the others are given back.
+const SPARE_MAX: usize = 4_096;
 /// The wall clock at the start, in milliseconds, from which generations are taken.
 const WALL_START_MS: u64 = 1_700_000_000_000;
 
@@ -152,6 +154,8 @@ pub struct World {
     /// Datagrams sent, and their bytes with headers.
     sent: (u64, u64),
     buffer: Vec<u8>,
+    /// Buffers of datagrams that arrived.
+    spare: Vec<Vec<u8>>,
     /// Datagrams to addresses where nobody is.
     lost: Vec<(SocketAddr, Vec<u8>)>,
     log: Vec<String>,
@@ -309,6 +313,7 @@ impl World {
             nodes,
             sent: (0, 0),
             buffer: Vec::new(),
+            spare: Vec::new(),
             lost: Vec::new(),
             log: Vec::new(),
             events: Vec::new(),
@@ -597,6 +602,9 @@ impl World {
         match item {
             Item::Datagram { from, bytes, .. } => {
                 self.with_engine(place, |engine, now| engine.handle_datagrams(now, [(from, &bytes[..])]));
+                if self.spare.len() < SPARE_MAX {
+                    self.spare.push(bytes);
+                }
             }
             Item::Timer { at, .. } if at == process.timer_at => {
                 process.timer_at = u64::MAX;
@@ -633,6 +641,9 @@ impl World {
 
     /// What a node's clock shows at this time of the world. Every second one runs fast, the others slow.
     fn local(&self, place: Place, at: u64) -> u64 {
+        if self.drift == 0.0 {
+            return at + self.nodes[place].offset;
+        }
         let drift = if place.is_multiple_of(2) { self.drift } else { -self.drift };
         (at as i64 + (at as f64 * drift) as i64) as u64 + self.nodes[place].offset
     }
@@ -649,7 +660,8 @@ impl World {
         let Some(due) = process.engine.poll_timeout() else { return };
         let ahead = due.as_nanos().saturating_sub(self.local(place, self.now));
         // A clock that runs slow needs longer for it.
-        let at = self.now.saturating_add(ahead).saturating_add((ahead as f64 * self.drift.abs() * 1.01) as u64);
+        let longer = if self.drift == 0.0 { 0 } else { (ahead as f64 * self.drift.abs() * 1.01) as u64 };
+        let at = self.now.saturating_add(ahead).saturating_add(longer);
         let process = self.nodes[place].process.as_mut().expect("it was just seen");
         // A timer that is set too early is let run.
         if at < process.timer_at {
@@ -739,7 +751,10 @@ impl World {
             return;
         };
         for delay in self.network.deliveries(from, place, &mut self.random).into_iter().flatten() {
-            let item = Item::Datagram { to: place, from: self.nodes[from].address, bytes: bytes.to_vec() };
+            let mut copy = self.spare.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(bytes);
+            let item = Item::Datagram { to: place, from: self.nodes[from].address, bytes: copy };
             self.put(self.now + delay.as_nanos() as u64, item);
         }
     }
