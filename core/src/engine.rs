@@ -407,7 +407,9 @@ impl Engine {
         }
         let output = self.desk.outputs.pop_front();
         if output.is_none() && self.due.is_none() {
-            self.due = Some(self.next_due());
+            let due = self.due_apart();
+            self.desk.monitor.put_off(due);
+            self.due = Some(self.due_with(due));
         }
         output
     }
@@ -519,6 +521,17 @@ impl Engine {
 
     /// When something is due next, found anew.
     fn next_due(&self) -> Instant {
+        self.due_with(self.due_apart())
+    }
+
+    /// What is due next of verdicts and what is `apart` from them.
+    fn due_with(&self, apart: Instant) -> Instant {
+        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
+        earliest(apart, [self.desk.monitor.next_change().map(|at| at.max(held_until))])
+    }
+
+    /// When something is due next, verdicts apart.
+    fn due_apart(&self) -> Instant {
         let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
         let slot = match (self.leaving, &self.cluster) {
             (Leaving::Done, _) | (_, None) => Instant::NEVER,
@@ -530,9 +543,8 @@ impl Engine {
             Leaving::HandingOver(at) | Leaving::Until(at) => Some(at),
             Leaving::No | Leaving::Done => None,
         };
-        let change = self.desk.monitor.next_change().map(|at| at.max(held_until));
         let moves = self.ownership.next_due().filter(|_| self.leaving != Leaving::Done);
-        earliest(slot, [leave, change, self.supervision.next_due(), moves])
+        earliest(slot, [leave, self.supervision.next_due(), moves])
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {

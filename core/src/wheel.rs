@@ -112,6 +112,12 @@ impl Wheel {
         Some(entry)
     }
 
+    /// One entry of the next bucket, and when that comes up.
+    pub(crate) fn first(&self) -> Option<(u32, Instant)> {
+        let tick = self.first_tick()?;
+        Some((self.heads[tick as usize % BUCKETS], Instant::from_nanos(tick.saturating_mul(TICK_NANOS))))
+    }
+
     /// When the next bucket comes up; `None` if nothing is filed. The true deadlines in it may be later, never earlier.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.first_tick().map(|tick| Instant::from_nanos(tick.saturating_mul(TICK_NANOS)))
