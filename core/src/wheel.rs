@@ -19,6 +19,7 @@ const BUCKETS: usize = 8_192;
 const WORDS: usize = BUCKETS / 64;
 const _: () = assert!(WORDS == u128::BITS as usize);
 const NONE: u32 = u32::MAX;
+const EMPTY: u64 = u64::MAX;
 
 /// Deadlines of entries that are numbered from 0, in buckets.
 #[derive(Clone, Debug)]
@@ -28,11 +29,13 @@ pub(crate) struct Wheel {
     /// One bit a bucket: whether it holds anything.
     occupied: [u64; WORDS],
     /// One bit a word of `occupied`: whether any of its buckets does. With it the next bucket is found in two steps, where a walk over the words took
-    /// up to a hundred, and is asked for after each input.
+    /// up to a hundred.
     words: u128,
     links: Vec<Link>,
     /// All ticks before this one have been looked at.
     cursor: u64,
+    /// The tick of the first bucket that holds anything; `EMPTY` if none does. It is asked for after each input, and seldom changes.
+    first: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +55,7 @@ impl Wheel {
             words: 0,
             links: Vec::new(),
             cursor: now.as_nanos() / TICK_NANOS,
+            first: EMPTY,
         }
     }
 
@@ -71,6 +75,7 @@ impl Wheel {
         self.heads[bucket] = entry;
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
         self.words |= 1 << (bucket / 64);
+        self.first = self.first.min(tick);
         Instant::from_nanos(tick.saturating_mul(TICK_NANOS))
     }
 
@@ -93,6 +98,9 @@ impl Wheel {
                 if *word == 0 {
                     self.words &= !(1 << (bucket / 64));
                 }
+                if self.first % BUCKETS as u64 == u64::from(bucket) {
+                    self.first = self.first_tick();
+                }
             }
         }
         self.links[entry as usize].bucket = NONE;
@@ -101,7 +109,10 @@ impl Wheel {
     /// The next entry whose bucket has come up by `now`, taken out of the wheel; the caller files it anew or lets it go.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let last = now.as_nanos() / TICK_NANOS;
-        let tick = self.first_tick()?;
+        let tick = self.first;
+        if tick == EMPTY {
+            return None;
+        }
         if tick > last {
             self.cursor = self.cursor.max(last);
             return None;
@@ -114,30 +125,30 @@ impl Wheel {
 
     /// One entry of the next bucket, and when that comes up.
     pub(crate) fn first(&self) -> Option<(u32, Instant)> {
-        let tick = self.first_tick()?;
-        Some((self.heads[tick as usize % BUCKETS], Instant::from_nanos(tick.saturating_mul(TICK_NANOS))))
+        let at = self.next()?;
+        Some((self.heads[self.first as usize % BUCKETS], at))
     }
 
     /// When the next bucket comes up; `None` if nothing is filed. The true deadlines in it may be later, never earlier.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.first_tick().map(|tick| Instant::from_nanos(tick.saturating_mul(TICK_NANOS)))
+        (self.first != EMPTY).then(|| Instant::from_nanos(self.first.saturating_mul(TICK_NANOS)))
     }
 
-    /// The tick of the first bucket that holds anything, from the cursor on around.
-    fn first_tick(&self) -> Option<u64> {
+    /// The tick of the first bucket that holds anything, from the cursor on around; `EMPTY` if none does.
+    fn first_tick(&self) -> u64 {
         let start = self.cursor as usize % BUCKETS;
         let ahead = self.occupied[start / 64] >> (start % 64);
         if ahead != 0 {
-            return Some(self.cursor + u64::from(ahead.trailing_zeros()));
+            return self.cursor + u64::from(ahead.trailing_zeros());
         }
         if self.words == 0 {
-            return None;
+            return EMPTY;
         }
         // From the word after the cursor's on around; the cursor's own comes last, of which only the lower bits can be set.
         let turn = self.words.rotate_right(start as u32 / 64 + 1).trailing_zeros() as usize;
         let word = (start / 64 + 1 + turn) % WORDS;
         let bucket = word * 64 + self.occupied[word].trailing_zeros() as usize;
-        Some(self.cursor + ((bucket + BUCKETS - start) % BUCKETS) as u64)
+        self.cursor + ((bucket + BUCKETS - start) % BUCKETS) as u64
     }
 }
 
