@@ -77,7 +77,8 @@ impl Observers {
 
     /// The first turn after `turn` in this interval, or at it if `turn` was not had yet.
     pub(crate) fn turn_from(&self, turn: u64) -> Option<u64> {
-        self.places.iter().map(|place| place.turn).filter(|&next| next >= turn).min()
+        // They are in the order of their turns.
+        self.places.iter().map(|place| place.turn).find(|&next| next >= turn)
     }
 
     /// When a former observer is to be released next.

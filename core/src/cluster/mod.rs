@@ -421,7 +421,7 @@ impl Cluster {
         let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, desk);
         };
-        let mut follow = Follow::Nothing;
+        let (mut status, mut follow) = (known.status, Follow::Nothing);
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
@@ -430,9 +430,13 @@ impl Cluster {
             let (id, generation) = (header.from, header.generation);
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
             follow = follow.max(self.hear_of(&note, desk));
+            status = self.status_of(id, status);
         }
-        follow = follow.max(self.hear_of_all(datagram, desk));
-        follow.max(self.hear_member(header.from, datagram, desk))
+        if datagram.rumours.count > 0 {
+            follow = follow.max(self.hear_of_all(datagram, desk));
+            status = self.status_of(header.from, status);
+        }
+        follow.max(self.hear_member(header.from, status, datagram, desk))
     }
 
     /// Writes a letter into `buffer`; false if there is nothing to be sent after all.
@@ -704,6 +708,11 @@ impl Cluster {
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.membership.others().iter().filter_map(|&id| self.membership.member(id)).map(|member| member.address)
+    }
+
+    /// The status of a member that was known to have this one.
+    fn status_of(&self, id: NodeId, was: Status) -> Status {
+        self.membership.member(id).map_or(was, |member| member.status)
     }
 
     fn next_number(&mut self) -> u32 {

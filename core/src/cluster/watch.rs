@@ -41,9 +41,14 @@ impl Link {
 impl Cluster {
     // ---- what comes in -------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in a datagram of a process that is in the table.
-    pub(super) fn hear_member(&mut self, from: NodeId, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
-        let Some(status) = self.membership.member(from).map(|member| member.status) else { return Follow::Nothing };
+    /// Takes in a datagram of a process that is in the table with this status.
+    pub(super) fn hear_member(
+        &mut self,
+        from: NodeId,
+        status: Status,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
         if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
             // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
             self.send_to(from, Letter::About(from));
