@@ -86,13 +86,7 @@ impl Cluster {
     }
 
     /// Takes in a heartbeat. Returns whether it is the newest of one that we watch.
-    fn hear_heartbeat(
-        &mut self,
-        from: NodeId,
-        generation: Generation,
-        heartbeat: &Heartbeat,
-        desk: &mut Desk,
-    ) -> bool {
+    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) -> bool {
         let Heartbeat { stage, interval, slept, asks, observers, .. } = *heartbeat;
         if asks {
             let ack = crate::wire::Ack { stage, health: self.health.score() };
