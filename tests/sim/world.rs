@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::authority::{Answer, Ask};
-use heartbeat_core::config::{AuthorityKind, QuorumRule};
-use heartbeat_core::member::WEIGHT_KEY;
+use heartbeat_core::config::{AuthorityKind, ClusterConfig, Mode, QuorumRule};
+use heartbeat_core::member::{Role, WEIGHT_KEY};
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
     Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, Member,
@@ -142,6 +142,9 @@ pub struct World {
     pub timers_first: bool,
     /// What a node's clock does in a second of the world's, as parts of one: 0 keeps time.
     pub drift: f64,
+    /// The cluster table of all nodes, but for what is each one's own. Read once: a thousand nodes would otherwise take longer to read their configs than to run
+    /// for ten seconds.
+    table: ClusterConfig,
     shape: Shape,
     random: Random,
     now: u64,
@@ -304,6 +307,7 @@ impl World {
             timers_first: false,
             random,
             drift: 0.0,
+            table: cluster_table(),
             shape,
             now: 1_000_000_000,
             agenda: Agenda::default(),
@@ -808,24 +812,22 @@ impl World {
     /// The config of a node: the seeds are the monitors, or the first three nodes.
     fn config_of(&self, place: Place) -> Config {
         let (name, address) = (&self.nodes[place].name, self.nodes[place].address);
-        let role = if place < self.shape.monitors { "monitor" } else { "worker" };
-        let mode = if self.shape.monitors > 0 { "central" } else { "random" };
         let seeds = if self.shape.monitors > 0 { self.shape.monitors } else { self.nodes.len().min(3) };
-        let seeds: Vec<String> = (0..seeds).map(|seed| format!("'{}'", self.nodes[seed].address)).collect();
-        let seeds = seeds.join(", ");
-        let cluster = format!(
-            "[cluster]\nname = 'sim'\nnode = '{name}'\nrole = '{role}'\nmode = '{mode}'\nlisten = '{address}'\nseeds = [{seeds}]"
-        );
         let mut config = self.config.clone();
         if !self.shape.workers {
             // Its threads have nothing to do, and few words.
             (config.workers.arbiters, config.workers.interval) = (1, LONG_BEAT);
             config.workers.timeout = Duration::from_secs(600);
         }
-        config.cluster = Config::from_toml(&cluster).expect("the cluster table of the simulation is valid").cluster;
-        if let Some(cluster) = &mut config.cluster {
-            cluster.metadata = self.metadata_of(place);
-        }
+        config.cluster = Some(ClusterConfig {
+            node: name.clone(),
+            role: if place < self.shape.monitors { Role::Monitor } else { Role::Worker },
+            mode: if self.shape.monitors > 0 { Mode::Central } else { Mode::Random },
+            listen: address,
+            seeds: (0..seeds).map(|seed| self.nodes[seed].address.to_string()).collect(),
+            metadata: self.metadata_of(place),
+            ..self.table.clone()
+        });
         config
     }
 
@@ -1114,6 +1116,21 @@ impl World {
             self.with_engine(place, |engine, now| engine.handle_arbiter_ended(now, arbiter));
         }
     }
+}
+
+/// The cluster table of the simulation.
+fn cluster_table() -> ClusterConfig {
+    let text = [
+        "[cluster]",
+        "name = 'sim'",
+        "node = 'node'",
+        "role = 'worker'",
+        "mode = 'random'",
+        "listen = '10.0.0.1:7100'",
+    ];
+    let config = Config::from_toml(&format!("{}\nseeds = ['10.0.0.1:7100']", text.join("\n")))
+        .expect("the cluster table of the simulation is valid");
+    config.cluster.expect("it has one")
 }
 
 /// A snapshot of a shard that has counted so far: some take many frames.
