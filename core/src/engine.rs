@@ -36,7 +36,7 @@ use crate::output::{Output, StreamId};
 use crate::ownership::{Lent, Ownership};
 use crate::random::Random;
 use crate::supervision::{Report, Supervise, SuperviseGroup, Supervision};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire;
 
 /// What was counted and dropped, or sent; for `/metrics` and for users who wonder where datagrams go.
@@ -64,6 +64,9 @@ pub struct Engine {
     cluster: Option<Cluster>,
     leaving: Leaving,
     counters: Counters,
+    /// When something is due next, found when the outputs of an input are drained; none in between. The driver asks for it, and the guard at the next
+    /// input.
+    due: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,6 +102,7 @@ impl Engine {
             cluster,
             leaving: Leaving::No,
             counters: Counters::default(),
+            due: None,
         })
     }
 
@@ -291,6 +295,7 @@ impl Engine {
     pub fn handle_report(&mut self, at: Instant, worker: WorkerId, generation: Generation, report: Report) {
         // That thread was awake then; it does not mean that we were.
         self.desk.now = self.desk.now.max(at);
+        self.due = None;
         self.supervision.report(worker, generation, report, &mut self.desk);
         self.follow_up();
     }
@@ -400,26 +405,19 @@ impl Engine {
                 Post::Shut { stream } => return Some(Output::Shut { stream }),
             }
         }
-        self.desk.outputs.pop_front()
+        let output = self.desk.outputs.pop_front();
+        if output.is_none() && self.due.is_none() {
+            let due = self.due_apart();
+            self.desk.monitor.put_off(due);
+            self.due = Some(self.due_with(due));
+        }
+        output
     }
 
     /// When to call [`Engine::handle_timeout`]; `None` if nothing will ever be due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
-        let slot = match self.leaving {
-            Leaving::Done => None,
-            Leaving::No | Leaving::HandingOver(_) | Leaving::Until(_) => {
-                self.cluster.as_ref().map(|cluster| cluster.next_due(held_until))
-            }
-        };
-        let leave = match self.leaving {
-            Leaving::HandingOver(at) | Leaving::Until(at) => Some(at),
-            Leaving::No | Leaving::Done => None,
-        };
-        let tick = slot.map(|_| self.guard.tick(self.desk.config.stall));
-        let change = self.desk.monitor.next_change().map(|at| at.max(held_until));
-        let moves = self.ownership.next_due().filter(|_| self.leaving != Leaving::Done);
-        [slot, tick, leave, change, self.supervision.next_due(), moves].into_iter().flatten().min()
+        let due = self.due.unwrap_or_else(|| self.next_due());
+        (due != Instant::NEVER).then_some(due)
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -489,6 +487,7 @@ impl Engine {
     /// Moves the clock on, and excuses everybody if it jumped.
     fn advance(&mut self, now: Instant) {
         let pause = self.guard.wake(now, self.poll_timeout(), self.desk.config.stall);
+        self.due = None;
         self.desk.now = self.desk.now.max(now);
         if let Some((pause, late_by)) = pause {
             self.excuse(pause, late_by);
@@ -518,6 +517,34 @@ impl Engine {
             self.desk.put(Output::Drain);
         }
         self.desk.tell(Event::Paused { late_by });
+    }
+
+    /// When something is due next, found anew.
+    fn next_due(&self) -> Instant {
+        self.due_with(self.due_apart())
+    }
+
+    /// What is due next of verdicts and what is `apart` from them.
+    fn due_with(&self, apart: Instant) -> Instant {
+        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
+        earliest(apart, [self.desk.monitor.next_change().map(|at| at.max(held_until))])
+    }
+
+    /// When something is due next, verdicts apart.
+    fn due_apart(&self) -> Instant {
+        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
+        let slot = match (self.leaving, &self.cluster) {
+            (Leaving::Done, _) | (_, None) => Instant::NEVER,
+            (Leaving::No | Leaving::HandingOver(_) | Leaving::Until(_), Some(cluster)) => {
+                cluster.next_due(held_until).min(self.guard.tick(self.desk.config.stall))
+            }
+        };
+        let leave = match self.leaving {
+            Leaving::HandingOver(at) | Leaving::Until(at) => Some(at),
+            Leaving::No | Leaving::Done => None,
+        };
+        let moves = self.ownership.next_due().filter(|_| self.leaving != Leaving::Done);
+        earliest(slot, [leave, self.supervision.next_due(), moves])
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {

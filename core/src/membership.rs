@@ -238,6 +238,9 @@ impl Membership {
 
     /// Forgets who has been dead or gone for `forget_after`.
     pub fn reap(&mut self, now: Instant, forget_after: Duration) {
+        if self.rows.len() == self.others.len() + 1 {
+            return; // All are members.
+        }
         let over = |entry: &Entry| !entry.member.status.is_member() && now - entry.changed > forget_after;
         let gone: Vec<NodeId> = self.rows.iter().filter(|(_, entry)| over(entry)).map(|(&id, _)| id).collect();
         for id in gone {

@@ -178,6 +178,20 @@ impl Monitor {
         None
     }
 
+    /// Whoever would be looked at before `horizon` and was heard since he was filed is filed anew now, so that nobody is woken for him in vain. Those whose
+    /// turn is later are left alone: the longer they are, the more of their signs one look is enough for.
+    pub fn put_off(&mut self, horizon: Instant) {
+        while let Some((place, at)) = self.wheel.first()
+            && at < horizon
+            && self.watches[place as usize].deadline() >= at
+        {
+            self.file(place);
+            if self.watches[place as usize].filed <= at {
+                return; // Its deadline is further out than the wheel is round.
+            }
+        }
+    }
+
     /// Takes a pause of our own out of the silence of every target that is not dead: it counts as much less as the pause was long, and nobody
     /// is judged before he has had an interval to be heard in. That is given once in each silence, so that pauses in quick succession do not put
     /// a death off for ever. Nothing is learnt. A suspicion stands until a sign ends it.

@@ -55,6 +55,11 @@ impl Observers {
         &self.places
     }
 
+    /// The same, to note what is asked of them and heard.
+    pub(crate) fn places_mut(&mut self) -> &mut [Place] {
+        &mut self.places
+    }
+
     /// The place of this node, if it has one.
     pub(crate) fn place_mut(&mut self, id: NodeId) -> Option<&mut Place> {
         self.places.iter_mut().find(|place| place.id == id)
@@ -72,7 +77,8 @@ impl Observers {
 
     /// The first turn after `turn` in this interval, or at it if `turn` was not had yet.
     pub(crate) fn turn_from(&self, turn: u64) -> Option<u64> {
-        self.places.iter().map(|place| place.turn).filter(|&next| next >= turn).min()
+        // They are in the order of their turns.
+        self.places.iter().map(|place| place.turn).find(|&next| next >= turn)
     }
 
     /// When a former observer is to be released next.
@@ -83,6 +89,9 @@ impl Observers {
     /// Former observers whose time is over: they are to be told so.
     pub(crate) fn release(&mut self, now: Instant) -> Vec<NodeId> {
         let over = |place: &Place| place.until.is_some_and(|until| until <= now);
+        if !self.places.iter().any(over) {
+            return Vec::new();
+        }
         let released = self.places.iter().filter(|place| over(place)).map(|place| place.id).collect();
         self.places.retain(|place| !over(place));
         released

@@ -53,6 +53,12 @@ impl Instant {
     }
 }
 
+/// The earliest of `one` and those of `others` that there are. After each input a dozen of them are asked for; a chain of iterators would cost several times
+/// as much.
+pub(crate) fn earliest<const N: usize>(one: Instant, others: [Option<Instant>; N]) -> Instant {
+    others.into_iter().fold(one, |earliest, other| earliest.min(other.unwrap_or(Instant::NEVER)))
+}
+
 /// A duration in whole nanoseconds; more than 584 years count as 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

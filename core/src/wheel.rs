@@ -16,7 +16,10 @@ use crate::time::Instant;
 /// Granularity: how late an entry may come up.
 const TICK_NANOS: u64 = 1_000_000;
 const BUCKETS: usize = 8_192;
+const WORDS: usize = BUCKETS / 64;
+const _: () = assert!(WORDS == u128::BITS as usize);
 const NONE: u32 = u32::MAX;
+const EMPTY: u64 = u64::MAX;
 
 /// Deadlines of entries that are numbered from 0, in buckets.
 #[derive(Clone, Debug)]
@@ -24,12 +27,15 @@ pub(crate) struct Wheel {
     /// First entry of each bucket, or `NONE`.
     heads: Box<[u32]>,
     /// One bit a bucket: whether it holds anything.
-    occupied: [u64; BUCKETS / 64],
+    occupied: [u64; WORDS],
+    /// One bit a word of `occupied`: whether any of its buckets does. With it the next bucket is found in two steps, where a walk over the words took
+    /// up to a hundred.
+    words: u128,
     links: Vec<Link>,
     /// All ticks before this one have been looked at.
     cursor: u64,
-    /// How many entries lie in the buckets.
-    filed: u32,
+    /// The tick of the first bucket that holds anything; `EMPTY` if none does. It is asked for after each input, and seldom changes.
+    first: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -45,10 +51,11 @@ impl Wheel {
     pub(crate) fn new(now: Instant) -> Wheel {
         Wheel {
             heads: vec![NONE; BUCKETS].into_boxed_slice(),
-            occupied: [0; BUCKETS / 64],
+            occupied: [0; WORDS],
+            words: 0,
             links: Vec::new(),
             cursor: now.as_nanos() / TICK_NANOS,
-            filed: 0,
+            first: EMPTY,
         }
     }
 
@@ -67,7 +74,8 @@ impl Wheel {
         }
         self.heads[bucket] = entry;
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
-        self.filed += 1;
+        self.words |= 1 << (bucket / 64);
+        self.first = self.first.min(tick);
         Instant::from_nanos(tick.saturating_mul(TICK_NANOS))
     }
 
@@ -85,17 +93,26 @@ impl Wheel {
         } else {
             self.heads[bucket as usize] = next;
             if next == NONE {
-                self.occupied[bucket as usize / 64] &= !(1 << (bucket % 64));
+                let word = &mut self.occupied[bucket as usize / 64];
+                *word &= !(1 << (bucket % 64));
+                if *word == 0 {
+                    self.words &= !(1 << (bucket / 64));
+                }
+                if self.first % BUCKETS as u64 == u64::from(bucket) {
+                    self.first = self.first_tick();
+                }
             }
         }
         self.links[entry as usize].bucket = NONE;
-        self.filed -= 1;
     }
 
     /// The next entry whose bucket has come up by `now`, taken out of the wheel; the caller files it anew or lets it go.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let last = now.as_nanos() / TICK_NANOS;
-        let tick = self.first_tick()?;
+        let tick = self.first;
+        if tick == EMPTY {
+            return None;
+        }
         if tick > last {
             self.cursor = self.cursor.max(last);
             return None;
@@ -106,29 +123,32 @@ impl Wheel {
         Some(entry)
     }
 
-    /// When the next bucket comes up; `None` if nothing is filed. The true deadlines in it may be later, never earlier.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.first_tick().map(|tick| Instant::from_nanos(tick.saturating_mul(TICK_NANOS)))
+    /// One entry of the next bucket, and when that comes up.
+    pub(crate) fn first(&self) -> Option<(u32, Instant)> {
+        let at = self.next()?;
+        Some((self.heads[self.first as usize % BUCKETS], at))
     }
 
-    /// The tick of the first bucket that holds anything, from the cursor on around.
-    fn first_tick(&self) -> Option<u64> {
-        if self.filed == 0 {
-            return None;
-        }
+    /// When the next bucket comes up; `None` if nothing is filed. The true deadlines in it may be later, never earlier.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        (self.first != EMPTY).then(|| Instant::from_nanos(self.first.saturating_mul(TICK_NANOS)))
+    }
+
+    /// The tick of the first bucket that holds anything, from the cursor on around; `EMPTY` if none does.
+    fn first_tick(&self) -> u64 {
         let start = self.cursor as usize % BUCKETS;
-        // The word of the cursor is looked at twice: its upper bits first, its lower bits after the full turn.
-        (0..=BUCKETS / 64).find_map(|turn| {
-            let word = (start / 64 + turn) % (BUCKETS / 64);
-            let mask = match turn {
-                0 => u64::MAX << (start % 64),
-                t if t == BUCKETS / 64 => !(u64::MAX << (start % 64)),
-                _ => u64::MAX,
-            };
-            let bits = self.occupied[word] & mask;
-            let bucket = word * 64 + bits.trailing_zeros() as usize;
-            (bits != 0).then(|| self.cursor + ((bucket + BUCKETS - start) % BUCKETS) as u64)
-        })
+        let ahead = self.occupied[start / 64] >> (start % 64);
+        if ahead != 0 {
+            return self.cursor + u64::from(ahead.trailing_zeros());
+        }
+        if self.words == 0 {
+            return EMPTY;
+        }
+        // From the word after the cursor's on around; the cursor's own comes last, of which only the lower bits can be set.
+        let turn = self.words.rotate_right(start as u32 / 64 + 1).trailing_zeros() as usize;
+        let word = (start / 64 + 1 + turn) % WORDS;
+        let bucket = word * 64 + self.occupied[word].trailing_zeros() as usize;
+        self.cursor + ((bucket + BUCKETS - start) % BUCKETS) as u64
     }
 }
 

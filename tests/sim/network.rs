@@ -96,10 +96,16 @@ impl Network {
     }
 
     fn loss_of(&self, place: Place) -> f64 {
+        if self.lossy.is_empty() {
+            return 0.0;
+        }
         self.lossy.get(&place).copied().unwrap_or_default()
     }
 
     fn slowness(&self, from: Place, to: Place, random: &mut Random) -> Duration {
+        if self.slow.is_empty() {
+            return Duration::ZERO;
+        }
         let ends = [from, to].into_iter().filter_map(|place| self.slow.get(&place));
         ends.map(|&by| random.duration_below(by)).sum()
     }

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::authority::{Answer, Ask};
-use heartbeat_core::config::{AuthorityKind, QuorumRule};
-use heartbeat_core::member::WEIGHT_KEY;
+use heartbeat_core::config::{AuthorityKind, ClusterConfig, Mode, QuorumRule};
+use heartbeat_core::member::{Role, WEIGHT_KEY};
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
     Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, Member,
@@ -34,6 +34,8 @@ const LATE_MAX: Duration = Duration::from_secs(4);
 const LONG_BEAT: Duration = Duration::from_secs(60);
 /// What a stopped process keeps of what it is sent: about what a socket's buffer holds.
 const BACKLOG_MAX: usize = 2_000;
+/// Buffers of datagrams that arrived, kept for those to come; the others are given back.
+const SPARE_MAX: usize = 4_096;
 /// The wall clock at the start, in milliseconds, from which generations are taken.
 const WALL_START_MS: u64 = 1_700_000_000_000;
 
@@ -140,6 +142,9 @@ pub struct World {
     pub timers_first: bool,
     /// What a node's clock does in a second of the world's, as parts of one: 0 keeps time.
     pub drift: f64,
+    /// The cluster table of all nodes, but for what is each one's own. Read once: a thousand nodes would otherwise take longer to read their configs than to run
+    /// for ten seconds.
+    table: ClusterConfig,
     shape: Shape,
     random: Random,
     now: u64,
@@ -152,6 +157,8 @@ pub struct World {
     /// Datagrams sent, and their bytes with headers.
     sent: (u64, u64),
     buffer: Vec<u8>,
+    /// Buffers of datagrams that arrived.
+    spare: Vec<Vec<u8>>,
     /// Datagrams to addresses where nobody is.
     lost: Vec<(SocketAddr, Vec<u8>)>,
     log: Vec<String>,
@@ -300,6 +307,7 @@ impl World {
             timers_first: false,
             random,
             drift: 0.0,
+            table: cluster_table(),
             shape,
             now: 1_000_000_000,
             agenda: Agenda::default(),
@@ -309,6 +317,7 @@ impl World {
             nodes,
             sent: (0, 0),
             buffer: Vec::new(),
+            spare: Vec::new(),
             lost: Vec::new(),
             log: Vec::new(),
             events: Vec::new(),
@@ -597,6 +606,9 @@ impl World {
         match item {
             Item::Datagram { from, bytes, .. } => {
                 self.with_engine(place, |engine, now| engine.handle_datagrams(now, [(from, &bytes[..])]));
+                if self.spare.len() < SPARE_MAX {
+                    self.spare.push(bytes);
+                }
             }
             Item::Timer { at, .. } if at == process.timer_at => {
                 process.timer_at = u64::MAX;
@@ -633,6 +645,9 @@ impl World {
 
     /// What a node's clock shows at this time of the world. Every second one runs fast, the others slow.
     fn local(&self, place: Place, at: u64) -> u64 {
+        if self.drift == 0.0 {
+            return at + self.nodes[place].offset;
+        }
         let drift = if place.is_multiple_of(2) { self.drift } else { -self.drift };
         (at as i64 + (at as f64 * drift) as i64) as u64 + self.nodes[place].offset
     }
@@ -649,7 +664,8 @@ impl World {
         let Some(due) = process.engine.poll_timeout() else { return };
         let ahead = due.as_nanos().saturating_sub(self.local(place, self.now));
         // A clock that runs slow needs longer for it.
-        let at = self.now.saturating_add(ahead).saturating_add((ahead as f64 * self.drift.abs() * 1.01) as u64);
+        let longer = if self.drift == 0.0 { 0 } else { (ahead as f64 * self.drift.abs() * 1.01) as u64 };
+        let at = self.now.saturating_add(ahead).saturating_add(longer);
         let process = self.nodes[place].process.as_mut().expect("it was just seen");
         // A timer that is set too early is let run.
         if at < process.timer_at {
@@ -739,7 +755,10 @@ impl World {
             return;
         };
         for delay in self.network.deliveries(from, place, &mut self.random).into_iter().flatten() {
-            let item = Item::Datagram { to: place, from: self.nodes[from].address, bytes: bytes.to_vec() };
+            let mut copy = self.spare.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(bytes);
+            let item = Item::Datagram { to: place, from: self.nodes[from].address, bytes: copy };
             self.put(self.now + delay.as_nanos() as u64, item);
         }
     }
@@ -793,24 +812,22 @@ impl World {
     /// The config of a node: the seeds are the monitors, or the first three nodes.
     fn config_of(&self, place: Place) -> Config {
         let (name, address) = (&self.nodes[place].name, self.nodes[place].address);
-        let role = if place < self.shape.monitors { "monitor" } else { "worker" };
-        let mode = if self.shape.monitors > 0 { "central" } else { "random" };
         let seeds = if self.shape.monitors > 0 { self.shape.monitors } else { self.nodes.len().min(3) };
-        let seeds: Vec<String> = (0..seeds).map(|seed| format!("'{}'", self.nodes[seed].address)).collect();
-        let seeds = seeds.join(", ");
-        let cluster = format!(
-            "[cluster]\nname = 'sim'\nnode = '{name}'\nrole = '{role}'\nmode = '{mode}'\nlisten = '{address}'\nseeds = [{seeds}]"
-        );
         let mut config = self.config.clone();
         if !self.shape.workers {
             // Its threads have nothing to do, and few words.
             (config.workers.arbiters, config.workers.interval) = (1, LONG_BEAT);
             config.workers.timeout = Duration::from_secs(600);
         }
-        config.cluster = Config::from_toml(&cluster).expect("the cluster table of the simulation is valid").cluster;
-        if let Some(cluster) = &mut config.cluster {
-            cluster.metadata = self.metadata_of(place);
-        }
+        config.cluster = Some(ClusterConfig {
+            node: name.clone(),
+            role: if place < self.shape.monitors { Role::Monitor } else { Role::Worker },
+            mode: if self.shape.monitors > 0 { Mode::Central } else { Mode::Random },
+            listen: address,
+            seeds: (0..seeds).map(|seed| self.nodes[seed].address.to_string()).collect(),
+            metadata: self.metadata_of(place),
+            ..self.table.clone()
+        });
         config
     }
 
@@ -1099,6 +1116,21 @@ impl World {
             self.with_engine(place, |engine, now| engine.handle_arbiter_ended(now, arbiter));
         }
     }
+}
+
+/// The cluster table of the simulation.
+fn cluster_table() -> ClusterConfig {
+    let text = [
+        "[cluster]",
+        "name = 'sim'",
+        "node = 'node'",
+        "role = 'worker'",
+        "mode = 'random'",
+        "listen = '10.0.0.1:7100'",
+    ];
+    let config = Config::from_toml(&format!("{}\nseeds = ['10.0.0.1:7100']", text.join("\n")))
+        .expect("the cluster table of the simulation is valid");
+    config.cluster.expect("it has one")
 }
 
 /// A snapshot of a shard that has counted so far: some take many frames.

@@ -148,10 +148,13 @@ impl Cluster {
         let asked = (self.slots.slot() % places.len().max(1) as u64) as usize;
         let asked = places.get(asked).map(|place| place.id);
         let stage = self.slots.stage(turn);
-        let in_turn: Vec<NodeId> = places.iter().filter(|place| place.turn == turn).map(|place| place.id).collect();
-        for id in in_turn {
-            let asks = asked == Some(id);
-            if asks && let Some(place) = self.observers.place_mut(id) {
+        for place in 0..places.len() {
+            let place = &mut self.observers.places_mut()[place];
+            if place.turn != turn {
+                continue;
+            }
+            let (id, asks) = (place.id, asked == Some(place.id));
+            if asks {
                 place.asked.get_or_insert((stage, now));
             }
             self.send_to(id, Letter::Heartbeat { turn, asks });
@@ -194,11 +197,6 @@ impl Cluster {
     }
 
     fn each_place(&mut self, mut act: impl FnMut(&mut crate::observers::Place)) {
-        let ids: Vec<NodeId> = self.observers().collect();
-        for id in ids {
-            if let Some(place) = self.observers.place_mut(id) {
-                act(place);
-            }
-        }
+        self.observers.places_mut().iter_mut().for_each(&mut act);
     }
 }

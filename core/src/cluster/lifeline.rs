@@ -16,7 +16,7 @@ use super::{Cluster, Follow, Letter, Post};
 use crate::desk::Desk;
 use crate::member::{Generation, NodeId};
 use crate::output::StreamId;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::{Body, Datagram, Header, Part};
 
 /// Looks at closed lifelines that are under way at a time.
@@ -100,8 +100,9 @@ enum Kind {
 impl Streams {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let unknown = self.unknown.front().map(|(at, _)| *at + UNKNOWN_FOR);
-        let looks = self.looks.values().map(|look| look.by);
-        looks.chain(unknown).chain(self.pulled.map(|(by, _)| by)).min()
+        let looks = self.looks.values().map(|look| look.by).min();
+        let due = earliest(Instant::NEVER, [unknown, looks, self.pulled.map(|(by, _)| by)]);
+        (due != Instant::NEVER).then_some(due)
     }
 
     pub(super) fn found_nobody(&self, id: NodeId) -> bool {
@@ -371,6 +372,9 @@ impl Cluster {
 
     /// Shuts accepted streams that never said whose they are, looks that came to nothing, and a stream that brings no more of a table.
     pub(super) fn look_at_streams(&mut self, desk: &mut Desk) {
+        if self.streams.next_due().is_none_or(|due| due > desk.now) {
+            return self.begin_looks(desk);
+        }
         let is_over = |(_, look): &(&NodeId, &Look)| look.by <= desk.now;
         let over: Vec<(NodeId, StreamId)> =
             self.streams.looks.iter().filter(is_over).map(|(&id, look)| (id, look.stream)).collect();

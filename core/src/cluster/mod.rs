@@ -61,7 +61,7 @@ use crate::output::StreamId;
 use crate::random::mix;
 use crate::replica::Key;
 use crate::slots::Slots;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::{self, Body, Datagram, Header, Row};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
@@ -271,8 +271,7 @@ impl Cluster {
             self.quorum.as_ref().map(Quorum::next_due),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
-        let late = [turn, self.observers.redraw_at(), self.joining.next_due()];
-        soon.into_iter().flatten().chain(late).min().unwrap_or(Instant::NEVER)
+        earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
@@ -322,7 +321,9 @@ impl Cluster {
         self.answer_those_who_wait(desk);
         self.look_for_others(desk);
         self.look_at_streams(desk);
-        self.look_at_deliveries(desk.now);
+        if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
+            self.look_at_deliveries(desk.now);
+        }
         self.pass_on(desk);
         follow
     }
@@ -435,23 +436,26 @@ impl Cluster {
             }
             _ => {}
         }
-        let Some(known) = self.membership.member(header.from) else {
+        let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
+        let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, desk);
         };
-        if known.generation != header.generation {
-            return self.hear_stranger(from, length, datagram, desk);
-        }
-        let mut follow = Follow::Nothing;
-        // A member's own heartbeat and echo say how it is, as a rumour would.
+        let (mut status, mut follow) = (known.status, Follow::Nothing);
+        // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
+            && incarnation != known.incarnation
         {
             let (id, generation) = (header.from, header.generation);
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
             follow = follow.max(self.hear_of(&note, desk));
+            status = self.status_of(id, status);
         }
-        follow = follow.max(self.hear_of_all(datagram, desk));
-        follow.max(self.hear_member(header.from, datagram, desk))
+        if datagram.rumours.count > 0 {
+            follow = follow.max(self.hear_of_all(datagram, desk));
+            status = self.status_of(header.from, status);
+        }
+        follow.max(self.hear_member(header.from, status, datagram, desk))
     }
 
     /// Writes a letter into `buffer`; false if there is nothing to be sent after all.
@@ -462,7 +466,7 @@ impl Cluster {
         now: Instant,
         buffer: &mut Vec<u8>,
     ) -> bool {
-        let (header, is_push) = (self.header(now), letter == Letter::Push);
+        let (header, is_push) = (self.header(now), matches!(letter, Letter::Push));
         let mut about = None;
         match letter {
             Letter::Join { token } => {
@@ -723,6 +727,11 @@ impl Cluster {
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.membership.others().iter().filter_map(|&id| self.membership.member(id)).map(|member| member.address)
+    }
+
+    /// The status of a member that was known to have this one.
+    fn status_of(&self, id: NodeId, was: Status) -> Status {
+        self.membership.member(id).map_or(was, |member| member.status)
     }
 
     fn next_number(&mut self) -> u32 {

@@ -41,9 +41,14 @@ impl Link {
 impl Cluster {
     // ---- what comes in -------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in a datagram of a process that is in the table.
-    pub(super) fn hear_member(&mut self, from: NodeId, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
-        let Some(status) = self.membership.member(from).map(|member| member.status) else { return Follow::Nothing };
+    /// Takes in a datagram of a process that is in the table with this status.
+    pub(super) fn hear_member(
+        &mut self,
+        from: NodeId,
+        status: Status,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
         if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
             // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
             self.send_to(from, Letter::About(from));
@@ -53,7 +58,10 @@ impl Cluster {
         }
         match &datagram.body {
             Body::Heartbeat(heartbeat) => {
-                return self.hear_heartbeat(from, datagram.header.generation, heartbeat, desk);
+                let is_newest = self.hear_heartbeat(from, datagram.header.generation, heartbeat, desk);
+                if is_newest && status == Status::Suspect {
+                    return self.vouch(from, heartbeat, desk);
+                }
             }
             Body::Ack(ack) => self.hear_ack(from, *ack, desk),
             Body::Probe { number } => {
@@ -77,28 +85,21 @@ impl Cluster {
         Follow::Nothing
     }
 
-    fn hear_heartbeat(
-        &mut self,
-        from: NodeId,
-        generation: Generation,
-        heartbeat: &Heartbeat,
-        desk: &mut Desk,
-    ) -> Follow {
+    /// Takes in a heartbeat. Returns whether it is the newest of one that we watch.
+    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) -> bool {
         let Heartbeat { stage, interval, slept, asks, observers, .. } = *heartbeat;
         if asks {
             let ack = crate::wire::Ack { stage, health: self.health.score() };
             self.send_to(from, Letter::Say(Body::Ack(ack)));
         }
-        if observers.contains(self.me.id) {
+        let names_us = observers.contains(self.me.id);
+        if names_us && !self.links.contains_key(&from) {
             self.watch(from, interval, observers.iter().nth(1).is_some(), false, desk);
         }
-        let Some(link) = self.links.get_mut(&from) else { return Follow::Nothing };
-        if stage <= link.stage {
-            return Follow::Nothing;
-        }
+        let Some(link) = self.links.get_mut(&from).filter(|link| link.stage < stage) else { return false };
         link.stage = stage;
         link.gone = false;
-        if observers.contains(self.me.id) {
+        if names_us {
             (link.others, link.adopted) = (observers, false);
         }
         let (slot, is_news) = (stage / STAGES, stage / STAGES > desk.monitor.slot(link.watch));
@@ -116,13 +117,13 @@ impl Cluster {
         }
         self.end_inquiry(from);
         self.answer_waiting(from, true, desk);
-        self.vouch(from, heartbeat, desk)
+        true
     }
 
     /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it speaks for it.
     fn vouch(&mut self, id: NodeId, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
         let is_deaf = self.membership.changed(id).is_some_and(|at| desk.now - at > desk.config.interval);
-        if !is_deaf || !self.is_suspect(id) || desk.waited {
+        if !is_deaf || desk.waited {
             return Follow::Nothing;
         }
         match self.membership.vouch(desk.now, id, heartbeat.incarnation) {

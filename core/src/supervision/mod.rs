@@ -32,7 +32,7 @@ use crate::member::{
 use crate::output::Output;
 use crate::replica::Replica;
 use crate::restart::RestartKind;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wheel::Wheel;
 
 use children::{Asked, Children, Next, Phase};
@@ -452,8 +452,8 @@ impl Supervision {
 
     /// When `expire` has something to do next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let scan = (self.next_scan != Instant::NEVER).then_some(self.next_scan);
-        [self.timers.next(), self.threads.next_look(), scan].into_iter().flatten().min()
+        let due = earliest(self.next_scan, [self.timers.next(), self.threads.next_look()]);
+        (due != Instant::NEVER).then_some(due)
     }
 
     /// Whether a worker that was told to stop has, or never ran.
