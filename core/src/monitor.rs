@@ -2,7 +2,8 @@
 //!
 //! Each target has a detector, which gives the deadline of suspicion, and a hard timeout, which gives the deadline of death; the earlier
 //! of the two that still lies ahead is filed in the wheel. A heartbeat moves the detector on and touches nothing else, unless it makes the
-//! deadline earlier or ends a suspicion. Nothing is allocated for a heartbeat.
+//! deadline earlier or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants to be woken, [`Monitor::put_off`] files anew
+//! whoever would be next and was heard meanwhile, so that nobody is woken for him.
 //!
 //! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a verdict. It does not ask anyone else
 //! either: agreement is the membership's business.
@@ -313,6 +314,31 @@ mod tests {
             seen.extend(verdicts(&mut monitor, at));
         }
         assert_eq!(seen, [(Verdict::Suspect, 301), (Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn nobody_is_woken_for_one_who_was_heard_unless_he_is_awake_by_then() {
+        let (mut monitor, _) = monitor(&[100]);
+        assert_eq!(monitor.next_change(), Some(ms(301)), "as before the sign");
+        monitor.put_off(ms(301));
+        assert_eq!(monitor.next_change(), Some(ms(301)));
+        monitor.put_off(ms(302));
+        assert_eq!(monitor.next_change(), Some(ms(401)));
+        monitor.put_off(Instant::NEVER);
+        assert_eq!(monitor.next_change(), Some(ms(401)), "he was not heard since");
+        assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn a_deadline_further_out_than_the_wheel_is_round_is_put_off_once() {
+        let mut monitor = Monitor::new(Instant::ZERO);
+        let (long, second) = (Duration::from_secs(20), Duration::from_secs(1));
+        let detector = AnyDetector::Fixed(Fixed::new(long, second, Instant::ZERO));
+        monitor.watch(Target::Worker(WorkerId(7)), detector, long, Instant::ZERO);
+        monitor.put_off(Instant::NEVER);
+        let looked_at = monitor.next_change().unwrap();
+        assert!(looked_at < Instant::ZERO + long);
+        assert_eq!(verdicts(&mut monitor, looked_at), []);
     }
 
     #[test]
