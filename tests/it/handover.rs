@@ -328,3 +328,25 @@ fn hosts_whose_clocks_are_an_hour_apart_still_give_out_rising_epochs() {
     }
     check_well(&world);
 }
+
+#[test]
+fn whoever_comes_back_from_the_dead_is_handed_its_shards_with_all_that_was_counted_meanwhile() {
+    for config in [Config::default(), with_authority(), with_quorum()] {
+        let mut world = world_by(15, config);
+        let (place, before) = somebody(&world);
+        after(&mut world, Fault::Pause(place), 20);
+        let meanwhile: BTreeMap<u32, u64> = before
+            .keys()
+            .map(|&shard| {
+                let elsewhere = (0..5).filter(|&other| other != place);
+                (shard, elsewhere.filter_map(|other| world.count_on(other, shard)).max().unwrap())
+            })
+            .collect();
+        after(&mut world, Fault::Resume(place), 8);
+        for (&shard, &counted) in &meanwhile {
+            let (at, count) = now(&world, shard).unwrap();
+            assert!(at == place && count >= counted, "shard {shard} has {count} at {at}, and had {counted}");
+        }
+        check_well(&world);
+    }
+}

@@ -358,10 +358,10 @@ impl Ownership {
             Here::No | Here::Runs(_) => drop(self.shards.moving.remove(&at)),
             Here::Stops { again, .. } if lent.supervision.is_over(worker) => {
                 self.replicas.disown(key);
-                let due = Due { from: None, claim: Claim::At(Instant::ZERO) };
-                self.shards.place_mut(at).here = if again { Here::Due(due) } else { Here::No };
+                let is_ours = again.is_some();
+                self.shards.place_mut(at).here = again.map_or(Here::No, Here::Due);
                 self.tell_who_asked(at, lent);
-                if again {
+                if is_ours {
                     return self.advance_one(at, asks, claims, lent);
                 }
                 let name = self.name_of(at);

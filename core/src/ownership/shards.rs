@@ -63,8 +63,8 @@ pub(super) enum Here {
     Due(Due),
     /// It was told to start, under this epoch.
     Runs(Epoch),
-    /// It was told to stop; `again` if it is ours by the view all the same.
-    Stops { epoch: Epoch, again: bool },
+    /// It was told to stop. If it is ours by the view all the same, it is due again once it has, as `again` says.
+    Stops { epoch: Epoch, again: Option<Due> },
 }
 
 /// What a shard that is ours still waits for.
@@ -185,12 +185,12 @@ impl Place {
                 changes.withdrawn.push(at);
             }
             Here::Runs(epoch) => {
-                self.here = Here::Stops { epoch, again: false };
+                self.here = Here::Stops { epoch, again: None };
                 self.owes = self.owner.is_some();
                 changes.moving.push(at);
                 changes.steps.push(Step::Stop { worker });
             }
-            Here::Stops { epoch, .. } => self.here = Here::Stops { epoch, again: false },
+            Here::Stops { epoch, .. } => self.here = Here::Stops { epoch, again: None },
         }
     }
 }
@@ -265,27 +265,26 @@ impl Shards {
                     continue;
                 }
                 changes.moving.push((at, index));
-                match place.here {
-                    Here::No | Here::Due(_) => {
-                        let former = match before {
-                            // Whoever stopped late may have had it before those that we saw.
-                            _ if finding.is_exclusive => finding.former(table.others().to_vec()),
-                            Some(node) if node == me => None,
-                            Some(node) => finding.former(vec![node]),
-                            // We have seen nobody: whoever owns it without us.
-                            None => {
-                                let others = sharing.owners_of(index).filter(|(node, _)| *node != me);
-                                finding.former(ring::owner(hash, index, others).into_iter().collect())
-                            }
-                        };
-                        place.here = Here::Due(Due::new(former));
+                let formers = match before {
+                    // Whoever stopped late may have had it before those that we saw.
+                    _ if finding.is_exclusive => table.others().to_vec(),
+                    Some(node) if node == me => Vec::new(),
+                    Some(node) => vec![node],
+                    // We have seen nobody: whoever owns it without us.
+                    None => {
+                        let others = sharing.owners_of(index).filter(|(node, _)| *node != me);
+                        ring::owner(hash, index, others).into_iter().collect()
                     }
+                };
+                let due = Due::new(finding.former(formers));
+                place.here = match place.here {
+                    Here::No | Here::Due(_) => Here::Due(due),
+                    Here::Stops { epoch, .. } => Here::Stops { epoch, again: Some(due) },
                     Here::Runs(epoch) => {
-                        place.here = Here::Stops { epoch, again: true };
                         changes.steps.push(Step::Stop { worker });
+                        Here::Stops { epoch, again: Some(due) }
                     }
-                    Here::Stops { epoch, .. } => place.here = Here::Stops { epoch, again: true },
-                }
+                };
             }
         }
         self.take_over(changes)
@@ -412,7 +411,7 @@ mod tests {
         let mut started = Vec::new();
         for at in std::mem::take(&mut shards.moving) {
             let place = shards.place_mut(at);
-            let is_ours = matches!(place.here, Here::Due(_) | Here::Stops { again: true, .. });
+            let is_ours = matches!(place.here, Here::Due(_) | Here::Stops { again: Some(_), .. });
             place.here = if is_ours { Here::Runs(epoch) } else { Here::No };
             started.extend(is_ours.then_some(at.1));
         }
