@@ -133,6 +133,16 @@ impl Claims {
         (self.ttl / MARGIN_SHARE).clamp(RETRY_LEAST, RETRY_MOST)
     }
 
+    /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards that move one by one would cost the authority as many changes.
+    pub(super) fn is_claiming(&self) -> bool {
+        self.flights.values().any(|(_, ask)| matches!(ask, Ask::Claim { .. }))
+    }
+
+    /// As [`Claims::is_claiming`], for what is given back.
+    fn is_giving_back(&self) -> bool {
+        self.flights.values().any(|(_, ask)| matches!(ask, Ask::Release { .. }))
+    }
+
     /// Whether a shard is being given back: it is not to be claimed before that is answered, since nobody says which of the two would come first.
     pub(super) fn is_released(&self, shard: &ShardName) -> bool {
         let releases = self.flights.values().filter_map(|(_, ask)| match ask {
@@ -149,7 +159,7 @@ impl Claims {
             Session::Open { until, renew_at, .. } => (until.min(renew_at), true),
         };
         // Without a session there is nothing to give back to.
-        let has_some = is_open && !self.to_release.is_empty() || !self.to_evict.is_empty();
+        let has_some = is_open && !self.to_release.is_empty() && !self.is_giving_back() || !self.to_evict.is_empty();
         let release = has_some.then_some(self.release_at);
         let grace = (self.grace_until > Instant::ZERO).then_some(self.grace_until);
         [Some(session), release, grace].into_iter().flatten().min().unwrap_or(Instant::NEVER)
@@ -335,6 +345,9 @@ impl Claims {
             self.ask(Ask::Evict { node, generation }, desk);
         }
         let Session::Open { id: session, .. } = self.session else { return };
+        if self.is_giving_back() {
+            return;
+        }
         let shards: Vec<ShardName> = std::mem::take(&mut self.to_release).into_iter().collect();
         for some in shards.chunks(CLAIMS_MAX) {
             self.ask(Ask::Release { session, shards: some.to_vec() }, desk);
@@ -449,6 +462,21 @@ mod tests {
         let (number, _) = asks(&mut desk).pop().unwrap();
         assert_eq!(claims.answer(number, Err("no answer"), &mut desk), Outcome::Unknown(vec![shard]));
         assert_eq!(claims.answer(number, Ok(Answer::Done), &mut desk), Outcome::Nothing, "it was answered already");
+    }
+
+    #[test]
+    fn what_is_given_back_one_by_one_goes_together() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let shard = |index| ShardName { group: "orders".into(), index };
+        claims.release(shard(0));
+        let (number, _) = asked(&mut claims, &mut desk, 1).pop().unwrap();
+        (1..5).for_each(|index| claims.release(shard(index)));
+        assert!(asked(&mut claims, &mut desk, 2).is_empty(), "one is under way");
+        assert!(claims.next_due() > desk.now, "nothing is due before it is answered");
+        claims.answer(number, Ok(Answer::Done), &mut desk);
+        let asked = asked(&mut claims, &mut desk, 3);
+        assert!(matches!(&asked[..], [(_, Ask::Release { shards, .. })] if shards.len() == 4));
     }
 
     #[test]

@@ -390,7 +390,7 @@ impl Ownership {
             && authority.until() > now
             && may_claim
         {
-            if authority.is_released(&self.name_of(at)) {
+            if authority.is_claiming() || authority.is_released(&self.name_of(at)) {
                 // It is looked at again when that is answered.
             } else if again_at <= now {
                 due.claim = Claim::Asked;
