@@ -1,1 +1,7 @@
-//! Nothing lives here: the programs are the examples of this package. Run one with `cargo run --release --example hello`.
+//! What the programs of this package share. The programs themselves are its examples: run one with `cargo run --release --example hello`.
+
+pub mod children;
+pub mod report;
+
+/// A failure of an example itself; the text is for people.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

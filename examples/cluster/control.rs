@@ -6,12 +6,13 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use heartbeat_actors::Node;
+use heartbeat_examples::children::unix_seconds;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::node::{Verdicts, unix_seconds};
+use crate::node::Verdicts;
 use crate::{Failure, processes};
 
 /// Longest request, in bytes.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::Config;
+use heartbeat_examples::children::{self, unix_seconds};
+use heartbeat_examples::report::{Closing, Report, Row, Verdict};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::node::{SHARDS, unix_seconds};
+use crate::node::SHARDS;
 use crate::processes::Processes;
-use crate::report::{Report, Row, Verdict};
 use crate::{CONFIG, Failure, Mode, control};
 
 /// The nodes of a cluster with a monitor, and of one without; the first seven names.
@@ -33,6 +33,12 @@ const BLOCK: &str = "2500ms";
 
 /// What comes this much after its bound is late, as on a busy machine; what comes later still is broken.
 const LATE_BY: Duration = Duration::from_secs(3);
+
+const CLOSING: Closing = Closing {
+    well: "All failures were noticed and made good in time, and nothing healthy was touched.",
+    late: "All failures were noticed and made good, and nothing healthy was touched. What is marked late took longer than it may: run it again while this machine does less.",
+    broken: "Not all is well: see the lines marked BROKEN.",
+};
 
 struct Demo {
     mode: Mode,
@@ -61,7 +67,7 @@ pub(crate) fn run(mode: Mode, json: bool) -> Result<(), Failure> {
     demo.processes.end();
     result?;
     let rows = std::mem::take(&mut demo.rows);
-    if demo.report.table(&rows) { Ok(()) } else { Err("the demonstration showed a fault".into()) }
+    if demo.report.table(&rows, &CLOSING) { Ok(()) } else { Err("the demonstration showed a fault".into()) }
 }
 
 /// Starts a cluster and keeps it running until it is interrupted.
@@ -86,20 +92,7 @@ pub(crate) fn up(mode: Mode, nodes: u16, record: Option<PathBuf>, json: bool) ->
 
 impl Demo {
     fn new(mode: Mode, json: bool) -> Result<Demo, Failure> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            actix_rt::System::new().block_on(async move {
-                let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-                let _ = ready.send(()); // The one who waits is right below.
-                if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
-                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                    flag.store(true, Ordering::Relaxed);
-                }
-            });
-        });
-        is_ready.recv()?;
+        let interrupted = children::watch_interrupts()?;
         let narrator = if mode == Mode::Central { "monitor" } else { NODES[0] };
         Ok(Demo {
             mode,

@@ -7,7 +7,6 @@ mod deaf;
 mod demo;
 mod node;
 mod processes;
-mod report;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,12 +14,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use heartbeat_examples::Failure;
 
 /// Settings of the example cluster: quick enough to watch.
 pub(crate) const CONFIG: &str = include_str!("cluster.toml");
-
-/// A failure of the example itself; the text is for people.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who watches whom in the cluster that is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]

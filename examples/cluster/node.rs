@@ -1,17 +1,17 @@
 //! One node of the example cluster: a process with a few workers that can be told to fail.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix::prelude::*;
 use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::transport::Transport;
 use heartbeat_actors::{Config, Context, Event, Node, Update, WorkerAddr};
+use heartbeat_examples::children::{unix_seconds, watch_leash};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -70,11 +70,6 @@ enum What<'a> {
     Ready { event: &'static str, control: SocketAddr, pid: u32 },
     Event(&'a Event),
     Lagged { event: &'static str, missed: u64 },
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_seconds() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The latest verdicts that a node reached itself, each with its evidence, the newest last.
@@ -234,18 +229,6 @@ fn told(result: Result<(), heartbeat_actors::SendError>) -> serde_json::Value {
         Ok(()) => serde_json::json!({ "ok": true }),
         Err(error) => serde_json::json!({ "ok": false, "error": error.to_string() }),
     }
-}
-
-/// Receives once, when standard input ends.
-fn watch_leash() -> mpsc::Receiver<()> {
-    let (release, released) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut rest = Vec::new();
-        // An error is an end as well: whoever held the other side is gone.
-        let _ = std::io::stdin().read_to_end(&mut rest);
-        let _ = release.blocking_send(());
-    });
-    released
 }
 
 /// Receives nothing, ever.

@@ -1,12 +1,10 @@
 //! Processes of the example cluster: started, found again, signalled, and none left behind.
 
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
+use heartbeat_examples::children::Children;
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -24,7 +22,6 @@ pub(crate) struct Found {
 
 /// The processes of one cluster. Dropping it ends them all.
 pub(crate) struct Processes {
-    folder: PathBuf,
     /// Where each process records what it hears, in a folder of its own.
     pub(crate) record: Option<PathBuf>,
     mode: Mode,
@@ -32,20 +29,17 @@ pub(crate) struct Processes {
     seed: SocketAddr,
     /// Whoever is started first listens there.
     is_seeded: bool,
-    running: Vec<(Found, Child)>,
-    lines: mpsc::Receiver<Value>,
-    sender: mpsc::Sender<Value>,
+    running: Vec<Found>,
+    children: Children,
 }
 
 impl Processes {
     /// No processes yet; their configs go into a folder of their own.
     pub(crate) fn new(mode: Mode) -> Result<Processes, Failure> {
-        let folder = std::env::temp_dir().join(format!("heartbeat-cluster-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
         // The nodes must know where the first one will be before it runs, so a free port is found by taking one and giving it back.
         let seed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let (sender, lines) = mpsc::channel();
-        Ok(Processes { folder, record: None, mode, seed, is_seeded: false, running: Vec::new(), lines, sender })
+        let children = Children::new("cluster")?;
+        Ok(Processes { record: None, mode, seed, is_seeded: false, running: Vec::new(), children })
     }
 
     /// Starts a node, the first one where the others ask to be let in, and waits until it is ready.
@@ -58,96 +52,57 @@ impl Processes {
              seeds = [\"{}\"]\n",
             self.seed
         );
-        let path = self.folder.join(format!("{name}.toml"));
+        let path = self.children.folder().join(format!("{name}.toml"));
         std::fs::write(&path, config)?;
         let record = self.record.as_ref().map(|folder| folder.join(name));
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["node", "--json", "--leash", "--config"])
-            .arg(&path)
-            .args(record.iter().flat_map(|folder| ["--record".as_ref(), folder.as_os_str()]))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or("a child without standard output")?;
-        let (ready, is_ready) = mpsc::channel();
-        let sender = self.sender.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
-                if value["event"] == "ready" {
-                    let _ = ready.send(value["control"].clone()); // Nobody waits any more if the start was given up.
-                }
-                if sender.send(value).is_err() {
-                    return;
-                }
-            }
-        });
-        let control = is_ready.recv_timeout(Duration::from_secs(10)).map_err(|_| {
-            let _ = child.kill(); // It may have ended by itself.
-            let _ = child.wait();
-            format!("{name} did not start; run it by hand: cluster node --config {}", path.display())
-        })?;
-        let control = control.as_str().unwrap_or_default().parse()?;
-        let found = Found { name: name.to_owned(), pid: child.id() as i32, control };
-        self.running.retain(|(old, _)| old.name != name);
-        self.running.push((found, child));
+        let mut arguments =
+            vec!["node".as_ref(), "--json".as_ref(), "--leash".as_ref(), "--config".as_ref(), path.as_os_str()];
+        arguments.extend(record.iter().flat_map(|folder| ["--record".as_ref(), folder.as_os_str()]));
+        let ready = self.children.start(name, &arguments)?;
+        let control = ready["control"].as_str().unwrap_or_default().parse()?;
+        let found = Found { name: name.to_owned(), pid: self.children.pid(name)?, control };
+        self.running.retain(|old| old.name != name);
+        self.running.push(found);
         self.write_down()
     }
 
     /// What the processes say, in the order it arrives.
     pub(crate) fn next_line(&self, patience: Duration) -> Option<Value> {
-        self.lines.recv_timeout(patience).ok()
+        self.children.next_line(patience)
     }
 
     /// A node that was started.
     pub(crate) fn find(&self, name: &str) -> Result<Found, Failure> {
-        let found = self.running.iter().find(|(found, _)| found.name == name);
-        found.map(|(found, _)| found.clone()).ok_or_else(|| format!("no process {name}").into())
+        let found = self.running.iter().find(|found| found.name == name);
+        found.cloned().ok_or_else(|| format!("no process {name}").into())
     }
 
     /// The names of all nodes that were started.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.running.iter().map(|(found, _)| found.name.clone()).collect()
+        self.children.names()
     }
 
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str, which: Signal) -> Result<(), Failure> {
-        Ok(signal(Pid::from_raw(self.find(name)?.pid), which)?)
+        self.children.signal(name, which)
     }
 
     /// Takes in that a process has ended, so that it is not left a zombie.
     pub(crate) fn reap(&mut self, name: &str) -> Result<(), Failure> {
-        for (found, child) in &mut self.running {
-            if found.name == name {
-                child.wait()?;
-            }
-        }
-        self.running.retain(|(found, _)| found.name != name);
+        self.children.reap(name)?;
+        self.running.retain(|found| found.name != name);
         self.write_down()
     }
 
     /// Ends all: those that are well are given time to leave in good order, the others are killed.
     pub(crate) fn end(&mut self) {
-        for (_, child) in &mut self.running {
-            drop(child.stdin.take()); // Lets go of the leash.
-        }
-        let patience = std::time::Instant::now() + Duration::from_secs(3);
-        for (_, child) in &mut self.running {
-            while std::time::Instant::now() < patience && matches!(child.try_wait(), Ok(None)) {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            // Errors mean that it is gone already, which is what is wanted.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.children.end();
         self.running.clear();
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs harm nobody.
-        let _ = std::fs::remove_file(state_file());
+        let _ = std::fs::remove_file(state_file()); // It may never have been written.
     }
 
     fn write_down(&self) -> Result<(), Failure> {
-        let found: Vec<&Found> = self.running.iter().map(|(found, _)| found).collect();
-        std::fs::write(state_file(), serde_json::to_string(&found)?)?;
+        std::fs::write(state_file(), serde_json::to_string(&self.running)?)?;
         Ok(())
     }
 }

@@ -1,16 +1,12 @@
-//! The timeline: what the processes say, in words, one line an event, time first.
+//! The timeline: what the processes say, in words, one line an event, time first; and the table at the end.
 
 use heartbeat_actors::Config;
 use serde_json::{Value, json};
 
-use crate::node::unix_seconds;
-
-const WELL: &str = "All failures were noticed and made good in time, and nothing healthy was touched.";
-const LATE: &str = "All failures were noticed and made good, and nothing healthy was touched. What is marked late took longer than it may: run it again while this machine does less.";
-const UNWELL: &str = "Not all is well: see the lines marked BROKEN.";
+use crate::children::unix_seconds;
 
 /// Prints what happens, for people or for programs.
-pub(crate) struct Report {
+pub struct Report {
     start: f64,
     json: bool,
     /// Of what all see, what this process says is told.
@@ -36,18 +32,35 @@ enum Words {
 }
 
 /// What a check came to.
-pub(crate) struct Row {
-    pub(crate) what: String,
-    pub(crate) measured: Option<f64>,
-    pub(crate) bound: Option<f64>,
-    pub(crate) verdict: Verdict,
+pub struct Row {
+    /// What was checked, in words.
+    pub what: String,
+    /// How long it took, in seconds, if it is something that takes time.
+    pub measured: Option<f64>,
+    /// How long it may take, in seconds, if that is promised.
+    pub bound: Option<f64>,
+    /// How it went.
+    pub verdict: Verdict,
+}
+
+/// The last sentence, by the worst of all verdicts.
+pub struct Closing {
+    /// All is well.
+    pub well: &'static str,
+    /// Something came late.
+    pub late: &'static str,
+    /// Something is broken.
+    pub broken: &'static str,
 }
 
 /// How a check went, the worst last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// As promised.
     Ok,
+    /// It came, and later than promised.
     Late,
+    /// It did not come, or what should not have.
     Broken,
 }
 
@@ -63,12 +76,12 @@ impl Verdict {
 
 impl Report {
     /// A timeline that starts now.
-    pub(crate) fn new(json: bool, narrator: &'static str) -> Report {
+    pub fn new(json: bool, narrator: &'static str) -> Report {
         Report { start: unix_seconds(), json, narrator, gathered: None }
     }
 
     /// Says what the config promises.
-    pub(crate) fn promise(&self, config: &Config) {
+    pub fn promise(&self, config: &Config) {
         if !self.json
             && let Ok(sums) = config.check()
         {
@@ -81,13 +94,18 @@ impl Report {
     }
 
     /// A step of the demonstration.
-    pub(crate) fn step(&mut self, text: &str) {
+    pub fn step(&mut self, text: &str) {
+        self.note(text, &json!({ "event": "step", "text": text }));
+    }
+
+    /// Something the demonstration found out: a text for people, a value for programs.
+    pub fn note(&mut self, text: &str, value: &Value) {
         self.flush();
-        self.say("demo", text, &json!({ "event": "step", "text": text }));
+        self.say("demo", text, value);
     }
 
     /// Something a process said.
-    pub(crate) fn event(&mut self, line: &Value) {
+    pub fn event(&mut self, line: &Value) {
         if self.json {
             println!("{line}");
             return;
@@ -110,14 +128,14 @@ impl Report {
     }
 
     /// Prints what was gathered; to be called when nothing more comes for a while.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if let Some(gathered) = self.gathered.take() {
             self.print(gathered.at, &gathered.process, &format!("{} {}", gathered.names.join(", "), gathered.what));
         }
     }
 
     /// The table at the end. Returns whether nothing is broken.
-    pub(crate) fn table(&mut self, rows: &[Row]) -> bool {
+    pub fn table(&mut self, rows: &[Row], closing: &Closing) -> bool {
         self.flush();
         let worst = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Ok);
         let passed = worst < Verdict::Broken;
@@ -136,9 +154,9 @@ impl Report {
             println!("{:width$}  {measured:>10}  {bound:>10}  {verdict}", row.what);
         }
         let whole = match worst {
-            Verdict::Ok => WELL,
-            Verdict::Late => LATE,
-            Verdict::Broken => UNWELL,
+            Verdict::Ok => closing.well,
+            Verdict::Late => closing.late,
+            Verdict::Broken => closing.broken,
         };
         println!("\n{whole}");
         passed
@@ -161,7 +179,8 @@ impl Report {
     }
 }
 
-fn seconds(value: Option<f64>) -> String {
+/// Seconds in the unit in which people read them; nothing if there are none.
+pub fn seconds(value: Option<f64>) -> String {
     match value {
         None => String::new(),
         Some(value) if value < 0.001 => format!("{:.1} us", value * 1e6),

@@ -1,0 +1,237 @@
+//! `Counter`: the worker of one shard. It counts, writes each increment through to the ledger, and leaves snapshots behind for whoever runs the shard after it.
+//!
+//! What it does before a write is what a lease is for: it looks, and an epoch goes with the write. Between the look and the write it may be stopped for as long as somebody likes. The lease cannot help
+//! then; the ledger, which compares epochs, can.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use heartbeat_actors::{Birth, Context, Fenced, StartError};
+use heartbeat_examples::children::unix_seconds;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::ledger::{Begun, Refusal, Written, client};
+use crate::{RETRY, SNAPSHOT_EVERY};
+
+/// The version of our snapshots.
+const VERSION: u32 = 1;
+
+/// One life of a shard's worker. The later is the higher, by epoch and then by generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(crate) struct Life {
+    pub(crate) shard: u32,
+    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
+}
+
+/// How often each key was counted.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// What one life leaves behind.
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    life: Life,
+    counts: Counts,
+}
+
+/// What the workers of one process have in common.
+#[derive(Debug)]
+pub(crate) struct Common {
+    /// The name of their node.
+    pub(crate) node: String,
+    /// Where increments are written to, if they are.
+    pub(crate) ledger: Option<SocketAddr>,
+}
+
+/// An increment was counted, and written if there is a ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) node: String,
+    pub(crate) life: Life,
+    pub(crate) key: String,
+    pub(crate) count: u64,
+}
+
+/// Why an increment was not acknowledged.
+#[derive(Debug)]
+pub(crate) enum NotCounted {
+    /// The lease is over: nothing was done.
+    Fenced(Fenced),
+    /// It was counted here, and the ledger did not take it.
+    Refused(Refusal),
+}
+
+impl std::fmt::Display for NotCounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotCounted::Fenced(fenced) => fenced.fmt(f),
+            NotCounted::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+/// The worker of one shard.
+pub(crate) struct Counter {
+    common: Arc<Common>,
+    counts: Counts,
+    /// The life whose snapshot it began with.
+    parent: Option<Life>,
+    /// Why it must not count, if the ledger said so at its start.
+    refusal: Option<Refusal>,
+    /// Whether a snapshot is due.
+    is_changed: bool,
+    has_counted: bool,
+}
+
+impl Counter {
+    /// One that begins where the last snapshot ends.
+    pub(crate) fn new(common: &Arc<Common>, birth: &Birth) -> Result<Counter, StartError> {
+        let found = match birth.replica() {
+            Some(replica) => Some(serde_json::from_slice::<Snapshot>(replica.up_to(VERSION)?)?),
+            None => None,
+        };
+        let (parent, counts) = found.map(|found| (found.life, found.counts)).unzip();
+        let (common, counts) = (common.clone(), counts.unwrap_or_default());
+        Ok(Counter { common, counts, parent, refusal: None, is_changed: false, has_counted: false })
+    }
+
+    fn replicate(&mut self, ctx: &Context<Counter>) {
+        self.is_changed = false;
+        let Some(life) = life(ctx) else { return };
+        let result = serde_json::to_vec(&Snapshot { life, counts: self.counts.clone() })
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| ctx.replicate(VERSION, bytes).map_err(|error| error.to_string()));
+        if let Err(error) = result {
+            eprintln!("error: shard {} has no snapshot: {error}", life.shard);
+        }
+    }
+
+    /// Counts, if this life may. What it returns is to be written to the ledger; the worker does not wait for it, and goes on.
+    fn count(&mut self, key: String, ctx: &mut Context<Counter>) -> Result<Written, NotCounted> {
+        let lease = ctx.lease();
+        lease.check().map_err(NotCounted::Fenced)?;
+        if let Some(refusal) = &self.refusal {
+            return Err(NotCounted::Refused(refusal.clone()));
+        }
+        let life = life(ctx).ok_or(NotCounted::Fenced(Fenced { generation: lease.generation() }))?;
+        let count = self.counts.entry(key.clone()).or_default();
+        *count += 1;
+        let count = *count;
+        if !std::mem::replace(&mut self.is_changed, true) {
+            ctx.run_later(SNAPSHOT_EVERY, |counter, ctx| counter.replicate(ctx));
+        }
+        if !std::mem::replace(&mut self.has_counted, true) {
+            let (at, process) = (unix_seconds(), &self.common.node);
+            let line =
+                json!({ "event": "answered", "at": at, "process": process, "shard": life.shard, "epoch": life.epoch });
+            say(&line.to_string());
+        }
+        Ok(Written { node: self.common.node.clone(), life, key, count })
+    }
+}
+
+/// Which life it is; none for a worker that is no shard.
+fn life(ctx: &Context<Counter>) -> Option<Life> {
+    let epoch = ctx.lease().epoch()?.0;
+    ctx.shard().map(|shard| Life { shard: shard.index, epoch, generation: ctx.generation().0 })
+}
+
+/// Prints a line as a whole, whoever else prints. Once nobody reads any more, the leash is let go as well, so that an error needs no answer.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Writes an increment to the ledger, if there is one.
+async fn write(ledger: Option<SocketAddr>, written: Written) -> Result<Counted, NotCounted> {
+    if let Some(ledger) = ledger {
+        client::write(ledger, &written).await.map_err(NotCounted::Refused)?;
+    }
+    let Written { node, life, key, count } = written;
+    Ok(Counted { node, life, key, count })
+}
+
+impl Actor for Counter {
+    type Context = Context<Self>;
+
+    /// Tells the ledger that a new epoch has begun before anything is counted under it. Without that, a late write of the former owner would be let in until the first one of this owner.
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (Some(ledger), Some(life)) = (self.common.ledger, life(ctx)) else { return };
+        let begun = Begun { node: self.common.node.clone(), life, parent: self.parent, counts: self.counts.clone() };
+        let telling = async move {
+            loop {
+                match client::begin(ledger, &begun).await {
+                    Err(Refusal::Unreached(_)) => actix_rt::time::sleep(RETRY).await,
+                    Err(refusal @ Refusal::Outdated(_)) => return Some(refusal),
+                    Ok(()) => return None,
+                }
+            }
+        };
+        ctx.wait(telling.into_actor(self).map(|refusal, counter, _| counter.refusal = refusal));
+    }
+
+    /// The last snapshot holds all that was ever counted here, so that whoever takes over loses nothing.
+    fn stopped(&mut self, ctx: &mut Context<Self>) {
+        if self.refusal.is_none() {
+            self.replicate(ctx);
+        }
+    }
+}
+
+/// Count a key.
+#[derive(Message)]
+#[rtype(result = "Result<Counted, NotCounted>")]
+pub(crate) struct Add {
+    pub(crate) key: String,
+}
+
+impl Handler<Add> for Counter {
+    type Result = ResponseFuture<Result<Counted, NotCounted>>;
+
+    fn handle(&mut self, Add { key }: Add, ctx: &mut Context<Self>) -> Self::Result {
+        let (ledger, counted) = (self.common.ledger, self.count(key, ctx));
+        Box::pin(async move { write(ledger, counted?).await })
+    }
+}
+
+/// Count a key, and let its write lie for a while before it goes out: what happens to any write now and then, at a moment that can be chosen.
+#[derive(Message)]
+#[rtype(result = "Result<Life, NotCounted>")]
+pub(crate) struct Hold {
+    pub(crate) key: String,
+    pub(crate) time: Duration,
+}
+
+impl Handler<Hold> for Counter {
+    type Result = Result<Life, NotCounted>;
+
+    fn handle(&mut self, Hold { key, time }: Hold, ctx: &mut Context<Self>) -> Self::Result {
+        let (ledger, written) = (self.common.ledger, self.count(key, ctx)?);
+        let life = written.life;
+        // On its own, as a driver of a database would have it by now: whatever becomes of the worker, it goes out.
+        actix_rt::spawn(async move {
+            actix_rt::time::sleep(time).await;
+            let _ = write(ledger, written).await; // The ledger tells of it.
+        });
+        Ok(life)
+    }
+}
+
+/// How often a key was counted.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub(crate) struct Count {
+    pub(crate) key: String,
+}
+
+impl Handler<Count> for Counter {
+    type Result = u64;
+
+    fn handle(&mut self, Count { key }: Count, _: &mut Context<Self>) -> u64 {
+        self.counts.get(&key).copied().unwrap_or(0)
+    }
+}

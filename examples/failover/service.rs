@@ -1,0 +1,302 @@
+//! The processes of the service, and what they say.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use heartbeat_actors::Config;
+use heartbeat_examples::Failure;
+use heartbeat_examples::children::{Children, unix_seconds, watch_interrupts};
+use heartbeat_examples::report::Report;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::etcd::Etcd;
+use crate::load::{Load, Manner};
+use crate::{Authority, CONFIG, Settings, http};
+
+/// Who is left in peace, and tells what all see.
+pub(crate) const NARRATOR: &str = "node-1";
+
+/// How long a process may take to answer what is asked of it in person.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Processes that run, and what they have said.
+pub(crate) struct Service {
+    pub(crate) children: Children,
+    pub(crate) report: Report,
+    /// All that was said so far.
+    pub(crate) lines: Vec<Value>,
+    /// What all have in common, less their names and addresses.
+    config: String,
+    settings: Settings,
+    ledger: Option<SocketAddr>,
+    /// Where the first one listens, whom the others ask to be let in.
+    seed: SocketAddr,
+    is_seeded: bool,
+    doors: BTreeMap<String, SocketAddr>,
+    interrupted: Arc<AtomicBool>,
+    /// For what is asked from this thread; connections are kept, and belong to it.
+    runtime: actix_rt::Runtime,
+    /// The clients, who learn from the narrator which processes take requests.
+    load: Option<Rc<Load>>,
+    etcd: Option<Etcd>,
+}
+
+impl Service {
+    /// No process yet, but for an etcd if that is asked for.
+    pub(crate) fn new(settings: &Settings, ledger: Option<SocketAddr>, purpose: &str) -> Result<Service, Failure> {
+        let interrupted = watch_interrupts()?;
+        let children = Children::new(purpose)?;
+        let (config, etcd) = authority(settings, &children)?;
+        let seed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Ok(Service {
+            children,
+            report: Report::new(settings.json, NARRATOR),
+            lines: Vec::new(),
+            config,
+            settings: settings.clone(),
+            ledger,
+            seed,
+            is_seeded: false,
+            doors: BTreeMap::new(),
+            interrupted,
+            runtime: actix_rt::Runtime::new()?,
+            load: None,
+            etcd,
+        })
+    }
+
+    /// What all processes have in common.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::from_toml(&self.config)?)
+    }
+
+    /// Starts a process, and waits until it is ready.
+    pub(crate) fn start(&mut self, name: &str) -> Result<(), Failure> {
+        let is_first = !std::mem::replace(&mut self.is_seeded, true);
+        let listen = if is_first { self.seed } else { (Ipv4Addr::LOCALHOST, 0).into() };
+        let config = format!(
+            "{}\n[cluster]\nname = \"failover\"\nnode = \"{name}\"\nrole = \"worker\"\nmode = \"random\"\nlisten = \"{listen}\"\nseeds = [\"{}\"]\n",
+            self.config, self.seed
+        );
+        let path = self.children.folder().join(format!("{name}.toml"));
+        std::fs::write(&path, config)?;
+        let mut arguments = vec!["node".to_owned(), "--config".to_owned(), path.display().to_string()];
+        arguments.extend(["--shards".to_owned(), self.settings.shards.to_string()]);
+        arguments.extend(self.ledger.iter().flat_map(|ledger| ["--ledger".to_owned(), ledger.to_string()]));
+        let ready = self.children.start(name, &arguments)?;
+        let door = ready["http"].as_str().unwrap_or_default().parse()?;
+        self.doors.insert(name.to_owned(), door);
+        Ok(())
+    }
+
+    /// Starts processes under these names, and waits until all are members and no shard has moved for a while.
+    pub(crate) fn start_all(&mut self, names: &[String]) -> Result<(), Failure> {
+        for name in names {
+            self.start(name)?;
+        }
+        let joined = |line: &Value| line["event"] == "joined" && line["process"] == NARRATOR;
+        self.wait("all processes join", 0, joined, names.len() - 1)?;
+        self.settle()
+    }
+
+    /// Waits until no shard has moved for a while.
+    pub(crate) fn settle(&mut self) -> Result<(), Failure> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let from = self.lines.len();
+            self.quiet(Duration::from_millis(700))?;
+            if !self.lines[from..].iter().any(is_shard_start) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err("shards still move after 10 s".into());
+            }
+        }
+    }
+
+    /// Where a process's door is.
+    fn door(&self, name: &str) -> Result<SocketAddr, Failure> {
+        self.doors.get(name).copied().ok_or_else(|| format!("no process {name}").into())
+    }
+
+    /// Lays load on, at all doors.
+    pub(crate) fn lay_on(&mut self, manner: Manner) -> Result<Rc<Load>, Failure> {
+        let load = Rc::new(Load::start(manner)?);
+        for (name, door) in &self.doors {
+            load.open(name, *door);
+        }
+        self.load = Some(load.clone());
+        Ok(load)
+    }
+
+    /// The clients.
+    pub(crate) fn load(&self) -> Result<Rc<Load>, Failure> {
+        self.load.clone().ok_or_else(|| "no load is laid on".into())
+    }
+
+    /// Lets the clients know of a process that has joined.
+    pub(crate) fn open(&self, name: &str) -> Result<(), Failure> {
+        let door = self.door(name)?;
+        if let Some(load) = &self.load {
+            load.open(name, door);
+        }
+        Ok(())
+    }
+
+    /// Kills a process. Returns when. It is not waited for, which may take as long as a whole failover does: [`Service::reap`].
+    pub(crate) fn kill(&mut self, name: &str) -> Result<f64, Failure> {
+        let at = unix_seconds();
+        self.children.signal(name, Signal::SIGKILL)?;
+        self.doors.remove(name);
+        Ok(at)
+    }
+
+    /// Takes in that a process has ended.
+    pub(crate) fn reap(&mut self, name: &str) -> Result<(), Failure> {
+        self.doors.remove(name);
+        self.children.reap(name)
+    }
+
+    /// Asks one process in person.
+    pub(crate) fn ask(&self, name: &str, method: &str, path: &str) -> Result<Value, Failure> {
+        let door = self.door(name)?;
+        let asking = async { tokio::time::timeout(PATIENCE, http::ask(door, method, path, 0, &[])).await };
+        let answer = self.runtime.block_on(asking).map_err(|_| format!("{name} does not answer"))??;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.status >= 300 {
+            return Err(format!("{name} answers {method} {path} with {}: {body}", answer.status).into());
+        }
+        Ok(serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    // ---- listening -----------------------------------------------------------------------------------------------------------------------
+
+    /// Takes in what is said within `patience`, at most one line. Moving shards, which are many, are not told one by one.
+    fn listen(&mut self, patience: Duration) {
+        let Some(line) = self.children.next_line(patience) else {
+            self.report.flush();
+            return;
+        };
+        if !is_shard_start(&line) && line["event"] != "answered" {
+            self.report.event(&line);
+        }
+        self.tell_clients(&line);
+        self.lines.push(line);
+    }
+
+    /// Clients send nothing to whoever is said to be away.
+    fn tell_clients(&self, line: &Value) {
+        let Some(load) = self.load.as_ref().filter(|_| line["process"] == NARRATOR) else { return };
+        let name = line["node"].as_str().or_else(|| line["member"]["name"].as_str()).unwrap_or_default();
+        match line["event"].as_str() {
+            Some("suspected" | "died" | "left") => load.shut(name),
+            Some("cleared" | "returned" | "joined") => {
+                if let Some(door) = self.doors.get(name) {
+                    load.open(name, *door);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in whatever is said for this long.
+    pub(crate) fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.listen(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)));
+            self.check_interrupted()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` lines from number `from` on match. Returns when the last of them was said.
+    pub(crate) fn wait(
+        &mut self,
+        what: &str,
+        from: usize,
+        matches: impl Fn(&Value) -> bool,
+        count: usize,
+    ) -> Result<f64, Failure> {
+        self.wait_until(what, |lines| {
+            let times = lines[from..].iter().filter(|line| matches(line)).filter_map(|line| line["at"].as_f64());
+            times.take(count).enumerate().last().filter(|(last, _)| last + 1 == count).map(|(_, at)| at)
+        })
+    }
+
+    /// Waits for something, at most 20 s.
+    pub(crate) fn wait_until<T>(&mut self, what: &str, found: impl Fn(&[Value]) -> Option<T>) -> Result<T, Failure> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(found) = found(&self.lines) {
+                return Ok(found);
+            }
+            if Instant::now() > end {
+                return Err(format!("waited 20 s in vain: {what}").into());
+            }
+            self.listen(Duration::from_millis(20));
+            self.check_interrupted()?;
+        }
+    }
+
+    /// Waits for what the narrator says about a process.
+    pub(crate) fn about(&mut self, event: &str, name: &str, from: usize) -> Result<f64, Failure> {
+        let matches = |line: &Value| {
+            let named = line["node"] == name || line["member"]["name"] == name;
+            line["event"] == event && line["process"] == NARRATOR && named
+        };
+        self.wait(&format!("{NARRATOR} says that {name} {event}"), from, matches, 1)
+    }
+
+    fn check_interrupted(&self) -> Result<(), Failure> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            Err("interrupted; all processes were ended".into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends all that runs.
+    pub(crate) fn end(&mut self) {
+        self.children.end();
+        self.etcd = None;
+    }
+}
+
+/// Whether a line says that a shard runs now.
+fn is_shard_start(line: &Value) -> bool {
+    line["event"] == "started" && line["shard"].is_object()
+}
+
+/// The config that all processes have in common, and the etcd that was started for them.
+fn authority(settings: &Settings, children: &Children) -> Result<(String, Option<Etcd>), Failure> {
+    if settings.authority != Authority::Etcd && !settings.endpoints.is_empty() {
+        return Err("--endpoints without --authority etcd; name both".into());
+    }
+    match settings.authority {
+        Authority::View => Ok((format!("{CONFIG}authority = \"view\"\n"), None)),
+        Authority::File => {
+            let folder = children.folder().join("authority");
+            std::fs::create_dir_all(&folder)?;
+            // A string of JSON is one of TOML.
+            let folder = serde_json::to_string(&folder.display().to_string())?;
+            Ok((format!("{CONFIG}authority = \"file\"\nttl = \"2s\"\nfolder = {folder}\n"), None))
+        }
+        Authority::Etcd if !cfg!(feature = "etcd") => {
+            Err("this program was built without etcd; build it with --features etcd".into())
+        }
+        Authority::Etcd => {
+            let own = if settings.endpoints.is_empty() { Some(Etcd::start(children.folder())?) } else { None };
+            let endpoints: Vec<&String> = own.iter().map(|etcd| &etcd.endpoint).chain(&settings.endpoints).collect();
+            let endpoints = serde_json::to_string(&endpoints)?;
+            // One prefix for each run, so that what another one has left behind is not in the way.
+            let prefix = format!("/heartbeat-failover-{}", std::process::id());
+            let table = format!("[ownership.etcd]\nendpoints = {endpoints}\nprefix = \"{prefix}\"\n");
+            Ok((format!("{CONFIG}authority = \"etcd\"\nttl = \"5s\"\n{table}"), own))
+        }
+    }
+}
