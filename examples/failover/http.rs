@@ -125,7 +125,7 @@ mod tests {
         check("", None);
         check("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r", None);
         check("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", Some((200, 38, 40)));
-        check("HTTP/1.1 503 Service Unavailable\r\nContent-Length:12\r\nx: y\r\n\r\nabc", Some((503, 60, 72)));
+        check("HTTP/1.1 503 Service Unavailable\r\nContent-Length:12\r\nx: y\r\n\r\nabc", Some((503, 61, 73)));
     }
 
     #[test]

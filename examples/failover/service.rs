@@ -1,7 +1,7 @@
 //! The processes of the service, and what they say.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::etcd::Etcd;
 use crate::load::{Load, Manner};
-use crate::{Authority, CONFIG, Settings, http};
+use crate::{Authority, CONFIG, RETRY, Settings, http};
 
 /// Who is left in peace, and tells what all see.
 pub(crate) const NARRATOR: &str = "node-1";
@@ -34,9 +34,8 @@ pub(crate) struct Service {
     config: String,
     settings: Settings,
     ledger: Option<SocketAddr>,
-    /// Where the first one listens, whom the others ask to be let in.
-    seed: SocketAddr,
-    is_seeded: bool,
+    /// Where the first one listens, once it runs: whom the others ask to be let in.
+    seed: Option<String>,
     doors: BTreeMap<String, SocketAddr>,
     interrupted: Arc<AtomicBool>,
     /// For what is asked from this thread; connections are kept, and belong to it.
@@ -52,7 +51,6 @@ impl Service {
         let interrupted = watch_interrupts()?;
         let children = Children::new(purpose)?;
         let (config, etcd) = authority(settings, &children)?;
-        let seed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         Ok(Service {
             children,
             report: Report::new(settings.json, NARRATOR),
@@ -60,8 +58,7 @@ impl Service {
             config,
             settings: settings.clone(),
             ledger,
-            seed,
-            is_seeded: false,
+            seed: None,
             doors: BTreeMap::new(),
             interrupted,
             runtime: actix_rt::Runtime::new()?,
@@ -77,11 +74,10 @@ impl Service {
 
     /// Starts a process, and waits until it is ready.
     pub(crate) fn start(&mut self, name: &str) -> Result<(), Failure> {
-        let is_first = !std::mem::replace(&mut self.is_seeded, true);
-        let listen = if is_first { self.seed } else { (Ipv4Addr::LOCALHOST, 0).into() };
+        let seeds = serde_json::to_string(&self.seed.iter().collect::<Vec<_>>())?;
         let config = format!(
-            "{}\n[cluster]\nname = \"failover\"\nnode = \"{name}\"\nrole = \"worker\"\nmode = \"random\"\nlisten = \"{listen}\"\nseeds = [\"{}\"]\n",
-            self.config, self.seed
+            "{}\n[cluster]\nname = \"failover\"\nnode = \"{name}\"\nrole = \"worker\"\nmode = \"random\"\nlisten = \"127.0.0.1:0\"\nseeds = {seeds}\n",
+            self.config
         );
         let path = self.children.folder().join(format!("{name}.toml"));
         std::fs::write(&path, config)?;
@@ -91,6 +87,9 @@ impl Service {
         let ready = self.children.start(name, &arguments)?;
         let door = ready["http"].as_str().unwrap_or_default().parse()?;
         self.doors.insert(name.to_owned(), door);
+        if self.seed.is_none() {
+            self.seed = ready["address"].as_str().map(str::to_owned);
+        }
         Ok(())
     }
 
@@ -172,6 +171,17 @@ impl Service {
             return Err(format!("{name} answers {method} {path} with {}: {body}", answer.status).into());
         }
         Ok(serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    /// Asks one process in person until it has an answer, for 10 s at most.
+    pub(crate) fn insist(&mut self, name: &str, method: &str, path: &str) -> Result<Value, Failure> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.ask(name, method, path) {
+                Err(_) if Instant::now() < end => self.quiet(RETRY)?,
+                answer => return answer,
+            }
+        }
     }
 
     // ---- listening -----------------------------------------------------------------------------------------------------------------------

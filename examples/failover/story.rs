@@ -371,7 +371,7 @@ impl Story {
         let cells = self.ledger.look().cells.clone();
         let mut different = 0_u32;
         for ((_, key), count) in &cells {
-            let answer = self.service.ask(NARRATOR, "GET", &format!("/count/{key}"))?;
+            let answer = self.service.insist(NARRATOR, "GET", &format!("/count/{key}"))?;
             different += u32::from(answer.as_u64() != Some(*count));
         }
         self.fact(
