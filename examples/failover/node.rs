@@ -116,19 +116,19 @@ async fn serve(config: Config, common: Common, listener: std::net::TcpListener, 
     let server = HttpServer::new(app).workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run();
     let handle = server.handle();
     actix_rt::spawn(server);
-    let line =
-        json!({ "event": "ready", "at": unix_seconds(), "process": name, "http": door, "pid": std::process::id() });
+    let (at, address) = (unix_seconds(), node.address());
+    let line = json!({ "event": "ready", "at": at, "process": name, "http": door, "address": address });
     say(&line.to_string());
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = released.recv() => {}
-        _ = asked_to_leave.recv() => {
-            node.leave().await;
-            actix_rt::time::sleep(LINGER).await;
-        }
-    }
+    let why = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        _ = released.recv() => "nobody holds its leash",
+        _ = asked_to_leave.recv() => "asked to",
+    };
+    say(&json!({ "event": "leaving", "at": unix_seconds(), "process": name, "why": why }).to_string());
     node.leave().await;
+    // Others may not have heard of it yet.
+    actix_rt::time::sleep(LINGER).await;
     handle.stop(true).await;
     Ok(())
 }

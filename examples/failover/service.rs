@@ -88,7 +88,8 @@ impl Service {
         let door = ready["http"].as_str().unwrap_or_default().parse()?;
         self.doors.insert(name.to_owned(), door);
         if self.seed.is_none() {
-            self.seed = ready["address"].as_str().map(str::to_owned);
+            let address = ready["address"].as_str().ok_or_else(|| format!("{name} does not say where it listens"))?;
+            self.seed = Some(address.to_owned());
         }
         Ok(())
     }
