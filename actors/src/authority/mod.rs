@@ -137,6 +137,7 @@ mod tests {
 
     const CLUSTER: &str =
         "[cluster]\nname = 'a'\nnode = 'b'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []";
+    #[cfg(not(feature = "etcd"))]
     const ETCD: &str = "authority = 'etcd'\netcd = { endpoints = ['http://127.0.0.1:1'] }";
 
     #[test]
