@@ -233,6 +233,18 @@ fn words(line: &Value, narrator: &str) -> Option<Words> {
         "paused" => Some(format!("notices that it was paused for {:.3} s and blames nobody", number("late_by"))),
         "isolated" => Some(format!("has no answer for {:.3} s from {}", number("silent_for"), text("tried"))),
         "superseded" => Some("finds another process under its name".to_owned()),
+        "authority_lost" => Some(format!("has no answer from the authority: {}", text("reason"))),
+        "authority_reached" => Some("has answers from the authority again".to_owned()),
+        "session_ended" => {
+            Some(format!("gives up its shards, its session at the authority is over: {}", text("reason")))
+        }
+        "token_refused" => Some(format!("refuses an epoch of {} that goes back", text("group"))),
+        "quorum_lost" => Some(format!("gives up its shards: only {} of {} answer it", line["reached"], line["of"])),
+        "quorum_gained" => Some(format!("is answered by {} of {}", line["reached"], line["of"])),
+        "replica_refused" => {
+            let (group, index, by) = (text("group"), &line["index"], text("by"));
+            Some(format!("has a snapshot of {group}/{index} refused by {by}: {} bytes", line["bytes"]))
+        }
         "refused" => Some(format!("refuses {}: {}", text("address"), text("reason"))),
         "started" if line["shard"].is_object() => {
             let what = format!("now run here, under epoch {}", epoch(&line["shard"]));
