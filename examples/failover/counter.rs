@@ -200,24 +200,24 @@ impl Handler<Add> for Counter {
 
 /// Count a key, and let its write lie for a while before it goes out: what happens to any write now and then, at a moment that can be chosen.
 #[derive(Message)]
-#[rtype(result = "Result<Life, NotCounted>")]
+#[rtype(result = "Result<Counted, NotCounted>")]
 pub(crate) struct Hold {
     pub(crate) key: String,
     pub(crate) time: Duration,
 }
 
 impl Handler<Hold> for Counter {
-    type Result = Result<Life, NotCounted>;
+    type Result = Result<Counted, NotCounted>;
 
     fn handle(&mut self, Hold { key, time }: Hold, ctx: &mut Context<Self>) -> Self::Result {
         let (ledger, written) = (self.common.ledger, self.count(key, ctx)?);
-        let life = written.life;
+        let Written { node, life, key, count } = written.clone();
         // On its own, as a driver of a database would have it by now: whatever becomes of the worker, it goes out.
         actix_rt::spawn(async move {
             actix_rt::time::sleep(time).await;
             let _ = write(ledger, written).await; // The ledger tells of it.
         });
-        Ok(life)
+        Ok(Counted { node, life, key, count })
     }
 }
 

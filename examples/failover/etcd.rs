@@ -1,7 +1,7 @@
 //! An etcd of the example's own, if no other one is named: one server, on loopback, which ends with the example.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,9 @@ use heartbeat_examples::Failure;
 
 /// How long it may take to take connections.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an etcd that is said to run may take to take a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server that runs. Dropping it ends it.
 #[derive(Debug)]
@@ -61,6 +64,25 @@ impl Drop for Etcd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Refuses servers of which none takes a connection: a service without its authority would only wait.
+pub(crate) fn check(endpoints: &[String]) -> Result<(), Failure> {
+    let mut reasons = Vec::new();
+    for endpoint in endpoints {
+        let address = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest).trim_end_matches('/');
+        match address.to_socket_addrs().map(|mut found| found.next()) {
+            Ok(Some(found)) => match TcpStream::connect_timeout(&found, CONNECT_PATIENCE) {
+                Ok(_) => return Ok(()),
+                Err(error) => reasons.push(format!("{endpoint}: {error}")),
+            },
+            Ok(None) => reasons.push(format!("{endpoint}: no such host")),
+            Err(error) => reasons.push(format!("{endpoint}: {error}")),
+        }
+    }
+    let reasons = reasons.join("; ");
+    Err(format!("no etcd at any of the --endpoints ({reasons}); name one that runs, or none to have one started")
+        .into())
 }
 
 /// A port that is free now: found by taking it and giving it back.

@@ -110,6 +110,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// What the plain copy has of a key.
+    pub(crate) fn plain(&self, key: &str) -> u64 {
+        self.plain.get(key).copied().unwrap_or(0)
+    }
+
     fn admit(&mut self, node: &str, life: Life) -> Result<(), Outdated> {
         self.fence.admit(life.shard, Epoch(life.epoch))?;
         let owner = self.owners.entry((life.shard, life.epoch)).or_insert_with(|| node.to_owned());
@@ -228,7 +233,7 @@ mod tests {
         ledger.write(0.3, written("b", 9, 2)).unwrap();
         ledger.write(0.4, written("b", 9, 3)).unwrap();
         assert_eq!(ledger.write(0.5, written("a", 7, 2)).unwrap_err().newest, Epoch(9));
-        assert_eq!((ledger.cells[&(3, "ada".to_owned())], ledger.plain["ada"], ledger.admitted), (3, 2, 3));
+        assert_eq!((ledger.cells[&(3, "ada".to_owned())], ledger.plain("ada"), ledger.admitted), (3, 2, 3));
         assert_eq!((ledger.late.len(), ledger.late[0].plain_before, ledger.shared_epochs), (1, 3, 0));
         assert!(ledger.begin(0.6, begun("a", 7, 0)).is_err(), "an owner that comes too late begins nothing");
     }

@@ -185,7 +185,7 @@ async fn hold(path: web::Path<(String, u64)>, door: web::Data<Door>) -> HttpResp
     let time = Duration::from_millis(milliseconds);
     match door.place(&key) {
         Ok(Place::Here(worker)) => match worker.send(Hold { key, time }).within(PATIENCE).await {
-            Ok(Ok(life)) => HttpResponse::Accepted().json(life),
+            Ok(Ok(counted)) => HttpResponse::Accepted().json(counted),
             Ok(Err(refused)) => unavailable(&refused.to_string()),
             Err(error) => unserved(error),
         },

@@ -14,7 +14,7 @@ use heartbeat_examples::report::Report;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::etcd::Etcd;
+use crate::etcd::{self, Etcd};
 use crate::load::{Load, Manner};
 use crate::{Authority, CONFIG, RETRY, Settings, http};
 
@@ -301,7 +301,12 @@ fn authority(settings: &Settings, children: &Children) -> Result<(String, Option
             Err("this program was built without etcd; build it with --features etcd".into())
         }
         Authority::Etcd => {
-            let own = if settings.endpoints.is_empty() { Some(Etcd::start(children.folder())?) } else { None };
+            let own = if settings.endpoints.is_empty() {
+                Some(Etcd::start(children.folder())?)
+            } else {
+                etcd::check(&settings.endpoints)?;
+                None
+            };
             let endpoints: Vec<&String> = own.iter().map(|etcd| &etcd.endpoint).chain(&settings.endpoints).collect();
             let endpoints = serde_json::to_string(&endpoints)?;
             // One prefix for each run, so that what another one has left behind is not in the way.
