@@ -58,7 +58,7 @@ pub(crate) struct Seen {
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// The last answer of each shard: when, and from whom.
     pub(crate) last: BTreeMap<u32, (f64, String)>,
-    /// Times between two answers of one shard that were longer than usual.
+    /// The times between two answers of one shard, all of them.
     pub(crate) gaps: Vec<Gap>,
     /// Requests that were not served at once, from the first attempt to the answer.
     pub(crate) delayed: Vec<Gap>,
@@ -261,7 +261,7 @@ async fn ask(shared: &Shared, shard: u32, key: &str, lots: &mut Random) {
                 let to = unix_seconds();
                 lock(&shared.hurried).remove(&shard);
                 let mut seen = lock(&shared.seen);
-                seen.answer(shard, counted, to, shared.manner.pause.as_secs_f64() * 2.0);
+                seen.answer(shard, counted, to);
                 if !is_first {
                     seen.delayed.push(Gap { shard, from, to });
                 }
@@ -297,13 +297,11 @@ async fn rest(shared: &Shared, shard: u32) {
 }
 
 impl Seen {
-    fn answer(&mut self, shard: u32, counted: Counted, at: f64, usual: f64) {
+    fn answer(&mut self, shard: u32, counted: Counted, at: f64) {
         self.answered += 1;
         let Counted { node, life, key, count } = counted;
         self.acknowledged.push(Acknowledged { at, life, key, count });
-        if let Some((before, _)) = self.last.insert(shard, (at, node))
-            && at - before > usual
-        {
+        if let Some((before, _)) = self.last.insert(shard, (at, node)) {
             self.gaps.push(Gap { shard, from: before, to: at });
         }
     }
@@ -321,14 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_noted_if_it_is_longer_than_usual() {
+    fn a_gap_lies_between_two_answers_of_one_shard() {
         let life = crate::counter::Life { shard: 1, epoch: 1, generation: 1 };
         let counted = || Counted { node: "a".to_owned(), life, key: "ada".to_owned(), count: 1 };
         let mut seen = Seen::default();
-        for at in [5.0, 5.1, 5.2, 5.31] {
-            seen.answer(1, counted(), at, 0.105);
+        for (shard, at) in [(1, 5.0), (2, 5.25), (1, 5.5), (2, 6.0)] {
+            seen.answer(shard, counted(), at);
         }
-        assert_eq!((seen.answered, seen.gaps.len()), (4, 1));
-        assert!((seen.gaps[0].length() - 0.11).abs() < 1e-9);
+        let gaps: Vec<(u32, f64)> = seen.gaps.iter().map(|gap| (gap.shard, gap.length())).collect();
+        assert_eq!((seen.answered, gaps), (4, vec![(1, 0.5), (2, 0.75)]));
     }
 }
