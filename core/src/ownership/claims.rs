@@ -48,8 +48,11 @@ pub(super) enum Outcome {
     Began,
     /// The session is over, and every shard with it.
     Over,
-    /// What became of claims.
-    Claimed(Vec<(ShardName, Claimed)>),
+    /// What became of claims. It is stale if shards came free after they were asked for: what was held then may not be any more.
+    Claimed {
+        results: Vec<(ShardName, Claimed)>,
+        is_stale: bool,
+    },
     /// It is not known what became of these claims.
     Unknown(Vec<ShardName>),
 }
@@ -62,6 +65,8 @@ pub(super) struct Claims {
     asked_ttl: Duration,
     fenced: bool,
     session: Session,
+    /// When others' shards last came free.
+    freed_at: Instant,
     /// When its renewal was last asked for.
     renewed_at: Instant,
     /// What was asked and is not answered, by number: when, and what.
@@ -100,6 +105,7 @@ impl Claims {
                 asked_ttl: ownership.ttl,
                 fenced: ownership.fenced,
                 session: Session::None { at: now, former: None },
+                freed_at: Instant::ZERO,
                 renewed_at: Instant::ZERO,
                 flights: BTreeMap::new(),
                 number: 0,
@@ -204,6 +210,7 @@ impl Claims {
 
     /// Others' shards may be free, or so an authority says whose leader woke up and has ended sessions that it had no business with: whether ours is one of them is asked at once.
     pub(super) fn doubt(&mut self, now: Instant) {
+        self.freed_at = now;
         if let Session::Open { renew_at, .. } = &mut self.session {
             *renew_at = (*renew_at).min(self.renewed_at + RENEW_LEAST).max(now);
         }
@@ -273,7 +280,8 @@ impl Claims {
             (Ask::Claim { session, shards }, Ok(Answer::Claimed(results)))
                 if self.is_ours(session) && results.len() == shards.len() =>
             {
-                Outcome::Claimed(shards.into_iter().zip(results).collect())
+                let results = shards.into_iter().zip(results).collect();
+                Outcome::Claimed { results, is_stale: sent < self.freed_at }
             }
             (Ask::Claim { session, shards }, _) if self.is_ours(session) => Outcome::Unknown(shards),
             // What belonged to a former session ends with it.
@@ -477,6 +485,29 @@ mod tests {
         claims.answer(number, Ok(Answer::Done), &mut desk);
         let asked = asked(&mut claims, &mut desk, 3);
         assert!(matches!(&asked[..], [(_, Ask::Release { shards, .. })] if shards.len() == 4));
+    }
+
+    #[test]
+    fn what_was_found_held_by_a_question_older_than_the_news_that_it_is_free_is_asked_again_at_once() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let shard = ShardName { group: "orders".into(), index: 3 };
+        let held = || Ok(Answer::Claimed(vec![Claimed::Held { by: "dead".into() }]));
+        for (sent_at, freed_at, is_stale) in [(10, 11, true), (20, 20, false), (31, 30, false)] {
+            desk.now = Instant::from_millis(sent_at.min(freed_at));
+            if freed_at < sent_at {
+                claims.doubt(desk.now);
+            }
+            desk.now = Instant::from_millis(sent_at);
+            claims.claim(vec![shard.clone()], &mut desk);
+            let (number, _) = asks(&mut desk).pop().unwrap();
+            if freed_at >= sent_at {
+                claims.doubt(Instant::from_millis(freed_at));
+            }
+            desk.now = Instant::from_millis(freed_at.max(sent_at) + 1);
+            let results = vec![(shard.clone(), Claimed::Held { by: "dead".into() })];
+            assert_eq!(claims.answer(number, held(), &mut desk), Outcome::Claimed { results, is_stale });
+        }
     }
 
     #[test]

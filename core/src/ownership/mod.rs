@@ -148,7 +148,8 @@ impl Ownership {
         match claims.answer(number, answer, desk) {
             Outcome::Nothing | Outcome::Began => false,
             Outcome::Over => true,
-            Outcome::Claimed(results) => {
+            Outcome::Claimed { results, is_stale } => {
+                let again_at = if is_stale { desk.now } else { again_at };
                 for (name, result) in results {
                     self.claimed(&name, result, again_at, desk);
                 }
