@@ -178,3 +178,17 @@ fn every_event_is_explained_to_operators() {
         assert!(operating.contains(&format!("`{variant}`")), "docs/src/operating.md does not explain {variant}");
     }
 }
+
+#[test]
+fn each_package_carries_both_licences() {
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let ours = std::fs::read_to_string(root().join(licence)).unwrap();
+        for package in ["core", "actors"] {
+            assert_eq!(
+                std::fs::read_to_string(root().join(package).join(licence)).unwrap(),
+                ours,
+                "{package}/{licence}"
+            );
+        }
+    }
+}
