@@ -1,4 +1,4 @@
-//! `Checker`: what must hold after every step, whatever is done to the world (DESIGN section 5, as far as it applies).
+//! `Checker`: what must hold after every step, whatever is done to the world (the promises of `docs/src/promises.md`, as far as they apply).
 //!
 //! It hears of every fault and every event, and keeps what it would need to call one a lie: a death without a cause, a worker replaced through
 //! no fault of its own or of its neighbour, an epoch with two owners, a generation given twice, more restarts than are allowed. It also

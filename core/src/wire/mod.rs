@@ -200,7 +200,7 @@ pub struct Part<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The periodic sign of life (DESIGN D9).
+/// The periodic sign of life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
     /// The sender's incarnation.

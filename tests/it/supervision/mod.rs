@@ -1,4 +1,4 @@
-//! The rules of supervision, driven without actors: the tests T1 to T6 of the list of tests that prove a supervisor.
+//! The rules of supervision, driven without actors: the tests T1 to T6 of `docs/src/promises.md`.
 //!
 //! T1 (`naive`): what follows a failure or an end, compared with a second model on random trees. T2 and T3, the window and the pauses, stand
 //! with the rule in `core/src/restart.rs`. T4, T5 and T6 (`order`): stale inputs, stopping and starting, significant children. `asked`: what
