@@ -28,14 +28,14 @@ impl<T> KindOf<T> {
     const FUTURE: &'static Kind = &Kind { activity: future_or_timer::<T> };
 }
 
-/// actix makes a future of each timer; only its type tells.
+/// The types of the futures that are timers.
+const TIMERS: [&str; 3] =
+    ["actix::utils::TimerFunc", "actix::utils::IntervalFunc", "heartbeat_actors::pieces::Interval"];
+
+/// actix makes a future of each timer, and so does our context; only its type tells.
 fn future_or_timer<T>() -> Activity {
     let name = type_name::<T>();
-    if name.starts_with("actix::utils::TimerFunc") || name.starts_with("actix::utils::IntervalFunc") {
-        Activity::Timer(name)
-    } else {
-        Activity::Future(name)
-    }
+    if TIMERS.iter().any(|timer| name.starts_with(timer)) { Activity::Timer(name) } else { Activity::Future(name) }
 }
 
 impl Kind {

@@ -4,9 +4,11 @@
 //! cannot be had there: a fence that a replaced generation runs into, a panic caught before it takes the mailbox along, and bursts that
 //! end, so that a full mailbox starves neither the timers nor the neighbours.
 
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
@@ -18,18 +20,22 @@ use crate::fault::Strike;
 use crate::lease::{Lease, Progress};
 use crate::letter::{DeadReason, Post};
 use crate::mailbox::{Item, Unopened};
+use crate::pieces::{self, Interval, Pieces};
 use crate::seat::Seat;
 use crate::worker::WorkerAddr;
 
 /// A future that runs within the worker, and what it is.
 pub(crate) struct Task<A: Actor<Context = Context<A>>> {
     pub(crate) kind: &'static Kind,
+    /// Whether one poll may do any number of pieces of work, and says so after each.
+    pub(crate) is_in_pieces: bool,
     pub(crate) future: Pin<Box<dyn ActorFuture<A, Output = ()>>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Task<A> {
     fn new<F: ActorFuture<A, Output = ()> + 'static>(future: F) -> Task<A> {
-        Task { kind: Kind::future::<F>(), future: Box::pin(future) }
+        let is_in_pieces = pieces::is_in_pieces::<A, F>();
+        Task { kind: Kind::future::<F>(), is_in_pieces, future: Box::pin(future) }
     }
 }
 
@@ -84,6 +90,8 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     pub(crate) cancelled: Vec<SpawnHandle>,
     /// Whether the driver has futures to wait for.
     pub(crate) waiting: bool,
+    /// What the future that is polled now may still do, if it works in pieces.
+    pieces: Cell<Option<Pieces>>,
     shard: Option<Shard>,
 }
 
@@ -102,6 +110,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
             held: None,
             cancelled: Vec::new(),
             waiting: false,
+            pieces: Cell::new(None),
             shard,
         }
     }
@@ -191,6 +200,27 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.seat.cell.end();
     }
 
+    /// The future that is polled next works in pieces, or does not.
+    pub(crate) fn begin_pieces(&self, pieces: Option<Pieces>) {
+        self.pieces.set(pieces);
+    }
+
+    /// The poll is over. Returns whether the future was cut off.
+    pub(crate) fn end_pieces(&self) -> bool {
+        self.pieces.take().is_some_and(|pieces| pieces.is_over())
+    }
+
+    /// A piece of work was done: it is progress, whatever comes after it in the same poll. Returns
+    /// whether the future is to leave the rest for its next turn.
+    pub(crate) fn end_piece(&self) -> bool {
+        let Some(mut pieces) = self.pieces.get() else { return false };
+        let now = self.seat.control.clock.now();
+        self.seat.cell.report_progress(now);
+        pieces.count(now);
+        self.pieces.set(Some(pieces));
+        pieces.is_over()
+    }
+
     /// The letter in flight, which came through a plain `Addr`, can be told from now on when this worker is replaced.
     pub(crate) fn keep_in_flight(&self, letter: Arc<dyn Post<A>>) {
         self.seat.mailbox.keep_in_flight(self.term, letter);
@@ -266,8 +296,10 @@ impl<A: Actor<Context = Context<A>>> ActorContext for Context<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
-    /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing of the bound on the queue, and what is sent
-    /// through it after the worker was given up becomes a dead letter without the sender being told.
+    /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing of the
+    /// bound on the queue. A message that is sent through it while the worker is stopped or given up
+    /// becomes a dead letter at once: `send` answers [`MailboxError::Closed`](actix::MailboxError),
+    /// `try_send` and `do_send` say nothing.
     fn address(&self) -> Addr<A> {
         self.seat.mailbox.address()
     }
@@ -290,8 +322,30 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
         self.waiting = true;
     }
 
+    /// Whether the context waits for a future, or stops. Within [`StreamHandler::handle`] it is also true
+    /// once the stream has used up its turn: actix's streams ask here after each item, and go on at
+    /// the next turn.
+    ///
+    /// [`StreamHandler::handle`]: actix::StreamHandler::handle
     fn waiting(&self) -> bool {
-        self.waiting || self.state.stopping()
+        self.waiting || self.state.stopping() || self.end_piece()
+    }
+
+    /// As in actix, but a callback that takes longer than the interval does not hold the thread: each
+    /// call is progress, and the others have their turn before the calls that were missed.
+    fn run_interval<F>(&mut self, interval: Duration, call: F) -> SpawnHandle
+    where
+        F: FnMut(&mut A, &mut Context<A>) + 'static,
+    {
+        self.spawn(Interval::new(tokio::time::sleep(interval), interval, call))
+    }
+
+    /// As [`Context::run_interval`], from `start` on.
+    fn run_interval_at<F>(&mut self, start: tokio::time::Instant, interval: Duration, call: F) -> SpawnHandle
+    where
+        F: FnMut(&mut A, &mut Context<A>) + 'static,
+    {
+        self.spawn(Interval::new(tokio::time::sleep_until(start), interval, call))
     }
 
     fn cancel_future(&mut self, handle: SpawnHandle) -> bool {

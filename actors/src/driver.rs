@@ -27,12 +27,9 @@ use crate::context::{Context, Task};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
 use crate::mailbox::Item;
+use crate::pieces::{Pieces, SLICE};
 use crate::right::LOOK_AGAIN;
 use crate::seat::{Birth, Seat};
-
-/// How long a burst may last before others have their turn: nothing beside any interval, so that messages which take their time do not add up
-/// to a silence of the thread, for which their worker would be blamed; and much beside what a turn costs.
-const SLICE: Duration = Duration::from_millis(1);
 
 /// Runs one generation of a worker, and the next one if its panic may be answered at once.
 pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
@@ -195,9 +192,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// Says that a generation was born, and whether it is up already.
     fn tell_born(&mut self) {
         let is_up = self.life.as_ref().is_some_and(Life::is_up);
-        if let Some((cause, failed_at)) = self.failure.take() {
-            let former = Generation(self.birth.generation.0 - 1);
-            self.untold = Some((former, Report::Restarted { cause, failed_at, is_up }));
+        if let Some(restarted) = self.restarted(is_up) {
+            self.untold = Some(restarted);
             if is_up {
                 self.is_up = true;
                 self.seat.cell.set_up();
@@ -205,6 +201,13 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         } else if is_up {
             self.tell_up();
         }
+    }
+
+    /// The report that the former generation failed and that the present one was started in its
+    /// place, if that has not been reported yet.
+    fn restarted(&mut self, is_up: bool) -> Option<(Generation, Report)> {
+        let (cause, failed_at) = self.failure.take()?;
+        Some((Generation(self.birth.generation.0 - 1), Report::Restarted { cause, failed_at, is_up }))
     }
 
     /// Says that the present generation is up, once it is.
@@ -247,6 +250,10 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         self.seat.cell.set_down();
         match self.seat.cell.restart(generation, now) {
             Some(next) => {
+                // A start that failed at once makes good a failure of its own: each is reported.
+                if let Some(restarted) = self.restarted(false) {
+                    self.seat.report(restarted);
+                }
                 self.birth.generation = next;
                 self.birth.cause = Some(cause.clone());
                 self.failure = Some((cause, now));
@@ -267,16 +274,18 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         false
     }
 
-    /// Tells the supervisor and ends. A failure on the way to an immediate restart is the former generation's: the next one was never born,
-    /// as far as the supervisor knows.
+    /// Tells the supervisor and ends. If an immediate restart failed, both failures are reported, each
+    /// of its own generation: the restart counts, and the cause that began it is not lost.
     fn end(&mut self, report: Report) -> Poll<()> {
         if self.seat.is_over(self.term) {
             return Poll::Ready(());
         }
         self.seat.cell.end();
         self.seat.cell.set_down();
-        let unborn = u64::from(self.failure.is_some());
-        self.seat.report((Generation(self.birth.generation.0 - unborn), report));
+        if let Some(restarted) = self.restarted(false) {
+            self.seat.report(restarted);
+        }
+        self.seat.report((self.birth.generation, report));
         Poll::Ready(())
     }
 }
@@ -417,6 +426,10 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
     /// that is all of it.
     #[cfg(feature = "testkit")]
     fn strike(&mut self, seat: &Seat<A>) -> Option<Turn> {
+        if self.context.held.is_none() {
+            // A thread that was held without a message was released, or this would not run.
+            self.context.end();
+        }
         if let Some(fault) = seat.faults.take_now() {
             self.context.begin(Kind::future::<crate::testkit::Fault>());
             match seat.faults.play(fault) {
@@ -503,6 +516,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         {
             if let Some(future) = &mut self.spawned[index].1 {
                 self.context.begin(future.kind);
+                self.context.begin_pieces(future.is_in_pieces.then(|| Pieces::new(seat.cell.since(), burst.left)));
                 let done = future.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
                 if self.context.is_void() {
                     return false;
@@ -511,6 +525,10 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 if done {
                     self.spawned[index].1 = None;
                     burst.count(seat.cell.since());
+                }
+                // It has more to do and was cut off: the others have their turn before it goes on.
+                if self.context.end_pieces() {
+                    burst.left = 0;
                 }
                 self.take_over();
             }

@@ -70,6 +70,7 @@ mod letter;
 mod mailbox;
 mod node;
 mod owner;
+mod pieces;
 mod pool;
 mod receiver;
 mod record;

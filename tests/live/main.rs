@@ -7,6 +7,7 @@
 mod blocked;
 mod cluster;
 mod node;
+mod pieces;
 mod shards;
 mod spaces;
 mod subscribe;
