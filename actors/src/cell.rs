@@ -101,6 +101,8 @@ pub(crate) struct Cell {
     live: AtomicBool,
     /// Whether it is up.
     up: AtomicBool,
+    /// Whether it waits for its thread, which is held.
+    held: AtomicBool,
     /// Whether the last look had something to say of it.
     noted: AtomicBool,
     /// How it says that it is; see `health`.
@@ -155,6 +157,16 @@ impl Cell {
         self.overloaded.load(Ordering::Relaxed)
     }
 
+    /// Notes whether it waits for its thread, which is held.
+    pub(crate) fn set_held(&self, is_held: bool) {
+        self.held.store(is_held, Ordering::Release);
+    }
+
+    /// Whether it waits for its thread, which is held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
     /// Notes that the worker is up.
     pub(crate) fn set_up(&self) {
         self.up.store(true, Ordering::Release);
@@ -190,9 +202,10 @@ impl Cell {
         }
     }
 
-    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    /// Whether requests may come here: it is up, its queue is not long, its thread is not held, and it has not said otherwise.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_up() && !self.is_closed() && !self.is_overloaded() && self.health() == Health::Ok
+        let is_free = !self.is_closed() && !self.is_overloaded() && !self.is_held();
+        self.is_up() && is_free && self.health() == Health::Ok
     }
 
     /// Whether a look at it has something to say, or had the last time.
@@ -236,6 +249,7 @@ impl Cell {
         self.up.store(false, Ordering::Release);
         self.live.store(generation.0 > 0, Ordering::Release);
         self.waiting.store(false, Ordering::Relaxed);
+        self.held.store(false, Ordering::Release);
         self.set_health(Health::Ok);
         self.end();
     }

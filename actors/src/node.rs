@@ -383,6 +383,7 @@ impl Node {
         let config = &self.inner.config;
         let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
         let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let on_thread_held = spec.held(config).map_err(SuperviseError::Config)?;
         let rules = spec.rules(config).map_err(SuperviseError::Config)?;
         let cell = self.inner.cells.take();
         let worker = cell.worker();
@@ -397,7 +398,7 @@ impl Node {
             }
         };
         let (kind, significant) = (spec.kind, spec.significant);
-        let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
+        let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, place, ..shared };
         let seat = self.seat(cell, name, factory, rules, false);
         #[cfg(feature = "testkit")]
         self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));

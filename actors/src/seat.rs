@@ -249,6 +249,9 @@ pub(crate) trait Seated: Send + Sync {
     /// Gives or takes back leave for immediate restarts.
     fn permit(&self, leave: Leave);
 
+    /// Notes whether the worker waits for its thread, which is held.
+    fn set_held(&self, is_held: bool);
+
     /// Asks the worker to stop.
     fn stop(&self);
 
@@ -303,6 +306,10 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn permit(&self, leave: Leave) {
         self.cell.permit(leave);
+    }
+
+    fn set_held(&self, is_held: bool) {
+        self.cell.set_held(is_held);
     }
 
     fn stop(&self) {

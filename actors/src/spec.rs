@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartbeat_core::config::RestartConfig;
+use heartbeat_core::config::{OnThreadHeld, RestartConfig};
 use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times};
 
 use crate::mailbox::{OnReplace, Overflow, Rules};
@@ -24,6 +24,7 @@ pub struct Spec {
     capacity: Option<u32>,
     overflow: Overflow,
     on_replace: OnReplace,
+    on_thread_held: Option<OnThreadHeld>,
 }
 
 /// Restart limits, where they are not those of the config.
@@ -36,7 +37,8 @@ pub(crate) struct Limits {
 /// On which thread a worker runs.
 #[derive(Clone, Debug, Default)]
 pub enum Placement {
-    /// One of the `workers.arbiters` threads, in turn. A worker that holds it stops its neighbours until they have been moved.
+    /// One of the `workers.arbiters` threads, in turn. A worker that holds its thread stops its neighbours: they wait for the thread, or start
+    /// anew on another one, as [`Spec::on_thread_held`] says. Give a worker that may block a thread of its own.
     #[default]
     Shared,
     /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
@@ -68,6 +70,7 @@ impl Spec {
             capacity: None,
             overflow: Overflow::default(),
             on_replace: OnReplace::default(),
+            on_thread_held: None,
         }
     }
 
@@ -139,6 +142,13 @@ impl Spec {
         self
     }
 
+    /// What it does when a neighbour holds the thread that they share, instead of `workers.on_thread_held`: it waits for the thread and keeps
+    /// its state, or it starts anew on another thread at once.
+    pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> Spec {
+        self.on_thread_held = Some(on_thread_held);
+        self
+    }
+
     /// What happens to the queue when this worker held its thread and is replaced.
     pub fn on_replace(mut self, on_replace: OnReplace) -> Spec {
         self.on_replace = on_replace;
@@ -151,6 +161,16 @@ impl Spec {
         workers.capacity = self.capacity.unwrap_or(workers.capacity);
         workers.check()?;
         Ok(Rules { capacity: workers.capacity, overflow: self.overflow, on_replace: self.on_replace })
+    }
+
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub(crate) fn held(&self, config: &Config) -> Result<Option<OnThreadHeld>, ConfigError> {
+        if let Some(OnThreadHeld::Wait { at_most }) = self.on_thread_held {
+            let mut workers = config.workers.clone();
+            workers.thread_wait = at_most;
+            workers.check()?;
+        }
+        Ok(self.on_thread_held)
     }
 
     /// Its times, if they are not those of the config.

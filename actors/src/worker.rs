@@ -281,6 +281,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         let cell = &self.seat.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
         let unready = match (cell.health(), cell.is_overloaded()) {
+            _ if cell.is_held() => Some(Unready::ThreadHeld),
             (Health::NotReady | Health::Failed, _) => Some(Unready::Reported),
             (Health::Ok, true) => Some(Unready::Overloaded),
             (Health::Ok, false) => None,

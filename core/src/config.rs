@@ -162,10 +162,38 @@ pub struct WorkersConfig {
     pub capacity: u32,
     /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
     pub zombies_max: u32,
+    /// What a worker does when a neighbour holds the thread that they share.
+    pub on_thread_held: HeldThread,
+    /// How long it waits for that thread; zero means not at all.
+    #[serde(with = "duration")]
+    pub thread_wait: Duration,
     /// What follows when a worker or a group is given up, or too many threads are blocked.
     pub on_give_up: OnGiveUp,
     /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is well.
     pub exit_code: u8,
+}
+
+/// What a worker does when a neighbour holds the thread that they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldThread {
+    /// It waits for the thread, and keeps its state.
+    Wait,
+    /// It is started anew on another thread at once.
+    StartAnew,
+}
+
+/// What a worker does when a neighbour holds the thread that they share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnThreadHeld {
+    /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on when the thread comes back. Meanwhile it is
+    /// not ready. After `at_most` it is started anew on another thread; zero means at once.
+    Wait {
+        /// How long, from the verdict on.
+        at_most: Duration,
+    },
+    /// It is started anew on another thread at once. Its address, its queue and its snapshot stay; its state, its timers and its futures do not.
+    StartAnew,
 }
 
 /// What follows when supervision is at its end.
@@ -540,6 +568,14 @@ impl DetectorConfig {
 }
 
 impl WorkersConfig {
+    /// What a worker does when a neighbour holds its thread, and how long it waits if it does.
+    pub fn on_thread_held(&self) -> OnThreadHeld {
+        match self.on_thread_held {
+            HeldThread::Wait => OnThreadHeld::Wait { at_most: self.thread_wait },
+            HeldThread::StartAnew => OnThreadHeld::StartAnew,
+        }
+    }
+
     /// Refuses numbers that contradict each other.
     ///
     /// # Errors
@@ -559,6 +595,7 @@ impl WorkersConfig {
         within("workers.liveness", self.liveness, least, most)?;
         within("workers.shutdown", self.shutdown, Duration::ZERO, most)?;
         within("workers.leave", self.leave, Duration::ZERO, most)?;
+        within("workers.thread_wait", self.thread_wait, Duration::ZERO, most)?;
         within("workers.scan", self.scan, least, most)?;
         positive("workers.burst", self.burst)?;
         positive("workers.capacity", self.capacity)?;

@@ -158,6 +158,18 @@ pub enum Unready {
     Overloaded,
     /// It says so itself.
     Reported,
+    /// A neighbour holds its thread, and it waits for the thread.
+    ThreadHeld,
+}
+
+/// A worker that waits for its held thread.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Waiting {
+    /// Its name.
+    pub worker: Arc<str>,
+    /// How long it waits; then it is started anew on another thread.
+    #[serde(serialize_with = "seconds")]
+    pub at_most: Duration,
 }
 
 /// What one member says of a silent one.
@@ -452,7 +464,34 @@ pub enum Event {
         /// Its name.
         group: Arc<str>,
     },
-    /// A thread is blocked and was abandoned; it cannot be killed, only fenced.
+    /// A thread is held. The worker that holds it is started anew on a fresh thread, if it may be; what becomes of its neighbours is said here.
+    ThreadHeld {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Name of the worker that holds it, if one does.
+        by: Option<Arc<str>>,
+        /// In what it is held, and for how long.
+        cause: Cause,
+        /// The neighbours that wait for it and keep all that they have.
+        waiting: Arc<[Waiting]>,
+        /// Names of the neighbours that are started anew at once: address, queue and snapshot stay, state does not.
+        started_anew: Arc<[Arc<str>]>,
+        /// Held threads now.
+        zombies: u32,
+    },
+    /// A held thread has come back to the workers that waited for it, and they go on.
+    ThreadReturned {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// How long it was held.
+        #[serde(serialize_with = "seconds")]
+        held_for: Duration,
+        /// Names of the workers.
+        workers: Arc<[Arc<str>]>,
+        /// Held threads left.
+        zombies: u32,
+    },
+    /// A held thread for which no worker waits was abandoned; it cannot be killed, only fenced.
     Abandoned {
         /// Which thread.
         arbiter: ArbiterId,

@@ -60,7 +60,7 @@ pub use authority::{Answer, Ask, Claimed, SessionId, ShardName};
 pub use cluster::{Identity, StreamEvent};
 pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
-pub use event::{Cause, Event, Testimony, Unready};
+pub use event::{Cause, Event, Testimony, Unready, Waiting};
 pub use member::{
     Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member,
     Metadata, NodeId, PlaceId, Profile, Role, Shard, Sharded, Status, Target, ThreadLook, ThreadState, Weight,

@@ -91,6 +91,20 @@ pub enum Output {
         /// Which thread.
         arbiter: ArbiterId,
     },
+    /// This thread is held, and these workers wait for it: they are not ready, and nothing that cannot wait is given to the thread.
+    Held {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Which workers.
+        workers: Vec<WorkerId>,
+    },
+    /// This thread was held and is back: these workers go on.
+    Returned {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Which workers.
+        workers: Vec<WorkerId>,
+    },
     /// This thread is lost: forget it, and report `Engine::handle_arbiter_ended` should it ever come back.
     Abandon {
         /// Which thread.

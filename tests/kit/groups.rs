@@ -200,3 +200,54 @@ impl Actor for Slow {
         context.wait(tokio::time::sleep(seconds(1)).into_actor(self));
     }
 }
+
+/// What is done to a group and to its child, one right after the other.
+const COMMANDS: [&str; 6] = ["g.start", "g.restart", "g.stop", "w.start", "w.restart", "w.stop"];
+
+/// Does three of them in a row, and asks. Returns whether the child runs in the end.
+fn check_commands(kind: RestartKind, commands: [&'static str; 3]) -> bool {
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = answered.clone();
+    kit(async move |node| {
+        let group = node.group(GroupSpec::new("g")).unwrap();
+        let worker = group.supervise_with(Spec::new("w").restart(kind), |_| Ok(Counter::default())).unwrap();
+        node.settle().await;
+        for command in commands {
+            match command {
+                "g.start" => group.start(),
+                "g.restart" => group.restart(),
+                "g.stop" => group.stop(),
+                "w.start" => worker.start(),
+                "w.restart" => worker.restart(),
+                _ => worker.stop(),
+            }
+        }
+        node.advance(seconds(1)).await;
+        let answer = worker.send(Add(1)).within(seconds(60)).await;
+        let is_live = worker.status().is_live;
+        assert_eq!(is_live, answer.is_ok(), "{kind:?} {commands:?}: {answer:?}");
+        assert!(is_live || answer == Err(SendError::Closed), "{kind:?} {commands:?}: {answer:?}");
+        told.store(is_live, std::sync::atomic::Ordering::Relaxed);
+    });
+    answered.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[test]
+fn no_commands_in_a_row_leave_a_queue_that_nothing_reads() {
+    for kind in [RestartKind::Permanent, RestartKind::Transient, RestartKind::Temporary] {
+        for first in COMMANDS {
+            for second in COMMANDS {
+                for third in COMMANDS {
+                    check_commands(kind, [first, second, third]);
+                }
+            }
+        }
+    }
+    use RestartKind::{Permanent, Temporary};
+    assert!(!check_commands(Permanent, ["w.start", "g.stop", "w.start"]), "its group is down");
+    assert!(check_commands(Permanent, ["g.stop", "w.start", "g.start"]));
+    for kind in [Permanent, Temporary] {
+        assert!(check_commands(kind, ["w.stop", "g.restart", "w.start"]), "{kind:?}: asked for last");
+        assert!(!check_commands(kind, ["w.start", "g.restart", "w.stop"]), "{kind:?}: told to stop last");
+    }
+}

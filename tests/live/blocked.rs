@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{self, Fault};
-use heartbeat_actors::{Activity, Cause, Config, Context, Event, Node, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{
+    Activity, Cause, Config, Context, Event, Node, OnThreadHeld, SendError, Spec, Unready, WorkerAddr,
+};
 
 use crate::worker::{Add, Subject, hold, until_held};
 use crate::{Events, PATIENCE, config, live};
@@ -71,25 +73,22 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
             .await;
         assert_eq!(&*name, "scribe");
         assert!(matches!(during, Activity::Message(name) if name.ends_with("Block")), "{during:?}");
-        let displaced = |event: &Event| match event {
-            Event::Replaced { worker, cause: Cause::Displaced { by }, .. } => Some((worker.clone(), by.clone())),
-            _ => None,
-        };
-        let (moved, by) = events.wait("the neighbour's move", displaced).await;
-        assert_eq!((&*moved, &*by), ("neighbour", "scribe"));
         for queued in queued {
             assert!(queued.await.unwrap() > 1, "answered by a later life");
         }
-        assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
+        let waiting = neighbour.send(Add(1));
+        assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(Unready::ThreadHeld)));
 
         drop(release);
-        // The zombie wakes: its answer is not delivered, it handles nothing more, and its thread ends.
+        // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour has waited, and goes on.
         assert_eq!(blocked.await, Err(SendError::Interrupted));
-        let zombies = |event: &Event| match event {
-            Event::ZombieEnded { zombies, .. } => Some(*zombies),
+        assert_eq!(waiting.await, Ok(2), "it has its state still");
+        let returned = |event: &Event| match event {
+            Event::ThreadReturned { workers, zombies, .. } => Some((workers.len(), *zombies)),
             _ => None,
         };
-        assert_eq!(events.wait("the zombie's end", zombies).await, 0);
+        assert_eq!(events.wait("the thread's return", returned).await, (1, 0));
+        assert!(neighbour.is_ready());
         assert!(scribe.send(Note).await.unwrap() > 1);
         assert_eq!(handled.load(Ordering::SeqCst), 0, "the zombie handled none of them");
         node.leave().await;
@@ -344,6 +343,34 @@ fn a_zombie_that_wakes_runs_no_timer_and_does_its_successor_no_harm_even_if_it_p
         }
         assert_eq!(timers.load(Ordering::SeqCst), 0, "the other timer of the zombie has not run");
         assert_eq!(node.view().worker("sleeper").unwrap().failures, 2, "its panic was nobody's any more");
+        node.leave().await;
+    });
+}
+
+/// The neighbour may be told to start anew, and then its thread is nobody's: it ends when it comes back.
+#[test]
+fn a_neighbour_that_was_told_to_starts_anew_at_once() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let scribe: WorkerAddr<Scribe> = node.supervise("scribe", || Scribe { handled: Arc::default() }).unwrap();
+        let spec = Spec::new("neighbour").on_thread_held(OnThreadHeld::StartAnew);
+        let neighbour: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1));
+        let (release, block) = mpsc::channel();
+        let blocked = scribe.send(Block(block));
+        let displaced = |event: &Event| match event {
+            Event::Replaced { worker, cause: Cause::Displaced { by }, .. } => Some((worker.clone(), by.clone())),
+            _ => None,
+        };
+        let (moved, by) = events.wait("the neighbour's start", displaced).await;
+        assert_eq!((&*moved, &*by), ("neighbour", "scribe"));
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
+        drop(release);
+        assert_eq!(blocked.await, Err(SendError::Interrupted));
+        events
+            .wait("the zombie's end", |event| matches!(event, Event::ZombieEnded { zombies: 0, .. }).then_some(()))
+            .await;
         node.leave().await;
     });
 }

@@ -722,10 +722,12 @@ impl World {
                 let at = self.soon(Duration::from_millis(1));
                 self.put(at, Item::Drained { place, life });
             }
-            // Nothing that is played here waits for ever, is overloaded, has a thread of its own, is in a group or ends its process.
+            Output::Dismiss { arbiter } => drop(self.threads(place).remove(&arbiter)),
+            // Nothing that is played here waits for ever, is overloaded, is in a group or ends its process. A held thread tells by its silence.
             Output::Arrived(_)
             | Output::Scan
-            | Output::Dismiss { .. }
+            | Output::Held { .. }
+            | Output::Returned { .. }
             | Output::Exit { .. }
             | Output::ForgetGroup { .. } => {}
             Output::Event(event) => {

@@ -1,7 +1,21 @@
 //! One line of `tracing` for each event.
 
-use heartbeat_core::Event;
+use heartbeat_core::{Event, Unready};
 use tracing::{debug, error, info, warn};
+
+/// Names in one line of the log; an event has them all.
+const NAMES_MAX: usize = 32;
+
+/// These names in one line, or how many there are.
+fn named(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let line = names.take(NAMES_MAX).collect::<Vec<_>>().join(", ");
+    match (line.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => line,
+        (false, more) => format!("{line} and {more} more"),
+    }
+}
 
 /// One line for each event, at the level of who should look at it.
 pub(super) fn log(event: &Event) {
@@ -50,6 +64,10 @@ pub(super) fn log(event: &Event) {
         Event::Fenced { worker, generation, after } => {
             warn!(%worker, generation = generation.0, ?after, "fenced");
         }
+        // The line of the held thread has named it.
+        Event::NotReady { worker, generation, reason: reason @ Unready::ThreadHeld } => {
+            debug!(%worker, generation = generation.0, ?reason, "not ready");
+        }
         Event::NotReady { worker, generation, reason } => {
             warn!(%worker, generation = generation.0, ?reason, "not ready");
         }
@@ -61,6 +79,16 @@ pub(super) fn log(event: &Event) {
         }
         Event::Starved { arbiter, waited_for } => warn!(arbiter = arbiter.0, ?waited_for, "starved"),
         Event::GaveUp { worker, restarts, cause } => error!(%worker, restarts, %cause, "gave up"),
+        Event::ThreadHeld { arbiter, by, cause, waiting, started_anew, zombies } => {
+            let by = by.as_deref().unwrap_or("none of its workers");
+            let waiting = named(waiting.iter().map(|waiting| format!("{} for {:?}", waiting.worker, waiting.at_most)));
+            let started_anew = named(started_anew.iter().map(|name| name.to_string()));
+            warn!(arbiter = arbiter.0, %by, %cause, %waiting, %started_anew, zombies, "thread held");
+        }
+        Event::ThreadReturned { arbiter, held_for, workers, zombies } => {
+            let workers = named(workers.iter().map(|name| name.to_string()));
+            warn!(arbiter = arbiter.0, ?held_for, %workers, zombies, "thread returned");
+        }
         Event::Abandoned { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "abandoned"),
         Event::ZombieEnded { arbiter, zombies } => info!(arbiter = arbiter.0, zombies, "zombie ended"),
         Event::TooManyZombies { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "too many zombies"),

@@ -7,7 +7,7 @@
 mod log;
 mod messages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +61,8 @@ pub(crate) struct Supervisor {
     /// Where its threads come from.
     floor: Floor,
     threads: BTreeMap<ArbiterId, Thread>,
+    /// Those of them that are held, and for which workers wait.
+    held: BTreeSet<ArbiterId>,
     links: Links,
     streams: Streams,
     subscribers: Subscribers,
@@ -114,6 +116,7 @@ impl Supervisor {
             workers: Vec::new(),
             floor,
             threads: BTreeMap::new(),
+            held: BTreeSet::new(),
             streams: Streams::new(clock, links.has_streams),
             links,
             subscribers: Subscribers::default(),
@@ -156,6 +159,14 @@ impl Supervisor {
                 Output::Inspect { arbiter } => self.inspect(arbiter),
                 Output::Drain => self.links.receiver.do_send(Drain),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
+                Output::Held { arbiter, workers } => {
+                    self.held.insert(arbiter);
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(true)));
+                }
+                Output::Returned { arbiter, workers } => {
+                    self.held.remove(&arbiter);
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(false)));
+                }
                 Output::Ask { number, ask } => self.ask(number, ask, context),
                 Output::Arrived(heard) => {
                     if let Some(recorder) = &mut self.recorder {
@@ -269,10 +280,16 @@ impl Supervisor {
 
     fn close(&mut self, id: WorkerId, closing: Closing) {
         let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
-        let own = worker.arbiter.and_then(|arbiter| self.threads.get(&arbiter));
-        // If its own thread was abandoned, any other will do: whoever waits for an answer must be told.
-        let thread = own.or_else(|| self.threads.values().next());
+        let own = worker.arbiter.filter(|arbiter| !self.held.contains(arbiter));
+        let own = own.and_then(|arbiter| self.threads.get(&arbiter));
+        // If its own thread is held or was abandoned, any other will do: whoever waits for an answer must be told.
+        let thread = own.or_else(|| self.free_thread());
         worker.seat.clone().close(thread.map(Thread::handle), closing);
+    }
+
+    /// A thread that is not held, as far as is known.
+    fn free_thread(&self) -> Option<&Thread> {
+        self.threads.iter().find(|(id, _)| !self.held.contains(id)).map(|(_, thread)| thread)
     }
 
     fn spawn(&mut self, id: ArbiterId) {
@@ -329,6 +346,7 @@ impl Supervisor {
             for arbiter in self.engine.arbiters() {
                 if self.threads.get(&arbiter).is_none_or(|thread| !thread.handle().is_alive()) {
                     self.threads.remove(&arbiter);
+                    self.held.remove(&arbiter);
                     self.engine.handle_arbiter_dead(now, arbiter);
                 }
             }
@@ -346,7 +364,7 @@ impl Supervisor {
         seat.vacate();
         self.view.forget_worker(seat.name());
         // This may be the last hold on it, and its factory, its snapshot and its mail are its user's; they are dropped where users' code runs.
-        if let Some(thread) = self.threads.values().next() {
+        if let Some(thread) = self.free_thread() {
             thread.handle().run(move || {
                 drop(seat);
                 std::future::ready(())
@@ -356,6 +374,7 @@ impl Supervisor {
 
     /// Lets a thread end that nobody needs any more, after what it was told before.
     fn dismiss(&mut self, id: ArbiterId) {
+        self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
             // Queues that were just closed are drained first. If the thread has ended by itself, it is gone all the same.
             let _ = thread.handle().end_after(|| {});
@@ -364,6 +383,7 @@ impl Supervisor {
 
     /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
+        self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
             // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
             let told = supervisor.clone();

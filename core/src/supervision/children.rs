@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, RestartConfig};
+use crate::config::{Config, OnThreadHeld, RestartConfig};
 use crate::desk::Desk;
 use crate::event::{Cause, Unready};
 use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
@@ -90,6 +90,17 @@ pub(super) enum Next {
     Remove,
 }
 
+/// A worker's wait for a thread that is held.
+#[derive(Clone, Debug)]
+pub(super) struct Wait {
+    /// When it was found held.
+    pub(super) begun: Instant,
+    pub(super) at_most: Duration,
+    /// Why the worker's life ends if the wait is in vain, and since when.
+    pub(super) cause: Cause,
+    pub(super) since: Instant,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub(super) common: Common,
@@ -97,8 +108,16 @@ pub(super) struct Worker {
     /// The last generation that its own thread may start, or may have started and not told yet.
     pub(super) leave_until: Generation,
     pub(super) place: PlaceId,
+    /// The place that it was given; it has another one while, and after, it has waited for a held thread.
+    pub(super) home: PlaceId,
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub(super) on_thread_held: Option<OnThreadHeld>,
+    /// While it waits for its held thread.
+    pub(super) wait: Option<Box<Wait>>,
     /// Whether the thread at its place is kept for it.
     pub(super) has_thread: bool,
+    /// Whether its queue takes messages.
+    pub(super) is_open: bool,
     pub(super) shard: Option<Shard>,
     /// What that shard's former owner left behind, until it is started.
     pub(super) replica: Option<Box<Replica>>,
@@ -233,7 +252,11 @@ impl Children {
             generation: Generation(0),
             leave_until: Generation(0),
             place: supervise.place,
+            home: supervise.place,
+            on_thread_held: supervise.on_thread_held,
+            wait: None,
             has_thread: false,
+            is_open: true,
             shard: None,
             replica: None,
             times: supervise.times,

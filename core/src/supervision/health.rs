@@ -23,6 +23,10 @@ impl Supervision {
         if worker.common.phase != Phase::Running || worker.generation != look.generation {
             return;
         }
+        // Its thread is held, and it waits for it.
+        if worker.wait.is_some() {
+            return;
+        }
         // A silent thread is judged as a thread, and a worker on it can do nothing.
         let thread_speaks = self.threads.silent(worker.place, desk).is_none();
         let liveness = worker.liveness(&desk.config);

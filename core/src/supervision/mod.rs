@@ -13,6 +13,7 @@
 
 mod children;
 mod health;
+mod held;
 mod life;
 mod order;
 mod threads;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::RestartConfig;
+use crate::config::{OnThreadHeld, RestartConfig};
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
 use crate::member::{
@@ -55,6 +56,8 @@ pub struct Supervise {
     pub restart: Option<Arc<RestartConfig>>,
     /// Times of its own; otherwise those of the config.
     pub times: Option<Arc<Times>>,
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub on_thread_held: Option<OnThreadHeld>,
     /// Where it runs.
     pub place: PlaceId,
 }
@@ -70,6 +73,7 @@ impl Supervise {
             significant: false,
             restart: None,
             times: None,
+            on_thread_held: None,
             place: PlaceId(worker.0 % arbiters.max(1)),
         }
     }
@@ -368,7 +372,10 @@ impl Supervision {
 
     /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system says.
     pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
-        self.threads.beat(arbiter, slot, times, desk);
+        if let Some(returned) = self.threads.beat(arbiter, slot, times, desk) {
+            self.thread_returned(arbiter, returned, desk);
+            self.work_off(desk);
+        }
     }
 
     /// Takes in what the workers of a silent thread are doing, and what the system says of the thread, if it says anything.
@@ -430,9 +437,14 @@ impl Supervision {
     /// Fences whoever has not stopped although everything was told to: the time for it is over.
     pub(crate) fn fence_all(&mut self, desk: &mut Desk) {
         for id in self.children.worker_ids() {
-            if let Some(Phase::Stopping(_) | Phase::Starting | Phase::Running) = self.children.phase(Child::Worker(id))
-            {
+            let phase = self.children.phase(Child::Worker(id));
+            let is_alive = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
+            if is_alive {
                 self.fence(id, desk.config.workers.leave, desk);
+            }
+            let Some(worker) = self.children.worker_mut(id) else { continue };
+            // One that was parked, or waits to be started again, is not any more.
+            if std::mem::take(&mut worker.is_open) || is_alive {
                 desk.put(Output::Close { worker: id, gave_up: false });
             }
         }
@@ -476,66 +488,6 @@ impl Supervision {
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
-    /// All workers at `place` have lost their thread, which was silent for this long; `blamed` is whoever held it, and why.
-    fn lose(&mut self, place: PlaceId, silence: Duration, blamed: Option<(Busy, Cause)>, desk: &mut Desk) {
-        let name = blamed.as_ref().and_then(|(busy, _)| self.children.worker(busy.worker));
-        let name = name.map(|worker| worker.common.name.clone());
-        let since = desk.now - silence;
-        for id in self.children.workers_at(place) {
-            let cause = match (&blamed, &name) {
-                (Some((busy, _)), _) if busy.worker == id => continue,
-                (Some(_), Some(by)) => Cause::Displaced { by: by.clone() },
-                _ => Cause::ThreadSilent { silent_for: silence },
-            };
-            self.displaced(id, cause, since, desk);
-        }
-        // Last, since its failure may stop the others again.
-        if let Some((busy, cause)) = blamed {
-            if busy.doing.is_start()
-                && let Some(worker) = self.children.worker_mut(busy.worker)
-            {
-                worker.hung_starts = worker.hung_starts.saturating_add(1);
-            }
-            self.lost(busy.worker, cause, busy.since, desk);
-        }
-    }
-
-    /// A worker whose thread is gone through its own fault, or with nobody else to blame.
-    fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
-        let child = Child::Worker(id);
-        match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
-                self.stopped(child, next, desk);
-            }
-            Some(Phase::Starting | Phase::Running) => {
-                // Its thread may come back before it is started anew, if that is to be after a pause, or not at all.
-                desk.put(Output::Fence { worker: id });
-                self.fail(child, cause, since, desk);
-            }
-            _ => {}
-        }
-    }
-
-    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is counted.
-    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
-        let child = Child::Worker(id);
-        match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
-                self.stopped(child, next, desk);
-            }
-            Some(Phase::Starting | Phase::Running) => {
-                self.announce(child, &cause, Some(Duration::ZERO), desk);
-                if let Some(worker) = self.children.worker_mut(id) {
-                    worker.common.failure = Some(Box::new((cause, since)));
-                }
-                self.launch(child, desk);
-            }
-            _ => {}
-        }
-    }
-
     /// A child's phase has lasted as long as it may.
     fn expired(&mut self, child: Child, desk: &mut Desk) {
         let Some(common) = self.children.common(child) else { return };
@@ -544,6 +496,11 @@ impl Supervision {
             return;
         }
         let phase = common.phase;
+        if let Child::Worker(id) = child
+            && self.waits_on(id, desk)
+        {
+            return;
+        }
         // What has a deadline, as opposed to a pause, has it anew from the last excuse on.
         let late = |allowed: Duration| self.excused + allowed;
         match (child, phase) {
@@ -575,7 +532,7 @@ impl Supervision {
                 self.stopped(child, next, desk);
             }
             (_, Phase::Waiting) => self.launch(child, desk),
-            (Child::Group(id), _) => self.resume(id),
+            (Child::Group(id), _) => self.resume(id, desk),
             (Child::Worker(_), Phase::Idle | Phase::Parked | Phase::Running | Phase::Ended | Phase::GivenUp) => {}
         }
     }

@@ -10,7 +10,8 @@ use heartbeat_core::{
 use super::play::Play;
 
 /// The config's: `timeout` 5 s, `start_timeout` 30 s, `liveness` 15 s, `shutdown` 5 s.
-const ONE: &str = "workers.arbiters = 1\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
+const ONE: &str =
+    "workers.arbiters = 1\nworkers.on_thread_held = 'start_anew'\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
 const OWN: WorkerId = WorkerId(0);
 const NEIGHBOUR: WorkerId = WorkerId(1);
 const THREAD: ArbiterId = ArbiterId(0);
