@@ -168,6 +168,8 @@ pub(super) struct Group {
     pub(super) window: Window,
     /// By the order in which they were taken on.
     pub(super) children: BTreeMap<u64, Child>,
+    /// Those of its children that are groups.
+    pub(super) groups: BTreeMap<u64, GroupId>,
     pub(super) work: Work,
 }
 
@@ -281,6 +283,9 @@ impl Children {
         self.next_order += 1;
         let group = self.groups.get_mut(&parent).expect("a child is taken on by a group that there is");
         group.children.insert(order, child);
+        if let Child::Group(id) = child {
+            group.groups.insert(order, id);
+        }
         order
     }
 
@@ -291,6 +296,7 @@ impl Children {
         removed.push((child, common.name.clone()));
         if let Some(parent) = self.groups.get_mut(&parent) {
             parent.children.remove(&order);
+            parent.groups.remove(&order);
         }
         match child {
             Child::Worker(id) => self.workers[id.0 as usize] = None,
@@ -394,6 +400,7 @@ impl Group {
             was_started: false,
             window: Window::default(),
             children: BTreeMap::new(),
+            groups: BTreeMap::new(),
             work: Work::Steady,
         }
     }

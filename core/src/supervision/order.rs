@@ -2,16 +2,18 @@
 //!
 //! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation): one_for_one, one_for_all and rest_for_one; stop
 //! in reverse order, each child with a deadline of its own, and the next one only when it is down; start in order, each when the one
-//! before is up. Where OTP waits, we note what the group is doing (`Work`) and go on when a child has come up or gone down. The root and
+//! before is up, a group with all in it. Where OTP waits, we note what the group is doing (`Work`) and go on when a child has come up or gone down. The root and
 //! dynamic groups start their children as they are taken on; a dynamic group stops them all at once.
 //!
 //! What is asked of a child while its group restarts holds for that restart: told to stop, it stays down; told to start, it starts even if it
 //! is temporary. OTP comes to the same end by another way: it takes no order before the restart is over.
 //!
-//! Three things differ. A group that has failed too often is restarted by its parent also if it is transient: in OTP it ends with the reason
+//! Four things differ. A group that has failed too often is restarted by its parent also if it is transient: in OTP it ends with the reason
 //! `shutdown`, which a transient child may do, so it silently stays away. And a child whose *first* start fails is a failure like any other,
 //! rather than the end of its whole group. And where each child's restarts are counted for itself, which OTP does not know, a child that was
 //! given up stays so when a sibling's failure restarts the others; it starts again with its whole group, or when somebody says so.
+//! And a temporary child does not start again with its group: in OTP a group that is started again makes all its children anew from its
+//! list, and has forgotten those that were given to it later.
 
 use std::collections::VecDeque;
 
@@ -129,9 +131,14 @@ impl Supervision {
                         true
                     }
                 },
-                None => match left.pop_front() {
+                None => match left.front().copied() {
+                    Some(order) if self.is_filling_before(id, order) => false,
                     Some(order) => {
-                        *current = Some(order);
+                        let Some(group) = self.children.group_mut(id) else { return false };
+                        if let Work::Starting { left, current } = &mut group.work {
+                            left.pop_front();
+                            *current = Some(order);
+                        }
                         if let Some(child) = self.children.at(id, order)
                             && self
                                 .children
@@ -143,8 +150,8 @@ impl Supervision {
                         true
                     }
                     None => {
-                        group.work = Work::Steady;
-                        if group.common.phase == Phase::Starting {
+                        self.set_work(id, Work::Steady);
+                        if self.children.phase(Child::Group(id)) == Some(Phase::Starting) {
                             self.up(Child::Group(id), desk);
                         }
                         false
@@ -173,6 +180,30 @@ impl Supervision {
                 }
                 true
             }
+        }
+    }
+
+    /// Whether a group before this place, or one within it, has yet to start children: a group is up when all in it are, also those that it was
+    /// given after it had started.
+    fn is_filling_before(&self, id: GroupId, order: u64) -> bool {
+        let groups = |id: GroupId| self.children.group(id).into_iter().flat_map(|group| group.groups.iter());
+        let mut open: Vec<GroupId> = groups(id).take_while(|(place, _)| **place < order).map(|(_, &id)| id).collect();
+        while let Some(id) = open.pop() {
+            if self.children.group(id).is_some_and(|group| matches!(group.work, Work::Starting { .. })) {
+                return true;
+            }
+            open.extend(groups(id).map(|(_, &id)| id));
+        }
+        false
+    }
+
+    /// Has the groups above this one look again whether they may go on.
+    fn wake_above(&mut self, mut id: GroupId) {
+        while id != GroupId::ROOT
+            && let Some(group) = self.children.group(id)
+        {
+            id = group.common.parent;
+            self.agenda.push_back(id);
         }
     }
 
@@ -384,8 +415,12 @@ impl Supervision {
     /// Sets what a group is doing, and puts it on the agenda.
     pub(super) fn set_work(&mut self, id: GroupId, work: Work) {
         if let Some(group) = self.children.group_mut(id) {
+            let was_starting = matches!(group.work, Work::Starting { .. });
             group.work = work;
             self.agenda.push_back(id);
+            if was_starting {
+                self.wake_above(id);
+            }
         }
     }
 }
