@@ -14,7 +14,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
 use heartbeat_core::{Epoch, Generation, Health, Shard};
 
-use crate::cell::Kind;
+use crate::cell::{Kind, LifeNumber};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
 use crate::lease::{Lease, Progress};
@@ -74,7 +74,7 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
     /// In which term its driver has the seat.
     term: u32,
-    generation: Generation,
+    life: LifeNumber,
     state: ActorState,
     next_handle: SpawnHandle,
     /// Spawned and not yet taken over by the driver.
@@ -96,11 +96,11 @@ pub struct Context<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Context<A> {
-    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, generation: Generation, shard: Option<Shard>) -> Context<A> {
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, life: LifeNumber, shard: Option<Shard>) -> Context<A> {
         Context {
             seat,
             term,
-            generation,
+            life,
             state: ActorState::Started,
             next_handle: SpawnHandle::default(),
             spawned: Vec::new(),
@@ -115,9 +115,9 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         }
     }
 
-    /// Which life of this worker this is: 1 for the first, higher for each replacement.
+    /// Which life of this worker this is: 1 for the first, one more for each that follows.
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.life.shown
     }
 
     /// Which shard this worker is and under which epoch, if it is one.
@@ -138,12 +138,12 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
     pub fn lease(&self) -> Lease {
         let right = self.shard.map(|shard| (shard.epoch, self.seat.control.right.clone()));
-        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.generation, right)
+        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.life, right)
     }
 
     /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.generation)
+        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.life.inner)
     }
 
     /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it is up when `started` has returned and what it

@@ -22,7 +22,7 @@ use actix::dev::EnvelopeProxy;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Running, SpawnHandle};
 use heartbeat_core::{Activity, Cause, Generation, Instant, Report};
 
-use crate::cell::Kind;
+use crate::cell::{Kind, LifeNumber};
 use crate::context::{Context, Task};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
@@ -36,6 +36,8 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
     /// In which term it has the seat.
     term: u32,
+    /// The inner number of the present life; see [`LifeNumber`].
+    generation: Generation,
     birth: Birth,
     /// The failure that the generation to be born makes good by leave of the cell.
     failure: Option<(Cause, Instant)>,
@@ -103,10 +105,11 @@ impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
 
 impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// A driver for the generation of `birth`.
-    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, birth: Birth) -> Driver<A> {
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, generation: Generation, birth: Birth) -> Driver<A> {
         Driver {
             seat,
             term,
+            generation,
             birth,
             failure: None,
             untold: None,
@@ -134,7 +137,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             if self.seat.is_over(self.term) {
                 return Turn::Void; // The factory took longer than it may, and another one was asked.
             }
-            let context = Context::new(self.seat.clone(), self.term, self.birth.generation, self.birth.shard);
+            let life = LifeNumber { inner: self.generation, shown: self.birth.generation };
+            let context = Context::new(self.seat.clone(), self.term, life, self.birth.shard);
             let life = self.life.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
             life.context.begin(Kind::STARTED);
             life.actor.started(&mut life.context);
@@ -207,7 +211,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// place, if that has not been reported yet.
     fn restarted(&mut self, is_up: bool) -> Option<(Generation, Report)> {
         let (cause, failed_at) = self.failure.take()?;
-        Some((Generation(self.birth.generation.0 - 1), Report::Restarted { cause, failed_at, is_up }))
+        Some((Generation(self.generation.0 - 1), Report::Restarted { cause, failed_at, is_up }))
     }
 
     /// Says that the present generation is up, once it is.
@@ -215,7 +219,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         if self.life.as_ref().is_some_and(Life::is_up) {
             self.is_up = true;
             self.seat.cell.set_up();
-            self.seat.report((self.birth.generation, Report::Started));
+            self.seat.report((self.generation, Report::Started));
         }
     }
 
@@ -236,7 +240,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             let _ = self.bury();
             return Poll::Ready(());
         }
-        let (now, generation) = (self.seat.control.clock.now(), self.birth.generation);
+        let (now, generation) = (self.seat.control.clock.now(), self.generation);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
         let cause = match during {
@@ -254,7 +258,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                 if let Some(restarted) = self.restarted(false) {
                     self.seat.report(restarted);
                 }
-                self.birth.generation = next;
+                self.generation = next.inner;
+                self.birth.generation = next.shown;
                 self.birth.cause = Some(cause.clone());
                 self.failure = Some((cause, now));
                 Poll::Pending
@@ -285,7 +290,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         if let Some(restarted) = self.restarted(false) {
             self.seat.report(restarted);
         }
-        self.seat.report((self.birth.generation, report));
+        self.seat.report((self.generation, report));
         Poll::Ready(())
     }
 }

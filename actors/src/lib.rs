@@ -110,5 +110,5 @@ pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
-pub use view::{Neighbourhood, View, WorkerView};
+pub use view::{Neighbourhood, View, WorkerState, WorkerView};
 pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};

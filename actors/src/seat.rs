@@ -15,7 +15,7 @@ use std::task::{self, Poll};
 use actix::{Actor, Addr};
 use heartbeat_core::{Cause, Generation, Leave, Replica, Report, Shard, WorkerId};
 
-use crate::cell::{CellRef, Kind};
+use crate::cell::{CellRef, Kind, LifeNumber};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::driver::Driver;
@@ -50,7 +50,7 @@ pub(crate) struct Control {
 pub struct Birth {
     /// The worker's name; a shard's is `group/index`.
     pub name: Arc<str>,
-    /// Which life: 1 for the first, higher for each replacement.
+    /// Which life: 1 for the first, one more for each that follows.
     pub generation: Generation,
     /// Why the former life ended, if there was one.
     pub cause: Option<Cause>,
@@ -243,8 +243,8 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 
 /// A seat whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait Seated: Send + Sync {
-    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start.
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave);
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start. Returns which life it is.
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) -> LifeNumber;
 
     /// Gives or takes back leave for immediate restarts.
     fn permit(&self, leave: Leave);
@@ -279,14 +279,16 @@ pub(crate) trait Seated: Send + Sync {
 }
 
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) {
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, mut birth: Birth, leave: Leave) -> LifeNumber {
         let generation = birth.generation;
+        let mut life = LifeNumber { inner: generation, shown: generation };
         if let Some(replica) = birth.replica.clone() {
             *self.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(replica);
         }
         let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
-        let term = self.mailbox.begin_term(|| self.cell.begin_generation(generation, leave));
+        let term = self.mailbox.begin_term(|| life = self.cell.begin_generation(generation, leave));
+        birth.generation = life.shown;
         self.mailbox.open();
         let seat = self.clone();
         #[cfg(feature = "testkit")]
@@ -296,12 +298,13 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
             if let Some(unopened) = unopened {
                 seat.bury(unopened);
             }
-            Driver::new(seat, term, birth)
+            Driver::new(seat, term, life.inner, birth)
         };
         if !thread.is_some_and(|thread| thread.run(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
         }
+        life
     }
 
     fn permit(&self, leave: Leave) {

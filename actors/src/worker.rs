@@ -287,7 +287,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
             (Health::Ok, false) => None,
         };
         let doing = cell.busy().map(|(kind, since)| ((kind.activity)(), since));
-        let generation = cell.generation();
+        let generation = cell.life();
         WorkerStatus { generation, is_live, is_up, is_ready, unready, queued: self.depth(), doing }
     }
 
@@ -298,7 +298,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
 
     /// The life that runs now, or that ran last.
     pub fn generation(&self) -> Generation {
-        self.seat.cell.generation()
+        self.seat.cell.life()
     }
 
     /// Messages handled to their end, in all lives.

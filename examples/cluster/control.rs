@@ -104,7 +104,7 @@ pub(crate) async fn describe(node: &Node, verdicts: &Verdicts) -> Value {
         .into_iter()
         .map(|(name, worker)| {
             json!({
-                "name": &*name, "generation": worker.generation.0, "running": worker.running,
+                "name": &*name, "generation": worker.generation.0, "state": worker.state.to_string(),
                 "failures": worker.failures, "last_cause": worker.last_cause.map(|cause| cause.to_string()),
             })
         })
@@ -188,11 +188,10 @@ pub(crate) fn status(node: &str, json: bool) -> Result<(), Failure> {
     for shard in rows("shards") {
         println!("  {:12} {:12} {}", text(&shard, "shard"), text(&shard, "owner"), text(&shard, "epoch"));
     }
-    println!("\n  {:12} {:8} {:6} {:9} last cause", "worker", "running", "life", "failures");
+    println!("\n  {:12} {:20} {:6} {:9} last cause", "worker", "state", "life", "failures");
     for worker in rows("workers").iter().filter(|worker| worker["generation"] != 0) {
-        let [name, running, life, failures] =
-            ["name", "running", "generation", "failures"].map(|key| text(worker, key));
-        println!("  {name:12} {running:8} {life:6} {failures:9} {}", text(worker, "last_cause"));
+        let [name, state, life, failures] = ["name", "state", "generation", "failures"].map(|key| text(worker, key));
+        println!("  {name:12} {state:20} {life:6} {failures:9} {}", text(worker, "last_cause"));
     }
     println!("\n  datagrams: {}", value["datagrams"]);
     Ok(())

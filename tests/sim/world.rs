@@ -712,11 +712,7 @@ impl World {
                 self.put(at, Item::Beat { place, life, arbiter });
             }
             Output::Inspect { arbiter } => self.inspect(place, arbiter),
-            Output::Abandon { arbiter } => {
-                if let Some(thread) = self.threads(place).get_mut(&arbiter) {
-                    thread.abandoned = true;
-                }
-            }
+            Output::Abandon { arbiter } => self.abandon(place, arbiter),
             Output::Drain => {
                 // Later than whatever waits for a process that goes on: that is handed over in one go.
                 let at = self.soon(Duration::from_millis(1));
@@ -905,6 +901,12 @@ impl World {
             self.handle(item);
         }
         self.with_engine(place, |engine, now| engine.handle_timeout(now));
+    }
+
+    fn abandon(&mut self, place: Place, arbiter: ArbiterId) {
+        if let Some(thread) = self.threads(place).get_mut(&arbiter) {
+            thread.abandoned = true;
+        }
     }
 
     fn threads(&mut self, place: Place) -> &mut BTreeMap<ArbiterId, Thread> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture};
 use heartbeat_core::detector::Pause;
-use heartbeat_core::{ArbiterId, ConfigError, Engine, Event, Instant, Look, Output, Start, WorkerId};
+use heartbeat_core::{ArbiterId, ConfigError, Engine, Event, Generation, Instant, Look, Output, Start, WorkerId};
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
@@ -30,7 +30,7 @@ pub(crate) use self::messages::{
     TakeOnGroup, WorkerReport,
 };
 use crate::authority::{Answer, Ask, Authority, AuthorityError};
-use crate::cell::Cells;
+use crate::cell::{Cells, LifeNumber};
 use crate::clock::Clock;
 use crate::event::Subscribers;
 use crate::mailbox::Closing;
@@ -82,6 +82,8 @@ struct Worker {
     seat: Arc<dyn Seated>,
     /// The thread it was last started on.
     arbiter: Option<ArbiterId>,
+    /// Which life that was.
+    life: Option<LifeNumber>,
 }
 
 /// The other two actors of the control arbiter, and what the node reads.
@@ -173,14 +175,15 @@ impl Supervisor {
                         recorder.heard(heard);
                     }
                 }
-                Output::Event(event) => {
+                Output::Event(mut event) => {
+                    self.number(&mut event);
                     if let (Event::Paused { late_by }, Some(recorder)) = (&event, &mut self.recorder) {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
                     }
                     members_changed |= View::concerns_members(&event);
                     // Before what follows from it is done: whoever hears from a new owner finds it in the view.
-                    self.view.take_in(&event);
+                    self.view.take_in(&event, self.clock.now());
                     events.push(event);
                 }
             }
@@ -246,7 +249,28 @@ impl Supervisor {
             replica: start.replica,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
-        worker.seat.clone().launch(thread, birth, start.leave);
+        let life = worker.seat.clone().launch(thread, birth, start.leave);
+        worker.life = Some(life);
+        self.view.begin(worker.seat.name(), life.shown);
+    }
+
+    /// Numbers the life in an event of a worker as readers count them.
+    fn number(&self, event: &mut Event) {
+        let (worker, generation) = match event {
+            Event::Started { worker, generation, .. }
+            | Event::Failed { worker, generation, .. }
+            | Event::Replaced { worker, generation, .. }
+            | Event::Stopped { worker, generation }
+            | Event::Fenced { worker, generation, .. }
+            | Event::NotReady { worker, generation, .. }
+            | Event::Ready { worker, generation } => (worker, generation),
+            _ => return,
+        };
+        let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
+        // Lives that a thread begins by its leave have the numbers that follow.
+        if let Some(LifeNumber { inner, shown }) = known.and_then(|worker| worker.life) {
+            *generation = Generation((shown.0 + generation.0).saturating_sub(inner.0));
+        }
     }
 
     /// Asks the authority, and takes in what it answers.
@@ -550,7 +574,7 @@ impl Handler<TakeOn> for Supervisor {
             if self.workers.len() <= index {
                 self.workers.resize_with(index + 1, || None);
             }
-            self.workers[index] = Some(Worker { seat, arbiter: None });
+            self.workers[index] = Some(Worker { seat, arbiter: None, life: None });
             taken_on.push(supervise);
         }
         match group {
