@@ -10,7 +10,7 @@
 //! It is a loop of our own over the receiver, not actix's `ContextFut`: that one keeps the old value of the actor, asks for a trait on the
 //! user's type, and drains its mailbox to the end before anything else has a turn.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -30,6 +30,7 @@ use crate::mailbox::Item;
 use crate::pieces::{Pieces, SLICE};
 use crate::right::LOOK_AGAIN;
 use crate::seat::{Birth, Seat};
+use crate::storm;
 
 /// Runs one generation of a worker, and the next one if its panic may be answered at once.
 pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
@@ -49,6 +50,8 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     #[cfg(feature = "testkit")]
     slow_start: Option<Duration>,
     life: Option<Life<A>>,
+    /// Whether it has given way to the others of its thread, and this is its turn.
+    gave_way: bool,
     /// When it looks again whether its node may act.
     look_again: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -117,6 +120,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             #[cfg(feature = "testkit")]
             slow_start: None,
             life: None,
+            gave_way: false,
             look_again: None,
         }
     }
@@ -233,6 +237,19 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         catch_unwind(AssertUnwindSafe(|| drop(life)))
     }
 
+    /// Whether it waits for its turn, since workers of its type panic in great numbers on this thread.
+    fn gives_way(&mut self, task: &task::Context<'_>) -> bool {
+        let clock = self.seat.control.clock;
+        if std::mem::take(&mut self.gave_way) || !storm::gives_way(TypeId::of::<A>(), clock.now()) {
+            return false;
+        }
+        self.gave_way = true;
+        if storm::stand_in_line(task.waker()) {
+            drop(actix_rt::spawn(storm::lead(move || clock.now())));
+        }
+        true
+    }
+
     /// Takes in that the worker panicked. `Pending` if the next generation may be made at once.
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
         if self.seat.is_over(self.term) {
@@ -241,6 +258,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             return Poll::Ready(());
         }
         let (now, generation) = (self.seat.control.clock.now(), self.generation);
+        storm::count(TypeId::of::<A>(), self.seat.worker, now);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
         let cause = match during {
@@ -300,6 +318,9 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if storm::is_on() && this.gives_way(task) {
+            return Poll::Pending;
+        }
         loop {
             if this.seat.is_over(this.term) {
                 let _ = this.bury(); // Nobody is interested any more in what becomes of it.

@@ -79,6 +79,7 @@ mod seat;
 mod sender;
 mod spec;
 mod start;
+mod storm;
 mod stream;
 mod supervisor;
 #[cfg(feature = "systemd")]

@@ -689,3 +689,70 @@ fn the_bound_of_the_queue_holds_for_any_number_of_clones() {
         node.leave().await;
     });
 }
+
+/// Panics when it is told to.
+struct Fragile;
+
+impl Actor for Fragile {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Break;
+
+impl Handler<Break> for Fragile {
+    type Result = ();
+
+    fn handle(&mut self, _: Break, _: &mut Context<Self>) {
+        panic!("{MEANT} break with all the others");
+    }
+}
+
+// A2
+#[test]
+fn in_a_storm_of_many_a_neighbour_is_answered_first() {
+    live(async {
+        let mut config = config();
+        config.events.queue = 50_000;
+        config.workers.timeout = PATIENCE;
+        let node = Node::start(config).await.unwrap();
+        let start = |index| {
+            let spec = Spec::new(format!("fragile-{index}")).intensity(u32::MAX, PATIENCE);
+            let spec = spec.delay(Duration::ZERO, Duration::ZERO);
+            node.supervise_with(spec, |_| Ok(Fragile)).unwrap()
+        };
+        let fragile: Vec<WorkerAddr<Fragile>> = (0..4_000).map(start).collect();
+        let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
+        assert_eq!(neighbour.send(Add(0)).await, Ok(0), "all are up before it");
+        let begun = std::time::Instant::now();
+        let broken: Vec<_> = fragile.iter().map(|fragile| fragile.send(Break)).collect();
+        let mut waited = Vec::new();
+        let beside = async {
+            loop {
+                let asked = std::time::Instant::now();
+                neighbour.send(Add(1)).await.unwrap();
+                waited.push(asked.elapsed());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let storm = async {
+            for broken in broken {
+                assert_eq!(broken.await, Err(SendError::Interrupted));
+            }
+        };
+        tokio::select! {
+            () = storm => {}
+            () = beside => {}
+        }
+        let storm = begun.elapsed();
+        waited.sort();
+        let p99 = waited.get(waited.len() * 99 / 100).copied().unwrap_or(storm);
+        println!(
+            "a storm of {storm:?}, in which a neighbour was answered {} times, within {p99:?} at p99",
+            waited.len()
+        );
+        assert!(p99 < storm / 4, "{p99:?} of {storm:?}");
+        node.leave().await;
+    });
+}
