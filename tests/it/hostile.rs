@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use heartbeat_core::config::Config;
-use heartbeat_core::wire::{Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers};
+use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers, STAGE_MAX};
 use heartbeat_core::wire::{encode, encode_join, push_rumour};
-use heartbeat_core::{Engine, Event, Generation, Identity, Incarnation, Instant, NodeId, Output, StreamId};
+use heartbeat_core::{
+    Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Profile, Role, Status, StreamId,
+};
 use heartbeat_tests::{Fault, Shape, World};
 
 use crate::{check_well, header, lines, member};
@@ -129,6 +131,158 @@ fn a_member_that_tells_of_a_million_others_is_believed_up_to_a_bound() {
     // The ghosts are silent, and found out.
     world.run(SECOND * 200);
     assert_eq!(world.engine(0).unwrap().members().filter(|member| member.status.is_member()).count(), 6);
+}
+
+/// What the node at `place` holds of itself.
+fn own(world: &World, place: usize) -> Member {
+    let name = world.name(place);
+    world.engine(place).unwrap().members().find(|member| *member.name == *name).unwrap().clone()
+}
+
+/// One node tells another of a member: all of it, or how it is.
+fn tell(world: &mut World, teller: usize, to: usize, about: &Member, whole: bool) {
+    let (me, from) = (own(world, teller), world.address(teller));
+    let mut bytes = Vec::new();
+    encode(&mut bytes, header(&me), &Body::Gossip);
+    let count_at = bytes.len() - 1;
+    assert!(push_rumour(&mut bytes, count_at, about, whole));
+    world.inject(to, from, bytes);
+}
+
+/// With another profile.
+fn saying(member: &Member, change: impl FnOnce(&mut Profile)) -> Member {
+    let mut profile = (*member.profile).clone();
+    change(&mut profile);
+    Member { profile: profile.into(), ..member.clone() }
+}
+
+const END: u32 = Incarnation::PART_MAX;
+
+#[test]
+fn an_ack_of_a_stage_near_the_end_is_no_panic() {
+    let mut world = world(4, 100);
+    let node_2 = own(&world, 1);
+    for stage in [STAGE_MAX, STAGE_MAX + 1, u64::MAX - 1, u64::MAX] {
+        let (mut bytes, from) = (Vec::new(), world.address(1));
+        encode(&mut bytes, header(&node_2), &Body::Ack(Ack { stage, health: 0 }));
+        (0..6).filter(|place| *place != 1).for_each(|place| world.inject(place, from, bytes.clone()));
+    }
+    assert_eq!(world.engine(0).unwrap().counters().malformed, 3);
+    world.run(SECOND * 5);
+    check_well(&world);
+}
+
+/// What is said of a node with the highest numbers there are is contradicted, by all, and soon; and that costs little.
+#[test]
+fn numbers_at_their_end_are_contradicted_and_that_ends() {
+    for (life, word, status) in [
+        (END, END, Status::Dead),
+        (END, 0, Status::Left),
+        (END, END, Status::Suspect),
+        (0, END, Status::Suspect),
+        (END, END, Status::Alive),
+        (7, 3, Status::Alive),
+        (7, END, Status::Suspect),
+    ] {
+        let mut world = world(5, 100);
+        world.run(SECOND * 10);
+        let before = world.sent().0;
+        world.run(SECOND * 10);
+        let usual = world.sent().0 - before;
+        let node_1 = own(&world, 0);
+        let said = Member { incarnation: Incarnation { life, word }, status, ..node_1.clone() };
+        (0..6).for_each(|place| tell(&mut world, 1, place, &said, false));
+        let before = world.sent().0;
+        world.run(SECOND * 10);
+        let sent = world.sent().0 - before;
+        assert!(sent < usual + 3_000, "{sent} datagrams, and {usual} as a rule: {life}.{word} {status}");
+        let now = own(&world, 0);
+        assert!((now.generation, now.incarnation) > (node_1.generation, said.incarnation), "{now:?}");
+        check_well(&world);
+        for place in 1..6 {
+            let theirs = world.engine(place).unwrap().members().find(|member| member.id == now.id).unwrap();
+            assert_eq!(theirs, &now, "{life}.{word} {status}");
+        }
+    }
+}
+
+/// The same lie again and again, each time of what was answered last.
+#[test]
+fn a_node_that_is_called_dead_without_end_answers_at_a_bounded_rate() {
+    let mut world = world(6, 100);
+    let before = world.sent().0;
+    for _ in 0..10_000 {
+        let node_1 = own(&world, 0);
+        tell(&mut world, 1, 0, &Member { status: Status::Dead, ..node_1 }, false);
+        world.run(Duration::from_micros(100));
+    }
+    let sent = world.sent().0 - before;
+    assert!(sent < 2_000, "{sent} datagrams for 10,000 in a second");
+    world.run(SECOND * 20);
+    check_well(&world);
+}
+
+/// As after a restored image: others hold a later revision, or another text under the same one.
+#[test]
+fn what_others_hold_of_a_node_and_it_does_not_is_said_anew() {
+    let change = |revision: u32, note: &str, world: &World| {
+        saying(&own(world, 0), |profile| {
+            profile.revision = revision;
+            drop(profile.metadata.insert("note".into(), note.into()));
+        })
+    };
+    for (revision, generations) in [(1, 0), (2, 0), (300, 0), (Profile::REVISION_MAX, 1)] {
+        let mut world = world(7, 100);
+        let (before, said) = (own(&world, 0), change(revision.max(own(&world, 0).revision), "of before", &world));
+        (2..6).for_each(|place| tell(&mut world, 1, place, &said, true));
+        tell(&mut world, 1, 0, &said, true);
+        world.run(SECOND * 25);
+        let now = own(&world, 0);
+        assert_eq!(now.generation.0 - before.generation.0, generations, "{revision}");
+        assert!(generations > 0 || now.revision > said.revision, "{revision}: {now:?}");
+        for place in 1..6 {
+            let theirs = world.engine(place).unwrap().members().find(|member| member.id == now.id).unwrap();
+            assert_eq!(theirs, &now, "{revision}");
+        }
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_role_or_weight_never_changes_within_a_process() {
+    let lies: [fn(&mut Profile); 2] = [
+        |profile| profile.role = Role::Monitor,
+        |profile| drop(profile.metadata.insert("weight".into(), "1000".into())),
+    ];
+    for lie in lies {
+        let mut world = world(8, 100);
+        let before = own(&world, 0);
+        let said = saying(&before, |profile| {
+            profile.revision += 1;
+            lie(profile);
+        });
+        (2..6).for_each(|place| tell(&mut world, 1, place, &said, true));
+        for place in 2..6 {
+            let theirs = world.engine(place).unwrap().members().find(|member| member.id == before.id).unwrap();
+            assert_eq!(theirs.profile, before.profile, "it is not believed");
+        }
+        // Where a table holds it all the same, the node hears of it, and goes on as a new process would.
+        tell(&mut world, 1, 0, &said, true);
+        assert_eq!(lines(&world, &["node-1 ", "Renewed"]).len(), 1);
+        world.run(SECOND * 20);
+        assert_eq!(own(&world, 0).generation.0, before.generation.0 + 1);
+        check_well(&world);
+    }
+}
+
+#[test]
+fn the_end_of_a_process_not_yet_known_is_told() {
+    let mut world = world(9, 100);
+    let former = own(&world, 3);
+    world.apply(Fault::Pause(3));
+    let dead = Member { generation: Generation(former.generation.0 + 5), status: Status::Dead, ..former };
+    tell(&mut world, 1, 0, &dead, false);
+    assert_eq!(lines(&world, &["node-1 ", "Died { node: \"node-4\""]).len(), 1);
 }
 
 fn engine(seeds: &str) -> Engine {

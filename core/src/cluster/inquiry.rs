@@ -26,7 +26,7 @@ use crate::event::{Event, Testimony};
 use crate::health::counts;
 use crate::member::{Member, NodeId, Status};
 use crate::time::Instant;
-use crate::wire::{Body, Evidence, Inquire};
+use crate::wire::{Body, Evidence, Inquire, SILENCE_MAX};
 
 /// Members asked about a target whose observers are not known.
 const STRANGERS: usize = 3;
@@ -95,7 +95,7 @@ impl Cluster {
         match self.membership.member(target) {
             Some(member) if member.generation == generation && member.status.is_member() => {}
             // It is over, or another process: the asker has to hear of that first.
-            Some(_) => return self.send_to(from, Letter::About(target)),
+            Some(_) => return self.tell_about(from, target),
             None => return,
         }
         // Whoever has only begun to watch it knows no more than one who does not.
@@ -132,7 +132,7 @@ impl Cluster {
         let Inquire { number, target, generation, .. } = *inquire;
         let link = self.links.get(&target);
         let silence = link.map_or(Duration::ZERO, |link| desk.monitor.silence(link.watch, desk.now));
-        let silence = Duration::from_micros(silence.as_micros().min(u128::from(u32::MAX)) as u64);
+        let silence = Duration::from_micros(silence.min(SILENCE_MAX).as_micros() as u64);
         let is_dead = match link.filter(|link| link.stage > 0) {
             Some(link) => desk.monitor.verdict(link.watch) == Verdict::Dead,
             None => self.is_long_suspect(target, desk),
@@ -182,7 +182,7 @@ impl Cluster {
         if evidence.reached {
             // Its heartbeats do not reach us, but another one heard it: a bad link is no death. What counts is when that was, or the dead
             // would live on in what each of us tells the next.
-            let at = Instant::from_nanos(desk.now.as_nanos().saturating_sub(evidence.silence.as_nanos() as u64));
+            let at = desk.now - evidence.silence;
             if let Some(link) = self.links.get_mut(&id) {
                 link.told = link.told.max(evidence.stage);
             }

@@ -51,7 +51,7 @@ impl Cluster {
     ) -> Follow {
         if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
             // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
-            self.send_to(from, Letter::About(from));
+            self.tell_about(from, from);
         }
         if !status.is_member() && !matches!(datagram.body, Body::Probe { .. }) {
             return Follow::Nothing;
