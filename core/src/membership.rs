@@ -310,6 +310,11 @@ impl Membership {
         self.dead.get(random.below(self.dead.len() as u64) as usize).and_then(|&id| self.member(id))
     }
 
+    /// Whether no row of another name is taken in any more.
+    pub(crate) fn is_full(&self, config: &MembershipConfig) -> bool {
+        self.rows.len() >= config.members_max as usize
+    }
+
     /// Digests of its parts.
     pub fn digests(&self) -> &Digests {
         &self.digests
@@ -328,7 +333,7 @@ impl Membership {
         if NodeId::of(details.name) != row.id {
             return Err(Refusal::IdOfAnotherName(details.name.to_owned()));
         }
-        if self.rows.len() >= config.members_max as usize {
+        if self.is_full(config) {
             return Err(Refusal::Full(config.members_max));
         }
         let after = Member {

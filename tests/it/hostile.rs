@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use heartbeat_core::config::Config;
+use heartbeat_core::member::{Sharded, name_hash};
 use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers, STAGE_MAX};
 use heartbeat_core::wire::{encode, encode_join, push_rumour};
 use heartbeat_core::{
     Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Profile, Role, Status, StreamId,
 };
-use heartbeat_tests::{Fault, Shape, World};
+use heartbeat_tests::{Fault, GROUP, SHARDS, Shape, World};
 
-use crate::{check_well, header, lines, member};
+use crate::{after, check_well, header, lines, member};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -283,6 +284,115 @@ fn the_end_of_a_process_not_yet_known_is_told() {
     let dead = Member { generation: Generation(former.generation.0 + 5), status: Status::Dead, ..former };
     tell(&mut world, 1, 0, &dead, false);
     assert_eq!(lines(&world, &["node-1 ", "Died { node: \"node-4\""]).len(), 1);
+}
+
+/// A heartbeat of the node at `place` to all others, ahead of its own, that announces this interval.
+fn announce(world: &mut World, place: usize, interval: Duration) {
+    let (me, from) = (own(world, place), world.address(place));
+    let others = (0..6).filter(|other| *other != place).map(|other| own(world, other).id);
+    let heartbeat = Heartbeat {
+        incarnation: me.incarnation,
+        stage: 1 << 20,
+        interval,
+        slept: 0,
+        health: 0,
+        asks: false,
+        observers: Observers::new(others),
+    };
+    let mut bytes = Vec::new();
+    encode(&mut bytes, header(&me), &Body::Heartbeat(heartbeat));
+    (0..6).filter(|other| *other != place).for_each(|other| world.inject(other, from, bytes.clone()));
+}
+
+#[test]
+fn a_node_that_announced_an_hour_and_hangs_is_found_dead() {
+    let mut world = world(10, 100);
+    announce(&mut world, 1, SECOND * 3_600);
+    world.apply(Fault::Pause(1));
+    let timeouts = world.config.timeout * 4;
+    world.run(timeouts + SECOND * 3);
+    assert_eq!(lines(&world, &["Died { node: \"node-2\""]).len(), 5);
+}
+
+#[test]
+fn a_node_that_announces_a_microsecond_is_not_suspected_without_end() {
+    let mut world = world(11, 100);
+    announce(&mut world, 1, Duration::from_micros(1));
+    world.run(SECOND * 30);
+    assert!(lines(&world, &["Suspected"]).len() < 20, "{:?}", lines(&world, &["Suspected"]));
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    world.run(SECOND * 10);
+    assert_eq!(world.unsettled(), [] as [String; 0]);
+}
+
+/// Silent nodes that are said to supervise the group, with a thousand times the weight of the others.
+fn ghosts(count: usize, address: &str) -> Vec<Member> {
+    let group = Sharded::new(name_hash(GROUP), SHARDS);
+    let ghost = |n: usize| {
+        saying(&member(&format!("ghost-{n}"), Generation(1), address.parse().unwrap()), |profile| {
+            profile.groups.push(group.clone());
+            profile.metadata.insert("weight".into(), "1000".into());
+        })
+    };
+    (0..count).map(ghost).collect()
+}
+
+#[test]
+fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
+    let mut world = World::of(12, Shape::new(0, 3), Config::default());
+    world.run(SECOND * 10);
+    check_well(&world);
+    for round in 0..20 {
+        for ghost in ghosts(14, "192.0.2.1:9") {
+            (0..3).filter(|place| *place != 1).for_each(|place| tell(&mut world, 1, place, &ghost, true));
+        }
+        world.run(SECOND);
+        assert_eq!(world.unsettled(), [] as [String; 0], "round {round}");
+    }
+    assert_eq!(lines(&world, &["ghost"]), [] as [&str; 0]);
+    assert_eq!(lines(&world, &["Frozen"]), [] as [&str; 0]);
+    after(&mut world, Fault::Kill(2), 15);
+    assert_eq!(lines(&world, &["Died { node: \"node-3\""]).len(), 2, "verdicts go on");
+    assert_eq!((0..2).map(|place| world.shards_on(place).len()).sum::<usize>(), SHARDS as usize);
+}
+
+#[test]
+fn an_address_that_many_are_told_of_is_sent_little() {
+    let mut world = world(13, 10_000);
+    let target = "192.0.2.1:9";
+    for ghost in ghosts(5_000, target) {
+        tell(&mut world, 1, 0, &ghost, true);
+    }
+    for second in 0..60 {
+        world.run(SECOND);
+        let sent = world.take_lost(target.parse().unwrap()).len();
+        assert!(sent <= 2 * 64, "{sent} datagrams in second {second}");
+    }
+    check_well(&world);
+}
+
+/// It does not answer this node, and is there all the same: another one has had its answer.
+#[test]
+fn a_newcomer_behind_a_bad_link_becomes_a_member_by_anothers_word() {
+    let mut world = world(14, 100);
+    after(&mut world, Fault::Kill(5), 10);
+    world.apply(Fault::Cut(5, 4));
+    world.apply(Fault::Cut(4, 5));
+    after(&mut world, Fault::Start(5), 4);
+    let generation = own(&world, 5).generation;
+    let theirs = world.engine(4).unwrap().members().find(|member| &*member.name == "node-6").unwrap();
+    assert_eq!((theirs.generation, theirs.status.is_member()), (generation, true));
+}
+
+#[test]
+fn a_hundred_that_start_together_know_each_other_within_seconds() {
+    let mut world = World::of(15, Shape { workers: false, log: false, ..Shape::new(0, 100) }, Config::default());
+    let is_known = |world: &World| (0..100).all(|place| world.engine(place).unwrap().members().count() == 100);
+    let seconds = (1..=20).find(|_| {
+        world.run(SECOND);
+        is_known(&world)
+    });
+    assert!(seconds.is_some_and(|seconds| seconds <= 6), "{seconds:?}");
 }
 
 fn engine(seeds: &str) -> Engine {

@@ -17,6 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::heard::EVER;
 use super::{Cluster, Follow, Letter};
 use crate::brake::Brake;
 use crate::config::OnIsolated;
@@ -104,6 +105,7 @@ impl Cluster {
         let has_heard = match link {
             Some(link) if inquire.death => verdict == Some(Verdict::Alive) && !link.gone,
             Some(link) => link.stage >= inquire.stage,
+            None if inquire.stage == EVER && !inquire.death => self.heard.has_met(target, generation),
             None => false,
         };
         let is_decided = inquire.death && !inquire.gone && link.is_some() || link.is_some_and(|link| link.gone);
@@ -176,8 +178,12 @@ impl Cluster {
 
     pub(super) fn hear_evidence(&mut self, from: NodeId, evidence: &Evidence, desk: &mut Desk) -> Follow {
         let id = evidence.target;
+        let met = match evidence.reached {
+            true => self.hear_that_it_is_there(id, evidence.number, desk),
+            false => Follow::Nothing,
+        };
         let Some(inquiry) = self.inquiries.get_mut(&id).filter(|inquiry| inquiry.number == evidence.number) else {
-            return Follow::Nothing;
+            return met;
         };
         if evidence.reached {
             // Its heartbeats do not reach us, but another one heard it: a bad link is no death. What counts is when that was, or the dead
@@ -265,7 +271,7 @@ impl Cluster {
     }
 
     /// A few members that are alive, by lot.
-    fn strangers(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
+    pub(super) fn strangers(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
         let all = self.membership.others();
         let first = desk.random.below(all.len().max(1) as u64) as usize;
         let from_there = all.iter().cycle().skip(first).take(all.len().min(STRANGERS_LOOKED_AT));

@@ -8,6 +8,7 @@
 //! - `beat`: our heartbeats, and whether our observers answer.
 //! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
 //! - `join`: seeds, being admitted, and comparing tables.
+//! - `heard`: processes that this node has only heard of.
 //! - `lifeline`: the connections whose end is evidence.
 //! - `deliveries`: snapshots of shards.
 //! - `refutation`: what others hold of this node, and what it answers.
@@ -24,6 +25,7 @@
 
 mod beat;
 mod deliveries;
+mod heard;
 mod inquiry;
 mod join;
 mod lifeline;
@@ -41,6 +43,7 @@ use std::time::Duration;
 
 use self::beat::Answers;
 use self::deliveries::{Deliveries, Parcel};
+use self::heard::Heard;
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
@@ -160,6 +163,7 @@ pub(crate) struct Cluster {
     deliveries: Deliveries,
     quorum: Option<Quorum>,
     refutations: Refutations,
+    heard: Heard,
     /// The logical clock, as heard of others.
     clock: u64,
     started: Instant,
@@ -217,6 +221,7 @@ impl Cluster {
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
             refutations: Refutations::default(),
+            heard: Heard::default(),
             clock: 0,
             started: now,
             passed: Vec::new(),
@@ -275,6 +280,7 @@ impl Cluster {
             self.deliveries.next_due(),
             self.quorum.as_ref().map(Quorum::next_due),
             self.refutations.next_due(),
+            self.heard.next_due(),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
         earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
@@ -326,6 +332,7 @@ impl Cluster {
         }
         self.answer_those_who_wait(desk);
         self.look_for_others(desk);
+        self.look_at_heard(desk);
         self.look_at_streams(desk);
         if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
             self.look_at_deliveries(desk.now);
@@ -431,15 +438,16 @@ impl Cluster {
         if header.from == self.me.id {
             return self.hear_namesake(from, header, desk);
         }
+        let mut follow = self.meet(from, header, desk);
         match &datagram.body {
-            Body::Join(join) => return self.hear_join(from, header, join, desk),
+            Body::Join(join) => return follow.max(self.hear_join(from, header, join, desk)),
             Body::Challenge { token } => {
                 self.hear_challenge(from, *token);
-                return Follow::Nothing;
+                return follow;
             }
             Body::Introduce => {
                 self.hear_introduce(from, desk.now);
-                return Follow::Nothing;
+                return follow;
             }
             _ => {}
         }
@@ -447,7 +455,7 @@ impl Cluster {
         let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, desk);
         };
-        let (mut status, mut follow) = (known.status, Follow::Nothing);
+        let mut status = known.status;
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
@@ -547,6 +555,10 @@ impl Cluster {
         let is_table = matches!(datagram.body, Body::Rows(_));
         let mut follow = Follow::Nothing;
         for row in datagram.rumours.iter() {
+            if self.is_only_heard_of(&row, datagram.header, desk) {
+                self.hear_of_process(&row, datagram.header.from, desk.now);
+                continue;
+            }
             let is_unknown = self.membership.member(row.id).is_none();
             follow = follow.max(self.hear_of(&row, desk));
             if is_table && is_unknown && !row.status.is_member() {
