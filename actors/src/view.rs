@@ -415,6 +415,7 @@ impl View {
                 | Event::Died { .. }
                 | Event::Returned { .. }
                 | Event::Buried { .. }
+                | Event::Renewed { .. }
                 | Event::Connected
         )
     }

@@ -397,10 +397,35 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigError::Syntax(error) => f.write_str(error.to_string().trim_end()),
-            ConfigError::Contradiction(text) => f.write_str(text),
+            ConfigError::Syntax(error) => write_short(f, error.to_string().trim_end()),
+            ConfigError::Contradiction(text) => write_short(f, text),
         }
     }
+}
+
+/// Longest line of an error, in bytes. It quotes what a file holds, and a line of a file may have a million.
+const LINE_BYTES_MAX: usize = 400;
+
+/// Writes a text, of whose longer lines the middle is left out.
+fn write_short(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            f.write_str("\n")?;
+        }
+        if line.len() <= LINE_BYTES_MAX {
+            f.write_str(line)?;
+            continue;
+        }
+        let (mut from, mut to) = (LINE_BYTES_MAX / 2, line.len() - LINE_BYTES_MAX / 2);
+        while !line.is_char_boundary(from) {
+            from -= 1;
+        }
+        while !line.is_char_boundary(to) {
+            to += 1;
+        }
+        write!(f, "{} [...] {}", &line[..from], &line[to..])?;
+    }
+    Ok(())
 }
 
 impl std::error::Error for ConfigError {
@@ -802,6 +827,20 @@ mod tests {
     }
 
     const CLUSTER: &str = "[cluster]\nname = 'c'\nnode = 'n'\nrole = 'worker'\nmode = 'central'\n";
+
+    #[test]
+    fn an_error_quotes_no_more_than_a_few_lines_hold() {
+        let long = "ü".repeat(1 << 19);
+        for text in [
+            format!("interval = '{long}'"),
+            format!("{long} = 1"),
+            format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = ['{long}']"),
+            format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = []\nzone = '{long}'"),
+        ] {
+            let error = Config::from_toml(&text).expect_err("it is refused").to_string();
+            assert!(error.len() < 3_000, "{} bytes", error.len());
+        }
+    }
 
     #[test]
     fn an_empty_text_gives_the_defaults() {

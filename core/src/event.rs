@@ -240,6 +240,11 @@ pub enum Event {
         /// Its new incarnation.
         incarnation: Incarnation,
     },
+    /// Others held of this process what no number of its own could contradict. It has given up its shards and goes on as a new process would.
+    Renewed {
+        /// Its new generation.
+        generation: Generation,
+    },
     /// This node was itself concluded dead and has given up its shards; it comes back under a higher incarnation.
     Buried {
         /// The incarnation under which it comes back.

@@ -18,6 +18,9 @@ use crate::{Failure, processes};
 /// Longest request, in bytes.
 const REQUEST_BYTES_MAX: u64 = 256;
 
+/// The pause after a connection could not be taken: where no descriptor is left, the next attempt would fail at once, and the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -62,7 +65,10 @@ pub(crate) type Asked = (Request, oneshot::Sender<Value>);
 /// Takes connections and passes their requests on, one connection at a time.
 pub(crate) async fn serve(listener: TcpListener, requests: mpsc::Sender<Asked>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         // One that asks nothing must not keep the others out.
         let _ = tokio::time::timeout(PATIENCE, answer(stream, &requests)).await;
     }

@@ -5,6 +5,7 @@
 mod config;
 mod detection;
 mod determinism;
+mod extremes;
 mod guard;
 mod handover;
 mod hostile;

@@ -639,6 +639,11 @@ impl World {
         self.drain(place);
     }
 
+    /// What a node's own clock shows now.
+    pub fn clock_of(&self, place: Place) -> Instant {
+        self.clock(place)
+    }
+
     pub(crate) fn clock(&self, place: Place) -> Instant {
         Instant::from_nanos(self.local(place, self.now))
     }

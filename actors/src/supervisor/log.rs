@@ -27,6 +27,7 @@ pub(super) fn log(event: &Event) {
         Event::Cleared { node } => warn!(%node, "cleared"),
         Event::Died { node, silent_for, evidence } => warn!(%node, ?silent_for, ?evidence, "died"),
         Event::Returned { node, incarnation } => warn!(%node, %incarnation, "returned"),
+        Event::Renewed { generation } => error!(generation = generation.0, "renewed"),
         Event::Buried { incarnation } => error!(%incarnation, "buried"),
         Event::Isolated { tried, silent_for } => error!(%tried, ?silent_for, "isolated"),
         Event::Connected => info!("connected"),

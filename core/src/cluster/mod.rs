@@ -8,8 +8,10 @@
 //! - `beat`: our heartbeats, and whether our observers answer.
 //! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
 //! - `join`: seeds, being admitted, and comparing tables.
+//! - `heard`: processes that this node has only heard of.
 //! - `lifeline`: the connections whose end is evidence.
 //! - `deliveries`: snapshots of shards.
+//! - `refutation`: what others hold of this node, and what it answers.
 //! - `quorum`: whether enough of the others answer us, where shards may run in one place only.
 //!
 //! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
@@ -23,10 +25,12 @@
 
 mod beat;
 mod deliveries;
+mod heard;
 mod inquiry;
 mod join;
 mod lifeline;
 mod quorum;
+mod refutation;
 mod watch;
 
 pub(crate) use self::deliveries::Mail;
@@ -39,10 +43,12 @@ use std::time::Duration;
 
 use self::beat::Answers;
 use self::deliveries::{Deliveries, Parcel};
+use self::heard::Heard;
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
 use self::quorum::Quorum;
+use self::refutation::Refutations;
 use self::watch::Link;
 use crate::brake::Brakes;
 use crate::config::{ClusterConfig, Config, ConfigError, Mode};
@@ -156,6 +162,8 @@ pub(crate) struct Cluster {
     streams: Streams,
     deliveries: Deliveries,
     quorum: Option<Quorum>,
+    refutations: Refutations,
+    heard: Heard,
     /// The logical clock, as heard of others.
     clock: u64,
     started: Instant,
@@ -212,6 +220,8 @@ impl Cluster {
             streams: Streams::default(),
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
+            refutations: Refutations::default(),
+            heard: Heard::default(),
             clock: 0,
             started: now,
             passed: Vec::new(),
@@ -269,6 +279,8 @@ impl Cluster {
             self.streams.next_due(),
             self.deliveries.next_due(),
             self.quorum.as_ref().map(Quorum::next_due),
+            self.refutations.next_due(),
+            self.heard.next_due(),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
         earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
@@ -320,10 +332,12 @@ impl Cluster {
         }
         self.answer_those_who_wait(desk);
         self.look_for_others(desk);
+        self.look_at_heard(desk);
         self.look_at_streams(desk);
         if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
             self.look_at_deliveries(desk.now);
         }
+        self.say_what_waits(desk.now);
         self.pass_on(desk);
         follow
     }
@@ -424,15 +438,16 @@ impl Cluster {
         if header.from == self.me.id {
             return self.hear_namesake(from, header, desk);
         }
+        let mut follow = self.meet(from, header, desk);
         match &datagram.body {
-            Body::Join(join) => return self.hear_join(from, header, join, desk),
+            Body::Join(join) => return follow.max(self.hear_join(from, header, join, desk)),
             Body::Challenge { token } => {
                 self.hear_challenge(from, *token);
-                return Follow::Nothing;
+                return follow;
             }
             Body::Introduce => {
                 self.hear_introduce(from, desk.now);
-                return Follow::Nothing;
+                return follow;
             }
             _ => {}
         }
@@ -440,7 +455,7 @@ impl Cluster {
         let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, desk);
         };
-        let (mut status, mut follow) = (known.status, Follow::Nothing);
+        let mut status = known.status;
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
@@ -540,6 +555,10 @@ impl Cluster {
         let is_table = matches!(datagram.body, Body::Rows(_));
         let mut follow = Follow::Nothing;
         for row in datagram.rumours.iter() {
+            if self.is_only_heard_of(&row, datagram.header, desk) {
+                self.hear_of_process(&row, datagram.header.from, desk.now);
+                continue;
+            }
             let is_unknown = self.membership.member(row.id).is_none();
             follow = follow.max(self.hear_of(&row, desk));
             if is_table && is_unknown && !row.status.is_member() {
@@ -559,47 +578,9 @@ impl Cluster {
             Ok(None) => Follow::Nothing,
             Ok(Some(change)) => self.changed(&change, false, desk),
             Err(refusal) => {
-                self.refuse(refusal, None, desk);
+                self.refuse(refusal, row.details.map(|details| details.address), desk);
                 Follow::Nothing
             }
-        }
-    }
-
-    /// Takes in what others hold of this node.
-    fn hear_of_myself(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
-        if row.generation > self.me.generation {
-            return self.give_way(row.generation, desk);
-        }
-        if row.generation < self.me.generation || self.me.status == Status::Left {
-            return Follow::Nothing;
-        }
-        let (said, mine) = (row.incarnation, self.me.incarnation);
-        match row.status {
-            Status::Suspect if said >= mine => {
-                self.me.incarnation = said.refuted();
-                self.speak(false, desk.now);
-                Follow::Nothing
-            }
-            // Others have our shards, whatever else we said meanwhile.
-            Status::Dead | Status::Left if said.life >= mine.life => {
-                self.me.incarnation = said.returned();
-                self.speak(false, desk.now);
-                desk.tell(Event::Buried { incarnation: self.me.incarnation });
-                self.wait_for_a_lease(desk.now);
-                // Nobody names us any more, and what we think of others is from before: we begin anew.
-                let watched: Vec<NodeId> = self.links.keys().copied().collect();
-                watched.into_iter().for_each(|id| self.unwatch(id, desk));
-                // What others were told while we were dead to them we were not; once they know that we live, they will answer.
-                self.joining.compare_by(desk.now + desk.config.interval);
-                Follow::Void
-            }
-            // Somebody has spoken for us; we go on from there.
-            Status::Alive if said > mine && said.life == mine.life => {
-                self.me.incarnation = said;
-                self.speak(false, desk.now);
-                Follow::Nothing
-            }
-            Status::Alive | Status::Suspect | Status::Dead | Status::Left => Follow::Nothing,
         }
     }
 
@@ -806,8 +787,12 @@ fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
         }
     }
     let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
+    // Of a later process only the end was heard: what was known of the former one is over with it.
+    let was_member = before.is_some_and(|before| before.status.is_member());
     desk.tell(match (same_process, after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
+        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence },
+        (None, Status::Left) if was_member => Event::Left { node },
         // Over before we knew of it: no news.
         (None, Status::Dead | Status::Left) => return,
         (Some(Status::Suspect), Status::Alive) => Event::Cleared { node },
