@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use actix::dev::EnvelopeProxy;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Running, SpawnHandle};
-use heartbeat_core::{Activity, Cause, Generation, Instant, Report};
+use heartbeat_core::{Activity, Cause, Generation, Instant, Interruption, Report};
 
 use crate::cell::Kind;
 use crate::context::{Context, Task};
@@ -239,11 +239,12 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         let (now, generation) = (self.seat.control.clock.now(), self.birth.generation);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
+        let why = Interruption::Panicked(text.clone());
         let cause = match during {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
             during => Cause::Panicked { payload: text, during },
         };
-        self.seat.mailbox.interrupt(self.term);
+        self.seat.mailbox.interrupt(self.term, &why);
         // One panic is reported, the first; the panic hook has told of both.
         let _ = self.bury();
         self.seat.cell.end();

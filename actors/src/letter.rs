@@ -8,12 +8,12 @@
 use std::any::type_name;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use actix::dev::{Envelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
 use actix::{Actor, Handler, Message};
 use dashmap::DashMap;
+use heartbeat_core::Interruption;
 use tokio::sync::broadcast;
 
 use crate::cell::Kind;
@@ -112,23 +112,13 @@ impl Undertaker {
     }
 }
 
-/// What became of a letter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Fate {
-    /// It may still be opened, or was: whoever waits in vain must take it for begun.
-    Open,
-    Stopped,
-    GaveUp,
-    Full,
-}
-
 /// A message on its way to a worker.
 pub(crate) struct Letter<M: Message> {
     /// `None` once opened.
     message: Mutex<Option<M>>,
     answer: Mutex<Option<OneshotSender<M::Result>>>,
-    fate: AtomicU8,
+    /// What its sender is told, if there will be no answer and that has a reason.
+    loss: OnceLock<SendError>,
 }
 
 /// A letter whose message's type is forgotten.
@@ -139,8 +129,8 @@ pub(crate) trait Post<A: Actor<Context = Context<A>>>: Lost {
 
 /// A letter as those see it who only decide what becomes of it.
 pub(crate) trait Lost: Send + Sync {
-    /// Tells its sender that there will be no answer.
-    fn interrupt(&self);
+    /// Tells its sender that there will be no answer, and why.
+    fn interrupt(&self, why: &Interruption);
 
     /// Drops the message and notes why; whoever waits for the answer is told.
     fn condemn(&self, reason: DeadReason);
@@ -151,7 +141,7 @@ pub(crate) trait Lost: Send + Sync {
 
 impl<M: Message> Letter<M> {
     pub(crate) fn new(message: M, answer: Option<OneshotSender<M::Result>>) -> Letter<M> {
-        Letter { message: Mutex::new(Some(message)), answer: Mutex::new(answer), fate: AtomicU8::new(Fate::Open as u8) }
+        Letter { message: Mutex::new(Some(message)), answer: Mutex::new(answer), loss: OnceLock::new() }
     }
 
     /// Takes the message out again, if nobody has opened it.
@@ -174,17 +164,17 @@ impl<M: Message + Send> Lost for Letter<M>
 where
     M::Result: Send,
 {
-    fn interrupt(&self) {
+    fn interrupt(&self, why: &Interruption) {
+        self.loss.get_or_init(|| SendError::Interrupted(why.clone()));
         drop(self.take_answer());
     }
 
     fn condemn(&self, reason: DeadReason) {
-        let fate = match reason {
-            DeadReason::Stopped | DeadReason::Refused | DeadReason::NobodyWaits => Fate::Stopped,
-            DeadReason::GaveUp => Fate::GaveUp,
-            DeadReason::Overflow | DeadReason::Attempts | DeadReason::Replaced => Fate::Full,
-        };
-        self.fate.store(fate as u8, Ordering::Release);
+        self.loss.get_or_init(|| match reason {
+            DeadReason::Stopped | DeadReason::Refused | DeadReason::NobodyWaits => SendError::Closed,
+            DeadReason::GaveUp => SendError::GaveUp,
+            DeadReason::Overflow | DeadReason::Attempts | DeadReason::Replaced => SendError::Dropped,
+        });
         // Now, and not when the sender lets go of the letter too; and before the sender hears, who may ask for the count.
         let message = self.take();
         if message.is_some() {
@@ -195,12 +185,7 @@ where
     }
 
     fn loss(&self) -> SendError {
-        match self.fate.load(Ordering::Acquire) {
-            fate if fate == Fate::Stopped as u8 => SendError::Closed,
-            fate if fate == Fate::GaveUp as u8 => SendError::GaveUp,
-            fate if fate == Fate::Full as u8 => SendError::Dropped,
-            _ => SendError::Interrupted,
-        }
+        self.loss.get().cloned().unwrap_or(SendError::Interrupted(Interruption::Unanswered))
     }
 }
 

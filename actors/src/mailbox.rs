@@ -20,6 +20,7 @@ use actix::dev::Envelope;
 use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr};
 use futures_util::Stream;
+use heartbeat_core::Interruption;
 
 use crate::cell::CellRef;
 use crate::context::Context;
@@ -131,6 +132,8 @@ struct Inner<A: Actor<Context = Context<A>>> {
     wants_mail: bool,
     in_flight: Option<InFlight<A>>,
     closed: Option<Closing>,
+    /// Why the worker was told to stop last.
+    ending: Interruption,
     overloaded: bool,
     fates: Fates,
 }
@@ -151,6 +154,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             wants_mail: false,
             in_flight: None,
             closed: None,
+            ending: Interruption::Stopped,
             overloaded: false,
             fates: Fates::default(),
         };
@@ -317,20 +321,20 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The handler will not return: its sender is told.
-    pub(crate) fn interrupt(&self, term: u32) {
+    /// The handler will not return: its sender is told why.
+    pub(crate) fn interrupt(&self, term: u32, why: &Interruption) {
         let in_flight = {
             let mut inner = self.lock();
             if self.is_over(term) { None } else { inner.interrupt() }
         };
-        tell_interrupted(in_flight);
+        tell_interrupted(in_flight, why);
     }
 
     // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
 
     /// Begins a new term, in which somebody else has the seat; `change` is done before anybody can see it. Whoever waits for the letter in flight
-    /// is told that it was interrupted, and whoever had the seat is woken.
-    pub(crate) fn begin_term(&self, change: impl FnOnce()) -> u32 {
+    /// is told that it was interrupted and why, and whoever had the seat is woken.
+    pub(crate) fn begin_term(&self, why: Interruption, change: impl FnOnce()) -> u32 {
         let (term, waker, in_flight) = {
             let mut inner = self.lock();
             change();
@@ -338,7 +342,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             inner.wants_mail = false;
             (term, inner.waker.take(), inner.interrupt())
         };
-        tell_interrupted(in_flight);
+        tell_interrupted(in_flight, &why);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -351,6 +355,16 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Notes why the worker is told to stop.
+    pub(crate) fn set_ending(&self, why: Interruption) {
+        self.lock().ending = why;
+    }
+
+    /// Why the worker was told to stop last.
+    pub(crate) fn ending(&self) -> Interruption {
+        self.lock().ending.clone()
     }
 
     /// Takes letters in again.
@@ -450,9 +464,9 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     }
 }
 
-fn tell_interrupted<A: Actor<Context = Context<A>>>(in_flight: Option<InFlight<A>>) {
+fn tell_interrupted<A: Actor<Context = Context<A>>>(in_flight: Option<InFlight<A>>, why: &Interruption) {
     match in_flight {
-        Some(InFlight::Letter(letter)) => letter.interrupt(),
+        Some(InFlight::Letter(letter)) => letter.interrupt(why),
         Some(InFlight::Envelope) | None => {}
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
 use futures_util::future::{Either, select};
-use heartbeat_core::{Activity, Child, Generation, Health, Instant, Unready};
+use heartbeat_core::{Activity, Child, Generation, Health, Instant, Interruption, Unready};
 use tokio::sync::oneshot;
 
 use crate::clock::sleep;
@@ -31,7 +31,7 @@ pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
 }
 
 /// Why a message was not answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SendError {
     /// The queue is full. The message was not handed over: it is safe to send it again.
@@ -45,18 +45,18 @@ pub enum SendError {
     /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited through too many replacements of the worker. It
     /// is safe to send it again.
     Dropped,
-    /// The message was handed over and no answer came: the worker failed or was replaced. It may have been handled, in part or in full.
-    Interrupted,
+    /// The message was handed over and there will be no answer, for this reason. It may have been handled, in part or in full.
+    Interrupted(Interruption),
     /// No answer came in time. The message may have been handled, or may be yet, unless the worker finds that nobody waits any more.
     TimedOut,
 }
 
 impl SendError {
     /// Whether the message was certainly not handled and never will be, so that sending it again does not do anything twice.
-    pub fn is_unhandled(self) -> bool {
+    pub fn is_unhandled(&self) -> bool {
         match self {
             SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
-            SendError::Interrupted | SendError::TimedOut => false,
+            SendError::Interrupted(_) | SendError::TimedOut => false,
         }
     }
 }
@@ -64,12 +64,12 @@ impl SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            SendError::Interrupted(why) => return write!(f, "no answer, and the message may have been handled: {why}"),
             SendError::Full => "the worker's queue is full; the message was not handed over",
             SendError::Closed => "no worker runs under this address; the message was not handled",
             SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",
             SendError::NotReady => "no member of the pool can serve now; the message was not handed over",
             SendError::Dropped => "the message was dropped from the worker's queue; it was not handled",
-            SendError::Interrupted => "the worker ended before it answered; the message may have been handled",
             SendError::TimedOut => "no answer came in time; the message may have been handled",
         })
     }
@@ -78,7 +78,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 /// Why a message was refused, with the message.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TrySendError<M> {
     /// Why.
     pub error: SendError,
@@ -133,7 +133,7 @@ impl<R> Future for Answer<R> {
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Ok(Awaited { receiver, letter }) => Pin::new(receiver).poll(task).map_err(|_| letter.loss()),
-            Err(error) => Poll::Ready(Err(*error)),
+            Err(error) => Poll::Ready(Err(error.clone())),
         }
     }
 }
@@ -212,7 +212,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     {
         for _ in 1..attempts_max {
             match self.send(message.clone()).await {
-                Err(SendError::Interrupted) => {}
+                Err(SendError::Interrupted(_)) => {}
                 answer => return answer,
             }
         }

@@ -18,10 +18,18 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{self, TestNode};
-use heartbeat_actors::{Config, Context};
+use heartbeat_actors::{Config, Context, Interruption, SendError};
 
 /// How the text of a panic begins that a test has asked for.
 const MEANT: &str = "told to";
+
+/// What the sender of a message is told whose worker was told to fail.
+fn panicked() -> SendError {
+    SendError::Interrupted(Interruption::Panicked(format!("{MEANT} fail").into()))
+}
+
+/// What the sender of a message is told whose worker was stuck.
+const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 
 /// Runs a test with one worker thread and restarts without pauses.
 fn kit<F, Fut>(test: F)

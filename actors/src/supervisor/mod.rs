@@ -142,8 +142,8 @@ impl Supervisor {
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
                 Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
-                Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
-                Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
+                Output::Stop { worker, why } => self.with_seat(worker, |seat| seat.stop(why)),
+                Output::Fence { worker, why } => self.with_seat(worker, |seat| seat.fence(why)),
                 Output::Close { worker, gave_up } => {
                     self.close(worker, if gave_up { Closing::GaveUp } else { Closing::Stopped });
                 }

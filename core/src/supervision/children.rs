@@ -100,6 +100,8 @@ pub(super) struct Worker {
     /// Whether the thread at its place is kept for it.
     pub(super) has_thread: bool,
     pub(super) shard: Option<Shard>,
+    /// Whether it stops because another node is to run its shard.
+    pub(super) has_moved: bool,
     /// What that shard's former owner left behind, until it is started.
     pub(super) replica: Option<Box<Replica>>,
     pub(super) times: Option<Arc<Times>>,
@@ -235,6 +237,7 @@ impl Children {
             place: supervise.place,
             has_thread: false,
             shard: None,
+            has_moved: false,
             replica: None,
             times: supervise.times,
             hung_starts: 0,

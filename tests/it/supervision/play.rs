@@ -260,13 +260,13 @@ impl Play {
                     self.reports.push_back((start.worker, start.generation, Report::Started));
                 }
             }
-            Output::Stop { worker } => {
+            Output::Stop { worker, .. } => {
                 self.log.push(format!("-{}", self.names[worker]));
                 if let (Some(&generation), false) = (self.running.get(worker), self.stubborn.contains(worker)) {
                     self.reports.push_back((*worker, generation, Report::Stopped));
                 }
             }
-            Output::Fence { worker } | Output::Close { worker, .. } | Output::Forget { worker } => {
+            Output::Fence { worker, .. } | Output::Close { worker, .. } | Output::Forget { worker } => {
                 self.running.remove(worker);
             }
             Output::Spawn { arbiter } => assert!(self.threads.insert(*arbiter)),

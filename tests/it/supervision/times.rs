@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::{
-    ArbiterId, Cause, Child, Event, GroupId, Health, Look, Output, PlaceId, RestartKind, Supervise, Times, WorkerId,
+    ArbiterId, Cause, Child, Event, GroupId, Health, Interruption, Look, Output, PlaceId, RestartKind, Supervise,
+    Times, WorkerId,
 };
 
 use super::play::Play;
@@ -104,7 +105,9 @@ fn a_stop_may_take_its_own_time_and_none_if_it_is_zero() {
         play.stubborn.insert(OWN);
         play.stop(Child::Worker(OWN));
         let beat = |play: &mut Play| play.beat(play.now.as_nanos());
-        let found = time_until(&mut play, beat, |play| play.outputs.contains(&Output::Fence { worker: OWN }));
+        let found = time_until(&mut play, beat, |play| {
+            play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped })
+        });
         check_about(found, seconds, millis(20));
         let after = Duration::from_secs(seconds);
         assert!(play.events.iter().any(|event| matches!(event, Event::Fenced { after: had, .. } if *had == after)));
@@ -139,9 +142,11 @@ fn a_pause_of_our_own_gives_whoever_stops_all_its_time_again() {
     play.advance(Duration::from_secs(4));
     play.now += Duration::from_secs(3_600);
     play.order(|engine, now| engine.handle_timeout(now));
-    assert!(!play.outputs.contains(&Output::Fence { worker: OWN }));
+    assert!(!play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped }));
     let beat = |play: &mut Play| play.beat(play.now.as_nanos());
-    let found = time_until(&mut play, beat, |play| play.outputs.contains(&Output::Fence { worker: OWN }));
+    let found = time_until(&mut play, beat, |play| {
+        play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped })
+    });
     check_about(found, 10, millis(20));
 }
 
