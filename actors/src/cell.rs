@@ -119,7 +119,7 @@ impl Cell {
         self.busy.store(None);
     }
 
-    /// Counts a message that was handled to its end. Only the worker's own thread does, so a load and a store are enough.
+    /// Counts a message that was handled to its end. That is done under the lock of the mailbox only, so a load and a store are enough.
     pub(crate) fn count_handled(&self) {
         self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -190,9 +190,13 @@ impl Cell {
         }
     }
 
-    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, and it has not said otherwise.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_up() && !self.is_closed() && !self.is_overloaded() && self.health() == Health::Ok
+        self.is_up()
+            && !self.is_closed()
+            && !self.is_asked_to_stop()
+            && !self.is_overloaded()
+            && self.health() == Health::Ok
     }
 
     /// Whether a look at it has something to say, or had the last time.

@@ -14,11 +14,10 @@ use std::time::Duration;
 use actix::{Actor, Handler, Message};
 use futures_util::future::{Either, select};
 use heartbeat_core::{Activity, Child, Generation, Health, Instant, Interruption, Unready};
-use tokio::sync::oneshot;
 
 use crate::clock::sleep;
 use crate::context::Context;
-use crate::letter::{DeadReason, Letter, Lost};
+use crate::letter::{Asked, DeadReason, Letter};
 use crate::mailbox::{Fates, Item, Unopened};
 use crate::owner::{NoOwner, Owner};
 use crate::seat::Seat;
@@ -102,12 +101,7 @@ impl<M> std::error::Error for TrySendError<M> {}
 
 /// The answer to a message, to be awaited. The message was handed over (or refused) when this was made, awaited or not.
 #[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
-pub struct Answer<R>(Result<Awaited<R>, SendError>);
-
-struct Awaited<R> {
-    receiver: oneshot::Receiver<R>,
-    letter: Arc<dyn Lost>,
-}
+pub struct Answer<R>(Result<Arc<dyn Asked<R>>, SendError>);
 
 impl<R> Answer<R> {
     /// No answer, and why.
@@ -130,10 +124,18 @@ impl<R> Answer<R> {
 impl<R> Future for Answer<R> {
     type Output = Result<R, SendError>;
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Ok(Awaited { receiver, letter }) => Pin::new(receiver).poll(task).map_err(|_| letter.loss()),
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match &self.0 {
+            Ok(letter) => letter.poll_answer(task),
             Err(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+}
+
+impl<R> Drop for Answer<R> {
+    fn drop(&mut self) {
+        if let Ok(letter) = &self.0 {
+            letter.forsake();
         }
     }
 }
@@ -165,9 +167,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let (sender, receiver) = oneshot::channel();
-        let letter = self.post(message, Some(sender))?;
-        Ok(Answer(Ok(Awaited { receiver, letter })))
+        Ok(Answer(Ok(self.post(Letter::asking(message))?)))
     }
 
     /// Hands a message over without wanting an answer.
@@ -180,7 +180,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.post(message, None).map(drop)
+        self.post(Letter::new(message)).map(drop)
     }
 
     /// Hands a message over without wanting to know what becomes of it. One that is refused is a dead letter, told to those who subscribe to
@@ -191,9 +191,9 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        if let Err(TrySendError { message, .. }) = self.post(message, None) {
+        if let Err(TrySendError { message, .. }) = self.post(Letter::new(message)) {
             self.seat.bury(Unopened {
-                items: vec![Item::Letter(Arc::new(Letter::new(message, None)))],
+                items: vec![Item::Letter(Arc::new(Letter::new(message)))],
                 reason: DeadReason::Refused,
             });
         }
@@ -219,20 +219,20 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         let answer = self.send(message.clone()).await;
         if answer.is_err() {
             self.seat.bury(Unopened {
-                items: vec![Item::Letter(Arc::new(Letter::new(message, None)))],
+                items: vec![Item::Letter(Arc::new(Letter::new(message)))],
                 reason: DeadReason::Attempts,
             });
         }
         answer
     }
 
-    fn post<M>(&self, message: M, answer: Option<oneshot::Sender<M::Result>>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    fn post<M>(&self, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let letter = Arc::new(Letter::new(message, answer));
+        let letter = Arc::new(letter);
         match self.seat.mailbox.push(letter.clone()) {
             Ok(None) => Ok(letter),
             Ok(Some(unopened)) => {
@@ -254,6 +254,11 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// Messages that wait in its queue.
     pub fn depth(&self) -> u32 {
         self.seat.mailbox.depth()
+    }
+
+    /// What it has to do: the message in hand, those that wait in its queue, and the answers under way.
+    pub fn load(&self) -> u32 {
+        self.seat.mailbox.load()
     }
 
     /// Starts it again, if it has ended, was stopped or was given up.
@@ -290,7 +295,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         WorkerStatus { generation, is_live, is_up, is_ready, unready, queued: self.depth(), doing }
     }
 
-    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, another answer may be under way, and it has not
+    /// said otherwise.
     pub fn is_ready(&self) -> bool {
         self.seat.cell.is_ready()
     }

@@ -160,12 +160,28 @@ pub struct WorkersConfig {
     pub burst: u32,
     /// Messages that may wait in a queue, at least 1.
     pub capacity: u32,
+    /// Answers of one worker that may be under way at once; zero means as many as `capacity`, `u32::MAX` no bound.
+    pub answers_max: u32,
+    /// What a worker that stops still finishes, within `shutdown`.
+    pub drain: Drain,
     /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
     pub zombies_max: u32,
     /// What follows when a worker or a group is given up, or too many threads are blocked.
     pub on_give_up: OnGiveUp,
     /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is well.
     pub exit_code: u8,
+}
+
+/// What a worker that is told to stop still finishes, within its shutdown timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drain {
+    /// The messages in its queue, if it stops for good, and the answers under way.
+    Queue,
+    /// The message in hand and the answers under way.
+    Answers,
+    /// Nothing.
+    None,
 }
 
 /// What follows when supervision is at its end.

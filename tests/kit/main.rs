@@ -3,6 +3,7 @@
 //! The names A1 to A14 are those of the list of tests that prove a supervisor; each stands in a comment above its tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod answers;
 mod failures;
 mod groups;
 mod handover;
@@ -10,6 +11,7 @@ mod messages;
 mod pools;
 mod shards;
 mod starts;
+mod stops;
 mod threads;
 
 use std::future::Future;

@@ -14,7 +14,11 @@ fn told() -> Fault {
 }
 
 fn adds_up(fates: Fates) {
-    assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead + fates.queued, "{fates:?}");
+    assert_eq!(
+        fates.accepted,
+        fates.handled + fates.interrupted + fates.answering + fates.dead + fates.queued,
+        "{fates:?}"
+    );
 }
 
 // A8

@@ -6,6 +6,7 @@
 
 mod blocked;
 mod cluster;
+mod leave;
 mod node;
 mod pieces;
 mod shards;

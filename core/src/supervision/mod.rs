@@ -604,7 +604,7 @@ impl Supervision {
         let Some(worker) = self.children.worker(id) else { return };
         let (name, generation) = (worker.common.name.clone(), worker.generation);
         desk.put(Output::Fence { worker: id, why });
-        desk.tell(Event::Fenced { worker: name, generation, after });
+        desk.tell(Event::Fenced { worker: name, generation, after, interrupted: 0, dropped: 0 });
     }
 
     fn set_timer(&mut self, child: Child, at: Instant) {
