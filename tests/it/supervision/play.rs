@@ -40,6 +40,8 @@ pub(crate) struct Play {
     /// The last generation of each worker that was started.
     newest: BTreeMap<WorkerId, Generation>,
     reports: VecDeque<(WorkerId, Generation, Report)>,
+    /// Workers that were told to stop since they were started last: a reason that changes is told again.
+    told: BTreeSet<WorkerId>,
 }
 
 /// Says which seed it was if the test fails while this lives, wherever it fails.
@@ -80,6 +82,7 @@ impl Play {
             silent: VecDeque::new(),
             has_lost: false,
             newest: BTreeMap::new(),
+            told: BTreeSet::new(),
             reports: VecDeque::new(),
         };
         play.drain();
@@ -247,6 +250,7 @@ impl Play {
     fn act(&mut self, output: &Output) {
         match output {
             Output::Start(start) => {
+                self.told.remove(&start.worker);
                 let runs = self.running.contains_key(&start.worker);
                 let former = self.at.insert(start.worker, start.arbiter);
                 assert!(!runs || former.is_some_and(|at| !self.threads.contains(&at)), "{start:?} over one that runs");
@@ -260,6 +264,7 @@ impl Play {
                     self.reports.push_back((start.worker, start.generation, Report::Started));
                 }
             }
+            Output::Stop { worker, .. } if !self.told.insert(*worker) => {}
             Output::Stop { worker, .. } => {
                 self.log.push(format!("-{}", self.names[worker]));
                 if let (Some(&generation), false) = (self.running.get(worker), self.stubborn.contains(worker)) {

@@ -165,3 +165,32 @@ fn a_thread_of_its_own_may_be_held_for_as_long_as_its_worker_says() {
         assert!(play.threads.contains(&THREAD), "theirs is another one");
     }
 }
+
+/// The senders of what a worker cannot answer any more are told why, and it refuses messages only if it stops for good.
+#[test]
+fn a_stop_says_why_and_says_so_again_if_that_changes() {
+    let mut play = two(Duration::from_secs(10));
+    play.stubborn.insert(OWN);
+    let whys = |play: &Play| -> Vec<Interruption> {
+        let why = |output: &Output| match output {
+            Output::Stop { worker, why } | Output::Fence { worker, why } if *worker == OWN => Some(why.clone()),
+            _ => None,
+        };
+        play.outputs.iter().filter_map(why).collect()
+    };
+    play.order(|engine, now| engine.restart(now, Child::Worker(OWN)));
+    assert_eq!(whys(&play), [Interruption::Restarted]);
+    play.stop(Child::Worker(OWN));
+    assert_eq!(whys(&play)[1..], [Interruption::Stopped]);
+    play.start(Child::Worker(OWN));
+    play.order(|engine, now| engine.restart(now, Child::Worker(OWN)));
+    assert_eq!(whys(&play)[2..], [Interruption::Restarted], "once");
+    play.order(|engine, now| engine.leave(now));
+    let beat = |play: &mut Play| play.beat(play.now.as_nanos());
+    time_until(&mut play, beat, |play| whys(play).len() > 4);
+    assert_eq!(
+        whys(&play)[3..],
+        [Interruption::NodeLeft, Interruption::NodeLeft],
+        "it had the time it was given first"
+    );
+}
