@@ -131,7 +131,7 @@ impl Cell {
         self.busy.store(None);
     }
 
-    /// Counts a message that was handled to its end. Only the worker's own thread does, so a load and a store are enough.
+    /// Counts a message that was handled to its end. That is done under the lock of the mailbox only, so a load and a store are enough.
     pub(crate) fn count_handled(&self) {
         self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -212,9 +212,10 @@ impl Cell {
         }
     }
 
-    /// Whether requests may come here: it is up, its queue is not long, its thread is not held, and it has not said otherwise.
+    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, its
+    /// thread is not held, and it has not said otherwise.
     pub(crate) fn is_ready(&self) -> bool {
-        let is_free = !self.is_closed() && !self.is_overloaded() && !self.is_held();
+        let is_free = !self.is_closed() && !self.is_asked_to_stop() && !self.is_overloaded() && !self.is_held();
         self.is_up() && is_free && self.health() == Health::Ok
     }
 

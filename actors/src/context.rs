@@ -232,15 +232,19 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.seat.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
     }
 
-    /// The handler has returned. Returns whether it may answer: whether this generation is not void.
+    /// The handler has returned, and its answer is there. Returns whether it may answer: whether this generation is not void.
     pub(crate) fn finish_message(&self) -> bool {
         self.seat.mailbox.finish(self.term)
     }
 
-    /// Notes in the status cell that a message was handled to its end.
-    pub(crate) fn end_message(&self) {
-        self.seat.cell.count_handled();
-        self.seat.cell.end();
+    /// What stays when this life ends.
+    pub(crate) fn seat(&self) -> &Arc<Seat<A>> {
+        &self.seat
+    }
+
+    /// In which term it has the seat.
+    pub(crate) fn term(&self) -> u32 {
+        self.term
     }
 
     /// Whether a test has put anything down for this worker.

@@ -20,13 +20,13 @@ use std::time::Duration;
 
 use actix::dev::EnvelopeProxy;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Running, SpawnHandle};
-use heartbeat_core::{Activity, Cause, Generation, Instant, Report};
+use heartbeat_core::{Activity, Cause, Generation, Instant, Interruption, Report};
 
 use crate::cell::{Kind, LifeNumber};
 use crate::context::{Context, Task};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
-use crate::mailbox::Item;
+use crate::mailbox::{Item, Taken};
 use crate::pieces::{Pieces, SLICE};
 use crate::right::LOOK_AGAIN;
 use crate::seat::{Birth, Seat};
@@ -64,6 +64,18 @@ struct Life<A: Actor<Context = Context<A>>> {
     spawned: Vec<(SpawnHandle, Option<Task<A>>)>,
     /// The newest one, at the end, is waited for first.
     waits: Vec<Task<A>>,
+    /// Whether it was told to stop and knows.
+    is_told: bool,
+    /// Whether it has answered that it would rather stay for a while.
+    stays: bool,
+}
+
+/// Whether a turn may take letters from the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mail {
+    Taken,
+    /// They are for the next life, or for nobody.
+    Left,
 }
 
 /// What may still be done before others have their turn.
@@ -143,7 +155,14 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             }
             let life = LifeNumber { inner: self.generation, shown: self.birth.generation };
             let context = Context::new(self.seat.clone(), self.term, life, self.birth.shard);
-            let life = self.life.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
+            let life = self.life.insert(Life {
+                actor,
+                context,
+                spawned: Vec::new(),
+                waits: Vec::new(),
+                is_told: false,
+                stays: false,
+            });
             life.context.begin(Kind::STARTED);
             life.actor.started(&mut life.context);
             #[cfg(feature = "testkit")]
@@ -161,22 +180,20 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.tell_born();
         }
         let Some(life) = &mut self.life else { return Turn::Void };
-        if !self.seat.may_act() && !self.seat.cell.is_asked_to_stop() {
+        let is_told = self.seat.cell.is_asked_to_stop();
+        if !self.seat.may_act() && !is_told {
             return Turn::Barred;
         }
         #[cfg(feature = "testkit")]
         if let Some(turn) = life.strike(&self.seat) {
             return turn;
         }
-        if self.seat.cell.is_asked_to_stop() {
-            life.context.begin(Kind::STOPPING);
-            // It is told to go; whether it would rather stay is not asked any more.
-            life.actor.stopping(&mut life.context);
-            return if life.context.is_void() { Turn::Void } else { life.stop() };
+        if is_told {
+            return life.wind_down(&self.seat, self.term, task);
         }
         // With something left to tell, one message is all that may come before it.
         let burst = if self.untold.is_some() { 1 } else { self.seat.control.burst };
-        let turn = life.run(&self.seat, self.term, burst, task);
+        let turn = life.run(&self.seat, self.term, burst, Mail::Taken, task);
         if !self.is_up && !matches!(turn, Turn::Void) {
             self.tell_up();
         }
@@ -227,14 +244,18 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         }
     }
 
-    /// Drops the worker and its futures; a panic in their `Drop` stays here.
+    /// Drops the worker and its futures; a panic in their `Drop` stays here. The senders of answers that end with it are told `why`, or why it
+    /// was told to stop.
     ///
     /// # Errors
     /// What that panic said.
-    fn bury(&mut self) -> Result<(), Box<dyn Any + Send>> {
+    fn bury(&mut self, why: Option<&Interruption>) -> Result<(), Box<dyn Any + Send>> {
         let life = self.life.take();
         self.is_up = false;
-        catch_unwind(AssertUnwindSafe(|| drop(life)))
+        self.seat.mailbox.end_life(self.term, why);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(life)));
+        self.seat.mailbox.outlive(self.term);
+        dropped
     }
 
     /// Whether it waits for its turn, since workers of its type panic in great numbers on this thread.
@@ -254,20 +275,21 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
         if self.seat.is_over(self.term) {
             // A zombie's panic is nobody's business any more, and the status cell is its successor's.
-            let _ = self.bury();
+            let _ = self.bury(None);
             return Poll::Ready(());
         }
         let (now, generation) = (self.seat.control.clock.now(), self.generation);
         storm::count(TypeId::of::<A>(), self.seat.worker, now);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
+        let why = Interruption::Panicked(text.clone());
         let cause = match during {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
             during => Cause::Panicked { payload: text, during },
         };
-        self.seat.mailbox.interrupt(self.term);
+        self.seat.mailbox.interrupt(self.term, &why);
         // One panic is reported, the first; the panic hook has told of both.
-        let _ = self.bury();
+        let _ = self.bury(Some(&why));
         self.seat.cell.end();
         self.seat.cell.set_down();
         match self.seat.cell.restart(generation, now) {
@@ -284,6 +306,11 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             }
             None => self.end(Report::Failed(cause)),
         }
+    }
+
+    /// Whether it was told to stop since its last turn.
+    fn has_news(&self) -> bool {
+        self.seat.cell.is_asked_to_stop() && self.life.as_ref().is_none_or(|life| !life.is_told)
     }
 
     /// Whether a test holds it, or it has not been born yet because a test holds that.
@@ -323,7 +350,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
         }
         loop {
             if this.seat.is_over(this.term) {
-                let _ = this.bury(); // Nobody is interested any more in what becomes of it.
+                let _ = this.bury(None); // Nobody is interested any more in what becomes of it.
                 return Poll::Ready(());
             }
             let turn = catch_unwind(AssertUnwindSafe(|| this.turn(task)));
@@ -336,7 +363,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     // stop, or that it is void, always. What was said before we could be woken is looked at now.
                     let is_waiting = this.seat.cell.is_waiting() || this.is_held();
                     let is_void = is_waiting && !this.seat.mailbox.register(this.term, task.waker());
-                    if is_void || this.seat.is_over(this.term) || this.seat.cell.is_asked_to_stop() {
+                    if is_void || this.seat.is_over(this.term) || this.has_news() {
                         continue;
                     }
                     return Poll::Pending;
@@ -365,7 +392,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                 Ok(Turn::Stopped) if this.seat.is_over(this.term) => {}
                 Ok(Turn::Stopped) => {
                     this.seat.begin(Kind::DROP);
-                    match this.bury() {
+                    match this.bury(None) {
                         Ok(()) => return this.end(Report::Stopped),
                         Err(payload) => {
                             if this.fail(&*payload).is_ready() {
@@ -390,10 +417,18 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 impl<A: Actor<Context = Context<A>>> Life<A> {
     /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or a burst is used up. Messages and
     /// futures have one each: a mailbox that is never empty would else keep the timers from their turn for ever.
-    fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, task: &mut task::Context<'_>) -> Turn {
+    fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, mail: Mail, task: &mut task::Context<'_>) -> Turn {
         let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
+            let waited = self.context.waiting;
             let may_go_on = self.poll_waits(task);
+            if waited && may_go_on && !self.context.is_void() {
+                // Between two messages that are waited for, the others have a turn: timers, streams, answers.
+                self.poll_spawned(seat, &mut futures, task);
+                if !self.waits.is_empty() && !self.context.is_void() {
+                    continue;
+                }
+            }
             if self.context.is_void() {
                 return Turn::Void;
             }
@@ -401,18 +436,20 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 seat.cell.set_waiting(true);
                 return Turn::Idle;
             }
-            seat.cell.set_waiting(false);
-            while !letters.is_over() && !self.context.waiting() {
+            let mut is_full = false;
+            while mail == Mail::Taken && !letters.is_over() && !self.context.waiting() {
                 if !seat.may_act() {
                     return Turn::Yield;
                 }
                 match seat.mailbox.take(term, task) {
-                    Poll::Ready(Some(Item::Letter(letter))) => letter.handle(&mut self.actor, &mut self.context),
-                    Poll::Ready(Some(Item::Envelope(mut letter))) => {
-                        letter.handle(&mut self.actor, &mut self.context);
+                    Taken::Item(Item::Letter(letter)) => letter.handle(&mut self.actor, &mut self.context),
+                    Taken::Item(Item::Envelope(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
+                    Taken::Over => return Turn::Void,
+                    Taken::Nothing => break,
+                    Taken::Full => {
+                        is_full = true;
+                        break;
                     }
-                    Poll::Ready(None) => return Turn::Void,
-                    Poll::Pending => break,
                 }
                 letters.count(seat.cell.since());
                 self.take_over();
@@ -421,6 +458,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                     return Turn::Idle;
                 }
             }
+            seat.cell.set_waiting(is_full);
             let worked = self.poll_spawned(seat, &mut futures, task);
             if self.context.is_void() {
                 return Turn::Void;
@@ -432,9 +470,11 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                     if self.actor.stopping(&mut self.context) == Running::Stop {
                         return self.stop();
                     }
+                    if self.context.is_void() {
+                        return Turn::Void;
+                    }
                     self.context.end();
-                    self.context.set_state(ActorState::Running);
-                    self.take_over();
+                    self.stay();
                     continue;
                 }
                 ActorState::Started | ActorState::Running => {}
@@ -446,6 +486,49 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 return Turn::Idle;
             }
         }
+    }
+
+    /// A turn of a worker that was told to stop: it finishes what it may, then it is asked whether it stops. One that would rather stay goes on
+    /// until it stops itself, or its time is over.
+    fn wind_down(&mut self, seat: &Seat<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
+        self.is_told = true;
+        let burst = seat.control.burst;
+        loop {
+            let draining = seat.mailbox.draining(term, task);
+            // A shard that may not act any more can finish nothing.
+            let may_act = seat.may_act();
+            if !may_act || draining.is_done && !self.stays {
+                self.context.begin(Kind::STOPPING);
+                self.context.stop();
+                let running = self.actor.stopping(&mut self.context);
+                if self.context.is_void() {
+                    return Turn::Void;
+                }
+                if running == Running::Stop || !may_act || self.context.state() == ActorState::Stopped {
+                    return self.stop();
+                }
+                self.context.end();
+                self.stay();
+                self.stays = true;
+            }
+            let mail = if draining.with_queue { Mail::Taken } else { Mail::Left };
+            match self.run(seat, term, burst, mail, task) {
+                Turn::Idle => {}
+                turn => return turn,
+            }
+            let after = seat.mailbox.draining(term, task);
+            if self.stays || !after.is_done && after.with_queue == draining.with_queue {
+                return Turn::Idle;
+            }
+        }
+    }
+
+    /// Goes on after `stopping` has said so; one that has terminated meanwhile stays so.
+    fn stay(&mut self) {
+        if self.context.state() != ActorState::Stopped {
+            self.context.set_state(ActorState::Running);
+        }
+        self.take_over();
     }
 
     /// Does to a worker what a test has put down for this very moment, and goes on with a message that was held. Returns how the turn ends, if

@@ -99,8 +99,8 @@ pub use heartbeat_core::config::OnThreadHeld;
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy, Testimony,
-    Unready, Waiting, WorkerId, config, member,
+    Instant, Interruption, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy,
+    Testimony, Unready, Waiting, WorkerId, config, member,
 };
 pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};

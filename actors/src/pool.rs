@@ -33,7 +33,7 @@ pub enum Route {
     /// To each in turn.
     #[default]
     RoundRobin,
-    /// To one with the shortest queue.
+    /// To one with the least to do: the message in hand, its queue and the answers under way.
     LeastLoaded,
 }
 
@@ -164,7 +164,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         let turn = (0..count).map(|step| first.wrapping_add(step) % count);
         let mut ready: Vec<usize> = turn.filter(|&index| self.members[index].is_ready()).collect();
         if self.route == Route::LeastLoaded {
-            ready.sort_by_cached_key(|&index| self.members[index].depth());
+            ready.sort_by_cached_key(|&index| self.members[index].load());
         }
         ready
     }

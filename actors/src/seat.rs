@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll};
 
 use actix::{Actor, Addr};
-use heartbeat_core::{Cause, Generation, Leave, Replica, Report, Shard, WorkerId};
+use heartbeat_core::{Cause, Generation, Interruption, Leave, Replica, Report, Shard, WorkerId};
 
 use crate::cell::{CellRef, Kind, LifeNumber};
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ use crate::driver::Driver;
 #[cfg(feature = "testkit")]
 use crate::fault::Faults;
 use crate::letter::Undertaker;
-use crate::mailbox::{Closing, Mailbox, Rules, Unopened};
+use crate::mailbox::{Closing, Cut, Mailbox, Rules, Unopened};
 use crate::right::Right;
 use crate::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
@@ -252,11 +252,11 @@ pub(crate) trait Seated: Send + Sync {
     /// Notes whether the worker waits for its thread, which is held.
     fn set_held(&self, is_held: bool);
 
-    /// Asks the worker to stop.
-    fn stop(&self);
+    /// Asks the worker to stop; what it cannot answer any more was interrupted for this reason.
+    fn stop(&self, why: Interruption);
 
-    /// Voids whoever sits here; the queue stays.
-    fn fence(&self);
+    /// Voids the life that has the seat, for this reason; the queue stays. Says what was cut.
+    fn fence(&self, why: Interruption) -> Cut;
 
     /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
     fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing);
@@ -287,7 +287,8 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         }
         let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
-        let term = self.mailbox.begin_term(|| life = self.cell.begin_generation(generation, leave));
+        let why = birth.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
+        let term = self.mailbox.begin_term(&why, || life = self.cell.begin_generation(generation, leave));
         birth.generation = life.shown;
         self.mailbox.open();
         let seat = self.clone();
@@ -315,18 +316,19 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         self.cell.set_held(is_held);
     }
 
-    fn stop(&self) {
+    fn stop(&self, why: Interruption) {
+        self.mailbox.begin_drain(why);
         self.cell.ask_to_stop();
         self.mailbox.wake();
     }
 
-    fn fence(&self) {
-        self.mailbox.begin_term(|| self.cell.fence());
+    fn fence(&self, why: Interruption) -> Cut {
+        self.mailbox.fence(&why, || self.cell.fence())
     }
 
     fn vacate(&self) {
         // Whoever drains the queue lets go of the seat; what is left in it goes with the last address.
-        self.mailbox.begin_term(|| self.cell.close());
+        self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
     }
 
     fn look(&self) -> u32 {
@@ -336,7 +338,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing) {
         self.mailbox.close(closing);
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
-        let term = self.mailbox.begin_term(|| self.cell.close());
+        let term = self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
         if let Some(thread) = thread {
             // A thread that has ended drains nothing; the mailbox goes with the seat then.
             thread.run(move || Drain { seat: self, term });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartbeat_core::config::{OnThreadHeld, RestartConfig};
+use heartbeat_core::config::{Drain, OnThreadHeld, RestartConfig};
 use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times};
 
 use crate::mailbox::{OnReplace, Overflow, Rules};
@@ -22,6 +22,8 @@ pub struct Spec {
     liveness: Option<Duration>,
     shutdown: Option<Duration>,
     capacity: Option<u32>,
+    answers_max: Option<u32>,
+    drain: Option<Drain>,
     overflow: Overflow,
     on_replace: OnReplace,
     on_thread_held: Option<OnThreadHeld>,
@@ -68,6 +70,8 @@ impl Spec {
             liveness: None,
             shutdown: None,
             capacity: None,
+            answers_max: None,
+            drain: None,
             overflow: Overflow::default(),
             on_replace: OnReplace::default(),
             on_thread_held: None,
@@ -136,6 +140,20 @@ impl Spec {
         self
     }
 
+    /// How many answers may be under way at once, instead of `workers.answers_max`: those of handlers that have returned before the answer was
+    /// there. At the bound it takes no further message from its queue and is not ready. Zero means as many as its queue has places, `u32::MAX`
+    /// no bound.
+    pub fn answers_max(mut self, answers_max: u32) -> Spec {
+        self.answers_max = Some(answers_max);
+        self
+    }
+
+    /// What it still finishes when it is told to stop, within its `shutdown`, instead of `workers.drain`.
+    pub fn drain(mut self, drain: Drain) -> Spec {
+        self.drain = Some(drain);
+        self
+    }
+
     /// What happens to a message that finds the queue full.
     pub fn overflow(mut self, overflow: Overflow) -> Spec {
         self.overflow = overflow;
@@ -160,7 +178,16 @@ impl Spec {
         let mut workers = config.workers.clone();
         workers.capacity = self.capacity.unwrap_or(workers.capacity);
         workers.check()?;
-        Ok(Rules { capacity: workers.capacity, overflow: self.overflow, on_replace: self.on_replace })
+        Ok(Rules {
+            capacity: workers.capacity,
+            overflow: self.overflow,
+            on_replace: self.on_replace,
+            answers_max: match self.answers_max.unwrap_or(workers.answers_max) {
+                0 => workers.capacity,
+                answers_max => answers_max,
+            },
+            drain: self.drain.unwrap_or(workers.drain),
+        })
     }
 
     /// What it does when a neighbour holds its thread, if not as the config says.

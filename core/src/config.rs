@@ -160,6 +160,10 @@ pub struct WorkersConfig {
     pub burst: u32,
     /// Messages that may wait in a queue, at least 1.
     pub capacity: u32,
+    /// Answers of one worker that may be under way at once; zero means as many as `capacity`, `u32::MAX` no bound.
+    pub answers_max: u32,
+    /// What a worker that stops still finishes, within `shutdown`.
+    pub drain: Drain,
     /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
     pub zombies_max: u32,
     /// What a worker does when a neighbour holds the thread that they share.
@@ -186,14 +190,28 @@ pub enum HeldThread {
 /// What a worker does when a neighbour holds the thread that they share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnThreadHeld {
-    /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on when the thread comes back. Meanwhile it is
-    /// not ready. After `at_most` it is started anew on another thread; zero means at once.
+    /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on
+    /// when the thread comes back. Meanwhile it is not ready. After `at_most` it is started anew on
+    /// another thread; zero means at once.
     Wait {
         /// How long, from the verdict on.
         at_most: Duration,
     },
-    /// It is started anew on another thread at once. Its address, its queue and its snapshot stay; its state, its timers and its futures do not.
+    /// It is started anew on another thread at once. Its address, its queue and its snapshot stay;
+    /// its state, its timers and its futures do not.
     StartAnew,
+}
+
+/// What a worker that is told to stop still finishes, within its shutdown timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drain {
+    /// The messages in its queue, if it stops for good, and the answers under way.
+    Queue,
+    /// The message in hand and the answers under way.
+    Answers,
+    /// Nothing.
+    None,
 }
 
 /// What follows when supervision is at its end.

@@ -37,12 +37,12 @@ pub enum Cause {
         #[serde(serialize_with = "seconds")]
         after: Duration,
     },
-    /// It waits for a future that does not end, while messages wait for it. Its thread is well.
+    /// It waits for a future that does not end, while messages or answers wait for it. Its thread is well.
     AwaitStuck {
         /// For how long messages have waited without any being handled.
         #[serde(serialize_with = "seconds")]
         stuck_for: Duration,
-        /// Messages that waited.
+        /// Messages that waited, and answers under way.
         queued: u32,
     },
     /// It held its thread for longer than the timeout, asleep in a call.
@@ -420,6 +420,10 @@ pub enum Event {
         /// The time it had.
         #[serde(serialize_with = "seconds")]
         after: Duration,
+        /// Messages that it had begun and never answered: the one in hand, and answers under way. The mailbox counts them.
+        interrupted: u32,
+        /// Messages that were left in its queue, if the queue is closed. The mailbox counts them.
+        dropped: u32,
     },
     /// A worker or a group failed too often: it is not started again and its queues are dead letters. The application must act.
     GaveUp {

@@ -35,6 +35,7 @@ pub mod event;
 mod gossip;
 mod guard;
 mod health;
+mod interruption;
 pub mod member;
 pub mod membership;
 pub mod mistakes;
@@ -61,6 +62,7 @@ pub use cluster::{Identity, StreamEvent};
 pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
 pub use event::{Cause, Event, Testimony, Unready, Waiting};
+pub use interruption::Interruption;
 pub use member::{
     Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member,
     Metadata, NodeId, PlaceId, Profile, Role, Shard, Sharded, Status, Target, ThreadLook, ThreadState, Weight,

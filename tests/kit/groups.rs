@@ -5,10 +5,11 @@ use std::time::Duration;
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, TestNode};
 use heartbeat_actors::{
-    AutoShutdown, Cause, Context, Event, GroupSpec, RestartKind, SendError, Spec, Strategy, SuperviseError,
+    AutoShutdown, Cause, Context, Event, GroupSpec, Interruption, RestartKind, SendError, Spec, Strategy,
+    SuperviseError,
 };
 
-use crate::{Add, Counter, MEANT, kit, kit_with, millis, seconds};
+use crate::{Add, Counter, MEANT, kit, kit_with, millis, panicked, seconds};
 
 fn told() -> Fault {
     Fault::Panic(format!("{MEANT} fail"))
@@ -59,7 +60,7 @@ fn one_for_all_and_rest_for_one_restart_whom_they_name_and_keep_the_queues() {
             a.send(Add(10)).await.unwrap();
             node.inject("b", told());
             let (failing, kept) = (b.send(Add(1)), (a.send(Add(1)), b.send(Add(1)), c.send(Add(1))));
-            assert_eq!(failing.await, Err(SendError::Interrupted));
+            assert_eq!(failing.await, Err(panicked()));
             node.settle().await;
             assert_eq!(story(&node)[3..], *expected, "{strategy:?}");
             let answers = (kept.0.await.unwrap(), kept.1.await.unwrap(), kept.2.await.unwrap());
@@ -90,7 +91,7 @@ fn an_exhausted_group_is_restarted_by_its_parent_until_the_root_gives_up() {
         loop {
             node.inject("worker", told());
             match worker.send(Add(1)).await {
-                Err(SendError::Interrupted) => panics += 1,
+                Err(SendError::Interrupted(Interruption::Panicked(_))) => panics += 1,
                 Err(SendError::GaveUp) => break,
                 other => panic!("{other:?}"),
             }
@@ -173,9 +174,10 @@ fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same
         let stuck = second.send(Add(1));
         node.settle().await;
         group.stop();
-        node.settle().await;
-        assert_eq!(stuck.await, Err(SendError::Interrupted), "waiting holds nobody back from stopping");
-        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())), []);
+        node.advance(millis(5_100)).await;
+        let stopped = || Err(SendError::Interrupted(Interruption::Stopped));
+        assert_eq!(stuck.await, stopped(), "an answer that does not come is waited for as long as a stop may take");
+        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
         let limit = Spec::new("third").shutdown(Duration::from_millis(500));
         let third = node.supervise_with(limit, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
@@ -184,8 +186,8 @@ fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same
         node.settle().await;
         third.stop();
         node.advance(millis(600)).await;
-        assert_eq!(stuck.await, Err(SendError::Interrupted));
-        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
+        assert_eq!(stuck.await, stopped());
+        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 2);
     });
 }
 

@@ -11,7 +11,7 @@ use heartbeat_actors::{
 };
 
 use crate::worker::{Add, Subject, hold, until_held};
-use crate::{Events, PATIENCE, config, live};
+use crate::{Events, PATIENCE, STUCK, config, live};
 
 /// Notes in which life each message was handled.
 struct Scribe {
@@ -80,8 +80,9 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
         assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(Unready::ThreadHeld)));
 
         drop(release);
-        // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour has waited, and goes on.
-        assert_eq!(blocked.await, Err(SendError::Interrupted));
+        // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour
+        // has waited, and goes on.
+        assert_eq!(blocked.await, Err(STUCK));
         assert_eq!(waiting.await, Ok(2), "it has its state still");
         let returned = |event: &Event| match event {
             Event::ThreadReturned { workers, zombies, .. } => Some((workers.len(), *zombies)),
@@ -171,7 +172,7 @@ fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
         let queued: Vec<_> = (0..10).map(|_| once.send(Add(1))).collect();
         events.wait("the giving up", |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         // Its thread is still held: whoever waits is told all the same.
-        assert_eq!(held.await, Err(SendError::Interrupted), "its handler has not returned");
+        assert_eq!(held.await, Err(STUCK), "its handler has not returned");
         for queued in queued {
             assert_eq!(queued.await, Err(SendError::GaveUp));
         }
@@ -239,7 +240,7 @@ fn a_real_thread_that_spins_is_told_from_one_that_sleeps() {
         let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
         let mut cause_of = async |fault: Fault| {
             testkit::inject(&node, "subject", fault);
-            assert_eq!(subject.send(Add(1)).await, Err(SendError::Interrupted));
+            assert_eq!(subject.send(Add(1)).await, Err(STUCK));
             let cause = |event: &Event| match event {
                 Event::Failed { cause, .. } => Some(cause.clone()),
                 _ => None,
@@ -266,7 +267,7 @@ fn a_real_worker_that_waits_for_ever_and_a_real_thread_that_ends_are_replaced() 
         let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
         testkit::inject(&node, "subject", Fault::AwaitStuck);
         let (stuck, queued) = (subject.send(Add(1)), subject.send(Add(2)));
-        assert_eq!((stuck.await, queued.await), (Err(SendError::Interrupted), Ok(2)));
+        assert_eq!((stuck.await, queued.await), (Err(STUCK), Ok(2)));
         let told = |wanted: fn(&Cause) -> bool| {
             move |event: &Event| match event {
                 Event::Failed { cause, .. } if wanted(cause) => Some(()),
@@ -367,7 +368,7 @@ fn a_neighbour_that_was_told_to_starts_anew_at_once() {
         assert_eq!((&*moved, &*by), ("neighbour", "scribe"));
         assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
         drop(release);
-        assert_eq!(blocked.await, Err(SendError::Interrupted));
+        assert_eq!(blocked.await, Err(STUCK));
         events
             .wait("the zombie's end", |event| matches!(event, Event::ZombieEnded { zombies: 0, .. }).then_some(()))
             .await;

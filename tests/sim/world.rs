@@ -698,7 +698,7 @@ impl World {
                     worker.leave = leave;
                 }
             }
-            Output::Stop { worker } => {
+            Output::Stop { worker, .. } => {
                 if let Some(found) = self.worker(place, worker).cloned() {
                     let at = self.soon(Duration::from_millis(1)).max(found.starts_at + 1);
                     let (generation, report) = (found.generation, Report::Stopped);
@@ -706,7 +706,7 @@ impl World {
                 }
             }
             // Whoever sat there is void: what it was still to report is not heard.
-            Output::Close { worker, .. } | Output::Fence { worker } | Output::Forget { worker } => {
+            Output::Close { worker, .. } | Output::Fence { worker, .. } | Output::Forget { worker } => {
                 if let Some(process) = &mut self.nodes[place].process {
                     process.workers.remove(&worker);
                 }

@@ -62,8 +62,8 @@ pub(super) fn log(event: &Event) {
             info!(%worker, generation = generation.0, %cause, ?after, ?shard, "replaced");
         }
         Event::Stopped { worker, generation } => debug!(%worker, generation = generation.0, "stopped"),
-        Event::Fenced { worker, generation, after } => {
-            warn!(%worker, generation = generation.0, ?after, "fenced");
+        Event::Fenced { worker, generation, after, interrupted, dropped } => {
+            warn!(%worker, generation = generation.0, ?after, interrupted, dropped, "fenced");
         }
         // The line of the held thread has named it.
         Event::NotReady { worker, generation, reason: reason @ Unready::ThreadHeld } => {

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture};
 use heartbeat_core::detector::Pause;
-use heartbeat_core::{ArbiterId, ConfigError, Engine, Event, Generation, Instant, Look, Output, Start, WorkerId};
+use heartbeat_core::{
+    ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Look, Output, Start, WorkerId,
+};
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
@@ -33,7 +35,7 @@ use crate::authority::{Answer, Ask, Authority, AuthorityError};
 use crate::cell::{Cells, LifeNumber};
 use crate::clock::Clock;
 use crate::event::Subscribers;
-use crate::mailbox::Closing;
+use crate::mailbox::{Closing, Cut};
 use crate::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
 use crate::record::Recorder;
 use crate::right::Right;
@@ -135,6 +137,7 @@ impl Supervisor {
         let mut outgoing = Outgoing::default();
         let mut members_changed = false;
         let mut events = Vec::new();
+        let mut cut = Cut::default();
         while let Some(output) = self.engine.poll_output(&mut self.buffer) {
             match output {
                 Output::Transmit { to } => {
@@ -147,8 +150,8 @@ impl Supervisor {
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
                 Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
-                Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
-                Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
+                Output::Stop { worker, why } => self.with_seat(worker, |seat| seat.stop(why)),
+                Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
                     self.close(worker, if gave_up { Closing::GaveUp } else { Closing::Stopped });
                 }
@@ -177,6 +180,7 @@ impl Supervisor {
                 }
                 Output::Event(mut event) => {
                     self.number(&mut event);
+                    cut.tell(&mut event);
                     if let (Event::Paused { late_by }, Some(recorder)) = (&event, &mut self.recorder) {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
@@ -235,6 +239,12 @@ impl Supervisor {
         if let Some(Some(worker)) = self.workers.get(worker.0 as usize) {
             act(&worker.seat);
         }
+    }
+
+    /// Voids a worker, and says what was cut off with that.
+    fn fence(&self, worker: WorkerId, why: Interruption) -> Cut {
+        let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
+        worker.map_or(Cut::default(), |worker| worker.seat.fence(why))
     }
 
     fn start(&mut self, start: Start) {

@@ -27,7 +27,7 @@ use crate::cluster::{Cluster, Mail};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::event::Event;
-use crate::member::{Child, Epoch, Generation, NodeId, Shard, WorkerId};
+use crate::member::{Epoch, Generation, NodeId, Shard, WorkerId};
 use crate::replica::Key;
 use crate::ring;
 use crate::routes::Sharing;
@@ -322,7 +322,7 @@ impl Ownership {
         }
         for step in steps {
             match step {
-                Step::Stop { worker } => lent.supervision.stop(Child::Worker(worker), lent.desk),
+                Step::Stop { worker } => lent.supervision.stop_shard(worker, lent.desk),
                 Step::Tell(event) => lent.desk.tell(event),
             }
         }

@@ -119,6 +119,8 @@ pub(super) struct Worker {
     /// Whether its queue takes messages.
     pub(super) is_open: bool,
     pub(super) shard: Option<Shard>,
+    /// Whether it stops because another node is to run its shard.
+    pub(super) has_moved: bool,
     /// What that shard's former owner left behind, until it is started.
     pub(super) replica: Option<Box<Replica>>,
     pub(super) times: Option<Arc<Times>>,
@@ -260,6 +262,7 @@ impl Children {
             has_thread: false,
             is_open: true,
             shard: None,
+            has_moved: false,
             replica: None,
             times: supervise.times,
             hung_starts: 0,

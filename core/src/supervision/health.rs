@@ -11,6 +11,7 @@ use super::Supervision;
 use super::children::Phase;
 use crate::desk::Desk;
 use crate::event::{Cause, Event, Unready};
+use crate::interruption::Interruption;
 use crate::member::{Child, Health, Look};
 use crate::output::Output;
 
@@ -59,7 +60,7 @@ impl Supervision {
         };
         if let Some((cause, since)) = failure {
             // It runs still; it must not handle anything while its restart is decided on.
-            desk.put(Output::Fence { worker: look.worker });
+            desk.put(Output::Fence { worker: look.worker, why: Interruption::from(&cause) });
             self.fail(child, cause, since, desk);
         }
     }

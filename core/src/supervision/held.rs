@@ -17,6 +17,7 @@ use super::threads::Returned;
 use crate::config::OnThreadHeld;
 use crate::desk::Desk;
 use crate::event::{Cause, Event, Unready, Waiting};
+use crate::interruption::Interruption;
 use crate::member::{ArbiterId, Busy, Child, PlaceId, WorkerId};
 use crate::output::Output;
 use crate::time::Instant;
@@ -178,12 +179,12 @@ impl Supervision {
         let child = Child::Worker(id);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
                 self.stopped(child, next, desk);
             }
             Some(Phase::Starting | Phase::Running) => {
                 // Its thread may come back before it is started anew, if that is to be after a pause, or not at all.
-                desk.put(Output::Fence { worker: id });
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
                 self.fail(child, cause, since, desk);
             }
             _ => {}
@@ -195,11 +196,11 @@ impl Supervision {
         let child = Child::Worker(id);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
                 self.stopped(child, next, desk);
             }
             Some(Phase::Starting | Phase::Running) => {
-                desk.put(Output::Fence { worker: id });
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
                 self.announce(child, &cause, Some(Duration::ZERO), desk);
                 if let Some(worker) = self.children.worker_mut(id) {
                     worker.common.failure = Some(Box::new((cause, since)));

@@ -8,6 +8,7 @@ use super::children::{Asked, Next, Phase, Then, Work};
 use super::{Counting, Strategy, Supervision};
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
+use crate::interruption::Interruption;
 use crate::member::{Child, Generation, GroupId, WorkerId};
 use crate::output::{Leave, Output, Start};
 use crate::restart::{Decision, RestartKind, Window};
@@ -52,7 +53,7 @@ impl Supervision {
         };
         worker.common.phase = Phase::Starting;
         worker.is_open = true;
-        (worker.stuck, worker.unready) = (None, None);
+        (worker.stuck, worker.unready, worker.has_moved) = (None, None, false);
         // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
         // that one were given the same number, it would not be void. So the numbers it has leave for are left out, and one for a fence.
         worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.leave_until.0 + 2 });
@@ -299,15 +300,21 @@ impl Supervision {
     pub(super) fn tell_to_stop(&mut self, child: Child, next: Next, desk: &mut Desk) {
         let Some(phase) = self.children.phase(child) else { return };
         match (child, phase) {
-            (_, Phase::Stopping(already)) => self.set_phase(child, Phase::Stopping(already.max(next))),
+            (_, Phase::Stopping(already)) => {
+                self.set_phase(child, Phase::Stopping(already.max(next)));
+                if let Child::Worker(id) = child {
+                    self.tell_why_again(id, already, desk);
+                }
+            }
             (Child::Worker(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
                 let stop_by = self.stop_by(id, next, desk);
+                let why = self.why_stopped(id, next);
                 if stop_by == Some(desk.now) {
-                    desk.put(Output::Fence { worker: id });
+                    desk.put(Output::Fence { worker: id, why });
                     return self.stopped(child, next, desk);
                 }
-                desk.put(Output::Stop { worker: id });
+                desk.put(Output::Stop { worker: id, why });
                 let Some(worker) = self.children.worker(id) else { return };
                 let at = stop_by.unwrap_or(desk.now + worker.shutdown(&desk.config));
                 self.set_timer(child, at);
@@ -334,6 +341,27 @@ impl Supervision {
                 self.close(child, desk);
             }
             (_, Phase::Idle | Phase::Ended | Phase::GivenUp) => {}
+        }
+    }
+
+    /// What the senders of messages that a worker cannot answer any more are told, if it is stopped and `next` is to follow.
+    pub(super) fn why_stopped(&self, id: WorkerId, next: Next) -> Interruption {
+        match next {
+            Next::Park | Next::Start => Interruption::Restarted,
+            Next::Close | Next::Remove if self.is_leaving => Interruption::NodeLeft,
+            Next::Close | Next::Remove if self.children.worker(id).is_some_and(|worker| worker.has_moved) => {
+                Interruption::ShardMoved
+            }
+            Next::Close | Next::Remove => Interruption::Stopped,
+        }
+    }
+
+    /// Tells a worker that stops already if something else than `before` is to follow, and so another reason holds.
+    pub(super) fn tell_why_again(&mut self, id: WorkerId, before: Next, desk: &mut Desk) {
+        let Some(Phase::Stopping(next)) = self.children.phase(Child::Worker(id)) else { return };
+        let why = self.why_stopped(id, next);
+        if why != self.why_stopped(id, before) {
+            desk.put(Output::Stop { worker: id, why });
         }
     }
 

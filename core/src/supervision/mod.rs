@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{OnThreadHeld, RestartConfig};
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
+use crate::interruption::Interruption;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
 };
@@ -186,6 +187,8 @@ pub(crate) struct Supervision {
     next_scan: Instant,
     /// Whatever was not done before this instant was our own fault: all who had a deadline have it anew from here.
     excused: Instant,
+    /// Whether everything was told to stop, since the node leaves.
+    is_leaving: bool,
     /// Shards that were given up since this was last asked.
     given_up: Vec<WorkerId>,
     /// Whether somebody in the root group was given up, or too many threads are held, since this was last asked.
@@ -206,6 +209,7 @@ impl Supervision {
             agenda: VecDeque::new(),
             next_scan: Instant::NEVER,
             excused: Instant::ZERO,
+            is_leaving: false,
             given_up: Vec::new(),
             gave_up: false,
         }
@@ -249,7 +253,10 @@ impl Supervision {
         worker.replica = replica.map(Box::new);
         match worker.common.phase {
             // On its way out; it is started anew when it has stopped, as it is a shard again.
-            Phase::Stopping(_) => worker.common.phase = Phase::Stopping(Next::Start),
+            Phase::Stopping(before) => {
+                worker.common.phase = Phase::Stopping(Next::Start);
+                self.tell_why_again(id, before, desk);
+            }
             // Its owner tries anew.
             Phase::GivenUp => {
                 worker.hung_starts = 0;
@@ -270,9 +277,12 @@ impl Supervision {
         let Some(common) = self.children.common_mut(child) else { return };
         match common.phase {
             Phase::Stopping(Next::Remove) | Phase::Starting | Phase::Running => {}
-            Phase::Stopping(_) => {
+            Phase::Stopping(before) => {
                 common.phase = Phase::Stopping(Next::Start);
                 self.ask(child, Asked::ToStart);
+                if let Child::Worker(id) = child {
+                    self.tell_why_again(id, before, desk);
+                }
             }
             Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {
                 self.ask(child, Asked::ToStart);
@@ -315,6 +325,14 @@ impl Supervision {
         self.work_off(desk);
     }
 
+    /// Stops a shard's worker in good order and closes its queue: another node is to run the shard.
+    pub(crate) fn stop_shard(&mut self, id: WorkerId, desk: &mut Desk) {
+        if let Some(worker) = self.children.worker_mut(id) {
+            worker.has_moved = true;
+        }
+        self.stop(Child::Worker(id), desk);
+    }
+
     /// Stops a child in good order and forgets it. The root cannot be removed.
     pub(crate) fn remove(&mut self, child: Child, desk: &mut Desk) {
         self.tell_to_stop(child, Next::Remove, desk);
@@ -323,6 +341,7 @@ impl Supervision {
 
     /// Stops everything, the last one taken on first, one after the other.
     pub(crate) fn stop_all(&mut self, desk: &mut Desk) {
+        self.is_leaving = true;
         self.tell_to_stop(Child::Group(GroupId::ROOT), Next::Close, desk);
         self.work_off(desk);
     }
@@ -352,7 +371,7 @@ impl Supervision {
             }
             // The one that was started by leave does not run for long, but it may run still when the others go on.
             (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
+                desk.put(Output::Fence { worker: id, why: self.why_stopped(id, next) });
                 self.announce(child, &cause, None, desk);
                 self.stopped(child, next, desk);
             }
@@ -440,7 +459,7 @@ impl Supervision {
             let phase = self.children.phase(Child::Worker(id));
             let is_alive = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
             if is_alive {
-                self.fence(id, desk.config.workers.leave, desk);
+                self.fence(id, Interruption::NodeLeft, desk.config.workers.leave, desk);
             }
             let Some(worker) = self.children.worker_mut(id) else { continue };
             // One that was parked, or waits to be started again, is not any more.
@@ -517,7 +536,7 @@ impl Supervision {
                         desk.put(Output::Inspect { arbiter });
                     }
                     None => {
-                        desk.put(Output::Fence { worker: id });
+                        desk.put(Output::Fence { worker: id, why: Interruption::Restarted });
                         self.fail(child, Cause::StartTimedOut { after: allowed }, desk.now - allowed, desk);
                     }
                 }
@@ -528,7 +547,7 @@ impl Supervision {
                 if late(allowed) > desk.now {
                     return self.set_timer(child, late(allowed));
                 }
-                self.fence(id, allowed, desk);
+                self.fence(id, self.why_stopped(id, next), allowed, desk);
                 self.stopped(child, next, desk);
             }
             (_, Phase::Waiting) => self.launch(child, desk),
@@ -538,11 +557,11 @@ impl Supervision {
     }
 
     /// Voids a worker that did not stop in time.
-    fn fence(&mut self, id: WorkerId, after: Duration, desk: &mut Desk) {
+    fn fence(&mut self, id: WorkerId, why: Interruption, after: Duration, desk: &mut Desk) {
         let Some(worker) = self.children.worker(id) else { return };
         let (name, generation) = (worker.common.name.clone(), worker.generation);
-        desk.put(Output::Fence { worker: id });
-        desk.tell(Event::Fenced { worker: name, generation, after });
+        desk.put(Output::Fence { worker: id, why });
+        desk.tell(Event::Fenced { worker: name, generation, after, interrupted: 0, dropped: 0 });
     }
 
     fn set_timer(&mut self, child: Child, at: Instant) {

@@ -42,6 +42,8 @@ pub(crate) struct Play {
     /// The last generation of each worker that was started.
     newest: BTreeMap<WorkerId, Generation>,
     reports: VecDeque<(WorkerId, Generation, Report)>,
+    /// Workers that were told to stop since they were started last: a reason that changes is told again.
+    told: BTreeSet<WorkerId>,
 }
 
 /// Says which seed it was if the test fails while this lives, wherever it fails.
@@ -83,6 +85,7 @@ impl Play {
             silent: VecDeque::new(),
             has_lost: false,
             newest: BTreeMap::new(),
+            told: BTreeSet::new(),
             reports: VecDeque::new(),
         };
         play.drain();
@@ -276,6 +279,7 @@ impl Play {
     fn act(&mut self, output: &Output) {
         match output {
             Output::Start(start) => {
+                self.told.remove(&start.worker);
                 let runs = self.running.contains_key(&start.worker);
                 let former = self.at.insert(start.worker, start.arbiter);
                 assert!(!runs || former.is_some_and(|at| !self.threads.contains(&at)), "{start:?} over one that runs");
@@ -290,13 +294,14 @@ impl Play {
                     self.reports.push_back((start.worker, start.generation, Report::Started));
                 }
             }
-            Output::Stop { worker } => {
+            Output::Stop { worker, .. } if !self.told.insert(*worker) => {}
+            Output::Stop { worker, .. } => {
                 self.log.push(format!("-{}", self.names[worker]));
                 if let (Some(&generation), false) = (self.running.get(worker), self.stubborn.contains(worker)) {
                     self.reports.push_back((*worker, generation, Report::Stopped));
                 }
             }
-            Output::Fence { worker } => {
+            Output::Fence { worker, .. } => {
                 self.running.remove(worker);
             }
             Output::Close { worker, .. } | Output::Forget { worker } => {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Look, Output, RestartKind,
-    Strategy, Supervise, ThreadLook, ThreadState, Unready, WorkerId,
+    Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Interruption, Look, Output,
+    RestartKind, Strategy, Supervise, ThreadLook, ThreadState, Unready, WorkerId,
 };
 
 use super::play::Play;
@@ -314,7 +314,7 @@ fn a_zombie_that_wakes_during_the_pause_is_void_already() {
     play.outputs.clear();
     play.advance(millis(5_500));
     assert!(matches!(causes(&play, "w0")[..], [Cause::Panicked { .. }, Cause::HeldThread { .. }]));
-    assert!(play.outputs.contains(&Output::Fence { worker: first }));
+    assert!(play.outputs.contains(&Output::Fence { worker: first, why: Interruption::Blocked }));
     assert!(!play.running.contains_key(&first), "it waits");
 }
 
