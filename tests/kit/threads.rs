@@ -113,7 +113,7 @@ fn a_blocked_neighbour_keeps_its_state_its_queue_and_its_answers() {
         node.inject("blocker", Fault::Block(seconds(60)));
         let stuck = blocker.send(Add(1));
         node.advance(seconds(6)).await;
-        assert!(matches!(stuck.await, Err(SendError::Interrupted)));
+        assert!(matches!(stuck.await, Err(SendError::Interrupted(_))));
         assert_eq!(blocker.send(Add(1)).await, Ok(1), "on a fresh thread");
         let queued = neighbour.send(Add(1));
         node.advance(seconds(10)).await;
