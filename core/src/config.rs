@@ -186,13 +186,15 @@ pub enum HeldThread {
 /// What a worker does when a neighbour holds the thread that they share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnThreadHeld {
-    /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on when the thread comes back. Meanwhile it is
-    /// not ready. After `at_most` it is started anew on another thread; zero means at once.
+    /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on
+    /// when the thread comes back. Meanwhile it is not ready. After `at_most` it is started anew on
+    /// another thread; zero means at once.
     Wait {
         /// How long, from the verdict on.
         at_most: Duration,
     },
-    /// It is started anew on another thread at once. Its address, its queue and its snapshot stay; its state, its timers and its futures do not.
+    /// It is started anew on another thread at once. Its address, its queue and its snapshot stay;
+    /// its state, its timers and its futures do not.
     StartAnew,
 }
 

@@ -80,7 +80,8 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
         assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(Unready::ThreadHeld)));
 
         drop(release);
-        // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour has waited, and goes on.
+        // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour
+        // has waited, and goes on.
         assert_eq!(blocked.await, Err(SendError::Interrupted));
         assert_eq!(waiting.await, Ok(2), "it has its state still");
         let returned = |event: &Event| match event {
@@ -347,7 +348,8 @@ fn a_zombie_that_wakes_runs_no_timer_and_does_its_successor_no_harm_even_if_it_p
     });
 }
 
-/// The neighbour may be told to start anew, and then its thread is nobody's: it ends when it comes back.
+/// The neighbour may be told to start anew, and then no worker waits for its thread: it ends when
+/// it comes back.
 #[test]
 fn a_neighbour_that_was_told_to_starts_anew_at_once() {
     live(async {
