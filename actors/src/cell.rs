@@ -73,8 +73,9 @@ fn packed(leave: Leave) -> u64 {
     if from >= NO_LEAVE >> UNTIL_BITS { NO_LEAVE } else { from << UNTIL_BITS | leave.until.0 & ((1 << UNTIL_BITS) - 1) }
 }
 
-/// Which life of a worker. The inner number tells a void life from the valid one, and leaves numbers out: those that a thread may have used
-/// by its leave without having said so yet. The shown one counts 1, 2, 3; no two lives have the same.
+/// Which life of a worker. The inner number tells a void life from the valid one, and leaves
+/// numbers out: those that a thread may have used by its leave without having said so yet. The
+/// shown one counts 1, 2, 3; no two lives have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LifeNumber {
     pub(crate) inner: Generation,
@@ -97,7 +98,7 @@ pub(crate) struct Cell {
     progress: AtomicU64,
     /// Its thread's leave to restart it by itself, in one piece ([`packed`]): half of a new one and half of the one before would be leave that nobody gave.
     leave: AtomicU64,
-    /// Lives begun, whoever began them. Over 2^32 it starts anew.
+    /// Lives begun, by a thread or by the supervisor. Over 2^32 it starts anew.
     lives: AtomicU32,
     /// Whether it was told to stop.
     stop: AtomicBool,
@@ -293,7 +294,8 @@ impl Cell {
         self.leave.store(packed(leave), Ordering::Release);
     }
 
-    /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still run. Returns the next life.
+    /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still
+    /// run. Returns the next life.
     pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<LifeNumber> {
         let next = generation.0 + 1;
         let leave = self.leave.load(Ordering::Acquire);
@@ -541,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn lives_count_one_two_three_whoever_begins_them_and_whatever_is_left_out() {
+    fn lives_count_one_two_three_whatever_numbers_are_left_out() {
         let cell = Cell::default();
         let now = Instant::from_millis(10);
         let leave = |until: u64| Leave { from: Instant::ZERO, until: Generation(until) };

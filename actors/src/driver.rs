@@ -258,7 +258,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         dropped
     }
 
-    /// Whether it waits for its turn, since workers of its type panic in great numbers on this thread.
+    /// Whether it waits for its turn, since workers of its type panic in great numbers on this
+    /// thread.
     fn gives_way(&mut self, task: &task::Context<'_>) -> bool {
         let clock = self.seat.control.clock;
         if std::mem::take(&mut self.gave_way) || !storm::gives_way(TypeId::of::<A>(), clock.now()) {

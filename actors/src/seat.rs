@@ -243,7 +243,8 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 
 /// A seat whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait Seated: Send + Sync {
-    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start. Returns which life it is.
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it
+    /// fails to start. Returns which life it is.
     fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) -> LifeNumber;
 
     /// Gives or takes back leave for immediate restarts.

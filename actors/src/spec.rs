@@ -39,8 +39,9 @@ pub(crate) struct Limits {
 /// On which thread a worker runs.
 #[derive(Clone, Debug, Default)]
 pub enum Placement {
-    /// One of the `workers.arbiters` threads, in turn. A worker that holds its thread stops its neighbours: they wait for the thread, or start
-    /// anew on another one, as [`Spec::on_thread_held`] says. Give a worker that may block a thread of its own.
+    /// One of the `workers.arbiters` threads, in turn. A worker that holds its thread stops its
+    /// neighbours: they wait for the thread, or start anew on another one, as
+    /// [`Spec::on_thread_held`] says. Give a worker that may block a thread of its own.
     #[default]
     Shared,
     /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
@@ -160,8 +161,9 @@ impl Spec {
         self
     }
 
-    /// What it does when a neighbour holds the thread that they share, instead of `workers.on_thread_held`: it waits for the thread and keeps
-    /// its state, or it starts anew on another thread at once.
+    /// What it does when a neighbour holds the thread that they share, instead of
+    /// `workers.on_thread_held`: it waits for the thread and keeps its state, or it starts anew on
+    /// another thread at once.
     pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> Spec {
         self.on_thread_held = Some(on_thread_held);
         self

@@ -1,11 +1,15 @@
-//! `storm`: when workers of one type panic in great numbers, they give way to the others of their thread.
+//! `storm`: when workers of one type panic in great numbers, they give way to the others of their
+//! thread.
 //!
-//! A thread's tasks have their turns in order. If a hundred thousand workers are told to panic, a healthy neighbour that is asked meanwhile
-//! waits for a turn of each, and a turn with a panic takes some forty times as long as one without. So each thread counts panics by the type of
-//! actor. While a type panics more often than [`PANICS_MAX`] times in [`WINDOW`], its workers stand in a line of their own, and a few of them
-//! have their turn each time that all others have had theirs.
+//! A thread's tasks have their turns in order. If a hundred thousand workers are told to panic, a
+//! healthy neighbour that is asked meanwhile waits for a turn of each, and a turn with a panic
+//! takes some forty times as long as one without. So each thread counts panics by the type of
+//! actor. While a type panics more often than [`PANICS_MAX`] times in [`WINDOW`], its workers stand
+//! in a line of their own, and a few of them have their turn each time that all others have had
+//! theirs.
 //!
-//! It cannot tell the healthy from the failing among workers of one type: before its first panic a worker looks like any other.
+//! It cannot tell the healthy from the failing among workers of one type: before its first panic a
+//! worker looks like any other.
 
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
@@ -15,7 +19,8 @@ use std::time::Duration;
 
 use heartbeat_core::{Instant, WorkerId};
 
-/// Panics of one type within [`WINDOW`] that are no storm: together they take a fraction of a millisecond.
+/// Panics of one type within [`WINDOW`] that are no storm: together they take a fraction of a
+/// millisecond.
 const PANICS_MAX: u32 = 32;
 
 /// The time in which they are counted.
@@ -24,13 +29,16 @@ const WINDOW: Duration = Duration::from_millis(10);
 /// How long a type gives way after its last panic over the limit.
 const CALM_AFTER: Duration = Duration::from_millis(50);
 
-/// How many of the line have their turn in a row. At some microseconds a panic the others wait a tenth of a millisecond for them.
+/// How many of the line have their turn in a row. At some microseconds a panic the others wait a
+/// tenth of a millisecond for them.
 const TURNS: usize = 16;
 
-/// How long the line waits at most while more workers come to it: the thread then has others to find among them.
+/// How long the line waits at most while more workers come to it: the thread then has others to
+/// find among them.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Types that are counted at once; a further one takes the place of the one that has been quiet for longest.
+/// Types that are counted at once; a further one takes the place of the one that has been quiet for
+/// longest.
 const TYPES_MAX: usize = 16;
 
 thread_local! {
@@ -84,7 +92,8 @@ impl Storm {
         &mut self.types[place]
     }
 
-    /// Those whose turn it is: none while many more come to the line and it may wait for them. `None` once the line is empty.
+    /// Those whose turn it is: none while many more come to the line and it may wait for them.
+    /// `None` once the line is empty.
     fn turn(&mut self, may_wait: bool) -> Option<Vec<Waker>> {
         let are_coming = std::mem::take(&mut self.came) > TURNS;
         if are_coming && may_wait {
@@ -127,7 +136,8 @@ pub(crate) fn gives_way(actor: TypeId, now: Instant) -> bool {
     })
 }
 
-/// Wakes this task when its turn in the line has come. Returns whether the line has nothing yet that leads it: [`lead`].
+/// Wakes this task when its turn in the line has come. Returns whether the line has nothing yet
+/// that leads it: [`lead`].
 pub(crate) fn stand_in_line(waker: &Waker) -> bool {
     STORM.with_borrow_mut(|storm| {
         storm.line.push_back(waker.clone());

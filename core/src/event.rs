@@ -473,7 +473,8 @@ pub enum Event {
         /// Its name.
         group: Arc<str>,
     },
-    /// A thread is held. The worker that holds it is started anew on a fresh thread, if it may be; what becomes of its neighbours is said here.
+    /// A thread is held. The worker that holds it is started anew on a fresh thread, if it may be;
+    /// what becomes of its neighbours is said here.
     ThreadHeld {
         /// Which thread.
         arbiter: ArbiterId,
@@ -483,7 +484,8 @@ pub enum Event {
         cause: Cause,
         /// The neighbours that wait for it and keep all that they have.
         waiting: Arc<[Waiting]>,
-        /// Names of the neighbours that are started anew at once: address, queue and snapshot stay, state does not.
+        /// Names of the neighbours that are started anew at once: address, queue and snapshot stay,
+        /// state does not.
         started_anew: Arc<[Arc<str>]>,
         /// Held threads now.
         zombies: u32,

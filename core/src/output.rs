@@ -96,7 +96,8 @@ pub enum Output {
         /// Which thread.
         arbiter: ArbiterId,
     },
-    /// This thread is held, and these workers wait for it: they are not ready, and nothing that cannot wait is given to the thread.
+    /// This thread is held, and these workers wait for it: they are not ready, and nothing that
+    /// cannot wait is given to the thread.
     Held {
         /// Which thread.
         arbiter: ArbiterId,

@@ -104,7 +104,7 @@ fn messages_that_come_through_a_plain_address_wait_and_are_seen_to_wait() {
 
 // A4
 #[test]
-fn a_blocked_worker_is_blamed_and_its_neighbour_waits_without_a_mark() {
+fn a_blocked_worker_is_blamed_and_its_neighbour_waits() {
     kit(async |node| {
         let blocked = node.supervise("blocked", Counter::default).unwrap();
         let neighbour = node.supervise("neighbour", Counter::default).unwrap();

@@ -150,7 +150,7 @@ fn a_factory_that_panics_is_a_failed_start() {
 
 // The view tells where a worker stands, and which life it has or had.
 #[test]
-fn the_view_says_where_a_worker_stands_and_lives_count_one_two_three() {
+fn the_view_says_where_a_worker_stands_and_in_which_life() {
     let settings = "[restart]\nintensity = 4\nperiod = '1h'\ndelay_min = '10s'\ndelay_max = '10s'\nreset_after = '10h'";
     kit_with(settings, async |node| {
         let attempts = Arc::new(AtomicU64::new(0));
@@ -191,7 +191,7 @@ fn the_view_says_where_a_worker_stands_and_lives_count_one_two_three() {
 }
 
 #[test]
-fn a_worker_that_is_replaced_from_outside_has_the_next_number_too() {
+fn a_worker_replaced_from_outside_has_the_next_number_too() {
     kit(async |node| {
         let worker = node.supervise("w", Counter::default).unwrap();
         node.settle().await;

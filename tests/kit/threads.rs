@@ -103,7 +103,7 @@ impl Handler<Later> for Counter {
 }
 
 #[test]
-fn a_blocked_neighbour_keeps_its_state_its_queue_and_its_answers() {
+fn a_blocked_neighbour_keeps_its_state_and_its_answers() {
     kit(async |node| {
         let blocker = node.supervise("blocker", Counter::default).unwrap();
         let neighbour = node.supervise("neighbour", Counter::default).unwrap();

@@ -348,7 +348,8 @@ fn a_zombie_that_wakes_runs_no_timer_and_does_its_successor_no_harm_even_if_it_p
     });
 }
 
-/// The neighbour may be told to start anew, and then its thread is nobody's: it ends when it comes back.
+/// The neighbour may be told to start anew, and then no worker waits for its thread: it ends when
+/// it comes back.
 #[test]
 fn a_neighbour_that_was_told_to_starts_anew_at_once() {
     live(async {

@@ -724,7 +724,8 @@ impl World {
                 self.put(at, Item::Drained { place, life });
             }
             Output::Dismiss { arbiter } => drop(self.threads(place).remove(&arbiter)),
-            // Nothing that is played here waits for ever, is overloaded, is in a group or ends its process. A held thread tells by its silence.
+            // Nothing that is played here waits for ever, is overloaded, is in a group or ends its
+            // process. A held thread tells by its silence.
             Output::Arrived(_)
             | Output::Scan
             | Output::Held { .. }

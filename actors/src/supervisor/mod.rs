@@ -316,7 +316,7 @@ impl Supervisor {
         let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
         let own = worker.arbiter.filter(|arbiter| !self.held.contains(arbiter));
         let own = own.and_then(|arbiter| self.threads.get(&arbiter));
-        // If its own thread is held or was abandoned, any other will do: whoever waits for an answer must be told.
+        // If its own thread is held or was abandoned, any other will do: each sender must be told.
         let thread = own.or_else(|| self.free_thread());
         worker.seat.clone().close(thread.map(Thread::handle), closing);
     }

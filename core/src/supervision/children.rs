@@ -108,7 +108,8 @@ pub(super) struct Worker {
     /// The last generation that its own thread may start, or may have started and not told yet.
     pub(super) leave_until: Generation,
     pub(super) place: PlaceId,
-    /// The place that it was given; it has another one while, and after, it has waited for a held thread.
+    /// The place that it was given; it has another one while, and after, it has waited for a held
+    /// thread.
     pub(super) home: PlaceId,
     /// What it does when a neighbour holds its thread, if not as the config says.
     pub(super) on_thread_held: Option<OnThreadHeld>,

@@ -1,12 +1,14 @@
 //! `held`: what becomes of the workers whose thread is held.
 //!
-//! The worker that holds it is void and starts anew on a fresh thread. Its neighbours have done nothing: their values lie on the held thread and
-//! cannot be moved from there. So each goes by its own policy ([`OnThreadHeld`]). One that waits keeps all that it has, as a plain actor does,
-//! and is not ready meanwhile; if its thread comes back it goes on. One that does not wait, or has waited for as long as it may, starts anew.
-//! Nothing of that is counted against it.
+//! The worker that holds it is void and starts anew on a fresh thread. Its neighbours have done
+//! nothing: their values lie on the held thread and cannot be moved from there. So each goes by its
+//! own policy ([`OnThreadHeld`]). One that waits keeps all that it has, as a plain actor does, and
+//! is not ready meanwhile; if its thread comes back it goes on. One that does not wait, or has
+//! waited for as long as it may, starts anew. Nothing of that is counted against it.
 //!
-//! A neighbour that is told to stop while it waits cannot. If it is to start again it is void at once, since its state ends either way; else it
-//! has its time to stop from the verdict on, once for all that wait for the same thread.
+//! A neighbour that is told to stop while it waits cannot. If it is to start again it is void at
+//! once, since its state ends either way; else it has its time to stop from the verdict on, once
+//! for all that wait for the same thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,8 @@ use crate::output::Output;
 use crate::time::Instant;
 
 impl Supervision {
-    /// The thread at `place` is held and was silent for this long; `blamed` is the worker that holds it, if one does, and why.
+    /// The thread at `place` is held and was silent for this long; `blamed` is the worker that
+    /// holds it, if one does, and why.
     pub(super) fn lose(&mut self, place: PlaceId, silence: Duration, blamed: Option<(Busy, Cause)>, desk: &mut Desk) {
         let culprit = blamed.as_ref().map(|(busy, _)| busy.worker);
         let by = culprit.and_then(|id| self.children.worker(id)).map(|worker| worker.common.name.clone());
@@ -112,14 +115,16 @@ impl Supervision {
         }
     }
 
-    /// Ends the wait of a worker if it has lasted as long as it may. Returns whether the worker waits, or has until now.
+    /// Ends the wait of a worker if it has lasted as long as it may. Returns whether the worker
+    /// waits, or has until now.
     pub(super) fn waits_on(&mut self, id: WorkerId, desk: &mut Desk) -> bool {
         let Some(worker) = self.children.worker(id) else { return false };
         let Some(wait) = &worker.wait else { return false };
         if !matches!(worker.common.phase, Phase::Starting | Phase::Running) {
             return false;
         }
-        // What was missed before the last excuse was our own fault, and its thread may be back by now.
+        // What was missed before the last excuse was our own fault, and its thread may be back by
+        // now.
         let until = wait.begun.max(self.excused) + wait.at_most;
         if until > desk.now {
             self.set_timer(Child::Worker(id), until);
@@ -130,7 +135,8 @@ impl Supervision {
         true
     }
 
-    /// Until when a worker may stop that waits for its thread and is told to, if it does; at once if it is to start again.
+    /// Until when a worker may stop that waits for its thread and is told to, if it does; at once
+    /// if it is to start again.
     pub(super) fn stop_by(&self, id: WorkerId, next: Next, desk: &Desk) -> Option<Instant> {
         let worker = self.children.worker(id)?;
         let wait = worker.wait.as_ref()?;
@@ -174,7 +180,7 @@ impl Supervision {
         }
     }
 
-    /// A worker whose thread is gone through its own fault, or with nobody else to blame.
+    /// A worker whose thread is gone through its own fault, or with no other worker to blame.
     pub(super) fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
@@ -183,7 +189,8 @@ impl Supervision {
                 self.stopped(child, next, desk);
             }
             Some(Phase::Starting | Phase::Running) => {
-                // Its thread may come back before it is started anew, if that is to be after a pause, or not at all.
+                // Its thread may come back before it is started anew, if that is to be after a
+                // pause, or not at all.
                 desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
                 self.fail(child, cause, since, desk);
             }
@@ -191,7 +198,8 @@ impl Supervision {
         }
     }
 
-    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is counted.
+    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is
+    /// counted.
     fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
         let child = Child::Worker(id);
         match self.children.phase(child) {

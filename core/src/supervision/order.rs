@@ -1,19 +1,23 @@
 //! `order`: what one child's failure or end means for the others of its group, and in which order they stop and start.
 //!
-//! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation): one_for_one, one_for_all and rest_for_one; stop
-//! in reverse order, each child with a deadline of its own, and the next one only when it is down; start in order, each when the one
-//! before is up, a group with all in it. Where OTP waits, we note what the group is doing (`Work`) and go on when a child has come up or gone down. The root and
-//! dynamic groups start their children as they are taken on; a dynamic group stops them all at once.
+//! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation):
+//! one_for_one, one_for_all and rest_for_one; stop in reverse order, each child with a deadline of
+//! its own, and the next one only when it is down; start in order, each when the one before is up,
+//! a group with all in it. Where OTP waits, we note what the group is doing (`Work`) and go on when
+//! a child has come up or gone down. The root and dynamic groups start their children as they are
+//! taken on; a dynamic group stops them all at once.
 //!
 //! What is asked of a child while its group restarts holds for that restart: told to stop, it stays down; told to start, it starts even if it
 //! is temporary. OTP comes to the same end by another way: it takes no order before the restart is over.
 //!
-//! Four things differ. A group that has failed too often is restarted by its parent also if it is transient: in OTP it ends with the reason
-//! `shutdown`, which a transient child may do, so it silently stays away. And a child whose *first* start fails is a failure like any other,
-//! rather than the end of its whole group. And where each child's restarts are counted for itself, which OTP does not know, a child that was
-//! given up stays so when a sibling's failure restarts the others; it starts again with its whole group, or when somebody says so.
-//! And a temporary child does not start again with its group: in OTP a group that is started again makes all its children anew from its
-//! list, and has forgotten those that were given to it later.
+//! Four things differ. A group that has failed too often is restarted by its parent also if it is
+//! transient: in OTP it ends with the reason `shutdown`, which a transient child may do, so it
+//! silently stays away. And a child whose *first* start fails is a failure like any other, rather
+//! than the end of its whole group. And where each child's restarts are counted for itself, which
+//! OTP does not know, a child that was given up stays so when a sibling's failure restarts the
+//! others; it starts again with its whole group, or when somebody says so. And a temporary child
+//! does not start again with its group: in OTP a group that is started again makes all its children
+//! anew from its list, and has forgotten those that were given to it later.
 
 use std::collections::VecDeque;
 
@@ -100,8 +104,8 @@ impl Supervision {
         }
     }
 
-    /// What follows for a child that would start now if its group did not stop its children: it waits for the group, or the group will not
-    /// start it and nothing will read its queue.
+    /// What follows for a child that would start now if its group did not stop its children: it
+    /// waits for the group, or the group will not start it and nothing will read its queue.
     pub(super) fn next_of_startable(&self, parent: GroupId, child: Child) -> Next {
         let is_asked = self.children.common(child).is_some_and(|common| common.asked == Asked::ToStart);
         if self.is_to_start_again(parent) && (is_asked || self.is_startable(child)) { Next::Park } else { Next::Close }
@@ -183,8 +187,8 @@ impl Supervision {
         }
     }
 
-    /// Whether a group before this place, or one within it, has yet to start children: a group is up when all in it are, also those that it was
-    /// given after it had started.
+    /// Whether a group before this place, or one within it, has yet to start children: a group is
+    /// up when all in it are, also those that it was given after it had started.
     fn is_filling_before(&self, id: GroupId, order: u64) -> bool {
         let groups = |id: GroupId| self.children.group(id).into_iter().flat_map(|group| group.groups.iter());
         let mut open: Vec<GroupId> = groups(id).take_while(|(place, _)| **place < order).map(|(_, &id)| id).collect();
@@ -360,8 +364,8 @@ impl Supervision {
         }
     }
 
-    /// The children that start with their group, in order: a temporary one only for the first time, or if it was asked for while the group
-    /// was stopping. Nothing is held against any of them.
+    /// The children that start with their group, in order: a temporary one only for the first time,
+    /// or if it was asked for while the group was stopping. Nothing is held against any of them.
     pub(super) fn startable(&mut self, id: GroupId, desk: &mut Desk) -> VecDeque<u64> {
         for (_, child) in self.children_from(id, 0) {
             if let Some(common) = self.children.common_mut(child) {
@@ -371,13 +375,15 @@ impl Supervision {
         self.startable_from(id, 0, true, desk)
     }
 
-    /// The children from `from` on that start again after a sibling failed: as with their group, but for those that were given up.
+    /// The children from `from` on that start again after a sibling failed: as with their group,
+    /// but for those that were given up.
     fn startable_again(&mut self, id: GroupId, from: u64, desk: &mut Desk) -> VecDeque<u64> {
         self.startable_from(id, from, false, desk)
     }
 
-    /// The children from `from` on that start now, in order, as their kind says and as was asked of them meanwhile; those that were given up
-    /// only if `is_anew`. A child that waits for this start and has no part in it is closed.
+    /// The children from `from` on that start now, in order, as their kind says and as was asked of
+    /// them meanwhile; those that were given up only if `is_anew`. A child that waits for this
+    /// start and has no part in it is closed.
     fn startable_from(&mut self, id: GroupId, from: u64, is_anew: bool, desk: &mut Desk) -> VecDeque<u64> {
         let mut startable = VecDeque::new();
         for (order, child) in self.children_from(id, from) {

@@ -5,10 +5,11 @@
 //! the time it *waited for a CPU* is taken off, and what is left decides. It slept: blocked. It ran: spinning. It waited: starved, and
 //! nothing follows. Where the system cannot be asked, the answer is coarser: the thread was held, by whatever means.
 //!
-//! A held thread cannot be killed. It is counted, and a fresh one takes its place. The neighbours of the worker that holds it may wait for it:
-//! then it has a place of its own with those workers, and when it comes back it goes on there as any other. A held thread for which no worker
-//! waits is abandoned: should it come back, it ends. Over `zombies_max` nothing more is replaced, since every replacement would
-//! be one more thread that may be held.
+//! A held thread cannot be killed. It is counted, and a fresh one takes its place. The neighbours
+//! of the worker that holds it may wait for it: then it has a place of its own with those workers,
+//! and when it comes back it goes on there as any other. A held thread for which no worker waits is
+//! abandoned: should it come back, it ends. Over `zombies_max` nothing more is replaced, since
+//! every replacement would be one more thread that may be held.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +27,8 @@ use crate::time::Instant;
 /// hundreds of milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Places that threads which are waited for have in turn; far more than threads can be held at once.
+/// Places that threads which are waited for have in turn; far more than threads can be held at
+/// once.
 const OWN_PLACES: u32 = 1 << 24;
 
 /// The threads of this process that run workers.
@@ -90,7 +92,8 @@ pub(super) enum Ruling {
     Later(Instant),
     /// It is held, but one more may not be abandoned.
     TooMany,
-    /// It is held, and silent for this long: [`Threads::replace`]. The cause is that of the worker that held it, if one did.
+    /// It is held, and silent for this long: [`Threads::replace`]. The cause is that of the worker
+    /// that held it, if one did.
     Lost { place: PlaceId, silence: Duration, cause: Option<Cause> },
 }
 
@@ -213,7 +216,8 @@ impl Threads {
         (desk.monitor.silence(watch, desk.now) > desk.config.workers.interval * 2).then_some(id)
     }
 
-    /// What it means that a thread is silent, `blamed` being what it took up last, which may take as long as `limit`.
+    /// What it means that a thread is silent, `blamed` being what it took up last, which may take
+    /// as long as `limit`.
     pub(super) fn judge(
         &mut self,
         id: ArbiterId,
@@ -263,8 +267,9 @@ impl Threads {
         Ruling::Lost { place, silence, cause }
     }
 
-    /// Counts the thread at a place as held, and makes a fresh one there. So many of its workers wait for the held one: it has a place of its
-    /// own from now on, which is returned; without any it is abandoned.
+    /// Counts the thread at a place as held, and makes a fresh one there. So many of its workers
+    /// wait for the held one: it has a place of its own from now on, which is returned; without any
+    /// it is abandoned.
     pub(super) fn replace(&mut self, place: PlaceId, waiting: u32, silence: Duration, desk: &mut Desk) -> PlaceId {
         let Some(here) = self.places.get_mut(&place) else { return place };
         let (id, timeout) = (here.arbiter, here.timeout);

@@ -169,14 +169,16 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
     0..std::env::var("HEARTBEAT_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
 }
 
-/// A queue that is open has a reader, or a start that comes by itself. All faults are over, and nothing more is asked.
+/// A queue that is open has a reader, or a start that comes by itself. All faults are over, and
+/// nothing more is asked.
 #[track_caller]
 fn assert_that_no_queue_is_unread(play: &mut Play, seed: u64) {
     play.come_to_rest();
     assert_eq!(play.unread(), [], "seed {seed}: these take messages, and nothing reads them");
 }
 
-/// Orders at any instant, to children and to groups that are starting, stopping or waiting, leave no queue without a reader.
+/// Orders at any instant, to children and to groups that are starting, stopping or waiting, leave
+/// no queue without a reader.
 #[test]
 fn no_order_leaves_an_open_queue_without_a_reader() {
     let config = Config::from_toml("[restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'").unwrap();

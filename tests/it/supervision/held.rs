@@ -1,4 +1,5 @@
-//! What becomes of the neighbours of a worker that holds its thread: they wait for the thread, or start anew, as each was told.
+//! What becomes of the neighbours of a worker that holds its thread: they wait for the thread, or
+//! start anew, as each was told.
 
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ fn a_neighbour_waits_for_its_thread_and_goes_on_with_it() {
 }
 
 #[test]
-fn a_neighbour_that_has_waited_for_as_long_as_it_may_starts_anew() {
+fn a_neighbour_that_has_waited_in_vain_starts_anew() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None), (OTHER, Some(OnThreadHeld::Wait { at_most: seconds(60) }))]);
     let thread = hold(&mut play);
     play.story();
@@ -128,7 +129,7 @@ fn a_neighbour_that_does_not_wait_starts_anew_at_once() {
 }
 
 #[test]
-fn the_culprit_may_hold_the_next_thread_while_neighbours_wait_for_the_first() {
+fn the_culprit_may_hold_the_next_thread_meanwhile() {
     let settings = format!("workers.zombies_max = 2\n{ONE}");
     let mut play = beside(&settings, None, &[(NEIGHBOUR, None)]);
     let first = hold(&mut play);
@@ -168,7 +169,7 @@ fn a_worker_that_waits_and_is_told_to_restart_does_so_at_once() {
 }
 
 #[test]
-fn the_group_of_a_culprit_restarts_without_waiting_for_its_thread() {
+fn the_group_of_a_culprit_restarts_without_waiting() {
     let group = SuperviseGroup { strategy: Strategy::OneForAll, ..spec(1, GroupId::ROOT) };
     let mut play = beside(ONE, Some(group), &[(NEIGHBOUR, None), (OTHER, None)]);
     hold(&mut play);

@@ -291,7 +291,8 @@ fn the_first_start_is_in_order_across_nested_groups_too() {
 /// In OTP the second exit waits in the supervisor's mailbox, and is one more restart of them all.
 #[test]
 fn two_failures_at_once_of_rest_for_one_are_one_restart() {
-    // The later one goes down with the first; the earlier one is a failure of its own, and the restart under way is taken into its own.
+    // The later one goes down with the first; the earlier one is a failure of its own, and the
+    // restart under way is taken into its own.
     for (first, second, intensity) in [(2, 3, 1), (3, 2, 2)] {
         let mut play = Play::new(&format!("{AT_ONCE}\nintensity = {intensity}"));
         let group = play.group(1, GroupId::ROOT, Strategy::RestForOne);

@@ -228,7 +228,8 @@ impl Play {
         for (worker, generation) in coming {
             self.report(worker, generation, Report::Started);
         }
-        // Ten workers that were stubborn a moment ago are fenced one after the other, each after 5 s.
+        // Ten workers that were stubborn a moment ago are fenced one after the other, each after 5
+        // s.
         for _ in 0..120 {
             self.advance(Duration::from_secs(1));
             let slot = self.now.as_nanos();

@@ -1,8 +1,9 @@
-//! Our supervision beside the one it takes its words from: random scripts, played by Erlang/OTP's `supervisor` and by the engine, start and
-//! stop the same children in the same order.
+//! Our supervision beside the one it takes its words from: random scripts, played by Erlang/OTP's
+//! `supervisor` and by the engine, start and stop the same children in the same order.
 //!
-//! Needs `escript` (Debian: erlang-base); without it the test is skipped and says so. Scripts keep clear of the differences that
-//! `core/src/supervision/order.rs` names: no transient group fails too often, and no group that may be started again has a temporary child.
+//! Needs `escript` (Debian: erlang-base); without it the test is skipped and says so. Scripts keep
+//! clear of the differences that `core/src/supervision/order.rs` names: no transient group fails
+//! too often, and no group that may be started again has a temporary child.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,8 @@ fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
     from[random.below(from.len() as u64) as usize]
 }
 
-/// Makes the children of a group; `parent` is its number, and temporary ones may be among them if `may_end`.
+/// Makes the children of a group; `parent` is its number, and temporary ones may be among them if
+/// `may_end`.
 struct Maker<'a> {
     random: &'a mut Random,
     next: u32,
