@@ -55,6 +55,7 @@
 #[cfg(panic = "abort")]
 compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"");
 
+mod address;
 pub mod authority;
 mod cell;
 mod clock;
@@ -72,11 +73,13 @@ mod node;
 mod owner;
 mod pieces;
 mod pool;
+pub mod prelude;
 mod receiver;
 mod record;
 mod right;
 mod seat;
 mod sender;
+mod service;
 mod spec;
 mod start;
 mod stream;
@@ -87,11 +90,13 @@ mod systemd;
 pub mod testkit;
 mod thread;
 pub mod transport;
+mod until;
 mod view;
 mod worker;
 
+pub use address::WeakWorkerAddr;
 pub use context::{Context, TooLarge};
-pub use event::{DeadLetters, Owned, Snapshot, Update};
+pub use event::{DeadLetters, Owned, Snapshot, Update, Updates};
 pub use fence::{Fence, Outdated};
 pub use group::{Group, GroupSpec, Template};
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
@@ -109,5 +114,6 @@ pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
+pub use until::NotUp;
 pub use view::{Neighbourhood, View, WorkerView};
 pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};

@@ -247,6 +247,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                     Closing::GaveUp => SendError::GaveUp,
                 });
             }
+            inner.fetch_before_push(self.rules.capacity);
             let mut unopened = None;
             let is_full = inner.queue.len() >= self.rules.capacity as usize;
             match self.rules.overflow {
@@ -660,6 +661,18 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             self.queue.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
         }
         self.queue.len() > before
+    }
+
+    /// Takes in what came through a plain `Addr` before the letter that is about to be put into the queue, so that both kinds of address
+    /// keep the order in which one sender uses them. It costs nothing where no plain address was asked for.
+    fn fetch_before_push(&mut self, capacity: u32) {
+        if self.channel.is_none() {
+            return;
+        }
+        // A reader that sleeps until mail comes has left its waker in the channel; it is to stay there.
+        let waker = if self.wants_mail { self.waker.clone() } else { None };
+        let waker = waker.as_ref().unwrap_or(Waker::noop());
+        self.fetch(capacity, &mut task::Context::from_waker(waker));
     }
 
     fn register(&mut self, waker: &Waker) {

@@ -7,13 +7,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::Poll;
 
 use actix::{Actor, Handler, Message};
 use heartbeat_core::member::{NodeId, name_hash};
 use heartbeat_core::{Weight, ring};
 
-use crate::clock::sleep;
 use crate::context::Context;
 use crate::group::{Group, GroupSpec};
 use crate::node::{Node, SuperviseError};
@@ -23,9 +22,6 @@ use crate::worker::{Answer, SendError, TrySendError, WorkerAddr};
 
 /// Most members of a pool: each message may look at all of them.
 pub const MEMBERS_MAX: u32 = 1024;
-
-/// How often it is looked whether a member is up again.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// To which of its ready members a pool sends a message that has no key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -128,19 +124,23 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     /// queues are kept. Returns when all are done.
     pub async fn roll(&self) {
         for member in self.members.iter() {
-            let before = member.generation();
+            let (cell, before) = (member.seat.cell.clone(), member.generation());
             member.restart();
-            while !(member.is_ready() && member.generation() > before) {
-                sleep(LOOK).await;
-            }
+            self.until(move || cell.is_ready() && cell.generation() > before).await;
         }
     }
 
     /// Waits until all members are ready, as after the start. Give it a deadline: one that was given up never is.
     pub async fn until_ready(&self) {
-        while self.ready() < self.members.len() {
-            sleep(LOOK).await;
-        }
+        let cells: Vec<_> = self.members.iter().map(|member| member.seat.cell.clone()).collect();
+        self.until(move || cells.iter().all(|cell| cell.is_ready())).await;
+    }
+
+    /// Waits until the supervisor finds that this holds, or the node leaves.
+    async fn until(&self, holds: impl Fn() -> bool + Send + 'static) {
+        let check = move |_: &_, _: &_| if holds() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        // An error means that the node leaves: it will not hold any more.
+        let _ = self.group.node().until(check).await;
     }
 
     /// How many members are ready now.

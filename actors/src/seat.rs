@@ -119,7 +119,7 @@ impl Error for SnapshotError {}
 /// Why a factory could not make a worker; any error will do.
 pub type StartError = Box<dyn Error + Send + Sync>;
 
-pub(crate) type Factory<A> = Box<dyn Fn(&Birth) -> Result<A, StartError> + Send + Sync>;
+pub(crate) type Factory<A> = Box<dyn Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
 
 /// What stays when a worker goes.
 pub(crate) struct Seat<A: Actor<Context = Context<A>>> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
 use futures_util::future::{Either, select};
-use heartbeat_core::{Activity, Child, Generation, Health, Instant, Interruption, Unready};
+use heartbeat_core::{Activity, Child, Engine, Generation, Health, Instant, Interruption, Standing, Unready};
 
 use crate::clock::sleep;
 use crate::context::Context;
@@ -22,6 +22,7 @@ use crate::mailbox::{Fates, Item, Unopened};
 use crate::owner::{NoOwner, Owner};
 use crate::seat::Seat;
 use crate::supervisor::{Command, Order};
+use crate::until::{NotUp, until};
 use crate::view::{ShardOwners, View};
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
@@ -397,6 +398,38 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
     /// The group's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits until this node knows an owner of each shard, and those shards that are its own are up. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let orders = node.supervise_shards("orders", 4, |_| Ok(Orders)).unwrap();
+    /// orders.until_up().await.unwrap();
+    /// assert!(orders.workers().iter().all(|worker| worker.status().is_up));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] if this node leaves.
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        let Some(supervisor) = self.workers.first().and_then(|worker| worker.seat.control.supervisor.get()) else {
+            return Err(NotUp::Stopped);
+        };
+        let shards: Vec<_> = self.workers.iter().map(|worker| (worker.seat.worker, worker.seat.cell.clone())).collect();
+        let owners = self.owners.clone();
+        let check = move |engine: &Engine, view: &View| {
+            let is_up = (0..).zip(&shards).all(|(index, (worker, cell))| {
+                view.is_elsewhere(&owners, index)
+                    || cell.is_up() && engine.standing(Child::Worker(*worker)) == Standing::Up
+            });
+            if is_up { Poll::Ready(Ok(())) } else { Poll::Pending }
+        };
+        until(supervisor, check).await
     }
 }
 

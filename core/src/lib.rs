@@ -75,6 +75,6 @@ pub use replica::{NewerReplica, Replica};
 pub use restart::RestartKind;
 pub use routes::Routes;
 pub use sums::Sums;
-pub use supervision::{AutoShutdown, Counting, Report, Strategy, Supervise, SuperviseGroup, Times};
+pub use supervision::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
 pub use time::Instant;
 pub use trace::{Trace, TraceError};

@@ -249,6 +249,11 @@ impl Cluster {
         self.links.iter().map(|(&id, link)| (id, desk.monitor.silence(link.watch, desk.now)))
     }
 
+    /// Whether this node has been let in, or has begun a cluster itself, and its table is whole.
+    pub(crate) fn is_joined(&self, now: Instant) -> bool {
+        !self.superseded && !self.joining.is_waiting() && self.joining.is_whole(now)
+    }
+
     /// Whether owners may be found in the view as it is at `now`.
     pub(crate) fn is_whole(&self, now: Instant) -> bool {
         !self.superseded && self.joining.is_whole(now) && !self.holds_starts()
