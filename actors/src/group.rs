@@ -17,7 +17,7 @@ use heartbeat_core::{
 
 use crate::context::Context;
 use crate::node::{Node, SuperviseError};
-use crate::seat::{Birth, StartError};
+use crate::seat::{Birth, Factory, Part, StartError};
 use crate::spec::{Limits, Spec};
 use crate::supervisor::Order;
 use crate::until::{NotUp, is_up};
@@ -172,8 +172,18 @@ impl Group {
         A: Actor<Context = Context<A>>,
         F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
     {
+        self.supervise_part(spec, Part::Alone, Box::new(factory))
+    }
+
+    /// Starts a worker that is a part of something.
+    pub(crate) fn supervise_part<A: Actor<Context = Context<A>>>(
+        &self,
+        spec: Spec,
+        part: Part<A>,
+        factory: Factory<A>,
+    ) -> Result<WorkerAddr<A>, SuperviseError> {
         check_significant(&spec.name, spec.significant, spec.kind, self.auto_shutdown)?;
-        self.node.take_on(self.id, spec, Box::new(factory))
+        self.node.take_on(self.id, spec, factory, part)
     }
 
     /// Starts a group within this one, empty, after those that were taken on before.

@@ -80,6 +80,7 @@ mod right;
 mod seat;
 mod sender;
 mod service;
+mod shared;
 mod spec;
 mod start;
 mod stream;
@@ -92,6 +93,8 @@ mod thread;
 pub mod transport;
 mod until;
 mod view;
+#[cfg(feature = "actix-web")]
+mod web;
 mod worker;
 
 pub use address::WeakWorkerAddr;

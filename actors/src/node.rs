@@ -28,7 +28,7 @@ use crate::mailbox::{Closing, Rules};
 use crate::owner::{NoOwner, Owner};
 use crate::pool::{MEMBERS_MAX, Pool, Route};
 use crate::record::Recorder;
-use crate::seat::{Birth, Factory, Seat, Seated, StartError};
+use crate::seat::{Birth, Factory, Part, Seat, Seated, StartError};
 use crate::service::Services;
 use crate::spec::{Arbiters, Placement, Spec};
 use crate::start::{self, NodeError, Started};
@@ -253,7 +253,7 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        Pool::new(self, &spec, count, route, factory)
+        Pool::new(self, spec, count, route, factory)
     }
 
     /// A pool of `count` threads for those workers that are put there with [`Spec::placement`]; none is made before it is needed.
@@ -329,7 +329,8 @@ impl Node {
             let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
             let place = self.place(&spec.placement, shared.place);
             let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
-            let seat = self.seat(cell, name, Box::new(move |birth: &Birth, _: &mut _| factory(birth)), rules, true);
+            let seat =
+                self.seat(cell, name, Box::new(move |birth: &Birth, _: &mut _| factory(birth)), rules, Part::Shard);
             #[cfg(feature = "testkit")]
             self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
@@ -530,6 +531,7 @@ impl Node {
         group: GroupId,
         spec: Spec,
         factory: Factory<A>,
+        part: Part<A>,
     ) -> Result<WorkerAddr<A>, SuperviseError> {
         let config = &self.inner.config;
         let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
@@ -542,7 +544,7 @@ impl Node {
         let place = self.place(&spec.placement, shared.place);
         let (kind, significant) = (spec.kind, spec.significant);
         let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
-        let seat = self.seat(cell, name, factory, rules, false);
+        let seat = self.seat(cell, name, factory, rules, part);
         #[cfg(feature = "testkit")]
         self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
@@ -624,9 +626,9 @@ impl Node {
         name: Arc<str>,
         factory: Factory<A>,
         rules: Rules,
-        is_shard: bool,
+        part: Part<A>,
     ) -> Arc<Seat<A>> {
-        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, is_shard))
+        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, part))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::letter::{Asked, DeadReason, Letter};
 use crate::mailbox::{Fates, Item, Unopened};
 use crate::owner::{NoOwner, Owner};
 use crate::seat::Seat;
+use crate::shared::SharedQueue;
 use crate::supervisor::{Command, Order};
 use crate::until::{NotUp, until};
 use crate::view::{ShardOwners, View};
@@ -158,17 +159,21 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.ask(message).unwrap_or_else(|refused| Answer::refused(refused.error))
+        self.ask(None, message).unwrap_or_else(|refused| Answer::refused(refused.error))
     }
 
-    /// As [`WorkerAddr::send`], but gives a message back that is refused.
-    pub(crate) fn ask<M>(&self, message: M) -> Result<Answer<M::Result>, TrySendError<M>>
+    /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its pool, if that is given.
+    pub(crate) fn ask<M>(
+        &self,
+        shared: Option<&SharedQueue<A>>,
+        message: M,
+    ) -> Result<Answer<M::Result>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        Ok(Answer(Ok(self.post(Letter::asking(message))?)))
+        Ok(Answer(Ok(self.post(shared, Letter::asking(message))?)))
     }
 
     /// Hands a message over without wanting an answer.
@@ -181,7 +186,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.post(Letter::new(message)).map(drop)
+        self.try_send_through(None, message)
     }
 
     /// Hands a message over without wanting to know what becomes of it. One that is refused is a dead letter, told to those who subscribe to
@@ -192,7 +197,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        if let Err(TrySendError { message, .. }) = self.post(Letter::new(message)) {
+        if let Err(TrySendError { message, .. }) = self.post(None, Letter::new(message)) {
             self.seat.bury(Unopened {
                 items: vec![Item::Letter(Arc::new(Letter::new(message)))],
                 reason: DeadReason::Refused,
@@ -227,14 +232,28 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         answer
     }
 
-    fn post<M>(&self, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    /// As [`WorkerAddr::try_send`], through the queue of its pool, if that is given.
+    pub(crate) fn try_send_through<M>(&self, shared: Option<&SharedQueue<A>>, message: M) -> Result<(), TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.post(shared, Letter::new(message)).map(drop)
+    }
+
+    fn post<M>(&self, shared: Option<&SharedQueue<A>>, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
         let letter = Arc::new(letter);
-        match self.seat.mailbox.push(letter.clone()) {
+        let pushed = match shared {
+            None => self.seat.mailbox.push(letter.clone()),
+            Some(shared) => shared.push(letter.clone()),
+        };
+        match pushed {
             Ok(None) => Ok(letter),
             Ok(Some(unopened)) => {
                 self.seat.bury(unopened);

@@ -72,7 +72,7 @@ pub use mistakes::{Mistakes, MistakesError};
 pub use output::{Leave, Output, Start, StreamId};
 pub use random::Random;
 pub use replica::{NewerReplica, Replica};
-pub use restart::RestartKind;
+pub use restart::{RestartKind, UNLIMITED};
 pub use routes::Routes;
 pub use sums::Sums;
 pub use supervision::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
