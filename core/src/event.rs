@@ -203,8 +203,10 @@ pub enum Event {
         /// The silence so far, as the one who judged it saw it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; nobody where the news came from elsewhere.
+        /// Who says so; empty where the news came from another member.
         evidence: Arc<[Testimony]>,
+        /// Name of the member that brought the news, where this is no verdict of this node's.
+        told_by: Option<Arc<str>>,
     },
     /// A suspicion was wrong: the number to watch.
     Cleared {
@@ -218,8 +220,10 @@ pub enum Event {
         /// The silence that led to it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; nobody where the news came from elsewhere.
+        /// Who says so; empty where the news came from another member.
         evidence: Arc<[Testimony]>,
+        /// Name of the member that brought the news, where this is no verdict of this node's.
+        told_by: Option<Arc<str>>,
     },
     /// A node that had been concluded dead is back, under a higher incarnation.
     Returned {

@@ -8,6 +8,7 @@ mod answers;
 mod failures;
 mod groups;
 mod handover;
+mod logs;
 mod messages;
 mod pools;
 mod services;
