@@ -17,7 +17,7 @@ impl ResponseError for SendError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            SendError::Interrupted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            SendError::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
