@@ -77,6 +77,8 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     life: LifeNumber,
     state: ActorState,
     next_handle: SpawnHandle,
+    /// Of the spawned future that is being polled, or was last.
+    current: SpawnHandle,
     /// Spawned and not yet taken over by the driver.
     pub(crate) spawned: Vec<(SpawnHandle, Task<A>)>,
     /// To be waited for, the newest first, and not yet taken over by the driver.
@@ -103,6 +105,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
             life,
             state: ActorState::Started,
             next_handle: SpawnHandle::default(),
+            current: SpawnHandle::default(),
             spawned: Vec::new(),
             waits: Vec::new(),
             is_starting: false,
@@ -133,6 +136,58 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// The address of this worker, which is bounded and follows every replacement, unlike actix's own.
     pub fn worker(&self) -> WorkerAddr<A> {
         WorkerAddr { seat: self.seat.clone() }
+    }
+
+    /// Whether messages can still reach this life: it has not been replaced, and its queue is open. Other than with actix it does not
+    /// matter whether there are addresses: the node holds one.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Worker;
+    /// impl Actor for Worker {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         assert!(context.connected());
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// # node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    pub fn connected(&self) -> bool {
+        !self.is_void() && !self.seat.cell.is_closed()
+    }
+
+    /// The handle of the spawned future, stream or timer that is being polled; of the last one, in between.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Worker;
+    /// impl Actor for Worker {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         context.run_interval(Duration::from_millis(10), |_, context| {
+    ///             let this_timer = context.handle();
+    ///             context.cancel_future(this_timer); // once is enough
+    ///         });
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// # node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    pub fn handle(&self) -> SpawnHandle {
+        self.current
+    }
+
+    /// Notes that the spawned future of this handle is polled.
+    pub(crate) fn set_handle(&mut self, handle: SpawnHandle) {
+        self.current = handle;
     }
 
     /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.

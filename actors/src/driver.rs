@@ -52,6 +52,9 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     life: Option<Life<A>>,
     /// Whether it has given way to the others of its thread, and this is its turn.
     gave_way: bool,
+    /// The context of the worker that the factory is making. It lies here, and not on the stack that a panic of the factory unwinds,
+    /// since what the factory has spawned may panic when it is dropped, too.
+    unborn: Option<Box<Context<A>>>,
     /// When it looks again whether its node may act.
     look_again: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -133,6 +136,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             slow_start: None,
             life: None,
             gave_way: false,
+            unborn: None,
             look_again: None,
         }
     }
@@ -146,23 +150,25 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             }
             self.birth.snapshot = self.seat.kept();
             self.birth.replica = self.seat.replica();
-            let actor = match (self.seat.factory)(&self.birth) {
+            let life = LifeNumber { inner: self.generation, shown: self.birth.generation };
+            let context = Context::new(self.seat.clone(), self.term, life, self.birth.shard);
+            let context = self.unborn.insert(Box::new(context));
+            let actor = match (self.seat.factory)(&self.birth, context) {
                 Ok(actor) => actor,
                 Err(error) => return Turn::NotBorn(error.to_string()),
             };
-            if self.seat.is_over(self.term) {
-                return Turn::Void; // The factory took longer than it may, and another one was asked.
-            }
-            let life = LifeNumber { inner: self.generation, shown: self.birth.generation };
-            let context = Context::new(self.seat.clone(), self.term, life, self.birth.shard);
+            let Some(context) = self.unborn.take() else { unreachable!("the context was just put there") };
             let life = self.life.insert(Life {
                 actor,
-                context,
+                context: *context,
                 spawned: Vec::new(),
                 waits: Vec::new(),
                 is_told: false,
                 stays: false,
             });
+            if self.seat.is_over(self.term) {
+                return Turn::Void; // The factory took longer than it may, and another one was asked.
+            }
             life.context.begin(Kind::STARTED);
             life.actor.started(&mut life.context);
             #[cfg(feature = "testkit")]
@@ -250,10 +256,10 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// # Errors
     /// What that panic said.
     fn bury(&mut self, why: Option<&Interruption>) -> Result<(), Box<dyn Any + Send>> {
-        let life = self.life.take();
+        let (life, unborn) = (self.life.take(), self.unborn.take());
         self.is_up = false;
         self.seat.mailbox.end_life(self.term, why);
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(life)));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop((life, unborn))));
         self.seat.mailbox.outlive(self.term);
         dropped
     }
@@ -403,6 +409,9 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     }
                 }
                 Ok(Turn::NotBorn(reason)) => {
+                    // What the factory has spawned goes; its refusal is the failure that is told.
+                    let unborn = this.unborn.take();
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(unborn)));
                     return this.end(Report::Failed(Cause::StartFailed { reason: reason.into() }));
                 }
                 Err(payload) => {
@@ -624,9 +633,10 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             && !self.context.state().stopping()
             && !burst.is_over()
         {
-            if let Some(future) = &mut self.spawned[index].1 {
+            if let (handle, Some(future)) = &mut self.spawned[index] {
                 self.context.begin(future.kind);
                 self.context.begin_pieces(future.is_in_pieces.then(|| Pieces::new(seat.cell.since(), burst.left)));
+                self.context.set_handle(*handle);
                 let done = future.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
                 if self.context.is_void() {
                     return false;

@@ -24,11 +24,12 @@ use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr};
 use futures_util::Stream;
 use heartbeat_core::config::Drain;
-use heartbeat_core::{Event, Interruption};
+use heartbeat_core::{Event, Interruption, WorkerId};
 
 use crate::cell::CellRef;
 use crate::context::Context;
 use crate::letter::{DeadReason, Post};
+use crate::shared::SharedQueue;
 use crate::worker::SendError;
 
 /// What happens to a message that finds the queue full.
@@ -101,6 +102,16 @@ pub(crate) enum Closing {
     GaveUp,
 }
 
+impl Closing {
+    /// What the sender of a message is told that comes then.
+    pub(crate) fn refusal(self) -> SendError {
+        match self {
+            Closing::Stopped => SendError::Closed,
+            Closing::GaveUp => SendError::GaveUp,
+        }
+    }
+}
+
 /// Something to be handled.
 pub(crate) enum Item<A: Actor<Context = Context<A>>> {
     /// Sent through a `WorkerAddr`.
@@ -131,6 +142,8 @@ pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
     cell: CellRef,
     /// actix's channel into this mailbox, if anybody has asked for an `Addr`.
     sender: OnceLock<AddressSender<A>>,
+    /// The queue of the pool that its worker is a member of, and that worker's number.
+    pub(crate) shared: Option<(Arc<SharedQueue<A>>, WorkerId)>,
 }
 
 struct Inner<A: Actor<Context = Context<A>>> {
@@ -152,6 +165,8 @@ struct Inner<A: Actor<Context = Context<A>>> {
     /// Why the worker was told to stop last.
     ending: Interruption,
     overloaded: bool,
+    /// Whether a message in the pool's queue is a reason to wake the reader, too.
+    wants_shared: bool,
     fates: Fates,
 }
 
@@ -211,7 +226,7 @@ enum InFlight<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    pub(crate) fn new(rules: Rules, cell: CellRef) -> Mailbox<A> {
+    pub(crate) fn new(rules: Rules, cell: CellRef, shared: Option<(Arc<SharedQueue<A>>, WorkerId)>) -> Mailbox<A> {
         let inner = Inner {
             queue: VecDeque::new(),
             channel: None,
@@ -225,9 +240,15 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             closed: None,
             ending: Interruption::Stopped,
             overloaded: false,
+            wants_shared: false,
             fates: Fates::default(),
         };
-        Mailbox { inner: Mutex::new(inner), term: AtomicU32::new(0), rules, cell, sender: OnceLock::new() }
+        if let Some((shared, worker)) = &shared {
+            // From the beginning, as its own queue is: messages wait until it has started.
+            shared.open(*worker);
+        }
+        let term = AtomicU32::new(0);
+        Mailbox { inner: Mutex::new(inner), term, rules, cell, sender: OnceLock::new(), shared }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<A>> {
@@ -242,11 +263,9 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             let mut inner = self.lock();
             if let Some(closing) = inner.closed {
                 inner.fates.rejected += 1;
-                return Err(match closing {
-                    Closing::Stopped => SendError::Closed,
-                    Closing::GaveUp => SendError::GaveUp,
-                });
+                return Err(closing.refusal());
             }
+            inner.fetch_before_push(self.rules.capacity);
             let mut unopened = None;
             let is_full = inner.queue.len() >= self.rules.capacity as usize;
             match self.rules.overflow {
@@ -340,12 +359,14 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         if inner.wants_room {
             inner.register(task.waker());
             inner.wants_mail = false;
+            self.leave_shared(&mut inner);
             return Taken::Full;
         }
         // What comes through a plain `Addr` once the mailbox is closed is for whoever drains it.
         let came = inner.closed.is_none() && inner.fetch(self.rules.capacity, task);
-        match inner.queue.pop_front() {
-            Some(Queued { item, .. }) => {
+        let next = inner.queue.pop_front().map(|queued| queued.item);
+        match self.or_shared(next, &mut inner, task) {
+            Some(item) => {
                 inner.in_flight = Some(match &item {
                     Item::Letter(letter) => InFlight::Letter(letter.clone()),
                     Item::Envelope(_) => InFlight::Envelope,
@@ -371,7 +392,28 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
         inner.register(waker);
         inner.wants_mail = false;
+        self.leave_shared(&mut inner);
         true
+    }
+
+    /// What the reader is to take up next: `own`, or else a letter of the pool. If there is none, it is woken when there is one.
+    fn or_shared(&self, own: Option<Item<A>>, inner: &mut Inner<A>, task: &task::Context<'_>) -> Option<Item<A>> {
+        let Some((shared, worker)) = &self.shared else { return own };
+        if own.is_some() {
+            self.leave_shared(inner);
+            return own;
+        }
+        let letter = shared.take(*worker, task.waker());
+        inner.wants_shared = letter.is_none();
+        inner.fates.accepted += u64::from(letter.is_some());
+        letter.map(Item::Letter)
+    }
+
+    /// The reader has something else to do than to wait for a letter of the pool.
+    fn leave_shared(&self, inner: &mut Inner<A>) {
+        if let (true, Some((shared, worker))) = (std::mem::take(&mut inner.wants_shared), &self.shared) {
+            shared.is_not_idle(*worker);
+        }
     }
 
     /// The letter that a plain `Addr` brought is in flight in this form.
@@ -457,8 +499,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             Drain::Answers => (false, true),
             Drain::None => (false, false),
         };
+        let shared_waits = self.shared.as_ref().is_some_and(|(shared, worker)| shared.waits_for(*worker));
+        let has_mail = !inner.queue.is_empty() || shared_waits;
         let is_idle = inner.in_flight.is_none() && inner.answers.is_empty();
-        let is_done = (is_idle || !with_answers) && (inner.queue.is_empty() || !with_queue);
+        let is_done = (is_idle || !with_answers) && (!has_mail || !with_queue);
         inner.wants_idle = !is_done;
         if !is_done {
             inner.register(task.waker());
@@ -537,6 +581,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             inner.answers = kept;
             inner.fates.interrupted += cut.len() as u64;
             interrupted.extend(cut.into_values().map(|cut| cut.letter));
+            self.leave_shared(&mut inner);
             self.mark(&mut inner);
             let queued = if inner.closed.is_some() { inner.queue.len() as u32 } else { 0 };
             (term, inner.waker.take(), interrupted, queued)
@@ -580,11 +625,18 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     pub(crate) fn open(&self) {
         let mut inner = self.lock();
         (inner.closed, inner.ending) = (None, Interruption::Stopped);
+        drop(inner);
+        if let Some((shared, worker)) = &self.shared {
+            shared.open(*worker);
+        }
     }
 
     /// Refuses letters from now on; those in the queue stay there for whoever drains it.
     pub(crate) fn close(&self, closing: Closing) {
         self.lock().closed = Some(closing);
+        if let Some((shared, worker)) = &self.shared {
+            shared.close(*worker, closing);
+        }
     }
 
     /// A worker that held its thread was replaced: takes out those letters that may not wait any longer.
@@ -660,6 +712,18 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             self.queue.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
         }
         self.queue.len() > before
+    }
+
+    /// Takes in what came through a plain `Addr` before the letter that is about to be put into the queue, so that both kinds of address
+    /// keep the order in which one sender uses them. It costs nothing where no plain address was asked for.
+    fn fetch_before_push(&mut self, capacity: u32) {
+        if self.channel.is_none() {
+            return;
+        }
+        // A reader that sleeps until mail comes has left its waker in the channel; it is to stay there.
+        let waker = if self.wants_mail { self.waker.clone() } else { None };
+        let waker = waker.as_ref().unwrap_or(Waker::noop());
+        self.fetch(capacity, &mut task::Context::from_waker(waker));
     }
 
     fn register(&mut self, waker: &Waker) {

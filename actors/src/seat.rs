@@ -24,6 +24,7 @@ use crate::fault::Faults;
 use crate::letter::Undertaker;
 use crate::mailbox::{Closing, Cut, Mailbox, Rules, Unopened};
 use crate::right::Right;
+use crate::shared::SharedQueue;
 use crate::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 
@@ -119,7 +120,17 @@ impl Error for SnapshotError {}
 /// Why a factory could not make a worker; any error will do.
 pub type StartError = Box<dyn Error + Send + Sync>;
 
-pub(crate) type Factory<A> = Box<dyn Fn(&Birth) -> Result<A, StartError> + Send + Sync>;
+pub(crate) type Factory<A> = Box<dyn Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
+
+/// What a worker is a part of.
+pub(crate) enum Part<A: Actor<Context = Context<A>>> {
+    /// Nothing that matters to it.
+    Alone,
+    /// A sharded group: it may act only while its node may.
+    Shard,
+    /// A pool with one queue for all members.
+    Member(Arc<SharedQueue<A>>),
+}
 
 /// What stays when a worker goes.
 pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
@@ -154,13 +165,18 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         cell: CellRef,
         factory: Factory<A>,
         rules: Rules,
-        is_shard: bool,
+        part: Part<A>,
     ) -> Seat<A> {
+        let (is_shard, shared) = match part {
+            Part::Alone => (false, None),
+            Part::Shard => (true, None),
+            Part::Member(shared) => (false, Some((shared, worker))),
+        };
         Seat {
             control,
             worker,
             name,
-            mailbox: Mailbox::new(rules, cell.clone()),
+            mailbox: Mailbox::new(rules, cell.clone(), shared),
             cell,
             factory,
             kept: Mutex::new(None),
@@ -219,6 +235,13 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
     /// Drops letters that were never opened, and tells of them.
     pub(crate) fn bury(&self, unopened: Unopened<A>) {
         self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
+    }
+
+    /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages any more.
+    fn bury_shared(&self) {
+        if let Some(unopened) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
+            self.bury(unopened);
+        }
     }
 
     pub(crate) fn begin(&self, kind: &'static Kind) {
@@ -319,6 +342,9 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
 
     fn stop(&self, why: Interruption) {
         self.mailbox.begin_drain(why);
+        if let Some((shared, worker)) = &self.mailbox.shared {
+            shared.stop(*worker);
+        }
         self.cell.ask_to_stop();
         self.mailbox.wake();
     }
@@ -375,6 +401,7 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
         match self.seat.mailbox.drain(self.term, Some(task)) {
             Some(unopened) => {
                 self.seat.bury(unopened);
+                self.seat.bury_shared();
                 Poll::Pending
             }
             None => Poll::Ready(()),
@@ -390,5 +417,6 @@ impl<A: Actor<Context = Context<A>>> Drop for Seat<A> {
         {
             self.bury(unopened);
         }
+        self.bury_shared();
     }
 }

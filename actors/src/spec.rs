@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::config::{Drain, OnThreadHeld, RestartConfig};
-use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times};
+use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times, UNLIMITED};
 
 use crate::mailbox::{OnReplace, Overflow, Rules};
+
+/// Longest pause before a member of a pool is started again. A start that fails each time costs two calls of the factory a second then,
+/// and a bad request in a row of them costs the pool one member for a quarter of a second on average.
+const MEMBER_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// How a worker is to be supervised. What is not said is as the config has it.
 #[derive(Clone, Debug)]
@@ -172,6 +176,15 @@ impl Spec {
     /// What happens to the queue when this worker held its thread and is replaced.
     pub fn on_replace(mut self, on_replace: OnReplace) -> Spec {
         self.on_replace = on_replace;
+        self
+    }
+
+    /// As a member of a pool is supervised, where this does not say otherwise: it is never given up, and pauses are short.
+    pub(crate) fn for_member(mut self, config: &Config) -> Spec {
+        let restart = &config.restart;
+        self.limits.intensity.get_or_insert((UNLIMITED, restart.period));
+        let most = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);
+        self.limits.delay.get_or_insert((restart.delay_min, most));
         self
     }
 

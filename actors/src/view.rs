@@ -4,7 +4,7 @@
 //! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -21,6 +21,8 @@ use crate::owner::{NoOwner, Owner};
 pub struct View {
     /// This node, if it is in a cluster.
     me: Option<NodeId>,
+    /// Whether it was let in, or there is nothing to be let in to.
+    joined: AtomicBool,
     members: DashMap<NodeId, Member>,
     /// How often the members have changed.
     changes: AtomicU64,
@@ -262,6 +264,21 @@ impl View {
             Status::Suspect => Err(NoOwner::Suspected(member)),
             Status::Dead | Status::Left => Err(NoOwner::Unknown),
         }
+    }
+
+    /// Whether another node owns this shard, as far as this one knows.
+    pub(crate) fn is_elsewhere(&self, shards: &ShardOwners, index: u32) -> bool {
+        shards.get(index).is_some_and(|(_, owner)| self.me.is_some_and(|me| NodeId::of(&owner) != me))
+    }
+
+    /// Whether this node was let in; see [`Node::is_joined`](crate::Node::is_joined).
+    pub(crate) fn is_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
+    }
+
+    /// Notes whether this node was let in.
+    pub(crate) fn set_joined(&self, is_joined: bool) {
+        self.joined.store(is_joined, Ordering::Release);
     }
 
     /// How many sharded groups this node supervises.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
 use futures_util::future::{Either, select};
-use heartbeat_core::{Activity, Child, Generation, Health, Instant, Interruption, Unready};
+use heartbeat_core::{Activity, Child, Engine, Generation, Health, Instant, Interruption, Standing, Unready};
 
 use crate::clock::sleep;
 use crate::context::Context;
@@ -21,7 +21,9 @@ use crate::letter::{Asked, DeadReason, Letter};
 use crate::mailbox::{Fates, Item, Unopened};
 use crate::owner::{NoOwner, Owner};
 use crate::seat::Seat;
+use crate::shared::SharedQueue;
 use crate::supervisor::{Command, Order};
+use crate::until::{NotUp, until};
 use crate::view::{ShardOwners, View};
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
@@ -157,17 +159,21 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.ask(message).unwrap_or_else(|refused| Answer::refused(refused.error))
+        self.ask(None, message).unwrap_or_else(|refused| Answer::refused(refused.error))
     }
 
-    /// As [`WorkerAddr::send`], but gives a message back that is refused.
-    pub(crate) fn ask<M>(&self, message: M) -> Result<Answer<M::Result>, TrySendError<M>>
+    /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its pool, if that is given.
+    pub(crate) fn ask<M>(
+        &self,
+        shared: Option<&SharedQueue<A>>,
+        message: M,
+    ) -> Result<Answer<M::Result>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        Ok(Answer(Ok(self.post(Letter::asking(message))?)))
+        Ok(Answer(Ok(self.post(shared, Letter::asking(message))?)))
     }
 
     /// Hands a message over without wanting an answer.
@@ -180,7 +186,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.post(Letter::new(message)).map(drop)
+        self.try_send_through(None, message)
     }
 
     /// Hands a message over without wanting to know what becomes of it. One that is refused is a dead letter, told to those who subscribe to
@@ -191,7 +197,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        if let Err(TrySendError { message, .. }) = self.post(Letter::new(message)) {
+        if let Err(TrySendError { message, .. }) = self.post(None, Letter::new(message)) {
             self.seat.bury(Unopened {
                 items: vec![Item::Letter(Arc::new(Letter::new(message)))],
                 reason: DeadReason::Refused,
@@ -226,14 +232,28 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         answer
     }
 
-    fn post<M>(&self, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    /// As [`WorkerAddr::try_send`], through the queue of its pool, if that is given.
+    pub(crate) fn try_send_through<M>(&self, shared: Option<&SharedQueue<A>>, message: M) -> Result<(), TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.post(shared, Letter::new(message)).map(drop)
+    }
+
+    fn post<M>(&self, shared: Option<&SharedQueue<A>>, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
         let letter = Arc::new(letter);
-        match self.seat.mailbox.push(letter.clone()) {
+        let pushed = match shared {
+            None => self.seat.mailbox.push(letter.clone()),
+            Some(shared) => shared.push(letter.clone()),
+        };
+        match pushed {
             Ok(None) => Ok(letter),
             Ok(Some(unopened)) => {
                 self.seat.bury(unopened);
@@ -398,6 +418,38 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
     /// The group's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits until this node knows an owner of each shard, and those shards that are its own are up. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let orders = node.supervise_shards("orders", 4, |_| Ok(Orders)).unwrap();
+    /// orders.until_up().await.unwrap();
+    /// assert!(orders.workers().iter().all(|worker| worker.status().is_up));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] if this node leaves.
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        let Some(supervisor) = self.workers.first().and_then(|worker| worker.seat.control.supervisor.get()) else {
+            return Err(NotUp::Stopped);
+        };
+        let shards: Vec<_> = self.workers.iter().map(|worker| (worker.seat.worker, worker.seat.cell.clone())).collect();
+        let owners = self.owners.clone();
+        let check = move |engine: &Engine, view: &View| {
+            let is_up = (0..).zip(&shards).all(|(index, (worker, cell))| {
+                view.is_elsewhere(&owners, index)
+                    || cell.is_up() && engine.standing(Child::Worker(*worker)) == Standing::Up
+            });
+            if is_up { Poll::Ready(Ok(())) } else { Poll::Pending }
+        };
+        until(supervisor, check).await
     }
 }
 

@@ -215,8 +215,10 @@ pub enum Event {
         /// The silence so far, as the one who judged it saw it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; nobody where the news came from elsewhere.
+        /// Who says so; empty where the news came from another member.
         evidence: Arc<[Testimony]>,
+        /// Name of the member that brought the news, where this is no verdict of this node's.
+        told_by: Option<Arc<str>>,
     },
     /// A suspicion was wrong: the number to watch.
     Cleared {
@@ -230,8 +232,10 @@ pub enum Event {
         /// The silence that led to it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; nobody where the news came from elsewhere.
+        /// Who says so; empty where the news came from another member.
         evidence: Arc<[Testimony]>,
+        /// Name of the member that brought the news, where this is no verdict of this node's.
+        told_by: Option<Arc<str>>,
     },
     /// A node that had been concluded dead is back, under a higher incarnation.
     Returned {
@@ -540,6 +544,58 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Its name, in lower case and with underscores: `shards_refused`. JSON has the same one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Joined { .. } => "joined",
+            Event::Updated { .. } => "updated",
+            Event::Left { .. } => "left",
+            Event::Suspected { .. } => "suspected",
+            Event::Cleared { .. } => "cleared",
+            Event::Died { .. } => "died",
+            Event::Returned { .. } => "returned",
+            Event::Renewed { .. } => "renewed",
+            Event::Buried { .. } => "buried",
+            Event::Isolated { .. } => "isolated",
+            Event::Connected => "connected",
+            Event::Unresolved { .. } => "unresolved",
+            Event::Frozen { .. } => "frozen",
+            Event::Thawed { .. } => "thawed",
+            Event::Superseded { .. } => "superseded",
+            Event::Refused { .. } => "refused",
+            Event::QuorumLost { .. } => "quorum_lost",
+            Event::QuorumGained { .. } => "quorum_gained",
+            Event::AuthorityLost { .. } => "authority_lost",
+            Event::AuthorityReached => "authority_reached",
+            Event::SessionEnded { .. } => "session_ended",
+            Event::TokenRefused { .. } => "token_refused",
+            Event::ReplicaRefused { .. } => "replica_refused",
+            Event::Moved { .. } => "moved",
+            Event::ShardsRefused { .. } => "shards_refused",
+            Event::ShardsAdmitted { .. } => "shards_admitted",
+            Event::Started { .. } => "started",
+            Event::Failed { .. } => "failed",
+            Event::Replaced { .. } => "replaced",
+            Event::Stopped { .. } => "stopped",
+            Event::Fenced { .. } => "fenced",
+            Event::GaveUp { .. } => "gave_up",
+            Event::NotReady { .. } => "not_ready",
+            Event::Ready { .. } => "ready",
+            Event::GroupStarted { .. } => "group_started",
+            Event::Escalated { .. } => "escalated",
+            Event::GroupStopped { .. } => "group_stopped",
+            Event::ThreadHeld { .. } => "thread_held",
+            Event::ThreadReturned { .. } => "thread_returned",
+            Event::Abandoned { .. } => "abandoned",
+            Event::ZombieEnded { .. } => "zombie_ended",
+            Event::TooManyZombies { .. } => "too_many_zombies",
+            Event::Starved { .. } => "starved",
+            Event::Paused { .. } => "paused",
+        }
+    }
+}
+
 /// Durations in events are seconds, as a number.
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
@@ -549,5 +605,30 @@ fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -
     match duration {
         Some(duration) => serializer.serialize_some(&duration.as_secs_f64()),
         None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_name_that_serde_writes() {
+        let node: Arc<str> = "node-1".into();
+        let worker = node.clone();
+        let shard = Shard { index: 1, epoch: Epoch(2) };
+        let events = [
+            Event::Left { node: node.clone() },
+            Event::Cleared { node },
+            Event::AuthorityReached,
+            Event::GroupStopped { group: worker.clone() },
+            Event::ZombieEnded { arbiter: ArbiterId(1), zombies: 2 },
+            Event::ShardsAdmitted { group: worker.clone(), count: 4 },
+            Event::Started { worker, generation: Generation(1), shard: Some(shard) },
+        ];
+        for event in events {
+            let written = toml::Table::try_from(&event).expect("an event can be written");
+            assert_eq!(written["event"].as_str(), Some(event.name()));
+        }
     }
 }

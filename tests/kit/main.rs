@@ -3,16 +3,21 @@
 //! The names A1 to A14 are those of the list of tests that prove a supervisor; each stands in a comment above its tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod addresses;
 mod answers;
 mod failures;
 mod groups;
 mod handover;
+mod logs;
 mod messages;
 mod pools;
+mod services;
 mod shards;
 mod starts;
 mod stops;
+mod subscribers;
 mod threads;
+mod until;
 
 use std::future::Future;
 use std::sync::Once;

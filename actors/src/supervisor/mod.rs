@@ -44,6 +44,7 @@ use crate::sender::{BeatSender, NodeSender, Outgoing};
 use crate::stream::{Accepted, OnStream, Resolved, Streams, resolve};
 use crate::thread::{Floor, Thread};
 use crate::transport::Batch;
+use crate::until::{Until, Waiters};
 use crate::view::{Neighbourhood, View};
 
 /// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
@@ -68,6 +69,8 @@ pub(crate) struct Supervisor {
     links: Links,
     streams: Streams,
     subscribers: Subscribers,
+    /// Who waits for something to hold.
+    waiters: Waiters,
     /// The timer that is set, and for when.
     timer: Option<(SpawnHandle, Instant)>,
     /// Where the engine writes the datagram that it hands out.
@@ -124,6 +127,7 @@ impl Supervisor {
             streams: Streams::new(clock, links.has_streams),
             links,
             subscribers: Subscribers::default(),
+            waiters: Waiters::default(),
             timer: None,
             buffer: Vec::new(),
             recorder: None,
@@ -209,6 +213,8 @@ impl Supervisor {
         if members_changed {
             self.view.set_members(self.engine.members());
         }
+        self.view.set_joined(self.engine.is_joined());
+        self.waiters.look(&self.engine, &self.view);
         for event in &events {
             log(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
@@ -352,7 +358,12 @@ impl Supervisor {
             worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
         });
         let seen = self.threads.get(&arbiter).and_then(Thread::look);
-        debug!(arbiter = arbiter.0, busy = busy.len(), ?seen, "thread is silent");
+        debug!(
+            arbiter = arbiter.0,
+            busy = busy.len(),
+            seen = seen.as_ref().map(tracing::field::debug),
+            "thread is silent"
+        );
         self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
     }
 
@@ -640,8 +651,17 @@ impl Handler<ArbiterEnded> for Supervisor {
 impl Handler<Subscribe> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Subscribe(recipient): Subscribe, _: &mut Context<Self>) {
-        self.subscribers.add(recipient, self.view.snapshot());
+    fn handle(&mut self, Subscribe(subscriber): Subscribe, _: &mut Context<Self>) {
+        self.subscribers.add(subscriber, self.view.snapshot());
+    }
+}
+
+impl Handler<Until> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, until: Until, _: &mut Context<Self>) {
+        self.waiters.add(until);
+        self.waiters.look(&self.engine, &self.view);
     }
 }
 

@@ -197,8 +197,8 @@ impl Cluster {
         if process.tries > 0 {
             self.heard.unanswered = self.heard.unanswered.saturating_sub(1);
         }
-        let Ok(Datagram { rumours, .. }) = wire::decode(&process.row) else { return Follow::Nothing };
-        rumours.iter().map(|row| self.hear_of(&row, desk)).max().unwrap_or(Follow::Nothing)
+        let Ok(Datagram { header, rumours, .. }) = wire::decode(&process.row) else { return Follow::Nothing };
+        rumours.iter().map(|row| self.hear_of(header.from, &row, desk)).max().unwrap_or(Follow::Nothing)
     }
 
     /// Asks those whose turn has come, as far as that is allowed.

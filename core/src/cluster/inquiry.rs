@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::heard::EVER;
-use super::{Cluster, Follow, Letter};
+use super::{Cluster, Follow, Letter, Source};
 use crate::brake::Brake;
 use crate::config::OnIsolated;
 use crate::desk::Desk;
@@ -407,10 +407,10 @@ impl Cluster {
             link.accused = true;
         }
         let (silent_for, evidence) = self.evidence(id, answers, desk);
-        desk.tell(Event::Suspected { node: change.after.name.clone(), silent_for, evidence });
+        desk.tell(Event::Suspected { node: change.after.name.clone(), silent_for, evidence, told_by: None });
         // The one concerned first: it alone can contradict.
         self.send_to(id, Letter::About(id));
-        self.changed(&change, true, desk)
+        self.changed(&change, Source::Verdict, desk)
     }
 
     /// Concludes a death, unless something speaks for waiting.
@@ -448,9 +448,9 @@ impl Cluster {
             self.end_inquiry(id);
             return Follow::Nothing;
         };
-        desk.tell(Event::Died { node: change.after.name.clone(), silent_for, evidence });
+        desk.tell(Event::Died { node: change.after.name.clone(), silent_for, evidence, told_by: None });
         self.send_to(id, Letter::About(id));
-        self.changed(&change, true, desk)
+        self.changed(&change, Source::Verdict, desk)
     }
 
     /// Looks whether a freeze is over; then everybody has a fresh timer.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter, Post, may_observe};
+use super::{Cluster, Follow, Letter, Post, Source, may_observe};
 use crate::config::{ClusterConfig, Config};
 use crate::desk::Desk;
 use crate::detector::Pause;
@@ -327,7 +327,7 @@ impl Cluster {
         match admitted {
             Ok(change) => {
                 self.heard.note_answer(row.id, row.generation);
-                let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, false, desk));
+                let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, Source::News(None), desk));
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
                     // It has yet to learn of its death.
                     self.send(from, Letter::About(header.from));

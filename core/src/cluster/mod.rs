@@ -259,6 +259,11 @@ impl Cluster {
         self.links.iter().map(|(&id, link)| (id, desk.monitor.silence(link.watch, desk.now)))
     }
 
+    /// Whether this node has been let in, or has begun a cluster itself, and its table is whole.
+    pub(crate) fn is_joined(&self, now: Instant) -> bool {
+        !self.superseded && !self.joining.is_waiting() && self.joining.is_whole(now)
+    }
+
     /// Whether owners may be found in the view as it is at `now`.
     pub(crate) fn is_whole(&self, now: Instant) -> bool {
         !self.superseded && self.joining.is_whole(now) && !self.holds_starts()
@@ -463,7 +468,7 @@ impl Cluster {
         {
             let (id, generation) = (header.from, header.generation);
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
-            follow = follow.max(self.hear_of(&note, desk));
+            follow = follow.max(self.hear_of(header.from, &note, desk));
             status = self.status_of(id, status);
         }
         if datagram.rumours.count > 0 {
@@ -560,7 +565,7 @@ impl Cluster {
                 continue;
             }
             let is_unknown = self.membership.member(row.id).is_none();
-            follow = follow.max(self.hear_of(&row, desk));
+            follow = follow.max(self.hear_of(datagram.header.from, &row, desk));
             if is_table && is_unknown && !row.status.is_member() {
                 self.membership.keep_to_ourselves(row.id);
                 self.gossip.drop(row.id);
@@ -569,14 +574,14 @@ impl Cluster {
         follow
     }
 
-    /// Takes in what a member tells of another, or of us.
-    fn hear_of(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
+    /// Takes in what `from` tells of another member, or of us.
+    fn hear_of(&mut self, from: NodeId, row: &Row<'_>, desk: &mut Desk) -> Follow {
         if row.id == self.me.id {
             return self.hear_of_myself(row, desk);
         }
         match self.membership.merge(desk.now, row, &desk.config.membership) {
             Ok(None) => Follow::Nothing,
-            Ok(Some(change)) => self.changed(&change, false, desk),
+            Ok(Some(change)) => self.changed(&change, Source::News(Some(from)), desk),
             Err(refusal) => {
                 self.refuse(refusal, row.details.map(|details| details.address), desk);
                 Follow::Nothing
@@ -621,15 +626,15 @@ impl Cluster {
     }
 
     /// Does what follows from a row that changed.
-    /// If it is `our_own` verdict, it was told already.
-    fn changed(&mut self, change: &Change, our_own: bool, desk: &mut Desk) -> Follow {
+    fn changed(&mut self, change: &Change, source: Source, desk: &mut Desk) -> Follow {
         let Change { before, after, unheard } = change;
         let (id, now) = (after.id, desk.now);
         let same_process = before.as_ref().filter(|before| before.generation == after.generation);
         let is_known = same_process.is_some_and(|before| before.profile == after.profile);
         self.gossip.add(id, !is_known, now);
-        if !our_own {
-            tell(before.as_ref(), after, desk);
+        if let Source::News(from) = source {
+            let told_by = from.and_then(|from| self.membership.member(from)).map(|member| member.name.clone());
+            tell(before.as_ref(), after, told_by, desk);
         }
         let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
         if same_process.is_none() || !is {
@@ -775,8 +780,17 @@ fn is_other_life(before: Option<&Member>, after: &Member) -> bool {
     before.is_none_or(|before| life(before) < life(after))
 }
 
+/// Where a change of a row comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// A verdict of this node, whose event has left already.
+    Verdict,
+    /// News, from this member if it came from one.
+    News(Option<NodeId>),
+}
+
 /// The event that a change of a row amounts to, where it is not of our own making.
-fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
+fn tell(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, desk: &mut Desk) {
     let same_process = before.filter(|before| before.generation == after.generation).map(|before| before.status);
     if let Some(before) = before.filter(|before| before.generation == after.generation) {
         if before.profile != after.profile && after.status.is_member() {
@@ -791,7 +805,7 @@ fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
     let was_member = before.is_some_and(|before| before.status.is_member());
     desk.tell(match (same_process, after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
-        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence },
+        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, told_by },
         (None, Status::Left) if was_member => Event::Left { node },
         // Over before we knew of it: no news.
         (None, Status::Dead | Status::Left) => return,
@@ -800,8 +814,8 @@ fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
             Event::Returned { node, incarnation: after.incarnation }
         }
         (Some(Status::Alive), Status::Alive) => return,
-        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence },
-        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence },
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence, told_by },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence, told_by },
         (Some(_), Status::Left) => Event::Left { node },
     });
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::inquiry::{Step, Whom};
-use super::{Cluster, Follow, Letter};
+use super::{Cluster, Follow, Letter, Source};
 use crate::desk::Desk;
 use crate::detector::{AnyDetector, Verdict};
 use crate::member::{Generation, NodeId, Status, Target};
@@ -136,7 +136,7 @@ impl Cluster {
             return Follow::Nothing;
         }
         match self.membership.vouch(desk.now, id, heartbeat.incarnation) {
-            Some(change) => self.changed(&change, false, desk),
+            Some(change) => self.changed(&change, Source::News(None), desk),
             None => Follow::Nothing,
         }
     }

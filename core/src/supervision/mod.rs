@@ -37,7 +37,7 @@ use crate::restart::RestartKind;
 use crate::time::{Instant, earliest};
 use crate::wheel::Wheel;
 
-use children::{Asked, Children, Next, Phase};
+use children::{Asked, Children, Next, Phase, Work};
 use threads::{Ruling, Threads};
 
 /// A worker to supervise.
@@ -152,6 +152,19 @@ pub enum AutoShutdown {
     AnySignificant,
     /// When the last of them has.
     AllSignificant,
+}
+
+/// Where a worker or a group stands, for those who wait until it is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is up. A group is up when each of its children is up that is to run.
+    Up,
+    /// It is not up now. It will be started without a command.
+    Coming,
+    /// It is down, or was removed. Only a command starts it again.
+    Down,
+    /// It failed too often. Only a command starts it again.
+    GivenUp,
 }
 
 /// What a worker's own thread says of it.
@@ -485,6 +498,40 @@ impl Supervision {
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let due = earliest(self.next_scan, [self.timers.next(), self.threads.next_look()]);
         (due != Instant::NEVER).then_some(due)
+    }
+
+    /// Where a child stands. It looks at all that is in a group.
+    pub(crate) fn standing(&self, child: Child) -> Standing {
+        let standing = self.own_standing(child);
+        let mut groups = vec![child];
+        while let (Standing::Up, Some(Child::Group(id))) = (standing, groups.pop()) {
+            for &child in self.children.group(id).iter().flat_map(|group| group.children.values()) {
+                match self.own_standing(child) {
+                    Standing::Up => groups.extend(matches!(child, Child::Group(_)).then_some(child)),
+                    Standing::Coming => return Standing::Coming,
+                    Standing::Down | Standing::GivenUp => {}
+                }
+            }
+        }
+        standing
+    }
+
+    /// Where a child stands, whatever is in it.
+    fn own_standing(&self, child: Child) -> Standing {
+        let Some(common) = self.children.common(child) else { return Standing::Down };
+        let is_in_turn = |group: &children::Group| match &group.work {
+            Work::Starting { left, .. } => left.contains(&common.order),
+            Work::Steady | Work::Stopping { .. } | Work::Pausing { .. } => false,
+        };
+        match common.phase {
+            Phase::Running => Standing::Up,
+            Phase::Starting | Phase::Waiting | Phase::Parked | Phase::Stopping(Next::Start | Next::Park) => {
+                Standing::Coming
+            }
+            Phase::Idle if self.children.group(common.parent).is_some_and(is_in_turn) => Standing::Coming,
+            Phase::Idle | Phase::Ended | Phase::Stopping(Next::Close | Next::Remove) => Standing::Down,
+            Phase::GivenUp => Standing::GivenUp,
+        }
     }
 
     /// Whether a worker that was told to stop has, or never ran.
