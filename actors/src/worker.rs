@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
@@ -126,9 +126,14 @@ impl<R> Answer<R> {
 impl<R> Future for Answer<R> {
     type Output = Result<R, SendError>;
 
-    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &self.0 {
-            Ok(letter) => letter.poll_answer(task),
+            Ok(letter) => {
+                let answer = ready!(letter.poll_answer(task));
+                // It is settled, so there is nothing to forsake.
+                self.0 = Err(SendError::Closed);
+                Poll::Ready(answer)
+            }
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }
