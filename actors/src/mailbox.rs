@@ -243,6 +243,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             wants_shared: false,
             fates: Fates::default(),
         };
+        if let Some((shared, worker)) = &shared {
+            // From the beginning, as its own queue is: messages wait until it has started.
+            shared.open(*worker);
+        }
         let term = AtomicU32::new(0);
         Mailbox { inner: Mutex::new(inner), term, rules, cell, sender: OnceLock::new(), shared }
     }
