@@ -91,7 +91,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         if !(1..=MEMBERS_MAX).contains(&count) {
             return Err(SuperviseError::Members(count));
         }
-        let spec = spec.as_member(node.config());
+        let spec = spec.for_member(node.config());
         let rules = spec.rules(node.config()).map_err(SuperviseError::Config)?;
         let shared = match route {
             Route::RoundRobin | Route::LeastLoaded => None,

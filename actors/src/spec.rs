@@ -168,7 +168,7 @@ impl Spec {
     }
 
     /// As a member of a pool is supervised, where this does not say otherwise: it is never given up, and pauses are short.
-    pub(crate) fn as_member(mut self, config: &Config) -> Spec {
+    pub(crate) fn for_member(mut self, config: &Config) -> Spec {
         let restart = &config.restart;
         self.limits.intensity.get_or_insert((UNLIMITED, restart.period));
         let most = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);

@@ -62,11 +62,14 @@ impl Waiters {
     /// Answers those whose wait is over, and forgets those who have stopped waiting.
     pub(crate) fn look(&mut self, engine: &Engine, view: &View) {
         for mut until in std::mem::take(&mut self.waiters) {
-            match (until.check)(engine, view) {
-                _ if until.done.is_closed() => {}
+            if until.done.is_closed() {
+                continue;
+            }
+            // Nothing holds on a node that has left, whatever it knew before.
+            let found = if engine.has_left() { Poll::Ready(Err(NotUp::Stopped)) } else { (until.check)(engine, view) };
+            match found {
                 // An error means that it stopped waiting this instant.
                 Poll::Ready(found) => drop(until.done.send(found)),
-                Poll::Pending if engine.has_left() => drop(until.done.send(Err(NotUp::Stopped))),
                 Poll::Pending => self.waiters.push(until),
             }
         }

@@ -17,7 +17,7 @@ impl ResponseError for SendError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            SendError::Interrupted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            SendError::Interrupted(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -60,5 +60,6 @@ mod tests {
         check(SendError::NotReady, 503);
         check(SendError::Dropped, 503);
         check(SendError::TimedOut, 504);
+        check(SendError::Interrupted(heartbeat_core::Interruption::Blocked), 500);
     }
 }

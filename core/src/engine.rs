@@ -473,9 +473,9 @@ impl Engine {
     }
 
     /// Whether the cluster has let this node in, or it has begun one, and it knows all the members it was told of. Always so
-    /// without a cluster.
+    /// without a cluster, and never once it has left.
     pub fn is_joined(&self) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.desk.now))
+        !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.desk.now))
     }
 
     /// Whether it leaves, or has left.

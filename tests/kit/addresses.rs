@@ -12,6 +12,7 @@ use heartbeat_actors::{Cause, SendError};
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
 #[test]
+#[allow(clippy::mutable_key_type, reason = "the hash is that of the worker's place, which never changes")]
 fn two_addresses_of_one_worker_are_equal_and_hash_alike() {
     kit(async |node| {
         let (first, second) = (node.supervise("first", Counter::default), node.supervise("second", Counter::default));

@@ -315,7 +315,12 @@ impl Supervisor {
             worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
         });
         let seen = self.threads.get(&arbiter).and_then(Thread::look);
-        debug!(arbiter = arbiter.0, busy = busy.len(), ?seen, "thread is silent");
+        debug!(
+            arbiter = arbiter.0,
+            busy = busy.len(),
+            seen = seen.as_ref().map(tracing::field::debug),
+            "thread is silent"
+        );
         self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
     }
 
