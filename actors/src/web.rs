@@ -60,5 +60,6 @@ mod tests {
         check(SendError::NotReady, 503);
         check(SendError::Dropped, 503);
         check(SendError::TimedOut, 504);
+        check(SendError::Interrupted(heartbeat_core::Interruption::Blocked), 500);
     }
 }
