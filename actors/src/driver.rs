@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
+#[cfg(feature = "testkit")]
 use std::time::Duration;
 
 use actix::dev::EnvelopeProxy;
