@@ -107,8 +107,8 @@ fn a_blocked_thread_is_noticed_within_its_bound_and_the_right_worker_is_blamed()
         assert!(failed[0].contains("worker-2") && failed[0].contains("during: Message(\"Block\")"), "{}", failed[0]);
         let replaced = lines(&world, &["Replaced", "Blocked"]);
         assert!(at(replaced[0]) - blocked <= bound.as_secs_f64(), "{}", replaced[0]);
-        assert!(lines(&world, &["Replaced", "Displaced { by: \"worker-2\""]).len() > 1, "its neighbours moved along");
-        assert_eq!(lines(&world, &["ZombieEnded", "zombies: 0"]).len(), 1);
+        assert_eq!(lines(&world, &["Failed"]).len(), 1, "its neighbours waited");
+        assert_eq!(lines(&world, &["ThreadReturned", "zombies: 0"]).len(), 1);
         check_well(&world);
     }
 }

@@ -46,7 +46,11 @@ fn failures_spread_out_are_never_given_up() {
 
 #[test]
 fn threads_over_the_cap_are_not_replaced_until_one_comes_back() {
-    let mut world = quiet_world(4);
+    let mut config = heartbeat_core::Config::default();
+    // The neighbour that waits for the first thread would not be there to hold the second.
+    config.workers.on_thread_held = heartbeat_core::config::HeldThread::StartAnew;
+    let mut world = heartbeat_tests::World::new(4, 4, config);
+    world.run(Duration::from_secs(5));
     let most = world.config.workers.zombies_max as usize;
     // Each replacement blocks again, a little later than its timeout, so that each counts as a failure of another worker.
     for round in 0..=most {

@@ -225,7 +225,7 @@ impl Checker {
                     self.note(now, &format!("{text}, not {intensity}"));
                 }
             }
-            Event::Abandoned { arbiter, zombies } => {
+            Event::ThreadHeld { arbiter, zombies, .. } => {
                 self.check_abandonment(now, place, *arbiter);
                 if *zombies > self.config.workers.zombies_max {
                     self.note(now, &format!("{zombies} threads of {} are blocked and abandoned", self.names[place]));
