@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::member::{METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, WEIGHT_KEY, Weight, metadata_bytes};
+use crate::member::{Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, WEIGHT_KEY, Weight, metadata_bytes};
 use crate::mistakes::Mistakes;
 use crate::wire;
 
@@ -225,6 +225,9 @@ pub struct MembershipConfig {
     /// How often one of them is drawn anew. Longer than `timeout`.
     #[serde(with = "duration")]
     pub redraw: Duration,
+    /// How far the clock of a node may be from that of the members, 1 s to 1 day; a node that is farther off goes on from theirs.
+    #[serde(with = "duration")]
+    pub clock_skew_max: Duration,
     /// Whether each node keeps a connection to each of its observers, whose end tells of a crash at once.
     pub lifelines: bool,
     /// Whether deaths by silence are held up while many are silent at once.
@@ -266,6 +269,8 @@ pub struct OwnershipConfig {
     /// For how long an answer counts, 500 ms to half of `timeout`.
     #[serde(with = "duration")]
     pub lease: Duration,
+    /// Epochs that this node gives out are above this one.
+    pub epoch_min: u64,
     /// How long a shard that moves waits for the one who had it before; zero means not at all.
     #[serde(with = "duration")]
     pub hand_over: Duration,
@@ -421,6 +426,8 @@ impl Config {
         positive("membership.members_max", self.membership.members_max)?;
         longer("membership.forget_after", self.membership.forget_after, "timeout", self.timeout)?;
         longer("membership.redraw", self.membership.redraw, "timeout", self.timeout)?;
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        within("membership.clock_skew_max", self.membership.clock_skew_max, least, most)?;
         let observers = self.membership.observers;
         if observers == 0 || observers as usize > wire::OBSERVERS_MAX {
             let most = wire::OBSERVERS_MAX;
@@ -619,6 +626,10 @@ impl OwnershipConfig {
     fn check(&self, timeout: Duration) -> Result<(), ConfigError> {
         positive("ownership.quorum_min", self.quorum_min)?;
         positive("ownership.starts", self.starts)?;
+        if self.epoch_min >= Epoch::MAX.0 {
+            let (epoch, most) = (self.epoch_min, Epoch::MAX.0 - 1);
+            return contradiction(format!("ownership.epoch_min {epoch} is out of range; use 0 to {most}"));
+        }
         within("ownership.hand_over", self.hand_over, Duration::ZERO, Duration::from_secs(3600))?;
         within("ownership.copy_every", self.copy_every, Duration::from_millis(1), Duration::from_secs(86_400))?;
         if self.snapshot_bytes_max > SNAPSHOT_BYTES_MAX {

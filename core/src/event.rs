@@ -264,6 +264,16 @@ pub enum Event {
         /// Name of the zone; `all` for all together.
         zone: Arc<str>,
     },
+    /// The wall clock of a node is farther from that of the members than `membership.clock_skew_max`. The node goes on
+    /// from theirs. If it might have founded a cluster, it founds none and waits to be let in.
+    ClockSkewed {
+        /// Its name; this node's own, or that of a node that was let in.
+        node: Arc<str>,
+        /// How far it is ahead of the members.
+        ahead: Duration,
+        /// How far it is behind.
+        behind: Duration,
+    },
     /// Another process speaks under this node's name with a higher generation: this one was superseded and must end.
     Superseded {
         /// The other's generation.

@@ -87,8 +87,12 @@ pub enum Fault {
     Absent,
     /// Let it be back.
     Present,
-    /// Let the authority forget everything: its epochs begin anew.
+    /// Let the authority forget everything. Its epochs begin anew, as it knows nothing of floors.
     Forget,
+    /// Let the authority forget everything, as an emptied store does.
+    Empty,
+    /// Set the wall clock of a node, in milliseconds from the right time, from its next start on.
+    SetClock(Place, i64),
     /// Let the authority's answers take up to this much longer.
     Delay(Duration),
     /// Make the network quiet and whole.
@@ -174,6 +178,8 @@ struct Node {
     offset: u64,
     /// How much of that its wall clock has jumped ahead, too.
     ahead: u64,
+    /// How far its wall clock is off beside that, in milliseconds.
+    off: i64,
     process: Option<Process>,
     /// Counts processes; what was meant for an earlier one is void.
     life: u64,
@@ -295,6 +301,7 @@ impl World {
                 address: address(place),
                 offset: random.below(1 << 45),
                 ahead: 0,
+                off: 0,
                 process: None,
                 life: 0,
                 unplugged: false,
@@ -396,7 +403,9 @@ impl World {
             }
             Fault::Absent => self.authority.is_down = true,
             Fault::Present => self.authority.return_at(self.now),
-            Fault::Forget => self.authority = Authority::default(),
+            Fault::Forget => self.authority = Authority::without_floors(),
+            Fault::Empty => self.authority = Authority::default(),
+            Fault::SetClock(place, off) => self.nodes[place].off = off,
             Fault::Delay(by) => self.hesitation = by,
             Fault::Heal => self.network.heal(),
         }
@@ -857,6 +866,7 @@ impl World {
         self.nodes[place].unplugged = false;
         let config = self.config_of(place);
         let generation = generation_at(self.now + self.nodes[place].ahead);
+        let generation = Generation(generation.0.saturating_add_signed(self.nodes[place].off));
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
         if self.shape.workers {

@@ -20,6 +20,9 @@ pub(super) fn log(event: &Event) {
         Event::Frozen { zone, silent, of } => error!(%zone, silent, of, "frozen"),
         Event::Thawed { zone } => warn!(%zone, "thawed"),
         Event::Superseded { generation } => error!(generation = generation.0, "superseded"),
+        Event::ClockSkewed { node, ahead, behind } => {
+            error!(%node, ?ahead, ?behind, "clock skewed");
+        }
         Event::Refused { address, reason } => warn!(%address, %reason, "refused"),
         Event::Moved { group, shard, from, to } => {
             info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");

@@ -54,6 +54,8 @@ pub(super) struct Joining {
     whole: bool,
     /// If we may be the first: since when our table is whole by itself.
     founded: Option<Instant>,
+    /// Whether we may be the first at all.
+    may_found: bool,
     join_at: Instant,
     join_pause: Duration,
     resolve_at: Instant,
@@ -99,6 +101,7 @@ impl Joining {
             admitted: false,
             whole: false,
             founded: may_found.then_some(now + config.interval * 2),
+            may_found: true,
             join_at: now,
             join_pause: config.interval / 4,
             resolve_at: now,
@@ -133,6 +136,12 @@ impl Joining {
             *at = pause.excuse(*at, Duration::ZERO);
         }
         self.looked_at = None;
+    }
+
+    /// Does not found a cluster, but waits to be let in. Returns whether that is new.
+    pub(super) fn found_nothing(&mut self) -> bool {
+        self.may_found = false;
+        self.founded.take().is_some()
     }
 
     /// Compares our table with another one's by `at`.
@@ -284,7 +293,7 @@ impl Cluster {
         let is_own = |seed: &Seed| seed.addresses.contains(&self.me.address);
         if is_new && !self.joining.admitted {
             self.joining.join_at = now;
-            if self.joining.founded.is_none() && self.joining.seeds.iter().any(is_own) {
+            if self.joining.may_found && self.joining.founded.is_none() && self.joining.seeds.iter().any(is_own) {
                 self.joining.founded = Some(now + self.slots.announced() * 2);
             }
         }
@@ -298,6 +307,7 @@ impl Cluster {
             self.send(from, Letter::Say(Body::Challenge { token }));
             return Follow::Nothing;
         }
+        self.compare_clocks(header, desk);
         let row = wire::Row { status: Status::Alive, generation: header.generation, ..join.row };
         if row.id != header.from {
             return Follow::Nothing;
@@ -309,6 +319,9 @@ impl Cluster {
         };
         match admitted {
             Ok(change) => {
+                if let Some(change) = &change {
+                    self.tell_skew(&change.after.name, header, desk);
+                }
                 let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, false, desk));
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
                     // It has yet to learn of its death.
@@ -388,7 +401,7 @@ impl Cluster {
     pub(super) fn hear_rows(&mut self, from: NodeId, rows: Rows, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
         let mut follow = Follow::Nothing;
         if rows.welcome {
-            follow = self.welcomed(rows, desk);
+            follow = self.welcomed(rows, datagram.header, desk);
         }
         if rows.differing == 0 {
             return follow;
@@ -400,8 +413,13 @@ impl Cluster {
         follow
     }
 
-    fn welcomed(&mut self, rows: Rows, desk: &mut Desk) -> Follow {
+    fn welcomed(&mut self, rows: Rows, header: Header, desk: &mut Desk) -> Follow {
         let was_whole = self.joining.is_whole(desk.now);
+        if rows.whole && !was_whole {
+            self.meet_clock(header, desk);
+        } else {
+            self.hear_clock(header, desk.now);
+        }
         self.joining.admitted = true;
         self.joining.whole |= rows.whole && !rows.more;
         if self.observers.places().is_empty() {

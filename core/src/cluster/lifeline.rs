@@ -185,7 +185,6 @@ impl Cluster {
         datagram: &Datagram<'_>,
         desk: &mut Desk,
     ) -> Follow {
-        self.hear_clock(datagram.header);
         let id = datagram.header.from;
         let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
         if let Kind::Look(id) = kind {

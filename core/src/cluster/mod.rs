@@ -15,13 +15,13 @@
 //! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
 //! comes back in the next life.
 //!
-//! The logical clock counts milliseconds: it is the wall clock at our start and the time since, or what we heard of others' if that is ahead. It travels in each datagram,
-//! so that whoever acts on news has a later clock than whoever made them. An epoch is such a clock with the owner's number below it: no two nodes give out the same.
+//! `clock` has the logical clock, of which epochs are made.
 //!
 //! What this does not do: two sides of a partition both go on, and of two owners who did not know of each other the later epoch is the one whose clock was ahead. Who may own
 //! is another question than who lives, and is not settled by rumours.
 
 mod beat;
+mod clock;
 mod deliveries;
 mod inquiry;
 mod join;
@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::beat::Answers;
+use self::clock::Clock;
 use self::deliveries::{Deliveries, Parcel};
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
@@ -58,7 +59,6 @@ use crate::member::{
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
 use crate::output::StreamId;
-use crate::random::mix;
 use crate::replica::Key;
 use crate::slots::Slots;
 use crate::time::{Instant, earliest};
@@ -72,12 +72,6 @@ pub struct Identity {
     /// Where others reach us.
     pub address: SocketAddr,
 }
-
-/// Bits of an epoch below the clock: drawn from the owner's id and generation, so that no two owners have the same.
-const OWNER_BITS: u32 = 22;
-
-/// The logical clock ends here, in the year 2039, so that an epoch fits.
-const CLOCK_MAX: u64 = (1 << (64 - OWNER_BITS - 1)) - 1;
 
 /// A datagram to be sent, encoded only when it is handed out, from what is known then.
 #[derive(Clone, PartialEq, Debug)]
@@ -156,9 +150,9 @@ pub(crate) struct Cluster {
     streams: Streams,
     deliveries: Deliveries,
     quorum: Option<Quorum>,
-    /// The logical clock, as heard of others.
-    clock: u64,
-    started: Instant,
+    clock: Clock,
+    /// Epochs given out are above this one.
+    epoch_min: Epoch,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
     passed: Vec<(NodeId, Weight)>,
     /// Processes that were seen to have ended.
@@ -212,8 +206,8 @@ impl Cluster {
             streams: Streams::default(),
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
-            clock: 0,
-            started: now,
+            clock: Clock::new(identity.generation.0, now),
+            epoch_min: Epoch(config.ownership.epoch_min),
             passed: Vec::new(),
             ended: Vec::new(),
             superseded: false,
@@ -284,13 +278,6 @@ impl Cluster {
     /// Nodes that came and went since this was last asked.
     pub(crate) fn take_passed(&mut self) -> Vec<(NodeId, Weight)> {
         std::mem::take(&mut self.passed)
-    }
-
-    /// An epoch for owners found now: higher than any this node has heard of.
-    pub(crate) fn claim(&mut self, now: Instant) -> Epoch {
-        self.clock = (self.clock_at(now) + 1).min(CLOCK_MAX);
-        let owner = mix(self.me.id.0 ^ self.me.generation.0);
-        Epoch(self.clock << OWNER_BITS | owner >> (64 - OWNER_BITS))
     }
 
     /// Takes a pause of our own out of what is timed here.
@@ -420,7 +407,6 @@ impl Cluster {
         desk: &mut Desk,
     ) -> Follow {
         let header = datagram.header;
-        self.hear_clock(header);
         if header.from == self.me.id {
             return self.hear_namesake(from, header, desk);
         }
@@ -441,6 +427,7 @@ impl Cluster {
             return self.hear_stranger(from, length, datagram, desk);
         };
         let (mut status, mut follow) = (known.status, Follow::Nothing);
+        self.clock.hear(clock::clock_in(header), desk.now);
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
@@ -470,7 +457,7 @@ impl Cluster {
         let mut about = None;
         match letter {
             Letter::Join { token } => {
-                wire::encode_join(buffer, header, token, &self.me);
+                wire::encode_join(buffer, self.join_header(now), token, &self.me);
                 return true;
             }
             Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce)) => {
@@ -753,24 +740,6 @@ impl Cluster {
         if let Some(quorum) = &mut self.quorum {
             quorum.wait(now);
         }
-    }
-
-    fn clock_at(&self, now: Instant) -> u64 {
-        let ours = self.me.generation.0.saturating_add((now - self.started).as_millis() as u64);
-        self.clock.max(ours).min(CLOCK_MAX)
-    }
-
-    fn hear_clock(&mut self, header: Header) {
-        let theirs = header.generation.0.saturating_add(header.clock);
-        if theirs < CLOCK_MAX {
-            self.clock = self.clock.max(theirs);
-        }
-    }
-
-    fn header(&self, now: Instant) -> Header {
-        let generation = self.me.generation;
-        let clock = self.clock_at(now).saturating_sub(generation.0);
-        Header { cluster: self.name, from: self.me.id, generation, clock }
     }
 }
 

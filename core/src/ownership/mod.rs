@@ -31,7 +31,7 @@ use crate::member::{Child, Epoch, Generation, NodeId, Shard, WorkerId};
 use crate::replica::Key;
 use crate::ring;
 use crate::routes::Sharing;
-use crate::supervision::{Supervision, sole_epoch};
+use crate::supervision::Supervision;
 use crate::time::{Instant, earliest};
 
 /// How long those wait that were too many to start at once.
@@ -61,7 +61,8 @@ pub(crate) struct Ownership {
     own_until: Instant,
     /// What this node declines, and until when.
     declined: VecDeque<(Instant, Key)>,
-    generation: Generation,
+    /// The epoch of all shards where there is no cluster, so that no other node can own them.
+    sole_epoch: Epoch,
 }
 
 /// What the rest of the node lends while shards move.
@@ -84,7 +85,7 @@ impl Ownership {
             due: Instant::NEVER,
             own_until: now + config.timeout,
             declined: VecDeque::new(),
-            generation,
+            sole_epoch: Epoch::at(generation.0, 0).max(Epoch(config.ownership.epoch_min.saturating_add(1))),
         }
     }
 
@@ -198,7 +199,7 @@ impl Ownership {
     /// The view may have changed: finds the owners anew if it is whole.
     pub(crate) fn settle(&mut self, lent: &mut Lent<'_>) {
         let Some(cluster) = &mut lent.cluster else {
-            self.shards.settle_alone(sole_epoch(self.generation));
+            self.shards.settle_alone(self.sole_epoch);
             return self.advance(lent);
         };
         let (me, now) = (cluster.me(), lent.desk.now);
@@ -208,7 +209,7 @@ impl Ownership {
             // Where there is an authority, its word is proof that nobody else had it meanwhile.
             let passed = cluster.take_passed();
             let passed = if self.claims.is_some() { &[][..] } else { &passed[..] };
-            let epoch = cluster.claim(now);
+            let epoch = cluster.next_epoch(Epoch::default(), now);
             // Where it is to run in one place only, and no authority says who has stopped, only he himself can, or his end.
             let is_exclusive = cluster.lease_until().is_some();
             let hand_over = now + lent.desk.config.ownership.hand_over;
@@ -282,10 +283,18 @@ impl Ownership {
                 cluster.deliver(heir, 0, key, Some(replica), now);
             }
         }
-        if let Some(authority) = &mut self.claims
-            && !claims.is_empty()
-        {
-            authority.claim(claims, lent.desk);
+        if !claims.is_empty() {
+            self.claim(claims, lent);
+        }
+    }
+
+    /// Asks the authority for shards, under epochs above all that are known of them.
+    fn claim(&mut self, shards: Vec<ShardName>, lent: &mut Lent<'_>) {
+        let known = shards.iter().filter_map(|shard| self.shards.named(&shard.group, shard.index));
+        let former = known.map(|at| self.former(at)).max().unwrap_or_default();
+        if let (Some(authority), Some(cluster)) = (&mut self.claims, &mut lent.cluster) {
+            let floor = cluster.next_epoch(former, lent.desk.now);
+            authority.claim(shards, floor, lent.desk);
         }
     }
 
@@ -466,11 +475,17 @@ impl Ownership {
     fn start(&mut self, at: (usize, u32), granted: Option<Epoch>, lent: &mut Lent<'_>) {
         let group = self.shards.group(at.0);
         let (name, worker, key) = (group.name.clone(), group.worker(at.1), group.key(at.1));
+        let former = self.former(at);
         let epoch = match (granted, &mut lent.cluster) {
-            (Some(epoch), _) => epoch,
-            // Later than whatever its former owner said last.
-            (None, Some(cluster)) => cluster.claim(lent.desk.now),
-            (None, None) => sole_epoch(self.generation),
+            (Some(epoch), cluster) => {
+                if let Some(cluster) = cluster {
+                    cluster.note_epoch(epoch);
+                }
+                epoch
+            }
+            // Later than all that its former owner said.
+            (None, Some(cluster)) => cluster.next_epoch(former, lent.desk.now),
+            (None, None) => self.sole_epoch,
         };
         let shard = Shard { index: at.1, epoch };
         let place = self.shards.place_mut(at);
@@ -497,8 +512,7 @@ impl Ownership {
         let at = self.shards.named(&name.group, name.index);
         match (at, result) {
             (Some(at), Claimed::Granted(epoch)) => {
-                let seen = self.replicas.newest(self.shards.group(at.0).key(at.1)).map(|replica| replica.epoch);
-                let highest = self.shards.place(at).highest.max(seen.unwrap_or_default());
+                let highest = self.former(at);
                 if !follows(epoch, highest) {
                     let (group, shard) = (name.group.clone(), Shard { index: name.index, epoch });
                     desk.tell(Event::TokenRefused { group, shard, highest });
@@ -512,6 +526,12 @@ impl Ownership {
             (Some(at), Claimed::Held { .. }) => drop(self.set_claim(at, Claim::At(again_at))),
             (None, _) => {}
         }
+    }
+
+    /// The highest epoch of a shard that is known here.
+    fn former(&self, at: (usize, u32)) -> Epoch {
+        let seen = self.replicas.newest(self.shards.group(at.0).key(at.1)).map(|replica| replica.epoch);
+        self.shards.place(at).highest.max(seen.unwrap_or_default())
     }
 
     fn held_at(&self, at: (usize, u32)) -> Option<Epoch> {

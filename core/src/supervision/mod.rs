@@ -27,7 +27,7 @@ use crate::config::RestartConfig;
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
 use crate::member::{
-    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
+    ArbiterId, Busy, Child, CpuTimes, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
 };
 use crate::output::Output;
 use crate::replica::Replica;
@@ -599,11 +599,3 @@ impl Supervision {
         self.timers.remove(Children::entry(child));
     }
 }
-
-/// A shard's token when nobody else can own it: there is no cluster.
-pub(crate) fn sole_epoch(generation: Generation) -> Epoch {
-    Epoch(generation.0 << EPOCH_BITS)
-}
-
-/// Changes of the view that one millisecond of a node's generation has room for; see `cluster`.
-pub(crate) const EPOCH_BITS: u32 = 20;
