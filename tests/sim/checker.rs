@@ -153,7 +153,13 @@ impl Checker {
             Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) => {}
             // Its epochs begin anew, so nothing is to be said of their order.
             Fault::Forget => self.tokens.clear(),
-            Fault::Absent | Fault::Present | Fault::Delay(_) | Fault::Empty | Fault::SetClock(..) => {}
+            Fault::Absent
+            | Fault::Present
+            | Fault::Delay(_)
+            | Fault::Empty
+            | Fault::SetClock(..)
+            | Fault::CutOff(_)
+            | Fault::Reach(_) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
             Fault::Jump(place, by) => {
                 self.threads.owed.retain(|(here, _), _| here != place);

@@ -93,6 +93,10 @@ pub enum Fault {
     Empty,
     /// Set the wall clock of a node, in milliseconds from the right time, from its next start on.
     SetClock(Place, i64),
+    /// Let one node not reach the authority: what it asks is not done, and it hears of nothing.
+    CutOff(Place),
+    /// Let it reach the authority again.
+    Reach(Place),
     /// Let the authority's answers take up to this much longer.
     Delay(Duration),
     /// Make the network quiet and whole.
@@ -185,6 +189,8 @@ struct Node {
     life: u64,
     /// Whether it has no power.
     unplugged: bool,
+    /// Whether it does not reach the authority.
+    is_cut_off: bool,
 }
 
 struct Process {
@@ -305,6 +311,7 @@ impl World {
                 process: None,
                 life: 0,
                 unplugged: false,
+                is_cut_off: false,
             })
             .collect();
         let mut world = World {
@@ -406,6 +413,8 @@ impl World {
             Fault::Forget => self.authority = Authority::without_floors(),
             Fault::Empty => self.authority = Authority::default(),
             Fault::SetClock(place, off) => self.nodes[place].off = off,
+            Fault::CutOff(place) => self.nodes[place].is_cut_off = true,
+            Fault::Reach(place) => self.nodes[place].is_cut_off = false,
             Fault::Delay(by) => self.hesitation = by,
             Fault::Heal => self.network.heal(),
         }
@@ -1024,9 +1033,10 @@ impl World {
     }
 
     fn ask(&mut self, place: Place, life: u64, number: u64, ask: &Ask) {
-        let is_down = self.authority.is_down;
+        let is_cut_off = self.nodes[place].is_cut_off;
+        let is_down = self.authority.is_down || is_cut_off;
         // Nobody can tell a request that was lost from an answer that was.
-        let is_done = !is_down || self.random.chance(0.3);
+        let is_done = !is_cut_off && (!is_down || self.random.chance(0.3));
         let mut answer = None;
         if is_done {
             let generation = self.nodes[place].process.as_ref().filter(|_| self.nodes[place].life == life);
@@ -1049,7 +1059,7 @@ impl World {
     }
 
     fn tell_freed(&mut self) {
-        for place in 0..self.nodes.len() {
+        for place in (0..self.nodes.len()).filter(|&place| !self.nodes[place].is_cut_off).collect::<Vec<_>>() {
             let (life, at) = (self.nodes[place].life, self.soon(Duration::from_millis(5)));
             self.put(at, Item::Freed { place, life });
         }

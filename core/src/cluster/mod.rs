@@ -46,7 +46,7 @@ use self::lifeline::Streams;
 use self::quorum::Quorum;
 use self::watch::Link;
 use crate::brake::Brakes;
-use crate::config::{ClusterConfig, Config, ConfigError, Mode};
+use crate::config::{AuthorityKind, ClusterConfig, Config, ConfigError, Mode};
 use crate::desk::Desk;
 use crate::detector::Pause;
 use crate::event::Event;
@@ -153,6 +153,9 @@ pub(crate) struct Cluster {
     clock: Clock,
     /// Epochs given out are above this one.
     epoch_min: Epoch,
+    /// The sharded groups of this node while it may own no shard, for want of a session at the authority. They are not
+    /// told to others, so that others own their shards.
+    withheld: Option<Vec<Sharded>>,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
     passed: Vec<(NodeId, Weight)>,
     /// Processes that were seen to have ended.
@@ -208,6 +211,10 @@ impl Cluster {
             quorum: Quorum::new(config, now),
             clock: Clock::new(identity.generation.0, now),
             epoch_min: Epoch(config.ownership.epoch_min),
+            withheld: match config.ownership.authority {
+                AuthorityKind::View => None,
+                AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
+            },
             passed: Vec::new(),
             ended: Vec::new(),
             superseded: false,
@@ -362,34 +369,62 @@ impl Cluster {
     /// # Panics
     /// If it supervises [`GROUPS_MAX`] already.
     pub(crate) fn announce(&mut self, sharded: Sharded, desk: &mut Desk) {
-        assert!(self.me.groups.len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
-        self.say(|profile| profile.groups.push(sharded), desk);
+        assert!(self.groups().len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
+        self.change_groups(|groups| groups.push(sharded), desk);
         // Whoever owns its shards now has to hear of it.
         self.wait_for_a_lease(desk.now);
     }
 
     /// Tells others whether this node can run a shard of a group that it supervises. Returns whether that is news to them: no more than [`DECLINED_MAX`] can be declined.
     pub(crate) fn decline(&mut self, (group, index): Key, declines: bool, desk: &mut Desk) -> bool {
-        let Some(sharded) = self.me.sharded(group) else { return false };
+        let Some(sharded) = self.groups().iter().find(|sharded| sharded.group == group) else { return false };
         let (is_declined, is_full) = (sharded.declined.contains(&index), sharded.declined.len() >= DECLINED_MAX);
         if is_declined == declines || declines && is_full {
             return false;
         }
-        let change = |profile: &mut Profile| {
-            let its = profile.groups.iter_mut().filter(|sharded| sharded.group == group);
+        let change = |groups: &mut Vec<Sharded>| {
+            let its = groups.iter_mut().filter(|sharded| sharded.group == group);
             its.for_each(|sharded| match declines {
                 true => sharded.declined.push(index),
                 false => sharded.declined.retain(|declined| *declined != index),
             });
         };
-        self.say(change, desk);
+        self.change_groups(change, desk);
         true
+    }
+
+    /// Tells others whether this node has the right to own shards: whether it has a session at the authority. Returns
+    /// whether that changes what it may own.
+    pub(crate) fn set_right(&mut self, has_right: bool, desk: &mut Desk) -> bool {
+        match (has_right, self.withheld.take()) {
+            (true, None) => false,
+            (false, withheld @ Some(_)) => {
+                self.withheld = withheld;
+                false
+            }
+            (true, Some(groups)) => {
+                let is_news = !groups.is_empty();
+                if is_news {
+                    self.say(|profile| profile.groups = groups, desk);
+                }
+                is_news
+            }
+            (false, None) => {
+                let groups = self.me.groups.clone();
+                let is_news = !groups.is_empty();
+                if is_news {
+                    self.say(|profile| profile.groups.clear(), desk);
+                }
+                self.withheld = Some(groups);
+                is_news
+            }
+        }
     }
 
     /// Tells others that this node supervises no sharded group any more, so that they take its shards over.
     pub(crate) fn withdraw(&mut self, desk: &mut Desk) {
-        if !self.me.groups.is_empty() {
-            self.say(|profile| profile.groups.clear(), desk);
+        if !self.groups().is_empty() {
+            self.change_groups(Vec::clear, desk);
         }
     }
 
@@ -609,6 +644,19 @@ impl Cluster {
             self.send(from, Letter::Say(Body::Introduce));
         }
         Follow::Nothing
+    }
+
+    /// The sharded groups of this node, told to others or not.
+    fn groups(&self) -> &[Sharded] {
+        self.withheld.as_deref().unwrap_or(&self.me.groups)
+    }
+
+    /// Changes the sharded groups of this node, and tells others unless they are withheld.
+    fn change_groups(&mut self, change: impl FnOnce(&mut Vec<Sharded>), desk: &mut Desk) {
+        match &mut self.withheld {
+            Some(groups) => change(groups),
+            None => self.say(|profile| change(&mut profile.groups), desk),
+        }
     }
 
     /// Says something else of this node from now on.

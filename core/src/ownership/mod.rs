@@ -3,6 +3,8 @@
 //! A relay race. The view says whose turn it is (`shards`). The runner who has the baton stops, then hands over what he carried (`replicas`); who takes it waits for that, though not for
 //! ever; and where there is a referee (`claims`), nobody runs before he has nodded. Those who start together do so a few at a time.
 //!
+//! A node without a session at the authority tells others that it supervises no sharded group. So others own its shards, and it takes none from them.
+//!
 //! - **Given up**: told to stop; when it has, whoever asked for it is sent its last snapshot, and the authority gets it back.
 //! - **Taken on**: the former owner, if it may live, is asked and waited for, for `ownership.hand_over`; the authority is asked; then it starts, under the authority's epoch or, without one, that
 //!   of the logical clock, with the newest snapshot that is known here.
@@ -263,6 +265,11 @@ impl Ownership {
         let now = lent.desk.now;
         if let Some(claims) = &mut self.claims {
             claims.tick(lent.desk);
+        }
+        if let (Some(claims), Some(cluster)) = (&self.claims, &mut lent.cluster)
+            && cluster.set_right(claims.until() > now, lent.desk)
+        {
+            return self.settle(lent);
         }
         if self.decline(lent) {
             return self.settle(lent);

@@ -171,7 +171,7 @@ fn a_process_that_is_stopped_in_the_middle_of_a_change_is_named_and_the_others_k
         let refused = a.meanwhile(a.authority.clone().ask(heartbeat_actors::authority::Ask::Claim {
             session: a.session,
             shards: shards("orders", [1]),
-            floor: Epoch(0),
+            floor: heartbeat_core::Epoch(0),
         }));
         let error = refused.await.unwrap_err().to_string();
         assert!(error.contains("has been locked for 2s") && error.contains(&std::process::id().to_string()), "{error}");
