@@ -146,31 +146,47 @@ impl Engine {
         self.settle();
     }
 
-    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that runs.
+    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that runs. A worker that is a shard is started as that shard, and only on the node that
+    /// runs the shard.
     pub fn start(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.start(child, &mut self.desk);
+        if self.ownership.is_shard(child) {
+            self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+        } else {
+            self.supervision.start(child, &mut self.desk);
+        }
         self.follow_up();
     }
 
-    /// Stops a child in good order and starts it again with its queue; nothing is counted.
+    /// Stops a child in good order and starts it again with its queue; nothing is counted. One that does not run is only started, as by [`Engine::start`].
     pub fn restart(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.restart(child, &mut self.desk);
+        match child {
+            Child::Worker(worker) if self.ownership.is_shard(child) && !self.supervision.is_up_or_starting(worker) => {
+                self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            }
+            Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.desk),
+        }
         self.follow_up();
     }
 
-    /// Stops a child in good order and closes its queue, until it is started again.
+    /// Stops a child in good order and closes its queue, until it is started again. A shard whose worker is stopped stays this node's: it runs nowhere until the worker is started, or
+    /// the shard has another owner.
     pub fn stop(&mut self, now: Instant, child: Child) {
         self.advance(now);
         self.supervision.stop(child, &mut self.desk);
         self.follow_up();
     }
 
-    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its number may be used again.
+    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its number may be used again. A worker that is a shard is only stopped: it belongs to its
+    /// group.
     pub fn remove(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.remove(child, &mut self.desk);
+        if self.ownership.is_shard(child) {
+            self.supervision.stop(child, &mut self.desk);
+        } else {
+            self.supervision.remove(child, &mut self.desk);
+        }
         self.follow_up();
     }
 

@@ -229,6 +229,27 @@ impl Ownership {
         self.follow(steps, withdrawn, lent);
     }
 
+    /// Whether a worker is a shard. Its life is sharding's business then.
+    pub(crate) fn is_shard(&self, child: Child) -> bool {
+        match child {
+            Child::Worker(worker) => self.shards.of_worker(worker).is_some(),
+            Child::Group(_) => false,
+        }
+    }
+
+    /// Starts the worker of a shard again, as that shard and under its epoch, if this node runs the shard and the worker
+    /// is down. On any other node nothing happens.
+    pub(crate) fn start_again(&mut self, child: Child, lent: &mut Lent<'_>) {
+        let Child::Worker(worker) = child else { return };
+        let Some(at) = self.shards.of_worker(worker) else { return };
+        if let Here::Runs(epoch) = self.shards.place(at).here
+            && !lent.supervision.is_up_or_starting(worker)
+        {
+            let replica = self.replicas.newest(self.shards.group(at.0).key(at.1)).cloned();
+            lent.supervision.start_shard(worker, Shard { index: at.1, epoch }, replica, lent.desk);
+        }
+    }
+
     /// Gives up whatever runs here.
     pub(crate) fn void(&mut self, lent: &mut Lent<'_>) {
         let Some(cluster) = &lent.cluster else { return };

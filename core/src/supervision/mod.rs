@@ -464,6 +464,15 @@ impl Supervision {
         }
     }
 
+    /// Whether a worker runs, or was told to start and is not up yet.
+    pub(crate) fn is_up_or_starting(&self, id: WorkerId) -> bool {
+        match self.children.phase(Child::Worker(id)) {
+            Some(Phase::Starting | Phase::Running | Phase::Stopping(Next::Start)) => true,
+            Some(Phase::Stopping(_) | Phase::Waiting | Phase::Idle | Phase::Parked | Phase::Ended) => false,
+            Some(Phase::GivenUp) | None => false,
+        }
+    }
+
     /// The threads that should run workers now.
     pub(crate) fn arbiters(&self) -> Vec<ArbiterId> {
         self.threads.running()
