@@ -3,7 +3,7 @@
 //! One actor writes it, from the engine's events; readers never wait for that actor, nor it for them longer than one entry. What is read
 //! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -18,6 +18,8 @@ use crate::owner::{NoOwner, Owner};
 pub struct View {
     /// This node, if it is in a cluster.
     me: Option<NodeId>,
+    /// Whether it was let in, or there is nothing to be let in to.
+    joined: AtomicBool,
     members: DashMap<NodeId, Member>,
     /// How often the members have changed.
     changes: AtomicU64,
@@ -108,7 +110,7 @@ impl View {
         members
     }
 
-    /// The owner of a shard: under which epoch, and the name of the node; `None` if nobody owns it or this node does not know the group.
+    /// The owner of a shard: under which epoch, and the name of the node, [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if nobody owns it or this node does not know the group.
     pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
         self.shards.get(group)?.get(index)
     }
@@ -148,6 +150,10 @@ impl View {
         if let Some(shards) = self.shards.get(namespace) {
             return self.owner_of_shard(&shards, shards.shard_of(key));
         }
+        if !self.joined.load(Ordering::Acquire) {
+            // It knows itself only, and would take every key for its own.
+            return Err(NoOwner::Unknown);
+        }
         let answer = |routes: &Routes| match routes.owner(namespace, key) {
             Some(owner) if owner.id == me => Ok(Owner::Here(())),
             Some(owner) if owner.status == Status::Alive => Ok(Owner::There(owner.clone())),
@@ -185,6 +191,11 @@ impl View {
             Status::Suspect => Err(NoOwner::Suspected(member)),
             Status::Dead | Status::Left => Err(NoOwner::Unknown),
         }
+    }
+
+    /// Notes whether this node was let in.
+    pub(crate) fn set_joined(&self, is_joined: bool) {
+        self.joined.store(is_joined, Ordering::Release);
     }
 
     /// How many sharded groups this node supervises.

@@ -29,7 +29,7 @@ use crate::event::Event;
 use crate::guard::Guard;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Sharded, Target, ThreadLook,
-    WorkerId, name_hash,
+    WorkerId, canonical, name_hash,
 };
 use crate::monitor::{Change, Monitor};
 use crate::output::{Output, StreamId};
@@ -194,7 +194,7 @@ impl Engine {
     pub fn handle_datagrams<'a>(&mut self, at: Instant, batch: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) {
         self.advance(at);
         for (from, bytes) in batch {
-            self.handle_datagram(from, bytes);
+            self.handle_datagram(canonical(from), bytes);
         }
         self.hand_out_mail();
     }
@@ -211,8 +211,9 @@ impl Engine {
     /// Takes in what became of a stream, with the address of its other end. A frame is a datagram; a bad one is counted and dropped.
     pub fn handle_stream(&mut self, at: Instant, stream: StreamId, from: SocketAddr, event: StreamEvent<'_>) {
         self.advance(at);
+        let from = canonical(from);
         let datagram = match event {
-            StreamEvent::Frame(bytes) => match self.decode(bytes) {
+            StreamEvent::Frame(bytes) => match self.decode(from, bytes) {
                 Some(datagram) => Some((datagram, from)),
                 None => return,
             },
@@ -483,6 +484,12 @@ impl Engine {
         self.counters
     }
 
+    /// Whether the cluster has let this node in, or it has begun one, and it knows all the members it was told of. Always so
+    /// without a cluster.
+    pub fn is_joined(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.desk.now))
+    }
+
     /// Whether it leaves, or has left.
     pub fn is_leaving(&self) -> bool {
         self.leaving != Leaving::No
@@ -564,7 +571,7 @@ impl Engine {
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let Some(datagram) = self.decode(bytes) else { return };
+        let Some(datagram) = self.decode(from, bytes) else { return };
         let Some(cluster) = &mut self.cluster else { return };
         if self.leaving == Leaving::Done {
             return;
@@ -574,14 +581,19 @@ impl Engine {
     }
 
     /// Reads and counts a datagram; none if it is not one of our cluster's.
-    fn decode<'b>(&mut self, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
-        let cluster = self.cluster.as_ref()?;
+    fn decode<'b>(&mut self, from: SocketAddr, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
+        let cluster = self.cluster.as_mut()?;
         let counter = match wire::decode(bytes) {
             Ok(datagram) if cluster.is_ours(datagram.header) => {
                 self.counters.received += 1;
                 return Some(datagram);
             }
-            Ok(_) => &mut self.counters.wrong_cluster,
+            Ok(datagram) => {
+                if self.leaving == Leaving::No {
+                    cluster.handle_foreign(from, &datagram.body, &mut self.desk);
+                }
+                &mut self.counters.wrong_cluster
+            }
             Err(wire::DecodeError::Version(_)) => &mut self.counters.wrong_version,
             Err(_) => &mut self.counters.malformed,
         };

@@ -278,6 +278,20 @@ pub enum Event {
     Superseded {
         /// The other's generation.
         generation: Generation,
+        /// Where it is, if this node heard of that.
+        address: Option<SocketAddr>,
+    },
+    /// A seed, or a node that asks to be let in, is of a cluster with another name: one of the two names is misspelt, or
+    /// the address is another cluster's. Told once a minute at most, on both sides.
+    OtherCluster {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// There is no monitor among the members, in mode `central`: no death is concluded, and no shard of a dead node is
+    /// started elsewhere. Told a timeout after this node has found none, and again at the first silence that follows.
+    NoMonitor {
+        /// The member that does not answer.
+        silent: Option<Arc<str>>,
     },
     /// A node was not admitted.
     Refused {

@@ -17,6 +17,9 @@ use crate::time::Instant;
 /// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes hold any host name part.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The owner of each shard where there is no cluster, and the node has no name.
+pub const LOCAL_NAME: &str = "local";
+
 /// A 64-bit hash of a name that is the same on every node and in every release (FNV-1a, then SplitMix64's finaliser).
 ///
 /// FNV-1a: Fowler, Noll and Vo; offset and prime as in draft-eastlake-fnv. The finaliser spreads short names over all bits.
@@ -325,6 +328,11 @@ impl std::ops::Deref for Member {
     fn deref(&self) -> &Profile {
         &self.profile
     }
+}
+
+/// An IPv4 address as such, also where it is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for both have it.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Bytes that `metadata` takes in a datagram.

@@ -18,6 +18,7 @@ mod random;
 mod reference;
 mod restart;
 mod scenarios;
+mod settings;
 mod supervision;
 mod sweep;
 mod tidy;

@@ -97,3 +97,17 @@ fn a_shard_whose_worker_is_stopped_and_started_is_that_shard() {
         }
     });
 }
+
+#[test]
+fn without_a_cluster_the_view_names_the_owner_and_the_epoch() {
+    kit(async |node| {
+        let _shards = node.supervise_shards("tallies", 2, Tally::open).unwrap();
+        node.settle().await;
+        for index in 0..2 {
+            let (shard, owner) = node.view().owner("tallies", index).unwrap();
+            assert_eq!((&*owner, shard.index), ("local", index));
+            assert!(shard.epoch <= heartbeat_actors::Epoch::MAX);
+        }
+        assert_eq!(node.view().owner("tallies", 2), None);
+    });
+}

@@ -19,7 +19,9 @@ pub(super) fn log(event: &Event) {
         Event::Unresolved { seed, reason } => warn!(%seed, %reason, "unresolved"),
         Event::Frozen { zone, silent, of } => error!(%zone, silent, of, "frozen"),
         Event::Thawed { zone } => warn!(%zone, "thawed"),
-        Event::Superseded { generation } => error!(generation = generation.0, "superseded"),
+        Event::Superseded { generation, address } => error!(generation = generation.0, ?address, "superseded"),
+        Event::OtherCluster { address } => warn!(%address, "other cluster"),
+        Event::NoMonitor { silent } => error!(?silent, "no monitor"),
         Event::ClockSkewed { node, ahead, behind } => {
             error!(%node, ?ahead, ?behind, "clock skewed");
         }

@@ -191,6 +191,7 @@ impl Supervisor {
         if members_changed {
             self.view.set_members(self.engine.members());
         }
+        self.view.set_joined(self.engine.is_joined());
         for event in &events {
             log(event);
             self.subscribers.publish(event, self.engine.config().events.queue);

@@ -172,11 +172,8 @@ impl Cluster {
 
     pub(super) fn header(&self, now: Instant) -> Header {
         let generation = self.me.generation;
-        // A node that has not heard of any clock yet shows none.
-        let clock = match self.clock.at(now, self.joining.is_whole(now)) {
-            0 => 0,
-            clock => clock.wrapping_sub(generation.0),
-        };
+        // A node that has not heard of any clock yet shows 1970, which no node follows.
+        let clock = self.clock.at(now, self.joining.is_whole(now)).wrapping_sub(generation.0);
         Header { cluster: self.name, from: self.me.id, generation, clock }
     }
 

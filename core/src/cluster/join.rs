@@ -19,7 +19,7 @@ use crate::config::{ClusterConfig, Config};
 use crate::desk::Desk;
 use crate::detector::Pause;
 use crate::event::Event;
-use crate::member::{Member, NodeId, Status};
+use crate::member::{Member, NodeId, Status, canonical};
 use crate::membership::Refusal;
 use crate::output::{Output, StreamId};
 use crate::random::mix;
@@ -89,9 +89,13 @@ impl Joining {
         let seeds: Vec<Seed> = cluster
             .seeds
             .iter()
-            .map(|text| Seed { text: text.as_str().into(), addresses: text.parse().into_iter().collect() })
+            .map(|text| Seed {
+                text: text.as_str().into(),
+                addresses: text.parse().into_iter().map(canonical).collect(),
+            })
             .collect();
-        let is_own = |seed: &Seed| seed.addresses.contains(&me.address) || seed.addresses.contains(&cluster.listen);
+        let is_own =
+            |seed: &Seed| seed.addresses.contains(&me.address) || seed.addresses.contains(&canonical(cluster.listen));
         let may_found = seeds.is_empty() || seeds.iter().any(is_own);
         // Spread, so that nodes started together do not all compare together.
         let compare_at = now + desk.random.duration_below(config.interval * COMPARE_EVERY);
@@ -213,6 +217,7 @@ impl Cluster {
             self.look_at_somebody(desk);
         }
         self.look_again(desk);
+        self.look_for_monitors(desk);
     }
 
     /// Asks seeds that are no members to let us in, sooner while nobody has.
@@ -265,6 +270,9 @@ impl Cluster {
         self.joining.looked_at = None;
         let is_member = |member: &&Member| member.status.is_member();
         let Some(to) = self.membership.member(id).filter(is_member).map(|member| member.address) else { return };
+        if again {
+            self.miss(id, desk);
+        }
         if again && self.may_adopt(id) && self.answers.silence(desk.now) < desk.config.interval * 3 {
             self.watch(id, desk.config.interval, true, true, desk);
         } else if !again {
@@ -285,7 +293,7 @@ impl Cluster {
         let mut is_new = false;
         for known in &mut self.joining.seeds {
             if *known.text == *seed && !addresses.is_empty() {
-                let first: Vec<SocketAddr> = addresses.iter().take(ADDRESSES_MAX).copied().collect();
+                let first: Vec<SocketAddr> = addresses.iter().take(ADDRESSES_MAX).copied().map(canonical).collect();
                 is_new |= known.addresses != first;
                 known.addresses = first;
             }
@@ -346,6 +354,11 @@ impl Cluster {
         if is_seed || self.addresses().any(|address| address == from) {
             self.send(from, Letter::Join { token });
         }
+    }
+
+    /// Whether a seed has this address.
+    pub(super) fn is_seed(&self, address: SocketAddr) -> bool {
+        self.joining.seeds.iter().any(|seed| seed.addresses.contains(&address))
     }
 
     pub(super) fn hear_introduce(&mut self, from: SocketAddr, now: Instant) {

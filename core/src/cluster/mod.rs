@@ -27,6 +27,7 @@ mod inquiry;
 mod join;
 mod lifeline;
 mod quorum;
+mod settings;
 mod watch;
 
 pub(crate) use self::deliveries::Mail;
@@ -44,6 +45,7 @@ use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
 use self::quorum::Quorum;
+use self::settings::Settings;
 use self::watch::Link;
 use crate::brake::Brakes;
 use crate::config::{AuthorityKind, ClusterConfig, Config, ConfigError, Mode};
@@ -54,7 +56,7 @@ use crate::gossip::{FANOUT, Gossip};
 use crate::health::LocalHealth;
 use crate::member::{
     DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Sharded, Status,
-    Weight, name_hash,
+    Weight, canonical, name_hash,
 };
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
@@ -150,6 +152,7 @@ pub(crate) struct Cluster {
     streams: Streams,
     deliveries: Deliveries,
     quorum: Option<Quorum>,
+    settings: Settings,
     clock: Clock,
     /// Epochs given out are above this one.
     epoch_min: Epoch,
@@ -172,7 +175,7 @@ impl Cluster {
         let now = desk.now;
         let profile = Profile {
             name: Arc::from(&*cluster.node),
-            address: identity.address,
+            address: canonical(identity.address),
             role: cluster.role,
             zone: Arc::from(&*cluster.zone),
             metadata: cluster.metadata.clone(),
@@ -209,6 +212,7 @@ impl Cluster {
             streams: Streams::default(),
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
+            settings: Settings::default(),
             clock: Clock::new(identity.generation.0, now),
             epoch_min: Epoch(config.ownership.epoch_min),
             withheld: match config.ownership.authority {
@@ -248,6 +252,11 @@ impl Cluster {
     /// Whom this node watches, and for how long it has heard nothing of them.
     pub(crate) fn watched(&self, desk: &Desk) -> impl Iterator<Item = (NodeId, Duration)> {
         self.links.iter().map(|(&id, link)| (id, desk.monitor.silence(link.watch, desk.now)))
+    }
+
+    /// Whether this node has been let in, or has begun a cluster itself, and its table is whole.
+    pub(crate) fn is_joined(&self, now: Instant) -> bool {
+        !self.superseded && !self.joining.is_waiting() && self.joining.is_whole(now)
     }
 
     /// Whether owners may be found in the view as it is at `now`.
@@ -590,7 +599,8 @@ impl Cluster {
     /// Takes in what others hold of this node.
     fn hear_of_myself(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
         if row.generation > self.me.generation {
-            return self.give_way(row.generation, desk);
+            let address = row.details.map(|details| details.address);
+            return self.give_way(row.generation, address, desk);
         }
         if row.generation < self.me.generation || self.me.status == Status::Left {
             return Follow::Nothing;
@@ -626,11 +636,11 @@ impl Cluster {
     }
 
     /// Another process of this name was started after us.
-    fn give_way(&mut self, generation: Generation, desk: &mut Desk) -> Follow {
+    fn give_way(&mut self, generation: Generation, address: Option<SocketAddr>, desk: &mut Desk) -> Follow {
         if std::mem::replace(&mut self.superseded, true) {
             return Follow::Nothing;
         }
-        desk.tell(Event::Superseded { generation });
+        desk.tell(Event::Superseded { generation, address });
         self.close_lifelines();
         Follow::Void
     }
@@ -638,7 +648,7 @@ impl Cluster {
     /// Takes in a datagram under our own name: our own, or a namesake's.
     fn hear_namesake(&mut self, from: SocketAddr, header: Header, desk: &mut Desk) -> Follow {
         if header.generation > self.me.generation {
-            return self.give_way(header.generation, desk);
+            return self.give_way(header.generation, Some(from), desk);
         }
         if header.generation < self.me.generation {
             self.send(from, Letter::Say(Body::Introduce));

@@ -29,7 +29,7 @@ use crate::cluster::{Cluster, Mail};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::event::Event;
-use crate::member::{Child, Epoch, Generation, NodeId, Shard, WorkerId};
+use crate::member::{Child, Epoch, Generation, LOCAL_NAME, NodeId, Shard, WorkerId};
 use crate::replica::Key;
 use crate::ring;
 use crate::routes::Sharing;
@@ -59,6 +59,9 @@ pub(crate) struct Ownership {
     number: u32,
     /// When `advance` has something to do next.
     due: Instant,
+    /// A session is over, and workers of shards that ran under it have not stopped yet. Until they have, a new session
+    /// gives no right to anything: it would make their leases valid again.
+    is_revoked: bool,
     /// Until when this node's own word is good where nobody else is asked.
     own_until: Instant,
     /// What this node declines, and until when.
@@ -85,6 +88,7 @@ impl Ownership {
             started: (Instant::ZERO, 0),
             number: 0,
             due: Instant::NEVER,
+            is_revoked: false,
             own_until: now + config.timeout,
             declined: VecDeque::new(),
             sole_epoch: Epoch::at(generation.0, 0).max(Epoch(config.ownership.epoch_min.saturating_add(1))),
@@ -109,7 +113,7 @@ impl Ownership {
     /// Until when this node may act for the shards that run here, unless that is renewed; long ago if it may not. `None` without a cluster: for ever.
     pub(crate) fn lease_until(&self, cluster: Option<&Cluster>) -> Option<Instant> {
         let cluster = cluster?;
-        let authority = self.claims.as_ref().map(Claims::until);
+        let authority = self.claims.as_ref().map(|claims| if self.is_revoked { Instant::ZERO } else { claims.until() });
         Some(authority.or_else(|| cluster.lease_until()).unwrap_or(self.own_until))
     }
 
@@ -141,7 +145,22 @@ impl Ownership {
 
     /// Looks whether the right to own anything has ended. It is asked before anything is taken in. Returns whether it has.
     pub(crate) fn look(&mut self, desk: &mut Desk) -> bool {
-        self.claims.as_mut().is_some_and(|claims| claims.look(desk) == Outcome::Over)
+        let is_over = self.claims.as_mut().is_some_and(|claims| claims.look(desk) == Outcome::Over);
+        self.is_revoked |= is_over;
+        is_over
+    }
+
+    /// Whether a session at the authority gives this node the right to own shards.
+    fn has_right(&self, now: Instant) -> bool {
+        !self.is_revoked && self.claims.as_ref().is_none_or(|claims| claims.until() > now)
+    }
+
+    /// Whether a worker of a shard has yet to stop.
+    fn is_any_stopping(&self, supervision: &Supervision) -> bool {
+        self.shards.moving.iter().any(|&at| {
+            let is_stopping = matches!(self.shards.place(at).here, Here::Stops { .. });
+            is_stopping && !supervision.is_over(self.shards.group(at.0).worker(at.1))
+        })
     }
 
     /// Takes in an answer of the authority. Returns whether everything has to be given up.
@@ -150,7 +169,10 @@ impl Ownership {
         let again_at = desk.now + claims.again_after();
         match claims.answer(number, answer, desk) {
             Outcome::Nothing | Outcome::Began => false,
-            Outcome::Over => true,
+            Outcome::Over => {
+                self.is_revoked = true;
+                true
+            }
             Outcome::Claimed { results, is_stale } => {
                 let again_at = if is_stale { desk.now } else { again_at };
                 for (name, result) in results {
@@ -287,8 +309,11 @@ impl Ownership {
         if let Some(claims) = &mut self.claims {
             claims.tick(lent.desk);
         }
-        if let (Some(claims), Some(cluster)) = (&self.claims, &mut lent.cluster)
-            && cluster.set_right(claims.until() > now, lent.desk)
+        self.is_revoked &= self.is_any_stopping(lent.supervision);
+        let has_right = self.has_right(now);
+        if let Some(cluster) = &mut lent.cluster
+            && self.claims.is_some()
+            && cluster.set_right(has_right, lent.desk)
         {
             return self.settle(lent);
         }
@@ -425,7 +450,7 @@ impl Ownership {
         let may_claim =
             self.shards.place(at).was_ours || self.claims.as_ref().is_none_or(|claims| claims.may_take_over(now));
         if let (Some(authority), Claim::At(again_at)) = (&self.claims, due.claim)
-            && authority.until() > now
+            && self.has_right(now)
             && may_claim
         {
             if authority.is_claiming() || authority.is_released(&self.name_of(at)) {
@@ -525,11 +550,13 @@ impl Ownership {
             *known = epoch;
         }
         self.shards.moving.remove(&at);
-        if let Some(cluster) = &lent.cluster
-            && announced != Some(epoch)
-        {
-            let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
-            lent.desk.tell(Event::Moved { group: name, shard, from: me.clone(), to: me });
+        match &lent.cluster {
+            Some(_) if announced == Some(epoch) => {}
+            Some(cluster) => {
+                let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
+                lent.desk.tell(Event::Moved { group: name, shard, from: me.clone(), to: me });
+            }
+            None => lent.desk.tell(Event::Moved { group: name, shard, from: None, to: Some(LOCAL_NAME.into()) }),
         }
         let replica = self.replicas.newest(key).cloned();
         lent.supervision.start_shard(worker, shard, replica, lent.desk);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::member::{
     DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role,
-    SHARDS_MAX, Sharded, Status,
+    SHARDS_MAX, Sharded, Status, canonical,
 };
 
 /// Reads one datagram.
@@ -321,7 +321,7 @@ impl<'a> Reader<'a> {
             6 => IpAddr::from(self.array::<16>()?),
             _ => return Err(DecodeError::Field("address")),
         };
-        Ok(SocketAddr::new(ip, u16::from_le_bytes(self.array()?)))
+        Ok(canonical(SocketAddr::new(ip, u16::from_le_bytes(self.array()?))))
     }
 
     fn text(&mut self, field: &'static str, most: usize) -> Result<&'a str, DecodeError> {
