@@ -2,6 +2,7 @@
 
 pub mod children;
 pub mod report;
+pub mod settings;
 
 /// A failure of an example itself; the text is for people.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

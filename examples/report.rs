@@ -273,7 +273,21 @@ fn words(line: &Value, narrator: &str) -> Option<Words> {
             Some(format!("{} is replaced, {after} after the failure began", text("worker")))
         }
         "gave_up" => Some(format!("gives up {}", text("worker"))),
-        "abandoned" => Some("abandons a blocked thread; its workers move to a fresh one".to_owned()),
+        "thread_held" => {
+            let count = |key: &str| line[key].as_array().map_or(0, Vec::len);
+            let by = text("by");
+            Some(match (count("waiting"), count("started_anew")) {
+                (0, 0) => format!("a thread is held by the worker {by:?}, which is alone on it"),
+                (waiting, 0) => {
+                    format!("a thread is held by the worker {by:?}; its {waiting} neighbours wait and keep their state")
+                }
+                (waiting, anew) => {
+                    format!("a thread is held by the worker {by:?}; {waiting} neighbours wait, {anew} start anew")
+                }
+            })
+        }
+        "thread_returned" => Some("the held thread came back, and the workers that waited for it go on".to_owned()),
+        "abandoned" => Some("abandons a held thread, for which no worker waits".to_owned()),
         "zombie_ended" => Some("the blocked thread came back, handled nothing more, and ended".to_owned()),
         "too_many_zombies" => Some("has too many blocked threads".to_owned()),
         "lagged" => Some(format!("missed {} events", line["missed"])),

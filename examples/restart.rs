@@ -107,9 +107,15 @@ impl Handler<Update> for Printer {
             Update::Event(Event::GaveUp { worker, restarts, .. }) => {
                 format!("{worker} is given up after {restarts} restarts")
             }
-            Update::Event(Event::Abandoned { arbiter, zombies }) => {
-                format!("thread {} is blocked and abandoned; zombies: {zombies}", arbiter.0)
+            Update::Event(Event::ThreadHeld { arbiter, by, waiting, .. }) => {
+                let waiting: Vec<&str> = waiting.iter().map(|waiting| &*waiting.worker).collect();
+                format!("thread {} is held by {}; waiting for it: {waiting:?}", arbiter.0, by.as_deref().unwrap_or("?"))
             }
+            Update::Event(Event::ThreadReturned { arbiter, held_for, .. }) => {
+                format!("thread {} came back after {held_for:.1?}; the workers that waited go on", arbiter.0)
+            }
+            Update::Event(Event::NotReady { worker, reason, .. }) => format!("{worker} is not ready: {reason:?}"),
+            Update::Event(Event::Ready { worker, .. }) => format!("{worker} is ready again"),
             Update::Event(Event::ZombieEnded { arbiter, zombies }) => {
                 format!("thread {} came back, handled nothing, and ended; zombies: {zombies}", arbiter.0)
             }
@@ -186,8 +192,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let life = queued.await?;
     step(start, format!("the queued message was answered, by life {life}, while life 2 still sleeps")).await;
     let life = neighbour.send(WhichLife).await?;
-    step(start, format!("the neighbour on the same thread moved too: life {life} answers")).await;
-    actix_rt::time::sleep(Duration::from_secs(2)).await; // It wakes meanwhile.
+    step(start, format!("the neighbour waited for its thread: life {life} answers, with all that it had")).await;
+    actix_rt::time::sleep(Duration::from_millis(200)).await; // The thread gives its next sign of life meanwhile.
 
     step(start, "a future that never ends is waited for, and a message is queued behind it").await;
     let (waiting, queued) = (victim.send(Wait), victim.send(WhichLife));

@@ -5,7 +5,7 @@
 //! is a walk through memory.
 
 use std::any::type_name;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_utils::atomic::AtomicCell;
@@ -73,6 +73,15 @@ fn packed(leave: Leave) -> u64 {
     if from >= NO_LEAVE >> UNTIL_BITS { NO_LEAVE } else { from << UNTIL_BITS | leave.until.0 & ((1 << UNTIL_BITS) - 1) }
 }
 
+/// Which life of a worker. The inner number tells a void life from the valid one, and leaves
+/// numbers out: those that a thread may have used by its leave without having said so yet. The
+/// shown one counts 1, 2, 3; no two lives have the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LifeNumber {
+    pub(crate) inner: Generation,
+    pub(crate) shown: Generation,
+}
+
 /// What one worker is doing.
 #[repr(align(64))]
 #[derive(Default)]
@@ -89,6 +98,8 @@ pub(crate) struct Cell {
     progress: AtomicU64,
     /// Its thread's leave to restart it by itself, in one piece ([`packed`]): half of a new one and half of the one before would be leave that nobody gave.
     leave: AtomicU64,
+    /// Lives begun, by a thread or by the supervisor. Over 2^32 it starts anew.
+    lives: AtomicU32,
     /// Whether it was told to stop.
     stop: AtomicBool,
     /// Whether messages are refused.
@@ -101,6 +112,8 @@ pub(crate) struct Cell {
     live: AtomicBool,
     /// Whether it is up.
     up: AtomicBool,
+    /// Whether it waits for its thread, which is held.
+    held: AtomicBool,
     /// Whether the last look had something to say of it.
     noted: AtomicBool,
     /// How it says that it is; see `health`.
@@ -119,7 +132,7 @@ impl Cell {
         self.busy.store(None);
     }
 
-    /// Counts a message that was handled to its end. Only the worker's own thread does, so a load and a store are enough.
+    /// Counts a message that was handled to its end. That is done under the lock of the mailbox only, so a load and a store are enough.
     pub(crate) fn count_handled(&self) {
         self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -153,6 +166,16 @@ impl Cell {
     /// Whether the queue is over the mark.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it waits for its thread, which is held.
+    pub(crate) fn set_held(&self, is_held: bool) {
+        self.held.store(is_held, Ordering::Release);
+    }
+
+    /// Whether it waits for its thread, which is held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
     /// Notes that the worker is up.
@@ -190,9 +213,11 @@ impl Cell {
         }
     }
 
-    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, its
+    /// thread is not held, and it has not said otherwise.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_up() && !self.is_closed() && !self.is_overloaded() && self.health() == Health::Ok
+        let is_free = !self.is_closed() && !self.is_asked_to_stop() && !self.is_overloaded() && !self.is_held();
+        self.is_up() && is_free && self.health() == Health::Ok
     }
 
     /// Whether a look at it has something to say, or had the last time.
@@ -220,13 +245,28 @@ impl Cell {
         self.busy.load().map(|kind| (kind, self.since()))
     }
 
+    /// The newest life, as readers count them; 0 before the first.
+    pub(crate) fn life(&self) -> Generation {
+        Generation(u64::from(self.lives.load(Ordering::Acquire)))
+    }
+
+    /// Counts a life that begins.
+    fn count_life(&self) -> Generation {
+        Generation(u64::from(self.lives.fetch_add(1, Ordering::AcqRel).wrapping_add(1)))
+    }
+
     /// The generation that may run.
     pub(crate) fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Acquire))
     }
 
-    /// Lets `generation` run, and voids every other.
-    pub(crate) fn begin_generation(&self, generation: Generation, leave: Leave) {
+    /// Lets `generation` run, and voids every other. Returns which life that is.
+    pub(crate) fn begin_generation(&self, generation: Generation, leave: Leave) -> LifeNumber {
+        self.set_generation(generation, leave);
+        LifeNumber { inner: generation, shown: self.count_life() }
+    }
+
+    fn set_generation(&self, generation: Generation, leave: Leave) {
         // No leave first: what the void generation may not do, it must not do by its successor's leave either.
         self.leave.store(NO_LEAVE, Ordering::SeqCst);
         self.generation.store(generation.0, Ordering::SeqCst);
@@ -236,6 +276,7 @@ impl Cell {
         self.up.store(false, Ordering::Release);
         self.live.store(generation.0 > 0, Ordering::Release);
         self.waiting.store(false, Ordering::Relaxed);
+        self.held.store(false, Ordering::Release);
         self.set_health(Health::Ok);
         self.end();
     }
@@ -253,8 +294,9 @@ impl Cell {
         self.leave.store(packed(leave), Ordering::Release);
     }
 
-    /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still run. Returns the next generation.
-    pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<Generation> {
+    /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still
+    /// run. Returns the next life.
+    pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<LifeNumber> {
         let next = generation.0 + 1;
         let leave = self.leave.load(Ordering::Acquire);
         // Generations of one leave are no more than a few apart, so their lower bits tell which is later.
@@ -269,7 +311,7 @@ impl Cell {
         self.waiting.store(false, Ordering::Relaxed);
         self.set_health(Health::Ok);
         self.live.store(true, Ordering::Release);
-        Some(Generation(next))
+        Some(LifeNumber { inner: Generation(next), shown: self.count_life() })
     }
 
     /// Asks the worker to stop; its driver looks at its next turn.
@@ -284,7 +326,8 @@ impl Cell {
 
     /// As nobody has used it.
     fn reset(&self) {
-        self.begin_generation(Generation(0), Leave::none(Generation(0)));
+        self.set_generation(Generation(0), Leave::none(Generation(0)));
+        self.lives.store(0, Ordering::Release);
         self.overloaded.store(false, Ordering::Relaxed);
         self.noted.store(false, Ordering::Relaxed);
         self.handled.store(0, Ordering::Relaxed);
@@ -480,21 +523,38 @@ mod tests {
     fn leave_to_restart_is_used_as_often_as_it_says_by_the_valid_generation_and_not_before_its_time() {
         let cell = Cell::default();
         let now = Instant::from_millis(10);
+        let next = |generation, now| cell.restart(generation, now).map(|life| life.inner);
         let leave = |from: u64, until: u64| Leave { from: Instant::from_millis(from), until: Generation(until) };
         cell.begin_generation(Generation(1), leave(11, 2));
-        assert_eq!(cell.restart(Generation(1), now), None, "before its time");
+        assert_eq!(next(Generation(1), now), None, "before its time");
         cell.begin_generation(Generation(1), leave(10, 3));
-        assert_eq!(cell.restart(Generation(1), now), Some(Generation(2)));
-        assert_eq!(cell.restart(Generation(1), now), None, "void");
-        assert_eq!(cell.restart(Generation(2), now), Some(Generation(3)));
-        assert_eq!(cell.restart(Generation(3), now), None, "used up");
+        assert_eq!(next(Generation(1), now), Some(Generation(2)));
+        assert_eq!(next(Generation(1), now), None, "void");
+        assert_eq!(next(Generation(2), now), Some(Generation(3)));
+        assert_eq!(next(Generation(3), now), None, "used up");
         cell.permit(leave(0, 4));
-        assert_eq!(cell.restart(Generation(3), now), Some(Generation(4)));
+        assert_eq!(next(Generation(3), now), Some(Generation(4)));
         cell.permit(Leave::none(Generation(4)));
-        assert_eq!(cell.restart(Generation(4), Instant::NEVER), None, "taken back");
+        assert_eq!(next(Generation(4), Instant::NEVER), None, "taken back");
         let last = (1 << 16) - 1;
         cell.begin_generation(Generation(last), leave(10, last + 1));
-        assert_eq!(cell.restart(Generation(last), now), Some(Generation(last + 1)), "where the lower bits begin anew");
-        assert_eq!(cell.restart(Generation(last + 1), now), None);
+        assert_eq!(next(Generation(last), now), Some(Generation(last + 1)), "where the lower bits begin anew");
+        assert_eq!(next(Generation(last + 1), now), None);
+    }
+
+    #[test]
+    fn lives_count_one_two_three_whatever_numbers_are_left_out() {
+        let cell = Cell::default();
+        let now = Instant::from_millis(10);
+        let leave = |until: u64| Leave { from: Instant::ZERO, until: Generation(until) };
+        assert_eq!(cell.life(), Generation(0));
+        let first = cell.begin_generation(Generation(1), leave(2));
+        let second = cell.restart(first.inner, now).unwrap();
+        cell.fence();
+        assert_eq!(cell.restart(second.inner, now), None);
+        let third = cell.begin_generation(Generation(7), leave(8));
+        let shown = [first, second, third].map(|life| life.shown);
+        assert_eq!(shown, [Generation(1), Generation(2), Generation(3)]);
+        assert_eq!((third.inner, cell.life()), (Generation(7), Generation(3)));
     }
 }

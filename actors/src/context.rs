@@ -14,7 +14,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
 use heartbeat_core::{Epoch, Generation, Health, Shard};
 
-use crate::cell::Kind;
+use crate::cell::{Kind, LifeNumber};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
 use crate::lease::{Lease, Progress};
@@ -74,9 +74,11 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
     /// In which term its driver has the seat.
     term: u32,
-    generation: Generation,
+    life: LifeNumber,
     state: ActorState,
     next_handle: SpawnHandle,
+    /// Of the spawned future that is being polled, or was last.
+    current: SpawnHandle,
     /// Spawned and not yet taken over by the driver.
     pub(crate) spawned: Vec<(SpawnHandle, Task<A>)>,
     /// To be waited for, the newest first, and not yet taken over by the driver.
@@ -96,13 +98,14 @@ pub struct Context<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Context<A> {
-    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, generation: Generation, shard: Option<Shard>) -> Context<A> {
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, life: LifeNumber, shard: Option<Shard>) -> Context<A> {
         Context {
             seat,
             term,
-            generation,
+            life,
             state: ActorState::Started,
             next_handle: SpawnHandle::default(),
+            current: SpawnHandle::default(),
             spawned: Vec::new(),
             waits: Vec::new(),
             is_starting: false,
@@ -115,9 +118,9 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         }
     }
 
-    /// Which life of this worker this is: 1 for the first, higher for each replacement.
+    /// Which life of this worker this is: 1 for the first, one more for each that follows.
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.life.shown
     }
 
     /// Which shard this worker is and under which epoch, if it is one.
@@ -135,15 +138,67 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         WorkerAddr { seat: self.seat.clone() }
     }
 
+    /// Whether messages can still reach this life: it has not been replaced, and its queue is open. Other than with actix it does not
+    /// matter whether there are addresses: the node holds one.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Worker;
+    /// impl Actor for Worker {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         assert!(context.connected());
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// # node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    pub fn connected(&self) -> bool {
+        !self.is_void() && !self.seat.cell.is_closed()
+    }
+
+    /// The handle of the spawned future, stream or timer that is being polled; of the last one, in between.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Worker;
+    /// impl Actor for Worker {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         context.run_interval(Duration::from_millis(10), |_, context| {
+    ///             let this_timer = context.handle();
+    ///             context.cancel_future(this_timer); // once is enough
+    ///         });
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// # node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    pub fn handle(&self) -> SpawnHandle {
+        self.current
+    }
+
+    /// Notes that the spawned future of this handle is polled.
+    pub(crate) fn set_handle(&mut self, handle: SpawnHandle) {
+        self.current = handle;
+    }
+
     /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
     pub fn lease(&self) -> Lease {
         let right = self.shard.map(|shard| (shard.epoch, self.seat.control.right.clone()));
-        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.generation, right)
+        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.life, right)
     }
 
     /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.generation)
+        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.life.inner)
     }
 
     /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it is up when `started` has returned and what it
@@ -232,15 +287,19 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.seat.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
     }
 
-    /// The handler has returned. Returns whether it may answer: whether this generation is not void.
+    /// The handler has returned, and its answer is there. Returns whether it may answer: whether this generation is not void.
     pub(crate) fn finish_message(&self) -> bool {
         self.seat.mailbox.finish(self.term)
     }
 
-    /// Notes in the status cell that a message was handled to its end.
-    pub(crate) fn end_message(&self) {
-        self.seat.cell.count_handled();
-        self.seat.cell.end();
+    /// What stays when this life ends.
+    pub(crate) fn seat(&self) -> &Arc<Seat<A>> {
+        &self.seat
+    }
+
+    /// In which term it has the seat.
+    pub(crate) fn term(&self) -> u32 {
+        self.term
     }
 
     /// Whether a test has put anything down for this worker.

@@ -10,7 +10,7 @@
 //! It is a loop of our own over the receiver, not actix's `ContextFut`: that one keeps the old value of the actor, asks for a trait on the
 //! user's type, and drains its mailbox to the end before anything else has a turn.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -20,22 +20,25 @@ use std::time::Duration;
 
 use actix::dev::EnvelopeProxy;
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Running, SpawnHandle};
-use heartbeat_core::{Activity, Cause, Generation, Instant, Report};
+use heartbeat_core::{Activity, Cause, Generation, Instant, Interruption, Report};
 
-use crate::cell::Kind;
+use crate::cell::{Kind, LifeNumber};
 use crate::context::{Context, Task};
 #[cfg(feature = "testkit")]
 use crate::fault::Strike;
-use crate::mailbox::Item;
+use crate::mailbox::{Item, Taken};
 use crate::pieces::{Pieces, SLICE};
 use crate::right::LOOK_AGAIN;
 use crate::seat::{Birth, Seat};
+use crate::storm;
 
 /// Runs one generation of a worker, and the next one if its panic may be answered at once.
 pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     seat: Arc<Seat<A>>,
     /// In which term it has the seat.
     term: u32,
+    /// The inner number of the present life; see [`LifeNumber`].
+    generation: Generation,
     birth: Birth,
     /// The failure that the generation to be born makes good by leave of the cell.
     failure: Option<(Cause, Instant)>,
@@ -47,6 +50,11 @@ pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
     #[cfg(feature = "testkit")]
     slow_start: Option<Duration>,
     life: Option<Life<A>>,
+    /// Whether it has given way to the others of its thread, and this is its turn.
+    gave_way: bool,
+    /// The context of the worker that the factory is making. It lies here, and not on the stack that a panic of the factory unwinds,
+    /// since what the factory has spawned may panic when it is dropped, too.
+    unborn: Option<Box<Context<A>>>,
     /// When it looks again whether its node may act.
     look_again: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -59,6 +67,18 @@ struct Life<A: Actor<Context = Context<A>>> {
     spawned: Vec<(SpawnHandle, Option<Task<A>>)>,
     /// The newest one, at the end, is waited for first.
     waits: Vec<Task<A>>,
+    /// Whether it was told to stop and knows.
+    is_told: bool,
+    /// Whether it has answered that it would rather stay for a while.
+    stays: bool,
+}
+
+/// Whether a turn may take letters from the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mail {
+    Taken,
+    /// They are for the next life, or for nobody.
+    Left,
 }
 
 /// What may still be done before others have their turn.
@@ -103,10 +123,11 @@ impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
 
 impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// A driver for the generation of `birth`.
-    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, birth: Birth) -> Driver<A> {
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, generation: Generation, birth: Birth) -> Driver<A> {
         Driver {
             seat,
             term,
+            generation,
             birth,
             failure: None,
             untold: None,
@@ -114,6 +135,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             #[cfg(feature = "testkit")]
             slow_start: None,
             life: None,
+            gave_way: false,
+            unborn: None,
             look_again: None,
         }
     }
@@ -127,15 +150,25 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             }
             self.birth.snapshot = self.seat.kept();
             self.birth.replica = self.seat.replica();
-            let actor = match (self.seat.factory)(&self.birth) {
+            let life = LifeNumber { inner: self.generation, shown: self.birth.generation };
+            let context = Context::new(self.seat.clone(), self.term, life, self.birth.shard);
+            let context = self.unborn.insert(Box::new(context));
+            let actor = match (self.seat.factory)(&self.birth, context) {
                 Ok(actor) => actor,
                 Err(error) => return Turn::NotBorn(error.to_string()),
             };
+            let Some(context) = self.unborn.take() else { unreachable!("the context was just put there") };
+            let life = self.life.insert(Life {
+                actor,
+                context: *context,
+                spawned: Vec::new(),
+                waits: Vec::new(),
+                is_told: false,
+                stays: false,
+            });
             if self.seat.is_over(self.term) {
                 return Turn::Void; // The factory took longer than it may, and another one was asked.
             }
-            let context = Context::new(self.seat.clone(), self.term, self.birth.generation, self.birth.shard);
-            let life = self.life.insert(Life { actor, context, spawned: Vec::new(), waits: Vec::new() });
             life.context.begin(Kind::STARTED);
             life.actor.started(&mut life.context);
             #[cfg(feature = "testkit")]
@@ -153,22 +186,20 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.tell_born();
         }
         let Some(life) = &mut self.life else { return Turn::Void };
-        if !self.seat.may_act() && !self.seat.cell.is_asked_to_stop() {
+        let is_told = self.seat.cell.is_asked_to_stop();
+        if !self.seat.may_act() && !is_told {
             return Turn::Barred;
         }
         #[cfg(feature = "testkit")]
         if let Some(turn) = life.strike(&self.seat) {
             return turn;
         }
-        if self.seat.cell.is_asked_to_stop() {
-            life.context.begin(Kind::STOPPING);
-            // It is told to go; whether it would rather stay is not asked any more.
-            life.actor.stopping(&mut life.context);
-            return if life.context.is_void() { Turn::Void } else { life.stop() };
+        if is_told {
+            return life.wind_down(&self.seat, self.term, task);
         }
         // With something left to tell, one message is all that may come before it.
         let burst = if self.untold.is_some() { 1 } else { self.seat.control.burst };
-        let turn = life.run(&self.seat, self.term, burst, task);
+        let turn = life.run(&self.seat, self.term, burst, Mail::Taken, task);
         if !self.is_up && !matches!(turn, Turn::Void) {
             self.tell_up();
         }
@@ -207,7 +238,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// place, if that has not been reported yet.
     fn restarted(&mut self, is_up: bool) -> Option<(Generation, Report)> {
         let (cause, failed_at) = self.failure.take()?;
-        Some((Generation(self.birth.generation.0 - 1), Report::Restarted { cause, failed_at, is_up }))
+        Some((Generation(self.generation.0 - 1), Report::Restarted { cause, failed_at, is_up }))
     }
 
     /// Says that the present generation is up, once it is.
@@ -215,37 +246,57 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         if self.life.as_ref().is_some_and(Life::is_up) {
             self.is_up = true;
             self.seat.cell.set_up();
-            self.seat.report((self.birth.generation, Report::Started));
+            self.seat.report((self.generation, Report::Started));
         }
     }
 
-    /// Drops the worker and its futures; a panic in their `Drop` stays here.
+    /// Drops the worker and its futures; a panic in their `Drop` stays here. The senders of answers that end with it are told `why`, or why it
+    /// was told to stop.
     ///
     /// # Errors
     /// What that panic said.
-    fn bury(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        let life = self.life.take();
+    fn bury(&mut self, why: Option<&Interruption>) -> Result<(), Box<dyn Any + Send>> {
+        let (life, unborn) = (self.life.take(), self.unborn.take());
         self.is_up = false;
-        catch_unwind(AssertUnwindSafe(|| drop(life)))
+        self.seat.mailbox.end_life(self.term, why);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop((life, unborn))));
+        self.seat.mailbox.outlive(self.term);
+        dropped
+    }
+
+    /// Whether it waits for its turn, since workers of its type panic in great numbers on this
+    /// thread.
+    fn gives_way(&mut self, task: &task::Context<'_>) -> bool {
+        let clock = self.seat.control.clock;
+        if std::mem::take(&mut self.gave_way) || !storm::gives_way(TypeId::of::<A>(), clock.now()) {
+            return false;
+        }
+        self.gave_way = true;
+        if storm::stand_in_line(task.waker()) {
+            drop(actix_rt::spawn(storm::lead(move || clock.now())));
+        }
+        true
     }
 
     /// Takes in that the worker panicked. `Pending` if the next generation may be made at once.
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
         if self.seat.is_over(self.term) {
             // A zombie's panic is nobody's business any more, and the status cell is its successor's.
-            let _ = self.bury();
+            let _ = self.bury(None);
             return Poll::Ready(());
         }
-        let (now, generation) = (self.seat.control.clock.now(), self.birth.generation);
+        let (now, generation) = (self.seat.control.clock.now(), self.generation);
+        storm::count(TypeId::of::<A>(), self.seat.worker, now);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = text(payload).into();
+        let why = Interruption::Panicked(text.clone());
         let cause = match during {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
             during => Cause::Panicked { payload: text, during },
         };
-        self.seat.mailbox.interrupt(self.term);
+        self.seat.mailbox.interrupt(self.term, &why);
         // One panic is reported, the first; the panic hook has told of both.
-        let _ = self.bury();
+        let _ = self.bury(Some(&why));
         self.seat.cell.end();
         self.seat.cell.set_down();
         match self.seat.cell.restart(generation, now) {
@@ -254,13 +305,19 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                 if let Some(restarted) = self.restarted(false) {
                     self.seat.report(restarted);
                 }
-                self.birth.generation = next;
+                self.generation = next.inner;
+                self.birth.generation = next.shown;
                 self.birth.cause = Some(cause.clone());
                 self.failure = Some((cause, now));
                 Poll::Pending
             }
             None => self.end(Report::Failed(cause)),
         }
+    }
+
+    /// Whether it was told to stop since its last turn.
+    fn has_news(&self) -> bool {
+        self.seat.cell.is_asked_to_stop() && self.life.as_ref().is_none_or(|life| !life.is_told)
     }
 
     /// Whether a test holds it, or it has not been born yet because a test holds that.
@@ -285,7 +342,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         if let Some(restarted) = self.restarted(false) {
             self.seat.report(restarted);
         }
-        self.seat.report((self.birth.generation, report));
+        self.seat.report((self.generation, report));
         Poll::Ready(())
     }
 }
@@ -295,9 +352,12 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if storm::is_on() && this.gives_way(task) {
+            return Poll::Pending;
+        }
         loop {
             if this.seat.is_over(this.term) {
-                let _ = this.bury(); // Nobody is interested any more in what becomes of it.
+                let _ = this.bury(None); // Nobody is interested any more in what becomes of it.
                 return Poll::Ready(());
             }
             let turn = catch_unwind(AssertUnwindSafe(|| this.turn(task)));
@@ -310,7 +370,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     // stop, or that it is void, always. What was said before we could be woken is looked at now.
                     let is_waiting = this.seat.cell.is_waiting() || this.is_held();
                     let is_void = is_waiting && !this.seat.mailbox.register(this.term, task.waker());
-                    if is_void || this.seat.is_over(this.term) || this.seat.cell.is_asked_to_stop() {
+                    if is_void || this.seat.is_over(this.term) || this.has_news() {
                         continue;
                     }
                     return Poll::Pending;
@@ -339,7 +399,7 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                 Ok(Turn::Stopped) if this.seat.is_over(this.term) => {}
                 Ok(Turn::Stopped) => {
                     this.seat.begin(Kind::DROP);
-                    match this.bury() {
+                    match this.bury(None) {
                         Ok(()) => return this.end(Report::Stopped),
                         Err(payload) => {
                             if this.fail(&*payload).is_ready() {
@@ -349,6 +409,9 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     }
                 }
                 Ok(Turn::NotBorn(reason)) => {
+                    // What the factory has spawned goes; its refusal is the failure that is told.
+                    let unborn = this.unborn.take();
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(unborn)));
                     return this.end(Report::Failed(Cause::StartFailed { reason: reason.into() }));
                 }
                 Err(payload) => {
@@ -364,10 +427,18 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 impl<A: Actor<Context = Context<A>>> Life<A> {
     /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or a burst is used up. Messages and
     /// futures have one each: a mailbox that is never empty would else keep the timers from their turn for ever.
-    fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, task: &mut task::Context<'_>) -> Turn {
+    fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, mail: Mail, task: &mut task::Context<'_>) -> Turn {
         let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
+            let waited = self.context.waiting;
             let may_go_on = self.poll_waits(task);
+            if waited && may_go_on && !self.context.is_void() {
+                // Between two messages that are waited for, the others have a turn: timers, streams, answers.
+                self.poll_spawned(seat, &mut futures, task);
+                if !self.waits.is_empty() && !self.context.is_void() {
+                    continue;
+                }
+            }
             if self.context.is_void() {
                 return Turn::Void;
             }
@@ -375,18 +446,20 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 seat.cell.set_waiting(true);
                 return Turn::Idle;
             }
-            seat.cell.set_waiting(false);
-            while !letters.is_over() && !self.context.waiting() {
+            let mut is_full = false;
+            while mail == Mail::Taken && !letters.is_over() && !self.context.waiting() {
                 if !seat.may_act() {
                     return Turn::Yield;
                 }
                 match seat.mailbox.take(term, task) {
-                    Poll::Ready(Some(Item::Letter(letter))) => letter.handle(&mut self.actor, &mut self.context),
-                    Poll::Ready(Some(Item::Envelope(mut letter))) => {
-                        letter.handle(&mut self.actor, &mut self.context);
+                    Taken::Item(Item::Letter(letter)) => letter.handle(&mut self.actor, &mut self.context),
+                    Taken::Item(Item::Envelope(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
+                    Taken::Over => return Turn::Void,
+                    Taken::Nothing => break,
+                    Taken::Full => {
+                        is_full = true;
+                        break;
                     }
-                    Poll::Ready(None) => return Turn::Void,
-                    Poll::Pending => break,
                 }
                 letters.count(seat.cell.since());
                 self.take_over();
@@ -395,6 +468,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                     return Turn::Idle;
                 }
             }
+            seat.cell.set_waiting(is_full);
             let worked = self.poll_spawned(seat, &mut futures, task);
             if self.context.is_void() {
                 return Turn::Void;
@@ -406,9 +480,11 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                     if self.actor.stopping(&mut self.context) == Running::Stop {
                         return self.stop();
                     }
+                    if self.context.is_void() {
+                        return Turn::Void;
+                    }
                     self.context.end();
-                    self.context.set_state(ActorState::Running);
-                    self.take_over();
+                    self.stay();
                     continue;
                 }
                 ActorState::Started | ActorState::Running => {}
@@ -420,6 +496,49 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 return Turn::Idle;
             }
         }
+    }
+
+    /// A turn of a worker that was told to stop: it finishes what it may, then it is asked whether it stops. One that would rather stay goes on
+    /// until it stops itself, or its time is over.
+    fn wind_down(&mut self, seat: &Seat<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
+        self.is_told = true;
+        let burst = seat.control.burst;
+        loop {
+            let draining = seat.mailbox.draining(term, task);
+            // A shard that may not act any more can finish nothing.
+            let may_act = seat.may_act();
+            if !may_act || draining.is_done && !self.stays {
+                self.context.begin(Kind::STOPPING);
+                self.context.stop();
+                let running = self.actor.stopping(&mut self.context);
+                if self.context.is_void() {
+                    return Turn::Void;
+                }
+                if running == Running::Stop || !may_act || self.context.state() == ActorState::Stopped {
+                    return self.stop();
+                }
+                self.context.end();
+                self.stay();
+                self.stays = true;
+            }
+            let mail = if draining.with_queue { Mail::Taken } else { Mail::Left };
+            match self.run(seat, term, burst, mail, task) {
+                Turn::Idle => {}
+                turn => return turn,
+            }
+            let after = seat.mailbox.draining(term, task);
+            if self.stays || !after.is_done && after.with_queue == draining.with_queue {
+                return Turn::Idle;
+            }
+        }
+    }
+
+    /// Goes on after `stopping` has said so; one that has terminated meanwhile stays so.
+    fn stay(&mut self) {
+        if self.context.state() != ActorState::Stopped {
+            self.context.set_state(ActorState::Running);
+        }
+        self.take_over();
     }
 
     /// Does to a worker what a test has put down for this very moment, and goes on with a message that was held. Returns how the turn ends, if
@@ -514,9 +633,10 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             && !self.context.state().stopping()
             && !burst.is_over()
         {
-            if let Some(future) = &mut self.spawned[index].1 {
+            if let (handle, Some(future)) = &mut self.spawned[index] {
                 self.context.begin(future.kind);
                 self.context.begin_pieces(future.is_in_pieces.then(|| Pieces::new(seat.cell.since(), burst.left)));
+                self.context.set_handle(*handle);
                 let done = future.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
                 if self.context.is_void() {
                     return false;

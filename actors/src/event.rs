@@ -6,13 +6,16 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use actix::{Message, Recipient};
+use futures_util::Stream;
 use heartbeat_core::{Event, Member, Shard};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::letter::DeadLetter;
 
@@ -88,6 +91,51 @@ impl DeadLetters {
     }
 }
 
+/// Updates of a node as a stream: the view first, then every change of it. Dropping it ends the subscription.
+///
+/// It takes one update at a time; more of them wait at the node, up to `events.queue`, and [`Update::Lagged`] tells of those that were
+/// not kept.
+#[derive(Debug)]
+pub struct Updates {
+    receiver: mpsc::Receiver<Update>,
+}
+
+impl Updates {
+    /// A stream, and where its updates are put.
+    pub(crate) fn new() -> (mpsc::Sender<Update>, Updates) {
+        let (sender, receiver) = mpsc::channel(1);
+        (sender, Updates { receiver })
+    }
+
+    /// The next update; `None` when the node is gone.
+    pub async fn next(&mut self) -> Option<Update> {
+        self.receiver.recv().await
+    }
+}
+
+impl Stream for Updates {
+    type Item = Update;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Option<Update>> {
+        self.receiver.poll_recv(task)
+    }
+}
+
+/// Where a subscriber's updates go.
+pub(crate) enum Subscriber {
+    /// To an actor, which handles one before it gets the next. The same recipient subscribes once only.
+    Recipient(Recipient<Update>),
+    /// Into a stream, perhaps with a name under which there is only one.
+    Stream(Option<Arc<str>>, mpsc::Sender<Update>),
+}
+
+/// What makes two subscriptions one.
+#[derive(PartialEq)]
+enum Key {
+    Recipient(Recipient<Update>),
+    Name(Arc<str>),
+}
+
 /// Updates that wait for one subscriber.
 #[derive(Default)]
 struct Tray {
@@ -97,6 +145,7 @@ struct Tray {
 }
 
 struct Subscription {
+    key: Option<Key>,
     tray: RefCell<Tray>,
     filled: Notify,
 }
@@ -108,13 +157,26 @@ pub(crate) struct Subscribers {
 }
 
 impl Subscribers {
-    /// Adds a subscriber, whose first update is `view`.
-    pub(crate) fn add(&mut self, recipient: Recipient<Update>, view: Snapshot) {
+    /// Adds a subscriber, whose first update is `view`, in the place of one that is the same: a worker that subscribes in each of its
+    /// lives is sent each event once.
+    pub(crate) fn add(&mut self, subscriber: Subscriber, view: Snapshot) {
+        let key = match &subscriber {
+            Subscriber::Recipient(recipient) => Some(Key::Recipient(recipient.clone())),
+            Subscriber::Stream(name, _) => name.clone().map(Key::Name),
+        };
+        self.subscriptions.retain(|other| {
+            let is_same = key.is_some() && other.key == key;
+            if is_same {
+                other.tray.replace(Tray { closed: true, ..Tray::default() });
+                other.filled.notify_one();
+            }
+            !is_same
+        });
         let mut tray = Tray::default();
         tray.waiting.push_back(Update::View(view));
-        let subscription = Rc::new(Subscription { tray: RefCell::new(tray), filled: Notify::new() });
+        let subscription = Rc::new(Subscription { key, tray: RefCell::new(tray), filled: Notify::new() });
         self.subscriptions.push(subscription.clone());
-        actix_rt::spawn(deliver(subscription, recipient));
+        actix_rt::spawn(deliver(subscription, subscriber));
     }
 
     /// Puts an event into every tray; a tray holds at most `queue` updates.
@@ -137,10 +199,13 @@ impl Subscribers {
 }
 
 /// Sends a subscriber its updates, each when the one before was handled, until it is gone.
-async fn deliver(subscription: Rc<Subscription>, recipient: Recipient<Update>) {
+async fn deliver(subscription: Rc<Subscription>, subscriber: Subscriber) {
     loop {
         let next = {
             let mut tray = subscription.tray.borrow_mut();
+            if tray.closed {
+                return; // Another one has taken its place.
+            }
             tray.waiting.pop_front().or_else(|| {
                 let missed = std::mem::take(&mut tray.missed);
                 (missed > 0).then_some(Update::Lagged { missed })
@@ -150,16 +215,25 @@ async fn deliver(subscription: Rc<Subscription>, recipient: Recipient<Update>) {
             subscription.filled.notified().await;
             continue;
         };
-        let mut request = std::pin::pin!(recipient.send(update));
-        // A full mailbox gives no wake-up when it empties (actix 0.13), so the request is polled again from time to time.
-        let handled = loop {
-            if let Ok(handled) = tokio::time::timeout(RETRY, request.as_mut()).await {
-                break handled;
-            }
+        let is_there = match &subscriber {
+            Subscriber::Recipient(recipient) => send(recipient, update).await,
+            Subscriber::Stream(_, sender) => sender.send(update).await.is_ok(),
         };
-        if handled.is_err() && !recipient.connected() {
+        if !is_there {
             subscription.tray.borrow_mut().closed = true;
             return;
         }
     }
+}
+
+/// Has an actor handle an update. Returns whether it is there still.
+async fn send(recipient: &Recipient<Update>, update: Update) -> bool {
+    let mut request = std::pin::pin!(recipient.send(update));
+    // A full mailbox gives no wake-up when it empties (actix 0.13), so the request is polled again from time to time.
+    let handled = loop {
+        if let Ok(handled) = tokio::time::timeout(RETRY, request.as_mut()).await {
+            break handled;
+        }
+    };
+    handled.is_ok() || recipient.connected()
 }

@@ -17,9 +17,10 @@ use heartbeat_core::{
 
 use crate::context::Context;
 use crate::node::{Node, SuperviseError};
-use crate::seat::{Birth, StartError};
+use crate::seat::{Birth, Factory, Part, StartError};
 use crate::spec::{Limits, Spec};
 use crate::supervisor::Order;
+use crate::until::{NotUp, is_up};
 use crate::worker::WorkerAddr;
 
 /// How a group is to be supervised. What is not said is as the config has it.
@@ -159,8 +160,30 @@ impl Group {
         A: Actor<Context = Context<A>>,
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
+        self.supervise_with_context(spec, move |birth, _| factory(birth))
+    }
+
+    /// As [`Group::supervise_with`], with a factory that sees the context of the worker it makes, as that of actix's `Actor::create` does.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`].
+    pub fn supervise_with_context<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        self.supervise_part(spec, Part::Alone, Box::new(factory))
+    }
+
+    /// Starts a worker that is a part of something.
+    pub(crate) fn supervise_part<A: Actor<Context = Context<A>>>(
+        &self,
+        spec: Spec,
+        part: Part<A>,
+        factory: Factory<A>,
+    ) -> Result<WorkerAddr<A>, SuperviseError> {
         check_significant(&spec.name, spec.significant, spec.kind, self.auto_shutdown)?;
-        self.node.take_on(self.id, spec, Box::new(factory))
+        self.node.take_on(self.id, spec, factory, part)
     }
 
     /// Starts a group within this one, empty, after those that were taken on before.
@@ -184,6 +207,35 @@ impl Group {
             restart,
         });
         Ok(Group { node: self.node.clone(), id, name, auto_shutdown: spec.auto_shutdown })
+    }
+
+    /// Waits until the group is up: each of its children that is to run, groups within it included. After [`Group::restart`] or
+    /// [`Group::start`] it waits for their new lives. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::GroupSpec;
+    /// # struct Worker;
+    /// # impl Actor for Worker { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let group = node.group(GroupSpec::new("group")).unwrap();
+    /// let (first, second) = (group.supervise("first", || Worker).unwrap(), group.supervise("second", || Worker).unwrap());
+    /// group.until_up().await.unwrap();
+    /// assert!(first.status().is_up && second.status().is_up);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] as soon as it will not be up unless it is started by hand.
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        let child = Child::Group(self.id);
+        self.node.until(move |engine, _| is_up(engine, child)).await
+    }
+
+    /// The node it is on.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
     }
 
     /// Starts the group again, if it has ended, was stopped or was given up.
@@ -252,6 +304,27 @@ impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
         spec.name = format!("{}/{number}", self.spec.name);
         let maker = self.maker.clone();
         self.group.supervise_with(spec, move |birth| maker(&argument, birth))
+    }
+
+    /// Waits until the workers that were started so far are up, as [`Group::until_up`].
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Session(u32);
+    /// # impl Actor for Session { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let sessions = node.template(Spec::new("session"), |number: &u32, _| Ok(Session(*number))).unwrap();
+    /// let session = sessions.start(7).unwrap();
+    /// sessions.until_up().await.unwrap();
+    /// assert!(session.status().is_up);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Group::until_up`].
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        self.group.until_up().await
     }
 
     /// The group in which its workers run.

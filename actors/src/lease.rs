@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use heartbeat_core::{Epoch, Generation};
 
-use crate::cell::CellRef;
+use crate::cell::{CellRef, LifeNumber};
 use crate::clock::Clock;
 use crate::right::Right;
 
@@ -19,7 +19,7 @@ use crate::right::Right;
 pub struct Lease {
     cell: CellRef,
     clock: Clock,
-    generation: Generation,
+    life: LifeNumber,
     /// Of a shard: its epoch, and until when its node may act for it.
     right: Option<(Epoch, Arc<Right>)>,
 }
@@ -40,19 +40,14 @@ impl fmt::Display for Fenced {
 impl std::error::Error for Fenced {}
 
 impl Lease {
-    pub(crate) fn new(
-        cell: CellRef,
-        clock: Clock,
-        generation: Generation,
-        right: Option<(Epoch, Arc<Right>)>,
-    ) -> Lease {
-        Lease { cell, clock, generation, right }
+    pub(crate) fn new(cell: CellRef, clock: Clock, life: LifeNumber, right: Option<(Epoch, Arc<Right>)>) -> Lease {
+        Lease { cell, clock, life, right }
     }
 
     /// Whether it is good at this instant.
     pub fn is_valid(&self) -> bool {
         let may_act = self.right.as_ref().is_none_or(|(_, right)| right.holds(self.clock.now()));
-        may_act && self.cell.generation() == self.generation && self.cell.is_live()
+        may_act && self.cell.generation() == self.life.inner && self.cell.is_live()
     }
 
     /// As [`Lease::is_valid`], for use with `?`.
@@ -60,12 +55,12 @@ impl Lease {
     /// # Errors
     /// [`Fenced`] if it is over.
     pub fn check(&self) -> Result<(), Fenced> {
-        if self.is_valid() { Ok(()) } else { Err(Fenced { generation: self.generation }) }
+        if self.is_valid() { Ok(()) } else { Err(Fenced { generation: self.life.shown }) }
     }
 
     /// The generation that holds it.
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.life.shown
     }
 
     /// The shard's token, if its holder is a shard: to be written with the data.
@@ -77,7 +72,7 @@ impl Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("generation", &self.generation)
+            .field("generation", &self.life.shown)
             .field("epoch", &self.epoch())
             .field("valid", &self.is_valid())
             .finish()

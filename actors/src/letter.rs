@@ -4,21 +4,30 @@
 //! afterwards that it was. A letter that is dropped unopened is a dead letter: counted by the type of its message, and told to those who
 //! want to know. An answer given by a generation that has become void meanwhile is not delivered: its worker has been replaced, its caller
 //! was told, and nobody must take a zombie's word.
+//!
+//! The answer often comes after the handler has returned: from a future within the worker (`ResponseActFuture`, `AtomicResponse`), from one of
+//! its own (`ResponseFuture`, which actix leaves on the thread), or from a sender that the worker keeps. All of them are given the end of a
+//! channel. If the answer is in it when the handler has returned, it is passed on at once, else it is an answer under way (`OpenAnswer`).
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::cell::RefCell;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll, Wake, Waker};
 
 use actix::dev::{Envelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
 use actix::{Actor, Handler, Message};
 use dashmap::DashMap;
-use tokio::sync::broadcast;
+use heartbeat_core::Interruption;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::cell::Kind;
 use crate::context::Context;
 use crate::mailbox::Item;
+use crate::seat::Seat;
 use crate::worker::SendError;
 
 /// Dead letters of this process, by type name of the message. Bounded by the number of message types in the program.
@@ -112,23 +121,27 @@ impl Undertaker {
     }
 }
 
-/// What became of a letter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Fate {
-    /// It may still be opened, or was: whoever waits in vain must take it for begun.
-    Open,
-    Stopped,
-    GaveUp,
-    Full,
-}
-
-/// A message on its way to a worker.
+/// A message on its way to a worker, and the place where its answer is laid down.
 pub(crate) struct Letter<M: Message> {
     /// `None` once opened.
     message: Mutex<Option<M>>,
-    answer: Mutex<Option<OneshotSender<M::Result>>>,
-    fate: AtomicU8,
+    answer: Mutex<Reply<M::Result>>,
+}
+
+/// What is known of an answer.
+enum Reply<R> {
+    /// Its sender does not want it.
+    Unwanted,
+    /// Its sender has stopped waiting for it.
+    Forsaken,
+    /// Its sender waits, and is woken like this.
+    Awaited(Option<Waker>),
+    /// Its sender waits in actix's way.
+    Actix(OneshotSender<R>),
+    /// It is there.
+    Here(R),
+    /// There will be none.
+    Lost(SendError),
 }
 
 /// A letter whose message's type is forgotten.
@@ -139,34 +152,100 @@ pub(crate) trait Post<A: Actor<Context = Context<A>>>: Lost {
 
 /// A letter as those see it who only decide what becomes of it.
 pub(crate) trait Lost: Send + Sync {
-    /// Tells its sender that there will be no answer.
-    fn interrupt(&self);
+    /// Tells its sender that there will be no answer, and why.
+    fn interrupt(&self, why: &Interruption);
 
-    /// Drops the message and notes why; whoever waits for the answer is told.
+    /// Drops the message and notes why; its sender is told.
     fn condemn(&self, reason: DeadReason);
+}
 
-    /// What its sender, who got no answer, is to be told.
-    fn loss(&self) -> SendError;
+/// A letter as its sender sees it.
+pub(crate) trait Asked<R>: Send + Sync {
+    /// The answer, or why there is none.
+    fn poll_answer(&self, task: &mut task::Context<'_>) -> Poll<Result<R, SendError>>;
+
+    /// The sender does not wait any more.
+    fn forsake(&self);
 }
 
 impl<M: Message> Letter<M> {
-    pub(crate) fn new(message: M, answer: Option<OneshotSender<M::Result>>) -> Letter<M> {
-        Letter { message: Mutex::new(Some(message)), answer: Mutex::new(answer), fate: AtomicU8::new(Fate::Open as u8) }
+    /// A letter whose sender wants no answer.
+    pub(crate) fn new(message: M) -> Letter<M> {
+        Letter::with(message, Reply::Unwanted)
     }
 
-    /// Takes the message out again, if nobody has opened it.
+    /// A letter whose sender waits for the answer with [`Asked`].
+    pub(crate) fn asking(message: M) -> Letter<M> {
+        Letter::with(message, Reply::Awaited(None))
+    }
+
+    fn with(message: M, answer: Reply<M::Result>) -> Letter<M> {
+        Letter { message: Mutex::new(Some(message)), answer: Mutex::new(answer) }
+    }
+
+    /// Takes the message out again, if it was not opened.
     pub(crate) fn take(&self) -> Option<M> {
         self.message.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn take_answer(&self) -> Option<OneshotSender<M::Result>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn answer(&self) -> MutexGuard<'_, Reply<M::Result>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether its sender has stopped waiting.
-    fn is_unwanted(&self) -> bool {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer.as_ref().is_some_and(OneshotSender::is_closed)
+    fn is_forsaken(&self) -> bool {
+        match &*self.answer() {
+            Reply::Forsaken => true,
+            Reply::Actix(sender) => sender.is_closed(),
+            Reply::Unwanted | Reply::Awaited(_) | Reply::Here(_) | Reply::Lost(_) => false,
+        }
+    }
+
+    /// Lays the answer down, or why there is none, unless that was settled before.
+    fn settle(&self, result: Result<M::Result, SendError>) {
+        // What is not needed any more is dropped when the lock is free, since that runs its user's code.
+        let mut answer = self.answer();
+        match &mut *answer {
+            Reply::Awaited(waker) => {
+                let waker = waker.take();
+                *answer = match result {
+                    Ok(value) => Reply::Here(value),
+                    Err(error) => Reply::Lost(error),
+                };
+                drop(answer);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Reply::Actix(_) => {
+                let before = std::mem::replace(&mut *answer, Reply::Unwanted);
+                drop(answer);
+                if let (Reply::Actix(sender), Ok(value)) = (before, result) {
+                    let _ = sender.send(value); // Its sender may wait no more.
+                }
+            }
+            Reply::Unwanted | Reply::Forsaken | Reply::Here(_) | Reply::Lost(_) => {
+                drop(answer);
+                drop(result);
+            }
+        }
+    }
+
+    /// actix's own sender for the answer, if that is how it is waited for.
+    fn take_actix(&self) -> Option<OneshotSender<M::Result>> {
+        let mut answer = self.answer();
+        match &*answer {
+            Reply::Actix(_) => match std::mem::replace(&mut *answer, Reply::Unwanted) {
+                Reply::Actix(sender) => Some(sender),
+                _ => None,
+            },
+            Reply::Unwanted | Reply::Forsaken | Reply::Awaited(_) | Reply::Here(_) | Reply::Lost(_) => None,
+        }
+    }
+
+    /// Whether its sender waits for the answer with [`Asked`].
+    fn is_awaited(&self) -> bool {
+        matches!(&*self.answer(), Reply::Awaited(_))
     }
 }
 
@@ -174,33 +253,130 @@ impl<M: Message + Send> Lost for Letter<M>
 where
     M::Result: Send,
 {
-    fn interrupt(&self) {
-        drop(self.take_answer());
+    fn interrupt(&self, why: &Interruption) {
+        self.settle(Err(SendError::Interrupted(why.clone())));
     }
 
     fn condemn(&self, reason: DeadReason) {
-        let fate = match reason {
-            DeadReason::Stopped | DeadReason::Refused | DeadReason::NobodyWaits => Fate::Stopped,
-            DeadReason::GaveUp => Fate::GaveUp,
-            DeadReason::Overflow | DeadReason::Attempts | DeadReason::Replaced => Fate::Full,
-        };
-        self.fate.store(fate as u8, Ordering::Release);
         // Now, and not when the sender lets go of the letter too; and before the sender hears, who may ask for the count.
         let message = self.take();
         if message.is_some() {
             note_dead(type_name::<M>());
         }
-        drop(self.take_answer());
+        self.settle(Err(match reason {
+            DeadReason::Stopped | DeadReason::Refused | DeadReason::NobodyWaits => SendError::Closed,
+            DeadReason::GaveUp => SendError::GaveUp,
+            DeadReason::Overflow | DeadReason::Attempts | DeadReason::Replaced => SendError::Dropped,
+        }));
         drop(message);
     }
+}
 
-    fn loss(&self) -> SendError {
-        match self.fate.load(Ordering::Acquire) {
-            fate if fate == Fate::Stopped as u8 => SendError::Closed,
-            fate if fate == Fate::GaveUp as u8 => SendError::GaveUp,
-            fate if fate == Fate::Full as u8 => SendError::Dropped,
-            _ => SendError::Interrupted,
+impl<M: Message + Send> Asked<M::Result> for Letter<M>
+where
+    M::Result: Send,
+{
+    fn poll_answer(&self, task: &mut task::Context<'_>) -> Poll<Result<M::Result, SendError>> {
+        let mut answer = self.answer();
+        match &mut *answer {
+            Reply::Awaited(Some(waker)) => {
+                waker.clone_from(task.waker());
+                Poll::Pending
+            }
+            Reply::Awaited(empty) => {
+                *empty = Some(task.waker().clone());
+                Poll::Pending
+            }
+            Reply::Lost(error) => Poll::Ready(Err(error.clone())),
+            Reply::Here(_) => match std::mem::replace(&mut *answer, Reply::Lost(SendError::Closed)) {
+                Reply::Here(value) => Poll::Ready(Ok(value)),
+                _ => Poll::Pending,
+            },
+            Reply::Unwanted | Reply::Forsaken | Reply::Actix(_) => Poll::Pending,
         }
+    }
+
+    fn forsake(&self) {
+        let before = std::mem::replace(&mut *self.answer(), Reply::Forsaken);
+        drop(before);
+    }
+}
+
+/// An answer under way: the end of a channel whose other end lies with the handler's response. It is the waker of that channel, so an answer is
+/// passed on where it is given, whichever future or thread gives it, and however many are under way.
+struct OpenAnswer<A: Actor<Context = Context<A>>, M: Message> {
+    seat: Arc<Seat<A>>,
+    letter: Arc<Letter<M>>,
+    number: u64,
+    /// `None` once the answer has come or was dropped. The channel holds its waker, which holds this, until then and no longer.
+    receiver: Mutex<Option<oneshot::Receiver<M::Result>>>,
+}
+
+impl<A, M> OpenAnswer<A, M>
+where
+    A: Actor<Context = Context<A>>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    /// Waits for the answer of the letter in flight, whose handler has returned.
+    fn begin(seat: &Arc<Seat<A>>, term: u32, letter: Arc<Letter<M>>, receiver: oneshot::Receiver<M::Result>) {
+        let Some(number) = seat.mailbox.begin_answer(term) else { return };
+        let open = Arc::new(OpenAnswer { seat: seat.clone(), letter, number, receiver: Mutex::new(Some(receiver)) });
+        let waker = Waker::from(open.clone());
+        let mut receiver = open.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(channel) = &mut *receiver else { return };
+        // The channel is asked once, to leave the waker there. That is no work of the task's, so it must not cost its budget.
+        let asked = pin!(tokio::task::unconstrained(channel));
+        if let Poll::Ready(came) = asked.poll(&mut task::Context::from_waker(&waker)) {
+            *receiver = None;
+            drop(receiver);
+            open.end(came.ok());
+        }
+    }
+
+    fn end(&self, came: Option<M::Result>) {
+        match came {
+            Some(value) => {
+                if self.seat.mailbox.finish_answer(self.number) {
+                    self.letter.settle(Ok(value));
+                }
+            }
+            None => {
+                if let Some(why) = self.seat.mailbox.drop_answer(self.number) {
+                    self.letter.interrupt(&why);
+                }
+            }
+        }
+    }
+}
+
+impl<A, M> Wake for OpenAnswer<A, M>
+where
+    A: Actor<Context = Context<A>>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn wake(self: Arc<Self>) {
+        Wake::wake_by_ref(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let came = {
+            let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(channel) = &mut *receiver else { return };
+            match channel.try_recv() {
+                Ok(value) => {
+                    *receiver = None;
+                    Some(value)
+                }
+                Err(TryRecvError::Closed) => {
+                    *receiver = None;
+                    None
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        };
+        self.end(came);
     }
 }
 
@@ -211,7 +387,7 @@ where
     M::Result: Send,
 {
     fn handle(self: Arc<Self>, actor: &mut A, context: &mut Context<A>) {
-        if self.is_unwanted() {
+        if self.is_forsaken() {
             context.discard(Item::Letter(self));
             return;
         }
@@ -219,9 +395,8 @@ where
         context.begin(Kind::message::<M>());
         let handling = move |actor: &mut A, context: &mut Context<A>| {
             let response = actor.handle(message, context);
-            if context.finish_message() {
-                response.handle(context, self.take_answer());
-                context.end_message();
+            if !context.is_void() {
+                self.respond(response, context);
             }
         };
         #[cfg(feature = "testkit")]
@@ -235,6 +410,44 @@ where
     }
 }
 
+impl<M> Letter<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    /// Passes on what the handler has returned: now, or when it comes.
+    fn respond<A>(self: Arc<Self>, response: A::Result, context: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<M>,
+    {
+        // A response of the very type of the answer is the answer, and no channel is needed to see it come.
+        let is_answer = TypeId::of::<A::Result>() == TypeId::of::<M::Result>();
+        if is_answer && !self.is_awaited() {
+            if context.finish_message() {
+                response.handle(context, self.take_actix());
+                context.end();
+            }
+            return;
+        }
+        let (sender, mut receiver) = oneshot::channel();
+        response.handle(context, Some(sender));
+        match receiver.try_recv() {
+            Ok(value) => {
+                if context.finish_message() {
+                    self.settle(Ok(value));
+                    context.end();
+                }
+            }
+            Err(TryRecvError::Empty | TryRecvError::Closed) => {
+                OpenAnswer::begin(context.seat(), context.term(), self, receiver);
+                if !context.is_void() {
+                    context.end();
+                }
+            }
+        }
+    }
+}
+
 /// A letter in the form in which actix carries it.
 struct Carried<M: Message>(Option<Arc<Letter<M>>>);
 
@@ -245,7 +458,10 @@ where
     M::Result: Send,
 {
     fn pack(message: M, answer: Option<OneshotSender<M::Result>>) -> Envelope<A> {
-        Envelope::with_proxy(Box::new(Carried(Some(Arc::new(Letter::new(message, answer))))))
+        Envelope::with_proxy(Box::new(Carried(Some(Arc::new(Letter::with(
+            message,
+            answer.map_or(Reply::Unwanted, Reply::Actix),
+        ))))))
     }
 }
 

@@ -55,6 +55,7 @@
 #[cfg(panic = "abort")]
 compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"");
 
+mod address;
 pub mod authority;
 mod cell;
 mod clock;
@@ -72,13 +73,17 @@ mod node;
 mod owner;
 mod pieces;
 mod pool;
+pub mod prelude;
 mod receiver;
 mod record;
 mod right;
 mod seat;
 mod sender;
+mod service;
+mod shared;
 mod spec;
 mod start;
+mod storm;
 mod stream;
 mod supervisor;
 #[cfg(feature = "systemd")]
@@ -87,18 +92,23 @@ mod systemd;
 pub mod testkit;
 mod thread;
 pub mod transport;
+mod until;
 mod view;
+#[cfg(feature = "actix-web")]
+mod web;
 mod worker;
 
+pub use address::WeakWorkerAddr;
 pub use context::{Context, TooLarge};
-pub use event::{DeadLetters, Owned, Snapshot, Update};
+pub use event::{DeadLetters, Owned, Snapshot, Update, Updates};
 pub use fence::{Fence, Outdated};
 pub use group::{Group, GroupSpec, Template};
+pub use heartbeat_core::config::OnThreadHeld;
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy, Testimony,
-    Unready, WorkerId, config, member,
+    Instant, Interruption, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy,
+    Testimony, Unready, Waiting, WorkerId, config, member,
 };
 pub use lease::{Fenced, Lease, Progress};
 pub use letter::{DeadLetter, DeadReason, dead_letters};
@@ -109,5 +119,6 @@ pub use pool::{MEMBERS_MAX, Pool, Route};
 pub use seat::{Birth, SnapshotError, StartError};
 pub use spec::{Arbiters, Placement, Spec};
 pub use start::NodeError;
-pub use view::{Neighbourhood, View, WorkerView};
+pub use until::NotUp;
+pub use view::{Neighbourhood, View, WorkerState, WorkerView};
 pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::{Actor, Recipient};
 use heartbeat_core::config::{ARBITERS_MAX, AuthorityKind, OwnershipConfig, QuorumRule};
 use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, Role, SHARDS_MAX};
 use heartbeat_core::{
-    Busy, Child, Config, ConfigError, Counters, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
+    Busy, Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
     WorkerId,
 };
 use tokio::sync::oneshot;
@@ -21,19 +22,21 @@ use tracing::{info, warn};
 
 use crate::cell::CellRef;
 use crate::context::Context;
-use crate::event::{DeadLetters, Update};
+use crate::event::{DeadLetters, Subscriber, Update, Updates};
 use crate::group::{Group, GroupSpec, Template};
 use crate::mailbox::{Closing, Rules};
 use crate::owner::{NoOwner, Owner};
 use crate::pool::{MEMBERS_MAX, Pool, Route};
 use crate::record::Recorder;
-use crate::seat::{Birth, Factory, Seat, Seated, StartError};
+use crate::seat::{Birth, Factory, Part, Seat, Seated, StartError};
+use crate::service::Services;
 use crate::spec::{Arbiters, Placement, Spec};
 use crate::start::{self, NodeError, Started};
 use crate::supervisor::{
     Command, Count, Leave, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
 };
 use crate::transport::{Transport, UdpTransport};
+use crate::until::{NotUp, until};
 use crate::view::{Neighbourhood, View};
 use crate::worker::{Shards, WorkerAddr};
 
@@ -51,6 +54,7 @@ struct Inner {
     next_group: AtomicU32,
     /// Held while a sharded group is taken on: no two of them count as the last one.
     sharding: Mutex<()>,
+    services: Services,
 }
 
 impl std::ops::Deref for Inner {
@@ -137,7 +141,15 @@ impl Node {
     pub(crate) fn new(started: Started) -> Node {
         let arbiters = started.config.workers.arbiters;
         let (next_place, next_group) = (AtomicU32::new(arbiters), AtomicU32::new(GroupId::ROOT.0 + 1));
-        Node { inner: Arc::new(Inner { started, next_place, next_group, sharding: Mutex::default() }) }
+        Node {
+            inner: Arc::new(Inner {
+                started,
+                next_place,
+                next_group,
+                sharding: Mutex::default(),
+                services: Services::default(),
+            }),
+        }
     }
 
     /// Starts a worker and keeps it running: `factory` makes the first one and each replacement.
@@ -164,6 +176,39 @@ impl Node {
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
         Group::root(self).supervise_with(spec, factory)
+    }
+
+    /// As [`Node::supervise_with`], with a factory that sees the context of the worker it makes, as that of actix's `Actor::create` does:
+    /// it can spawn, start timers, add streams, and give the address away.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::prelude::*;
+    /// struct Clock {
+    ///     timer: SpawnHandle,
+    /// }
+    ///
+    /// impl Actor for Clock {
+    ///     type Context = Context<Self>;
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let clock = node.supervise_with_context(Spec::new("clock"), |_, context| {
+    ///     let timer = context.run_interval(Duration::from_secs(1), |_, _| println!("tick"));
+    ///     Ok(Clock { timer })
+    /// });
+    /// # clock.unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`].
+    pub fn supervise_with_context<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Group::root(self).supervise_with_context(spec, factory)
     }
 
     /// Starts a group, empty; workers and groups are then taken on by the handle on it.
@@ -208,7 +253,7 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        Pool::new(self, &spec, count, route, factory)
+        Pool::new(self, spec, count, route, factory)
     }
 
     /// A pool of `count` threads for those workers that are put there with [`Spec::placement`]; none is made before it is needed.
@@ -238,6 +283,32 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
     {
+        self.supervise_shards_with(Spec::new(name), count, factory)
+    }
+
+    /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and queue of `spec`, whose name is the
+    /// group's. What happens after a shard was given up here is not the spec's matter: another node takes it.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let spec = Spec::new("orders").capacity(64);
+    /// let orders = node.supervise_shards_with(spec, 16, |_birth| Ok(Orders)).unwrap();
+    /// assert_eq!(orders.worker(3).name(), "orders/3");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::supervise_shards`], or if the limits contradict each other.
+    pub fn supervise_shards_with<A, F>(&self, spec: Spec, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        let name = &*spec.name;
         if !(1..=SHARDS_MAX).contains(&count) {
             return Err(SuperviseError::Shards(count));
         }
@@ -246,14 +317,20 @@ impl Node {
             return Err(SuperviseError::Groups(name.to_owned()));
         }
         let group = check_name(name)?;
-        let rules = Spec::new(name).rules(&self.inner.config).map_err(SuperviseError::Config)?;
+        let config = &self.inner.config;
+        let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
+        let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let rules = spec.rules(config).map_err(SuperviseError::Config)?;
         let factory = Arc::new(factory);
         let (mut seats, mut workers) = (Vec::new(), Vec::new());
         for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
             let name = self.take_name(&format!("{name}/{index}"), cell.worker())?;
             let factory = factory.clone();
-            let supervise = Supervise::new(cell.worker(), name.clone(), self.inner.config.workers.arbiters);
-            let seat = self.seat(cell, name, Box::new(move |birth: &Birth| factory(birth)), rules, true);
+            let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
+            let place = self.place(&spec.placement, shared.place);
+            let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
+            let seat =
+                self.seat(cell, name, Box::new(move |birth: &Birth, _: &mut _| factory(birth)), rules, Part::Shard);
             #[cfg(feature = "testkit")]
             self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
@@ -273,8 +350,83 @@ impl Node {
     }
 
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
+    ///
+    /// A recipient that subscribes again is sent the view again, and each event once. So a worker may subscribe in `started`, with an
+    /// address that outlives its life.
     pub fn subscribe(&self, subscriber: Recipient<Update>) {
-        self.inner.supervisor.do_send(Subscribe(subscriber));
+        self.inner.supervisor.do_send(Subscribe(Subscriber::Recipient(subscriber)));
+    }
+
+    /// The view as it is now and then every event, as a stream.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::{Event, Update};
+    /// # struct Worker;
+    /// # impl Actor for Worker { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let mut updates = node.updates();
+    /// node.supervise("worker", || Worker).unwrap();
+    /// assert!(matches!(updates.next().await, Some(Update::View(_))));
+    /// assert!(matches!(updates.next().await, Some(Update::Event(Event::Started { .. }))));
+    /// # });
+    /// ```
+    pub fn updates(&self) -> Updates {
+        let (sender, updates) = Updates::new();
+        self.inner.supervisor.do_send(Subscribe(Subscriber::Stream(None, sender)));
+        updates
+    }
+
+    /// Calls `subscriber` with the view as it is now and then with every event, on this thread. One that subscribes under the same name
+    /// takes the place of the one before.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::Update;
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// node.subscribe_fn("printer", |update| {
+    ///     if let Update::Event(event) = update {
+    ///         println!("{}", event.name());
+    ///     }
+    /// });
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// Outside an actix system or arbiter.
+    pub fn subscribe_fn(&self, name: &str, mut subscriber: impl FnMut(Update) + 'static) {
+        let (sender, mut updates) = Updates::new();
+        self.inner.supervisor.do_send(Subscribe(Subscriber::Stream(Some(name.into()), sender)));
+        actix_rt::spawn(async move {
+            while let Some(update) = updates.next().await {
+                subscriber(update);
+            }
+        });
+    }
+
+    /// Whether the cluster has let this node in, or it has begun one itself, and it knows the members it was told of. Without a
+    /// `[cluster]` table it is always so.
+    pub fn is_joined(&self) -> bool {
+        self.inner.view.is_joined()
+    }
+
+    /// Waits until [`Node::is_joined`]. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # actix::System::new().block_on(async {
+    /// let node = Node::start(Config::default()).await.unwrap();
+    /// node.until_joined().await.unwrap();
+    /// assert!(node.is_joined());
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] if this node leaves.
+    pub async fn until_joined(&self) -> Result<(), NotUp> {
+        self.until(|engine, _| if engine.is_joined() { Poll::Ready(Ok(())) } else { Poll::Pending }).await
     }
 
     /// Dead letters of this node's workers from now on, one after the other.
@@ -381,31 +533,51 @@ impl Node {
         group: GroupId,
         spec: Spec,
         factory: Factory<A>,
+        part: Part<A>,
     ) -> Result<WorkerAddr<A>, SuperviseError> {
         let config = &self.inner.config;
         let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
         let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let on_thread_held = spec.held(config).map_err(SuperviseError::Config)?;
         let rules = spec.rules(config).map_err(SuperviseError::Config)?;
         let cell = self.inner.cells.take();
         let worker = cell.worker();
         let name = self.take_name(&spec.name, worker)?;
         let shared = Supervise::new(worker, name.clone(), config.workers.arbiters);
-        let place = match &spec.placement {
-            Placement::Shared => shared.place,
-            Placement::Dedicated => PlaceId(self.inner.next_place.fetch_add(1, Ordering::Relaxed)),
-            Placement::Pool(arbiters) => {
-                let turn = arbiters.next.fetch_add(1, Ordering::Relaxed) as usize;
-                arbiters.places[turn % arbiters.places.len()]
-            }
-        };
+        let place = self.place(&spec.placement, shared.place);
         let (kind, significant) = (spec.kind, spec.significant);
-        let supervise = Supervise { group, kind, significant, restart, times, place, ..shared };
-        let seat = self.seat(cell, name, factory, rules, false);
+        let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, place, ..shared };
+        let seat = self.seat(cell, name, factory, rules, part);
         #[cfg(feature = "testkit")]
         self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
         let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
         self.inner.supervisor.do_send(TakeOn { workers, group: None });
         Ok(WorkerAddr { seat })
+    }
+
+    /// The thread for a worker that is to be placed so; `shared` is the one that is its turn among the shared ones.
+    fn place(&self, placement: &Placement, shared: PlaceId) -> PlaceId {
+        match placement {
+            Placement::Shared => shared,
+            Placement::Dedicated => PlaceId(self.inner.next_place.fetch_add(1, Ordering::Relaxed)),
+            Placement::Pool(arbiters) => {
+                let turn = arbiters.next.fetch_add(1, Ordering::Relaxed) as usize;
+                arbiters.places[turn % arbiters.places.len()]
+            }
+        }
+    }
+
+    /// Waits for something that the supervisor looks at after each input.
+    pub(crate) async fn until(
+        &self,
+        check: impl FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send + 'static,
+    ) -> Result<(), NotUp> {
+        until(&self.inner.supervisor, check).await
+    }
+
+    /// The services of this node.
+    pub(crate) fn services(&self) -> &Services {
+        &self.inner.services
     }
 
     /// A number and a name for a group.
@@ -457,9 +629,9 @@ impl Node {
         name: Arc<str>,
         factory: Factory<A>,
         rules: Rules,
-        is_shard: bool,
+        part: Part<A>,
     ) -> Arc<Seat<A>> {
-        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, is_shard))
+        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, part))
     }
 }
 

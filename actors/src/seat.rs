@@ -13,17 +13,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll};
 
 use actix::{Actor, Addr};
-use heartbeat_core::{Cause, Generation, Leave, Replica, Report, Shard, WorkerId};
+use heartbeat_core::{Cause, Generation, Interruption, Leave, Replica, Report, Shard, WorkerId};
 
-use crate::cell::{CellRef, Kind};
+use crate::cell::{CellRef, Kind, LifeNumber};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::driver::Driver;
 #[cfg(feature = "testkit")]
 use crate::fault::Faults;
 use crate::letter::Undertaker;
-use crate::mailbox::{Closing, Mailbox, Rules, Unopened};
+use crate::mailbox::{Closing, Cut, Mailbox, Rules, Unopened};
 use crate::right::Right;
+use crate::shared::SharedQueue;
 use crate::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 
@@ -50,7 +51,7 @@ pub(crate) struct Control {
 pub struct Birth {
     /// The worker's name; a shard's is `group/index`.
     pub name: Arc<str>,
-    /// Which life: 1 for the first, higher for each replacement.
+    /// Which life: 1 for the first, one more for each that follows.
     pub generation: Generation,
     /// Why the former life ended, if there was one.
     pub cause: Option<Cause>,
@@ -119,7 +120,17 @@ impl Error for SnapshotError {}
 /// Why a factory could not make a worker; any error will do.
 pub type StartError = Box<dyn Error + Send + Sync>;
 
-pub(crate) type Factory<A> = Box<dyn Fn(&Birth) -> Result<A, StartError> + Send + Sync>;
+pub(crate) type Factory<A> = Box<dyn Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
+
+/// What a worker is a part of.
+pub(crate) enum Part<A: Actor<Context = Context<A>>> {
+    /// Nothing that matters to it.
+    Alone,
+    /// A sharded group: it may act only while its node may.
+    Shard,
+    /// A pool with one queue for all members.
+    Member(Arc<SharedQueue<A>>),
+}
 
 /// What stays when a worker goes.
 pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
@@ -154,13 +165,18 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         cell: CellRef,
         factory: Factory<A>,
         rules: Rules,
-        is_shard: bool,
+        part: Part<A>,
     ) -> Seat<A> {
+        let (is_shard, shared) = match part {
+            Part::Alone => (false, None),
+            Part::Shard => (true, None),
+            Part::Member(shared) => (false, Some((shared, worker))),
+        };
         Seat {
             control,
             worker,
             name,
-            mailbox: Mailbox::new(rules, cell.clone()),
+            mailbox: Mailbox::new(rules, cell.clone(), shared),
             cell,
             factory,
             kept: Mutex::new(None),
@@ -221,6 +237,13 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
     }
 
+    /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages any more.
+    fn bury_shared(&self) {
+        if let Some(unopened) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
+            self.bury(unopened);
+        }
+    }
+
     pub(crate) fn begin(&self, kind: &'static Kind) {
         self.cell.begin(kind, self.control.clock.now());
     }
@@ -243,17 +266,21 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 
 /// A seat whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait Seated: Send + Sync {
-    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it fails to start.
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave);
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it
+    /// fails to start. Returns which life it is.
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) -> LifeNumber;
 
     /// Gives or takes back leave for immediate restarts.
     fn permit(&self, leave: Leave);
 
-    /// Asks the worker to stop.
-    fn stop(&self);
+    /// Notes whether the worker waits for its thread, which is held.
+    fn set_held(&self, is_held: bool);
 
-    /// Voids whoever sits here; the queue stays.
-    fn fence(&self);
+    /// Asks the worker to stop; what it cannot answer any more was interrupted for this reason.
+    fn stop(&self, why: Interruption);
+
+    /// Voids the life that has the seat, for this reason; the queue stays. Says what was cut.
+    fn fence(&self, why: Interruption) -> Cut;
 
     /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
     fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing);
@@ -276,14 +303,17 @@ pub(crate) trait Seated: Send + Sync {
 }
 
 impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) {
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, mut birth: Birth, leave: Leave) -> LifeNumber {
         let generation = birth.generation;
+        let mut life = LifeNumber { inner: generation, shown: generation };
         if let Some(replica) = birth.replica.clone() {
             *self.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(replica);
         }
         let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
-        let term = self.mailbox.begin_term(|| self.cell.begin_generation(generation, leave));
+        let why = birth.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
+        let term = self.mailbox.begin_term(&why, || life = self.cell.begin_generation(generation, leave));
+        birth.generation = life.shown;
         self.mailbox.open();
         let seat = self.clone();
         #[cfg(feature = "testkit")]
@@ -293,30 +323,39 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
             if let Some(unopened) = unopened {
                 seat.bury(unopened);
             }
-            Driver::new(seat, term, birth)
+            Driver::new(seat, term, life.inner, birth)
         };
         if !thread.is_some_and(|thread| thread.run(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
         }
+        life
     }
 
     fn permit(&self, leave: Leave) {
         self.cell.permit(leave);
     }
 
-    fn stop(&self) {
+    fn set_held(&self, is_held: bool) {
+        self.cell.set_held(is_held);
+    }
+
+    fn stop(&self, why: Interruption) {
+        self.mailbox.begin_drain(why);
+        if let Some((shared, worker)) = &self.mailbox.shared {
+            shared.stop(*worker);
+        }
         self.cell.ask_to_stop();
         self.mailbox.wake();
     }
 
-    fn fence(&self) {
-        self.mailbox.begin_term(|| self.cell.fence());
+    fn fence(&self, why: Interruption) -> Cut {
+        self.mailbox.fence(&why, || self.cell.fence())
     }
 
     fn vacate(&self) {
         // Whoever drains the queue lets go of the seat; what is left in it goes with the last address.
-        self.mailbox.begin_term(|| self.cell.close());
+        self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
     }
 
     fn look(&self) -> u32 {
@@ -326,7 +365,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing) {
         self.mailbox.close(closing);
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
-        let term = self.mailbox.begin_term(|| self.cell.close());
+        let term = self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
         if let Some(thread) = thread {
             // A thread that has ended drains nothing; the mailbox goes with the seat then.
             thread.run(move || Drain { seat: self, term });
@@ -362,6 +401,7 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
         match self.seat.mailbox.drain(self.term, Some(task)) {
             Some(unopened) => {
                 self.seat.bury(unopened);
+                self.seat.bury_shared();
                 Poll::Pending
             }
             None => Poll::Ready(()),
@@ -377,5 +417,6 @@ impl<A: Actor<Context = Context<A>>> Drop for Seat<A> {
         {
             self.bury(unopened);
         }
+        self.bury_shared();
     }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartbeat_core::config::RestartConfig;
-use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times};
+use heartbeat_core::config::{Drain, OnThreadHeld, RestartConfig};
+use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times, UNLIMITED};
 
 use crate::mailbox::{OnReplace, Overflow, Rules};
+
+/// Longest pause before a member of a pool is started again. A start that fails each time costs two calls of the factory a second then,
+/// and a bad request in a row of them costs the pool one member for a quarter of a second on average.
+const MEMBER_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// How a worker is to be supervised. What is not said is as the config has it.
 #[derive(Clone, Debug)]
@@ -22,8 +26,11 @@ pub struct Spec {
     liveness: Option<Duration>,
     shutdown: Option<Duration>,
     capacity: Option<u32>,
+    answers_max: Option<u32>,
+    drain: Option<Drain>,
     overflow: Overflow,
     on_replace: OnReplace,
+    on_thread_held: Option<OnThreadHeld>,
 }
 
 /// Restart limits, where they are not those of the config.
@@ -36,7 +43,9 @@ pub(crate) struct Limits {
 /// On which thread a worker runs.
 #[derive(Clone, Debug, Default)]
 pub enum Placement {
-    /// One of the `workers.arbiters` threads, in turn. A worker that holds it stops its neighbours until they have been moved.
+    /// One of the `workers.arbiters` threads, in turn. A worker that holds its thread stops its
+    /// neighbours: they wait for the thread, or start anew on another one, as
+    /// [`Spec::on_thread_held`] says. Give a worker that may block a thread of its own.
     #[default]
     Shared,
     /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
@@ -66,8 +75,11 @@ impl Spec {
             liveness: None,
             shutdown: None,
             capacity: None,
+            answers_max: None,
+            drain: None,
             overflow: Overflow::default(),
             on_replace: OnReplace::default(),
+            on_thread_held: None,
         }
     }
 
@@ -133,9 +145,31 @@ impl Spec {
         self
     }
 
+    /// How many answers may be under way at once, instead of `workers.answers_max`: those of handlers that have returned before the answer was
+    /// there. At the bound it takes no further message from its queue and is not ready. Zero means as many as its queue has places, `u32::MAX`
+    /// no bound.
+    pub fn answers_max(mut self, answers_max: u32) -> Spec {
+        self.answers_max = Some(answers_max);
+        self
+    }
+
+    /// What it still finishes when it is told to stop, within its `shutdown`, instead of `workers.drain`.
+    pub fn drain(mut self, drain: Drain) -> Spec {
+        self.drain = Some(drain);
+        self
+    }
+
     /// What happens to a message that finds the queue full.
     pub fn overflow(mut self, overflow: Overflow) -> Spec {
         self.overflow = overflow;
+        self
+    }
+
+    /// What it does when a neighbour holds the thread that they share, instead of
+    /// `workers.on_thread_held`: it waits for the thread and keeps its state, or it starts anew on
+    /// another thread at once.
+    pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> Spec {
+        self.on_thread_held = Some(on_thread_held);
         self
     }
 
@@ -145,12 +179,40 @@ impl Spec {
         self
     }
 
+    /// As a member of a pool is supervised, where this does not say otherwise: it is never given up, and pauses are short.
+    pub(crate) fn for_member(mut self, config: &Config) -> Spec {
+        let restart = &config.restart;
+        self.limits.intensity.get_or_insert((UNLIMITED, restart.period));
+        let most = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);
+        self.limits.delay.get_or_insert((restart.delay_min, most));
+        self
+    }
+
     /// How its queue is kept.
     pub(crate) fn rules(&self, config: &Config) -> Result<Rules, ConfigError> {
         let mut workers = config.workers.clone();
         workers.capacity = self.capacity.unwrap_or(workers.capacity);
         workers.check()?;
-        Ok(Rules { capacity: workers.capacity, overflow: self.overflow, on_replace: self.on_replace })
+        Ok(Rules {
+            capacity: workers.capacity,
+            overflow: self.overflow,
+            on_replace: self.on_replace,
+            answers_max: match self.answers_max.unwrap_or(workers.answers_max) {
+                0 => workers.capacity,
+                answers_max => answers_max,
+            },
+            drain: self.drain.unwrap_or(workers.drain),
+        })
+    }
+
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub(crate) fn held(&self, config: &Config) -> Result<Option<OnThreadHeld>, ConfigError> {
+        if let Some(OnThreadHeld::Wait { at_most }) = self.on_thread_held {
+            let mut workers = config.workers.clone();
+            workers.thread_wait = at_most;
+            workers.check()?;
+        }
+        Ok(self.on_thread_held)
     }
 
     /// Its times, if they are not those of the config.

@@ -9,7 +9,7 @@
 //!
 //! use actix::{Actor, Handler, Message};
 //! use heartbeat_actors::testkit::{self, Fault};
-//! use heartbeat_actors::{Cause, Config, Context, SendError};
+//! use heartbeat_actors::{Cause, Config, Context, Interruption, SendError};
 //!
 //! struct Encoder;
 //!
@@ -39,7 +39,7 @@
 //!     assert!(matches!(node.causes("encoder")[..], [Cause::Blocked { .. }]));
 //!
 //!     node.advance(Duration::from_secs(60)).await; // it wakes, and finds itself replaced
-//!     assert_eq!(stuck.await, Err(SendError::Interrupted));
+//!     assert_eq!(stuck.await, Err(SendError::Interrupted(Interruption::Blocked)));
 //! });
 //! ```
 //!

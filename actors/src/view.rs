@@ -3,12 +3,15 @@
 //! One actor writes it, from the engine's events; readers never wait for that actor, nor it for them longer than one entry. What is read
 //! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use heartbeat_core::member::name_hash;
-use heartbeat_core::{Cause, Event, Generation, Member, NodeId, Routes, Shard, Status, Unready, WorkerId, ring};
+use heartbeat_core::{
+    Cause, Event, Generation, Instant, Member, NodeId, Routes, Shard, Status, Unready, WorkerId, ring,
+};
 
 use crate::event::{Owned, Snapshot};
 use crate::owner::{NoOwner, Owner};
@@ -70,6 +73,37 @@ pub struct GroupView {
     pub escalations: u64,
 }
 
+/// Where a worker of this node stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It was told to start, and is not up yet.
+    Starting,
+    /// It is up.
+    Up,
+    /// It does not run: it has ended, was stopped, or its group has not come to it.
+    Stopped,
+    /// It has failed, and is started again at this instant by its node's clock.
+    Waiting(Instant),
+    /// It failed too often, and is not started again.
+    GivenUp,
+    /// It is a shard that this node does not own.
+    Elsewhere,
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WorkerState::Starting => "starting",
+            WorkerState::Up => "up",
+            WorkerState::Stopped => "stopped",
+            WorkerState::Waiting(_) => "waiting to restart",
+            WorkerState::GivenUp => "given up",
+            WorkerState::Elsewhere => "elsewhere",
+        })
+    }
+}
+
 /// A worker of this node as it stands.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -78,14 +112,30 @@ pub struct WorkerView {
     pub id: WorkerId,
     /// Its present or last life; 0 before the first.
     pub generation: Generation,
-    /// Whether it runs.
-    pub running: bool,
+    /// Where it stands.
+    pub state: WorkerState,
     /// Why requests should go elsewhere though it runs, if they should.
     pub unready: Option<Unready>,
     /// Lives that ended with a fault.
     pub failures: u64,
     /// Why the last of them ended.
     pub last_cause: Option<Box<Cause>>,
+}
+
+impl WorkerView {
+    /// Takes in that a life failed; the next one is to start at `restart_at`.
+    fn fail(&mut self, generation: Generation, cause: &Cause, restart_at: Option<Instant>, now: Instant) {
+        self.generation = self.generation.max(generation);
+        self.state = match restart_at {
+            // By its own thread at once, or told to in a moment.
+            Some(at) if at <= now => WorkerState::Starting,
+            Some(at) => WorkerState::Waiting(at),
+            None => WorkerState::Stopped,
+        };
+        self.unready = None;
+        self.failures += 1;
+        self.last_cause = Some(Box::new(cause.clone()));
+    }
 }
 
 impl View {
@@ -117,13 +167,40 @@ impl View {
 
     /// A worker of this node by its name.
     pub fn worker(&self, name: &str) -> Option<WorkerView> {
-        self.workers.get(name).map(|entry| entry.value().clone())
+        self.workers.get(name).map(|entry| self.seen(name, entry.value()))
+    }
+
+    /// A worker as it stands, with where it is if it is a shard.
+    fn seen(&self, name: &str, worker: &WorkerView) -> WorkerView {
+        let is_elsewhere = |me: NodeId| {
+            let (group, index) = name.rsplit_once('/')?;
+            let shards = self.shards.get(group)?;
+            let owner = shards.get(index.parse().ok()?).map(|(_, owner)| NodeId::of(&owner));
+            Some(owner != Some(me))
+        };
+        let mut seen = worker.clone();
+        if seen.state == WorkerState::Stopped && self.me.and_then(is_elsewhere) == Some(true) {
+            seen.state = WorkerState::Elsewhere;
+        }
+        seen
+    }
+
+    /// The number of a worker of this name.
+    pub(crate) fn worker_id(&self, name: &str) -> Option<WorkerId> {
+        self.workers.get(name).map(|entry| entry.id)
+    }
+
+    /// Notes that this life of a worker was told to start.
+    pub(crate) fn begin(&self, name: &str, generation: Generation) {
+        if let Some(mut entry) = self.workers.get_mut(name) {
+            (entry.generation, entry.state, entry.unready) = (generation, WorkerState::Starting, None);
+        }
     }
 
     /// All workers of this node with their names, in the order of the names.
     pub fn workers(&self) -> Vec<(Arc<str>, WorkerView)> {
         let mut workers: Vec<_> =
-            self.workers.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
+            self.workers.iter().map(|entry| (entry.key().clone(), self.seen(entry.key(), entry.value()))).collect();
         workers.sort_by(|a, b| a.0.cmp(&b.0));
         workers
     }
@@ -193,6 +270,16 @@ impl View {
         }
     }
 
+    /// Whether another node owns this shard, as far as this one knows.
+    pub(crate) fn is_elsewhere(&self, shards: &ShardOwners, index: u32) -> bool {
+        shards.get(index).is_some_and(|(_, owner)| self.me.is_some_and(|me| NodeId::of(&owner) != me))
+    }
+
+    /// Whether this node was let in; see [`Node::is_joined`](crate::Node::is_joined).
+    pub(crate) fn is_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
+    }
+
     /// Notes whether this node was let in.
     pub(crate) fn set_joined(&self, is_joined: bool) {
         self.joined.store(is_joined, Ordering::Release);
@@ -232,7 +319,14 @@ impl View {
         let mut fresh = false;
         self.workers.entry(name.clone()).or_insert_with(|| {
             fresh = true;
-            WorkerView { id, generation: Generation(0), running: false, unready: None, failures: 0, last_cause: None }
+            WorkerView {
+                id,
+                generation: Generation(0),
+                state: WorkerState::Stopped,
+                unready: None,
+                failures: 0,
+                last_cause: None,
+            }
         });
         fresh
     }
@@ -262,23 +356,26 @@ impl View {
     }
 
     /// Takes in what an event says of workers and owners.
-    pub(crate) fn take_in(&self, event: &Event) {
+    pub(crate) fn take_in(&self, event: &Event, now: Instant) {
         match event {
             Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {
-                    (entry.generation, entry.running, entry.unready) = (*generation, true, None);
+                    (entry.generation, entry.state, entry.unready) = (*generation, WorkerState::Up, None);
                 }
             }
-            Event::Failed { worker, cause, .. } => {
+            Event::Failed { worker, generation, cause, restart_in } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {
-                    entry.running = false;
-                    entry.failures += 1;
-                    entry.last_cause = Some(Box::new(cause.clone()));
+                    entry.fail(*generation, cause, restart_in.map(|pause| now + pause), now);
                 }
             }
-            Event::Stopped { worker, .. } | Event::GaveUp { worker, .. } => {
+            Event::Stopped { worker, .. } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {
-                    entry.running = false;
+                    (entry.state, entry.unready) = (WorkerState::Stopped, None);
+                }
+            }
+            Event::GaveUp { worker, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    (entry.state, entry.unready) = (WorkerState::GivenUp, None);
                 }
             }
             Event::NotReady { worker, reason, .. } => {
@@ -339,6 +436,7 @@ impl View {
                 | Event::Died { .. }
                 | Event::Returned { .. }
                 | Event::Buried { .. }
+                | Event::Renewed { .. }
                 | Event::Connected
         )
     }

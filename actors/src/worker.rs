@@ -8,21 +8,22 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
 use futures_util::future::{Either, select};
-use heartbeat_core::{Activity, Child, Generation, Health, Instant, Unready};
-use tokio::sync::oneshot;
+use heartbeat_core::{Activity, Child, Engine, Generation, Health, Instant, Interruption, Standing, Unready};
 
 use crate::clock::sleep;
 use crate::context::Context;
-use crate::letter::{DeadReason, Letter, Lost};
+use crate::letter::{Asked, DeadReason, Letter};
 use crate::mailbox::{Fates, Item, Unopened};
 use crate::owner::{NoOwner, Owner};
 use crate::seat::Seat;
+use crate::shared::SharedQueue;
 use crate::supervisor::{Command, Order};
+use crate::until::{NotUp, until};
 use crate::view::{ShardOwners, View};
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
@@ -31,7 +32,7 @@ pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
 }
 
 /// Why a message was not answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SendError {
     /// The queue is full. The message was not handed over: it is safe to send it again.
@@ -45,18 +46,18 @@ pub enum SendError {
     /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited through too many replacements of the worker. It
     /// is safe to send it again.
     Dropped,
-    /// The message was handed over and no answer came: the worker failed or was replaced. It may have been handled, in part or in full.
-    Interrupted,
+    /// The message was handed over and there will be no answer, for this reason. It may have been handled, in part or in full.
+    Interrupted(Interruption),
     /// No answer came in time. The message may have been handled, or may be yet, unless the worker finds that nobody waits any more.
     TimedOut,
 }
 
 impl SendError {
     /// Whether the message was certainly not handled and never will be, so that sending it again does not do anything twice.
-    pub fn is_unhandled(self) -> bool {
+    pub fn is_unhandled(&self) -> bool {
         match self {
             SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
-            SendError::Interrupted | SendError::TimedOut => false,
+            SendError::Interrupted(_) | SendError::TimedOut => false,
         }
     }
 }
@@ -64,12 +65,12 @@ impl SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            SendError::Interrupted(why) => return write!(f, "no answer, and the message may have been handled: {why}"),
             SendError::Full => "the worker's queue is full; the message was not handed over",
             SendError::Closed => "no worker runs under this address; the message was not handled",
             SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",
             SendError::NotReady => "no member of the pool can serve now; the message was not handed over",
             SendError::Dropped => "the message was dropped from the worker's queue; it was not handled",
-            SendError::Interrupted => "the worker ended before it answered; the message may have been handled",
             SendError::TimedOut => "no answer came in time; the message may have been handled",
         })
     }
@@ -78,7 +79,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 /// Why a message was refused, with the message.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TrySendError<M> {
     /// Why.
     pub error: SendError,
@@ -102,12 +103,7 @@ impl<M> std::error::Error for TrySendError<M> {}
 
 /// The answer to a message, to be awaited. The message was handed over (or refused) when this was made, awaited or not.
 #[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
-pub struct Answer<R>(Result<Awaited<R>, SendError>);
-
-struct Awaited<R> {
-    receiver: oneshot::Receiver<R>,
-    letter: Arc<dyn Lost>,
-}
+pub struct Answer<R>(Result<Arc<dyn Asked<R>>, SendError>);
 
 impl<R> Answer<R> {
     /// No answer, and why.
@@ -131,9 +127,22 @@ impl<R> Future for Answer<R> {
     type Output = Result<R, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Ok(Awaited { receiver, letter }) => Pin::new(receiver).poll(task).map_err(|_| letter.loss()),
-            Err(error) => Poll::Ready(Err(*error)),
+        match &self.0 {
+            Ok(letter) => {
+                let answer = ready!(letter.poll_answer(task));
+                // It is settled, so there is nothing to forsake.
+                self.0 = Err(SendError::Closed);
+                Poll::Ready(answer)
+            }
+            Err(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+}
+
+impl<R> Drop for Answer<R> {
+    fn drop(&mut self) {
+        if let Ok(letter) = &self.0 {
+            letter.forsake();
         }
     }
 }
@@ -155,19 +164,21 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.ask(message).unwrap_or_else(|refused| Answer::refused(refused.error))
+        self.ask(None, message).unwrap_or_else(|refused| Answer::refused(refused.error))
     }
 
-    /// As [`WorkerAddr::send`], but gives a message back that is refused.
-    pub(crate) fn ask<M>(&self, message: M) -> Result<Answer<M::Result>, TrySendError<M>>
+    /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its pool, if that is given.
+    pub(crate) fn ask<M>(
+        &self,
+        shared: Option<&SharedQueue<A>>,
+        message: M,
+    ) -> Result<Answer<M::Result>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let (sender, receiver) = oneshot::channel();
-        let letter = self.post(message, Some(sender))?;
-        Ok(Answer(Ok(Awaited { receiver, letter })))
+        Ok(Answer(Ok(self.post(shared, Letter::asking(message))?)))
     }
 
     /// Hands a message over without wanting an answer.
@@ -180,7 +191,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.post(message, None).map(drop)
+        self.try_send_through(None, message)
     }
 
     /// Hands a message over without wanting to know what becomes of it. One that is refused is a dead letter, told to those who subscribe to
@@ -191,9 +202,9 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        if let Err(TrySendError { message, .. }) = self.post(message, None) {
+        if let Err(TrySendError { message, .. }) = self.post(None, Letter::new(message)) {
             self.seat.bury(Unopened {
-                items: vec![Item::Letter(Arc::new(Letter::new(message, None)))],
+                items: vec![Item::Letter(Arc::new(Letter::new(message)))],
                 reason: DeadReason::Refused,
             });
         }
@@ -212,28 +223,42 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     {
         for _ in 1..attempts_max {
             match self.send(message.clone()).await {
-                Err(SendError::Interrupted) => {}
+                Err(SendError::Interrupted(_)) => {}
                 answer => return answer,
             }
         }
         let answer = self.send(message.clone()).await;
         if answer.is_err() {
             self.seat.bury(Unopened {
-                items: vec![Item::Letter(Arc::new(Letter::new(message, None)))],
+                items: vec![Item::Letter(Arc::new(Letter::new(message)))],
                 reason: DeadReason::Attempts,
             });
         }
         answer
     }
 
-    fn post<M>(&self, message: M, answer: Option<oneshot::Sender<M::Result>>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    /// As [`WorkerAddr::try_send`], through the queue of its pool, if that is given.
+    pub(crate) fn try_send_through<M>(&self, shared: Option<&SharedQueue<A>>, message: M) -> Result<(), TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let letter = Arc::new(Letter::new(message, answer));
-        match self.seat.mailbox.push(letter.clone()) {
+        self.post(shared, Letter::new(message)).map(drop)
+    }
+
+    fn post<M>(&self, shared: Option<&SharedQueue<A>>, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let letter = Arc::new(letter);
+        let pushed = match shared {
+            None => self.seat.mailbox.push(letter.clone()),
+            Some(shared) => shared.push(letter.clone()),
+        };
+        match pushed {
             Ok(None) => Ok(letter),
             Ok(Some(unopened)) => {
                 self.seat.bury(unopened);
@@ -254,6 +279,11 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// Messages that wait in its queue.
     pub fn depth(&self) -> u32 {
         self.seat.mailbox.depth()
+    }
+
+    /// What it has to do: the message in hand, those that wait in its queue, and the answers under way.
+    pub fn load(&self) -> u32 {
+        self.seat.mailbox.load()
     }
 
     /// Starts it again, if it has ended, was stopped or was given up. A shard's worker is started as that shard, on the node that runs it; on any other nothing happens.
@@ -281,23 +311,25 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         let cell = &self.seat.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
         let unready = match (cell.health(), cell.is_overloaded()) {
+            _ if cell.is_held() => Some(Unready::ThreadHeld),
             (Health::NotReady | Health::Failed, _) => Some(Unready::Reported),
             (Health::Ok, true) => Some(Unready::Overloaded),
             (Health::Ok, false) => None,
         };
         let doing = cell.busy().map(|(kind, since)| ((kind.activity)(), since));
-        let generation = cell.generation();
+        let generation = cell.life();
         WorkerStatus { generation, is_live, is_up, is_ready, unready, queued: self.depth(), doing }
     }
 
-    /// Whether requests may come here: it is up, its queue is not long, and it has not said otherwise.
+    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, another answer may be under way, and it has not
+    /// said otherwise.
     pub fn is_ready(&self) -> bool {
         self.seat.cell.is_ready()
     }
 
     /// The life that runs now, or that ran last.
     pub fn generation(&self) -> Generation {
-        self.seat.cell.generation()
+        self.seat.cell.life()
     }
 
     /// Messages handled to their end, in all lives.
@@ -391,6 +423,38 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
     /// The group's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits until this node knows an owner of each shard, and those shards that are its own are up. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let orders = node.supervise_shards("orders", 4, |_| Ok(Orders)).unwrap();
+    /// orders.until_up().await.unwrap();
+    /// assert!(orders.workers().iter().all(|worker| worker.status().is_up));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] if this node leaves.
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        let Some(supervisor) = self.workers.first().and_then(|worker| worker.seat.control.supervisor.get()) else {
+            return Err(NotUp::Stopped);
+        };
+        let shards: Vec<_> = self.workers.iter().map(|worker| (worker.seat.worker, worker.seat.cell.clone())).collect();
+        let owners = self.owners.clone();
+        let check = move |engine: &Engine, view: &View| {
+            let is_up = (0..).zip(&shards).all(|(index, (worker, cell))| {
+                view.is_elsewhere(&owners, index)
+                    || cell.is_up() && engine.standing(Child::Worker(*worker)) == Standing::Up
+            });
+            if is_up { Poll::Ready(Ok(())) } else { Poll::Pending }
+        };
+        until(supervisor, check).await
     }
 }
 

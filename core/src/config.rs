@@ -162,12 +162,58 @@ pub struct WorkersConfig {
     pub burst: u32,
     /// Messages that may wait in a queue, at least 1.
     pub capacity: u32,
+    /// Answers of one worker that may be under way at once; zero means as many as `capacity`, `u32::MAX` no bound.
+    pub answers_max: u32,
+    /// What a worker that stops still finishes, within `shutdown`.
+    pub drain: Drain,
     /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
     pub zombies_max: u32,
+    /// What a worker does when a neighbour holds the thread that they share.
+    pub on_thread_held: HeldThread,
+    /// How long it waits for that thread; zero means not at all.
+    #[serde(with = "duration")]
+    pub thread_wait: Duration,
     /// What follows when a worker or a group is given up, or too many threads are blocked.
     pub on_give_up: OnGiveUp,
     /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is well.
     pub exit_code: u8,
+}
+
+/// What a worker does when a neighbour holds the thread that they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldThread {
+    /// It waits for the thread, and keeps its state.
+    Wait,
+    /// It is started anew on another thread at once.
+    StartAnew,
+}
+
+/// What a worker does when a neighbour holds the thread that they share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnThreadHeld {
+    /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on
+    /// when the thread comes back. Meanwhile it is not ready. After `at_most` it is started anew on
+    /// another thread; zero means at once.
+    Wait {
+        /// How long, from the verdict on.
+        at_most: Duration,
+    },
+    /// It is started anew on another thread at once. Its address, its queue and its snapshot stay;
+    /// its state, its timers and its futures do not.
+    StartAnew,
+}
+
+/// What a worker that is told to stop still finishes, within its shutdown timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drain {
+    /// The messages in its queue, if it stops for good, and the answers under way.
+    Queue,
+    /// The message in hand and the answers under way.
+    Answers,
+    /// Nothing.
+    None,
 }
 
 /// What follows when supervision is at its end.
@@ -376,10 +422,35 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigError::Syntax(error) => f.write_str(error.to_string().trim_end()),
-            ConfigError::Contradiction(text) => f.write_str(text),
+            ConfigError::Syntax(error) => write_short(f, error.to_string().trim_end()),
+            ConfigError::Contradiction(text) => write_short(f, text),
         }
     }
+}
+
+/// Longest line of an error, in bytes. It quotes what a file holds, and a line of a file may have a million.
+const LINE_BYTES_MAX: usize = 400;
+
+/// Writes a text, of whose longer lines the middle is left out.
+fn write_short(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            f.write_str("\n")?;
+        }
+        if line.len() <= LINE_BYTES_MAX {
+            f.write_str(line)?;
+            continue;
+        }
+        let (mut from, mut to) = (LINE_BYTES_MAX / 2, line.len() - LINE_BYTES_MAX / 2);
+        while !line.is_char_boundary(from) {
+            from -= 1;
+        }
+        while !line.is_char_boundary(to) {
+            to += 1;
+        }
+        write!(f, "{} [...] {}", &line[..from], &line[to..])?;
+    }
+    Ok(())
 }
 
 impl std::error::Error for ConfigError {
@@ -556,6 +627,14 @@ impl DetectorConfig {
 }
 
 impl WorkersConfig {
+    /// What a worker does when a neighbour holds its thread, and how long it waits if it does.
+    pub fn on_thread_held(&self) -> OnThreadHeld {
+        match self.on_thread_held {
+            HeldThread::Wait => OnThreadHeld::Wait { at_most: self.thread_wait },
+            HeldThread::StartAnew => OnThreadHeld::StartAnew,
+        }
+    }
+
     /// Refuses numbers that contradict each other.
     ///
     /// # Errors
@@ -575,6 +654,7 @@ impl WorkersConfig {
         within("workers.liveness", self.liveness, least, most)?;
         within("workers.shutdown", self.shutdown, Duration::ZERO, most)?;
         within("workers.leave", self.leave, Duration::ZERO, most)?;
+        within("workers.thread_wait", self.thread_wait, Duration::ZERO, most)?;
         within("workers.scan", self.scan, least, most)?;
         positive("workers.burst", self.burst)?;
         positive("workers.capacity", self.capacity)?;
@@ -819,6 +899,20 @@ mod tests {
     }
 
     const CLUSTER: &str = "[cluster]\nname = 'c'\nnode = 'n'\nrole = 'worker'\nmode = 'central'\n";
+
+    #[test]
+    fn an_error_quotes_no_more_than_a_few_lines_hold() {
+        let long = "ü".repeat(1 << 19);
+        for text in [
+            format!("interval = '{long}'"),
+            format!("{long} = 1"),
+            format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = ['{long}']"),
+            format!("{CLUSTER}listen = '127.0.0.1:1'\nseeds = []\nzone = '{long}'"),
+        ] {
+            let error = Config::from_toml(&text).expect_err("it is refused").to_string();
+            assert!(error.len() < 3_000, "{} bytes", error.len());
+        }
+    }
 
     #[test]
     fn an_empty_text_gives_the_defaults() {

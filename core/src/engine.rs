@@ -35,7 +35,7 @@ use crate::monitor::{Change, Monitor};
 use crate::output::{Output, StreamId};
 use crate::ownership::{Lent, Ownership};
 use crate::random::Random;
-use crate::supervision::{Report, Supervise, SuperviseGroup, Supervision};
+use crate::supervision::{Report, Standing, Supervise, SuperviseGroup, Supervision};
 use crate::time::{Instant, earliest};
 use crate::wire;
 
@@ -484,10 +484,15 @@ impl Engine {
         self.counters
     }
 
+    /// Where a worker or a group stands. It looks at all that is in a group.
+    pub fn standing(&self, child: Child) -> Standing {
+        self.supervision.standing(child)
+    }
+
     /// Whether the cluster has let this node in, or it has begun one, and it knows all the members it was told of. Always so
-    /// without a cluster.
+    /// without a cluster, and never once it has left.
     pub fn is_joined(&self) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.desk.now))
+        !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.desk.now))
     }
 
     /// Whether it leaves, or has left.

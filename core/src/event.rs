@@ -37,12 +37,12 @@ pub enum Cause {
         #[serde(serialize_with = "seconds")]
         after: Duration,
     },
-    /// It waits for a future that does not end, while messages wait for it. Its thread is well.
+    /// It waits for a future that does not end, while messages or answers wait for it. Its thread is well.
     AwaitStuck {
         /// For how long messages have waited without any being handled.
         #[serde(serialize_with = "seconds")]
         stuck_for: Duration,
-        /// Messages that waited.
+        /// Messages that waited, and answers under way.
         queued: u32,
     },
     /// It held its thread for longer than the timeout, asleep in a call.
@@ -158,6 +158,18 @@ pub enum Unready {
     Overloaded,
     /// It says so itself.
     Reported,
+    /// A neighbour holds its thread, and it waits for the thread.
+    ThreadHeld,
+}
+
+/// A worker that waits for its held thread.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Waiting {
+    /// Its name.
+    pub worker: Arc<str>,
+    /// How long it waits; then it is started anew on another thread.
+    #[serde(serialize_with = "seconds")]
+    pub at_most: Duration,
 }
 
 /// What one member says of a silent one.
@@ -203,8 +215,10 @@ pub enum Event {
         /// The silence so far, as the one who judged it saw it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; nobody where the news came from elsewhere.
+        /// Who says so; empty where the news came from another member.
         evidence: Arc<[Testimony]>,
+        /// Name of the member that brought the news, where this is no verdict of this node's.
+        told_by: Option<Arc<str>>,
     },
     /// A suspicion was wrong: the number to watch.
     Cleared {
@@ -218,8 +232,10 @@ pub enum Event {
         /// The silence that led to it; zero where the news came from elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; nobody where the news came from elsewhere.
+        /// Who says so; empty where the news came from another member.
         evidence: Arc<[Testimony]>,
+        /// Name of the member that brought the news, where this is no verdict of this node's.
+        told_by: Option<Arc<str>>,
     },
     /// A node that had been concluded dead is back, under a higher incarnation.
     Returned {
@@ -227,6 +243,11 @@ pub enum Event {
         node: Arc<str>,
         /// Its new incarnation.
         incarnation: Incarnation,
+    },
+    /// Others held of this process what no number of its own could contradict. It has given up its shards and goes on as a new process would.
+    Renewed {
+        /// Its new generation.
+        generation: Generation,
     },
     /// This node was itself concluded dead and has given up its shards; it comes back under a higher incarnation.
     Buried {
@@ -427,6 +448,10 @@ pub enum Event {
         /// The time it had.
         #[serde(serialize_with = "seconds")]
         after: Duration,
+        /// Messages that it had begun and never answered: the one in hand, and answers under way. The mailbox counts them.
+        interrupted: u32,
+        /// Messages that were left in its queue, if the queue is closed. The mailbox counts them.
+        dropped: u32,
     },
     /// A worker or a group failed too often: it is not started again and its queues are dead letters. The application must act.
     GaveUp {
@@ -476,7 +501,36 @@ pub enum Event {
         /// Its name.
         group: Arc<str>,
     },
-    /// A thread is blocked and was abandoned; it cannot be killed, only fenced.
+    /// A thread is held. The worker that holds it is started anew on a fresh thread, if it may be;
+    /// what becomes of its neighbours is said here.
+    ThreadHeld {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Name of the worker that holds it, if one does.
+        by: Option<Arc<str>>,
+        /// In what it is held, and for how long.
+        cause: Cause,
+        /// The neighbours that wait for it and keep all that they have.
+        waiting: Arc<[Waiting]>,
+        /// Names of the neighbours that are started anew at once: address, queue and snapshot stay,
+        /// state does not.
+        started_anew: Arc<[Arc<str>]>,
+        /// Held threads now.
+        zombies: u32,
+    },
+    /// A held thread has come back to the workers that waited for it, and they go on.
+    ThreadReturned {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// How long it was held.
+        #[serde(serialize_with = "seconds")]
+        held_for: Duration,
+        /// Names of the workers.
+        workers: Arc<[Arc<str>]>,
+        /// Held threads left.
+        zombies: u32,
+    },
+    /// A held thread for which no worker waits was abandoned; it cannot be killed, only fenced.
     Abandoned {
         /// Which thread.
         arbiter: ArbiterId,
@@ -514,6 +568,61 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Its name, in lower case and with underscores: `shards_refused`. JSON has the same one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Joined { .. } => "joined",
+            Event::Updated { .. } => "updated",
+            Event::Left { .. } => "left",
+            Event::Suspected { .. } => "suspected",
+            Event::Cleared { .. } => "cleared",
+            Event::Died { .. } => "died",
+            Event::Returned { .. } => "returned",
+            Event::Renewed { .. } => "renewed",
+            Event::Buried { .. } => "buried",
+            Event::Isolated { .. } => "isolated",
+            Event::Connected => "connected",
+            Event::Unresolved { .. } => "unresolved",
+            Event::Frozen { .. } => "frozen",
+            Event::Thawed { .. } => "thawed",
+            Event::Superseded { .. } => "superseded",
+            Event::OtherCluster { .. } => "other_cluster",
+            Event::NoMonitor { .. } => "no_monitor",
+            Event::ClockSkewed { .. } => "clock_skewed",
+            Event::Refused { .. } => "refused",
+            Event::QuorumLost { .. } => "quorum_lost",
+            Event::QuorumGained { .. } => "quorum_gained",
+            Event::AuthorityLost { .. } => "authority_lost",
+            Event::AuthorityReached => "authority_reached",
+            Event::SessionEnded { .. } => "session_ended",
+            Event::TokenRefused { .. } => "token_refused",
+            Event::ReplicaRefused { .. } => "replica_refused",
+            Event::Moved { .. } => "moved",
+            Event::ShardsRefused { .. } => "shards_refused",
+            Event::ShardsAdmitted { .. } => "shards_admitted",
+            Event::Started { .. } => "started",
+            Event::Failed { .. } => "failed",
+            Event::Replaced { .. } => "replaced",
+            Event::Stopped { .. } => "stopped",
+            Event::Fenced { .. } => "fenced",
+            Event::GaveUp { .. } => "gave_up",
+            Event::NotReady { .. } => "not_ready",
+            Event::Ready { .. } => "ready",
+            Event::GroupStarted { .. } => "group_started",
+            Event::Escalated { .. } => "escalated",
+            Event::GroupStopped { .. } => "group_stopped",
+            Event::ThreadHeld { .. } => "thread_held",
+            Event::ThreadReturned { .. } => "thread_returned",
+            Event::Abandoned { .. } => "abandoned",
+            Event::ZombieEnded { .. } => "zombie_ended",
+            Event::TooManyZombies { .. } => "too_many_zombies",
+            Event::Starved { .. } => "starved",
+            Event::Paused { .. } => "paused",
+        }
+    }
+}
+
 /// Durations in events are seconds, as a number.
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
@@ -523,5 +632,30 @@ fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -
     match duration {
         Some(duration) => serializer.serialize_some(&duration.as_secs_f64()),
         None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_name_that_serde_writes() {
+        let node: Arc<str> = "node-1".into();
+        let worker = node.clone();
+        let shard = Shard { index: 1, epoch: Epoch(2) };
+        let events = [
+            Event::Left { node: node.clone() },
+            Event::Cleared { node },
+            Event::AuthorityReached,
+            Event::GroupStopped { group: worker.clone() },
+            Event::ZombieEnded { arbiter: ArbiterId(1), zombies: 2 },
+            Event::ShardsAdmitted { group: worker.clone(), count: 4 },
+            Event::Started { worker, generation: Generation(1), shard: Some(shard) },
+        ];
+        for event in events {
+            let written = toml::Table::try_from(&event).expect("an event can be written");
+            assert_eq!(written["event"].as_str(), Some(event.name()));
+        }
     }
 }

@@ -35,6 +35,7 @@ pub mod event;
 mod gossip;
 mod guard;
 mod health;
+mod interruption;
 pub mod member;
 pub mod membership;
 pub mod mistakes;
@@ -60,7 +61,8 @@ pub use authority::{Answer, Ask, Claimed, SessionId, ShardName};
 pub use cluster::{Identity, StreamEvent};
 pub use config::{Config, ConfigError};
 pub use engine::{Counters, Engine};
-pub use event::{Cause, Event, Testimony, Unready};
+pub use event::{Cause, Event, Testimony, Unready, Waiting};
+pub use interruption::Interruption;
 pub use member::{
     Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member,
     Metadata, NodeId, PlaceId, Profile, Role, Shard, Sharded, Status, Target, ThreadLook, ThreadState, Weight,
@@ -70,9 +72,9 @@ pub use mistakes::{Mistakes, MistakesError};
 pub use output::{Leave, Output, Start, StreamId};
 pub use random::Random;
 pub use replica::{NewerReplica, Replica};
-pub use restart::RestartKind;
+pub use restart::{RestartKind, UNLIMITED};
 pub use routes::Routes;
 pub use sums::Sums;
-pub use supervision::{AutoShutdown, Counting, Report, Strategy, Supervise, SuperviseGroup, Times};
+pub use supervision::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
 pub use time::Instant;
 pub use trace::{Trace, TraceError};

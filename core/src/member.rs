@@ -75,14 +75,22 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// A new word in the same life.
-    pub fn refuted(self) -> Incarnation {
-        Incarnation { word: self.word.saturating_add(1), ..self }
+    /// The highest life, and the highest word of a life. Higher ones are refused as they arrive: nothing honest gets near it, and a number past which
+    /// there is none could not be contradicted.
+    pub const PART_MAX: u32 = (1 << 31) - 1;
+
+    /// A new word in the same life; after the last word, the first one of the next life. `None` past the last life.
+    pub fn refuted(self) -> Option<Incarnation> {
+        if self.word < Incarnation::PART_MAX {
+            Some(Incarnation { word: self.word + 1, ..self })
+        } else {
+            self.returned()
+        }
     }
 
-    /// The next life.
-    pub fn returned(self) -> Incarnation {
-        Incarnation { life: self.life.saturating_add(1), word: 0 }
+    /// The next life. `None` past the last one: only another generation can contradict that.
+    pub fn returned(self) -> Option<Incarnation> {
+        (self.life < Incarnation::PART_MAX).then(|| Incarnation { life: self.life + 1, word: 0 })
     }
 }
 
@@ -226,9 +234,14 @@ impl Weight {
     /// The weight that this metadata says: 1 if it says nothing; `None` if it says what is none.
     pub fn said_in(metadata: &Metadata) -> Option<Weight> {
         match metadata.get(WEIGHT_KEY) {
-            Some(text) => Weight::new(text.parse().ok()?),
+            Some(text) => Weight::parse(text),
             None => Some(Weight::default()),
         }
+    }
+
+    /// The weight that this text says; `None` if it is none.
+    pub(crate) fn parse(text: &str) -> Option<Weight> {
+        Weight::new(text.parse().ok()?)
     }
 }
 
@@ -284,9 +297,14 @@ pub struct Profile {
     pub metadata: Metadata,
     /// The sharded groups it supervises; at most [`GROUPS_MAX`].
     pub groups: Vec<Sharded>,
-    /// Which of the things that this process has said of itself: 1 at its start, one more for each change; 0 where all this is from a
-    /// process before it.
+    /// Which of the things that this process has said of itself: 1 at its start, one more for each change, at most [`Profile::REVISION_MAX`]; 0 where
+    /// all this is from a process before it.
     pub revision: u32,
+}
+
+impl Profile {
+    /// The highest revision. A higher one is refused as it arrives, for the reason that [`Incarnation::PART_MAX`] gives.
+    pub const REVISION_MAX: u32 = (1 << 31) - 1;
 }
 
 /// One node as another one sees it.
@@ -520,6 +538,17 @@ mod tests {
         assert_eq!(name_hash(""), 0xf52a_15e9_a9b5_e89b);
         assert_eq!(name_hash("node-1"), 0x1395_0d4e_f307_e655);
         assert_ne!(name_hash("node-1"), name_hash("node-2"));
+    }
+
+    #[test]
+    fn after_the_last_word_comes_the_next_life_and_after_that_none() {
+        let end = Incarnation::PART_MAX;
+        let at = |life, word| Incarnation { life, word };
+        assert_eq!(at(3, 4).refuted(), Some(at(3, 5)));
+        assert_eq!(at(3, 4).returned(), Some(at(4, 0)));
+        assert_eq!(at(3, end).refuted(), Some(at(4, 0)));
+        assert_eq!((at(end, 4).refuted(), at(end, 4).returned()), (Some(at(end, 5)), None));
+        assert_eq!(at(end, end).refuted(), None);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub enum Refusal {
     Twin(Generation),
     /// This generation said goodbye; it must start anew.
     HasLeft,
+    /// A row of a process that gives it another address, role or weight than it began with; its name.
+    Changed(Arc<str>),
     /// Whoever was asked reaches too few of the others to let in one who was no member.
     NoQuorum,
 }
@@ -92,6 +94,12 @@ impl fmt::Display for Refusal {
                 write!(
                     f,
                     "a process started in the same instant (generation {generation}) uses this name; end one of the two"
+                )
+            }
+            Refusal::Changed(name) => {
+                write!(
+                    f,
+                    "{name:?} is told of with another address, role or weight than its process began with; start it anew to change them"
                 )
             }
             Refusal::NoQuorum => {
@@ -152,6 +160,9 @@ impl Membership {
         let is_same_process = row.generation == known.generation;
         let is_news = new > old;
         let says_else = is_same_process && row.revision > known.revision && (is_news || known.status.is_member());
+        if says_else && known.revision > 0 && row.details.is_some_and(|details| !details.begins_like(known)) {
+            return Err(Refusal::Changed(known.name.clone()));
+        }
         let profile = match &row.details {
             Some(details) if row.generation > known.generation || says_else => Arc::new(details.profile(row.revision)),
             _ if !is_news => return Ok(None),
@@ -210,7 +221,7 @@ impl Membership {
         if before.status != Status::Suspect || heard.life != before.incarnation.life {
             return None;
         }
-        let incarnation = before.incarnation.max(heard).refuted();
+        let incarnation = before.incarnation.max(heard).refuted().filter(|next| next.life == heard.life)?;
         let after = Member { status: Status::Alive, incarnation, ..before.clone() };
         self.put(after.clone(), now);
         Some(Change { before: Some(before), after, unheard: false })
@@ -299,6 +310,11 @@ impl Membership {
         self.dead.get(random.below(self.dead.len() as u64) as usize).and_then(|&id| self.member(id))
     }
 
+    /// Whether no row of another name is taken in any more.
+    pub(crate) fn is_full(&self, config: &MembershipConfig) -> bool {
+        self.rows.len() >= config.members_max as usize
+    }
+
     /// Digests of its parts.
     pub fn digests(&self) -> &Digests {
         &self.digests
@@ -317,7 +333,7 @@ impl Membership {
         if NodeId::of(details.name) != row.id {
             return Err(Refusal::IdOfAnotherName(details.name.to_owned()));
         }
-        if self.rows.len() >= config.members_max as usize {
+        if self.is_full(config) {
             return Err(Refusal::Full(config.members_max));
         }
         let after = Member {
@@ -560,6 +576,31 @@ mod tests {
         merge(&mut table, &member("b", 1, (0, 0), Status::Alive));
         merge(&mut table, &member("c", 1, (0, 0), Status::Alive));
         assert_eq!(merge_as(&mut table, &member("d", 1, (0, 0), Status::Alive), true), Err(Refusal::Full(4)));
+    }
+
+    #[test]
+    fn what_a_process_began_with_stays_for_its_life() {
+        let mut table = table();
+        let began = member("a", 5, (0, 0), Status::Alive);
+        merge(&mut table, &began);
+        let says = |generation, change: &dyn Fn(&mut Profile)| {
+            let mut profile = Profile { revision: 2, ..(*began.profile).clone() };
+            change(&mut profile);
+            Member { profile: Arc::new(profile), generation: Generation(generation), ..began.clone() }
+        };
+        let refused: [&dyn Fn(&mut Profile); 3] = [
+            &|profile| profile.role = Role::Monitor,
+            &|profile| drop(profile.metadata.insert("weight".into(), "7".into())),
+            &|profile| profile.address = "127.0.0.1:2".parse().unwrap(),
+        ];
+        for change in refused {
+            assert_eq!(merge_as(&mut table, &says(5, change), true), Err(Refusal::Changed("a".into())));
+            assert_eq!(table.member(NodeId::of("a")), Some(&began));
+        }
+        assert!(merge(&mut table, &says(5, &|profile| drop(profile.metadata.insert("note".into(), "7".into())))));
+        for (generation, change) in (6..).zip(refused) {
+            assert!(merge(&mut table, &says(generation, change)), "another process may begin with another");
+        }
     }
 
     #[test]

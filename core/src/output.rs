@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::authority::Ask;
 use crate::event::{Cause, Event};
+use crate::interruption::Interruption;
 use crate::member::{ArbiterId, Generation, Shard, WorkerId};
 use crate::replica::Replica;
 use crate::time::Instant;
@@ -52,15 +53,19 @@ pub enum Output {
         /// Its leave.
         leave: Leave,
     },
-    /// End this worker in good order; it is not a failure. Report `Stopped`.
+    /// End this worker in good order; it is not a failure. Report `Stopped`. Said again if the reason changes meanwhile.
     Stop {
         /// Which worker.
         worker: WorkerId,
+        /// What the senders of messages that cannot be answered any more are told.
+        why: Interruption,
     },
     /// Void whatever generation of this worker runs; its queue stays, for the one that follows.
     Fence {
         /// Which worker.
         worker: WorkerId,
+        /// What the senders of messages that it had begun are told.
+        why: Interruption,
     },
     /// This worker will not be started again: refuse new messages and make dead letters of the queued ones.
     Close {
@@ -90,6 +95,21 @@ pub enum Output {
     Inspect {
         /// Which thread.
         arbiter: ArbiterId,
+    },
+    /// This thread is held, and these workers wait for it: they are not ready, and nothing that
+    /// cannot wait is given to the thread.
+    Held {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Which workers.
+        workers: Vec<WorkerId>,
+    },
+    /// This thread was held and is back: these workers go on.
+    Returned {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Which workers.
+        workers: Vec<WorkerId>,
     },
     /// This thread is lost: forget it, and report `Engine::handle_arbiter_ended` should it ever come back.
     Abandon {

@@ -18,6 +18,9 @@ use crate::{Failure, processes};
 /// Longest request, in bytes.
 const REQUEST_BYTES_MAX: u64 = 256;
 
+/// The pause after a connection could not be taken: where no descriptor is left, the next attempt would fail at once, and the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -62,7 +65,10 @@ pub(crate) type Asked = (Request, oneshot::Sender<Value>);
 /// Takes connections and passes their requests on, one connection at a time.
 pub(crate) async fn serve(listener: TcpListener, requests: mpsc::Sender<Asked>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         // One that asks nothing must not keep the others out.
         let _ = tokio::time::timeout(PATIENCE, answer(stream, &requests)).await;
     }
@@ -104,7 +110,7 @@ pub(crate) async fn describe(node: &Node, verdicts: &Verdicts) -> Value {
         .into_iter()
         .map(|(name, worker)| {
             json!({
-                "name": &*name, "generation": worker.generation.0, "running": worker.running,
+                "name": &*name, "generation": worker.generation.0, "state": worker.state.to_string(),
                 "failures": worker.failures, "last_cause": worker.last_cause.map(|cause| cause.to_string()),
             })
         })
@@ -188,11 +194,10 @@ pub(crate) fn status(node: &str, json: bool) -> Result<(), Failure> {
     for shard in rows("shards") {
         println!("  {:12} {:12} {}", text(&shard, "shard"), text(&shard, "owner"), text(&shard, "epoch"));
     }
-    println!("\n  {:12} {:8} {:6} {:9} last cause", "worker", "running", "life", "failures");
+    println!("\n  {:12} {:20} {:6} {:9} last cause", "worker", "state", "life", "failures");
     for worker in rows("workers").iter().filter(|worker| worker["generation"] != 0) {
-        let [name, running, life, failures] =
-            ["name", "running", "generation", "failures"].map(|key| text(worker, key));
-        println!("  {name:12} {running:8} {life:6} {failures:9} {}", text(worker, "last_cause"));
+        let [name, state, life, failures] = ["name", "state", "generation", "failures"].map(|key| text(worker, key));
+        println!("  {name:12} {state:20} {life:6} {failures:9} {}", text(worker, "last_cause"));
     }
     println!("\n  datagrams: {}", value["datagrams"]);
     Ok(())

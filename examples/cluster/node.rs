@@ -12,6 +12,7 @@ use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::transport::Transport;
 use heartbeat_actors::{Config, Context, Event, Node, Update, WorkerAddr};
 use heartbeat_examples::children::{unix_seconds, watch_leash};
+use heartbeat_examples::settings;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -144,15 +145,13 @@ pub(crate) struct Manner {
 
 /// Runs one node until it is told to end: by a signal, by its control port, or, on a leash, by the end of standard input.
 pub(crate) fn run(path: &Path, control: SocketAddr, record: Option<PathBuf>, manner: Manner) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let config = Config::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let config = settings::read(path)?;
     let Some(cluster) = &config.cluster else {
         return Err(
             format!("{} has no [cluster] table; see `heartbeat-core`'s default.toml for one", path.display()).into()
         );
     };
-    // Panics of workers are events; their back traces would only hide them.
-    std::panic::set_hook(Box::new(|_| {}));
+    settings::tell_panics_but_those_of_workers();
     let name: Arc<str> = cluster.node.as_str().into();
     System::new().block_on(serve(config, name, control, record, manner))
 }

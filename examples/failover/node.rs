@@ -10,8 +10,8 @@ use actix_rt::signal::unix::{SignalKind, signal};
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use heartbeat_actors::{Config, Event, Node, Owner, SendError, Shards, Update, WorkerAddr};
-use heartbeat_examples::Failure;
 use heartbeat_examples::children::{unix_seconds, watch_leash};
+use heartbeat_examples::{Failure, settings};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -78,8 +78,7 @@ struct Door {
 
 /// Runs one process until it is told to end: by a signal, by a request to leave, or by the end of standard input.
 pub(crate) fn run(path: &Path, ledger: Option<SocketAddr>, shards: u32) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let mut config = Config::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut config = settings::read(path)?;
     // Before the node starts, so that others are told at once where requests go.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let door = listener.local_addr()?;

@@ -76,6 +76,12 @@ impl Promises {
     }
 }
 
+/// How the name of an act ends in which a process leaves.
+const LEAVES: &str = " leaves";
+
+/// What every error says that leaves open whether a message was handled.
+const IN_DOUBT: &str = "may have been handled";
+
 struct Story {
     service: Service,
     ledger: Served,
@@ -185,7 +191,7 @@ impl Story {
     fn leave(&mut self, name: &'static str) -> Result<(), Failure> {
         self.service.report.step(&format!("asks {name} to leave"));
         let (from, at) = (self.service.lines.len(), unix_seconds());
-        self.act(format!("{name} leaves"), at, self.promises.moved, false);
+        self.act(format!("{name}{LEAVES}"), at, self.promises.moved, false);
         self.service.ask(name, "POST", "/leave")?;
         let left = self.service.about("left", name, from)?;
         self.wait_for_answers(left, name)?;
@@ -270,6 +276,7 @@ impl Story {
 
     fn judge(&mut self) -> Result<(), Failure> {
         self.judge_requests();
+        self.judge_leaves();
         self.judge_gaps();
         self.judge_losses();
         let ledger = self.ledger.look();
@@ -303,6 +310,25 @@ impl Story {
         });
         self.service.report.note(&text, &value);
         self.fact(format!("requests sent: {sent}, answered: {answered}, failed: {failed}"), failed == 0);
+    }
+
+    /// A process that leaves in good order answers what it has begun: no request is left in doubt. One that it declines is asked elsewhere.
+    fn judge_leaves(&mut self) {
+        let ends = self.acts.iter().skip(1).map(|next| next.at).chain([f64::INFINITY]);
+        let leaves: Vec<_> = self.acts.iter().zip(ends).filter(|(act, _)| act.what.ends_with(LEAVES)).collect();
+        let facts: Vec<(String, bool)> = leaves
+            .into_iter()
+            .map(|(act, end)| {
+                let is_in_doubt = |why: &Why| matches!(why, Why::Declined(text) if text.contains(IN_DOUBT));
+                let seen = self.load.seen();
+                let during = seen.misses.iter().filter(|miss| act.at <= miss.at && miss.at < end);
+                let in_doubt = during.filter(|miss| is_in_doubt(&miss.why)).count();
+                (format!("{}: requests that it had begun and did not answer: {in_doubt}", act.what), in_doubt == 0)
+            })
+            .collect();
+        for (what, is_kept) in facts {
+            self.fact(what, is_kept);
+        }
     }
 
     /// The longest gaps between two answers of one shard, by what had been done last when they ended.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::WorkerId;
+use heartbeat_core::{Event, WorkerId};
 use heartbeat_tests::Fault;
 
 use crate::{after, at, check_well, lines, quiet_world};
@@ -31,6 +31,32 @@ fn everybody_is_told_of_a_death() {
     for node in ["monitor", "node-1", "node-3", "node-4"] {
         assert_eq!(lines(&world, &[&format!("{node} "), "Died { node: \"node-2\""]).len(), 1, "{node}");
     }
+}
+
+#[test]
+fn second_hand_news_says_which_member_brought_it() {
+    let mut world = quiet_world(4);
+    after(&mut world, Fault::Kill(2), 10);
+    let (mut own, mut brought) = (0, 0);
+    for (_, _, event) in world.events() {
+        let (Event::Suspected { evidence, told_by, silent_for, .. }
+        | Event::Died { evidence, told_by, silent_for, .. }) = event
+        else {
+            continue;
+        };
+        match told_by {
+            Some(told_by) => {
+                brought += 1;
+                assert!(evidence.is_empty() && silent_for.is_zero());
+                assert!(["monitor", "node-1", "node-3", "node-4"].contains(&&**told_by), "{told_by}");
+            }
+            None => {
+                own += 1;
+                assert!(!evidence.is_empty(), "a verdict of its own: {event:?}");
+            }
+        }
+    }
+    assert_eq!((own, brought), (2, 6), "the monitor's suspicion and verdict, and what three others were told");
 }
 
 #[test]

@@ -186,7 +186,7 @@ impl Lone {
     /// A heartbeat of the node; it contradicts if it is suspected.
     pub(crate) fn beat(&mut self, at: Instant, slot: u64, interval: Duration) {
         if self.status() == Status::Suspect {
-            self.me.incarnation = self.me.incarnation.refuted();
+            self.me.incarnation = self.me.incarnation.refuted().expect("far from its end");
         }
         let incarnation = self.me.incarnation;
         let (stage, observers) = (slot * wire::STAGES, Observers::new([NodeId::of("monitor")]));

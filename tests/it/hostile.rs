@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use heartbeat_core::config::Config;
-use heartbeat_core::wire::{Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers};
+use heartbeat_core::member::{Sharded, name_hash};
+use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers, STAGE_MAX};
 use heartbeat_core::wire::{encode, encode_join, push_rumour};
-use heartbeat_core::{Engine, Event, Generation, Identity, Incarnation, Instant, NodeId, Output, StreamId};
-use heartbeat_tests::{Fault, Shape, World};
+use heartbeat_core::{
+    Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Profile, Role, Status, StreamId,
+};
+use heartbeat_tests::{Fault, GROUP, SHARDS, Shape, World};
 
-use crate::{check_well, header, lines, member};
+use crate::{after, check_well, header, lines, member};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,6 +132,267 @@ fn a_member_that_tells_of_a_million_others_is_believed_up_to_a_bound() {
     // The ghosts are silent, and found out.
     world.run(SECOND * 200);
     assert_eq!(world.engine(0).unwrap().members().filter(|member| member.status.is_member()).count(), 6);
+}
+
+/// What the node at `place` holds of itself.
+fn own(world: &World, place: usize) -> Member {
+    let name = world.name(place);
+    world.engine(place).unwrap().members().find(|member| *member.name == *name).unwrap().clone()
+}
+
+/// One node tells another of a member: all of it, or how it is.
+fn tell(world: &mut World, teller: usize, to: usize, about: &Member, whole: bool) {
+    let (me, from) = (own(world, teller), world.address(teller));
+    let mut bytes = Vec::new();
+    encode(&mut bytes, header(&me), &Body::Gossip);
+    let count_at = bytes.len() - 1;
+    assert!(push_rumour(&mut bytes, count_at, about, whole));
+    world.inject(to, from, bytes);
+}
+
+/// With another profile.
+fn saying(member: &Member, change: impl FnOnce(&mut Profile)) -> Member {
+    let mut profile = (*member.profile).clone();
+    change(&mut profile);
+    Member { profile: profile.into(), ..member.clone() }
+}
+
+const END: u32 = Incarnation::PART_MAX;
+
+#[test]
+fn an_ack_of_a_stage_near_the_end_is_no_panic() {
+    let mut world = world(4, 100);
+    let node_2 = own(&world, 1);
+    for stage in [STAGE_MAX, STAGE_MAX + 1, u64::MAX - 1, u64::MAX] {
+        let (mut bytes, from) = (Vec::new(), world.address(1));
+        encode(&mut bytes, header(&node_2), &Body::Ack(Ack { stage, health: 0 }));
+        (0..6).filter(|place| *place != 1).for_each(|place| world.inject(place, from, bytes.clone()));
+    }
+    assert_eq!(world.engine(0).unwrap().counters().malformed, 3);
+    world.run(SECOND * 5);
+    check_well(&world);
+}
+
+/// What is said of a node with the highest numbers there are is contradicted, by all, and soon; and that costs little.
+#[test]
+fn numbers_at_their_end_are_contradicted_and_that_ends() {
+    for (life, word, status) in [
+        (END, END, Status::Dead),
+        (END, 0, Status::Left),
+        (END, END, Status::Suspect),
+        (0, END, Status::Suspect),
+        (END, END, Status::Alive),
+        (7, 3, Status::Alive),
+        (7, END, Status::Suspect),
+    ] {
+        let mut world = world(5, 100);
+        world.run(SECOND * 10);
+        let before = world.sent().0;
+        world.run(SECOND * 10);
+        let usual = world.sent().0 - before;
+        let node_1 = own(&world, 0);
+        let said = Member { incarnation: Incarnation { life, word }, status, ..node_1.clone() };
+        (0..6).for_each(|place| tell(&mut world, 1, place, &said, false));
+        let before = world.sent().0;
+        world.run(SECOND * 10);
+        let sent = world.sent().0 - before;
+        assert!(sent < usual + 3_000, "{sent} datagrams, and {usual} as a rule: {life}.{word} {status}");
+        let now = own(&world, 0);
+        assert!((now.generation, now.incarnation) > (node_1.generation, said.incarnation), "{now:?}");
+        check_well(&world);
+        for place in 1..6 {
+            let theirs = world.engine(place).unwrap().members().find(|member| member.id == now.id).unwrap();
+            assert_eq!(theirs, &now, "{life}.{word} {status}");
+        }
+    }
+}
+
+/// The same lie again and again, each time of what was answered last.
+#[test]
+fn a_node_that_is_called_dead_without_end_answers_at_a_bounded_rate() {
+    let mut world = world(6, 100);
+    let before = world.sent().0;
+    for _ in 0..10_000 {
+        let node_1 = own(&world, 0);
+        tell(&mut world, 1, 0, &Member { status: Status::Dead, ..node_1 }, false);
+        world.run(Duration::from_micros(100));
+    }
+    let sent = world.sent().0 - before;
+    assert!(sent < 2_000, "{sent} datagrams for 10,000 in a second");
+    world.run(SECOND * 20);
+    check_well(&world);
+}
+
+/// As after a restored image: others hold a later revision, or another text under the same one.
+#[test]
+fn what_others_hold_of_a_node_and_it_does_not_is_said_anew() {
+    let change = |revision: u32, note: &str, world: &World| {
+        saying(&own(world, 0), |profile| {
+            profile.revision = revision;
+            drop(profile.metadata.insert("note".into(), note.into()));
+        })
+    };
+    for (revision, generations) in [(1, 0), (2, 0), (300, 0), (Profile::REVISION_MAX, 1)] {
+        let mut world = world(7, 100);
+        let (before, said) = (own(&world, 0), change(revision.max(own(&world, 0).revision), "of before", &world));
+        (2..6).for_each(|place| tell(&mut world, 1, place, &said, true));
+        tell(&mut world, 1, 0, &said, true);
+        world.run(SECOND * 25);
+        let now = own(&world, 0);
+        assert_eq!(now.generation.0 - before.generation.0, generations, "{revision}");
+        assert!(generations > 0 || now.revision > said.revision, "{revision}: {now:?}");
+        for place in 1..6 {
+            let theirs = world.engine(place).unwrap().members().find(|member| member.id == now.id).unwrap();
+            assert_eq!(theirs, &now, "{revision}");
+        }
+        check_well(&world);
+    }
+}
+
+#[test]
+fn a_role_or_weight_never_changes_within_a_process() {
+    let lies: [fn(&mut Profile); 2] = [
+        |profile| profile.role = Role::Monitor,
+        |profile| drop(profile.metadata.insert("weight".into(), "1000".into())),
+    ];
+    for lie in lies {
+        let mut world = world(8, 100);
+        let before = own(&world, 0);
+        let said = saying(&before, |profile| {
+            profile.revision += 1;
+            lie(profile);
+        });
+        (2..6).for_each(|place| tell(&mut world, 1, place, &said, true));
+        for place in 2..6 {
+            let theirs = world.engine(place).unwrap().members().find(|member| member.id == before.id).unwrap();
+            assert_eq!(theirs.profile, before.profile, "it is not believed");
+        }
+        // Where a table holds it all the same, the node hears of it, and goes on as a new process would.
+        tell(&mut world, 1, 0, &said, true);
+        assert_eq!(lines(&world, &["node-1 ", "Renewed"]).len(), 1);
+        world.run(SECOND * 20);
+        assert_eq!(own(&world, 0).generation.0, before.generation.0 + 1);
+        check_well(&world);
+    }
+}
+
+#[test]
+fn the_end_of_a_process_not_yet_known_is_told() {
+    let mut world = world(9, 100);
+    let former = own(&world, 3);
+    world.apply(Fault::Pause(3));
+    let dead = Member { generation: Generation(former.generation.0 + 5), status: Status::Dead, ..former };
+    tell(&mut world, 1, 0, &dead, false);
+    assert_eq!(lines(&world, &["node-1 ", "Died { node: \"node-4\""]).len(), 1);
+}
+
+/// A heartbeat of the node at `place` to all others, ahead of its own, that announces this interval.
+fn announce(world: &mut World, place: usize, interval: Duration) {
+    let (me, from) = (own(world, place), world.address(place));
+    let others = (0..6).filter(|other| *other != place).map(|other| own(world, other).id);
+    let heartbeat = Heartbeat {
+        incarnation: me.incarnation,
+        stage: 1 << 20,
+        interval,
+        slept: 0,
+        health: 0,
+        asks: false,
+        observers: Observers::new(others),
+    };
+    let mut bytes = Vec::new();
+    encode(&mut bytes, header(&me), &Body::Heartbeat(heartbeat));
+    (0..6).filter(|other| *other != place).for_each(|other| world.inject(other, from, bytes.clone()));
+}
+
+#[test]
+fn a_node_that_announced_an_hour_and_hangs_is_found_dead() {
+    let mut world = world(10, 100);
+    announce(&mut world, 1, SECOND * 3_600);
+    world.apply(Fault::Pause(1));
+    let timeouts = world.config.timeout * 4;
+    world.run(timeouts + SECOND * 3);
+    assert_eq!(lines(&world, &["Died { node: \"node-2\""]).len(), 5);
+}
+
+#[test]
+fn a_node_that_announces_a_microsecond_is_not_suspected_without_end() {
+    let mut world = world(11, 100);
+    announce(&mut world, 1, Duration::from_micros(1));
+    world.run(SECOND * 30);
+    assert!(lines(&world, &["Suspected"]).len() < 20, "{:?}", lines(&world, &["Suspected"]));
+    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    world.run(SECOND * 10);
+    assert_eq!(world.unsettled(), [] as [String; 0]);
+}
+
+/// Silent nodes that are said to supervise the group, with a thousand times the weight of the others.
+fn ghosts(count: usize, address: &str) -> Vec<Member> {
+    let group = Sharded::new(name_hash(GROUP), SHARDS);
+    let ghost = |n: usize| {
+        saying(&member(&format!("ghost-{n}"), Generation(1), address.parse().unwrap()), |profile| {
+            profile.groups.push(group.clone());
+            profile.metadata.insert("weight".into(), "1000".into());
+        })
+    };
+    (0..count).map(ghost).collect()
+}
+
+#[test]
+fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
+    let mut world = World::of(12, Shape::new(0, 3), Config::default());
+    world.run(SECOND * 10);
+    check_well(&world);
+    for round in 0..20 {
+        for ghost in ghosts(14, "192.0.2.1:9") {
+            (0..3).filter(|place| *place != 1).for_each(|place| tell(&mut world, 1, place, &ghost, true));
+        }
+        world.run(SECOND);
+        assert_eq!(world.unsettled(), [] as [String; 0], "round {round}");
+    }
+    assert_eq!(lines(&world, &["ghost"]), [] as [&str; 0]);
+    assert_eq!(lines(&world, &["Frozen"]), [] as [&str; 0]);
+    after(&mut world, Fault::Kill(2), 15);
+    assert_eq!(lines(&world, &["Died { node: \"node-3\""]).len(), 2, "verdicts go on");
+    assert_eq!((0..2).map(|place| world.shards_on(place).len()).sum::<usize>(), SHARDS as usize);
+}
+
+#[test]
+fn an_address_that_many_are_told_of_is_sent_little() {
+    let mut world = world(13, 10_000);
+    let target = "192.0.2.1:9";
+    for ghost in ghosts(5_000, target) {
+        tell(&mut world, 1, 0, &ghost, true);
+    }
+    for second in 0..60 {
+        world.run(SECOND);
+        let sent = world.take_lost(target.parse().unwrap()).len();
+        assert!(sent <= 2 * 64, "{sent} datagrams in second {second}");
+    }
+    check_well(&world);
+}
+
+/// It does not answer this node, and is there all the same: another one has had its answer.
+#[test]
+fn a_newcomer_behind_a_bad_link_becomes_a_member_by_anothers_word() {
+    let mut world = world(14, 100);
+    after(&mut world, Fault::Kill(5), 10);
+    world.apply(Fault::Cut(5, 4));
+    world.apply(Fault::Cut(4, 5));
+    after(&mut world, Fault::Start(5), 4);
+    let generation = own(&world, 5).generation;
+    let theirs = world.engine(4).unwrap().members().find(|member| &*member.name == "node-6").unwrap();
+    assert_eq!((theirs.generation, theirs.status.is_member()), (generation, true));
+}
+
+#[test]
+fn a_hundred_that_start_together_know_each_other_within_seconds() {
+    let mut world = World::of(15, Shape { workers: false, log: false, ..Shape::new(0, 100) }, Config::default());
+    let is_known = |world: &World| (0..100).all(|place| world.engine(place).unwrap().members().count() == 100);
+    let seconds = (1..=20).find(|_| {
+        world.run(SECOND);
+        is_known(&world)
+    });
+    assert!(seconds.is_some_and(|seconds| seconds <= 6), "{seconds:?}");
 }
 
 fn engine(seeds: &str) -> Engine {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, TestNode};
 use heartbeat_actors::{
-    AutoShutdown, Cause, Context, Event, GroupSpec, RestartKind, SendError, Spec, Strategy, SuperviseError,
+    AutoShutdown, Cause, Context, Event, GroupSpec, Interruption, RestartKind, SendError, Spec, Strategy,
+    SuperviseError,
 };
 
-use crate::{Add, Counter, MEANT, kit, kit_with, millis, seconds};
+use crate::{Add, Counter, MEANT, kit, kit_with, millis, panicked, seconds};
 
 fn told() -> Fault {
     Fault::Panic(format!("{MEANT} fail"))
@@ -59,7 +60,7 @@ fn one_for_all_and_rest_for_one_restart_whom_they_name_and_keep_the_queues() {
             a.send(Add(10)).await.unwrap();
             node.inject("b", told());
             let (failing, kept) = (b.send(Add(1)), (a.send(Add(1)), b.send(Add(1)), c.send(Add(1))));
-            assert_eq!(failing.await, Err(SendError::Interrupted));
+            assert_eq!(failing.await, Err(panicked()));
             node.settle().await;
             assert_eq!(story(&node)[3..], *expected, "{strategy:?}");
             let answers = (kept.0.await.unwrap(), kept.1.await.unwrap(), kept.2.await.unwrap());
@@ -90,7 +91,7 @@ fn an_exhausted_group_is_restarted_by_its_parent_until_the_root_gives_up() {
         loop {
             node.inject("worker", told());
             match worker.send(Add(1)).await {
-                Err(SendError::Interrupted) => panics += 1,
+                Err(SendError::Interrupted(Interruption::Panicked(_))) => panics += 1,
                 Err(SendError::GaveUp) => break,
                 other => panic!("{other:?}"),
             }
@@ -173,9 +174,10 @@ fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same
         let stuck = second.send(Add(1));
         node.settle().await;
         group.stop();
-        node.settle().await;
-        assert_eq!(stuck.await, Err(SendError::Interrupted), "waiting holds nobody back from stopping");
-        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())), []);
+        node.advance(millis(5_100)).await;
+        let stopped = || Err(SendError::Interrupted(Interruption::Stopped));
+        assert_eq!(stuck.await, stopped(), "an answer that does not come is waited for as long as a stop may take");
+        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
         let limit = Spec::new("third").shutdown(Duration::from_millis(500));
         let third = node.supervise_with(limit, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
@@ -184,8 +186,8 @@ fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same
         node.settle().await;
         third.stop();
         node.advance(millis(600)).await;
-        assert_eq!(stuck.await, Err(SendError::Interrupted));
-        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
+        assert_eq!(stuck.await, stopped());
+        assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 2);
     });
 }
 
@@ -198,5 +200,56 @@ impl Actor for Slow {
 
     fn started(&mut self, context: &mut Context<Self>) {
         context.wait(tokio::time::sleep(seconds(1)).into_actor(self));
+    }
+}
+
+/// What is done to a group and to its child, one right after the other.
+const COMMANDS: [&str; 6] = ["g.start", "g.restart", "g.stop", "w.start", "w.restart", "w.stop"];
+
+/// Does three of them in a row, and asks. Returns whether the child runs in the end.
+fn check_commands(kind: RestartKind, commands: [&'static str; 3]) -> bool {
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = answered.clone();
+    kit(async move |node| {
+        let group = node.group(GroupSpec::new("g")).unwrap();
+        let worker = group.supervise_with(Spec::new("w").restart(kind), |_| Ok(Counter::default())).unwrap();
+        node.settle().await;
+        for command in commands {
+            match command {
+                "g.start" => group.start(),
+                "g.restart" => group.restart(),
+                "g.stop" => group.stop(),
+                "w.start" => worker.start(),
+                "w.restart" => worker.restart(),
+                _ => worker.stop(),
+            }
+        }
+        node.advance(seconds(1)).await;
+        let answer = worker.send(Add(1)).within(seconds(60)).await;
+        let is_live = worker.status().is_live;
+        assert_eq!(is_live, answer.is_ok(), "{kind:?} {commands:?}: {answer:?}");
+        assert!(is_live || answer == Err(SendError::Closed), "{kind:?} {commands:?}: {answer:?}");
+        told.store(is_live, std::sync::atomic::Ordering::Relaxed);
+    });
+    answered.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[test]
+fn no_commands_in_a_row_leave_a_queue_that_nothing_reads() {
+    for kind in [RestartKind::Permanent, RestartKind::Temporary] {
+        for first in COMMANDS {
+            for second in COMMANDS {
+                for third in COMMANDS {
+                    check_commands(kind, [first, second, third]);
+                }
+            }
+        }
+    }
+    use RestartKind::{Permanent, Temporary};
+    assert!(!check_commands(Permanent, ["w.start", "g.stop", "w.start"]), "its group is down");
+    assert!(check_commands(Permanent, ["g.stop", "w.start", "g.start"]));
+    for kind in [Permanent, Temporary] {
+        assert!(check_commands(kind, ["w.stop", "g.restart", "w.start"]), "{kind:?}: asked for last");
+        assert!(!check_commands(kind, ["w.start", "g.restart", "w.stop"]), "{kind:?}: told to stop last");
     }
 }

@@ -3,14 +3,21 @@
 //! The names A1 to A14 are those of the list of tests that prove a supervisor; each stands in a comment above its tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod addresses;
+mod answers;
 mod failures;
 mod groups;
 mod handover;
+mod logs;
 mod messages;
 mod pools;
+mod services;
 mod shards;
 mod starts;
+mod stops;
+mod subscribers;
 mod threads;
+mod until;
 
 use std::future::Future;
 use std::sync::Once;
@@ -18,10 +25,18 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{self, TestNode};
-use heartbeat_actors::{Config, Context};
+use heartbeat_actors::{Config, Context, Interruption, SendError};
 
 /// How the text of a panic begins that a test has asked for.
 const MEANT: &str = "told to";
+
+/// What the sender of a message is told whose worker was told to fail.
+fn panicked() -> SendError {
+    SendError::Interrupted(Interruption::Panicked(format!("{MEANT} fail").into()))
+}
+
+/// What the sender of a message is told whose worker was stuck.
+const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 
 /// Runs a test with one worker thread and restarts without pauses.
 fn kit<F, Fut>(test: F)

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use actix::prelude::*;
-use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Context, Event, Placement, Route, SendError, Spec, SuperviseError};
+use heartbeat_actors::testkit::{Fault, TestNode};
+use heartbeat_actors::{Context, Event, Overflow, Placement, Pool, Route, SendError, Spec, SuperviseError};
 
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
@@ -147,5 +147,202 @@ fn sizes_that_make_no_sense_are_refused() {
         }
         assert!(node.pool("pool", 2, Counter::default).is_ok());
         assert!(matches!(node.pool("pool", 2, Counter::default), Err(SuperviseError::NameTaken(_))));
+    });
+}
+
+/// Works on one job at a time, for as long as the job takes.
+struct Encoder(String);
+
+impl Actor for Encoder {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "String")]
+struct Job(u64);
+
+impl Handler<Job> for Encoder {
+    type Result = AtomicResponse<Self, String>;
+
+    fn handle(&mut self, job: Job, _: &mut Context<Self>) -> Self::Result {
+        let name = self.0.clone();
+        AtomicResponse::new(Box::pin(
+            async move {
+                tokio::time::sleep(millis(job.0)).await;
+                name
+            }
+            .into_actor(self),
+        ))
+    }
+}
+
+fn encoders(node: &TestNode, count: u32, spec: Spec, route: Route) -> Pool<Encoder> {
+    let spec = spec.placement(Placement::Dedicated);
+    node.pool_with(spec, count, route, |birth| Ok(Encoder(birth.name.to_string()))).unwrap()
+}
+
+/// Sends one job of a second and then six of 10 ms, one every 30 ms; how long each of the six took.
+async fn short_behind_long(pool: &Pool<Encoder>) -> Vec<u128> {
+    pool.until_ready().await;
+    let timed = |job| {
+        let (answer, begun) = (pool.send(Job(job)), tokio::time::Instant::now());
+        actix_rt::spawn(async move {
+            answer.await.unwrap();
+            begun.elapsed().as_millis()
+        })
+    };
+    let mut waiting = vec![timed(1_000)];
+    for _ in 0..6 {
+        tokio::time::sleep(millis(30)).await;
+        waiting.push(timed(10));
+    }
+    let mut took = Vec::new();
+    for answer in waiting.into_iter().skip(1) {
+        took.push(answer.await.unwrap());
+    }
+    took
+}
+
+#[test]
+fn no_job_waits_behind_a_long_one_while_a_member_is_idle() {
+    for route in [Route::LeastLoaded, Route::SharedQueue] {
+        kit(async |node| {
+            let pool = encoders(&node, 2, Spec::new("encoders"), route);
+            let took = short_behind_long(&pool).await;
+            assert!(took.iter().all(|millis| *millis <= 11), "{route:?}: {took:?}");
+        });
+    }
+}
+
+#[test]
+fn members_that_fail_leave_the_others_the_queue() {
+    kit(async |node| {
+        let pool = encoders(&node, 3, Spec::new("encoders").capacity(1_000), Route::SharedQueue);
+        pool.until_ready().await;
+        node.inject("encoders/1", Fault::Block(seconds(60)));
+        node.inject("encoders/2", Fault::Panic(format!("{MEANT} fail")));
+        let answers: Vec<_> = (0..300).map(|_| pool.send(Job(10))).collect();
+        let begun = node.elapsed();
+        let mut outcomes = Vec::new();
+        for answer in answers {
+            outcomes.push(answer.within(seconds(30)).await);
+        }
+        let served = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!(served, 298, "the one in the hands of each that failed");
+        assert!(node.elapsed() - begun < seconds(7), "nothing has waited for the replacement: {:?}", node.elapsed());
+        node.advance(seconds(120)).await;
+        let fates: Vec<_> = pool.members().iter().map(|member| member.fates()).collect();
+        assert_eq!(fates.iter().map(|fates| fates.accepted).sum::<u64>(), 300);
+        assert_eq!(fates.iter().map(|fates| fates.handled).sum::<u64>(), 298);
+        assert_eq!(fates.iter().map(|fates| fates.interrupted).sum::<u64>(), 2);
+        assert_eq!((pool.fates().accepted, pool.fates().queued, pool.depth()), (0, 0, 0));
+    });
+}
+
+#[test]
+fn one_queue_is_bounded_as_the_spec_says() {
+    kit(async |node| {
+        let pool = encoders(&node, 1, Spec::new("encoders").capacity(2), Route::SharedQueue);
+        pool.until_ready().await;
+        let mut answers: Vec<_> = (0..3).map(|_| pool.send(Job(10))).collect();
+        node.settle().await;
+        answers.extend((0..2).map(|_| pool.send(Job(10))));
+        let mut refused = 0;
+        for answer in answers {
+            refused += u32::from(answer.await == Err(SendError::Full));
+        }
+        assert_eq!((refused, pool.fates().rejected), (2, 2));
+        let spec = Spec::new("newest").capacity(1).overflow(Overflow::DropOldest);
+        let newest = encoders(&node, 1, spec, Route::SharedQueue);
+        newest.until_ready().await;
+        let answers: Vec<_> = (0..4).map(|_| newest.send(Job(10))).collect();
+        let mut outcomes = Vec::new();
+        for answer in answers {
+            outcomes.push(answer.await.is_ok());
+        }
+        assert_eq!(outcomes, [false, false, false, true]);
+        assert_eq!(newest.fates().dead, 3);
+    });
+}
+
+#[test]
+fn what_waits_in_a_pool_that_is_stopped_is_answered() {
+    kit(async |node| {
+        let pool = encoders(&node, 2, Spec::new("encoders").shutdown(millis(100)), Route::SharedQueue);
+        pool.until_ready().await;
+        let answers: Vec<_> = (0..10).map(|_| pool.send(Job(10_000))).collect();
+        node.settle().await;
+        pool.group().stop();
+        for answer in answers {
+            assert!(answer.within(seconds(1)).await.is_err_and(|error| error != SendError::TimedOut));
+        }
+        assert_eq!(pool.send(Job(1)).await, Err(SendError::Closed));
+        pool.group().start();
+        pool.until_ready().await;
+        assert!(pool.send(Job(1)).await.is_ok());
+        assert_eq!(pool.depth(), 0);
+    });
+}
+
+#[test]
+fn bad_requests_do_not_shrink_a_pool() {
+    for route in [Route::RoundRobin, Route::LeastLoaded, Route::SharedQueue] {
+        kit(async |node| {
+            let pool = node.pool_with(Spec::new("pool"), 3, route, |_| Ok(Counter::default())).unwrap();
+            pool.until_ready().await;
+            for _ in 0..50 {
+                for member in 0..3 {
+                    node.inject(&format!("pool/{member}"), Fault::Panic(format!("{MEANT} fail")));
+                }
+                for _ in 0..3 {
+                    let _ = pool.send(Add(1)).within(millis(1)).await;
+                }
+                node.advance(millis(100)).await;
+            }
+            let failures: usize = (0..3).map(|member| node.causes(&format!("pool/{member}")).len()).sum();
+            assert!(failures > 30, "{failures}");
+            assert_eq!(node.pick(|event| matches!(event, Event::GaveUp { .. }).then_some(())), []);
+            node.advance(millis(500)).await;
+            assert_eq!(pool.ready(), 3, "half a second after the last bad request all are back");
+        });
+    }
+}
+
+#[test]
+fn a_spec_that_says_so_gives_members_up() {
+    kit(async |node| {
+        let spec = Spec::new("pool").intensity(0, seconds(30));
+        let pool = node.pool_with(spec, 2, Route::RoundRobin, |_| Ok(Counter::default())).unwrap();
+        pool.until_ready().await;
+        node.inject("pool/1", Fault::Panic(format!("{MEANT} fail")));
+        let _ = pool.members()[1].send(Add(1)).await;
+        node.advance(seconds(60)).await;
+        assert_eq!(pool.ready(), 1);
+    });
+}
+
+#[test]
+fn a_pool_grows_and_shrinks_and_those_that_go_finish() {
+    kit(async |node| {
+        let pool = encoders(&node, 2, Spec::new("encoders"), Route::RoundRobin);
+        pool.until_ready().await;
+        pool.resize(4).unwrap();
+        pool.until_ready().await;
+        assert_eq!(pool.ready(), 4);
+        let jobs: Vec<_> = (0..4).map(|_| pool.send(Job(500))).collect();
+        node.settle().await;
+        pool.resize(1).unwrap();
+        assert_eq!(pool.members().len(), 1);
+        for job in jobs {
+            assert!(job.await.is_ok(), "what they had in their hands is answered");
+        }
+        node.advance(seconds(10)).await;
+        assert!(node.view().worker("encoders/1").is_none(), "and then they are gone");
+        pool.resize(2).unwrap();
+        pool.until_ready().await;
+        assert_eq!(pool.members()[1].name(), "encoders/4", "no name is used again");
+        assert!(matches!(pool.resize(0), Err(SuperviseError::Members(0))));
+        node.leave().await;
+        assert!(matches!(pool.resize(3), Err(SuperviseError::Left)));
     });
 }

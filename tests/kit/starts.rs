@@ -1,10 +1,13 @@
 //! Starts that fail, take long, hang, or are never over.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
 use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Event, Spec};
+use heartbeat_actors::{Cause, Context, Event, Spec, WorkerState};
 
-use crate::{Add, Counter, kit, kit_with, seconds};
+use crate::{Add, Counter, MEANT, kit, kit_with, seconds};
 
 #[test]
 fn a_start_that_fails_is_tried_again_and_its_messages_wait() {
@@ -142,5 +145,77 @@ fn a_factory_that_panics_is_a_failed_start() {
         assert!(
             matches!(&node.causes("counter")[..], [Cause::StartFailed { reason }] if reason.contains("out of stock"))
         );
+    });
+}
+
+// The view tells where a worker stands, and which life it has or had.
+#[test]
+fn the_view_says_where_a_worker_stands_and_in_which_life() {
+    let settings = "[restart]\nintensity = 4\nperiod = '1h'\ndelay_min = '10s'\ndelay_max = '10s'\nreset_after = '10h'";
+    kit_with(settings, async |node| {
+        let attempts = Arc::new(AtomicU64::new(0));
+        let counted = attempts.clone();
+        let births = Arc::new(Mutex::new(Vec::new()));
+        let born = births.clone();
+        let worker = node
+            .supervise_with(Spec::new("w"), move |birth| {
+                born.lock().unwrap().push(birth.generation.0);
+                match counted.fetch_add(1, Ordering::SeqCst) {
+                    0 => Ok(Counter::default()),
+                    _ => Err("no more".into()),
+                }
+            })
+            .unwrap();
+        let seen = || node.view().worker("w").map(|seen| (seen.state, seen.generation.0)).unwrap();
+        node.settle().await;
+        assert_eq!(seen(), (WorkerState::Up, 1));
+        node.strike("w", Fault::Stop);
+        node.settle().await;
+        let (state, generation) = seen();
+        assert!(matches!(state, WorkerState::Waiting(_)), "{state:?}");
+        assert_eq!(generation, 2, "the life that did not start");
+        node.advance(seconds(60)).await;
+        assert_eq!(seen(), (WorkerState::GivenUp, 5));
+        let expected: Vec<u64> = (1..=5).collect();
+        assert_eq!(*births.lock().unwrap(), expected);
+        let told = node.pick(|event| match event {
+            Event::Failed { generation, .. } => Some(generation.0),
+            _ => None,
+        });
+        assert_eq!((told, worker.generation().0), (expected, 5));
+        worker.stop();
+        worker.start();
+        node.settle().await;
+        assert_eq!(worker.generation().0, 7, "two more that did not start");
+    });
+}
+
+#[test]
+fn a_worker_replaced_from_outside_has_the_next_number_too() {
+    kit(async |node| {
+        let worker = node.supervise("w", Counter::default).unwrap();
+        node.settle().await;
+        let seen = || node.view().worker("w").map(|seen| (seen.state, seen.generation.0)).unwrap();
+        for life in 2..6 {
+            match life % 2 {
+                0 => {
+                    node.inject("w", Fault::Block(seconds(60)));
+                    let _stuck = worker.send(Add(1));
+                    node.advance(seconds(6)).await;
+                }
+                _ => {
+                    node.strike("w", Fault::Panic(MEANT.into()));
+                    node.settle().await;
+                }
+            }
+            assert_eq!((seen(), worker.generation().0), ((WorkerState::Up, life), life));
+            node.advance(seconds(600)).await;
+        }
+        worker.restart();
+        node.settle().await;
+        assert_eq!((seen(), worker.status().generation.0), ((WorkerState::Up, 6), 6));
+        worker.stop();
+        node.settle().await;
+        assert_eq!(seen(), (WorkerState::Stopped, 6));
     });
 }

@@ -1,7 +1,8 @@
 //! Threads: of one's own, in a pool, dead.
 
+use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Event, Placement, Spec, SuperviseError};
+use heartbeat_actors::{Cause, Context, Event, OnThreadHeld, Placement, SendError, Spec, SuperviseError, Unready};
 
 use crate::{Add, Counter, kit, seconds};
 
@@ -56,8 +57,12 @@ fn workers_on_a_pool_of_threads_share_those_in_turn() {
         let _stuck = workers[0].send(Add(1));
         node.advance(seconds(6)).await;
         assert!(matches!(node.causes("w0")[..], [Cause::Blocked { .. }]));
-        assert!(matches!(node.causes("w2")[..], [Cause::Displaced { .. }]));
-        assert_eq!((node.causes("w1"), node.causes("w3")), (vec![], vec![]));
+        let unready = |name: &str| node.view().worker(name).unwrap().unready;
+        assert_eq!((unready("w1"), unready("w3")), (None, None));
+        assert_eq!(unready("w2"), Some(Unready::ThreadHeld), "it waits for the thread that it shares with w0");
+        for name in ["w1", "w2", "w3"] {
+            assert_eq!(node.causes(name), []);
+        }
         assert!(matches!(node.arbiters(0), Err(SuperviseError::Arbiters(0))));
     });
 }
@@ -80,5 +85,93 @@ fn a_worker_may_hold_its_thread_for_as_long_as_its_own_spec_says() {
         assert_eq!(long.await, Ok(1));
         assert_eq!(node.causes("patient"), []);
         assert_eq!(node.pick(|event| matches!(event, Event::Abandoned { .. }).then_some(())).len(), 1);
+    });
+}
+
+/// Answers after a while, from a future.
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Later;
+
+impl Handler<Later> for Counter {
+    type Result = ResponseActFuture<Self, u64>;
+
+    fn handle(&mut self, _: Later, _: &mut Context<Self>) -> Self::Result {
+        let soon = actix::fut::wrap_future::<_, Self>(tokio::time::sleep(seconds(20)));
+        Box::pin(soon.map(|(), counter, _| counter.total))
+    }
+}
+
+#[test]
+fn a_blocked_neighbour_keeps_its_state_and_its_answers() {
+    kit(async |node| {
+        let blocker = node.supervise("blocker", Counter::default).unwrap();
+        let neighbour = node.supervise("neighbour", Counter::default).unwrap();
+        assert_eq!(neighbour.send(Add(41)).await, Ok(41));
+        let later = neighbour.send(Later);
+        node.settle().await;
+        node.inject("blocker", Fault::Block(seconds(60)));
+        let stuck = blocker.send(Add(1));
+        node.advance(seconds(6)).await;
+        assert!(matches!(stuck.await, Err(SendError::Interrupted(_))));
+        assert_eq!(blocker.send(Add(1)).await, Ok(1), "on a fresh thread");
+        let queued = neighbour.send(Add(1));
+        node.advance(seconds(10)).await;
+        let status = neighbour.status();
+        assert!(status.is_live && !status.is_ready, "{status:?}");
+        assert_eq!(status.unready, Some(Unready::ThreadHeld));
+        node.advance(seconds(60)).await;
+        assert_eq!((queued.await, later.await), (Ok(42), Ok(42)), "as with plain actix");
+        assert!(neighbour.is_ready());
+        assert_eq!((node.causes("neighbour"), neighbour.generation().0), (vec![], 1));
+        assert_eq!(node.pick(|event| matches!(event, Event::ThreadReturned { zombies: 0, .. }).then_some(())).len(), 1);
+        node.strike("neighbour", Fault::Panic(crate::MEANT.into()));
+        node.settle().await;
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1), "the thread is one like any other now");
+    });
+}
+
+#[test]
+fn a_neighbour_that_waited_in_vain_keeps_its_queue() {
+    kit(async |node| {
+        let blocker = node.supervise("blocker", Counter::default).unwrap();
+        let spec = |name: &str, policy| Spec::new(name).on_thread_held(policy);
+        let patient = spec("patient", OnThreadHeld::Wait { at_most: seconds(20) });
+        let patient = node.supervise_with(patient, |_| Ok(Counter::default())).unwrap();
+        let hasty = node.supervise_with(spec("hasty", OnThreadHeld::StartAnew), |_| Ok(Counter::default())).unwrap();
+        assert_eq!((patient.send(Add(5)).await, hasty.send(Add(5)).await), (Ok(5), Ok(5)));
+        node.inject("blocker", Fault::Block(seconds(600)));
+        let _stuck = blocker.send(Add(1));
+        node.settle().await;
+        let queued = (patient.send(Add(1)), hasty.send(Add(1)));
+        node.advance(seconds(6)).await;
+        assert_eq!(queued.1.await, Ok(1), "started anew at once, with its queue");
+        assert!(!patient.is_ready() && node.causes("patient").is_empty());
+        node.advance(seconds(21)).await;
+        assert_eq!(queued.0.await, Ok(1), "started anew after its wait, with its queue");
+        for name in ["patient", "hasty"] {
+            assert_eq!(node.causes(name), [Cause::Displaced { by: "blocker".into() }]);
+        }
+        node.advance(seconds(600)).await;
+        assert_eq!(node.pick(|event| matches!(event, Event::ZombieEnded { zombies: 0, .. }).then_some(())).len(), 1);
+        assert_eq!((patient.generation() > hasty.generation(), patient.send(Add(1)).await), (false, Ok(2)));
+    });
+}
+
+#[test]
+fn a_waiting_worker_that_is_removed_answers_its_queue() {
+    kit(async |node| {
+        let blocker = node.supervise("blocker", Counter::default).unwrap();
+        let neighbour = node.supervise("neighbour", Counter::default).unwrap();
+        node.settle().await;
+        node.inject("blocker", Fault::Block(seconds(600)));
+        let _stuck = blocker.send(Add(1));
+        node.settle().await;
+        let queued = neighbour.send(Add(1));
+        node.advance(seconds(6)).await;
+        neighbour.stop();
+        node.advance(seconds(6)).await;
+        assert!(queued.await.is_err(), "its thread is held still, and its sender is told");
+        assert_eq!(neighbour.send(Add(1)).await, Err(SendError::Closed));
     });
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{self, Fault};
-use heartbeat_actors::{Activity, Cause, Config, Context, Event, Node, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{
+    Activity, Cause, Config, Context, Event, Node, OnThreadHeld, SendError, Spec, Unready, WorkerAddr,
+};
 
 use crate::worker::{Add, Subject, hold, until_held};
-use crate::{Events, PATIENCE, config, live};
+use crate::{Events, PATIENCE, STUCK, config, live};
 
 /// Notes in which life each message was handled.
 struct Scribe {
@@ -71,25 +73,23 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
             .await;
         assert_eq!(&*name, "scribe");
         assert!(matches!(during, Activity::Message(name) if name.ends_with("Block")), "{during:?}");
-        let displaced = |event: &Event| match event {
-            Event::Replaced { worker, cause: Cause::Displaced { by }, .. } => Some((worker.clone(), by.clone())),
-            _ => None,
-        };
-        let (moved, by) = events.wait("the neighbour's move", displaced).await;
-        assert_eq!((&*moved, &*by), ("neighbour", "scribe"));
         for queued in queued {
             assert!(queued.await.unwrap() > 1, "answered by a later life");
         }
-        assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
+        let waiting = neighbour.send(Add(1));
+        assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(Unready::ThreadHeld)));
 
         drop(release);
-        // The zombie wakes: its answer is not delivered, it handles nothing more, and its thread ends.
-        assert_eq!(blocked.await, Err(SendError::Interrupted));
-        let zombies = |event: &Event| match event {
-            Event::ZombieEnded { zombies, .. } => Some(*zombies),
+        // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour
+        // has waited, and goes on.
+        assert_eq!(blocked.await, Err(STUCK));
+        assert_eq!(waiting.await, Ok(2), "it has its state still");
+        let returned = |event: &Event| match event {
+            Event::ThreadReturned { workers, zombies, .. } => Some((workers.len(), *zombies)),
             _ => None,
         };
-        assert_eq!(events.wait("the zombie's end", zombies).await, 0);
+        assert_eq!(events.wait("the thread's return", returned).await, (1, 0));
+        assert!(neighbour.is_ready());
         assert!(scribe.send(Note).await.unwrap() > 1);
         assert_eq!(handled.load(Ordering::SeqCst), 0, "the zombie handled none of them");
         node.leave().await;
@@ -172,7 +172,7 @@ fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
         let queued: Vec<_> = (0..10).map(|_| once.send(Add(1))).collect();
         events.wait("the giving up", |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
         // Its thread is still held: whoever waits is told all the same.
-        assert_eq!(held.await, Err(SendError::Interrupted), "its handler has not returned");
+        assert_eq!(held.await, Err(STUCK), "its handler has not returned");
         for queued in queued {
             assert_eq!(queued.await, Err(SendError::GaveUp));
         }
@@ -240,7 +240,7 @@ fn a_real_thread_that_spins_is_told_from_one_that_sleeps() {
         let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
         let mut cause_of = async |fault: Fault| {
             testkit::inject(&node, "subject", fault);
-            assert_eq!(subject.send(Add(1)).await, Err(SendError::Interrupted));
+            assert_eq!(subject.send(Add(1)).await, Err(STUCK));
             let cause = |event: &Event| match event {
                 Event::Failed { cause, .. } => Some(cause.clone()),
                 _ => None,
@@ -267,7 +267,7 @@ fn a_real_worker_that_waits_for_ever_and_a_real_thread_that_ends_are_replaced() 
         let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();
         testkit::inject(&node, "subject", Fault::AwaitStuck);
         let (stuck, queued) = (subject.send(Add(1)), subject.send(Add(2)));
-        assert_eq!((stuck.await, queued.await), (Err(SendError::Interrupted), Ok(2)));
+        assert_eq!((stuck.await, queued.await), (Err(STUCK), Ok(2)));
         let told = |wanted: fn(&Cause) -> bool| {
             move |event: &Event| match event {
                 Event::Failed { cause, .. } if wanted(cause) => Some(()),
@@ -344,6 +344,35 @@ fn a_zombie_that_wakes_runs_no_timer_and_does_its_successor_no_harm_even_if_it_p
         }
         assert_eq!(timers.load(Ordering::SeqCst), 0, "the other timer of the zombie has not run");
         assert_eq!(node.view().worker("sleeper").unwrap().failures, 2, "its panic was nobody's any more");
+        node.leave().await;
+    });
+}
+
+/// The neighbour may be told to start anew, and then no worker waits for its thread: it ends when
+/// it comes back.
+#[test]
+fn a_neighbour_that_was_told_to_starts_anew_at_once() {
+    live(async {
+        let node = Node::start(config()).await.unwrap();
+        let mut events = Events::of(&node);
+        let scribe: WorkerAddr<Scribe> = node.supervise("scribe", || Scribe { handled: Arc::default() }).unwrap();
+        let spec = Spec::new("neighbour").on_thread_held(OnThreadHeld::StartAnew);
+        let neighbour: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1));
+        let (release, block) = mpsc::channel();
+        let blocked = scribe.send(Block(block));
+        let displaced = |event: &Event| match event {
+            Event::Replaced { worker, cause: Cause::Displaced { by }, .. } => Some((worker.clone(), by.clone())),
+            _ => None,
+        };
+        let (moved, by) = events.wait("the neighbour's start", displaced).await;
+        assert_eq!((&*moved, &*by), ("neighbour", "scribe"));
+        assert_eq!(neighbour.send(Add(1)).await, Ok(1), "a fresh one");
+        drop(release);
+        assert_eq!(blocked.await, Err(STUCK));
+        events
+            .wait("the zombie's end", |event| matches!(event, Event::ZombieEnded { zombies: 0, .. }).then_some(()))
+            .await;
         node.leave().await;
     });
 }

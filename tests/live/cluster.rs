@@ -209,6 +209,25 @@ async fn start_in(network: &MemoryNetwork, name: &str, role: &str, port: u16) ->
     Node::start_on(config, bind).await.unwrap()
 }
 
+#[test]
+fn a_node_is_joined_once_it_has_been_let_in() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let a = start_in(&network, "a", "worker", 2).await;
+        assert!(!a.is_joined(), "its seed is not there yet");
+        let shards = a.supervise_shards("orders", 4, |_| Ok(Subject::default())).unwrap();
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        monitor.until_joined().await.unwrap();
+        a.until_joined().await.unwrap();
+        assert!(a.is_joined() && a.view().is_member("monitor"));
+        shards.until_up().await.unwrap();
+        assert!(shards.workers().iter().all(|worker| worker.status().is_up));
+        a.leave().await;
+        assert!(a.until_joined().await.is_err() && shards.until_up().await.is_err());
+        monitor.leave().await;
+    });
+}
+
 /// The traces in a folder; one that is still being written has none yet.
 fn traces(folder: &Path) -> Vec<Trace> {
     let files = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());

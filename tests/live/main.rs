@@ -7,6 +7,7 @@
 mod blocked;
 mod cluster;
 mod ipv6;
+mod leave;
 mod node;
 mod pieces;
 mod shards;
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Handler};
-use heartbeat_actors::{Config, Event, Node, Update};
+use heartbeat_actors::{Config, Event, Interruption, Node, SendError, Update};
 use tokio::sync::mpsc;
 
 /// How long anything may take before a test gives up.
@@ -31,6 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How the text of a panic begins that a test has asked for.
 const MEANT: &str = "told to";
+
+/// What the sender of a message is told whose worker was told to fail.
+fn panicked() -> SendError {
+    SendError::Interrupted(Interruption::Panicked(format!("{MEANT} fail").into()))
+}
+
+/// What the sender of a message is told whose worker was stuck.
+const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 
 /// Runs a test within an actix system of its own.
 fn live<F: Future<Output = ()>>(test: F) {

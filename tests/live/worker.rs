@@ -8,7 +8,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Activity, Cause, Context, Event, Node, RestartKind, SendError, Spec, WorkerAddr, dead_letters};
+use heartbeat_actors::{
+    Activity, Cause, Context, Event, Interruption, Node, RestartKind, SendError, Spec, WorkerAddr, dead_letters,
+};
 
 use crate::{Events, MEANT, PATIENCE, config, live};
 
@@ -132,7 +134,7 @@ fn a_panic_loses_one_message_and_nothing_else() {
         let own = subject.send(OwnAddr).await.unwrap();
         let failing = subject.send(Fail::Now);
         let queued: Vec<_> = (0..100).map(|_| subject.send(Add(1))).collect();
-        assert_eq!(failing.await, Err(SendError::Interrupted));
+        assert_eq!(failing.await, Err(crate::panicked()));
         for (expected, queued) in (1..).zip(queued) {
             assert_eq!(queued.await, Ok(expected), "in order, from a fresh state");
         }
@@ -197,7 +199,8 @@ fn a_panic_in_started_is_survived_at_the_first_start_and_at_a_restart() {
         let counted = starts.clone();
         let hesitant = node.supervise("hesitant", move || Hesitant(counted.clone())).unwrap();
         assert_eq!(hesitant.send(Add(1)).await, Ok(1), "the message waited for a worker");
-        assert_eq!(hesitant.send(Add(0)).await, Err(SendError::Interrupted));
+        let failed = hesitant.send(Add(0)).await;
+        assert!(matches!(failed, Err(SendError::Interrupted(Interruption::Panicked(_)))), "{failed:?}");
         assert_eq!(hesitant.send(Add(2)).await, Ok(2));
         assert_eq!(starts.load(Ordering::SeqCst), 4);
         let mut places = Vec::new();
@@ -347,7 +350,7 @@ fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
         let failing: Vec<_> = (0..3).map(|_| hopeless.send(Fail::Now)).collect();
         let queued: Vec<_> = (0..10).map(|_| hopeless.send(NeverHandled)).collect();
         for failing in failing {
-            assert_eq!(failing.await, Err(SendError::Interrupted));
+            assert_eq!(failing.await, Err(crate::panicked()));
         }
         let restarts = events
             .wait("the giving up", |event| match event {
@@ -393,7 +396,7 @@ fn a_dead_letter_that_panics_when_dropped_takes_no_other_along() {
         let hopeless: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let failing = hopeless.send(Fail::Now);
         let queued = (hopeless.send(Bitter), hopeless.send(Add(1)));
-        assert_eq!(failing.await, Err(SendError::Interrupted));
+        assert_eq!(failing.await, Err(crate::panicked()));
         assert_eq!(queued.0.await, Err(SendError::GaveUp));
         assert_eq!(queued.1.await, Err(SendError::GaveUp));
         node.leave().await;
@@ -410,7 +413,7 @@ fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
         let waiting: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         // The first restart is immediate, the second one is not.
         for _ in 0..2 {
-            assert_eq!(waiting.send(Fail::Now).await, Err(SendError::Interrupted));
+            assert_eq!(waiting.send(Fail::Now).await, Err(crate::panicked()));
         }
         let paused = |event: &Event| match event {
             Event::Failed { restart_in: Some(pause), .. } if !pause.is_zero() => Some(()),
@@ -533,7 +536,7 @@ fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_a
         let mut events = Events::of(&node);
         let storm = async {
             for _ in 0..1_001 {
-                assert_eq!(stormy.send(Fail::Now).await, Err(SendError::Interrupted));
+                assert_eq!(stormy.send(Fail::Now).await, Err(crate::panicked()));
             }
         };
         let mut answered = 0_u64;
@@ -594,7 +597,7 @@ fn what_the_senders_hear_adds_up_to_what_the_worker_says_whatever_fails() {
             sent += (adds.len() + fails.len()) as u64;
             let mut hear = |answer: Result<(), SendError>| match answer {
                 Ok(()) => heard[0] += 1,
-                Err(SendError::Interrupted) => heard[1] += 1,
+                Err(SendError::Interrupted(_)) => heard[1] += 1,
                 Err(SendError::Full) => heard[2] += 1,
                 Err(other) => panic!("{other:?}"),
             };
@@ -686,6 +689,73 @@ fn the_bound_of_the_queue_holds_for_any_number_of_clones() {
         }
         assert_eq!(counts, (100, 900), "taken and refused");
         held.await.unwrap();
+        node.leave().await;
+    });
+}
+
+/// Panics when it is told to.
+struct Fragile;
+
+impl Actor for Fragile {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Break;
+
+impl Handler<Break> for Fragile {
+    type Result = ();
+
+    fn handle(&mut self, _: Break, _: &mut Context<Self>) {
+        panic!("{MEANT} break with all the others");
+    }
+}
+
+// A2
+#[test]
+fn in_a_storm_of_many_a_neighbour_is_answered_first() {
+    live(async {
+        let mut config = config();
+        config.events.queue = 50_000;
+        config.workers.timeout = PATIENCE;
+        let node = Node::start(config).await.unwrap();
+        let start = |index| {
+            let spec = Spec::new(format!("fragile-{index}")).intensity(u32::MAX, PATIENCE);
+            let spec = spec.delay(Duration::ZERO, Duration::ZERO);
+            node.supervise_with(spec, |_| Ok(Fragile)).unwrap()
+        };
+        let fragile: Vec<WorkerAddr<Fragile>> = (0..4_000).map(start).collect();
+        let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
+        assert_eq!(neighbour.send(Add(0)).await, Ok(0), "all are up before it");
+        let begun = std::time::Instant::now();
+        let broken: Vec<_> = fragile.iter().map(|fragile| fragile.send(Break)).collect();
+        let mut waited = Vec::new();
+        let beside = async {
+            loop {
+                let asked = std::time::Instant::now();
+                neighbour.send(Add(1)).await.unwrap();
+                waited.push(asked.elapsed());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let storm = async {
+            for broken in broken {
+                assert!(matches!(broken.await, Err(SendError::Interrupted(_))));
+            }
+        };
+        tokio::select! {
+            () = storm => {}
+            () = beside => {}
+        }
+        let storm = begun.elapsed();
+        waited.sort();
+        let p99 = waited.get(waited.len() * 99 / 100).copied().unwrap_or(storm);
+        println!(
+            "a storm of {storm:?}, in which a neighbour was answered {} times, within {p99:?} at p99",
+            waited.len()
+        );
+        assert!(p99 < storm / 4, "{p99:?} of {storm:?}");
         node.leave().await;
     });
 }

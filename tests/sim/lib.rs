@@ -14,4 +14,4 @@ mod streams;
 pub mod world;
 
 pub use network::{Network, Place};
-pub use world::{Fault, Shape, World};
+pub use world::{Fault, GROUP, SHARDS, Shape, World};

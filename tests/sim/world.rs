@@ -657,6 +657,11 @@ impl World {
         self.drain(place);
     }
 
+    /// What a node's own clock shows now.
+    pub fn clock_of(&self, place: Place) -> Instant {
+        self.clock(place)
+    }
+
     pub(crate) fn clock(&self, place: Place) -> Instant {
         Instant::from_nanos(self.local(place, self.now))
     }
@@ -711,7 +716,7 @@ impl World {
                     worker.leave = leave;
                 }
             }
-            Output::Stop { worker } => {
+            Output::Stop { worker, .. } => {
                 if let Some(found) = self.worker(place, worker).cloned() {
                     let at = self.soon(Duration::from_millis(1)).max(found.starts_at + 1);
                     let (generation, report) = (found.generation, Report::Stopped);
@@ -719,7 +724,7 @@ impl World {
                 }
             }
             // Whoever sat there is void: what it was still to report is not heard.
-            Output::Close { worker, .. } | Output::Fence { worker } | Output::Forget { worker } => {
+            Output::Close { worker, .. } | Output::Fence { worker, .. } | Output::Forget { worker } => {
                 if let Some(process) = &mut self.nodes[place].process {
                     process.workers.remove(&worker);
                 }
@@ -730,20 +735,19 @@ impl World {
                 self.put(at, Item::Beat { place, life, arbiter });
             }
             Output::Inspect { arbiter } => self.inspect(place, arbiter),
-            Output::Abandon { arbiter } => {
-                if let Some(thread) = self.threads(place).get_mut(&arbiter) {
-                    thread.abandoned = true;
-                }
-            }
+            Output::Abandon { arbiter } => self.abandon(place, arbiter),
             Output::Drain => {
                 // Later than whatever waits for a process that goes on: that is handed over in one go.
                 let at = self.soon(Duration::from_millis(1));
                 self.put(at, Item::Drained { place, life });
             }
-            // Nothing that is played here waits for ever, is overloaded, has a thread of its own, is in a group or ends its process.
+            Output::Dismiss { arbiter } => drop(self.threads(place).remove(&arbiter)),
+            // Nothing that is played here waits for ever, is overloaded, is in a group or ends its
+            // process. A held thread tells by its silence.
             Output::Arrived(_)
             | Output::Scan
-            | Output::Dismiss { .. }
+            | Output::Held { .. }
+            | Output::Returned { .. }
             | Output::Exit { .. }
             | Output::ForgetGroup { .. } => {}
             Output::Event(event) => {
@@ -922,6 +926,12 @@ impl World {
             self.handle(item);
         }
         self.with_engine(place, |engine, now| engine.handle_timeout(now));
+    }
+
+    fn abandon(&mut self, place: Place, arbiter: ArbiterId) {
+        if let Some(thread) = self.threads(place).get_mut(&arbiter) {
+            thread.abandoned = true;
+        }
     }
 
     fn threads(&mut self, place: Place) -> &mut BTreeMap<ArbiterId, Thread> {

@@ -1,76 +1,300 @@
-//! One line of `tracing` for each event.
+//! One line of `tracing` for each event: a clause for a stranger, the event's name, and the figures as fields.
+//!
+//! What is not there is left out: a line has no `shard=None`, and no silence of zero where another member told of a death.
 
-use heartbeat_core::Event;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heartbeat_core::{Event, Shard, Testimony, Unready};
+use tracing::field::{DebugValue, DisplayValue, debug as debug_value, display};
 use tracing::{debug, error, info, warn};
+
+/// Names in one line of the log; an event has them all.
+const NAMES_MAX: usize = 32;
+
+/// These names in one line, or how many there are.
+fn named(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let line = names.take(NAMES_MAX).collect::<Vec<_>>().join(", ");
+    match (line.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => line,
+        (false, more) => format!("{line} and {more} more"),
+    }
+}
 
 /// One line for each event, at the level of who should look at it.
 pub(super) fn log(event: &Event) {
     match event {
-        Event::Joined { member } => info!(node = %member.name, address = %member.address, "joined"),
-        Event::Updated { member } => debug!(node = %member.name, metadata = ?member.metadata, "updated"),
-        Event::Left { node } => info!(%node, "left"),
-        Event::Suspected { node, silent_for, evidence } => warn!(%node, ?silent_for, ?evidence, "suspected"),
-        Event::Cleared { node } => warn!(%node, "cleared"),
-        Event::Died { node, silent_for, evidence } => warn!(%node, ?silent_for, ?evidence, "died"),
-        Event::Returned { node, incarnation } => warn!(%node, %incarnation, "returned"),
-        Event::Buried { incarnation } => error!(%incarnation, "buried"),
-        Event::Isolated { tried, silent_for } => error!(%tried, ?silent_for, "isolated"),
-        Event::Connected => info!("connected"),
-        Event::Unresolved { seed, reason } => warn!(%seed, %reason, "unresolved"),
-        Event::Frozen { zone, silent, of } => error!(%zone, silent, of, "frozen"),
-        Event::Thawed { zone } => warn!(%zone, "thawed"),
-        Event::Superseded { generation, address } => error!(generation = generation.0, ?address, "superseded"),
-        Event::OtherCluster { address } => warn!(%address, "other cluster"),
-        Event::NoMonitor { silent } => error!(?silent, "no monitor"),
+        Event::Suspected { .. } | Event::Died { .. } => log_verdict(event),
+        Event::Joined { .. }
+        | Event::Updated { .. }
+        | Event::Left { .. }
+        | Event::Cleared { .. }
+        | Event::Returned { .. }
+        | Event::Buried { .. }
+        | Event::Isolated { .. }
+        | Event::Connected
+        | Event::Unresolved { .. }
+        | Event::Frozen { .. }
+        | Event::Thawed { .. }
+        | Event::Superseded { .. }
+        | Event::OtherCluster { .. }
+        | Event::NoMonitor { .. }
+        | Event::ClockSkewed { .. }
+        | Event::Refused { .. }
+        | Event::Renewed { .. } => log_member(event),
+        Event::QuorumLost { .. }
+        | Event::QuorumGained { .. }
+        | Event::AuthorityLost { .. }
+        | Event::AuthorityReached
+        | Event::SessionEnded { .. }
+        | Event::TokenRefused { .. }
+        | Event::ReplicaRefused { .. }
+        | Event::Moved { .. }
+        | Event::ShardsRefused { .. }
+        | Event::ShardsAdmitted { .. } => log_shard(event),
+        // Workers, threads and this process; and what a newer core may tell.
+        _ => log_worker(event),
+    }
+}
+
+fn log_verdict(verdict: &Event) {
+    let event = verdict.name();
+    match verdict {
+        Event::Suspected { node, told_by: Some(told_by), .. } => {
+            warn!(event, %node, %told_by, "another member suspects the node");
+        }
+        Event::Suspected { node, silent_for, evidence, told_by: None } => {
+            warn!(event, %node, silent_for = since(*silent_for), evidence = said(evidence), "node suspected: no heartbeat");
+        }
+        Event::Died { node, told_by: Some(told_by), .. } => {
+            warn!(event, %node, %told_by, "another member has declared the node dead");
+        }
+        Event::Died { node, silent_for, evidence, told_by: None } => {
+            warn!(event, %node, silent_for = since(*silent_for), evidence = said(evidence), "node declared dead");
+        }
+        other => debug!(event, "{other:?}"),
+    }
+}
+
+fn log_member(member: &Event) {
+    let event = member.name();
+    match member {
+        Event::Joined { member } => info!(event, node = %member.name, address = %member.address, "node joined"),
+        Event::Updated { member } => {
+            debug!(event, node = %member.name, metadata = ?member.metadata, "node has changed what it tells of itself");
+        }
+        Event::Left { node } => info!(event, %node, "node left on purpose"),
+        Event::Cleared { node } => warn!(event, %node, "the suspicion was wrong: the node is alive"),
+        Event::Returned { node, incarnation } => {
+            warn!(event, %node, %incarnation, "a node that was declared dead is back");
+        }
+        Event::Buried { incarnation } => {
+            error!(event, %incarnation, "this node was declared dead; it has given up its shards and comes back");
+        }
+        Event::Renewed { generation } => {
+            let generation = generation.0;
+            error!(event, generation, "other nodes hold this one ended: it has given up its shards and begins anew");
+        }
+        Event::Isolated { tried, silent_for } => {
+            error!(event, %tried, silent_for = since(*silent_for), "no observer and no seed answers this node");
+        }
+        Event::Connected => info!(event, "an observer or a seed answers this node"),
+        Event::Unresolved { seed, reason } => {
+            warn!(event, %seed, %reason, "the seed cannot be looked up; trying again")
+        }
+        Event::Frozen { zone, silent, of } => {
+            error!(event, %zone, silent, of, "most of the zone is silent: no node in it is declared dead for silence");
+        }
+        Event::Thawed { zone } => warn!(event, %zone, "the zone answers again: verdicts go on"),
+        Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
+        Event::NoMonitor { silent } => {
+            let silent = silent.as_ref().map(display);
+            error!(event, silent, "no monitor is a member: no death is concluded");
+        }
         Event::ClockSkewed { node, ahead, behind } => {
-            error!(%node, ?ahead, ?behind, "clock skewed");
+            error!(event, %node, ?ahead, ?behind, "the clock of the node is far from that of the members");
         }
-        Event::Refused { address, reason } => warn!(%address, %reason, "refused"),
-        Event::Moved { group, shard, from, to } => {
-            info!(%group, shard = shard.index, epoch = shard.epoch.0, ?from, ?to, "moved");
+        Event::Superseded { generation, address } => {
+            let address = address.as_ref().map(display);
+            error!(
+                event,
+                generation = generation.0,
+                address,
+                "a later process has this node's name: this one must end"
+            );
         }
-        Event::AuthorityLost { reason } => warn!(%reason, "authority lost"),
-        Event::AuthorityReached => info!("authority reached"),
-        Event::SessionEnded { reason } => error!(%reason, "session ended"),
-        Event::TokenRefused { group, shard, highest } => {
-            error!(%group, shard = shard.index, epoch = shard.epoch.0, highest = highest.0, "token refused");
+        Event::Refused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
+        other => debug!(event, "{other:?}"),
+    }
+}
+
+fn log_shard(change: &Event) {
+    let event = change.name();
+    match change {
+        Event::Moved { group, shard: Shard { index, epoch }, from, to } => {
+            let (from, to) = (from.as_ref().map(display), to.as_ref().map(display));
+            let moved = if to.is_some() { "the shard has an owner" } else { "the shard has no owner" };
+            info!(event, %group, shard = index, epoch = epoch.0, from, to, "{moved}");
+        }
+        Event::AuthorityLost { reason } => warn!(event, %reason, "the authority did not answer"),
+        Event::AuthorityReached => info!(event, "the authority answers again"),
+        Event::SessionEnded { reason } => {
+            error!(event, %reason, "the session at the authority is over: shards given up");
+        }
+        Event::TokenRefused { group, shard: Shard { index, epoch }, highest } => {
+            let (epoch, highest) = (epoch.0, highest.0);
+            error!(event, %group, shard = index, epoch, highest, "the authority gave out an epoch that is too low");
         }
         Event::ReplicaRefused { group, index, by, bytes } => {
-            warn!(%group, shard = index, %by, bytes, "replica refused");
+            warn!(event, %group, shard = index, %by, bytes, "another node did not take a snapshot of the shard");
         }
-        Event::QuorumLost { reached, of } => error!(reached, of, "quorum lost"),
-        Event::QuorumGained { reached, of } => info!(reached, of, "quorum gained"),
+        Event::QuorumLost { reached, of } => error!(event, reached, of, "too few nodes answer: shards given up"),
+        Event::QuorumGained { reached, of } => info!(event, reached, of, "enough nodes answer: shards start again"),
         Event::ShardsRefused { group, count, in_force, by } => {
-            error!(%group, count, in_force, %by, "shards refused");
+            error!(event, %group, count, in_force, %by, "another number of shards is in force: none runs here");
         }
-        Event::ShardsAdmitted { group, count } => info!(%group, count, "shards admitted"),
-        Event::Started { worker, generation, shard } => debug!(%worker, generation = generation.0, ?shard, "started"),
+        Event::ShardsAdmitted { group, count } => info!(event, %group, count, "this number of shards is in force now"),
+        other => debug!(event, "{other:?}"),
+    }
+}
+
+fn log_worker(change: &Event) {
+    let event = change.name();
+    match change {
+        Event::Started { worker, generation, shard } => {
+            let (shard, epoch) = numbers(*shard);
+            debug!(event, %worker, generation = generation.0, shard, epoch, "worker started");
+        }
         Event::Failed { worker, generation, cause, restart_in } => {
-            warn!(%worker, generation = generation.0, %cause, ?restart_in, "failed");
+            let pause = restart_in.filter(|pause| !pause.is_zero()).map(since);
+            let what = match restart_in {
+                None => "worker failed; it is not started again",
+                Some(Duration::ZERO) => "worker failed; it is started again at once",
+                Some(_) => "worker failed; it is started again after a pause",
+            };
+            warn!(event, %worker, generation = generation.0, %cause, restart_in = pause, "{what}");
         }
         Event::Replaced { worker, generation, cause, after, shard } => {
-            info!(%worker, generation = generation.0, %cause, ?after, ?shard, "replaced");
+            let (shard, epoch) = numbers(*shard);
+            let after = since(*after);
+            info!(event, %worker, generation = generation.0, %cause, after, shard, epoch, "worker replaced");
         }
-        Event::Stopped { worker, generation } => debug!(%worker, generation = generation.0, "stopped"),
-        Event::Fenced { worker, generation, after } => {
-            warn!(%worker, generation = generation.0, ?after, "fenced");
+        Event::Stopped { worker, generation } => debug!(event, %worker, generation = generation.0, "worker stopped"),
+        Event::Fenced { worker, generation, after, interrupted, dropped } => {
+            let after = since(*after);
+            warn!(event, %worker, generation = generation.0, after, interrupted, dropped, "worker did not stop in time: fenced");
+        }
+        // The line of the held thread has named it.
+        Event::NotReady { worker, generation, reason: reason @ Unready::ThreadHeld } => {
+            let reason = debug_value(reason);
+            debug!(event, %worker, generation = generation.0, reason, "worker waits for its thread");
         }
         Event::NotReady { worker, generation, reason } => {
-            warn!(%worker, generation = generation.0, ?reason, "not ready");
+            let reason = debug_value(reason);
+            warn!(event, %worker, generation = generation.0, reason, "worker takes no requests");
         }
-        Event::Ready { worker, generation } => info!(%worker, generation = generation.0, "ready"),
-        Event::GroupStarted { group, cause } => debug!(%group, ?cause, "group started"),
-        Event::GroupStopped { group } => debug!(%group, "group stopped"),
+        Event::Ready { worker, generation } => {
+            info!(event, %worker, generation = generation.0, "worker takes requests again");
+        }
+        Event::GroupStarted { group, cause } => {
+            debug!(event, %group, cause = cause.as_ref().map(display), "group is up");
+        }
+        Event::GroupStopped { group } => debug!(event, %group, "group has ended"),
         Event::Escalated { group, child, restarts, cause } => {
-            error!(%group, %child, restarts, %cause, "escalated");
+            error!(event, %group, %child, restarts, %cause, "child failed too often: its group ends");
         }
-        Event::Starved { arbiter, waited_for } => warn!(arbiter = arbiter.0, ?waited_for, "starved"),
-        Event::GaveUp { worker, restarts, cause } => error!(%worker, restarts, %cause, "gave up"),
-        Event::Abandoned { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "abandoned"),
-        Event::ZombieEnded { arbiter, zombies } => info!(arbiter = arbiter.0, zombies, "zombie ended"),
-        Event::TooManyZombies { arbiter, zombies } => error!(arbiter = arbiter.0, zombies, "too many zombies"),
-        Event::Paused { late_by } => warn!(?late_by, "paused"),
+        Event::GaveUp { worker, restarts, cause } => {
+            error!(event, %worker, restarts, %cause, "worker failed too often: given up");
+        }
+        Event::Starved { arbiter, waited_for } => {
+            warn!(event, arbiter = arbiter.0, waited_for = since(*waited_for), "thread waits for a CPU");
+        }
+        Event::ThreadHeld { arbiter, by, cause, waiting, started_anew, zombies } => {
+            let by = by.as_deref().unwrap_or("none of its workers");
+            let waiting = named(waiting.iter().map(|waiting| format!("{} for {:?}", waiting.worker, waiting.at_most)));
+            let started_anew = named(started_anew.iter().map(|name| name.to_string()));
+            warn!(event, arbiter = arbiter.0, %by, %cause, %waiting, %started_anew, zombies, "thread is held by a worker");
+        }
+        Event::ThreadReturned { arbiter, held_for, workers, zombies } => {
+            let workers = named(workers.iter().map(|name| name.to_string()));
+            let held_for = since(*held_for);
+            warn!(event, arbiter = arbiter.0, held_for, %workers, zombies, "held thread came back: its workers go on");
+        }
+        Event::Abandoned { arbiter, zombies } => {
+            error!(event, arbiter = arbiter.0, zombies, "thread is held: abandoned");
+        }
+        Event::ZombieEnded { arbiter, zombies } => {
+            info!(event, arbiter = arbiter.0, zombies, "abandoned thread came back and has ended");
+        }
+        Event::TooManyZombies { arbiter, zombies } => {
+            error!(event, arbiter = arbiter.0, zombies, "too many threads are held: restart the process");
+        }
+        Event::Paused { late_by } => warn!(event, late_by = since(*late_by), "this process was paused"),
         // The enum may grow in a newer core; an event without a line of its own is still logged.
-        other => info!(event = ?other, "event"),
+        other => info!(event, "{other:?}"),
+    }
+}
+
+/// A time as a field.
+fn since(time: Duration) -> DebugValue<Duration> {
+    debug_value(time)
+}
+
+/// A shard and its epoch as fields, if there is one.
+fn numbers(shard: Option<Shard>) -> (Option<u32>, Option<u64>) {
+    (shard.map(|shard| shard.index), shard.map(|shard| shard.epoch.0))
+}
+
+/// What members say of a silent one, as a field.
+fn said(evidence: &Arc<[Testimony]>) -> DisplayValue<Said<'_>> {
+    display(Said(evidence))
+}
+
+struct Said<'a>(&'a [Testimony]);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Testimony { observer, silent_for, refused, agrees, health }) in self.0.iter().enumerate() {
+            f.write_str(if index > 0 { "; " } else { "" })?;
+            write!(f, "{observer}: ")?;
+            match (silent_for, refused) {
+                (Some(silent_for), false) => write!(f, "silent for {silent_for:.3?}")?,
+                (Some(silent_for), true) => write!(f, "silent for {silent_for:.3?}, refused")?,
+                (None, true) => f.write_str("refused")?,
+                (None, false) => f.write_str("not reached")?,
+            }
+            f.write_str(if *agrees { "" } else { ", not dead" })?;
+            if *health > 0 {
+                write!(f, " (itself unwell: {health} of 8)")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_reads_as_a_sentence() {
+        let testimony = |observer: &str, silent_for: Option<u64>, refused, agrees, health| Testimony {
+            observer: observer.into(),
+            silent_for: silent_for.map(Duration::from_millis),
+            refused,
+            agrees,
+            health,
+        };
+        let evidence: Arc<[Testimony]> = Arc::new([
+            testimony("node-1", Some(1_500), false, true, 0),
+            testimony("node-2", None, true, true, 0),
+            testimony("node-3", None, false, false, 2),
+        ]);
+        let expected =
+            "node-1: silent for 1.500s; node-2: refused; node-3: not reached, not dead (itself unwell: 2 of 8)";
+        assert_eq!(Said(&evidence).to_string(), expected);
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 #[cfg(feature = "systemd")]
 use actix::Addr;
-use actix::{Message, Recipient};
+use actix::Message;
 use heartbeat_core::{
     ArbiterId, Child, ConfigError, Counters, Generation, Instant, Report, Supervise, SuperviseGroup, WorkerId,
 };
 use tokio::sync::oneshot;
 
-use crate::event::Update;
+use crate::event::Subscriber;
 #[cfg(feature = "systemd")]
 use crate::receiver::Receiver;
 use crate::record::Recorder;
@@ -109,7 +109,7 @@ impl Message for TakeOnGroup {
 }
 
 /// Somebody wants to be told what happens.
-pub(crate) struct Subscribe(pub(crate) Recipient<Update>);
+pub(crate) struct Subscribe(pub(crate) Subscriber);
 
 impl Message for Subscribe {
     type Result = ();

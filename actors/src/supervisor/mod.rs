@@ -7,7 +7,7 @@
 mod log;
 mod messages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture};
 use heartbeat_core::detector::Pause;
-use heartbeat_core::{ArbiterId, ConfigError, Engine, Event, Instant, Look, Output, Start, WorkerId};
+use heartbeat_core::{
+    ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Look, Output, Start, WorkerId,
+};
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
@@ -30,10 +32,10 @@ pub(crate) use self::messages::{
     TakeOnGroup, WorkerReport,
 };
 use crate::authority::{Answer, Ask, Authority, AuthorityError};
-use crate::cell::Cells;
+use crate::cell::{Cells, LifeNumber};
 use crate::clock::Clock;
 use crate::event::Subscribers;
-use crate::mailbox::Closing;
+use crate::mailbox::{Closing, Cut};
 use crate::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
 use crate::record::Recorder;
 use crate::right::Right;
@@ -42,6 +44,7 @@ use crate::sender::{BeatSender, NodeSender, Outgoing};
 use crate::stream::{Accepted, OnStream, Resolved, Streams, resolve};
 use crate::thread::{Floor, Thread};
 use crate::transport::Batch;
+use crate::until::{Until, Waiters};
 use crate::view::{Neighbourhood, View};
 
 /// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
@@ -61,9 +64,13 @@ pub(crate) struct Supervisor {
     /// Where its threads come from.
     floor: Floor,
     threads: BTreeMap<ArbiterId, Thread>,
+    /// Those of them that are held, and for which workers wait.
+    held: BTreeSet<ArbiterId>,
     links: Links,
     streams: Streams,
     subscribers: Subscribers,
+    /// Who waits for something to hold.
+    waiters: Waiters,
     /// The timer that is set, and for when.
     timer: Option<(SpawnHandle, Instant)>,
     /// Where the engine writes the datagram that it hands out.
@@ -80,6 +87,8 @@ struct Worker {
     seat: Arc<dyn Seated>,
     /// The thread it was last started on.
     arbiter: Option<ArbiterId>,
+    /// Which life that was.
+    life: Option<LifeNumber>,
 }
 
 /// The other two actors of the control arbiter, and what the node reads.
@@ -114,9 +123,11 @@ impl Supervisor {
             workers: Vec::new(),
             floor,
             threads: BTreeMap::new(),
+            held: BTreeSet::new(),
             streams: Streams::new(clock, links.has_streams),
             links,
             subscribers: Subscribers::default(),
+            waiters: Waiters::default(),
             timer: None,
             buffer: Vec::new(),
             recorder: None,
@@ -130,6 +141,7 @@ impl Supervisor {
         let mut outgoing = Outgoing::default();
         let mut members_changed = false;
         let mut events = Vec::new();
+        let mut cut = Cut::default();
         while let Some(output) = self.engine.poll_output(&mut self.buffer) {
             match output {
                 Output::Transmit { to } => {
@@ -142,8 +154,8 @@ impl Supervisor {
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
                 Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
-                Output::Stop { worker } => self.with_seat(worker, |seat| seat.stop()),
-                Output::Fence { worker } => self.with_seat(worker, |seat| seat.fence()),
+                Output::Stop { worker, why } => self.with_seat(worker, |seat| seat.stop(why)),
+                Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
                     self.close(worker, if gave_up { Closing::GaveUp } else { Closing::Stopped });
                 }
@@ -156,20 +168,30 @@ impl Supervisor {
                 Output::Inspect { arbiter } => self.inspect(arbiter),
                 Output::Drain => self.links.receiver.do_send(Drain),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
+                Output::Held { arbiter, workers } => {
+                    self.held.insert(arbiter);
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(true)));
+                }
+                Output::Returned { arbiter, workers } => {
+                    self.held.remove(&arbiter);
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(false)));
+                }
                 Output::Ask { number, ask } => self.ask(number, ask, context),
                 Output::Arrived(heard) => {
                     if let Some(recorder) = &mut self.recorder {
                         recorder.heard(heard);
                     }
                 }
-                Output::Event(event) => {
+                Output::Event(mut event) => {
+                    self.number(&mut event);
+                    cut.tell(&mut event);
                     if let (Event::Paused { late_by }, Some(recorder)) = (&event, &mut self.recorder) {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
                     }
                     members_changed |= View::concerns_members(&event);
                     // Before what follows from it is done: whoever hears from a new owner finds it in the view.
-                    self.view.take_in(&event);
+                    self.view.take_in(&event, self.clock.now());
                     events.push(event);
                 }
             }
@@ -192,6 +214,7 @@ impl Supervisor {
             self.view.set_members(self.engine.members());
         }
         self.view.set_joined(self.engine.is_joined());
+        self.waiters.look(&self.engine, &self.view);
         self.publish(&events);
         self.set_timer(context);
     }
@@ -229,6 +252,12 @@ impl Supervisor {
         }
     }
 
+    /// Voids a worker, and says what was cut off with that.
+    fn fence(&self, worker: WorkerId, why: Interruption) -> Cut {
+        let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
+        worker.map_or(Cut::default(), |worker| worker.seat.fence(why))
+    }
+
     fn start(&mut self, start: Start) {
         let Some(Some(worker)) = self.workers.get_mut(start.worker.0 as usize) else { return };
         worker.arbiter = Some(start.arbiter);
@@ -241,7 +270,28 @@ impl Supervisor {
             replica: start.replica,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
-        worker.seat.clone().launch(thread, birth, start.leave);
+        let life = worker.seat.clone().launch(thread, birth, start.leave);
+        worker.life = Some(life);
+        self.view.begin(worker.seat.name(), life.shown);
+    }
+
+    /// Numbers the life in an event of a worker as readers count them.
+    fn number(&self, event: &mut Event) {
+        let (worker, generation) = match event {
+            Event::Started { worker, generation, .. }
+            | Event::Failed { worker, generation, .. }
+            | Event::Replaced { worker, generation, .. }
+            | Event::Stopped { worker, generation }
+            | Event::Fenced { worker, generation, .. }
+            | Event::NotReady { worker, generation, .. }
+            | Event::Ready { worker, generation } => (worker, generation),
+            _ => return,
+        };
+        let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
+        // Lives that a thread begins by its leave have the numbers that follow.
+        if let Some(LifeNumber { inner, shown }) = known.and_then(|worker| worker.life) {
+            *generation = Generation((shown.0 + generation.0).saturating_sub(inner.0));
+        }
     }
 
     /// Asks the authority, and takes in what it answers.
@@ -275,10 +325,16 @@ impl Supervisor {
 
     fn close(&mut self, id: WorkerId, closing: Closing) {
         let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
-        let own = worker.arbiter.and_then(|arbiter| self.threads.get(&arbiter));
-        // If its own thread was abandoned, any other will do: whoever waits for an answer must be told.
-        let thread = own.or_else(|| self.threads.values().next());
+        let own = worker.arbiter.filter(|arbiter| !self.held.contains(arbiter));
+        let own = own.and_then(|arbiter| self.threads.get(&arbiter));
+        // If its own thread is held or was abandoned, any other will do: each sender must be told.
+        let thread = own.or_else(|| self.free_thread());
         worker.seat.clone().close(thread.map(Thread::handle), closing);
+    }
+
+    /// A thread that is not held, as far as is known.
+    fn free_thread(&self) -> Option<&Thread> {
+        self.threads.iter().find(|(id, _)| !self.held.contains(id)).map(|(_, thread)| thread)
     }
 
     fn spawn(&mut self, id: ArbiterId) {
@@ -307,7 +363,12 @@ impl Supervisor {
             worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
         });
         let seen = self.threads.get(&arbiter).and_then(Thread::look);
-        debug!(arbiter = arbiter.0, busy = busy.len(), ?seen, "thread is silent");
+        debug!(
+            arbiter = arbiter.0,
+            busy = busy.len(),
+            seen = seen.as_ref().map(tracing::field::debug),
+            "thread is silent"
+        );
         self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
     }
 
@@ -335,6 +396,7 @@ impl Supervisor {
             for arbiter in self.engine.arbiters() {
                 if self.threads.get(&arbiter).is_none_or(|thread| !thread.handle().is_alive()) {
                     self.threads.remove(&arbiter);
+                    self.held.remove(&arbiter);
                     self.engine.handle_arbiter_dead(now, arbiter);
                 }
             }
@@ -352,7 +414,7 @@ impl Supervisor {
         seat.vacate();
         self.view.forget_worker(seat.name());
         // This may be the last hold on it, and its factory, its snapshot and its mail are its user's; they are dropped where users' code runs.
-        if let Some(thread) = self.threads.values().next() {
+        if let Some(thread) = self.free_thread() {
             thread.handle().run(move || {
                 drop(seat);
                 std::future::ready(())
@@ -362,6 +424,7 @@ impl Supervisor {
 
     /// Lets a thread end that nobody needs any more, after what it was told before.
     fn dismiss(&mut self, id: ArbiterId) {
+        self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
             // Queues that were just closed are drained first. If the thread has ended by itself, it is gone all the same.
             let _ = thread.handle().end_after(|| {});
@@ -370,6 +433,7 @@ impl Supervisor {
 
     /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
+        self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
             // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
             let told = supervisor.clone();
@@ -536,7 +600,7 @@ impl Handler<TakeOn> for Supervisor {
             if self.workers.len() <= index {
                 self.workers.resize_with(index + 1, || None);
             }
-            self.workers[index] = Some(Worker { seat, arbiter: None });
+            self.workers[index] = Some(Worker { seat, arbiter: None, life: None });
             taken_on.push(supervise);
         }
         match group {
@@ -592,8 +656,17 @@ impl Handler<ArbiterEnded> for Supervisor {
 impl Handler<Subscribe> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Subscribe(recipient): Subscribe, _: &mut Context<Self>) {
-        self.subscribers.add(recipient, self.view.snapshot());
+    fn handle(&mut self, Subscribe(subscriber): Subscribe, _: &mut Context<Self>) {
+        self.subscribers.add(subscriber, self.view.snapshot());
+    }
+}
+
+impl Handler<Until> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, until: Until, _: &mut Context<Self>) {
+        self.waiters.add(until);
+        self.waiters.look(&self.engine, &self.view);
     }
 }
 

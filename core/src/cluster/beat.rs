@@ -106,6 +106,7 @@ impl Cluster {
             }
         });
         (0..missed).for_each(|_| self.health.worsen());
+        self.refutations.begin_slot();
         let silent_for = desk.now - self.answers.heard;
         let is_alone = self.observers.places().is_empty() && !self.joining.is_waiting();
         if !is_alone && silent_for > desk.config.timeout && self.answers.connected != Some(false) {
@@ -180,7 +181,8 @@ impl Cluster {
     /// Takes in that an observer has had our heartbeat of this stage.
     pub(super) fn hear_ack(&mut self, from: NodeId, ack: Ack, desk: &mut Desk) {
         // One that was sent to our former life, or is older than what it should answer, says nothing of how things are now.
-        let (announces, is_recent) = (self.slots.announces(ack.stage), ack.stage + 2 * STAGES > self.slots.stage(0));
+        let (announces, is_recent) =
+            (self.slots.announces(ack.stage), ack.stage.saturating_add(2 * STAGES) > self.slots.stage(0));
         let Some(place) = self.observers.place_mut(from) else { return };
         if is_recent {
             self.answers.hear(desk);

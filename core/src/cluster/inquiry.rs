@@ -17,7 +17,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter};
+use super::heard::EVER;
+use super::{Cluster, Follow, Letter, Source};
 use crate::brake::Brake;
 use crate::config::OnIsolated;
 use crate::desk::Desk;
@@ -26,7 +27,7 @@ use crate::event::{Event, Testimony};
 use crate::health::counts;
 use crate::member::{Member, NodeId, Status};
 use crate::time::Instant;
-use crate::wire::{Body, Evidence, Inquire};
+use crate::wire::{Body, Evidence, Inquire, SILENCE_MAX};
 
 /// Members asked about a target whose observers are not known.
 const STRANGERS: usize = 3;
@@ -95,7 +96,7 @@ impl Cluster {
         match self.membership.member(target) {
             Some(member) if member.generation == generation && member.status.is_member() => {}
             // It is over, or another process: the asker has to hear of that first.
-            Some(_) => return self.send_to(from, Letter::About(target)),
+            Some(_) => return self.tell_about(from, target),
             None => return,
         }
         // Whoever has only begun to watch it knows no more than one who does not.
@@ -104,6 +105,7 @@ impl Cluster {
         let has_heard = match link {
             Some(link) if inquire.death => verdict == Some(Verdict::Alive) && !link.gone,
             Some(link) => link.stage >= inquire.stage,
+            None if inquire.stage == EVER && !inquire.death => self.heard.has_met(target, generation),
             None => false,
         };
         let is_decided = inquire.death && !inquire.gone && link.is_some() || link.is_some_and(|link| link.gone);
@@ -132,7 +134,7 @@ impl Cluster {
         let Inquire { number, target, generation, .. } = *inquire;
         let link = self.links.get(&target);
         let silence = link.map_or(Duration::ZERO, |link| desk.monitor.silence(link.watch, desk.now));
-        let silence = Duration::from_micros(silence.as_micros().min(u128::from(u32::MAX)) as u64);
+        let silence = Duration::from_micros(silence.min(SILENCE_MAX).as_micros() as u64);
         let is_dead = match link.filter(|link| link.stage > 0) {
             Some(link) => desk.monitor.verdict(link.watch) == Verdict::Dead,
             None => self.is_long_suspect(target, desk),
@@ -176,13 +178,17 @@ impl Cluster {
 
     pub(super) fn hear_evidence(&mut self, from: NodeId, evidence: &Evidence, desk: &mut Desk) -> Follow {
         let id = evidence.target;
+        let met = match evidence.reached {
+            true => self.hear_that_it_is_there(id, evidence.number, desk),
+            false => Follow::Nothing,
+        };
         let Some(inquiry) = self.inquiries.get_mut(&id).filter(|inquiry| inquiry.number == evidence.number) else {
-            return Follow::Nothing;
+            return met;
         };
         if evidence.reached {
             // Its heartbeats do not reach us, but another one heard it: a bad link is no death. What counts is when that was, or the dead
             // would live on in what each of us tells the next.
-            let at = Instant::from_nanos(desk.now.as_nanos().saturating_sub(evidence.silence.as_nanos() as u64));
+            let at = desk.now - evidence.silence;
             if let Some(link) = self.links.get_mut(&id) {
                 link.told = link.told.max(evidence.stage);
             }
@@ -265,7 +271,7 @@ impl Cluster {
     }
 
     /// A few members that are alive, by lot.
-    fn strangers(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
+    pub(super) fn strangers(&self, id: NodeId, desk: &mut Desk) -> Vec<NodeId> {
         let all = self.membership.others();
         let first = desk.random.below(all.len().max(1) as u64) as usize;
         let from_there = all.iter().cycle().skip(first).take(all.len().min(STRANGERS_LOOKED_AT));
@@ -401,10 +407,10 @@ impl Cluster {
             link.accused = true;
         }
         let (silent_for, evidence) = self.evidence(id, answers, desk);
-        desk.tell(Event::Suspected { node: change.after.name.clone(), silent_for, evidence });
+        desk.tell(Event::Suspected { node: change.after.name.clone(), silent_for, evidence, told_by: None });
         // The one concerned first: it alone can contradict.
         self.send_to(id, Letter::About(id));
-        self.changed(&change, true, desk)
+        self.changed(&change, Source::Verdict, desk)
     }
 
     /// Concludes a death, unless something speaks for waiting.
@@ -442,9 +448,9 @@ impl Cluster {
             self.end_inquiry(id);
             return Follow::Nothing;
         };
-        desk.tell(Event::Died { node: change.after.name.clone(), silent_for, evidence });
+        desk.tell(Event::Died { node: change.after.name.clone(), silent_for, evidence, told_by: None });
         self.send_to(id, Letter::About(id));
-        self.changed(&change, true, desk)
+        self.changed(&change, Source::Verdict, desk)
     }
 
     /// Looks whether a freeze is over; then everybody has a fresh timer.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter, Post, may_observe};
+use super::{Cluster, Follow, Letter, Post, Source, may_observe};
 use crate::config::{ClusterConfig, Config};
 use crate::desk::Desk;
 use crate::detector::Pause;
@@ -52,6 +52,8 @@ pub(super) struct Joining {
     admitted: bool,
     /// Whether our table is whole because one with a whole table let us in.
     whole: bool,
+    /// Which node let us in while we knew of nothing: it is believed until our table is whole.
+    trusted: Option<NodeId>,
     /// If we may be the first: since when our table is whole by itself.
     founded: Option<Instant>,
     /// Whether we may be the first at all.
@@ -104,6 +106,7 @@ impl Joining {
             seeds,
             admitted: false,
             whole: false,
+            trusted: None,
             founded: may_found.then_some(now + config.interval * 2),
             may_found: true,
             join_at: now,
@@ -120,6 +123,18 @@ impl Joining {
 
     pub(super) fn is_whole(&self, now: Instant) -> bool {
         self.whole || self.founded.is_some_and(|at| now >= at)
+    }
+
+    /// Whether what this node tells of third parties is believed without asking them.
+    pub(super) fn trusts(&self, teller: NodeId) -> bool {
+        !self.whole && self.trusted == Some(teller)
+    }
+
+    /// A node lets us in: until our table is whole it knows better than we do.
+    fn trust(&mut self, teller: NodeId, now: Instant) {
+        if !self.admitted && !self.is_whole(now) {
+            self.trusted = Some(teller);
+        }
     }
 
     /// Whether we wait for others to let us in.
@@ -208,6 +223,8 @@ impl Cluster {
         if self.joining.compare_at <= desk.now {
             self.joining.compare_at = desk.now + desk.config.interval * COMPARE_EVERY;
             self.membership.reap(desk.now, desk.config.membership.forget_after);
+            let table = &self.membership;
+            self.heard.retain_met(|id, met| table.member(id).is_some_and(|member| member.generation == met));
             if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
                 self.send(to, Letter::Sync);
             }
@@ -330,7 +347,8 @@ impl Cluster {
                 if let Some(change) = &change {
                     self.tell_skew(&change.after.name, header, desk);
                 }
-                let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, false, desk));
+                self.heard.note_answer(row.id, row.generation);
+                let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, Source::News(None), desk));
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
                     // It has yet to learn of its death.
                     self.send(from, Letter::About(header.from));
@@ -386,6 +404,7 @@ impl Cluster {
             // It has let us in and tells of itself among the others.
             let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&from));
             if rows.welcome && (is_seed || self.addresses().any(|address| address == from)) {
+                self.joining.trust(id, desk.now);
                 let follow = self.hear_of_all(datagram, desk);
                 return follow.max(self.hear_rows(id, *rows, datagram, desk));
             }

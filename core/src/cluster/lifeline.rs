@@ -185,13 +185,25 @@ impl Cluster {
         datagram: &Datagram<'_>,
         desk: &mut Desk,
     ) -> Follow {
-        let id = datagram.header.from;
-        let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
         if let Kind::Look(id) = kind {
             // Somebody lives there: the old process, or a new one. That its datagrams arrive is another question.
             self.shut(stream);
             return self.looked(id, false, desk);
         }
+        let met = self.meet_on_stream(from.ip(), datagram.header, desk);
+        met.max(self.hear_frame_of(stream, kind, from, datagram, desk))
+    }
+
+    fn hear_frame_of(
+        &mut self,
+        stream: StreamId,
+        kind: Kind,
+        from: SocketAddr,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
+        let id = datagram.header.from;
+        let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
         if kind == Kind::Unknown && (known.is_none() || id == self.me.id) {
             // Whoever wants a stream has to be let in first.
             self.shut(stream);

@@ -8,8 +8,10 @@
 //! - `beat`: our heartbeats, and whether our observers answer.
 //! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
 //! - `join`: seeds, being admitted, and comparing tables.
+//! - `heard`: processes that this node has only heard of.
 //! - `lifeline`: the connections whose end is evidence.
 //! - `deliveries`: snapshots of shards.
+//! - `refutation`: what others hold of this node, and what it answers.
 //! - `quorum`: whether enough of the others answer us, where shards may run in one place only.
 //!
 //! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
@@ -23,10 +25,12 @@
 mod beat;
 mod clock;
 mod deliveries;
+mod heard;
 mod inquiry;
 mod join;
 mod lifeline;
 mod quorum;
+mod refutation;
 mod settings;
 mod watch;
 
@@ -41,10 +45,12 @@ use std::time::Duration;
 use self::beat::Answers;
 use self::clock::Clock;
 use self::deliveries::{Deliveries, Parcel};
+use self::heard::Heard;
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
 use self::quorum::Quorum;
+use self::refutation::Refutations;
 use self::settings::Settings;
 use self::watch::Link;
 use crate::brake::Brakes;
@@ -159,6 +165,8 @@ pub(crate) struct Cluster {
     /// The sharded groups of this node while it may own no shard, for want of a session at the authority. They are not
     /// told to others, so that others own their shards.
     withheld: Option<Vec<Sharded>>,
+    refutations: Refutations,
+    heard: Heard,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
     passed: Vec<(NodeId, Weight)>,
     /// Processes that were seen to have ended.
@@ -219,6 +227,8 @@ impl Cluster {
                 AuthorityKind::View => None,
                 AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
             },
+            refutations: Refutations::default(),
+            heard: Heard::default(),
             passed: Vec::new(),
             ended: Vec::new(),
             superseded: false,
@@ -279,6 +289,8 @@ impl Cluster {
             self.streams.next_due(),
             self.deliveries.next_due(),
             self.quorum.as_ref().map(Quorum::next_due),
+            self.refutations.next_due(),
+            self.heard.next_due(),
         ];
         let turn = self.slots.due(|turn| self.observers.turn_from(turn));
         earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
@@ -323,10 +335,12 @@ impl Cluster {
         }
         self.answer_those_who_wait(desk);
         self.look_for_others(desk);
+        self.look_at_heard(desk);
         self.look_at_streams(desk);
         if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
             self.look_at_deliveries(desk.now);
         }
+        self.say_what_waits(desk.now);
         self.pass_on(desk);
         follow
     }
@@ -454,15 +468,16 @@ impl Cluster {
         if header.from == self.me.id {
             return self.hear_namesake(from, header, desk);
         }
+        let mut follow = self.meet(from, header, desk);
         match &datagram.body {
-            Body::Join(join) => return self.hear_join(from, header, join, desk),
+            Body::Join(join) => return follow.max(self.hear_join(from, header, join, desk)),
             Body::Challenge { token } => {
                 self.hear_challenge(from, *token);
-                return Follow::Nothing;
+                return follow;
             }
             Body::Introduce => {
                 self.hear_introduce(from, desk.now);
-                return Follow::Nothing;
+                return follow;
             }
             _ => {}
         }
@@ -470,7 +485,7 @@ impl Cluster {
         let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, desk);
         };
-        let (mut status, mut follow) = (known.status, Follow::Nothing);
+        let mut status = known.status;
         self.clock.hear(clock::clock_in(header), desk.now);
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
@@ -479,7 +494,7 @@ impl Cluster {
         {
             let (id, generation) = (header.from, header.generation);
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
-            follow = follow.max(self.hear_of(&note, desk));
+            follow = follow.max(self.hear_of(header.from, &note, desk));
             status = self.status_of(id, status);
         }
         if datagram.rumours.count > 0 {
@@ -571,8 +586,12 @@ impl Cluster {
         let is_table = matches!(datagram.body, Body::Rows(_));
         let mut follow = Follow::Nothing;
         for row in datagram.rumours.iter() {
+            if self.is_only_heard_of(&row, datagram.header, desk) {
+                self.hear_of_process(&row, datagram.header.from, desk.now);
+                continue;
+            }
             let is_unknown = self.membership.member(row.id).is_none();
-            follow = follow.max(self.hear_of(&row, desk));
+            follow = follow.max(self.hear_of(datagram.header.from, &row, desk));
             if is_table && is_unknown && !row.status.is_member() {
                 self.membership.keep_to_ourselves(row.id);
                 self.gossip.drop(row.id);
@@ -581,57 +600,18 @@ impl Cluster {
         follow
     }
 
-    /// Takes in what a member tells of another, or of us.
-    fn hear_of(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
+    /// Takes in what `from` tells of another member, or of us.
+    fn hear_of(&mut self, from: NodeId, row: &Row<'_>, desk: &mut Desk) -> Follow {
         if row.id == self.me.id {
             return self.hear_of_myself(row, desk);
         }
         match self.membership.merge(desk.now, row, &desk.config.membership) {
             Ok(None) => Follow::Nothing,
-            Ok(Some(change)) => self.changed(&change, false, desk),
+            Ok(Some(change)) => self.changed(&change, Source::News(Some(from)), desk),
             Err(refusal) => {
-                self.refuse(refusal, None, desk);
+                self.refuse(refusal, row.details.map(|details| details.address), desk);
                 Follow::Nothing
             }
-        }
-    }
-
-    /// Takes in what others hold of this node.
-    fn hear_of_myself(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
-        if row.generation > self.me.generation {
-            let address = row.details.map(|details| details.address);
-            return self.give_way(row.generation, address, desk);
-        }
-        if row.generation < self.me.generation || self.me.status == Status::Left {
-            return Follow::Nothing;
-        }
-        let (said, mine) = (row.incarnation, self.me.incarnation);
-        match row.status {
-            Status::Suspect if said >= mine => {
-                self.me.incarnation = said.refuted();
-                self.speak(false, desk.now);
-                Follow::Nothing
-            }
-            // Others have our shards, whatever else we said meanwhile.
-            Status::Dead | Status::Left if said.life >= mine.life => {
-                self.me.incarnation = said.returned();
-                self.speak(false, desk.now);
-                desk.tell(Event::Buried { incarnation: self.me.incarnation });
-                self.wait_for_a_lease(desk.now);
-                // Nobody names us any more, and what we think of others is from before: we begin anew.
-                let watched: Vec<NodeId> = self.links.keys().copied().collect();
-                watched.into_iter().for_each(|id| self.unwatch(id, desk));
-                // What others were told while we were dead to them we were not; once they know that we live, they will answer.
-                self.joining.compare_by(desk.now + desk.config.interval);
-                Follow::Void
-            }
-            // Somebody has spoken for us; we go on from there.
-            Status::Alive if said > mine && said.life == mine.life => {
-                self.me.incarnation = said;
-                self.speak(false, desk.now);
-                Follow::Nothing
-            }
-            Status::Alive | Status::Suspect | Status::Dead | Status::Left => Follow::Nothing,
         }
     }
 
@@ -685,15 +665,15 @@ impl Cluster {
     }
 
     /// Does what follows from a row that changed.
-    /// If it is `our_own` verdict, it was told already.
-    fn changed(&mut self, change: &Change, our_own: bool, desk: &mut Desk) -> Follow {
+    fn changed(&mut self, change: &Change, source: Source, desk: &mut Desk) -> Follow {
         let Change { before, after, unheard } = change;
         let (id, now) = (after.id, desk.now);
         let same_process = before.as_ref().filter(|before| before.generation == after.generation);
         let is_known = same_process.is_some_and(|before| before.profile == after.profile);
         self.gossip.add(id, !is_known, now);
-        if !our_own {
-            tell(before.as_ref(), after, desk);
+        if let Source::News(from) = source {
+            let told_by = from.and_then(|from| self.membership.member(from)).map(|member| member.name.clone());
+            tell(before.as_ref(), after, told_by, desk);
         }
         let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
         if same_process.is_none() || !is {
@@ -821,8 +801,17 @@ fn is_other_life(before: Option<&Member>, after: &Member) -> bool {
     before.is_none_or(|before| life(before) < life(after))
 }
 
+/// Where a change of a row comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// A verdict of this node, whose event has left already.
+    Verdict,
+    /// News, from this member if it came from one.
+    News(Option<NodeId>),
+}
+
 /// The event that a change of a row amounts to, where it is not of our own making.
-fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
+fn tell(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, desk: &mut Desk) {
     let same_process = before.filter(|before| before.generation == after.generation).map(|before| before.status);
     if let Some(before) = before.filter(|before| before.generation == after.generation) {
         if before.profile != after.profile && after.status.is_member() {
@@ -833,8 +822,12 @@ fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
         }
     }
     let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
+    // Of a later process only the end was heard: what was known of the former one is over with it.
+    let was_member = before.is_some_and(|before| before.status.is_member());
     desk.tell(match (same_process, after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
+        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, told_by },
+        (None, Status::Left) if was_member => Event::Left { node },
         // Over before we knew of it: no news.
         (None, Status::Dead | Status::Left) => return,
         (Some(Status::Suspect), Status::Alive) => Event::Cleared { node },
@@ -842,8 +835,8 @@ fn tell(before: Option<&Member>, after: &Member, desk: &mut Desk) {
             Event::Returned { node, incarnation: after.incarnation }
         }
         (Some(Status::Alive), Status::Alive) => return,
-        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence },
-        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence },
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence, told_by },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence, told_by },
         (Some(_), Status::Left) => Event::Left { node },
     });
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::inquiry::{Step, Whom};
-use super::{Cluster, Follow, Letter};
+use super::{Cluster, Follow, Letter, Source};
 use crate::desk::Desk;
 use crate::detector::{AnyDetector, Verdict};
 use crate::member::{Generation, NodeId, Status, Target};
@@ -12,6 +12,13 @@ use crate::output::Output;
 use crate::time::Instant;
 use crate::trace::Arrived;
 use crate::wire::{Body, Datagram, Echo, Heartbeat, Observers, STAGES};
+
+/// The longest interval of another node that is believed, in timeouts of this one. Death takes two intervals of silence where they are longer than the timeout, so a node that announced
+/// hours and hangs is dead after four timeouts. One whose interval is longer than this cannot be watched with this timeout.
+const INTERVAL_TIMEOUTS: u32 = 2;
+
+/// The shortest one, as a share of this node's own interval: with less, every heartbeat of a node that does not send as often as it says would end another suspicion.
+const INTERVAL_SHARE: u32 = 100;
 
 /// A node that we watch.
 #[derive(Clone, Debug)]
@@ -51,7 +58,7 @@ impl Cluster {
     ) -> Follow {
         if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
             // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
-            self.send_to(from, Letter::About(from));
+            self.tell_about(from, from);
         }
         if !status.is_member() && !matches!(datagram.body, Body::Probe { .. }) {
             return Follow::Nothing;
@@ -87,7 +94,9 @@ impl Cluster {
 
     /// Takes in a heartbeat. Returns whether it is the newest of one that we watch.
     fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) -> bool {
-        let Heartbeat { stage, interval, slept, asks, observers, .. } = *heartbeat;
+        let Heartbeat { stage, slept, asks, observers, .. } = *heartbeat;
+        let config = &desk.config;
+        let interval = heartbeat.interval.clamp(config.interval / INTERVAL_SHARE, config.timeout * INTERVAL_TIMEOUTS);
         if asks {
             let ack = crate::wire::Ack { stage, health: self.health.score() };
             self.send_to(from, Letter::Say(Body::Ack(ack)));
@@ -127,7 +136,7 @@ impl Cluster {
             return Follow::Nothing;
         }
         match self.membership.vouch(desk.now, id, heartbeat.incarnation) {
-            Some(change) => self.changed(&change, false, desk),
+            Some(change) => self.changed(&change, Source::News(None), desk),
             None => Follow::Nothing,
         }
     }

@@ -256,7 +256,7 @@ impl State {
             let late = place.late as f64 - self.base;
             self.learn_silence(newest, self.unit());
             self.learn_jitter(late, interval);
-            let lost = arrival.slots.saturating_sub(1 + arrival.slept);
+            let lost = arrival.slots.saturating_sub(arrival.slept.saturating_add(1));
             if !self.excused {
                 self.learn_loss(lost, late.abs() <= f64::from(WHOLE_SLACK) * interval);
             }

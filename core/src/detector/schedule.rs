@@ -85,7 +85,7 @@ impl Schedule {
         let anew = ahead || behind_since < at.saturating_sub(BEHIND_MAX * longest);
         self.behind_since = if anew { i64::MAX } else { behind_since };
         (self.newest, self.due, self.interval) = (at, if anew { at } else { due }, next);
-        Place { late: at - self.due, anew, moved }
+        Place { late: at.saturating_sub(self.due), anew, moved }
     }
 
     /// Place of the next heartbeat in the time-table, in nanoseconds.

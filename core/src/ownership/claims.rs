@@ -79,6 +79,8 @@ pub(super) struct Claims {
     to_evict: BTreeMap<Arc<str>, Generation>,
     /// The authority does not answer, and this has been told.
     is_unreachable: bool,
+    /// What was asked last without an answer, and when that was found. While a disk is full a renewal succeeds and a claim does not: what succeeds then says nothing.
+    failed: Option<(std::mem::Discriminant<Ask>, Instant)>,
     /// Whether it was unreachable when the last session ended.
     was_lost: bool,
     /// Until when shards that were others' are left alone.
@@ -113,6 +115,7 @@ impl Claims {
                 release_at: Instant::ZERO,
                 to_evict: BTreeMap::new(),
                 is_unreachable: false,
+                failed: None,
                 was_lost: false,
                 grace_until: Instant::ZERO,
             }),
@@ -243,8 +246,11 @@ impl Claims {
     pub(super) fn answer(&mut self, number: u64, answer: Result<Answer, &str>, desk: &mut Desk) -> Outcome {
         let Some((sent, ask)) = self.flights.remove(&number) else { return Outcome::Nothing };
         match &answer {
-            Err(reason) => self.unanswered(reason, desk),
-            Ok(_) if self.is_unreachable => {
+            Err(reason) => {
+                self.failed = Some((std::mem::discriminant(&ask), desk.now));
+                self.unanswered(reason, desk);
+            }
+            Ok(_) if self.is_unreachable && self.says_that_it_answers(&ask, desk.now) => {
                 self.is_unreachable = false;
                 desk.tell(Event::AuthorityReached);
             }
@@ -308,6 +314,12 @@ impl Claims {
         self.number += 1;
         self.flights.insert(self.number, (desk.now, ask.clone()));
         desk.put(Output::Ask { number: self.number, ask });
+    }
+
+    /// Whether an answer to this means that the authority does again what it did not: the same, or anything once nothing has failed for half of a session's time.
+    fn says_that_it_answers(&self, ask: &Ask, now: Instant) -> bool {
+        let same = |(failed, at): (_, Instant)| failed == std::mem::discriminant(ask) || now - at > self.ttl / 2;
+        self.failed.is_none_or(same)
     }
 
     fn is_ours(&self, session: SessionId) -> bool {
@@ -406,6 +418,38 @@ mod tests {
         let (number, _) = asked(claims, desk, 0).pop().unwrap();
         let opened = Answer::Opened { session: SessionId(4), ttl: Duration::from_secs(10) };
         assert_eq!(claims.answer(number, Ok(opened), desk), Outcome::Began);
+    }
+
+    #[test]
+    fn an_authority_of_which_half_works_is_reached_once_the_other_half_does() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let events = |desk: &mut Desk| -> Vec<Event> {
+            let (told, rest): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut desk.outputs).into_iter().partition(|output| matches!(output, Output::Event(_)));
+            desk.outputs = rest;
+            told.into_iter()
+                .filter_map(|output| if let Output::Event(event) = output { Some(event) } else { None })
+                .collect()
+        };
+        let shards = vec![ShardName { group: "orders".into(), index: 1 }];
+        let mut told = Vec::new();
+        for round in 0..4 {
+            desk.now = Instant::from_millis(3_500 * (round + 1));
+            claims.tick(&mut desk);
+            claims.claim(shards.clone(), Epoch(7), &mut desk);
+            told.extend(events(&mut desk));
+            for (number, ask) in asks(&mut desk) {
+                let answer = match ask {
+                    Ask::Claim { .. } if round < 3 => Err("no space is left on the disk"),
+                    Ask::Claim { .. } => Ok(Answer::Claimed(vec![Claimed::Granted(Epoch(9))])),
+                    _ => Ok(Answer::Renewed),
+                };
+                claims.answer(number, answer, &mut desk);
+            }
+            told.extend(events(&mut desk));
+        }
+        assert!(matches!(&told[..], [Event::AuthorityLost { .. }, Event::AuthorityReached]), "{told:?}");
     }
 
     #[test]

@@ -289,7 +289,8 @@ impl Ownership {
             }
             Mail::Came { from, number, key, replica } => {
                 let Some(at) = self.shards.at(key) else { return };
-                if let Some(replica) = replica {
+                // Under the epoch at which a shard runs here, snapshots are made here and nowhere else.
+                if let Some(replica) = replica.filter(|replica| self.held_at(at) != Some(replica.epoch)) {
                     self.replicas.keep(key, replica);
                 }
                 self.hear_former(at, from, number);
@@ -383,7 +384,7 @@ impl Ownership {
         }
         for step in steps {
             match step {
-                Step::Stop { worker } => lent.supervision.stop(Child::Worker(worker), lent.desk),
+                Step::Stop { worker } => lent.supervision.stop_shard(worker, lent.desk),
                 Step::Tell(event) => lent.desk.tell(event),
             }
         }

@@ -71,7 +71,7 @@ impl Replicas {
         every: Duration,
     ) {
         let before = self.kept.get(&key).filter(|kept| kept.epoch == epoch).map_or(0, |kept| kept.sequence);
-        if self.keep(key, Replica { epoch, sequence: before + 1, version, bytes }) {
+        if self.keep(key, Replica { epoch, sequence: before.saturating_add(1), version, bytes }) {
             self.file(key, now, every);
         }
     }
@@ -160,6 +160,15 @@ mod tests {
         replicas.disown(KEY);
         made(&mut replicas, 300);
         assert_eq!(passed_on(&mut replicas, 400), [], "it does not run here any more");
+    }
+
+    #[test]
+    fn a_sequence_at_its_end_stays_there() {
+        let mut replicas = Replicas::default();
+        let last = Replica { epoch: Epoch(3), sequence: u64::MAX, version: 1, bytes: Arc::from([0; 4]) };
+        assert!(replicas.keep(KEY, last.clone()));
+        made(&mut replicas, 10);
+        assert_eq!(replicas.newest(KEY), Some(&last));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, RestartConfig};
+use crate::config::{Config, OnThreadHeld, RestartConfig};
 use crate::desk::Desk;
 use crate::event::{Cause, Unready};
 use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
@@ -90,6 +90,17 @@ pub(super) enum Next {
     Remove,
 }
 
+/// A worker's wait for a thread that is held.
+#[derive(Clone, Debug)]
+pub(super) struct Wait {
+    /// When it was found held.
+    pub(super) begun: Instant,
+    pub(super) at_most: Duration,
+    /// Why the worker's life ends if the wait is in vain, and since when.
+    pub(super) cause: Cause,
+    pub(super) since: Instant,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub(super) common: Common,
@@ -97,9 +108,20 @@ pub(super) struct Worker {
     /// The last generation that its own thread may start, or may have started and not told yet.
     pub(super) leave_until: Generation,
     pub(super) place: PlaceId,
+    /// The place that it was given; it has another one while, and after, it has waited for a held
+    /// thread.
+    pub(super) home: PlaceId,
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub(super) on_thread_held: Option<OnThreadHeld>,
+    /// While it waits for its held thread.
+    pub(super) wait: Option<Box<Wait>>,
     /// Whether the thread at its place is kept for it.
     pub(super) has_thread: bool,
+    /// Whether its queue takes messages.
+    pub(super) is_open: bool,
     pub(super) shard: Option<Shard>,
+    /// Whether it stops because another node is to run its shard.
+    pub(super) has_moved: bool,
     /// What that shard's former owner left behind, until it is started.
     pub(super) replica: Option<Box<Replica>>,
     pub(super) times: Option<Arc<Times>>,
@@ -149,6 +171,8 @@ pub(super) struct Group {
     pub(super) window: Window,
     /// By the order in which they were taken on.
     pub(super) children: BTreeMap<u64, Child>,
+    /// Those of its children that are groups.
+    pub(super) groups: BTreeMap<u64, GroupId>,
     pub(super) work: Work,
 }
 
@@ -233,8 +257,13 @@ impl Children {
             generation: Generation(0),
             leave_until: Generation(0),
             place: supervise.place,
+            home: supervise.place,
+            on_thread_held: supervise.on_thread_held,
+            wait: None,
             has_thread: false,
+            is_open: true,
             shard: None,
+            has_moved: false,
             replica: None,
             times: supervise.times,
             hung_starts: 0,
@@ -258,6 +287,9 @@ impl Children {
         self.next_order += 1;
         let group = self.groups.get_mut(&parent).expect("a child is taken on by a group that there is");
         group.children.insert(order, child);
+        if let Child::Group(id) = child {
+            group.groups.insert(order, id);
+        }
         order
     }
 
@@ -268,6 +300,7 @@ impl Children {
         removed.push((child, common.name.clone()));
         if let Some(parent) = self.groups.get_mut(&parent) {
             parent.children.remove(&order);
+            parent.groups.remove(&order);
         }
         match child {
             Child::Worker(id) => self.workers[id.0 as usize] = None,
@@ -371,6 +404,7 @@ impl Group {
             was_started: false,
             window: Window::default(),
             children: BTreeMap::new(),
+            groups: BTreeMap::new(),
             work: Work::Steady,
         }
     }

@@ -11,6 +11,7 @@ use super::Supervision;
 use super::children::Phase;
 use crate::desk::Desk;
 use crate::event::{Cause, Event, Unready};
+use crate::interruption::Interruption;
 use crate::member::{Child, Health, Look};
 use crate::output::Output;
 
@@ -21,6 +22,10 @@ impl Supervision {
         let Some(worker) = self.children.worker(look.worker) else { return };
         // Until it is up, only the start timeout counts.
         if worker.common.phase != Phase::Running || worker.generation != look.generation {
+            return;
+        }
+        // Its thread is held, and it waits for it.
+        if worker.wait.is_some() {
             return;
         }
         // A silent thread is judged as a thread, and a worker on it can do nothing.
@@ -55,7 +60,7 @@ impl Supervision {
         };
         if let Some((cause, since)) = failure {
             // It runs still; it must not handle anything while its restart is decided on.
-            desk.put(Output::Fence { worker: look.worker });
+            desk.put(Output::Fence { worker: look.worker, why: Interruption::from(&cause) });
             self.fail(child, cause, since, desk);
         }
     }

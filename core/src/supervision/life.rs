@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use super::children::{Next, Phase, Then, Work};
+use super::children::{Asked, Next, Phase, Then, Work};
 use super::{Counting, Strategy, Supervision};
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
+use crate::interruption::Interruption;
 use crate::member::{Child, Generation, GroupId, WorkerId};
 use crate::output::{Leave, Output, Start};
 use crate::restart::{Decision, RestartKind, Window};
@@ -28,7 +29,7 @@ impl Supervision {
                 group.common.phase = Phase::Starting;
                 group.was_started = true;
                 group.window = Window::default();
-                let left = self.startable(id);
+                let left = self.startable(id, desk);
                 self.set_work(id, Work::Starting { left, current: None });
             }
         }
@@ -38,16 +39,21 @@ impl Supervision {
         let permitted = self.may_restart_itself(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
         let (timeout, start_timeout) = (worker.timeout(&desk.config), worker.start_timeout(&desk.config));
-        let place = worker.place;
+        if worker.has_thread && self.threads.is_held(worker.place) {
+            worker.has_thread = false;
+            self.threads.leave(worker.place, desk);
+        }
+        worker.wait = None;
         let arbiter = match worker.has_thread {
-            true => self.threads.at(place),
+            true => self.threads.at(worker.place),
             false => {
-                worker.has_thread = true;
-                self.threads.enter(place, timeout, desk)
+                (worker.has_thread, worker.place) = (true, worker.home);
+                self.threads.enter(worker.home, timeout, desk)
             }
         };
         worker.common.phase = Phase::Starting;
-        (worker.stuck, worker.unready) = (None, None);
+        worker.is_open = true;
+        (worker.stuck, worker.unready, worker.has_moved) = (None, None, false);
         // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
         // that one were given the same number, it would not be void. So the numbers it has leave for are left out, and one for a fence.
         worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.leave_until.0 + 2 });
@@ -271,12 +277,12 @@ impl Supervision {
                 self.release(child, desk);
                 self.tell_stopped(child, desk);
             }
+            Next::Start if self.is_being_stopped(parent, child) => {
+                self.stopped(child, self.next_of_startable(parent, child), desk);
+            }
             Next::Start => {
                 self.set_phase(child, Phase::Parked);
                 self.tell_stopped(child, desk);
-                if self.is_being_stopped(parent, child) {
-                    return;
-                }
                 self.launch(child, desk);
             }
             Next::Close | Next::Remove => {
@@ -294,12 +300,23 @@ impl Supervision {
     pub(super) fn tell_to_stop(&mut self, child: Child, next: Next, desk: &mut Desk) {
         let Some(phase) = self.children.phase(child) else { return };
         match (child, phase) {
-            (_, Phase::Stopping(already)) => self.set_phase(child, Phase::Stopping(already.max(next))),
+            (_, Phase::Stopping(already)) => {
+                self.set_phase(child, Phase::Stopping(already.max(next)));
+                if let Child::Worker(id) = child {
+                    self.tell_why_again(id, already, desk);
+                }
+            }
             (Child::Worker(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
-                desk.put(Output::Stop { worker: id });
+                let stop_by = self.stop_by(id, next, desk);
+                let why = self.why_stopped(id, next);
+                if stop_by == Some(desk.now) {
+                    desk.put(Output::Fence { worker: id, why });
+                    return self.stopped(child, next, desk);
+                }
+                desk.put(Output::Stop { worker: id, why });
                 let Some(worker) = self.children.worker(id) else { return };
-                let at = desk.now + worker.shutdown(&desk.config);
+                let at = stop_by.unwrap_or(desk.now + worker.shutdown(&desk.config));
                 self.set_timer(child, at);
             }
             (Child::Group(id), Phase::Starting | Phase::Running) => {
@@ -317,7 +334,34 @@ impl Supervision {
             (_, Phase::Parked) if next >= Next::Close => self.stopped(child, next, desk),
             (_, Phase::Parked) => {}
             (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == Next::Remove => self.forget(child, desk),
+            // It was never started, so its queue is open still.
+            (Child::Worker(id), Phase::Idle)
+                if next == Next::Close && self.children.worker(id).is_some_and(|worker| worker.is_open) =>
+            {
+                self.close(child, desk);
+            }
             (_, Phase::Idle | Phase::Ended | Phase::GivenUp) => {}
+        }
+    }
+
+    /// What the senders of messages that a worker cannot answer any more are told, if it is stopped and `next` is to follow.
+    pub(super) fn why_stopped(&self, id: WorkerId, next: Next) -> Interruption {
+        match next {
+            Next::Park | Next::Start => Interruption::Restarted,
+            Next::Close | Next::Remove if self.is_leaving => Interruption::NodeLeft,
+            Next::Close | Next::Remove if self.children.worker(id).is_some_and(|worker| worker.has_moved) => {
+                Interruption::ShardMoved
+            }
+            Next::Close | Next::Remove => Interruption::Stopped,
+        }
+    }
+
+    /// Tells a worker that stops already if something else than `before` is to follow, and so another reason holds.
+    pub(super) fn tell_why_again(&mut self, id: WorkerId, before: Next, desk: &mut Desk) {
+        let Some(Phase::Stopping(next)) = self.children.phase(Child::Worker(id)) else { return };
+        let why = self.why_stopped(id, next);
+        if why != self.why_stopped(id, before) {
+            desk.put(Output::Stop { worker: id, why });
         }
     }
 
@@ -367,11 +411,20 @@ impl Supervision {
         while let Some(child) = open.pop() {
             match child {
                 Child::Worker(id) => {
+                    if let Some(worker) = self.children.worker_mut(id) {
+                        worker.is_open = false;
+                    }
                     desk.put(Output::Close { worker: id, gave_up });
                     self.release(child, desk);
                 }
                 Child::Group(id) => {
-                    open.extend(self.children.group(id).into_iter().flat_map(|group| group.children.values().copied()));
+                    for (_, child) in self.children_from(id, 0) {
+                        // What was asked of it was meant for a start that does not come.
+                        if let Some(common) = self.children.common_mut(child) {
+                            common.asked = Asked::Nothing;
+                        }
+                        open.push(child);
+                    }
                 }
             }
         }

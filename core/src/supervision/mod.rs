@@ -13,6 +13,7 @@
 
 mod children;
 mod health;
+mod held;
 mod life;
 mod order;
 mod threads;
@@ -23,9 +24,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::RestartConfig;
+use crate::config::{OnThreadHeld, RestartConfig};
 use crate::desk::Desk;
 use crate::event::{Cause, Event};
+use crate::interruption::Interruption;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
 };
@@ -35,7 +37,7 @@ use crate::restart::RestartKind;
 use crate::time::{Instant, earliest};
 use crate::wheel::Wheel;
 
-use children::{Asked, Children, Next, Phase};
+use children::{Asked, Children, Next, Phase, Work};
 use threads::{Ruling, Threads};
 
 /// A worker to supervise.
@@ -55,6 +57,8 @@ pub struct Supervise {
     pub restart: Option<Arc<RestartConfig>>,
     /// Times of its own; otherwise those of the config.
     pub times: Option<Arc<Times>>,
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub on_thread_held: Option<OnThreadHeld>,
     /// Where it runs.
     pub place: PlaceId,
 }
@@ -70,6 +74,7 @@ impl Supervise {
             significant: false,
             restart: None,
             times: None,
+            on_thread_held: None,
             place: PlaceId(worker.0 % arbiters.max(1)),
         }
     }
@@ -149,6 +154,19 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
+/// Where a worker or a group stands, for those who wait until it is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is up. A group is up when each of its children is up that is to run.
+    Up,
+    /// It is not up now. It will be started without a command.
+    Coming,
+    /// It is down, or was removed. Only a command starts it again.
+    Down,
+    /// It failed too often. Only a command starts it again.
+    GivenUp,
+}
+
 /// What a worker's own thread says of it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
@@ -182,6 +200,8 @@ pub(crate) struct Supervision {
     next_scan: Instant,
     /// Whatever was not done before this instant was our own fault: all who had a deadline have it anew from here.
     excused: Instant,
+    /// Whether everything was told to stop, since the node leaves.
+    is_leaving: bool,
     /// Shards that were given up since this was last asked.
     given_up: Vec<WorkerId>,
     /// Whether somebody in the root group was given up, or too many threads are held, since this was last asked.
@@ -202,6 +222,7 @@ impl Supervision {
             agenda: VecDeque::new(),
             next_scan: Instant::NEVER,
             excused: Instant::ZERO,
+            is_leaving: false,
             given_up: Vec::new(),
             gave_up: false,
         }
@@ -245,7 +266,10 @@ impl Supervision {
         worker.replica = replica.map(Box::new);
         match worker.common.phase {
             // On its way out; it is started anew when it has stopped, as it is a shard again.
-            Phase::Stopping(_) => worker.common.phase = Phase::Stopping(Next::Start),
+            Phase::Stopping(before) => {
+                worker.common.phase = Phase::Stopping(Next::Start);
+                self.tell_why_again(id, before, desk);
+            }
             // Its owner tries anew.
             Phase::GivenUp => {
                 worker.hung_starts = 0;
@@ -266,9 +290,12 @@ impl Supervision {
         let Some(common) = self.children.common_mut(child) else { return };
         match common.phase {
             Phase::Stopping(Next::Remove) | Phase::Starting | Phase::Running => {}
-            Phase::Stopping(_) => {
+            Phase::Stopping(before) => {
                 common.phase = Phase::Stopping(Next::Start);
                 self.ask(child, Asked::ToStart);
+                if let Child::Worker(id) = child {
+                    self.tell_why_again(id, before, desk);
+                }
             }
             Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {
                 self.ask(child, Asked::ToStart);
@@ -311,6 +338,14 @@ impl Supervision {
         self.work_off(desk);
     }
 
+    /// Stops a shard's worker in good order and closes its queue: another node is to run the shard.
+    pub(crate) fn stop_shard(&mut self, id: WorkerId, desk: &mut Desk) {
+        if let Some(worker) = self.children.worker_mut(id) {
+            worker.has_moved = true;
+        }
+        self.stop(Child::Worker(id), desk);
+    }
+
     /// Stops a child in good order and forgets it. The root cannot be removed.
     pub(crate) fn remove(&mut self, child: Child, desk: &mut Desk) {
         self.tell_to_stop(child, Next::Remove, desk);
@@ -319,6 +354,7 @@ impl Supervision {
 
     /// Stops everything, the last one taken on first, one after the other.
     pub(crate) fn stop_all(&mut self, desk: &mut Desk) {
+        self.is_leaving = true;
         self.tell_to_stop(Child::Group(GroupId::ROOT), Next::Close, desk);
         self.work_off(desk);
     }
@@ -348,7 +384,7 @@ impl Supervision {
             }
             // The one that was started by leave does not run for long, but it may run still when the others go on.
             (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
+                desk.put(Output::Fence { worker: id, why: self.why_stopped(id, next) });
                 self.announce(child, &cause, None, desk);
                 self.stopped(child, next, desk);
             }
@@ -368,7 +404,10 @@ impl Supervision {
 
     /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system says.
     pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
-        self.threads.beat(arbiter, slot, times, desk);
+        if let Some(returned) = self.threads.beat(arbiter, slot, times, desk) {
+            self.thread_returned(arbiter, returned, desk);
+            self.work_off(desk);
+        }
     }
 
     /// Takes in what the workers of a silent thread are doing, and what the system says of the thread, if it says anything.
@@ -430,9 +469,14 @@ impl Supervision {
     /// Fences whoever has not stopped although everything was told to: the time for it is over.
     pub(crate) fn fence_all(&mut self, desk: &mut Desk) {
         for id in self.children.worker_ids() {
-            if let Some(Phase::Stopping(_) | Phase::Starting | Phase::Running) = self.children.phase(Child::Worker(id))
-            {
-                self.fence(id, desk.config.workers.leave, desk);
+            let phase = self.children.phase(Child::Worker(id));
+            let is_alive = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
+            if is_alive {
+                self.fence(id, Interruption::NodeLeft, desk.config.workers.leave, desk);
+            }
+            let Some(worker) = self.children.worker_mut(id) else { continue };
+            // One that was parked, or waits to be started again, is not any more.
+            if std::mem::take(&mut worker.is_open) || is_alive {
                 desk.put(Output::Close { worker: id, gave_up: false });
             }
         }
@@ -454,6 +498,40 @@ impl Supervision {
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let due = earliest(self.next_scan, [self.timers.next(), self.threads.next_look()]);
         (due != Instant::NEVER).then_some(due)
+    }
+
+    /// Where a child stands. It looks at all that is in a group.
+    pub(crate) fn standing(&self, child: Child) -> Standing {
+        let standing = self.own_standing(child);
+        let mut groups = vec![child];
+        while let (Standing::Up, Some(Child::Group(id))) = (standing, groups.pop()) {
+            for &child in self.children.group(id).iter().flat_map(|group| group.children.values()) {
+                match self.own_standing(child) {
+                    Standing::Up => groups.extend(matches!(child, Child::Group(_)).then_some(child)),
+                    Standing::Coming => return Standing::Coming,
+                    Standing::Down | Standing::GivenUp => {}
+                }
+            }
+        }
+        standing
+    }
+
+    /// Where a child stands, whatever is in it.
+    fn own_standing(&self, child: Child) -> Standing {
+        let Some(common) = self.children.common(child) else { return Standing::Down };
+        let is_in_turn = |group: &children::Group| match &group.work {
+            Work::Starting { left, .. } => left.contains(&common.order),
+            Work::Steady | Work::Stopping { .. } | Work::Pausing { .. } => false,
+        };
+        match common.phase {
+            Phase::Running => Standing::Up,
+            Phase::Starting | Phase::Waiting | Phase::Parked | Phase::Stopping(Next::Start | Next::Park) => {
+                Standing::Coming
+            }
+            Phase::Idle if self.children.group(common.parent).is_some_and(is_in_turn) => Standing::Coming,
+            Phase::Idle | Phase::Ended | Phase::Stopping(Next::Close | Next::Remove) => Standing::Down,
+            Phase::GivenUp => Standing::GivenUp,
+        }
     }
 
     /// Whether a worker that was told to stop has, or never ran.
@@ -485,66 +563,6 @@ impl Supervision {
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
-    /// All workers at `place` have lost their thread, which was silent for this long; `blamed` is whoever held it, and why.
-    fn lose(&mut self, place: PlaceId, silence: Duration, blamed: Option<(Busy, Cause)>, desk: &mut Desk) {
-        let name = blamed.as_ref().and_then(|(busy, _)| self.children.worker(busy.worker));
-        let name = name.map(|worker| worker.common.name.clone());
-        let since = desk.now - silence;
-        for id in self.children.workers_at(place) {
-            let cause = match (&blamed, &name) {
-                (Some((busy, _)), _) if busy.worker == id => continue,
-                (Some(_), Some(by)) => Cause::Displaced { by: by.clone() },
-                _ => Cause::ThreadSilent { silent_for: silence },
-            };
-            self.displaced(id, cause, since, desk);
-        }
-        // Last, since its failure may stop the others again.
-        if let Some((busy, cause)) = blamed {
-            if busy.doing.is_start()
-                && let Some(worker) = self.children.worker_mut(busy.worker)
-            {
-                worker.hung_starts = worker.hung_starts.saturating_add(1);
-            }
-            self.lost(busy.worker, cause, busy.since, desk);
-        }
-    }
-
-    /// A worker whose thread is gone through its own fault, or with nobody else to blame.
-    fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
-        let child = Child::Worker(id);
-        match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
-                self.stopped(child, next, desk);
-            }
-            Some(Phase::Starting | Phase::Running) => {
-                // Its thread may come back before it is started anew, if that is to be after a pause, or not at all.
-                desk.put(Output::Fence { worker: id });
-                self.fail(child, cause, since, desk);
-            }
-            _ => {}
-        }
-    }
-
-    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is counted.
-    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
-        let child = Child::Worker(id);
-        match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id });
-                self.stopped(child, next, desk);
-            }
-            Some(Phase::Starting | Phase::Running) => {
-                self.announce(child, &cause, Some(Duration::ZERO), desk);
-                if let Some(worker) = self.children.worker_mut(id) {
-                    worker.common.failure = Some(Box::new((cause, since)));
-                }
-                self.launch(child, desk);
-            }
-            _ => {}
-        }
-    }
-
     /// A child's phase has lasted as long as it may.
     fn expired(&mut self, child: Child, desk: &mut Desk) {
         let Some(common) = self.children.common(child) else { return };
@@ -553,6 +571,11 @@ impl Supervision {
             return;
         }
         let phase = common.phase;
+        if let Child::Worker(id) = child
+            && self.waits_on(id, desk)
+        {
+            return;
+        }
         // What has a deadline, as opposed to a pause, has it anew from the last excuse on.
         let late = |allowed: Duration| self.excused + allowed;
         match (child, phase) {
@@ -569,7 +592,7 @@ impl Supervision {
                         desk.put(Output::Inspect { arbiter });
                     }
                     None => {
-                        desk.put(Output::Fence { worker: id });
+                        desk.put(Output::Fence { worker: id, why: Interruption::Restarted });
                         self.fail(child, Cause::StartTimedOut { after: allowed }, desk.now - allowed, desk);
                     }
                 }
@@ -580,21 +603,21 @@ impl Supervision {
                 if late(allowed) > desk.now {
                     return self.set_timer(child, late(allowed));
                 }
-                self.fence(id, allowed, desk);
+                self.fence(id, self.why_stopped(id, next), allowed, desk);
                 self.stopped(child, next, desk);
             }
             (_, Phase::Waiting) => self.launch(child, desk),
-            (Child::Group(id), _) => self.resume(id),
+            (Child::Group(id), _) => self.resume(id, desk),
             (Child::Worker(_), Phase::Idle | Phase::Parked | Phase::Running | Phase::Ended | Phase::GivenUp) => {}
         }
     }
 
     /// Voids a worker that did not stop in time.
-    fn fence(&mut self, id: WorkerId, after: Duration, desk: &mut Desk) {
+    fn fence(&mut self, id: WorkerId, why: Interruption, after: Duration, desk: &mut Desk) {
         let Some(worker) = self.children.worker(id) else { return };
         let (name, generation) = (worker.common.name.clone(), worker.generation);
-        desk.put(Output::Fence { worker: id });
-        desk.tell(Event::Fenced { worker: name, generation, after });
+        desk.put(Output::Fence { worker: id, why });
+        desk.tell(Event::Fenced { worker: name, generation, after, interrupted: 0, dropped: 0 });
     }
 
     fn set_timer(&mut self, child: Child, at: Instant) {

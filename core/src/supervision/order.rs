@@ -1,17 +1,23 @@
 //! `order`: what one child's failure or end means for the others of its group, and in which order they stop and start.
 //!
-//! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation): one_for_one, one_for_all and rest_for_one; stop
-//! in reverse order, each child with a deadline of its own, and the next one only when it is down; start in order, each when the one
-//! before is up. Where OTP waits, we note what the group is doing (`Work`) and go on when a child has come up or gone down. The root and
-//! dynamic groups start their children as they are taken on; a dynamic group stops them all at once.
+//! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation):
+//! one_for_one, one_for_all and rest_for_one; stop in reverse order, each child with a deadline of
+//! its own, and the next one only when it is down; start in order, each when the one before is up,
+//! a group with all in it. Where OTP waits, we note what the group is doing (`Work`) and go on when
+//! a child has come up or gone down. The root and dynamic groups start their children as they are
+//! taken on; a dynamic group stops them all at once.
 //!
 //! What is asked of a child while its group restarts holds for that restart: told to stop, it stays down; told to start, it starts even if it
 //! is temporary. OTP comes to the same end by another way: it takes no order before the restart is over.
 //!
-//! Three things differ. A group that has failed too often is restarted by its parent also if it is transient: in OTP it ends with the reason
-//! `shutdown`, which a transient child may do, so it silently stays away. And a child whose *first* start fails is a failure like any other,
-//! rather than the end of its whole group. And where each child's restarts are counted for itself, which OTP does not know, a child that was
-//! given up stays so when a sibling's failure restarts the others; it starts again with its whole group, or when somebody says so.
+//! Four things differ. A group that has failed too often is restarted by its parent also if it is
+//! transient: in OTP it ends with the reason `shutdown`, which a transient child may do, so it
+//! silently stays away. And a child whose *first* start fails is a failure like any other, rather
+//! than the end of its whole group. And where each child's restarts are counted for itself, which
+//! OTP does not know, a child that was given up stays so when a sibling's failure restarts the
+//! others; it starts again with its whole group, or when somebody says so. And a temporary child
+//! does not start again with its group: in OTP a group that is started again makes all its children
+//! anew from its list, and has forgotten those that were given to it later.
 
 use std::collections::VecDeque;
 
@@ -63,15 +69,46 @@ impl Supervision {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order) = (common.parent, common.order);
         let Some(group) = self.children.group_mut(parent) else { return };
-        match &mut group.work {
-            Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. } => {
-                if let Some(common) = self.children.common_mut(child) {
-                    common.asked = asked;
-                }
-            }
-            Work::Starting { left, .. } if asked == Asked::ToStop => left.retain(|&other| other != order),
-            Work::Steady | Work::Starting { .. } | Work::Stopping { .. } => {}
+        if let Work::Starting { left, .. } = &mut group.work
+            && asked == Asked::ToStop
+        {
+            left.retain(|&other| other != order);
         }
+        if self.is_to_start_again(parent)
+            && let Some(common) = self.children.common_mut(child)
+        {
+            common.asked = asked;
+        }
+    }
+
+    /// Whether a group that does not run, or stops its children, will start them again by itself.
+    fn is_to_start_again(&self, id: GroupId) -> bool {
+        let Some(group) = self.children.group(id) else { return false };
+        let (parent, child) = (group.common.parent, Child::Group(id));
+        match (&group.work, group.common.phase) {
+            (Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. }, _) => true,
+            // If it fails too often, its queues are closed then.
+            (Work::Stopping { then: Then::Fail(_), .. }, _) => group.common.kind != RestartKind::Temporary,
+            (Work::Stopping { then: Then::ShutDown, .. }, _) => group.common.kind == RestartKind::Permanent,
+            (Work::Stopping { then: Then::Down, .. }, Phase::Stopping(Next::Start))
+                if !self.is_being_stopped(parent, child) =>
+            {
+                true
+            }
+            (Work::Stopping { then: Then::Down, .. }, Phase::Stopping(Next::Start | Next::Park))
+            | (Work::Steady | Work::Starting { .. }, Phase::Parked) => {
+                self.next_of_startable(parent, child) == Next::Park
+            }
+            (Work::Steady | Work::Starting { .. }, Phase::Waiting) => true,
+            (Work::Stopping { then: Then::Down, .. } | Work::Steady | Work::Starting { .. }, _) => false,
+        }
+    }
+
+    /// What follows for a child that would start now if its group did not stop its children: it
+    /// waits for the group, or the group will not start it and nothing will read its queue.
+    pub(super) fn next_of_startable(&self, parent: GroupId, child: Child) -> Next {
+        let is_asked = self.children.common(child).is_some_and(|common| common.asked == Asked::ToStart);
+        if self.is_to_start_again(parent) && (is_asked || self.is_startable(child)) { Next::Park } else { Next::Close }
     }
 
     /// Goes on with whatever waits for a child that has come up or gone down meanwhile.
@@ -98,9 +135,14 @@ impl Supervision {
                         true
                     }
                 },
-                None => match left.pop_front() {
+                None => match left.front().copied() {
+                    Some(order) if self.is_filling_before(id, order) => false,
                     Some(order) => {
-                        *current = Some(order);
+                        let Some(group) = self.children.group_mut(id) else { return false };
+                        if let Work::Starting { left, current } = &mut group.work {
+                            left.pop_front();
+                            *current = Some(order);
+                        }
                         if let Some(child) = self.children.at(id, order)
                             && self
                                 .children
@@ -112,8 +154,8 @@ impl Supervision {
                         true
                     }
                     None => {
-                        group.work = Work::Steady;
-                        if group.common.phase == Phase::Starting {
+                        self.set_work(id, Work::Steady);
+                        if self.children.phase(Child::Group(id)) == Some(Phase::Starting) {
                             self.up(Child::Group(id), desk);
                         }
                         false
@@ -145,11 +187,35 @@ impl Supervision {
         }
     }
 
+    /// Whether a group before this place, or one within it, has yet to start children: a group is
+    /// up when all in it are, also those that it was given after it had started.
+    fn is_filling_before(&self, id: GroupId, order: u64) -> bool {
+        let groups = |id: GroupId| self.children.group(id).into_iter().flat_map(|group| group.groups.iter());
+        let mut open: Vec<GroupId> = groups(id).take_while(|(place, _)| **place < order).map(|(_, &id)| id).collect();
+        while let Some(id) = open.pop() {
+            if self.children.group(id).is_some_and(|group| matches!(group.work, Work::Starting { .. })) {
+                return true;
+            }
+            open.extend(groups(id).map(|(_, &id)| id));
+        }
+        false
+    }
+
+    /// Has the groups above this one look again whether they may go on.
+    fn wake_above(&mut self, mut id: GroupId) {
+        while id != GroupId::ROOT
+            && let Some(group) = self.children.group(id)
+        {
+            id = group.common.parent;
+            self.agenda.push_back(id);
+        }
+    }
+
     /// Whether a child has still to stop before its group goes on with the one before it.
     fn is_to_stop(&self, child: Child, next: Next) -> bool {
         match self.children.phase(child) {
             Some(Phase::Stopping(_) | Phase::Starting | Phase::Running | Phase::Waiting) => true,
-            Some(Phase::Parked) => next != Next::Park,
+            Some(Phase::Parked) => self.next_with_group(child, next) != Next::Park,
             Some(Phase::Idle | Phase::Ended | Phase::GivenUp) | None => false,
         }
     }
@@ -160,6 +226,7 @@ impl Supervision {
         let Some(common) = self.children.common(child) else { return next };
         let is_dynamic = self.children.group(common.parent).is_some_and(|group| group.dynamic);
         match common.kind {
+            RestartKind::Temporary if common.asked == Asked::ToStart => next,
             RestartKind::Temporary if is_dynamic => Next::Remove,
             RestartKind::Temporary => next.max(Next::Close),
             RestartKind::Permanent | RestartKind::Transient => next,
@@ -232,7 +299,7 @@ impl Supervision {
                 }
             }
             Then::Restart { from, at } if at <= desk.now => {
-                let left = self.startable_again(id, from);
+                let left = self.startable_again(id, from, desk);
                 self.set_work(id, Work::Starting { left, current: None });
             }
             Then::Restart { from, at } => {
@@ -245,10 +312,10 @@ impl Supervision {
     }
 
     /// The pause of a group is over: those that wait are started.
-    pub(super) fn resume(&mut self, id: GroupId) {
+    pub(super) fn resume(&mut self, id: GroupId, desk: &mut Desk) {
         let Some(group) = self.children.group(id) else { return };
         if let Work::Pausing { from, .. } = group.work {
-            let left = self.startable_again(id, from);
+            let left = self.startable_again(id, from, desk);
             self.set_work(id, Work::Starting { left, current: None });
         }
     }
@@ -297,35 +364,41 @@ impl Supervision {
         }
     }
 
-    /// The children that start with their group, in order: a temporary one only for the first time. Nothing is held against any of them.
-    pub(super) fn startable(&mut self, id: GroupId) -> VecDeque<u64> {
-        let mut startable = VecDeque::new();
-        for (order, child) in self.children_from(id, 0) {
+    /// The children that start with their group, in order: a temporary one only for the first time,
+    /// or if it was asked for while the group was stopping. Nothing is held against any of them.
+    pub(super) fn startable(&mut self, id: GroupId, desk: &mut Desk) -> VecDeque<u64> {
+        for (_, child) in self.children_from(id, 0) {
             if let Some(common) = self.children.common_mut(child) {
-                common.asked = Asked::Nothing;
                 common.restart.clear_window();
             }
-            if self.is_startable(child) {
-                startable.push_back(order);
-            }
         }
-        startable
+        self.startable_from(id, 0, true, desk)
     }
 
-    /// The children from `from` on that start again after a sibling failed: as with their group, but for those that were given up, and for
-    /// what was asked of one meanwhile.
-    fn startable_again(&mut self, id: GroupId, from: u64) -> VecDeque<u64> {
+    /// The children from `from` on that start again after a sibling failed: as with their group,
+    /// but for those that were given up.
+    fn startable_again(&mut self, id: GroupId, from: u64, desk: &mut Desk) -> VecDeque<u64> {
+        self.startable_from(id, from, false, desk)
+    }
+
+    /// The children from `from` on that start now, in order, as their kind says and as was asked of
+    /// them meanwhile; those that were given up only if `is_anew`. A child that waits for this
+    /// start and has no part in it is closed.
+    fn startable_from(&mut self, id: GroupId, from: u64, is_anew: bool, desk: &mut Desk) -> VecDeque<u64> {
         let mut startable = VecDeque::new();
         for (order, child) in self.children_from(id, from) {
             let Some(common) = self.children.common_mut(child) else { continue };
             let (asked, phase) = (std::mem::take(&mut common.asked), common.phase);
             let starts = match asked {
-                Asked::Nothing => phase != Phase::GivenUp && self.is_startable(child),
+                Asked::Nothing => (is_anew || phase != Phase::GivenUp) && self.is_startable(child),
                 Asked::ToStop => false,
                 Asked::ToStart => true,
             };
             if starts {
                 startable.push_back(order);
+            } else if phase == Phase::Parked {
+                self.set_phase(child, Phase::Idle);
+                self.close(child, desk);
             }
         }
         startable
@@ -340,7 +413,7 @@ impl Supervision {
         !was_started || kind != Some(RestartKind::Temporary)
     }
 
-    fn children_from(&self, id: GroupId, from: u64) -> Vec<(u64, Child)> {
+    pub(super) fn children_from(&self, id: GroupId, from: u64) -> Vec<(u64, Child)> {
         let group = self.children.group(id).into_iter();
         group.flat_map(|group| group.children.range(from..)).map(|(&order, &child)| (order, child)).collect()
     }
@@ -348,8 +421,12 @@ impl Supervision {
     /// Sets what a group is doing, and puts it on the agenda.
     pub(super) fn set_work(&mut self, id: GroupId, work: Work) {
         if let Some(group) = self.children.group_mut(id) {
+            let was_starting = matches!(group.work, Work::Starting { .. });
             group.work = work;
             self.agenda.push_back(id);
+            if was_starting {
+                self.wake_above(id);
+            }
         }
     }
 }

@@ -5,8 +5,11 @@
 //! the time it *waited for a CPU* is taken off, and what is left decides. It slept: blocked. It ran: spinning. It waited: starved, and
 //! nothing follows. Where the system cannot be asked, the answer is coarser: the thread was held, by whatever means.
 //!
-//! A held thread cannot be killed. It is abandoned and counted; over `zombies_max` nothing more is replaced, since every replacement would
-//! be one more thread that may be held.
+//! A held thread cannot be killed. It is counted, and a fresh one takes its place. The neighbours
+//! of the worker that holds it may wait for it: then it has a place of its own with those workers,
+//! and when it comes back it goes on there as any other. A held thread for which no worker waits is
+//! abandoned: should it come back, it ends. Over `zombies_max` nothing more is replaced, since
+//! every replacement would be one more thread that may be held.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,13 +27,20 @@ use crate::time::Instant;
 /// hundreds of milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Places that threads which are waited for have in turn; far more than threads can be held at
+/// once.
+const OWN_PLACES: u32 = 1 << 24;
+
 /// The threads of this process that run workers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Threads {
     places: BTreeMap<PlaceId, Place>,
     arbiters: BTreeMap<ArbiterId, Arbiter>,
     next: u32,
+    /// Held threads: those that are waited for, and those that were abandoned.
     zombies: u32,
+    /// How many places were made for threads that are waited for; they have the highest numbers.
+    next_own: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -59,8 +69,18 @@ struct Arbiter {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Running(WatchId),
+    /// Held since then, and the workers at its place wait for it.
+    Held(Instant),
     /// Abandoned, its thread not yet back.
     Zombie,
+}
+
+/// A thread that was held has come back to the workers that waited for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Returned {
+    pub(super) place: PlaceId,
+    pub(super) held_for: Duration,
+    pub(super) zombies: u32,
 }
 
 /// What the silence of a thread means.
@@ -72,7 +92,8 @@ pub(super) enum Ruling {
     Later(Instant),
     /// It is held, but one more may not be abandoned.
     TooMany,
-    /// It was abandoned after this silence, and a fresh one is at its place. The cause is that of whoever held it, if anybody did.
+    /// It is held, and silent for this long: [`Threads::replace`]. The cause is that of the worker
+    /// that held it, if one did.
     Lost { place: PlaceId, silence: Duration, cause: Option<Cause> },
 }
 
@@ -103,10 +124,10 @@ impl Threads {
             here.timeout = timeout;
             if let Some(Arbiter { state: State::Running(old), .. }) = self.arbiters.get(&arbiter) {
                 desk.monitor.unwatch(*old);
-            }
-            let state = State::Running(watch(arbiter, timeout, desk));
-            if let Some(arbiter) = self.arbiters.get_mut(&arbiter) {
-                arbiter.state = state;
+                let state = State::Running(watch(arbiter, timeout, desk));
+                if let Some(arbiter) = self.arbiters.get_mut(&arbiter) {
+                    arbiter.state = state;
+                }
             }
         }
         arbiter
@@ -121,10 +142,22 @@ impl Threads {
         }
         let arbiter = here.arbiter;
         self.places.remove(&place);
-        if let Some(Arbiter { state: State::Running(watch), .. }) = self.arbiters.remove(&arbiter) {
-            desk.monitor.unwatch(watch);
+        match self.arbiters.get(&arbiter).map(|arbiter| arbiter.state) {
+            Some(State::Running(watch)) => desk.monitor.unwatch(watch),
+            Some(State::Held(_)) => return self.abandon(arbiter, desk),
+            Some(State::Zombie) | None => {}
         }
+        self.arbiters.remove(&arbiter);
         desk.put(Output::Dismiss { arbiter });
+    }
+
+    /// Lets go of a held thread for which no worker waits.
+    fn abandon(&mut self, id: ArbiterId, desk: &mut Desk) {
+        if let Some(arbiter) = self.arbiters.get_mut(&id) {
+            arbiter.state = State::Zombie;
+        }
+        desk.put(Output::Abandon { arbiter: id });
+        desk.tell(Event::Abandoned { arbiter: id, zombies: self.zombies });
     }
 
     /// The thread at a place that has one.
@@ -132,19 +165,48 @@ impl Threads {
         self.places.get(&place).map_or(ArbiterId(u32::MAX), |place| place.arbiter)
     }
 
+    /// Whether the thread at a place is held, and its workers wait for it.
+    pub(super) fn is_held(&self, place: PlaceId) -> bool {
+        let arbiter = self.places.get(&place).and_then(|place| self.arbiters.get(&place.arbiter));
+        arbiter.is_some_and(|arbiter| matches!(arbiter.state, State::Held(_)))
+    }
+
+    /// How many threads are held now, as far as is known.
+    pub(super) fn zombies(&self) -> u32 {
+        self.zombies
+    }
+
     /// The threads that should run workers now.
     pub(super) fn running(&self) -> Vec<ArbiterId> {
         self.places.values().map(|place| place.arbiter).collect()
     }
 
-    /// Takes in a sign of life.
-    pub(super) fn beat(&mut self, id: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
-        let Some(arbiter) = self.arbiters.get_mut(&id) else { return };
-        let State::Running(watch) = arbiter.state else { return };
+    /// Takes in a sign of life. Returns the place of a thread that was held until now.
+    pub(super) fn beat(
+        &mut self,
+        id: ArbiterId,
+        slot: u64,
+        times: Option<CpuTimes>,
+        desk: &mut Desk,
+    ) -> Option<Returned> {
+        let arbiter = self.arbiters.get_mut(&id)?;
+        let (watch, returned) = match arbiter.state {
+            State::Zombie => return None,
+            State::Running(watch) => (watch, None),
+            State::Held(since) => {
+                let timeout = self.places.get(&arbiter.place)?.timeout;
+                let watch = watch(id, timeout, desk);
+                arbiter.state = State::Running(watch);
+                self.zombies -= 1;
+                let held_for = desk.now - since;
+                (watch, Some(Returned { place: arbiter.place, held_for, zombies: self.zombies }))
+            }
+        };
         (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
         arbiter.idle_since = None;
         let interval = desk.config.workers.interval;
         desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval, slept: 0, waited: desk.waited });
+        returned
     }
 
     /// The thread at a place, if it has been silent for longer than two of its intervals.
@@ -154,7 +216,8 @@ impl Threads {
         (desk.monitor.silence(watch, desk.now) > desk.config.workers.interval * 2).then_some(id)
     }
 
-    /// What it means that a thread is silent, `blamed` being what it took up last, which may take as long as `limit`; replaces it if need be.
+    /// What it means that a thread is silent, `blamed` being what it took up last, which may take
+    /// as long as `limit`.
     pub(super) fn judge(
         &mut self,
         id: ArbiterId,
@@ -194,13 +257,6 @@ impl Threads {
             return Ruling::TooMany;
         }
         let place = arbiter.place;
-        arbiter.state = State::Zombie;
-        arbiter.look_at = Instant::NEVER;
-        desk.monitor.unwatch(watch);
-        self.zombies += 1;
-        desk.put(Output::Abandon { arbiter: id });
-        desk.tell(Event::Abandoned { arbiter: id, zombies: self.zombies });
-        self.open(place, timeout, desk);
         let cause = blamed.map(|busy| match used {
             None => Cause::HeldThread { during: busy.doing, busy_for },
             Some(used) if used.ran * 2 >= stuck => {
@@ -209,6 +265,49 @@ impl Threads {
             Some(_) => Cause::Blocked { during: busy.doing, busy_for },
         });
         Ruling::Lost { place, silence, cause }
+    }
+
+    /// Counts the thread at a place as held, and makes a fresh one there. So many of its workers
+    /// wait for the held one: it has a place of its own from now on, which is returned; without any
+    /// it is abandoned.
+    pub(super) fn replace(&mut self, place: PlaceId, waiting: u32, silence: Duration, desk: &mut Desk) -> PlaceId {
+        let Some(here) = self.places.get_mut(&place) else { return place };
+        let (id, timeout) = (here.arbiter, here.timeout);
+        here.workers -= waiting;
+        let is_needed = here.workers > 0 || place.0 < desk.config.workers.arbiters;
+        let Some(arbiter) = self.arbiters.get_mut(&id) else { return place };
+        if let State::Running(watch) = arbiter.state {
+            desk.monitor.unwatch(watch);
+        }
+        arbiter.look_at = Instant::NEVER;
+        arbiter.state = State::Held(desk.now - silence);
+        self.zombies += 1;
+        let own = if waiting > 0 { self.own_place() } else { place };
+        if waiting > 0 {
+            self.places.insert(own, Place { arbiter: id, workers: waiting, timeout });
+            if let Some(arbiter) = self.arbiters.get_mut(&id) {
+                arbiter.place = own;
+            }
+        } else {
+            self.abandon(id, desk);
+        }
+        if is_needed {
+            self.open(place, timeout, desk);
+        } else {
+            self.places.remove(&place);
+        }
+        own
+    }
+
+    /// A place that no worker was given, and none is.
+    fn own_place(&mut self) -> PlaceId {
+        loop {
+            let place = PlaceId(u32::MAX - self.next_own);
+            self.next_own = (self.next_own + 1) % OWN_PLACES;
+            if !self.places.contains_key(&place) {
+                return place;
+            }
+        }
     }
 
     /// Has a silent thread looked at again at this instant, unless it speaks before.
@@ -235,8 +334,14 @@ impl Threads {
 
     /// Replaces a thread that has ended. Returns its place.
     pub(super) fn replace_dead(&mut self, id: ArbiterId, desk: &mut Desk) -> Option<PlaceId> {
-        let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
-        desk.monitor.unwatch(watch);
+        match self.arbiters.get(&id)?.state {
+            State::Running(watch) => desk.monitor.unwatch(watch),
+            State::Held(_) => {
+                self.zombies -= 1;
+                desk.tell(Event::ZombieEnded { arbiter: id, zombies: self.zombies });
+            }
+            State::Zombie => return None,
+        }
         let place = self.arbiters.remove(&id)?.place;
         let timeout = self.places.get(&place)?.timeout;
         self.open(place, timeout, desk);

@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    ASKED_MAX, Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, Echo, Evidence, Groups, Header,
-    Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX, Pairs, Part, Row, Rows,
-    Rumours, VERSION,
+    ASKED_MAX, Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo, Evidence,
+    Groups, Header, Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX, Pairs,
+    Part, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
 };
 use crate::member::{
-    DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Role,
-    SHARDS_MAX, Sharded, Status, canonical,
+    DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Profile,
+    Role, SHARDS_MAX, Sharded, Status, canonical,
 };
 
 /// Reads one datagram.
@@ -33,9 +33,13 @@ pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
     let header = Header {
         cluster: u32::from_le_bytes(reader.array()?),
         from: reader.id()?,
-        generation: Generation(reader.varint()?),
+        generation: reader.generation()?,
         clock: reader.varint()?,
     };
+    // A clock that is behind the generation is below zero, modulo 2^64.
+    if header.clock > TIME_MAX && header.generation.0.wrapping_add(header.clock) > TIME_MAX {
+        return Err(DecodeError::Field("clock"));
+    }
     let body = reader.body(kind)?;
     let count = reader.byte()?;
     let rumours = Rumours { bytes: reader.bytes, count };
@@ -145,14 +149,29 @@ impl<'a> Reader<'a> {
         u32::try_from(self.varint()?).map_err(|_| DecodeError::Field(field))
     }
 
+    /// A number that has an end: what is computed from it later cannot overflow.
+    fn up_to(&mut self, most: u64, field: &'static str) -> Result<u64, DecodeError> {
+        let value = self.varint()?;
+        if value <= most { Ok(value) } else { Err(DecodeError::Field(field)) }
+    }
+
+    fn stage(&mut self) -> Result<u64, DecodeError> {
+        self.up_to(STAGE_MAX, "stage")
+    }
+
+    fn generation(&mut self) -> Result<Generation, DecodeError> {
+        self.up_to(TIME_MAX, "generation").map(Generation)
+    }
+
     fn incarnation(&mut self) -> Result<Incarnation, DecodeError> {
-        Ok(Incarnation { life: self.small("incarnation")?, word: self.small("incarnation")? })
+        let mut part = || self.up_to(u64::from(Incarnation::PART_MAX), "incarnation").map(|part| part as u32);
+        Ok(Incarnation { life: part()?, word: part()? })
     }
 
     fn body(&mut self, kind: u8) -> Result<Body<'a>, DecodeError> {
         Ok(match kind {
             0 => Body::Heartbeat(self.heartbeat()?),
-            1 => Body::Ack(Ack { stage: self.varint()?, health: self.byte()? }),
+            1 => Body::Ack(Ack { stage: self.stage()?, health: self.byte()? }),
             2 => Body::Probe { number: self.word()? },
             3 => {
                 let (number, incarnation) = (self.word()?, self.incarnation()?);
@@ -211,7 +230,8 @@ impl<'a> Reader<'a> {
 
     fn part(&mut self) -> Result<Part<'a>, DecodeError> {
         let (number, group, index) = (self.word()?, self.id()?.0, self.index()?);
-        let (epoch, sequence, version) = (Epoch(self.varint()?), self.varint()?, self.small("version")?);
+        let (epoch, sequence) = (Epoch(self.up_to(EPOCH_MAX, "epoch")?), self.up_to(SEQUENCE_MAX, "sequence")?);
+        let version = self.small("version")?;
         let (total, offset) = (self.small("total")?, self.small("offset")?);
         let length = u16::from_le_bytes(self.array()?);
         let bytes = self.take(usize::from(length))?;
@@ -226,12 +246,12 @@ impl<'a> Reader<'a> {
 
     fn heartbeat(&mut self) -> Result<Heartbeat, DecodeError> {
         let incarnation = self.incarnation()?;
-        let stage = self.varint()?;
+        let stage = self.stage()?;
         let interval = Duration::from_micros(self.varint()?);
         if interval.is_zero() || interval > INTERVAL_MAX {
             return Err(DecodeError::Field("interval"));
         }
-        let (slept, health, asks) = (self.varint()?, self.byte()?, self.flags(1)? != 0);
+        let (slept, health, asks) = (self.up_to(STAGE_MAX, "slept")?, self.byte()?, self.flags(1)? != 0);
         let count = self.byte()?;
         if usize::from(count) > OBSERVERS_MAX {
             return Err(DecodeError::Field("observers"));
@@ -244,14 +264,15 @@ impl<'a> Reader<'a> {
     }
 
     fn inquire(&mut self) -> Result<Inquire, DecodeError> {
-        let (number, target, generation) = (self.word()?, self.id()?, Generation(self.varint()?));
-        let (stage, flags) = (self.varint()?, self.flags(3)?);
+        let (number, target, generation) = (self.word()?, self.id()?, self.generation()?);
+        let (stage, flags) = (self.stage()?, self.flags(3)?);
         Ok(Inquire { number, target, generation, stage, gone: flags & 1 != 0, death: flags & 2 != 0 })
     }
 
     fn evidence(&mut self) -> Result<Evidence, DecodeError> {
-        let (number, target, generation) = (self.word()?, self.id()?, Generation(self.varint()?));
-        let (stage, silence) = (self.varint()?, Duration::from_micros(self.varint()?));
+        let (number, target, generation) = (self.word()?, self.id()?, self.generation()?);
+        let (stage, silence) = (self.stage()?, self.up_to(SILENCE_MAX.as_micros() as u64, "silence")?);
+        let silence = Duration::from_micros(silence);
         let (flags, health) = (self.flags(7)?, self.byte()?);
         let (reached, gone, agrees) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         Ok(Evidence { number, target, generation, stage, silence, reached, gone, agrees, health })
@@ -265,8 +286,8 @@ impl<'a> Reader<'a> {
             2 => Status::Dead,
             _ => Status::Left,
         };
-        let (id, generation, incarnation) = (self.id()?, Generation(self.varint()?), self.incarnation()?);
-        let revision = self.small("revision")?;
+        let (id, generation, incarnation) = (self.id()?, self.generation()?, self.incarnation()?);
+        let revision = self.up_to(u64::from(Profile::REVISION_MAX), "revision")? as u32;
         let details = match tag >> 2 {
             0 => None,
             1 => Some(self.details(Role::Worker)?),

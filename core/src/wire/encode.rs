@@ -104,6 +104,13 @@ pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole
     true
 }
 
+/// Writes a datagram into `buffer`, which it clears first, that tells of this row and says nothing else.
+pub(crate) fn encode_row(buffer: &mut Vec<u8>, header: Header, row: &Row<'_>) {
+    begin(buffer, kind(&Body::Gossip), header);
+    buffer.push(1);
+    push_row(buffer, row);
+}
+
 const fn kind(body: &Body<'_>) -> u8 {
     match body {
         Body::Heartbeat(_) => 0,

@@ -46,10 +46,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use decode::decode;
-pub(crate) use encode::introduction_bytes;
 pub use encode::{encode, encode_join, encode_sync, push_rumour};
+pub(crate) use encode::{encode_row, introduction_bytes};
 
-use crate::member::{Epoch, Generation, Incarnation, Metadata, NodeId, Profile, Role, Status};
+use crate::member::{
+    Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, WEIGHT_KEY, Weight,
+};
 
 /// The version this release speaks.
 pub const VERSION: u8 = 2;
@@ -68,6 +70,21 @@ pub const BUCKETS: usize = 64;
 
 /// Longest announced interval; a longer one in a datagram is refused.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// Highest stage of a heartbeat: 557 years of one slot a millisecond. A higher one in a datagram is refused.
+pub const STAGE_MAX: u64 = (1 << 48) - 1;
+
+/// Highest generation and highest clock, in milliseconds: 285,000 years. A higher one in a datagram is refused.
+pub const TIME_MAX: u64 = (1 << 53) - 1;
+
+/// Highest epoch in a datagram. A higher one is refused.
+pub const EPOCH_MAX: u64 = (1 << 63) - 1;
+
+/// Highest sequence of a snapshot: 8,900 years of one a millisecond. A higher one in a datagram is refused.
+pub const SEQUENCE_MAX: u64 = (1 << 48) - 1;
+
+/// Longest silence that is told of a target, 71 minutes: a longer one is told as this, and refused in a datagram.
+pub const SILENCE_MAX: Duration = Duration::from_micros(u32::MAX as u64);
 
 /// Shards asked for in one datagram, at most.
 pub const ASKED_MAX: usize = 128;
@@ -95,7 +112,7 @@ pub struct Header {
     pub from: NodeId,
     /// Which start of the sender's process.
     pub generation: Generation,
-    /// The sender's logical clock, in milliseconds since its generation: see [`crate::engine`].
+    /// The sender's logical clock, in milliseconds since its generation, at most [`TIME_MAX`]: see [`crate::engine`].
     pub clock: u64,
 }
 
@@ -188,7 +205,7 @@ pub struct Part<'a> {
     pub index: u32,
     /// Under which epoch the snapshot was made.
     pub epoch: Epoch,
-    /// How many were made under it, this one included; zero if there is no snapshot.
+    /// How many were made under it, this one included, at most [`SEQUENCE_MAX`]; zero if there is no snapshot.
     pub sequence: u64,
     /// The version of its format, by the application's own count.
     pub version: u32,
@@ -206,7 +223,8 @@ pub struct Heartbeat {
     /// The sender's incarnation.
     pub incarnation: Incarnation,
     /// The number of the schedule slot times [`STAGES`], and in which part of the slot this observer has its turn. Of two heartbeats of one
-    /// sender, to whomever, the one with the higher stage was sent later. A gap of slots is a loss, or they were slept through.
+    /// sender, to whomever, the one with the higher stage was sent later. A gap of slots is a loss, or they were slept through. At most
+    /// [`STAGE_MAX`].
     pub stage: u64,
     /// Time to the next one, in whole microseconds, over zero to [`INTERVAL_MAX`].
     pub interval: Duration,
@@ -268,7 +286,7 @@ pub struct Evidence {
     pub generation: Generation,
     /// The newest stage that it has heard; zero if it does not watch the target.
     pub stage: u64,
-    /// For how long it has heard nothing, in whole microseconds.
+    /// For how long it has heard nothing, in whole microseconds, at most [`SILENCE_MAX`].
     pub silence: Duration,
     /// Whether the target answered it just now, or has been heard since the stage that was asked about.
     pub reached: bool,
@@ -427,6 +445,17 @@ impl Details<'_> {
         self.pairs.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
+    /// How much of the work the member takes, as [`Member::weight`](crate::Member::weight) has it.
+    pub fn weight(&self) -> Weight {
+        let said = self.pairs.iter().filter(|(key, _)| *key == WEIGHT_KEY).last();
+        said.map_or(Some(Weight::default()), |(_, text)| Weight::parse(text)).unwrap_or_default()
+    }
+
+    /// Whether this is of a process that began like `other`: with its address, its role and its weight.
+    pub(crate) fn begins_like(&self, other: &Member) -> bool {
+        (self.role, self.address, self.weight()) == (other.role, other.address, other.weight())
+    }
+
     /// All of it, in an allocation of its own, under this revision.
     pub fn profile(&self, revision: u32) -> Profile {
         Profile {
@@ -458,7 +487,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::member::{DECLINED_MAX, GROUPS_MAX, Member, SHARDS_MAX, Sharded, name_hash};
+    use crate::member::{DECLINED_MAX, GROUPS_MAX, SHARDS_MAX, Sharded, name_hash};
 
     fn header() -> Header {
         let (cluster, from) = (name_hash("orders") as u32, NodeId::of("node-1"));
@@ -490,8 +519,8 @@ mod tests {
             ],
             revision: 300,
         };
-        let incarnation = Incarnation { life: 1, word: u32::MAX };
-        let (id, generation) = (NodeId::of(name), Generation(u64::MAX));
+        let incarnation = Incarnation { life: 1, word: Incarnation::PART_MAX };
+        let (id, generation) = (NodeId::of(name), Generation(TIME_MAX));
         Member { id, profile: Arc::new(profile), generation, incarnation, status }
     }
 
@@ -532,7 +561,7 @@ mod tests {
                 number,
                 group: 7,
                 index: 300,
-                epoch: Epoch(u64::MAX),
+                epoch: Epoch(EPOCH_MAX),
                 sequence: 1,
                 version: 2,
                 total: 5,
@@ -691,6 +720,68 @@ mod tests {
             encode(&mut bytes, header(), &Body::Heartbeat(Heartbeat { interval, ..self::heartbeat() }));
             check(&bytes, DecodeError::Field("interval"));
         }
+    }
+
+    /// The greatest of each number is read, and one more is refused by the name of its field.
+    #[test]
+    fn numbers_past_their_ends_are_refused() {
+        let end = Incarnation { life: Incarnation::PART_MAX, word: Incarnation::PART_MAX };
+        let heartbeat = Heartbeat { incarnation: end, stage: STAGE_MAX, slept: STAGE_MAX, ..heartbeat() };
+        let evidence = Evidence {
+            number: 1,
+            target: NodeId(2),
+            generation: Generation(TIME_MAX),
+            stage: STAGE_MAX,
+            silence: SILENCE_MAX,
+            reached: true,
+            gone: false,
+            agrees: false,
+            health: 0,
+        };
+        let (target, generation) = (evidence.target, evidence.generation);
+        let inquire = Inquire { number: 1, target, generation, stage: STAGE_MAX, gone: false, death: true };
+        let part = Part {
+            number: 1,
+            group: 2,
+            index: 3,
+            epoch: Epoch(EPOCH_MAX),
+            sequence: SEQUENCE_MAX,
+            version: u32::MAX,
+            total: 0,
+            offset: 0,
+            bytes: b"",
+        };
+        let beyond = Generation(TIME_MAX + 1);
+        let (life, word) = (Incarnation { life: end.life + 1, ..end }, Incarnation { word: end.word + 1, ..end });
+        let beat = |heartbeat| Body::Heartbeat(heartbeat);
+        for (good, bad) in [
+            (beat(heartbeat), (beat(Heartbeat { stage: STAGE_MAX + 1, ..heartbeat }), "stage")),
+            (beat(heartbeat), (beat(Heartbeat { slept: STAGE_MAX + 1, ..heartbeat }), "slept")),
+            (beat(heartbeat), (beat(Heartbeat { incarnation: life, ..heartbeat }), "incarnation")),
+            (beat(heartbeat), (beat(Heartbeat { incarnation: word, ..heartbeat }), "incarnation")),
+            (Body::Ack(Ack { stage: STAGE_MAX, health: 0 }), (Body::Ack(Ack { stage: u64::MAX, health: 0 }), "stage")),
+            (Body::Inquire(inquire), (Body::Inquire(Inquire { generation: beyond, ..inquire }), "generation")),
+            (Body::Inquire(inquire), (Body::Inquire(Inquire { stage: u64::MAX, ..inquire }), "stage")),
+            (Body::Evidence(evidence), (Body::Evidence(Evidence { stage: u64::MAX, ..evidence }), "stage")),
+            (Body::Evidence(evidence), (Body::Evidence(Evidence { silence: SILENCE_MAX * 2, ..evidence }), "silence")),
+            (Body::Part(part), (Body::Part(Part { sequence: u64::MAX, ..part }), "sequence")),
+            (Body::Part(part), (Body::Part(Part { epoch: Epoch(u64::MAX), ..part }), "epoch")),
+        ] {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, header(), &good);
+            assert_eq!(decode(&bytes).unwrap().body, good);
+            encode(&mut bytes, header(), &bad.0);
+            check(&bytes, DecodeError::Field(bad.1));
+        }
+        let mut bytes = Vec::new();
+        encode(&mut bytes, Header { generation: beyond, ..header() }, &Body::Hello);
+        check(&bytes, DecodeError::Field("generation"));
+        encode(&mut bytes, Header { clock: u64::MAX, ..header() }, &Body::Hello);
+        check(&bytes, DecodeError::Field("clock"));
+        let mut later = member("a", Status::Alive);
+        later.profile = Arc::new(Profile { revision: Profile::REVISION_MAX + 1, ..(*later.profile).clone() });
+        encode_join(&mut bytes, header(), 0, &later);
+        check(&bytes, DecodeError::Field("revision"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heartbeat_core::config::OnThreadHeld;
 use heartbeat_core::{
     ArbiterId, AutoShutdown, Child, Config, Counting, GroupId, Health, Look, PlaceId, Random, RestartKind, Strategy,
     Supervise, SuperviseGroup, WorkerId,
@@ -40,7 +41,9 @@ fn take_on(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups:
         workers.push(id);
         let place = PlaceId(pick(random, &[0, 1, 2, 3 + id]));
         let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
-        play.worker_with(Supervise { group: parent, kind, place, significant: true, ..worker });
+        let wait = OnThreadHeld::Wait { at_most: Duration::from_secs(random.below(20)) };
+        let on_thread_held = pick(random, &[None, Some(OnThreadHeld::StartAnew), Some(wait)]);
+        play.worker_with(Supervise { group: parent, kind, place, significant: true, on_thread_held, ..worker });
     }
 }
 
@@ -67,6 +70,22 @@ fn ask(random: &mut Random, play: &mut Play, known: &mut Known) {
         3 => play.order(|engine, now| engine.start(now, child)),
         4 => play.order(|engine, now| engine.restart(now, child)),
         5 => play.order(|engine, now| engine.stop(now, child)),
+        _ => play.order(|engine, now| engine.remove(now, child)),
+    }
+}
+
+/// A worker or a group that is there is told something.
+fn command(random: &mut Random, play: &mut Play, known: &Known) {
+    let mut children: Vec<Child> = known.workers.iter().map(|&id| Child::Worker(WorkerId(id))).collect();
+    children.extend(known.groups[1..].iter().map(|&id| Child::Group(GroupId(id))));
+    if children.is_empty() {
+        return;
+    }
+    let child = pick(random, &children);
+    match random.below(7) {
+        0 | 1 => play.order(|engine, now| engine.start(now, child)),
+        2 | 3 => play.order(|engine, now| engine.restart(now, child)),
+        4 | 5 => play.order(|engine, now| engine.stop(now, child)),
         _ => play.order(|engine, now| engine.remove(now, child)),
     }
 }
@@ -145,12 +164,59 @@ struct Known {
     next: u32,
 }
 
+/// Seeds to run: as many as `HEARTBEAT_SEEDS` says, or `usual`.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    0..std::env::var("HEARTBEAT_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
+}
+
+/// A queue that is open has a reader, or a start that comes by itself. All faults are over, and
+/// nothing more is asked.
+#[track_caller]
+fn assert_that_no_queue_is_unread(play: &mut Play, seed: u64) {
+    play.come_to_rest();
+    assert_eq!(play.unread(), [], "seed {seed}: these take messages, and nothing reads them");
+}
+
+/// Orders at any instant, to children and to groups that are starting, stopping or waiting, leave
+/// no queue without a reader.
+#[test]
+fn no_order_leaves_an_open_queue_without_a_reader() {
+    let config = Config::from_toml("[restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'").unwrap();
+    for seed in seeds(6_000) {
+        let _seed = Seed(seed);
+        let mut random = Random::seeded(seed);
+        let mut play = Play::with(config.clone());
+        let mut known = Known { workers: vec![], groups: vec![0], next: 0 };
+        for _ in 0..2 + random.below(6) {
+            take_on(&mut random, &mut play, &mut known.workers, &mut known.groups, &mut known.next);
+        }
+        for id in known.workers.clone() {
+            if random.below(2) == 0 {
+                play.stubborn.insert(WorkerId(id));
+            }
+            if random.below(3) == 0 {
+                play.sluggish.insert(WorkerId(id));
+            }
+        }
+        for _ in 0..1 + random.below(12) {
+            match random.below(10) {
+                0 => befall(&mut random, &mut play),
+                1 => pass(&mut random, &mut play),
+                2 => ask(&mut random, &mut play, &mut known),
+                _ => command(&mut random, &mut play, &known),
+            }
+            forget(&mut play, &mut known.workers, &mut known.groups);
+        }
+        assert_that_no_queue_is_unread(&mut play, seed);
+    }
+}
+
 #[test]
 fn random_orders_and_failures_break_nothing_and_leaving_ends_everything() {
     let settings = "workers.leave = '20s'\nworkers.zombies_max = 3\n\
         [restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'";
     let config = Config::from_toml(settings).unwrap();
-    for seed in 0..1_000 {
+    for seed in seeds(1_000) {
         let _seed = Seed(seed);
         let mut random = Random::seeded(seed);
         let mut play = Play::with(config.clone());
@@ -171,10 +237,15 @@ fn random_orders_and_failures_break_nothing_and_leaving_ends_everything() {
             // Two threads for all, and those of their own of whoever has one.
             assert!(play.threads.len() <= 2 + known.workers.len(), "seed {seed}");
         }
+        if seed % 2 == 0 {
+            assert_that_no_queue_is_unread(&mut play, seed);
+            forget(&mut play, &mut known.workers, &mut known.groups);
+        }
         play.order(|engine, now| engine.leave(now));
         play.advance(Duration::from_millis(20_002));
         assert!(play.engine.has_left(), "seed {seed}");
         assert!(play.running.is_empty(), "seed {seed}: {:?}", play.running);
+        assert_eq!(play.unread(), [], "seed {seed}: a node that has left takes no message");
     }
 }
 

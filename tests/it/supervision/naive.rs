@@ -423,6 +423,8 @@ fn t1_a_second_model_starts_and_stops_the_same_in_the_same_order() {
             assert_eq!(ends(&mut play), std::mem::take(&mut naive.ends), "{at}");
             let running: Vec<WorkerId> = play.running.keys().copied().collect();
             assert_eq!(running, naive.running(), "{at}");
+            // Nothing waits here, so what does not run takes no message.
+            assert_eq!(play.open.iter().copied().collect::<Vec<_>>(), running, "{at}");
         }
     }
 }

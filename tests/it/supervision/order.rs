@@ -252,3 +252,58 @@ fn a_thread_of_its_own_is_made_with_its_worker_and_ends_with_it() {
         play.advance(seconds(40));
     }
 }
+
+/// A worker that did not come up does so.
+fn come_up(play: &mut Play, id: u32) {
+    let generation = play.running[&WorkerId(id)];
+    play.report(WorkerId(id), generation, Report::Started);
+}
+
+#[test]
+fn the_first_start_is_in_order_across_nested_groups_too() {
+    let mut play = Play::new(AT_ONCE);
+    play.sluggish.extend((1..=6).map(WorkerId));
+    let shop = play.group(1, GroupId::ROOT, Strategy::OneForOne);
+    let store = play.group(2, shop, Strategy::OneForOne);
+    let disk = play.group(3, store, Strategy::OneForOne);
+    play.worker(1, disk, Permanent);
+    play.worker(2, store, Permanent);
+    play.worker(3, shop, Permanent);
+    play.worker(4, shop, Permanent);
+    play.worker(5, GroupId::ROOT, Permanent);
+    assert_eq!(play.story(), ["+w1", "+w5"], "the root waits for no child");
+    for (id, next) in [(1, vec!["+w2"]), (2, vec!["+w3"]), (3, vec!["+w4"]), (4, vec![])] {
+        come_up(&mut play, id);
+        assert_eq!(play.story(), next);
+    }
+    // A child that its group was given later is waited for as well, and one that is removed is not.
+    play.worker(6, disk, Permanent);
+    play.worker(7, shop, Permanent);
+    assert_eq!(play.story(), ["+w6"]);
+    play.order(|engine, now| engine.remove(now, Child::Group(disk)));
+    play.advance(seconds(6));
+    assert_eq!(play.story(), ["-w6", "+w7", "-w1"], "its group goes");
+    play.sluggish.clear();
+    play.order(|engine, now| engine.restart(now, Child::Group(shop)));
+    assert_eq!(play.story(), ["-w7", "-w4", "-w3", "-w2", "+w2", "+w3", "+w4", "+w7"]);
+}
+
+/// In OTP the second exit waits in the supervisor's mailbox, and is one more restart of them all.
+#[test]
+fn two_failures_at_once_of_rest_for_one_are_one_restart() {
+    // The later one goes down with the first; the earlier one is a failure of its own, and the
+    // restart under way is taken into its own.
+    for (first, second, intensity) in [(2, 3, 1), (3, 2, 2)] {
+        let mut play = Play::new(&format!("{AT_ONCE}\nintensity = {intensity}"));
+        let group = play.group(1, GroupId::ROOT, Strategy::RestForOne);
+        let workers = [1, 2, 3, 4].map(|id| play.worker(id, group, Permanent));
+        play.stubborn.insert(workers[3]);
+        play.story();
+        play.panic(WorkerId(first));
+        play.panic(WorkerId(second));
+        play.stubborn.clear();
+        play.advance(seconds(6));
+        assert_eq!(play.story(), ["-w4", "+w2", "+w3", "+w4"]);
+        assert_eq!(play.pick(|event| matches!(event, Event::Escalated { .. }).then_some(())), []);
+    }
+}

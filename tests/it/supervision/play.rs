@@ -24,6 +24,8 @@ pub(crate) struct Play {
     pub(crate) outputs: Vec<Output>,
     pub(crate) threads: BTreeSet<ArbiterId>,
     pub(crate) names: BTreeMap<WorkerId, String>,
+    /// Workers whose queue takes messages.
+    pub(crate) open: BTreeSet<WorkerId>,
     /// The thread of each worker's newest generation.
     pub(crate) at: BTreeMap<WorkerId, ArbiterId>,
     /// Threads that are held, by whom: nothing that is told to their workers is done.
@@ -40,6 +42,8 @@ pub(crate) struct Play {
     /// The last generation of each worker that was started.
     newest: BTreeMap<WorkerId, Generation>,
     reports: VecDeque<(WorkerId, Generation, Report)>,
+    /// Workers that were told to stop since they were started last: a reason that changes is told again.
+    told: BTreeSet<WorkerId>,
 }
 
 /// Says which seed it was if the test fails while this lives, wherever it fails.
@@ -72,6 +76,7 @@ impl Play {
             outputs: Vec::new(),
             threads: BTreeSet::new(),
             names: BTreeMap::new(),
+            open: BTreeSet::new(),
             at: BTreeMap::new(),
             held: BTreeMap::new(),
             zombies: BTreeSet::new(),
@@ -80,6 +85,7 @@ impl Play {
             silent: VecDeque::new(),
             has_lost: false,
             newest: BTreeMap::new(),
+            told: BTreeSet::new(),
             reports: VecDeque::new(),
         };
         play.drain();
@@ -118,6 +124,7 @@ impl Play {
         let id = supervise.worker;
         self.names.insert(id, supervise.name.to_string());
         self.newest.remove(&id);
+        self.open.insert(id);
         self.engine.supervise(self.now, supervise);
         self.drain();
         id
@@ -209,6 +216,32 @@ impl Play {
         }
     }
 
+    /// All faults are over and nothing more is asked, until nothing is left that goes on by itself.
+    pub(crate) fn come_to_rest(&mut self) {
+        self.stubborn.clear();
+        self.held.clear();
+        for zombie in std::mem::take(&mut self.zombies) {
+            self.order(|engine, now| engine.handle_arbiter_ended(now, zombie));
+        }
+        let sluggish = std::mem::take(&mut self.sluggish);
+        let coming: Vec<_> = sluggish.iter().filter_map(|id| Some((*id, *self.running.get(id)?))).collect();
+        for (worker, generation) in coming {
+            self.report(worker, generation, Report::Started);
+        }
+        // Ten workers that were stubborn a moment ago are fenced one after the other, each after 5
+        // s.
+        for _ in 0..120 {
+            self.advance(Duration::from_secs(1));
+            let slot = self.now.as_nanos();
+            self.beat(slot);
+        }
+    }
+
+    /// Workers that take messages that nothing reads and nothing will.
+    pub(crate) fn unread(&self) -> Vec<WorkerId> {
+        self.open.iter().copied().filter(|id| !self.running.contains_key(id)).collect()
+    }
+
     /// Does what the engine says until it says nothing more.
     pub(crate) fn drain(&mut self) {
         let mut buffer = Vec::new();
@@ -247,6 +280,7 @@ impl Play {
     fn act(&mut self, output: &Output) {
         match output {
             Output::Start(start) => {
+                self.told.remove(&start.worker);
                 let runs = self.running.contains_key(&start.worker);
                 let former = self.at.insert(start.worker, start.arbiter);
                 assert!(!runs || former.is_some_and(|at| !self.threads.contains(&at)), "{start:?} over one that runs");
@@ -255,19 +289,25 @@ impl Play {
                 assert!(newest < Some(start.generation), "T4: generations rise");
                 assert!(self.threads.contains(&start.arbiter), "{start:?} on a thread that is not there");
                 self.running.insert(start.worker, start.generation);
+                self.open.insert(start.worker);
                 self.log.push(format!("+{}", self.names[&start.worker]));
                 if !self.sluggish.contains(&start.worker) {
                     self.reports.push_back((start.worker, start.generation, Report::Started));
                 }
             }
-            Output::Stop { worker } => {
+            Output::Stop { worker, .. } if !self.told.insert(*worker) => {}
+            Output::Stop { worker, .. } => {
                 self.log.push(format!("-{}", self.names[worker]));
                 if let (Some(&generation), false) = (self.running.get(worker), self.stubborn.contains(worker)) {
                     self.reports.push_back((*worker, generation, Report::Stopped));
                 }
             }
-            Output::Fence { worker } | Output::Close { worker, .. } | Output::Forget { worker } => {
+            Output::Fence { worker, .. } => {
                 self.running.remove(worker);
+            }
+            Output::Close { worker, .. } | Output::Forget { worker } => {
+                self.running.remove(worker);
+                self.open.remove(worker);
             }
             Output::Spawn { arbiter } => assert!(self.threads.insert(*arbiter)),
             Output::Dismiss { arbiter } => {
@@ -288,6 +328,8 @@ impl Play {
             }
             Output::Event(event) => self.events.push(event.clone()),
             Output::Scan
+            | Output::Held { .. }
+            | Output::Returned { .. }
             | Output::Ask { .. }
             | Output::Arrived(_)
             | Output::Inspect { .. }

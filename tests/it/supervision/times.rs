@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::{
-    ArbiterId, Cause, Child, Event, GroupId, Health, Look, Output, PlaceId, RestartKind, Supervise, Times, WorkerId,
+    ArbiterId, Cause, Child, Event, GroupId, Health, Interruption, Look, Output, PlaceId, RestartKind, Supervise,
+    Times, WorkerId,
 };
 
 use super::play::Play;
 
 /// The config's: `timeout` 5 s, `start_timeout` 30 s, `liveness` 15 s, `shutdown` 5 s.
-const ONE: &str = "workers.arbiters = 1\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
+const ONE: &str =
+    "workers.arbiters = 1\nworkers.on_thread_held = 'start_anew'\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
 const OWN: WorkerId = WorkerId(0);
 const NEIGHBOUR: WorkerId = WorkerId(1);
 const THREAD: ArbiterId = ArbiterId(0);
@@ -104,7 +106,9 @@ fn a_stop_may_take_its_own_time_and_none_if_it_is_zero() {
         play.stubborn.insert(OWN);
         play.stop(Child::Worker(OWN));
         let beat = |play: &mut Play| play.beat(play.now.as_nanos());
-        let found = time_until(&mut play, beat, |play| play.outputs.contains(&Output::Fence { worker: OWN }));
+        let found = time_until(&mut play, beat, |play| {
+            play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped })
+        });
         check_about(found, seconds, millis(20));
         let after = Duration::from_secs(seconds);
         assert!(play.events.iter().any(|event| matches!(event, Event::Fenced { after: had, .. } if *had == after)));
@@ -139,9 +143,11 @@ fn a_pause_of_our_own_gives_whoever_stops_all_its_time_again() {
     play.advance(Duration::from_secs(4));
     play.now += Duration::from_secs(3_600);
     play.order(|engine, now| engine.handle_timeout(now));
-    assert!(!play.outputs.contains(&Output::Fence { worker: OWN }));
+    assert!(!play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped }));
     let beat = |play: &mut Play| play.beat(play.now.as_nanos());
-    let found = time_until(&mut play, beat, |play| play.outputs.contains(&Output::Fence { worker: OWN }));
+    let found = time_until(&mut play, beat, |play| {
+        play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped })
+    });
     check_about(found, 10, millis(20));
 }
 
@@ -159,4 +165,33 @@ fn a_thread_of_its_own_may_be_held_for_as_long_as_its_worker_says() {
         assert!(!failed(&play, "own") && !failed(&play, "w1"));
         assert!(play.threads.contains(&THREAD), "theirs is another one");
     }
+}
+
+/// The senders of what a worker cannot answer any more are told why, and it refuses messages only if it stops for good.
+#[test]
+fn a_stop_says_why_and_says_so_again_if_that_changes() {
+    let mut play = two(Duration::from_secs(10));
+    play.stubborn.insert(OWN);
+    let whys = |play: &Play| -> Vec<Interruption> {
+        let why = |output: &Output| match output {
+            Output::Stop { worker, why } | Output::Fence { worker, why } if *worker == OWN => Some(why.clone()),
+            _ => None,
+        };
+        play.outputs.iter().filter_map(why).collect()
+    };
+    play.order(|engine, now| engine.restart(now, Child::Worker(OWN)));
+    assert_eq!(whys(&play), [Interruption::Restarted]);
+    play.stop(Child::Worker(OWN));
+    assert_eq!(whys(&play)[1..], [Interruption::Stopped]);
+    play.start(Child::Worker(OWN));
+    play.order(|engine, now| engine.restart(now, Child::Worker(OWN)));
+    assert_eq!(whys(&play)[2..], [Interruption::Restarted], "once");
+    play.order(|engine, now| engine.leave(now));
+    let beat = |play: &mut Play| play.beat(play.now.as_nanos());
+    time_until(&mut play, beat, |play| whys(play).len() > 4);
+    assert_eq!(
+        whys(&play)[3..],
+        [Interruption::NodeLeft, Interruption::NodeLeft],
+        "it had the time it was given first"
+    );
 }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Look, Output, RestartKind,
-    Strategy, Supervise, ThreadLook, ThreadState, Unready, WorkerId,
+    Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Interruption, Look, Output,
+    RestartKind, Strategy, Supervise, ThreadLook, ThreadState, Unready, WorkerId,
 };
 
 use super::play::Play;
 
-const ONE: &str = "workers.arbiters = 1\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
+/// Neighbours that wait for a held thread are another matter: `held`.
+const ONE: &str =
+    "workers.arbiters = 1\nworkers.on_thread_held = 'start_anew'\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
 const THREAD: ArbiterId = ArbiterId(0);
 
 fn millis(millis: u64) -> Duration {
@@ -108,7 +110,8 @@ fn progress_gives_all_the_time_anew_and_a_beat_ends_the_silence() {
 
 #[test]
 fn whoever_took_up_work_last_is_blamed_and_the_neighbour_is_moved_without_a_mark() {
-    let (mut play, first, second) = two("workers.arbiters = 1\n[restart]\nintensity = 0");
+    let (mut play, first, second) =
+        two("workers.arbiters = 1\nworkers.on_thread_held = 'start_anew'\n[restart]\nintensity = 0");
     let since = play.now;
     play.advance(millis(5_500));
     let both = [busy(first, since - millis(3)), busy(second, since)];
@@ -311,7 +314,7 @@ fn a_zombie_that_wakes_during_the_pause_is_void_already() {
     play.outputs.clear();
     play.advance(millis(5_500));
     assert!(matches!(causes(&play, "w0")[..], [Cause::Panicked { .. }, Cause::HeldThread { .. }]));
-    assert!(play.outputs.contains(&Output::Fence { worker: first }));
+    assert!(play.outputs.contains(&Output::Fence { worker: first, why: Interruption::Blocked }));
     assert!(!play.running.contains_key(&first), "it waits");
 }
 

@@ -1,4 +1,5 @@
-//! Supervision as it looks from outside the process: exit codes, systemd, and machines that are too busy.
+//! Supervision as it looks from outside the process: exit codes, systemd, machines that are too
+//! busy, and Erlang's own supervisor beside ours.
 //!
 //! A binary of its own, since some of its tests take all the CPU there is for a minute; they run one after the other. Whatever they start they
 //! end, by its id, also when they fail.
@@ -6,6 +7,10 @@
 
 mod busy;
 mod manager;
+mod otp;
+#[path = "../../it/supervision/play.rs"]
+#[allow(dead_code, reason = "some of it only the other suite needs")]
+mod play;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

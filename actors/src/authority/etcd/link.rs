@@ -19,8 +19,10 @@ const CALL_MAX: Duration = Duration::from_secs(1);
 /// Longest time of a call with all its repetitions, whatever the session's time: whoever asks has other things to ask.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
-/// The pause after all servers have been asked in vain.
+/// The pause after all servers have been asked in vain: twice as long after each such round up to the longest, and the first one again once one has answered. While
+/// they elect a leader they are asked a few times a second; what is no server at all is not asked without end.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
+const ROUND_PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// Numbers of gRPC (its "status codes").
 const UNAUTHENTICATED: i32 = 16;
@@ -44,6 +46,8 @@ pub(super) struct Link {
 struct State {
     /// Which of the servers.
     at: usize,
+    /// How long to wait after the next round in vain.
+    pause: Duration,
     client: Option<Client>,
     /// The stream on which leases are kept alive, and of which lease that was the last one.
     keeper: Option<(i64, LeaseKeeper, LeaseKeepAliveStream)>,
@@ -92,7 +96,7 @@ impl Link {
             user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
             call_max: CALL_MAX.min(ttl / 6),
             patience: PATIENCE_MAX.min(ttl / 3),
-            state: RefCell::new(State { at: 0, client: None, keeper: None }),
+            state: RefCell::new(State { at: 0, client: None, keeper: None, pause: ROUND_PAUSE }),
             connects: tokio::sync::Mutex::default(),
             turns: watch::channel(0).0,
         })
@@ -105,7 +109,10 @@ impl Link {
         for attempt in 1_usize.. {
             let (at, turn) = (self.state.borrow().at, *self.turns.borrow());
             let cause = match self.attempt(&call).await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.state.borrow_mut().pause = ROUND_PAUSE;
+                    return Ok(done);
+                }
                 Err(Cause::Gone) => return Err(Failure::Gone),
                 Err(Cause::Final(text)) => return Err(Failure::Refused(self.error(at, &text))),
                 Err(Cause::Passing(text)) => text,
@@ -116,13 +123,20 @@ impl Link {
                 break;
             }
             if attempt % self.endpoints.len() == 0 {
-                tokio::time::sleep(ROUND_PAUSE).await;
+                tokio::time::sleep(self.next_pause()).await;
             }
         }
         let told =
             self.endpoints.iter().zip(causes).filter_map(|(endpoint, cause)| Some(format!("{endpoint}: {}", cause?)));
         let told: Vec<_> = told.collect();
         Err(Failure::Refused(AuthorityError(format!("etcd does not answer ({})", told.join("; ")))))
+    }
+
+    /// How long to wait now that no server has answered.
+    fn next_pause(&self) -> Duration {
+        let mut state = self.state.borrow_mut();
+        let next = (state.pause * 2).min(ROUND_PAUSE_MAX);
+        std::mem::replace(&mut state.pause, next)
     }
 
     async fn attempt<T>(&self, call: impl AsyncFn(Connected) -> Result<T, Error>) -> Result<T, Cause> {

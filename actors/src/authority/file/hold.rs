@@ -21,6 +21,9 @@ use super::host::{self, BOOT_BYTES, Boot};
 /// Where the boot stands: after the end and its complement.
 const BOOT_AT: u64 = 16;
 
+/// For how long a session counts whose file was cut short, from each look on.
+const CUT_FOR: Duration = Duration::from_secs(1);
+
 /// How often a reader looks again that met a writer in the middle. A write takes less than a microsecond.
 const LOOKS_MAX: u32 = 1_000;
 
@@ -29,6 +32,7 @@ const LOOKS_MAX: u32 = 1_000;
 pub(super) struct Hold {
     /// Locked as long as it is open. It is never closed while the session may have shards: see [`super::FileAuthority`].
     file: File,
+    boot: Boot,
     ttl: Duration,
     /// The end that stands in the file; zero if the session is over. One renewal at a time.
     end: Mutex<u64>,
@@ -53,7 +57,7 @@ impl Hold {
         file.write_all_at(&boot.0, BOOT_AT)?;
         file.write_all_at(&written(end), 0)?;
         std::fs::rename(&begun, path)?;
-        Ok(Hold { file, ttl, end: Mutex::new(end) })
+        Ok(Hold { file, boot, ttl, end: Mutex::new(end) })
     }
 
     /// Lets the session last for its whole time from now on, if that does not come too late. Returns whether it is still there; one that is not never is again.
@@ -63,6 +67,8 @@ impl Hold {
         let now = host::now()?;
         if now < former {
             let next = host::later(now, self.ttl);
+            // Whatever cut the file short or wrote over it has taken the boot away as well.
+            self.file.write_all_at(&self.boot.0, BOOT_AT)?;
             self.file.write_all_at(&written(next), 0)?;
             if host::now()? < former && self.file.metadata()?.nlink() > 0 {
                 *end = next;
@@ -96,7 +102,13 @@ pub(super) fn look(path: &Path, boot: Boot) -> io::Result<Sign> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     let mut of = [0; BOOT_BYTES];
-    file.read_exact_at(&mut of, BOOT_AT)?;
+    match file.read_exact_at(&mut of, BOOT_AT) {
+        // It was cut short. Its process is there, and writes it anew with its next renewal; until then nothing says that the session is over, and other sessions are no matter of this file.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Ok(Sign::Until(host::later(now, CUT_FOR)));
+        }
+        other => other?,
+    }
     if Boot(of) != boot {
         let text = "it is held by a process on another host, or in another boot; each host needs a folder of its own, on a disk of its own";
         return Err(io::Error::other(text));
@@ -179,6 +191,22 @@ mod tests {
         with_file("boot", |path, boot| {
             let hold = Hold::new(&path, Boot([b'x'; BOOT_BYTES]), LONG).unwrap();
             assert!(look(&path, boot).unwrap_err().to_string().contains("on another host"));
+            drop(hold);
+            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+        });
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_whole_again_after_a_renewal() {
+        with_file("cut", |path, boot| {
+            let hold = Hold::new(&path, boot, LONG).unwrap();
+            for length in [0, 16, 20] {
+                hold.file.set_len(length).unwrap();
+                assert!(matches!(look(&path, boot).unwrap(), Sign::Until(_)), "its process is there");
+                assert!(hold.renew().unwrap());
+                assert_eq!(look(&path, boot).unwrap(), Sign::Until(*hold.end()));
+            }
+            hold.file.set_len(0).unwrap();
             drop(hold);
             assert_eq!(look(&path, boot).unwrap(), Sign::Over);
         });

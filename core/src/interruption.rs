@@ -1,0 +1,66 @@
+//! `Interruption`: why a message that was handed over got no answer.
+//!
+//! The reason comes from the place where the worker's life ends, so that a service can tell its caller more than "no answer". It says
+//! nothing about how much of the message was handled: that may be any part of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::event::Cause;
+
+/// Why a message that was handed over got no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Interruption {
+    /// The worker panicked; this is the text of the panic.
+    Panicked(Arc<str>),
+    /// The worker, or a neighbour on its thread, held the thread for too long, or the worker waited for too long.
+    Blocked,
+    /// The worker was restarted for another reason: by command, with its group, or after a failure it reported itself.
+    Restarted,
+    /// The worker was stopped or has ended.
+    Stopped,
+    /// The node has left, and the answer was not ready in time.
+    NodeLeft,
+    /// The worker is a shard that has moved to another node.
+    ShardMoved,
+    /// The worker still runs, and its handler has dropped the answer.
+    Unanswered,
+}
+
+impl fmt::Display for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Interruption::Panicked(text) => write!(f, "the worker panicked: {text}"),
+            Interruption::Blocked => f.write_str("the worker was stuck"),
+            Interruption::Restarted => f.write_str("the worker was restarted"),
+            Interruption::Stopped => f.write_str("the worker was stopped"),
+            Interruption::NodeLeft => f.write_str("the node has left"),
+            Interruption::ShardMoved => f.write_str("the shard has moved to another node"),
+            Interruption::Unanswered => f.write_str("the handler dropped the answer"),
+        }
+    }
+}
+
+impl From<&Cause> for Interruption {
+    /// What the sender of a message is told whose worker fails with this cause.
+    fn from(cause: &Cause) -> Interruption {
+        match cause {
+            Cause::Panicked { payload, .. } => Interruption::Panicked(payload.clone()),
+            Cause::AwaitStuck { .. }
+            | Cause::Blocked { .. }
+            | Cause::Spinning { .. }
+            | Cause::HeldThread { .. }
+            | Cause::Displaced { .. }
+            | Cause::ThreadSilent { .. } => Interruption::Blocked,
+            Cause::Stopped
+            | Cause::StartFailed { .. }
+            | Cause::StartTimedOut { .. }
+            | Cause::ReportedFailed
+            | Cause::ArbiterDead
+            | Cause::Sibling { .. }
+            | Cause::Exhausted { .. }
+            | Cause::ShutDown => Interruption::Restarted,
+        }
+    }
+}

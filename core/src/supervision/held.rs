@@ -1,0 +1,221 @@
+//! `held`: what becomes of the workers whose thread is held.
+//!
+//! The worker that holds it is void and starts anew on a fresh thread. Its neighbours have done
+//! nothing: their values lie on the held thread and cannot be moved from there. So each goes by its
+//! own policy ([`OnThreadHeld`]). One that waits keeps all that it has, as a plain actor does, and
+//! is not ready meanwhile; if its thread comes back it goes on. One that does not wait, or has
+//! waited for as long as it may, starts anew. Nothing of that is counted against it.
+//!
+//! A neighbour that is told to stop while it waits cannot. If it is to start again it is void at
+//! once, since its state ends either way; else it has its time to stop from the verdict on, once
+//! for all that wait for the same thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Supervision;
+use super::children::{Next, Phase, Wait};
+use super::threads::Returned;
+use crate::config::OnThreadHeld;
+use crate::desk::Desk;
+use crate::event::{Cause, Event, Unready, Waiting};
+use crate::interruption::Interruption;
+use crate::member::{ArbiterId, Busy, Child, PlaceId, WorkerId};
+use crate::output::Output;
+use crate::time::Instant;
+
+impl Supervision {
+    /// The thread at `place` is held and was silent for this long; `blamed` is the worker that
+    /// holds it, if one does, and why.
+    pub(super) fn lose(&mut self, place: PlaceId, silence: Duration, blamed: Option<(Busy, Cause)>, desk: &mut Desk) {
+        let culprit = blamed.as_ref().map(|(busy, _)| busy.worker);
+        let by = culprit.and_then(|id| self.children.worker(id)).map(|worker| worker.common.name.clone());
+        let cause = match &by {
+            Some(by) => Cause::Displaced { by: by.clone() },
+            None => Cause::ThreadSilent { silent_for: silence },
+        };
+        let (arbiter, since) = (self.threads.at(place), desk.now - silence);
+        let (mut waiting, mut anew) = (Vec::new(), Vec::new());
+        for id in self.children.workers_at(place).into_iter().filter(|id| Some(*id) != culprit) {
+            match self.wait_of(id, desk) {
+                Some(at_most) => waiting.push((id, at_most)),
+                None => anew.push(id),
+            }
+        }
+        let name = |id: WorkerId| self.children.worker(id).map(|worker| worker.common.name.clone());
+        desk.tell(Event::ThreadHeld {
+            arbiter,
+            by,
+            cause: blamed.as_ref().map_or(cause.clone(), |(_, cause)| cause.clone()),
+            waiting: waiting.iter().filter_map(|&(id, at_most)| Some(Waiting { worker: name(id)?, at_most })).collect(),
+            started_anew: anew.iter().filter(|id| self.is_alive(**id)).filter_map(|id| name(*id)).collect(),
+            zombies: self.threads.zombies() + 1,
+        });
+        let own = self.threads.replace(place, waiting.len() as u32, silence, desk);
+        if !waiting.is_empty() {
+            desk.put(Output::Held { arbiter, workers: waiting.iter().map(|&(id, _)| id).collect() });
+        }
+        for (id, at_most) in waiting {
+            let wait = Wait { begun: desk.now, at_most, cause: cause.clone(), since };
+            self.begin_wait(id, own, wait, desk);
+        }
+        for id in anew {
+            self.displaced(id, cause.clone(), since, desk);
+        }
+        // Last, since its failure may stop the others again.
+        if let Some((busy, cause)) = blamed {
+            if busy.doing.is_start()
+                && let Some(worker) = self.children.worker_mut(busy.worker)
+            {
+                worker.hung_starts = worker.hung_starts.saturating_add(1);
+            }
+            self.lost(busy.worker, cause, busy.since, desk);
+        }
+    }
+
+    /// How long a worker waits for its thread that was just found held; `None` if it does not.
+    fn wait_of(&self, id: WorkerId, desk: &Desk) -> Option<Duration> {
+        let worker = self.children.worker(id)?;
+        match worker.common.phase {
+            Phase::Starting | Phase::Running | Phase::Stopping(Next::Close | Next::Remove) => {}
+            // It has no state to lose.
+            Phase::Stopping(Next::Park | Next::Start)
+            | Phase::Idle
+            | Phase::Parked
+            | Phase::Waiting
+            | Phase::Ended
+            | Phase::GivenUp => return None,
+        }
+        match worker.on_thread_held.unwrap_or(desk.config.workers.on_thread_held()) {
+            OnThreadHeld::Wait { at_most } if !at_most.is_zero() => Some(at_most),
+            OnThreadHeld::Wait { .. } | OnThreadHeld::StartAnew => None,
+        }
+    }
+
+    /// Whether a worker has a life on its thread.
+    fn is_alive(&self, id: WorkerId) -> bool {
+        matches!(self.children.phase(Child::Worker(id)), Some(Phase::Starting | Phase::Running | Phase::Stopping(_)))
+    }
+
+    fn begin_wait(&mut self, id: WorkerId, own: PlaceId, wait: Wait, desk: &mut Desk) {
+        let Some(worker) = self.children.worker_mut(id) else { return };
+        let until = wait.begun + wait.at_most;
+        worker.place = own;
+        worker.wait = Some(Box::new(wait));
+        let (name, generation, phase) = (worker.common.name.clone(), worker.generation, worker.common.phase);
+        match phase {
+            Phase::Running => {
+                worker.unready = Some(Unready::ThreadHeld);
+                self.set_timer(Child::Worker(id), until);
+                desk.tell(Event::NotReady { worker: name, generation, reason: Unready::ThreadHeld });
+            }
+            Phase::Starting => self.set_timer(Child::Worker(id), until),
+            // It has its time to stop, and no more.
+            Phase::Stopping(_) | Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {}
+        }
+    }
+
+    /// Ends the wait of a worker if it has lasted as long as it may. Returns whether the worker
+    /// waits, or has until now.
+    pub(super) fn waits_on(&mut self, id: WorkerId, desk: &mut Desk) -> bool {
+        let Some(worker) = self.children.worker(id) else { return false };
+        let Some(wait) = &worker.wait else { return false };
+        if !matches!(worker.common.phase, Phase::Starting | Phase::Running) {
+            return false;
+        }
+        // What was missed before the last excuse was our own fault, and its thread may be back by
+        // now.
+        let until = wait.begun.max(self.excused) + wait.at_most;
+        if until > desk.now {
+            self.set_timer(Child::Worker(id), until);
+        } else {
+            let (cause, since) = (wait.cause.clone(), wait.since);
+            self.displaced(id, cause, since, desk);
+        }
+        true
+    }
+
+    /// Until when a worker may stop that waits for its thread and is told to, if it does; at once
+    /// if it is to start again.
+    pub(super) fn stop_by(&self, id: WorkerId, next: Next, desk: &Desk) -> Option<Instant> {
+        let worker = self.children.worker(id)?;
+        let wait = worker.wait.as_ref()?;
+        Some(match next {
+            Next::Park | Next::Start => desk.now,
+            Next::Close | Next::Remove => (wait.begun + worker.shutdown(&desk.config)).max(desk.now),
+        })
+    }
+
+    /// A held thread has come back: the workers that waited for it go on.
+    pub(super) fn thread_returned(&mut self, arbiter: ArbiterId, returned: Returned, desk: &mut Desk) {
+        let Returned { place, held_for, zombies } = returned;
+        let mut workers = Vec::new();
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for id in self.children.workers_at(place) {
+            let Some(worker) = self.children.worker_mut(id) else { continue };
+            if worker.wait.take().is_none() {
+                continue;
+            }
+            workers.push(id);
+            names.push(worker.common.name.clone());
+        }
+        desk.put(Output::Returned { arbiter, workers: workers.clone() });
+        desk.tell(Event::ThreadReturned { arbiter, held_for, workers: names.into(), zombies });
+        for id in workers {
+            let child = Child::Worker(id);
+            let Some(worker) = self.children.worker_mut(id) else { continue };
+            match worker.common.phase {
+                Phase::Running => {
+                    worker.unready = None;
+                    let (name, generation) = (worker.common.name.clone(), worker.generation);
+                    self.clear_timer(child);
+                    desk.tell(Event::Ready { worker: name, generation });
+                }
+                Phase::Starting => {
+                    let start_timeout = worker.start_timeout(&desk.config);
+                    self.set_timer(child, desk.now + start_timeout);
+                }
+                Phase::Stopping(_) | Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {}
+            }
+        }
+    }
+
+    /// A worker whose thread is gone through its own fault, or with no other worker to blame.
+    pub(super) fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
+        let child = Child::Worker(id);
+        match self.children.phase(child) {
+            Some(Phase::Stopping(next)) => {
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.stopped(child, next, desk);
+            }
+            Some(Phase::Starting | Phase::Running) => {
+                // Its thread may come back before it is started anew, if that is to be after a
+                // pause, or not at all.
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.fail(child, cause, since, desk);
+            }
+            _ => {}
+        }
+    }
+
+    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is
+    /// counted.
+    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
+        let child = Child::Worker(id);
+        match self.children.phase(child) {
+            Some(Phase::Stopping(next)) => {
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.stopped(child, next, desk);
+            }
+            Some(Phase::Starting | Phase::Running) => {
+                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.announce(child, &cause, Some(Duration::ZERO), desk);
+                if let Some(worker) = self.children.worker_mut(id) {
+                    worker.common.failure = Some(Box::new((cause, since)));
+                }
+                self.launch(child, desk);
+            }
+            _ => {}
+        }
+    }
+}
