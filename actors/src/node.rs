@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::{Actor, Recipient};
 use heartbeat_core::config::{ARBITERS_MAX, AuthorityKind, OwnershipConfig, QuorumRule};
-use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, SHARDS_MAX};
+use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, Role, SHARDS_MAX};
 use heartbeat_core::{
     Busy, Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
     WorkerId,
@@ -339,7 +339,9 @@ impl Node {
             workers.push((supervise, seat.clone() as Arc<dyn Seated>));
             seats.push(WorkerAddr { seat });
         }
-        if self.inner.config.cluster.is_some() {
+        if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
+            warn!(group = &*group, "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"");
+        } else if self.inner.config.cluster.is_some() {
             say_promise(&group, &self.inner.config.ownership);
         }
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());

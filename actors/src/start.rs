@@ -151,7 +151,9 @@ pub(crate) async fn on_own_thread<F>(config: Config, bind: F) -> Result<Started,
 where
     F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
 {
-    config.check()?;
+    for warning in config.check()?.warnings {
+        tracing::warn!(warning, "a setting is unwise");
+    }
     if actix_rt::System::try_current().is_none() {
         return Err(NodeError::NoSystem);
     }

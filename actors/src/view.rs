@@ -160,7 +160,7 @@ impl View {
         members
     }
 
-    /// The owner of a shard: under which epoch, and the name of the node; `None` if nobody owns it or this node does not know the group.
+    /// The owner of a shard: under which epoch, and the name of the node, [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if nobody owns it or this node does not know the group.
     pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
         self.shards.get(group)?.get(index)
     }
@@ -226,6 +226,10 @@ impl View {
         let Some(me) = self.me else { return Ok(Owner::Here(())) };
         if let Some(shards) = self.shards.get(namespace) {
             return self.owner_of_shard(&shards, shards.shard_of(key));
+        }
+        if !self.joined.load(Ordering::Acquire) {
+            // It knows itself only, and would take every key for its own.
+            return Err(NoOwner::Unknown);
         }
         let answer = |routes: &Routes| match routes.owner(namespace, key) {
             Some(owner) if owner.id == me => Ok(Owner::Here(())),

@@ -286,7 +286,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.seat.mailbox.load()
     }
 
-    /// Starts it again, if it has ended, was stopped or was given up.
+    /// Starts it again, if it has ended, was stopped or was given up. A shard's worker is started as that shard, on the node that runs it; on any other nothing happens.
     pub fn start(&self) {
         self.order(Order::Start);
     }
@@ -296,12 +296,12 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.order(Order::Restart);
     }
 
-    /// Stops it in good order; messages are refused until it is started again. One that does not stop in time is fenced.
+    /// Stops it in good order; messages are refused until it is started again. One that does not stop in time is fenced. A shard stays this node's, and runs nowhere meanwhile.
     pub fn stop(&self) {
         self.order(Order::Stop);
     }
 
-    /// Stops it in good order and forgets it; its name is free again.
+    /// Stops it in good order and forgets it; its name is free again. A shard's worker is only stopped, since it belongs to its group.
     pub fn remove(&self) {
         self.order(Order::Remove);
     }

@@ -46,6 +46,9 @@ pub enum Ask {
         session: SessionId,
         /// At most [`CLAIMS_MAX`].
         shards: Vec<ShardName>,
+        /// The lowest epoch to be given out: the time, or more where a later epoch of one of the shards is known. So
+        /// epochs go on rising where an authority has forgotten, or takes the place of another mode.
+        floor: Epoch,
     },
     /// Give these shards back. Those that the session does not have are left alone. Answered by [`Answer::Done`].
     Release {
@@ -89,7 +92,7 @@ pub enum Answer {
 /// What became of a claim to one shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Claimed {
-    /// It is the session's from now on, under this epoch, higher than any that was given out for this shard before. A shard that the session had already is granted again under
+    /// It is the session's from now on, under this epoch: higher than any that was given out for this shard before, and not below the floor of the claim. A shard that the session had already is granted again under
     /// the epoch that it had.
     Granted(Epoch),
     /// Somebody has it.

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::member::{METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, WEIGHT_KEY, Weight, metadata_bytes};
+use crate::member::{
+    Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, WEIGHT_KEY, Weight, canonical, metadata_bytes,
+};
 use crate::mistakes::Mistakes;
 use crate::wire;
 
@@ -271,6 +273,9 @@ pub struct MembershipConfig {
     /// How often one of them is drawn anew. Longer than `timeout`.
     #[serde(with = "duration")]
     pub redraw: Duration,
+    /// How far the clock of a node may be from that of the members, 1 s to 1 day; a node that is farther off goes on from theirs.
+    #[serde(with = "duration")]
+    pub clock_skew_max: Duration,
     /// Whether each node keeps a connection to each of its observers, whose end tells of a crash at once.
     pub lifelines: bool,
     /// Whether deaths by silence are held up while many are silent at once.
@@ -312,6 +317,8 @@ pub struct OwnershipConfig {
     /// For how long an answer counts, 500 ms to half of `timeout`.
     #[serde(with = "duration")]
     pub lease: Duration,
+    /// Epochs that this node gives out are above this one.
+    pub epoch_min: u64,
     /// How long a shard that moves waits for the one who had it before; zero means not at all.
     #[serde(with = "duration")]
     pub hand_over: Duration,
@@ -492,6 +499,8 @@ impl Config {
         positive("membership.members_max", self.membership.members_max)?;
         longer("membership.forget_after", self.membership.forget_after, "timeout", self.timeout)?;
         longer("membership.redraw", self.membership.redraw, "timeout", self.timeout)?;
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        within("membership.clock_skew_max", self.membership.clock_skew_max, least, most)?;
         let observers = self.membership.observers;
         if observers == 0 || observers as usize > wire::OBSERVERS_MAX {
             let most = wire::OBSERVERS_MAX;
@@ -504,7 +513,14 @@ impl Config {
     fn check_timing(&self) -> Result<(), ConfigError> {
         within("interval", self.interval, Duration::from_millis(1), wire::INTERVAL_MAX)?;
         longer("timeout", self.timeout, "interval", self.interval)?;
-        within("stall", self.stall, Duration::from_millis(1), Duration::from_secs(3600))
+        within("stall", self.stall, Duration::from_millis(1), Duration::from_secs(3600))?;
+        if self.stall >= self.timeout {
+            let (stall, timeout, right) = (show(self.stall), show(self.timeout), show(self.timeout / 4));
+            return contradiction(format!(
+                "stall {stall} is not shorter than timeout {timeout}, so this node would call others dead for its own pauses; use at most {right}"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -670,7 +686,27 @@ impl RestartConfig {
                 "restart.delay_max {most} is shorter than restart.delay_min {least}; use at least {least}"
             ));
         }
+        // Pauses are half of their limit on average. If so many take longer than the period, a worker that always fails
+        // is restarted for ever.
+        let pauses = self.pauses() / 2;
+        if self.intensity != u32::MAX && self.period < self.delay_max && self.period < pauses {
+            let (intensity, period, pauses) = (self.intensity, show(self.period), show(pauses));
+            return contradiction(format!(
+                "restart.period {period} is too short for restart.intensity {intensity}: the pauses between so many restarts take {pauses} on average, so no worker would be given up; use a period of at least {pauses}, or a shorter restart.delay_max"
+            ));
+        }
         Ok(())
+    }
+
+    /// The longest pauses before `intensity` restarts in a row, together, to the second.
+    fn pauses(&self) -> Duration {
+        let (mut sum, mut limit, mut left) = (Duration::ZERO, self.delay_min, self.intensity);
+        while left > 0 && limit < self.delay_max && !limit.is_zero() {
+            sum = sum.saturating_add(limit);
+            (limit, left) = (limit.saturating_mul(2), left - 1);
+        }
+        let rest = if limit.is_zero() { Duration::ZERO } else { self.delay_max.saturating_mul(left) };
+        Duration::from_secs(sum.saturating_add(rest).as_secs())
     }
 }
 
@@ -699,6 +735,10 @@ impl OwnershipConfig {
     fn check(&self, timeout: Duration) -> Result<(), ConfigError> {
         positive("ownership.quorum_min", self.quorum_min)?;
         positive("ownership.starts", self.starts)?;
+        if self.epoch_min >= Epoch::MAX.0 {
+            let (epoch, most) = (self.epoch_min, Epoch::MAX.0 - 1);
+            return contradiction(format!("ownership.epoch_min {epoch} is out of range; use 0 to {most}"));
+        }
         within("ownership.hand_over", self.hand_over, Duration::ZERO, Duration::from_secs(3600))?;
         within("ownership.copy_every", self.copy_every, Duration::from_millis(1), Duration::from_secs(86_400))?;
         if self.snapshot_bytes_max > SNAPSHOT_BYTES_MAX {
@@ -749,7 +789,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
 impl ClusterConfig {
     /// The address others are told: `advertise`, or else where we listen.
     pub fn advertised(&self, bound: SocketAddr) -> SocketAddr {
-        self.advertise.unwrap_or(bound)
+        canonical(self.advertise.unwrap_or(bound))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -771,6 +811,16 @@ impl ClusterConfig {
         if self.zone.len() > NAME_BYTES_MAX {
             let (zone, length) = (&self.zone, self.zone.len());
             return contradiction(format!("cluster.zone {zone:?} has {length} bytes; use at most {NAME_BYTES_MAX}"));
+        }
+        let is_v4 = |address: SocketAddr| canonical(address).is_ipv4();
+        if let Some(advertise) = self.advertise
+            && !(self.listen.is_ipv6() && self.listen.ip().is_unspecified())
+            && is_v4(advertise) != is_v4(self.listen)
+        {
+            let listen = self.listen;
+            return contradiction(format!(
+                "cluster.advertise {advertise} is not of the IP version of cluster.listen {listen}; use an address of the same version, or listen on [::]"
+            ));
         }
         check_metadata("cluster.metadata", &self.metadata)?;
         if self.seeds.len() > SEEDS_MAX {
@@ -797,10 +847,14 @@ pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), Confi
 
 /// Refuses what is neither an address nor a host name with a port.
 fn check_seed(seed: &str) -> Result<(), ConfigError> {
+    if let Some((scheme, rest)) = seed.split_once("://") {
+        let right = rest.trim_end_matches('/');
+        return contradiction(format!("cluster.seeds holds {seed:?}; leave out {scheme}://, like {right:?}"));
+    }
     let fits = match seed.parse::<SocketAddr>() {
         Ok(address) => !address.ip().is_unspecified() && address.port() != 0,
         Err(_) => seed.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port != 0)
+            !host.is_empty() && !host.contains([' ', '/', '\t']) && port.parse::<u16>().is_ok_and(|port| port != 0)
         }),
     };
     if fits && seed.len() <= 260 {
@@ -907,6 +961,12 @@ mod tests {
         check("interval = '0s'", &["interval 0s is out of range"]);
         check("interval = '1y'\ntimeout = '2y'", &["out of range"]);
         check("stall = '0s'", &["stall"]);
+        check("stall = '6s'", &["stall 6s is not shorter than timeout 6s", "use at most 1s 500ms"]);
+        let often = "[restart]\nintensity = 20\nperiod = '29s'";
+        check(often, &["restart.period 29s is too short for restart.intensity 20", "at least 3m 10s"]);
+        assert!(Config::from_toml("[restart]\nperiod = '5s'").is_ok(), "five pauses are short");
+        assert!(Config::from_toml("[restart]\nintensity = 20\nperiod = '30s'").is_ok());
+        check("ownership.epoch_min = 9223372036854775807", &["ownership.epoch_min"]);
         check(
             "[detector]\nkind = 'fixed'\nsuspect_after = '6s'",
             &["timeout 6s is not longer than detector.suspect_after 6s"],
@@ -946,6 +1006,18 @@ mod tests {
         for seed in ["127.0.0.1:0", "0.0.0.0:1", "seed.example", ":7100", "a b:7100", "seed:70000"] {
             let text = cluster(&format!("listen = '127.0.0.1:1'\nseeds = ['{seed}']"));
             check(&text, &[&format!("cluster.seeds holds {seed:?}"), "10.0.0.5:7101"]);
+        }
+        let scheme = cluster("listen = '127.0.0.1:1'\nseeds = ['http://10.0.0.2:7101/']");
+        check(&scheme, &["cluster.seeds holds \"http://10.0.0.2:7101/\"; leave out http://, like \"10.0.0.2:7101\""]);
+        for (listen, advertise) in [("[::1]:1", "10.0.0.1:1"), ("0.0.0.0:1", "[fd00::1]:1")] {
+            let text = cluster(&format!("listen = '{listen}'\nadvertise = '{advertise}'\nseeds = []"));
+            check(&text, &["is not of the IP version of cluster.listen"]);
+        }
+        for (listen, advertise) in
+            [("[::]:1", "10.0.0.1:1"), ("[::]:1", "[fd00::1]:1"), ("10.0.0.1:1", "[::ffff:1.2.3.4]:1")]
+        {
+            let text = cluster(&format!("listen = '{listen}'\nadvertise = '{advertise}'\nseeds = []"));
+            assert!(Config::from_toml(&text).is_ok(), "{text}");
         }
         check(&cluster("listen = 'localhost'\nseeds = []"), &["line 6"]);
         check(&cluster("listen = '127.0.0.1:1'\nadvertise = '127.0.0.1:0'\nseeds = []"), &["cluster.advertise"]);

@@ -29,7 +29,7 @@ use crate::event::Event;
 use crate::guard::Guard;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Sharded, Target, ThreadLook,
-    WorkerId, name_hash,
+    WorkerId, canonical, name_hash,
 };
 use crate::monitor::{Change, Monitor};
 use crate::output::{Output, StreamId};
@@ -146,31 +146,47 @@ impl Engine {
         self.settle();
     }
 
-    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that runs.
+    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that runs. A worker that is a shard is started as that shard, and only on the node that
+    /// runs the shard.
     pub fn start(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.start(child, &mut self.desk);
+        if self.ownership.is_shard(child) {
+            self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+        } else {
+            self.supervision.start(child, &mut self.desk);
+        }
         self.follow_up();
     }
 
-    /// Stops a child in good order and starts it again with its queue; nothing is counted.
+    /// Stops a child in good order and starts it again with its queue; nothing is counted. One that does not run is only started, as by [`Engine::start`].
     pub fn restart(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.restart(child, &mut self.desk);
+        match child {
+            Child::Worker(worker) if self.ownership.is_shard(child) && !self.supervision.is_up_or_starting(worker) => {
+                self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            }
+            Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.desk),
+        }
         self.follow_up();
     }
 
-    /// Stops a child in good order and closes its queue, until it is started again.
+    /// Stops a child in good order and closes its queue, until it is started again. A shard whose worker is stopped stays this node's: it runs nowhere until the worker is started, or
+    /// the shard has another owner.
     pub fn stop(&mut self, now: Instant, child: Child) {
         self.advance(now);
         self.supervision.stop(child, &mut self.desk);
         self.follow_up();
     }
 
-    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its number may be used again.
+    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its number may be used again. A worker that is a shard is only stopped: it belongs to its
+    /// group.
     pub fn remove(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.remove(child, &mut self.desk);
+        if self.ownership.is_shard(child) {
+            self.supervision.stop(child, &mut self.desk);
+        } else {
+            self.supervision.remove(child, &mut self.desk);
+        }
         self.follow_up();
     }
 
@@ -178,7 +194,7 @@ impl Engine {
     pub fn handle_datagrams<'a>(&mut self, at: Instant, batch: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) {
         self.advance(at);
         for (from, bytes) in batch {
-            self.handle_datagram(from, bytes);
+            self.handle_datagram(canonical(from), bytes);
         }
         self.hand_out_mail();
     }
@@ -195,8 +211,9 @@ impl Engine {
     /// Takes in what became of a stream, with the address of its other end. A frame is a datagram; a bad one is counted and dropped.
     pub fn handle_stream(&mut self, at: Instant, stream: StreamId, from: SocketAddr, event: StreamEvent<'_>) {
         self.advance(at);
+        let from = canonical(from);
         let datagram = match event {
-            StreamEvent::Frame(bytes) => match self.decode(bytes) {
+            StreamEvent::Frame(bytes) => match self.decode(from, bytes) {
                 Some(datagram) => Some((datagram, from)),
                 None => return,
             },
@@ -559,7 +576,7 @@ impl Engine {
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let Some(datagram) = self.decode(bytes) else { return };
+        let Some(datagram) = self.decode(from, bytes) else { return };
         let Some(cluster) = &mut self.cluster else { return };
         if self.leaving == Leaving::Done {
             return;
@@ -569,14 +586,19 @@ impl Engine {
     }
 
     /// Reads and counts a datagram; none if it is not one of our cluster's.
-    fn decode<'b>(&mut self, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
-        let cluster = self.cluster.as_ref()?;
+    fn decode<'b>(&mut self, from: SocketAddr, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
+        let cluster = self.cluster.as_mut()?;
         let counter = match wire::decode(bytes) {
             Ok(datagram) if cluster.is_ours(datagram.header) => {
                 self.counters.received += 1;
                 return Some(datagram);
             }
-            Ok(_) => &mut self.counters.wrong_cluster,
+            Ok(datagram) => {
+                if self.leaving == Leaving::No {
+                    cluster.handle_foreign(from, &datagram.body, &mut self.desk);
+                }
+                &mut self.counters.wrong_cluster
+            }
             Err(wire::DecodeError::Version(_)) => &mut self.counters.wrong_version,
             Err(_) => &mut self.counters.malformed,
         };

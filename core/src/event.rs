@@ -285,10 +285,34 @@ pub enum Event {
         /// Name of the zone; `all` for all together.
         zone: Arc<str>,
     },
+    /// The wall clock of a node is farther from that of the members than `membership.clock_skew_max`. The node goes on
+    /// from theirs. If it might have founded a cluster, it founds none and waits to be let in.
+    ClockSkewed {
+        /// Its name; this node's own, or that of a node that was let in.
+        node: Arc<str>,
+        /// How far it is ahead of the members.
+        ahead: Duration,
+        /// How far it is behind.
+        behind: Duration,
+    },
     /// Another process speaks under this node's name with a higher generation: this one was superseded and must end.
     Superseded {
         /// The other's generation.
         generation: Generation,
+        /// Where it is, if this node heard of that.
+        address: Option<SocketAddr>,
+    },
+    /// A seed, or a node that asks to be let in, is of a cluster with another name: one of the two names is misspelt, or
+    /// the address is another cluster's. Told once a minute at most, on both sides.
+    OtherCluster {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// There is no monitor among the members, in mode `central`: no death is concluded, and no shard of a dead node is
+    /// started elsewhere. Told a timeout after this node has found none, and again at the first silence that follows.
+    NoMonitor {
+        /// The member that does not answer.
+        silent: Option<Arc<str>>,
     },
     /// A node was not admitted.
     Refused {
@@ -563,6 +587,9 @@ impl Event {
             Event::Frozen { .. } => "frozen",
             Event::Thawed { .. } => "thawed",
             Event::Superseded { .. } => "superseded",
+            Event::OtherCluster { .. } => "other_cluster",
+            Event::NoMonitor { .. } => "no_monitor",
+            Event::ClockSkewed { .. } => "clock_skewed",
             Event::Refused { .. } => "refused",
             Event::QuorumLost { .. } => "quorum_lost",
             Event::QuorumGained { .. } => "quorum_gained",

@@ -17,6 +17,9 @@ use crate::time::Instant;
 /// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes hold any host name part.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The owner of each shard where there is no cluster, and the node has no name.
+pub const LOCAL_NAME: &str = "local";
+
 /// A 64-bit hash of a name that is the same on every node and in every release (FNV-1a, then SplitMix64's finaliser).
 ///
 /// FNV-1a: Fowler, Noll and Vo; offset and prime as in draft-eastlake-fnv. The finaliser spreads short names over all bits.
@@ -97,9 +100,66 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// Rises each time a shard gets a new owner: the fencing token of whatever the owner writes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+/// Rises each time a shard gets a new owner: the fencing token of all that the owner writes.
+///
+/// Milliseconds since 1970 when it was given out, or more, above [`Epoch::NUMBER_BITS`] bits that tell nodes apart. All
+/// modes and authorities use this one scale, so an epoch is higher than those before it also where the mode has
+/// changed in between. It never exceeds [`Epoch::MAX`], so it fits a signed 64-bit integer (SQL's `BIGINT`). Up to the
+/// year 2248 it stays below 2^53, so JSON numbers hold it exactly. A higher one is written to JSON as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The highest one: 2^63 - 1.
+    pub const MAX: Epoch = Epoch(i64::MAX as u64);
+
+    /// Bits below the time.
+    pub const NUMBER_BITS: u32 = 10;
+
+    /// The latest time in an epoch.
+    pub(crate) const MILLIS_MAX: u64 = Epoch::MAX.0 >> Epoch::NUMBER_BITS;
+
+    /// The highest one that JSON numbers hold exactly.
+    const EXACT_MAX: u64 = (1 << 53) - 1;
+
+    /// The epoch of this time, in milliseconds since 1970, and of the node with this number.
+    pub(crate) fn at(millis: u64, number: u64) -> Epoch {
+        let number = number & ((1 << Epoch::NUMBER_BITS) - 1);
+        Epoch(millis.min(Epoch::MILLIS_MAX) << Epoch::NUMBER_BITS | number)
+    }
+
+    /// The time in it.
+    pub(crate) fn millis(self) -> u64 {
+        self.0.min(Epoch::MAX.0) >> Epoch::NUMBER_BITS
+    }
+}
+
+impl Serialize for Epoch {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() && self.0 > Epoch::EXACT_MAX {
+            return serializer.collect_str(&self.0);
+        }
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Epoch {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Epoch, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        if !deserializer.is_human_readable() {
+            return u64::deserialize(deserializer).map(Epoch);
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(number) => Ok(Epoch(number)),
+            Written::Text(text) => text.parse().map(Epoch).map_err(serde::de::Error::custom),
+        }
+    }
+}
 
 /// What the membership holds of a node. Later ones win at the same incarnation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -286,6 +346,11 @@ impl std::ops::Deref for Member {
     fn deref(&self) -> &Profile {
         &self.profile
     }
+}
+
+/// An IPv4 address as such, also where it is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for both have it.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Bytes that `metadata` takes in a datagram.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::{Config, ConfigError, DetectorKind};
+use crate::config::{AuthorityKind, Config, ConfigError, DetectorKind};
 use crate::detector::{Budget, Phi};
 use crate::wire;
 
@@ -43,6 +43,8 @@ pub struct Sums {
     pub intensity: (u32, Duration),
     /// What is promised of a shard's owner, in a cluster.
     pub promise: &'static str,
+    /// What is allowed and unwise: each with the value, what comes of it, and what would be right.
+    pub warnings: Vec<String>,
 }
 
 impl Sums {
@@ -67,9 +69,41 @@ impl Sums {
             delay_max: config.restart.delay_max,
             intensity: (config.restart.intensity, config.restart.period),
             promise: config.ownership.promise(),
+            warnings: warnings(config),
         }
     }
 }
+
+/// What is allowed and unwise.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (leave, shutdown) = (config.workers.leave, config.workers.shutdown);
+    if leave < shutdown {
+        let (leave, shutdown) = (show(leave), show(shutdown));
+        warnings.push(format!(
+            "workers.leave {leave} is shorter than workers.shutdown {shutdown}: a node that leaves cuts its workers off before their time; use at least {shutdown}"
+        ));
+    }
+    for (key, timeout) in [("timeout", config.timeout), ("workers.timeout", config.workers.timeout)] {
+        if config.stall > timeout / 2 {
+            let (stall, timeout, right) = (show(config.stall), show(timeout), show(timeout / 4));
+            warnings.push(format!(
+                "stall {stall} is longer than half of {key} {timeout}: a pause of this process may be taken for the silence of others; use at most {right}"
+            ));
+        }
+    }
+    let ttl = config.ownership.ttl;
+    if config.ownership.authority == AuthorityKind::Etcd && ttl < ETCD_TTL_MIN {
+        let (ttl, least) = (show(ttl), show(ETCD_TTL_MIN));
+        warnings.push(format!(
+            "ownership.ttl {ttl} is shorter than an election of etcd's leader may take, so shards may stop for it; use at least {least}"
+        ));
+    }
+    warnings
+}
+
+/// A session at etcd has to outlast the election of a leader there.
+const ETCD_TTL_MIN: Duration = Duration::from_secs(5);
 
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +115,9 @@ impl fmt::Display for Sums {
         let (restarts, period) = self.intensity;
         writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
         writeln!(f, "shards: {}", self.promise)?;
+        for warning in &self.warnings {
+            writeln!(f, "unwise: {warning}")?;
+        }
         write!(
             f,
             "a heartbeat is {} bytes with headers: {:.0} bytes a second to {} observers, with answers to those of others",
@@ -104,6 +141,22 @@ mod tests {
         assert_eq!(sums.death, Duration::from_secs(6));
         assert_eq!(sums.blocked, Duration::from_millis(5_500));
         assert!(sums.to_string().contains("concluded dead within 6s"));
+    }
+
+    #[test]
+    fn what_is_allowed_and_unwise_is_named_with_its_value() {
+        let etcd = "authority = 'etcd'\netcd = { endpoints = ['http://127.0.0.1:1'] }";
+        for (text, expected) in [
+            ("[workers]\nleave = '2s'", "workers.leave 2s is shorter than workers.shutdown 5s"),
+            ("stall = '4s'", "stall 4s is longer than half of timeout 6s"),
+            ("[workers]\ntimeout = '499ms'\ninterval = '100ms'", "stall 250ms is longer than half of workers.timeout"),
+            (&format!("[ownership]\nttl = '4s'\n{etcd}"), "ownership.ttl 4s is shorter than an election"),
+        ] {
+            let sums = Config::from_toml(text).unwrap().check().unwrap();
+            assert!(sums.warnings.iter().any(|warning| warning.contains(expected)), "{:?}", sums.warnings);
+            assert!(sums.to_string().contains(expected));
+        }
+        assert_eq!(Config::default().check().unwrap().warnings, [] as [&str; 0]);
     }
 
     #[test]

@@ -350,3 +350,37 @@ fn whoever_comes_back_from_the_dead_is_handed_its_shards_with_all_that_was_count
         check_well(&world);
     }
 }
+
+#[test]
+fn shards_of_a_node_without_the_authority_run_on_the_others() {
+    let mut world = world_by(20, with_authority());
+    let (place, before) = somebody(&world);
+    // Its session ends, and the authority lets go of it one session's time after that at the latest.
+    after(&mut world, Fault::CutOff(place), TTL.as_secs() * 2 + 3);
+    for (&shard, &counted) in &before {
+        let (at, count) = now(&world, shard).unwrap();
+        assert!(at != place && count >= counted, "shard {shard} is on {at} with {count}, and had {counted}");
+    }
+    check_well(&world);
+    after(&mut world, Fault::Reach(place), 10);
+    assert_eq!(world.shards_on(place).len(), before.len(), "it has its own again");
+    check_well(&world);
+}
+
+#[test]
+fn a_newcomer_without_the_authority_takes_no_shard_away() {
+    let mut world = world_by(21, with_authority());
+    let (place, _) = somebody(&world);
+    after(&mut world, Fault::Kill(place), TTL.as_secs() + 5);
+    check_well(&world);
+    world.apply(Fault::CutOff(place));
+    let since = world.elapsed();
+    after(&mut world, Fault::Start(place), 20);
+    let is_moved = |event: &Event| matches!(event, Event::Moved { .. } | Event::Stopped { .. });
+    let of_others = |(at, here, event): &(Duration, usize, &Event)| *at > since && *here != place && is_moved(event);
+    assert_eq!(world.events().filter(of_others).count(), 0, "no shard of the others was touched");
+    check_well(&world);
+    after(&mut world, Fault::Reach(place), 10);
+    assert!(!world.shards_on(place).is_empty());
+    check_well(&world);
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod clocks;
 mod config;
 mod detection;
 mod determinism;
@@ -18,6 +19,7 @@ mod random;
 mod reference;
 mod restart;
 mod scenarios;
+mod settings;
 mod supervision;
 mod sweep;
 mod tidy;

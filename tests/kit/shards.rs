@@ -1,8 +1,10 @@
 //! Shards without a cluster: the same program as on many hosts, all shards here.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, inject};
-use heartbeat_actors::{Birth, Context, NewerReplica, Owner, StartError, TooLarge};
+use heartbeat_actors::{Birth, Context, NewerReplica, Owner, SendError, StartError, TooLarge, WorkerAddr};
 
 use crate::{MEANT, kit, kit_with};
 
@@ -72,4 +74,40 @@ fn a_snapshot_that_is_too_large_is_refused_with_both_numbers() {
 fn a_snapshot_of_a_newer_program_is_refused_with_both_versions() {
     let text = NewerReplica { found: 3, known: 2 }.to_string();
     assert_eq!(text, "the snapshot has version 3, and this program knows versions up to 2; run the newer program");
+}
+
+#[test]
+fn a_shard_whose_worker_is_stopped_and_started_is_that_shard() {
+    kit(async |node| {
+        let shards = node.supervise_shards("tallies", 4, Tally::open).unwrap();
+        node.settle().await;
+        let worker = shards.worker(2);
+        let mut total = 0;
+        for stop in [WorkerAddr::stop, WorkerAddr::remove] {
+            for start in [WorkerAddr::start, WorkerAddr::restart] {
+                total += 1;
+                assert_eq!(worker.send(Count).await, Ok(Ok(total)), "with a lease and an epoch, from its snapshot");
+                stop(worker);
+                node.advance(Duration::from_secs(1)).await;
+                assert_eq!(worker.send(Count).await, Err(SendError::Closed));
+                start(worker);
+                start(worker);
+                node.advance(Duration::from_secs(1)).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn without_a_cluster_the_view_names_the_owner_and_the_epoch() {
+    kit(async |node| {
+        let _shards = node.supervise_shards("tallies", 2, Tally::open).unwrap();
+        node.settle().await;
+        for index in 0..2 {
+            let (shard, owner) = node.view().owner("tallies", index).unwrap();
+            assert_eq!((&*owner, shard.index), ("local", index));
+            assert!(shard.epoch <= heartbeat_actors::Epoch::MAX);
+        }
+        assert_eq!(node.view().owner("tallies", 2), None);
+    });
 }

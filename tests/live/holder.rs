@@ -59,7 +59,7 @@ async fn obey(
         Err(error) => error.to_string().into(),
     };
     let answer = match words[0] {
-        "claim" => ask(Ask::Claim { session, shards: shards(&words[1..])? }).await,
+        "claim" => ask(Ask::Claim { session, shards: shards(&words[1..])?, floor: heartbeat_core::Epoch(0) }).await,
         "release" => ask(Ask::Release { session, shards: shards(&words[1..])? }).await,
         "record" => record(config, &words[1..]).await?,
         _ => return Err(format!("{line:?} is no command").into()),

@@ -6,6 +6,7 @@
 
 mod blocked;
 mod cluster;
+mod ipv6;
 mod leave;
 mod node;
 mod pieces;

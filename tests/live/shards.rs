@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Birth, Config, Context, Node, Owner, Shards, StartError, WorkerAddr};
+use heartbeat_actors::{Birth, Config, Context, Fence, NoOwner, Node, Owner, Shards, StartError, WorkerAddr};
 
 use crate::{PATIENCE, free, live};
 
@@ -138,4 +138,52 @@ impl Drop for Removed<'_> {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(self.0); // It lies where the system cleans up.
     }
+}
+
+/// A node alone, by this config beside its times.
+async fn alone(text: &str) -> Node {
+    let times = "interval = '100ms'\ntimeout = '1s'\n[detector]\nkind = 'fixed'\nsuspect_after = '500ms'\n";
+    Node::start(Config::from_toml(&format!("{times}{text}")).unwrap()).await.unwrap()
+}
+
+#[test]
+fn a_node_that_was_not_let_in_owns_no_key() {
+    live(async {
+        let (here, seed) = (free(), free());
+        let table = "[cluster]\nname = 'keys'\nnode = 'a'\nrole = 'worker'\nmode = 'random'";
+        let node = alone(&format!("{table}\nlisten = '{here}'\nseeds = ['{seed}']")).await;
+        for _ in 0..20 {
+            assert_eq!(node.owner("users", "ada"), Err(NoOwner::Unknown));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        node.leave().await;
+        let node = alone(&format!("{table}\nlisten = '{here}'\nseeds = []")).await;
+        while node.owner("users", "ada") != Ok(Owner::Here(())) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        node.leave().await;
+    });
+}
+
+#[test]
+fn epochs_rise_when_the_mode_changes_between_two_runs() {
+    live(async {
+        let folder = std::env::temp_dir().join(format!("heartbeat-epochs-{}", std::process::id()));
+        let cluster = "[cluster]\nname = 'modes'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n";
+        let file = format!("{cluster}[ownership]\nauthority = 'file'\nfolder = '{}'\n", folder.display());
+        let mut fence = Fence::new();
+        for text in [cluster, &file, "", cluster, "", &file] {
+            let node = alone(text).await;
+            let shards = node.supervise_shards("tallies", 2, Tally::open).unwrap();
+            while !shards.worker(0).status().is_up {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let (shard, _) = node.view().owner("tallies", 0).unwrap();
+            let before = fence.newest(&0);
+            assert!(before.is_none_or(|before| before < shard.epoch), "{:?} after {before:?}", shard.epoch);
+            assert!(fence.admit(0, shard.epoch).is_ok());
+            node.leave().await;
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    });
 }

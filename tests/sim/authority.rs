@@ -13,6 +13,8 @@ pub(crate) struct Authority {
     shards: BTreeMap<ShardName, (SessionId, Epoch)>,
     /// Sessions, and epochs, that were given out.
     given: u64,
+    /// Whether it knows nothing of floors.
+    is_old: bool,
     /// Whether it is away.
     pub(crate) is_down: bool,
 }
@@ -25,6 +27,11 @@ struct Session {
 }
 
 impl Authority {
+    /// One that has given out nothing, and that knows nothing of floors.
+    pub(crate) fn without_floors() -> Authority {
+        Authority { is_old: true, ..Authority::default() }
+    }
+
     /// Does what this process of a node asks at `now`. Returns the answer and whether shards may have become free.
     pub(crate) fn ask(&mut self, now: u64, node: &str, generation: Generation, ask: &Ask) -> (Answer, bool) {
         let mut freed = self.expire(now);
@@ -46,8 +53,8 @@ impl Authority {
                 }
                 None => Answer::Gone,
             },
-            Ask::Claim { session, shards } if self.sessions.contains_key(session) => {
-                Answer::Claimed(shards.iter().map(|shard| self.claim(*session, shard)).collect())
+            Ask::Claim { session, shards, floor } if self.sessions.contains_key(session) => {
+                Answer::Claimed(shards.iter().map(|shard| self.claim(*session, shard, *floor)).collect())
             }
             Ask::Claim { .. } => Answer::Gone,
             Ask::Release { session, shards } => {
@@ -85,12 +92,15 @@ impl Authority {
         self.sessions.values_mut().for_each(|session| session.until = session.until.max(now + session.ttl));
     }
 
-    fn claim(&mut self, session: SessionId, shard: &ShardName) -> Claimed {
+    fn claim(&mut self, session: SessionId, shard: &ShardName, floor: Epoch) -> Claimed {
         match self.shards.get(shard) {
             Some((holder, epoch)) if *holder == session => Claimed::Granted(*epoch),
             Some((holder, _)) => Claimed::Held { by: self.sessions[holder].node.as_str().into() },
             None => {
                 self.given += 1;
+                if !self.is_old {
+                    self.given = self.given.max(floor.0);
+                }
                 self.shards.insert(shard.clone(), (session, Epoch(self.given)));
                 Claimed::Granted(Epoch(self.given))
             }

@@ -150,10 +150,10 @@ impl Checker {
                 self.hampered(now);
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
-            Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) => {}
+            Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) | Fault::SetClock(..) => {}
             // Its epochs begin anew, so nothing is to be said of their order.
             Fault::Forget => self.tokens.clear(),
-            Fault::Absent | Fault::Present | Fault::Delay(_) => {}
+            Fault::Absent | Fault::Present | Fault::Delay(_) | Fault::Empty | Fault::CutOff(_) | Fault::Reach(_) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
             Fault::Jump(place, by) => {
                 self.threads.owed.retain(|(here, _), _| here != place);

@@ -95,6 +95,7 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     }
     if seed % 6 == 5 {
         plan_authority(&mut world, &mut Random::seeded(seed ^ 0xa0_5eed));
+        plan_reach(&mut world, nodes, &mut Random::seeded(seed ^ 0xac_5eed));
     }
     world.run(HARM);
     heal(&mut world, nodes);
@@ -280,6 +281,18 @@ fn plan_authority(world: &mut World, random: &mut Random) {
     }
 }
 
+/// Nodes that do not reach the authority, one after the other, while the others do.
+fn plan_reach(world: &mut World, nodes: usize, random: &mut Random) {
+    let mut at = Duration::from_secs(3) + random.duration_below(Duration::from_secs(15));
+    while at < HARM {
+        let place = random.below(nodes as u64 + 1) as usize;
+        let end = (at + Duration::from_secs(1) + random.duration_below(Duration::from_secs(20))).min(HARM);
+        world.plan(at, Fault::CutOff(place));
+        world.plan(end, Fault::Reach(place));
+        at = end + random.duration_below(Duration::from_secs(10));
+    }
+}
+
 /// Nodes that say something else of themselves again and again, up to the end of all harm; to some seeds only, as above.
 fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
     let mut at = Duration::from_secs(2);
@@ -297,6 +310,7 @@ fn heal(world: &mut World, nodes: usize) {
     world.apply(Fault::Present);
     world.apply(Fault::Delay(Duration::ZERO));
     for place in 0..=nodes {
+        world.apply(Fault::Reach(place));
         if world.engine(place).is_none_or(|engine| engine.has_left()) {
             world.apply(Fault::Start(place));
         } else {

@@ -87,8 +87,16 @@ pub enum Fault {
     Absent,
     /// Let it be back.
     Present,
-    /// Let the authority forget everything: its epochs begin anew.
+    /// Let the authority forget everything. Its epochs begin anew, as it knows nothing of floors.
     Forget,
+    /// Let the authority forget everything, as an emptied store does.
+    Empty,
+    /// Set the wall clock of a node, in milliseconds from the right time, from its next start on.
+    SetClock(Place, i64),
+    /// Let one node not reach the authority: what it asks is not done, and it hears of nothing.
+    CutOff(Place),
+    /// Let it reach the authority again.
+    Reach(Place),
     /// Let the authority's answers take up to this much longer.
     Delay(Duration),
     /// Make the network quiet and whole.
@@ -174,11 +182,15 @@ struct Node {
     offset: u64,
     /// How much of that its wall clock has jumped ahead, too.
     ahead: u64,
+    /// How far its wall clock is off beside that, in milliseconds.
+    off: i64,
     process: Option<Process>,
     /// Counts processes; what was meant for an earlier one is void.
     life: u64,
     /// Whether it has no power.
     unplugged: bool,
+    /// Whether it does not reach the authority.
+    is_cut_off: bool,
 }
 
 struct Process {
@@ -295,9 +307,11 @@ impl World {
                 address: address(place),
                 offset: random.below(1 << 45),
                 ahead: 0,
+                off: 0,
                 process: None,
                 life: 0,
                 unplugged: false,
+                is_cut_off: false,
             })
             .collect();
         let mut world = World {
@@ -396,7 +410,11 @@ impl World {
             }
             Fault::Absent => self.authority.is_down = true,
             Fault::Present => self.authority.return_at(self.now),
-            Fault::Forget => self.authority = Authority::default(),
+            Fault::Forget => self.authority = Authority::without_floors(),
+            Fault::Empty => self.authority = Authority::default(),
+            Fault::SetClock(place, off) => self.nodes[place].off = off,
+            Fault::CutOff(place) => self.nodes[place].is_cut_off = true,
+            Fault::Reach(place) => self.nodes[place].is_cut_off = false,
             Fault::Delay(by) => self.hesitation = by,
             Fault::Heal => self.network.heal(),
         }
@@ -861,6 +879,7 @@ impl World {
         self.nodes[place].unplugged = false;
         let config = self.config_of(place);
         let generation = generation_at(self.now + self.nodes[place].ahead);
+        let generation = Generation(generation.0.saturating_add_signed(self.nodes[place].off));
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
         if self.shape.workers {
@@ -1024,9 +1043,10 @@ impl World {
     }
 
     fn ask(&mut self, place: Place, life: u64, number: u64, ask: &Ask) {
-        let is_down = self.authority.is_down;
+        let is_cut_off = self.nodes[place].is_cut_off;
+        let is_down = self.authority.is_down || is_cut_off;
         // Nobody can tell a request that was lost from an answer that was.
-        let is_done = !is_down || self.random.chance(0.3);
+        let is_done = !is_cut_off && (!is_down || self.random.chance(0.3));
         let mut answer = None;
         if is_done {
             let generation = self.nodes[place].process.as_ref().filter(|_| self.nodes[place].life == life);
@@ -1049,7 +1069,7 @@ impl World {
     }
 
     fn tell_freed(&mut self) {
-        for place in 0..self.nodes.len() {
+        for place in (0..self.nodes.len()).filter(|&place| !self.nodes[place].is_cut_off).collect::<Vec<_>>() {
             let (life, at) = (self.nodes[place].life, self.soon(Duration::from_millis(5)));
             self.put(at, Item::Freed { place, life });
         }

@@ -52,13 +52,13 @@ impl Ledger {
         Some(id)
     }
 
-    /// Gives the session each of these shards that nobody else has; `None` if there is no such session.
-    pub(super) fn claim(&mut self, session: SessionId, shards: &[ShardName]) -> Option<Vec<Claimed>> {
+    /// Gives the session each of these shards that no other session has, under epochs of `floor` or more; `None` if there is no such session.
+    pub(super) fn claim(&mut self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Option<Vec<Claimed>> {
         self.sessions.get(&session)?;
-        Some(shards.iter().map(|shard| self.claim_one(session, shard)).collect())
+        Some(shards.iter().map(|shard| self.claim_one(session, shard, floor)).collect())
     }
 
-    fn claim_one(&mut self, session: SessionId, shard: &ShardName) -> Claimed {
+    fn claim_one(&mut self, session: SessionId, shard: &ShardName, floor: Epoch) -> Claimed {
         if let Some(grant) = self.shards.get(shard) {
             if grant.session == session {
                 return Claimed::Granted(grant.epoch);
@@ -67,6 +67,7 @@ impl Ledger {
                 return Claimed::Held { by: holder.node.clone() };
             }
         }
+        self.number = self.number.max(floor.0.min(Epoch::MAX.0 - 1).saturating_sub(1));
         let epoch = Epoch(self.next());
         self.shards.insert(shard.clone(), Grant { session, epoch });
         Claimed::Granted(epoch)
@@ -124,7 +125,7 @@ mod tests {
     /// What becomes of a claim to shard 0.
     #[track_caller]
     fn check(ledger: &mut Ledger, session: SessionId, expected: Claimed) {
-        assert_eq!(ledger.claim(session, &[shard(0)]), Some(vec![expected]));
+        assert_eq!(ledger.claim(session, &[shard(0)], Epoch(0)), Some(vec![expected]));
     }
 
     #[test]
@@ -141,7 +142,18 @@ mod tests {
         check(&mut ledger, b, Claimed::Granted(Epoch(4)));
         ledger.end(b);
         check(&mut ledger, a, Claimed::Granted(Epoch(5)));
-        assert_eq!((ledger.claim(b, &[]), ledger.freed), (None, 2));
+        assert_eq!((ledger.claim(b, &[], Epoch(0)), ledger.freed), (None, 2));
+    }
+
+    #[test]
+    fn epochs_are_not_below_the_floor_and_never_go_back() {
+        let mut ledger = Ledger::default();
+        let a = ledger.open(session("a", 1)).unwrap();
+        let mut claim = |index, floor| ledger.claim(a, &[shard(index)], Epoch(floor)).unwrap().remove(0);
+        assert_eq!(claim(0, 1_000), Claimed::Granted(Epoch(1_000)));
+        assert_eq!(claim(1, 500), Claimed::Granted(Epoch(1_001)));
+        assert_eq!(claim(0, 5_000), Claimed::Granted(Epoch(1_000)), "it has that one already");
+        assert!(matches!(claim(2, u64::MAX), Claimed::Granted(epoch) if epoch <= Epoch::MAX));
     }
 
     #[test]

@@ -127,7 +127,9 @@ impl State {
                 }
                 None => Answer::Gone,
             },
-            Ask::Claim { session, shards } => self.ledger.claim(session, &shards).map_or(Answer::Gone, Answer::Claimed),
+            Ask::Claim { session, shards, floor } => {
+                self.ledger.claim(session, &shards, floor).map_or(Answer::Gone, Answer::Claimed)
+            }
             Ask::Release { session, shards } => {
                 self.ledger.release(session, &shards);
                 Answer::Done

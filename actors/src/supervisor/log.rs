@@ -40,6 +40,9 @@ pub(super) fn log(event: &Event) {
         | Event::Frozen { .. }
         | Event::Thawed { .. }
         | Event::Superseded { .. }
+        | Event::OtherCluster { .. }
+        | Event::NoMonitor { .. }
+        | Event::ClockSkewed { .. }
         | Event::Refused { .. }
         | Event::Renewed { .. } => log_member(event),
         Event::QuorumLost { .. }
@@ -106,8 +109,22 @@ fn log_member(member: &Event) {
             error!(event, %zone, silent, of, "most of the zone is silent: no node in it is declared dead for silence");
         }
         Event::Thawed { zone } => warn!(event, %zone, "the zone answers again: verdicts go on"),
-        Event::Superseded { generation, .. } => {
-            error!(event, generation = generation.0, "a later process has this node's name: this one must end");
+        Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
+        Event::NoMonitor { silent } => {
+            let silent = silent.as_ref().map(display);
+            error!(event, silent, "no monitor is a member: no death is concluded");
+        }
+        Event::ClockSkewed { node, ahead, behind } => {
+            error!(event, %node, ?ahead, ?behind, "the clock of the node is far from that of the members");
+        }
+        Event::Superseded { generation, address } => {
+            let address = address.as_ref().map(display);
+            error!(
+                event,
+                generation = generation.0,
+                address,
+                "a later process has this node's name: this one must end"
+            );
         }
         Event::Refused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
         other => debug!(event, "{other:?}"),

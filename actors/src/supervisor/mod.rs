@@ -215,11 +215,16 @@ impl Supervisor {
         }
         self.view.set_joined(self.engine.is_joined());
         self.waiters.look(&self.engine, &self.view);
-        for event in &events {
+        self.publish(&events);
+        self.set_timer(context);
+    }
+
+    /// Passes events on to the log and to subscribers.
+    fn publish(&mut self, events: &[Event]) {
+        for event in events {
             log(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
         }
-        self.set_timer(context);
     }
 
     /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat that moves a deadline on costs no timer.

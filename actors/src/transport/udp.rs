@@ -59,6 +59,11 @@ impl Transport for UdpTransport {
     }
 
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        // A socket for both versions of IP takes an IPv4 address as a mapped one.
+        let to = match (self.address, to) {
+            (SocketAddr::V6(_), SocketAddr::V4(to)) => SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()),
+            (SocketAddr::V4(_) | SocketAddr::V6(_), to) => to,
+        };
         self.sender.send_to(datagram, to).map(drop)
     }
 

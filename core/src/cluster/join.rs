@@ -19,7 +19,7 @@ use crate::config::{ClusterConfig, Config};
 use crate::desk::Desk;
 use crate::detector::Pause;
 use crate::event::Event;
-use crate::member::{Member, NodeId, Status};
+use crate::member::{Member, NodeId, Status, canonical};
 use crate::membership::Refusal;
 use crate::output::{Output, StreamId};
 use crate::random::mix;
@@ -56,6 +56,8 @@ pub(super) struct Joining {
     trusted: Option<NodeId>,
     /// If we may be the first: since when our table is whole by itself.
     founded: Option<Instant>,
+    /// Whether we may be the first at all.
+    may_found: bool,
     join_at: Instant,
     join_pause: Duration,
     resolve_at: Instant,
@@ -89,9 +91,13 @@ impl Joining {
         let seeds: Vec<Seed> = cluster
             .seeds
             .iter()
-            .map(|text| Seed { text: text.as_str().into(), addresses: text.parse().into_iter().collect() })
+            .map(|text| Seed {
+                text: text.as_str().into(),
+                addresses: text.parse().into_iter().map(canonical).collect(),
+            })
             .collect();
-        let is_own = |seed: &Seed| seed.addresses.contains(&me.address) || seed.addresses.contains(&cluster.listen);
+        let is_own =
+            |seed: &Seed| seed.addresses.contains(&me.address) || seed.addresses.contains(&canonical(cluster.listen));
         let may_found = seeds.is_empty() || seeds.iter().any(is_own);
         // Spread, so that nodes started together do not all compare together.
         let compare_at = now + desk.random.duration_below(config.interval * COMPARE_EVERY);
@@ -102,6 +108,7 @@ impl Joining {
             whole: false,
             trusted: None,
             founded: may_found.then_some(now + config.interval * 2),
+            may_found: true,
             join_at: now,
             join_pause: config.interval / 4,
             resolve_at: now,
@@ -148,6 +155,12 @@ impl Joining {
             *at = pause.excuse(*at, Duration::ZERO);
         }
         self.looked_at = None;
+    }
+
+    /// Does not found a cluster, but waits to be let in. Returns whether that is new.
+    pub(super) fn found_nothing(&mut self) -> bool {
+        self.may_found = false;
+        self.founded.take().is_some()
     }
 
     /// Compares our table with another one's by `at`.
@@ -221,6 +234,7 @@ impl Cluster {
             self.look_at_somebody(desk);
         }
         self.look_again(desk);
+        self.look_for_monitors(desk);
     }
 
     /// Asks seeds that are no members to let us in, sooner while nobody has.
@@ -273,6 +287,9 @@ impl Cluster {
         self.joining.looked_at = None;
         let is_member = |member: &&Member| member.status.is_member();
         let Some(to) = self.membership.member(id).filter(is_member).map(|member| member.address) else { return };
+        if again {
+            self.miss(id, desk);
+        }
         if again && self.may_adopt(id) && self.answers.silence(desk.now) < desk.config.interval * 3 {
             self.watch(id, desk.config.interval, true, true, desk);
         } else if !again {
@@ -293,7 +310,7 @@ impl Cluster {
         let mut is_new = false;
         for known in &mut self.joining.seeds {
             if *known.text == *seed && !addresses.is_empty() {
-                let first: Vec<SocketAddr> = addresses.iter().take(ADDRESSES_MAX).copied().collect();
+                let first: Vec<SocketAddr> = addresses.iter().take(ADDRESSES_MAX).copied().map(canonical).collect();
                 is_new |= known.addresses != first;
                 known.addresses = first;
             }
@@ -301,7 +318,7 @@ impl Cluster {
         let is_own = |seed: &Seed| seed.addresses.contains(&self.me.address);
         if is_new && !self.joining.admitted {
             self.joining.join_at = now;
-            if self.joining.founded.is_none() && self.joining.seeds.iter().any(is_own) {
+            if self.joining.may_found && self.joining.founded.is_none() && self.joining.seeds.iter().any(is_own) {
                 self.joining.founded = Some(now + self.slots.announced() * 2);
             }
         }
@@ -315,6 +332,7 @@ impl Cluster {
             self.send(from, Letter::Say(Body::Challenge { token }));
             return Follow::Nothing;
         }
+        self.compare_clocks(header, desk);
         let row = wire::Row { status: Status::Alive, generation: header.generation, ..join.row };
         if row.id != header.from {
             return Follow::Nothing;
@@ -326,6 +344,9 @@ impl Cluster {
         };
         match admitted {
             Ok(change) => {
+                if let Some(change) = &change {
+                    self.tell_skew(&change.after.name, header, desk);
+                }
                 self.heard.note_answer(row.id, row.generation);
                 let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, Source::News(None), desk));
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
@@ -351,6 +372,11 @@ impl Cluster {
         if is_seed || self.addresses().any(|address| address == from) {
             self.send(from, Letter::Join { token });
         }
+    }
+
+    /// Whether a seed has this address.
+    pub(super) fn is_seed(&self, address: SocketAddr) -> bool {
+        self.joining.seeds.iter().any(|seed| seed.addresses.contains(&address))
     }
 
     pub(super) fn hear_introduce(&mut self, from: SocketAddr, now: Instant) {
@@ -407,7 +433,7 @@ impl Cluster {
     pub(super) fn hear_rows(&mut self, from: NodeId, rows: Rows, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
         let mut follow = Follow::Nothing;
         if rows.welcome {
-            follow = self.welcomed(rows, desk);
+            follow = self.welcomed(rows, datagram.header, desk);
         }
         if rows.differing == 0 {
             return follow;
@@ -419,8 +445,13 @@ impl Cluster {
         follow
     }
 
-    fn welcomed(&mut self, rows: Rows, desk: &mut Desk) -> Follow {
+    fn welcomed(&mut self, rows: Rows, header: Header, desk: &mut Desk) -> Follow {
         let was_whole = self.joining.is_whole(desk.now);
+        if rows.whole && !was_whole {
+            self.meet_clock(header, desk);
+        } else {
+            self.hear_clock(header, desk.now);
+        }
         self.joining.admitted = true;
         self.joining.whole |= rows.whole && !rows.more;
         if self.observers.places().is_empty() {

@@ -185,7 +185,6 @@ impl Cluster {
         datagram: &Datagram<'_>,
         desk: &mut Desk,
     ) -> Follow {
-        self.hear_clock(datagram.header);
         if let Kind::Look(id) = kind {
             // Somebody lives there: the old process, or a new one. That its datagrams arrive is another question.
             self.shut(stream);

@@ -17,13 +17,13 @@
 //! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
 //! comes back in the next life.
 //!
-//! The logical clock counts milliseconds: it is the wall clock at our start and the time since, or what we heard of others' if that is ahead. It travels in each datagram,
-//! so that whoever acts on news has a later clock than whoever made them. An epoch is such a clock with the owner's number below it: no two nodes give out the same.
+//! `clock` has the logical clock, of which epochs are made.
 //!
 //! What this does not do: two sides of a partition both go on, and of two owners who did not know of each other the later epoch is the one whose clock was ahead. Who may own
 //! is another question than who lives, and is not settled by rumours.
 
 mod beat;
+mod clock;
 mod deliveries;
 mod heard;
 mod inquiry;
@@ -31,6 +31,7 @@ mod join;
 mod lifeline;
 mod quorum;
 mod refutation;
+mod settings;
 mod watch;
 
 pub(crate) use self::deliveries::Mail;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::beat::Answers;
+use self::clock::Clock;
 use self::deliveries::{Deliveries, Parcel};
 use self::heard::Heard;
 use self::inquiry::{Inquiry, Waiting};
@@ -49,9 +51,10 @@ use self::join::{Joining, Pages};
 use self::lifeline::Streams;
 use self::quorum::Quorum;
 use self::refutation::Refutations;
+use self::settings::Settings;
 use self::watch::Link;
 use crate::brake::Brakes;
-use crate::config::{ClusterConfig, Config, ConfigError, Mode};
+use crate::config::{AuthorityKind, ClusterConfig, Config, ConfigError, Mode};
 use crate::desk::Desk;
 use crate::detector::Pause;
 use crate::event::Event;
@@ -59,12 +62,11 @@ use crate::gossip::{FANOUT, Gossip};
 use crate::health::LocalHealth;
 use crate::member::{
     DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Sharded, Status,
-    Weight, name_hash,
+    Weight, canonical, name_hash,
 };
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
 use crate::output::StreamId;
-use crate::random::mix;
 use crate::replica::Key;
 use crate::slots::Slots;
 use crate::time::{Instant, earliest};
@@ -78,12 +80,6 @@ pub struct Identity {
     /// Where others reach us.
     pub address: SocketAddr,
 }
-
-/// Bits of an epoch below the clock: drawn from the owner's id and generation, so that no two owners have the same.
-const OWNER_BITS: u32 = 22;
-
-/// The logical clock ends here, in the year 2039, so that an epoch fits.
-const CLOCK_MAX: u64 = (1 << (64 - OWNER_BITS - 1)) - 1;
 
 /// A datagram to be sent, encoded only when it is handed out, from what is known then.
 #[derive(Clone, PartialEq, Debug)]
@@ -162,11 +158,15 @@ pub(crate) struct Cluster {
     streams: Streams,
     deliveries: Deliveries,
     quorum: Option<Quorum>,
+    settings: Settings,
+    clock: Clock,
+    /// Epochs given out are above this one.
+    epoch_min: Epoch,
+    /// The sharded groups of this node while it may own no shard, for want of a session at the authority. They are not
+    /// told to others, so that others own their shards.
+    withheld: Option<Vec<Sharded>>,
     refutations: Refutations,
     heard: Heard,
-    /// The logical clock, as heard of others.
-    clock: u64,
-    started: Instant,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
     passed: Vec<(NodeId, Weight)>,
     /// Processes that were seen to have ended.
@@ -183,7 +183,7 @@ impl Cluster {
         let now = desk.now;
         let profile = Profile {
             name: Arc::from(&*cluster.node),
-            address: identity.address,
+            address: canonical(identity.address),
             role: cluster.role,
             zone: Arc::from(&*cluster.zone),
             metadata: cluster.metadata.clone(),
@@ -220,10 +220,15 @@ impl Cluster {
             streams: Streams::default(),
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
+            settings: Settings::default(),
+            clock: Clock::new(identity.generation.0, now),
+            epoch_min: Epoch(config.ownership.epoch_min),
+            withheld: match config.ownership.authority {
+                AuthorityKind::View => None,
+                AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
+            },
             refutations: Refutations::default(),
             heard: Heard::default(),
-            clock: 0,
-            started: now,
             passed: Vec::new(),
             ended: Vec::new(),
             superseded: false,
@@ -301,13 +306,6 @@ impl Cluster {
     /// Nodes that came and went since this was last asked.
     pub(crate) fn take_passed(&mut self) -> Vec<(NodeId, Weight)> {
         std::mem::take(&mut self.passed)
-    }
-
-    /// An epoch for owners found now: higher than any this node has heard of.
-    pub(crate) fn claim(&mut self, now: Instant) -> Epoch {
-        self.clock = (self.clock_at(now) + 1).min(CLOCK_MAX);
-        let owner = mix(self.me.id.0 ^ self.me.generation.0);
-        Epoch(self.clock << OWNER_BITS | owner >> (64 - OWNER_BITS))
     }
 
     /// Takes a pause of our own out of what is timed here.
@@ -394,34 +392,62 @@ impl Cluster {
     /// # Panics
     /// If it supervises [`GROUPS_MAX`] already.
     pub(crate) fn announce(&mut self, sharded: Sharded, desk: &mut Desk) {
-        assert!(self.me.groups.len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
-        self.say(|profile| profile.groups.push(sharded), desk);
+        assert!(self.groups().len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
+        self.change_groups(|groups| groups.push(sharded), desk);
         // Whoever owns its shards now has to hear of it.
         self.wait_for_a_lease(desk.now);
     }
 
     /// Tells others whether this node can run a shard of a group that it supervises. Returns whether that is news to them: no more than [`DECLINED_MAX`] can be declined.
     pub(crate) fn decline(&mut self, (group, index): Key, declines: bool, desk: &mut Desk) -> bool {
-        let Some(sharded) = self.me.sharded(group) else { return false };
+        let Some(sharded) = self.groups().iter().find(|sharded| sharded.group == group) else { return false };
         let (is_declined, is_full) = (sharded.declined.contains(&index), sharded.declined.len() >= DECLINED_MAX);
         if is_declined == declines || declines && is_full {
             return false;
         }
-        let change = |profile: &mut Profile| {
-            let its = profile.groups.iter_mut().filter(|sharded| sharded.group == group);
+        let change = |groups: &mut Vec<Sharded>| {
+            let its = groups.iter_mut().filter(|sharded| sharded.group == group);
             its.for_each(|sharded| match declines {
                 true => sharded.declined.push(index),
                 false => sharded.declined.retain(|declined| *declined != index),
             });
         };
-        self.say(change, desk);
+        self.change_groups(change, desk);
         true
+    }
+
+    /// Tells others whether this node has the right to own shards: whether it has a session at the authority. Returns
+    /// whether that changes what it may own.
+    pub(crate) fn set_right(&mut self, has_right: bool, desk: &mut Desk) -> bool {
+        match (has_right, self.withheld.take()) {
+            (true, None) => false,
+            (false, withheld @ Some(_)) => {
+                self.withheld = withheld;
+                false
+            }
+            (true, Some(groups)) => {
+                let is_news = !groups.is_empty();
+                if is_news {
+                    self.say(|profile| profile.groups = groups, desk);
+                }
+                is_news
+            }
+            (false, None) => {
+                let groups = self.me.groups.clone();
+                let is_news = !groups.is_empty();
+                if is_news {
+                    self.say(|profile| profile.groups.clear(), desk);
+                }
+                self.withheld = Some(groups);
+                is_news
+            }
+        }
     }
 
     /// Tells others that this node supervises no sharded group any more, so that they take its shards over.
     pub(crate) fn withdraw(&mut self, desk: &mut Desk) {
-        if !self.me.groups.is_empty() {
-            self.say(|profile| profile.groups.clear(), desk);
+        if !self.groups().is_empty() {
+            self.change_groups(Vec::clear, desk);
         }
     }
 
@@ -439,7 +465,6 @@ impl Cluster {
         desk: &mut Desk,
     ) -> Follow {
         let header = datagram.header;
-        self.hear_clock(header);
         if header.from == self.me.id {
             return self.hear_namesake(from, header, desk);
         }
@@ -461,6 +486,7 @@ impl Cluster {
             return self.hear_stranger(from, length, datagram, desk);
         };
         let mut status = known.status;
+        self.clock.hear(clock::clock_in(header), desk.now);
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
@@ -490,7 +516,7 @@ impl Cluster {
         let mut about = None;
         match letter {
             Letter::Join { token } => {
-                wire::encode_join(buffer, header, token, &self.me);
+                wire::encode_join(buffer, self.join_header(now), token, &self.me);
                 return true;
             }
             Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce)) => {
@@ -590,11 +616,11 @@ impl Cluster {
     }
 
     /// Another process of this name was started after us.
-    fn give_way(&mut self, generation: Generation, desk: &mut Desk) -> Follow {
+    fn give_way(&mut self, generation: Generation, address: Option<SocketAddr>, desk: &mut Desk) -> Follow {
         if std::mem::replace(&mut self.superseded, true) {
             return Follow::Nothing;
         }
-        desk.tell(Event::Superseded { generation });
+        desk.tell(Event::Superseded { generation, address });
         self.close_lifelines();
         Follow::Void
     }
@@ -602,12 +628,25 @@ impl Cluster {
     /// Takes in a datagram under our own name: our own, or a namesake's.
     fn hear_namesake(&mut self, from: SocketAddr, header: Header, desk: &mut Desk) -> Follow {
         if header.generation > self.me.generation {
-            return self.give_way(header.generation, desk);
+            return self.give_way(header.generation, Some(from), desk);
         }
         if header.generation < self.me.generation {
             self.send(from, Letter::Say(Body::Introduce));
         }
         Follow::Nothing
+    }
+
+    /// The sharded groups of this node, told to others or not.
+    fn groups(&self) -> &[Sharded] {
+        self.withheld.as_deref().unwrap_or(&self.me.groups)
+    }
+
+    /// Changes the sharded groups of this node, and tells others unless they are withheld.
+    fn change_groups(&mut self, change: impl FnOnce(&mut Vec<Sharded>), desk: &mut Desk) {
+        match &mut self.withheld {
+            Some(groups) => change(groups),
+            None => self.say(|profile| change(&mut profile.groups), desk),
+        }
     }
 
     /// Says something else of this node from now on.
@@ -739,24 +778,6 @@ impl Cluster {
         if let Some(quorum) = &mut self.quorum {
             quorum.wait(now);
         }
-    }
-
-    fn clock_at(&self, now: Instant) -> u64 {
-        let ours = self.me.generation.0.saturating_add((now - self.started).as_millis() as u64);
-        self.clock.max(ours).min(CLOCK_MAX)
-    }
-
-    fn hear_clock(&mut self, header: Header) {
-        let theirs = header.generation.0.saturating_add(header.clock);
-        if theirs < CLOCK_MAX {
-            self.clock = self.clock.max(theirs);
-        }
-    }
-
-    fn header(&self, now: Instant) -> Header {
-        let generation = self.me.generation;
-        let clock = self.clock_at(now).saturating_sub(generation.0);
-        Header { cluster: self.name, from: self.me.id, generation, clock }
     }
 }
 

@@ -86,7 +86,8 @@ impl Cluster {
     /// Takes in what others hold of this node.
     pub(super) fn hear_of_myself(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
         if row.generation > self.me.generation {
-            return self.give_way(row.generation, desk);
+            let address = row.details.map(|details| details.address);
+            return self.give_way(row.generation, address, desk);
         }
         if row.generation < self.me.generation || self.me.status == Status::Left {
             return Follow::Nothing;

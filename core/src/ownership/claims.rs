@@ -219,14 +219,14 @@ impl Claims {
         }
     }
 
-    /// Claims shards. There has to be a session; if it is over by the time of the answer, that says so.
-    pub(super) fn claim(&mut self, shards: Vec<ShardName>, desk: &mut Desk) {
+    /// Claims shards, under epochs of `floor` or more. There has to be a session; if it is over by the time of the answer, that says so.
+    pub(super) fn claim(&mut self, shards: Vec<ShardName>, floor: Epoch, desk: &mut Desk) {
         let Session::Open { id: session, .. } = self.session else { return };
         for some in shards.chunks(CLAIMS_MAX) {
             for shard in some {
                 self.to_release.remove(shard);
             }
-            self.ask(Ask::Claim { session, shards: some.to_vec() }, desk);
+            self.ask(Ask::Claim { session, shards: some.to_vec(), floor }, desk);
         }
     }
 
@@ -283,13 +283,13 @@ impl Claims {
                 }
                 Outcome::Nothing
             }
-            (Ask::Claim { session, shards }, Ok(Answer::Claimed(results)))
+            (Ask::Claim { session, shards, .. }, Ok(Answer::Claimed(results)))
                 if self.is_ours(session) && results.len() == shards.len() =>
             {
                 let results = shards.into_iter().zip(results).collect();
                 Outcome::Claimed { results, is_stale: sent < self.freed_at }
             }
-            (Ask::Claim { session, shards }, _) if self.is_ours(session) => Outcome::Unknown(shards),
+            (Ask::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
             // What belonged to a former session ends with it.
             (Ask::Claim { .. }, _) => Outcome::Nothing,
             (Ask::Release { .. } | Ask::Evict { .. }, Ok(_)) => Outcome::Nothing,
@@ -437,7 +437,7 @@ mod tests {
         for round in 0..4 {
             desk.now = Instant::from_millis(3_500 * (round + 1));
             claims.tick(&mut desk);
-            claims.claim(shards.clone(), &mut desk);
+            claims.claim(shards.clone(), Epoch(7), &mut desk);
             told.extend(events(&mut desk));
             for (number, ask) in asks(&mut desk) {
                 let answer = match ask {
@@ -510,7 +510,7 @@ mod tests {
         claims.answer(number, Err("no answer"), &mut desk);
         assert!(!claims.is_released(&shard));
         assert_eq!(asked(&mut claims, &mut desk, 600).len(), 1, "it is asked again");
-        claims.claim(vec![shard.clone()], &mut desk);
+        claims.claim(vec![shard.clone()], Epoch(7), &mut desk);
         let (number, _) = asks(&mut desk).pop().unwrap();
         assert_eq!(claims.answer(number, Err("no answer"), &mut desk), Outcome::Unknown(vec![shard]));
         assert_eq!(claims.answer(number, Ok(Answer::Done), &mut desk), Outcome::Nothing, "it was answered already");
@@ -543,7 +543,7 @@ mod tests {
                 claims.doubt(desk.now);
             }
             desk.now = Instant::from_millis(sent_at);
-            claims.claim(vec![shard.clone()], &mut desk);
+            claims.claim(vec![shard.clone()], Epoch(7), &mut desk);
             let (number, _) = asks(&mut desk).pop().unwrap();
             if freed_at >= sent_at {
                 claims.doubt(Instant::from_millis(freed_at));

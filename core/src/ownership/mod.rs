@@ -3,6 +3,8 @@
 //! A relay race. The view says whose turn it is (`shards`). The runner who has the baton stops, then hands over what he carried (`replicas`); who takes it waits for that, though not for
 //! ever; and where there is a referee (`claims`), nobody runs before he has nodded. Those who start together do so a few at a time.
 //!
+//! A node without a session at the authority tells others that it supervises no sharded group. So others own its shards, and it takes none from them.
+//!
 //! - **Given up**: told to stop; when it has, whoever asked for it is sent its last snapshot, and the authority gets it back.
 //! - **Taken on**: the former owner, if it may live, is asked and waited for, for `ownership.hand_over`; the authority is asked; then it starts, under the authority's epoch or, without one, that
 //!   of the logical clock, with the newest snapshot that is known here.
@@ -27,11 +29,11 @@ use crate::cluster::{Cluster, Mail};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::event::Event;
-use crate::member::{Epoch, Generation, NodeId, Shard, WorkerId};
+use crate::member::{Child, Epoch, Generation, LOCAL_NAME, NodeId, Shard, WorkerId};
 use crate::replica::Key;
 use crate::ring;
 use crate::routes::Sharing;
-use crate::supervision::{Supervision, sole_epoch};
+use crate::supervision::Supervision;
 use crate::time::{Instant, earliest};
 
 /// How long those wait that were too many to start at once.
@@ -57,11 +59,15 @@ pub(crate) struct Ownership {
     number: u32,
     /// When `advance` has something to do next.
     due: Instant,
+    /// A session is over, and workers of shards that ran under it have not stopped yet. Until they have, a new session
+    /// gives no right to anything: it would make their leases valid again.
+    is_revoked: bool,
     /// Until when this node's own word is good where nobody else is asked.
     own_until: Instant,
     /// What this node declines, and until when.
     declined: VecDeque<(Instant, Key)>,
-    generation: Generation,
+    /// The epoch of all shards where there is no cluster, so that no other node can own them.
+    sole_epoch: Epoch,
 }
 
 /// What the rest of the node lends while shards move.
@@ -82,9 +88,10 @@ impl Ownership {
             started: (Instant::ZERO, 0),
             number: 0,
             due: Instant::NEVER,
+            is_revoked: false,
             own_until: now + config.timeout,
             declined: VecDeque::new(),
-            generation,
+            sole_epoch: Epoch::at(generation.0, 0).max(Epoch(config.ownership.epoch_min.saturating_add(1))),
         }
     }
 
@@ -106,7 +113,7 @@ impl Ownership {
     /// Until when this node may act for the shards that run here, unless that is renewed; long ago if it may not. `None` without a cluster: for ever.
     pub(crate) fn lease_until(&self, cluster: Option<&Cluster>) -> Option<Instant> {
         let cluster = cluster?;
-        let authority = self.claims.as_ref().map(Claims::until);
+        let authority = self.claims.as_ref().map(|claims| if self.is_revoked { Instant::ZERO } else { claims.until() });
         Some(authority.or_else(|| cluster.lease_until()).unwrap_or(self.own_until))
     }
 
@@ -138,7 +145,22 @@ impl Ownership {
 
     /// Looks whether the right to own anything has ended. It is asked before anything is taken in. Returns whether it has.
     pub(crate) fn look(&mut self, desk: &mut Desk) -> bool {
-        self.claims.as_mut().is_some_and(|claims| claims.look(desk) == Outcome::Over)
+        let is_over = self.claims.as_mut().is_some_and(|claims| claims.look(desk) == Outcome::Over);
+        self.is_revoked |= is_over;
+        is_over
+    }
+
+    /// Whether a session at the authority gives this node the right to own shards.
+    fn has_right(&self, now: Instant) -> bool {
+        !self.is_revoked && self.claims.as_ref().is_none_or(|claims| claims.until() > now)
+    }
+
+    /// Whether a worker of a shard has yet to stop.
+    fn is_any_stopping(&self, supervision: &Supervision) -> bool {
+        self.shards.moving.iter().any(|&at| {
+            let is_stopping = matches!(self.shards.place(at).here, Here::Stops { .. });
+            is_stopping && !supervision.is_over(self.shards.group(at.0).worker(at.1))
+        })
     }
 
     /// Takes in an answer of the authority. Returns whether everything has to be given up.
@@ -147,7 +169,10 @@ impl Ownership {
         let again_at = desk.now + claims.again_after();
         match claims.answer(number, answer, desk) {
             Outcome::Nothing | Outcome::Began => false,
-            Outcome::Over => true,
+            Outcome::Over => {
+                self.is_revoked = true;
+                true
+            }
             Outcome::Claimed { results, is_stale } => {
                 let again_at = if is_stale { desk.now } else { again_at };
                 for (name, result) in results {
@@ -198,7 +223,7 @@ impl Ownership {
     /// The view may have changed: finds the owners anew if it is whole.
     pub(crate) fn settle(&mut self, lent: &mut Lent<'_>) {
         let Some(cluster) = &mut lent.cluster else {
-            self.shards.settle_alone(sole_epoch(self.generation));
+            self.shards.settle_alone(self.sole_epoch);
             return self.advance(lent);
         };
         let (me, now) = (cluster.me(), lent.desk.now);
@@ -208,7 +233,7 @@ impl Ownership {
             // Where there is an authority, its word is proof that nobody else had it meanwhile.
             let passed = cluster.take_passed();
             let passed = if self.claims.is_some() { &[][..] } else { &passed[..] };
-            let epoch = cluster.claim(now);
+            let epoch = cluster.next_epoch(Epoch::default(), now);
             // Where it is to run in one place only, and no authority says who has stopped, only he himself can, or his end.
             let is_exclusive = cluster.lease_until().is_some();
             let hand_over = now + lent.desk.config.ownership.hand_over;
@@ -224,6 +249,27 @@ impl Ownership {
             self.shards.yield_up(me, cluster.membership())
         };
         self.follow(steps, withdrawn, lent);
+    }
+
+    /// Whether a worker is a shard. Its life is sharding's business then.
+    pub(crate) fn is_shard(&self, child: Child) -> bool {
+        match child {
+            Child::Worker(worker) => self.shards.of_worker(worker).is_some(),
+            Child::Group(_) => false,
+        }
+    }
+
+    /// Starts the worker of a shard again, as that shard and under its epoch, if this node runs the shard and the worker
+    /// is down. On any other node nothing happens.
+    pub(crate) fn start_again(&mut self, child: Child, lent: &mut Lent<'_>) {
+        let Child::Worker(worker) = child else { return };
+        let Some(at) = self.shards.of_worker(worker) else { return };
+        if let Here::Runs(epoch) = self.shards.place(at).here
+            && !lent.supervision.is_up_or_starting(worker)
+        {
+            let replica = self.replicas.newest(self.shards.group(at.0).key(at.1)).cloned();
+            lent.supervision.start_shard(worker, Shard { index: at.1, epoch }, replica, lent.desk);
+        }
     }
 
     /// Gives up whatever runs here.
@@ -264,6 +310,14 @@ impl Ownership {
         if let Some(claims) = &mut self.claims {
             claims.tick(lent.desk);
         }
+        self.is_revoked &= self.is_any_stopping(lent.supervision);
+        let has_right = self.has_right(now);
+        if let Some(cluster) = &mut lent.cluster
+            && self.claims.is_some()
+            && cluster.set_right(has_right, lent.desk)
+        {
+            return self.settle(lent);
+        }
         if self.decline(lent) {
             return self.settle(lent);
         }
@@ -283,10 +337,18 @@ impl Ownership {
                 cluster.deliver(heir, 0, key, Some(replica), now);
             }
         }
-        if let Some(authority) = &mut self.claims
-            && !claims.is_empty()
-        {
-            authority.claim(claims, lent.desk);
+        if !claims.is_empty() {
+            self.claim(claims, lent);
+        }
+    }
+
+    /// Asks the authority for shards, under epochs above all that are known of them.
+    fn claim(&mut self, shards: Vec<ShardName>, lent: &mut Lent<'_>) {
+        let known = shards.iter().filter_map(|shard| self.shards.named(&shard.group, shard.index));
+        let former = known.map(|at| self.former(at)).max().unwrap_or_default();
+        if let (Some(authority), Some(cluster)) = (&mut self.claims, &mut lent.cluster) {
+            let floor = cluster.next_epoch(former, lent.desk.now);
+            authority.claim(shards, floor, lent.desk);
         }
     }
 
@@ -389,7 +451,7 @@ impl Ownership {
         let may_claim =
             self.shards.place(at).was_ours || self.claims.as_ref().is_none_or(|claims| claims.may_take_over(now));
         if let (Some(authority), Claim::At(again_at)) = (&self.claims, due.claim)
-            && authority.until() > now
+            && self.has_right(now)
             && may_claim
         {
             if authority.is_claiming() || authority.is_released(&self.name_of(at)) {
@@ -467,11 +529,17 @@ impl Ownership {
     fn start(&mut self, at: (usize, u32), granted: Option<Epoch>, lent: &mut Lent<'_>) {
         let group = self.shards.group(at.0);
         let (name, worker, key) = (group.name.clone(), group.worker(at.1), group.key(at.1));
+        let former = self.former(at);
         let epoch = match (granted, &mut lent.cluster) {
-            (Some(epoch), _) => epoch,
-            // Later than whatever its former owner said last.
-            (None, Some(cluster)) => cluster.claim(lent.desk.now),
-            (None, None) => sole_epoch(self.generation),
+            (Some(epoch), cluster) => {
+                if let Some(cluster) = cluster {
+                    cluster.note_epoch(epoch);
+                }
+                epoch
+            }
+            // Later than all that its former owner said.
+            (None, Some(cluster)) => cluster.next_epoch(former, lent.desk.now),
+            (None, None) => self.sole_epoch,
         };
         let shard = Shard { index: at.1, epoch };
         let place = self.shards.place_mut(at);
@@ -483,11 +551,13 @@ impl Ownership {
             *known = epoch;
         }
         self.shards.moving.remove(&at);
-        if let Some(cluster) = &lent.cluster
-            && announced != Some(epoch)
-        {
-            let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
-            lent.desk.tell(Event::Moved { group: name, shard, from: me.clone(), to: me });
+        match &lent.cluster {
+            Some(_) if announced == Some(epoch) => {}
+            Some(cluster) => {
+                let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
+                lent.desk.tell(Event::Moved { group: name, shard, from: me.clone(), to: me });
+            }
+            None => lent.desk.tell(Event::Moved { group: name, shard, from: None, to: Some(LOCAL_NAME.into()) }),
         }
         let replica = self.replicas.newest(key).cloned();
         lent.supervision.start_shard(worker, shard, replica, lent.desk);
@@ -498,8 +568,7 @@ impl Ownership {
         let at = self.shards.named(&name.group, name.index);
         match (at, result) {
             (Some(at), Claimed::Granted(epoch)) => {
-                let seen = self.replicas.newest(self.shards.group(at.0).key(at.1)).map(|replica| replica.epoch);
-                let highest = self.shards.place(at).highest.max(seen.unwrap_or_default());
+                let highest = self.former(at);
                 if !follows(epoch, highest) {
                     let (group, shard) = (name.group.clone(), Shard { index: name.index, epoch });
                     desk.tell(Event::TokenRefused { group, shard, highest });
@@ -513,6 +582,12 @@ impl Ownership {
             (Some(at), Claimed::Held { .. }) => drop(self.set_claim(at, Claim::At(again_at))),
             (None, _) => {}
         }
+    }
+
+    /// The highest epoch of a shard that is known here.
+    fn former(&self, at: (usize, u32)) -> Epoch {
+        let seen = self.replicas.newest(self.shards.group(at.0).key(at.1)).map(|replica| replica.epoch);
+        self.shards.place(at).highest.max(seen.unwrap_or_default())
     }
 
     fn held_at(&self, at: (usize, u32)) -> Option<Epoch> {

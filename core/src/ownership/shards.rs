@@ -49,7 +49,7 @@ pub(super) struct Place {
     pub(super) owes: bool,
     /// The highest epoch that it has had here.
     pub(super) highest: Epoch,
-    /// It ran here when it was last given up for want of a lease, and has not been another's by the view since.
+    /// It ran here when it was last given up for want of a lease, and has not been started here since.
     pub(super) was_ours: bool,
 }
 
@@ -260,7 +260,6 @@ impl Shards {
                 }));
                 let worker = WorkerId(first.0 + index);
                 if now != Some(me) {
-                    place.was_ours = false;
                     place.give_up(worker, (at, index), &mut changes);
                     continue;
                 }

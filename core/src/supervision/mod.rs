@@ -29,7 +29,7 @@ use crate::desk::Desk;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
 use crate::member::{
-    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
+    ArbiterId, Busy, Child, CpuTimes, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
 };
 use crate::output::Output;
 use crate::replica::Replica;
@@ -542,6 +542,15 @@ impl Supervision {
         }
     }
 
+    /// Whether a worker runs, or was told to start and is not up yet.
+    pub(crate) fn is_up_or_starting(&self, id: WorkerId) -> bool {
+        match self.children.phase(Child::Worker(id)) {
+            Some(Phase::Starting | Phase::Running | Phase::Stopping(Next::Start)) => true,
+            Some(Phase::Stopping(_) | Phase::Waiting | Phase::Idle | Phase::Parked | Phase::Ended) => false,
+            Some(Phase::GivenUp) | None => false,
+        }
+    }
+
     /// The threads that should run workers now.
     pub(crate) fn arbiters(&self) -> Vec<ArbiterId> {
         self.threads.running()
@@ -622,11 +631,3 @@ impl Supervision {
         self.timers.remove(Children::entry(child));
     }
 }
-
-/// A shard's token when nobody else can own it: there is no cluster.
-pub(crate) fn sole_epoch(generation: Generation) -> Epoch {
-    Epoch(generation.0 << EPOCH_BITS)
-}
-
-/// Changes of the view that one millisecond of a node's generation has room for; see `cluster`.
-pub(crate) const EPOCH_BITS: u32 = 20;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::member::{
     DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Profile,
-    Role, SHARDS_MAX, Sharded, Status,
+    Role, SHARDS_MAX, Sharded, Status, canonical,
 };
 
 /// Reads one datagram.
@@ -34,8 +34,12 @@ pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
         cluster: u32::from_le_bytes(reader.array()?),
         from: reader.id()?,
         generation: reader.generation()?,
-        clock: reader.up_to(TIME_MAX, "clock")?,
+        clock: reader.varint()?,
     };
+    // A clock that is behind the generation is below zero, modulo 2^64.
+    if header.clock > TIME_MAX && header.generation.0.wrapping_add(header.clock) > TIME_MAX {
+        return Err(DecodeError::Field("clock"));
+    }
     let body = reader.body(kind)?;
     let count = reader.byte()?;
     let rumours = Rumours { bytes: reader.bytes, count };
@@ -338,7 +342,7 @@ impl<'a> Reader<'a> {
             6 => IpAddr::from(self.array::<16>()?),
             _ => return Err(DecodeError::Field("address")),
         };
-        Ok(SocketAddr::new(ip, u16::from_le_bytes(self.array()?)))
+        Ok(canonical(SocketAddr::new(ip, u16::from_le_bytes(self.array()?))))
     }
 
     fn text(&mut self, field: &'static str, most: usize) -> Result<&'a str, DecodeError> {

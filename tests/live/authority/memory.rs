@@ -24,7 +24,13 @@ fn a_store_can_be_slow_deaf_and_cut_off() {
         let a = Node::open(store.authority(claimant("c", "a", 1)), TTL).await;
         let b = Node::open(store.authority(claimant("c", "b", 1)), TTL * 100).await;
         let shard = shards("orders", [0, 1]);
-        let claim = |node: &Node, of| node.authority.clone().ask(Ask::Claim { session: node.session, shards: of });
+        let claim = |node: &Node, of| {
+            node.authority.clone().ask(Ask::Claim {
+                session: node.session,
+                shards: of,
+                floor: heartbeat_core::Epoch(0),
+            })
+        };
 
         store.set_reach("a", Reach::Unheard);
         let error = claim(&a, shard.clone()).await.unwrap_err().to_string();

@@ -48,7 +48,7 @@ impl Node {
     }
 
     pub(crate) async fn claim(&self, shards: &[ShardName]) -> Vec<Claimed> {
-        match self.ask(Ask::Claim { session: self.session, shards: shards.to_vec() }).await {
+        match self.ask(Ask::Claim { session: self.session, shards: shards.to_vec(), floor: Epoch(0) }).await {
             Answer::Claimed(claimed) => claimed,
             other => panic!("a claim was answered by {other:?}"),
         }
@@ -155,7 +155,8 @@ async fn batches(a: &Node, b: &Node) {
     assert_eq!(a.claim(&[]).await, []);
     // More than may be asked at once is refused as a whole.
     let many = shards("b", 0..=CLAIMS_MAX as u32);
-    let refused = a.authority.clone().ask(Ask::Claim { session: a.session, shards: many.clone() }).await;
+    let refused =
+        a.authority.clone().ask(Ask::Claim { session: a.session, shards: many.clone(), floor: Epoch(0) }).await;
     assert!(refused.unwrap_err().to_string().contains("65 shards"));
     assert!(b.claim(&many[1..]).await.iter().all(|claimed| matches!(claimed, Claimed::Granted(_))));
     b.release(&many[1..]).await;
@@ -232,7 +233,7 @@ async fn expiry(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, tt
     assert!(silence >= silent.ttl, "granted after {silence:?} of {:?}", silent.ttl);
     assert!(epoch > before);
     assert_eq!(silent.renew().await, Answer::Gone);
-    let claim = Ask::Claim { session: silent.session, shards: shards("e", [1]) };
+    let claim = Ask::Claim { session: silent.session, shards: shards("e", [1]), floor: Epoch(0) };
     assert_eq!(silent.ask(claim).await, Answer::Gone);
     silent.release(&shard).await;
     assert_eq!(a.granted(&shard).await, [epoch], "who has lost it cannot give it back");

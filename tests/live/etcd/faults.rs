@@ -208,7 +208,7 @@ fn a_session_that_was_ended_at_the_server_is_gone() {
         let mut client = etcd_client::Client::connect(&servers.endpoints, None).await.unwrap();
         client.lease_revoke(a.session.0 as i64).await.unwrap();
         assert_eq!(a.renew().await, Answer::Gone);
-        let claim = Ask::Claim { session: a.session, shards: shards("orders", [0]) };
+        let claim = Ask::Claim { session: a.session, shards: shards("orders", [0]), floor: heartbeat_core::Epoch(0) };
         assert_eq!(a.authority.clone().ask(claim).await, Ok(Answer::Gone));
     });
 }

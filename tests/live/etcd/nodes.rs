@@ -181,7 +181,9 @@ impl Node {
         let missing = |shard: &&ShardName| !self.held.borrow().contains_key(*shard);
         let shards: Vec<_> = self.shards.iter().filter(missing).cloned().collect();
         let sent = Instant::now();
-        let Some(Answer::Claimed(claimed)) = self.ask(Ask::Claim { session, shards: shards.clone() }).await else {
+        let Some(Answer::Claimed(claimed)) =
+            self.ask(Ask::Claim { session, shards: shards.clone(), floor: Epoch(0) }).await
+        else {
             return;
         };
         // What came for a session that is over by now counts for nothing.

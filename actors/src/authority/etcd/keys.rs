@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | `nodes/NODE/SESSION` | the generation | the session |
 //! | `shards/GROUP/INDEX` | node, generation and session | the session |
+//! | `epochs/GROUP/INDEX` | the last epoch of the shard | none |
 //! | `records/GROUP/INDEX/NAME` | whatever the owner of the shard recorded | none |
 //!
 //! A session is a lease, and its number the lease's. The revision at which its key was written last guards what is done for it (`guard`). A node has a key for each of its sessions, so that the one of an earlier process can be found also when a later process of the same name has one.
 
 use heartbeat_core::Generation;
 use heartbeat_core::authority::{SessionId, ShardName};
+use heartbeat_core::member::Epoch;
 
 use super::super::Claimant;
 use super::super::name::{escaped, unescaped};
@@ -43,6 +45,11 @@ impl Keys {
         format!("{}{}/{}", self.shards(), escaped(&shard.group), shard.index)
     }
 
+    /// Of the last epoch of a shard, which outlives its owner.
+    pub(super) fn epoch(&self, shard: &ShardName) -> String {
+        format!("{}/epochs/{}/{}", self.base, escaped(&shard.group), shard.index)
+    }
+
     pub(super) fn record(&self, shard: &ShardName, name: &str) -> String {
         format!("{}/records/{}/{}/{}", self.base, escaped(&shard.group), shard.index, escaped(name))
     }
@@ -59,6 +66,11 @@ pub(super) fn holder_node(value: &[u8]) -> String {
     text.split(' ').next().and_then(unescaped).unwrap_or_else(|| text.clone().into_owned())
 }
 
+/// The epoch in what stands at the key of a shard's last epoch; `None` if it was not written by us.
+pub(super) fn epoch(value: &[u8]) -> Option<Epoch> {
+    str::from_utf8(value).ok()?.parse().ok().map(Epoch)
+}
+
 /// The generation in what stands at a session's key.
 pub(super) fn generation(value: &[u8]) -> Option<Generation> {
     str::from_utf8(value).ok()?.parse().ok().map(Generation)
@@ -73,6 +85,7 @@ mod tests {
         let keys = Keys::new("/heartbeat/", "a/b");
         let shard = ShardName { group: "or/ders".into(), index: 7 };
         assert_eq!(keys.shard(&shard), "/heartbeat/a%2fb/shards/or%2fders/7");
+        assert_eq!(keys.epoch(&shard), "/heartbeat/a%2fb/epochs/or%2fders/7");
         assert_eq!(keys.session("n/1", SessionId(255)), "/heartbeat/a%2fb/nodes/n%2f1/00000000000000ff");
         assert_eq!(keys.record(&shard, "a b"), "/heartbeat/a%2fb/records/or%2fders/7/a%20b");
         assert_eq!(Keys::new("", "c").shards(), "/c/shards/");

@@ -1,7 +1,7 @@
 //! An authority in an etcd cluster, for nodes on several hosts.
 //!
-//! A session is an etcd lease; a shard is taken by a transaction that puts its key, under the lease, if there is none. Its epoch is the revision at which the key was created, so it rises over the whole
-//! cluster and over restarts of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who watch.
+//! A session is an etcd lease; a shard is taken by a transaction that puts its key, under the lease, if there is none. The same transaction
+//! writes the shard's epoch: one more than its last one, which stays when its owner goes, or the time if that is later. So epochs rise over restarts of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who watch.
 //!
 //! # What it is careful about
 //! - A server that does not answer is left for the next one after a sixth of the session's time, a second at most (`link`).
@@ -43,6 +43,9 @@ use guard::Guard;
 use keys::Keys;
 use link::{Connected, Failure, Link};
 use watch::Watch;
+
+/// How often a claim is tried anew whose shards changed hands while it was made.
+const CLAIM_TRIES: usize = 4;
 
 /// Sessions of one node that one eviction ends: more processes of one name do not end within one lease.
 const SESSIONS_MAX: i64 = 1_000;
@@ -91,11 +94,14 @@ impl EtcdAuthority {
         value: impl Into<Vec<u8>>,
     ) -> Result<Recorded, AuthorityError> {
         let (owner, record, value) = (self.keys.shard(shard), self.keys.record(shard, name), value.into());
-        let is_owned = || Compare::create_revision(&*owner, CompareOp::Equal, signed(epoch.0));
+        let (last, epoch) = (self.keys.epoch(shard), epoch.0.to_string());
+        // Some session has it, and the last epoch that was given out is this one.
+        let has_owner = || Compare::create_revision(&*owner, CompareOp::Greater, 0);
+        let is_owned = || [has_owner(), Compare::value(&*last, CompareOp::Equal, &*epoch)];
         // What a call that timed out has sent may still arrive; only on top of what it has seen, though.
         let write = async |Connected { mut client, .. }| {
             loop {
-                let look = Txn::new().when([is_owned()]).and_then([TxnOp::get(&*record, None)]);
+                let look = Txn::new().when(is_owned()).and_then([TxnOp::get(&*record, None)]);
                 let looked = client.txn(look).await?;
                 if !looked.succeeded() {
                     return Ok(Recorded::Refused);
@@ -103,7 +109,9 @@ impl EtcdAuthority {
                 let revision = got(looked.op_responses().first()).map_or(0, |record| record.mod_revision());
                 let is_unchanged = Compare::mod_revision(&*record, CompareOp::Equal, revision);
                 let put = TxnOp::put(&*record, value.clone(), None);
-                if client.txn(Txn::new().when([is_owned(), is_unchanged]).and_then([put])).await?.succeeded() {
+                let [has_owner, is_last] = is_owned();
+                let write = Txn::new().when([has_owner, is_last, is_unchanged]).and_then([put]);
+                if client.txn(write).await?.succeeded() {
                     return Ok(Recorded::Written);
                 }
             }
@@ -116,7 +124,7 @@ impl EtcdAuthority {
         match ask {
             Ask::Open { ttl, former } => self.begin(ttl, former).await,
             Ask::Renew { session } => self.renew(session).await,
-            Ask::Claim { session, shards } => self.claim(session, &shards).await,
+            Ask::Claim { session, shards, floor } => self.claim(session, &shards, floor).await,
             Ask::Release { session, shards } => self.release(session, &shards).await,
             Ask::Evict { node, generation } => self.evict(&node, generation).await,
         }
@@ -179,31 +187,56 @@ impl EtcdAuthority {
     }
 
     /// One transaction with one more inside for each shard: one round trip and one write to the log of etcd, and yet each shard is a claim of its own.
-    async fn claim(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, Failure> {
-        let (places, keys) = self.places(shards);
-        let lease = signed(session.0);
-        let holder = keys::holder(&self.claimant, session);
-        let claim = |key: &String| {
-            let is_free = Compare::create_revision(&**key, CompareOp::Equal, 0);
-            let put = TxnOp::put(&**key, &*holder, Some(PutOptions::new().with_lease(lease)));
-            TxnOp::txn(Txn::new().when([is_free]).and_then([put]).or_else([TxnOp::get(&**key, None)]))
-        };
-        let done = self.guarded(session, &keys.iter().map(claim).collect::<Vec<_>>()).await?;
-        let revision = done.header().map_or(0, |header| header.revision());
-        let claimed: Option<Vec<_>> = done.op_responses().iter().map(|one| claimed(one, lease, revision)).collect();
-        let claimed = claimed.filter(|claimed| claimed.len() == keys.len()).ok_or_else(|| {
-            Failure::Refused(AuthorityError("etcd answered a transaction of claims with something else".to_owned()))
-        })?;
-        Ok(Answer::Claimed(places.into_iter().map(|place| claimed[place].clone()).collect()))
+    ///
+    /// The last epoch of each shard is read before, and has to be the last one still.
+    async fn claim(&self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Result<Answer, Failure> {
+        let (places, shards) = places(shards);
+        for _ in 0..CLAIM_TRIES {
+            let claims = self.last_epochs(&shards).await?.into_iter().zip(&shards);
+            let claims: Vec<Claim> = claims.map(|(last, shard)| self.claim_after(last, shard, floor)).collect();
+            let operations: Vec<TxnOp> = claims.iter().map(|claim| claim.operation(&self.claimant, session)).collect();
+            let done = self.guarded(session, &operations).await?;
+            let lease = signed(session.0);
+            let results = done.op_responses().iter().zip(&claims).map(|(one, claim)| claim.result(one, lease));
+            let Some(results) = results.collect::<Option<Vec<_>>>().filter(|results| results.len() == claims.len())
+            else {
+                let text = "etcd answered a transaction of claims with something else";
+                return Err(Failure::Refused(AuthorityError(text.to_owned())));
+            };
+            if let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() {
+                return Ok(Answer::Claimed(places.into_iter().map(|place| results[place].clone()).collect()));
+            }
+        }
+        let text = format!("shards changed hands {CLAIM_TRIES} times in etcd while they were claimed");
+        Err(Failure::Refused(AuthorityError(text)))
+    }
+
+    /// What stands at the keys of these shards' last epochs.
+    async fn last_epochs(&self, shards: &[&ShardName]) -> Result<Vec<Option<KeyValue>>, Failure> {
+        let gets: Vec<TxnOp> = shards.iter().map(|shard| TxnOp::get(self.keys.epoch(shard), None)).collect();
+        if gets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let get = async |Connected { mut client, .. }| client.txn(Txn::new().and_then(&*gets)).await;
+        let done = self.link.call(get).await?;
+        Ok((0..shards.len()).map(|place| got(done.op_responses().get(place))).collect())
+    }
+
+    fn claim_after(&self, last: Option<KeyValue>, shard: &ShardName, floor: Epoch) -> Claim {
+        let (key, epoch_key) = (self.keys.shard(shard), self.keys.epoch(shard));
+        let former = last.as_ref().and_then(|last| keys::epoch(last.value()));
+        let epoch = former.map_or(floor, |former| floor.max(Epoch(former.0.saturating_add(1)))).min(Epoch::MAX);
+        Claim { key, epoch_key, revision: last.map_or(0, |last| last.mod_revision()), epoch }
     }
 
     async fn release(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, Failure> {
-        let (_, keys) = self.places(shards);
-        let release = |key: &String| {
-            let is_ours = Compare::lease(&**key, CompareOp::Equal, signed(session.0));
-            TxnOp::txn(Txn::new().when([is_ours]).and_then([TxnOp::delete(&**key, None)]))
+        let (_, shards) = places(shards);
+        let release = |shard: &&ShardName| {
+            let key = self.keys.shard(shard);
+            let is_ours = Compare::lease(&*key, CompareOp::Equal, signed(session.0));
+            TxnOp::txn(Txn::new().when([is_ours]).and_then([TxnOp::delete(&*key, None)]))
         };
-        match self.guarded(session, &keys.iter().map(release).collect::<Vec<_>>()).await {
+        match self.guarded(session, &shards.iter().map(release).collect::<Vec<_>>()).await {
             // Then everything it had is given back.
             Ok(_) | Err(Failure::Gone) => Ok(Answer::Done),
             Err(failure @ Failure::Refused(_)) => Err(failure),
@@ -256,18 +289,60 @@ impl EtcdAuthority {
     async fn revoke(&self, lease: i64) -> Result<(), Failure> {
         self.link.call(async |Connected { mut client, .. }| client.lease_revoke(lease).await.map(drop)).await
     }
+}
 
-    /// The keys of these shards, each once, since no transaction may put one twice; and where in them each shard's is.
-    fn places(&self, shards: &[ShardName]) -> (Vec<usize>, Vec<String>) {
-        let (mut known, mut keys) = (BTreeMap::new(), Vec::new());
-        let mut place = |shard| {
-            *known.entry(shard).or_insert_with(|| {
-                keys.push(self.keys.shard(shard));
-                keys.len() - 1
-            })
-        };
-        (shards.iter().map(&mut place).collect(), keys)
+/// A claim to one shard, under its next epoch.
+struct Claim {
+    key: String,
+    epoch_key: String,
+    /// At which the last epoch was written; 0 if there is none.
+    revision: i64,
+    epoch: Epoch,
+}
+
+impl Claim {
+    fn operation(&self, claimant: &Claimant, session: SessionId) -> TxnOp {
+        let Claim { key, epoch_key, revision, epoch } = self;
+        let is_free = Compare::create_revision(&**key, CompareOp::Equal, 0);
+        let is_last = Compare::mod_revision(&**epoch_key, CompareOp::Equal, *revision);
+        let with_lease = Some(PutOptions::new().with_lease(signed(session.0)));
+        let take = TxnOp::put(&**key, keys::holder(claimant, session), with_lease);
+        let number = TxnOp::put(&**epoch_key, epoch.0.to_string(), None);
+        let look = [TxnOp::get(&**key, None), TxnOp::get(&**epoch_key, None)];
+        TxnOp::txn(Txn::new().when([is_free, is_last]).and_then([take, number]).or_else(look))
     }
+
+    /// What became of it: `Some(None)` if the shard changed hands since its last epoch was read; `None` if that is no
+    /// answer to a claim.
+    fn result(&self, response: &TxnOpResponse, lease: i64) -> Option<Option<Claimed>> {
+        let claim: &TxnResponse = match response {
+            TxnOpResponse::Txn(claim) => claim,
+            TxnOpResponse::Put(_) | TxnOpResponse::Get(_) | TxnOpResponse::Delete(_) => return None,
+        };
+        if claim.succeeded() {
+            return Some(Some(Claimed::Granted(self.epoch)));
+        }
+        let Some(held) = got(claim.op_responses().first()) else { return Some(None) };
+        Some(Some(if held.lease() == lease {
+            let last = got(claim.op_responses().get(1)).and_then(|last| keys::epoch(last.value()));
+            // A former release wrote none.
+            Claimed::Granted(last.unwrap_or(Epoch(unsigned(held.create_revision()))))
+        } else {
+            Claimed::Held { by: keys::holder_node(held.value()).into() }
+        }))
+    }
+}
+
+/// These shards, each once, since no transaction may put a key twice; and where in them each is.
+fn places(shards: &[ShardName]) -> (Vec<usize>, Vec<&ShardName>) {
+    let (mut known, mut distinct) = (BTreeMap::new(), Vec::new());
+    let mut place = |shard| {
+        *known.entry(shard).or_insert_with(|| {
+            distinct.push(shard);
+            distinct.len() - 1
+        })
+    };
+    (shards.iter().map(&mut place).collect(), distinct)
 }
 
 impl Authority for EtcdAuthority {
@@ -302,23 +377,6 @@ impl From<Failure> for AuthorityError {
             Failure::Refused(error) => error,
         }
     }
-}
-
-/// What became of one claim; `None` if that is no answer to one.
-fn claimed(response: &TxnOpResponse, lease: i64, revision: i64) -> Option<Claimed> {
-    let claim: &TxnResponse = match response {
-        TxnOpResponse::Txn(claim) => claim,
-        TxnOpResponse::Put(_) | TxnOpResponse::Get(_) | TxnOpResponse::Delete(_) => return None,
-    };
-    if claim.succeeded() {
-        return Some(Claimed::Granted(Epoch(unsigned(revision))));
-    }
-    let held = got(claim.op_responses().first())?;
-    Some(if held.lease() == lease {
-        Claimed::Granted(Epoch(unsigned(held.create_revision())))
-    } else {
-        Claimed::Held { by: keys::holder_node(held.value()).into() }
-    })
 }
 
 /// What a read of one key found.

@@ -29,6 +29,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+use heartbeat_core::member::Epoch;
 
 use super::ledger::{SESSIONS_MAX, Session};
 use super::name::escaped;
@@ -111,7 +112,7 @@ impl Desk {
         match ask {
             Ask::Open { ttl, former } => self.begin(ttl, former),
             Ask::Renew { session } => self.renew(session),
-            Ask::Claim { session, shards } => self.claim(session, &shards),
+            Ask::Claim { session, shards, floor } => self.claim(session, &shards, floor),
             Ask::Release { session, shards } => {
                 let mut turn = self.folder.turn()?;
                 turn.ledger().release(session, &shards);
@@ -158,15 +159,15 @@ impl Desk {
         Ok(if is_there { Answer::Renewed } else { Answer::Gone })
     }
 
-    fn claim(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, AuthorityError> {
+    fn claim(&self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Result<Answer, AuthorityError> {
         let mut turn = self.folder.turn()?;
         // Our own first: what it was given after its end could be taken away at once.
         turn.end_if_over(session)?;
         let is_held = |claimed: &Claimed| matches!(claimed, Claimed::Held { .. });
-        if turn.ledger().claim(session, shards).is_some_and(|claimed| claimed.iter().any(is_held)) {
+        if turn.ledger().claim(session, shards, floor).is_some_and(|claimed| claimed.iter().any(is_held)) {
             turn.end_those_over()?;
         }
-        let claimed = turn.ledger().claim(session, shards);
+        let claimed = turn.ledger().claim(session, shards, floor);
         turn.finish()?;
         Ok(claimed.map_or(Answer::Gone, Answer::Claimed))
     }

@@ -140,7 +140,7 @@ mod tests {
         let session = Session { node: "node 1\n".into(), generation: Generation(u64::MAX) };
         let session = ledger.open(session).unwrap();
         let shards = [("orders", 0), ("a/b", u32::MAX)].map(|(group, index)| ShardName { group: group.into(), index });
-        ledger.claim(session, &shards).unwrap();
+        ledger.claim(session, &shards, Epoch(0)).unwrap();
         ledger
     }
 
