@@ -360,7 +360,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     /// becomes a dead letter at once: `send` answers [`MailboxError::Closed`](actix::MailboxError),
     /// `try_send` and `do_send` say nothing.
     fn address(&self) -> Addr<A> {
-        self.seat.mailbox.address()
+        self.seat.address()
     }
 
     fn spawn<F>(&mut self, future: F) -> SpawnHandle

@@ -289,7 +289,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         let (now, generation) = (self.seat.control.clock.now(), self.generation);
         storm::count(TypeId::of::<A>(), self.seat.worker, now);
         let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
-        let text: Arc<str> = text(payload).into();
+        let text: Arc<str> = panic_text(payload).into();
         let why = Interruption::Panicked(text.clone());
         let cause = match during {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
@@ -345,6 +345,28 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         }
         self.seat.report((self.generation, report));
         Poll::Ready(())
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for Driver<A> {
+    /// The thread ends under a worker that was not told to stop, with its system or by itself. As in
+    /// actix, `stopping` and `stopped` run; what they begin is not done any more.
+    fn drop(&mut self) {
+        if self.seat.is_over(self.term) {
+            return;
+        }
+        if let Some(life) = &mut self.life {
+            self.seat.cell.set_down();
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                life.context.begin(Kind::STOPPING);
+                life.context.stop();
+                if life.actor.stopping(&mut life.context) == Running::Stop {
+                    life.stop();
+                }
+            }));
+            self.seat.cell.end();
+        }
+        let _ = self.bury(Some(&Interruption::Stopped)); // The panic hook has told of a panic in it.
     }
 }
 
@@ -662,7 +684,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
 }
 
 /// What a panic said, if it said it in words.
-fn text(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&'static str>()
         .copied()

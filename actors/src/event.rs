@@ -179,6 +179,14 @@ impl Subscribers {
         actix_rt::spawn(deliver(subscription, subscriber));
     }
 
+    /// Whether a subscriber has not been sent all of its updates.
+    pub(crate) fn are_waiting(&self) -> bool {
+        self.subscriptions.iter().any(|subscription| {
+            let tray = subscription.tray.borrow();
+            !tray.closed && (tray.missed > 0 || !tray.waiting.is_empty())
+        })
+    }
+
     /// Puts an event into every tray; a tray holds at most `queue` updates.
     pub(crate) fn publish(&mut self, event: &Event, queue: u32) {
         self.subscriptions.retain(|subscription| {

@@ -60,6 +60,7 @@ pub mod authority;
 mod cell;
 mod clock;
 mod context;
+mod disposal;
 mod driver;
 mod event;
 #[cfg(feature = "testkit")]

@@ -297,7 +297,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Ok(unopened)
     }
 
-    /// An address of actix's own.
+    /// An address of actix's own. Of a mailbox that is closed meanwhile, the caller drains it once more.
     pub(crate) fn address(&self) -> Addr<A> {
         let sender = self.sender.get_or_init(|| {
             let (sender, receiver) = actix::dev::channel::channel(self.rules.capacity as usize);
@@ -328,8 +328,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     /// Messages that wait, those that came through a plain `Addr` while no reader took any included, and answers under way.
     pub(crate) fn look(&self) -> u32 {
         let mut inner = self.lock();
-        // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for something else will look for itself.
-        if !inner.wants_mail && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop())) {
+        // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for something else will look for itself. A closed
+        // mailbox has a waker there, too, and keeps it.
+        if !inner.wants_mail
+            && inner.closed.is_none()
+            && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop()))
+        {
             self.mark(&mut inner);
         }
         (inner.queue.len() + inner.answers.len()) as u32
@@ -631,7 +635,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// Refuses letters from now on; those in the queue stay there for whoever drains it.
+    /// Refuses letters from now on; those in the queue stay there until it is drained.
     pub(crate) fn close(&self, closing: Closing) {
         self.lock().closed = Some(closing);
         if let Some((shared, worker)) = &self.shared {
@@ -660,30 +664,36 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Unopened { items, reason }
     }
 
-    /// Takes out everything; with `task`, whatever comes later wakes it. `None` if `term` is over.
-    pub(crate) fn drain(&self, term: u32, task: Option<&mut task::Context<'_>>) -> Option<Unopened<A>> {
+    /// Takes out what lies in a closed mailbox; nothing if it is open again. `waker` is woken by the next
+    /// message that a plain `Addr` brings.
+    pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Unopened<A> {
         let mut inner = self.lock();
-        if self.is_over(term) {
-            return None;
+        let reason = match inner.closed {
+            Some(Closing::GaveUp) => DeadReason::GaveUp,
+            Some(Closing::Stopped) => DeadReason::Stopped,
+            None => return Unopened { items: Vec::new(), reason: DeadReason::Stopped },
+        };
+        if inner.channel.is_some() {
+            inner.fetch(u32::MAX, &mut task::Context::from_waker(&waker()));
         }
-        if let Some(task) = task {
-            inner.fetch(u32::MAX, task);
-            inner.register(task.waker());
-            inner.wants_mail = true;
-        }
-        let items: Vec<Item<A>> = std::mem::take(&mut inner.queue).into_iter().map(|queued| queued.item).collect();
-        inner.fates.dead += items.len() as u64;
-        self.mark(&mut inner);
+        Unopened { items: self.take_all(&mut inner), reason }
+    }
+
+    /// Takes out what is left, for the last time: the mailbox goes.
+    pub(crate) fn take_rest(&self) -> Unopened<A> {
+        let mut inner = self.lock();
         let reason = match inner.closed {
             Some(Closing::GaveUp) => DeadReason::GaveUp,
             Some(Closing::Stopped) | None => DeadReason::Stopped,
         };
-        Some(Unopened { items, reason })
+        Unopened { items: self.take_all(&mut inner), reason }
     }
 
-    /// The term that is on.
-    pub(crate) fn term(&self) -> u32 {
-        self.term.load(Ordering::Acquire)
+    fn take_all(&self, inner: &mut Inner<A>) -> Vec<Item<A>> {
+        let items: Vec<Item<A>> = std::mem::take(&mut inner.queue).into_iter().map(|queued| queued.item).collect();
+        inner.fates.dead += items.len() as u64;
+        self.mark(inner);
+        items
     }
 
     /// Notes whether requests should go elsewhere: the queue is long, from three quarters of its capacity on until it is below half of it, or

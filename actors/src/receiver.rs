@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures_util::task::AtomicWaker;
 use heartbeat_core::Instant;
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::sender::Beat;
+use crate::sender::{Beat, End};
 #[cfg(feature = "systemd")]
 use crate::supervisor::Pulse;
 use crate::supervisor::Supervisor;
@@ -108,6 +108,14 @@ impl Handler<Drain> for Receiver {
             receiver.question.waker.wake();
         };
         context.spawn(tokio::task::yield_now().into_actor(self).map(ask));
+    }
+}
+
+impl Handler<End> for Receiver {
+    type Result = ();
+
+    fn handle(&mut self, _: End, context: &mut Context<Self>) {
+        context.stop();
     }
 }
 

@@ -6,11 +6,9 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{self, Poll};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Wake, Waker};
 
 use actix::{Actor, Addr};
 use heartbeat_core::{Cause, Generation, Interruption, Leave, Replica, Report, Shard, WorkerId};
@@ -18,6 +16,7 @@ use heartbeat_core::{Cause, Generation, Interruption, Leave, Replica, Report, Sh
 use crate::cell::{CellRef, Kind, LifeNumber};
 use crate::clock::Clock;
 use crate::context::Context;
+use crate::disposal::Disposal;
 use crate::driver::Driver;
 #[cfg(feature = "testkit")]
 use crate::fault::Faults;
@@ -41,6 +40,8 @@ pub(crate) struct Control {
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Where dead letters are told.
     pub(crate) undertaker: Undertaker,
+    /// Where dead letters are dropped.
+    pub(crate) disposal: Disposal,
     /// Whom to report to; set before the first worker starts.
     pub(crate) supervisor: OnceLock<Addr<Supervisor>>,
 }
@@ -232,6 +233,42 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         !self.is_shard || self.control.right.holds(self.control.clock.now())
     }
 
+    /// An address of actix's own.
+    pub(crate) fn address(self: &Arc<Self>) -> Addr<A> {
+        let address = self.mailbox.address();
+        if self.cell.is_closed() {
+            // Its channel may be new, and this mailbox was drained without it.
+            self.refuse_mail();
+        }
+        address
+    }
+
+    /// Makes dead letters of what lies in the mailbox while it is closed, here and now. A plain `Addr`
+    /// cannot be closed, since it must work again when the worker is started again: so each message
+    /// that it brings meanwhile is refused in this way, on the thread of its sender.
+    fn refuse_mail(self: &Arc<Self>) {
+        let unopened = self.drain();
+        if !unopened.items.is_empty() {
+            self.bury(unopened);
+        }
+    }
+
+    /// Makes dead letters of what lies in the mailbox while it is closed, on a thread of its own.
+    fn dispose_of_mail(self: &Arc<Self>) {
+        let unopened = self.drain();
+        if !unopened.items.is_empty() || self.mailbox.shared.is_some() {
+            let seat = self.clone();
+            self.control.disposal.run(move || {
+                seat.bury(unopened);
+                seat.bury_shared();
+            });
+        }
+    }
+
+    fn drain(self: &Arc<Self>) -> Unopened<A> {
+        self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
+    }
+
     /// Drops letters that were never opened, and tells of them.
     pub(crate) fn bury(&self, unopened: Unopened<A>) {
         self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
@@ -282,11 +319,16 @@ pub(crate) trait Seated: Send + Sync {
     /// Voids the life that has the seat, for this reason; the queue stays. Says what was cut.
     fn fence(&self, why: Interruption) -> Cut;
 
-    /// Refuses messages from now on, and lets this thread, if there is one, make dead letters of those that came all the same.
-    fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing);
+    /// Refuses messages from now on, by whatever address they come, and makes dead letters of those that
+    /// wait.
+    fn close(self: Arc<Self>, closing: Closing);
 
-    /// Nobody sits here any more, nor ever will.
-    fn vacate(&self);
+    /// The node ends: refuses messages from now on. A driver that still has the seat keeps it until its
+    /// thread ends, so that `stopping` and `stopped` run.
+    fn end(self: Arc<Self>);
+
+    /// No driver has the seat any more, nor ever will.
+    fn vacate(self: Arc<Self>);
 
     /// Messages that wait, as a look at the worker finds them.
     fn look(&self) -> u32;
@@ -353,23 +395,28 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         self.mailbox.fence(&why, || self.cell.fence())
     }
 
-    fn vacate(&self) {
-        // Whoever drains the queue lets go of the seat; what is left in it goes with the last address.
-        self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
-    }
-
     fn look(&self) -> u32 {
         self.mailbox.look()
     }
 
-    fn close(self: Arc<Self>, thread: Option<ThreadHandle>, closing: Closing) {
+    fn close(self: Arc<Self>, closing: Closing) {
         self.mailbox.close(closing);
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
-        let term = self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
-        if let Some(thread) = thread {
-            // A thread that has ended drains nothing; the mailbox goes with the seat then.
-            thread.run(move || Drain { seat: self, term });
-        }
+        self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
+        self.dispose_of_mail();
+    }
+
+    fn end(self: Arc<Self>) {
+        self.mailbox.close(Closing::Stopped);
+        self.cell.close();
+        self.dispose_of_mail();
+    }
+
+    fn vacate(self: Arc<Self>) {
+        self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
+        // This may be the last hold on it, and its factory, its snapshot and its mail are its user's.
+        let disposal = self.control.disposal.clone();
+        disposal.run(move || drop(self));
     }
 
     fn name(&self) -> &Arc<str> {
@@ -387,24 +434,13 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     }
 }
 
-/// Makes dead letters of whatever lies in a closed mailbox or still comes, until it is opened again. It runs on a worker's thread, since
-/// dropping a message runs its user's code.
-struct Drain<A: Actor<Context = Context<A>>> {
-    seat: Arc<Seat<A>>,
-    term: u32,
-}
+/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no seat up.
+struct Refuser<A: Actor<Context = Context<A>>>(Weak<Seat<A>>);
 
-impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
-        match self.seat.mailbox.drain(self.term, Some(task)) {
-            Some(unopened) => {
-                self.seat.bury(unopened);
-                self.seat.bury_shared();
-                Poll::Pending
-            }
-            None => Poll::Ready(()),
+impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
+    fn wake(self: Arc<Self>) {
+        if let Some(seat) = self.0.upgrade() {
+            seat.refuse_mail();
         }
     }
 }
@@ -412,9 +448,8 @@ impl<A: Actor<Context = Context<A>>> Future for Drain<A> {
 impl<A: Actor<Context = Context<A>>> Drop for Seat<A> {
     fn drop(&mut self) {
         // Nobody can send here any more, and nobody will read what is left.
-        if let Some(unopened) = self.mailbox.drain(self.mailbox.term(), None)
-            && !unopened.items.is_empty()
-        {
+        let unopened = self.mailbox.take_rest();
+        if !unopened.items.is_empty() {
             self.bury(unopened);
         }
         self.bury_shared();

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use heartbeat_core::{ArbiterId, CpuTimes};
-use tokio::sync::oneshot;
 use tracing::trace;
 
 use crate::receiver::Receiver;
@@ -67,11 +66,16 @@ pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// Where each goes, and how long it is.
     pub(crate) datagrams: Vec<(SocketAddr, usize)>,
-    /// Who is to be told once they are sent: those who wait for this node to have said goodbye.
-    pub(crate) waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Message for Outgoing {
+    type Result = ();
+}
+
+/// This node has left: let go of the transport, after what was said before.
+pub(crate) struct End;
+
+impl Message for End {
     type Result = ();
 }
 
@@ -97,8 +101,13 @@ impl Handler<Outgoing> for NodeSender {
                 trace!(%to, %error, "datagram not sent");
             }
         }
-        for waiting in outgoing.waiting {
-            let _ = waiting.send(()); // Whoever asked may have stopped waiting; it is sent all the same.
-        }
+    }
+}
+
+impl Handler<End> for NodeSender {
+    type Result = ();
+
+    fn handle(&mut self, _: End, context: &mut Context<Self>) {
+        context.stop();
     }
 }

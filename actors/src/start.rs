@@ -1,21 +1,29 @@
 //! `start`: how the actors of a node come to life, on a thread of their own or, in a test, where they are called.
 
+use std::any::type_name;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Context};
 use actix_rt::Arbiter;
+use futures_util::FutureExt;
 use heartbeat_core::config::ClusterConfig;
 use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::error;
 
 use crate::authority::AuthorityError;
 use crate::cell::Cells;
 use crate::clock::Clock;
+use crate::disposal::Disposal;
+use crate::driver::panic_text;
 use crate::letter::Undertaker;
 use crate::receiver::Receiver;
 use crate::right::Right;
@@ -98,8 +106,6 @@ pub(crate) struct Started {
     /// The seats by the names of their workers, for tests that put faults there. It holds none of them up.
     #[cfg(feature = "testkit")]
     pub(crate) seats: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::seat::Seated>>,
-    /// Keeps the control arbiter's thread known; the arbiter runs until its system ends.
-    _control_arbiter: Option<Arbiter>,
 }
 
 /// What is known before the actors run.
@@ -121,8 +127,8 @@ impl Parts {
         Parts { config, clock, floor, view, cells, is_leaving: Arc::default(), right: Arc::new(Right::new()) }
     }
 
-    fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>), on: Option<Arbiter>) -> Started {
-        let Parts { config, clock, view, cells, is_leaving, right, .. } = self;
+    fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>)) -> Started {
+        let Parts { config, clock, floor, view, cells, is_leaving, right } = self;
         let control = Arc::new(Control {
             clock,
             burst: config.workers.burst,
@@ -130,6 +136,7 @@ impl Parts {
             snapshot_bytes_max: config.ownership.snapshot_bytes_max,
             is_leaving,
             undertaker: Undertaker::new(config.events.queue),
+            disposal: Disposal::new(floor),
             supervisor: OnceLock::from(supervisor.clone()),
         });
         Started {
@@ -141,7 +148,6 @@ impl Parts {
             address,
             #[cfg(feature = "testkit")]
             seats: dashmap::DashMap::new(),
-            _control_arbiter: on,
         }
     }
 }
@@ -167,7 +173,7 @@ where
     });
     let control_died = || NodeError::Thread(io::ErrorKind::BrokenPipe.into());
     match start.await.unwrap_or_else(|_| Err(control_died())) {
-        Ok(actors) => Ok(parts.started(actors, Some(control_arbiter))),
+        Ok(actors) => Ok(parts.started(actors)),
         Err(error) => {
             control_arbiter.stop();
             Err(error)
@@ -181,7 +187,7 @@ pub(crate) fn here(config: Config) -> Result<Started, NodeError> {
     config.check()?;
     let parts = Parts::new(config, Clock::start_virtual(), Floor::Played);
     let actors = start_actors(parts.clone(), || Ok(None))?;
-    Ok(parts.started(actors, None))
+    Ok(parts.started(actors))
 }
 
 /// Starts the three actors of the control arbiter, on it.
@@ -196,7 +202,6 @@ fn start_actors(
     let listener = transport.as_ref().and_then(|transport| transport.listener());
     let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
     let listener = listener.map_err(|error| NodeError::Bind(listen, error))?;
-    let has_streams = listener.is_some();
     let bound = transport.as_ref().map(|transport| transport.address());
     let address =
         bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
@@ -215,21 +220,42 @@ fn start_actors(
         None => None,
     };
     let engine = Engine::new(config, identity, seed, clock.now())?;
-    let supervisor = Supervisor::create(|context| {
-        let supervisor = actix::AsyncContext::address(context);
-        let sender = transport.clone().map(|transport| NodeSender { transport }.start());
-        if let Some(listener) = listener {
-            actix_rt::spawn(accept(clock, listener, supervisor.clone()));
-        }
-        let receiver = Receiver::new(clock, supervisor, transport).start();
-        Supervisor::new(
-            clock,
-            floor,
-            engine,
-            view,
-            cells,
-            Links { receiver, sender, has_streams, is_leaving, right, authority },
-        )
-    });
+    let context = Context::new();
+    let supervisor = actix::AsyncContext::address(&context);
+    let sender = transport.clone().map(|transport| start_vital(floor, NodeSender { transport }));
+    let accepting = listener.map(|listener| spawn_vital(floor, "accept", accept(clock, listener, supervisor.clone())));
+    let receiver = start_vital(floor, Receiver::new(clock, supervisor.clone(), transport));
+    let links = Links { receiver, sender, accepting, is_leaving, right, authority };
+    let actor = Supervisor::new(clock, floor, engine, view, cells, links);
+    spawn_vital(floor, type_name::<Supervisor>(), context.into_future(actor));
     Ok((supervisor, address))
+}
+
+/// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of sysexits(3).
+const EXIT_SOFTWARE: i32 = 70;
+
+/// Starts an actor without which the node is none.
+fn start_vital<A: Actor<Context = Context<A>>>(floor: Floor, actor: A) -> Addr<A> {
+    let context = Context::new();
+    let address = actix::AsyncContext::address(&context);
+    spawn_vital(floor, type_name::<A>(), context.into_future(actor));
+    address
+}
+
+/// Spawns a part of the control thread without which the node is none. A panic in it is a fault of this
+/// library. The node would go on half dead: workers run, and no failure is noticed any more. So it
+/// ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
+fn spawn_vital(floor: Floor, part: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    match floor {
+        Floor::System => actix_rt::spawn(async move {
+            let Err(payload) = AssertUnwindSafe(future).catch_unwind().await else { return };
+            let reason = panic_text(&*payload);
+            // What takes the log may be what has panicked.
+            let _ = catch_unwind(|| error!(part, reason, "the control thread panicked; ending the process"));
+            std::process::exit(EXIT_SOFTWARE);
+        }),
+        // The panic hook tells a test, which goes on.
+        #[cfg(feature = "testkit")]
+        Floor::Played => actix_rt::spawn(future),
+    }
 }

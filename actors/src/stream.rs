@@ -146,6 +146,12 @@ impl Streams {
         }
     }
 
+    /// Closes all streams once their frames are written. Returns whether there were any.
+    pub(crate) fn shut_all(&mut self) -> bool {
+        self.has_streams = false;
+        !std::mem::take(&mut self.writers).is_empty()
+    }
+
     /// Closes a stream once its frames are written.
     pub(crate) fn shut(&mut self, stream: StreamId) {
         self.writers.remove(&stream);

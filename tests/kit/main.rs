@@ -5,6 +5,7 @@
 
 mod addresses;
 mod answers;
+mod ends;
 mod failures;
 mod groups;
 mod handover;

@@ -6,6 +6,7 @@
 
 mod blocked;
 mod cluster;
+mod ends;
 mod ipv6;
 mod leave;
 mod node;

@@ -66,6 +66,15 @@ impl Message for TakeOn {
     type Result = ();
 }
 
+impl Drop for TakeOn {
+    /// A supervisor that has ended takes no worker on; their senders must hear of it all the same.
+    fn drop(&mut self) {
+        for (_, seat) in self.workers.drain(..) {
+            seat.end();
+        }
+    }
+}
+
 /// An abandoned thread came back.
 pub(super) struct ArbiterEnded(pub(super) ArbiterId);
 

@@ -13,12 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture,
+};
+use actix_rt::Arbiter;
 use heartbeat_core::detector::Pause;
 use heartbeat_core::{
     ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Look, Output, Start, WorkerId,
 };
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
 use self::log::log;
@@ -40,7 +44,7 @@ use crate::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
 use crate::record::Recorder;
 use crate::right::Right;
 use crate::seat::{Birth, Seated};
-use crate::sender::{BeatSender, NodeSender, Outgoing};
+use crate::sender::{BeatSender, End, NodeSender, Outgoing};
 use crate::stream::{Accepted, OnStream, Resolved, Streams, resolve};
 use crate::thread::{Floor, Thread};
 use crate::transport::Batch;
@@ -52,6 +56,10 @@ const SCAN_CHUNKS: usize = 64;
 
 /// How long subscribers have to hear why the process ends. No worker is waited for: one of them may be why.
 const EXIT_AFTER: Duration = Duration::from_millis(250);
+
+/// How long the control thread of a node that has left goes on for the sake of streams and subscribers:
+/// a stream that was closed has half a second to be read.
+const END_AFTER: Duration = Duration::from_millis(600);
 
 /// Owns the engine and carries out what it says.
 pub(crate) struct Supervisor {
@@ -81,6 +89,19 @@ pub(crate) struct Supervisor {
     leavers: Vec<oneshot::Sender<()>>,
     /// What is to be done as soon as it leaves.
     on_leave: Vec<Box<dyn FnOnce() + Send>>,
+    /// How far the end of this node has come.
+    ending: Ending,
+}
+
+/// How far the end of a node has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// It runs, or leaves.
+    No,
+    /// It has left; its last datagrams are being sent and its port is given back.
+    Closing,
+    /// That is done, and those who waited for it know.
+    Done,
 }
 
 struct Worker {
@@ -96,14 +117,21 @@ pub(crate) struct Links {
     pub(crate) receiver: Addr<Receiver>,
     /// None where there is no cluster.
     pub(crate) sender: Option<Addr<NodeSender>>,
-    /// Whether its transport has streams beside datagrams.
-    pub(crate) has_streams: bool,
+    /// The task that takes connections, if its transport has streams beside datagrams.
+    pub(crate) accepting: Option<JoinHandle<()>>,
     /// Where it is noted that the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Until when the node's shards may act.
     pub(crate) right: Arc<Right>,
     /// Who hands out the right to run a shard, if anybody does.
     pub(crate) authority: Option<Rc<dyn Authority>>,
+}
+
+impl Links {
+    /// What holds the node's port.
+    fn end(&mut self) -> (Addr<Receiver>, Option<Addr<NodeSender>>, Option<JoinHandle<()>>) {
+        (self.receiver.clone(), self.sender.clone(), self.accepting.take())
+    }
 }
 
 impl Supervisor {
@@ -124,7 +152,7 @@ impl Supervisor {
             floor,
             threads: BTreeMap::new(),
             held: BTreeSet::new(),
-            streams: Streams::new(clock, links.has_streams),
+            streams: Streams::new(clock, links.accepting.is_some()),
             links,
             subscribers: Subscribers::default(),
             waiters: Waiters::default(),
@@ -133,6 +161,7 @@ impl Supervisor {
             recorder: None,
             leavers: Vec::new(),
             on_leave: Vec::new(),
+            ending: Ending::No,
         }
     }
 
@@ -157,7 +186,8 @@ impl Supervisor {
                 Output::Stop { worker, why } => self.with_seat(worker, |seat| seat.stop(why)),
                 Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
-                    self.close(worker, if gave_up { Closing::GaveUp } else { Closing::Stopped });
+                    let closing = if gave_up { Closing::GaveUp } else { Closing::Stopped };
+                    self.with_seat(worker, |seat| seat.clone().close(closing));
                 }
                 Output::Forget { worker } => self.forget(worker),
                 Output::ForgetGroup { group } => self.view.forget_group(&group),
@@ -197,18 +227,10 @@ impl Supervisor {
             }
         }
         self.links.right.set(self.engine.lease_until());
-        if self.engine.is_leaving() {
-            self.links.is_leaving.store(true, Ordering::Release);
-            self.on_leave.drain(..).for_each(|act| act());
-        }
-        if self.engine.has_left() {
-            outgoing.waiting.append(&mut self.leavers);
-        }
-        match &self.links.sender {
-            Some(sender) if !(outgoing.datagrams.is_empty() && outgoing.waiting.is_empty()) => sender.do_send(outgoing),
-            Some(_) => {}
-            // Without a cluster there is nobody to say goodbye to: dropping the senders is answer enough.
-            None => drop(outgoing),
+        if let Some(sender) = &self.links.sender
+            && !outgoing.datagrams.is_empty()
+        {
+            sender.do_send(outgoing);
         }
         if members_changed {
             self.view.set_members(self.engine.members());
@@ -216,6 +238,7 @@ impl Supervisor {
         self.view.set_joined(self.engine.is_joined());
         self.waiters.look(&self.engine, &self.view);
         self.publish(&events);
+        self.follow_leave(context);
         self.set_timer(context);
     }
 
@@ -225,6 +248,54 @@ impl Supervisor {
             log(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
         }
+    }
+
+    /// Does what is to be done as soon as the engine leaves, and once it has left.
+    fn follow_leave(&mut self, context: &mut Context<Self>) {
+        if self.engine.is_leaving() {
+            self.links.is_leaving.store(true, Ordering::Release);
+            self.on_leave.drain(..).for_each(|act| act());
+        }
+        if self.engine.has_left() && self.ending == Ending::No {
+            self.close_links(context);
+        }
+    }
+
+    /// Ends what holds the node's port, once its last datagrams are sent; then the node has left.
+    fn close_links(&mut self, context: &mut Context<Self>) {
+        self.ending = Ending::Closing;
+        let (receiver, sender, accepting) = self.links.end();
+        let closed = async move {
+            // An error means that it has ended already. The sender comes to this after the datagrams.
+            if let Some(sender) = sender {
+                let _ = sender.send(End).await;
+            }
+            let _ = receiver.send(End).await;
+            if let Some(accepting) = accepting {
+                accepting.abort();
+                let _ = accepting.await; // An error, as it was aborted.
+            }
+        };
+        context.spawn(closed.into_actor(self).map(|(), supervisor, context| supervisor.end(context)));
+    }
+
+    /// The node has left: those who wait for it are told, and the control thread ends, once the last
+    /// events and frames are delivered or had the time to be.
+    fn end(&mut self, context: &mut Context<Self>) {
+        self.ending = Ending::Done;
+        for done in self.leavers.drain(..) {
+            let _ = done.send(()); // Its node may have stopped waiting.
+        }
+        let has_streams = self.streams.shut_all();
+        let rest = if has_streams || self.subscribers.are_waiting() { END_AFTER } else { Duration::ZERO };
+        context.run_later(rest, |supervisor, context| {
+            context.stop();
+            match supervisor.floor {
+                Floor::System => drop(Arbiter::current().stop()), // False if it has ended already.
+                #[cfg(feature = "testkit")]
+                Floor::Played => {}
+            }
+        });
     }
 
     /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat that moves a deadline on costs no timer.
@@ -323,20 +394,6 @@ impl Supervisor {
         context.spawn(authority.freed().into_actor(self).map(take_in));
     }
 
-    fn close(&mut self, id: WorkerId, closing: Closing) {
-        let Some(Some(worker)) = self.workers.get(id.0 as usize) else { return };
-        let own = worker.arbiter.filter(|arbiter| !self.held.contains(arbiter));
-        let own = own.and_then(|arbiter| self.threads.get(&arbiter));
-        // If its own thread is held or was abandoned, any other will do: each sender must be told.
-        let thread = own.or_else(|| self.free_thread());
-        worker.seat.clone().close(thread.map(Thread::handle), closing);
-    }
-
-    /// A thread that is not held, as far as is known.
-    fn free_thread(&self) -> Option<&Thread> {
-        self.threads.iter().find(|(id, _)| !self.held.contains(id)).map(|(_, thread)| thread)
-    }
-
     fn spawn(&mut self, id: ArbiterId) {
         match Thread::new(self.floor) {
             Ok(thread) => {
@@ -392,7 +449,8 @@ impl Supervisor {
             });
         });
         let now = self.clock.now();
-        if from == 0 {
+        // A node that has left needs no threads.
+        if from == 0 && self.ending == Ending::No {
             for arbiter in self.engine.arbiters() {
                 if self.threads.get(&arbiter).is_none_or(|thread| !thread.handle().is_alive()) {
                     self.threads.remove(&arbiter);
@@ -411,22 +469,15 @@ impl Supervisor {
 
     fn forget(&mut self, worker: WorkerId) {
         let Some(Worker { seat, .. }) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
-        seat.vacate();
         self.view.forget_worker(seat.name());
-        // This may be the last hold on it, and its factory, its snapshot and its mail are its user's; they are dropped where users' code runs.
-        if let Some(thread) = self.free_thread() {
-            thread.handle().run(move || {
-                drop(seat);
-                std::future::ready(())
-            });
-        }
+        seat.vacate();
     }
 
     /// Lets a thread end that nobody needs any more, after what it was told before.
     fn dismiss(&mut self, id: ArbiterId) {
         self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
-            // Queues that were just closed are drained first. If the thread has ended by itself, it is gone all the same.
+            // If the thread has ended by itself, it is gone all the same.
             let _ = thread.handle().end_after(|| {});
         }
     }
@@ -460,7 +511,12 @@ impl Actor for Supervisor {
         self.listen_to_authority(context);
     }
 
+    /// The node has left, or its system ends: no worker is started any more, and each sender hears so.
     fn stopped(&mut self, _: &mut Context<Self>) {
+        self.links.is_leaving.store(true, Ordering::Release);
+        for worker in self.workers.drain(..).flatten() {
+            worker.seat.end();
+        }
         for thread in self.threads.values() {
             thread.stop();
         }
@@ -592,8 +648,9 @@ impl Handler<MadeSnapshot> for Supervisor {
 impl Handler<TakeOn> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, TakeOn { workers, group }: TakeOn, context: &mut Context<Self>) {
+    fn handle(&mut self, mut take_on: TakeOn, context: &mut Context<Self>) {
         let now = self.clock.now();
+        let (workers, group) = (std::mem::take(&mut take_on.workers), take_on.group.take());
         let mut taken_on = Vec::with_capacity(workers.len());
         for (supervise, seat) in workers {
             let index = supervise.worker.0 as usize;
@@ -674,6 +731,10 @@ impl Handler<Leave> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Leave { done }: Leave, context: &mut Context<Self>) {
+        if self.ending == Ending::Done {
+            let _ = done.send(()); // Its node may have stopped waiting.
+            return;
+        }
         self.leavers.push(done);
         self.engine.leave(self.clock.now());
         self.drive(context);

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use heartbeat_core::{CpuTimes, ThreadLook, ThreadState};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// What holds a played thread.
@@ -32,13 +33,23 @@ struct Gate {
     times: CpuTimes,
     /// Tasks that would run if they might.
     waiting: Vec<Waker>,
+    /// All tasks that were given to it and may still be there.
+    tasks: Vec<AbortHandle>,
 }
 
 impl Played {
     pub(crate) fn new() -> Played {
         // A thread that has done nothing has run all the same, to say so.
         let times = CpuTimes { ran: Duration::from_micros(1), waited: Duration::ZERO };
-        Played { gate: Arc::new(Mutex::new(Gate { held: None, ended: false, times, waiting: Vec::new() })) }
+        Played {
+            gate: Arc::new(Mutex::new(Gate {
+                held: None,
+                ended: false,
+                times,
+                waiting: Vec::new(),
+                tasks: Vec::new(),
+            })),
+        }
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -50,7 +61,12 @@ impl Played {
         if self.has_ended() {
             return false;
         }
-        drop(actix_rt::spawn(Gated { played: self.clone(), task: Box::pin(task) }));
+        let task = actix_rt::spawn(Gated { played: self.clone(), task: Box::pin(task) });
+        let tasks = &mut self.gate().tasks;
+        if tasks.len().is_power_of_two() {
+            tasks.retain(|task| !task.is_finished());
+        }
+        tasks.push(task.abort_handle());
         true
     }
 
@@ -72,7 +88,12 @@ impl Played {
 
     /// Ends the thread: whatever it was to run is dropped.
     pub(crate) fn end(&self) {
-        self.gate().ended = true;
+        let tasks = {
+            let mut gate = self.gate();
+            gate.ended = true;
+            std::mem::take(&mut gate.tasks)
+        };
+        tasks.iter().for_each(AbortHandle::abort);
         self.let_go();
     }
 

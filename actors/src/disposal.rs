@@ -1,0 +1,109 @@
+//! `Disposal`: where messages that no worker will handle are dropped.
+//!
+//! Dropping a message runs its user's code, so it must not happen on the control thread. It must not
+//! happen on a worker's thread either: a neighbour may hold that one for minutes, or it has ended,
+//! and each of the senders waits for an answer. So a thread is made when there is something to drop,
+//! and ends when that is done.
+//!
+//! A `drop` that never returns keeps those behind it from their turn; what they hold is not lost, and
+//! no worker waits for it.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::thread::Floor;
+
+/// Something to be dropped, and what is to be said of it.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Drops what is given to it, in order, on a thread that exists only meanwhile.
+#[derive(Clone)]
+pub(crate) struct Disposal {
+    source: Floor,
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Whether a thread is at work on them.
+    is_running: bool,
+}
+
+impl Disposal {
+    pub(crate) fn new(source: Floor) -> Disposal {
+        Disposal { source, queue: Arc::default() }
+    }
+
+    /// Does `job` soon, and the present thread does not wait for it. A panic in it stays in it.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
+        match self.source {
+            Floor::System => {}
+            // There is one thread for everything.
+            #[cfg(feature = "testkit")]
+            Floor::Played => return run(Box::new(job)),
+        }
+        {
+            let mut queue = lock(&self.queue);
+            queue.jobs.push_back(Box::new(job));
+            if std::mem::replace(&mut queue.is_running, true) {
+                return;
+            }
+        }
+        let queue = self.queue.clone();
+        let made = std::thread::Builder::new().name("heartbeat-drop".to_owned()).spawn(move || work_off(&queue));
+        if made.is_err() {
+            // The system has no more threads. Late is better than never: a sender waits.
+            work_off(&self.queue);
+        }
+    }
+}
+
+/// Does all jobs that are there.
+fn work_off(queue: &Mutex<Queue>) {
+    loop {
+        let job = {
+            let mut queue = lock(queue);
+            let job = queue.jobs.pop_front();
+            queue.is_running = job.is_some();
+            job
+        };
+        let Some(job) = job else { return };
+        run(job);
+    }
+}
+
+fn run(job: Job) {
+    // The panic hook has told of it.
+    let _ = catch_unwind(AssertUnwindSafe(job));
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn jobs_are_done_in_order_elsewhere_and_a_panic_stops_none() {
+        let disposal = Disposal::new(Floor::System);
+        let (told, tell) = mpsc::channel();
+        let here = std::thread::current().id();
+        for number in 0..100 {
+            let told = told.clone();
+            disposal.run(move || {
+                assert_ne!(std::thread::current().id(), here);
+                told.send(number).unwrap();
+                assert!(number % 10 != 0, "told to panic");
+            });
+        }
+        let done: Vec<u32> = (0..100).map(|_| tell.recv_timeout(Duration::from_secs(20)).unwrap()).collect();
+        assert!(done.is_sorted(), "{done:?}");
+    }
+}
