@@ -42,6 +42,14 @@ pub(crate) enum Happened {
 }
 
 impl Happened {
+    /// Whether nothing more happens on the stream.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Happened::Refused | Happened::Failed | Happened::Ended => true,
+            Happened::Opened | Happened::Frame(_) => false,
+        }
+    }
+
     pub(crate) fn event(&self) -> StreamEvent<'_> {
         match self {
             Happened::Opened => StreamEvent::Opened,

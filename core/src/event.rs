@@ -237,6 +237,11 @@ pub enum Event {
         /// Name of the member that brought the news, where this is no verdict of this node's.
         told_by: Option<Arc<str>>,
     },
+    /// A node that was dead or had left for `membership.forget_after` is no longer in the table.
+    Forgotten {
+        /// Its name.
+        node: Arc<str>,
+    },
     /// A node that had been concluded dead is back, under a higher incarnation.
     Returned {
         /// Its name.

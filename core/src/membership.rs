@@ -34,6 +34,8 @@ pub struct Membership {
     /// Those whom the table calls dead, in no order.
     dead: Vec<NodeId>,
     digests: Digests,
+    /// How often a row was put down or forgotten.
+    version: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +135,7 @@ impl Membership {
             others: Vec::new(),
             dead: Vec::new(),
             digests: [0; BUCKETS],
+            version: 0,
         };
         membership.put(me, now);
         membership
@@ -247,17 +250,20 @@ impl Membership {
         }
     }
 
-    /// Forgets who has been dead or gone for `forget_after`.
-    pub fn reap(&mut self, now: Instant, forget_after: Duration) {
+    /// Forgets members that have been dead or gone for `forget_after`. Returns their names.
+    pub fn reap(&mut self, now: Instant, forget_after: Duration) -> Vec<Arc<str>> {
         if self.rows.len() == self.others.len() + 1 {
-            return; // All are members.
+            return Vec::new(); // All are members.
         }
         let over = |entry: &Entry| !entry.member.status.is_member() && now - entry.changed > forget_after;
         let gone: Vec<NodeId> = self.rows.iter().filter(|(_, entry)| over(entry)).map(|(&id, _)| id).collect();
+        let mut forgotten = Vec::with_capacity(gone.len());
         for id in gone {
             self.take_out(id);
-            self.rows.remove(&id);
+            forgotten.extend(self.rows.remove(&id).map(|entry| entry.member.name.clone()));
+            self.version += 1;
         }
+        forgotten
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -265,6 +271,11 @@ impl Membership {
     /// The node whose table it is.
     pub fn me(&self) -> NodeId {
         self.me
+    }
+
+    /// How often the table has changed. A copy of the rows made at this version is the same as the table.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// One row.
@@ -348,6 +359,7 @@ impl Membership {
     }
 
     fn put(&mut self, member: Member, now: Instant) {
+        self.version += 1;
         let id = member.id;
         self.take_out(id);
         let list = self.list(&member);

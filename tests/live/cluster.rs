@@ -228,6 +228,35 @@ fn a_node_is_joined_once_it_has_been_let_in() {
     });
 }
 
+/// Nodes that think each other gone soon forget them.
+async fn start_forgetful(network: &MemoryNetwork, name: &str, port: u16) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], port));
+    let config = format!(
+        "interval = '100ms'\ntimeout = '1s'\nstall = '500ms'\nmembership.forget_after = '2s'\nmembership.retry_for = '1s'
+         [cluster]\nname = 'live'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'\nseeds = ['10.0.0.1:1']"
+    );
+    let (config, network) = (Config::from_toml(&config).unwrap(), network.clone());
+    let open = move || Ok(Some(Rc::new(network.bind(listen)?) as Rc<dyn Transport>));
+    Node::start_on(config, open).await.unwrap()
+}
+
+#[test]
+fn the_view_forgets_what_the_table_has_forgotten() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let (a, _b) = (start_forgetful(&network, "a", 1).await, start_forgetful(&network, "b", 2).await);
+        let mut events = Events::of(&a);
+        let c = start_forgetful(&network, "c", 3).await;
+        let joined = |event: &Event| matches!(event, Event::Joined { member } if &*member.name == "c").then_some(());
+        events.wait("c joins", joined).await;
+        c.leave().await;
+        let forgotten = |event: &Event| matches!(event, Event::Forgotten { node } if &**node == "c").then_some(());
+        events.wait("c is forgotten", forgotten).await;
+        assert_eq!(a.view().member("c"), None);
+        assert_eq!(a.view().members().len(), 2);
+    });
+}
+
 /// The traces in a folder; one that is still being written has none yet.
 fn traces(folder: &Path) -> Vec<Trace> {
     let files = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());

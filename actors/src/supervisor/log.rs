@@ -32,6 +32,7 @@ pub(super) fn log(event: &Event) {
         | Event::Updated { .. }
         | Event::Left { .. }
         | Event::Cleared { .. }
+        | Event::Forgotten { .. }
         | Event::Returned { .. }
         | Event::Buried { .. }
         | Event::Isolated { .. }
@@ -88,6 +89,7 @@ fn log_member(member: &Event) {
         }
         Event::Left { node } => info!(event, %node, "node left on purpose"),
         Event::Cleared { node } => warn!(event, %node, "the suspicion was wrong: the node is alive"),
+        Event::Forgotten { node } => debug!(event, %node, "a node that was dead or had left is forgotten"),
         Event::Returned { node, incarnation } => {
             warn!(event, %node, %incarnation, "a node that was declared dead is back");
         }

@@ -68,6 +68,8 @@ pub(crate) struct Supervisor {
     held: BTreeSet<ArbiterId>,
     links: Links,
     streams: Streams,
+    /// The version of the table of members that the view shows.
+    members_shown: Option<u64>,
     subscribers: Subscribers,
     /// Who waits for something to hold.
     waiters: Waiters,
@@ -126,6 +128,7 @@ impl Supervisor {
             held: BTreeSet::new(),
             streams: Streams::new(clock, links.has_streams),
             links,
+            members_shown: None,
             subscribers: Subscribers::default(),
             waiters: Waiters::default(),
             timer: None,
@@ -139,7 +142,6 @@ impl Supervisor {
     /// Does what the engine says after an input, and sets the timer to what it asks for.
     fn drive(&mut self, context: &mut Context<Self>) {
         let mut outgoing = Outgoing::default();
-        let mut members_changed = false;
         let mut events = Vec::new();
         let mut cut = Cut::default();
         while let Some(output) = self.engine.poll_output(&mut self.buffer) {
@@ -189,7 +191,6 @@ impl Supervisor {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
                     }
-                    members_changed |= View::concerns_members(&event);
                     // Before what follows from it is done: whoever hears from a new owner finds it in the view.
                     self.view.take_in(&event, self.clock.now());
                     events.push(event);
@@ -210,9 +211,7 @@ impl Supervisor {
             // Without a cluster there is nobody to say goodbye to: dropping the senders is answer enough.
             None => drop(outgoing),
         }
-        if members_changed {
-            self.view.set_members(self.engine.members());
-        }
+        self.show_members();
         self.view.set_joined(self.engine.is_joined());
         self.waiters.look(&self.engine, &self.view);
         self.publish(&events);
@@ -224,6 +223,15 @@ impl Supervisor {
         for event in events {
             log(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
+        }
+    }
+
+    /// Brings the view up to the table of members, if that has changed. The table alone knows when: not every change of a row is an event.
+    fn show_members(&mut self) {
+        let version = self.engine.members_version();
+        if self.members_shown != Some(version) {
+            self.view.set_members(self.engine.members());
+            self.members_shown = Some(version);
         }
     }
 
@@ -455,7 +463,6 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.view.set_members(self.engine.members());
         self.drive(context);
         self.listen_to_authority(context);
     }
@@ -496,6 +503,10 @@ impl Handler<OnStream> for Supervisor {
 
     fn handle(&mut self, OnStream { at, stream, from, what }: OnStream, context: &mut Context<Self>) {
         self.engine.handle_stream(at, stream, from, what.event());
+        if what.is_end() {
+            // The engine forgets a stream that the other side has ended, and says nothing of it.
+            self.streams.shut(stream);
+        }
         self.drive(context);
     }
 }
@@ -713,7 +724,6 @@ impl Handler<Introduce> for Supervisor {
 
     fn handle(&mut self, Introduce(members): Introduce, context: &mut Context<Self>) {
         self.engine.recall(self.clock.now(), &members);
-        self.view.set_members(self.engine.members());
         self.drive(context);
     }
 }

@@ -222,7 +222,9 @@ impl Cluster {
         }
         if self.joining.compare_at <= desk.now {
             self.joining.compare_at = desk.now + desk.config.interval * COMPARE_EVERY;
-            self.membership.reap(desk.now, desk.config.membership.forget_after);
+            for node in self.membership.reap(desk.now, desk.config.membership.forget_after) {
+                desk.tell(Event::Forgotten { node });
+            }
             let table = &self.membership;
             self.heard.retain_met(|id, met| table.member(id).is_some_and(|member| member.generation == met));
             if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {

@@ -621,7 +621,7 @@ impl Cluster {
             return Follow::Nothing;
         }
         desk.tell(Event::Superseded { generation, address });
-        self.close_lifelines();
+        self.close_all_streams();
         Follow::Void
     }
 
