@@ -319,6 +319,13 @@ pub enum Event {
         /// The member that does not answer.
         silent: Option<Arc<str>>,
     },
+    /// This node was not let in by a member that it asked. It founds no cluster of its own, runs no shards, and asks on.
+    RefusedBy {
+        /// Who was asked.
+        address: SocketAddr,
+        /// Why, with the offending value.
+        reason: Arc<str>,
+    },
     /// A node was not admitted.
     Refused {
         /// Where it called from.
@@ -583,6 +590,7 @@ impl Event {
             Event::Suspected { .. } => "suspected",
             Event::Cleared { .. } => "cleared",
             Event::Died { .. } => "died",
+            Event::Forgotten { .. } => "forgotten",
             Event::Returned { .. } => "returned",
             Event::Renewed { .. } => "renewed",
             Event::Buried { .. } => "buried",
@@ -595,6 +603,7 @@ impl Event {
             Event::OtherCluster { .. } => "other_cluster",
             Event::NoMonitor { .. } => "no_monitor",
             Event::ClockSkewed { .. } => "clock_skewed",
+            Event::RefusedBy { .. } => "refused_by",
             Event::Refused { .. } => "refused",
             Event::QuorumLost { .. } => "quorum_lost",
             Event::QuorumGained { .. } => "quorum_gained",

@@ -22,7 +22,7 @@ use crate::config::MembershipConfig;
 use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Status};
 use crate::random::{Random, mix};
 use crate::time::Instant;
-use crate::wire::{BUCKETS, Digests, Row};
+use crate::wire::{BUCKETS, Digests, Refused, Row};
 
 /// The table of nodes as this one sees it, itself included.
 #[derive(Clone, Debug)]
@@ -80,6 +80,37 @@ pub enum Refusal {
     Changed(Arc<str>),
     /// Whoever was asked reaches too few of the others to let in one who was no member.
     NoQuorum,
+}
+
+impl Refusal {
+    /// As it travels.
+    pub(crate) fn said(&self) -> Refused {
+        let (reason, value) = match self {
+            Refusal::IdOfAnotherName(_) => (0, 0),
+            Refusal::IdTaken(_) => (1, 0),
+            Refusal::Full(most) => (2, u64::from(*most)),
+            Refusal::Superseded(generation) => (3, generation.0),
+            Refusal::Twin(generation) => (4, generation.0),
+            Refusal::HasLeft => (5, 0),
+            Refusal::NoQuorum => (6, 0),
+        };
+        Refused { reason, value }
+    }
+
+    /// What another node has said to `me`; `None` for a reason that this release does not know.
+    pub(crate) fn heard(refused: Refused, me: &Member) -> Option<Refusal> {
+        let generation = Generation(refused.value);
+        Some(match refused.reason {
+            0 => Refusal::IdOfAnotherName(me.name.to_string()),
+            1 => Refusal::IdTaken("another node".into()),
+            2 => Refusal::Full(u32::try_from(refused.value).unwrap_or(u32::MAX)),
+            3 => Refusal::Superseded(generation),
+            4 => Refusal::Twin(generation),
+            5 => Refusal::HasLeft,
+            6 => Refusal::NoQuorum,
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -228,6 +228,40 @@ fn a_node_is_joined_once_it_has_been_let_in() {
     });
 }
 
+/// A node whose cluster has room for two, with all three as its seeds.
+async fn start_of_two(network: &MemoryNetwork, name: &str, port: u16) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], port));
+    let config = format!(
+        "interval = '100ms'\ntimeout = '1s'\nstall = '500ms'\nmembership.members_max = 2
+         [cluster]\nname = 'live'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'
+         seeds = ['10.0.0.1:1', '10.0.0.1:2', '10.0.0.1:3']"
+    );
+    let (config, network) = (Config::from_toml(&config).unwrap(), network.clone());
+    let open = move || Ok(Some(Rc::new(network.bind(listen)?) as Rc<dyn Transport>));
+    Node::start_on(config, open).await.unwrap()
+}
+
+#[test]
+fn a_node_that_is_refused_founds_no_cluster_of_its_own() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let (a, b) = (start_of_two(&network, "a", 1).await, start_of_two(&network, "b", 2).await);
+        while a.view().members().len() < 2 || b.view().members().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let mut events = Events::of(&a);
+        let c = start_of_two(&network, "c", 3).await;
+        let mut told = Events::of(&c);
+        let group = c.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap();
+        told.wait("c is told", |event| matches!(event, Event::RefusedBy { .. }).then_some(())).await;
+        events.wait("a tells", |event| matches!(event, Event::Refused { .. }).then_some(())).await;
+        // It would have founded after two intervals.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!((0..16).all(|index| !group.worker(index).status().is_up));
+        assert_eq!(c.view().members().len(), 1);
+    });
+}
+
 /// Nodes that think each other gone soon forget them.
 async fn start_forgetful(network: &MemoryNetwork, name: &str, port: u16) -> Node {
     let listen = SocketAddr::from(([10, 0, 0, 1], port));

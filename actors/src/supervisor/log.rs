@@ -44,6 +44,7 @@ pub(super) fn log(event: &Event) {
         | Event::OtherCluster { .. }
         | Event::NoMonitor { .. }
         | Event::ClockSkewed { .. }
+        | Event::RefusedBy { .. }
         | Event::Refused { .. }
         | Event::Renewed { .. } => log_member(event),
         Event::QuorumLost { .. }
@@ -128,6 +129,7 @@ fn log_member(member: &Event) {
                 "a later process has this node's name: this one must end"
             );
         }
+        Event::RefusedBy { address, reason } => error!(event, %address, %reason, "a member did not let this node in"),
         Event::Refused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
         other => debug!(event, "{other:?}"),
     }

@@ -479,6 +479,7 @@ impl Cluster {
                 self.hear_introduce(from, desk.now);
                 return follow;
             }
+            Body::Refused(refused) => return self.hear_refused(from, *refused, desk),
             _ => {}
         }
         let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
@@ -519,7 +520,7 @@ impl Cluster {
                 wire::encode_join(buffer, self.join_header(now), token, &self.me);
                 return true;
             }
-            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce)) => {
+            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
                 // Whoever is not known to receive there is told no more than this.
                 wire::encode(buffer, header, &body);
                 return true;

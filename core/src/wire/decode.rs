@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     ASKED_MAX, Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo, Evidence,
     Groups, Header, Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX, Pairs,
-    Part, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
+    Part, Refused, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
 };
 use crate::member::{
     DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Profile,
@@ -219,6 +219,7 @@ impl<'a> Reader<'a> {
                 let (parts, flags) = (self.word()?, self.flags(1)?);
                 Body::Kept { parts, refused: flags != 0 }
             }
+            19 => Body::Refused(Refused { reason: self.byte()?, value: self.varint()? }),
             _ => return Err(DecodeError::Field("kind")),
         })
     }

@@ -83,6 +83,10 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             buffer.extend_from_slice(&parts.to_le_bytes());
             buffer.push(u8::from(*refused));
         }
+        Body::Refused(refused) => {
+            buffer.push(refused.reason);
+            varint(buffer, refused.value);
+        }
         Body::Release | Body::Introduce | Body::Gossip | Body::Hello => {}
     }
     buffer.push(0);
@@ -132,6 +136,7 @@ const fn kind(body: &Body<'_>) -> u8 {
         Body::Ask { .. } => 16,
         Body::Part(_) => 17,
         Body::Kept { .. } => 18,
+        Body::Refused(_) => 19,
     }
 }
 

@@ -26,6 +26,7 @@
 //! 16 ask         number u32  group u64  count u8 (at most 128)  count x index
 //! 17 part        number u32  group u64  index  epoch  sequence  version  total  offset  length u16  bytes
 //! 18 kept        parts u32  flags u8
+//! 19 refused     reason u8  value
 //! rumours        count u8, count x (row or note), at the end of each datagram
 //! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
 //! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
@@ -192,6 +193,8 @@ pub enum Body<'a> {
         /// Whether the snapshot that ended with the last of them was refused for its size.
         refused: bool,
     },
+    /// "You are not let in": the answer to a join whose token is right.
+    Refused(Refused),
 }
 
 /// A part of a shard's snapshot, in a frame of a stream.
@@ -305,6 +308,15 @@ pub struct Join<'a> {
     pub token: u64,
     /// What the sender says of itself.
     pub row: Row<'a>,
+}
+
+/// Why a node is not let in, as [`Refusal`](crate::membership::Refusal) has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Which reason; a later release may know more of them.
+    pub reason: u8,
+    /// The number that belongs to it: the bound of a full table, the generation of another process; else 0.
+    pub value: u64,
 }
 
 /// Digests of the parts of a table, by the upper six bits of the ids.
@@ -569,6 +581,7 @@ mod tests {
                 bytes: b"abc",
             }),
             Body::Kept { parts: 70_000, refused: true },
+            Body::Refused(Refused { reason: 2, value: 1_000 }),
         ]
     }
 
@@ -697,7 +710,7 @@ mod tests {
             let mut bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
             assert!(decode(&bytes).is_err());
             if length >= 4 {
-                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 19) as u8]);
+                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 20) as u8]);
                 let _ = decode(&bytes); // Any answer will do; it may not panic.
             }
         }
@@ -713,7 +726,7 @@ mod tests {
         check(&heartbeat[..20], DecodeError::Truncated);
         check(&[heartbeat.as_slice(), &[0]].concat(), DecodeError::Trailing(1));
         let mut bytes = heartbeat.clone();
-        bytes[3] = 19;
+        bytes[3] = 20;
         check(&bytes, DecodeError::Field("kind"));
         for interval in [Duration::from_secs(31_536_000), Duration::ZERO] {
             let mut bytes = Vec::new();
