@@ -246,7 +246,7 @@ impl Cluster {
                 follow
             }
             (Kind::Unknown | Kind::Intake(..), Body::Part(part)) => {
-                self.take_part(stream, kind, datagram.header, part);
+                self.take_part(stream, kind, datagram.header, part, desk.now);
                 Follow::Nothing
             }
             (Kind::Delivery(whom), Body::Kept { parts, refused }) if whom == id => {
@@ -424,7 +424,7 @@ impl Cluster {
         }
     }
 
-    fn take_part(&mut self, stream: StreamId, kind: Kind, header: Header, part: &Part<'_>) {
+    fn take_part(&mut self, stream: StreamId, kind: Kind, header: Header, part: &Part<'_>, now: Instant) {
         let intake = Kind::Intake(header.from, header.generation);
         if kind == Kind::Unknown {
             self.streams.unknown.retain(|(_, unknown)| *unknown != stream);
@@ -432,7 +432,7 @@ impl Cluster {
         } else if kind != intake {
             return self.shut(stream);
         }
-        if !self.hear_part(stream, header.from, part) {
+        if !self.hear_part(stream, header.from, part, now) {
             self.shut(stream);
         }
     }
