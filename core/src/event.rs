@@ -379,6 +379,15 @@ pub enum Event {
         /// How long it is.
         bytes: u64,
     },
+    /// What this node declines of a sharded group has changed: shards whose worker was given up here are run by other members for five minutes.
+    Declined {
+        /// Name of the sharded group.
+        group: Arc<str>,
+        /// How many shards it declines now.
+        declined: u32,
+        /// How many others are left to other members as well, for want of space to say it exactly.
+        withheld: u32,
+    },
     /// A shard has a new owner, or its owner a new epoch.
     Moved {
         /// Name of the sharded group.
@@ -611,6 +620,7 @@ impl Event {
             Event::AuthorityReached => "authority_reached",
             Event::SessionEnded { .. } => "session_ended",
             Event::TokenRefused { .. } => "token_refused",
+            Event::Declined { .. } => "declined",
             Event::ReplicaRefused { .. } => "replica_refused",
             Event::Moved { .. } => "moved",
             Event::ShardsRefused { .. } => "shards_refused",

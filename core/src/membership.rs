@@ -93,6 +93,7 @@ impl Refusal {
             Refusal::Twin(generation) => (4, generation.0),
             Refusal::HasLeft => (5, 0),
             Refusal::NoQuorum => (6, 0),
+            Refusal::Changed(_) => (7, 0),
         };
         Refused { reason, value }
     }
@@ -108,6 +109,7 @@ impl Refusal {
             4 => Refusal::Twin(generation),
             5 => Refusal::HasLeft,
             6 => Refusal::NoQuorum,
+            7 => Refusal::Changed(me.name.clone()),
             _ => return None,
         })
     }

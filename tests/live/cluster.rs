@@ -13,7 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Event, GROUPS_MAX, NoOwner, Node, Owner, Update};
+use heartbeat_actors::{Birth, Config, Event, GROUPS_MAX, NoOwner, Node, Owner, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -259,6 +259,45 @@ fn a_node_that_is_refused_founds_no_cluster_of_its_own() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!((0..16).all(|index| !group.worker(index).status().is_up));
         assert_eq!(c.view().members().len(), 1);
+    });
+}
+
+/// A node that gives a worker up after two failures in a row.
+async fn start_impatient(network: &MemoryNetwork, name: &str, port: u16) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], port));
+    let config = format!(
+        "interval = '100ms'\ntimeout = '1s'\nstall = '500ms'
+         restart = {{ intensity = 1, period = '30s', delay_min = '1ms', delay_max = '1ms' }}
+         [cluster]\nname = 'live'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'\nseeds = ['10.0.0.1:1']"
+    );
+    let (config, network) = (Config::from_toml(&config).unwrap(), network.clone());
+    let open = move || Ok(Some(Rc::new(network.bind(listen)?) as Rc<dyn Transport>));
+    Node::start_on(config, open).await.unwrap()
+}
+
+/// One node runs the even shards only, the other one the odd ones.
+#[test]
+fn all_shards_run_where_each_node_can_run_half_of_them() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let nodes = [start_impatient(&network, "even", 1).await, start_impatient(&network, "odd", 2).await];
+        let mut events = Events::of(&nodes[0]);
+        let groups: Vec<_> = [0, 1]
+            .map(|rest| {
+                let open = move |birth: &Birth| match birth.shard {
+                    Some(shard) if shard.index % 2 == rest => Ok(Subject::default()),
+                    _ => Err("it cannot be read here".into()),
+                };
+                nodes[rest as usize].supervise_shards("orders", 64, open).unwrap()
+            })
+            .into();
+        events.wait("it tells", |event| matches!(event, Event::Declined { declined: 1.., .. }).then_some(())).await;
+        let begun = Instant::now();
+        let runs = |index: u32| groups[index as usize % 2].worker(index).status().is_up;
+        while let Some(index) = (0..64).find(|&index| !runs(index)) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "shard {index} runs nowhere");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     });
 }
 

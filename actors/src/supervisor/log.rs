@@ -54,6 +54,7 @@ pub(super) fn log(event: &Event) {
         | Event::SessionEnded { .. }
         | Event::TokenRefused { .. }
         | Event::ReplicaRefused { .. }
+        | Event::Declined { .. }
         | Event::Moved { .. }
         | Event::ShardsRefused { .. }
         | Event::ShardsAdmitted { .. } => log_shard(event),
@@ -154,6 +155,9 @@ fn log_shard(change: &Event) {
         }
         Event::ReplicaRefused { group, index, by, bytes } => {
             warn!(event, %group, shard = index, %by, bytes, "another node did not take a snapshot of the shard");
+        }
+        Event::Declined { group, declined, withheld } => {
+            warn!(event, %group, declined, withheld, "this node cannot run some of its shards: others run them");
         }
         Event::QuorumLost { reached, of } => error!(event, reached, of, "too few nodes answer: shards given up"),
         Event::QuorumGained { reached, of } => info!(event, reached, of, "enough nodes answer: shards start again"),

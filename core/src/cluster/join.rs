@@ -325,7 +325,8 @@ impl Cluster {
         let is_own = |seed: &Seed| seed.addresses.contains(&self.me.address);
         if is_new && !self.joining.admitted {
             self.joining.join_at = now;
-            let may_found = self.joining.may_found && self.joining.founded.is_none() && self.joining.refused_at.is_none();
+            let may_found =
+                self.joining.may_found && self.joining.founded.is_none() && self.joining.refused_at.is_none();
             if may_found && self.joining.seeds.iter().any(is_own) {
                 self.joining.founded = Some(now + self.slots.announced() * 2);
             }
