@@ -324,7 +324,13 @@ impl Node {
         let factory = Arc::new(factory);
         let (mut seats, mut workers) = (Vec::new(), Vec::new());
         for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
-            let name = self.take_name(&format!("{name}/{index}"), cell.worker())?;
+            let name = match self.take_name(&format!("{name}/{index}"), cell.worker()) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.give_names_back(&seats);
+                    return Err(error);
+                }
+            };
             let factory = factory.clone();
             let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
             let place = self.place(&spec.placement, shared.place);
@@ -578,6 +584,15 @@ impl Node {
     /// The services of this node.
     pub(crate) fn services(&self) -> &Services {
         &self.inner.services
+    }
+
+    /// Frees the names of workers that were not taken on after all.
+    fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
+        for WorkerAddr { seat } in workers {
+            #[cfg(feature = "testkit")]
+            self.inner.started.seats.remove(&seat.name);
+            self.inner.view.forget_worker(&seat.name);
+        }
     }
 
     /// A number and a name for a group.

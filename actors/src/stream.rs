@@ -3,6 +3,7 @@
 //! Frames are datagrams with their length in two bytes before each (big-endian). A connection is a task of its own on the control arbiter; it takes one frame at a time from the other side, and
 //! what waits to be written is bounded. Nothing is decided here: the engine hears that a stream was opened, refused or closed, and says what that means.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use heartbeat_core::{Instant, StreamEvent, StreamId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::clock::Clock;
@@ -25,6 +27,15 @@ const CONNECT_FOR: Duration = Duration::from_secs(3);
 
 /// Frames that may wait to be written to one stream; the table of ten thousand members takes six hundred.
 const FRAMES_MAX: usize = 4_096;
+
+/// How long one frame may take to be written: the other side does not read any more.
+const WRITE_FOR: Duration = Duration::from_secs(5);
+
+/// How long a stream that we have closed has to write what waits in it.
+const CLOSE_FOR: Duration = Duration::from_secs(10);
+
+/// Bytes that may wait to be written to all streams together. The stream with most of them is closed when there are more.
+const BYTES_MAX: usize = 64 << 20;
 
 /// How long a stream that we have closed waits for the other side to take what was sent.
 const LINGER: Duration = Duration::from_millis(500);
@@ -42,6 +53,14 @@ pub(crate) enum Happened {
 }
 
 impl Happened {
+    /// Whether nothing more happens on the stream.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Happened::Refused | Happened::Failed | Happened::Ended => true,
+            Happened::Opened | Happened::Frame(_) => false,
+        }
+    }
+
     pub(crate) fn event(&self) -> StreamEvent<'_> {
         match self {
             Happened::Opened => StreamEvent::Opened,
@@ -92,13 +111,44 @@ pub(crate) struct Streams {
     clock: Clock,
     /// Whether there are any on this transport.
     has_streams: bool,
-    /// Where frames wait to be written; dropping it closes the stream once they are.
-    writers: BTreeMap<StreamId, mpsc::Sender<Vec<u8>>>,
+    /// Where frames wait to be written.
+    writers: BTreeMap<StreamId, Writer>,
+    /// Bytes that wait in all streams, those that are being closed included.
+    waiting: Rc<Cell<usize>>,
+}
+
+/// Where the frames of a stream wait; dropping `frames` closes the stream once they are written.
+struct Writer {
+    frames: mpsc::Sender<Frame>,
+    /// Bytes that wait in this stream.
+    waiting: Rc<Cell<usize>>,
+    task: JoinHandle<()>,
+    from: SocketAddr,
+    supervisor: Addr<Supervisor>,
+}
+
+/// A frame that waits to be written. It counts until it is dropped.
+struct Frame {
+    bytes: Vec<u8>,
+    counts: [Rc<Cell<usize>>; 2],
+}
+
+impl Frame {
+    fn new(bytes: &[u8], counts: [Rc<Cell<usize>>; 2]) -> Frame {
+        counts.iter().for_each(|count| count.set(count.get() + bytes.len()));
+        Frame { bytes: bytes.to_vec(), counts }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        self.counts.iter().for_each(|count| count.set(count.get() - self.bytes.len()));
+    }
 }
 
 impl Streams {
     pub(crate) fn new(clock: Clock, has_streams: bool) -> Streams {
-        Streams { clock, has_streams, writers: BTreeMap::new() }
+        Streams { clock, has_streams, writers: BTreeMap::new(), waiting: Rc::default() }
     }
 
     /// Connects a stream.
@@ -108,9 +158,9 @@ impl Streams {
         if !self.has_streams {
             return supervisor.do_send(tell(Happened::Failed));
         }
-        let (writer, frames) = mpsc::channel(FRAMES_MAX);
-        self.writers.insert(stream, writer);
-        actix_rt::spawn(async move {
+        let (sender, frames) = mpsc::channel(FRAMES_MAX);
+        let teller = supervisor.clone();
+        let task = actix_rt::spawn(async move {
             let what = match tokio::time::timeout(CONNECT_FOR, TcpStream::connect(to)).await {
                 Ok(Ok(socket)) => {
                     supervisor.do_send(tell(Happened::Opened));
@@ -121,6 +171,8 @@ impl Streams {
             };
             supervisor.do_send(tell(what));
         });
+        let writer = Writer { frames: sender, waiting: Rc::default(), task, from: to, supervisor: teller };
+        self.writers.insert(stream, writer);
     }
 
     /// Takes on a stream that somebody else has connected.
@@ -131,30 +183,55 @@ impl Streams {
         socket: TcpStream,
         supervisor: Addr<Supervisor>,
     ) {
-        let (writer, frames) = mpsc::channel(FRAMES_MAX);
-        self.writers.insert(stream, writer);
-        actix_rt::spawn(converse(self.clock, stream, from, socket, frames, supervisor));
+        let (sender, frames) = mpsc::channel(FRAMES_MAX);
+        let task = actix_rt::spawn(converse(self.clock, stream, from, socket, frames, supervisor.clone()));
+        self.writers.insert(stream, Writer { frames: sender, waiting: Rc::default(), task, from, supervisor });
     }
 
     /// Sends one frame; a stream that does not take them is closed.
     pub(crate) fn frame(&mut self, stream: StreamId, bytes: &[u8]) {
-        if let Some(writer) = self.writers.get(&stream)
-            && writer.try_send(bytes.to_vec()).is_err()
-        {
+        let Some(writer) = self.writers.get(&stream) else { return };
+        let frame = Frame::new(bytes, [self.waiting.clone(), writer.waiting.clone()]);
+        if writer.frames.try_send(frame).is_err() {
             debug!(stream = stream.0, "a stream takes no more frames; closing it");
-            self.writers.remove(&stream);
+            self.cut(stream);
+        }
+        while self.waiting.get() > BYTES_MAX
+            && let Some((&largest, _)) = self.writers.iter().max_by_key(|(_, writer)| writer.waiting.get())
+        {
+            warn!(stream = largest.0, bytes = BYTES_MAX, "too many bytes wait in all streams; closing the longest one");
+            self.cut(largest);
         }
     }
 
     /// Closes all streams once their frames are written. Returns whether there were any.
     pub(crate) fn shut_all(&mut self) -> bool {
         self.has_streams = false;
-        !std::mem::take(&mut self.writers).is_empty()
+        let streams: Vec<StreamId> = self.writers.keys().copied().collect();
+        for &stream in &streams {
+            self.shut(stream);
+        }
+        !streams.is_empty()
     }
 
-    /// Closes a stream once its frames are written.
+    /// Ends a stream at once, whatever waits in it, and tells the engine.
+    fn cut(&mut self, stream: StreamId) {
+        let Some(Writer { task, from, supervisor, .. }) = self.writers.remove(&stream) else { return };
+        task.abort();
+        supervisor.do_send(OnStream { at: self.clock.now(), stream, from, what: Happened::Ended });
+    }
+
+    /// Closes a stream once its frames are written, or when they had their time.
     pub(crate) fn shut(&mut self, stream: StreamId) {
-        self.writers.remove(&stream);
+        let Some(Writer { frames, waiting, mut task, .. }) = self.writers.remove(&stream) else { return };
+        drop(frames);
+        if waiting.get() > 0 {
+            actix_rt::spawn(async move {
+                if tokio::time::timeout(CLOSE_FOR, &mut task).await.is_err() {
+                    task.abort();
+                }
+            });
+        }
     }
 }
 
@@ -193,7 +270,7 @@ async fn converse(
     stream: StreamId,
     from: SocketAddr,
     socket: TcpStream,
-    mut frames: mpsc::Receiver<Vec<u8>>,
+    mut frames: mpsc::Receiver<Frame>,
     supervisor: Addr<Supervisor>,
 ) {
     let (mut reader, mut writer) = socket.into_split();
@@ -220,11 +297,17 @@ async fn converse(
         }
     };
     let write = async move {
-        while let Some(bytes) = frames.recv().await {
-            let length = (bytes.len() as u16).to_be_bytes();
-            if writer.write_all(&[&length, &bytes[..]].concat()).await.is_err() {
+        while let Some(frame) = frames.recv().await {
+            let length = (frame.bytes.len() as u16).to_be_bytes();
+            let bytes = [&length, &frame.bytes[..]].concat();
+            match tokio::time::timeout(WRITE_FOR, writer.write_all(&bytes)).await {
+                Ok(Ok(())) => {}
                 // The reader sees the end, too.
-                return std::future::pending().await;
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => {
+                    debug!(stream = stream.0, "the other side of a stream does not read; closing it");
+                    return;
+                }
             }
         }
         // We have closed it: an error means that the other side has, too.

@@ -424,23 +424,6 @@ impl View {
         }
     }
 
-    /// Whether this event changes the table of members.
-    pub(crate) fn concerns_members(event: &Event) -> bool {
-        matches!(
-            event,
-            Event::Joined { .. }
-                | Event::Updated { .. }
-                | Event::Left { .. }
-                | Event::Suspected { .. }
-                | Event::Cleared { .. }
-                | Event::Died { .. }
-                | Event::Returned { .. }
-                | Event::Buried { .. }
-                | Event::Renewed { .. }
-                | Event::Connected
-        )
-    }
-
     /// How many members have this status.
     pub fn count(&self, status: Status) -> usize {
         self.members.iter().filter(|entry| entry.status == status).count()

@@ -203,7 +203,7 @@ impl Engine {
     pub fn handle_accepted(&mut self, at: Instant) -> StreamId {
         self.advance(at);
         match &mut self.cluster {
-            Some(cluster) => cluster.accepted(&self.desk),
+            Some(cluster) => cluster.accepted(self.leaving == Leaving::Done, &self.desk),
             None => StreamId(0),
         }
     }
@@ -442,6 +442,11 @@ impl Engine {
     /// The members as this node sees them, itself included, in the order of their ids; none without a cluster.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.cluster.iter().flat_map(|cluster| cluster.membership().members())
+    }
+
+    /// How often the table of members has changed: a copy made at this version is up to date. Always 0 without a cluster.
+    pub fn members_version(&self) -> u64 {
+        self.cluster.as_ref().map_or(0, |cluster| cluster.membership().version())
     }
 
     /// Ids of those who watch this node, former observers included; none without a cluster.

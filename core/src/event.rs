@@ -237,6 +237,11 @@ pub enum Event {
         /// Name of the member that brought the news, where this is no verdict of this node's.
         told_by: Option<Arc<str>>,
     },
+    /// A node that was dead or had left for `membership.forget_after` is no longer in the table.
+    Forgotten {
+        /// Its name.
+        node: Arc<str>,
+    },
     /// A node that had been concluded dead is back, under a higher incarnation.
     Returned {
         /// Its name.
@@ -314,6 +319,13 @@ pub enum Event {
         /// The member that does not answer.
         silent: Option<Arc<str>>,
     },
+    /// This node was not let in by a member that it asked. It founds no cluster of its own, runs no shards, and asks on.
+    RefusedBy {
+        /// Who was asked.
+        address: SocketAddr,
+        /// Why, with the offending value.
+        reason: Arc<str>,
+    },
     /// A node was not admitted.
     Refused {
         /// Where it called from.
@@ -366,6 +378,15 @@ pub enum Event {
         by: Arc<str>,
         /// How long it is.
         bytes: u64,
+    },
+    /// What this node declines of a sharded group has changed: shards whose worker was given up here are run by other members for five minutes.
+    Declined {
+        /// Name of the sharded group.
+        group: Arc<str>,
+        /// How many shards it declines now.
+        declined: u32,
+        /// How many others are left to other members as well, for want of space to say it exactly.
+        withheld: u32,
     },
     /// A shard has a new owner, or its owner a new epoch.
     Moved {
@@ -578,6 +599,7 @@ impl Event {
             Event::Suspected { .. } => "suspected",
             Event::Cleared { .. } => "cleared",
             Event::Died { .. } => "died",
+            Event::Forgotten { .. } => "forgotten",
             Event::Returned { .. } => "returned",
             Event::Renewed { .. } => "renewed",
             Event::Buried { .. } => "buried",
@@ -590,6 +612,7 @@ impl Event {
             Event::OtherCluster { .. } => "other_cluster",
             Event::NoMonitor { .. } => "no_monitor",
             Event::ClockSkewed { .. } => "clock_skewed",
+            Event::RefusedBy { .. } => "refused_by",
             Event::Refused { .. } => "refused",
             Event::QuorumLost { .. } => "quorum_lost",
             Event::QuorumGained { .. } => "quorum_gained",
@@ -597,6 +620,7 @@ impl Event {
             Event::AuthorityReached => "authority_reached",
             Event::SessionEnded { .. } => "session_ended",
             Event::TokenRefused { .. } => "token_refused",
+            Event::Declined { .. } => "declined",
             Event::ReplicaRefused { .. } => "replica_refused",
             Event::Moved { .. } => "moved",
             Event::ShardsRefused { .. } => "shards_refused",

@@ -22,7 +22,7 @@ use crate::config::MembershipConfig;
 use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Status};
 use crate::random::{Random, mix};
 use crate::time::Instant;
-use crate::wire::{BUCKETS, Digests, Row};
+use crate::wire::{BUCKETS, Digests, Refused, Row};
 
 /// The table of nodes as this one sees it, itself included.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Membership {
     /// Those whom the table calls dead, in no order.
     dead: Vec<NodeId>,
     digests: Digests,
+    /// How often a row was put down or forgotten.
+    version: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +80,39 @@ pub enum Refusal {
     Changed(Arc<str>),
     /// Whoever was asked reaches too few of the others to let in one who was no member.
     NoQuorum,
+}
+
+impl Refusal {
+    /// As it travels.
+    pub(crate) fn said(&self) -> Refused {
+        let (reason, value) = match self {
+            Refusal::IdOfAnotherName(_) => (0, 0),
+            Refusal::IdTaken(_) => (1, 0),
+            Refusal::Full(most) => (2, u64::from(*most)),
+            Refusal::Superseded(generation) => (3, generation.0),
+            Refusal::Twin(generation) => (4, generation.0),
+            Refusal::HasLeft => (5, 0),
+            Refusal::NoQuorum => (6, 0),
+            Refusal::Changed(_) => (7, 0),
+        };
+        Refused { reason, value }
+    }
+
+    /// What another node has said to `me`; `None` for a reason that this release does not know.
+    pub(crate) fn heard(refused: Refused, me: &Member) -> Option<Refusal> {
+        let generation = Generation(refused.value);
+        Some(match refused.reason {
+            0 => Refusal::IdOfAnotherName(me.name.to_string()),
+            1 => Refusal::IdTaken("another node".into()),
+            2 => Refusal::Full(u32::try_from(refused.value).unwrap_or(u32::MAX)),
+            3 => Refusal::Superseded(generation),
+            4 => Refusal::Twin(generation),
+            5 => Refusal::HasLeft,
+            6 => Refusal::NoQuorum,
+            7 => Refusal::Changed(me.name.clone()),
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -133,6 +168,7 @@ impl Membership {
             others: Vec::new(),
             dead: Vec::new(),
             digests: [0; BUCKETS],
+            version: 0,
         };
         membership.put(me, now);
         membership
@@ -247,17 +283,20 @@ impl Membership {
         }
     }
 
-    /// Forgets who has been dead or gone for `forget_after`.
-    pub fn reap(&mut self, now: Instant, forget_after: Duration) {
+    /// Forgets members that have been dead or gone for `forget_after`. Returns their names.
+    pub fn reap(&mut self, now: Instant, forget_after: Duration) -> Vec<Arc<str>> {
         if self.rows.len() == self.others.len() + 1 {
-            return; // All are members.
+            return Vec::new(); // All are members.
         }
         let over = |entry: &Entry| !entry.member.status.is_member() && now - entry.changed > forget_after;
         let gone: Vec<NodeId> = self.rows.iter().filter(|(_, entry)| over(entry)).map(|(&id, _)| id).collect();
+        let mut forgotten = Vec::with_capacity(gone.len());
         for id in gone {
             self.take_out(id);
-            self.rows.remove(&id);
+            forgotten.extend(self.rows.remove(&id).map(|entry| entry.member.name.clone()));
+            self.version += 1;
         }
+        forgotten
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
@@ -265,6 +304,11 @@ impl Membership {
     /// The node whose table it is.
     pub fn me(&self) -> NodeId {
         self.me
+    }
+
+    /// How often the table has changed. A copy of the rows made at this version is the same as the table.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// One row.
@@ -348,6 +392,7 @@ impl Membership {
     }
 
     fn put(&mut self, member: Member, now: Instant) {
+        self.version += 1;
         let id = member.id;
         self.take_out(id);
         let list = self.list(&member);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::member::{Member, NodeId, Role, Status, Weight, name_hash};
+use crate::member::{Declined, Member, NodeId, Role, Status, Weight, name_hash};
 use crate::ring;
 
 /// How a sharded group is shared out.
@@ -26,7 +26,7 @@ pub(crate) struct Sharing {
     /// Who may own them, each with its weight.
     pub(crate) owners: Vec<(NodeId, Weight)>,
     /// Which of them may not own which shard.
-    pub(crate) declined: BTreeSet<(u32, NodeId)>,
+    pub(crate) declined: BTreeMap<NodeId, Declined>,
 }
 
 impl Sharing {
@@ -39,18 +39,22 @@ impl Sharing {
         let agree = supervise.filter(|(_, theirs)| *theirs == count);
         let owners = agree.clone().map(|(member, _)| (member.id, member.weight())).collect();
         let declines = |(member, _): (&'a Member, u32)| {
-            let declined = member.sharded(group).into_iter().flat_map(|sharded| &sharded.declined);
-            declined.map(move |&index| (index, member.id))
+            let declined = &member.sharded(group)?.declined;
+            (!declined.is_empty()).then(|| (member.id, declined.clone()))
         };
-        Some(Sharing { count, by: by.id, owners, declined: agree.flat_map(declines).collect() })
+        Some(Sharing { count, by: by.id, owners, declined: agree.filter_map(declines).collect() })
     }
 
     /// Who may own this shard, each with its weight.
     pub(crate) fn owners_of(&self, index: u32) -> impl Iterator<Item = (NodeId, Weight)> + Clone {
-        let may =
-            move |(node, _): &(NodeId, Weight)| self.declined.is_empty() || !self.declined.contains(&(index, *node));
+        let may = move |(node, _): &(NodeId, Weight)| !declines(&self.declined, *node, index);
         self.owners.iter().copied().filter(may)
     }
+}
+
+/// Whether a node declines this shard.
+fn declines(declined: &BTreeMap<NodeId, Declined>, node: NodeId, index: u32) -> bool {
+    !declined.is_empty() && declined.get(&node).is_some_and(|declined| declined.contains(index))
 }
 
 /// Slots of all keys that are no shard's, together: 64 for each of a thousand members.
@@ -80,7 +84,7 @@ impl Routes {
         members.sort_unstable_by_key(|member| member.id);
         let is_ready = |member: &&Member| member.role == Role::Worker && member.status == Status::Alive;
         let ready = members.iter().filter(is_ready).map(|member| (member.id, member.weight())).collect();
-        let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready, BTreeSet::new());
+        let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready, BTreeMap::new());
         let hashes: BTreeSet<u64> = members.iter().flat_map(|member| &member.groups).map(|group| group.group).collect();
         let table = |hash: u64| {
             let Sharing { count, owners, declined, .. } = Sharing::among(members.iter(), hash)?;
@@ -112,7 +116,7 @@ struct Table {
     /// Those who may own them, with a weight over 0, in the order of their ids.
     nodes: Vec<(NodeId, Weight)>,
     /// Which of them may not own which.
-    declined: BTreeSet<(u32, NodeId)>,
+    declined: BTreeMap<NodeId, Declined>,
     /// Places in `nodes`. Made when somebody asks.
     owners: OnceLock<Owners>,
     before: Option<Before>,
@@ -134,7 +138,7 @@ impl Table {
         group: u64,
         count: u32,
         mut nodes: Vec<(NodeId, Weight)>,
-        declined: BTreeSet<(u32, NodeId)>,
+        declined: BTreeMap<NodeId, Declined>,
     ) -> Table {
         nodes.retain(|(_, weight)| weight.get() > 0);
         nodes.sort_unstable();
@@ -184,7 +188,7 @@ impl Table {
     /// Which of these places owns a shard.
     fn best(&self, index: u32, places: impl Iterator<Item = usize>) -> Option<usize> {
         let nodes = places.filter_map(|place| self.nodes.get(place)).copied();
-        let may = |(node, _): &(NodeId, Weight)| !self.declined.contains(&(index, *node));
+        let may = |(node, _): &(NodeId, Weight)| !declines(&self.declined, *node, index);
         let owner = ring::owner(self.group, index, nodes.filter(may))?;
         self.nodes.binary_search_by_key(&owner, |(node, _)| *node).ok()
     }

@@ -6,6 +6,7 @@ mod clocks;
 mod config;
 mod detection;
 mod determinism;
+mod edges;
 mod extremes;
 mod guard;
 mod handover;

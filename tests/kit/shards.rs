@@ -60,6 +60,20 @@ fn a_shard_goes_on_from_its_snapshot_under_the_same_epoch_when_it_is_restarted()
 }
 
 #[test]
+fn a_refused_group_keeps_no_names() {
+    kit(async |node| {
+        let other = node.supervise("tallies/3", || Tally { total: 0 }).unwrap();
+        assert!(node.supervise_shards("tallies", 8, Tally::open).is_err());
+        assert!(node.view().worker("tallies/0").is_none() && node.view().worker("tallies/3").is_some());
+        other.remove();
+        node.settle().await;
+        let shards = node.supervise_shards("tallies", 8, Tally::open).unwrap();
+        node.settle().await;
+        assert_eq!(shards.worker(7).send(Count).await, Ok(Ok(1)));
+    });
+}
+
+#[test]
 fn a_snapshot_that_is_too_large_is_refused_with_both_numbers() {
     kit_with("ownership.snapshot_bytes_max = 7", async |node| {
         let shards = node.supervise_shards("tallies", 1, Tally::open).unwrap();

@@ -13,7 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Event, GROUPS_MAX, NoOwner, Node, Owner, Update};
+use heartbeat_actors::{Birth, Config, Event, GROUPS_MAX, NoOwner, Node, Owner, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -225,6 +225,108 @@ fn a_node_is_joined_once_it_has_been_let_in() {
         a.leave().await;
         assert!(a.until_joined().await.is_err() && shards.until_up().await.is_err());
         monitor.leave().await;
+    });
+}
+
+/// A node whose cluster has room for two, with all three as its seeds.
+async fn start_of_two(network: &MemoryNetwork, name: &str, port: u16) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], port));
+    let config = format!(
+        "interval = '100ms'\ntimeout = '1s'\nstall = '500ms'\nmembership.members_max = 2
+         [cluster]\nname = 'live'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'
+         seeds = ['10.0.0.1:1', '10.0.0.1:2', '10.0.0.1:3']"
+    );
+    let (config, network) = (Config::from_toml(&config).unwrap(), network.clone());
+    let open = move || Ok(Some(Rc::new(network.bind(listen)?) as Rc<dyn Transport>));
+    Node::start_on(config, open).await.unwrap()
+}
+
+#[test]
+fn a_node_that_is_refused_founds_no_cluster_of_its_own() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let (a, b) = (start_of_two(&network, "a", 1).await, start_of_two(&network, "b", 2).await);
+        while a.view().members().len() < 2 || b.view().members().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let mut events = Events::of(&a);
+        let c = start_of_two(&network, "c", 3).await;
+        let mut told = Events::of(&c);
+        let group = c.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap();
+        told.wait("c is told", |event| matches!(event, Event::RefusedBy { .. }).then_some(())).await;
+        events.wait("a tells", |event| matches!(event, Event::Refused { .. }).then_some(())).await;
+        // It would have founded after two intervals.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!((0..16).all(|index| !group.worker(index).status().is_up));
+        assert_eq!(c.view().members().len(), 1);
+    });
+}
+
+/// A node that gives a worker up after two failures in a row.
+async fn start_impatient(network: &MemoryNetwork, name: &str, port: u16) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], port));
+    let config = format!(
+        "interval = '100ms'\ntimeout = '1s'\nstall = '500ms'
+         restart = {{ intensity = 1, period = '30s', delay_min = '1ms', delay_max = '1ms' }}
+         [cluster]\nname = 'live'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'\nseeds = ['10.0.0.1:1']"
+    );
+    let (config, network) = (Config::from_toml(&config).unwrap(), network.clone());
+    let open = move || Ok(Some(Rc::new(network.bind(listen)?) as Rc<dyn Transport>));
+    Node::start_on(config, open).await.unwrap()
+}
+
+/// One node runs the even shards only, the other one the odd ones.
+#[test]
+fn all_shards_run_where_each_node_can_run_half_of_them() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let nodes = [start_impatient(&network, "even", 1).await, start_impatient(&network, "odd", 2).await];
+        let mut events = Events::of(&nodes[0]);
+        let groups: Vec<_> = [0, 1]
+            .map(|rest| {
+                let open = move |birth: &Birth| match birth.shard {
+                    Some(shard) if shard.index % 2 == rest => Ok(Subject::default()),
+                    _ => Err("it cannot be read here".into()),
+                };
+                nodes[rest as usize].supervise_shards("orders", 64, open).unwrap()
+            })
+            .into();
+        events.wait("it tells", |event| matches!(event, Event::Declined { declined: 1.., .. }).then_some(())).await;
+        let begun = Instant::now();
+        let runs = |index: u32| groups[index as usize % 2].worker(index).status().is_up;
+        while let Some(index) = (0..64).find(|&index| !runs(index)) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "shard {index} runs nowhere");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+}
+
+/// Nodes that think each other gone soon forget them.
+async fn start_forgetful(network: &MemoryNetwork, name: &str, port: u16) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], port));
+    let config = format!(
+        "interval = '100ms'\ntimeout = '1s'\nstall = '500ms'\nmembership.forget_after = '2s'\nmembership.retry_for = '1s'
+         [cluster]\nname = 'live'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'\nseeds = ['10.0.0.1:1']"
+    );
+    let (config, network) = (Config::from_toml(&config).unwrap(), network.clone());
+    let open = move || Ok(Some(Rc::new(network.bind(listen)?) as Rc<dyn Transport>));
+    Node::start_on(config, open).await.unwrap()
+}
+
+#[test]
+fn the_view_forgets_what_the_table_has_forgotten() {
+    live(async {
+        let network = MemoryNetwork::new();
+        let (a, _b) = (start_forgetful(&network, "a", 1).await, start_forgetful(&network, "b", 2).await);
+        let mut events = Events::of(&a);
+        let c = start_forgetful(&network, "c", 3).await;
+        let joined = |event: &Event| matches!(event, Event::Joined { member } if &*member.name == "c").then_some(());
+        events.wait("c joins", joined).await;
+        c.leave().await;
+        let forgotten = |event: &Event| matches!(event, Event::Forgotten { node } if &**node == "c").then_some(());
+        events.wait("c is forgotten", forgotten).await;
+        assert_eq!(a.view().member("c"), None);
+        assert_eq!(a.view().members().len(), 2);
     });
 }
 

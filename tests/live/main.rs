@@ -13,6 +13,7 @@ mod node;
 mod pieces;
 mod shards;
 mod spaces;
+mod streams;
 mod subscribe;
 mod transport;
 mod worker;

@@ -32,6 +32,7 @@ pub(super) fn log(event: &Event) {
         | Event::Updated { .. }
         | Event::Left { .. }
         | Event::Cleared { .. }
+        | Event::Forgotten { .. }
         | Event::Returned { .. }
         | Event::Buried { .. }
         | Event::Isolated { .. }
@@ -43,6 +44,7 @@ pub(super) fn log(event: &Event) {
         | Event::OtherCluster { .. }
         | Event::NoMonitor { .. }
         | Event::ClockSkewed { .. }
+        | Event::RefusedBy { .. }
         | Event::Refused { .. }
         | Event::Renewed { .. } => log_member(event),
         Event::QuorumLost { .. }
@@ -52,6 +54,7 @@ pub(super) fn log(event: &Event) {
         | Event::SessionEnded { .. }
         | Event::TokenRefused { .. }
         | Event::ReplicaRefused { .. }
+        | Event::Declined { .. }
         | Event::Moved { .. }
         | Event::ShardsRefused { .. }
         | Event::ShardsAdmitted { .. } => log_shard(event),
@@ -88,6 +91,7 @@ fn log_member(member: &Event) {
         }
         Event::Left { node } => info!(event, %node, "node left on purpose"),
         Event::Cleared { node } => warn!(event, %node, "the suspicion was wrong: the node is alive"),
+        Event::Forgotten { node } => debug!(event, %node, "a node that was dead or had left is forgotten"),
         Event::Returned { node, incarnation } => {
             warn!(event, %node, %incarnation, "a node that was declared dead is back");
         }
@@ -126,6 +130,7 @@ fn log_member(member: &Event) {
                 "a later process has this node's name: this one must end"
             );
         }
+        Event::RefusedBy { address, reason } => error!(event, %address, %reason, "a member did not let this node in"),
         Event::Refused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
         other => debug!(event, "{other:?}"),
     }
@@ -150,6 +155,9 @@ fn log_shard(change: &Event) {
         }
         Event::ReplicaRefused { group, index, by, bytes } => {
             warn!(event, %group, shard = index, %by, bytes, "another node did not take a snapshot of the shard");
+        }
+        Event::Declined { group, declined, withheld } => {
+            warn!(event, %group, declined, withheld, "this node cannot run some of its shards: others run them");
         }
         Event::QuorumLost { reached, of } => error!(event, reached, of, "too few nodes answer: shards given up"),
         Event::QuorumGained { reached, of } => info!(event, reached, of, "enough nodes answer: shards start again"),

@@ -76,6 +76,8 @@ pub(crate) struct Supervisor {
     held: BTreeSet<ArbiterId>,
     links: Links,
     streams: Streams,
+    /// The version of the table of members that the view shows.
+    members_shown: Option<u64>,
     subscribers: Subscribers,
     /// Who waits for something to hold.
     waiters: Waiters,
@@ -154,6 +156,7 @@ impl Supervisor {
             held: BTreeSet::new(),
             streams: Streams::new(clock, links.accepting.is_some()),
             links,
+            members_shown: None,
             subscribers: Subscribers::default(),
             waiters: Waiters::default(),
             timer: None,
@@ -168,7 +171,6 @@ impl Supervisor {
     /// Does what the engine says after an input, and sets the timer to what it asks for.
     fn drive(&mut self, context: &mut Context<Self>) {
         let mut outgoing = Outgoing::default();
-        let mut members_changed = false;
         let mut events = Vec::new();
         let mut cut = Cut::default();
         while let Some(output) = self.engine.poll_output(&mut self.buffer) {
@@ -219,7 +221,6 @@ impl Supervisor {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
                     }
-                    members_changed |= View::concerns_members(&event);
                     // Before what follows from it is done: whoever hears from a new owner finds it in the view.
                     self.view.take_in(&event, self.clock.now());
                     events.push(event);
@@ -232,9 +233,7 @@ impl Supervisor {
         {
             sender.do_send(outgoing);
         }
-        if members_changed {
-            self.view.set_members(self.engine.members());
-        }
+        self.show_members();
         self.view.set_joined(self.engine.is_joined());
         self.waiters.look(&self.engine, &self.view);
         self.publish(&events);
@@ -296,6 +295,15 @@ impl Supervisor {
                 Floor::Played => {}
             }
         });
+    }
+
+    /// Brings the view up to the table of members, if that has changed. The table alone knows when: not every change of a row is an event.
+    fn show_members(&mut self) {
+        let version = self.engine.members_version();
+        if self.members_shown != Some(version) {
+            self.view.set_members(self.engine.members());
+            self.members_shown = Some(version);
+        }
     }
 
     /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat that moves a deadline on costs no timer.
@@ -506,7 +514,6 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.view.set_members(self.engine.members());
         self.drive(context);
         self.listen_to_authority(context);
     }
@@ -552,6 +559,10 @@ impl Handler<OnStream> for Supervisor {
 
     fn handle(&mut self, OnStream { at, stream, from, what }: OnStream, context: &mut Context<Self>) {
         self.engine.handle_stream(at, stream, from, what.event());
+        if what.is_end() {
+            // The engine forgets a stream that the other side has ended, and says nothing of it.
+            self.streams.shut(stream);
+        }
         self.drive(context);
     }
 }
@@ -774,7 +785,6 @@ impl Handler<Introduce> for Supervisor {
 
     fn handle(&mut self, Introduce(members): Introduce, context: &mut Context<Self>) {
         self.engine.recall(self.clock.now(), &members);
-        self.view.set_members(self.engine.members());
         self.drive(context);
     }
 }

@@ -50,6 +50,11 @@ impl Answers {
         }
     }
 
+    /// Takes in that a node answered us that is no observer of ours.
+    pub(super) fn heard_at(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+    }
+
     /// How long none of our observers was heard.
     pub(super) fn silence(&self, now: Instant) -> Duration {
         now - self.heard

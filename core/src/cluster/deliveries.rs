@@ -31,6 +31,12 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A stream on which nothing was acknowledged for so long is given up for another one: the system may wait for minutes before it tries again to get through.
 const STUCK: Duration = Duration::from_secs(2);
 
+/// How long a snapshot that has begun to come may take to its next part.
+const PART_FOR: Duration = Duration::from_secs(10);
+
+/// A stream on which no snapshot has come for so long is closed; its sender closes it after [`IDLE`].
+const SILENT_FOR: Duration = Duration::from_secs(30);
+
 /// Nodes that may send us snapshots at a time.
 const SENDERS_MAX: usize = 1_024;
 
@@ -117,11 +123,27 @@ struct Intake {
     parts: u32,
     /// What has come of the present snapshot; none if it is refused.
     bytes: Option<Vec<u8>>,
+    /// How long the present snapshot will be. It counts towards `ownership.copies_bytes_max` until it has come.
+    total: u32,
+    /// When the stream is closed if nothing more comes on it.
+    due: Instant,
 }
 
 impl Deliveries {
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.to.values().map(|courier| courier.due).min()
+        let intakes = self.from.values().map(|intake| intake.due);
+        self.to.values().map(|courier| courier.due).chain(intakes).min()
+    }
+
+    /// Bytes of snapshots that have begun to come over other streams than this one.
+    fn unfinished(&self, but: StreamId) -> u64 {
+        let others = self.from.iter().filter(|(stream, _)| **stream != but);
+        others.map(|(_, intake)| u64::from(intake.total)).sum()
+    }
+
+    /// The stream over which this node sends us snapshots, if there is another one than this.
+    fn other_from(&self, from: NodeId, but: StreamId) -> Option<StreamId> {
+        self.from.iter().find(|(stream, intake)| intake.from == from && **stream != but).map(|(stream, _)| *stream)
     }
 
     /// Lets go of whatever concerns this stream.
@@ -255,16 +277,25 @@ impl Cluster {
     }
 
     /// Takes in a part of a snapshot; `false` if the stream is to be shut.
-    pub(super) fn hear_part(&mut self, stream: StreamId, from: NodeId, part: &Part<'_>) -> bool {
+    pub(super) fn hear_part(&mut self, stream: StreamId, from: NodeId, part: &Part<'_>, now: Instant) -> bool {
+        // A node has one stream for its snapshots: a new one takes the place of the former.
+        if !self.deliveries.from.contains_key(&stream)
+            && let Some(former) = self.deliveries.other_from(from, stream)
+        {
+            self.shut(former);
+        }
         let deliveries = &mut self.deliveries;
         if deliveries.from.len() >= SENDERS_MAX && !deliveries.from.contains_key(&stream) {
             return false;
         }
-        let intake = deliveries.from.entry(stream).or_insert(Intake { from, parts: 0, bytes: None });
+        let unfinished: u64 = deliveries.unfinished(stream);
+        let intake =
+            deliveries.from.entry(stream).or_insert(Intake { from, parts: 0, bytes: None, total: 0, due: now });
         intake.parts = intake.parts.wrapping_add(1);
         if part.offset == 0 {
-            let fits = part.total <= deliveries.most && u64::from(part.total) <= deliveries.room;
+            let fits = part.total <= deliveries.most && unfinished + u64::from(part.total) <= deliveries.room;
             intake.bytes = fits.then(Vec::new);
+            intake.total = if fits { part.total } else { 0 };
         }
         // Parts come in their order, since the stream does.
         if intake.bytes.as_ref().is_some_and(|bytes| bytes.len() != part.offset as usize) {
@@ -275,8 +306,10 @@ impl Cluster {
         }
         let is_end = part.offset as usize + part.bytes.len() >= part.total as usize;
         let (parts, refused) = (intake.parts, is_end && intake.bytes.is_none());
+        intake.due = now + if is_end { SILENT_FOR } else { PART_FOR };
         if is_end {
             let bytes = intake.bytes.take();
+            intake.total = 0;
             let Part { number, group, index, epoch, sequence, version, .. } = *part;
             let replica = bytes.filter(|_| sequence > 0);
             let replica = replica.map(|bytes| Replica { epoch, sequence, version, bytes: bytes.into() });
@@ -295,6 +328,10 @@ impl Cluster {
 
     /// Opens streams anew that were lost, and closes those on which nothing is sent.
     pub(super) fn look_at_deliveries(&mut self, now: Instant) {
+        let silent = self.deliveries.from.iter().filter(|(_, intake)| intake.due <= now);
+        for stream in silent.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            self.shut(stream);
+        }
         let is_due = |(_, courier): &(&NodeId, &Courier)| courier.due <= now;
         let due: Vec<NodeId> = self.deliveries.to.iter().filter(is_due).map(|(id, _)| *id).collect();
         for id in due {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::heard::EVER;
+use super::watch::Link;
 use super::{Cluster, Follow, Letter, Source};
 use crate::brake::Brake;
 use crate::config::OnIsolated;
@@ -328,7 +329,11 @@ impl Cluster {
         let by_watchers = answers.iter().any(|(_, evidence)| knows(evidence));
         let counted =
             || answers.iter().map(|(_, evidence)| evidence).filter(|evidence| !by_watchers || knows(evidence));
-        let agree = 1 + counted().filter(|evidence| if gone { evidence.gone } else { evidence.agrees }).count();
+        // Those who never had a heartbeat of a newcomer know no more than that it does not answer.
+        let newcomer = self.links.get(&id).is_some_and(Link::is_newcomer);
+        let is_new_to = |evidence: &Evidence| newcomer && evidence.stage == 0;
+        let agrees = |evidence: &&Evidence| if gone { evidence.gone } else { evidence.agrees || is_new_to(evidence) };
+        let agree = 1 + counted().filter(agrees).count();
         let is_answered = !answers.is_empty() || asked == 0;
         let interval = desk.config.interval;
         let begun = inquiry.begun;
@@ -487,7 +492,7 @@ impl Cluster {
     fn has_heard_since(&self, begun: Instant, but: NodeId, desk: &Desk) -> bool {
         let since = desk.now - begun;
         let by_links = || {
-            let others = self.links.iter().filter(|(id, _)| **id != but);
+            let others = self.links.iter().filter(|(id, link)| **id != but && link.stage > 0);
             others.map(|(_, link)| desk.monitor.silence(link.watch, desk.now)).any(|silence| silence < since)
         };
         self.membership.others().len() < 2 || self.answers.silence(desk.now) < since || by_links()

@@ -24,7 +24,7 @@ use crate::membership::Refusal;
 use crate::output::{Output, StreamId};
 use crate::random::mix;
 use crate::time::Instant;
-use crate::wire::{self, BUCKETS, Body, Datagram, Digests, Header, Join, Rows};
+use crate::wire::{self, BUCKETS, Body, Datagram, Digests, Header, Join, Refused, Rows};
 
 /// Seeds that are names are looked up again this often.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
@@ -66,6 +66,8 @@ pub(super) struct Joining {
     /// The one looked at, and by when it should have answered; the second time it is watched.
     looked_at: Option<(NodeId, Instant, bool)>,
     introduced_at: Instant,
+    /// When it was last told that a member does not let us in.
+    refused_at: Option<Instant>,
     complained_at: Option<Instant>,
     /// What tokens are made of.
     secret: u64,
@@ -116,6 +118,7 @@ impl Joining {
             look_at,
             looked_at: None,
             introduced_at: Instant::ZERO,
+            refused_at: None,
             complained_at: None,
             secret: desk.random.next_u64(),
         }
@@ -222,7 +225,9 @@ impl Cluster {
         }
         if self.joining.compare_at <= desk.now {
             self.joining.compare_at = desk.now + desk.config.interval * COMPARE_EVERY;
-            self.membership.reap(desk.now, desk.config.membership.forget_after);
+            for node in self.membership.reap(desk.now, desk.config.membership.forget_after) {
+                desk.tell(Event::Forgotten { node });
+            }
             let table = &self.membership;
             self.heard.retain_met(|id, met| table.member(id).is_some_and(|member| member.generation == met));
             if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
@@ -290,7 +295,9 @@ impl Cluster {
         if again {
             self.miss(id, desk);
         }
-        if again && self.may_adopt(id) && self.answers.silence(desk.now) < desk.config.interval * 3 {
+        // With one other member no node answers us if that one is gone.
+        let is_heard = self.membership.others().len() < 2 || self.answers.silence(desk.now) < desk.config.interval * 3;
+        if again && self.may_adopt(id) && is_heard {
             self.watch(id, desk.config.interval, true, true, desk);
         } else if !again {
             let (number, patience) = (self.next_number(), self.patience(desk));
@@ -318,7 +325,9 @@ impl Cluster {
         let is_own = |seed: &Seed| seed.addresses.contains(&self.me.address);
         if is_new && !self.joining.admitted {
             self.joining.join_at = now;
-            if self.joining.may_found && self.joining.founded.is_none() && self.joining.seeds.iter().any(is_own) {
+            let may_found =
+                self.joining.may_found && self.joining.founded.is_none() && self.joining.refused_at.is_none();
+            if may_found && self.joining.seeds.iter().any(is_own) {
                 self.joining.founded = Some(now + self.slots.announced() * 2);
             }
         }
@@ -348,7 +357,11 @@ impl Cluster {
                     self.tell_skew(&change.after.name, header, desk);
                 }
                 self.heard.note_answer(row.id, row.generation);
+                let is_new = change.as_ref().is_some_and(|change| change.after.status.is_member());
                 let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, Source::News(None), desk));
+                if is_new {
+                    self.watch_newcomer(header.from, desk);
+                }
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
                     // It has yet to learn of its death.
                     self.send(from, Letter::About(header.from));
@@ -360,16 +373,57 @@ impl Cluster {
                 if matches!(refusal, Refusal::Superseded(_)) {
                     self.send(from, Letter::About(header.from));
                 }
+                self.send(from, Letter::Say(Body::Refused(refusal.said())));
                 self.refuse(refusal, Some(from), desk);
                 Follow::Nothing
             }
         }
     }
 
+    /// Watches a node that this one has let in, until the newcomer is known to be well: it may end before it names an observer.
+    fn watch_newcomer(&mut self, id: NodeId, desk: &mut Desk) {
+        if self.links.contains_key(&id) {
+            return;
+        }
+        self.watch(id, desk.config.interval, true, true, desk);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.known_from = u64::MAX;
+        }
+    }
+
+    /// Takes in that a member does not let us in. That is not silence: others are there, so this node is not the first of its cluster.
+    pub(super) fn hear_refused(&mut self, from: SocketAddr, refused: Refused, desk: &mut Desk) -> Follow {
+        if !self.may_have_asked(from) {
+            return Follow::Nothing;
+        }
+        let refusal = Refusal::heard(refused, &self.me);
+        if self.joining.refused_at.is_none_or(|at| desk.now - at >= RETRY_MAX) {
+            self.joining.refused_at = Some(desk.now);
+            let unknown = || format!("for a reason that this release does not know ({})", refused.reason);
+            let reason = refusal.as_ref().map_or_else(unknown, Refusal::to_string);
+            desk.tell(Event::RefusedBy { address: from, reason: reason.into() });
+        }
+        self.answers.heard_at(desk.now);
+        if let Some(Refusal::Superseded(generation)) = refusal
+            && generation > self.me.generation
+        {
+            return self.give_way(generation, None, desk);
+        }
+        let was_whole = self.joining.is_whole(desk.now);
+        if self.membership.others().is_empty() {
+            self.joining.founded = None;
+        }
+        if was_whole && !self.joining.is_whole(desk.now) { Follow::Void } else { Follow::Nothing }
+    }
+
+    /// Whether an address is a seed's or a member's. What another one says could have this node send to any address, or found nothing.
+    fn may_have_asked(&self, address: SocketAddr) -> bool {
+        let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&address));
+        is_seed || self.addresses().any(|member| member == address)
+    }
+
     pub(super) fn hear_challenge(&mut self, from: SocketAddr, token: u64) {
-        // Only whom we may have asked: a stranger could have us send to anybody.
-        let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&from));
-        if is_seed || self.addresses().any(|address| address == from) {
+        if self.may_have_asked(from) {
             self.send(from, Letter::Join { token });
         }
     }
@@ -402,8 +456,7 @@ impl Cluster {
             (&datagram.body, known.is_none_or(|known| known.generation < datagram.header.generation))
         {
             // It has let us in and tells of itself among the others.
-            let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&from));
-            if rows.welcome && (is_seed || self.addresses().any(|address| address == from)) {
+            if rows.welcome && self.may_have_asked(from) {
                 self.joining.trust(id, desk.now);
                 let follow = self.hear_of_all(datagram, desk);
                 return follow.max(self.hear_rows(id, *rows, datagram, desk));

@@ -124,11 +124,12 @@ impl Streams {
 impl Cluster {
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in that somebody has connected; the stream is shut again if there are too many.
-    pub(crate) fn accepted(&mut self, desk: &Desk) -> StreamId {
+    /// Takes in that a stream was accepted. It is shut again if there are too many, or if this node `has_left`.
+    pub(crate) fn accepted(&mut self, has_left: bool, desk: &Desk) -> StreamId {
         let stream = self.streams.open(Kind::Unknown);
         let most = desk.config.membership.members_max as usize;
-        if self.streams.unknown.len() >= UNKNOWN_MAX || self.streams.theirs.len() >= most || self.superseded {
+        if self.streams.unknown.len() >= UNKNOWN_MAX || self.streams.theirs.len() >= most || self.superseded || has_left
+        {
             self.shut(stream);
         } else {
             self.streams.unknown.push_back((desk.now, stream));
@@ -204,8 +205,11 @@ impl Cluster {
     ) -> Follow {
         let id = datagram.header.from;
         let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
-        if kind == Kind::Unknown && (known.is_none() || id == self.me.id) {
-            // Whoever wants a stream has to be let in first.
+        // What is kept of a stream ends with the membership of the node that opened it.
+        let is_lasting = matches!(datagram.body, Body::Hello | Body::Part(_));
+        let may_open = known.is_some_and(|known| known.status.is_member() || !is_lasting) && id != self.me.id;
+        if kind == Kind::Unknown && !may_open {
+            // A node that wants a stream has to be let in first.
             self.shut(stream);
             return Follow::Nothing;
         }
@@ -242,7 +246,7 @@ impl Cluster {
                 follow
             }
             (Kind::Unknown | Kind::Intake(..), Body::Part(part)) => {
-                self.take_part(stream, kind, datagram.header, part);
+                self.take_part(stream, kind, datagram.header, part, desk.now);
                 Follow::Nothing
             }
             (Kind::Delivery(whom), Body::Kept { parts, refused }) if whom == id => {
@@ -370,6 +374,7 @@ impl Cluster {
     pub(super) fn streams_of_the_dead(&mut self, id: NodeId) {
         self.streams.nobody.remove(&id);
         self.streams.proven.remove(&id);
+        self.streams.to_look_at.retain(|waiting| *waiting != id);
         self.close_lifeline_to(id);
         if let Some(stream) = self.streams.theirs.remove(&id) {
             self.shut(stream);
@@ -377,6 +382,20 @@ impl Cluster {
         if let Some(look) = self.streams.looks.remove(&id) {
             self.shut(look.stream);
         }
+        let is_intake = |kind: &Kind| matches!(kind, Kind::Intake(from, _) if *from == id);
+        let intakes = self.streams.kinds.iter().filter(|(_, kind)| is_intake(kind));
+        for stream in intakes.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            self.shut(stream);
+        }
+    }
+
+    /// Closes all streams: this process has been superseded, and times none of them any more.
+    pub(super) fn close_all_streams(&mut self) {
+        self.close_lifelines();
+        for stream in self.streams.kinds.keys().copied().collect::<Vec<_>>() {
+            self.shut(stream);
+        }
+        self.streams.to_look_at.clear();
     }
 
     // ---- all ----------------------------------------------------------------------------------------------------------------------------
@@ -405,7 +424,7 @@ impl Cluster {
         }
     }
 
-    fn take_part(&mut self, stream: StreamId, kind: Kind, header: Header, part: &Part<'_>) {
+    fn take_part(&mut self, stream: StreamId, kind: Kind, header: Header, part: &Part<'_>, now: Instant) {
         let intake = Kind::Intake(header.from, header.generation);
         if kind == Kind::Unknown {
             self.streams.unknown.retain(|(_, unknown)| *unknown != stream);
@@ -413,7 +432,7 @@ impl Cluster {
         } else if kind != intake {
             return self.shut(stream);
         }
-        if !self.hear_part(stream, header.from, part) {
+        if !self.hear_part(stream, header.from, part, now) {
             self.shut(stream);
         }
     }

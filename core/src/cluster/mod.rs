@@ -61,13 +61,12 @@ use crate::event::Event;
 use crate::gossip::{FANOUT, Gossip};
 use crate::health::LocalHealth;
 use crate::member::{
-    DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Sharded, Status,
-    Weight, canonical, name_hash,
+    DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role,
+    Sharded, Status, Weight, canonical, name_hash,
 };
 use crate::membership::{Change, Membership, Refusal};
 use crate::observers::Observers;
 use crate::output::StreamId;
-use crate::replica::Key;
 use crate::slots::Slots;
 use crate::time::{Instant, earliest};
 use crate::wire::{self, Body, Datagram, Header, Row};
@@ -398,22 +397,25 @@ impl Cluster {
         self.wait_for_a_lease(desk.now);
     }
 
-    /// Tells others whether this node can run a shard of a group that it supervises. Returns whether that is news to them: no more than [`DECLINED_MAX`] can be declined.
-    pub(crate) fn decline(&mut self, (group, index): Key, declines: bool, desk: &mut Desk) -> bool {
-        let Some(sharded) = self.groups().iter().find(|sharded| sharded.group == group) else { return false };
-        let (is_declined, is_full) = (sharded.declined.contains(&index), sharded.declined.len() >= DECLINED_MAX);
-        if is_declined == declines || declines && is_full {
-            return false;
-        }
+    /// Tells others which shards this node cannot run, by group, in place of what it said before.
+    pub(crate) fn set_declined(&mut self, declined: &BTreeMap<u64, BTreeSet<u32>>, desk: &mut Desk) {
+        let declines = |sharded: &Sharded| declined.get(&sharded.group).is_some_and(|shards| !shards.is_empty());
+        let groups = self.groups().iter().filter(|sharded| declines(sharded)).count().max(1);
+        // Each group that declines nothing takes a byte.
+        let bytes_max = (DECLINED_BYTES_MAX - GROUPS_MAX) / groups;
         let change = |groups: &mut Vec<Sharded>| {
-            let its = groups.iter_mut().filter(|sharded| sharded.group == group);
-            its.for_each(|sharded| match declines {
-                true => sharded.declined.push(index),
-                false => sharded.declined.retain(|declined| *declined != index),
-            });
+            for sharded in groups {
+                let shards = declined.get(&sharded.group);
+                sharded.declined =
+                    shards.map(|shards| Declined::of(shards, sharded.count, bytes_max)).unwrap_or_default();
+            }
         };
         self.change_groups(change, desk);
-        true
+    }
+
+    /// What this node says of a group that it supervises.
+    pub(crate) fn said_of(&self, group: u64) -> Option<&Sharded> {
+        self.groups().iter().find(|sharded| sharded.group == group)
     }
 
     /// Tells others whether this node has the right to own shards: whether it has a session at the authority. Returns
@@ -479,6 +481,7 @@ impl Cluster {
                 self.hear_introduce(from, desk.now);
                 return follow;
             }
+            Body::Refused(refused) => return self.hear_refused(from, *refused, desk),
             _ => {}
         }
         let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
@@ -519,7 +522,7 @@ impl Cluster {
                 wire::encode_join(buffer, self.join_header(now), token, &self.me);
                 return true;
             }
-            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce)) => {
+            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
                 // Whoever is not known to receive there is told no more than this.
                 wire::encode(buffer, header, &body);
                 return true;
@@ -621,7 +624,7 @@ impl Cluster {
             return Follow::Nothing;
         }
         desk.tell(Event::Superseded { generation, address });
-        self.close_lifelines();
+        self.close_all_streams();
         Follow::Void
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) others: Observers,
     /// Whether we watch it because nobody else seems to: it has not named us.
     pub(super) adopted: bool,
+    /// From this stage on all its observers have had a heartbeat of it.
+    pub(super) known_from: u64,
     /// Whether its lifeline ended and nobody was found at its address.
     pub(super) gone: bool,
     /// Whether we made its suspicion known.
@@ -42,6 +44,11 @@ impl Link {
     /// The stage that has not come, to anybody that we know of.
     pub(super) fn missing(&self) -> u64 {
         self.stage.max(self.told).saturating_add(STAGES)
+    }
+
+    /// Whether it may have ended before its other observers had a heartbeat of it.
+    pub(super) fn is_newcomer(&self) -> bool {
+        self.stage < self.known_from
     }
 }
 
@@ -87,7 +94,7 @@ impl Cluster {
             Body::Gossip | Body::Hello => {}
             // Snapshots come over streams of their own.
             Body::Part(_) | Body::Kept { .. } => {}
-            Body::Join(_) | Body::Challenge { .. } | Body::Introduce => {}
+            Body::Join(_) | Body::Challenge { .. } | Body::Introduce | Body::Refused(_) => {}
         }
         Follow::Nothing
     }
@@ -102,8 +109,15 @@ impl Cluster {
             self.send_to(from, Letter::Say(Body::Ack(ack)));
         }
         let names_us = observers.contains(self.me.id);
+        if names_us && self.links.get(&from).is_some_and(|link| link.stage == 0 && link.is_newcomer()) {
+            // From its first heartbeat on it is watched as any other node.
+            self.unwatch(from, desk);
+        }
         if names_us && !self.links.contains_key(&from) {
             self.watch(from, interval, observers.iter().nth(1).is_some(), false, desk);
+            if let Some(link) = self.links.get_mut(&from) {
+                link.known_from = stage.saturating_add(STAGES);
+            }
         }
         let Some(link) = self.links.get_mut(&from).filter(|link| link.stage < stage) else { return false };
         link.stage = stage;
@@ -179,7 +193,8 @@ impl Cluster {
         }
         let watch = desk.monitor.watch(Target::Node(id), detector, desk.config.timeout, desk.now);
         let (others, gone, accused) = (Observers::default(), false, false);
-        self.links.insert(id, Link { watch, stage: 0, told: 0, others, adopted, gone, accused });
+        let link = Link { watch, stage: 0, told: 0, others, adopted, known_from: 0, gone, accused };
+        self.links.insert(id, link);
     }
 
     /// Stops watching a node.

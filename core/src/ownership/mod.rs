@@ -17,7 +17,7 @@ mod claims;
 mod replicas;
 mod shards;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub(crate) struct Ownership {
     declined: VecDeque<(Instant, Key)>,
     /// The epoch of all shards where there is no cluster, so that no other node can own them.
     sole_epoch: Epoch,
+    /// The same, by group.
+    declines: BTreeMap<u64, BTreeSet<u32>>,
 }
 
 /// What the rest of the node lends while shards move.
@@ -92,6 +94,7 @@ impl Ownership {
             own_until: now + config.timeout,
             declined: VecDeque::new(),
             sole_epoch: Epoch::at(generation.0, 0).max(Epoch(config.ownership.epoch_min.saturating_add(1))),
+            declines: BTreeMap::new(),
         }
     }
 
@@ -358,21 +361,33 @@ impl Ownership {
     fn decline(&mut self, lent: &mut Lent<'_>) -> bool {
         let given_up = lent.supervision.take_given_up();
         let Some(cluster) = &mut lent.cluster else { return false };
-        let mut is_news = false;
+        let mut changed = BTreeSet::new();
         for worker in given_up {
             let Some((at, index)) = self.shards.of_worker(worker) else { continue };
-            let key = self.shards.group(at).key(index);
-            if cluster.decline(key, true, lent.desk) {
-                self.declined.push_back((lent.desk.now + DECLINE_FOR, key));
-                is_news = true;
+            let (group, index) = self.shards.group(at).key(index);
+            if cluster.said_of(group).is_some() && self.declines.entry(group).or_default().insert(index) {
+                self.declined.push_back((lent.desk.now + DECLINE_FOR, (group, index)));
+                changed.insert(group);
             }
         }
         while self.declined.front().is_some_and(|(until, _)| *until <= lent.desk.now)
-            && let Some((_, key)) = self.declined.pop_front()
+            && let Some((_, (group, index))) = self.declined.pop_front()
         {
-            is_news |= cluster.decline(key, false, lent.desk);
+            self.declines.entry(group).or_default().remove(&index);
+            changed.insert(group);
         }
-        is_news
+        if changed.is_empty() {
+            return false;
+        }
+        cluster.set_declined(&self.declines, lent.desk);
+        for hash in changed {
+            let Some(group) = self.shards.groups().iter().find(|group| group.hash == hash) else { continue };
+            let declined = self.declines.get(&hash).map_or(0, BTreeSet::len) as u32;
+            let said = cluster.said_of(hash).map_or(0, |sharded| sharded.declined.len(sharded.count));
+            let withheld = said.saturating_sub(declined);
+            lent.desk.tell(Event::Declined { group: group.name.clone(), declined, withheld });
+        }
+        true
     }
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 //!
 //! It acts on whole views only. Two nodes that each know another half of the news would each find themselves the owner; while news travel, they do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::event::Event;
@@ -119,7 +119,7 @@ impl Group {
                 _ => Event::ShardsAdmitted { group, count },
             }));
         }
-        let nobody = Sharing { count, by: NodeId(0), owners: Vec::new(), declined: BTreeSet::new() };
+        let nobody = Sharing { count, by: NodeId(0), owners: Vec::new(), declined: BTreeMap::new() };
         sharing.filter(|sharing| sharing.count == count).unwrap_or(nobody)
     }
 

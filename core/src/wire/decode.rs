@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    ASKED_MAX, Ack, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo, Evidence,
-    Groups, Header, Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX, Pairs,
-    Part, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
+    ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo,
+    Evidence, Groups, Header, Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX,
+    Pairs, Part, Refused, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
 };
 use crate::member::{
-    DECLINED_MAX, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX, NodeId, Profile,
-    Role, SHARDS_MAX, Sharded, Status, canonical,
+    DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX,
+    NodeId, Profile, Role, SHARDS_MAX, Sharded, Status, canonical,
 };
 
 /// Reads one datagram.
@@ -219,6 +219,7 @@ impl<'a> Reader<'a> {
                 let (parts, flags) = (self.word()?, self.flags(1)?);
                 Body::Kept { parts, refused: flags != 0 }
             }
+            19 => Body::Refused(Refused { reason: self.byte()?, value: self.varint()? }),
             _ => return Err(DecodeError::Field("kind")),
         })
     }
@@ -319,8 +320,12 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Field("groups"));
         }
         let before = self.bytes;
+        let mut declined = 0;
         for _ in 0..count {
-            self.group()?;
+            declined += self.group()?.declined.bytes();
+        }
+        if declined > DECLINED_BYTES_MAX {
+            return Err(DecodeError::Field("groups"));
         }
         let groups = Groups { bytes: &before[..before.len() - self.bytes.len()], count };
         Ok(Details { role, address, name, zone, pairs, groups })
@@ -328,12 +333,33 @@ impl<'a> Reader<'a> {
 
     fn group(&mut self) -> Result<Sharded, DecodeError> {
         let (group, count) = (self.id()?.0, self.small("groups")?);
-        let declined = usize::from(self.byte()?);
-        if !(1..=SHARDS_MAX).contains(&count) || declined > DECLINED_MAX {
+        if !(1..=SHARDS_MAX).contains(&count) {
             return Err(DecodeError::Field("groups"));
         }
-        let declined: Result<Vec<u32>, DecodeError> = (0..declined).map(|_| self.index()).collect();
-        Ok(Sharded { group, count, declined: declined? })
+        Ok(Sharded { group, count, declined: self.declined()? })
+    }
+
+    fn declined(&mut self) -> Result<Declined, DecodeError> {
+        let tag = self.byte()?;
+        if let Some(shift) = tag.checked_sub(BLOCKS_TAG) {
+            let length = usize::from(u16::from_le_bytes(self.array()?));
+            if shift > 16 || length == 0 || length > DECLINED_BYTES_MAX {
+                return Err(DecodeError::Field("groups"));
+            }
+            return Ok(Declined::Blocks { shift, bits: self.take(length)?.to_vec() });
+        }
+        let (mut ranges, mut from) = (Vec::with_capacity(usize::from(tag)), 0);
+        for _ in 0..tag {
+            let (gap, length) = (self.index()?, self.index()?);
+            let (first, last) = (from + gap, from + gap + length);
+            // Each begins behind the one before it.
+            if last >= SHARDS_MAX || gap == 0 && !ranges.is_empty() {
+                return Err(DecodeError::Field("groups"));
+            }
+            ranges.push((first, last));
+            from = last;
+        }
+        Ok(Declined::Ranges(ranges))
     }
 
     fn address(&mut self) -> Result<SocketAddr, DecodeError> {

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Part, Row, VERSION};
-use crate::member::{Incarnation, Member, Role, Sharded, Status};
+use super::{BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Part, Row, VERSION};
+use crate::member::{Declined, Incarnation, Member, Role, Sharded, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
 pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
@@ -83,6 +83,10 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             buffer.extend_from_slice(&parts.to_le_bytes());
             buffer.push(u8::from(*refused));
         }
+        Body::Refused(refused) => {
+            buffer.push(refused.reason);
+            varint(buffer, refused.value);
+        }
         Body::Release | Body::Introduce | Body::Gossip | Body::Hello => {}
     }
     buffer.push(0);
@@ -132,6 +136,7 @@ const fn kind(body: &Body<'_>) -> u8 {
         Body::Ask { .. } => 16,
         Body::Part(_) => 17,
         Body::Kept { .. } => 18,
+        Body::Refused(_) => 19,
     }
 }
 
@@ -218,8 +223,26 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
     for Sharded { group, count, declined } in &member.groups {
         buffer.extend_from_slice(&group.to_le_bytes());
         varint(buffer, u64::from(*count));
-        buffer.push(declined.len() as u8);
-        declined.iter().for_each(|&index| varint(buffer, u64::from(index)));
+        push_declined(buffer, declined);
+    }
+}
+
+fn push_declined(buffer: &mut Vec<u8>, declined: &Declined) {
+    match declined {
+        Declined::Ranges(ranges) => {
+            buffer.push(ranges.len() as u8);
+            let mut from = 0;
+            for &(first, last) in ranges {
+                varint(buffer, u64::from(first - from));
+                varint(buffer, u64::from(last - first));
+                from = last;
+            }
+        }
+        Declined::Blocks { shift, bits } => {
+            buffer.push(BLOCKS_TAG + shift);
+            buffer.extend_from_slice(&(bits.len() as u16).to_le_bytes());
+            buffer.extend_from_slice(bits);
+        }
     }
 }
 

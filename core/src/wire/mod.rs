@@ -3,7 +3,7 @@
 //! The fields are written by hand. A serde codec of the same layout was measured beside it (`docs/src/benchmarks.md`, "wire"): the hand is
 //! faster, and decoding into borrowed views allocates nothing, which a codec that makes `Vec`s of members cannot promise.
 //!
-//! Layout, version 2. Numbers are LEB128 varints unless a width is given; fixed widths are little-endian.
+//! Layout, version 3. Numbers are LEB128 varints unless a width is given; fixed widths are little-endian.
 //!
 //! ```text
 //! "HB"  version u8  kind u8  cluster u32  from u64  generation  clock
@@ -26,10 +26,12 @@
 //! 16 ask         number u32  group u64  count u8 (at most 128)  count x index
 //! 17 part        number u32  group u64  index  epoch  sequence  version  total  offset  length u16  bytes
 //! 18 kept        parts u32  flags u8
+//! 19 refused     reason u8  value
 //! rumours        count u8, count x (row or note), at the end of each datagram
 //! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
 //! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
-//!                groups u8, groups x (group u64  count  declined u8, declined x index)
+//!                groups u8, groups x (group u64  count  declined)
+//! declined       ranges u8 (0 to 127), ranges x (gap  length - 1), or shift u8 (128 to 144)  length u16  bits
 //! incarnation    life  word
 //! address        family u8 (4 or 6)  4 or 16 bytes  port u16
 //! name, zone, key, value    length u8  UTF-8
@@ -54,7 +56,7 @@ use crate::member::{
 };
 
 /// The version this release speaks.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Longest datagram sent or accepted, in bytes: IPv6's least MTU of 1,280 less 40 + 8 bytes of headers and 32 for a seal to come.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
@@ -100,6 +102,9 @@ pub const HEARTBEAT_BYTES_TYPICAL: usize = 39;
 
 /// Size of an acknowledgement at that time.
 pub const ACK_BYTES_TYPICAL: usize = 31;
+
+/// What is declined begins with this and the shift if it is said in blocks, with less if in ranges.
+pub(crate) const BLOCKS_TAG: u8 = 128;
 
 pub(crate) const MAGIC: [u8; 2] = *b"HB";
 
@@ -192,6 +197,8 @@ pub enum Body<'a> {
         /// Whether the snapshot that ended with the last of them was refused for its size.
         refused: bool,
     },
+    /// "You are not let in": the answer to a join whose token is right.
+    Refused(Refused),
 }
 
 /// A part of a shard's snapshot, in a frame of a stream.
@@ -305,6 +312,15 @@ pub struct Join<'a> {
     pub token: u64,
     /// What the sender says of itself.
     pub row: Row<'a>,
+}
+
+/// Why a node is not let in, as [`Refusal`](crate::membership::Refusal) has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Which reason; a later release may know more of them.
+    pub reason: u8,
+    /// The number that belongs to it: the bound of a full table, the generation of another process; else 0.
+    pub value: u64,
 }
 
 /// Digests of the parts of a table, by the upper six bits of the ids.
@@ -487,7 +503,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::member::{DECLINED_MAX, GROUPS_MAX, SHARDS_MAX, Sharded, name_hash};
+    use crate::member::{DECLINED_BYTES_MAX, Declined, GROUPS_MAX, SHARDS_MAX, Sharded, name_hash};
 
     fn header() -> Header {
         let (cluster, from) = (name_hash("orders") as u32, NodeId::of("node-1"));
@@ -514,8 +530,8 @@ mod tests {
             zone: "rack-4".into(),
             metadata: [("http".to_owned(), "8080".to_owned())].into(),
             groups: vec![
-                Sharded { declined: vec![3, 63], ..Sharded::new(name_hash("orders"), 64) },
-                Sharded::new(7, SHARDS_MAX),
+                Sharded { declined: Declined::Ranges(vec![(3, 3), (63, 63)]), ..Sharded::new(name_hash("orders"), 64) },
+                Sharded { declined: Declined::Blocks { shift: 14, bits: vec![5] }, ..Sharded::new(7, SHARDS_MAX) },
             ],
             revision: 300,
         };
@@ -569,6 +585,7 @@ mod tests {
                 bytes: b"abc",
             }),
             Body::Kept { parts: 70_000, refused: true },
+            Body::Refused(Refused { reason: 2, value: 1_000 }),
         ]
     }
 
@@ -631,7 +648,7 @@ mod tests {
         let observers = Observers::new([NodeId::of("node-2")]);
         encode(&mut buffer, header(), &Body::Heartbeat(Heartbeat { observers, ..heartbeat() }));
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
-        let expected = "48 42 02 00 29 72 fc 68 55 e6 07 f3 4e 0d 95 13 80 bc d9 f2 9e 34 80 dd db 01 00 00 83 c2 03 \
+        let expected = "48 42 03 00 29 72 fc 68 55 e6 07 f3 4e 0d 95 13 80 bc d9 f2 9e 34 80 dd db 01 00 00 83 c2 03 \
                         c0 84 3d 00 00 01 01 6c d8 c9 c8 00";
         assert_eq!(hex(&buffer), expected);
         encode(&mut buffer, header(), &Body::Gossip);
@@ -642,7 +659,7 @@ mod tests {
             ..member("node-2", Status::Suspect)
         };
         push_rumour(&mut buffer, count_at, &doubted, false);
-        let expected = "48 42 02 0c 29 72 fc 68 55 e6 07 f3 4e 0d 95 13 80 bc d9 f2 9e 34 80 dd db 01 01 01 7b 18 83 \
+        let expected = "48 42 03 0c 29 72 fc 68 55 e6 07 f3 4e 0d 95 13 80 bc d9 f2 9e 34 80 dd db 01 01 01 7b 18 83 \
                         1e 6c d8 c9 c8 80 bc d9 f2 9e 34 00 00 ac 02";
         assert_eq!(hex(&buffer), expected);
     }
@@ -697,7 +714,7 @@ mod tests {
             let mut bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
             assert!(decode(&bytes).is_err());
             if length >= 4 {
-                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 19) as u8]);
+                bytes[..4].copy_from_slice(&[b'H', b'B', VERSION, (length % 20) as u8]);
                 let _ = decode(&bytes); // Any answer will do; it may not panic.
             }
         }
@@ -713,7 +730,7 @@ mod tests {
         check(&heartbeat[..20], DecodeError::Truncated);
         check(&[heartbeat.as_slice(), &[0]].concat(), DecodeError::Trailing(1));
         let mut bytes = heartbeat.clone();
-        bytes[3] = 19;
+        bytes[3] = 20;
         check(&bytes, DecodeError::Field("kind"));
         for interval in [Duration::from_secs(31_536_000), Duration::ZERO] {
             let mut bytes = Vec::new();
@@ -806,7 +823,27 @@ mod tests {
         refused(vec![Sharded::new(1, 1); GROUPS_MAX + 1]);
         refused(vec![Sharded::new(1, 0)]);
         refused(vec![Sharded::new(1, SHARDS_MAX + 1)]);
-        refused(vec![Sharded { declined: vec![0; DECLINED_MAX + 1], ..Sharded::new(1, 1) }]);
+        let declines = |declined: Declined| Sharded { declined, ..Sharded::new(1, SHARDS_MAX) };
+        refused(vec![declines(Declined::Blocks { shift: 17, bits: vec![1] })]);
+        refused(vec![declines(Declined::Blocks { shift: 0, bits: Vec::new() })]);
+        refused(vec![declines(Declined::Ranges(vec![(5, SHARDS_MAX)]))]);
+        let half = Declined::Blocks { shift: 5, bits: vec![1; DECLINED_BYTES_MAX / 2] };
+        refused(vec![declines(half.clone()), declines(half)]);
+    }
+
+    /// Row by row, a member that says all it may say fits a datagram.
+    #[test]
+    fn the_largest_row_fits_a_datagram() {
+        let mut largest = member(&"n".repeat(64), Status::Alive);
+        let mut groups = vec![Sharded::new(u64::MAX, SHARDS_MAX); GROUPS_MAX];
+        groups[0].declined = Declined::Blocks { shift: 5, bits: vec![1; DECLINED_BYTES_MAX - GROUPS_MAX + 1 - 3] };
+        let metadata = [("k".repeat(100), "v".repeat(154))].into();
+        let zone = "z".repeat(64).into();
+        largest.profile =
+            Arc::new(Profile { metadata, groups, zone, revision: u32::MAX, ..(*largest.profile).clone() });
+        let mut buffer = Vec::new();
+        encode_join(&mut buffer, Header { clock: u64::MAX, generation: Generation(u64::MAX), ..header() }, 5, &largest);
+        assert!(decode(&buffer).is_ok(), "{} bytes: {:?}", buffer.len(), decode(&buffer).err());
     }
 
     #[test]

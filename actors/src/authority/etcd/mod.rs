@@ -197,7 +197,8 @@ impl EtcdAuthority {
             let operations: Vec<TxnOp> = claims.iter().map(|claim| claim.operation(&self.claimant, session)).collect();
             let done = self.guarded(session, &operations).await?;
             let lease = signed(session.0);
-            let results = done.op_responses().iter().zip(&claims).map(|(one, claim)| claim.result(one, lease));
+            let responses = done.op_responses();
+            let results = responses.iter().zip(&claims).map(|(one, claim)| claim.result(one, lease));
             let Some(results) = results.collect::<Option<Vec<_>>>().filter(|results| results.len() == claims.len())
             else {
                 let text = "etcd answered a transaction of claims with something else";

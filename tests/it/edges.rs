@@ -1,0 +1,78 @@
+//! Nodes at the edges of their membership: let in and gone at once, and refused.
+
+use std::time::Duration;
+
+use heartbeat_core::{Event, Generation};
+use heartbeat_tests::{Fault, Shape, World};
+
+use crate::{after, check_well, every_detector};
+
+/// The generation of the process at `place` that others hold for a member, if any does.
+fn let_in(world: &World, place: usize) -> Option<Generation> {
+    let name = world.name(place);
+    let others = world.running().into_iter().filter(|&other| other != place);
+    let rows = others.filter_map(|other| world.engine(other)?.members().find(|member| &*member.name == name).cloned());
+    rows.filter(|member| member.status.is_member()).map(|member| member.generation).max()
+}
+
+/// Kills the last node of a cluster, starts it, and cuts its power as soon as it is let in. Returns how long it stayed a member.
+fn time_to_notice(seed: u64, shape: Shape, config: heartbeat_core::Config) -> Duration {
+    let mut world = World::of(seed, shape, config);
+    let last = shape.monitors + shape.nodes - 1;
+    world.run(Duration::from_secs(8));
+    let before = let_in(&world, last);
+    after(&mut world, Fault::Kill(last), 12);
+    assert_eq!(let_in(&world, last), None, "seed {seed}");
+    world.apply(Fault::Start(last));
+    while let_in(&world, last) <= before {
+        world.run(Duration::from_millis(1));
+    }
+    world.apply(Fault::Unplug(last));
+    let gone_at = world.elapsed();
+    while let_in(&world, last).is_some() && world.elapsed() - gone_at < Duration::from_secs(60) {
+        world.run(Duration::from_millis(50));
+    }
+    world.elapsed() - gone_at
+}
+
+#[test]
+fn a_newcomer_that_ends_at_once_is_found_dead_in_time() {
+    let shapes = [(0, 2), (1, 1), (0, 3), (1, 3), (2, 2), (0, 6)].map(|(monitors, nodes)| Shape::new(monitors, nodes));
+    for (seed, shape) in (1..).zip(shapes) {
+        for config in every_detector() {
+            // The timeout, one inquiry, and the way of the news.
+            let most = config.timeout + config.interval;
+            let took = time_to_notice(seed, shape, config);
+            assert!(took <= most, "seed {seed}, {shape:?}: {took:?} of {most:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_a_full_table_refuses_is_told_so_and_runs_nothing() {
+    let mut config = heartbeat_core::Config::default();
+    config.membership.members_max = 2;
+    let mut world = World::of(1, Shape::new(0, 3), config);
+    world.run(Duration::from_secs(30));
+    let told = |place: usize, is: fn(&Event) -> bool| {
+        world.events().filter(|(_, here, event)| *here == place && is(event)).count()
+    };
+    let refused = (0..3).find(|&place| world.shards_on(place).is_empty()).unwrap();
+    let by = told(refused, |event| matches!(event, Event::RefusedBy { reason, .. } if reason.contains("members_max")));
+    assert!((1..=4).contains(&by), "told {by} times in 30 s");
+    assert!((0..3).any(|place| told(place, |event| matches!(event, Event::Refused { .. })) > 0));
+    let shards: usize = (0..3).map(|place| world.shards_on(place).len()).sum();
+    assert_eq!(shards, heartbeat_tests::world::SHARDS as usize);
+    assert_eq!(world.checker.broken(), [] as [String; 0]);
+}
+
+#[test]
+fn a_newcomer_that_lives_is_not_suspected_for_having_been_let_in() {
+    for seed in 1..20 {
+        let mut world = World::of(seed, Shape::new((seed % 2) as usize, 12), heartbeat_core::Config::default());
+        world.run(Duration::from_secs(30));
+        let suspected = world.events().filter(|(_, _, event)| matches!(event, Event::Suspected { .. })).count();
+        assert_eq!(suspected, 0, "seed {seed}");
+        check_well(&world);
+    }
+}
