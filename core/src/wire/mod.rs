@@ -117,7 +117,7 @@ pub struct Header {
     pub from: NodeId,
     /// Which start of the sender's process.
     pub generation: Generation,
-    /// The sender's logical clock, in milliseconds since its generation, at most [`TIME_MAX`]: see [`crate::engine`].
+    /// The sender's logical clock, in milliseconds since its generation, modulo 2^64: a clock may be behind the generation. At most [`TIME_MAX`] in all: see [`crate::engine`].
     pub clock: u64,
 }
 
@@ -793,8 +793,14 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&mut bytes, Header { generation: beyond, ..header() }, &Body::Hello);
         check(&bytes, DecodeError::Field("generation"));
+        // A millisecond before the generation, modulo 2^64, and one millisecond before 1970.
         encode(&mut bytes, Header { clock: u64::MAX, ..header() }, &Body::Hello);
-        check(&bytes, DecodeError::Field("clock"));
+        assert!(decode(&bytes).is_ok());
+        let before_1970 = 0_u64.wrapping_sub(header().generation.0 + 1);
+        for clock in [TIME_MAX + 1, before_1970] {
+            encode(&mut bytes, Header { clock, ..header() }, &Body::Hello);
+            check(&bytes, DecodeError::Field("clock"));
+        }
         let mut later = member("a", Status::Alive);
         later.profile = Arc::new(Profile { revision: Profile::REVISION_MAX + 1, ..(*later.profile).clone() });
         encode_join(&mut bytes, header(), 0, &later);
