@@ -1,0 +1,18 @@
+//! The cases under our context.
+
+#[path = "address.rs"]
+mod address;
+#[path = "answers.rs"]
+mod answers;
+#[path = "futures.rs"]
+mod futures;
+#[path = "sinks.rs"]
+mod sinks;
+#[path = "streams.rs"]
+mod streams;
+#[path = "timers.rs"]
+mod timers;
+#[path = "waiting.rs"]
+mod waiting;
+#[path = "world_ours.rs"]
+pub(crate) mod world;
