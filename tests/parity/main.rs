@@ -3,9 +3,12 @@
 //! Each case is compiled twice: once with actix's `Context`, once with ours. So it is one word that differs, and what
 //! a case says of ours is known to hold of actix. The cases follow actix's own tests (0.13.5), in other words; what those test
 //! that cannot be said in one source is in `other_words`, and what does not hold is in `differences`. The book has the table.
+//!
+//! `programs` goes further: random actor programs under both contexts must give the same events at the same instants.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cases;
 mod differences;
 mod other_words;
+mod programs;
 mod tally;

@@ -6,6 +6,8 @@ mod address;
 mod answers;
 #[path = "futures.rs"]
 mod futures;
+#[path = "../programs/interpreter.rs"]
+pub(crate) mod interpreter;
 #[path = "sinks.rs"]
 mod sinks;
 #[path = "streams.rs"]
