@@ -438,7 +438,18 @@ where
                     context.end();
                 }
             }
-            Err(TryRecvError::Empty | TryRecvError::Closed) => {
+            Err(TryRecvError::Closed) => {
+                // The handler has dropped the answer. A channel that has said so must not be asked again.
+                let mailbox = &context.seat().mailbox;
+                let number = mailbox.begin_answer(context.term());
+                if let Some(why) = number.and_then(|number| mailbox.drop_answer(number)) {
+                    self.interrupt(&why);
+                }
+                if !context.is_void() {
+                    context.end();
+                }
+            }
+            Err(TryRecvError::Empty) => {
                 OpenAnswer::begin(context.seat(), context.term(), self, receiver);
                 if !context.is_void() {
                     context.end();

@@ -319,3 +319,35 @@ impl Handler<Tick> for Slow {
         context.run_interval(millis(10), |slow, _| slow.ticks += 1);
     }
 }
+
+/// A message whose handler drops the means to answer it.
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Ignore;
+
+/// No answer.
+struct Nothing;
+
+impl MessageResponse<Slow, Ignore> for Nothing {
+    fn handle(self, _: &mut Context<Slow>, answer: Option<OneshotSender<u64>>) {
+        drop(answer);
+    }
+}
+
+impl Handler<Ignore> for Slow {
+    type Result = Nothing;
+
+    fn handle(&mut self, _: Ignore, _: &mut Context<Self>) -> Nothing {
+        Nothing
+    }
+}
+
+#[test]
+fn the_sender_is_told_if_the_handler_drops_the_answer() {
+    kit(async |node| {
+        let slow = node.supervise("slow", Slow::default).unwrap();
+        assert_eq!(slow.send(Ignore).await, Err(SendError::Interrupted(Interruption::Unanswered)));
+        assert_eq!(sums(&slow), [0, 1, 0, 0]);
+        assert_eq!(node.causes("slow"), [], "the worker did nothing wrong");
+    });
+}
