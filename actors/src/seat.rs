@@ -303,8 +303,8 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 
 /// A seat whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait Seated: Send + Sync {
-    /// Starts the generation of `birth` on this thread, and voids every other; without a thread it
-    /// fails to start. Returns which life it is.
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread nothing
+    /// runs until it is launched again. Returns which life it is.
     fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) -> LifeNumber;
 
     /// Gives or takes back leave for immediate restarts.
@@ -351,7 +351,9 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         if let Some(replica) = birth.replica.clone() {
             *self.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(replica);
         }
-        let unopened = birth.cause.as_ref().filter(|cause| cause.holds_thread()).map(|_| self.mailbox.replaced());
+        // A launch that finds no thread is followed by another one, and counts for no message.
+        let is_counted = |cause: &&Cause| cause.holds_thread() && thread.is_some();
+        let unopened = birth.cause.as_ref().filter(is_counted).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
         let why = birth.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
         let term = self.mailbox.begin_term(&why, || life = self.cell.begin_generation(generation, leave));
@@ -367,7 +369,8 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
             }
             Driver::new(seat, term, life.inner, birth)
         };
-        if !thread.is_some_and(|thread| thread.run(start)) {
+        // Without a thread it waits: the supervisor says so to the engine, which starts it again.
+        if thread.is_some_and(|thread| !thread.run(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
         }

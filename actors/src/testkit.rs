@@ -62,6 +62,7 @@ use crate::event::Update;
 pub use crate::fault::Fault;
 use crate::node::Node;
 use crate::start;
+use crate::thread::played::refuse;
 
 /// Turns that everything else gets before [`TestNode::settle`] goes on: more than the hops of any chain of messages within a node.
 const SETTLE_TURNS: u32 = 256;
@@ -76,6 +77,7 @@ where
     Fut: Future<Output = ()>,
 {
     assert!(config.cluster.is_none(), "the test kit plays one process; leave the [cluster] table out");
+    refuse(0);
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().start_paused(true).build().expect("a runtime of one thread can be made")
@@ -152,6 +154,11 @@ impl TestNode {
     /// Lets the thread go on that this worker runs on, before its time is over.
     pub fn let_go(&self, worker: &str) {
         self.node.seated(worker).faults().let_go();
+    }
+
+    /// Refuses the next `count` threads that the node asks for, as a system does that has no more.
+    pub fn refuse_threads(&self, count: u32) {
+        refuse(count);
     }
 
     /// Lets this much time pass; whatever is due meanwhile happens at its instant.

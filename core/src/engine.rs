@@ -358,7 +358,14 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in that a thread that should run workers has ended, or could not be made.
+    /// Handles that a thread, which [`Output::Spawn`] asked for, could not be made.
+    pub fn handle_arbiter_not_made(&mut self, now: Instant, arbiter: ArbiterId, reason: &str) {
+        self.advance(now);
+        self.supervision.arbiter_not_made(arbiter, reason, &mut self.desk);
+        self.follow_up();
+    }
+
+    /// Takes in that a thread that should run workers has ended.
     pub fn handle_arbiter_dead(&mut self, now: Instant, arbiter: ArbiterId) {
         self.advance(now);
         self.supervision.arbiter_dead(arbiter, &mut self.desk);

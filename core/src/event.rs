@@ -572,6 +572,17 @@ pub enum Event {
         /// Blocked threads that were abandoned already.
         zombies: u32,
     },
+    /// The system has no thread for workers: a limit of processes, or no memory. Those that were to run
+    /// on it wait, none has failed, and it is tried again after `retry_in`.
+    NoThread {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// What the system said.
+        reason: Arc<str>,
+        /// How long until it is tried again.
+        #[serde(serialize_with = "seconds")]
+        retry_in: Duration,
+    },
     /// A worker thread is silent because it got no CPU; no verdict follows from that.
     Starved {
         /// Which thread.
@@ -641,6 +652,7 @@ impl Event {
             Event::Abandoned { .. } => "abandoned",
             Event::ZombieEnded { .. } => "zombie_ended",
             Event::TooManyZombies { .. } => "too_many_zombies",
+            Event::NoThread { .. } => "no_thread",
             Event::Starved { .. } => "starved",
             Event::Paused { .. } => "paused",
         }

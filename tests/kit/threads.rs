@@ -4,7 +4,7 @@ use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
 use heartbeat_actors::{Cause, Context, Event, OnThreadHeld, Placement, SendError, Spec, SuperviseError, Unready};
 
-use crate::{Add, Counter, kit, seconds};
+use crate::{Add, Counter, kit, millis, seconds};
 
 // A13
 #[test]
@@ -173,5 +173,70 @@ fn a_waiting_worker_that_is_removed_answers_its_queue() {
         node.advance(seconds(6)).await;
         assert!(queued.await.is_err(), "its thread is held still, and its sender is told");
         assert_eq!(neighbour.send(Add(1)).await, Err(SendError::Closed));
+    });
+}
+
+/// The pauses that were told before a thread was tried again.
+fn pauses(node: &heartbeat_actors::testkit::TestNode) -> Vec<u64> {
+    node.pick(|event| match event {
+        Event::NoThread { retry_in, .. } => Some(retry_in.as_secs()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_worker_waits_for_a_thread_that_cannot_be_had() {
+    kit(async |node| {
+        node.refuse_threads(6);
+        let spec = Spec::new("alone").placement(Placement::Dedicated).intensity(0, seconds(1));
+        let alone = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
+        let waiting = alone.send(Add(1));
+        node.advance(seconds(60)).await;
+        assert!(!alone.is_ready());
+        assert_eq!(alone.send(Add(1)).within(millis(1)).await, Err(SendError::TimedOut));
+        // Start timeouts would have given it up twice.
+        node.advance(seconds(2)).await;
+        assert_eq!(waiting.await, Ok(1));
+        assert_eq!(pauses(&node), [1, 2, 4, 8, 16, 30]);
+        assert_eq!(node.causes("alone"), []);
+
+        // A worker that waits for a thread can be stopped at once, and started when there is one.
+        node.refuse_threads(1);
+        alone.stop();
+        node.settle().await;
+        alone.start();
+        node.settle().await;
+        let (begun, late) = (node.elapsed(), alone.send(Add(1)));
+        alone.stop();
+        assert_eq!(late.await, Err(SendError::Closed));
+        assert_eq!(node.elapsed(), begun);
+        alone.start();
+        node.settle().await;
+        assert_eq!(alone.send(Add(1)).within(seconds(5)).await, Ok(1));
+        node.refuse_threads(1);
+        alone.restart();
+        assert!(alone.send(Add(1)).within(seconds(5)).await.is_ok());
+    });
+}
+
+#[test]
+fn neighbours_of_a_blocked_worker_wait_for_a_thread() {
+    kit(async |node| {
+        let first = node.supervise("first", Counter::default).unwrap();
+        let spec = Spec::new("second").intensity(0, seconds(1));
+        let second = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
+        node.settle().await;
+        node.refuse_threads(4);
+        node.inject("first", Fault::Block(seconds(3_600)));
+        let (stuck, waiting) = (first.send(Add(1)), second.send(Add(7)));
+        node.advance(seconds(3_700)).await;
+        assert!(stuck.await.is_err());
+        assert_eq!(waiting.await, Ok(7));
+        assert_eq!(first.send(Add(1)).await, Ok(1));
+        assert_eq!(pauses(&node), [1, 2, 4, 8]);
+        assert!(matches!(node.causes("first")[..], [Cause::Blocked { .. }]), "{:?}", node.causes("first"));
+        let causes = node.causes("second");
+        assert!(causes.iter().all(|cause| matches!(cause, Cause::Displaced { .. })), "{causes:?}");
+        assert_eq!(node.pick(|event| matches!(event, Event::GaveUp { .. }).then_some(())), []);
     });
 }

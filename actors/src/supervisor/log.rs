@@ -217,6 +217,9 @@ fn log_worker(change: &Event) {
         Event::GaveUp { worker, restarts, cause } => {
             error!(event, %worker, restarts, %cause, "worker failed too often: given up");
         }
+        Event::NoThread { arbiter, reason, retry_in } => {
+            error!(event, arbiter = arbiter.0, %reason, ?retry_in, "the system has no thread for workers; they wait");
+        }
         Event::Starved { arbiter, waited_for } => {
             warn!(event, arbiter = arbiter.0, waited_for = since(*waited_for), "thread waits for a CPU");
         }

@@ -74,6 +74,8 @@ pub(crate) struct Supervisor {
     threads: BTreeMap<ArbiterId, Thread>,
     /// Those of them that are held, and for which workers wait.
     held: BTreeSet<ArbiterId>,
+    /// Threads that could not be made, and why, until the engine is told.
+    not_made: Vec<(ArbiterId, String)>,
     links: Links,
     streams: Streams,
     /// The version of the table of members that the view shows.
@@ -154,6 +156,7 @@ impl Supervisor {
             floor,
             threads: BTreeMap::new(),
             held: BTreeSet::new(),
+            not_made: Vec::new(),
             streams: Streams::new(clock, links.accepting.is_some()),
             links,
             members_shown: None,
@@ -173,7 +176,7 @@ impl Supervisor {
         let mut outgoing = Outgoing::default();
         let mut events = Vec::new();
         let mut cut = Cut::default();
-        while let Some(output) = self.engine.poll_output(&mut self.buffer) {
+        while let Some(output) = self.next_output() {
             match output {
                 Output::Transmit { to } => {
                     outgoing.bytes.extend_from_slice(&self.buffer);
@@ -246,6 +249,17 @@ impl Supervisor {
         for event in events {
             log(event);
             self.subscribers.publish(event, self.engine.config().events.queue);
+        }
+    }
+
+    /// The next thing to do. A thread that could not be made is an input of its own, between two drains.
+    fn next_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.engine.poll_output(&mut self.buffer) {
+                return Some(output);
+            }
+            let (arbiter, reason) = self.not_made.pop()?;
+            self.engine.handle_arbiter_not_made(self.clock.now(), arbiter, &reason);
         }
     }
 
@@ -415,8 +429,7 @@ impl Supervisor {
                 });
                 self.threads.insert(id, thread);
             }
-            // The next scan finds that it is not there, and it is tried again.
-            Err(error) => error!(arbiter = id.0, %error, "cannot make a thread for workers"),
+            Err(error) => self.not_made.push((id, error.to_string())),
         }
     }
 

@@ -68,7 +68,7 @@ impl Thread {
                 Ok(Thread::System { arbiter, number })
             }
             #[cfg(feature = "testkit")]
-            Floor::Played => Ok(Thread::Played(Played::new())),
+            Floor::Played => Ok(Thread::Played(Played::new()?)),
         }
     }
 

@@ -1,6 +1,8 @@
 //! `played`: a thread that is only played, in the virtual time of a test.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -21,6 +23,16 @@ pub(crate) enum Hold {
     Starve,
 }
 
+thread_local! {
+    /// How many played threads the test wants refused from now on.
+    static REFUSED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Has the next `count` threads of this test be refused, as if the system had no more.
+pub(crate) fn refuse(count: u32) {
+    REFUSED.set(count);
+}
+
 /// A gate in front of some tasks.
 #[derive(Clone)]
 pub(crate) struct Played {
@@ -38,10 +50,15 @@ struct Gate {
 }
 
 impl Played {
-    pub(crate) fn new() -> Played {
+    pub(crate) fn new() -> io::Result<Played> {
+        let refused = REFUSED.get();
+        if refused > 0 {
+            REFUSED.set(refused - 1);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         // A thread that has done nothing has run all the same, to say so.
         let times = CpuTimes { ran: Duration::from_micros(1), waited: Duration::ZERO };
-        Played {
+        Ok(Played {
             gate: Arc::new(Mutex::new(Gate {
                 held: None,
                 ended: false,
@@ -49,7 +66,7 @@ impl Played {
                 waiting: Vec::new(),
                 tasks: Vec::new(),
             })),
-        }
+        })
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {

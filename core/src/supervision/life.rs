@@ -51,6 +51,7 @@ impl Supervision {
                 self.threads.enter(worker.home, timeout, desk)
             }
         };
+        let place = worker.place;
         worker.common.phase = Phase::Starting;
         worker.is_open = true;
         (worker.stuck, worker.unready, worker.has_moved) = (None, None, false);
@@ -69,7 +70,10 @@ impl Supervision {
             cause: worker.common.failure.as_ref().map(|failure| failure.0.clone()),
             leave,
         }));
-        self.set_timer(Child::Worker(id), desk.now + start_timeout);
+        // A start that waits for a thread is not late.
+        if !self.threads.lacks_thread(place) {
+            self.set_timer(Child::Worker(id), desk.now + start_timeout);
+        }
         if self.next_scan == Instant::NEVER {
             self.next_scan = desk.now + desk.config.workers.scan;
         }
@@ -306,6 +310,11 @@ impl Supervision {
                     self.tell_why_again(id, already, desk);
                 }
             }
+            // It waits for a thread: nothing of it runs.
+            (Child::Worker(id), Phase::Starting) if self.waits_for_thread(id) => {
+                desk.put(Output::Fence { worker: id, why: Interruption::Stopped });
+                self.stopped(child, next, desk);
+            }
             (Child::Worker(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
                 let stop_by = self.stop_by(id, next, desk);
@@ -389,6 +398,11 @@ impl Supervision {
         worker.common.kind != RestartKind::Temporary
             && group.strategy == Strategy::OneForOne
             && group.counting == Counting::Each
+    }
+
+    /// Whether the thread at a worker's place could not be made yet.
+    fn waits_for_thread(&self, id: WorkerId) -> bool {
+        self.children.worker(id).is_some_and(|worker| self.threads.lacks_thread(worker.place))
     }
 
     fn tell_stopped(&self, child: Child, desk: &mut Desk) {

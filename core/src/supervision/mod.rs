@@ -441,6 +441,28 @@ impl Supervision {
         self.work_off(desk);
     }
 
+    /// Handles that a thread could not be made. Its workers wait for the next attempt: what the host lacks
+    /// counts against none of them.
+    pub(crate) fn arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, desk: &mut Desk) {
+        let Some(place) = self.threads.not_made(arbiter, reason, desk) else { return };
+        for id in self.children.workers_at(place) {
+            if self.children.phase(Child::Worker(id)) == Some(Phase::Starting) {
+                self.clear_timer(Child::Worker(id));
+            }
+        }
+    }
+
+    /// Starts the workers at places whose threads are tried again.
+    fn retry_threads(&mut self, desk: &mut Desk) {
+        for place in self.threads.retry(desk) {
+            for id in self.children.workers_at(place) {
+                if self.children.phase(Child::Worker(id)) == Some(Phase::Starting) {
+                    self.launch(Child::Worker(id), desk);
+                }
+            }
+        }
+    }
+
     /// Takes in that an abandoned thread came back and ended.
     pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, desk: &mut Desk) {
         self.threads.ended(arbiter, desk);
@@ -451,6 +473,7 @@ impl Supervision {
         for arbiter in self.threads.due(desk.now) {
             desk.put(Output::Inspect { arbiter });
         }
+        self.retry_threads(desk);
         while let Some(entry) = self.timers.pop_due(desk.now) {
             self.expired(Children::child(entry), desk);
         }

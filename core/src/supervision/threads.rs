@@ -30,6 +30,11 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Places that threads which are waited for have in turn; far more than threads can be held at
 /// once.
 const OWN_PLACES: u32 = 1 << 24;
+/// How long a place whose thread could not be made waits for the next attempt: at first, doubling, and
+/// at most. What the host lacks is seldom back within a second, and seldom away for longer than a user
+/// waits.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// The threads of this process that run workers.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +55,17 @@ struct Place {
     workers: u32,
     /// Shortest time that one of its workers may hold the thread.
     timeout: Duration,
+    /// Since its thread could not be made, until one gives a sign of life.
+    lack: Option<Lack>,
+}
+
+/// A thread could not be made.
+#[derive(Clone, Copy, Debug)]
+struct Lack {
+    /// The pause before the next attempt, or before the one that is under way.
+    pause: Duration,
+    /// When it is; `NEVER` if it is under way.
+    retry_at: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +123,7 @@ impl Threads {
         let times = Some(CpuTimes::default());
         let fresh = Arbiter { place, state, times, told_starved: false, look_at: Instant::NEVER, idle_since: None };
         self.arbiters.insert(arbiter, fresh);
-        self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout }).arbiter = arbiter;
+        self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout, lack: None }).arbiter = arbiter;
         desk.put(Output::Spawn { arbiter });
         arbiter
     }
@@ -122,12 +138,9 @@ impl Threads {
         let arbiter = here.arbiter;
         if timeout < here.timeout {
             here.timeout = timeout;
-            if let Some(Arbiter { state: State::Running(old), .. }) = self.arbiters.get(&arbiter) {
-                desk.monitor.unwatch(*old);
-                let state = State::Running(watch(arbiter, timeout, desk));
-                if let Some(arbiter) = self.arbiters.get_mut(&arbiter) {
-                    arbiter.state = state;
-                }
+            if let Some(Arbiter { state: State::Running(watched), .. }) = self.arbiters.get_mut(&arbiter) {
+                desk.monitor.unwatch(*watched);
+                *watched = watch(arbiter, timeout, desk);
             }
         }
         arbiter
@@ -145,7 +158,9 @@ impl Threads {
         match self.arbiters.get(&arbiter).map(|arbiter| arbiter.state) {
             Some(State::Running(watch)) => desk.monitor.unwatch(watch),
             Some(State::Held(_)) => return self.abandon(arbiter, desk),
-            Some(State::Zombie) | None => {}
+            Some(State::Zombie) => {}
+            // There is none to dismiss if it could not be made.
+            None => return,
         }
         self.arbiters.remove(&arbiter);
         desk.put(Output::Dismiss { arbiter });
@@ -203,6 +218,9 @@ impl Threads {
             }
         };
         (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
+        if let Some(place) = self.places.get_mut(&arbiter.place) {
+            place.lack = None;
+        }
         arbiter.idle_since = None;
         let interval = desk.config.workers.interval;
         desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval, slept: 0, waited: desk.waited });
@@ -284,7 +302,7 @@ impl Threads {
         self.zombies += 1;
         let own = if waiting > 0 { self.own_place() } else { place };
         if waiting > 0 {
-            self.places.insert(own, Place { arbiter: id, workers: waiting, timeout });
+            self.places.insert(own, Place { arbiter: id, workers: waiting, timeout, lack: None });
             if let Some(arbiter) = self.arbiters.get_mut(&id) {
                 arbiter.place = own;
             }
@@ -327,9 +345,45 @@ impl Threads {
         ids
     }
 
-    /// When `due` has something next.
+    /// When `due` or `retry` has something next.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.arbiters.values().map(|arbiter| arbiter.look_at).min().filter(|&at| at != Instant::NEVER)
+        let looks = self.arbiters.values().map(|arbiter| arbiter.look_at);
+        let retries = self.places.values().filter_map(|place| place.lack).map(|lack| lack.retry_at);
+        looks.chain(retries).min().filter(|&at| at != Instant::NEVER)
+    }
+
+    /// Handles that a thread could not be made: it is tried again after a pause. Returns its place.
+    pub(super) fn not_made(&mut self, id: ArbiterId, reason: &str, desk: &mut Desk) -> Option<PlaceId> {
+        let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
+        desk.monitor.unwatch(watch);
+        let place = self.arbiters.remove(&id)?.place;
+        let here = self.places.get_mut(&place)?;
+        let pause = here.lack.map_or(RETRY_MIN, |lack| (lack.pause * 2).min(RETRY_MAX));
+        here.lack = Some(Lack { pause, retry_at: desk.now + pause });
+        desk.tell(Event::NoThread { arbiter: id, reason: reason.into(), retry_in: pause });
+        Some(place)
+    }
+
+    /// Whether a place waits for the next attempt to make its thread.
+    pub(super) fn lacks_thread(&self, place: PlaceId) -> bool {
+        self.places.get(&place).and_then(|place| place.lack).is_some_and(|lack| lack.retry_at != Instant::NEVER)
+    }
+
+    /// Tries again to make the threads whose pause is over. Returns their places.
+    pub(super) fn retry(&mut self, desk: &mut Desk) -> Vec<PlaceId> {
+        let mut due = Vec::new();
+        for (&place, here) in &mut self.places {
+            if let Some(lack) = &mut here.lack
+                && lack.retry_at <= desk.now
+            {
+                lack.retry_at = Instant::NEVER;
+                due.push((place, here.timeout));
+            }
+        }
+        for &(place, timeout) in &due {
+            self.open(place, timeout, desk);
+        }
+        due.into_iter().map(|(place, _)| place).collect()
     }
 
     /// Replaces a thread that has ended. Returns its place.
