@@ -424,11 +424,8 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     this.seat.begin(Kind::DROP);
                     match this.bury(None) {
                         Ok(()) => return this.end(Report::Stopped),
-                        Err(payload) => {
-                            if this.fail(&*payload).is_ready() {
-                                return Poll::Ready(());
-                            }
-                        }
+                        Err(payload) if this.fail(&*payload).is_ready() => return Poll::Ready(()),
+                        Err(_) => {}
                     }
                 }
                 Ok(Turn::NotBorn(reason)) => {
