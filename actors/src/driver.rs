@@ -265,6 +265,22 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
         dropped
     }
 
+    /// Sleeps until it is to look again whether its node may act for its shard. False if there is
+    /// something to do at once.
+    fn waits_for_right(&mut self, task: &mut task::Context<'_>) -> bool {
+        // To be told to stop, or that it is void, it is woken in any case.
+        let is_void = !self.seat.mailbox.register(self.term, task.waker());
+        if is_void || self.seat.is_over(self.term) || self.seat.cell.is_asked_to_stop() {
+            return false;
+        }
+        let mut look_again = Box::pin(tokio::time::sleep(LOOK_AGAIN));
+        if look_again.as_mut().poll(task).is_ready() {
+            return false;
+        }
+        self.look_again = Some(look_again);
+        true
+    }
+
     /// Whether it waits for its turn, since workers of its type panic in great numbers on this
     /// thread.
     fn gives_way(&mut self, task: &task::Context<'_>) -> bool {
@@ -398,19 +414,8 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     }
                     return Poll::Pending;
                 }
-                Ok(Turn::Barred) => {
-                    // To be told to stop, or that it is void, it is woken in any case.
-                    let is_void = !this.seat.mailbox.register(this.term, task.waker());
-                    if is_void || this.seat.is_over(this.term) || this.seat.cell.is_asked_to_stop() {
-                        continue;
-                    }
-                    let mut look_again = Box::pin(tokio::time::sleep(LOOK_AGAIN));
-                    if look_again.as_mut().poll(task).is_ready() {
-                        continue;
-                    }
-                    this.look_again = Some(look_again);
-                    return Poll::Pending;
-                }
+                Ok(Turn::Barred) if this.waits_for_right(task) => return Poll::Pending,
+                Ok(Turn::Barred) => {}
                 Ok(Turn::Yield) => {
                     // Not a plain wake-up: after that, tokio comes back to us up to 60 times before it looks at its timers, and the thread
                     // gives no sign of life meanwhile. Woken in this way, we come after the timers.

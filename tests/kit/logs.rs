@@ -83,7 +83,7 @@ fn no_line_holds_what_is_not_there() {
         node.advance(seconds(60)).await;
         node.leave().await;
         node.settle().await;
-        for part in ["gave_up", "escalated", "abandoned", "group_stopped"] {
+        for part in ["gave_up", "escalated", "thread_held", "group_stopped"] {
             assert_line(&[&format!("event=\"{part}\"")]);
         }
         assert_line(&["event=\"started\"", "worker=orders/1", "shard=1", "epoch="]);
