@@ -410,7 +410,8 @@ impl Cluster {
             return self.give_way(generation, None, desk);
         }
         let was_whole = self.joining.is_whole(desk.now);
-        if self.membership.others().is_empty() {
+        // A cluster that was founded goes on if others have joined it.
+        if !was_whole || self.membership.others().is_empty() {
             self.joining.founded = None;
         }
         if was_whole && !self.joining.is_whole(desk.now) { Follow::Void } else { Follow::Nothing }

@@ -844,11 +844,10 @@ mod tests {
         let mut groups = vec![Sharded::new(u64::MAX, SHARDS_MAX); GROUPS_MAX];
         groups[0].declined = Declined::Blocks { shift: 5, bits: vec![1; DECLINED_BYTES_MAX - GROUPS_MAX + 1 - 3] };
         let metadata = [("k".repeat(100), "v".repeat(154))].into();
-        let zone = "z".repeat(64).into();
-        largest.profile =
-            Arc::new(Profile { metadata, groups, zone, revision: u32::MAX, ..(*largest.profile).clone() });
+        let (zone, revision) = ("z".repeat(64).into(), Profile::REVISION_MAX);
+        largest.profile = Arc::new(Profile { metadata, groups, zone, revision, ..(*largest.profile).clone() });
         let mut buffer = Vec::new();
-        encode_join(&mut buffer, Header { clock: u64::MAX, generation: Generation(u64::MAX), ..header() }, 5, &largest);
+        encode_join(&mut buffer, Header { clock: TIME_MAX, generation: Generation(TIME_MAX), ..header() }, 5, &largest);
         assert!(decode(&buffer).is_ok(), "{} bytes: {:?}", buffer.len(), decode(&buffer).err());
     }
 
