@@ -340,10 +340,8 @@ impl Demo {
                 "died" if !harmed(text("node")) => false_deaths += 1,
                 "suspected" if line["process"] == self.narrator && !harmed(text("node")) => false_suspicions += 1,
                 "failed" => {
-                    let expected = match (text("process"), text("worker")) {
-                        ("node-1", "counter") | ("node-4", "encoder") => true,
-                        _ => false,
-                    };
+                    let expected =
+                        matches!((text("process"), text("worker")), ("node-1", "counter") | ("node-4", "encoder"));
                     false_replacements += u32::from(!expected);
                 }
                 _ => {}

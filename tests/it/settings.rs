@@ -33,7 +33,7 @@ impl Nodes {
 
     fn run(&mut self, from: u64, to: u64) {
         let mut sent = Vec::new();
-        for now in (from..to).step_by(10).map(|second| Instant::from_millis(second)) {
+        for now in (from..to).step_by(10).map(Instant::from_millis) {
             for place in 0..self.engines.len() {
                 let arrived: Vec<(SocketAddr, Vec<u8>)> = sent
                     .extract_if(.., |(to, _, _)| *to == self.engines[place].0)

@@ -6,6 +6,8 @@
 //!
 //! `programs` goes further: random actor programs under both contexts must give the same events at the same instants.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::duplicate_mod, reason = "each case is compiled once for each context")]
+#![allow(clippy::mutable_key_type, reason = "addresses are compared by identity, which never changes")]
 
 mod cases;
 mod differences;

@@ -243,8 +243,7 @@ pub(crate) fn play(program: &Program) -> Vec<(u64, String)> {
         *all.lock().unwrap() = std::mem::take(&mut *shared.events.lock().unwrap());
         shared.actors.lock().unwrap().clear();
     });
-    let events = std::mem::take(&mut *events.lock().unwrap());
-    events
+    std::mem::take(&mut *events.lock().unwrap())
 }
 
 async fn play_in(world: &World, program: &Program, shared: &Arc<Shared>) {

@@ -39,8 +39,11 @@ fn undecided(events: &[(u64, String)]) -> u64 {
     first.map_or(u64::MAX, |((at, _), _)| *at)
 }
 
-/// Events that only one of the contexts gives, each with its instant: actix's first, then ours.
-fn difference(program: &Program) -> (Vec<(u64, String)>, Vec<(u64, String)>) {
+/// Events, each with its instant in milliseconds.
+type Events = Vec<(u64, String)>;
+
+/// Events that only one of the contexts gives: actix's first, then ours.
+fn difference(program: &Program) -> (Events, Events) {
     let (mut plain, mut ours) = (plain::interpreter::play(program), ours::interpreter::play(program));
     let until = undecided(&plain).min(undecided(&ours));
     plain.retain(|(at, _)| *at < until);
