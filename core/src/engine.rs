@@ -695,10 +695,15 @@ impl Engine {
         if self.leaving != Leaving::Done {
             self.ownership.advance(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
         }
-        if let Leaving::HandingOver(latest) = self.leaving
-            && (self.desk.now >= latest || self.is_handed_over())
-        {
-            self.begin_stopping();
+        if let Leaving::HandingOver(latest) = self.leaving {
+            let is_done = self.is_handed_over();
+            if !is_done && self.desk.now >= latest {
+                let cut = self.cluster.as_ref().map_or(0, |cluster| self.ownership.unfinished(cluster));
+                self.desk.tell(Event::HandOverCut { shards: cut });
+            }
+            if is_done || self.desk.now >= latest {
+                self.begin_stopping();
+            }
         }
         if let Leaving::Until(latest) = self.leaving
             && (self.desk.now >= latest || !self.supervision.is_stopping())

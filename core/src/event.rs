@@ -379,6 +379,12 @@ pub enum Event {
         /// How long it is.
         bytes: u64,
     },
+    /// This node leaves, and `ownership.hand_over` is over before all its shards are handed over. Their new owners go on
+    /// from the last snapshot that was copied.
+    HandOverCut {
+        /// How many shards were not handed over to the end.
+        shards: u32,
+    },
     /// What this node declines of a sharded group has changed: shards whose worker was given up here are run by other members for five minutes.
     Declined {
         /// Name of the sharded group.
@@ -631,6 +637,7 @@ impl Event {
             Event::AuthorityReached => "authority_reached",
             Event::SessionEnded { .. } => "session_ended",
             Event::TokenRefused { .. } => "token_refused",
+            Event::HandOverCut { .. } => "hand_over_cut",
             Event::Declined { .. } => "declined",
             Event::ReplicaRefused { .. } => "replica_refused",
             Event::Moved { .. } => "moved",

@@ -384,3 +384,20 @@ fn a_newcomer_without_the_authority_takes_no_shard_away() {
     assert!(!world.shards_on(place).is_empty());
     check_well(&world);
 }
+
+#[test]
+fn a_leave_that_is_cut_short_says_how_many_shards() {
+    for (hand_over, is_cut) in [(Duration::from_millis(1), true), (Duration::from_secs(5), false)] {
+        let mut config = Config::default();
+        config.ownership.hand_over = hand_over;
+        let mut world = world_by(1, config);
+        let (place, before) = somebody(&world);
+        after(&mut world, Fault::Leave(place), 3);
+        let cut = world.events().find_map(|(_, _, event)| match event {
+            Event::HandOverCut { shards } => Some(*shards),
+            _ => None,
+        });
+        assert_eq!(cut.is_some(), is_cut, "with {hand_over:?}");
+        assert!(cut.is_none_or(|cut| cut > 0 && cut as usize <= 2 * before.len()), "{cut:?} of {}", before.len());
+    }
+}

@@ -54,6 +54,7 @@ pub(super) fn log(event: &Event) {
         | Event::SessionEnded { .. }
         | Event::TokenRefused { .. }
         | Event::ReplicaRefused { .. }
+        | Event::HandOverCut { .. }
         | Event::Declined { .. }
         | Event::Moved { .. }
         | Event::ShardsRefused { .. }
@@ -155,6 +156,9 @@ fn log_shard(change: &Event) {
         }
         Event::ReplicaRefused { group, index, by, bytes } => {
             warn!(event, %group, shard = index, %by, bytes, "another node did not take a snapshot of the shard");
+        }
+        Event::HandOverCut { shards } => {
+            error!(event, shards, "this node leaves before all shards are handed over: the last copies are used");
         }
         Event::Declined { group, declined, withheld } => {
             warn!(event, %group, declined, withheld, "this node cannot run some of its shards: others run them");

@@ -207,6 +207,11 @@ impl Cluster {
         self.deliveries.to.values().all(|courier| courier.waiting.is_empty() && courier.sent.is_empty())
     }
 
+    /// How many snapshots have yet to arrive at members.
+    pub(crate) fn undelivered(&self) -> usize {
+        self.deliveries.to.values().map(|courier| courier.waiting.len() + courier.sent.len()).sum()
+    }
+
     /// What others sent about shards since this was last asked.
     pub(crate) fn take_mail(&mut self) -> Option<Mail> {
         self.deliveries.mail.pop_front()

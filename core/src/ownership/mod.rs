@@ -59,6 +59,8 @@ pub(crate) struct Ownership {
     number: u32,
     /// When `advance` has something to do next.
     due: Instant,
+    /// When all shards on their way were last looked at.
+    looked_at: Instant,
     /// A session is over, and workers of shards that ran under it have not stopped yet. Until they have, a new session
     /// gives no right to anything: it would make their leases valid again.
     is_revoked: bool,
@@ -71,6 +73,12 @@ pub(crate) struct Ownership {
     /// The same, by group.
     declines: BTreeMap<u64, BTreeSet<u32>>,
 }
+
+/// As many shards on their way are looked at after each input: a look at one takes some hundred nanoseconds.
+const LOOK_AT_ONCE: usize = 256;
+
+/// How often more than that are looked at: nothing beside the time that a hand-over takes.
+const LOOK_PACE: Duration = Duration::from_millis(20);
 
 /// What the rest of the node lends while shards move.
 pub(crate) struct Lent<'a> {
@@ -90,6 +98,7 @@ impl Ownership {
             started: (Instant::ZERO, 0),
             number: 0,
             due: Instant::NEVER,
+            looked_at: Instant::ZERO,
             is_revoked: false,
             own_until: now + config.timeout,
             declined: VecDeque::new(),
@@ -131,7 +140,14 @@ impl Ownership {
     pub(crate) fn is_empty(&self, cluster: &Cluster) -> bool {
         let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
         let is_done = |group: &Group| !group.runs_any() && !group.owes_any(is_member);
-        self.shards.moving.is_empty() && self.shards.groups().iter().all(is_done) && cluster.has_delivered()
+        cluster.has_delivered() && self.shards.moving.is_empty() && self.shards.groups().iter().all(is_done)
+    }
+
+    /// How many shards run here or are on their way, or have yet to be sent to their new owner.
+    pub(crate) fn unfinished(&self, cluster: &Cluster) -> u32 {
+        let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
+        let here: usize = self.shards.groups().iter().map(|group| group.unfinished(is_member)).sum();
+        u32::try_from(here.saturating_add(cluster.undelivered())).unwrap_or(u32::MAX)
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
@@ -313,7 +329,7 @@ impl Ownership {
         if let Some(claims) = &mut self.claims {
             claims.tick(lent.desk);
         }
-        self.is_revoked &= self.is_any_stopping(lent.supervision);
+        self.is_revoked = self.is_revoked && self.is_any_stopping(lent.supervision);
         let has_right = self.has_right(now);
         if let Some(cluster) = &mut lent.cluster
             && self.claims.is_some()
@@ -327,9 +343,18 @@ impl Ownership {
         if self.unsettled && lent.cluster.as_ref().is_some_and(|cluster| cluster.is_whole(now)) {
             return self.settle(lent);
         }
-        self.due = Instant::NEVER;
-        // It is asked after nearly every input, and hardly ever is anything on its way.
-        let claims = if self.shards.moving.is_empty() { Vec::new() } else { self.advance_all(lent) };
+        // It is asked after nearly every input, and hardly ever is anything on its way. Where much is, all of it is
+        // looked at a few times in a second only: one look for each worker that stops would make the time of a leave
+        // grow with the square of the shards.
+        let next_look = self.looked_at + LOOK_PACE;
+        let claims = if self.shards.moving.len() > LOOK_AT_ONCE && now < next_look {
+            self.due = self.due.min(next_look);
+            Vec::new()
+        } else {
+            self.due = Instant::NEVER;
+            self.looked_at = now;
+            if self.shards.moving.is_empty() { Vec::new() } else { self.advance_all(lent) }
+        };
         if let Some(cluster) = &mut lent.cluster {
             for (node, generation) in cluster.take_ended() {
                 self.ended(node, generation);

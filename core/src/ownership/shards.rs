@@ -155,6 +155,12 @@ impl Group {
         self.places.iter().any(|place| place.owes && place.owner.is_some_and(|(owner, _)| is_member(owner)))
     }
 
+    /// How many of its shards run here, are on their way, or are still to be handed to a member.
+    pub(super) fn unfinished(&self, is_member: impl Fn(NodeId) -> bool) -> usize {
+        let is_owed = |place: &Place| place.owes && place.owner.is_some_and(|(owner, _)| is_member(owner));
+        self.places.iter().filter(|place| place.here != Here::No || is_owed(place)).count()
+    }
+
     /// Those of its shards that run here.
     pub(super) fn running(&self) -> impl Iterator<Item = u32> {
         let runs = |(index, place): (u32, &Place)| matches!(place.here, Here::Runs(_)).then_some(index);
