@@ -154,7 +154,8 @@ fn functions(text: &str) -> Vec<(String, usize, String)> {
         let indent = line.len() - line.trim_start().len();
         let is_function = line.trim_start().split("fn ").next().is_some_and(|before| {
             ["", "pub ", "pub(crate) ", "async ", "pub async ", "const ", "pub const "].contains(&before)
-        }) && line.contains("fn ");
+        }) && line.contains("fn ")
+            && !line.ends_with(';');
         let Some(end) = lines[start..].iter().position(|line| *line == format!("{}}}", " ".repeat(indent))) else {
             continue;
         };

@@ -410,8 +410,10 @@ impl Cluster {
             return self.give_way(generation, None, desk);
         }
         let was_whole = self.joining.is_whole(desk.now);
-        // A cluster that was founded goes on if others have joined it.
-        if !was_whole || self.membership.others().is_empty() {
+        // A cluster that was founded goes on if others have joined it. A node without a quorum says no for a while only,
+        // and those that begin a cluster together all have none yet. One that founded alone has none, and runs nothing.
+        let is_for_now = refusal == Some(Refusal::NoQuorum);
+        if !is_for_now && (!was_whole || self.membership.others().is_empty()) {
             self.joining.founded = None;
         }
         if was_whole && !self.joining.is_whole(desk.now) { Follow::Void } else { Follow::Nothing }
