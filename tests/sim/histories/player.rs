@@ -21,6 +21,8 @@ use super::{End, History, Order, Step, Via, WORKERS};
 const BOUND: Duration = Duration::from_secs(600);
 /// Template's children that a history has at most.
 const CHILDREN_MAX: usize = 4;
+/// Members of the pool.
+const MEMBERS: u64 = 2;
 
 /// What a sender was told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,10 +47,12 @@ struct Told {
     plain_closed: u64,
     /// Sent without waiting, or no longer waited for.
     silent: u64,
-    /// Sent through a `WorkerAddr` or the pool, and not refused for want of a ready member.
+    /// Sent through a `WorkerAddr`: each is in a sum.
     to_worker: u64,
-    /// Sent through a plain address.
+    /// Sent through a plain address: not in a sum if the address was closed.
     to_plain: u64,
+    /// Sent through the pool: refused by any of its members, and taken by one or by none.
+    to_pool: u64,
 }
 
 /// What is left of a history once its steps are done. It outlives the System on which they were.
@@ -117,7 +121,7 @@ impl Player {
             inner.supervise_with(spec("third", 4), make(4)),
         ];
         let mut workers = workers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
-        let pool = node.pool_with(spec("pool", 5), 2, Route::LeastLoaded, {
+        let pool = node.pool_with(spec("pool", 5), MEMBERS as u32, Route::LeastLoaded, {
             let ledger = ledger.clone();
             move |birth| Ok(Server::new(if birth.name.ends_with("/1") { 6 } else { 5 }, &ledger))
         });
@@ -217,7 +221,7 @@ impl Player {
                 Box::pin(async move { heard_plainly(request.await) })
             }
             (Via::Pool, _) => {
-                self.remains.told.to_worker += 1;
+                self.remains.told.to_pool += 1;
                 let answer = self.pool.send(ask);
                 Box::pin(async move { heard(answer.await) })
             }
@@ -244,10 +248,10 @@ impl Player {
                 self.remains.told.to_plain += 1;
                 let _ = addr.recipient::<Ask>().try_send(ask); // A full or closed address refuses it.
             }
-            (Via::Pool, _) => match self.pool.try_send(ask) {
-                Err(refused) if refused.error == SendError::NotReady => self.remains.told.silent -= 1,
-                _ => self.remains.told.to_worker += 1,
-            },
+            (Via::Pool, _) => {
+                self.remains.told.to_pool += 1;
+                let _ = self.pool.try_send(ask); // Members that are not ready refuse it.
+            }
             (Via::Worker | Via::Plain | Via::Recipient, _) => {
                 self.remains.told.to_worker += 1;
                 self.remains.workers[to].do_send(ask);
@@ -290,9 +294,10 @@ impl Remains {
         }
     }
 
-    /// Messages that are somewhere still.
-    fn left(&self) -> i64 {
-        self.ledger.alive()
+    /// Messages and answers that are somewhere still.
+    fn left(&self) -> u64 {
+        let there = |worker: &WorkerAddr<Server>| worker.fates().queued + worker.fates().answering;
+        self.ledger.alive() + self.workers.iter().map(there).sum::<u64>()
     }
 
     /// What must hold once the System has ended: whoever was told nothing is told now. On a runtime of its own.
@@ -336,11 +341,12 @@ impl Remains {
             sum.rejected += fates.rejected;
         }
         let vague = told.silent + told.plain_closed + self.forwarded();
+        let (elsewhere, by_pool) = (told.to_plain + self.forwarded(), told.to_pool * MEMBERS);
         let columns = [
             ("handled", sum.handled, told.answered, told.silent + self.forwarded()),
             ("interrupted", sum.interrupted, told.interrupted, vague),
-            ("dead and rejected", sum.dead + sum.rejected, told.unhandled, vague),
-            ("accepted and rejected", sum.accepted + sum.rejected, told.to_worker, told.to_plain + self.forwarded()),
+            ("dead and rejected", sum.dead + sum.rejected, told.unhandled, vague + by_pool),
+            ("accepted and rejected", sum.accepted + sum.rejected, told.to_worker, elsewhere + by_pool),
         ];
         for (name, value, least, more) in columns {
             if value < least || value > least + more {
@@ -373,9 +379,8 @@ impl Told {
             Some(Heard::Interrupted) => self.interrupted += 1,
             Some(Heard::Unhandled) => self.unhandled += 1,
             Some(Heard::PlainClosed) => self.plain_closed += 1,
-            Some(Heard::NotReady) => self.to_worker -= 1,
+            Some(Heard::NotReady) | None => {}
             Some(Heard::Forgotten) => self.silent += 1,
-            None => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The worker that histories send to: it answers in the manner that the message asks for, and each message is counted.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl Manner {
 #[derive(Default)]
 pub struct Ledger {
     /// Messages that have not been dropped.
-    alive: AtomicI64,
+    alive: AtomicU64,
     /// Messages that a worker has sent to another one.
     pub forwarded: AtomicU64,
     /// Plain addresses, by the index of the worker.
@@ -64,7 +64,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Messages that are somewhere still.
-    pub fn alive(&self) -> i64 {
+    pub fn alive(&self) -> u64 {
         self.alive.load(Ordering::Acquire)
     }
 
