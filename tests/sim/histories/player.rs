@@ -93,6 +93,7 @@ pub async fn play(node: Node, history: History, scale: u32) -> Result<Remains, S
     // What is still to be told of an answer is told at once.
     player.remains.pass(Duration::from_millis(20)).await;
     player.remains.check()?;
+    player.check_node().await?;
     Ok(player.remains)
 }
 
@@ -191,6 +192,15 @@ impl Player {
             Step::Pass(time) => self.remains.pass(time / scale).await,
             Step::Leave => self.node.leave().await,
         }
+    }
+
+    /// The node supervises still, unless it has left.
+    async fn check_node(&self) -> Result<(), String> {
+        let ledger = self.remains.ledger.clone();
+        let witness = self.node.supervise("witness", move || Server::new(usize::MAX, &ledger));
+        let Ok(witness) = witness else { return Ok(()) };
+        let answer = witness.send(Ask::new(Manner::Now, &self.remains.ledger)).within(BOUND / self.remains.scale).await;
+        answer.map(drop).map_err(|error| format!("the node supervises nothing any more: {error}"))
     }
 
     fn supervise_again(&mut self, index: usize) {

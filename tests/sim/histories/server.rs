@@ -128,7 +128,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Worker `index` of a history.
+    /// Worker `index` of a history; the largest number is none of them.
     pub fn new(index: usize, ledger: &Arc<Ledger>) -> Server {
         Server { index, ledger: ledger.clone() }
     }
@@ -138,7 +138,9 @@ impl Actor for Server {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        put(&self.ledger.plain, self.index, ctx.address());
+        if self.index != usize::MAX {
+            put(&self.ledger.plain, self.index, ctx.address());
+        }
     }
 }
 
