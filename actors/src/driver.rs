@@ -383,6 +383,8 @@ impl<A: Actor<Context = Context<A>>> Drop for Driver<A> {
             self.seat.cell.end();
         }
         let _ = self.bury(Some(&Interruption::Stopped)); // The panic hook has told of a panic in it.
+        // A message that a test holds was begun, and its handler does not return any more.
+        self.seat.mailbox.interrupt(self.term, &Interruption::Stopped);
     }
 }
 

@@ -146,8 +146,32 @@ pub(crate) fn stand_in_line(waker: &Waker) -> bool {
     })
 }
 
+/// Forgets what was counted on this thread, for a clock that starts anew.
+#[cfg(feature = "testkit")]
+pub(crate) fn forget() {
+    IS_ON.set(false);
+    STORM.set(Storm::new());
+}
+
+/// Lets the line go on if the task that leads it is dropped: another System may follow on this
+/// thread, and no worker may wait for a leader that is gone.
+struct Leader;
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        // The thread itself may be at its end; then there is no line any more.
+        let left = STORM.try_with(|storm| {
+            let mut storm = storm.borrow_mut();
+            storm.is_led = false;
+            std::mem::take(&mut storm.line)
+        });
+        left.unwrap_or_default().into_iter().for_each(Waker::wake);
+    }
+}
+
 /// Lets the line of this thread go on, a few at a time, until it is empty; `now` tells the time.
 pub(crate) async fn lead(now: impl Fn() -> Instant) {
+    let _leader = Leader;
     let mut last = now();
     loop {
         // Not a plain wake-up: woken in this way, the line comes after all that is ready now.
@@ -192,6 +216,17 @@ mod tests {
             count(actor, WorkerId(round as u32), at(round));
         }
         assert!(!gives_way(actor, at(1_000)), "eleven in any 10 ms");
+    }
+
+    #[test]
+    fn a_line_whose_leader_is_dropped_goes_on_and_is_led_again() {
+        assert!(stand_in_line(Waker::noop()));
+        assert!(!stand_in_line(Waker::noop()), "it is led");
+        let mut leading = Box::pin(lead(|| at(1)));
+        assert!(leading.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_pending());
+        drop(leading);
+        assert!(STORM.with_borrow(|storm| storm.line.is_empty()));
+        assert!(stand_in_line(Waker::noop()), "it needs a new leader");
     }
 
     #[test]

@@ -76,6 +76,8 @@ where
     F: FnOnce(TestNode) -> Fut,
     Fut: Future<Output = ()>,
 {
+    // The kit's clock starts anew with each run.
+    crate::storm::forget();
     assert!(config.cluster.is_none(), "the test kit plays one process; leave the [cluster] table out");
     refuse(0);
     let runtime = || {

@@ -111,7 +111,7 @@ impl Engine {
     /// Takes a worker on and starts it; in a group that starts its children in order, in its turn.
     ///
     /// # Panics
-    /// If its number is in use, or there is no such group.
+    /// If its number is in use.
     pub fn supervise(&mut self, now: Instant, supervise: Supervise) {
         self.advance(now);
         self.supervision.supervise(supervise, &mut self.desk);
@@ -121,7 +121,7 @@ impl Engine {
     /// Takes a group on and starts it. It is empty; its children name it when they are taken on.
     ///
     /// # Panics
-    /// If its number was used before, or there is no such parent.
+    /// If its number was used before.
     pub fn supervise_group(&mut self, now: Instant, supervise: SuperviseGroup) {
         self.advance(now);
         self.supervision.supervise_group(supervise, &mut self.desk);

@@ -253,3 +253,20 @@ fn no_commands_in_a_row_leave_a_queue_that_nothing_reads() {
         assert!(!check_commands(kind, ["w.start", "g.restart", "w.stop"]), "{kind:?}: told to stop last");
     }
 }
+
+#[test]
+fn what_is_taken_on_by_a_removed_group_goes_with_it() {
+    kit(async |node| {
+        let group = node.group(GroupSpec::new("group")).unwrap();
+        node.settle().await;
+        group.remove();
+        let late = group.supervise("late", Counter::default).unwrap();
+        let inner = group.group(GroupSpec::new("inner")).unwrap();
+        let later = inner.supervise("later", Counter::default).unwrap();
+        node.settle().await;
+        for worker in [late, later] {
+            assert_eq!(worker.send(Add(1)).within(seconds(1)).await, Err(SendError::Closed));
+        }
+        assert_eq!(node.supervise("late", Counter::default).unwrap().send(Add(1)).await, Ok(1), "the name is free");
+    });
+}

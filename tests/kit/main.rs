@@ -9,6 +9,7 @@ mod ends;
 mod failures;
 mod groups;
 mod handover;
+mod histories;
 mod logs;
 mod messages;
 mod pools;
@@ -54,6 +55,15 @@ where
     F: FnOnce(TestNode) -> Fut,
     Fut: Future<Output = ()>,
 {
+    kit_on(Config::from_toml(&format!("workers.arbiters = 1\n{settings}")).unwrap(), test);
+}
+
+/// As [`kit`], with this config.
+fn kit_on<F, Fut>(config: Config, test: F)
+where
+    F: FnOnce(TestNode) -> Fut,
+    Fut: Future<Output = ()>,
+{
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = std::panic::take_hook();
@@ -65,7 +75,7 @@ where
             }
         }));
     });
-    testkit::run(Config::from_toml(&format!("workers.arbiters = 1\n{settings}")).unwrap(), test);
+    testkit::run(config, test);
 }
 
 fn seconds(seconds: u64) -> Duration {

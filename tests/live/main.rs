@@ -7,6 +7,7 @@
 mod blocked;
 mod cluster;
 mod ends;
+mod histories;
 mod ipv6;
 mod leave;
 mod node;
@@ -45,6 +46,14 @@ const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 
 /// Runs a test within an actix system of its own.
 fn live<F: Future<Output = ()>>(test: F) {
+    quiet();
+    actix::System::new().block_on(async {
+        tokio::time::timeout(PATIENCE * 3, test).await.expect("the test hangs");
+    });
+}
+
+/// Keeps panics that a test has asked for out of the output.
+fn quiet() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         // The first back trace of a debug build took 130 ms on a busy machine, and there is one lock for those of all threads: a worker that
@@ -55,9 +64,6 @@ fn live<F: Future<Output = ()>>(test: F) {
                 usual(info);
             }
         }));
-    });
-    actix::System::new().block_on(async {
-        tokio::time::timeout(PATIENCE * 3, test).await.expect("the test hangs");
     });
 }
 

@@ -7,9 +7,11 @@ pub mod agenda;
 mod authority;
 pub mod checker;
 pub mod data;
+pub mod histories;
 pub mod links;
 pub mod network;
 pub mod schedule;
+pub mod shrink;
 mod streams;
 pub mod world;
 

@@ -231,10 +231,17 @@ impl Supervision {
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
     /// Takes a worker on. One that is no shard is started: at once in the root or a dynamic group, in its turn in any other.
+    /// A worker of a group that was removed is closed and forgotten.
     ///
     /// # Panics
-    /// If the number is in use or there is no such group.
+    /// If the number is in use.
     pub(crate) fn supervise(&mut self, supervise: Supervise, desk: &mut Desk) {
+        if self.children.group(supervise.group).is_none() {
+            // Its group was removed before the news of it came, and what is in a group goes with it.
+            desk.put(Output::Close { worker: supervise.worker, gave_up: false });
+            desk.put(Output::Forget { worker: supervise.worker });
+            return;
+        }
         let id = self.take_on(supervise);
         self.begin(id, desk);
         self.work_off(desk);
@@ -243,16 +250,20 @@ impl Supervision {
     /// Takes a worker on without starting it.
     ///
     /// # Panics
-    /// As [`Supervision::supervise`].
+    /// If the number is in use or there is no such group.
     pub(crate) fn take_on(&mut self, supervise: Supervise) -> Child {
         self.children.add_worker(supervise)
     }
 
-    /// Takes a group on and starts it, empty as it is.
+    /// Takes a group on and starts it, empty as it is. A group of a parent that was removed is forgotten.
     ///
     /// # Panics
-    /// If the number was used before or there is no such parent.
+    /// If the number was used before.
     pub(crate) fn supervise_group(&mut self, supervise: SuperviseGroup, desk: &mut Desk) {
+        if self.children.group(supervise.parent).is_none() {
+            desk.put(Output::ForgetGroup { group: supervise.name });
+            return;
+        }
         let id = self.children.add_group(supervise);
         self.begin(id, desk);
         self.work_off(desk);
