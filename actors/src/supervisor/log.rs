@@ -221,6 +221,13 @@ fn log_worker(change: &Event) {
         Event::GaveUp { worker, restarts, cause } => {
             error!(event, %worker, restarts, %cause, "worker failed too often: given up");
         }
+        other => log_thread(other),
+    }
+}
+
+fn log_thread(change: &Event) {
+    let event = change.name();
+    match change {
         Event::NoThread { arbiter, reason, retry_in } => {
             error!(event, arbiter = arbiter.0, %reason, ?retry_in, "the system has no thread for workers; they wait");
         }
