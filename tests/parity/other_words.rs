@@ -1,7 +1,10 @@
 //! Tests of actix's that hold for us in other words: where actix has an arbiter, a supervisor or a `SyncArbiter`.
 
+use std::sync::Mutex;
+
 use actix::prelude::*;
-use heartbeat_actors::{Context, Placement, Route, Spec};
+use heartbeat_actors::testkit;
+use heartbeat_actors::{Config, Context, Placement, Route, Spec};
 
 use crate::cases::ours::world::run;
 use crate::tally::{Tally, millis};
@@ -23,6 +26,8 @@ enum Habit {
     StopsOnce,
     /// Each of its lives stops with its first message.
     Stops,
+    /// It goes on when it is asked whether it stops.
+    Stays,
 }
 
 struct Worker {
@@ -47,7 +52,7 @@ impl Actor for Worker {
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
         self.seen.stopping.add(1);
-        Running::Stop
+        if self.habit == Habit::Stays { Running::Continue } else { Running::Stop }
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -67,7 +72,7 @@ impl Handler<Add> for Worker {
         match self.habit {
             Habit::Stops => ctx.stop(),
             Habit::StopsOnce if self.life == 1 => ctx.stop(),
-            Habit::StopsOnce | Habit::Plain => {}
+            Habit::StopsOnce | Habit::Plain | Habit::Stays => {}
         }
         self.life
     }
@@ -205,4 +210,36 @@ fn the_next_life_has_no_futures_of_the_one_before() {
 #[test]
 fn the_next_life_does_not_wait_for_what_the_one_before_did() {
     next_life(true);
+}
+
+/// What a worker has seen once its System has ended.
+fn after_the_system(habit: Habit, drops_address: bool) -> (usize, usize, usize) {
+    let seen = Seen::default();
+    let (own, kept) = (seen.clone(), Mutex::new(None));
+    testkit::run(Config::default(), async |node| {
+        let worker = node.supervise("worker", move || Worker::new(&own, habit)).unwrap();
+        node.settle().await;
+        if !drops_address {
+            *kept.lock().unwrap() = Some(worker);
+        }
+    });
+    (seen.started.count(), seen.stopping.count(), seen.stopped.count())
+}
+
+// test_stop
+#[test]
+fn a_worker_stops_when_its_system_ends() {
+    assert_eq!(after_the_system(Habit::Plain, false), (1, 1, 1));
+}
+
+// test_stop_after_drop_sync_address
+#[test]
+fn a_worker_without_address_stops_when_its_system_ends() {
+    assert_eq!(after_the_system(Habit::Plain, true), (1, 1, 1));
+}
+
+// test_stop_restore_after_stopping
+#[test]
+fn a_worker_that_goes_on_is_not_stopped_by_the_end_of_its_system() {
+    assert_eq!(after_the_system(Habit::Stays, false), (1, 1, 0));
 }

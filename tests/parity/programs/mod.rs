@@ -10,7 +10,7 @@ use self::program::Program;
 use crate::cases::{ours, plain};
 
 /// Programs that the gate plays.
-const COUNT: u64 = 300;
+const COUNT: u64 = 1_000;
 
 /// What an actor notes when it does something that holds up, cancels or ends what else it does at this instant.
 pub(crate) const HOLDS: &str = "holds up others";
