@@ -325,8 +325,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         (inner.queue.len() + usize::from(inner.in_flight.is_some()) + inner.answers.len()) as u32
     }
 
-    /// Messages that wait, those that came through a plain `Addr` while no reader took any included, the one in hand, and
-    /// answers under way.
+    /// Messages that wait, those that came through a plain `Addr` while no reader took any included, and answers under way. If
+    /// there are none, the message in hand.
     pub(crate) fn look(&self) -> u32 {
         let mut inner = self.lock();
         // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for something else will look for itself. A closed
@@ -337,7 +337,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         {
             self.mark(&mut inner);
         }
-        (inner.queue.len() + usize::from(inner.in_flight.is_some()) + inner.answers.len()) as u32
+        (inner.queue.len() + inner.answers.len()).max(usize::from(inner.in_flight.is_some())) as u32
     }
 
     /// Where the messages have ended.

@@ -48,7 +48,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn every_send_is_answered_and_the_sums_are_right() {
     let (first, count) = match number("HEARTBEAT_SEED", u64::MAX) {
-        u64::MAX => (0, number("HEARTBEAT_HISTORIES", COUNT)),
+        u64::MAX => (number("HEARTBEAT_FIRST", 0), number("HEARTBEAT_HISTORIES", COUNT)),
         seed => (seed, 1),
     };
     let mut failed = 0;
