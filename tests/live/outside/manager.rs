@@ -59,7 +59,7 @@ const ALLOWED: Duration = Duration::from_secs(1);
 
 fn start(test: &str, manager: &Manager, mode: &str) -> Process {
     let settings = if mode == "sticky" {
-        "stall = '10s'\n[cluster]\nname = 'x'\nnode = 'x'\nrole = 'worker'\nmode = 'central'\nlisten = '127.0.0.1:9'\nseeds = ['127.0.0.1:10']\n"
+        "timeout = '30s'\nstall = '10s'\n[cluster]\nname = 'x'\nnode = 'x'\nrole = 'worker'\nmode = 'central'\nlisten = '127.0.0.1:9'\nseeds = ['127.0.0.1:10']\n"
     } else {
         ""
     };
