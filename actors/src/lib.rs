@@ -55,55 +55,22 @@
 #[cfg(panic = "abort")]
 compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"");
 
-mod address;
 pub mod authority;
-mod cell;
 mod clock;
-mod context;
-mod disposal;
-mod driver;
-mod event;
-#[cfg(feature = "testkit")]
-mod fault;
-mod fence;
-mod group;
-mod lease;
-mod letter;
-mod mailbox;
+mod control;
 mod node;
-mod owner;
-mod pieces;
-mod pool;
 pub mod prelude;
-mod receiver;
-mod record;
-mod right;
-mod seat;
-mod sender;
-mod service;
-mod shared;
-mod spec;
-mod start;
-mod storm;
-mod stream;
-mod supervisor;
-#[cfg(feature = "systemd")]
-mod systemd;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod thread;
 pub mod transport;
-mod until;
 mod view;
 #[cfg(feature = "actix-web")]
 mod web;
 mod worker;
 
-pub use address::WeakWorkerAddr;
-pub use context::{Context, TooLarge};
-pub use event::{DeadLetters, Owned, Snapshot, Update, Updates};
-pub use fence::{Fence, Outdated};
-pub use group::{Group, GroupSpec, Template};
+pub use authority::fence::{Fence, Outdated};
+pub use control::until::NotUp;
 pub use heartbeat_core::config::OnThreadHeld;
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
@@ -111,15 +78,18 @@ pub use heartbeat_core::{
     Instant, Interruption, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy,
     Testimony, Unready, Waiting, WorkerId, config, member,
 };
-pub use lease::{Fenced, Lease, Progress};
-pub use letter::{DeadLetter, DeadReason, dead_letters};
-pub use mailbox::{Fates, OnReplace, Overflow};
+pub use node::group::{Group, GroupSpec, Template};
+pub use node::pool::{MEMBERS_MAX, Pool, Route};
+pub use node::spec::{Arbiters, Placement, Spec};
+pub use node::start::NodeError;
 pub use node::{Node, SuperviseError};
-pub use owner::{NoOwner, Owner};
-pub use pool::{MEMBERS_MAX, Pool, Route};
-pub use seat::{Birth, SnapshotError, StartError};
-pub use spec::{Arbiters, Placement, Spec};
-pub use start::NodeError;
-pub use until::NotUp;
+pub use view::owner::{NoOwner, Owner};
+pub use view::subscribe::{DeadLetters, Owned, Snapshot, Update, Updates};
 pub use view::{Neighbourhood, View, WorkerState, WorkerView};
-pub use worker::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};
+pub use worker::addr::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};
+pub use worker::context::{Context, TooLarge};
+pub use worker::envelope::{DeadLetter, DeadReason, dead_letters};
+pub use worker::lease::{Fenced, Lease, Progress};
+pub use worker::mailbox::{Fates, OnReplace, Overflow};
+pub use worker::slot::{Birth, SnapshotError, StartError};
+pub use worker::weak_addr::WeakWorkerAddr;

@@ -58,11 +58,11 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler};
 use heartbeat_core::{Cause, Config, Event, Member};
 
-use crate::event::Update;
-pub use crate::fault::Fault;
 use crate::node::Node;
-use crate::start;
-use crate::thread::played::refuse;
+use crate::node::start;
+use crate::thread::simulated::refuse;
+use crate::view::subscribe::Update;
+pub use crate::worker::fault::Fault;
 
 /// Turns that everything else gets before [`TestNode::settle`] goes on: more than the hops of any chain of messages within a node.
 const SETTLE_TURNS: u32 = 256;
@@ -77,7 +77,7 @@ where
     Fut: Future<Output = ()>,
 {
     // The kit's clock starts anew with each run.
-    crate::storm::forget();
+    crate::worker::panic_storm::forget();
     assert!(config.cluster.is_none(), "the test kit plays one process; leave the [cluster] table out");
     refuse(0);
     let runtime = || {

@@ -6,9 +6,9 @@
 use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 
-use crate::owner::NoOwner;
-use crate::until::NotUp;
-use crate::worker::{SendError, TrySendError};
+use crate::control::until::NotUp;
+use crate::view::owner::NoOwner;
+use crate::worker::addr::{SendError, TrySendError};
 
 impl ResponseError for SendError {
     fn status_code(&self) -> StatusCode {

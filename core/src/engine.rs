@@ -21,20 +21,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authority::Answer;
-use crate::cluster::{Cluster, Follow, Identity, Post, StreamEvent};
 use crate::config::{Config, ConfigError, OnGiveUp, check_metadata};
-use crate::desk::Desk;
-use crate::detector::{Pause, Verdict};
+use crate::ctx::Desk;
+use crate::detection::monitor::{Change, Monitor};
+use crate::detection::pause::Guard;
+use crate::detection::{Pause, Verdict};
 use crate::event::Event;
-use crate::guard::Guard;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Sharded, Target, ThreadLook,
     WorkerId, canonical, name_hash,
 };
-use crate::monitor::{Change, Monitor};
+use crate::membership::{Cluster, Follow, Identity, Post, StreamEvent};
 use crate::output::{Output, StreamId};
-use crate::ownership::{Lent, Ownership};
 use crate::random::Random;
+use crate::sharding::{Lent, Ownership};
 use crate::supervision::{Report, Standing, Supervise, SuperviseGroup, Supervision};
 use crate::time::{Instant, earliest};
 use crate::wire;
@@ -276,7 +276,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a [`crate::trace::Recording`] can be made.
+    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a [`crate::detection::trace::Recording`] can be made.
     pub fn record(&mut self) {
         if let Some(cluster) = &mut self.cluster {
             cluster.record();

@@ -6,11 +6,11 @@
 //!
 //! # Reading order
 //! 1. [`engine`]: how it is driven. One heartbeat's way begins and ends there.
-//! 2. [`detector`], then [`monitor`] over the private `wheel`: silence into verdicts; the private `guard`: whether it was ours.
-//! 3. [`membership`] and the private `cluster`: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
-//! 4. [`restart`] and [`supervision`]: failures of workers into restarts.
-//! 5. [`ring`] and the private `ownership`: who runs what; [`authority`]: who may say so.
-//! 6. [`config`] and [`sums`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
+//! 2. [`detection`], then [`detection::monitor`] over the private `timer_wheel`: silence into verdicts; the private `pause`: whether it was ours.
+//! 3. [`membership`]: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
+//! 4. [`supervision`]: failures of workers into restarts.
+//! 5. [`sharding`]: who runs what; [`authority`]: who may say so.
+//! 6. [`config`] and [`bounds`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
 //!
 //! ```
 //! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, Supervise, WorkerId};
@@ -25,41 +25,29 @@
 //! ```
 
 pub mod authority;
-mod brake;
-mod cluster;
+pub mod bounds;
 pub mod config;
-mod desk;
-pub mod detector;
+mod ctx;
+pub mod detection;
 pub mod engine;
 pub mod event;
-mod gossip;
-mod guard;
-mod health;
 mod interruption;
 pub mod member;
 pub mod membership;
-pub mod mistakes;
-pub mod monitor;
-mod observers;
 pub mod output;
-mod ownership;
-pub mod qos;
 pub mod random;
-mod replica;
-pub mod restart;
-pub mod ring;
-mod routes;
-mod slots;
-pub mod sums;
+pub mod sharding;
+mod snapshot;
 pub mod supervision;
 pub mod time;
-pub mod trace;
-mod wheel;
+mod timer_wheel;
 pub mod wire;
 
 pub use authority::{Answer, Ask, Claimed, SessionId, ShardName};
-pub use cluster::{Identity, StreamEvent};
+pub use bounds::Sums;
+pub use config::rate::{Mistakes, MistakesError};
 pub use config::{Config, ConfigError};
+pub use detection::trace::{Trace, TraceError};
 pub use engine::{Counters, Engine};
 pub use event::{Cause, Event, Testimony, Unready, Waiting};
 pub use interruption::Interruption;
@@ -68,13 +56,11 @@ pub use member::{
     Metadata, NodeId, PlaceId, Profile, Role, Shard, Sharded, Status, Target, ThreadLook, ThreadState, Weight,
     WorkerId,
 };
-pub use mistakes::{Mistakes, MistakesError};
+pub use membership::{Identity, StreamEvent};
 pub use output::{Leave, Output, Start, StreamId};
 pub use random::Random;
-pub use replica::{NewerReplica, Replica};
-pub use restart::{RestartKind, UNLIMITED};
-pub use routes::Routes;
-pub use sums::Sums;
+pub use sharding::routes::Routes;
+pub use snapshot::{NewerReplica, Replica};
+pub use supervision::restart::{RestartKind, UNLIMITED};
 pub use supervision::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
 pub use time::Instant;
-pub use trace::{Trace, TraceError};

@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::authority::Ask;
+use crate::detection::trace::Arrived;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
 use crate::member::{ArbiterId, Generation, Shard, WorkerId};
-use crate::replica::Replica;
+use crate::snapshot::Replica;
 use crate::time::Instant;
-use crate::trace::Arrived;
 
 /// Something for the caller to do now.
 #[derive(Clone, PartialEq, Debug)]

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use heartbeat_core::{Random, member, ring};
+use heartbeat_core::sharding::rendezvous;
+use heartbeat_core::{Random, member};
 use heartbeat_examples::Failure;
 use heartbeat_examples::children::unix_seconds;
 use tokio::sync::Notify;
@@ -217,7 +218,7 @@ fn keys(shards: u32) -> Vec<Vec<String>> {
     let mut keys = vec![Vec::new(); shards as usize];
     let mut missing = keys.len();
     for key in (0_u64..).map(|number| format!("key-{number}")) {
-        let keys = &mut keys[ring::shard_of(ring::key_hash(group, key.as_bytes()), shards) as usize];
+        let keys = &mut keys[rendezvous::shard_of(rendezvous::key_hash(group, key.as_bytes()), shards) as usize];
         if keys.len() < KEYS {
             keys.push(key);
             missing -= usize::from(keys.len() == KEYS);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use flate2::read::GzDecoder;
-use heartbeat_core::qos::{Contender, Quality, Replay, quality};
+use heartbeat_core::detection::qos::{Contender, Quality, Replay, quality};
 use heartbeat_core::{Instant, Mistakes, Trace};
 
 /// A failure of the program; the text is for people.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use heartbeat_core::Mistakes;
-use heartbeat_core::qos::Contender;
+use heartbeat_core::detection::qos::Contender;
 use plotters::prelude::{
     ChartBuilder, Circle, Color, EmptyElement, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries, PathElement,
     RGBColor, SVGBackend, SeriesLabelPosition, Text, WHITE,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::Mistakes;
-use heartbeat_core::qos::Contender;
+use heartbeat_core::detection::qos::Contender;
 use serde::Serialize;
 
 use crate::{Failure, Report, Score};

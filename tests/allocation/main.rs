@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use heartbeat_core::config::{DetectorConfig, DetectorKind};
-use heartbeat_core::detector::AnyDetector;
+use heartbeat_core::detection::AnyDetector;
+use heartbeat_core::detection::monitor::{Monitor, Sign};
 use heartbeat_core::member::{Target, WorkerId, name_hash};
-use heartbeat_core::monitor::{Monitor, Sign};
 use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
 use heartbeat_core::{
     ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,

@@ -16,14 +16,15 @@ use std::time::Duration;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use heartbeat_core::config::DetectorConfig;
-use heartbeat_core::detector::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
+use heartbeat_core::detection::monitor::{Monitor, Sign, WatchId};
+use heartbeat_core::detection::qos::Contender;
+use heartbeat_core::detection::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
 use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
-use heartbeat_core::monitor::{Monitor, Sign, WatchId};
-use heartbeat_core::qos::Contender;
+use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
     Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,
-    Random, Role, Weight, ring,
+    Random, Role, Weight,
 };
 use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,7 @@ fn shares() {
                 let mut shards = BTreeMap::new();
                 for index in 0..64 * count {
                     let among = nodes.iter().map(|&node| (node, Weight::default()));
-                    *shards.entry(ring::owner(group, index, among).unwrap()).or_insert(0_u32) += 1;
+                    *shards.entry(rendezvous::owner(group, index, among).unwrap()).or_insert(0_u32) += 1;
                 }
                 f64::from(*shards.values().max().unwrap()) / 64.0
             })

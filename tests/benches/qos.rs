@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heartbeat_core::detector::{Arrival, Chen, Detector, Pause, Phi};
-use heartbeat_core::qos::{Contender, Mistake, Quality, Replay, quality, replay};
+use heartbeat_core::detection::qos::{Contender, Mistake, Quality, Replay, quality, replay};
+use heartbeat_core::detection::{Arrival, Chen, Detector, Pause, Phi};
 use heartbeat_core::{Config, Instant, Trace};
 use heartbeat_tests::links::{Link, OTHERS, STATED};
 

@@ -1,6 +1,6 @@
 //! The detectors against the scores of another implementation, on the same traces (`tests/data/traces`).
 
-use heartbeat_core::qos::{Contender, Quality, Replay, quality};
+use heartbeat_core::detection::qos::{Contender, Quality, Replay, quality};
 use heartbeat_core::{Instant, Trace};
 use heartbeat_tests::data::{Reference, read_reference, read_trace};
 

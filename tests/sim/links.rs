@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use heartbeat_core::detector::Pause;
-use heartbeat_core::trace::Beat;
+use heartbeat_core::detection::Pause;
+use heartbeat_core::detection::trace::Beat;
 use heartbeat_core::{Instant, Random, Trace};
 
 /// The kinds of links.

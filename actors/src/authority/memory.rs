@@ -11,7 +11,7 @@ use heartbeat_core::authority::{Answer, Ask, SessionId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::ledger::{Ledger, SESSIONS_MAX, Session};
+use super::lease_table::{Ledger, SESSIONS_MAX, Session};
 use super::{Authority, AuthorityError, Claimant, check};
 
 /// What several authorities of one process have in common: whatever one of them hands out, no other does. Its time is tokio's, virtual where that is.

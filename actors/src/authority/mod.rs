@@ -8,10 +8,11 @@
 
 #[cfg(feature = "etcd")]
 mod etcd;
+pub(crate) mod fence;
 #[cfg(target_os = "linux")]
 mod file;
 #[cfg(any(target_os = "linux", feature = "testkit"))]
-mod ledger;
+mod lease_table;
 #[cfg(feature = "testkit")]
 mod memory;
 #[cfg(any(target_os = "linux", feature = "etcd"))]

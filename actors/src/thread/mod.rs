@@ -4,7 +4,7 @@
 //! test can block, starve or end a thread in virtual time, and everything above this file is the same as in production.
 
 #[cfg(feature = "testkit")]
-pub(crate) mod played;
+pub(crate) mod simulated;
 mod system;
 
 use std::future::Future;
@@ -15,7 +15,7 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use heartbeat_core::{CpuTimes, ThreadLook};
 
 #[cfg(feature = "testkit")]
-use played::Played;
+use simulated::Played;
 use system::ThreadNumber;
 
 /// Where the threads of a node come from.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, OnThreadHeld, RestartConfig};
-use crate::desk::Desk;
+use crate::ctx::Desk;
 use crate::event::{Cause, Unready};
 use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
 use crate::output::Leave;
-use crate::replica::Replica;
-use crate::restart::{Restart, RestartKind, Window};
+use crate::snapshot::Replica;
+use crate::supervision::restart::{Restart, RestartKind, Window};
 use crate::supervision::{AutoShutdown, Counting, Strategy, Supervise, SuperviseGroup, Times};
 use crate::time::Instant;
 

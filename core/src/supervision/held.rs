@@ -17,7 +17,7 @@ use super::Supervision;
 use super::children::{Next, Phase, Wait};
 use super::threads::Returned;
 use crate::config::OnThreadHeld;
-use crate::desk::Desk;
+use crate::ctx::Desk;
 use crate::event::{Cause, Event, Unready, Waiting};
 use crate::interruption::Interruption;
 use crate::member::{ArbiterId, Busy, Child, PlaceId, WorkerId};

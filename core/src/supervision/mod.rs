@@ -12,11 +12,12 @@
 //! It starts nothing: it says what to start. Whether a failure is followed by a restart is `restart`'s rule, not this folder's.
 
 mod children;
-mod health;
+mod groups;
 mod held;
-mod life;
-mod order;
+mod lifecycle;
+pub mod restart;
 mod threads;
+mod worker_health;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,17 +26,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OnThreadHeld, RestartConfig};
-use crate::desk::Desk;
+use crate::ctx::Desk;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
 use crate::member::{
     ArbiterId, Busy, Child, CpuTimes, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
 };
 use crate::output::Output;
-use crate::replica::Replica;
-use crate::restart::RestartKind;
+use crate::snapshot::Replica;
+use crate::supervision::restart::RestartKind;
 use crate::time::{Instant, earliest};
-use crate::wheel::Wheel;
+use crate::timer_wheel::Wheel;
 
 use children::{Asked, Children, Next, Phase, Work};
 use threads::{Ruling, Threads};

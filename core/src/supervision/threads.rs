@@ -14,11 +14,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::desk::Desk;
-use crate::detector::{AnyDetector, Fixed};
+use crate::ctx::Desk;
+use crate::detection::monitor::{Sign, WatchId};
+use crate::detection::{AnyDetector, Fixed};
 use crate::event::{Cause, Event};
 use crate::member::{ArbiterId, Busy, CpuTimes, PlaceId, Target, ThreadLook, ThreadState};
-use crate::monitor::{Sign, WatchId};
 use crate::output::Output;
 use crate::time::Instant;
 

@@ -314,7 +314,7 @@ pub struct Join<'a> {
     pub row: Row<'a>,
 }
 
-/// Why a node is not let in, as [`Refusal`](crate::membership::Refusal) has it.
+/// Why a node is not let in, as [`Refusal`](crate::membership::table::Refusal) has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused {
     /// Which reason; a later release may know more of them.

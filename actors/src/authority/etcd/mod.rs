@@ -4,7 +4,7 @@
 //! writes the shard's epoch: one more than its last one, which stays when its owner goes, or the time if that is later. So epochs rise over restarts of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who watch.
 //!
 //! # What it is careful about
-//! - A server that does not answer is left for the next one after a sixth of the session's time, a second at most (`link`).
+//! - A server that does not answer is left for the next one after a sixth of the session's time, a second at most (`client`).
 //! - A leader of etcd that was paused, and does not know yet that another one has taken its place, still answers renewals, which the other one has never heard of (etcd issues 12528 and 15247). So a renewal counts only when
 //!   a read follows that most of the servers confirm, in the same term of the same leader (`renew`).
 //! - Such a leader also ends leases that were renewed while it was paused. That is a fault of etcd's, mended in November 2023 (its pull request 16822, in later versions of 3.4 and 3.5); with an older one, as Debian 12's
@@ -18,9 +18,9 @@
 //! - No TLS, and etcd 3.4 or later.
 //! - etcd's shortest lease is one and a half times its election timeout, in whole seconds: 2 s where that is not changed. Less is raised to it.
 
+mod client;
 mod guard;
 mod keys;
-mod link;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -39,9 +39,9 @@ use heartbeat_core::config::EtcdConfig;
 use heartbeat_core::member::Epoch;
 
 use super::{Authority, AuthorityError, Claimant, check};
+use client::{Connected, Failure, Link};
 use guard::Guard;
 use keys::Keys;
-use link::{Connected, Failure, Link};
 use watch::Watch;
 
 /// How often a claim is tried anew whose shards changed hands while it was made.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use etcd_client::{Error, WatchFilterType, WatchOptions, WatchStream};
 
-use super::link::{Connected, Link};
+use super::client::{Connected, Link};
 
 /// How long a silent stream is believed: then it is asked whether anybody is there.
 const SILENCE_MAX: Duration = Duration::from_secs(1);

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant, SystemTime};
 use heartbeat_core::authority::SessionId;
 
 use super::super::AuthorityError;
-use super::super::ledger::Ledger;
-use super::hold::{self, Hold, Sign};
+use super::super::lease_table::Ledger;
 use super::host::Boot;
+use super::session_lock::{self, Hold, Sign};
 use super::state::{self, HEAD_BYTES, StateError};
 
 /// How long a change waits for its turn. The changes of 16 nodes that start together take less, on a disk that takes 20 ms to sync.
@@ -118,7 +118,7 @@ impl Folder {
     /// Where a session stands.
     pub(super) fn look(&self, session: SessionId) -> Result<Sign, AuthorityError> {
         let path = self.session(session);
-        hold::look(&path, self.boot).map_err(|error| refused(&path, "used", &error))
+        session_lock::look(&path, self.boot).map_err(|error| refused(&path, "used", &error))
     }
 
     /// Makes the file of a new session.

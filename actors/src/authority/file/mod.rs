@@ -15,8 +15,8 @@
 //! - Waiting for something to become free is a look at the folder 20 times a second: see `watch`.
 
 mod folder;
-mod hold;
 mod host;
+mod session_lock;
 mod state;
 mod watch;
 
@@ -31,11 +31,11 @@ use futures_util::future::LocalBoxFuture;
 use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
 use heartbeat_core::member::Epoch;
 
-use super::ledger::{SESSIONS_MAX, Session};
+use super::lease_table::{SESSIONS_MAX, Session};
 use super::name::escaped;
 use super::{Authority, AuthorityError, Claimant, check};
 use folder::Folder;
-use hold::Hold;
+use session_lock::Hold;
 use watch::Watch;
 
 /// How often the folder is looked at by those who wait for something to become free.

@@ -17,7 +17,7 @@ use heartbeat_core::Generation;
 use heartbeat_core::authority::{SessionId, ShardName};
 use heartbeat_core::member::Epoch;
 
-use super::super::ledger::{Grant, Ledger, NUMBER_MAX, Session};
+use super::super::lease_table::{Grant, Ledger, NUMBER_MAX, Session};
 use super::super::name::{escaped, unescaped};
 
 /// The first words of every version.

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use heartbeat_core::authority::SessionId;
 
 use super::super::AuthorityError;
-use super::super::ledger::Ledger;
+use super::super::lease_table::Ledger;
 use super::folder::Folder;
-use super::hold::Sign;
+use super::session_lock::Sign;
 
 /// What is known of the folder to those who wait.
 #[derive(Debug)]

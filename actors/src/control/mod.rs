@@ -1,0 +1,10 @@
+//! The control thread: what comes in and what is done about it.
+
+pub(crate) mod input;
+mod log;
+pub(crate) mod receiver;
+pub(crate) mod record;
+pub(crate) mod sender;
+pub(crate) mod stream;
+pub(crate) mod supervisor;
+pub(crate) mod until;

@@ -1,0 +1,113 @@
+//! The senders: one on every worker thread, which says that the thread lives, and one that puts the node's datagrams on the wire.
+//!
+//! Neither decides anything. The first one's silence is the proof: it lives where the workers live, so if one of them holds the thread,
+//! it cannot speak. A worker with nothing to do costs nothing; its thread's beat speaks for it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use heartbeat_core::{ArbiterId, CpuTimes};
+use tracing::trace;
+
+use crate::control::receiver::Receiver;
+use crate::thread::ThreadHandle;
+use crate::transport::Transport;
+
+/// The sign of life of a thread that runs workers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beat {
+    pub(crate) arbiter: ArbiterId,
+    /// Number of the beat, from 1.
+    pub(crate) slot: u64,
+    /// What the thread has used of its CPU so far, if the operating system says.
+    pub(crate) times: Option<CpuTimes>,
+}
+
+impl Message for Beat {
+    type Result = ();
+}
+
+/// Beats for the thread it lives on.
+pub(crate) struct BeatSender {
+    pub(crate) arbiter: ArbiterId,
+    pub(crate) interval: Duration,
+    pub(crate) receiver: Addr<Receiver>,
+    pub(crate) slot: u64,
+    pub(crate) thread: ThreadHandle,
+}
+
+impl BeatSender {
+    fn beat(&mut self, context: &mut Context<Self>) {
+        if !self.thread.is_alive() {
+            return context.stop();
+        }
+        if !self.thread.may_run() {
+            return;
+        }
+        self.slot += 1;
+        self.receiver.do_send(Beat { arbiter: self.arbiter, slot: self.slot, times: self.thread.times() });
+    }
+}
+
+impl Actor for BeatSender {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.beat(context);
+        context.run_interval(self.interval, BeatSender::beat);
+    }
+}
+
+/// Datagrams to be sent, one after the other in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) bytes: Vec<u8>,
+    /// Where each goes, and how long it is.
+    pub(crate) datagrams: Vec<(SocketAddr, usize)>,
+}
+
+impl Message for Outgoing {
+    type Result = ();
+}
+
+/// This node has left: let go of the transport, after what was said before.
+pub(crate) struct End;
+
+impl Message for End {
+    type Result = ();
+}
+
+/// Puts the node's datagrams on the wire.
+pub(crate) struct NodeSender {
+    pub(crate) transport: Rc<dyn Transport>,
+}
+
+impl Actor for NodeSender {
+    type Context = Context<Self>;
+}
+
+impl Handler<Outgoing> for NodeSender {
+    type Result = ();
+
+    fn handle(&mut self, outgoing: Outgoing, _: &mut Context<Self>) {
+        let mut rest = &outgoing.bytes[..];
+        for (to, length) in outgoing.datagrams {
+            let (datagram, after) = rest.split_at(length);
+            rest = after;
+            if let Err(error) = self.transport.send(to, datagram) {
+                // Lost, as any datagram may be; the next one comes in an interval.
+                trace!(%to, %error, "datagram not sent");
+            }
+        }
+    }
+}
+
+impl Handler<End> for NodeSender {
+    type Result = ();
+
+    fn handle(&mut self, _: End, context: &mut Context<Self>) {
+        context.stop();
+    }
+}

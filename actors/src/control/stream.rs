@@ -1,0 +1,319 @@
+//! Streams: what the engine says on TCP connections, and what becomes of them.
+//!
+//! Frames are datagrams with their length in two bytes before each (big-endian). A connection is a task of its own on the control arbiter; it takes one frame at a time from the other side, and
+//! what waits to be written is bounded. Nothing is decided here: the engine hears that a stream was opened, refused or closed, and says what that means.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Addr, Message};
+use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
+use heartbeat_core::{Instant, StreamEvent, StreamId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use crate::clock::Clock;
+use crate::control::supervisor::Supervisor;
+
+/// How long connecting may take.
+const CONNECT_FOR: Duration = Duration::from_secs(3);
+
+/// Frames that may wait to be written to one stream; the table of ten thousand members takes six hundred.
+const FRAMES_MAX: usize = 4_096;
+
+/// How long one frame may take to be written: the other side does not read any more.
+const WRITE_FOR: Duration = Duration::from_secs(5);
+
+/// How long a stream that we have closed has to write what waits in it.
+const CLOSE_FOR: Duration = Duration::from_secs(10);
+
+/// Bytes that may wait to be written to all streams together. The stream with most of them is closed when there are more.
+const BYTES_MAX: usize = 64 << 20;
+
+/// How long a stream that we have closed waits for the other side to take what was sent.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a listener that gives errors is left alone.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of a stream.
+pub(crate) enum Happened {
+    Opened,
+    Refused,
+    Failed,
+    Frame(Vec<u8>),
+    Ended,
+}
+
+impl Happened {
+    /// Whether nothing more happens on the stream.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Happened::Refused | Happened::Failed | Happened::Ended => true,
+            Happened::Opened | Happened::Frame(_) => false,
+        }
+    }
+
+    pub(crate) fn event(&self) -> StreamEvent<'_> {
+        match self {
+            Happened::Opened => StreamEvent::Opened,
+            Happened::Refused => StreamEvent::Refused,
+            Happened::Failed => StreamEvent::Failed,
+            Happened::Frame(bytes) => StreamEvent::Frame(bytes),
+            Happened::Ended => StreamEvent::Ended,
+        }
+    }
+}
+
+/// Something happened on a stream.
+pub(crate) struct OnStream {
+    pub(crate) at: Instant,
+    pub(crate) stream: StreamId,
+    /// The other end.
+    pub(crate) from: SocketAddr,
+    pub(crate) what: Happened,
+}
+
+impl Message for OnStream {
+    type Result = ();
+}
+
+/// Somebody has connected.
+pub(crate) struct Accepted {
+    pub(crate) at: Instant,
+    pub(crate) from: SocketAddr,
+    pub(crate) socket: TcpStream,
+}
+
+impl Message for Accepted {
+    type Result = ();
+}
+
+/// A seed was looked up, or not.
+pub(crate) struct Resolved {
+    pub(crate) seed: std::sync::Arc<str>,
+    pub(crate) found: Result<Vec<SocketAddr>, String>,
+}
+
+impl Message for Resolved {
+    type Result = ();
+}
+
+/// The streams of this node, by the engine's numbers.
+pub(crate) struct Streams {
+    clock: Clock,
+    /// Whether there are any on this transport.
+    has_streams: bool,
+    /// Where frames wait to be written.
+    writers: BTreeMap<StreamId, Writer>,
+    /// Bytes that wait in all streams, those that are being closed included.
+    waiting: Rc<Cell<usize>>,
+}
+
+/// Where the frames of a stream wait; dropping `frames` closes the stream once they are written.
+struct Writer {
+    frames: mpsc::Sender<Frame>,
+    /// Bytes that wait in this stream.
+    waiting: Rc<Cell<usize>>,
+    task: JoinHandle<()>,
+    from: SocketAddr,
+    supervisor: Addr<Supervisor>,
+}
+
+/// A frame that waits to be written. It counts until it is dropped.
+struct Frame {
+    bytes: Vec<u8>,
+    counts: [Rc<Cell<usize>>; 2],
+}
+
+impl Frame {
+    fn new(bytes: &[u8], counts: [Rc<Cell<usize>>; 2]) -> Frame {
+        counts.iter().for_each(|count| count.set(count.get() + bytes.len()));
+        Frame { bytes: bytes.to_vec(), counts }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        self.counts.iter().for_each(|count| count.set(count.get() - self.bytes.len()));
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(clock: Clock, has_streams: bool) -> Streams {
+        Streams { clock, has_streams, writers: BTreeMap::new(), waiting: Rc::default() }
+    }
+
+    /// Connects a stream.
+    pub(crate) fn open(&mut self, stream: StreamId, to: SocketAddr, supervisor: Addr<Supervisor>) {
+        let clock = self.clock;
+        let tell = move |what| OnStream { at: clock.now(), stream, from: to, what };
+        if !self.has_streams {
+            return supervisor.do_send(tell(Happened::Failed));
+        }
+        let (sender, frames) = mpsc::channel(FRAMES_MAX);
+        let teller = supervisor.clone();
+        let task = actix_rt::spawn(async move {
+            let what = match tokio::time::timeout(CONNECT_FOR, TcpStream::connect(to)).await {
+                Ok(Ok(socket)) => {
+                    supervisor.do_send(tell(Happened::Opened));
+                    return converse(clock, stream, to, socket, frames, supervisor).await;
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Happened::Refused,
+                Ok(Err(_)) | Err(_) => Happened::Failed,
+            };
+            supervisor.do_send(tell(what));
+        });
+        let writer = Writer { frames: sender, waiting: Rc::default(), task, from: to, supervisor: teller };
+        self.writers.insert(stream, writer);
+    }
+
+    /// Takes on a stream that somebody else has connected.
+    pub(crate) fn take_on(
+        &mut self,
+        stream: StreamId,
+        from: SocketAddr,
+        socket: TcpStream,
+        supervisor: Addr<Supervisor>,
+    ) {
+        let (sender, frames) = mpsc::channel(FRAMES_MAX);
+        let task = actix_rt::spawn(converse(self.clock, stream, from, socket, frames, supervisor.clone()));
+        self.writers.insert(stream, Writer { frames: sender, waiting: Rc::default(), task, from, supervisor });
+    }
+
+    /// Sends one frame; a stream that does not take them is closed.
+    pub(crate) fn frame(&mut self, stream: StreamId, bytes: &[u8]) {
+        let Some(writer) = self.writers.get(&stream) else { return };
+        let frame = Frame::new(bytes, [self.waiting.clone(), writer.waiting.clone()]);
+        if writer.frames.try_send(frame).is_err() {
+            debug!(stream = stream.0, "a stream takes no more frames; closing it");
+            self.cut(stream);
+        }
+        while self.waiting.get() > BYTES_MAX
+            && let Some((&largest, _)) = self.writers.iter().max_by_key(|(_, writer)| writer.waiting.get())
+        {
+            warn!(stream = largest.0, bytes = BYTES_MAX, "too many bytes wait in all streams; closing the longest one");
+            self.cut(largest);
+        }
+    }
+
+    /// Closes all streams once their frames are written. Returns whether there were any.
+    pub(crate) fn shut_all(&mut self) -> bool {
+        self.has_streams = false;
+        let streams: Vec<StreamId> = self.writers.keys().copied().collect();
+        for &stream in &streams {
+            self.shut(stream);
+        }
+        !streams.is_empty()
+    }
+
+    /// Ends a stream at once, whatever waits in it, and tells the engine.
+    fn cut(&mut self, stream: StreamId) {
+        let Some(Writer { task, from, supervisor, .. }) = self.writers.remove(&stream) else { return };
+        task.abort();
+        supervisor.do_send(OnStream { at: self.clock.now(), stream, from, what: Happened::Ended });
+    }
+
+    /// Closes a stream once its frames are written, or when they had their time.
+    pub(crate) fn shut(&mut self, stream: StreamId) {
+        let Some(Writer { frames, waiting, mut task, .. }) = self.writers.remove(&stream) else { return };
+        drop(frames);
+        if waiting.get() > 0 {
+            actix_rt::spawn(async move {
+                if tokio::time::timeout(CLOSE_FOR, &mut task).await.is_err() {
+                    task.abort();
+                }
+            });
+        }
+    }
+}
+
+/// Looks a seed up, for the engine to hear.
+pub(crate) fn resolve(seed: std::sync::Arc<str>, supervisor: Addr<Supervisor>) {
+    actix_rt::spawn(async move {
+        let found = match tokio::net::lookup_host(&*seed).await {
+            Ok(addresses) => Ok(addresses.collect()),
+            Err(error) => Err(error.to_string()),
+        };
+        supervisor.do_send(Resolved { seed, found });
+    });
+}
+
+/// Takes connections, for ever.
+pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr<Supervisor>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, from)) => {
+                // One at a time: whoever connects faster than we look waits in the system's queue, which is bounded.
+                if supervisor.send(Accepted { at: clock.now(), from, socket }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept connections; trying again");
+                actix_rt::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Reads and writes a stream until it ends at either side.
+async fn converse(
+    clock: Clock,
+    stream: StreamId,
+    from: SocketAddr,
+    socket: TcpStream,
+    mut frames: mpsc::Receiver<Frame>,
+    supervisor: Addr<Supervisor>,
+) {
+    let (mut reader, mut writer) = socket.into_split();
+    let supervisor = Rc::new(supervisor);
+    let teller = supervisor.clone();
+    let read = async move {
+        loop {
+            let mut length = [0; 2];
+            if reader.read_exact(&mut length).await.is_err() {
+                return;
+            }
+            let length = usize::from(u16::from_be_bytes(length));
+            if length > DATAGRAM_BYTES_MAX {
+                return;
+            }
+            let mut bytes = vec![0; length];
+            if reader.read_exact(&mut bytes).await.is_err() {
+                return;
+            }
+            let frame = OnStream { at: clock.now(), stream, from, what: Happened::Frame(bytes) };
+            if teller.send(frame).await.is_err() {
+                return;
+            }
+        }
+    };
+    let write = async move {
+        while let Some(frame) = frames.recv().await {
+            let length = (frame.bytes.len() as u16).to_be_bytes();
+            let bytes = [&length, &frame.bytes[..]].concat();
+            match tokio::time::timeout(WRITE_FOR, writer.write_all(&bytes)).await {
+                Ok(Ok(())) => {}
+                // The reader sees the end, too.
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => {
+                    debug!(stream = stream.0, "the other side of a stream does not read; closing it");
+                    return;
+                }
+            }
+        }
+        // We have closed it: an error means that the other side has, too.
+        let _ = writer.shutdown().await;
+        actix_rt::time::sleep(LINGER).await;
+    };
+    tokio::select! { () = read => {}, () = write => {} }
+    supervisor.do_send(OnStream { at: clock.now(), stream, from, what: Happened::Ended });
+}

@@ -1,0 +1,808 @@
+//! `Supervisor`: the actor that owns the engine and its one timer, and carries out what the engine says.
+//!
+//! It is the only one that talks to the engine: every message becomes one input, then the outputs are drained and done, then the timer is set
+//! to what the engine asks for. It decides nothing; if a line here compares two silences, the line is in the wrong room. It lives on an
+//! arbiter of its own, where no code of a user ever runs, and waits for nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture,
+};
+use actix_rt::Arbiter;
+use heartbeat_core::detection::Pause;
+use heartbeat_core::{
+    ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Look, Output, Start, WorkerId,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::{debug, error};
+
+#[cfg(feature = "testkit")]
+pub(crate) use super::input::Introduce;
+#[cfg(feature = "systemd")]
+pub(crate) use super::input::{AddrOf, OnLeave, Pulse};
+use super::input::{ArbiterEnded, Scan};
+pub(crate) use super::input::{
+    Command, Count, Leave, MadeSnapshot, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn,
+    TakeOnGroup, WorkerReport,
+};
+use super::log::log;
+use crate::authority::{Answer, Ask, Authority, AuthorityError};
+use crate::clock::Clock;
+use crate::control::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
+use crate::control::record::Recorder;
+use crate::control::sender::{BeatSender, End, NodeSender, Outgoing};
+use crate::control::stream::{Accepted, OnStream, Resolved, Streams, resolve};
+use crate::control::until::{Until, Waiters};
+use crate::thread::{Floor, Thread};
+use crate::transport::Batch;
+use crate::view::subscribe::Subscribers;
+use crate::view::{Neighbourhood, View};
+use crate::worker::mailbox::{Closing, Cut};
+use crate::worker::node_lease::Right;
+use crate::worker::slot::{Birth, Seated};
+use crate::worker::status_cell::{Cells, LifeNumber};
+
+/// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
+const SCAN_CHUNKS: usize = 64;
+
+/// How long subscribers have to hear why the process ends. No worker is waited for: one of them may be why.
+const EXIT_AFTER: Duration = Duration::from_millis(250);
+
+/// How long the control thread of a node that has left goes on for the sake of streams and subscribers:
+/// a stream that was closed has half a second to be read.
+const END_AFTER: Duration = Duration::from_millis(600);
+
+/// Owns the engine and carries out what it says.
+pub(crate) struct Supervisor {
+    clock: Clock,
+    engine: Engine,
+    view: Arc<View>,
+    cells: Arc<Cells>,
+    /// By worker number.
+    workers: Vec<Option<Worker>>,
+    /// Where its threads come from.
+    floor: Floor,
+    threads: BTreeMap<ArbiterId, Thread>,
+    /// Those of them that are held, and for which workers wait.
+    held: BTreeSet<ArbiterId>,
+    /// Threads that could not be made, and why, until the engine is told.
+    not_made: Vec<(ArbiterId, String)>,
+    links: Links,
+    streams: Streams,
+    /// The version of the table of members that the view shows.
+    members_shown: Option<u64>,
+    subscribers: Subscribers,
+    /// Who waits for something to hold.
+    waiters: Waiters,
+    /// The timer that is set, and for when.
+    timer: Option<(SpawnHandle, Instant)>,
+    /// Where the engine writes the datagram that it hands out.
+    buffer: Vec<u8>,
+    /// Where what is heard is written down, if it is.
+    recorder: Option<Recorder>,
+    /// Who waits for this node to have left.
+    leavers: Vec<oneshot::Sender<()>>,
+    /// What is to be done as soon as it leaves.
+    on_leave: Vec<Box<dyn FnOnce() + Send>>,
+    /// How far the end of this node has come.
+    ending: Ending,
+}
+
+/// How far the end of a node has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// It runs, or leaves.
+    No,
+    /// It has left; its last datagrams are being sent and its port is given back.
+    Closing,
+    /// That is done, and those who waited for it know.
+    Done,
+}
+
+struct Worker {
+    seat: Arc<dyn Seated>,
+    /// The thread it was last started on.
+    arbiter: Option<ArbiterId>,
+    /// Which life that was.
+    life: Option<LifeNumber>,
+}
+
+/// The other two actors of the control arbiter, and what the node reads.
+pub(crate) struct Links {
+    pub(crate) receiver: Addr<Receiver>,
+    /// None where there is no cluster.
+    pub(crate) sender: Option<Addr<NodeSender>>,
+    /// The task that takes connections, if its transport has streams beside datagrams.
+    pub(crate) accepting: Option<JoinHandle<()>>,
+    /// Where it is noted that the node leaves.
+    pub(crate) is_leaving: Arc<AtomicBool>,
+    /// Until when the node's shards may act.
+    pub(crate) right: Arc<Right>,
+    /// Who hands out the right to run a shard, if anybody does.
+    pub(crate) authority: Option<Rc<dyn Authority>>,
+}
+
+impl Links {
+    /// What holds the node's port.
+    fn end(&mut self) -> (Addr<Receiver>, Option<Addr<NodeSender>>, Option<JoinHandle<()>>) {
+        (self.receiver.clone(), self.sender.clone(), self.accepting.take())
+    }
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        clock: Clock,
+        floor: Floor,
+        engine: Engine,
+        view: Arc<View>,
+        cells: Arc<Cells>,
+        links: Links,
+    ) -> Supervisor {
+        Supervisor {
+            clock,
+            engine,
+            view,
+            cells,
+            workers: Vec::new(),
+            floor,
+            threads: BTreeMap::new(),
+            held: BTreeSet::new(),
+            not_made: Vec::new(),
+            streams: Streams::new(clock, links.accepting.is_some()),
+            links,
+            members_shown: None,
+            subscribers: Subscribers::default(),
+            waiters: Waiters::default(),
+            timer: None,
+            buffer: Vec::new(),
+            recorder: None,
+            leavers: Vec::new(),
+            on_leave: Vec::new(),
+            ending: Ending::No,
+        }
+    }
+
+    /// Does what the engine says after an input, and sets the timer to what it asks for.
+    fn drive(&mut self, context: &mut Context<Self>) {
+        let mut outgoing = Outgoing::default();
+        let mut events = Vec::new();
+        let mut cut = Cut::default();
+        while let Some(output) = self.next_output() {
+            match output {
+                Output::Transmit { to } => {
+                    outgoing.bytes.extend_from_slice(&self.buffer);
+                    outgoing.datagrams.push((to, self.buffer.len()));
+                }
+                Output::Open { stream, to } => self.streams.open(stream, to, context.address()),
+                Output::Frame { stream } => self.streams.frame(stream, &self.buffer),
+                Output::Shut { stream } => self.streams.shut(stream),
+                Output::Resolve { seed } => resolve(seed, context.address()),
+                Output::Start(start) => self.start(start),
+                Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
+                Output::Stop { worker, why } => self.with_seat(worker, |seat| seat.stop(why)),
+                Output::Fence { worker, why } => cut = self.fence(worker, why),
+                Output::Close { worker, gave_up } => {
+                    let closing = if gave_up { Closing::GaveUp } else { Closing::Stopped };
+                    self.with_seat(worker, |seat| seat.clone().close(closing));
+                }
+                Output::Forget { worker } => self.forget(worker),
+                Output::ForgetGroup { group } => self.view.forget_group(&group),
+                Output::Scan => context.notify(Scan { from: 0 }),
+                Output::Dismiss { arbiter } => self.dismiss(arbiter),
+                Output::Exit { code } => exit(code, context),
+                Output::Spawn { arbiter } => self.spawn(arbiter),
+                Output::Inspect { arbiter } => self.inspect(arbiter),
+                Output::Drain => self.links.receiver.do_send(Drain),
+                Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
+                Output::Held { arbiter, workers } => {
+                    self.held.insert(arbiter);
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(true)));
+                }
+                Output::Returned { arbiter, workers } => {
+                    self.held.remove(&arbiter);
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(false)));
+                }
+                Output::Ask { number, ask } => self.ask(number, ask, context),
+                Output::Arrived(heard) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.heard(heard);
+                    }
+                }
+                Output::Event(mut event) => {
+                    self.number(&mut event);
+                    cut.tell(&mut event);
+                    if let (Event::Paused { late_by }, Some(recorder)) = (&event, &mut self.recorder) {
+                        let to = self.clock.now();
+                        recorder.paused(Pause { from: to - *late_by, to });
+                    }
+                    // Before what follows from it is done: whoever hears from a new owner finds it in the view.
+                    self.view.take_in(&event, self.clock.now());
+                    events.push(event);
+                }
+            }
+        }
+        self.links.right.set(self.engine.lease_until());
+        if let Some(sender) = &self.links.sender
+            && !outgoing.datagrams.is_empty()
+        {
+            sender.do_send(outgoing);
+        }
+        self.show_members();
+        self.view.set_joined(self.engine.is_joined());
+        self.waiters.look(&self.engine, &self.view);
+        self.publish(&events);
+        self.follow_leave(context);
+        self.set_timer(context);
+    }
+
+    /// Passes events on to the log and to subscribers.
+    fn publish(&mut self, events: &[Event]) {
+        for event in events {
+            log(event);
+            self.subscribers.publish(event, self.engine.config().events.queue);
+        }
+    }
+
+    /// The next thing to do. A thread that could not be made is an input of its own, between two drains.
+    fn next_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.engine.poll_output(&mut self.buffer) {
+                return Some(output);
+            }
+            let (arbiter, reason) = self.not_made.pop()?;
+            self.engine.handle_arbiter_not_made(self.clock.now(), arbiter, &reason);
+        }
+    }
+
+    /// Does what is to be done as soon as the engine leaves, and once it has left.
+    fn follow_leave(&mut self, context: &mut Context<Self>) {
+        if self.engine.is_leaving() {
+            self.links.is_leaving.store(true, Ordering::Release);
+            self.on_leave.drain(..).for_each(|act| act());
+        }
+        if self.engine.has_left() && self.ending == Ending::No {
+            self.close_links(context);
+        }
+    }
+
+    /// Ends what holds the node's port, once its last datagrams are sent; then the node has left.
+    fn close_links(&mut self, context: &mut Context<Self>) {
+        self.ending = Ending::Closing;
+        let (receiver, sender, accepting) = self.links.end();
+        let closed = async move {
+            // An error means that it has ended already. The sender comes to this after the datagrams.
+            if let Some(sender) = sender {
+                let _ = sender.send(End).await;
+            }
+            let _ = receiver.send(End).await;
+            if let Some(accepting) = accepting {
+                accepting.abort();
+                let _ = accepting.await; // An error, as it was aborted.
+            }
+        };
+        context.spawn(closed.into_actor(self).map(|(), supervisor, context| supervisor.end(context)));
+    }
+
+    /// The node has left: those who wait for it are told, and the control thread ends, once the last
+    /// events and frames are delivered or had the time to be.
+    fn end(&mut self, context: &mut Context<Self>) {
+        self.ending = Ending::Done;
+        for done in self.leavers.drain(..) {
+            let _ = done.send(()); // Its node may have stopped waiting.
+        }
+        let has_streams = self.streams.shut_all();
+        let rest = if has_streams || self.subscribers.are_waiting() { END_AFTER } else { Duration::ZERO };
+        context.run_later(rest, |supervisor, context| {
+            context.stop();
+            match supervisor.floor {
+                Floor::System => drop(Arbiter::current().stop()), // False if it has ended already.
+                #[cfg(feature = "testkit")]
+                Floor::Played => {}
+            }
+        });
+    }
+
+    /// Brings the view up to the table of members, if that has changed. The table alone knows when: not every change of a row is an event.
+    fn show_members(&mut self) {
+        let version = self.engine.members_version();
+        if self.members_shown != Some(version) {
+            self.view.set_members(self.engine.members());
+            self.members_shown = Some(version);
+        }
+    }
+
+    /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat that moves a deadline on costs no timer.
+    fn set_timer(&mut self, context: &mut Context<Self>) {
+        let Some(due) = self.engine.poll_timeout() else { return };
+        if let Some((handle, set)) = self.timer {
+            if set <= due {
+                return;
+            }
+            context.cancel_future(handle);
+        }
+        let handle = context.run_later(due - self.clock.now(), |supervisor, context| {
+            supervisor.timer = None;
+            let (now, wall) = supervisor.clock.with_wall();
+            supervisor.engine.handle_wall_clock(now, wall);
+            supervisor.engine.handle_timeout(now);
+            supervisor.drive(context);
+        });
+        self.timer = Some((handle, due));
+    }
+
+    fn with_seat(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn Seated>)) {
+        if let Some(Some(worker)) = self.workers.get(worker.0 as usize) {
+            act(&worker.seat);
+        }
+    }
+
+    /// Voids a worker, and says what was cut off with that.
+    fn fence(&self, worker: WorkerId, why: Interruption) -> Cut {
+        let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
+        worker.map_or(Cut::default(), |worker| worker.seat.fence(why))
+    }
+
+    fn start(&mut self, start: Start) {
+        let Some(Some(worker)) = self.workers.get_mut(start.worker.0 as usize) else { return };
+        worker.arbiter = Some(start.arbiter);
+        let birth = Birth {
+            name: worker.seat.name().clone(),
+            generation: start.generation,
+            cause: start.cause,
+            shard: start.shard,
+            snapshot: None,
+            replica: start.replica,
+        };
+        let thread = self.threads.get(&start.arbiter).map(Thread::handle);
+        let life = worker.seat.clone().launch(thread, birth, start.leave);
+        worker.life = Some(life);
+        self.view.begin(worker.seat.name(), life.shown);
+    }
+
+    /// Numbers the life in an event of a worker as readers count them.
+    fn number(&self, event: &mut Event) {
+        let (worker, generation) = match event {
+            Event::Started { worker, generation, .. }
+            | Event::Failed { worker, generation, .. }
+            | Event::Replaced { worker, generation, .. }
+            | Event::Stopped { worker, generation }
+            | Event::Fenced { worker, generation, .. }
+            | Event::NotReady { worker, generation, .. }
+            | Event::Ready { worker, generation } => (worker, generation),
+            _ => return,
+        };
+        let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
+        // Lives that a thread begins by its leave have the numbers that follow.
+        if let Some(LifeNumber { inner, shown }) = known.and_then(|worker| worker.life) {
+            *generation = Generation((shown.0 + generation.0).saturating_sub(inner.0));
+        }
+    }
+
+    /// Asks the authority, and takes in what it answers.
+    fn ask(&self, number: u64, ask: Ask, context: &mut Context<Self>) {
+        let Some(authority) = self.links.authority.clone() else { return };
+        let take_in = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+            let answer: Result<Answer, AuthorityError> = answer;
+            let now = supervisor.clock.now();
+            let answer = match &answer {
+                Ok(answer) => Ok(answer.clone()),
+                Err(error) => Err(&*error.0),
+            };
+            supervisor.engine.handle_answer(now, number, answer);
+            supervisor.drive(context);
+        };
+        context.spawn(authority.ask(ask).into_actor(self).map(take_in));
+    }
+
+    /// Waits for the authority to say that shards may be free, again and again.
+    fn listen_to_authority(&self, context: &mut Context<Self>) {
+        let Some(authority) = self.links.authority.clone() else { return };
+        let take_in = |(), supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+            supervisor.engine.handle_freed(supervisor.clock.now());
+            supervisor.drive(context);
+            if !supervisor.engine.has_left() {
+                supervisor.listen_to_authority(context);
+            }
+        };
+        context.spawn(authority.freed().into_actor(self).map(take_in));
+    }
+
+    fn spawn(&mut self, id: ArbiterId) {
+        match Thread::new(self.floor) {
+            Ok(thread) => {
+                let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
+                let handle = thread.handle();
+                let beating = handle.clone();
+                // Before any worker is started there, so that the first beat comes before whatever they do.
+                handle.run(move || {
+                    BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating }.start();
+                    std::future::ready(())
+                });
+                self.threads.insert(id, thread);
+            }
+            Err(error) => self.not_made.push((id, error.to_string())),
+        }
+    }
+
+    /// Answers the engine's question what the workers of a silent thread are doing.
+    fn inspect(&mut self, arbiter: ArbiterId) {
+        let mut busy = self.cells.busy();
+        busy.retain(|busy| {
+            let worker = self.workers.get(busy.worker.0 as usize).and_then(Option::as_ref);
+            worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
+        });
+        let seen = self.threads.get(&arbiter).and_then(Thread::look);
+        debug!(
+            arbiter = arbiter.0,
+            busy = busy.len(),
+            seen = seen.as_ref().map(tracing::field::debug),
+            "thread is silent"
+        );
+        self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
+    }
+
+    /// Looks at the status cells of some chunks, and at the threads; the rest has its turn after whatever else waits here.
+    fn scan(&mut self, from: usize, context: &mut Context<Self>) {
+        let mut looks = Vec::new();
+        let workers = &self.workers;
+        let is_more = self.cells.visit(from..from + SCAN_CHUNKS, |worker, cell| {
+            if !cell.is_noteworthy() {
+                return;
+            }
+            let seat = workers.get(worker.0 as usize).and_then(Option::as_ref).map(|worker| &worker.seat);
+            looks.push(Look {
+                worker,
+                generation: cell.generation(),
+                is_waiting: cell.is_waiting(),
+                queued: seat.map_or(0, |seat| seat.look()),
+                is_overloaded: cell.is_overloaded(),
+                progress: cell.progress(),
+                health: cell.health(),
+            });
+        });
+        let now = self.clock.now();
+        // A node that has left needs no threads.
+        if from == 0 && self.ending == Ending::No {
+            for arbiter in self.engine.arbiters() {
+                if self.threads.get(&arbiter).is_none_or(|thread| !thread.handle().is_alive()) {
+                    self.threads.remove(&arbiter);
+                    self.held.remove(&arbiter);
+                    self.engine.handle_arbiter_dead(now, arbiter);
+                }
+            }
+        }
+        if !looks.is_empty() {
+            self.engine.handle_looks(now, &looks);
+        }
+        if is_more {
+            context.notify(Scan { from: from + SCAN_CHUNKS });
+        }
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        let Some(Worker { seat, .. }) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
+        self.view.forget_worker(seat.name());
+        seat.vacate();
+    }
+
+    /// Lets a thread end that nobody needs any more, after what it was told before.
+    fn dismiss(&mut self, id: ArbiterId) {
+        self.held.remove(&id);
+        if let Some(thread) = self.threads.remove(&id) {
+            // If the thread has ended by itself, it is gone all the same.
+            let _ = thread.handle().end_after(|| {});
+        }
+    }
+
+    /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
+    fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
+        self.held.remove(&id);
+        if let Some(thread) = self.threads.remove(&id) {
+            // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
+            let told = supervisor.clone();
+            if !thread.handle().end_after(move || told.do_send(ArbiterEnded(id))) {
+                // It was silent because it had ended: a worker may stop the thread it runs on.
+                supervisor.do_send(ArbiterEnded(id));
+            }
+        }
+    }
+}
+
+/// Ends the process, after the subscribers had a moment to hear why.
+fn exit(code: u8, context: &mut Context<Supervisor>) {
+    error!(code, "ending the process, as workers.on_give_up says");
+    context.run_later(EXIT_AFTER, move |_, _| std::process::exit(i32::from(code)));
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.drive(context);
+        self.listen_to_authority(context);
+    }
+
+    /// The node has left, or its system ends: no worker is started any more, and each sender hears so.
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.links.is_leaving.store(true, Ordering::Release);
+        for worker in self.workers.drain(..).flatten() {
+            worker.seat.end();
+        }
+        for thread in self.threads.values() {
+            thread.stop();
+        }
+    }
+}
+
+impl Handler<StampedBeat> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, StampedBeat { at, beat }: StampedBeat, context: &mut Context<Self>) {
+        self.engine.handle_beat(at, beat.arbiter, beat.slot, beat.times);
+        self.drive(context);
+    }
+}
+
+impl Handler<Datagrams> for Supervisor {
+    type Result = MessageResult<Datagrams>;
+
+    fn handle(&mut self, datagrams: Datagrams, context: &mut Context<Self>) -> MessageResult<Datagrams> {
+        let Datagrams { at, wall, batch, empty_at } = datagrams;
+        self.engine.handle_wall_clock(at, wall);
+        self.engine.handle_datagrams(at, Batch::iter(&batch));
+        if let Some(empty_at) = empty_at {
+            self.engine.handle_drained(empty_at);
+        }
+        self.drive(context);
+        MessageResult(batch)
+    }
+}
+
+impl Handler<OnStream> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, OnStream { at, stream, from, what }: OnStream, context: &mut Context<Self>) {
+        self.engine.handle_stream(at, stream, from, what.event());
+        if what.is_end() {
+            // The engine forgets a stream that the other side has ended, and says nothing of it.
+            self.streams.shut(stream);
+        }
+        self.drive(context);
+    }
+}
+
+impl Handler<Accepted> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Accepted { at, from, socket }: Accepted, context: &mut Context<Self>) {
+        let stream = self.engine.handle_accepted(at);
+        self.streams.take_on(stream, from, socket, context.address());
+        self.drive(context);
+    }
+}
+
+impl Handler<Resolved> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Resolved { seed, found }: Resolved, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        self.engine.handle_resolved(now, &seed, found.as_deref().map_err(String::as_str));
+        self.drive(context);
+    }
+}
+
+impl Handler<SetMetadata> for Supervisor {
+    type Result = Result<(), ConfigError>;
+
+    fn handle(&mut self, SetMetadata(metadata): SetMetadata, context: &mut Context<Self>) -> Result<(), ConfigError> {
+        let set = self.engine.set_metadata(self.clock.now(), metadata);
+        self.drive(context);
+        set
+    }
+}
+
+impl Handler<Neighbours> for Supervisor {
+    type Result = MessageResult<Neighbours>;
+
+    fn handle(&mut self, _: Neighbours, _: &mut Context<Self>) -> MessageResult<Neighbours> {
+        let name = |id| self.engine.members().find(|member| member.id == id).map(|member| member.name.clone());
+        MessageResult(Neighbourhood {
+            observers: self.engine.observers().filter_map(name).collect(),
+            watched: self.engine.watched().filter_map(|(id, silent_for)| Some((name(id)?, silent_for))).collect(),
+            health: self.engine.health(),
+        })
+    }
+}
+
+impl Handler<Record> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Record(recorder): Record, _: &mut Context<Self>) {
+        self.recorder = Some(recorder);
+        self.engine.record();
+    }
+}
+
+impl Handler<SetInterval> for Supervisor {
+    type Result = Result<(), ConfigError>;
+
+    fn handle(&mut self, SetInterval(interval): SetInterval, context: &mut Context<Self>) -> Result<(), ConfigError> {
+        let set = self.engine.set_interval(self.clock.now(), interval);
+        self.drive(context);
+        set
+    }
+}
+
+impl Handler<Drained> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Drained(at): Drained, context: &mut Context<Self>) {
+        self.engine.handle_drained(at);
+        self.drive(context);
+    }
+}
+
+impl Handler<WorkerReport> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: WorkerReport, context: &mut Context<Self>) {
+        self.engine.handle_report(message.at, message.worker, message.generation, message.report);
+        self.drive(context);
+    }
+}
+
+impl Handler<MadeSnapshot> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, made: MadeSnapshot, context: &mut Context<Self>) {
+        self.engine.handle_snapshot(made.at, made.worker, made.version, made.bytes);
+        self.drive(context);
+    }
+}
+
+impl Handler<TakeOn> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, mut take_on: TakeOn, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        let (workers, group) = (std::mem::take(&mut take_on.workers), take_on.group.take());
+        let mut taken_on = Vec::with_capacity(workers.len());
+        for (supervise, seat) in workers {
+            let index = supervise.worker.0 as usize;
+            if self.workers.len() <= index {
+                self.workers.resize_with(index + 1, || None);
+            }
+            self.workers[index] = Some(Worker { seat, arbiter: None, life: None });
+            taken_on.push(supervise);
+        }
+        match group {
+            Some(group) => self.engine.supervise_shards(now, group, taken_on),
+            None => taken_on.into_iter().for_each(|supervise| self.engine.supervise(now, supervise)),
+        }
+        self.drive(context);
+    }
+}
+
+impl Handler<TakeOnGroup> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, TakeOnGroup(group): TakeOnGroup, context: &mut Context<Self>) {
+        self.engine.supervise_group(self.clock.now(), group);
+        self.drive(context);
+    }
+}
+
+impl Handler<Command> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Command { child, order }: Command, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        match order {
+            Order::Start => self.engine.start(now, child),
+            Order::Restart => self.engine.restart(now, child),
+            Order::Stop => self.engine.stop(now, child),
+            Order::Remove => self.engine.remove(now, child),
+        }
+        self.drive(context);
+    }
+}
+
+impl Handler<Scan> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Scan { from }: Scan, context: &mut Context<Self>) {
+        self.scan(from, context);
+        self.drive(context);
+    }
+}
+
+impl Handler<ArbiterEnded> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ArbiterEnded(arbiter): ArbiterEnded, context: &mut Context<Self>) {
+        self.engine.handle_arbiter_ended(self.clock.now(), arbiter);
+        self.drive(context);
+    }
+}
+
+impl Handler<Subscribe> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Subscribe(subscriber): Subscribe, _: &mut Context<Self>) {
+        self.subscribers.add(subscriber, self.view.snapshot());
+    }
+}
+
+impl Handler<Until> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, until: Until, _: &mut Context<Self>) {
+        self.waiters.add(until);
+        self.waiters.look(&self.engine, &self.view);
+    }
+}
+
+impl Handler<Leave> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Leave { done }: Leave, context: &mut Context<Self>) {
+        if self.ending == Ending::Done {
+            let _ = done.send(()); // Its node may have stopped waiting.
+            return;
+        }
+        self.leavers.push(done);
+        self.engine.leave(self.clock.now());
+        self.drive(context);
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<OnLeave> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, OnLeave(act): OnLeave, _: &mut Context<Self>) {
+        self.on_leave.push(act);
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<AddrOf> for Supervisor {
+    type Result = Addr<Receiver>;
+
+    fn handle(&mut self, _: AddrOf, _: &mut Context<Self>) -> Addr<Receiver> {
+        self.links.receiver.clone()
+    }
+}
+
+#[cfg(feature = "systemd")]
+impl Handler<Pulse> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
+        pulse.back.store(pulse.number, Ordering::Release);
+    }
+}
+
+#[cfg(feature = "testkit")]
+impl Handler<Introduce> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Introduce(members): Introduce, context: &mut Context<Self>) {
+        self.engine.recall(self.clock.now(), &members);
+        self.drive(context);
+    }
+}
+
+impl Handler<Count> for Supervisor {
+    type Result = MessageResult<Count>;
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> MessageResult<Count> {
+        MessageResult(self.engine.counters())
+    }
+}

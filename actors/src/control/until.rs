@@ -1,0 +1,98 @@
+//! `Until`: waiting until something of a node holds, woken by its supervisor and not by a clock.
+//!
+//! The supervisor is told of every start, failure and change of members. So it looks at what is waited for after each input, and
+//! answers when that holds or never will. What was ordered before, through the same thread, has been taken in by then: a worker that
+//! was told to restart is up again when `until_up` returns.
+
+use std::fmt;
+use std::task::Poll;
+
+use actix::{Addr, Message};
+use heartbeat_core::{Child, Engine, Standing};
+use tokio::sync::oneshot;
+
+use crate::control::supervisor::Supervisor;
+use crate::view::View;
+
+/// Why a worker, a group or a node is not up and will not be, unless it is started again by hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NotUp {
+    /// It was stopped or removed, has ended by itself, or its node has left.
+    Stopped,
+    /// It failed too often.
+    GaveUp,
+}
+
+impl fmt::Display for NotUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotUp::Stopped => "it was stopped and does not start by itself; start it, or a new node",
+            NotUp::GaveUp => "it failed too often and was given up; start it again once the cause is mended",
+        })
+    }
+}
+
+impl std::error::Error for NotUp {}
+
+/// What is looked at after each input: whether it holds, never will, or is to be looked at again.
+type Check = Box<dyn FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send>;
+
+/// Answer when this holds.
+pub(crate) struct Until {
+    check: Check,
+    done: oneshot::Sender<Result<(), NotUp>>,
+}
+
+impl Message for Until {
+    type Result = ();
+}
+
+/// Those who wait for something of this node.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    waiters: Vec<Until>,
+}
+
+impl Waiters {
+    pub(crate) fn add(&mut self, until: Until) {
+        self.waiters.push(until);
+    }
+
+    /// Answers those whose wait is over, and forgets those who have stopped waiting.
+    pub(crate) fn look(&mut self, engine: &Engine, view: &View) {
+        for mut until in std::mem::take(&mut self.waiters) {
+            if until.done.is_closed() {
+                continue;
+            }
+            // Nothing holds on a node that has left, whatever it knew before.
+            let found = if engine.has_left() { Poll::Ready(Err(NotUp::Stopped)) } else { (until.check)(engine, view) };
+            match found {
+                // An error means that it stopped waiting this instant.
+                Poll::Ready(found) => drop(until.done.send(found)),
+                Poll::Pending => self.waiters.push(until),
+            }
+        }
+    }
+}
+
+/// Waits until `check` has an answer.
+pub(crate) async fn until(
+    supervisor: &Addr<Supervisor>,
+    check: impl FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send + 'static,
+) -> Result<(), NotUp> {
+    let (done, found) = oneshot::channel();
+    supervisor.do_send(Until { check: Box::new(check), done });
+    // The supervisor ends with its system, and with it all that it started.
+    found.await.unwrap_or(Err(NotUp::Stopped))
+}
+
+/// What the engine says of a child, for those who wait until it is up.
+pub(crate) fn is_up(engine: &Engine, child: Child) -> Poll<Result<(), NotUp>> {
+    match engine.standing(child) {
+        Standing::Up => Poll::Ready(Ok(())),
+        Standing::Coming => Poll::Pending,
+        Standing::Down => Poll::Ready(Err(NotUp::Stopped)),
+        Standing::GivenUp => Poll::Ready(Err(NotUp::GaveUp)),
+    }
+}

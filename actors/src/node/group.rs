@@ -1,0 +1,340 @@
+//! Groups: workers that fail, start and stop together, and the templates of which any number can be started.
+//!
+//! A group is a supervisor in the sense of Erlang/OTP, and what it does when a child fails is decided in `heartbeat-core`. This file is the way
+//! to describe one and a handle on it. A handle holds nothing up: dropping it stops nothing.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::Actor;
+use heartbeat_core::config::RestartConfig;
+use heartbeat_core::{
+    AutoShutdown, Child, Config, ConfigError, Counting, GroupId, RestartKind, Strategy, SuperviseGroup,
+};
+
+use crate::control::supervisor::Order;
+use crate::control::until::{NotUp, is_up};
+use crate::node::spec::{Limits, Spec};
+use crate::node::{Node, SuperviseError};
+use crate::worker::addr::WorkerAddr;
+use crate::worker::context::Context;
+use crate::worker::slot::{Birth, Factory, Part, StartError};
+
+/// How a group is to be supervised. What is not said is as the config has it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct GroupSpec {
+    pub(crate) name: String,
+    strategy: Strategy,
+    auto_shutdown: AutoShutdown,
+    counting: Counting,
+    dynamic: bool,
+    kind: RestartKind,
+    significant: bool,
+    limits: Limits,
+}
+
+impl GroupSpec {
+    /// A permanent group of this name in which each failure concerns the failed child alone. The failures of all children count together
+    /// against the restart limits of the config.
+    pub fn new(name: impl Into<String>) -> GroupSpec {
+        GroupSpec {
+            name: name.into(),
+            strategy: Strategy::OneForOne,
+            auto_shutdown: AutoShutdown::Never,
+            counting: Counting::Together,
+            dynamic: false,
+            kind: RestartKind::Permanent,
+            significant: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Whom a child's failure concerns.
+    pub fn strategy(mut self, strategy: Strategy) -> GroupSpec {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Whether the group ends when significant children have ended by themselves.
+    pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> GroupSpec {
+        self.auto_shutdown = auto_shutdown;
+        self
+    }
+
+    /// Which of the group's own ends are followed by a new start by its parent.
+    pub fn restart(mut self, kind: RestartKind) -> GroupSpec {
+        self.kind = kind;
+        self
+    }
+
+    /// Its end matters to its parent; only for transient and temporary groups in a parent with an `auto_shutdown`.
+    pub fn significant(mut self) -> GroupSpec {
+        self.significant = true;
+        self
+    }
+
+    /// At most `intensity` restarts of all children together in any `period`; one more and the group ends, and its parent decides.
+    pub fn intensity(mut self, intensity: u32, period: Duration) -> GroupSpec {
+        self.limits.intensity = Some((intensity, period));
+        self
+    }
+
+    /// Each child counts for itself, against its own limits; one that is over them is given up, and the others go on.
+    pub(crate) fn each(mut self) -> GroupSpec {
+        self.counting = Counting::Each;
+        self
+    }
+
+    /// Children are started as they are taken on and stopped all at once.
+    pub(crate) fn dynamic(mut self) -> GroupSpec {
+        self.dynamic = true;
+        self
+    }
+
+    fn check(&self, parent: AutoShutdown) -> Result<(), SuperviseError> {
+        check_significant(&self.name, self.significant, self.kind, parent)
+    }
+
+    fn restart_config(&self, config: &Config) -> Result<Option<Arc<RestartConfig>>, ConfigError> {
+        self.limits.restart(config)
+    }
+}
+
+/// Refuses a significant child that its group would never look at.
+pub(crate) fn check_significant(
+    name: &str,
+    significant: bool,
+    kind: RestartKind,
+    group: AutoShutdown,
+) -> Result<(), SuperviseError> {
+    match (significant, kind, group) {
+        (false, _, _) => Ok(()),
+        (true, RestartKind::Permanent, _) => Err(SuperviseError::Significant(format!(
+            "significant child {name:?} is permanent, so it never ends by itself; use transient or temporary"
+        ))),
+        (true, _, AutoShutdown::Never) => Err(SuperviseError::Significant(format!(
+            "significant child {name:?} is in a group that never shuts down by itself; set its auto_shutdown"
+        ))),
+        (true, _, AutoShutdown::AnySignificant | AutoShutdown::AllSignificant) => Ok(()),
+    }
+}
+
+/// A supervised group. Cloning it is cheap; dropping it stops nothing.
+#[derive(Clone)]
+pub struct Group {
+    node: Node,
+    id: GroupId,
+    name: Arc<str>,
+    auto_shutdown: AutoShutdown,
+}
+
+impl Group {
+    /// The group everything is in that is taken on by the node itself.
+    pub(crate) fn root(node: &Node) -> Group {
+        Group { node: node.clone(), id: GroupId::ROOT, name: "root".into(), auto_shutdown: AutoShutdown::Never }
+    }
+
+    /// Starts a worker in this group, after those that were taken on before, and keeps it running.
+    ///
+    /// # Errors
+    /// As [`Node::supervise`].
+    pub fn supervise<A, F>(&self, name: &str, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.supervise_with(Spec::new(name), move |_| Ok(factory()))
+    }
+
+    /// Starts a worker in this group, after those that were taken on before, with limits of its own and a factory that may fail and is told why
+    /// it is called.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`].
+    pub fn supervise_with<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        self.supervise_with_context(spec, move |birth, _| factory(birth))
+    }
+
+    /// As [`Group::supervise_with`], with a factory that sees the context of the worker it makes, as that of actix's `Actor::create` does.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`].
+    pub fn supervise_with_context<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        self.supervise_part(spec, Part::Alone, Box::new(factory))
+    }
+
+    /// Starts a worker that is a part of something.
+    pub(crate) fn supervise_part<A: Actor<Context = Context<A>>>(
+        &self,
+        spec: Spec,
+        part: Part<A>,
+        factory: Factory<A>,
+    ) -> Result<WorkerAddr<A>, SuperviseError> {
+        check_significant(&spec.name, spec.significant, spec.kind, self.auto_shutdown)?;
+        self.node.take_on(self.id, spec, factory, part)
+    }
+
+    /// Starts a group within this one, empty, after those that were taken on before.
+    ///
+    /// # Errors
+    /// As [`Node::group`].
+    pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
+        spec.check(self.auto_shutdown)?;
+        let restart = spec.restart_config(self.node.config()).map_err(SuperviseError::Config)?;
+        let (id, name) = self.node.take_group(&spec.name)?;
+        self.node.take_on_group(SuperviseGroup {
+            group: id,
+            name: name.clone(),
+            parent: self.id,
+            strategy: spec.strategy,
+            counting: spec.counting,
+            auto_shutdown: spec.auto_shutdown,
+            dynamic: spec.dynamic,
+            kind: spec.kind,
+            significant: spec.significant,
+            restart,
+        });
+        Ok(Group { node: self.node.clone(), id, name, auto_shutdown: spec.auto_shutdown })
+    }
+
+    /// Waits until the group is up: each of its children that is to run, groups within it included. After [`Group::restart`] or
+    /// [`Group::start`] it waits for their new lives. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::GroupSpec;
+    /// # struct Worker;
+    /// # impl Actor for Worker { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let group = node.group(GroupSpec::new("group")).unwrap();
+    /// let (first, second) = (group.supervise("first", || Worker).unwrap(), group.supervise("second", || Worker).unwrap());
+    /// group.until_up().await.unwrap();
+    /// assert!(first.status().is_up && second.status().is_up);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] as soon as it will not be up unless it is started by hand.
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        let child = Child::Group(self.id);
+        self.node.until(move |engine, _| is_up(engine, child)).await
+    }
+
+    /// The node it is on.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Starts the group again, if it has ended, was stopped or was given up.
+    pub fn start(&self) {
+        self.node.order(Child::Group(self.id), Order::Start);
+    }
+
+    /// Stops its children in reverse order, and starts them again in order. Their queues are kept; nothing is counted.
+    pub fn restart(&self) {
+        self.node.order(Child::Group(self.id), Order::Restart);
+    }
+
+    /// Stops its children in reverse order, each with its deadline.
+    pub fn stop(&self) {
+        self.node.order(Child::Group(self.id), Order::Stop);
+    }
+
+    /// Stops the group and forgets it with all that is in it; the names are free again.
+    pub fn remove(&self) {
+        self.node.order(Child::Group(self.id), Order::Remove);
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+type Maker<A, T> = dyn Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync;
+
+/// A kind of worker of which any number can be started, each from an argument of its own (OTP calls this simple_one_for_one).
+///
+/// They count their restarts together. One that ends for good is forgotten, its name and its number are free again; all that run are
+/// stopped at once with the template.
+pub struct Template<A: Actor<Context = Context<A>>, T> {
+    group: Group,
+    spec: Spec,
+    maker: Arc<Maker<A, T>>,
+    started: AtomicU64,
+    worker: PhantomData<fn() -> A>,
+}
+
+impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
+    pub(crate) fn new<F>(node: &Node, spec: Spec, maker: F) -> Result<Template<A, T>, SuperviseError>
+    where
+        F: Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        let limits = GroupSpec { limits: spec.limits.clone(), ..GroupSpec::new(spec.name.clone()) };
+        let group = Group::root(node).group(limits.dynamic())?;
+        Ok(Template { group, spec, maker: Arc::new(maker), started: AtomicU64::new(0), worker: PhantomData })
+    }
+
+    /// Starts one from this argument, which is kept for its replacements. Its name is the template's with a number behind it.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`].
+    pub fn start(&self, argument: T) -> Result<WorkerAddr<A>, SuperviseError> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let mut spec = self.spec.clone();
+        spec.name = format!("{}/{number}", self.spec.name);
+        let maker = self.maker.clone();
+        self.group.supervise_with(spec, move |birth| maker(&argument, birth))
+    }
+
+    /// Waits until the workers that were started so far are up, as [`Group::until_up`].
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Session(u32);
+    /// # impl Actor for Session { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let sessions = node.template(Spec::new("session"), |number: &u32, _| Ok(Session(*number))).unwrap();
+    /// let session = sessions.start(7).unwrap();
+    /// sessions.until_up().await.unwrap();
+    /// assert!(session.status().is_up);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Group::until_up`].
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        self.group.until_up().await
+    }
+
+    /// The group in which its workers run.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+}
+
+impl<A: Actor<Context = Context<A>>, T> fmt::Debug for Template<A, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").field("name", &self.group.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,684 @@
+//! `Node`: this process as a member: what applications start, ask and leave.
+
+pub(crate) mod group;
+pub(crate) mod pool;
+mod service;
+pub(crate) mod spec;
+pub(crate) mod start;
+#[cfg(feature = "systemd")]
+mod systemd;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use actix::{Actor, Recipient};
+use heartbeat_core::config::{ARBITERS_MAX, AuthorityKind, OwnershipConfig, QuorumRule};
+use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, Role, SHARDS_MAX};
+use heartbeat_core::{
+    Busy, Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
+    WorkerId,
+};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::control::record::Recorder;
+use crate::control::supervisor::{
+    Command, Count, Leave, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
+};
+use crate::control::until::{NotUp, until};
+use crate::node::group::{Group, GroupSpec, Template};
+use crate::node::pool::{MEMBERS_MAX, Pool, Route};
+use crate::node::service::Services;
+use crate::node::spec::{Arbiters, Placement, Spec};
+use crate::node::start::{NodeError, Started};
+use crate::transport::{Transport, UdpTransport};
+use crate::view::owner::{NoOwner, Owner};
+use crate::view::subscribe::{DeadLetters, Subscriber, Update, Updates};
+use crate::view::{Neighbourhood, View};
+use crate::worker::addr::{Shards, WorkerAddr};
+use crate::worker::context::Context;
+use crate::worker::mailbox::{Closing, Rules};
+use crate::worker::slot::{Birth, Factory, Part, Seat, Seated, StartError};
+use crate::worker::status_cell::CellRef;
+
+/// This process as a member. Cloning it is cheap; dropping it stops nothing.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    started: Started,
+    /// The next place of a thread that is not shared by all.
+    next_place: AtomicU32,
+    /// The next group; the root is 0.
+    next_group: AtomicU32,
+    /// Held while a sharded group is taken on: no two of them count as the last one.
+    sharding: Mutex<()>,
+    services: Services,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Started;
+
+    fn deref(&self) -> &Started {
+        &self.started
+    }
+}
+
+/// Why a worker was not taken on. Nothing was started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SuperviseError {
+    /// A worker of this node has this name already.
+    NameTaken(String),
+    /// The name is empty or too long.
+    Name(String),
+    /// The worker's own restart limits contradict each other.
+    Config(ConfigError),
+    /// The node leaves, or has left.
+    Left,
+    /// The number of shards is zero or too large.
+    Shards(u32),
+    /// This node supervises as many sharded groups as it can tell others of; the name of the one too many.
+    Groups(String),
+    /// The number of threads is zero or too large.
+    Arbiters(u32),
+    /// The number of members of a pool is zero or too large.
+    Members(u32),
+    /// A significant child could never have an effect; the text says why and what would be right.
+    Significant(String),
+}
+
+impl fmt::Display for SuperviseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SuperviseError::NameTaken(name) => write!(f, "worker name {name:?} is taken on this node; use another one"),
+            SuperviseError::Name(name) => {
+                write!(f, "worker name {name:?} has {} bytes; use 1 to {NAME_BYTES_MAX}", name.len())
+            }
+            SuperviseError::Config(error) => error.fmt(f),
+            SuperviseError::Left => f.write_str("this node has left and starts nothing more; start another node"),
+            SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
+            SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {MEMBERS_MAX}"),
+            SuperviseError::Significant(text) => f.write_str(text),
+            SuperviseError::Groups(name) => {
+                write!(f, "{name:?} is one sharded group too many; use at most {GROUPS_MAX} in a cluster")
+            }
+            SuperviseError::Shards(count) => write!(f, "{count} shards are out of range; use 1 to {SHARDS_MAX}"),
+        }
+    }
+}
+
+impl std::error::Error for SuperviseError {}
+
+impl Node {
+    /// Starts this process as a node. Without a `[cluster]` table it stays within the process and opens no socket.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Node, NodeError> {
+        let listen = config.cluster.as_ref().map(|cluster| cluster.listen);
+        Node::start_on(config, move || match listen {
+            Some(listen) => Ok(Some(Rc::new(UdpTransport::bind(listen)?) as Rc<dyn Transport>)),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// Starts this process as a node over a transport of your own, made by `bind` on the thread that is to use it. Returning none makes the
+    /// node stay within its process.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running.
+    pub async fn start_on<F>(config: Config, bind: F) -> Result<Node, NodeError>
+    where
+        F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
+    {
+        Ok(Node::new(start::on_own_thread(config, bind).await?))
+    }
+
+    /// A node whose actors run.
+    pub(crate) fn new(started: Started) -> Node {
+        let arbiters = started.config.workers.arbiters;
+        let (next_place, next_group) = (AtomicU32::new(arbiters), AtomicU32::new(GroupId::ROOT.0 + 1));
+        Node {
+            inner: Arc::new(Inner {
+                started,
+                next_place,
+                next_group,
+                sharding: Mutex::default(),
+                services: Services::default(),
+            }),
+        }
+    }
+
+    /// Starts a worker and keeps it running: `factory` makes the first one and each replacement.
+    ///
+    /// The factory is called on the worker's thread. If it panics, that is a failed start, to which the restart limits apply.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all.
+    pub fn supervise<A, F>(&self, name: &str, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.supervise_with(Spec::new(name), move |_| Ok(factory()))
+    }
+
+    /// Starts a worker and keeps it running, with limits of its own and a factory that may fail and is told why it is called.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, or the limits contradict each other.
+    pub fn supervise_with<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Group::root(self).supervise_with(spec, factory)
+    }
+
+    /// As [`Node::supervise_with`], with a factory that sees the context of the worker it makes, as that of actix's `Actor::create` does:
+    /// it can spawn, start timers, add streams, and give the address away.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::prelude::*;
+    /// struct Clock {
+    ///     timer: SpawnHandle,
+    /// }
+    ///
+    /// impl Actor for Clock {
+    ///     type Context = Context<Self>;
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let clock = node.supervise_with_context(Spec::new("clock"), |_, context| {
+    ///     let timer = context.run_interval(Duration::from_secs(1), |_, _| println!("tick"));
+    ///     Ok(Clock { timer })
+    /// });
+    /// # clock.unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`].
+    pub fn supervise_with_context<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Group::root(self).supervise_with_context(spec, factory)
+    }
+
+    /// Starts a group, empty; workers and groups are then taken on by the handle on it.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, or the spec contradicts itself.
+    pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
+        Group::root(self).group(spec)
+    }
+
+    /// Takes on a kind of worker of which any number can be started, each from an argument of its own.
+    ///
+    /// # Errors
+    /// As [`Node::group`].
+    pub fn template<A, T, F>(&self, spec: Spec, maker: F) -> Result<Template<A, T>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        T: Send + Sync + 'static,
+        F: Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Template::new(self, spec, maker)
+    }
+
+    /// Starts `count` workers of one kind behind one address that sends each message to a ready one, in turn.
+    ///
+    /// # Errors
+    /// As [`Node::pool_with`].
+    pub fn pool<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Pool<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.pool_with(Spec::new(name), count, Route::RoundRobin, move |_| Ok(factory()))
+    }
+
+    /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over [`MEMBERS_MAX`].
+    pub fn pool_with<A, F>(&self, spec: Spec, count: u32, route: Route, factory: F) -> Result<Pool<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Pool::new(self, spec, count, route, factory)
+    }
+
+    /// A pool of `count` threads for those workers that are put there with [`Spec::placement`]; none is made before it is needed.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Arbiters`] if `count` is 0 or over [`ARBITERS_MAX`].
+    pub fn arbiters(&self, count: u32) -> Result<Arbiters, SuperviseError> {
+        if !(1..=ARBITERS_MAX).contains(&count) {
+            return Err(SuperviseError::Arbiters(count));
+        }
+        let first = self.inner.next_place.fetch_add(count, Ordering::Relaxed);
+        Ok(Arbiters { places: (first..first + count).map(PlaceId).collect(), next: Arc::default() })
+    }
+
+    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name: each runs on the one that owns it, and
+    /// on another, under a higher epoch, when its owner is gone. Without a cluster all run here.
+    ///
+    /// Nodes that name another `count` than the one that has supervised the group for longest own none of its shards until that one is gone
+    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a node that lives is stopped there first, and its last snapshot ([`Context::replicate`](crate::Context::replicate)) handed
+    /// over; one whose node was killed goes on from the last that was copied. The factory finds it in its [`Birth`], with the shard's number and epoch. What is promised under a partition depends on
+    /// `ownership`; the log says it.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
+    pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        self.supervise_shards_with(Spec::new(name), count, factory)
+    }
+
+    /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and queue of `spec`, whose name is the
+    /// group's. What happens after a shard was given up here is not the spec's matter: another node takes it.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let spec = Spec::new("orders").capacity(64);
+    /// let orders = node.supervise_shards_with(spec, 16, |_birth| Ok(Orders)).unwrap();
+    /// assert_eq!(orders.worker(3).name(), "orders/3");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::supervise_shards`], or if the limits contradict each other.
+    pub fn supervise_shards_with<A, F>(&self, spec: Spec, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        let name = &*spec.name;
+        if !(1..=SHARDS_MAX).contains(&count) {
+            return Err(SuperviseError::Shards(count));
+        }
+        let _one_at_a_time = self.inner.sharding.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inner.config.cluster.is_some() && self.inner.view.sharded_groups() >= GROUPS_MAX {
+            return Err(SuperviseError::Groups(name.to_owned()));
+        }
+        let group = check_name(name)?;
+        let config = &self.inner.config;
+        let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
+        let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let rules = spec.rules(config).map_err(SuperviseError::Config)?;
+        let factory = Arc::new(factory);
+        let (mut seats, mut workers) = (Vec::new(), Vec::new());
+        for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
+            let name = match self.take_name(&format!("{name}/{index}"), cell.worker()) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.give_names_back(&seats);
+                    return Err(error);
+                }
+            };
+            let factory = factory.clone();
+            let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
+            let place = self.place(&spec.placement, shared.place);
+            let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
+            let seat =
+                self.seat(cell, name, Box::new(move |birth: &Birth, _: &mut _| factory(birth)), rules, Part::Shard);
+            #[cfg(feature = "testkit")]
+            self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
+            // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
+            seat.cell.close();
+            seat.mailbox.close(Closing::Stopped);
+            workers.push((supervise, seat.clone() as Arc<dyn Seated>));
+            seats.push(WorkerAddr { seat });
+        }
+        if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
+            warn!(group = &*group, "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"");
+        } else if self.inner.config.cluster.is_some() {
+            say_promise(&group, &self.inner.config.ownership);
+        }
+        let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
+        self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
+        Ok(Shards { name: group, workers: seats.into(), owners, view })
+    }
+
+    /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
+    ///
+    /// A recipient that subscribes again is sent the view again, and each event once. So a worker may subscribe in `started`, with an
+    /// address that outlives its life.
+    pub fn subscribe(&self, subscriber: Recipient<Update>) {
+        self.inner.supervisor.do_send(Subscribe(Subscriber::Recipient(subscriber)));
+    }
+
+    /// The view as it is now and then every event, as a stream.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::{Event, Update};
+    /// # struct Worker;
+    /// # impl Actor for Worker { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let mut updates = node.updates();
+    /// node.supervise("worker", || Worker).unwrap();
+    /// assert!(matches!(updates.next().await, Some(Update::View(_))));
+    /// assert!(matches!(updates.next().await, Some(Update::Event(Event::Started { .. }))));
+    /// # });
+    /// ```
+    pub fn updates(&self) -> Updates {
+        let (sender, updates) = Updates::new();
+        self.inner.supervisor.do_send(Subscribe(Subscriber::Stream(None, sender)));
+        updates
+    }
+
+    /// Calls `subscriber` with the view as it is now and then with every event, on this thread. One that subscribes under the same name
+    /// takes the place of the one before.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::Update;
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// node.subscribe_fn("printer", |update| {
+    ///     if let Update::Event(event) = update {
+    ///         println!("{}", event.name());
+    ///     }
+    /// });
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// Outside an actix system or arbiter.
+    pub fn subscribe_fn(&self, name: &str, mut subscriber: impl FnMut(Update) + 'static) {
+        let (sender, mut updates) = Updates::new();
+        self.inner.supervisor.do_send(Subscribe(Subscriber::Stream(Some(name.into()), sender)));
+        actix_rt::spawn(async move {
+            while let Some(update) = updates.next().await {
+                subscriber(update);
+            }
+        });
+    }
+
+    /// Whether the cluster has let this node in, or it has begun one itself, and it knows the members it was told of. Without a
+    /// `[cluster]` table it is always so.
+    pub fn is_joined(&self) -> bool {
+        self.inner.view.is_joined()
+    }
+
+    /// Waits until [`Node::is_joined`]. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # actix::System::new().block_on(async {
+    /// let node = Node::start(Config::default()).await.unwrap();
+    /// node.until_joined().await.unwrap();
+    /// assert!(node.is_joined());
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] if this node leaves.
+    pub async fn until_joined(&self) -> Result<(), NotUp> {
+        self.until(|engine, _| if engine.is_joined() { Poll::Ready(Ok(())) } else { Poll::Pending }).await
+    }
+
+    /// Dead letters of this node's workers from now on, one after the other.
+    pub fn subscribe_dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.inner.control.undertaker.subscribe())
+    }
+
+    /// Members, owners and workers, to be read from any thread.
+    pub fn view(&self) -> &View {
+        &self.inner.view
+    }
+
+    /// Who is responsible for a key of this namespace. All nodes that see the same members say the same.
+    ///
+    /// If a sharded group has that name, on this node or on others, it is the node that runs the key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is
+    /// one of the ready members, by rendezvous hashing and weight: when one dies, leaves or is suspected, only its keys go to others, and they come back with it.
+    /// Without a cluster it is this node.
+    ///
+    /// # Errors
+    /// [`NoOwner`] if nobody is ready, or not known; or if the owner of the shard is suspected.
+    pub fn owner(&self, namespace: &str, key: impl AsRef<[u8]>) -> Result<Owner, NoOwner> {
+        self.inner.view.responsible(namespace, key.as_ref())
+    }
+
+    /// The workers that are at work now: which, with what message, since when by this node's clock ([`Node::now`]). A look at all status cells; it
+    /// asks nobody and stops nobody.
+    pub fn busy(&self) -> Vec<Busy> {
+        self.inner.cells.busy()
+    }
+
+    /// What this node's clock shows.
+    pub fn now(&self) -> Instant {
+        self.inner.control.clock.now()
+    }
+
+    /// The settings it started with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The address others are told, if this node is in a cluster.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inner.address
+    }
+
+    /// Datagrams sent, received and dropped so far; zeros once the node's system has ended.
+    pub async fn counters(&self) -> Counters {
+        self.inner.supervisor.send(Count).await.unwrap_or_default()
+    }
+
+    /// Who watches this node, whom it watches, and how well it is itself; nobody once its system has ended.
+    pub async fn neighbourhood(&self) -> Neighbourhood {
+        self.inner.supervisor.send(Neighbours).await.unwrap_or_default()
+    }
+
+    /// Tells other nodes something else of this one from now on: what [`Member::metadata`](heartbeat_core::Profile::metadata) shows them. It comes after what was told before, in
+    /// whatever order the news travel.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if it is more than [`METADATA_BYTES_MAX`](heartbeat_core::member::METADATA_BYTES_MAX); nothing changes then.
+    pub async fn set_metadata(&self, metadata: Metadata) -> Result<(), ConfigError> {
+        self.inner.supervisor.send(SetMetadata(metadata)).await.unwrap_or(Ok(()))
+    }
+
+    /// Records what this node hears of others from now on into `folder`, which is made if there is none: one file for each process heard of, named for
+    /// node and generation, in the format of [`heartbeat_core::Trace`]. A recording ends with the node, after 256 MiB in one file, or when the disk
+    /// does not keep up; it says so in the log.
+    ///
+    /// # Errors
+    /// What the system says of the folder or of one more thread.
+    pub fn record(&self, folder: impl AsRef<Path>) -> io::Result<()> {
+        let recorder = Recorder::start(folder.as_ref())?;
+        self.inner.supervisor.do_send(Record(recorder));
+        Ok(())
+    }
+
+    /// Sends heartbeats every `interval` from the next one on. Each heartbeat says when the next one comes, so observers follow without a suspicion;
+    /// nothing else changes. A node that has left sends none, and says nothing of it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; it is then what it was.
+    pub async fn set_interval(&self, interval: Duration) -> Result<(), ConfigError> {
+        self.inner.supervisor.send(SetInterval(interval)).await.unwrap_or(Ok(()))
+    }
+
+    /// Leaves in good order: workers are stopped, then the other nodes are told. Returns when that is done, after `workers.timeout` at the
+    /// latest. The node does nothing afterwards.
+    pub async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        self.inner.supervisor.do_send(Leave { done });
+        // An error means that the supervisor is gone, which is as much as having left.
+        let _ = left.await;
+    }
+
+    #[cfg(feature = "testkit")]
+    pub(crate) async fn introduce(&self, members: Vec<heartbeat_core::Member>) {
+        // An error means that the supervisor is gone, and with it everybody who could be introduced.
+        let _ = self.inner.supervisor.send(crate::control::supervisor::Introduce(members)).await;
+    }
+
+    /// Takes a worker on in a group.
+    pub(crate) fn take_on<A: Actor<Context = Context<A>>>(
+        &self,
+        group: GroupId,
+        spec: Spec,
+        factory: Factory<A>,
+        part: Part<A>,
+    ) -> Result<WorkerAddr<A>, SuperviseError> {
+        let config = &self.inner.config;
+        let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
+        let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let on_thread_held = spec.held(config).map_err(SuperviseError::Config)?;
+        let rules = spec.rules(config).map_err(SuperviseError::Config)?;
+        let cell = self.inner.cells.take();
+        let worker = cell.worker();
+        let name = self.take_name(&spec.name, worker)?;
+        let shared = Supervise::new(worker, name.clone(), config.workers.arbiters);
+        let place = self.place(&spec.placement, shared.place);
+        let (kind, significant) = (spec.kind, spec.significant);
+        let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, place, ..shared };
+        let seat = self.seat(cell, name, factory, rules, part);
+        #[cfg(feature = "testkit")]
+        self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
+        let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
+        self.inner.supervisor.do_send(TakeOn { workers, group: None });
+        Ok(WorkerAddr { seat })
+    }
+
+    /// The thread for a worker that is to be placed so; `shared` is the one that is its turn among the shared ones.
+    fn place(&self, placement: &Placement, shared: PlaceId) -> PlaceId {
+        match placement {
+            Placement::Shared => shared,
+            Placement::Dedicated => PlaceId(self.inner.next_place.fetch_add(1, Ordering::Relaxed)),
+            Placement::Pool(arbiters) => {
+                let turn = arbiters.next.fetch_add(1, Ordering::Relaxed) as usize;
+                arbiters.places[turn % arbiters.places.len()]
+            }
+        }
+    }
+
+    /// Waits for something that the supervisor looks at after each input.
+    pub(crate) async fn until(
+        &self,
+        check: impl FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send + 'static,
+    ) -> Result<(), NotUp> {
+        until(&self.inner.supervisor, check).await
+    }
+
+    /// The services of this node.
+    pub(crate) fn services(&self) -> &Services {
+        &self.inner.services
+    }
+
+    /// Frees the names of workers that were not taken on after all.
+    fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
+        for WorkerAddr { seat } in workers {
+            #[cfg(feature = "testkit")]
+            self.inner.started.seats.remove(&seat.name);
+            self.inner.view.forget_worker(&seat.name);
+        }
+    }
+
+    /// A number and a name for a group.
+    pub(crate) fn take_group(&self, name: &str) -> Result<(GroupId, Arc<str>), SuperviseError> {
+        self.check_here()?;
+        let name = check_name(name)?;
+        if !self.inner.view.take_group_name(&name) {
+            return Err(SuperviseError::NameTaken(name.to_string()));
+        }
+        Ok((GroupId(self.inner.next_group.fetch_add(1, Ordering::Relaxed)), name))
+    }
+
+    pub(crate) fn take_on_group(&self, group: SuperviseGroup) {
+        self.inner.supervisor.do_send(TakeOnGroup(group));
+    }
+
+    /// The seat of the worker with this name.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn seated(&self, name: &str) -> Arc<dyn Seated> {
+        let seat = self.inner.started.seats.get(name).and_then(|seat| seat.upgrade());
+        seat.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
+    }
+
+    fn check_here(&self) -> Result<(), SuperviseError> {
+        if self.inner.control.is_leaving.load(Ordering::Acquire) { Err(SuperviseError::Left) } else { Ok(()) }
+    }
+
+    #[cfg(feature = "systemd")]
+    pub(crate) fn supervisor(&self) -> &actix::Addr<crate::control::supervisor::Supervisor> {
+        &self.inner.supervisor
+    }
+
+    pub(crate) fn order(&self, child: Child, order: Order) {
+        self.inner.supervisor.do_send(Command { child, order });
+    }
+
+    fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {
+        self.check_here()?;
+        let name = check_name(name)?;
+        if !self.inner.view.take_name(&name, worker) {
+            return Err(SuperviseError::NameTaken(name.to_string()));
+        }
+        Ok(name)
+    }
+
+    fn seat<A: Actor<Context = Context<A>>>(
+        &self,
+        cell: CellRef,
+        name: Arc<str>,
+        factory: Factory<A>,
+        rules: Rules,
+        part: Part<A>,
+    ) -> Arc<Seat<A>> {
+        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, part))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("address", &self.inner.address).finish_non_exhaustive()
+    }
+}
+
+/// Says in the log what is promised of the shards of a group, and what is not.
+fn say_promise(group: &str, ownership: &OwnershipConfig) {
+    let promise = ownership.promise();
+    match (ownership.authority, ownership.quorum) {
+        (AuthorityKind::View, QuorumRule::None) => warn!(group, promise, "shards"),
+        (AuthorityKind::View, QuorumRule::Majority) | (AuthorityKind::File | AuthorityKind::Etcd, _) => {
+            info!(group, promise, "shards");
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<Arc<str>, SuperviseError> {
+    // A shard's name is its group's with a number behind it, so there is room for both.
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(SuperviseError::Name(name.to_owned()));
+    }
+    Ok(name.into())
+}

@@ -1,0 +1,301 @@
+//! `Pool`: several workers of one kind behind one address that sends each message to one who can serve it now.
+//!
+//! Either the pool chooses a member for each message, by turn, load or key, from what the status cells say; or all members take their
+//! messages from one queue, each when it has nothing else to do ([`Route::SharedQueue`]).
+//!
+//! A member that fails is replaced by itself; meanwhile the others get its share. Members are never given up, however many bad requests
+//! come, unless their spec says otherwise: a pool does not shrink for good.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::Poll;
+
+use actix::{Actor, Handler, Message};
+use heartbeat_core::Weight;
+use heartbeat_core::member::{NodeId, name_hash};
+use heartbeat_core::sharding::rendezvous;
+
+use crate::node::group::{Group, GroupSpec};
+use crate::node::spec::Spec;
+use crate::node::{Node, SuperviseError};
+use crate::worker::addr::{Answer, SendError, TrySendError, WorkerAddr};
+use crate::worker::context::Context;
+use crate::worker::mailbox::Fates;
+use crate::worker::shared_queue::SharedQueue;
+use crate::worker::slot::{Birth, Part, StartError};
+
+/// Most members of a pool: each message may look at all of them.
+pub const MEMBERS_MAX: u32 = 1024;
+
+/// Which member of a pool gets a message that has no key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Route {
+    /// Each ready one in turn.
+    #[default]
+    RoundRobin,
+    /// A ready one with the least to do: messages in its queue, the one in its hands, and answers under way.
+    LeastLoaded,
+    /// The one that is free first. Messages wait in one queue of the pool, whose bound and overflow are the spec's, and a member takes the
+    /// next one when it has nothing else to do, as with actix's `SyncArbiter`. Members that fail leave the others the queue. A message waits
+    /// while no member is up, too; it is refused once none will be.
+    SharedQueue,
+}
+
+type Maker<A> = dyn Fn(&Birth) -> Result<A, StartError> + Send + Sync;
+
+/// Several workers of one kind. Cloning it is cheap; dropping it stops nothing.
+pub struct Pool<A: Actor<Context = Context<A>>> {
+    inner: Arc<Inner<A>>,
+}
+
+struct Inner<A: Actor<Context = Context<A>>> {
+    group: Group,
+    spec: Spec,
+    factory: Arc<Maker<A>>,
+    route: Route,
+    shared: Option<Arc<SharedQueue<A>>>,
+    members: RwLock<Arc<[WorkerAddr<A>]>>,
+    next: AtomicUsize,
+    /// The number of the next member; held while members are taken on or off.
+    next_number: Mutex<u32>,
+}
+
+impl<A: Actor<Context = Context<A>>> Inner<A> {
+    /// Takes one more member on.
+    fn start(&self, next_number: &mut u32) -> Result<WorkerAddr<A>, SuperviseError> {
+        let mut spec = self.spec.clone();
+        spec.name = format!("{}/{next_number}", spec.name);
+        let part = self.shared.clone().map_or(Part::Alone, Part::Member);
+        let factory = self.factory.clone();
+        let member = self.group.supervise_part(spec, part, Box::new(move |birth, _| factory(birth)))?;
+        *next_number += 1;
+        Ok(member)
+    }
+
+    fn members(&self) -> Arc<[WorkerAddr<A>]> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Pool<A> {
+    pub(crate) fn new<F>(
+        node: &Node,
+        spec: Spec,
+        count: u32,
+        route: Route,
+        factory: F,
+    ) -> Result<Pool<A>, SuperviseError>
+    where
+        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        if !(1..=MEMBERS_MAX).contains(&count) {
+            return Err(SuperviseError::Members(count));
+        }
+        let spec = spec.for_member(node.config());
+        let rules = spec.rules(node.config()).map_err(SuperviseError::Config)?;
+        let shared = match route {
+            Route::RoundRobin | Route::LeastLoaded => None,
+            Route::SharedQueue => Some(Arc::new(SharedQueue::new(rules.capacity, rules.overflow))),
+        };
+        let group = Group::root(node).group(GroupSpec::new(spec.name.clone()).each().dynamic())?;
+        let pool = Pool {
+            inner: Arc::new(Inner {
+                group,
+                spec,
+                factory: Arc::new(factory),
+                route,
+                shared,
+                members: RwLock::new([].into()),
+                next: AtomicUsize::new(0),
+                next_number: Mutex::new(0),
+            }),
+        };
+        match pool.resize(count) {
+            Ok(()) => Ok(pool),
+            Err(error) => {
+                pool.inner.group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes it a pool of `count` members. New ones are started; of the others the last ones get no message of the pool any more, finish what
+    /// they have within their shutdown timeout, and are removed. It returns at once: new members serve once they are ready.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Encoder;
+    /// # impl Actor for Encoder { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let encoders = node.pool("encoders", 2, || Encoder).unwrap();
+    /// encoders.resize(8).unwrap();
+    /// encoders.until_ready().await;
+    /// assert_eq!(encoders.ready(), 8);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`SuperviseError::Members`] if `count` is 0 or over [`MEMBERS_MAX`], or [`SuperviseError::Left`]. Members that were started before the
+    /// error stay.
+    pub fn resize(&self, count: u32) -> Result<(), SuperviseError> {
+        if !(1..=MEMBERS_MAX).contains(&count) {
+            return Err(SuperviseError::Members(count));
+        }
+        let mut next_number = self.inner.next_number.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.inner.members().to_vec();
+        let gone = members.split_off(members.len().min(count as usize));
+        let mut outcome = Ok(());
+        while members.len() < count as usize && outcome.is_ok() {
+            outcome = self.inner.start(&mut next_number).map(|member| members.push(member));
+        }
+        // First, so that none of those that go is chosen any more.
+        *self.inner.members.write().unwrap_or_else(PoisonError::into_inner) = members.into();
+        gone.iter().for_each(WorkerAddr::remove);
+        outcome
+    }
+
+    /// Sends a message to one of the ready members, one that refuses it after all leaving it to the next; or into the queue of the pool.
+    ///
+    /// # Errors
+    /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
+    pub fn send<M>(&self, message: M) -> Answer<M::Result>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.offer(message, |member, shared, message| member.ask(shared, message))
+            .unwrap_or_else(|refused| Answer::refused(refused.error))
+    }
+
+    /// As [`Pool::send`], without wanting an answer.
+    ///
+    /// # Errors
+    /// [`TrySendError`], with the message: no member took it.
+    pub fn try_send<M>(&self, message: M) -> Result<(), TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.offer(message, |member, shared, message| member.try_send_through(shared, message))
+    }
+
+    /// Sends a message to the member that is responsible for `key` among those that are ready: the same one as long as it is ready, and while it
+    /// is not, only its keys go elsewhere (rendezvous hashing, as for shards). It waits in that member's own queue, in a pool with one queue, too.
+    ///
+    /// # Errors
+    /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
+    pub fn send_by<M>(&self, key: &str, message: M) -> Answer<M::Result>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let members = self.inner.members();
+        let ready = |index: &u64| members[*index as usize].is_ready();
+        let ids = (0..members.len() as u64).filter(ready).map(|index| (NodeId(index), Weight::default()));
+        let Some(NodeId(index)) = rendezvous::owner(name_hash(key), 0, ids) else {
+            return Answer::refused(SendError::NotReady);
+        };
+        members[index as usize].send(message)
+    }
+
+    /// Stops and starts the members one after the other, each when the one before is ready again, so that the others serve meanwhile. Their
+    /// queues are kept. Returns when all are done.
+    pub async fn roll(&self) {
+        for member in self.inner.members().iter() {
+            let (cell, before) = (member.seat.cell.clone(), member.generation());
+            member.restart();
+            self.until(move || cell.is_closed() || cell.is_ready() && cell.generation() > before).await;
+        }
+    }
+
+    /// Waits until all members are ready, as after the start. Give it a deadline: one whose start fails each time never is.
+    pub async fn until_ready(&self) {
+        let cells: Vec<_> = self.inner.members().iter().map(|member| member.seat.cell.clone()).collect();
+        self.until(move || cells.iter().all(|cell| cell.is_ready())).await;
+    }
+
+    /// Waits until the supervisor finds that this holds, or the node leaves.
+    async fn until(&self, holds: impl Fn() -> bool + Send + 'static) {
+        let check = move |_: &_, _: &_| if holds() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        // An error means that the node leaves: it will not hold any more.
+        let _ = self.inner.group.node().until(check).await;
+    }
+
+    /// How many members are ready now.
+    pub fn ready(&self) -> usize {
+        self.inner.members().iter().filter(|member| member.is_ready()).count()
+    }
+
+    /// The members as they are now, the oldest first.
+    pub fn members(&self) -> Arc<[WorkerAddr<A>]> {
+        self.inner.members()
+    }
+
+    /// Messages that wait in the one queue of the pool, if it has one, and in those of its members.
+    pub fn depth(&self) -> u32 {
+        let shared = self.inner.shared.as_ref().map_or(0, |shared| shared.depth());
+        shared + self.inner.members().iter().map(WorkerAddr::depth).sum::<u32>()
+    }
+
+    /// What became of the messages in the one queue of the pool that no member took; zeros if it has none. What a member took is counted in that
+    /// member's [`WorkerAddr::fates`].
+    pub fn fates(&self) -> Fates {
+        self.inner.shared.as_ref().map_or_else(Fates::default, |shared| shared.fates())
+    }
+
+    /// The group they are in.
+    pub fn group(&self) -> &Group {
+        &self.inner.group
+    }
+
+    /// The places of these members in the order in which they are to be tried.
+    fn order(&self, members: &[WorkerAddr<A>]) -> Vec<usize> {
+        let (first, count) = (self.inner.next.fetch_add(1, Ordering::Relaxed), members.len());
+        let turn = (0..count).map(|step| first.wrapping_add(step) % count);
+        let mut ready: Vec<usize> = turn.filter(|&index| members[index].is_ready()).collect();
+        if self.inner.route == Route::LeastLoaded {
+            ready.sort_by_cached_key(|&index| members[index].load());
+        }
+        ready
+    }
+
+    fn offer<M, T>(
+        &self,
+        mut message: M,
+        mut send: impl FnMut(&WorkerAddr<A>, Option<&SharedQueue<A>>, M) -> Result<T, TrySendError<M>>,
+    ) -> Result<T, TrySendError<M>> {
+        let members = self.inner.members();
+        if let (Some(shared), Some(member)) = (&self.inner.shared, members.first()) {
+            return send(member, Some(shared), message);
+        }
+        let mut error = SendError::NotReady;
+        for index in self.order(&members) {
+            match send(&members[index], None, message) {
+                Ok(sent) => return Ok(sent),
+                Err(refused) => (error, message) = (refused.error, refused.message),
+            }
+        }
+        Err(TrySendError { error, message })
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Clone for Pool<A> {
+    fn clone(&self) -> Pool<A> {
+        Pool { inner: self.inner.clone() }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Pool<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.inner.group.name())
+            .field("members", &self.inner.members().len())
+            .field("ready", &self.ready())
+            .finish()
+    }
+}

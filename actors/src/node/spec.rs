@@ -1,0 +1,255 @@
+//! `Spec`: how one worker is to be supervised, and where it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heartbeat_core::config::{Drain, OnThreadHeld, RestartConfig};
+use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times, UNLIMITED};
+
+use crate::worker::mailbox::{OnReplace, Overflow, Rules};
+
+/// Longest pause before a member of a pool is started again. A start that fails each time costs two calls of the factory a second then,
+/// and a bad request in a row of them costs the pool one member for a quarter of a second on average.
+const MEMBER_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// How a worker is to be supervised. What is not said is as the config has it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Spec {
+    pub(crate) name: String,
+    pub(crate) kind: RestartKind,
+    pub(crate) significant: bool,
+    pub(crate) limits: Limits,
+    pub(crate) placement: Placement,
+    timeout: Option<Duration>,
+    start_timeout: Option<Duration>,
+    liveness: Option<Duration>,
+    shutdown: Option<Duration>,
+    capacity: Option<u32>,
+    answers_max: Option<u32>,
+    drain: Option<Drain>,
+    overflow: Overflow,
+    on_replace: OnReplace,
+    on_thread_held: Option<OnThreadHeld>,
+}
+
+/// Restart limits, where they are not those of the config.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) intensity: Option<(u32, Duration)>,
+    delay: Option<(Duration, Duration)>,
+}
+
+/// On which thread a worker runs.
+#[derive(Clone, Debug, Default)]
+pub enum Placement {
+    /// One of the `workers.arbiters` threads, in turn. A worker that holds its thread stops its
+    /// neighbours: they wait for the thread, or start anew on another one, as
+    /// [`Spec::on_thread_held`] says. Give a worker that may block a thread of its own.
+    #[default]
+    Shared,
+    /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
+    Dedicated,
+    /// One of the threads of this pool, in turn.
+    Pool(Arbiters),
+}
+
+/// Some threads that only those workers run on that are put there; see [`crate::Node::arbiters`]. They are made when the first worker starts there.
+#[derive(Clone, Debug)]
+pub struct Arbiters {
+    pub(crate) places: Arc<[PlaceId]>,
+    pub(crate) next: Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl Spec {
+    /// A permanent worker of this name with the limits of the config.
+    pub fn new(name: impl Into<String>) -> Spec {
+        Spec {
+            name: name.into(),
+            kind: RestartKind::Permanent,
+            significant: false,
+            limits: Limits::default(),
+            placement: Placement::Shared,
+            timeout: None,
+            start_timeout: None,
+            liveness: None,
+            shutdown: None,
+            capacity: None,
+            answers_max: None,
+            drain: None,
+            overflow: Overflow::default(),
+            on_replace: OnReplace::default(),
+            on_thread_held: None,
+        }
+    }
+
+    /// Which of its ends are followed by a new start.
+    pub fn restart(mut self, kind: RestartKind) -> Spec {
+        self.kind = kind;
+        self
+    }
+
+    /// Its end matters to its group; only for transient and temporary workers in a group with an `auto_shutdown`.
+    pub fn significant(mut self) -> Spec {
+        self.significant = true;
+        self
+    }
+
+    /// At most `intensity` restarts in any `period`; one more and it is given up. In a group that counts its children together, the group's
+    /// own limits hold instead.
+    pub fn intensity(mut self, intensity: u32, period: Duration) -> Spec {
+        self.limits.intensity = Some((intensity, period));
+        self
+    }
+
+    /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to `most`. Zero means no pauses.
+    pub fn delay(mut self, least: Duration, most: Duration) -> Spec {
+        self.limits.delay = Some((least, most));
+        self
+    }
+
+    /// On which thread it runs.
+    pub fn placement(mut self, placement: Placement) -> Spec {
+        self.placement = placement;
+        self
+    }
+
+    /// How long it may hold its thread, instead of `workers.timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Spec {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How long it may take to be up, instead of `workers.start_timeout`.
+    pub fn start_timeout(mut self, start_timeout: Duration) -> Spec {
+        self.start_timeout = Some(start_timeout);
+        self
+    }
+
+    /// How long messages may wait while it waits for a future, instead of `workers.liveness`.
+    pub fn liveness(mut self, liveness: Duration) -> Spec {
+        self.liveness = Some(liveness);
+        self
+    }
+
+    /// How long it may take to stop, instead of `workers.shutdown`.
+    pub fn shutdown(mut self, shutdown: Duration) -> Spec {
+        self.shutdown = Some(shutdown);
+        self
+    }
+
+    /// How many messages may wait in its queue, instead of `workers.capacity`. It holds whatever number of addresses there are, but not for
+    /// actix's own `Addr`, whose messages wait outside once the queue is full.
+    pub fn capacity(mut self, capacity: u32) -> Spec {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// How many answers may be under way at once, instead of `workers.answers_max`: those of handlers that have returned before the answer was
+    /// there. At the bound it takes no further message from its queue and is not ready. Zero means as many as its queue has places, `u32::MAX`
+    /// no bound.
+    pub fn answers_max(mut self, answers_max: u32) -> Spec {
+        self.answers_max = Some(answers_max);
+        self
+    }
+
+    /// What it still finishes when it is told to stop, within its `shutdown`, instead of `workers.drain`.
+    pub fn drain(mut self, drain: Drain) -> Spec {
+        self.drain = Some(drain);
+        self
+    }
+
+    /// What happens to a message that finds the queue full.
+    pub fn overflow(mut self, overflow: Overflow) -> Spec {
+        self.overflow = overflow;
+        self
+    }
+
+    /// What it does when a neighbour holds the thread that they share, instead of
+    /// `workers.on_thread_held`: it waits for the thread and keeps its state, or it starts anew on
+    /// another thread at once.
+    pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> Spec {
+        self.on_thread_held = Some(on_thread_held);
+        self
+    }
+
+    /// What happens to the queue when this worker held its thread and is replaced.
+    pub fn on_replace(mut self, on_replace: OnReplace) -> Spec {
+        self.on_replace = on_replace;
+        self
+    }
+
+    /// As a member of a pool is supervised, where this does not say otherwise: it is never given up, and pauses are short.
+    pub(crate) fn for_member(mut self, config: &Config) -> Spec {
+        let restart = &config.restart;
+        self.limits.intensity.get_or_insert((UNLIMITED, restart.period));
+        let most = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);
+        self.limits.delay.get_or_insert((restart.delay_min, most));
+        self
+    }
+
+    /// How its queue is kept.
+    pub(crate) fn rules(&self, config: &Config) -> Result<Rules, ConfigError> {
+        let mut workers = config.workers.clone();
+        workers.capacity = self.capacity.unwrap_or(workers.capacity);
+        workers.check()?;
+        Ok(Rules {
+            capacity: workers.capacity,
+            overflow: self.overflow,
+            on_replace: self.on_replace,
+            answers_max: match self.answers_max.unwrap_or(workers.answers_max) {
+                0 => workers.capacity,
+                answers_max => answers_max,
+            },
+            drain: self.drain.unwrap_or(workers.drain),
+        })
+    }
+
+    /// What it does when a neighbour holds its thread, if not as the config says.
+    pub(crate) fn held(&self, config: &Config) -> Result<Option<OnThreadHeld>, ConfigError> {
+        if let Some(OnThreadHeld::Wait { at_most }) = self.on_thread_held {
+            let mut workers = config.workers.clone();
+            workers.thread_wait = at_most;
+            workers.check()?;
+        }
+        Ok(self.on_thread_held)
+    }
+
+    /// Its times, if they are not those of the config.
+    pub(crate) fn times(&self, config: &Config) -> Result<Option<Arc<Times>>, ConfigError> {
+        let own = [self.timeout, self.start_timeout, self.liveness, self.shutdown];
+        if own.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut workers = config.workers.clone();
+        workers.timeout = self.timeout.unwrap_or(workers.timeout);
+        workers.start_timeout = self.start_timeout.unwrap_or(workers.start_timeout);
+        workers.liveness = self.liveness.unwrap_or(workers.liveness);
+        workers.shutdown = self.shutdown.unwrap_or(workers.shutdown);
+        workers.check()?;
+        Ok(Some(Arc::new(Times {
+            timeout: workers.timeout,
+            start_timeout: workers.start_timeout,
+            liveness: workers.liveness,
+            shutdown: workers.shutdown,
+        })))
+    }
+}
+
+impl Limits {
+    /// The restart limits, if they are not those of the config.
+    pub(crate) fn restart(&self, config: &Config) -> Result<Option<Arc<RestartConfig>>, ConfigError> {
+        if self.intensity.is_none() && self.delay.is_none() {
+            return Ok(None);
+        }
+        let mut restart = config.restart.clone();
+        if let Some((intensity, period)) = self.intensity {
+            (restart.intensity, restart.period) = (intensity, period);
+        }
+        if let Some((least, most)) = self.delay {
+            (restart.delay_min, restart.delay_max) = (least, most);
+        }
+        restart.check()?;
+        Ok(Some(Arc::new(restart)))
+    }
+}

@@ -1,0 +1,261 @@
+//! `start`: how the actors of a node come to life, on a thread of their own or, in a test, where they are called.
+
+use std::any::type_name;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use actix::{Actor, Addr, Context};
+use actix_rt::Arbiter;
+use futures_util::FutureExt;
+use heartbeat_core::config::ClusterConfig;
+use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use crate::authority::AuthorityError;
+use crate::clock::Clock;
+use crate::control::receiver::Receiver;
+use crate::control::sender::NodeSender;
+use crate::control::stream::accept;
+use crate::control::supervisor::{Links, Supervisor};
+use crate::thread::Floor;
+use crate::transport::Transport;
+use crate::view::View;
+use crate::worker::disposal::Disposal;
+use crate::worker::envelope::Undertaker;
+use crate::worker::node_lease::Right;
+use crate::worker::runner::panic_text;
+use crate::worker::slot::Control;
+use crate::worker::status_cell::Cells;
+
+/// Why a node did not start. Nothing of it is left running.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// There is no actix system: call this within `#[actix::main]` or `System::block_on`.
+    NoSystem,
+    /// The config contradicts itself.
+    Config(ConfigError),
+    /// The address cannot be bound; the address and what the system said.
+    Bind(SocketAddr, io::Error),
+    /// The control thread cannot be made.
+    Thread(io::Error),
+    /// The authority over shards cannot be had.
+    Authority(AuthorityError),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NodeError::NoSystem => f.write_str("no actix system runs here; use #[actix::main] or System::block_on"),
+            NodeError::Config(error) => error.fmt(f),
+            NodeError::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cluster.listen {address} is in use by another process; choose another port, or 0 for a free one"
+                )
+            }
+            NodeError::Bind(address, error) => {
+                write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
+            }
+            NodeError::Authority(error) => error.fmt(f),
+            NodeError::Thread(error) => write!(f, "the control thread cannot be made ({error})"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            NodeError::NoSystem => None,
+            NodeError::Config(error) => Some(error),
+            NodeError::Authority(error) => Some(error),
+            NodeError::Bind(_, error) | NodeError::Thread(error) => Some(error),
+        }
+    }
+}
+
+impl From<AuthorityError> for NodeError {
+    fn from(error: AuthorityError) -> NodeError {
+        NodeError::Authority(error)
+    }
+}
+
+impl From<ConfigError> for NodeError {
+    fn from(error: ConfigError) -> NodeError {
+        NodeError::Config(error)
+    }
+}
+
+/// What a node consists of once its actors run.
+pub(crate) struct Started {
+    pub(crate) config: Config,
+    pub(crate) control: Arc<Control>,
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) view: Arc<View>,
+    pub(crate) cells: Arc<Cells>,
+    /// The address others are told, if there is a cluster.
+    pub(crate) address: Option<SocketAddr>,
+    /// The seats by the names of their workers, for tests that put faults there. It holds none of them up.
+    #[cfg(feature = "testkit")]
+    pub(crate) seats: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::Seated>>,
+}
+
+/// What is known before the actors run.
+#[derive(Clone)]
+struct Parts {
+    config: Config,
+    clock: Clock,
+    floor: Floor,
+    view: Arc<View>,
+    cells: Arc<Cells>,
+    is_leaving: Arc<AtomicBool>,
+    right: Arc<Right>,
+}
+
+impl Parts {
+    fn new(config: Config, clock: Clock, floor: Floor) -> Parts {
+        let me = config.cluster.as_ref().map(|cluster| NodeId::of(&cluster.node));
+        let (view, cells) = (Arc::new(View::new(me)), Arc::default());
+        Parts { config, clock, floor, view, cells, is_leaving: Arc::default(), right: Arc::new(Right::new()) }
+    }
+
+    fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>)) -> Started {
+        let Parts { config, clock, floor, view, cells, is_leaving, right } = self;
+        let control = Arc::new(Control {
+            clock,
+            burst: config.workers.burst,
+            right,
+            snapshot_bytes_max: config.ownership.snapshot_bytes_max,
+            is_leaving,
+            undertaker: Undertaker::new(config.events.queue),
+            disposal: Disposal::new(floor),
+            supervisor: OnceLock::from(supervisor.clone()),
+        });
+        Started {
+            config,
+            control,
+            supervisor,
+            view,
+            cells,
+            address,
+            #[cfg(feature = "testkit")]
+            seats: dashmap::DashMap::new(),
+        }
+    }
+}
+
+/// Starts a node's actors on an arbiter that is theirs alone.
+pub(crate) async fn on_own_thread<F>(config: Config, bind: F) -> Result<Started, NodeError>
+where
+    F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
+{
+    for warning in config.check()?.warnings {
+        tracing::warn!(warning, "a setting is unwise");
+    }
+    if actix_rt::System::try_current().is_none() {
+        return Err(NodeError::NoSystem);
+    }
+    let control_arbiter = Arbiter::try_new().map_err(NodeError::Thread)?;
+    let parts = Parts::new(config, Clock::start(), Floor::System);
+    let (started, start) = oneshot::channel();
+    let there = parts.clone();
+    control_arbiter.spawn_fn(move || {
+        // The one who waits for this is below; it does not go away.
+        let _ = started.send(start_actors(there, bind));
+    });
+    let control_died = || NodeError::Thread(io::ErrorKind::BrokenPipe.into());
+    match start.await.unwrap_or_else(|_| Err(control_died())) {
+        Ok(actors) => Ok(parts.started(actors)),
+        Err(error) => {
+            control_arbiter.stop();
+            Err(error)
+        }
+    }
+}
+
+/// Starts a node's actors here, in virtual time, with threads that are only played.
+#[cfg(feature = "testkit")]
+pub(crate) fn here(config: Config) -> Result<Started, NodeError> {
+    config.check()?;
+    let parts = Parts::new(config, Clock::start_virtual(), Floor::Played);
+    let actors = start_actors(parts.clone(), || Ok(None))?;
+    Ok(parts.started(actors))
+}
+
+/// Starts the three actors of the control arbiter, on it.
+fn start_actors(
+    parts: Parts,
+    bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
+) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
+    let Parts { config, clock, floor, view, cells, is_leaving, right } = parts;
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
+    let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
+    let listener = transport.as_ref().and_then(|transport| transport.listener());
+    let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
+    let listener = listener.map_err(|error| NodeError::Bind(listen, error))?;
+    let bound = transport.as_ref().map(|transport| transport.address());
+    let address =
+        bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
+    let generation = clock.generation();
+    let identity = Identity { generation, address: address.unwrap_or(nowhere) };
+    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from node to node will do, and in virtual time
+    // every run is to be the same.
+    let seed = match floor {
+        Floor::System => generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32,
+        #[cfg(feature = "testkit")]
+        Floor::Played => generation.0,
+    };
+    // Without a cluster every shard runs here, and there is nobody to ask.
+    let authority = match &config.cluster {
+        Some(_) => crate::authority::open(&config, generation)?,
+        None => None,
+    };
+    let engine = Engine::new(config, identity, seed, clock.now())?;
+    let context = Context::new();
+    let supervisor = actix::AsyncContext::address(&context);
+    let sender = transport.clone().map(|transport| start_vital(floor, NodeSender { transport }));
+    let accepting = listener.map(|listener| spawn_vital(floor, "accept", accept(clock, listener, supervisor.clone())));
+    let receiver = start_vital(floor, Receiver::new(clock, supervisor.clone(), transport));
+    let links = Links { receiver, sender, accepting, is_leaving, right, authority };
+    let actor = Supervisor::new(clock, floor, engine, view, cells, links);
+    spawn_vital(floor, type_name::<Supervisor>(), context.into_future(actor));
+    Ok((supervisor, address))
+}
+
+/// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of sysexits(3).
+const EXIT_SOFTWARE: i32 = 70;
+
+/// Starts an actor without which the node is none.
+fn start_vital<A: Actor<Context = Context<A>>>(floor: Floor, actor: A) -> Addr<A> {
+    let context = Context::new();
+    let address = actix::AsyncContext::address(&context);
+    spawn_vital(floor, type_name::<A>(), context.into_future(actor));
+    address
+}
+
+/// Spawns a part of the control thread without which the node is none. A panic in it is a fault of this
+/// library. The node would go on half dead: workers run, and no failure is noticed any more. So it
+/// ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
+fn spawn_vital(floor: Floor, part: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    match floor {
+        Floor::System => actix_rt::spawn(async move {
+            let Err(payload) = AssertUnwindSafe(future).catch_unwind().await else { return };
+            let reason = panic_text(&*payload);
+            // What takes the log may be what has panicked.
+            let _ = catch_unwind(|| error!(part, reason, "the control thread panicked; ending the process"));
+            std::process::exit(EXIT_SOFTWARE);
+        }),
+        // The panic hook tells a test, which goes on.
+        #[cfg(feature = "testkit")]
+        Floor::Played => actix_rt::spawn(future),
+    }
+}

@@ -1,0 +1,247 @@
+//! `Update`: what a subscriber is sent, and the desk that sends it.
+//!
+//! A subscriber gets the view as it is and then every change of it, in order, with no gap between the two to miss something in. It gets one
+//! update at a time: the next is sent when it has handled the one before. A subscriber that is slow finds its updates waiting, up to a
+//! bound; past it the newest are not kept, and it is told how many it missed. Nobody waits for a subscriber.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use actix::{Message, Recipient};
+use futures_util::Stream;
+use heartbeat_core::{Event, Member, Shard};
+use tokio::sync::{Notify, broadcast, mpsc};
+
+use crate::worker::envelope::DeadLetter;
+
+/// How often a subscriber whose mailbox is full is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What a subscriber is sent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Update {
+    /// Always the first one: what holds at the time of subscribing.
+    View(Snapshot),
+    /// What has happened since.
+    Event(Event),
+    /// This many updates were not kept because this subscriber was slow; ask for a view.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+}
+
+impl Message for Update {
+    type Result = ();
+}
+
+/// What a node knows, at one instant.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// All members, the dead and departed included as long as they are remembered, in the order of their names.
+    pub members: Vec<Member>,
+    /// Shards with their owners, in the order of group and index.
+    pub shards: Vec<Owned>,
+}
+
+/// A shard and its owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owned {
+    /// Name of the sharded group.
+    pub group: Arc<str>,
+    /// Index, and epoch of its present owner.
+    pub shard: Shard,
+    /// Name of its owner.
+    pub owner: Arc<str>,
+}
+
+/// Dead letters as they die, for one who wants to know.
+#[derive(Debug)]
+pub struct DeadLetters {
+    receiver: broadcast::Receiver<DeadLetter>,
+    missed: u64,
+}
+
+impl DeadLetters {
+    pub(crate) fn new(receiver: broadcast::Receiver<DeadLetter>) -> DeadLetters {
+        DeadLetters { receiver, missed: 0 }
+    }
+
+    /// The next one; `None` when the node is gone. At most `events.queue` of them wait (and 65,536); of more the oldest are not kept, and counted.
+    pub async fn next(&mut self) -> Option<DeadLetter> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(letter) => return Some(letter),
+                Err(broadcast::error::RecvError::Lagged(missed)) => self.missed += missed,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many were not kept so far because they were not fetched in time.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+/// Updates of a node as a stream: the view first, then every change of it. Dropping it ends the subscription.
+///
+/// It takes one update at a time; more of them wait at the node, up to `events.queue`, and [`Update::Lagged`] tells of those that were
+/// not kept.
+#[derive(Debug)]
+pub struct Updates {
+    receiver: mpsc::Receiver<Update>,
+}
+
+impl Updates {
+    /// A stream, and where its updates are put.
+    pub(crate) fn new() -> (mpsc::Sender<Update>, Updates) {
+        let (sender, receiver) = mpsc::channel(1);
+        (sender, Updates { receiver })
+    }
+
+    /// The next update; `None` when the node is gone.
+    pub async fn next(&mut self) -> Option<Update> {
+        self.receiver.recv().await
+    }
+}
+
+impl Stream for Updates {
+    type Item = Update;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Option<Update>> {
+        self.receiver.poll_recv(task)
+    }
+}
+
+/// Where a subscriber's updates go.
+pub(crate) enum Subscriber {
+    /// To an actor, which handles one before it gets the next. The same recipient subscribes once only.
+    Recipient(Recipient<Update>),
+    /// Into a stream, perhaps with a name under which there is only one.
+    Stream(Option<Arc<str>>, mpsc::Sender<Update>),
+}
+
+/// What makes two subscriptions one.
+#[derive(PartialEq)]
+enum Key {
+    Recipient(Recipient<Update>),
+    Name(Arc<str>),
+}
+
+/// Updates that wait for one subscriber.
+#[derive(Default)]
+struct Tray {
+    waiting: VecDeque<Update>,
+    missed: u64,
+    closed: bool,
+}
+
+struct Subscription {
+    key: Option<Key>,
+    tray: RefCell<Tray>,
+    filled: Notify,
+}
+
+/// The subscribers of a node; lives on the control arbiter.
+#[derive(Default)]
+pub(crate) struct Subscribers {
+    subscriptions: Vec<Rc<Subscription>>,
+}
+
+impl Subscribers {
+    /// Adds a subscriber, whose first update is `view`, in the place of one that is the same: a worker that subscribes in each of its
+    /// lives is sent each event once.
+    pub(crate) fn add(&mut self, subscriber: Subscriber, view: Snapshot) {
+        let key = match &subscriber {
+            Subscriber::Recipient(recipient) => Some(Key::Recipient(recipient.clone())),
+            Subscriber::Stream(name, _) => name.clone().map(Key::Name),
+        };
+        self.subscriptions.retain(|other| {
+            let is_same = key.is_some() && other.key == key;
+            if is_same {
+                other.tray.replace(Tray { closed: true, ..Tray::default() });
+                other.filled.notify_one();
+            }
+            !is_same
+        });
+        let mut tray = Tray::default();
+        tray.waiting.push_back(Update::View(view));
+        let subscription = Rc::new(Subscription { key, tray: RefCell::new(tray), filled: Notify::new() });
+        self.subscriptions.push(subscription.clone());
+        actix_rt::spawn(deliver(subscription, subscriber));
+    }
+
+    /// Whether a subscriber has not been sent all of its updates.
+    pub(crate) fn are_waiting(&self) -> bool {
+        self.subscriptions.iter().any(|subscription| {
+            let tray = subscription.tray.borrow();
+            !tray.closed && (tray.missed > 0 || !tray.waiting.is_empty())
+        })
+    }
+
+    /// Puts an event into every tray; a tray holds at most `queue` updates.
+    pub(crate) fn publish(&mut self, event: &Event, queue: u32) {
+        self.subscriptions.retain(|subscription| {
+            let mut tray = subscription.tray.borrow_mut();
+            if tray.closed {
+                return false;
+            }
+            // Once something was missed, all is, until the subscriber has been told: what it sees has at most one kind of gap.
+            if tray.missed > 0 || tray.waiting.len() >= queue as usize {
+                tray.missed += 1;
+            } else {
+                tray.waiting.push_back(Update::Event(event.clone()));
+            }
+            subscription.filled.notify_one();
+            true
+        });
+    }
+}
+
+/// Sends a subscriber its updates, each when the one before was handled, until it is gone.
+async fn deliver(subscription: Rc<Subscription>, subscriber: Subscriber) {
+    loop {
+        let next = {
+            let mut tray = subscription.tray.borrow_mut();
+            if tray.closed {
+                return; // Another one has taken its place.
+            }
+            tray.waiting.pop_front().or_else(|| {
+                let missed = std::mem::take(&mut tray.missed);
+                (missed > 0).then_some(Update::Lagged { missed })
+            })
+        };
+        let Some(update) = next else {
+            subscription.filled.notified().await;
+            continue;
+        };
+        let is_there = match &subscriber {
+            Subscriber::Recipient(recipient) => send(recipient, update).await,
+            Subscriber::Stream(_, sender) => sender.send(update).await.is_ok(),
+        };
+        if !is_there {
+            subscription.tray.borrow_mut().closed = true;
+            return;
+        }
+    }
+}
+
+/// Has an actor handle an update. Returns whether it is there still.
+async fn send(recipient: &Recipient<Update>, update: Update) -> bool {
+    let mut request = std::pin::pin!(recipient.send(update));
+    // A full mailbox gives no wake-up when it empties (actix 0.13), so the request is polled again from time to time.
+    let handled = loop {
+        if let Ok(handled) = tokio::time::timeout(RETRY, request.as_mut()).await {
+            break handled;
+        }
+    };
+    handled.is_ok() || recipient.connected()
+}

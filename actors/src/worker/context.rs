@@ -1,0 +1,414 @@
+//! `Context`: what a worker has instead of actix's `Context`, and the one word in which it differs from a plain actor.
+//!
+//! It offers the same: spawn, wait, timers, streams, stop. It is driven by our own future (`driver`), not by actix's, because three things
+//! cannot be had there: a fence that a replaced generation runs into, a panic caught before it takes the mailbox along, and bursts that
+//! end, so that a full mailbox starves neither the timers nor the neighbours.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
+use heartbeat_core::{Epoch, Generation, Health, Shard};
+
+use crate::worker::addr::WorkerAddr;
+use crate::worker::envelope::{DeadReason, Post};
+#[cfg(feature = "testkit")]
+use crate::worker::fault::Strike;
+use crate::worker::lease::{Lease, Progress};
+use crate::worker::mailbox::{Item, Unopened};
+use crate::worker::pieces::{self, Interval, Pieces};
+use crate::worker::slot::Seat;
+use crate::worker::status_cell::{Kind, LifeNumber};
+
+/// A future that runs within the worker, and what it is.
+pub(crate) struct Task<A: Actor<Context = Context<A>>> {
+    pub(crate) kind: &'static Kind,
+    /// Whether one poll may do any number of pieces of work, and says so after each.
+    pub(crate) is_in_pieces: bool,
+    pub(crate) future: Pin<Box<dyn ActorFuture<A, Output = ()>>>,
+}
+
+impl<A: Actor<Context = Context<A>>> Task<A> {
+    fn new<F: ActorFuture<A, Output = ()> + 'static>(future: F) -> Task<A> {
+        let is_in_pieces = pieces::is_in_pieces::<A, F>();
+        Task { kind: Kind::future::<F>(), is_in_pieces, future: Box::pin(future) }
+    }
+}
+
+/// A snapshot is too long to be passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLarge {
+    /// How long it is.
+    pub bytes: usize,
+    /// How long it may be.
+    pub most: u32,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLarge { bytes, most } = self;
+        write!(f, "a snapshot of {bytes} bytes is too large; use at most {most}, or raise ownership.snapshot_bytes_max")
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// What is left to be done with a message.
+#[cfg(feature = "testkit")]
+pub(crate) type Handling<A> = Box<dyn FnOnce(&mut A, &mut Context<A>)>;
+
+/// The execution context of a supervised worker.
+///
+/// ```
+/// struct Counter;
+///
+/// impl actix::Actor for Counter {
+///     type Context = heartbeat_actors::Context<Self>; // the one word that differs from plain actix
+/// }
+/// ```
+pub struct Context<A: Actor<Context = Context<A>>> {
+    seat: Arc<Seat<A>>,
+    /// In which term its driver has the seat.
+    term: u32,
+    life: LifeNumber,
+    state: ActorState,
+    next_handle: SpawnHandle,
+    /// Of the spawned future that is being polled, or was last.
+    current: SpawnHandle,
+    /// Spawned and not yet taken over by the driver.
+    pub(crate) spawned: Vec<(SpawnHandle, Task<A>)>,
+    /// To be waited for, the newest first, and not yet taken over by the driver.
+    pub(crate) waits: Vec<Task<A>>,
+    /// Whether it will say itself when it is up.
+    is_starting: bool,
+    /// A message whose handling waits until its thread, which is played, is let go.
+    #[cfg(feature = "testkit")]
+    pub(crate) held: Option<Handling<A>>,
+    /// Handles of spawned futures that are to be dropped.
+    pub(crate) cancelled: Vec<SpawnHandle>,
+    /// Whether the driver has futures to wait for.
+    pub(crate) waiting: bool,
+    /// What the future that is polled now may still do, if it works in pieces.
+    pieces: Cell<Option<Pieces>>,
+    shard: Option<Shard>,
+}
+
+impl<A: Actor<Context = Context<A>>> Context<A> {
+    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, life: LifeNumber, shard: Option<Shard>) -> Context<A> {
+        Context {
+            seat,
+            term,
+            life,
+            state: ActorState::Started,
+            next_handle: SpawnHandle::default(),
+            current: SpawnHandle::default(),
+            spawned: Vec::new(),
+            waits: Vec::new(),
+            is_starting: false,
+            #[cfg(feature = "testkit")]
+            held: None,
+            cancelled: Vec::new(),
+            waiting: false,
+            pieces: Cell::new(None),
+            shard,
+        }
+    }
+
+    /// Which life of this worker this is: 1 for the first, one more for each that follows.
+    pub fn generation(&self) -> Generation {
+        self.life.shown
+    }
+
+    /// Which shard this worker is and under which epoch, if it is one.
+    pub fn shard(&self) -> Option<Shard> {
+        self.shard
+    }
+
+    /// Whether this generation has been replaced: its handler returns into nothing, and what it still does is on nobody's behalf.
+    pub fn is_void(&self) -> bool {
+        self.seat.is_over(self.term)
+    }
+
+    /// The address of this worker, which is bounded and follows every replacement, unlike actix's own.
+    pub fn worker(&self) -> WorkerAddr<A> {
+        WorkerAddr { seat: self.seat.clone() }
+    }
+
+    /// Whether messages can still reach this life: it has not been replaced, and its queue is open. Other than with actix it does not
+    /// matter whether there are addresses: the node holds one.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Worker;
+    /// impl Actor for Worker {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         assert!(context.connected());
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// # node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    pub fn connected(&self) -> bool {
+        !self.is_void() && !self.seat.cell.is_closed()
+    }
+
+    /// The handle of the spawned future, stream or timer that is being polled; of the last one, in between.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Worker;
+    /// impl Actor for Worker {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         context.run_interval(Duration::from_millis(10), |_, context| {
+    ///             let this_timer = context.handle();
+    ///             context.cancel_future(this_timer); // once is enough
+    ///         });
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// # node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
+    pub fn handle(&self) -> SpawnHandle {
+        self.current
+    }
+
+    /// Notes that the spawned future of this handle is polled.
+    pub(crate) fn set_handle(&mut self, handle: SpawnHandle) {
+        self.current = handle;
+    }
+
+    /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
+    pub fn lease(&self) -> Lease {
+        let right = self.shard.map(|shard| (shard.epoch, self.seat.control.right.clone()));
+        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.life, right)
+    }
+
+    /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.life.inner)
+    }
+
+    /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it is up when `started` has returned and what it
+    /// waits for there is done.
+    pub fn starting(&mut self) {
+        self.is_starting = true;
+    }
+
+    /// Says that this worker is up, after [`Context::starting`].
+    pub fn up(&mut self) {
+        self.is_starting = false;
+    }
+
+    /// Says how this worker is. [`Health::NotReady`] has requests go elsewhere; [`Health::Failed`] has it replaced at the next look
+    /// (`workers.scan`).
+    pub fn report_health(&self, health: Health) {
+        self.seat.cell.set_health(health);
+    }
+
+    /// Keeps what the next generation is to start from, in the place of what was kept before. It lies outside this worker's thread, so it
+    /// survives whatever becomes of that; the factory finds it in its [`crate::Birth`]. A void generation keeps nothing.
+    pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
+        self.seat.keep(self.term, Arc::new(snapshot));
+    }
+
+    /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the place of the one before: this node passes it on to the member that would own the shard without
+    /// it, at most every `ownership.copy_every`, the newest only. The factory finds it in its [`crate::Birth`]. `version` is that of the format, by your own count
+    /// ([`Replica::up_to`](heartbeat_core::Replica::up_to)). A void generation keeps nothing. A worker that is no shard keeps it for its own next life.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept before is kept.
+    pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), TooLarge> {
+        let (bytes, most) = (bytes.into(), self.seat.control.snapshot_bytes_max);
+        if bytes.len() > most as usize {
+            return Err(TooLarge { bytes: bytes.len(), most });
+        }
+        let shard = self.shard.unwrap_or(Shard { index: 0, epoch: Epoch(0) });
+        self.seat.replicate(self.term, shard, version, bytes);
+        Ok(())
+    }
+
+    /// Whether it will still say itself when it is up.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.is_starting
+    }
+
+    /// Notes in the status cell what is begun.
+    pub(crate) fn begin(&self, kind: &'static Kind) {
+        self.seat.cell.begin(kind, self.seat.control.clock.now());
+    }
+
+    /// Notes in the status cell that nothing is being done.
+    pub(crate) fn end(&self) {
+        self.seat.cell.end();
+    }
+
+    /// The future that is polled next works in pieces, or does not.
+    pub(crate) fn begin_pieces(&self, pieces: Option<Pieces>) {
+        self.pieces.set(pieces);
+    }
+
+    /// The poll is over. Returns whether the future was cut off.
+    pub(crate) fn end_pieces(&self) -> bool {
+        self.pieces.take().is_some_and(|pieces| pieces.is_over())
+    }
+
+    /// A piece of work was done: it is progress, whatever comes after it in the same poll. Returns
+    /// whether the future is to leave the rest for its next turn.
+    pub(crate) fn end_piece(&self) -> bool {
+        let Some(mut pieces) = self.pieces.get() else { return false };
+        let now = self.seat.control.clock.now();
+        self.seat.cell.report_progress(now);
+        pieces.count(now);
+        self.pieces.set(Some(pieces));
+        pieces.is_over()
+    }
+
+    /// The letter in flight, which came through a plain `Addr`, can be told from now on when this worker is replaced.
+    pub(crate) fn keep_in_flight(&self, letter: Arc<dyn Post<A>>) {
+        self.seat.mailbox.keep_in_flight(self.term, letter);
+    }
+
+    /// The letter in flight is not opened, since nobody waits for its answer.
+    pub(crate) fn discard(&self, letter: Item<A>) {
+        self.seat.mailbox.discard(self.term);
+        self.seat.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
+    }
+
+    /// The handler has returned, and its answer is there. Returns whether it may answer: whether this generation is not void.
+    pub(crate) fn finish_message(&self) -> bool {
+        self.seat.mailbox.finish(self.term)
+    }
+
+    /// What stays when this life ends.
+    pub(crate) fn seat(&self) -> &Arc<Seat<A>> {
+        &self.seat
+    }
+
+    /// In which term it has the seat.
+    pub(crate) fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// Whether a test has put anything down for this worker.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.seat.faults.is_armed()
+    }
+
+    /// Does to the message whose handling is about to begin what a test has put down for it. Gives back the rest of the handling if it is to
+    /// begin now.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn strike(&mut self, handling: Handling<A>) -> Option<Handling<A>>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let Some(fault) = self.seat.faults.take_message() else { return Some(handling) };
+        match self.seat.faults.play(fault) {
+            Strike::Done | Strike::WaitFor(_) | Strike::Refuse(_) => return Some(handling),
+            Strike::Held => self.held = Some(handling),
+            Strike::Panic(text) => panic!("{text}"),
+            Strike::Wait => {
+                self.end();
+                self.held = Some(handling);
+                self.wait(actix::fut::wrap_future(std::future::pending()));
+            }
+            Strike::Stop => {
+                self.stop();
+                return Some(handling);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn set_state(&mut self, state: ActorState) {
+        self.state = state;
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> ActorContext for Context<A> {
+    fn stop(&mut self) {
+        if self.state.alive() {
+            self.state = ActorState::Stopping;
+        }
+    }
+
+    fn terminate(&mut self) {
+        self.state = ActorState::Stopped;
+    }
+
+    fn state(&self) -> ActorState {
+        self.state
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
+    /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing of the
+    /// bound on the queue. A message that is sent through it while the worker is stopped or given up
+    /// becomes a dead letter at once: `send` answers [`MailboxError::Closed`](actix::MailboxError),
+    /// `try_send` and `do_send` say nothing.
+    fn address(&self) -> Addr<A> {
+        self.seat.address()
+    }
+
+    fn spawn<F>(&mut self, future: F) -> SpawnHandle
+    where
+        F: ActorFuture<A, Output = ()> + 'static,
+    {
+        let handle = self.next_handle.next();
+        self.next_handle = handle;
+        self.spawned.push((handle, Task::new(future)));
+        handle
+    }
+
+    fn wait<F>(&mut self, future: F)
+    where
+        F: ActorFuture<A, Output = ()> + 'static,
+    {
+        self.waits.push(Task::new(future));
+        self.waiting = true;
+    }
+
+    /// Whether the context waits for a future, or stops. Within [`StreamHandler::handle`] it is also true
+    /// once the stream has used up its turn: actix's streams ask here after each item, and go on at
+    /// the next turn.
+    ///
+    /// [`StreamHandler::handle`]: actix::StreamHandler::handle
+    fn waiting(&self) -> bool {
+        self.waiting || self.state.stopping() || self.end_piece()
+    }
+
+    /// As in actix, but a callback that takes longer than the interval does not hold the thread: each
+    /// call is progress, and the others have their turn before the calls that were missed.
+    fn run_interval<F>(&mut self, interval: Duration, call: F) -> SpawnHandle
+    where
+        F: FnMut(&mut A, &mut Context<A>) + 'static,
+    {
+        self.spawn(Interval::new(tokio::time::sleep(interval), interval, call))
+    }
+
+    /// As [`Context::run_interval`], from `start` on.
+    fn run_interval_at<F>(&mut self, start: tokio::time::Instant, interval: Duration, call: F) -> SpawnHandle
+    where
+        F: FnMut(&mut A, &mut Context<A>) + 'static,
+    {
+        self.spawn(Interval::new(tokio::time::sleep_until(start), interval, call))
+    }
+
+    fn cancel_future(&mut self, handle: SpawnHandle) -> bool {
+        self.cancelled.push(handle);
+        true
+    }
+}

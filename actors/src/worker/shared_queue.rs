@@ -1,0 +1,210 @@
+//! `SharedQueue`: the one queue of a pool from which each member takes the next message when it has nothing else to do.
+//!
+//! What a `SyncArbiter` does, for supervised workers. No message waits behind a slow one while another member is idle, and a member that
+//! fails takes only the message in its hands along: the rest was never its own. A member looks here after its own queue, which holds
+//! what was sent to that member alone.
+//!
+//! A member that finds nothing leaves its waker. A message wakes two of them: the thread of one may be held by a neighbour at this very
+//! moment, and the other one comes in its place. Once no member is left that may ever take a message, new ones are refused and those that
+//! wait become dead letters.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use actix::Actor;
+use heartbeat_core::WorkerId;
+
+use crate::worker::addr::SendError;
+use crate::worker::context::Context;
+use crate::worker::envelope::{DeadReason, Post};
+use crate::worker::mailbox::{Closing, Fates, Item, Overflow, Unopened};
+
+/// Idle members that are woken for one message.
+const WOKEN: usize = 2;
+
+/// The queue of a pool.
+pub(crate) struct SharedQueue<A: Actor<Context = Context<A>>> {
+    inner: Mutex<Inner<A>>,
+    capacity: u32,
+    overflow: Overflow,
+}
+
+struct Inner<A: Actor<Context = Context<A>>> {
+    queue: VecDeque<Arc<dyn Post<A>>>,
+    /// How to wake the members that found it empty.
+    idle: BTreeMap<WorkerId, Waker>,
+    /// Members that may take messages, now or after a restart.
+    open: BTreeSet<WorkerId>,
+    /// Those of them that were told to stop, and leave the queue to the others as long as there are any.
+    stopping: BTreeSet<WorkerId>,
+    /// Why the last member has gone.
+    closing: Closing,
+    /// What became of the messages that no member took; those that one took are in that member's fates.
+    fates: Fates,
+}
+
+impl<A: Actor<Context = Context<A>>> Inner<A> {
+    /// Some idle members, which are not idle any more.
+    fn rouse(&mut self) -> Vec<Waker> {
+        (0..WOKEN).filter_map(|_| self.idle.pop_first()).map(|(_, waker)| waker).collect()
+    }
+
+    fn take_dead(&mut self, reason: DeadReason) -> Unopened<A> {
+        let items: Vec<Item<A>> = self.queue.drain(..).map(Item::Letter).collect();
+        self.fates.dead += items.len() as u64;
+        Unopened { items, reason }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
+    pub(crate) fn new(capacity: u32, overflow: Overflow) -> SharedQueue<A> {
+        let inner = Inner {
+            queue: VecDeque::new(),
+            idle: BTreeMap::new(),
+            open: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+            closing: Closing::Stopped,
+            fates: Fates::default(),
+        };
+        SharedQueue { inner: Mutex::new(inner), capacity, overflow }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<A>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- for senders -------------------------------------------------------------------------------------------------------------------
+
+    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given back to be dropped.
+    pub(crate) fn push(&self, letter: Arc<dyn Post<A>>) -> Result<Option<Unopened<A>>, SendError> {
+        let (wakers, unopened) = {
+            let mut inner = self.lock();
+            if inner.open.is_empty() {
+                inner.fates.rejected += 1;
+                return Err(inner.closing.refusal());
+            }
+            let is_full = inner.queue.len() >= self.capacity as usize;
+            let unopened = |letter| Some(Unopened { items: vec![Item::Letter(letter)], reason: DeadReason::Overflow });
+            let mut dropped = None;
+            match self.overflow {
+                Overflow::Reject if is_full => {
+                    inner.fates.rejected += 1;
+                    return Err(SendError::Full);
+                }
+                Overflow::DropNewest if is_full => {
+                    inner.fates.accepted += 1;
+                    inner.fates.dead += 1;
+                    return Ok(unopened(letter));
+                }
+                Overflow::DropOldest if is_full => {
+                    inner.fates.dead += 1;
+                    dropped = inner.queue.pop_front().and_then(unopened);
+                }
+                Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
+            }
+            inner.fates.accepted += 1;
+            inner.queue.push_back(letter);
+            (inner.rouse(), dropped)
+        };
+        // Waking runs code of the runtime, so not under the lock.
+        wakers.into_iter().for_each(Waker::wake);
+        Ok(unopened)
+    }
+
+    /// Messages that wait.
+    pub(crate) fn depth(&self) -> u32 {
+        self.lock().queue.len() as u32
+    }
+
+    /// What became of the messages that no member took.
+    pub(crate) fn fates(&self) -> Fates {
+        let inner = self.lock();
+        Fates { queued: inner.queue.len() as u64, ..inner.fates }
+    }
+
+    // ---- for members -------------------------------------------------------------------------------------------------------------------
+
+    /// The next letter for this member, which is the member's to account for from now on. If there is none, the member is woken when one
+    /// comes.
+    pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn Post<A>>> {
+        let (letter, wakers) = {
+            let mut inner = self.lock();
+            let leaves_it = inner.stopping.contains(&member) && inner.stopping.len() < inner.open.len();
+            let letter = if leaves_it { None } else { inner.queue.pop_front() };
+            match &letter {
+                Some(_) => inner.fates.accepted -= 1,
+                None if leaves_it => {}
+                None => {
+                    inner.idle.insert(member, waker.clone());
+                }
+            }
+            // Of those that were woken for several messages some may not come.
+            let wakers = if letter.is_some() && !inner.queue.is_empty() { inner.rouse() } else { Vec::new() };
+            (letter, wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        letter
+    }
+
+    /// Whether messages wait that this member, which was told to stop, is to take: no other one will.
+    pub(crate) fn waits_for(&self, member: WorkerId) -> bool {
+        let inner = self.lock();
+        !inner.queue.is_empty() && inner.open.contains(&member) && inner.stopping.len() == inner.open.len()
+    }
+
+    /// This member has something else to do, or somebody else has its place.
+    pub(crate) fn is_not_idle(&self, member: WorkerId) {
+        self.lock().idle.remove(&member);
+    }
+
+    // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
+
+    /// This member may take messages from now on.
+    pub(crate) fn open(&self, member: WorkerId) {
+        let mut inner = self.lock();
+        inner.open.insert(member);
+        inner.stopping.remove(&member);
+    }
+
+    /// This member was told to stop.
+    pub(crate) fn stop(&self, member: WorkerId) {
+        let mut inner = self.lock();
+        if inner.open.contains(&member) {
+            inner.stopping.insert(member);
+        }
+    }
+
+    /// This member takes none any more.
+    pub(crate) fn close(&self, member: WorkerId, closing: Closing) {
+        let mut inner = self.lock();
+        inner.idle.remove(&member);
+        inner.stopping.remove(&member);
+        if inner.open.remove(&member) {
+            inner.closing = closing;
+        }
+    }
+
+    /// What waits in vain since the last member has gone.
+    pub(crate) fn take_dead(&self) -> Option<Unopened<A>> {
+        let mut inner = self.lock();
+        if !inner.open.is_empty() || inner.queue.is_empty() {
+            return None;
+        }
+        let reason = match inner.closing {
+            Closing::GaveUp => DeadReason::GaveUp,
+            Closing::Stopped => DeadReason::Stopped,
+        };
+        Some(inner.take_dead(reason))
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for SharedQueue<A> {
+    fn drop(&mut self) {
+        // No member is left, and the last one has emptied the queue, unless it lost its thread.
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for letter in inner.queue.drain(..) {
+            letter.condemn(DeadReason::Stopped);
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! `Seat`: what stays when a worker goes: its mailbox, its cell, its factory.
+//!
+//! A generation sits down, works, and is carried out; the next one sits down in the same seat and reads the same mail. That is why an address
+//! outlives every replacement, even one whose predecessor's thread is blocked and will never give anything back.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Wake, Waker};
+
+use actix::{Actor, Addr};
+use heartbeat_core::{Cause, Generation, Interruption, Leave, Replica, Report, Shard, WorkerId};
+
+use crate::clock::Clock;
+use crate::control::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
+use crate::thread::ThreadHandle;
+use crate::worker::context::Context;
+use crate::worker::disposal::Disposal;
+use crate::worker::envelope::Undertaker;
+#[cfg(feature = "testkit")]
+use crate::worker::fault::Faults;
+use crate::worker::mailbox::{Closing, Cut, Mailbox, Rules, Unopened};
+use crate::worker::node_lease::Right;
+use crate::worker::runner::Driver;
+use crate::worker::shared_queue::SharedQueue;
+use crate::worker::status_cell::{CellRef, Kind, LifeNumber};
+
+/// What the seats of a node share.
+pub(crate) struct Control {
+    pub(crate) clock: Clock,
+    /// Messages and futures handled in a row.
+    pub(crate) burst: u32,
+    /// Until when its shards may act.
+    pub(crate) right: Arc<Right>,
+    /// Longest snapshot of a shard, in bytes.
+    pub(crate) snapshot_bytes_max: u32,
+    /// Whether the node leaves, or has left: nothing is taken on any more.
+    pub(crate) is_leaving: Arc<AtomicBool>,
+    /// Where dead letters are told.
+    pub(crate) undertaker: Undertaker,
+    /// Where dead letters are dropped.
+    pub(crate) disposal: Disposal,
+    /// Whom to report to; set before the first worker starts.
+    pub(crate) supervisor: OnceLock<Addr<Supervisor>>,
+}
+
+/// What a factory is told of the life it is to begin.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Birth {
+    /// The worker's name; a shard's is `group/index`.
+    pub name: Arc<str>,
+    /// Which life: 1 for the first, one more for each that follows.
+    pub generation: Generation,
+    /// Why the former life ended, if there was one.
+    pub cause: Option<Cause>,
+    /// Which shard it is to be, if it is one.
+    pub shard: Option<Shard>,
+    /// What a former life has kept for it.
+    pub(crate) snapshot: Option<Kept>,
+    /// What the shard's last owner has left behind, if it is a shard.
+    pub(crate) replica: Option<Replica>,
+}
+
+/// What one life keeps for the next; outside any thread.
+pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
+
+impl Birth {
+    /// The newest snapshot of this shard that its former owner, on whatever node, has made with [`Context::replicate`] and that was copied here; or that a former life on this node has made. It lacks
+    /// what happened since: at most `ownership.copy_every`, and the time it took on its way, if the former owner was killed; nothing if it handed over.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+
+    /// What a former life has kept with [`Context::snapshot`], the newest; `None` if nothing was kept.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if what was kept is of another type.
+    pub fn snapshot<S: Send + Sync + 'static>(&self) -> Result<Option<Arc<S>>, SnapshotError> {
+        let Some(kept) = &self.snapshot else { return Ok(None) };
+        match kept.clone().downcast() {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(_) => Err(SnapshotError { worker: self.name.clone(), expected: std::any::type_name::<S>() }),
+        }
+    }
+}
+
+impl fmt::Debug for Birth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Birth")
+            .field("name", &self.name)
+            .field("generation", &self.generation)
+            .field("cause", &self.cause)
+            .field("shard", &self.shard)
+            .field("has_snapshot", &self.snapshot.is_some())
+            .field("replica", &self.replica)
+            .finish()
+    }
+}
+
+/// A snapshot was asked for under another type than it was kept under; it is kept still.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotError {
+    /// Name of the worker.
+    pub worker: Arc<str>,
+    /// Name of the type that was asked for.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SnapshotError { worker, expected } = self;
+        write!(f, "the snapshot of {worker} is no {expected}; ask for the type that its worker keeps")
+    }
+}
+
+impl Error for SnapshotError {}
+
+/// Why a factory could not make a worker; any error will do.
+pub type StartError = Box<dyn Error + Send + Sync>;
+
+pub(crate) type Factory<A> = Box<dyn Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
+
+/// What a worker is a part of.
+pub(crate) enum Part<A: Actor<Context = Context<A>>> {
+    /// Nothing that matters to it.
+    Alone,
+    /// A sharded group: it may act only while its node may.
+    Shard,
+    /// A pool with one queue for all members.
+    Member(Arc<SharedQueue<A>>),
+}
+
+/// What stays when a worker goes.
+pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
+    pub(crate) control: Arc<Control>,
+    pub(crate) worker: WorkerId,
+    pub(crate) name: Arc<str>,
+    pub(crate) cell: CellRef,
+    pub(crate) factory: Factory<A>,
+    pub(crate) mailbox: Mailbox<A>,
+    /// What the next generation is to start from, if any has kept something.
+    kept: Mutex<Option<Kept>>,
+    /// The same in bytes, as other nodes have it, too.
+    replica: Mutex<Option<Replica>>,
+    /// Whether it is a shard, which may act only while its node may.
+    is_shard: bool,
+    /// What a test has put down for it.
+    #[cfg(feature = "testkit")]
+    pub(crate) faults: Faults,
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Seat<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Seat<A> {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        worker: WorkerId,
+        name: Arc<str>,
+        cell: CellRef,
+        factory: Factory<A>,
+        rules: Rules,
+        part: Part<A>,
+    ) -> Seat<A> {
+        let (is_shard, shared) = match part {
+            Part::Alone => (false, None),
+            Part::Shard => (true, None),
+            Part::Member(shared) => (false, Some((shared, worker))),
+        };
+        Seat {
+            control,
+            worker,
+            name,
+            mailbox: Mailbox::new(rules, cell.clone(), shared),
+            cell,
+            factory,
+            kept: Mutex::new(None),
+            replica: Mutex::new(None),
+            is_shard,
+            #[cfg(feature = "testkit")]
+            faults: Faults::default(),
+        }
+    }
+
+    /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
+    pub(crate) fn is_over(&self, term: u32) -> bool {
+        self.mailbox.is_over(term)
+    }
+
+    /// Keeps what the next generation is to start from, unless `term` is over.
+    pub(crate) fn keep(&self, term: u32, snapshot: Kept) {
+        let former = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_over(term) { Some(snapshot) } else { kept.replace(snapshot) }
+        };
+        // Dropping it runs its user's code, so not under the lock.
+        drop(former);
+    }
+
+    /// What the next generation is to start from.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What its shard's last owner has left behind, or this node's own last life of it.
+    pub(crate) fn replica(&self) -> Option<Replica> {
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless `term` is over.
+    pub(crate) fn replicate(&self, term: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
+        {
+            let mut kept = self.replica.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_over(term) {
+                return;
+            }
+            let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
+            *kept = Some(Replica { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
+        }
+        if let Some(supervisor) = self.control.supervisor.get() {
+            supervisor.do_send(MadeSnapshot { at: self.control.clock.now(), worker: self.worker, version, bytes });
+        }
+    }
+
+    /// Whether it may act now: one that is no shard may always.
+    pub(crate) fn may_act(&self) -> bool {
+        !self.is_shard || self.control.right.holds(self.control.clock.now())
+    }
+
+    /// An address of actix's own.
+    pub(crate) fn address(self: &Arc<Self>) -> Addr<A> {
+        let address = self.mailbox.address();
+        if self.cell.is_closed() {
+            // Its channel may be new, and this mailbox was drained without it.
+            self.refuse_mail();
+        }
+        address
+    }
+
+    /// Makes dead letters of what lies in the mailbox while it is closed, here and now. A plain `Addr`
+    /// cannot be closed, since it must work again when the worker is started again: so each message
+    /// that it brings meanwhile is refused in this way, on the thread of its sender.
+    fn refuse_mail(self: &Arc<Self>) {
+        let unopened = self.drain();
+        if !unopened.items.is_empty() {
+            self.bury(unopened);
+        }
+    }
+
+    /// Makes dead letters of what lies in the mailbox while it is closed, on a thread of its own.
+    fn dispose_of_mail(self: &Arc<Self>) {
+        let unopened = self.drain();
+        if !unopened.items.is_empty() || self.mailbox.shared.is_some() {
+            let seat = self.clone();
+            self.control.disposal.run(move || {
+                seat.bury(unopened);
+                seat.bury_shared();
+            });
+        }
+    }
+
+    fn drain(self: &Arc<Self>) -> Unopened<A> {
+        self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
+    }
+
+    /// Drops letters that were never opened, and tells of them.
+    pub(crate) fn bury(&self, unopened: Unopened<A>) {
+        self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
+    }
+
+    /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages any more.
+    fn bury_shared(&self) {
+        if let Some(unopened) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
+            self.bury(unopened);
+        }
+    }
+
+    pub(crate) fn begin(&self, kind: &'static Kind) {
+        self.cell.begin(kind, self.control.clock.now());
+    }
+
+    /// Tells the supervisor what somebody wants done.
+    pub(crate) fn order(&self, command: Command) {
+        if let Some(supervisor) = self.control.supervisor.get() {
+            supervisor.do_send(command);
+        }
+    }
+
+    /// Tells the supervisor what became of a generation.
+    pub(crate) fn report(&self, (generation, report): (Generation, Report)) {
+        if let Some(supervisor) = self.control.supervisor.get() {
+            let at = self.control.clock.now();
+            supervisor.do_send(WorkerReport { at, worker: self.worker, generation, report });
+        }
+    }
+}
+
+/// A seat whose worker's type is forgotten: what the supervisor does with it.
+pub(crate) trait Seated: Send + Sync {
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread nothing
+    /// runs until it is launched again. Returns which life it is.
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) -> LifeNumber;
+
+    /// Gives or takes back leave for immediate restarts.
+    fn permit(&self, leave: Leave);
+
+    /// Notes whether the worker waits for its thread, which is held.
+    fn set_held(&self, is_held: bool);
+
+    /// Asks the worker to stop; what it cannot answer any more was interrupted for this reason.
+    fn stop(&self, why: Interruption);
+
+    /// Voids the life that has the seat, for this reason; the queue stays. Says what was cut.
+    fn fence(&self, why: Interruption) -> Cut;
+
+    /// Refuses messages from now on, by whatever address they come, and makes dead letters of those that
+    /// wait.
+    fn close(self: Arc<Self>, closing: Closing);
+
+    /// The node ends: refuses messages from now on. A driver that still has the seat keeps it until its
+    /// thread ends, so that `stopping` and `stopped` run.
+    fn end(self: Arc<Self>);
+
+    /// No driver has the seat any more, nor ever will.
+    fn vacate(self: Arc<Self>);
+
+    /// Messages that wait, as a look at the worker finds them.
+    fn look(&self) -> u32;
+
+    fn name(&self) -> &Arc<str>;
+
+    /// What a test has put down for it.
+    #[cfg(feature = "testkit")]
+    fn faults(&self) -> &Faults;
+
+    /// Has whoever sits here look up.
+    #[cfg(feature = "testkit")]
+    fn nudge(&self);
+}
+
+impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, mut birth: Birth, leave: Leave) -> LifeNumber {
+        let generation = birth.generation;
+        let mut life = LifeNumber { inner: generation, shown: generation };
+        if let Some(replica) = birth.replica.clone() {
+            *self.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(replica);
+        }
+        // A launch that finds no thread is followed by another one, and counts for no message.
+        let is_counted = |cause: &&Cause| cause.holds_thread() && thread.is_some();
+        let unopened = birth.cause.as_ref().filter(is_counted).map(|_| self.mailbox.replaced());
+        // Whoever sat here before looks up, sees that it is void, and goes.
+        let why = birth.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
+        let term = self.mailbox.begin_term(&why, || life = self.cell.begin_generation(generation, leave));
+        birth.generation = life.shown;
+        self.mailbox.open();
+        let seat = self.clone();
+        #[cfg(feature = "testkit")]
+        self.faults.set_thread(thread.as_ref());
+        let start = move || {
+            // Here and not where the supervisor runs: dropping messages runs their users' code.
+            if let Some(unopened) = unopened {
+                seat.bury(unopened);
+            }
+            Driver::new(seat, term, life.inner, birth)
+        };
+        // Without a thread it waits: the supervisor says so to the engine, which starts it again.
+        if thread.is_some_and(|thread| !thread.run(start)) {
+            let reason = "there is no thread to run on".into();
+            self.report((generation, Report::Failed(Cause::StartFailed { reason })));
+        }
+        life
+    }
+
+    fn permit(&self, leave: Leave) {
+        self.cell.permit(leave);
+    }
+
+    fn set_held(&self, is_held: bool) {
+        self.cell.set_held(is_held);
+    }
+
+    fn stop(&self, why: Interruption) {
+        self.mailbox.begin_drain(why);
+        if let Some((shared, worker)) = &self.mailbox.shared {
+            shared.stop(*worker);
+        }
+        self.cell.ask_to_stop();
+        self.mailbox.wake();
+    }
+
+    fn fence(&self, why: Interruption) -> Cut {
+        self.mailbox.fence(&why, || self.cell.fence())
+    }
+
+    fn look(&self) -> u32 {
+        self.mailbox.look()
+    }
+
+    fn close(self: Arc<Self>, closing: Closing) {
+        self.mailbox.close(closing);
+        // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
+        self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
+        self.dispose_of_mail();
+    }
+
+    fn end(self: Arc<Self>) {
+        self.mailbox.close(Closing::Stopped);
+        self.cell.close();
+        self.dispose_of_mail();
+    }
+
+    fn vacate(self: Arc<Self>) {
+        self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
+        // This may be the last hold on it, and its factory, its snapshot and its mail are its user's.
+        let disposal = self.control.disposal.clone();
+        disposal.run(move || drop(self));
+    }
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    #[cfg(feature = "testkit")]
+    fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    #[cfg(feature = "testkit")]
+    fn nudge(&self) {
+        self.mailbox.wake();
+    }
+}
+
+/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no seat up.
+struct Refuser<A: Actor<Context = Context<A>>>(Weak<Seat<A>>);
+
+impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
+    fn wake(self: Arc<Self>) {
+        if let Some(seat) = self.0.upgrade() {
+            seat.refuse_mail();
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for Seat<A> {
+    fn drop(&mut self) {
+        // Nobody can send here any more, and nobody will read what is left.
+        let unopened = self.mailbox.take_rest();
+        if !unopened.items.is_empty() {
+            self.bury(unopened);
+        }
+        self.bury_shared();
+    }
+}

@@ -1,0 +1,173 @@
+//! `Sums`: what the numbers of a config add up to.
+//!
+//! An interval, a threshold and a pause are what a detector works with; when a crash will be noticed is what its user wants to know. This file
+//! does the sum, so that a config can be judged before anything runs.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::{AuthorityKind, Config, ConfigError, DetectorKind};
+use crate::detection::{Budget, Phi};
+use crate::wire;
+
+impl Config {
+    /// Refuses numbers that contradict each other, and says what the others add up to.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] for the first contradiction found.
+    pub fn check(&self) -> Result<Sums, ConfigError> {
+        self.refuse_contradictions()?;
+        Ok(Sums::of(self))
+    }
+}
+
+/// What a config adds up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sums {
+    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval; with a budget, as long as the link is
+    /// not known yet, and sooner then.
+    pub suspicion: Duration,
+    /// A node that crashes is concluded dead at most this long afterwards.
+    pub death: Duration,
+    /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity apart.
+    pub blocked: Duration,
+    /// Size of one heartbeat with IPv4 and UDP headers, where there are as many observers as there may be.
+    pub heartbeat_bytes: usize,
+    /// What a node then sends in heartbeats, and in answers to those of others, in bytes a second.
+    pub bytes_per_second: f64,
+    /// Those who watch a node, at most.
+    pub observers: u32,
+    /// Longest pause before a restart.
+    pub delay_max: Duration,
+    /// Restarts allowed, and in which time.
+    pub intensity: (u32, Duration),
+    /// What is promised of a shard's owner, in a cluster.
+    pub promise: &'static str,
+    /// What is allowed and unwise: each with the value, what comes of it, and what would be right.
+    pub warnings: Vec<String>,
+}
+
+impl Sums {
+    fn of(config: &Config) -> Sums {
+        let detector = &config.detector;
+        let suspicion = match detector.kind {
+            DetectorKind::Fixed => detector.suspect_after,
+            DetectorKind::Chen => config.interval + detector.margin,
+            DetectorKind::Budget => Budget::first_silence(config.interval),
+            DetectorKind::Phi => Phi::regular_silence(detector, config.interval),
+        };
+        let observers = config.membership.observers as usize;
+        let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + 4 * observers + wire::HEADERS_BYTES;
+        let bytes = observers * heartbeat_bytes + wire::ACK_BYTES_TYPICAL + wire::HEADERS_BYTES;
+        Sums {
+            suspicion: suspicion.min(config.timeout),
+            death: config.timeout,
+            blocked: config.workers.timeout + config.workers.interval,
+            heartbeat_bytes,
+            bytes_per_second: bytes as f64 / config.interval.as_secs_f64(),
+            observers: config.membership.observers,
+            delay_max: config.restart.delay_max,
+            intensity: (config.restart.intensity, config.restart.period),
+            promise: config.ownership.promise(),
+            warnings: warnings(config),
+        }
+    }
+}
+
+/// What is allowed and unwise.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (leave, shutdown) = (config.workers.leave, config.workers.shutdown);
+    if leave < shutdown {
+        let (leave, shutdown) = (show(leave), show(shutdown));
+        warnings.push(format!(
+            "workers.leave {leave} is shorter than workers.shutdown {shutdown}: a node that leaves cuts its workers off before their time; use at least {shutdown}"
+        ));
+    }
+    for (key, timeout) in [("timeout", config.timeout), ("workers.timeout", config.workers.timeout)] {
+        if config.stall > timeout / 2 {
+            let (stall, timeout, right) = (show(config.stall), show(timeout), show(timeout / 4));
+            warnings.push(format!(
+                "stall {stall} is longer than half of {key} {timeout}: a pause of this process may be taken for the silence of others; use at most {right}"
+            ));
+        }
+    }
+    let ttl = config.ownership.ttl;
+    if config.ownership.authority == AuthorityKind::Etcd && ttl < ETCD_TTL_MIN {
+        let (ttl, least) = (show(ttl), show(ETCD_TTL_MIN));
+        warnings.push(format!(
+            "ownership.ttl {ttl} is shorter than an election of etcd's leader may take, so shards may stop for it; use at least {least}"
+        ));
+    }
+    warnings
+}
+
+/// A session at etcd has to outlast the election of a leader there.
+const ETCD_TTL_MIN: Duration = Duration::from_secs(5);
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |duration: Duration| show(Duration::from_millis(duration.as_millis() as u64));
+        writeln!(f, "a node that crashes is suspected within {}", millis(self.suspicion))?;
+        writeln!(f, "  and concluded dead within {}", millis(self.death))?;
+        writeln!(f, "a worker that blocks its thread is replaced within {}", millis(self.blocked))?;
+        writeln!(f, "a worker that panics is restarted at once, later ones after at most {}", millis(self.delay_max))?;
+        let (restarts, period) = self.intensity;
+        writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
+        writeln!(f, "shards: {}", self.promise)?;
+        for warning in &self.warnings {
+            writeln!(f, "unwise: {warning}")?;
+        }
+        write!(
+            f,
+            "a heartbeat is {} bytes with headers: {:.0} bytes a second to {} observers, with answers to those of others",
+            self.heartbeat_bytes, self.bytes_per_second, self.observers
+        )
+    }
+}
+
+fn show(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_follow_from_the_numbers() {
+        let sums = Config::from_toml("[detector]\nkind = 'fixed'").unwrap().check().unwrap();
+        assert_eq!(sums.suspicion, Duration::from_secs(3));
+        assert_eq!(sums.death, Duration::from_secs(6));
+        assert_eq!(sums.blocked, Duration::from_millis(5_500));
+        assert!(sums.to_string().contains("concluded dead within 6s"));
+    }
+
+    #[test]
+    fn what_is_allowed_and_unwise_is_named_with_its_value() {
+        let etcd = "authority = 'etcd'\netcd = { endpoints = ['http://127.0.0.1:1'] }";
+        for (text, expected) in [
+            ("[workers]\nleave = '2s'", "workers.leave 2s is shorter than workers.shutdown 5s"),
+            ("stall = '4s'", "stall 4s is longer than half of timeout 6s"),
+            ("[workers]\ntimeout = '499ms'\ninterval = '100ms'", "stall 250ms is longer than half of workers.timeout"),
+            (&format!("[ownership]\nttl = '4s'\n{etcd}"), "ownership.ttl 4s is shorter than an election"),
+        ] {
+            let sums = Config::from_toml(text).unwrap().check().unwrap();
+            assert!(sums.warnings.iter().any(|warning| warning.contains(expected)), "{:?}", sums.warnings);
+            assert!(sums.to_string().contains(expected));
+        }
+        assert_eq!(Config::default().check().unwrap().warnings, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn with_a_budget_an_unknown_link_is_given_three_intervals() {
+        assert_eq!(Config::default().check().unwrap().suspicion, Duration::from_secs(4));
+    }
+
+    #[test]
+    fn phi_on_a_regular_link_suspects_after_mean_pause_and_five_floors() {
+        // y at phi 8 is about 5.2 for Akka's approximation: 1 s + 1.5 s + 5.2 * 0.1 s.
+        let sums = Config::from_toml("[detector]\nkind = 'phi'").unwrap().check().unwrap();
+        assert!((sums.suspicion.as_secs_f64() - 3.02).abs() < 0.05, "{:?}", sums.suspicion);
+    }
+}

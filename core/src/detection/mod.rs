@@ -1,0 +1,254 @@
+//! Detectors: how long may this target be silent before we suspect it?
+//!
+//! You wait for a friend who is always on time; after five minutes you worry. For the friend who is always late, you do not. A detector is
+//! that habit made explicit: it takes in arrivals and answers with one [`Instant`], the deadline after which silence means
+//! suspicion. All detectors, the accrual ones too, are that one question; so the monitor needs one deadline a target and no polling.
+//!
+//! A detector never says "dead". Death is concluded from silence past a timeout the user set, or from evidence, in `monitor` and above.
+
+mod budget;
+mod chen;
+mod fixed;
+pub mod monitor;
+pub(crate) mod pause;
+mod phi;
+pub mod qos;
+mod schedule;
+mod tail;
+pub mod trace;
+mod window;
+
+use std::time::Duration;
+
+pub use budget::Budget;
+pub use chen::Chen;
+pub use fixed::Fixed;
+pub use phi::Phi;
+
+use crate::config::{DetectorConfig, DetectorKind};
+use crate::time::Instant;
+
+/// What one detector thinks of its target now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verdict {
+    /// Heard of lately enough.
+    Alive,
+    /// Silent for longer than expected.
+    Suspect,
+    /// Silent past the hard timeout. No detector says so; the monitor does.
+    Dead,
+}
+
+/// One heartbeat, as a detector sees it: the newest so far of its target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// When it came in at our door.
+    pub at: Instant,
+    /// When the next one is due, by the sender's announcement.
+    pub interval: Duration,
+    /// Schedule slots since the heartbeat before it: 1, or more if some were lost or slept through.
+    pub slots: u64,
+    /// How many of these slots the sender slept through, by its own count.
+    pub slept: u64,
+    /// Whether it may have lain waiting while we were paused: `at` then says when we woke, and nothing is to be learnt from it.
+    pub waited: bool,
+}
+
+/// A time in which we ourselves were paused; what came meanwhile was only seen at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// When we were last known to be awake.
+    pub from: Instant,
+    /// When we woke.
+    pub to: Instant,
+}
+
+impl Pause {
+    /// Where `deadline` lies when this pause does not count as silence: as much later as the pause was long, and no earlier than `grace` after
+    /// waking. One that had passed before the pause stays where it was.
+    pub fn excuse(self, deadline: Instant, grace: Duration) -> Instant {
+        if deadline < self.from { deadline } else { (deadline + (self.to - self.from)).max(self.to + grace) }
+    }
+}
+
+/// Learns from arrivals and turns silence into suspicion.
+pub trait Detector {
+    /// Takes in a heartbeat. Arrivals are handed over in the order of their slots; whoever was overtaken is not handed over.
+    fn heartbeat(&mut self, arrival: Arrival);
+
+    /// The last instant at which silence still counts as alive.
+    fn deadline(&self) -> Instant;
+
+    /// When the next heartbeat should arrive, if nothing delays it.
+    fn expected(&self) -> Instant;
+
+    /// How improbable the silence up to `now` is: the negative decimal logarithm of its chance. Zero or more; no unit. What chance means, and
+    /// how far it can be trusted, each detector says for itself.
+    fn phi(&self, now: Instant) -> f64;
+
+    /// Takes a pause of our own out of the silence, without learning anything.
+    fn excuse(&mut self, pause: Pause);
+
+    /// Counts the silence from `now` on, without learning anything: the target gave a sign of life outside its schedule.
+    fn renew(&mut self, now: Instant);
+
+    /// What the silence up to `now` means. At the deadline itself the target is still alive.
+    fn verdict(&self, now: Instant) -> Verdict {
+        if now <= self.deadline() { Verdict::Alive } else { Verdict::Suspect }
+    }
+}
+
+/// One of the detectors, chosen by the config; a closed set, so that a million of them lie in one table.
+#[derive(Clone, Debug)]
+pub enum AnyDetector {
+    /// Constant silence.
+    Fixed(Fixed),
+    /// Constant margin past the expected arrival.
+    Chen(Chen),
+    /// Phi accrual.
+    Phi(Phi),
+    /// Learnt silence, at a rate of mistakes.
+    Budget(Budget),
+}
+
+impl AnyDetector {
+    /// The detector that `config` asks for, for a target that sends every `interval`, watched since `now`.
+    pub fn new(config: &DetectorConfig, interval: Duration, now: Instant) -> AnyDetector {
+        match config.kind {
+            DetectorKind::Fixed => AnyDetector::Fixed(Fixed::new(config.suspect_after, interval, now)),
+            DetectorKind::Chen => AnyDetector::Chen(Chen::new(config.margin, config.window, interval, now)),
+            DetectorKind::Phi => AnyDetector::Phi(Phi::new(config, interval, now)),
+            DetectorKind::Budget => AnyDetector::Budget(Budget::new(config.mistakes, interval, now)),
+        }
+    }
+
+    /// The same, for one who asks other observers before he suspects anybody.
+    #[must_use]
+    pub fn among_others(self) -> AnyDetector {
+        match self {
+            AnyDetector::Budget(budget) => AnyDetector::Budget(budget.among_others()),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
+        }
+    }
+}
+
+impl Detector for AnyDetector {
+    fn heartbeat(&mut self, arrival: Arrival) {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.heartbeat(arrival),
+            AnyDetector::Chen(chen) => chen.heartbeat(arrival),
+            AnyDetector::Phi(phi) => phi.heartbeat(arrival),
+            AnyDetector::Budget(budget) => budget.heartbeat(arrival),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.deadline(),
+            AnyDetector::Chen(chen) => chen.deadline(),
+            AnyDetector::Phi(phi) => phi.deadline(),
+            AnyDetector::Budget(budget) => budget.deadline(),
+        }
+    }
+
+    fn expected(&self) -> Instant {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.expected(),
+            AnyDetector::Chen(chen) => chen.expected(),
+            AnyDetector::Phi(phi) => phi.expected(),
+            AnyDetector::Budget(budget) => budget.expected(),
+        }
+    }
+
+    fn phi(&self, now: Instant) -> f64 {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.phi(now),
+            AnyDetector::Chen(chen) => chen.phi(now),
+            AnyDetector::Phi(phi) => phi.phi(now),
+            AnyDetector::Budget(budget) => budget.phi(now),
+        }
+    }
+
+    fn excuse(&mut self, pause: Pause) {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.excuse(pause),
+            AnyDetector::Chen(chen) => chen.excuse(pause),
+            AnyDetector::Phi(phi) => phi.excuse(pause),
+            AnyDetector::Budget(budget) => budget.excuse(pause),
+        }
+    }
+
+    fn renew(&mut self, now: Instant) {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.renew(now),
+            AnyDetector::Chen(chen) => chen.renew(now),
+            AnyDetector::Phi(phi) => phi.renew(now),
+            AnyDetector::Budget(budget) => budget.renew(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, PhiReading};
+    use crate::random::Random;
+
+    /// The heartbeat after the one before it, at this millisecond, of a sender with this interval.
+    pub(super) fn beat(at_ms: u64, interval_ms: u64) -> Arrival {
+        let interval = Duration::from_millis(interval_ms);
+        Arrival { at: Instant::from_millis(at_ms), interval, slots: 1, slept: 0, waited: false }
+    }
+
+    /// A pause of ours between these milliseconds.
+    pub(super) fn pause(from_ms: u64, to_ms: u64) -> Pause {
+        Pause { from: Instant::from_millis(from_ms), to: Instant::from_millis(to_ms) }
+    }
+
+    fn all() -> Vec<AnyDetector> {
+        let (second, config) = (Duration::from_secs(1), Config::default().detector);
+        let cassandra = DetectorConfig { kind: DetectorKind::Phi, reading: PhiReading::Cassandra, ..config.clone() };
+        let kinds = [DetectorKind::Fixed, DetectorKind::Chen, DetectorKind::Phi, DetectorKind::Budget];
+        let configs = kinds.map(|kind| DetectorConfig { kind, ..config.clone() });
+        configs.iter().chain([&cassandra]).map(|config| AnyDetector::new(config, second, Instant::ZERO)).collect()
+    }
+
+    /// Whatever the network says, a heartbeat that has just come in leaves its sender alive, and nothing panics.
+    #[test]
+    fn nonsense_from_the_network_is_survived() {
+        for seed in 0..200 {
+            let mut random = Random::seeded(seed);
+            for mut detector in all() {
+                let mut now = 0;
+                for _ in 0..300 {
+                    now += random.below(3_000_000_000);
+                    let slots = [1, 1, 1, 2, 1 << 40, u64::MAX, random.next_u64().max(1)][random.below(7) as usize];
+                    let interval = [1_000, 1_000, 0, 1, 31_536_000_000, u64::MAX][random.below(6) as usize];
+                    let back = if random.chance(0.1) { random.below(now.max(1)) } else { 0 };
+                    let at = Instant::from_nanos(now - back);
+                    let slept = random.below(slots);
+                    let interval = Duration::from_millis(interval);
+                    match random.below(12) {
+                        0 => detector.excuse(Pause { from: at, to: Instant::from_nanos(now) }),
+                        1 => detector.renew(at),
+                        _ => detector.heartbeat(Arrival { at, interval, slots, slept, waited: random.chance(0.1) }),
+                    }
+                    assert!(detector.phi(Instant::from_nanos(now + 1)) >= 0.0, "seed {seed}: {detector:?}");
+                    assert!(detector.phi(Instant::NEVER).is_finite(), "seed {seed}: {detector:?}");
+                    let (_, _) = (detector.deadline(), detector.expected());
+                }
+                // And it is itself again soon.
+                let second = Duration::from_secs(1);
+                for _ in 0..3_000 {
+                    now += 1_000_000_000;
+                    let at = Instant::from_nanos(now);
+                    detector.heartbeat(Arrival { at, interval: second, slots: 1, slept: 0, waited: false });
+                }
+                let at = Instant::from_nanos(now);
+                assert_eq!(detector.verdict(at + second), Verdict::Alive, "seed {seed}: {detector:?}");
+                let patience = detector.deadline() - at;
+                assert!(patience < Duration::from_secs(122), "seed {seed}: {patience:?} {detector:?}");
+            }
+        }
+    }
+}

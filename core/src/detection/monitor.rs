@@ -1,0 +1,437 @@
+//! `Monitor`: watches any number of targets and says when one falls silent.
+//!
+//! Each target has a detector, which gives the deadline of suspicion, and a hard timeout, which gives the deadline of death; the earlier
+//! of the two that still lies ahead is filed in the wheel. A heartbeat moves the detector on and touches nothing else, unless it makes the
+//! deadline earlier or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants to be woken, [`Monitor::put_off`] files anew
+//! whoever would be next and was heard meanwhile, so that nobody is woken for him.
+//!
+//! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a verdict. It does not ask anyone else
+//! either: agreement is the membership's business.
+
+use std::time::Duration;
+
+use crate::detection::{AnyDetector, Arrival, Detector, Pause, Verdict};
+use crate::member::Target;
+use crate::time::Instant;
+use crate::timer_wheel::Wheel;
+
+/// A watched target's place in the table, valid until it is unwatched; places are used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct WatchId(u32);
+
+/// A sign of life of a watched target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sign {
+    /// When it came in at our door.
+    pub at: Instant,
+    /// Number of its schedule slot; not above the newest one known: an old or repeated sign, which says nothing.
+    pub slot: u64,
+    /// Time to the next one, by the sender's announcement.
+    pub interval: Duration,
+    /// Slots that the sender has slept through since its start, by its own count.
+    pub slept: u64,
+    /// Whether it may have lain waiting while we were paused.
+    pub waited: bool,
+}
+
+/// A verdict that changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Whose.
+    pub target: Target,
+    /// What it was.
+    pub from: Verdict,
+    /// What it is now.
+    pub to: Verdict,
+    /// The silence that led to it, or that ended.
+    pub silence: Duration,
+}
+
+/// Watches any number of targets.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    watches: Vec<Watch>,
+    /// Places in `watches` that are free.
+    free: Vec<u32>,
+    wheel: Wheel,
+}
+
+#[derive(Clone, Debug)]
+struct Watch {
+    detector: AnyDetector,
+    /// The hard timeout.
+    timeout: Duration,
+    /// Silence past which it is dead: the hard timeout, or two of its intervals if it announced one as long as that.
+    patience: Duration,
+    /// Arrival of the newest sign; before the first one, the start of watching. Moved on by pauses of our own.
+    newest: Instant,
+    /// Slot of the newest sign.
+    slot: u64,
+    /// Slots that the sender had slept through by then.
+    slept: u64,
+    /// Whether its death was put off since the newest sign, so that it had an interval to be heard in after a pause of ours.
+    graced: bool,
+    /// When the wheel will look at this; `NEVER` if the target is dead or the place is free.
+    filed: Instant,
+    target: Target,
+    verdict: Verdict,
+}
+
+impl Watch {
+    /// The last instant at which the present verdict holds if nothing arrives.
+    fn deadline(&self) -> Instant {
+        match self.verdict {
+            Verdict::Alive => self.detector.deadline().min(self.newest + self.patience),
+            Verdict::Suspect => self.newest + self.patience,
+            Verdict::Dead => Instant::NEVER,
+        }
+    }
+
+    /// What the silence up to `now` means; at a deadline itself the better verdict still holds.
+    fn verdict(&self, now: Instant) -> Verdict {
+        if now > self.newest + self.patience { Verdict::Dead } else { self.detector.verdict(now) }
+    }
+}
+
+impl Monitor {
+    /// A monitor without targets, at `now`.
+    pub fn new(now: Instant) -> Monitor {
+        Monitor { watches: Vec::new(), free: Vec::new(), wheel: Wheel::new(now) }
+    }
+
+    /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it is dead whatever the detector says.
+    ///
+    /// # Panics
+    /// At 2^32 - 1 targets.
+    pub fn watch(&mut self, target: Target, detector: AnyDetector, timeout: Duration, now: Instant) -> WatchId {
+        let watch = Watch {
+            detector,
+            timeout,
+            patience: timeout,
+            newest: now,
+            slot: 0,
+            slept: 0,
+            graced: false,
+            filed: Instant::NEVER,
+            target,
+            verdict: Verdict::Alive,
+        };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.watches[place as usize] = watch;
+                place
+            }
+            None => {
+                assert!(self.watches.len() < u32::MAX as usize, "more targets than there are places");
+                self.watches.push(watch);
+                self.watches.len() as u32 - 1
+            }
+        };
+        self.file(place);
+        WatchId(place)
+    }
+
+    /// Stops watching; `watch` may stand for another target from then on.
+    pub fn unwatch(&mut self, watch: WatchId) {
+        self.wheel.remove(watch.0);
+        self.watches[watch.0 as usize].filed = Instant::NEVER;
+        self.free.push(watch.0);
+    }
+
+    /// Takes in a sign of life. Returns the change if it ended a suspicion or contradicts a death.
+    pub fn heartbeat(&mut self, watch: WatchId, sign: Sign) -> Option<Change> {
+        let place = watch.0;
+        let watch = &mut self.watches[place as usize];
+        if sign.slot <= watch.slot {
+            return None;
+        }
+        let slots = sign.slot - watch.slot;
+        let slept = sign.slept.saturating_sub(watch.slept).min(slots - 1);
+        (watch.slot, watch.slept) = (sign.slot, sign.slept);
+        let silence = sign.at - watch.newest;
+        watch.newest = watch.newest.max(sign.at);
+        watch.patience = if sign.interval < watch.timeout { watch.timeout } else { sign.interval * 2 };
+        watch.graced = false;
+        let Sign { at, interval, waited, .. } = sign;
+        watch.detector.heartbeat(Arrival { at, interval, slots, slept, waited });
+        let from = std::mem::replace(&mut watch.verdict, Verdict::Alive);
+        // A later deadline waits until the wheel looks; only an earlier one must be filed now.
+        if from != Verdict::Alive || watch.deadline() < watch.filed {
+            let target = watch.target;
+            self.file(place);
+            return (from != Verdict::Alive).then_some(Change { target, from, to: Verdict::Alive, silence });
+        }
+        None
+    }
+
+    /// The next verdict that the silence up to `now` has changed; call until there is none.
+    pub fn poll_change(&mut self, now: Instant) -> Option<Change> {
+        while let Some(place) = self.wheel.pop_due(now) {
+            let watch = &mut self.watches[place as usize];
+            let (from, to) = (watch.verdict, watch.verdict(now).max(watch.verdict));
+            watch.verdict = to;
+            let change = Change { target: watch.target, from, to, silence: now - watch.newest };
+            self.file(place);
+            if from != to {
+                return Some(change);
+            }
+        }
+        None
+    }
+
+    /// Whoever would be looked at before `horizon` and was heard since he was filed is filed anew now, so that nobody is woken for him in vain. Those whose
+    /// turn is later are left alone: the longer they are, the more of their signs one look is enough for.
+    pub fn put_off(&mut self, horizon: Instant) {
+        while let Some((place, at)) = self.wheel.first()
+            && at < horizon
+            && self.watches[place as usize].deadline() >= at
+        {
+            self.file(place);
+            if self.watches[place as usize].filed <= at {
+                return; // Its deadline is further out than the wheel is round.
+            }
+        }
+    }
+
+    /// Takes a pause of our own out of the silence of every target that is not dead: it counts as much less as the pause was long, and nobody
+    /// is judged before he has had an interval to be heard in. That is given once in each silence, so that pauses in quick succession do not put
+    /// a death off for ever. Nothing is learnt. A suspicion stands until a sign ends it.
+    pub fn excuse(&mut self, pause: Pause) {
+        for place in 0..self.watches.len() as u32 {
+            let watch = &mut self.watches[place as usize];
+            if watch.filed != Instant::NEVER {
+                let death = watch.newest + watch.patience;
+                let grace = (watch.detector.expected() - watch.newest).min(watch.patience);
+                let excused = pause.excuse(death, if watch.graced { Duration::ZERO } else { grace });
+                watch.newest += excused - death;
+                watch.graced |= excused > death + (pause.to - pause.from);
+                watch.detector.excuse(pause);
+                self.file(place);
+            }
+        }
+    }
+
+    /// Takes in a sign of life that has no place in the schedule: it puts death off, and says nothing to the detector.
+    pub fn life(&mut self, watch: WatchId, at: Instant) {
+        let place = watch.0;
+        let watch = &mut self.watches[place as usize];
+        watch.newest = watch.newest.max(at);
+        if watch.verdict == Verdict::Dead {
+            watch.verdict = Verdict::Suspect;
+            self.file(place);
+        }
+    }
+
+    /// Gives one target a fresh timer from `now` on.
+    pub fn renew(&mut self, watch: WatchId, now: Instant) {
+        let place = watch.0;
+        let watch = &mut self.watches[place as usize];
+        watch.newest = watch.newest.max(now);
+        watch.graced = false;
+        watch.detector.renew(now);
+        watch.verdict = Verdict::Alive;
+        self.file(place);
+    }
+
+    /// When to call `poll_change` next; `None` if nothing can change.
+    pub fn next_change(&self) -> Option<Instant> {
+        self.wheel.next()
+    }
+
+    /// What is thought of a target, as of the last call.
+    pub fn verdict(&self, watch: WatchId) -> Verdict {
+        self.watches[watch.0 as usize].verdict
+    }
+
+    /// Slot of the newest sign; zero before the first one.
+    pub fn slot(&self, watch: WatchId) -> u64 {
+        self.watches[watch.0 as usize].slot
+    }
+
+    /// How long a target has been silent at `now`.
+    pub fn silence(&self, watch: WatchId, now: Instant) -> Duration {
+        now - self.watches[watch.0 as usize].newest
+    }
+
+    fn file(&mut self, place: u32) {
+        let watch = &mut self.watches[place as usize];
+        let deadline = watch.deadline();
+        if deadline == Instant::NEVER {
+            self.wheel.remove(place);
+            watch.filed = Instant::NEVER;
+        } else {
+            watch.filed = self.wheel.file(place, deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::Fixed;
+    use crate::member::WorkerId;
+
+    fn ms(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    /// One target that is suspected after 300 ms and dead after 1 s, with signs at these milliseconds, in slots 1, 2, ...
+    fn monitor(signs: &[u64]) -> (Monitor, WatchId) {
+        let mut monitor = Monitor::new(Instant::ZERO);
+        let detector =
+            AnyDetector::Fixed(Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO));
+        let watch = monitor.watch(Target::Worker(WorkerId(7)), detector, Duration::from_secs(1), Instant::ZERO);
+        for (slot, &at) in (1..).zip(signs) {
+            monitor.heartbeat(watch, sign(at, slot));
+        }
+        (monitor, watch)
+    }
+
+    fn sign(at: u64, slot: u64) -> Sign {
+        Sign { at: ms(at), slot, interval: Duration::from_millis(100), slept: 0, waited: false }
+    }
+
+    fn verdicts(monitor: &mut Monitor, now: Instant) -> Vec<(Verdict, u128)> {
+        std::iter::from_fn(|| monitor.poll_change(now)).map(|change| (change.to, change.silence.as_millis())).collect()
+    }
+
+    #[test]
+    fn silence_is_suspicion_and_then_death_each_after_its_deadline() {
+        let (mut monitor, _) = monitor(&[100]);
+        assert_eq!(verdicts(&mut monitor, ms(400)), []);
+        assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 301)]);
+        assert_eq!(verdicts(&mut monitor, ms(1_100)), []);
+        assert_eq!(verdicts(&mut monitor, ms(1_101)), [(Verdict::Dead, 1_001)]);
+        assert_eq!(verdicts(&mut monitor, ms(9_999)), []);
+        assert_eq!(monitor.next_change(), None);
+    }
+
+    #[test]
+    fn the_wake_up_it_asks_for_is_enough() {
+        let (mut monitor, _) = monitor(&[100, 200, 300]);
+        let mut seen = Vec::new();
+        while let Some(at) = monitor.next_change() {
+            seen.extend(verdicts(&mut monitor, at));
+        }
+        assert_eq!(seen, [(Verdict::Suspect, 301), (Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn nobody_is_woken_for_one_who_was_heard_unless_he_is_awake_by_then() {
+        let (mut monitor, _) = monitor(&[100]);
+        assert_eq!(monitor.next_change(), Some(ms(301)), "as before the sign");
+        monitor.put_off(ms(301));
+        assert_eq!(monitor.next_change(), Some(ms(301)));
+        monitor.put_off(ms(302));
+        assert_eq!(monitor.next_change(), Some(ms(401)));
+        monitor.put_off(Instant::NEVER);
+        assert_eq!(monitor.next_change(), Some(ms(401)), "he was not heard since");
+        assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn a_deadline_further_out_than_the_wheel_is_round_is_put_off_once() {
+        let mut monitor = Monitor::new(Instant::ZERO);
+        let (long, second) = (Duration::from_secs(20), Duration::from_secs(1));
+        let detector = AnyDetector::Fixed(Fixed::new(long, second, Instant::ZERO));
+        monitor.watch(Target::Worker(WorkerId(7)), detector, long, Instant::ZERO);
+        monitor.put_off(Instant::NEVER);
+        let looked_at = monitor.next_change().unwrap();
+        assert!(looked_at < Instant::ZERO + long);
+        assert_eq!(verdicts(&mut monitor, looked_at), []);
+    }
+
+    #[test]
+    fn one_look_after_a_long_silence_says_dead_at_once() {
+        let (mut monitor, _) = monitor(&[100]);
+        assert_eq!(verdicts(&mut monitor, ms(5_000)), [(Verdict::Dead, 4_900)]);
+    }
+
+    #[test]
+    fn a_sign_ends_a_suspicion_and_contradicts_a_death() {
+        let (mut monitor, watch) = monitor(&[100]);
+        verdicts(&mut monitor, ms(500));
+        let cleared = monitor.heartbeat(watch, sign(600, 2)).unwrap();
+        assert_eq!((cleared.from, cleared.to), (Verdict::Suspect, Verdict::Alive));
+        assert_eq!(cleared.silence, Duration::from_millis(500));
+        verdicts(&mut monitor, ms(5_000));
+        assert_eq!(monitor.heartbeat(watch, sign(5_000, 3)).unwrap().from, Verdict::Dead);
+        assert_eq!(verdicts(&mut monitor, ms(5_301)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn an_old_or_repeated_sign_says_nothing() {
+        let (mut monitor, watch) = monitor(&[100, 200]);
+        assert_eq!(monitor.heartbeat(watch, sign(450, 2)), None);
+        assert_eq!(monitor.heartbeat(watch, sign(450, 1)), None);
+        assert_eq!(verdicts(&mut monitor, ms(501)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn a_slot_may_jump_as_far_as_it_likes() {
+        let (mut monitor, watch) = monitor(&[100]);
+        assert_eq!(monitor.heartbeat(watch, sign(200, 1 << 40)), None);
+        assert_eq!(monitor.heartbeat(watch, sign(300, u64::MAX)), None);
+        assert_eq!(verdicts(&mut monitor, ms(600)), []);
+        assert_eq!(verdicts(&mut monitor, ms(601)), [(Verdict::Suspect, 301)]);
+    }
+
+    #[test]
+    fn a_pause_of_ours_is_taken_out_of_every_silence() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.excuse(Pause { from: ms(200), to: ms(4_200) });
+        assert_eq!(verdicts(&mut monitor, ms(4_400)), []);
+        assert_eq!(verdicts(&mut monitor, ms(4_401)), [(Verdict::Suspect, 301)]);
+        monitor.excuse(Pause { from: ms(5_050), to: ms(6_000) });
+        // 50 ms were left to its death; it has an interval to be heard in.
+        assert_eq!(verdicts(&mut monitor, ms(6_100)), []);
+        assert_eq!(verdicts(&mut monitor, ms(6_101)), [(Verdict::Dead, 1_001)]);
+        monitor.excuse(Pause { from: ms(7_000), to: ms(9_000) });
+        assert_eq!(monitor.verdict(watch), Verdict::Dead);
+    }
+
+    #[test]
+    fn whoever_announces_an_interval_as_long_as_the_timeout_is_given_two_of_them() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.heartbeat(watch, Sign { interval: Duration::from_secs(3), ..sign(200, 2) });
+        assert_eq!(verdicts(&mut monitor, ms(6_200)), [(Verdict::Suspect, 6_000)]);
+        assert_eq!(verdicts(&mut monitor, ms(6_201)), [(Verdict::Dead, 6_001)]);
+        monitor.heartbeat(watch, sign(7_000, 3));
+        assert_eq!(verdicts(&mut monitor, ms(8_001)), [(Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn a_sign_outside_the_schedule_puts_off_death_alone() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.life(watch, ms(350));
+        assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 51)]);
+        assert_eq!(verdicts(&mut monitor, ms(1_350)), []);
+        assert_eq!(verdicts(&mut monitor, ms(1_351)), [(Verdict::Dead, 1_001)]);
+        monitor.life(watch, ms(2_000));
+        assert_eq!(verdicts(&mut monitor, ms(3_001)), [(Verdict::Dead, 1_001)]);
+    }
+
+    #[test]
+    fn pauses_in_quick_succession_do_not_put_a_death_off_for_ever() {
+        let (mut monitor, _) = monitor(&[100]);
+        // Awake for 60 ms, away for 40, again and again; heard of every 100 ms while it lived.
+        let died = (0..100).map(|round| 160 + round * 100).find(|&pause| {
+            monitor.excuse(Pause { from: ms(pause), to: ms(pause + 40) });
+            verdicts(&mut monitor, ms(pause + 100)).iter().any(|(verdict, _)| *verdict == Verdict::Dead)
+        });
+        // A second of being awake is over in the round that begins at 1,660; the grace puts it off by less than an interval.
+        assert_eq!(died, Some(1_760));
+    }
+
+    #[test]
+    fn a_place_is_used_again_and_remembers_nothing() {
+        let (mut monitor, watch) = monitor(&[100]);
+        monitor.unwatch(watch);
+        assert_eq!(monitor.next_change(), None);
+        let detector = AnyDetector::Fixed(Fixed::new(Duration::from_millis(50), Duration::from_millis(10), ms(10)));
+        let again = monitor.watch(Target::Worker(WorkerId(8)), detector, Duration::from_secs(1), ms(10));
+        assert_eq!(again, watch);
+        let change = monitor.poll_change(ms(61)).unwrap();
+        assert_eq!(change.target, Target::Worker(WorkerId(8)));
+    }
+}

@@ -1,0 +1,281 @@
+//! The logical clock of a node, in milliseconds since 1970, and the epochs that are made of it.
+//!
+//! A hybrid logical clock. It shows the wall clock at the start of the process and the time since, or what a member
+//! has shown if that is ahead. It travels in each datagram. A node that acts on news has therefore a later clock than
+//! the node that made them, however far their wall clocks are apart.
+//!
+//! A wall clock can be years off. A node's own one counts only once the node's table is whole. A node that is let in
+//! compares it with the clock of the member that lets it in. If the two are farther apart than
+//! `membership.clock_skew_max`, the node goes on from the member's clock instead, and both sides tell of it. No node
+//! follows the clock of a node that is not a member.
+//!
+//! What this does not do: it keeps nothing over the end of all nodes. Epochs that were given out while a wrong clock
+//! was believed stay higher than those of later processes; `ownership.epoch_min` lifts these over them.
+//!
+//! Source: S. Kulkarni, M. Demirbas, D. Madappa, B. Avva and M. Leone, "Logical physical clocks and consistent
+//! snapshots in globally distributed databases", OPODIS 2014.
+
+use std::time::Duration;
+
+use super::Cluster;
+use crate::ctx::Desk;
+use crate::event::Event;
+use crate::member::{Epoch, NodeId};
+use crate::membership::table::Membership;
+use crate::random::mix;
+use crate::time::Instant;
+use crate::wire::Header;
+
+/// A member's clock past this one is not followed, unless our own is near it: it is damaged. The year 2248, up to which
+/// epochs are exact in JSON.
+const FOLLOWED_MAX: u64 = 1 << (53 - Epoch::NUMBER_BITS);
+
+/// Wall clocks before September 2020 are certainly wrong: no release of this program is as old.
+const WALL_MIN: u64 = 1_600_000_000_000;
+
+/// What this node knows of the time.
+#[derive(Clone, Debug)]
+pub(super) struct Clock {
+    /// What the wall clock showed at the start of the process, or what replaces it.
+    wall: u64,
+    started: Instant,
+    /// The latest clock that a member has shown, and when it came.
+    heard: (u64, Instant),
+    /// The latest clock under which an epoch was given out to this node.
+    given: u64,
+}
+
+impl Clock {
+    pub(super) fn new(wall: u64, now: Instant) -> Clock {
+        Clock { wall: wall.min(Epoch::MILLIS_MAX), started: now, heard: (0, now), given: 0 }
+    }
+
+    /// This node's own clock.
+    fn own(&self, now: Instant) -> u64 {
+        self.wall.saturating_add((now - self.started).as_millis() as u64).min(Epoch::MILLIS_MAX)
+    }
+
+    /// What it shows. The own clock counts only where the table is whole.
+    fn at(&self, now: Instant, is_whole: bool) -> u64 {
+        let told = self.heard.0.max(self.given);
+        if is_whole { told.max(self.own(now)) } else { told }
+    }
+
+    /// Handles the clock of a member.
+    pub(super) fn hear(&mut self, theirs: u64, now: Instant) {
+        if theirs > self.heard.0 && theirs <= FOLLOWED_MAX.max(self.own(now)) {
+            self.heard = (theirs, now);
+        }
+    }
+
+    /// Handles an epoch that was given out: later ones are higher.
+    fn note(&mut self, epoch: Epoch) {
+        self.given = self.given.max(epoch.millis());
+    }
+
+    /// Goes on from the clock of a member with a whole table, if the own one is farther from it than `skew_max`.
+    /// Returns how far it is then.
+    fn meet(&mut self, theirs: u64, now: Instant, skew_max: Duration) -> Option<Skew> {
+        let skew = Skew::between(self.own(now), theirs, skew_max)?;
+        self.wall = theirs.saturating_sub((now - self.started).as_millis() as u64);
+        Some(skew)
+    }
+
+    /// The next epoch: later than any clock that was heard of, and higher than `former`.
+    fn epoch(&mut self, number: u64, former: Epoch, now: Instant) -> Epoch {
+        let (heard, at) = self.heard;
+        // The member whose clock that is may have given out epochs since.
+        let since = (now - at).as_millis() as u64;
+        let mut millis = self.own(now).max(heard.saturating_add(1).saturating_add(since)).max(self.given);
+        if Epoch::at(millis, number) <= former {
+            millis = former.millis().saturating_add(1);
+        }
+        self.given = millis.min(Epoch::MILLIS_MAX);
+        Epoch::at(self.given, number)
+    }
+}
+
+/// How far two clocks are apart; one of the two is zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Skew {
+    pub(super) ahead: Duration,
+    pub(super) behind: Duration,
+}
+
+impl Skew {
+    /// How far `ours` is from `theirs`, if that is more than `skew_max`.
+    pub(super) fn between(ours: u64, theirs: u64, skew_max: Duration) -> Option<Skew> {
+        let skew = Skew {
+            ahead: Duration::from_millis(ours.saturating_sub(theirs)),
+            behind: Duration::from_millis(theirs.saturating_sub(ours)),
+        };
+        (skew.ahead.max(skew.behind) > skew_max).then_some(skew)
+    }
+}
+
+/// Of two clocks far apart, whether `theirs` is rather the right one: the earlier, unless it is certainly wrong.
+fn is_rather_right(theirs: u64, ours: u64) -> bool {
+    theirs >= WALL_MIN && (theirs < ours || ours < WALL_MIN)
+}
+
+impl Cluster {
+    /// An epoch for owners found now: higher than `former`, and than any this node has heard of.
+    pub(crate) fn next_epoch(&mut self, former: Epoch, now: Instant) -> Epoch {
+        let number = number_among(&self.membership, self.me.id);
+        self.clock.epoch(number, former.max(self.epoch_min), now)
+    }
+
+    /// Handles an epoch that was given out elsewhere, by an authority say: later ones of this node are higher.
+    pub(crate) fn note_epoch(&mut self, epoch: Epoch) {
+        self.clock.note(epoch);
+    }
+
+    /// Handles the clock of a member.
+    pub(super) fn hear_clock(&mut self, header: Header, now: Instant) {
+        self.clock.hear(clock_in(header), now);
+    }
+
+    /// Compares our clock with that of the member that lets us in, and goes on from that if it is far off.
+    pub(super) fn meet_clock(&mut self, header: Header, desk: &mut Desk) {
+        if let Some(skew) = self.clock.meet(clock_in(header), desk.now, desk.config.membership.clock_skew_max) {
+            let Skew { ahead, behind } = skew;
+            desk.tell(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
+        }
+        self.clock.hear(clock_in(header), desk.now);
+    }
+
+    /// Handles the wall clock of a node that asks to be let in. If we might be the first of all, and our clock is rather
+    /// the wrong one of the two, we found nothing and wait to be let in.
+    pub(super) fn compare_clocks(&mut self, header: Header, desk: &mut Desk) {
+        if self.joining.is_whole(desk.now) {
+            return;
+        }
+        let (ours, theirs) = (self.clock.own(desk.now), clock_in(header));
+        let skew = Skew::between(ours, theirs, desk.config.membership.clock_skew_max);
+        if let Some(Skew { ahead, behind }) = skew.filter(|_| is_rather_right(theirs, ours))
+            && self.joining.found_nothing()
+        {
+            desk.tell(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
+        }
+    }
+
+    /// Tells that the clock of a node that was let in is far from ours: it goes on from ours.
+    pub(super) fn tell_skew(&self, name: &str, header: Header, desk: &mut Desk) {
+        let ours = self.clock.at(desk.now, self.joining.is_whole(desk.now));
+        let skew_max = desk.config.membership.clock_skew_max;
+        if let Some(Skew { ahead, behind }) = Skew::between(clock_in(header), ours, skew_max)
+            && self.joining.is_whole(desk.now)
+        {
+            desk.tell(Event::ClockSkewed { node: name.into(), ahead, behind });
+        }
+    }
+
+    pub(super) fn header(&self, now: Instant) -> Header {
+        let generation = self.me.generation;
+        // A node that has not heard of any clock yet shows 1970, which no node follows.
+        let clock = self.clock.at(now, self.joining.is_whole(now)).wrapping_sub(generation.0);
+        Header { cluster: self.name, from: self.me.id, generation, clock }
+    }
+
+    /// The header of a join: it shows the wall clock, which no node follows.
+    pub(super) fn join_header(&self, now: Instant) -> Header {
+        Header { clock: self.clock.own(now).wrapping_sub(self.me.generation.0), ..self.header(now) }
+    }
+}
+
+/// The clock that a header shows.
+pub(super) fn clock_in(header: Header) -> u64 {
+    header.generation.0.wrapping_add(header.clock)
+}
+
+/// The number of a node in the epochs that it gives out: its hash, or the next number that no other member has. Two
+/// nodes with the same table have different ones, up to as many as there are.
+fn number_among(table: &Membership, me: NodeId) -> u64 {
+    const NUMBERS: usize = 1 << Epoch::NUMBER_BITS;
+    let number_of = |id: NodeId| (mix(id.0) >> (64 - Epoch::NUMBER_BITS)) as usize;
+    let mut taken = [false; NUMBERS];
+    for id in table.members().map(|member| member.id).take(NUMBERS) {
+        let mut number = number_of(id);
+        while taken[number] {
+            number = (number + 1) % NUMBERS;
+        }
+        if id == me {
+            return number as u64;
+        }
+        taken[number] = true;
+    }
+    number_of(me) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TODAY: u64 = 1_795_000_000_000;
+    const YEAR: u64 = 31_557_600_000;
+    const SKEW_MAX: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    fn clock(wall: u64) -> Clock {
+        Clock::new(wall, at(0))
+    }
+
+    #[test]
+    fn an_epoch_is_the_time_and_a_number_below_it() {
+        assert_eq!(clock(TODAY).epoch(7, Epoch(0), at(1)), Epoch::at(TODAY + 1_000, 7));
+        assert!(Epoch::at(TODAY + 100 * YEAR, 1_023).0 < 1 << 53, "exact in JSON for a century");
+        assert!(Epoch::at(u64::MAX, u64::MAX).0 <= i64::MAX as u64, "a BIGINT for ever");
+    }
+
+    #[test]
+    fn an_epoch_is_higher_than_the_former_one_and_than_those_heard_of() {
+        let mut clock = clock(TODAY);
+        let far = Epoch::at(TODAY + 20 * YEAR, 1_000);
+        assert_eq!(clock.epoch(7, far, at(1)), Epoch::at(far.millis() + 1, 7));
+        assert_eq!(clock.epoch(7, Epoch(0), at(1)), Epoch::at(far.millis() + 1, 7), "never lower than its last one");
+        let mut clock = self::clock(TODAY);
+        clock.hear(TODAY + 30_000, at(1));
+        assert_eq!(clock.epoch(7, Epoch(0), at(3)), Epoch::at(TODAY + 32_001, 7), "the other one went on for 2 s");
+    }
+
+    #[test]
+    fn a_damaged_clock_is_not_followed_and_the_last_number_is_not_passed() {
+        let mut clock = clock(TODAY);
+        for theirs in [FOLLOWED_MAX + 1, Epoch::MILLIS_MAX, u64::MAX] {
+            clock.hear(theirs, at(1));
+            assert_eq!(clock.at(at(1), true), TODAY + 1_000);
+        }
+        assert!(clock.epoch(7, Epoch(u64::MAX), at(1)) <= Epoch::MAX);
+        assert!(self::clock(u64::MAX).epoch(7, Epoch(0), at(1)) <= Epoch::MAX);
+    }
+
+    #[test]
+    fn a_clock_far_from_that_of_the_members_goes_on_from_theirs() {
+        for (ours, ahead, behind) in [(TODAY + 20 * YEAR, 20 * YEAR, 0), (0, 0, TODAY), (TODAY + 60_001, 60_001, 0)] {
+            let mut clock = clock(ours);
+            let (ahead, behind) = (Duration::from_millis(ahead), Duration::from_millis(behind));
+            assert_eq!(clock.meet(TODAY, at(0), SKEW_MAX), Some(Skew { ahead, behind }));
+            assert_eq!(clock.own(at(5)), TODAY + 5_000);
+        }
+        let mut near = clock(TODAY + 60_000);
+        assert_eq!(near.meet(TODAY, at(0), SKEW_MAX), None);
+        assert_eq!(near.own(at(0)), TODAY + 60_000);
+    }
+
+    #[test]
+    fn of_two_clocks_the_earlier_is_believed_unless_it_is_older_than_this_program() {
+        assert!(is_rather_right(TODAY, TODAY + YEAR) && !is_rather_right(TODAY + YEAR, TODAY));
+        assert!(is_rather_right(TODAY, 0) && !is_rather_right(0, TODAY));
+    }
+
+    #[test]
+    fn the_wall_clock_counts_once_the_table_is_whole() {
+        let mut clock = clock(TODAY);
+        assert_eq!((clock.at(at(1), false), clock.at(at(1), true)), (0, TODAY + 1_000));
+        clock.hear(TODAY - YEAR, at(1));
+        assert_eq!(clock.at(at(1), false), TODAY - YEAR);
+    }
+}

@@ -1,0 +1,851 @@
+//! `Cluster`: this node among the others: whom it sends heartbeats, whom it watches, and what it holds of them.
+//!
+//! In a village without a constable, each house has a few neighbours who look whether the lamp is lit in the evening. One that sees no light knocks; if nobody
+//! opens it asks the other neighbours; and the village hears of it from one to the next. Here the lamp is the heartbeat, to a few observers that every node has
+//! (`observers`), the knock a probe, and what is told a rumour (`gossip`). Where there is a constable after all (`mode = "central"`), the neighbours are the monitors; nothing
+//! else differs.
+//!
+//! - `beat`: our heartbeats, and whether our observers answer.
+//! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
+//! - `join`: seeds, being admitted, and comparing tables.
+//! - `heard`: processes that this node has only heard of.
+//! - `lifeline`: the connections whose end is evidence.
+//! - `deliveries`: snapshots of shards.
+//! - `refutation`: what others hold of this node, and what it answers.
+//! - `quorum`: whether enough of the others answer us, where shards may run in one place only.
+//!
+//! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
+//! comes back in the next life.
+//!
+//! `clock` has the logical clock, of which epochs are made.
+//!
+//! What this does not do: two sides of a partition both go on, and of two owners who did not know of each other the later epoch is the one whose clock was ahead. Who may own
+//! is another question than who lives, and is not settled by rumours.
+
+pub(crate) mod brake;
+mod clock;
+pub(crate) mod gossip;
+mod heard;
+mod heartbeat;
+pub(crate) mod heartbeat_schedule;
+mod inquiry;
+mod join;
+mod lifeline;
+pub(crate) mod local_health;
+pub(crate) mod observers;
+mod quorum;
+mod refutation;
+mod settings;
+pub mod table;
+mod transfer;
+mod watch;
+
+pub use self::lifeline::StreamEvent;
+pub(crate) use self::transfer::Mail;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::clock::Clock;
+use self::heard::Heard;
+use self::heartbeat::Answers;
+use self::inquiry::{Inquiry, Waiting};
+use self::join::{Joining, Pages};
+use self::lifeline::Streams;
+use self::quorum::Quorum;
+use self::refutation::Refutations;
+use self::settings::Settings;
+use self::transfer::{Deliveries, Parcel};
+use self::watch::Link;
+use crate::config::{AuthorityKind, ClusterConfig, Config, ConfigError, Mode};
+use crate::ctx::Desk;
+use crate::detection::Pause;
+use crate::event::Event;
+use crate::member::{
+    DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role,
+    Sharded, Status, Weight, canonical, name_hash,
+};
+use crate::membership::brake::Brakes;
+use crate::membership::gossip::{FANOUT, Gossip};
+use crate::membership::heartbeat_schedule::Slots;
+use crate::membership::local_health::LocalHealth;
+use crate::membership::observers::Observers;
+use crate::membership::table::{Change, Membership, Refusal};
+use crate::output::StreamId;
+use crate::time::{Instant, earliest};
+use crate::wire::{self, Body, Datagram, Header, Row};
+
+/// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Which start of the process: wall-clock milliseconds.
+    pub generation: Generation,
+    /// Where others reach us.
+    pub address: SocketAddr,
+}
+
+/// A datagram to be sent, encoded only when it is handed out, from what is known then.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Letter {
+    /// In this turn of the slot, with or without a request for an answer.
+    Heartbeat {
+        turn: u64,
+        asks: bool,
+    },
+    /// To be encoded as it is.
+    Say(Body<'static>),
+    Join {
+        token: u64,
+    },
+    Sync,
+    /// Rows of these parts, from this id on; over a stream, page after page.
+    Rows(Pages),
+    /// These rows.
+    Some(Vec<NodeId>),
+    /// Rumours that are still fresh, if there are any.
+    Push,
+    /// What we hold of a member, first of all.
+    About(NodeId),
+    /// This part of a snapshot.
+    Part {
+        parcel: Parcel,
+        offset: u32,
+    },
+}
+
+/// What leaves this node.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Post {
+    Send { to: SocketAddr, letter: Letter },
+    Open { stream: StreamId, to: SocketAddr },
+    Frame { stream: StreamId, letter: Letter },
+    Shut { stream: StreamId },
+}
+
+/// What the engine has to do after the cluster took something in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Follow {
+    Nothing,
+    /// The view is whole and may have changed: find the owners anew.
+    Settle,
+    /// Others may own what this node holds: give it all up, then find the owners anew if the view is whole.
+    Void,
+}
+
+/// This node among the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    me: Member,
+    /// Lower half of the hash of the cluster's name; in every datagram.
+    name: u32,
+    mode: Mode,
+    lifelines: bool,
+    membership: Membership,
+    gossip: Gossip,
+    slots: Slots,
+    observers: Observers,
+    answers: Answers,
+    health: LocalHealth,
+    /// Whom we watch.
+    links: BTreeMap<NodeId, Link>,
+    inquiries: BTreeMap<NodeId, Inquiry>,
+    /// When each inquiry is to be looked at.
+    inquiries_due: BTreeSet<(Instant, NodeId)>,
+    /// Who waits for us to reach somebody.
+    waiting: Vec<Waiting>,
+    /// Numbers of probes and inquiries.
+    number: u32,
+    brakes: Brakes,
+    brake_due: Option<Instant>,
+    joining: Joining,
+    streams: Streams,
+    deliveries: Deliveries,
+    quorum: Option<Quorum>,
+    settings: Settings,
+    clock: Clock,
+    /// Epochs given out are above this one.
+    epoch_min: Epoch,
+    /// The sharded groups of this node while it may own no shard, for want of a session at the authority. They are not
+    /// told to others, so that others own their shards.
+    withheld: Option<Vec<Sharded>>,
+    refutations: Refutations,
+    heard: Heard,
+    /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
+    passed: Vec<(NodeId, Weight)>,
+    /// Processes that were seen to have ended.
+    ended: Vec<(Arc<str>, Generation)>,
+    /// Another process speaks under our name.
+    superseded: bool,
+    /// Whether somebody wants to know of each heartbeat.
+    is_recorded: bool,
+    pub(crate) posts: VecDeque<Post>,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: &Config, cluster: &ClusterConfig, identity: Identity, desk: &mut Desk) -> Cluster {
+        let now = desk.now;
+        let profile = Profile {
+            name: Arc::from(&*cluster.node),
+            address: canonical(identity.address),
+            role: cluster.role,
+            zone: Arc::from(&*cluster.zone),
+            metadata: cluster.metadata.clone(),
+            groups: Vec::new(),
+            revision: 1,
+        };
+        let me = Member {
+            id: NodeId::of(&cluster.node),
+            profile: Arc::new(profile),
+            generation: identity.generation,
+            incarnation: Incarnation::default(),
+            status: Status::Alive,
+        };
+        // Spread over a redraw's time, so that nodes started together do not all redraw together.
+        let redraw_at = now + config.membership.redraw / 2 + desk.random.duration_below(config.membership.redraw);
+        Cluster {
+            name: name_hash(&cluster.name) as u32,
+            mode: cluster.mode,
+            lifelines: config.membership.lifelines,
+            membership: Membership::new(me.clone(), now),
+            gossip: Gossip::default(),
+            slots: Slots::new(config.interval, now),
+            observers: Observers::new(me.id, config.membership.observers as usize, redraw_at),
+            answers: Answers::new(now),
+            health: LocalHealth::default(),
+            links: BTreeMap::new(),
+            inquiries: BTreeMap::new(),
+            inquiries_due: BTreeSet::new(),
+            waiting: Vec::new(),
+            number: desk.random.next_u64() as u32,
+            brakes: Brakes::default(),
+            brake_due: None,
+            joining: Joining::new(config, cluster, &me, desk),
+            streams: Streams::default(),
+            deliveries: Deliveries::default(),
+            quorum: Quorum::new(config, now),
+            settings: Settings::default(),
+            clock: Clock::new(identity.generation.0, now),
+            epoch_min: Epoch(config.ownership.epoch_min),
+            withheld: match config.ownership.authority {
+                AuthorityKind::View => None,
+                AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
+            },
+            refutations: Refutations::default(),
+            heard: Heard::default(),
+            passed: Vec::new(),
+            ended: Vec::new(),
+            superseded: false,
+            is_recorded: false,
+            posts: VecDeque::new(),
+            me,
+        }
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// The members as this node sees them.
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(crate) fn me(&self) -> NodeId {
+        self.me.id
+    }
+
+    /// Our local health: 0 is well.
+    pub(crate) fn health(&self) -> u8 {
+        self.health.score()
+    }
+
+    /// Who watches this node, former observers included.
+    pub(crate) fn observers(&self) -> impl Iterator<Item = NodeId> {
+        self.observers.places().iter().map(|place| place.id)
+    }
+
+    /// Whom this node watches, and for how long it has heard nothing of them.
+    pub(crate) fn watched(&self, desk: &Desk) -> impl Iterator<Item = (NodeId, Duration)> {
+        self.links.iter().map(|(&id, link)| (id, desk.monitor.silence(link.watch, desk.now)))
+    }
+
+    /// Whether this node has been let in, or has begun a cluster itself, and its table is whole.
+    pub(crate) fn is_joined(&self, now: Instant) -> bool {
+        !self.superseded && !self.joining.is_waiting() && self.joining.is_whole(now)
+    }
+
+    /// Whether owners may be found in the view as it is at `now`.
+    pub(crate) fn is_whole(&self, now: Instant) -> bool {
+        !self.superseded && self.joining.is_whole(now) && !self.holds_starts()
+    }
+
+    /// When `tick` has something to do next, while nobody is judged before `held_until`.
+    pub(crate) fn next_due(&self, held_until: Instant) -> Instant {
+        if self.superseded {
+            return Instant::NEVER;
+        }
+        let soon = [
+            self.gossip.due().filter(|_| !self.membership.others().is_empty()),
+            self.inquiries_due.first().map(|(due, _)| (*due).max(held_until)),
+            self.waiting.first().map(|waiting| waiting.until),
+            self.observers.next_release(),
+            self.brake_due.map(|due| due.max(held_until)),
+            self.answers.again_at(),
+            self.streams.next_due(),
+            self.deliveries.next_due(),
+            self.quorum.as_ref().map(Quorum::next_due),
+            self.refutations.next_due(),
+            self.heard.next_due(),
+        ];
+        let turn = self.slots.due(|turn| self.observers.turn_from(turn));
+        earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Says of each heartbeat from now on that it came in.
+    pub(crate) fn record(&mut self) {
+        self.is_recorded = true;
+    }
+
+    /// Nodes that came and went since this was last asked.
+    pub(crate) fn take_passed(&mut self) -> Vec<(NodeId, Weight)> {
+        std::mem::take(&mut self.passed)
+    }
+
+    /// Takes a pause of our own out of what is timed here.
+    pub(crate) fn excuse(&mut self, pause: Pause, desk: &mut Desk) {
+        self.health.worsen();
+        self.answers.excuse(pause);
+        self.joining.excuse(pause);
+        let patience = self.patience(desk);
+        self.ask_all_again(desk);
+        for waiting in &mut self.waiting {
+            waiting.until = waiting.until.max(desk.now + patience);
+        }
+    }
+
+    /// Does whatever is due. While verdicts are `held`, nobody is judged.
+    pub(crate) fn tick(&mut self, held: bool, desk: &mut Desk) -> Follow {
+        if self.superseded {
+            return Follow::Nothing;
+        }
+        self.beat(desk);
+        self.poll(desk);
+        self.change_observers(desk);
+        let mut follow = Follow::Nothing;
+        if !held {
+            follow = self.look_at_inquiries(desk);
+            self.look_at_brakes(desk);
+        }
+        self.answer_those_who_wait(desk);
+        self.look_for_others(desk);
+        self.look_at_heard(desk);
+        self.look_at_streams(desk);
+        if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
+            self.look_at_deliveries(desk.now);
+        }
+        self.say_what_waits(desk.now);
+        self.pass_on(desk);
+        follow
+    }
+
+    /// Says goodbye.
+    pub(crate) fn leave(&mut self, desk: &mut Desk) {
+        self.me.status = Status::Left;
+        self.membership.speak(desk.now, self.me.clone());
+        let about = Letter::About(self.me.id);
+        // Three times to those who watch us, since nobody acknowledges it and we shall not be there to repeat it; a lost goodbye costs a timeout.
+        let watch = self.observers.places().iter().filter_map(|place| self.membership.member(place.id));
+        let told: Vec<SocketAddr> = watch.flat_map(|member| [member.address; 3]).collect();
+        for to in told {
+            self.send(to, about.clone());
+        }
+        for _ in 0..2 * FANOUT {
+            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
+                self.send(to, about.clone());
+            }
+        }
+        // If nobody watches us, all have to be told.
+        if self.observers.places().is_empty() {
+            let all: Vec<SocketAddr> = self.addresses().collect();
+            for to in all.into_iter().flat_map(|to| [to; 3]) {
+                self.send(to, about.clone());
+            }
+        }
+        self.close_lifelines();
+    }
+
+    /// Tells others something else of this node from now on.
+    ///
+    /// # Errors
+    /// It may not change the weight. Others go by what they see of us: a weight that came and went between two of their looks would have given a shard to
+    /// another owner and back, and the one who has it would not know that its epoch is passed.
+    pub(crate) fn set_metadata(&mut self, metadata: Metadata, desk: &mut Desk) -> Result<(), ConfigError> {
+        let (is, would_be) = (self.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
+        if is != would_be {
+            let (is, would_be) = (is.get(), would_be.get());
+            let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
+            return Err(ConfigError::Contradiction(reason));
+        }
+        self.say(|profile| profile.metadata = metadata, desk);
+        Ok(())
+    }
+
+    /// Tells others that this node supervises a sharded group, so that it may own shards of it.
+    ///
+    /// # Panics
+    /// If it supervises [`GROUPS_MAX`] already.
+    pub(crate) fn announce(&mut self, sharded: Sharded, desk: &mut Desk) {
+        assert!(self.groups().len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
+        self.change_groups(|groups| groups.push(sharded), desk);
+        // Whoever owns its shards now has to hear of it.
+        self.wait_for_a_lease(desk.now);
+    }
+
+    /// Tells others which shards this node cannot run, by group, in place of what it said before.
+    pub(crate) fn set_declined(&mut self, declined: &BTreeMap<u64, BTreeSet<u32>>, desk: &mut Desk) {
+        let declines = |sharded: &Sharded| declined.get(&sharded.group).is_some_and(|shards| !shards.is_empty());
+        let groups = self.groups().iter().filter(|sharded| declines(sharded)).count().max(1);
+        // Each group that declines nothing takes a byte.
+        let bytes_max = (DECLINED_BYTES_MAX - GROUPS_MAX) / groups;
+        let change = |groups: &mut Vec<Sharded>| {
+            for sharded in groups {
+                let shards = declined.get(&sharded.group);
+                sharded.declined =
+                    shards.map(|shards| Declined::of(shards, sharded.count, bytes_max)).unwrap_or_default();
+            }
+        };
+        self.change_groups(change, desk);
+    }
+
+    /// What this node says of a group that it supervises.
+    pub(crate) fn said_of(&self, group: u64) -> Option<&Sharded> {
+        self.groups().iter().find(|sharded| sharded.group == group)
+    }
+
+    /// Tells others whether this node has the right to own shards: whether it has a session at the authority. Returns
+    /// whether that changes what it may own.
+    pub(crate) fn set_right(&mut self, has_right: bool, desk: &mut Desk) -> bool {
+        match (has_right, self.withheld.take()) {
+            (true, None) => false,
+            (false, withheld @ Some(_)) => {
+                self.withheld = withheld;
+                false
+            }
+            (true, Some(groups)) => {
+                let is_news = !groups.is_empty();
+                if is_news {
+                    self.say(|profile| profile.groups = groups, desk);
+                }
+                is_news
+            }
+            (false, None) => {
+                let groups = self.me.groups.clone();
+                let is_news = !groups.is_empty();
+                if is_news {
+                    self.say(|profile| profile.groups.clear(), desk);
+                }
+                self.withheld = Some(groups);
+                is_news
+            }
+        }
+    }
+
+    /// Tells others that this node supervises no sharded group any more, so that they take its shards over.
+    pub(crate) fn withdraw(&mut self, desk: &mut Desk) {
+        if !self.groups().is_empty() {
+            self.change_groups(Vec::clear, desk);
+        }
+    }
+
+    /// Processes that were seen to have ended since this was last asked: name and generation.
+    pub(crate) fn take_ended(&mut self) -> Vec<(Arc<str>, Generation)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Takes in one datagram of `length` bytes, already found to be of our cluster.
+    pub(crate) fn receive(
+        &mut self,
+        from: SocketAddr,
+        length: usize,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
+        let header = datagram.header;
+        if header.from == self.me.id {
+            return self.hear_namesake(from, header, desk);
+        }
+        let mut follow = self.meet(from, header, desk);
+        match &datagram.body {
+            Body::Join(join) => return follow.max(self.hear_join(from, header, join, desk)),
+            Body::Challenge { token } => {
+                self.hear_challenge(from, *token);
+                return follow;
+            }
+            Body::Introduce => {
+                self.hear_introduce(from, desk.now);
+                return follow;
+            }
+            Body::Refused(refused) => return self.hear_refused(from, *refused, desk),
+            _ => {}
+        }
+        let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
+        let Some(known) = known else {
+            return self.hear_stranger(from, length, datagram, desk);
+        };
+        let mut status = known.status;
+        self.clock.hear(clock::clock_in(header), desk.now);
+        // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
+        if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
+            datagram.body
+            && incarnation != known.incarnation
+        {
+            let (id, generation) = (header.from, header.generation);
+            let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
+            follow = follow.max(self.hear_of(header.from, &note, desk));
+            status = self.status_of(id, status);
+        }
+        if datagram.rumours.count > 0 {
+            follow = follow.max(self.hear_of_all(datagram, desk));
+            status = self.status_of(header.from, status);
+        }
+        follow.max(self.hear_member(header.from, status, datagram, desk))
+    }
+
+    /// Writes a letter into `buffer`; false if there is nothing to be sent after all.
+    pub(crate) fn write(
+        &mut self,
+        letter: Letter,
+        stream: Option<StreamId>,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        let (header, is_push) = (self.header(now), matches!(letter, Letter::Push));
+        let mut about = None;
+        match letter {
+            Letter::Join { token } => {
+                wire::encode_join(buffer, self.join_header(now), token, &self.me);
+                return true;
+            }
+            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
+                // Whoever is not known to receive there is told no more than this.
+                wire::encode(buffer, header, &body);
+                return true;
+            }
+            Letter::Rows(pages) => {
+                self.write_rows(pages, stream, header, now, buffer);
+                return true;
+            }
+            Letter::Part { parcel, offset } => {
+                wire::encode(buffer, header, &Body::Part(parcel.part(offset)));
+                return true;
+            }
+            Letter::Some(ids) => {
+                let rows = wire::Rows { differing: 0, more: false, welcome: false, whole: self.joining.is_whole(now) };
+                wire::encode(buffer, header, &Body::Rows(rows));
+                let count_at = buffer.len() - 1;
+                let members = ids.iter().filter_map(|&id| self.membership.member(id));
+                members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
+                return true;
+            }
+            Letter::Heartbeat { turn, asks } => {
+                let heartbeat = wire::Heartbeat {
+                    incarnation: self.me.incarnation,
+                    stage: self.slots.stage(turn),
+                    interval: self.slots.announced(),
+                    slept: self.slots.slept(),
+                    health: self.health.score(),
+                    asks,
+                    observers: self.observers.named(),
+                };
+                wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
+            }
+            Letter::Sync => wire::encode_sync(buffer, header, self.membership.digests()),
+            Letter::Say(body) => wire::encode(buffer, header, &body),
+            Letter::Push => wire::encode(buffer, header, &Body::Gossip),
+            Letter::About(id) => {
+                wire::encode(buffer, header, &Body::Gossip);
+                about = Some(id);
+            }
+        }
+        let count_at = buffer.len() - 1;
+        if let Some(id) = about
+            && let Some(member) = self.membership.member(id)
+        {
+            wire::push_rumour(buffer, count_at, member, id == self.me.id);
+        }
+        let (membership, members) = (&self.membership, self.membership.others().len() + 1);
+        self.gossip.pick(members, |id, whole| match membership.member(id) {
+            Some(member) => wire::push_rumour(buffer, count_at, member, whole),
+            None => true,
+        });
+        !is_push || buffer[count_at] > 0
+    }
+
+    /// Whether a datagram that came from outside is meant for us.
+    pub(crate) fn is_ours(&self, header: Header) -> bool {
+        header.cluster == self.name
+    }
+
+    // ---- what is told of members ---------------------------------------------------------------------------------------------------------
+
+    /// Takes in all that a datagram tells of members. One that a table has as over, and of which there was no rumour, may be so for long: that is no news.
+    fn hear_of_all(&mut self, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
+        let is_table = matches!(datagram.body, Body::Rows(_));
+        let mut follow = Follow::Nothing;
+        for row in datagram.rumours.iter() {
+            if self.is_only_heard_of(&row, datagram.header, desk) {
+                self.hear_of_process(&row, datagram.header.from, desk.now);
+                continue;
+            }
+            let is_unknown = self.membership.member(row.id).is_none();
+            follow = follow.max(self.hear_of(datagram.header.from, &row, desk));
+            if is_table && is_unknown && !row.status.is_member() {
+                self.membership.keep_to_ourselves(row.id);
+                self.gossip.drop(row.id);
+            }
+        }
+        follow
+    }
+
+    /// Takes in what `from` tells of another member, or of us.
+    fn hear_of(&mut self, from: NodeId, row: &Row<'_>, desk: &mut Desk) -> Follow {
+        if row.id == self.me.id {
+            return self.hear_of_myself(row, desk);
+        }
+        match self.membership.merge(desk.now, row, &desk.config.membership) {
+            Ok(None) => Follow::Nothing,
+            Ok(Some(change)) => self.changed(&change, Source::News(Some(from)), desk),
+            Err(refusal) => {
+                self.refuse(refusal, row.details.map(|details| details.address), desk);
+                Follow::Nothing
+            }
+        }
+    }
+
+    /// Another process of this name was started after us.
+    fn give_way(&mut self, generation: Generation, address: Option<SocketAddr>, desk: &mut Desk) -> Follow {
+        if std::mem::replace(&mut self.superseded, true) {
+            return Follow::Nothing;
+        }
+        desk.tell(Event::Superseded { generation, address });
+        self.close_all_streams();
+        Follow::Void
+    }
+
+    /// Takes in a datagram under our own name: our own, or a namesake's.
+    fn hear_namesake(&mut self, from: SocketAddr, header: Header, desk: &mut Desk) -> Follow {
+        if header.generation > self.me.generation {
+            return self.give_way(header.generation, Some(from), desk);
+        }
+        if header.generation < self.me.generation {
+            self.send(from, Letter::Say(Body::Introduce));
+        }
+        Follow::Nothing
+    }
+
+    /// The sharded groups of this node, told to others or not.
+    fn groups(&self) -> &[Sharded] {
+        self.withheld.as_deref().unwrap_or(&self.me.groups)
+    }
+
+    /// Changes the sharded groups of this node, and tells others unless they are withheld.
+    fn change_groups(&mut self, change: impl FnOnce(&mut Vec<Sharded>), desk: &mut Desk) {
+        match &mut self.withheld {
+            Some(groups) => change(groups),
+            None => self.say(|profile| change(&mut profile.groups), desk),
+        }
+    }
+
+    /// Says something else of this node from now on.
+    fn say(&mut self, change: impl FnOnce(&mut Profile), desk: &mut Desk) {
+        let profile = Arc::make_mut(&mut self.me.profile);
+        profile.revision += 1;
+        change(profile);
+        self.speak(true, desk.now);
+        desk.tell(Event::Updated { member: self.me.clone() });
+    }
+
+    /// Puts down and spreads what this node says of itself.
+    fn speak(&mut self, whole: bool, now: Instant) {
+        self.membership.speak(now, self.me.clone());
+        self.gossip.add(self.me.id, whole, now);
+    }
+
+    /// Does what follows from a row that changed.
+    fn changed(&mut self, change: &Change, source: Source, desk: &mut Desk) -> Follow {
+        let Change { before, after, unheard } = change;
+        let (id, now) = (after.id, desk.now);
+        let same_process = before.as_ref().filter(|before| before.generation == after.generation);
+        let is_known = same_process.is_some_and(|before| before.profile == after.profile);
+        self.gossip.add(id, !is_known, now);
+        if let Source::News(from) = source {
+            let told_by = from.and_then(|from| self.membership.member(from)).map(|member| member.name.clone());
+            tell(before.as_ref(), after, told_by, desk);
+        }
+        let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
+        if same_process.is_none() || !is {
+            self.unwatch(id, desk);
+        }
+        if let Some(quorum) = &mut self.quorum {
+            match after.status {
+                Status::Dead if was => quorum.bury(id, now),
+                Status::Dead => {}
+                Status::Alive | Status::Suspect | Status::Left => quorum.settle(id),
+            }
+        }
+        if is && after.status == Status::Alive && before.as_ref().is_some_and(|before| before.status == Status::Suspect)
+        {
+            self.refuted(id, desk);
+        }
+        if !is {
+            self.streams_of_the_dead(id);
+            self.cancel_deliveries(id);
+            self.observers.lose(id);
+        } else if same_process.is_none() && before.is_some() {
+            // A new process knows nothing of us: it is told, and its lifeline is another one.
+            self.streams_of_the_dead(id);
+            self.cancel_deliveries(id);
+        }
+        if is != was || same_process.is_none() {
+            self.fill_places();
+        }
+        let is_new_life =
+            is_other_life(before.as_ref(), after) && same_process.is_none_or(|before| !before.status.is_member());
+        let (shared, shares) = (shares(before.as_ref()), shares(Some(after)));
+        // It is over, and may have owned what it was not known to supervise.
+        let said_more = *unheard || same_process.is_some_and(|before| before.groups != after.groups);
+        let has_passed = !is && after.role == Role::Worker && (said_more || is_new_life);
+        if has_passed {
+            self.passed.push((id, after.weight()));
+        }
+        if shared != shares || is_new_life || has_passed { Follow::Settle } else { Follow::Nothing }
+    }
+
+    /// Says that a row was refused, at most once an interval.
+    fn refuse(&mut self, refusal: Refusal, from: Option<SocketAddr>, desk: &mut Desk) {
+        if self.joining.may_complain(desk) {
+            let address = from.unwrap_or(self.me.address);
+            desk.tell(Event::Refused { address, reason: refusal.to_string().into() });
+        }
+    }
+
+    /// Passes fresh rumours on to members drawn at random.
+    fn pass_on(&mut self, desk: &mut Desk) {
+        if self.gossip.due().is_none_or(|due| due > desk.now) || self.membership.others().is_empty() {
+            return;
+        }
+        if !self.gossip.begin_round(desk.now) {
+            return;
+        }
+        for _ in 0..FANOUT.min(self.membership.others().len()) {
+            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
+                self.send(to, Letter::Push);
+            }
+        }
+    }
+
+    // ---- small things --------------------------------------------------------------------------------------------------------------------
+
+    fn send(&mut self, to: SocketAddr, letter: Letter) {
+        self.posts.push_back(Post::Send { to, letter });
+    }
+
+    /// Sends a letter to a member, if it is one.
+    fn send_to(&mut self, id: NodeId, letter: Letter) {
+        if let Some(to) = self.membership.member(id).map(|member| member.address) {
+            self.send(to, letter);
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.membership.others().iter().filter_map(|&id| self.membership.member(id)).map(|member| member.address)
+    }
+
+    /// The status of a member that was known to have this one.
+    fn status_of(&self, id: NodeId, was: Status) -> Status {
+        self.membership.member(id).map_or(was, |member| member.status)
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.number = self.number.wrapping_add(1);
+        self.number
+    }
+
+    /// Those who may observe.
+    fn fill_places(&mut self) {
+        let (mode, me) = (self.mode, self.me.id);
+        let pool = self.membership.members().filter(move |member| may_observe(member, mode, me));
+        let new = self.observers.fill(pool);
+        for id in new {
+            self.open_lifeline(id);
+        }
+    }
+
+    fn wait_for_a_lease(&mut self, now: Instant) {
+        if let Some(quorum) = &mut self.quorum {
+            quorum.wait(now);
+        }
+    }
+}
+
+/// Whether a member is in the pool of observers.
+fn may_observe(member: &Member, mode: Mode, me: NodeId) -> bool {
+    let is_fit = match mode {
+        Mode::Random => true,
+        Mode::Central => member.role == Role::Monitor,
+    };
+    is_fit && member.id != me && member.status.is_member()
+}
+
+/// What a node of this row may own shards of.
+fn shares(row: Option<&Member>) -> Option<&[Sharded]> {
+    row.filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| &*member.groups)
+}
+
+/// Whether a row tells of a life that the row before it did not know.
+fn is_other_life(before: Option<&Member>, after: &Member) -> bool {
+    let life = |member: &Member| (member.generation, member.incarnation.life);
+    before.is_none_or(|before| life(before) < life(after))
+}
+
+/// Where a change of a row comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// A verdict of this node, whose event has left already.
+    Verdict,
+    /// News, from this member if it came from one.
+    News(Option<NodeId>),
+}
+
+/// The event that a change of a row amounts to, where it is not of our own making.
+fn tell(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, desk: &mut Desk) {
+    let same_process = before.filter(|before| before.generation == after.generation).map(|before| before.status);
+    if let Some(before) = before.filter(|before| before.generation == after.generation) {
+        if before.profile != after.profile && after.status.is_member() {
+            desk.tell(Event::Updated { member: after.clone() });
+        }
+        if (before.incarnation, before.status) == (after.incarnation, after.status) {
+            return;
+        }
+    }
+    let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
+    // Of a later process only the end was heard: what was known of the former one is over with it.
+    let was_member = before.is_some_and(|before| before.status.is_member());
+    desk.tell(match (same_process, after.status) {
+        (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
+        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, told_by },
+        (None, Status::Left) if was_member => Event::Left { node },
+        // Over before we knew of it: no news.
+        (None, Status::Dead | Status::Left) => return,
+        (Some(Status::Suspect), Status::Alive) => Event::Cleared { node },
+        (Some(Status::Dead | Status::Left), Status::Alive | Status::Suspect) => {
+            Event::Returned { node, incarnation: after.incarnation }
+        }
+        (Some(Status::Alive), Status::Alive) => return,
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence, told_by },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence, told_by },
+        (Some(_), Status::Left) => Event::Left { node },
+    });
+}

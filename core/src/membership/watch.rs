@@ -1,0 +1,260 @@
+//! Whom we watch, what we hear of them, and what a silence begins; [`super::inquiry`] goes on from there.
+
+use std::time::Duration;
+
+use super::inquiry::{Step, Whom};
+use super::{Cluster, Follow, Letter, Source};
+use crate::ctx::Desk;
+use crate::detection::monitor::{self, Sign, WatchId};
+use crate::detection::trace::Arrived;
+use crate::detection::{AnyDetector, Verdict};
+use crate::member::{Generation, NodeId, Status, Target};
+use crate::output::Output;
+use crate::time::Instant;
+use crate::wire::{Body, Datagram, Echo, Heartbeat, Observers, STAGES};
+
+/// The longest interval of another node that is believed, in timeouts of this one. Death takes two intervals of silence where they are longer than the timeout, so a node that announced
+/// hours and hangs is dead after four timeouts. One whose interval is longer than this cannot be watched with this timeout.
+const INTERVAL_TIMEOUTS: u32 = 2;
+
+/// The shortest one, as a share of this node's own interval: with less, every heartbeat of a node that does not send as often as it says would end another suspicion.
+const INTERVAL_SHARE: u32 = 100;
+
+/// A node that we watch.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) watch: WatchId,
+    /// The newest stage that was heard.
+    pub(super) stage: u64,
+    /// The newest stage that another one says it has heard.
+    pub(super) told: u64,
+    /// Who else watches it, by its own word.
+    pub(super) others: Observers,
+    /// Whether we watch it because nobody else seems to: it has not named us.
+    pub(super) adopted: bool,
+    /// From this stage on all its observers have had a heartbeat of it.
+    pub(super) known_from: u64,
+    /// Whether its lifeline ended and nobody was found at its address.
+    pub(super) gone: bool,
+    /// Whether we made its suspicion known.
+    pub(super) accused: bool,
+}
+
+impl Link {
+    /// The stage that has not come, to anybody that we know of.
+    pub(super) fn missing(&self) -> u64 {
+        self.stage.max(self.told).saturating_add(STAGES)
+    }
+
+    /// Whether it may have ended before its other observers had a heartbeat of it.
+    pub(super) fn is_newcomer(&self) -> bool {
+        self.stage < self.known_from
+    }
+}
+
+impl Cluster {
+    // ---- what comes in -------------------------------------------------------------------------------------------------------------------
+
+    /// Takes in a datagram of a process that is in the table with this status.
+    pub(super) fn hear_member(
+        &mut self,
+        from: NodeId,
+        status: Status,
+        datagram: &Datagram<'_>,
+        desk: &mut Desk,
+    ) -> Follow {
+        if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
+            // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
+            self.tell_about(from, from);
+        }
+        if !status.is_member() && !matches!(datagram.body, Body::Probe { .. }) {
+            return Follow::Nothing;
+        }
+        match &datagram.body {
+            Body::Heartbeat(heartbeat) => {
+                let is_newest = self.hear_heartbeat(from, datagram.header.generation, heartbeat, desk);
+                if is_newest && status == Status::Suspect {
+                    return self.vouch(from, heartbeat, desk);
+                }
+            }
+            Body::Ack(ack) => self.hear_ack(from, *ack, desk),
+            Body::Probe { number } => {
+                let echo = self.echo(*number, from);
+                self.send_to(from, Letter::Say(echo));
+            }
+            Body::Echo(echo) => self.hear_echo(from, echo, desk),
+            Body::Poll { number } => self.send_to(from, Letter::Say(Body::Vote { number: *number })),
+            Body::Ask { number, group, indexes } => self.hear_ask(from, *number, *group, indexes),
+            Body::Vote { number } => return self.hear_vote(from, *number, desk),
+            Body::Inquire(inquire) => self.hear_inquire(from, inquire, desk),
+            Body::Evidence(evidence) => return self.hear_evidence(from, evidence, desk),
+            Body::Release => self.unwatch(from, desk),
+            Body::Sync(digests) => self.hear_sync(from, digests, desk),
+            Body::Rows(rows) => return self.hear_rows(from, *rows, datagram, desk),
+            Body::Gossip | Body::Hello => {}
+            // Snapshots come over streams of their own.
+            Body::Part(_) | Body::Kept { .. } => {}
+            Body::Join(_) | Body::Challenge { .. } | Body::Introduce | Body::Refused(_) => {}
+        }
+        Follow::Nothing
+    }
+
+    /// Takes in a heartbeat. Returns whether it is the newest of one that we watch.
+    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, desk: &mut Desk) -> bool {
+        let Heartbeat { stage, slept, asks, observers, .. } = *heartbeat;
+        let config = &desk.config;
+        let interval = heartbeat.interval.clamp(config.interval / INTERVAL_SHARE, config.timeout * INTERVAL_TIMEOUTS);
+        if asks {
+            let ack = crate::wire::Ack { stage, health: self.health.score() };
+            self.send_to(from, Letter::Say(Body::Ack(ack)));
+        }
+        let names_us = observers.contains(self.me.id);
+        if names_us && self.links.get(&from).is_some_and(|link| link.stage == 0 && link.is_newcomer()) {
+            // From its first heartbeat on it is watched as any other node.
+            self.unwatch(from, desk);
+        }
+        if names_us && !self.links.contains_key(&from) {
+            self.watch(from, interval, observers.iter().nth(1).is_some(), false, desk);
+            if let Some(link) = self.links.get_mut(&from) {
+                link.known_from = stage.saturating_add(STAGES);
+            }
+        }
+        let Some(link) = self.links.get_mut(&from).filter(|link| link.stage < stage) else { return false };
+        link.stage = stage;
+        link.gone = false;
+        if names_us {
+            (link.others, link.adopted) = (observers, false);
+        }
+        let (slot, is_news) = (stage / STAGES, stage / STAGES > desk.monitor.slot(link.watch));
+        if is_news {
+            desk.monitor.heartbeat(link.watch, Sign { at: desk.now, slot, interval, slept, waited: desk.waited });
+        } else {
+            desk.monitor.life(link.watch, desk.now);
+        }
+        if is_news
+            && self.is_recorded
+            && let Some(member) = self.membership.member(from)
+        {
+            let (node, at) = (member.name.clone(), desk.now);
+            desk.put(Output::Arrived(Arrived { node, generation, at, slot, interval }));
+        }
+        self.end_inquiry(from);
+        self.answer_waiting(from, true, desk);
+        true
+    }
+
+    /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it speaks for it.
+    fn vouch(&mut self, id: NodeId, heartbeat: &Heartbeat, desk: &mut Desk) -> Follow {
+        let is_deaf = self.membership.changed(id).is_some_and(|at| desk.now - at > desk.config.interval);
+        if !is_deaf || desk.waited {
+            return Follow::Nothing;
+        }
+        match self.membership.vouch(desk.now, id, heartbeat.incarnation) {
+            Some(change) => self.changed(&change, Source::News(None), desk),
+            None => Follow::Nothing,
+        }
+    }
+
+    /// The answer to a probe.
+    pub(super) fn echo(&self, number: u32, to: NodeId) -> Body<'static> {
+        let is_observer = self.observers.contains(to);
+        Body::Echo(Echo { number, incarnation: self.me.incarnation, is_observer })
+    }
+
+    fn hear_echo(&mut self, from: NodeId, echo: &Echo, desk: &mut Desk) {
+        self.reached(from, desk.now, desk);
+        self.answer_waiting(from, true, desk);
+        if !echo.is_observer {
+            // It has let us go, and the word of it was lost; or it is well and somebody else watches it.
+            self.unwatch(from, desk);
+        }
+    }
+
+    /// The target lived at `at`, by a sign outside its schedule: its own answer, or what another one heard.
+    pub(super) fn reached(&mut self, id: NodeId, at: Instant, desk: &mut Desk) {
+        self.end_inquiry(id);
+        self.joining.reached(id);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.gone = false;
+            desk.monitor.renew(link.watch, at);
+        }
+    }
+
+    // ---- watching ------------------------------------------------------------------------------------------------------------------------
+
+    /// Watches a node from now on, if it does not yet.
+    pub(super) fn watch(&mut self, id: NodeId, interval: Duration, among_others: bool, adopted: bool, desk: &mut Desk) {
+        if self.links.contains_key(&id) {
+            return;
+        }
+        let mut detector = AnyDetector::new(&desk.config.detector, interval, desk.now);
+        if among_others {
+            detector = detector.among_others();
+        }
+        let watch = desk.monitor.watch(Target::Node(id), detector, desk.config.timeout, desk.now);
+        let (others, gone, accused) = (Observers::default(), false, false);
+        let link = Link { watch, stage: 0, told: 0, others, adopted, known_from: 0, gone, accused };
+        self.links.insert(id, link);
+    }
+
+    /// Stops watching a node.
+    pub(super) fn unwatch(&mut self, id: NodeId, desk: &mut Desk) {
+        self.end_inquiry(id);
+        if let Some(link) = self.links.remove(&id) {
+            desk.monitor.unwatch(link.watch);
+        }
+    }
+
+    /// A suspect has contradicted: whoever suspected it was wrong.
+    pub(super) fn refuted(&mut self, id: NodeId, desk: &mut Desk) {
+        self.reached(id, desk.now, desk);
+        if let Some(link) = self.links.get_mut(&id)
+            && std::mem::take(&mut link.accused)
+        {
+            self.health.worsen();
+        }
+    }
+
+    /// Takes in that a node that we watch is silent.
+    pub(crate) fn judge(&mut self, id: NodeId, change: monitor::Change, desk: &mut Desk) -> Follow {
+        let Some(link) = self.links.get(&id) else { return Follow::Nothing };
+        let (missing, adopted) = (link.missing(), link.adopted);
+        if change.to == Verdict::Suspect && !self.is_suspect(id) {
+            self.look_at_silent(id, desk);
+        }
+        match change.to {
+            Verdict::Alive => Follow::Nothing,
+            Verdict::Suspect if self.is_suspect(id) => Follow::Nothing,
+            Verdict::Suspect if !adopted && self.whom_to_ask(id, Whom::Watchers, desk).is_empty() => {
+                self.suspect(id, &[], desk)
+            }
+            Verdict::Suspect => {
+                self.inquire(id, Step::Probe, missing, Whom::Watchers, desk);
+                Follow::Nothing
+            }
+            Verdict::Dead => {
+                self.inquire(id, Step::Death, missing, Whom::Watchers, desk);
+                // One that never named us may answer us all the same.
+                let nobody = self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) && !adopted;
+                if nobody { self.conclude(id, desk) } else { Follow::Nothing }
+            }
+        }
+    }
+
+    /// Nobody was found at the address of a node.
+    pub(super) fn found_gone(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
+        let Some(link) = self.links.get_mut(&id) else { return Follow::Nothing };
+        link.gone = true;
+        let missing = link.missing();
+        self.inquire(id, Step::Death, missing, Whom::Watchers, desk);
+        if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) {
+            self.conclude(id, desk)
+        } else {
+            Follow::Nothing
+        }
+    }
+
+    pub(super) fn is_suspect(&self, id: NodeId) -> bool {
+        self.membership.member(id).is_some_and(|member| member.status == Status::Suspect)
+    }
+}

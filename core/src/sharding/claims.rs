@@ -1,0 +1,568 @@
+//! `Claims`: when to ask the authority what, and until when its answers give the right to own shards.
+//!
+//! One session per process, and every shard under it: an authority is no place for heartbeats, and a session for each of a million workers would be that. It is renewed three times in
+//! its time. What counts is when a renewal was *sent*: the authority counts from later, so that it lets go after we have. A margin is taken off for clocks that do not run alike.
+//!
+//! An answer that does not come proves nothing either way. A claim is asked again, since asking twice for what one has is answered alike; what was granted and is not wanted any more is given
+//! back; a session that is not there any more is over at once, and one that could not be renewed is over by our own clock.
+//!
+//! After the authority was away for so long that our session ended, shards that were others' are left alone for one `ttl` more: they may be on their way back, too.
+//!
+//! What this does not do: hold a writer back that looked at its lease and then slept. Whatever is written has to carry the epoch.
+//!
+//! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed file cache consistency", SOSP 1989; M. Burrows, "The Chubby lock service for
+//! loosely-coupled distributed systems", OSDI 2006, section 2.4 (sequencers).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::authority::{Answer, Ask, CLAIMS_MAX, Claimed, SessionId, ShardName};
+use crate::config::{AuthorityKind, OwnershipConfig};
+use crate::ctx::Desk;
+use crate::event::Event;
+use crate::member::{Epoch, Generation};
+use crate::output::Output;
+use crate::time::Instant;
+
+/// Renewals in the time of a session.
+const RENEWALS: u32 = 3;
+
+/// What is taken off the time of a session: this share of it, and this much at least.
+const MARGIN_SHARE: u32 = 10;
+const MARGIN_LEAST: Duration = Duration::from_millis(200);
+
+/// However often there is doubt, renewals are at least so far apart.
+const RENEW_LEAST: Duration = Duration::from_millis(100);
+
+/// How long to wait before the authority is asked again after it did not answer: this share of `ttl`, within these bounds.
+const RETRY_SHARE: u32 = 20;
+const RETRY_LEAST: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(1);
+
+/// What an answer means for the shards.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Outcome {
+    Nothing,
+    /// A session has begun: shards can be claimed.
+    Began,
+    /// The session is over, and every shard with it.
+    Over,
+    /// What became of claims. It is stale if shards came free after they were asked for: what was held then may not be any more.
+    Claimed {
+        results: Vec<(ShardName, Claimed)>,
+        is_stale: bool,
+    },
+    /// It is not known what became of these claims.
+    Unknown(Vec<ShardName>),
+}
+
+/// This node's words with the authority.
+#[derive(Clone, Debug)]
+pub(super) struct Claims {
+    /// How long a session lasts; what was asked for, until the authority says otherwise.
+    ttl: Duration,
+    asked_ttl: Duration,
+    fenced: bool,
+    session: Session,
+    /// When others' shards last came free.
+    freed_at: Instant,
+    /// When its renewal was last asked for.
+    renewed_at: Instant,
+    /// What was asked and is not answered, by number: when, and what.
+    flights: BTreeMap<u64, (Instant, Ask)>,
+    number: u64,
+    /// What is to be given back as soon as the authority can be asked.
+    to_release: BTreeSet<ShardName>,
+    release_at: Instant,
+    /// Whose sessions are to be ended.
+    to_evict: BTreeMap<Arc<str>, Generation>,
+    /// The authority does not answer, and this has been told.
+    is_unreachable: bool,
+    /// What was asked last without an answer, and when that was found. While a disk is full a renewal succeeds and a claim does not: what succeeds then says nothing.
+    failed: Option<(std::mem::Discriminant<Ask>, Instant)>,
+    /// Whether it was unreachable when the last session ended.
+    was_lost: bool,
+    /// Until when shards that were others' are left alone.
+    grace_until: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Session {
+    /// There is none; one is to be begun at this instant.
+    None { at: Instant, former: Option<SessionId> },
+    /// One was asked for.
+    Opening { former: Option<SessionId> },
+    /// It is over at `until` if it is not renewed.
+    Open { id: SessionId, until: Instant, renew_at: Instant },
+}
+
+impl Claims {
+    /// None where there is no authority.
+    pub(super) fn new(ownership: &OwnershipConfig, now: Instant) -> Option<Claims> {
+        match ownership.authority {
+            AuthorityKind::View => None,
+            AuthorityKind::File | AuthorityKind::Etcd => Some(Claims {
+                ttl: ownership.ttl,
+                asked_ttl: ownership.ttl,
+                fenced: ownership.fenced,
+                session: Session::None { at: now, former: None },
+                freed_at: Instant::ZERO,
+                renewed_at: Instant::ZERO,
+                flights: BTreeMap::new(),
+                number: 0,
+                to_release: BTreeSet::new(),
+                release_at: Instant::ZERO,
+                to_evict: BTreeMap::new(),
+                is_unreachable: false,
+                failed: None,
+                was_lost: false,
+                grace_until: Instant::ZERO,
+            }),
+        }
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// Until when this node may own shards, unless the session is renewed; long ago if there is none.
+    pub(super) fn until(&self) -> Instant {
+        match self.session {
+            Session::Open { until, .. } => until,
+            Session::None { .. } | Session::Opening { .. } => Instant::ZERO,
+        }
+    }
+
+    /// Whether shards may be claimed that were not this node's before.
+    pub(super) fn may_take_over(&self, now: Instant) -> bool {
+        now >= self.grace_until
+    }
+
+    /// When a claim that found the shard held is asked again, should nobody say that it is free.
+    pub(super) fn again_after(&self) -> Duration {
+        (self.ttl / MARGIN_SHARE).clamp(RETRY_LEAST, RETRY_MOST)
+    }
+
+    /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards that move one by one would cost the authority as many changes.
+    pub(super) fn is_claiming(&self) -> bool {
+        self.flights.values().any(|(_, ask)| matches!(ask, Ask::Claim { .. }))
+    }
+
+    /// As [`Claims::is_claiming`], for what is given back.
+    fn is_giving_back(&self) -> bool {
+        self.flights.values().any(|(_, ask)| matches!(ask, Ask::Release { .. }))
+    }
+
+    /// Whether a shard is being given back: it is not to be claimed before that is answered, since nobody says which of the two would come first.
+    pub(super) fn is_released(&self, shard: &ShardName) -> bool {
+        let releases = self.flights.values().filter_map(|(_, ask)| match ask {
+            Ask::Release { shards, .. } => Some(shards),
+            Ask::Open { .. } | Ask::Renew { .. } | Ask::Claim { .. } | Ask::Evict { .. } => None,
+        });
+        releases.flatten().any(|released| released == shard)
+    }
+
+    pub(super) fn next_due(&self) -> Instant {
+        let (session, is_open) = match self.session {
+            Session::None { at, .. } => (at, false),
+            Session::Opening { .. } => (Instant::NEVER, false),
+            Session::Open { until, renew_at, .. } => (until.min(renew_at), true),
+        };
+        // Without a session there is nothing to give back to.
+        let has_some = is_open && !self.to_release.is_empty() && !self.is_giving_back() || !self.to_evict.is_empty();
+        let release = has_some.then_some(self.release_at);
+        let grace = (self.grace_until > Instant::ZERO).then_some(self.grace_until);
+        [Some(session), release, grace].into_iter().flatten().min().unwrap_or(Instant::NEVER)
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Looks whether the session is over by our own clock. It is asked before anything is taken in: after a pause it is over, whatever comes in then.
+    pub(super) fn look(&mut self, desk: &mut Desk) -> Outcome {
+        match self.session {
+            Session::Open { id, until, .. } if until <= desk.now => {
+                self.was_lost |= self.is_unreachable;
+                self.over(Some(id), "it could not be renewed in time", desk)
+            }
+            Session::Open { .. } | Session::None { .. } | Session::Opening { .. } => Outcome::Nothing,
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, desk: &mut Desk) {
+        let now = desk.now;
+        if self.grace_until <= now {
+            self.grace_until = Instant::ZERO;
+        }
+        match self.session {
+            Session::None { at, former } if at <= now => {
+                self.session = Session::Opening { former };
+                self.ask(Ask::Open { ttl: self.asked_ttl, former }, desk);
+            }
+            Session::Open { id, until, renew_at } if renew_at <= now => {
+                // Until it is answered, or once more in time for another try.
+                self.session = Session::Open { id, until, renew_at: now + self.ttl / RENEWALS };
+                self.renewed_at = now;
+                self.ask(Ask::Renew { session: id }, desk);
+            }
+            Session::None { .. } | Session::Opening { .. } | Session::Open { .. } => {}
+        }
+        if self.release_at <= now {
+            self.give_back(desk);
+        }
+    }
+
+    /// Others' shards may be free, or so an authority says whose leader woke up and has ended sessions that it had no business with: whether ours is one of them is asked at once.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.freed_at = now;
+        if let Session::Open { renew_at, .. } = &mut self.session {
+            *renew_at = (*renew_at).min(self.renewed_at + RENEW_LEAST).max(now);
+        }
+    }
+
+    /// Claims shards, under epochs of `floor` or more. There has to be a session; if it is over by the time of the answer, that says so.
+    pub(super) fn claim(&mut self, shards: Vec<ShardName>, floor: Epoch, desk: &mut Desk) {
+        let Session::Open { id: session, .. } = self.session else { return };
+        for some in shards.chunks(CLAIMS_MAX) {
+            for shard in some {
+                self.to_release.remove(shard);
+            }
+            self.ask(Ask::Claim { session, shards: some.to_vec(), floor }, desk);
+        }
+    }
+
+    /// Gives a shard back.
+    pub(super) fn release(&mut self, shard: ShardName) {
+        self.to_release.insert(shard);
+    }
+
+    /// A process was seen to have ended: its shards need not wait for the end of its session, if what they write is fenced.
+    pub(super) fn evict(&mut self, node: Arc<str>, generation: Generation) {
+        if self.fenced {
+            self.to_evict.insert(node, generation);
+        }
+    }
+
+    /// Takes in an answer, or that there is none.
+    pub(super) fn answer(&mut self, number: u64, answer: Result<Answer, &str>, desk: &mut Desk) -> Outcome {
+        let Some((sent, ask)) = self.flights.remove(&number) else { return Outcome::Nothing };
+        match &answer {
+            Err(reason) => {
+                self.failed = Some((std::mem::discriminant(&ask), desk.now));
+                self.unanswered(reason, desk);
+            }
+            Ok(_) if self.is_unreachable && self.says_that_it_answers(&ask, desk.now) => {
+                self.is_unreachable = false;
+                desk.tell(Event::AuthorityReached);
+            }
+            Ok(_) => {}
+        }
+        let retry_at = desk.now + (self.ttl / RETRY_SHARE).clamp(RETRY_LEAST, RETRY_MOST);
+        match (ask, answer) {
+            (Ask::Open { .. }, Ok(Answer::Opened { session, ttl })) => self.opened(session, ttl, sent, desk),
+            (Ask::Open { former, .. }, _) => {
+                self.session = Session::None { at: retry_at, former };
+                Outcome::Nothing
+            }
+            (Ask::Renew { session }, Ok(Answer::Renewed)) => {
+                let valid_until = sent + self.valid();
+                if let Session::Open { id, until, .. } = &mut self.session
+                    && *id == session
+                {
+                    *until = valid_until.max(*until);
+                }
+                Outcome::Nothing
+            }
+            (Ask::Renew { session } | Ask::Claim { session, .. }, Ok(Answer::Gone)) if self.is_ours(session) => {
+                self.over(None, "the authority does not know it any more", desk)
+            }
+            (Ask::Renew { session }, _) => {
+                if let Session::Open { id, renew_at, .. } = &mut self.session
+                    && *id == session
+                {
+                    *renew_at = retry_at.min(*renew_at);
+                }
+                Outcome::Nothing
+            }
+            (Ask::Claim { session, shards, .. }, Ok(Answer::Claimed(results)))
+                if self.is_ours(session) && results.len() == shards.len() =>
+            {
+                let results = shards.into_iter().zip(results).collect();
+                Outcome::Claimed { results, is_stale: sent < self.freed_at }
+            }
+            (Ask::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
+            // What belonged to a former session ends with it.
+            (Ask::Claim { .. }, _) => Outcome::Nothing,
+            (Ask::Release { .. } | Ask::Evict { .. }, Ok(_)) => Outcome::Nothing,
+            (Ask::Release { session, shards }, Err(_)) => {
+                if self.is_ours(session) {
+                    self.to_release.extend(shards);
+                    self.release_at = retry_at;
+                }
+                Outcome::Nothing
+            }
+            (Ask::Evict { node, generation }, Err(_)) => {
+                self.to_evict.entry(node).or_insert(generation);
+                self.release_at = retry_at;
+                Outcome::Nothing
+            }
+        }
+    }
+
+    // ---- private -------------------------------------------------------------------------------------------------------------------------
+
+    fn ask(&mut self, ask: Ask, desk: &mut Desk) {
+        self.number += 1;
+        self.flights.insert(self.number, (desk.now, ask.clone()));
+        desk.put(Output::Ask { number: self.number, ask });
+    }
+
+    /// Whether an answer to this means that the authority does again what it did not: the same, or anything once nothing has failed for half of a session's time.
+    fn says_that_it_answers(&self, ask: &Ask, now: Instant) -> bool {
+        let same = |(failed, at): (_, Instant)| failed == std::mem::discriminant(ask) || now - at > self.ttl / 2;
+        self.failed.is_none_or(same)
+    }
+
+    fn is_ours(&self, session: SessionId) -> bool {
+        matches!(self.session, Session::Open { id, .. } if id == session)
+    }
+
+    /// For how long a renewal gives the right to own shards.
+    fn valid(&self) -> Duration {
+        self.ttl.saturating_sub((self.ttl / MARGIN_SHARE).max(MARGIN_LEAST))
+    }
+
+    fn opened(&mut self, id: SessionId, ttl: Duration, sent: Instant, desk: &mut Desk) -> Outcome {
+        self.ttl = ttl;
+        let until = sent + self.valid();
+        if until <= desk.now {
+            // It took longer to answer than what it gives is good for.
+            self.session = Session::None { at: desk.now, former: Some(id) };
+            return Outcome::Nothing;
+        }
+        self.session = Session::Open { id, until, renew_at: sent + ttl / RENEWALS };
+        if std::mem::take(&mut self.was_lost) {
+            self.grace_until = desk.now + ttl;
+        }
+        Outcome::Began
+    }
+
+    fn over(&mut self, former: Option<SessionId>, reason: &str, desk: &mut Desk) -> Outcome {
+        self.session = Session::None { at: desk.now, former };
+        // Whatever it had ends with it.
+        self.to_release.clear();
+        desk.tell(Event::SessionEnded { reason: reason.into() });
+        Outcome::Over
+    }
+
+    fn unanswered(&mut self, reason: &str, desk: &mut Desk) {
+        if !std::mem::replace(&mut self.is_unreachable, true) {
+            desk.tell(Event::AuthorityLost { reason: reason.into() });
+        }
+    }
+
+    fn give_back(&mut self, desk: &mut Desk) {
+        for (node, generation) in std::mem::take(&mut self.to_evict) {
+            self.ask(Ask::Evict { node, generation }, desk);
+        }
+        let Session::Open { id: session, .. } = self.session else { return };
+        if self.is_giving_back() {
+            return;
+        }
+        let shards: Vec<ShardName> = std::mem::take(&mut self.to_release).into_iter().collect();
+        for some in shards.chunks(CLAIMS_MAX) {
+            self.ask(Ask::Release { session, shards: some.to_vec() }, desk);
+        }
+    }
+}
+
+/// Whether a token may follow the highest epoch that was seen of a shard. One that goes back comes of an authority that has forgotten.
+pub(super) fn follows(token: Epoch, highest: Epoch) -> bool {
+    token >= highest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::Config;
+    use crate::detection::monitor::Monitor;
+    use crate::random::Random;
+
+    /// Claims under a session of 10 s, and the desk that they are asked from.
+    fn begin() -> (Claims, Desk) {
+        let mut config = Config::default();
+        (config.ownership.authority, config.ownership.folder) = (AuthorityKind::File, Some("here".into()));
+        let (now, random) = (Instant::ZERO, Random::seeded(1));
+        let claims = Claims::new(&config.ownership, now).unwrap();
+        let desk = Desk { now, waited: false, config, random, monitor: Monitor::new(now), outputs: VecDeque::new() };
+        (claims, desk)
+    }
+
+    /// What is asked at this instant, with its number.
+    fn asked(claims: &mut Claims, desk: &mut Desk, at_ms: u64) -> Vec<(u64, Ask)> {
+        desk.now = Instant::from_millis(at_ms);
+        claims.tick(desk);
+        asks(desk)
+    }
+
+    fn asks(desk: &mut Desk) -> Vec<(u64, Ask)> {
+        let ask = |output| match output {
+            Output::Ask { number, ask } => Some((number, ask)),
+            _ => None,
+        };
+        std::mem::take(&mut desk.outputs).into_iter().filter_map(ask).collect()
+    }
+
+    fn open(claims: &mut Claims, desk: &mut Desk) {
+        let (number, _) = asked(claims, desk, 0).pop().unwrap();
+        let opened = Answer::Opened { session: SessionId(4), ttl: Duration::from_secs(10) };
+        assert_eq!(claims.answer(number, Ok(opened), desk), Outcome::Began);
+    }
+
+    #[test]
+    fn an_authority_of_which_half_works_is_reached_once_the_other_half_does() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let events = |desk: &mut Desk| -> Vec<Event> {
+            let (told, rest): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut desk.outputs).into_iter().partition(|output| matches!(output, Output::Event(_)));
+            desk.outputs = rest;
+            told.into_iter()
+                .filter_map(|output| if let Output::Event(event) = output { Some(event) } else { None })
+                .collect()
+        };
+        let shards = vec![ShardName { group: "orders".into(), index: 1 }];
+        let mut told = Vec::new();
+        for round in 0..4 {
+            desk.now = Instant::from_millis(3_500 * (round + 1));
+            claims.tick(&mut desk);
+            claims.claim(shards.clone(), Epoch(7), &mut desk);
+            told.extend(events(&mut desk));
+            for (number, ask) in asks(&mut desk) {
+                let answer = match ask {
+                    Ask::Claim { .. } if round < 3 => Err("no space is left on the disk"),
+                    Ask::Claim { .. } => Ok(Answer::Claimed(vec![Claimed::Granted(Epoch(9))])),
+                    _ => Ok(Answer::Renewed),
+                };
+                claims.answer(number, answer, &mut desk);
+            }
+            told.extend(events(&mut desk));
+        }
+        assert!(matches!(&told[..], [Event::AuthorityLost { .. }, Event::AuthorityReached]), "{told:?}");
+    }
+
+    #[test]
+    fn a_session_is_good_from_when_its_renewal_was_sent_less_a_margin() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        assert_eq!(claims.until(), Instant::from_millis(9_000));
+        assert_eq!(claims.next_due(), Instant::from_nanos(3_333_333_333));
+        assert!(asked(&mut claims, &mut desk, 3_333).is_empty());
+        let (number, ask) = asked(&mut claims, &mut desk, 3_334).pop().unwrap();
+        assert_eq!(ask, Ask::Renew { session: SessionId(4) });
+        desk.now = Instant::from_millis(8_999);
+        assert_eq!(claims.look(&mut desk), Outcome::Nothing, "a moment before its end it is good");
+        claims.answer(number, Ok(Answer::Renewed), &mut desk);
+        assert_eq!(claims.until(), Instant::from_millis(12_334), "the answer came late, and that counts for nothing");
+        desk.now = Instant::from_millis(12_334);
+        assert_eq!(claims.look(&mut desk), Outcome::Over, "at its end it is over");
+        assert_eq!(claims.until(), Instant::ZERO);
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_over_at_once_and_another_is_begun() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let (number, _) = asked(&mut claims, &mut desk, 4_000).pop().unwrap();
+        assert_eq!(claims.answer(number, Ok(Answer::Gone), &mut desk), Outcome::Over);
+        let (_, ask) = asked(&mut claims, &mut desk, 4_000).pop().unwrap();
+        assert_eq!(ask, Ask::Open { ttl: Duration::from_secs(10), former: None });
+    }
+
+    #[test]
+    fn after_an_absence_what_was_others_is_left_alone_for_as_long_as_they_may_need_to_come_back() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        assert!(claims.may_take_over(desk.now));
+        let (number, _) = asked(&mut claims, &mut desk, 3_334).pop().unwrap();
+        claims.answer(number, Err("no answer"), &mut desk);
+        desk.now = Instant::from_millis(9_000);
+        assert_eq!(claims.look(&mut desk), Outcome::Over);
+        let (number, ask) = asked(&mut claims, &mut desk, 9_000).pop().unwrap();
+        assert_eq!(ask, Ask::Open { ttl: Duration::from_secs(10), former: Some(SessionId(4)) });
+        desk.now = Instant::from_millis(9_001);
+        let opened = Answer::Opened { session: SessionId(5), ttl: Duration::from_secs(10) };
+        assert_eq!(claims.answer(number, Ok(opened), &mut desk), Outcome::Began);
+        assert!(!claims.may_take_over(Instant::from_millis(19_000)));
+        assert!(claims.may_take_over(Instant::from_millis(19_001)));
+    }
+
+    #[test]
+    fn what_is_being_given_back_is_not_claimed_and_a_lost_answer_is_asked_again() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let shard = ShardName { group: "orders".into(), index: 3 };
+        claims.release(shard.clone());
+        let (number, ask) = asked(&mut claims, &mut desk, 1).pop().unwrap();
+        assert_eq!(ask, Ask::Release { session: SessionId(4), shards: vec![shard.clone()] });
+        assert!(claims.is_released(&shard));
+        claims.answer(number, Err("no answer"), &mut desk);
+        assert!(!claims.is_released(&shard));
+        assert_eq!(asked(&mut claims, &mut desk, 600).len(), 1, "it is asked again");
+        claims.claim(vec![shard.clone()], Epoch(7), &mut desk);
+        let (number, _) = asks(&mut desk).pop().unwrap();
+        assert_eq!(claims.answer(number, Err("no answer"), &mut desk), Outcome::Unknown(vec![shard]));
+        assert_eq!(claims.answer(number, Ok(Answer::Done), &mut desk), Outcome::Nothing, "it was answered already");
+    }
+
+    #[test]
+    fn what_is_given_back_one_by_one_goes_together() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let shard = |index| ShardName { group: "orders".into(), index };
+        claims.release(shard(0));
+        let (number, _) = asked(&mut claims, &mut desk, 1).pop().unwrap();
+        (1..5).for_each(|index| claims.release(shard(index)));
+        assert!(asked(&mut claims, &mut desk, 2).is_empty(), "one is under way");
+        assert!(claims.next_due() > desk.now, "nothing is due before it is answered");
+        claims.answer(number, Ok(Answer::Done), &mut desk);
+        let asked = asked(&mut claims, &mut desk, 3);
+        assert!(matches!(&asked[..], [(_, Ask::Release { shards, .. })] if shards.len() == 4));
+    }
+
+    #[test]
+    fn what_was_found_held_by_a_question_older_than_the_news_that_it_is_free_is_asked_again_at_once() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        let shard = ShardName { group: "orders".into(), index: 3 };
+        let held = || Ok(Answer::Claimed(vec![Claimed::Held { by: "dead".into() }]));
+        for (sent_at, freed_at, is_stale) in [(10, 11, true), (20, 20, false), (31, 30, false)] {
+            desk.now = Instant::from_millis(sent_at.min(freed_at));
+            if freed_at < sent_at {
+                claims.doubt(desk.now);
+            }
+            desk.now = Instant::from_millis(sent_at);
+            claims.claim(vec![shard.clone()], Epoch(7), &mut desk);
+            let (number, _) = asks(&mut desk).pop().unwrap();
+            if freed_at >= sent_at {
+                claims.doubt(Instant::from_millis(freed_at));
+            }
+            desk.now = Instant::from_millis(freed_at.max(sent_at) + 1);
+            let results = vec![(shard.clone(), Claimed::Held { by: "dead".into() })];
+            assert_eq!(claims.answer(number, held(), &mut desk), Outcome::Claimed { results, is_stale });
+        }
+    }
+
+    #[test]
+    fn only_what_is_fenced_is_taken_from_a_process_that_was_seen_to_end() {
+        let (mut claims, mut desk) = begin();
+        open(&mut claims, &mut desk);
+        claims.evict("node-1".into(), Generation(7));
+        assert!(asked(&mut claims, &mut desk, 1).is_empty());
+        claims.fenced = true;
+        claims.evict("node-1".into(), Generation(7));
+        let (_, ask) = asked(&mut claims, &mut desk, 1).pop().unwrap();
+        assert_eq!(ask, Ask::Evict { node: "node-1".into(), generation: Generation(7) });
+    }
+}

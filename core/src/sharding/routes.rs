@@ -1,0 +1,325 @@
+//! `Routes`: who is responsible for a key, asked by any number of threads at once.
+//!
+//! A key of a sharded group belongs to a shard of it, any other key to one of a fixed number of *slots*, and each shard and slot to the member that rendezvous hashing
+//! finds for it (`ring`).
+//!
+//! A group is shared out among the members that say they supervise it with the same number of shards. If members say different numbers, the one that the oldest process says
+//! is *in force*: those that say another one own nothing until it is gone.
+//!
+//! What was found is remembered for as long as the members stay as they are, so a look-up costs a hash of the key and a read, however many
+//! members there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::member::{Declined, Member, NodeId, Role, Status, Weight, name_hash};
+use crate::sharding::rendezvous;
+
+/// How a sharded group is shared out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Sharing {
+    /// How many shards it has.
+    pub(crate) count: u32,
+    /// Who says so: of all that supervise it the process that was started first.
+    pub(crate) by: NodeId,
+    /// Who may own them, each with its weight.
+    pub(crate) owners: Vec<(NodeId, Weight)>,
+    /// Which of them may not own which shard.
+    pub(crate) declined: BTreeMap<NodeId, Declined>,
+}
+
+impl Sharing {
+    /// How the group with this name hash is shared out among `members`; `None` if none of them supervises it.
+    pub(crate) fn among<'a>(members: impl Iterator<Item = &'a Member> + Clone, group: u64) -> Option<Sharing> {
+        let supervise = members
+            .filter(|member| member.role == Role::Worker && member.status.is_member())
+            .filter_map(move |member| Some((member, member.shards_of(group)?)));
+        let (by, count) = supervise.clone().min_by_key(|(member, _)| (member.generation, member.id))?;
+        let agree = supervise.filter(|(_, theirs)| *theirs == count);
+        let owners = agree.clone().map(|(member, _)| (member.id, member.weight())).collect();
+        let declines = |(member, _): (&'a Member, u32)| {
+            let declined = &member.sharded(group)?.declined;
+            (!declined.is_empty()).then(|| (member.id, declined.clone()))
+        };
+        Some(Sharing { count, by: by.id, owners, declined: agree.filter_map(declines).collect() })
+    }
+
+    /// Who may own this shard, each with its weight.
+    pub(crate) fn owners_of(&self, index: u32) -> impl Iterator<Item = (NodeId, Weight)> + Clone {
+        let may = move |(node, _): &(NodeId, Weight)| !declines(&self.declined, *node, index);
+        self.owners.iter().copied().filter(may)
+    }
+}
+
+/// Whether a node declines this shard.
+fn declines(declined: &BTreeMap<NodeId, Declined>, node: NodeId, index: u32) -> bool {
+    !declined.is_empty() && declined.get(&node).is_some_and(|declined| declined.contains(index))
+}
+
+/// Slots of all keys that are no shard's, together: 64 for each of a thousand members.
+const SLOTS: u32 = 1 << 16;
+
+/// Instead of the hash of a group's name.
+const NO_GROUP: u64 = 0;
+
+/// Nobody has asked yet.
+const NOT_ASKED: u32 = 0;
+
+/// Those who are responsible for keys, as long as nothing changes.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// In the order of their ids.
+    members: Vec<Member>,
+    /// Keys that are no group's belong to ready members.
+    slots: Table,
+    /// By the hash of its name: the shards of a group. A suspect keeps its own.
+    groups: BTreeMap<u64, Table>,
+}
+
+impl Routes {
+    /// As things are among `members`; what was found `before` is made use of.
+    pub fn after(before: &Routes, members: impl Iterator<Item = Member>) -> Routes {
+        let mut members: Vec<Member> = members.filter(|member| member.status.is_member()).collect();
+        members.sort_unstable_by_key(|member| member.id);
+        let is_ready = |member: &&Member| member.role == Role::Worker && member.status == Status::Alive;
+        let ready = members.iter().filter(is_ready).map(|member| (member.id, member.weight())).collect();
+        let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready, BTreeMap::new());
+        let hashes: BTreeSet<u64> = members.iter().flat_map(|member| &member.groups).map(|group| group.group).collect();
+        let table = |hash: u64| {
+            let Sharing { count, owners, declined, .. } = Sharing::among(members.iter(), hash)?;
+            Some((hash, Table::after(before.groups.get(&hash), hash, count, owners, declined)))
+        };
+        let groups = hashes.into_iter().filter_map(table).collect();
+        Routes { members, slots, groups }
+    }
+
+    /// Who is responsible for a key of this namespace; `None` if nobody is. If a sharded group has that name, it is the owner of the key's shard, which may be suspect; else one
+    /// of the ready members. All nodes with the same view say the same, in every release.
+    pub fn owner(&self, namespace: &str, key: &[u8]) -> Option<&Member> {
+        let hash = name_hash(namespace);
+        let table = self.groups.get(&hash).unwrap_or(&self.slots);
+        let owner = table.owner(rendezvous::shard_of(rendezvous::key_hash(hash, key), table.count))?;
+        let place = self.members.binary_search_by_key(&owner, |member| member.id).ok()?;
+        self.members.get(place)
+    }
+}
+
+/// By shard or slot: the place of its owner, from 1.
+type Owners = Arc<[AtomicU32]>;
+
+/// The owners of a number of shards or slots, found when they are asked for.
+#[derive(Debug, Default)]
+struct Table {
+    group: u64,
+    count: u32,
+    /// Those who may own them, with a weight over 0, in the order of their ids.
+    nodes: Vec<(NodeId, Weight)>,
+    /// Which of them may not own which.
+    declined: BTreeMap<NodeId, Declined>,
+    /// Places in `nodes`. Made when somebody asks.
+    owners: OnceLock<Owners>,
+    before: Option<Before>,
+}
+
+/// What was found among other members. Whoever owned a shard then and still may owns it still, but for those who have come since.
+#[derive(Debug)]
+struct Before {
+    owners: Owners,
+    /// By place then: the place now, from 1, or 0 if it may not own any more.
+    places: Vec<u32>,
+    /// The places of those who have come.
+    new: Vec<usize>,
+}
+
+impl Table {
+    fn after(
+        before: Option<&Table>,
+        group: u64,
+        count: u32,
+        mut nodes: Vec<(NodeId, Weight)>,
+        declined: BTreeMap<NodeId, Declined>,
+    ) -> Table {
+        nodes.retain(|(_, weight)| weight.get() > 0);
+        nodes.sort_unstable();
+        let before = before.filter(|before| before.count == count && before.declined == declined);
+        let found = before.and_then(|before| Some((before.owners.get()?, &before.nodes)));
+        let before = found.map(|(owners, nodes_before)| {
+            let mut is_new = vec![true; nodes.len()];
+            let place = |node: &(NodeId, Weight)| {
+                let Ok(place) = nodes.binary_search(node) else { return 0 };
+                is_new[place] = false;
+                place as u32 + 1
+            };
+            let places = nodes_before.iter().map(place).collect();
+            let new = (0..nodes.len()).filter(|&place| is_new[place]).collect();
+            Before { owners: owners.clone(), places, new }
+        });
+        Table { group, count, nodes, declined, owners: OnceLock::new(), before }
+    }
+
+    fn owner(&self, index: u32) -> Option<NodeId> {
+        let owners = self.owners.get_or_init(|| (0..self.count).map(|_| AtomicU32::new(NOT_ASKED)).collect());
+        let owner = owners.get(index as usize)?;
+        let place = match owner.load(Ordering::Relaxed) {
+            NOT_ASKED => {
+                let place = self.find(index)?;
+                // Whoever else looks now finds the same.
+                owner.store(place as u32 + 1, Ordering::Relaxed);
+                place
+            }
+            place => place as usize - 1,
+        };
+        self.nodes.get(place).map(|(node, _)| *node)
+    }
+
+    /// The place of an owner in `nodes`.
+    fn find(&self, index: u32) -> Option<usize> {
+        if let Some(before) = &self.before {
+            let then = before.owners[index as usize].load(Ordering::Relaxed);
+            let now = then.checked_sub(1).map_or(0, |then| before.places[then as usize]);
+            if now > 0 {
+                return self.best(index, before.new.iter().copied().chain([now as usize - 1]));
+            }
+        }
+        self.best(index, 0..self.nodes.len())
+    }
+
+    /// Which of these places owns a shard.
+    fn best(&self, index: u32, places: impl Iterator<Item = usize>) -> Option<usize> {
+        let nodes = places.filter_map(|place| self.nodes.get(place)).copied();
+        let may = |(node, _): &(NodeId, Weight)| !declines(&self.declined, *node, index);
+        let owner = rendezvous::owner(self.group, index, nodes.filter(may))?;
+        self.nodes.binary_search_by_key(&owner, |(node, _)| *node).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+    use crate::member::{Generation, Incarnation, Metadata, Profile, Sharded};
+
+    fn members(count: usize) -> Vec<Member> {
+        let member = |n: usize| {
+            let name = format!("node-{n}");
+            let (address, role) = ("127.0.0.1:1".parse().unwrap(), Role::Worker);
+            let profile = Profile {
+                name: (&*name).into(),
+                address,
+                role,
+                zone: "".into(),
+                metadata: Metadata::new(),
+                groups: Vec::new(),
+                revision: 1,
+            };
+            Member {
+                id: NodeId::of(&name),
+                profile: Arc::new(profile),
+                generation: Generation(1),
+                incarnation: Incarnation::default(),
+                status: Status::Alive,
+            }
+        };
+        (1..=count).map(member).collect()
+    }
+
+    fn fresh(members: &[Member]) -> Routes {
+        Routes::after(&Routes::default(), members.iter().cloned())
+    }
+
+    fn owners(members: &[Member]) -> Vec<String> {
+        owners_by(&fresh(members))
+    }
+
+    fn owners_by(routes: &Routes) -> Vec<String> {
+        let name = |key: u32| routes.owner("sessions", &key.to_be_bytes()).unwrap().name.to_string();
+        (0..2_000).map(name).collect()
+    }
+
+    #[test]
+    fn a_suspicion_routes_away_and_back_and_moves_no_other_key() {
+        let mut members = members(5);
+        let before = owners(&members);
+        assert_eq!(owners(&members), before);
+        members[1].status = Status::Suspect;
+        let meanwhile = owners(&members);
+        for (before, meanwhile) in before.iter().zip(&meanwhile) {
+            assert!(meanwhile != "node-2" && (before == meanwhile || before == "node-2"));
+        }
+        members[1].status = Status::Alive;
+        assert_eq!(owners(&members), before);
+    }
+
+    /// However the members come, go, are suspected and cleared, and however much was asked in between.
+    #[test]
+    fn what_was_found_before_changes_no_answer() {
+        let mut random = Random::seeded(7);
+        let mut members = members(12);
+        let mut routes = Routes::default();
+        for _ in 0..200 {
+            for _ in 0..1 + random.below(2) {
+                let member = &mut members[random.below(12) as usize];
+                if random.chance(0.2) {
+                    let metadata = [("weight".to_owned(), random.below(4).to_string())].into();
+                    member.profile = Arc::new(Profile { metadata, ..(*member.profile).clone() });
+                }
+                let is_alive = member.status == Status::Alive;
+                member.status = if is_alive { Status::Suspect } else { Status::Alive };
+            }
+            routes = Routes::after(&routes, members.iter().cloned());
+            let fresh = fresh(&members);
+            for key in 0..random.below(3_000) as u32 {
+                let key = key.to_be_bytes();
+                assert_eq!(routes.owner("sessions", &key), fresh.owner("sessions", &key));
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_belongs_to_those_who_supervise_it_with_the_number_in_force() {
+        let mut members = members(4);
+        let group = name_hash("orders");
+        for (place, (generation, count)) in [(3, 8), (1, 16), (4, 16), (2, 8)].into_iter().enumerate() {
+            let groups = vec![Sharded::new(group, count)];
+            members[place].profile = Arc::new(Profile { groups, ..(*members[place].profile).clone() });
+            members[place].generation = Generation(generation);
+        }
+        let among = |members: &[Member]| {
+            let routes = fresh(members);
+            let name = |key: u32| routes.owner("orders", &key.to_be_bytes()).unwrap().name.to_string();
+            (0..200).map(name).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(among(&members), "node-2 node-3", "node-2 was started first");
+        // A suspect keeps its shards, and a dead one hands them on.
+        members[1].status = Status::Suspect;
+        assert_eq!(among(&members), "node-2 node-3");
+        members[1].status = Status::Dead;
+        assert_eq!(among(&members), "node-1 node-4", "of those who live, node-4 was started first");
+        members[1].profile = Arc::new(Profile { role: Role::Monitor, ..(*members[1].profile).clone() });
+        members[1].status = Status::Alive;
+        assert_eq!(among(&members), "node-1 node-4", "a monitor owns nothing");
+    }
+
+    #[test]
+    fn nobody_is_responsible_where_nobody_is_ready() {
+        let mut members = members(1);
+        assert!(fresh(&[]).owner("a", b"b").is_none());
+        let profile = |metadata: &str| {
+            let metadata = [("weight".to_owned(), metadata.to_owned())].into();
+            Profile { metadata, ..(*members[0].profile).clone() }
+        };
+        let (none, some) = (profile("0"), profile("7"));
+        members[0].profile = none.into();
+        assert!(fresh(&members).owner("a", b"b").is_none());
+        members[0].profile = some.into();
+        assert!(fresh(&members).owner("a", b"b").is_some());
+    }
+
+    /// Another release must find the same owners, so these never change.
+    #[test]
+    fn the_mapping_never_changes() {
+        let expected = "node-2 node-4 node-3 node-1 node-4 node-3 node-4 node-3 node-4 node-1 node-4 node-1";
+        assert_eq!(owners(&members(4))[..12].join(" "), expected);
+    }
+}

@@ -1,0 +1,432 @@
+//! `order`: what one child's failure or end means for the others of its group, and in which order they stop and start.
+//!
+//! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation):
+//! one_for_one, one_for_all and rest_for_one; stop in reverse order, each child with a deadline of
+//! its own, and the next one only when it is down; start in order, each when the one before is up,
+//! a group with all in it. Where OTP waits, we note what the group is doing (`Work`) and go on when
+//! a child has come up or gone down. The root and dynamic groups start their children as they are
+//! taken on; a dynamic group stops them all at once.
+//!
+//! What is asked of a child while its group restarts holds for that restart: told to stop, it stays down; told to start, it starts even if it
+//! is temporary. OTP comes to the same end by another way: it takes no order before the restart is over.
+//!
+//! Four things differ. A group that has failed too often is restarted by its parent also if it is
+//! transient: in OTP it ends with the reason `shutdown`, which a transient child may do, so it
+//! silently stays away. And a child whose *first* start fails is a failure like any other, rather
+//! than the end of its whole group. And where each child's restarts are counted for itself, which
+//! OTP does not know, a child that was given up stays so when a sibling's failure restarts the
+//! others; it starts again with its whole group, or when somebody says so. And a temporary child
+//! does not start again with its group: in OTP a group that is started again makes all its children
+//! anew from its list, and has forgotten those that were given to it later.
+
+use std::collections::VecDeque;
+
+use super::children::{Asked, Group, Next, Phase, Then, Work};
+use super::{AutoShutdown, Strategy, Supervision};
+use crate::ctx::Desk;
+use crate::event::Cause;
+use crate::member::{Child, Generation, GroupId};
+use crate::supervision::restart::RestartKind;
+use crate::time::Instant;
+
+/// Children that are stopped one after the other; each takes two changes of thread, about 30 us. Of more than this nobody means an order, and
+/// it would take longer than anybody waits.
+const ORDERED_MAX: usize = 10_000;
+
+impl Supervision {
+    /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in its turn.
+    pub(super) fn begin(&mut self, child: Child, desk: &mut Desk) {
+        let Some(common) = self.children.common(child) else { return };
+        let (parent, order, phase) = (common.parent, common.order, common.phase);
+        let Some(group) = self.children.group_mut(parent) else { return };
+        // Whoever waits after a failure has had its turn.
+        let at_once = parent == GroupId::ROOT || group.dynamic || phase == Phase::Waiting;
+        match (&mut group.work, group.common.phase) {
+            (Work::Steady | Work::Starting { .. }, Phase::Running | Phase::Starting) if at_once => {
+                self.launch(child, desk);
+            }
+            (Work::Starting { left, .. }, Phase::Running | Phase::Starting) => left.push_back(order),
+            (Work::Steady, Phase::Running) => {
+                self.set_work(parent, Work::Starting { left: VecDeque::from([order]), current: None });
+            }
+            // It stands before those that are to be started again, and starts now; one of those starts with the others.
+            (
+                Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. },
+                Phase::Running | Phase::Starting,
+            ) if order < *from => self.launch(child, desk),
+            (
+                Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. },
+                Phase::Running | Phase::Starting,
+            ) => {}
+            // Its group is down or on its way there: it starts with the group, if that starts again, and nobody reads its queue before.
+            _ if phase == Phase::Idle => self.close(child, desk),
+            _ => {}
+        }
+    }
+
+    /// Takes in what is asked of a child whose group is starting its children, or is about to do so again.
+    pub(super) fn ask(&mut self, child: Child, asked: Asked) {
+        let Some(common) = self.children.common(child) else { return };
+        let (parent, order) = (common.parent, common.order);
+        let Some(group) = self.children.group_mut(parent) else { return };
+        if let Work::Starting { left, .. } = &mut group.work
+            && asked == Asked::ToStop
+        {
+            left.retain(|&other| other != order);
+        }
+        if self.is_to_start_again(parent)
+            && let Some(common) = self.children.common_mut(child)
+        {
+            common.asked = asked;
+        }
+    }
+
+    /// Whether a group that does not run, or stops its children, will start them again by itself.
+    fn is_to_start_again(&self, id: GroupId) -> bool {
+        let Some(group) = self.children.group(id) else { return false };
+        let (parent, child) = (group.common.parent, Child::Group(id));
+        match (&group.work, group.common.phase) {
+            (Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. }, _) => true,
+            // If it fails too often, its queues are closed then.
+            (Work::Stopping { then: Then::Fail(_), .. }, _) => group.common.kind != RestartKind::Temporary,
+            (Work::Stopping { then: Then::ShutDown, .. }, _) => group.common.kind == RestartKind::Permanent,
+            (Work::Stopping { then: Then::Down, .. }, Phase::Stopping(Next::Start))
+                if !self.is_being_stopped(parent, child) =>
+            {
+                true
+            }
+            (Work::Stopping { then: Then::Down, .. }, Phase::Stopping(Next::Start | Next::Park))
+            | (Work::Steady | Work::Starting { .. }, Phase::Parked) => {
+                self.next_of_startable(parent, child) == Next::Park
+            }
+            (Work::Steady | Work::Starting { .. }, Phase::Waiting) => true,
+            (Work::Stopping { then: Then::Down, .. } | Work::Steady | Work::Starting { .. }, _) => false,
+        }
+    }
+
+    /// What follows for a child that would start now if its group did not stop its children: it
+    /// waits for the group, or the group will not start it and nothing will read its queue.
+    pub(super) fn next_of_startable(&self, parent: GroupId, child: Child) -> Next {
+        let is_asked = self.children.common(child).is_some_and(|common| common.asked == Asked::ToStart);
+        if self.is_to_start_again(parent) && (is_asked || self.is_startable(child)) { Next::Park } else { Next::Close }
+    }
+
+    /// Goes on with whatever waits for a child that has come up or gone down meanwhile.
+    pub(super) fn work_off(&mut self, desk: &mut Desk) {
+        while let Some(id) = self.agenda.pop_front() {
+            while self.advance(id, desk) {}
+        }
+    }
+
+    /// One step of a group's work. Returns whether there may be another.
+    fn advance(&mut self, id: GroupId, desk: &mut Desk) -> bool {
+        let Some(group) = self.children.group_mut(id) else { return false };
+        match &mut group.work {
+            Work::Steady | Work::Pausing { .. } => false,
+            Work::Starting { left, current } => match *current {
+                Some(order) => match self.children.at(id, order).and_then(|child| self.children.phase(child)) {
+                    Some(Phase::Starting | Phase::Waiting | Phase::Stopping(_)) => false,
+                    // It is up, or nothing is to be waited for any more.
+                    Some(Phase::Running | Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp) | None => {
+                        let Some(group) = self.children.group_mut(id) else { return false };
+                        if let Work::Starting { current, .. } = &mut group.work {
+                            *current = None;
+                        }
+                        true
+                    }
+                },
+                None => match left.front().copied() {
+                    Some(order) if self.is_filling_before(id, order) => false,
+                    Some(order) => {
+                        let Some(group) = self.children.group_mut(id) else { return false };
+                        if let Work::Starting { left, current } = &mut group.work {
+                            left.pop_front();
+                            *current = Some(order);
+                        }
+                        if let Some(child) = self.children.at(id, order)
+                            && self
+                                .children
+                                .phase(child)
+                                .is_some_and(|phase| phase.is_down() || phase == Phase::Waiting)
+                        {
+                            self.launch(child, desk);
+                        }
+                        true
+                    }
+                    None => {
+                        self.set_work(id, Work::Steady);
+                        if self.children.phase(Child::Group(id)) == Some(Phase::Starting) {
+                            self.up(Child::Group(id), desk);
+                        }
+                        false
+                    }
+                },
+            },
+            Work::Stopping { left, next, .. } => {
+                let (last, next) = (left.last().copied(), *next);
+                let Some(order) = last else {
+                    self.wound_down(id, desk);
+                    return true;
+                };
+                // Whoever was forgotten meanwhile has stopped.
+                if let Some(child) = self.children.at(id, order)
+                    && self.is_to_stop(child, next)
+                {
+                    self.tell_to_stop(child, self.next_with_group(child, next), desk);
+                    if self.children.phase(child).is_some_and(|phase| !phase.is_down()) {
+                        return false;
+                    }
+                }
+                if let Some(group) = self.children.group_mut(id)
+                    && let Work::Stopping { left, .. } = &mut group.work
+                {
+                    left.pop();
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether a group before this place, or one within it, has yet to start children: a group is
+    /// up when all in it are, also those that it was given after it had started.
+    fn is_filling_before(&self, id: GroupId, order: u64) -> bool {
+        let groups = |id: GroupId| self.children.group(id).into_iter().flat_map(|group| group.groups.iter());
+        let mut open: Vec<GroupId> = groups(id).take_while(|(place, _)| **place < order).map(|(_, &id)| id).collect();
+        while let Some(id) = open.pop() {
+            if self.children.group(id).is_some_and(|group| matches!(group.work, Work::Starting { .. })) {
+                return true;
+            }
+            open.extend(groups(id).map(|(_, &id)| id));
+        }
+        false
+    }
+
+    /// Has the groups above this one look again whether they may go on.
+    fn wake_above(&mut self, mut id: GroupId) {
+        while id != GroupId::ROOT
+            && let Some(group) = self.children.group(id)
+        {
+            id = group.common.parent;
+            self.agenda.push_back(id);
+        }
+    }
+
+    /// Whether a child has still to stop before its group goes on with the one before it.
+    fn is_to_stop(&self, child: Child, next: Next) -> bool {
+        match self.children.phase(child) {
+            Some(Phase::Stopping(_) | Phase::Starting | Phase::Running | Phase::Waiting) => true,
+            Some(Phase::Parked) => self.next_with_group(child, next) != Next::Park,
+            Some(Phase::Idle | Phase::Ended | Phase::GivenUp) | None => false,
+        }
+    }
+
+    /// What follows when a child stops with its group, for which `next` follows. A temporary one is not started again with the others, so
+    /// nobody will read its queue; of a template's children nothing is kept.
+    pub(super) fn next_with_group(&self, child: Child, next: Next) -> Next {
+        let Some(common) = self.children.common(child) else { return next };
+        let is_dynamic = self.children.group(common.parent).is_some_and(|group| group.dynamic);
+        match common.kind {
+            RestartKind::Temporary if common.asked == Asked::ToStart => next,
+            RestartKind::Temporary if is_dynamic => Next::Remove,
+            RestartKind::Temporary => next.max(Next::Close),
+            RestartKind::Permanent | RestartKind::Transient => next,
+        }
+    }
+
+    /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic or too many; `then` says what follows.
+    pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, desk: &mut Desk) {
+        let Some(group) = self.children.group(id) else { return };
+        let left: Vec<u64> = group.children.keys().copied().collect();
+        let at_once = group.dynamic || left.len() > ORDERED_MAX;
+        let told: Vec<Child> = group.children.values().copied().filter(|_| at_once).collect();
+        self.set_work(id, Work::Stopping { left, next, then });
+        for child in told.into_iter().rev() {
+            self.tell_to_stop(child, self.next_with_group(child, next), desk);
+        }
+    }
+
+    /// Stops whomever the failure of `child` concerns, to start them all again at `at`.
+    pub(super) fn rewind(&mut self, id: GroupId, child: Child, at: Instant, desk: &mut Desk) {
+        self.set_phase(child, Phase::Parked);
+        let Some(common) = self.children.common(child) else { return };
+        let (name, order) = (common.name.clone(), common.order);
+        let Some(group) = self.children.group(id) else { return };
+        let from = match group.strategy {
+            Strategy::OneForAll => 0,
+            Strategy::RestForOne | Strategy::OneForOne => order,
+        };
+        // A restart that is under way is taken into this one.
+        let (from, at) = match &group.work {
+            Work::Stopping { then: Then::Restart { from: other, at: later }, .. }
+            | Work::Pausing { from: other, at: later } => (from.min(*other), at.max(*later)),
+            Work::Steady | Work::Starting { .. } | Work::Stopping { .. } => (from, at),
+        };
+        // Whoever stands before all that and waits for its turn to start need not wait any more.
+        let turns = if let Work::Starting { left, .. } = &group.work { Some(left) } else { None };
+        let before =
+            turns.into_iter().flatten().filter(|&&order| order < from).filter_map(|order| group.children.get(order));
+        let before: Vec<Child> = before.copied().collect();
+        let concerned = self.children_from(id, from);
+        for &(_, sibling) in &concerned {
+            if let Some(common) = self.children.common_mut(sibling)
+                && matches!(common.phase, Phase::Starting | Phase::Running)
+                && common.failure.is_none()
+            {
+                common.failure = Some(Box::new((Cause::Sibling { of: name.clone() }, desk.now)));
+            }
+        }
+        let left = concerned.into_iter().map(|(order, _)| order).collect();
+        self.set_work(id, Work::Stopping { left, next: Next::Park, then: Then::Restart { from, at } });
+        for child in before {
+            // Somebody may have asked for it since, and had it at once.
+            if self.children.phase(child).is_some_and(Phase::is_down) {
+                self.begin(child, desk);
+            }
+        }
+    }
+
+    /// All that were to stop are down.
+    fn wound_down(&mut self, id: GroupId, desk: &mut Desk) {
+        let child = Child::Group(id);
+        let Some(group) = self.children.group_mut(id) else { return };
+        let Work::Stopping { then, .. } = std::mem::replace(&mut group.work, Work::Steady) else { return };
+        match then {
+            Then::Down => {
+                if id == GroupId::ROOT {
+                    group.common.phase = Phase::Idle;
+                } else if let Phase::Stopping(next) = group.common.phase {
+                    self.stopped(child, next, desk);
+                }
+            }
+            Then::Restart { from, at } if at <= desk.now => {
+                let left = self.startable_again(id, from, desk);
+                self.set_work(id, Work::Starting { left, current: None });
+            }
+            Then::Restart { from, at } => {
+                group.work = Work::Pausing { from, at };
+                self.set_timer(child, at);
+            }
+            Then::Fail(cause) => self.fail(child, cause, desk.now, desk),
+            Then::ShutDown => self.finish(child, Cause::ShutDown, desk),
+        }
+    }
+
+    /// The pause of a group is over: those that wait are started.
+    pub(super) fn resume(&mut self, id: GroupId, desk: &mut Desk) {
+        let Some(group) = self.children.group(id) else { return };
+        if let Work::Pausing { from, .. } = group.work {
+            let left = self.startable_again(id, from, desk);
+            self.set_work(id, Work::Starting { left, current: None });
+        }
+    }
+
+    /// A significant child of a group has ended by itself.
+    pub(super) fn significant_ended(&mut self, id: GroupId, desk: &mut Desk) {
+        let Some(group) = self.children.group(id) else { return };
+        let shuts_down = match group.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => {
+                !group.children.iter().any(|(&order, &child)| self.is_active(group, order, child))
+            }
+        };
+        let is_ending = matches!(&group.work, Work::Stopping { then, .. } if !matches!(then, Then::Restart { .. }));
+        if shuts_down && !is_ending {
+            self.wind_down(id, Next::Park, Then::ShutDown, desk);
+        }
+    }
+
+    /// Whether a significant child of a group runs, or will without anybody asking for it.
+    fn is_active(&self, group: &Group, order: u64, child: Child) -> bool {
+        let Some(common) = self.children.common(child).filter(|common| common.significant) else { return false };
+        match common.phase {
+            Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting => true,
+            Phase::Stopping(next) => next < Next::Close,
+            Phase::Idle | Phase::Ended | Phase::GivenUp => match &group.work {
+                Work::Starting { left, .. } => left.contains(&order),
+                Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. } => {
+                    order >= *from && self.is_startable(child)
+                }
+                Work::Steady | Work::Stopping { .. } => false,
+            },
+        }
+    }
+
+    /// Whether a child goes down because its group stops it, so that its end is no failure.
+    pub(super) fn is_being_stopped(&self, id: GroupId, child: Child) -> bool {
+        match self.children.group(id).map(|group| (&group.work, group.common.phase)) {
+            Some((Work::Stopping { left, then: Then::Restart { .. }, .. }, _)) => {
+                self.children.common(child).is_none_or(|common| left.binary_search(&common.order).is_ok())
+            }
+            Some((Work::Stopping { .. }, _)) => true,
+            Some((_, phase)) => phase.is_down(),
+            None => true,
+        }
+    }
+
+    /// The children that start with their group, in order: a temporary one only for the first time,
+    /// or if it was asked for while the group was stopping. Nothing is held against any of them.
+    pub(super) fn startable(&mut self, id: GroupId, desk: &mut Desk) -> VecDeque<u64> {
+        for (_, child) in self.children_from(id, 0) {
+            if let Some(common) = self.children.common_mut(child) {
+                common.restart.clear_window();
+            }
+        }
+        self.startable_from(id, 0, true, desk)
+    }
+
+    /// The children from `from` on that start again after a sibling failed: as with their group,
+    /// but for those that were given up.
+    fn startable_again(&mut self, id: GroupId, from: u64, desk: &mut Desk) -> VecDeque<u64> {
+        self.startable_from(id, from, false, desk)
+    }
+
+    /// The children from `from` on that start now, in order, as their kind says and as was asked of
+    /// them meanwhile; those that were given up only if `is_anew`. A child that waits for this
+    /// start and has no part in it is closed.
+    fn startable_from(&mut self, id: GroupId, from: u64, is_anew: bool, desk: &mut Desk) -> VecDeque<u64> {
+        let mut startable = VecDeque::new();
+        for (order, child) in self.children_from(id, from) {
+            let Some(common) = self.children.common_mut(child) else { continue };
+            let (asked, phase) = (std::mem::take(&mut common.asked), common.phase);
+            let starts = match asked {
+                Asked::Nothing => (is_anew || phase != Phase::GivenUp) && self.is_startable(child),
+                Asked::ToStop => false,
+                Asked::ToStart => true,
+            };
+            if starts {
+                startable.push_back(order);
+            } else if phase == Phase::Parked {
+                self.set_phase(child, Phase::Idle);
+                self.close(child, desk);
+            }
+        }
+        startable
+    }
+
+    fn is_startable(&self, child: Child) -> bool {
+        let was_started = match child {
+            Child::Worker(id) => self.children.worker(id).is_some_and(|worker| worker.generation > Generation(0)),
+            Child::Group(id) => self.children.group(id).is_some_and(|group| group.was_started),
+        };
+        let kind = self.children.common(child).map(|common| common.kind);
+        !was_started || kind != Some(RestartKind::Temporary)
+    }
+
+    pub(super) fn children_from(&self, id: GroupId, from: u64) -> Vec<(u64, Child)> {
+        let group = self.children.group(id).into_iter();
+        group.flat_map(|group| group.children.range(from..)).map(|(&order, &child)| (order, child)).collect()
+    }
+
+    /// Sets what a group is doing, and puts it on the agenda.
+    pub(super) fn set_work(&mut self, id: GroupId, work: Work) {
+        if let Some(group) = self.children.group_mut(id) {
+            let was_starting = matches!(group.work, Work::Starting { .. });
+            group.work = work;
+            self.agenda.push_back(id);
+            if was_starting {
+                self.wake_above(id);
+            }
+        }
+    }
+}

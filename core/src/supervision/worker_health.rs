@@ -1,0 +1,67 @@
+//! `health`: what a look at a worker's status cell means: stuck in an await, unwell, or only busy.
+//!
+//! A worker that waits for a future holds no thread, so no silence tells of it. But it leaves a trace: messages wait, and none is handled. If
+//! that lasts for `liveness`, it is replaced. A worker that handles messages, however slowly, or that has nothing to do, is never replaced
+//! here: a long queue only makes it not ready, so that requests can go elsewhere.
+//!
+//! The instant at which the first message began to wait is not known; the first look that sees it stands for it. A verdict is therefore at
+//! most one look late, never early.
+
+use super::Supervision;
+use super::children::Phase;
+use crate::ctx::Desk;
+use crate::event::{Cause, Event, Unready};
+use crate::interruption::Interruption;
+use crate::member::{Child, Health, Look};
+use crate::output::Output;
+
+impl Supervision {
+    pub(super) fn judge_look(&mut self, look: &Look, desk: &mut Desk) {
+        let (excused, now) = (self.excused, desk.now);
+        let child = Child::Worker(look.worker);
+        let Some(worker) = self.children.worker(look.worker) else { return };
+        // Until it is up, only the start timeout counts.
+        if worker.common.phase != Phase::Running || worker.generation != look.generation {
+            return;
+        }
+        // Its thread is held, and it waits for it.
+        if worker.wait.is_some() {
+            return;
+        }
+        // A silent thread is judged as a thread, and a worker on it can do nothing.
+        let thread_speaks = self.threads.silent(worker.place, desk).is_none();
+        let liveness = worker.liveness(&desk.config);
+        let Some(worker) = self.children.worker_mut(look.worker) else { return };
+        let is_stuck = look.is_waiting && look.queued > 0 && thread_speaks;
+        worker.stuck = match worker.stuck {
+            Some((progress, since)) if is_stuck && progress == look.progress => Some((progress, since.max(excused))),
+            _ if is_stuck => Some((look.progress, now)),
+            _ => None,
+        };
+        let unready = match (look.health, look.is_overloaded) {
+            (Health::NotReady, _) => Some(Unready::Reported),
+            (Health::Ok | Health::Failed, true) => Some(Unready::Overloaded),
+            (Health::Ok | Health::Failed, false) => None,
+        };
+        if worker.unready != unready {
+            worker.unready = unready;
+            let (name, generation) = (worker.common.name.clone(), worker.generation);
+            desk.tell(match unready {
+                Some(reason) => Event::NotReady { worker: name, generation, reason },
+                None => Event::Ready { worker: name, generation },
+            });
+        }
+        let failure = match (look.health, worker.stuck) {
+            (Health::Failed, _) => Some((Cause::ReportedFailed, now)),
+            (_, Some((_, since))) if now - since >= liveness => {
+                Some((Cause::AwaitStuck { stuck_for: now - since, queued: look.queued }, since))
+            }
+            (Health::Ok | Health::NotReady, _) => None,
+        };
+        if let Some((cause, since)) = failure {
+            // It runs still; it must not handle anything while its restart is decided on.
+            desk.put(Output::Fence { worker: look.worker, why: Interruption::from(&cause) });
+            self.fail(child, cause, since, desk);
+        }
+    }
+}
