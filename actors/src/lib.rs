@@ -42,7 +42,7 @@
 //!
 //! # Layout
 //! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
-//! - `seat`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays to what goes.
+//! - `slot`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays to what goes.
 //! - `spec`, `group`, `pool`: how workers are supervised, together or each for itself.
 //! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
 //!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams, `stream` the frames of connections;
@@ -69,27 +69,27 @@ mod view;
 mod web;
 mod worker;
 
-pub use authority::fence::{Fence, Outdated};
+pub use authority::fence::{Fence, StaleEpoch};
 pub use control::until::NotUp;
 pub use heartbeat_core::config::OnThreadHeld;
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
-    Activity, AutoShutdown, Busy, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Interruption, Member, Metadata, NewerReplica, NodeId, Replica, RestartKind, Role, Shard, Status, Strategy,
-    Testimony, Unready, Waiting, WorkerId, config, member,
+    Activity, AutoShutdown, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
+    Instant, Interruption, Member, Metadata, NewerReplica, NodeId, NotReadyReason, ObserverReport, Replica,
+    RestartKind, Role, Shard, Status, Strategy, Waiting, WorkerActivity, WorkerId, config, member,
 };
 pub use node::group::{Group, GroupSpec, Template};
-pub use node::pool::{MEMBERS_MAX, Pool, Route};
-pub use node::spec::{Arbiters, Placement, Spec};
+pub use node::pool::{POOL_SIZE_MAX, Pool, Routing};
+pub use node::spec::{Arbiters, Placement, WorkerSpec};
 pub use node::start::NodeError;
 pub use node::{Node, SuperviseError};
 pub use view::owner::{NoOwner, Owner};
-pub use view::subscribe::{DeadLetters, Owned, Snapshot, Update, Updates};
-pub use view::{Neighbourhood, View, WorkerState, WorkerView};
-pub use worker::addr::{Answer, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};
-pub use worker::context::{Context, TooLarge};
+pub use view::subscribe::{DeadLetters, ShardOwner, Update, Updates, ViewSnapshot};
+pub use view::{PeerStatus, View, WorkerState, WorkerView};
+pub use worker::addr::{Reply, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};
+pub use worker::context::{Context, SnapshotTooLarge};
 pub use worker::envelope::{DeadLetter, DeadReason, dead_letters};
 pub use worker::lease::{Fenced, Lease, Progress};
-pub use worker::mailbox::{Fates, OnReplace, Overflow};
-pub use worker::slot::{Birth, SnapshotError, StartError};
+pub use worker::mailbox::{MessageCounts, OnReplace, Overflow};
+pub use worker::slot::{SnapshotError, StartError, StartInfo};
 pub use worker::weak_addr::WeakWorkerAddr;

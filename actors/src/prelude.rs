@@ -52,4 +52,4 @@
 #[allow(clippy::wildcard_imports, reason = "all of actix's prelude, as its users have it")]
 pub use actix::prelude::*;
 
-pub use crate::{Config, Context, Node, Spec, WorkerAddr};
+pub use crate::{Config, Context, Node, WorkerAddr, WorkerSpec};

@@ -90,7 +90,7 @@ where
             Err(error) => panic!("{error}"),
         };
         let told = Rc::new(RefCell::new(Vec::new()));
-        node.subscribe(Ear { told: told.clone(), begun: tokio::time::Instant::now() }.start().recipient());
+        node.subscribe(EventLog { told: told.clone(), begun: tokio::time::Instant::now() }.start().recipient());
         let node = TestNode { node, told, begun: tokio::time::Instant::now() };
         node.settle().await;
         test(node).await;
@@ -109,15 +109,15 @@ pub fn inject(node: &Node, worker: &str, fault: Fault) {
 ///
 /// # Panics
 /// If no worker has this name.
-pub fn strike(node: &Node, worker: &str, fault: Fault) {
-    let seat = node.seated(worker);
-    seat.faults().strike(fault);
-    seat.nudge();
+pub fn inject_now(node: &Node, worker: &str, fault: Fault) {
+    let slot = node.seated(worker);
+    slot.faults().strike(fault);
+    slot.nudge();
 }
 
 /// Tells a node of a cluster of these members, as if it had just heard of them: for tests and measurements of who is responsible. Those who are not there in truth
 /// are concluded dead after a while, as any others.
-pub async fn introduce(node: &Node, members: Vec<Member>) {
+pub async fn add_members(node: &Node, members: Vec<Member>) {
     node.introduce(members).await;
 }
 
@@ -149,8 +149,8 @@ impl TestNode {
     }
 
     /// As [`strike`], in this node.
-    pub fn strike(&self, worker: &str, fault: Fault) {
-        strike(&self.node, worker, fault);
+    pub fn inject_now(&self, worker: &str, fault: Fault) {
+        inject_now(&self.node, worker, fault);
     }
 
     /// Lets the thread go on that this worker runs on, before its time is over.
@@ -212,16 +212,16 @@ impl TestNode {
 }
 
 /// Notes what the node tells.
-struct Ear {
+struct EventLog {
     told: Rc<RefCell<Vec<(Duration, Event)>>>,
     begun: tokio::time::Instant,
 }
 
-impl Actor for Ear {
+impl Actor for EventLog {
     type Context = Context<Self>;
 }
 
-impl Handler<Update> for Ear {
+impl Handler<Update> for EventLog {
     type Result = ();
 
     fn handle(&mut self, update: Update, _: &mut Context<Self>) {

@@ -25,22 +25,22 @@ pub struct ShardName {
     pub index: u32,
 }
 
-/// What is asked of the authority. Each is answered once, with an [`Answer`] or an error in words; in which order does not matter.
+/// What is asked of the authority. Each is answered once, with an [`AuthorityResponse`] or an error in words; in which order does not matter.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Ask {
-    /// Begin a session of this node that ends `ttl` after it was last renewed. Answered by [`Answer::Opened`].
+pub enum AuthorityRequest {
+    /// Begin a session of this node that ends `ttl` after it was last renewed. Answered by [`AuthorityResponse::Opened`].
     Open {
         /// How long it lasts without being renewed.
         ttl: Duration,
         /// A session of this process that is over for it, to be ended at once if it can be.
-        former: Option<SessionId>,
+        previous: Option<SessionId>,
     },
-    /// Let the session last for its whole time from now on. Answered by [`Answer::Renewed`] or [`Answer::Gone`].
+    /// Let the session last for its whole time from now on. Answered by [`AuthorityResponse::Renewed`] or [`AuthorityResponse::Gone`].
     Renew {
         /// Which.
         session: SessionId,
     },
-    /// Take these shards, those of them that nobody has. Answered by [`Answer::Claimed`] or [`Answer::Gone`].
+    /// Take these shards, those of them that nobody has. Answered by [`AuthorityResponse::Claimed`] or [`AuthorityResponse::Gone`].
     Claim {
         /// For which session.
         session: SessionId,
@@ -50,14 +50,14 @@ pub enum Ask {
         /// epochs go on rising where an authority has forgotten, or takes the place of another mode.
         floor: Epoch,
     },
-    /// Give these shards back. Those that the session does not have are left alone. Answered by [`Answer::Done`].
+    /// Give these shards back. Those that the session does not have are left alone. Answered by [`AuthorityResponse::Done`].
     Release {
         /// Of which session.
         session: SessionId,
         /// At most [`CLAIMS_MAX`].
         shards: Vec<ShardName>,
     },
-    /// End the session of a process that is known to have ended, without waiting for its time. A later process of the same name keeps its own. Answered by [`Answer::Done`].
+    /// End the session of a process that is known to have ended, without waiting for its time. A later process of the same name keeps its own. Answered by [`AuthorityResponse::Done`].
     Evict {
         /// Name of the node.
         node: Arc<str>,
@@ -71,7 +71,7 @@ pub const CLAIMS_MAX: usize = 64;
 
 /// What the authority answers.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Answer {
+pub enum AuthorityResponse {
     /// The session has begun.
     Opened {
         /// Its number, which no other session had or will have.

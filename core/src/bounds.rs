@@ -1,4 +1,4 @@
-//! `Sums`: what the numbers of a config add up to.
+//! `Bounds`: what the numbers of a config add up to.
 //!
 //! An interval, a threshold and a pause are what a detector works with; when a crash will be noticed is what its user wants to know. This file
 //! does the sum, so that a config can be judged before anything runs.
@@ -15,15 +15,15 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Contradiction`] for the first contradiction found.
-    pub fn check(&self) -> Result<Sums, ConfigError> {
+    pub fn check(&self) -> Result<Bounds, ConfigError> {
         self.refuse_contradictions()?;
-        Ok(Sums::of(self))
+        Ok(Bounds::of(self))
     }
 }
 
 /// What a config adds up to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sums {
+pub struct Bounds {
     /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval; with a budget, as long as the link is
     /// not known yet, and sooner then.
     pub suspicion: Duration,
@@ -47,8 +47,8 @@ pub struct Sums {
     pub warnings: Vec<String>,
 }
 
-impl Sums {
-    fn of(config: &Config) -> Sums {
+impl Bounds {
+    fn of(config: &Config) -> Bounds {
         let detector = &config.detector;
         let suspicion = match detector.kind {
             DetectorKind::Fixed => detector.suspect_after,
@@ -59,7 +59,7 @@ impl Sums {
         let observers = config.membership.observers as usize;
         let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + 4 * observers + wire::HEADERS_BYTES;
         let bytes = observers * heartbeat_bytes + wire::ACK_BYTES_TYPICAL + wire::HEADERS_BYTES;
-        Sums {
+        Bounds {
             suspicion: suspicion.min(config.timeout),
             death: config.timeout,
             blocked: config.workers.timeout + config.workers.interval,
@@ -105,7 +105,7 @@ fn warnings(config: &Config) -> Vec<String> {
 /// A session at etcd has to outlast the election of a leader there.
 const ETCD_TTL_MIN: Duration = Duration::from_secs(5);
 
-impl fmt::Display for Sums {
+impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |duration: Duration| show(Duration::from_millis(duration.as_millis() as u64));
         writeln!(f, "a node that crashes is suspected within {}", millis(self.suspicion))?;

@@ -20,21 +20,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authority::Answer;
+use crate::authority::AuthorityResponse;
 use crate::config::{Config, ConfigError, OnGiveUp, check_metadata};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::detection::monitor::{Change, Monitor};
-use crate::detection::pause::Guard;
+use crate::detection::pause::PauseDetector;
 use crate::detection::{Pause, Verdict};
 use crate::event::Event;
 use crate::member::{
-    ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, Look, Member, Metadata, NodeId, Sharded, Target, ThreadLook,
-    WorkerId, canonical, name_hash,
+    ArbiterId, Child, CpuTimes, Epoch, Generation, Member, Metadata, NodeId, ShardGroup, StatusSample, Target,
+    ThreadSample, WorkerActivity, WorkerId, canonical, name_hash,
 };
-use crate::membership::{Cluster, Follow, Identity, Post, StreamEvent};
+use crate::membership::{Cluster, Identity, Outgoing, OwnershipEffect, StreamEvent};
 use crate::output::{Output, StreamId};
 use crate::random::Random;
-use crate::sharding::{Lent, Ownership};
+use crate::sharding::{Sharding, ShardingCtx};
 use crate::supervision::{Report, Standing, Supervise, SuperviseGroup, Supervision};
 use crate::time::{Instant, earliest};
 use crate::wire;
@@ -57,10 +57,10 @@ pub struct Counters {
 /// One node: everything it decides.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    desk: Desk,
-    guard: Guard,
+    ctx: Ctx,
+    guard: PauseDetector,
     supervision: Supervision,
-    ownership: Ownership,
+    ownership: Sharding,
     cluster: Option<Cluster>,
     leaving: Leaving,
     counters: Counters,
@@ -91,14 +91,14 @@ impl Engine {
         config.check()?;
         let generation = identity.generation;
         let (random, monitor) = (Random::seeded(seed), Monitor::new(now));
-        let mut desk = Desk { now, waited: false, config, random, monitor, outputs: VecDeque::new() };
-        let config = desk.config.clone();
-        let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, &mut desk));
+        let mut ctx = Ctx { now, arrivals_stale: false, config, random, monitor, outputs: VecDeque::new() };
+        let config = ctx.config.clone();
+        let cluster = config.cluster.as_ref().map(|cluster| Cluster::new(&config, cluster, identity, &mut ctx));
         Ok(Engine {
-            supervision: Supervision::new(&mut desk),
-            desk,
-            guard: Guard::new(now),
-            ownership: Ownership::new(&config, generation, now),
+            supervision: Supervision::new(&mut ctx),
+            ctx,
+            guard: PauseDetector::new(now),
+            ownership: Sharding::new(&config, generation, now),
             cluster,
             leaving: Leaving::No,
             counters: Counters::default(),
@@ -114,7 +114,7 @@ impl Engine {
     /// If its number is in use.
     pub fn supervise(&mut self, now: Instant, supervise: Supervise) {
         self.advance(now);
-        self.supervision.supervise(supervise, &mut self.desk);
+        self.supervision.supervise(supervise, &mut self.ctx);
         self.follow_up();
     }
 
@@ -124,7 +124,7 @@ impl Engine {
     /// If its number was used before.
     pub fn supervise_group(&mut self, now: Instant, supervise: SuperviseGroup) {
         self.advance(now);
-        self.supervision.supervise_group(supervise, &mut self.desk);
+        self.supervision.supervise_group(supervise, &mut self.ctx);
         self.follow_up();
     }
 
@@ -137,7 +137,7 @@ impl Engine {
         let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
         let count = workers.len() as u32;
         if let Some(cluster) = &mut self.cluster {
-            cluster.announce(Sharded::new(name_hash(&group), count), &mut self.desk);
+            cluster.announce(ShardGroup::new(name_hash(&group), count), &mut self.ctx);
         }
         self.ownership.add(group, first, count);
         for supervise in workers {
@@ -151,9 +151,9 @@ impl Engine {
     pub fn start(&mut self, now: Instant, child: Child) {
         self.advance(now);
         if self.ownership.is_shard(child) {
-            self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         } else {
-            self.supervision.start(child, &mut self.desk);
+            self.supervision.start(child, &mut self.ctx);
         }
         self.follow_up();
     }
@@ -163,9 +163,9 @@ impl Engine {
         self.advance(now);
         match child {
             Child::Worker(worker) if self.ownership.is_shard(child) && !self.supervision.is_up_or_starting(worker) => {
-                self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+                self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
             }
-            Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.desk),
+            Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.ctx),
         }
         self.follow_up();
     }
@@ -174,7 +174,7 @@ impl Engine {
     /// the shard has another owner.
     pub fn stop(&mut self, now: Instant, child: Child) {
         self.advance(now);
-        self.supervision.stop(child, &mut self.desk);
+        self.supervision.stop(child, &mut self.ctx);
         self.follow_up();
     }
 
@@ -183,9 +183,9 @@ impl Engine {
     pub fn remove(&mut self, now: Instant, child: Child) {
         self.advance(now);
         if self.ownership.is_shard(child) {
-            self.supervision.stop(child, &mut self.desk);
+            self.supervision.stop(child, &mut self.ctx);
         } else {
-            self.supervision.remove(child, &mut self.desk);
+            self.supervision.remove(child, &mut self.ctx);
         }
         self.follow_up();
     }
@@ -203,7 +203,7 @@ impl Engine {
     pub fn handle_accepted(&mut self, at: Instant) -> StreamId {
         self.advance(at);
         match &mut self.cluster {
-            Some(cluster) => cluster.accepted(self.leaving == Leaving::Done, &self.desk),
+            Some(cluster) => cluster.accepted(self.leaving == Leaving::Done, &self.ctx),
             None => StreamId(0),
         }
     }
@@ -224,7 +224,7 @@ impl Engine {
             return;
         }
         let frame = datagram.as_ref().map(|(datagram, from)| (datagram, *from));
-        let follow = cluster.hear_stream(stream, event, frame, &mut self.desk);
+        let follow = cluster.hear_stream(stream, event, frame, &mut self.ctx);
         self.follow(follow);
         self.hand_out_mail();
         self.follow_up();
@@ -235,8 +235,8 @@ impl Engine {
         self.advance(now);
         let Some(cluster) = &mut self.cluster else { return };
         match found {
-            Ok(addresses) => cluster.resolved(seed, addresses, self.desk.now),
-            Err(reason) => cluster.unresolved(seed, reason, &mut self.desk),
+            Ok(addresses) => cluster.resolved(seed, addresses, self.ctx.now),
+            Err(reason) => cluster.unresolved(seed, reason, &mut self.ctx),
         }
     }
 
@@ -245,7 +245,7 @@ impl Engine {
     pub fn recall(&mut self, now: Instant, members: &[Member]) {
         self.advance(now);
         if let Some(cluster) = &mut self.cluster {
-            cluster.recall(members, &self.desk);
+            cluster.recall(members, &self.ctx);
         }
         self.settle();
     }
@@ -258,7 +258,7 @@ impl Engine {
         self.advance(now);
         check_metadata("the metadata", &metadata)?;
         match &mut self.cluster {
-            Some(cluster) => cluster.set_metadata(metadata, &mut self.desk),
+            Some(cluster) => cluster.set_metadata(metadata, &mut self.ctx),
             None => Ok(()),
         }
     }
@@ -270,9 +270,9 @@ impl Engine {
     /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; nothing changes then.
     pub fn set_interval(&mut self, now: Instant, interval: Duration) -> Result<(), ConfigError> {
         self.advance(now);
-        let config = Config { interval, ..self.desk.config.clone() };
+        let config = Config { interval, ..self.ctx.config.clone() };
         config.check()?;
-        self.desk.config = config;
+        self.ctx.config = config;
         Ok(())
     }
 
@@ -287,7 +287,7 @@ impl Engine {
     /// used of its CPU by then, if the system says.
     pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>) {
         self.advance(at);
-        self.supervision.beat(arbiter, slot, times, &mut self.desk);
+        self.supervision.beat(arbiter, slot, times, &mut self.ctx);
     }
 
     /// Takes in that a look at the socket that was begun at `at` found nothing in it: the answer to [`Output::Drain`]. It may be said at any
@@ -301,9 +301,9 @@ impl Engine {
     /// than `stall` since the last time, the machine was suspended, or the wall clock was set forward: a pause that ends now.
     pub fn handle_wall_clock(&mut self, now: Instant, wall: Duration) {
         self.advance(now);
-        if let Some(late_by) = self.guard.compare(now, wall, self.desk.config.stall) {
+        if let Some(late_by) = self.guard.compare(now, wall, self.ctx.config.stall) {
             // Our own clock stood still, so that it shows no silence; but whoever spoke meanwhile was not heard.
-            let now = self.desk.now;
+            let now = self.ctx.now;
             self.excuse(Pause { from: now, to: now }, late_by);
         }
     }
@@ -311,9 +311,9 @@ impl Engine {
     /// Takes in what a worker's thread says of one of its generations, at `at` by its own look at our clock.
     pub fn handle_report(&mut self, at: Instant, worker: WorkerId, generation: Generation, report: Report) {
         // That thread was awake then; it does not mean that we were.
-        self.desk.now = self.desk.now.max(at);
+        self.ctx.now = self.ctx.now.max(at);
         self.due = None;
-        self.supervision.report(worker, generation, report, &mut self.desk);
+        self.supervision.report(worker, generation, report, &mut self.ctx);
         self.follow_up();
     }
 
@@ -321,17 +321,17 @@ impl Engine {
     /// than `ownership.snapshot_bytes_max` is not taken.
     pub fn handle_snapshot(&mut self, now: Instant, worker: WorkerId, version: u32, bytes: Arc<[u8]>) {
         self.advance(now);
-        if bytes.len() <= self.desk.config.ownership.snapshot_bytes_max as usize {
-            self.ownership.snapshot(worker, version, bytes, &self.desk);
+        if bytes.len() <= self.ctx.config.ownership.snapshot_bytes_max as usize {
+            self.ownership.snapshot(worker, version, bytes, &self.ctx);
         }
         self.follow_up();
     }
 
-    /// Takes in what the authority answered to [`Output::Ask`] of this number, or in words why it did not.
-    pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<Answer, &str>) {
+    /// Takes in what the authority answered to [`Output::AskAuthority`] of this number, or in words why it did not.
+    pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<AuthorityResponse, &str>) {
         self.advance(now);
-        if self.ownership.answer(number, answer, &mut self.desk) {
-            self.follow(Follow::Void);
+        if self.ownership.answer(number, answer, &mut self.ctx) {
+            self.follow(OwnershipEffect::Revoke);
         }
         self.follow_up();
     }
@@ -339,57 +339,63 @@ impl Engine {
     /// Takes in that shards which somebody had at the authority may be free now.
     pub fn handle_freed(&mut self, now: Instant) {
         self.advance(now);
-        self.ownership.freed(self.desk.now);
+        self.ownership.freed(self.ctx.now);
         self.follow_up();
     }
 
     /// Takes in what the workers of a silent thread are doing, and what the system says of the thread: the answer to [`Output::Inspect`].
-    pub fn handle_inspection(&mut self, now: Instant, arbiter: ArbiterId, busy: &[Busy], seen: Option<ThreadLook>) {
+    pub fn handle_inspection(
+        &mut self,
+        now: Instant,
+        arbiter: ArbiterId,
+        busy: &[WorkerActivity],
+        seen: Option<ThreadSample>,
+    ) {
         self.advance(now);
-        self.supervision.inspected(arbiter, busy, seen, &mut self.desk);
+        self.supervision.inspected(arbiter, busy, seen, &mut self.ctx);
         self.follow_up();
     }
 
     /// Takes in a look at the status cells: the answer to [`Output::Scan`], in as many parts as the caller likes. A worker of which there is
     /// nothing to say, and of which there was nothing to say the last time, may be left out.
-    pub fn handle_looks(&mut self, now: Instant, looks: &[Look]) {
+    pub fn handle_looks(&mut self, now: Instant, looks: &[StatusSample]) {
         self.advance(now);
-        self.supervision.look(looks, &mut self.desk);
+        self.supervision.look(looks, &mut self.ctx);
         self.follow_up();
     }
 
     /// Handles that a thread, which [`Output::Spawn`] asked for, could not be made.
     pub fn handle_arbiter_not_made(&mut self, now: Instant, arbiter: ArbiterId, reason: &str) {
         self.advance(now);
-        self.supervision.arbiter_not_made(arbiter, reason, &mut self.desk);
+        self.supervision.arbiter_not_made(arbiter, reason, &mut self.ctx);
         self.follow_up();
     }
 
     /// Takes in that a thread that should run workers has ended.
     pub fn handle_arbiter_dead(&mut self, now: Instant, arbiter: ArbiterId) {
         self.advance(now);
-        self.supervision.arbiter_dead(arbiter, &mut self.desk);
+        self.supervision.arbiter_dead(arbiter, &mut self.ctx);
         self.follow_up();
     }
 
     /// Takes in that a thread which was abandoned came back and ended.
     pub fn handle_arbiter_ended(&mut self, now: Instant, arbiter: ArbiterId) {
         self.advance(now);
-        self.supervision.arbiter_ended(arbiter, &mut self.desk);
+        self.supervision.arbiter_ended(arbiter, &mut self.ctx);
     }
 
     /// Does whatever is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        self.supervision.expire(&mut self.desk);
+        self.supervision.expire(&mut self.ctx);
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            let follow = cluster.tick(self.guard.held_until().is_some(), &mut self.desk);
+            let follow = cluster.tick(self.guard.held_until().is_some(), &mut self.ctx);
             self.follow(follow);
         }
         while self.guard.held_until().is_none()
-            && let Some(change) = self.desk.monitor.poll_change(self.desk.now)
+            && let Some(change) = self.ctx.monitor.poll_change(self.ctx.now)
         {
             self.route(change);
         }
@@ -414,25 +420,25 @@ impl Engine {
             && let Some(post) = cluster.posts.pop_front()
         {
             match post {
-                Post::Send { to, letter } => {
-                    if cluster.write(letter, None, self.desk.now, buffer) {
+                Outgoing::Send { to, letter } => {
+                    if cluster.write(letter, None, self.ctx.now, buffer) {
                         self.counters.sent += 1;
                         return Some(Output::Transmit { to });
                     }
                 }
-                Post::Frame { stream, letter } => {
-                    if cluster.write(letter, Some(stream), self.desk.now, buffer) {
+                Outgoing::Frame { stream, letter } => {
+                    if cluster.write(letter, Some(stream), self.ctx.now, buffer) {
                         return Some(Output::Frame { stream });
                     }
                 }
-                Post::Open { stream, to } => return Some(Output::Open { stream, to }),
-                Post::Shut { stream } => return Some(Output::Shut { stream }),
+                Outgoing::Open { stream, to } => return Some(Output::Open { stream, to }),
+                Outgoing::Shut { stream } => return Some(Output::Shut { stream }),
             }
         }
-        let output = self.desk.outputs.pop_front();
+        let output = self.ctx.outputs.pop_front();
         if output.is_none() && self.due.is_none() {
             let due = self.due_apart();
-            self.desk.monitor.put_off(due);
+            self.ctx.monitor.put_off(due);
             self.due = Some(self.due_with(due));
         }
         output
@@ -463,7 +469,7 @@ impl Engine {
 
     /// Those whom this node watches, each with the time for which nothing was heard of it.
     pub fn watched(&self) -> impl Iterator<Item = (NodeId, Duration)> {
-        self.cluster.iter().flat_map(|cluster| cluster.watched(&self.desk))
+        self.cluster.iter().flat_map(|cluster| cluster.watched(&self.ctx))
     }
 
     /// This node's local health: 0 is well, 8 the worst.
@@ -504,7 +510,7 @@ impl Engine {
     /// Whether the cluster has let this node in, or it has begun one, and it knows all the members it was told of. Always so
     /// without a cluster, and never once it has left.
     pub fn is_joined(&self) -> bool {
-        !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.desk.now))
+        !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.ctx.now))
     }
 
     /// Whether it leaves, or has left.
@@ -519,29 +525,29 @@ impl Engine {
 
     /// The settings it runs by.
     pub fn config(&self) -> &Config {
-        &self.desk.config
+        &self.ctx.config
     }
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
     /// Moves the clock on, and excuses everybody if it jumped.
     fn advance(&mut self, now: Instant) {
-        let pause = self.guard.wake(now, self.poll_timeout(), self.desk.config.stall);
+        let pause = self.guard.wake(now, self.poll_timeout(), self.ctx.config.stall);
         self.due = None;
-        self.desk.now = self.desk.now.max(now);
+        self.ctx.now = self.ctx.now.max(now);
         if let Some((pause, late_by)) = pause {
             self.excuse(pause, late_by);
         }
-        self.desk.waited = self.guard.held_until().is_some();
+        self.ctx.arrivals_stale = self.guard.held_until().is_some();
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            let mut follow = cluster.look_at_quorum(&mut self.desk);
-            if self.ownership.look(&mut self.desk) {
-                follow = Follow::Void;
+            let mut follow = cluster.look_at_quorum(&mut self.ctx);
+            if self.ownership.look(&mut self.ctx) {
+                follow = OwnershipEffect::Revoke;
             }
-            if !self.desk.waited {
-                self.ownership.speak(&self.desk);
+            if !self.ctx.arrivals_stale {
+                self.ownership.speak(&self.ctx);
             }
             self.follow(follow);
         }
@@ -549,14 +555,14 @@ impl Engine {
 
     /// Takes a pause of our own out of every silence, and lets whatever waited speak first.
     fn excuse(&mut self, pause: Pause, late_by: Duration) {
-        self.desk.monitor.excuse(pause);
-        self.supervision.excuse(&self.desk);
+        self.ctx.monitor.excuse(pause);
+        self.supervision.excuse(&self.ctx);
         if let Some(cluster) = &mut self.cluster {
-            cluster.excuse(pause, &mut self.desk);
-            self.guard.hold(pause, self.desk.config.interval);
-            self.desk.put(Output::Drain);
+            cluster.excuse(pause, &mut self.ctx);
+            self.guard.hold(pause, self.ctx.config.interval);
+            self.ctx.push(Output::Drain);
         }
-        self.desk.tell(Event::Paused { late_by });
+        self.ctx.emit(Event::Paused { late_by });
     }
 
     /// When something is due next, found anew.
@@ -567,7 +573,7 @@ impl Engine {
     /// What is due next of verdicts and what is `apart` from them.
     fn due_with(&self, apart: Instant) -> Instant {
         let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
-        earliest(apart, [self.desk.monitor.next_change().map(|at| at.max(held_until))])
+        earliest(apart, [self.ctx.monitor.next_change().map(|at| at.max(held_until))])
     }
 
     /// When something is due next, verdicts apart.
@@ -576,7 +582,7 @@ impl Engine {
         let slot = match (self.leaving, &self.cluster) {
             (Leaving::Done, _) | (_, None) => Instant::NEVER,
             (Leaving::No | Leaving::HandingOver(_) | Leaving::Until(_), Some(cluster)) => {
-                cluster.next_due(held_until).min(self.guard.tick(self.desk.config.stall))
+                cluster.next_due(held_until).min(self.guard.tick(self.ctx.config.stall))
             }
         };
         let leave = match self.leaving {
@@ -593,7 +599,7 @@ impl Engine {
         if self.leaving == Leaving::Done {
             return;
         }
-        let follow = cluster.receive(from, bytes.len(), &datagram, &mut self.desk);
+        let follow = cluster.receive(from, bytes.len(), &datagram, &mut self.ctx);
         self.follow(follow);
     }
 
@@ -607,7 +613,7 @@ impl Engine {
             }
             Ok(datagram) => {
                 if self.leaving == Leaving::No {
-                    cluster.handle_foreign(from, &datagram.body, &mut self.desk);
+                    cluster.handle_foreign(from, &datagram.body, &mut self.ctx);
                 }
                 &mut self.counters.wrong_cluster
             }
@@ -625,23 +631,23 @@ impl Engine {
                 if let Some(cluster) = &mut self.cluster
                     && self.leaving != Leaving::Done
                 {
-                    let follow = cluster.judge(id, change, &mut self.desk);
+                    let follow = cluster.judge(id, change, &mut self.ctx);
                     self.follow(follow);
                 }
             }
             Target::Arbiter(arbiter) if change.to == Verdict::Dead => {
-                self.desk.put(Output::Inspect { arbiter });
+                self.ctx.push(Output::Inspect { arbiter });
             }
             Target::Arbiter(_) | Target::Worker(_) => {}
         }
     }
 
-    fn follow(&mut self, follow: Follow) {
+    fn follow(&mut self, follow: OwnershipEffect) {
         match follow {
-            Follow::Nothing => {}
-            Follow::Settle => self.settle(),
-            Follow::Void => {
-                self.ownership.void(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            OwnershipEffect::Nothing => {}
+            OwnershipEffect::Recompute => self.settle(),
+            OwnershipEffect::Revoke => {
+                self.ownership.void(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
                 self.settle();
             }
         }
@@ -650,7 +656,7 @@ impl Engine {
     fn settle(&mut self) {
         match self.leaving {
             Leaving::No | Leaving::HandingOver(_) => {
-                self.ownership.settle(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+                self.ownership.settle(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
             }
             Leaving::Until(_) | Leaving::Done => {}
         }
@@ -659,7 +665,7 @@ impl Engine {
     /// What others sent about shards, to whoever owns them.
     fn hand_out_mail(&mut self) {
         while let Some(mail) = self.cluster.as_mut().and_then(Cluster::take_mail) {
-            self.ownership.hear(mail, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            self.ownership.hear(mail, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         }
     }
 
@@ -668,50 +674,50 @@ impl Engine {
             return;
         }
         // While we are a member still, others take our shards over one by one.
-        self.leaving = Leaving::HandingOver(self.desk.now + self.desk.config.ownership.hand_over);
+        self.leaving = Leaving::HandingOver(self.ctx.now + self.ctx.config.ownership.hand_over);
         if let Some(cluster) = &mut self.cluster {
-            cluster.withdraw(&mut self.desk);
+            cluster.withdraw(&mut self.ctx);
             self.settle();
         }
     }
 
     fn begin_stopping(&mut self) {
-        self.leaving = Leaving::Until(self.desk.now + self.desk.config.workers.leave);
-        self.supervision.stop_all(&mut self.desk);
+        self.leaving = Leaving::Until(self.ctx.now + self.ctx.config.workers.leave);
+        self.supervision.stop_all(&mut self.ctx);
     }
 
     /// What the end of supervision, or of a worker, means for the node.
     fn follow_up(&mut self) {
         if self.supervision.take_gave_up() {
-            match self.desk.config.workers.on_give_up {
+            match self.ctx.config.workers.on_give_up {
                 OnGiveUp::Report => {}
                 OnGiveUp::Leave => self.begin_leaving(),
                 OnGiveUp::Exit => {
-                    let code = self.desk.config.workers.exit_code;
-                    self.desk.put(Output::Exit { code });
+                    let code = self.ctx.config.workers.exit_code;
+                    self.ctx.push(Output::Exit { code });
                 }
             }
         }
         if self.leaving != Leaving::Done {
-            self.ownership.advance(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.desk));
+            self.ownership.advance(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         }
         if let Leaving::HandingOver(latest) = self.leaving {
             let is_done = self.is_handed_over();
-            if !is_done && self.desk.now >= latest {
+            if !is_done && self.ctx.now >= latest {
                 let cut = self.cluster.as_ref().map_or(0, |cluster| self.ownership.unfinished(cluster));
-                self.desk.tell(Event::HandOverCut { shards: cut });
+                self.ctx.emit(Event::HandOverCut { shards: cut });
             }
-            if is_done || self.desk.now >= latest {
+            if is_done || self.ctx.now >= latest {
                 self.begin_stopping();
             }
         }
         if let Leaving::Until(latest) = self.leaving
-            && (self.desk.now >= latest || !self.supervision.is_stopping())
+            && (self.ctx.now >= latest || !self.supervision.is_stopping())
         {
             self.leaving = Leaving::Done;
-            self.supervision.fence_all(&mut self.desk);
+            self.supervision.fence_all(&mut self.ctx);
             if let Some(cluster) = &mut self.cluster {
-                cluster.leave(&mut self.desk);
+                cluster.leave(&mut self.ctx);
             }
         }
     }
@@ -723,6 +729,6 @@ impl Engine {
 }
 
 /// What the rules of ownership may use of the node.
-fn lend<'a>(cluster: &'a mut Option<Cluster>, supervision: &'a mut Supervision, desk: &'a mut Desk) -> Lent<'a> {
-    Lent { cluster: cluster.as_mut(), supervision, desk }
+fn lend<'a>(cluster: &'a mut Option<Cluster>, supervision: &'a mut Supervision, ctx: &'a mut Ctx) -> ShardingCtx<'a> {
+    ShardingCtx { cluster: cluster.as_mut(), supervision, ctx }
 }

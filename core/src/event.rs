@@ -153,7 +153,7 @@ impl fmt::Display for Cause {
 /// Why requests should go elsewhere though the worker lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unready {
+pub enum NotReadyReason {
     /// Its queue is long.
     Overloaded,
     /// It says so itself.
@@ -174,7 +174,7 @@ pub struct Waiting {
 
 /// What one member says of a silent one.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Testimony {
+pub struct ObserverReport {
     /// Name of the one who says it.
     pub observer: Arc<str>,
     /// For how long it has heard nothing; none if it does not watch the silent one, and has only tried to reach it.
@@ -216,7 +216,7 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
         /// Who says so; empty where the news came from another member.
-        evidence: Arc<[Testimony]>,
+        evidence: Arc<[ObserverReport]>,
         /// Name of the member that brought the news, where this is no verdict of this node's.
         told_by: Option<Arc<str>>,
     },
@@ -233,7 +233,7 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
         /// Who says so; empty where the news came from another member.
-        evidence: Arc<[Testimony]>,
+        evidence: Arc<[ObserverReport]>,
         /// Name of the member that brought the news, where this is no verdict of this node's.
         told_by: Option<Arc<str>>,
     },
@@ -255,7 +255,7 @@ pub enum Event {
         generation: Generation,
     },
     /// This node was itself concluded dead and has given up its shards; it comes back under a higher incarnation.
-    Buried {
+    DeclaredDead {
         /// The incarnation under which it comes back.
         incarnation: Incarnation,
     },
@@ -277,7 +277,7 @@ pub enum Event {
         reason: Arc<str>,
     },
     /// Most of a zone is silent at once: nobody in it is called dead for silence until the doubt is over.
-    Frozen {
+    ZoneDisrupted {
         /// Its name; `all` for all together.
         zone: Arc<str>,
         /// How many are silent.
@@ -286,7 +286,7 @@ pub enum Event {
         of: u32,
     },
     /// A freeze is over; everybody has a fresh timer.
-    Thawed {
+    ZoneRecovered {
         /// Name of the zone; `all` for all together.
         zone: Arc<str>,
     },
@@ -327,7 +327,7 @@ pub enum Event {
         reason: Arc<str>,
     },
     /// A node was not admitted.
-    Refused {
+    JoinRefused {
         /// Where it called from.
         address: SocketAddr,
         /// Why, with the offending value.
@@ -395,7 +395,7 @@ pub enum Event {
         withheld: u32,
     },
     /// A shard has a new owner, or its owner a new epoch.
-    Moved {
+    ShardMoved {
         /// Name of the sharded group.
         group: Arc<str>,
         /// Index and new epoch.
@@ -496,7 +496,7 @@ pub enum Event {
         /// Its generation.
         generation: Generation,
         /// Why.
-        reason: Unready,
+        reason: NotReadyReason,
     },
     /// A worker takes requests again.
     Ready {
@@ -619,18 +619,18 @@ impl Event {
             Event::Forgotten { .. } => "forgotten",
             Event::Returned { .. } => "returned",
             Event::Renewed { .. } => "renewed",
-            Event::Buried { .. } => "buried",
+            Event::DeclaredDead { .. } => "buried",
             Event::Isolated { .. } => "isolated",
             Event::Connected => "connected",
             Event::Unresolved { .. } => "unresolved",
-            Event::Frozen { .. } => "frozen",
-            Event::Thawed { .. } => "thawed",
+            Event::ZoneDisrupted { .. } => "frozen",
+            Event::ZoneRecovered { .. } => "thawed",
             Event::Superseded { .. } => "superseded",
             Event::OtherCluster { .. } => "other_cluster",
             Event::NoMonitor { .. } => "no_monitor",
             Event::ClockSkewed { .. } => "clock_skewed",
             Event::RefusedBy { .. } => "refused_by",
-            Event::Refused { .. } => "refused",
+            Event::JoinRefused { .. } => "refused",
             Event::QuorumLost { .. } => "quorum_lost",
             Event::QuorumGained { .. } => "quorum_gained",
             Event::AuthorityLost { .. } => "authority_lost",
@@ -640,7 +640,7 @@ impl Event {
             Event::HandOverCut { .. } => "hand_over_cut",
             Event::Declined { .. } => "declined",
             Event::ReplicaRefused { .. } => "replica_refused",
-            Event::Moved { .. } => "moved",
+            Event::ShardMoved { .. } => "moved",
             Event::ShardsRefused { .. } => "shards_refused",
             Event::ShardsAdmitted { .. } => "shards_admitted",
             Event::Started { .. } => "started",

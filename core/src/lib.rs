@@ -43,21 +43,21 @@ pub mod time;
 mod timer_wheel;
 pub mod wire;
 
-pub use authority::{Answer, Ask, Claimed, SessionId, ShardName};
-pub use bounds::Sums;
-pub use config::rate::{Mistakes, MistakesError};
+pub use authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
+pub use bounds::Bounds;
+pub use config::rate::{MistakeRate, MistakeRateError};
 pub use config::{Config, ConfigError};
 pub use detection::trace::{Trace, TraceError};
 pub use engine::{Counters, Engine};
-pub use event::{Cause, Event, Testimony, Unready, Waiting};
+pub use event::{Cause, Event, NotReadyReason, ObserverReport, Waiting};
 pub use interruption::Interruption;
 pub use member::{
-    Activity, ArbiterId, Busy, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Look, Member,
-    Metadata, NodeId, PlaceId, Profile, Role, Shard, Sharded, Status, Target, ThreadLook, ThreadState, Weight,
-    WorkerId,
+    Activity, ArbiterId, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Member, Metadata, NodeId,
+    Profile, Role, Shard, ShardGroup, Status, StatusSample, Target, ThreadSample, ThreadSlotId, ThreadState, Weight,
+    WorkerActivity, WorkerId,
 };
 pub use membership::{Identity, StreamEvent};
-pub use output::{Leave, Output, Start, StreamId};
+pub use output::{Output, RestartPermit, Start, StreamId};
 pub use random::Random;
 pub use sharding::routes::Routes;
 pub use snapshot::{NewerReplica, Replica};

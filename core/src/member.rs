@@ -262,7 +262,7 @@ pub const GROUPS_MAX: usize = 16;
 
 /// A sharded group that a member supervises, so that it may own shards of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
-pub struct Sharded {
+pub struct ShardGroup {
     /// Hash of its name ([`name_hash`]).
     pub group: u64,
     /// How many shards it has there; 1 to [`SHARDS_MAX`].
@@ -271,10 +271,10 @@ pub struct Sharded {
     pub declined: Declined,
 }
 
-impl Sharded {
+impl ShardGroup {
     /// A group of which the member runs whatever shard is its.
-    pub fn new(group: u64, count: u32) -> Sharded {
-        Sharded { group, count, declined: Declined::default() }
+    pub fn new(group: u64, count: u32) -> ShardGroup {
+        ShardGroup { group, count, declined: Declined::default() }
     }
 }
 
@@ -400,7 +400,7 @@ pub struct Profile {
     /// Whatever else it tells.
     pub metadata: Metadata,
     /// The sharded groups it supervises; at most [`GROUPS_MAX`].
-    pub groups: Vec<Sharded>,
+    pub groups: Vec<ShardGroup>,
     /// Which of the things that this process has said of itself: 1 at its start, one more for each change, at most [`Profile::REVISION_MAX`]; 0 where
     /// all this is from a process before it.
     pub revision: u32,
@@ -439,7 +439,7 @@ impl Member {
     }
 
     /// What it says of the group with this name hash, if it supervises it.
-    pub fn sharded(&self, group: u64) -> Option<&Sharded> {
+    pub fn sharded(&self, group: u64) -> Option<&ShardGroup> {
         self.groups.iter().find(|sharded| sharded.group == group)
     }
 }
@@ -482,7 +482,7 @@ impl GroupId {
 /// A place for a thread that runs workers: those below `workers.arbiters` are shared by all, the others belong to whoever asked for one.
 /// A fresh thread takes the place of a lost one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
-pub struct PlaceId(pub u32);
+pub struct ThreadSlotId(pub u32);
 
 /// Whatever a group can hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
@@ -562,7 +562,7 @@ impl fmt::Display for Activity {
 
 /// A worker at work, as its status cell shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Busy {
+pub struct WorkerActivity {
     /// Which worker.
     pub worker: WorkerId,
     /// What it does.
@@ -586,7 +586,7 @@ pub enum Health {
 
 /// What a look at the status cell of a worker showed; only workers of which there is something to say are reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Look {
+pub struct StatusSample {
     /// Which worker.
     pub worker: WorkerId,
     /// The generation that was looked at.
@@ -625,7 +625,7 @@ pub enum ThreadState {
 
 /// A look at a thread from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ThreadLook {
+pub struct ThreadSample {
     /// What it is doing.
     pub state: ThreadState,
     /// What it has used so far.

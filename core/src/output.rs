@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::authority::Ask;
+use crate::authority::AuthorityRequest;
 use crate::detection::trace::Arrived;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
@@ -39,7 +39,7 @@ pub enum Output {
         /// Its number.
         stream: StreamId,
     },
-    /// Look this seed up and call `Engine::handle_resolved`.
+    /// StatusSample this seed up and call `Engine::handle_resolved`.
     Resolve {
         /// A host name and a port.
         seed: Arc<str>,
@@ -47,11 +47,11 @@ pub enum Output {
     /// Start this generation of a worker on this thread; whatever generation ran before is void from now on.
     Start(Start),
     /// The worker's own thread has this leave from now on, instead of what it had.
-    Permit {
+    SetRestartPermit {
         /// Which worker.
         worker: WorkerId,
         /// Its leave.
-        leave: Leave,
+        leave: RestartPermit,
     },
     /// End this worker in good order; it is not a failure. Report `Stopped`. Said again if the reason changes meanwhile.
     Stop {
@@ -84,7 +84,7 @@ pub enum Output {
         /// Its name.
         group: Arc<str>,
     },
-    /// Look at the status cells of all workers and call `Engine::handle_looks`.
+    /// StatusSample at the status cells of all workers and call `Engine::handle_looks`.
     Scan,
     /// Make a thread of this number.
     Spawn {
@@ -127,11 +127,11 @@ pub enum Output {
         code: u8,
     },
     /// Ask the authority this, and say what it answered: `Engine::handle_answer`.
-    Ask {
+    AskAuthority {
         /// Comes back with the answer.
         number: u64,
         /// What is asked.
-        ask: Ask,
+        ask: AuthorityRequest,
     },
     /// A heartbeat came in; said only where [`crate::Engine::record`] asked for it.
     Arrived(Arrived),
@@ -161,21 +161,21 @@ pub struct Start {
     /// Why the former generation ended, if there was one.
     pub cause: Option<Cause>,
     /// What its thread may do without asking.
-    pub leave: Leave,
+    pub leave: RestartPermit,
 }
 
 /// What a worker's own thread may do without asking when the worker fails: start the next generation at once, and report it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leave {
+pub struct RestartPermit {
     /// From this instant on; `NEVER` means not at all.
     pub from: Instant,
     /// The last generation that it may start.
     pub until: Generation,
 }
 
-impl Leave {
+impl RestartPermit {
     /// No leave for a worker of this generation.
-    pub fn none(generation: Generation) -> Leave {
-        Leave { from: Instant::NEVER, until: generation }
+    pub fn none(generation: Generation) -> RestartPermit {
+        RestartPermit { from: Instant::NEVER, until: generation }
     }
 }

@@ -1,4 +1,4 @@
-//! `Wheel`: which of a million deadlines is next, at no cost to the heartbeat that moves one.
+//! `TimerWheel`: which of a million deadlines is next, at no cost to the heartbeat that moves one.
 //!
 //! A kitchen has one timer and a row of pots. Nobody resets the timer each time a pot is stirred: when it rings, the cook looks at the pot
 //! that was due, sees that it was stirred since, and puts it back for later. So here: an entry lies in the bucket of the deadline it once
@@ -23,7 +23,7 @@ const EMPTY: u64 = u64::MAX;
 
 /// Deadlines of entries that are numbered from 0, in buckets.
 #[derive(Clone, Debug)]
-pub(crate) struct Wheel {
+pub(crate) struct TimerWheel {
     /// First entry of each bucket, or `NONE`.
     heads: Box<[u32]>,
     /// One bit a bucket: whether it holds anything.
@@ -46,10 +46,10 @@ struct Link {
     bucket: u32,
 }
 
-impl Wheel {
+impl TimerWheel {
     /// An empty wheel that has seen all time up to `now`.
-    pub(crate) fn new(now: Instant) -> Wheel {
-        Wheel {
+    pub(crate) fn new(now: Instant) -> TimerWheel {
+        TimerWheel {
             heads: vec![NONE; BUCKETS].into_boxed_slice(),
             occupied: [0; WORDS],
             words: 0,
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_entry_comes_up_at_the_first_tick_after_its_deadline() {
-        let mut wheel = Wheel::new(Instant::ZERO);
+        let mut wheel = TimerWheel::new(Instant::ZERO);
         wheel.file(0, Instant::from_millis(5));
         assert_eq!(wheel.next(), Some(Instant::from_millis(6)));
         assert_eq!(wheel.pop_due(Instant::from_nanos(5_999_999)), None);
@@ -174,14 +174,14 @@ mod tests {
 
     #[test]
     fn a_deadline_in_the_past_comes_up_at_once() {
-        let mut wheel = Wheel::new(Instant::from_millis(100_000));
+        let mut wheel = TimerWheel::new(Instant::from_millis(100_000));
         wheel.file(0, Instant::ZERO);
         assert_eq!(wheel.pop_due(Instant::from_millis(100_000)), Some(0));
     }
 
     #[test]
     fn a_deadline_beyond_a_turn_is_looked_at_once_a_turn() {
-        let mut wheel = Wheel::new(Instant::ZERO);
+        let mut wheel = TimerWheel::new(Instant::ZERO);
         let deadline = Instant::from_millis(3 * BUCKETS as u64);
         let (mut looks, mut at) = (0, wheel.file(0, deadline));
         while at <= deadline {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_entry_taken_out_or_filed_twice_comes_up_at_most_once() {
-        let mut wheel = Wheel::new(Instant::ZERO);
+        let mut wheel = TimerWheel::new(Instant::ZERO);
         wheel.file(3, Instant::from_millis(1));
         wheel.file(3, Instant::from_millis(9));
         wheel.file(4, Instant::from_millis(1));
@@ -212,7 +212,7 @@ mod tests {
         let mut random = Random::seeded(1);
         for _ in 0..200 {
             let start = random.below(1 << 40);
-            let mut wheel = Wheel::new(Instant::from_nanos(start));
+            let mut wheel = TimerWheel::new(Instant::from_nanos(start));
             let mut open: Vec<(u32, u64)> = (0..50).map(|entry| (entry, start + random.below(8_000_000_000))).collect();
             for &(entry, deadline) in &open {
                 wheel.file(entry, Instant::from_nanos(deadline));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_actors::prelude::*;
-use heartbeat_actors::{NotUp, Route, SendError, Update};
+use heartbeat_actors::{NotUp, Routing, SendError, Update};
 
 use crate::{Add, Counter};
 
@@ -16,7 +16,7 @@ async fn a_worker_is_started_and_asked() -> Outcome {
     // let counter = Counter { total: 0 }.start();
     let counter = node.supervise("counter", || Counter { total: 0 })?;
     // let counter = Counter::create(|ctx| { ..; Counter { total: 0 } });
-    let with_context = node.supervise_with_context(Spec::new("timed"), |_, ctx: &mut Context<Counter>| {
+    let with_context = node.supervise_with_context(WorkerSpec::new("timed"), |_, ctx: &mut Context<Counter>| {
         ctx.run_later(Duration::from_secs(1), |counter, _| counter.total += 1);
         Ok(Counter { total: 0 })
     })?;
@@ -60,8 +60,8 @@ async fn a_pool_does_what_a_sync_arbiter_does() -> Outcome {
     let node = Node::start(Config::default()).await?;
     // ANCHOR: pool
     // let pool = SyncArbiter::start(4, || Counter { total: 0 });
-    let spec = Spec::new("counters").placement(heartbeat_actors::Placement::Dedicated);
-    let pool = node.pool_with(spec, 4, Route::SharedQueue, |_| Ok(Counter { total: 0 }))?;
+    let spec = WorkerSpec::new("counters").placement(heartbeat_actors::Placement::Dedicated);
+    let pool = node.pool_with(spec, 4, Routing::SharedQueue, |_| Ok(Counter { total: 0 }))?;
     // ANCHOR_END: pool
     assert_eq!(pool.send(Add(3)).await?, 3);
     pool.resize(2)?;
@@ -135,7 +135,7 @@ impl Handler<Add> for Orders {
 async fn state_outlives_a_failure_where_it_is_kept() -> Outcome {
     let node = Node::start(Config::default()).await?;
     // ANCHOR: snapshot_use
-    let orders = node.supervise_with(Spec::new("orders"), |birth| {
+    let orders = node.supervise_with(WorkerSpec::new("orders"), |birth| {
         let taken = birth.snapshot::<u64>()?.map_or(0, |taken| *taken);
         Ok(Orders { taken })
     })?;

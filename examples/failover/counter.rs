@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Birth, Context, Fenced, StartError};
+use heartbeat_actors::{Context, Fenced, StartError, StartInfo};
 use heartbeat_examples::children::unix_seconds;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -90,7 +90,7 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// One that begins where the last snapshot ends.
-    pub(crate) fn new(common: &Arc<Common>, birth: &Birth) -> Result<Counter, StartError> {
+    pub(crate) fn new(common: &Arc<Common>, birth: &StartInfo) -> Result<Counter, StartError> {
         let found = match birth.replica() {
             Some(replica) => Some(serde_json::from_slice::<Snapshot>(replica.up_to(VERSION)?)?),
             None => None,
@@ -166,7 +166,7 @@ impl Actor for Counter {
             loop {
                 match client::begin(ledger, &begun).await {
                     Err(Refusal::Unreached(_)) => actix_rt::time::sleep(RETRY).await,
-                    Err(refusal @ Refusal::Outdated(_)) => return Some(refusal),
+                    Err(refusal @ Refusal::StaleEpoch(_)) => return Some(refusal),
                     Ok(()) => return None,
                 }
             }

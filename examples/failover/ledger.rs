@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use heartbeat_actors::{Epoch, Fence, Outdated};
+use heartbeat_actors::{Epoch, Fence, StaleEpoch};
 use heartbeat_examples::Failure;
 use heartbeat_examples::children::unix_seconds;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub(crate) struct Written {
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {
     /// The epoch is over.
-    Outdated(String),
+    StaleEpoch(String),
     /// The ledger was not reached, or did not answer. It may have taken it.
     Unreached(String),
 }
@@ -46,7 +46,7 @@ pub(crate) enum Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refusal::Outdated(text) => write!(f, "the ledger refused it: {text}"),
+            Refusal::StaleEpoch(text) => write!(f, "the ledger refused it: {text}"),
             Refusal::Unreached(text) => write!(f, "no word from the ledger: {text}"),
         }
     }
@@ -83,8 +83,8 @@ impl Ledger {
     /// Takes in that a life begins.
     ///
     /// # Errors
-    /// [`Outdated`] if a later owner has begun already.
-    pub(crate) fn begin(&mut self, at: f64, begun: Begun) -> Result<(), Outdated> {
+    /// [`StaleEpoch`] if a later owner has begun already.
+    pub(crate) fn begin(&mut self, at: f64, begun: Begun) -> Result<(), StaleEpoch> {
         self.admit(&begun.node, begun.life)?;
         let shard = begun.life.shard;
         self.cells.retain(|(found, _), _| *found != shard);
@@ -96,8 +96,8 @@ impl Ledger {
     /// Takes in an increment; the plain copy takes it in any case.
     ///
     /// # Errors
-    /// [`Outdated`] if it comes under an epoch that is over.
-    pub(crate) fn write(&mut self, at: f64, written: Written) -> Result<(), Outdated> {
+    /// [`StaleEpoch`] if it comes under an epoch that is over.
+    pub(crate) fn write(&mut self, at: f64, written: Written) -> Result<(), StaleEpoch> {
         let plain_before = self.plain.insert(written.key.clone(), written.count).unwrap_or(0);
         if let Err(outdated) = self.admit(&written.node, written.life) {
             self.late.push(Late { at, written, plain_before });
@@ -115,7 +115,7 @@ impl Ledger {
         self.plain.get(key).copied().unwrap_or(0)
     }
 
-    fn admit(&mut self, node: &str, life: Life) -> Result<(), Outdated> {
+    fn admit(&mut self, node: &str, life: Life) -> Result<(), StaleEpoch> {
         self.fence.admit(life.shard, Epoch(life.epoch))?;
         let owner = self.owners.entry((life.shard, life.epoch)).or_insert_with(|| node.to_owned());
         self.shared_epochs += u64::from(owner != node);
@@ -165,7 +165,7 @@ async fn write(served: web::Data<Served>, written: web::Json<Written>) -> HttpRe
     respond(served.look().write(unix_seconds(), written.into_inner()))
 }
 
-fn respond(result: Result<(), Outdated>) -> HttpResponse {
+fn respond(result: Result<(), StaleEpoch>) -> HttpResponse {
     match result {
         Ok(()) => HttpResponse::Ok().finish(),
         Err(outdated) => HttpResponse::Conflict().body(outdated.to_string()),
@@ -198,7 +198,7 @@ pub(crate) mod client {
         match tokio::time::timeout(PATIENCE, http::ask(ledger, "POST", path, 0, &body)).await {
             Ok(Ok(answer)) if answer.status == 200 => Ok(()),
             Ok(Ok(answer)) if answer.status == 409 => {
-                Err(Refusal::Outdated(String::from_utf8_lossy(&answer.body).into_owned()))
+                Err(Refusal::StaleEpoch(String::from_utf8_lossy(&answer.body).into_owned()))
             }
             Ok(Ok(answer)) => Err(Refusal::Unreached(format!("it answered with status {}", answer.status))),
             Ok(Err(error)) => Err(Refusal::Unreached(error.to_string())),

@@ -56,7 +56,7 @@ impl Handler<Update> for Printer {
         let (at, process) = (unix_seconds(), self.node.as_str());
         match update {
             // Each process sees all of them, and a thousand shards would have thousands of lines.
-            Update::Event(Event::Moved { .. } | Event::Stopped { .. }) => {}
+            Update::Event(Event::ShardMoved { .. } | Event::Stopped { .. }) => {}
             Update::Event(event) => match serde_json::to_string(&Line { at, process, event: &event }) {
                 Ok(line) => say(&line),
                 Err(error) => eprintln!("error: an event has no JSON: {error}"),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use flate2::read::GzDecoder;
 use heartbeat_core::detection::qos::{Contender, Quality, Replay, quality};
-use heartbeat_core::{Instant, Mistakes, Trace};
+use heartbeat_core::{Instant, MistakeRate, Trace};
 
 /// A failure of the program; the text is for people.
 type Failure = Box<dyn std::error::Error>;
@@ -33,7 +33,7 @@ struct Arguments {
     detectors: Vec<Detector>,
     /// The budget: mistakes that you can bear on a link, like 1/h, 6/day or 2/min
     #[arg(long, default_value = "1/h", value_name = "RATE")]
-    mistakes: Mistakes,
+    mistakes: MistakeRate,
     /// Settings of the other detectors' knob instead of their defaults: intervals for fixed (silence), chen (margin) and phi-akka (pause), a phi
     /// for phi-cassandra, mistakes an hour for budget
     #[arg(long = "setting", value_name = "NUMBER", requires = "detectors", conflicts_with = "sweep")]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use heartbeat_core::Mistakes;
+use heartbeat_core::MistakeRate;
 use heartbeat_core::detection::qos::Contender;
 use plotters::prelude::{
     ChartBuilder, Circle, Color, EmptyElement, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries, PathElement,
@@ -15,7 +15,7 @@ use crate::{Failure, Report, Score};
 const PANEL: (u32, u32) = (760, 440);
 
 /// Draws the curves of all reports into `path`.
-pub(crate) fn draw(path: &Path, reports: &[Report], mistakes: Mistakes) -> Result<(), Failure> {
+pub(crate) fn draw(path: &Path, reports: &[Report], mistakes: MistakeRate) -> Result<(), Failure> {
     let mut svg = String::new();
     {
         let size = (PANEL.0, PANEL.1 * reports.len() as u32);
@@ -32,7 +32,7 @@ pub(crate) fn draw(path: &Path, reports: &[Report], mistakes: Mistakes) -> Resul
 
 type Area<'a> = plotters::drawing::DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-fn panel_of(area: &Area<'_>, report: &Report, mistakes: Mistakes) -> Result<(), Failure> {
+fn panel_of(area: &Area<'_>, report: &Report, mistakes: MistakeRate) -> Result<(), Failure> {
     let hours = report.swept.first().map_or(1.0, |score| score.quality.scored.as_secs_f64() / 3_600.0);
     // No mistake at all has no place on a logarithmic axis: it is drawn at the bottom, at half a mistake in the whole trace.
     let floor = 0.5 / hours;

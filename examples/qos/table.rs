@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::Mistakes;
+use heartbeat_core::MistakeRate;
 use heartbeat_core::detection::qos::Contender;
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub(crate) fn print_json(report: &Report, guard: bool) -> Result<(), Failure> {
 }
 
 /// Prints a report as a table.
-pub(crate) fn print(report: &Report, mistakes: Mistakes, guard: bool) {
+pub(crate) fn print(report: &Report, mistakes: MistakeRate, guard: bool) {
     let Report { name, interval, beats, arrived, stalls, .. } = report;
     let lost = 100.0 * (beats - arrived) as f64 / *beats as f64;
     let guard = if guard { "excused" } else { "not excused" };
@@ -82,7 +82,7 @@ pub(crate) fn print(report: &Report, mistakes: Mistakes, guard: bool) {
 }
 
 /// The hastiest setting that keeps the budget, as all more patient ones do; settings go from hasty to patient.
-fn best(scores: &[Score], contender: Contender, mistakes: Mistakes) -> Option<&Score> {
+fn best(scores: &[Score], contender: Contender, mistakes: MistakeRate) -> Option<&Score> {
     let of_it = scores.iter().filter(|score| score.contender == contender);
     of_it.rev().take_while(|score| score.quality.mistakes_per_hour() <= mistakes.per_hour()).last()
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use heartbeat_actors::transport::{MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Context, Node, Owner, Spec, WorkerAddr, testkit};
+use heartbeat_actors::{Config, Context, Node, Owner, WorkerAddr, WorkerSpec, testkit};
 use heartbeat_core::{Generation, Incarnation, Member, Metadata, NodeId, Profile, Random, Role, Status};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -253,7 +253,8 @@ impl Handler<Panic> for Sender {
 async fn panics(count: u32, apart: Duration, how: &str) {
     let node = Node::start(Config::from_toml("[workers]\narbiters = 1").unwrap()).await.unwrap();
     let (panicked, (sender, mut answers)) = (Panicked::default(), unbounded_channel());
-    let spec = Spec::new("fragile").intensity(u32::MAX, Duration::from_millis(1)).delay(Duration::ZERO, Duration::ZERO);
+    let spec =
+        WorkerSpec::new("fragile").intensity(u32::MAX, Duration::from_millis(1)).delay(Duration::ZERO, Duration::ZERO);
     let fragile =
         node.supervise_with(spec, move |_| Ok(Fragile { panicked: panicked.clone(), answers: sender.clone() }));
     let fragile = fragile.unwrap();
@@ -414,7 +415,7 @@ async fn node_among(count: u32) -> Node {
     let network = MemoryNetwork::new();
     let bind = move || Ok(Some(Rc::new(network.bind(address)?) as Rc<dyn Transport>));
     let node = Node::start_on(Config::from_toml(settings).unwrap(), bind).await.unwrap();
-    testkit::introduce(&node, (1..count).map(member).collect()).await;
+    testkit::add_members(&node, (1..count).map(member).collect()).await;
     assert_eq!(node.view().members().len(), count as usize);
     node
 }
@@ -450,7 +451,7 @@ async fn owners(look_ups: u64) {
         row(&format!("owner of a key among {count} members, the first {look_ups} look-ups"), time(), "ns");
         let mut times: Vec<f64> = (0..10).map(|_| time()).collect();
         row("the next ones, p50 of ten rounds", quantile(&mut times, 0.5), "ns");
-        testkit::introduce(&node, vec![member(count)]).await;
+        testkit::add_members(&node, vec![member(count)]).await;
         row("the first ones after a member has come", time(), "ns");
         node.leave().await;
     }

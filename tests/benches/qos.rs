@@ -281,7 +281,7 @@ fn guard(run: &Run, public: &Scores, held_out: &Scores) {
     println!();
 }
 
-/// Mistakes that all observers make at once.
+/// MistakeRate that all observers make at once.
 fn together(all: &[Vec<Mistake>]) -> usize {
     let mut common = all[0].clone();
     for other in &all[1..] {
@@ -296,7 +296,7 @@ fn together(all: &[Vec<Mistake>]) -> usize {
 
 fn second_observer(run: &Run) {
     println!(
-        "### Mistakes an hour where one, two, three observers must agree, on paths that fail independently: wan, Chen (goal: 50 times fewer)\n"
+        "### MistakeRate an hour where one, two, three observers must agree, on paths that fail independently: wan, Chen (goal: 50 times fewer)\n"
     );
     for margin in [0.3, 2.05] {
         let mut counts = [0; 3];

@@ -10,7 +10,7 @@ use heartbeat_core::wire::{
     encode, encode_join, push_rumour,
 };
 use heartbeat_core::{
-    Config, Engine, Epoch, Generation, Incarnation, Instant, Member, NodeId, Output, Profile, Random, Role, Sharded,
+    Config, Engine, Epoch, Generation, Incarnation, Instant, Member, NodeId, Output, Profile, Random, Role, ShardGroup,
     Status, StreamEvent, StreamId,
 };
 use heartbeat_tests::{SHARDS, Shape, World};
@@ -100,7 +100,7 @@ impl Driver {
         match self.random.below(6) {
             0 => profile.role = Role::Monitor,
             1 => drop(profile.metadata.insert("weight".into(), self.small(1_000).to_string())),
-            2 => profile.groups = vec![Sharded::new(self.number(u64::MAX), self.small(65_535) + 1)],
+            2 => profile.groups = vec![ShardGroup::new(self.number(u64::MAX), self.small(65_535) + 1)],
             3 => profile.address = SocketAddr::from(([10, 0, 0, 3], 7100)),
             _ => {}
         }

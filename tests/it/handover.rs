@@ -376,7 +376,7 @@ fn a_newcomer_without_the_authority_takes_no_shard_away() {
     world.apply(Fault::CutOff(place));
     let since = world.elapsed();
     after(&mut world, Fault::Start(place), 20);
-    let is_moved = |event: &Event| matches!(event, Event::Moved { .. } | Event::Stopped { .. });
+    let is_moved = |event: &Event| matches!(event, Event::ShardMoved { .. } | Event::Stopped { .. });
     let of_others = |(at, here, event): &(Duration, usize, &Event)| *at > since && *here != place && is_moved(event);
     assert_eq!(world.events().filter(of_others).count(), 0, "no shard of the others was touched");
     check_well(&world);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::config::Config;
-use heartbeat_core::member::{Sharded, name_hash};
+use heartbeat_core::member::{ShardGroup, name_hash};
 use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers, STAGE_MAX};
 use heartbeat_core::wire::{encode, encode_join, push_rumour};
 use heartbeat_core::{
@@ -327,7 +327,7 @@ fn a_node_that_announces_a_microsecond_is_not_suspected_without_end() {
 
 /// Silent nodes that are said to supervise the group, with a thousand times the weight of the others.
 fn ghosts(count: usize, address: &str) -> Vec<Member> {
-    let group = Sharded::new(name_hash(GROUP), SHARDS);
+    let group = ShardGroup::new(name_hash(GROUP), SHARDS);
     let ghost = |n: usize| {
         saying(&member(&format!("ghost-{n}"), Generation(1), address.parse().unwrap()), |profile| {
             profile.groups.push(group.clone());
@@ -350,7 +350,7 @@ fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
         assert_eq!(world.unsettled(), [] as [String; 0], "round {round}");
     }
     assert_eq!(lines(&world, &["ghost"]), [] as [&str; 0]);
-    assert_eq!(lines(&world, &["Frozen"]), [] as [&str; 0]);
+    assert_eq!(lines(&world, &["ZoneDisrupted"]), [] as [&str; 0]);
     after(&mut world, Fault::Kill(2), 15);
     assert_eq!(lines(&world, &["Died { node: \"node-3\""]).len(), 2, "verdicts go on");
     assert_eq!((0..2).map(|place| world.shards_on(place).len()).sum::<usize>(), SHARDS as usize);

@@ -21,7 +21,7 @@ fn a_node_frozen_past_the_timeout_dies_returns_and_has_lost_what_it_held() {
         after(&mut world, Fault::Pause(2), 10);
         assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
         after(&mut world, Fault::Resume(2), 3);
-        assert_eq!(lines(&world, &["node-2 ", "Buried"]).len(), 1);
+        assert_eq!(lines(&world, &["node-2 ", "DeclaredDead"]).len(), 1);
         assert_eq!(lines(&world, &["monitor ", "Returned", "Incarnation { life: 1"]).len(), 1);
         assert_eq!(lines(&world, &["Died"]).len(), 4, "it blamed nobody, and nobody else was blamed");
         assert_eq!(world.shards_on(2), held, "it owns the same again, under newer epochs");

@@ -26,7 +26,10 @@ fn a_node_that_nobody_hears_is_dead_and_comes_back() {
     world.run(Duration::from_secs(20));
     assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
     assert_eq!(lines(&world, &["node-2 ", "Isolated"]).len(), 1, "nobody answers it");
-    assert!(!lines(&world, &["node-2 ", "Buried"]).is_empty(), "it hears of its death, and nobody hears that it lives");
+    assert!(
+        !lines(&world, &["node-2 ", "DeclaredDead"]).is_empty(),
+        "it hears of its death, and nobody hears that it lives"
+    );
     after(&mut world, Fault::Heal, 10);
     assert_eq!(lines(&world, &["monitor ", "Returned", "node-2"]).len(), 1);
     check_well(&world);

@@ -210,12 +210,12 @@ fn most_at_once_freeze_all_verdicts_and_all_have_fresh_timers_afterwards() {
         (4..12).for_each(|place| world.apply(Fault::Unplug(place)));
         world.run(Duration::from_secs(60));
         assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
-        let frozen = lines(&world, &["Frozen { zone: \"all\""]).len();
+        let frozen = lines(&world, &["ZoneDisrupted { zone: \"all\""]).len();
         assert!(frozen > 0, "seed {seed}");
-        assert_eq!(lines(&world, &["Thawed"]), [] as [&str; 0], "it does not end by itself");
+        assert_eq!(lines(&world, &["ZoneRecovered"]), [] as [&str; 0], "it does not end by itself");
         (4..10).for_each(|place| world.apply(Fault::Start(place)));
         world.run(Duration::from_secs(20));
-        let thawed: Vec<f64> = lines(&world, &["Thawed { zone: \"all\""]).into_iter().map(at).collect();
+        let thawed: Vec<f64> = lines(&world, &["ZoneRecovered { zone: \"all\""]).into_iter().map(at).collect();
         assert_eq!(thawed.len(), frozen, "seed {seed}");
         let died = lines(&world, &["Died"]);
         assert_eq!(died.len(), 20, "two of twelve did not come back: {died:?}");

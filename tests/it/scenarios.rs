@@ -147,7 +147,7 @@ fn whoever_comes_back_from_the_dead_has_lost_its_shards_and_gets_its_place_back(
     world.apply(Fault::Resume(sleeper));
     world.run(SECOND * 10);
     let name = world.name(sleeper).to_owned();
-    assert_eq!(lines(&world, &[&format!("{name}  "), "Buried"]).len(), 1);
+    assert_eq!(lines(&world, &[&format!("{name}  "), "DeclaredDead"]).len(), 1);
     assert_eq!(world.shards_on(sleeper), held, "it is the owner again");
     for (&shard, &epoch) in held.iter().zip(&epochs) {
         assert!(world.epoch_on(sleeper, shard).unwrap() > epoch);

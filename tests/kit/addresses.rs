@@ -174,7 +174,7 @@ thread_local! {
 #[test]
 fn a_factory_sees_the_context_and_timers_know_their_handles() {
     kit(async |node| {
-        let ticker = node.supervise_with_context(Spec::new("ticker"), |birth, context: &mut Context<Ticker>| {
+        let ticker = node.supervise_with_context(WorkerSpec::new("ticker"), |birth, context: &mut Context<Ticker>| {
             assert_eq!(birth.generation, context.generation());
             let timer = context.run_interval(millis(10), |ticker, context| {
                 let mut seen = ticker.seen.borrow_mut();
@@ -212,7 +212,7 @@ impl Drop for Sharp {
 #[test]
 fn what_a_failed_factory_has_spawned_takes_nothing_along() {
     kit(async |node| {
-        let spec = Spec::new("counter").intensity(2, seconds(30)).delay(millis(1), millis(1));
+        let spec = WorkerSpec::new("counter").intensity(2, seconds(30)).delay(millis(1), millis(1));
         let counter = node.supervise_with_context(spec, |birth, context: &mut Context<Counter>| {
             let sharp = Sharp;
             context.spawn(actix::fut::wrap_future(async move {

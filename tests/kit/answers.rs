@@ -6,7 +6,7 @@ use actix::dev::{MessageResponse, OneshotSender};
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Fates, Interruption, Route, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{Cause, Context, Interruption, MessageCounts, Routing, SendError, WorkerAddr, WorkerSpec};
 use tokio::time::sleep;
 
 use crate::{MEANT, STUCK, kit, kit_with, millis, panicked, seconds};
@@ -143,7 +143,7 @@ impl Handler<PlainAddr> for Slow {
 }
 
 fn sums(worker: &WorkerAddr<Slow>) -> [u64; 4] {
-    let Fates { handled, interrupted, answering, queued, accepted, dead, .. } = worker.fates();
+    let MessageCounts { handled, interrupted, answering, queued, accepted, dead, .. } = worker.fates();
     assert_eq!(accepted, handled + interrupted + answering + queued + dead);
     [handled, interrupted, answering, queued]
 }
@@ -216,7 +216,7 @@ fn an_answer_that_cannot_come_any_more_is_interrupted_and_says_why() {
 fn answers_under_way_have_a_bound_and_at_the_bound_messages_wait() {
     kit(async |node| {
         for (max, room) in [(0, 4), (2, 2)] {
-            let spec = Spec::new(format!("slow{max}")).capacity(4).answers_max(max);
+            let spec = WorkerSpec::new(format!("slow{max}")).capacity(4).answers_max(max);
             let slow = node.supervise_with(spec, |_| Ok(Slow::default())).unwrap();
             node.settle().await;
             let first: Vec<_> = (0..room).map(|_| slow.send(Within(seconds(1)))).collect();
@@ -232,7 +232,7 @@ fn answers_under_way_have_a_bound_and_at_the_bound_messages_wait() {
             }
             assert!(slow.is_ready());
         }
-        let spec = Spec::new("unbounded").capacity(4).answers_max(u32::MAX);
+        let spec = WorkerSpec::new("unbounded").capacity(4).answers_max(u32::MAX);
         let slow = node.supervise_with(spec, |_| Ok(Slow::default())).unwrap();
         node.settle().await;
         for _ in 0..100 {
@@ -260,7 +260,7 @@ fn a_stuck_answer_with_nothing_queued_behind_it_is_noticed() {
 #[test]
 fn a_worker_whose_answers_all_hang_is_replaced_and_serves_its_queue() {
     kit(async |node| {
-        let slow = node.supervise_with(Spec::new("slow").answers_max(2), |_| Ok(Slow::default())).unwrap();
+        let slow = node.supervise_with(WorkerSpec::new("slow").answers_max(2), |_| Ok(Slow::default())).unwrap();
         node.settle().await;
         let stuck = [slow.send(Keep), slow.send(Keep)];
         let behind = slow.send(Ticks);
@@ -275,7 +275,7 @@ fn a_worker_whose_answers_all_hang_is_replaced_and_serves_its_queue() {
 #[test]
 fn the_least_loaded_member_is_one_that_has_nothing_in_hand() {
     kit(async |node| {
-        let pool = node.pool_with(Spec::new("pool"), 2, Route::LeastLoaded, |_| Ok(Slow::default())).unwrap();
+        let pool = node.pool_with(WorkerSpec::new("pool"), 2, Routing::LeastLoaded, |_| Ok(Slow::default())).unwrap();
         pool.until_ready().await;
         let busy = pool.send(Alone(seconds(5)));
         node.settle().await;

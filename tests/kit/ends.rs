@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, TestNode};
-use heartbeat_actors::{Cause, Context, Event, Generation, GroupSpec, RestartKind, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{Cause, Context, Event, Generation, GroupSpec, RestartKind, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{Add, Counter, kit, kit_with, millis, seconds};
 
@@ -41,7 +41,7 @@ fn a_failure_in_the_immediate_restart_hides_none() {
         let counted = starts.clone();
         node.supervise("unlucky", move || Unlucky { starts: counted.clone(), fails: 1 }).unwrap();
         node.settle().await;
-        node.strike("unlucky", Fault::Panic("told to divide by zero".into()));
+        node.inject_now("unlucky", Fault::Panic("told to divide by zero".into()));
         node.advance(seconds(5)).await;
         let failures = failures(&node);
         let [(first, by_zero), (second, locked)] = &failures[..] else { panic!("{failures:?}") };
@@ -62,7 +62,7 @@ fn restarts_that_fail_at_once_count_each() {
             let counted = starts.clone();
             node.supervise("unlucky", move || Unlucky { starts: counted.clone(), fails: 1_000 }).unwrap();
             node.settle().await;
-            node.strike("unlucky", Fault::Panic("told to fail".into()));
+            node.inject_now("unlucky", Fault::Panic("told to fail".into()));
             node.advance(seconds(5)).await;
             assert_eq!(starts.load(Ordering::SeqCst), 1 + intensity, "{settings}");
             let failures = failures(&node);
@@ -83,7 +83,7 @@ fn a_worker_answers_again_after_a_short_hold() {
         let counter = node.supervise("counter", Counter::default).unwrap();
         node.settle().await;
         for fault in [Fault::Block(seconds(1)), Fault::Spin(seconds(1)), Fault::Starve(seconds(1))] {
-            node.strike("counter", fault.clone());
+            node.inject_now("counter", fault.clone());
             node.advance(seconds(3)).await;
             assert!(counter.send(Add(1)).within(millis(1)).await.is_ok(), "{fault:?}");
             assert_eq!(counter.status().doing, None, "{fault:?}");
@@ -149,7 +149,7 @@ fn mail_of_a_removed_worker_is_answered() {
 #[test]
 fn mail_of_a_template_child_that_ends_is_answered() {
     kit(async |node| {
-        let spec = Spec::new("child").restart(RestartKind::Temporary);
+        let spec = WorkerSpec::new("child").restart(RestartKind::Temporary);
         let template = node.template(spec, |_: &(), _| Ok(Counter::default())).unwrap();
         let counter = template.start(()).unwrap();
         node.settle().await;
@@ -185,12 +185,12 @@ fn mail_of_a_worker_that_never_ran_is_answered() {
 #[test]
 fn mail_is_answered_when_the_thread_ends_under_a_failure() {
     kit(async |node| {
-        let spec = Spec::new("brief").restart(RestartKind::Temporary);
+        let spec = WorkerSpec::new("brief").restart(RestartKind::Temporary);
         let brief = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         let ending = node.supervise("ending", Counter::default).unwrap();
         let address = brief.send(Address).await.unwrap();
         node.settle().await;
-        node.strike("brief", Fault::Panic("told to fail".into()));
+        node.inject_now("brief", Fault::Panic("told to fail".into()));
         let (queued, plain) = (brief.send(Add(1)), address.send(Add(1)));
         node.inject("ending", Fault::EndThread);
         ending.do_send(Add(1));
@@ -235,10 +235,10 @@ fn a_plain_address_is_answered_at_every_end_and_works_again() {
         node.settle().await;
         check_plain(&address, closed, "removed, and no other address").await;
 
-        let spec = Spec::new("given up").intensity(0, seconds(1));
+        let spec = WorkerSpec::new("given up").intensity(0, seconds(1));
         let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         let address = counter.send(Address).await.unwrap();
-        node.strike("given up", Fault::Panic("told to fail".into()));
+        node.inject_now("given up", Fault::Panic("told to fail".into()));
         node.settle().await;
         check_plain(&address, closed, "given up").await;
         drop(counter);
@@ -301,7 +301,7 @@ fn a_thread_that_ends_lets_its_workers_say_goodbye() {
         node.supervise("one", move || Witness(one.clone())).unwrap();
         node.supervise("other", move || Witness(other.clone())).unwrap();
         node.settle().await;
-        node.strike("one", Fault::EndThread);
+        node.inject_now("one", Fault::EndThread);
         node.advance(seconds(3)).await;
         assert_eq!(counted.load(Ordering::SeqCst), 22, "as actix does it when a thread ends");
     });

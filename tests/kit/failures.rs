@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Activity, Cause, Context, Event, Health, SendError, Spec, Unready};
+use heartbeat_actors::{Activity, Cause, Context, Event, Health, NotReadyReason, SendError, WorkerSpec};
 
 use crate::{Add, Counter, MEANT, STUCK, kit, kit_with, millis, panicked, seconds};
 
@@ -52,7 +52,7 @@ fn a_worker_that_waits_for_ever_while_nobody_waits_for_it_is_let_be() {
     kit(async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         node.settle().await;
-        node.strike("counter", Fault::AwaitStuck);
+        node.inject_now("counter", Fault::AwaitStuck);
         node.advance(seconds(3600)).await;
         assert_eq!(node.causes("counter"), []);
         let late = counter.send(Add(1));
@@ -82,7 +82,7 @@ fn messages_that_come_through_a_plain_address_wait_and_are_seen_to_wait() {
         let counter = node.supervise("counter", Counter::default).unwrap();
         let plain = counter.send(PlainAddr).await.unwrap();
         assert_eq!(plain.send(Add(1)).await.unwrap(), 1);
-        node.strike("counter", Fault::AwaitStuck);
+        node.inject_now("counter", Fault::AwaitStuck);
         node.settle().await;
         let queued = plain.send(Add(2));
         let queued = actix_rt::spawn(queued);
@@ -215,7 +215,7 @@ fn a_long_job_that_reports_progress_is_let_be() {
 #[test]
 fn an_overloaded_worker_is_not_ready_and_never_replaced() {
     kit(async |node| {
-        let spec = Spec::new("counter").capacity(100);
+        let spec = WorkerSpec::new("counter").capacity(100);
         let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("counter", Fault::Block(millis(3_500)));
@@ -226,8 +226,8 @@ fn an_overloaded_worker_is_not_ready_and_never_replaced() {
             Event::NotReady { reason, .. } => Some(*reason),
             _ => None,
         });
-        assert_eq!(told, [Unready::Overloaded]);
-        assert_eq!(node.view().worker("counter").unwrap().unready, Some(Unready::Overloaded));
+        assert_eq!(told, [NotReadyReason::Overloaded]);
+        assert_eq!(node.view().worker("counter").unwrap().unready, Some(NotReadyReason::Overloaded));
         node.advance(seconds(3)).await;
         assert!(counter.is_ready());
         assert_eq!(node.view().worker("counter").unwrap().unready, None);
@@ -282,7 +282,7 @@ fn a_clean_stop_is_followed_by_a_start_only_if_the_worker_is_permanent() {
         for (name, kind, starts_again) in
             [("permanent", Permanent, true), ("transient", Transient, false), ("temporary", Temporary, false)]
         {
-            let spec = Spec::new(name).restart(kind);
+            let spec = WorkerSpec::new(name).restart(kind);
             let worker = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
             node.inject(name, Fault::Stop);
             assert_eq!(worker.send(Add(1)).await, Ok(1));

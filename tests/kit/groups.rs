@@ -5,8 +5,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, TestNode};
 use heartbeat_actors::{
-    AutoShutdown, Cause, Context, Event, GroupSpec, Interruption, RestartKind, SendError, Spec, Strategy,
-    SuperviseError,
+    AutoShutdown, Cause, Context, Event, GroupSpec, Interruption, RestartKind, SendError, Strategy, SuperviseError,
+    WorkerSpec,
 };
 
 use crate::{Add, Counter, MEANT, kit, kit_with, millis, panicked, seconds};
@@ -115,16 +115,16 @@ fn a_group_ends_with_its_significant_child_and_the_child_must_be_able_to_end() {
         let spec = GroupSpec::new("job").auto_shutdown(AutoShutdown::AnySignificant).restart(RestartKind::Transient);
         let group = node.group(spec).unwrap();
         let helper = group.supervise("helper", Counter::default).unwrap();
-        let main = Spec::new("main").restart(RestartKind::Transient).significant();
+        let main = WorkerSpec::new("main").restart(RestartKind::Transient).significant();
         let main = group.supervise_with(main, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("main", Fault::Stop);
         assert_eq!(main.send(Add(1)).await, Ok(1));
         node.settle().await;
         assert_eq!(helper.send(Add(1)).await, Err(SendError::Closed));
-        let refused = group.supervise_with(Spec::new("x").significant(), |_| Ok(Counter::default())).unwrap_err();
+        let refused = group.supervise_with(WorkerSpec::new("x").significant(), |_| Ok(Counter::default())).unwrap_err();
         assert!(matches!(refused, SuperviseError::Significant(_)), "{refused}");
-        let temporary = Spec::new("y").restart(RestartKind::Temporary).significant();
+        let temporary = WorkerSpec::new("y").restart(RestartKind::Temporary).significant();
         let refused = node.supervise_with(temporary, |_| Ok(Counter::default())).unwrap_err();
         assert!(refused.to_string().contains("auto_shutdown"), "{refused}");
     });
@@ -133,7 +133,7 @@ fn a_group_ends_with_its_significant_child_and_the_child_must_be_able_to_end() {
 #[test]
 fn a_template_starts_any_number_and_forgets_those_that_end() {
     kit(async |node| {
-        let spec = Spec::new("session").restart(RestartKind::Temporary);
+        let spec = WorkerSpec::new("session").restart(RestartKind::Temporary);
         let sessions = node.template(spec, |start: &u64, _| Ok(Counter { total: *start })).unwrap();
         for round in 0..3_000 {
             let session = sessions.start(round).unwrap();
@@ -178,7 +178,7 @@ fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same
         let stopped = || Err(SendError::Interrupted(Interruption::Stopped));
         assert_eq!(stuck.await, stopped(), "an answer that does not come is waited for as long as a stop may take");
         assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
-        let limit = Spec::new("third").shutdown(Duration::from_millis(500));
+        let limit = WorkerSpec::new("third").shutdown(Duration::from_millis(500));
         let third = node.supervise_with(limit, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("third", Fault::Block(seconds(4)));
@@ -212,7 +212,7 @@ fn check_commands(kind: RestartKind, commands: [&'static str; 3]) -> bool {
     let told = answered.clone();
     kit(async move |node| {
         let group = node.group(GroupSpec::new("g")).unwrap();
-        let worker = group.supervise_with(Spec::new("w").restart(kind), |_| Ok(Counter::default())).unwrap();
+        let worker = group.supervise_with(WorkerSpec::new("w").restart(kind), |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         for command in commands {
             match command {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Birth, Cause, Context, Lease, StartError};
+use heartbeat_actors::{Cause, Context, Lease, StartError, StartInfo};
 
 use crate::{MEANT, kit, seconds};
 
@@ -14,7 +14,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn open(birth: &Birth) -> Result<Ledger, StartError> {
+    fn open(birth: &StartInfo) -> Result<Ledger, StartError> {
         let total = birth.snapshot::<u64>()?.map_or(0, |total| *total);
         Ok(Ledger { total })
     }
@@ -57,7 +57,7 @@ fn every_replacement_starts_from_the_last_snapshot_and_knows_why() {
         let births = Arc::new(Mutex::new(Vec::<(u64, Option<Cause>)>::new()));
         let noted = births.clone();
         let ledger = node
-            .supervise_with(heartbeat_actors::Spec::new("ledger"), move |birth| {
+            .supervise_with(heartbeat_actors::WorkerSpec::new("ledger"), move |birth| {
                 noted.lock().unwrap().push((birth.generation.0, birth.cause.clone()));
                 Ledger::open(birth)
             })
@@ -90,7 +90,7 @@ fn every_replacement_starts_from_the_last_snapshot_and_knows_why() {
 #[test]
 fn a_snapshot_asked_for_under_another_type_is_a_clear_error() {
     kit(async |node| {
-        let spec = heartbeat_actors::Spec::new("ledger").intensity(0, seconds(1));
+        let spec = heartbeat_actors::WorkerSpec::new("ledger").intensity(0, seconds(1));
         let ledger = node
             .supervise_with(spec, |birth| {
                 let _ = birth.snapshot::<String>()?;
@@ -112,7 +112,7 @@ fn a_snapshot_asked_for_under_another_type_is_a_clear_error() {
 #[test]
 fn a_lease_is_over_with_the_generation_that_holds_it() {
     kit(async |node| {
-        let ledger = node.supervise_with(heartbeat_actors::Spec::new("ledger"), Ledger::open).unwrap();
+        let ledger = node.supervise_with(heartbeat_actors::WorkerSpec::new("ledger"), Ledger::open).unwrap();
         let first = ledger.send(GetLease).await.unwrap();
         assert!(first.is_valid() && first.check().is_ok());
         node.inject("ledger", Fault::Panic(format!("{MEANT} fail")));
@@ -141,7 +141,7 @@ fn a_lease_is_over_with_the_generation_that_holds_it() {
 #[test]
 fn liveness_startup_and_readiness_are_three_verdicts() {
     kit(async |node| {
-        let ledger = node.supervise_with(heartbeat_actors::Spec::new("ledger"), Ledger::open).unwrap();
+        let ledger = node.supervise_with(heartbeat_actors::WorkerSpec::new("ledger"), Ledger::open).unwrap();
         let verdicts = || {
             let status = ledger.status();
             (status.is_live, status.is_up, status.is_ready)
@@ -176,9 +176,9 @@ fn liveness_startup_and_readiness_are_three_verdicts() {
 #[test]
 fn a_node_that_has_left_takes_nothing_on_and_says_so() {
     kit(async |node| {
-        let before = node.supervise_with(heartbeat_actors::Spec::new("ledger"), Ledger::open).unwrap();
+        let before = node.supervise_with(heartbeat_actors::WorkerSpec::new("ledger"), Ledger::open).unwrap();
         node.leave().await;
-        let refused = node.supervise_with(heartbeat_actors::Spec::new("late"), Ledger::open).unwrap_err();
+        let refused = node.supervise_with(heartbeat_actors::WorkerSpec::new("late"), Ledger::open).unwrap_err();
         assert!(refused.to_string().contains("this node has left"), "{refused}");
         assert!(node.group(heartbeat_actors::GroupSpec::new("group")).is_err());
         assert_eq!(before.send(Book(1)).await, Err(heartbeat_actors::SendError::Closed));

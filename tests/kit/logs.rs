@@ -70,16 +70,16 @@ fn no_line_holds_what_is_not_there() {
         group.supervise("child", Counter::default).unwrap();
         let shards = node.supervise_shards("orders", 2, |_| Ok(Counter::default())).unwrap();
         shards.until_up().await.unwrap();
-        let alone = Spec::new("alone").placement(Placement::Dedicated).intensity(2, seconds(30));
+        let alone = WorkerSpec::new("alone").placement(Placement::Dedicated).intensity(2, seconds(30));
         node.supervise_with(alone, |_| Ok(Counter::default())).unwrap();
         for name in ["alone", "child", "orders/1"] {
             for _ in 0..3 {
-                node.strike(name, Fault::Panic(format!("{MEANT} fail")));
+                node.inject_now(name, Fault::Panic(format!("{MEANT} fail")));
                 node.advance(millis(500)).await;
             }
         }
         node.supervise("held", Counter::default).unwrap().do_send(Add(1));
-        node.strike("held", Fault::Block(seconds(20)));
+        node.inject_now("held", Fault::Block(seconds(20)));
         node.advance(seconds(60)).await;
         node.leave().await;
         node.settle().await;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{DeadReason, Fates, Interruption, OnReplace, Overflow, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{
+    DeadReason, Interruption, MessageCounts, OnReplace, Overflow, SendError, WorkerAddr, WorkerSpec,
+};
 use heartbeat_core::Random;
 
 use crate::{Add, Counter, MEANT, STUCK, kit, kit_with, millis, panicked, seconds};
@@ -13,7 +15,7 @@ fn told() -> Fault {
     Fault::Panic(format!("{MEANT} fail"))
 }
 
-fn adds_up(fates: Fates) {
+fn adds_up(fates: MessageCounts) {
     assert_eq!(
         fates.accepted,
         fates.handled + fates.interrupted + fates.answering + fates.dead + fates.queued,
@@ -29,7 +31,7 @@ fn accepted_is_handled_interrupted_or_dead_whatever_happens() {
         kit_with(settings, async |node| {
             let mut random = Random::seeded(seed);
             let overflow = [Overflow::Reject, Overflow::DropOldest, Overflow::DropNewest][random.below(3) as usize];
-            let spec = Spec::new("counter").capacity(20).overflow(overflow);
+            let spec = WorkerSpec::new("counter").capacity(20).overflow(overflow);
             let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
             let mut answers = Vec::new();
             let mut sent = 0;
@@ -85,7 +87,7 @@ fn an_overflow_is_refused_or_drops_the_oldest_or_the_newest() {
     ] {
         kit(async |node| {
             let mut dead = node.subscribe_dead_letters();
-            let spec = Spec::new("counter").capacity(2).overflow(overflow);
+            let spec = WorkerSpec::new("counter").capacity(2).overflow(overflow);
             let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
             node.settle().await;
             let answers = [counter.send(Add(1)), counter.send(Add(1)), counter.send(Add(1))];
@@ -108,7 +110,7 @@ fn an_overflow_is_refused_or_drops_the_oldest_or_the_newest() {
 fn what_is_refused_comes_back_or_is_a_dead_letter_as_the_sender_likes() {
     kit(async |node| {
         let mut dead = node.subscribe_dead_letters();
-        let counter = node.supervise_with(Spec::new("counter").capacity(1), |_| Ok(Counter::default())).unwrap();
+        let counter = node.supervise_with(WorkerSpec::new("counter").capacity(1), |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         counter.try_send(Add(1)).unwrap();
         let refused = counter.try_send(Add(2)).unwrap_err();
@@ -141,7 +143,7 @@ fn an_answer_that_takes_too_long_is_given_up_and_its_message_is_not_handled_for_
 fn a_message_waits_through_so_many_replacements_and_then_is_a_dead_letter() {
     kit_with("workers.zombies_max = 100\nrestart.delay_max = '200ms'", async |node| {
         let mut dead = node.subscribe_dead_letters();
-        let spec = Spec::new("counter").on_replace(OnReplace::Redeliver { attempts_max: 2 });
+        let spec = WorkerSpec::new("counter").on_replace(OnReplace::Redeliver { attempts_max: 2 });
         let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("counter", Fault::Block(seconds(600)));
@@ -185,7 +187,7 @@ fn a_poison_message_is_sent_again_only_if_its_sender_says_so_and_only_so_often()
 #[test]
 fn the_queue_of_a_worker_that_held_its_thread_is_dropped_if_it_says_so() {
     kit(async |node| {
-        let spec = Spec::new("counter").on_replace(OnReplace::DeadLetter);
+        let spec = WorkerSpec::new("counter").on_replace(OnReplace::DeadLetter);
         let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("counter", Fault::Block(seconds(60)));
@@ -201,18 +203,21 @@ fn the_queue_of_a_worker_that_held_its_thread_is_dropped_if_it_says_so() {
 #[test]
 fn limits_that_make_no_sense_are_refused() {
     kit(async |node| {
-        let refuse = |spec: Spec| node.supervise_with(spec, |_| Ok(Counter::default())).unwrap_err().to_string();
+        let refuse = |spec: WorkerSpec| node.supervise_with(spec, |_| Ok(Counter::default())).unwrap_err().to_string();
         let zero = Duration::ZERO;
-        assert!(refuse(Spec::new("x").capacity(0)).contains("workers.capacity is 0; use at least 1"));
-        assert!(refuse(Spec::new("x").timeout(zero)).contains("workers.timeout"));
-        assert!(refuse(Spec::new("x").start_timeout(zero)).contains("workers.start_timeout"));
-        assert!(refuse(Spec::new("x").liveness(zero)).contains("workers.liveness"));
-        assert!(refuse(Spec::new("x").shutdown(Duration::MAX)).contains("workers.shutdown"));
-        assert!(refuse(Spec::new("x").intensity(2_000_000, seconds(1))).contains("restart.intensity 2000000"));
-        assert!(refuse(Spec::new("x").intensity(1, zero)).contains("restart.period"));
-        assert!(refuse(Spec::new("x").delay(seconds(2), seconds(1))).contains("restart.delay_max 1s"));
-        assert!(refuse(Spec::new("")).contains("0 bytes"));
-        assert!(node.supervise_with(Spec::new("x"), |_| Ok(Counter::default())).is_ok(), "the name was not taken");
+        assert!(refuse(WorkerSpec::new("x").capacity(0)).contains("workers.capacity is 0; use at least 1"));
+        assert!(refuse(WorkerSpec::new("x").timeout(zero)).contains("workers.timeout"));
+        assert!(refuse(WorkerSpec::new("x").start_timeout(zero)).contains("workers.start_timeout"));
+        assert!(refuse(WorkerSpec::new("x").liveness(zero)).contains("workers.liveness"));
+        assert!(refuse(WorkerSpec::new("x").shutdown(Duration::MAX)).contains("workers.shutdown"));
+        assert!(refuse(WorkerSpec::new("x").intensity(2_000_000, seconds(1))).contains("restart.intensity 2000000"));
+        assert!(refuse(WorkerSpec::new("x").intensity(1, zero)).contains("restart.period"));
+        assert!(refuse(WorkerSpec::new("x").delay(seconds(2), seconds(1))).contains("restart.delay_max 1s"));
+        assert!(refuse(WorkerSpec::new("")).contains("0 bytes"));
+        assert!(
+            node.supervise_with(WorkerSpec::new("x"), |_| Ok(Counter::default())).is_ok(),
+            "the name was not taken"
+        );
     });
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, TestNode};
-use heartbeat_actors::{Context, Event, Overflow, Placement, Pool, Route, SendError, Spec, SuperviseError};
+use heartbeat_actors::{Context, Event, Overflow, Placement, Pool, Routing, SendError, SuperviseError, WorkerSpec};
 
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
@@ -30,8 +30,8 @@ impl Handler<Who> for Named {
 #[test]
 fn each_member_has_its_turn_and_one_that_is_blocked_is_left_out_while_its_queue_is_long() {
     kit(async |node| {
-        let spec = Spec::new("pool").placement(Placement::Dedicated).capacity(4);
-        let pool = node.pool_with(spec, 4, Route::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
+        let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(4);
+        let pool = node.pool_with(spec, 4, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
         assert_eq!(pool.send(Who).await, Err(SendError::NotReady), "nobody is up yet");
         pool.until_ready().await;
         let mut answers = BTreeMap::new();
@@ -65,7 +65,8 @@ fn each_member_has_its_turn_and_one_that_is_blocked_is_left_out_while_its_queue_
 #[test]
 fn a_key_goes_to_one_member_and_only_the_keys_of_one_that_is_not_ready_go_elsewhere() {
     kit(async |node| {
-        let pool = node.pool_with(Spec::new("pool"), 8, Route::RoundRobin, |birth| Ok(Named(birth.name.to_string())));
+        let pool =
+            node.pool_with(WorkerSpec::new("pool"), 8, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string())));
         let pool = pool.unwrap();
         pool.until_ready().await;
         let mut before = BTreeMap::new();
@@ -91,8 +92,8 @@ fn a_key_goes_to_one_member_and_only_the_keys_of_one_that_is_not_ready_go_elsewh
 #[test]
 fn the_least_loaded_member_is_taken() {
     kit(async |node| {
-        let spec = Spec::new("pool").placement(Placement::Dedicated).capacity(1_000);
-        let pool = node.pool_with(spec, 3, Route::LeastLoaded, |birth| Ok(Named(birth.name.to_string()))).unwrap();
+        let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(1_000);
+        let pool = node.pool_with(spec, 3, Routing::LeastLoaded, |birth| Ok(Named(birth.name.to_string()))).unwrap();
         pool.until_ready().await;
         node.inject("pool/0", Fault::Block(seconds(3)));
         pool.members()[0].try_send(Who).unwrap();
@@ -125,7 +126,7 @@ fn members_fail_and_are_replaced_each_for_itself_and_rolling_stops_one_at_a_time
             }
         };
         tokio::select! {
-            () = pool.roll() => {}
+            () = pool.rolling_restart() => {}
             () = served => {}
         }
         assert!(pool.members().iter().zip(before).all(|(member, before)| member.generation() > before));
@@ -176,7 +177,7 @@ impl Handler<Job> for Encoder {
     }
 }
 
-fn encoders(node: &TestNode, count: u32, spec: Spec, route: Route) -> Pool<Encoder> {
+fn encoders(node: &TestNode, count: u32, spec: WorkerSpec, route: Routing) -> Pool<Encoder> {
     let spec = spec.placement(Placement::Dedicated);
     node.pool_with(spec, count, route, |birth| Ok(Encoder(birth.name.to_string()))).unwrap()
 }
@@ -205,9 +206,9 @@ async fn short_behind_long(pool: &Pool<Encoder>) -> Vec<u128> {
 
 #[test]
 fn no_job_waits_behind_a_long_one_while_a_member_is_idle() {
-    for route in [Route::LeastLoaded, Route::SharedQueue] {
+    for route in [Routing::LeastLoaded, Routing::SharedQueue] {
         kit(async |node| {
-            let pool = encoders(&node, 2, Spec::new("encoders"), route);
+            let pool = encoders(&node, 2, WorkerSpec::new("encoders"), route);
             let took = short_behind_long(&pool).await;
             assert!(took.iter().all(|millis| *millis <= 11), "{route:?}: {took:?}");
         });
@@ -217,7 +218,7 @@ fn no_job_waits_behind_a_long_one_while_a_member_is_idle() {
 #[test]
 fn members_that_fail_leave_the_others_the_queue() {
     kit(async |node| {
-        let pool = encoders(&node, 3, Spec::new("encoders").capacity(1_000), Route::SharedQueue);
+        let pool = encoders(&node, 3, WorkerSpec::new("encoders").capacity(1_000), Routing::SharedQueue);
         pool.until_ready().await;
         node.inject("encoders/1", Fault::Block(seconds(60)));
         node.inject("encoders/2", Fault::Panic(format!("{MEANT} fail")));
@@ -242,7 +243,7 @@ fn members_that_fail_leave_the_others_the_queue() {
 #[test]
 fn one_queue_is_bounded_as_the_spec_says() {
     kit(async |node| {
-        let pool = encoders(&node, 1, Spec::new("encoders").capacity(2), Route::SharedQueue);
+        let pool = encoders(&node, 1, WorkerSpec::new("encoders").capacity(2), Routing::SharedQueue);
         pool.until_ready().await;
         let mut answers: Vec<_> = (0..3).map(|_| pool.send(Job(10))).collect();
         node.settle().await;
@@ -252,8 +253,8 @@ fn one_queue_is_bounded_as_the_spec_says() {
             refused += u32::from(answer.await == Err(SendError::Full));
         }
         assert_eq!((refused, pool.fates().rejected), (2, 2));
-        let spec = Spec::new("newest").capacity(1).overflow(Overflow::DropOldest);
-        let newest = encoders(&node, 1, spec, Route::SharedQueue);
+        let spec = WorkerSpec::new("newest").capacity(1).overflow(Overflow::DropOldest);
+        let newest = encoders(&node, 1, spec, Routing::SharedQueue);
         newest.until_ready().await;
         let answers: Vec<_> = (0..4).map(|_| newest.send(Job(10))).collect();
         let mut outcomes = Vec::new();
@@ -268,7 +269,7 @@ fn one_queue_is_bounded_as_the_spec_says() {
 #[test]
 fn what_waits_in_a_pool_that_is_stopped_is_answered() {
     kit(async |node| {
-        let pool = encoders(&node, 2, Spec::new("encoders").shutdown(millis(100)), Route::SharedQueue);
+        let pool = encoders(&node, 2, WorkerSpec::new("encoders").shutdown(millis(100)), Routing::SharedQueue);
         pool.until_ready().await;
         let answers: Vec<_> = (0..10).map(|_| pool.send(Job(10_000))).collect();
         node.settle().await;
@@ -286,9 +287,9 @@ fn what_waits_in_a_pool_that_is_stopped_is_answered() {
 
 #[test]
 fn bad_requests_do_not_shrink_a_pool() {
-    for route in [Route::RoundRobin, Route::LeastLoaded, Route::SharedQueue] {
+    for route in [Routing::RoundRobin, Routing::LeastLoaded, Routing::SharedQueue] {
         kit(async |node| {
-            let pool = node.pool_with(Spec::new("pool"), 3, route, |_| Ok(Counter::default())).unwrap();
+            let pool = node.pool_with(WorkerSpec::new("pool"), 3, route, |_| Ok(Counter::default())).unwrap();
             pool.until_ready().await;
             for _ in 0..50 {
                 for member in 0..3 {
@@ -311,8 +312,8 @@ fn bad_requests_do_not_shrink_a_pool() {
 #[test]
 fn a_spec_that_says_so_gives_members_up() {
     kit(async |node| {
-        let spec = Spec::new("pool").intensity(0, seconds(30));
-        let pool = node.pool_with(spec, 2, Route::RoundRobin, |_| Ok(Counter::default())).unwrap();
+        let spec = WorkerSpec::new("pool").intensity(0, seconds(30));
+        let pool = node.pool_with(spec, 2, Routing::RoundRobin, |_| Ok(Counter::default())).unwrap();
         pool.until_ready().await;
         node.inject("pool/1", Fault::Panic(format!("{MEANT} fail")));
         let _ = pool.members()[1].send(Add(1)).await;
@@ -324,7 +325,7 @@ fn a_spec_that_says_so_gives_members_up() {
 #[test]
 fn a_pool_grows_and_shrinks_and_those_that_go_finish() {
     kit(async |node| {
-        let pool = encoders(&node, 2, Spec::new("encoders"), Route::RoundRobin);
+        let pool = encoders(&node, 2, WorkerSpec::new("encoders"), Routing::RoundRobin);
         pool.until_ready().await;
         pool.resize(4).unwrap();
         pool.until_ready().await;

@@ -35,7 +35,7 @@ fn a_service_that_was_removed_is_started_anew() {
 #[test]
 fn a_worker_of_ones_own_can_be_the_service() {
     kit(async |node| {
-        let spec = Spec::new("counter").capacity(4);
+        let spec = WorkerSpec::new("counter").capacity(4);
         let mine = node.supervise_with(spec, |_| Ok(Counter { total: 40 })).unwrap();
         node.set_service(&mine);
         assert_eq!(node.service::<Counter>().unwrap(), mine);

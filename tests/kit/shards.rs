@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, inject};
-use heartbeat_actors::{Birth, Context, NewerReplica, Owner, SendError, StartError, TooLarge, WorkerAddr};
+use heartbeat_actors::{Context, NewerReplica, Owner, SendError, SnapshotTooLarge, StartError, StartInfo, WorkerAddr};
 
 use crate::{MEANT, kit, kit_with};
 
@@ -17,7 +17,7 @@ impl Tally {
     /// The version of its snapshots.
     const VERSION: u32 = 2;
 
-    fn open(birth: &Birth) -> Result<Tally, StartError> {
+    fn open(birth: &StartInfo) -> Result<Tally, StartError> {
         let Some(replica) = birth.replica() else { return Ok(Tally { total: 0 }) };
         Ok(Tally { total: u64::from_le_bytes(replica.up_to(Tally::VERSION)?.try_into()?) })
     }
@@ -28,13 +28,13 @@ impl Actor for Tally {
 }
 
 #[derive(Message)]
-#[rtype(result = "Result<u64, TooLarge>")]
+#[rtype(result = "Result<u64, SnapshotTooLarge>")]
 struct Count;
 
 impl Handler<Count> for Tally {
-    type Result = Result<u64, TooLarge>;
+    type Result = Result<u64, SnapshotTooLarge>;
 
-    fn handle(&mut self, _: Count, context: &mut Context<Self>) -> Result<u64, TooLarge> {
+    fn handle(&mut self, _: Count, context: &mut Context<Self>) -> Result<u64, SnapshotTooLarge> {
         self.total += 1;
         context.replicate(Tally::VERSION, self.total.to_le_bytes().to_vec())?;
         assert!(context.lease().is_valid() && context.lease().epoch().is_some());
@@ -78,8 +78,8 @@ fn a_snapshot_that_is_too_large_is_refused_with_both_numbers() {
     kit_with("ownership.snapshot_bytes_max = 7", async |node| {
         let shards = node.supervise_shards("tallies", 1, Tally::open).unwrap();
         node.settle().await;
-        assert_eq!(shards.worker(0).send(Count).await, Ok(Err(TooLarge { bytes: 8, most: 7 })));
-        let text = TooLarge { bytes: 8, most: 7 }.to_string();
+        assert_eq!(shards.worker(0).send(Count).await, Ok(Err(SnapshotTooLarge { bytes: 8, most: 7 })));
+        let text = SnapshotTooLarge { bytes: 8, most: 7 }.to_string();
         assert_eq!(text, "a snapshot of 8 bytes is too large; use at most 7, or raise ownership.snapshot_bytes_max");
     });
 }

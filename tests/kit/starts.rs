@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Event, Spec, WorkerState};
+use heartbeat_actors::{Cause, Context, Event, WorkerSpec, WorkerState};
 
 use crate::{Add, Counter, MEANT, kit, kit_with, seconds};
 
@@ -51,7 +51,7 @@ fn a_slow_start_is_waited_for_and_one_that_is_never_over_is_not() {
 #[test]
 fn a_start_that_holds_its_thread_twice_is_given_up() {
     kit_with("workers.zombies_max = 100", async |node| {
-        let spec = Spec::new("counter").start_timeout(seconds(8));
+        let spec = WorkerSpec::new("counter").start_timeout(seconds(8));
         let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("counter", Fault::HangStart(seconds(600)));
@@ -158,7 +158,7 @@ fn the_view_says_where_a_worker_stands_and_in_which_life() {
         let births = Arc::new(Mutex::new(Vec::new()));
         let born = births.clone();
         let worker = node
-            .supervise_with(Spec::new("w"), move |birth| {
+            .supervise_with(WorkerSpec::new("w"), move |birth| {
                 born.lock().unwrap().push(birth.generation.0);
                 match counted.fetch_add(1, Ordering::SeqCst) {
                     0 => Ok(Counter::default()),
@@ -169,7 +169,7 @@ fn the_view_says_where_a_worker_stands_and_in_which_life() {
         let seen = || node.view().worker("w").map(|seen| (seen.state, seen.generation.0)).unwrap();
         node.settle().await;
         assert_eq!(seen(), (WorkerState::Up, 1));
-        node.strike("w", Fault::Stop);
+        node.inject_now("w", Fault::Stop);
         node.settle().await;
         let (state, generation) = seen();
         assert!(matches!(state, WorkerState::Waiting(_)), "{state:?}");
@@ -204,7 +204,7 @@ fn a_worker_replaced_from_outside_has_the_next_number_too() {
                     node.advance(seconds(6)).await;
                 }
                 _ => {
-                    node.strike("w", Fault::Panic(MEANT.into()));
+                    node.inject_now("w", Fault::Panic(MEANT.into()));
                     node.settle().await;
                 }
             }

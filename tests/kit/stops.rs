@@ -4,7 +4,7 @@ use actix::fut::wrap_future;
 use actix::prelude::*;
 use heartbeat_actors::config::Drain;
 use heartbeat_actors::testkit::TestNode;
-use heartbeat_actors::{Context, Event, Interruption, SendError, Spec};
+use heartbeat_actors::{Context, Event, Interruption, SendError, WorkerSpec};
 
 use crate::answers::{Alone, Slow, Within};
 use crate::{Add, Counter, kit, millis, seconds};
@@ -47,7 +47,7 @@ fn a_worker_that_stops_answers_what_it_has_and_takes_no_more() {
 fn what_is_not_finished_in_time_is_cut_and_told() {
     kit(async |node| {
         for (number, (drain, told)) in [(Drain::Queue, (2, 3)), (Drain::Answers, (2, 3))].into_iter().enumerate() {
-            let spec = Spec::new(format!("slow{number}")).shutdown(seconds(2)).drain(drain);
+            let spec = WorkerSpec::new(format!("slow{number}")).shutdown(seconds(2)).drain(drain);
             let slow = node.supervise_with(spec, |_| Ok(Slow::default())).unwrap();
             node.settle().await;
             let begun = [slow.send(Within(seconds(9))), slow.send(Alone(seconds(9)))];
@@ -63,7 +63,7 @@ fn what_is_not_finished_in_time_is_cut_and_told() {
             }
             assert_eq!(cut(&node)[number..], [told]);
         }
-        let slow = node.supervise_with(Spec::new("none").drain(Drain::None), |_| Ok(Slow::default())).unwrap();
+        let slow = node.supervise_with(WorkerSpec::new("none").drain(Drain::None), |_| Ok(Slow::default())).unwrap();
         node.settle().await;
         let (begun, queued) = (slow.send(Alone(seconds(9))), slow.send(Alone(seconds(9))));
         node.settle().await;
@@ -77,7 +77,7 @@ fn what_is_not_finished_in_time_is_cut_and_told() {
 #[test]
 fn with_answers_only_the_queue_is_left_alone() {
     kit(async |node| {
-        let slow = node.supervise_with(Spec::new("slow").drain(Drain::Answers), |_| Ok(Slow::default())).unwrap();
+        let slow = node.supervise_with(WorkerSpec::new("slow").drain(Drain::Answers), |_| Ok(Slow::default())).unwrap();
         node.settle().await;
         let (begun, queued) = (slow.send(Alone(seconds(1))), slow.send(Alone(seconds(1))));
         node.settle().await;
@@ -137,7 +137,7 @@ fn rolling_through_a_pool_costs_no_answer() {
         let mut answers: Vec<_> = (0..4).map(|_| pool.send(Within(millis(300)))).collect();
         answers.extend((0..4).map(|_| pool.send(Alone(millis(300)))));
         node.settle().await;
-        pool.roll().await;
+        pool.rolling_restart().await;
         for answer in answers {
             assert!(answer.await.is_ok());
         }
@@ -200,9 +200,10 @@ fn a_worker_that_would_rather_stay_is_heard_within_its_time() {
 #[test]
 fn termination_within_stopping_holds_whatever_stopping_says() {
     kit(async |node| {
-        let busy = node.supervise_with(Spec::new("busy").restart(heartbeat_actors::RestartKind::Temporary), |_| {
-            Ok(Busy { left: 30, terminates: true })
-        });
+        let busy = node
+            .supervise_with(WorkerSpec::new("busy").restart(heartbeat_actors::RestartKind::Temporary), |_| {
+                Ok(Busy { left: 30, terminates: true })
+            });
         let busy = busy.unwrap();
         assert_eq!(busy.send(Add(1)).await, Ok(1));
         node.settle().await;

@@ -49,7 +49,7 @@ fn a_worker_that_subscribes_in_each_life_is_told_once() {
         let auditor = node.supervise("auditor", factory).unwrap();
         auditor.until_up().await.unwrap();
         for _ in 0..3 {
-            node.strike("auditor", Fault::Panic(format!("{MEANT} fail")));
+            node.inject_now("auditor", Fault::Panic(format!("{MEANT} fail")));
             node.advance(crate::seconds(31)).await;
         }
         node.supervise("counter", Counter::default).unwrap();

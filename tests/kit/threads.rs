@@ -2,7 +2,9 @@
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Event, OnThreadHeld, Placement, SendError, Spec, SuperviseError, Unready};
+use heartbeat_actors::{
+    Cause, Context, Event, NotReadyReason, OnThreadHeld, Placement, SendError, SuperviseError, WorkerSpec,
+};
 
 use crate::{Add, Counter, kit, millis, seconds};
 
@@ -13,7 +15,7 @@ fn a_thread_that_ends_is_replaced_with_all_its_workers() {
         let first = node.supervise("first", Counter::default).unwrap();
         let second = node.supervise("second", Counter::default).unwrap();
         node.settle().await;
-        node.strike("first", Fault::EndThread);
+        node.inject_now("first", Fault::EndThread);
         node.settle().await;
         let waiting = (first.send(Add(1)), second.send(Add(2)));
         node.advance(seconds(2)).await;
@@ -27,7 +29,7 @@ fn a_thread_that_ends_is_replaced_with_all_its_workers() {
 #[test]
 fn a_worker_on_a_thread_of_its_own_stops_nobody_else() {
     kit(async |node| {
-        let spec = Spec::new("alone").placement(Placement::Dedicated);
+        let spec = WorkerSpec::new("alone").placement(Placement::Dedicated);
         let alone = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         let other = node.supervise("other", Counter::default).unwrap();
         node.settle().await;
@@ -48,7 +50,7 @@ fn workers_on_a_pool_of_threads_share_those_in_turn() {
         let arbiters = node.arbiters(2).unwrap();
         let workers: Vec<_> = (0..4)
             .map(|index| {
-                let spec = Spec::new(format!("w{index}")).placement(Placement::Pool(arbiters.clone()));
+                let spec = WorkerSpec::new(format!("w{index}")).placement(Placement::Pool(arbiters.clone()));
                 node.supervise_with(spec, |_| Ok(Counter::default())).unwrap()
             })
             .collect();
@@ -59,7 +61,7 @@ fn workers_on_a_pool_of_threads_share_those_in_turn() {
         assert!(matches!(node.causes("w0")[..], [Cause::Blocked { .. }]));
         let unready = |name: &str| node.view().worker(name).unwrap().unready;
         assert_eq!((unready("w1"), unready("w3")), (None, None));
-        assert_eq!(unready("w2"), Some(Unready::ThreadHeld), "it waits for the thread that it shares with w0");
+        assert_eq!(unready("w2"), Some(NotReadyReason::ThreadHeld), "it waits for the thread that it shares with w0");
         for name in ["w1", "w2", "w3"] {
             assert_eq!(node.causes(name), []);
         }
@@ -70,9 +72,9 @@ fn workers_on_a_pool_of_threads_share_those_in_turn() {
 #[test]
 fn a_worker_may_hold_its_thread_for_as_long_as_its_own_spec_says() {
     kit(async |node| {
-        let patient = Spec::new("patient").timeout(seconds(20)).placement(Placement::Dedicated);
+        let patient = WorkerSpec::new("patient").timeout(seconds(20)).placement(Placement::Dedicated);
         let patient = node.supervise_with(patient, |_| Ok(Counter::default())).unwrap();
-        let hasty = Spec::new("hasty").timeout(seconds(2)).placement(Placement::Dedicated);
+        let hasty = WorkerSpec::new("hasty").timeout(seconds(2)).placement(Placement::Dedicated);
         let hasty = node.supervise_with(hasty, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("patient", Fault::Block(seconds(19)));
@@ -119,13 +121,13 @@ fn a_blocked_neighbour_keeps_its_state_and_its_answers() {
         node.advance(seconds(10)).await;
         let status = neighbour.status();
         assert!(status.is_live && !status.is_ready, "{status:?}");
-        assert_eq!(status.unready, Some(Unready::ThreadHeld));
+        assert_eq!(status.unready, Some(NotReadyReason::ThreadHeld));
         node.advance(seconds(60)).await;
         assert_eq!((queued.await, later.await), (Ok(42), Ok(42)), "as with plain actix");
         assert!(neighbour.is_ready());
         assert_eq!((node.causes("neighbour"), neighbour.generation().0), (vec![], 1));
         assert_eq!(node.pick(|event| matches!(event, Event::ThreadReturned { zombies: 0, .. }).then_some(())).len(), 1);
-        node.strike("neighbour", Fault::Panic(crate::MEANT.into()));
+        node.inject_now("neighbour", Fault::Panic(crate::MEANT.into()));
         node.settle().await;
         assert_eq!(neighbour.send(Add(1)).await, Ok(1), "the thread is one like any other now");
     });
@@ -135,7 +137,7 @@ fn a_blocked_neighbour_keeps_its_state_and_its_answers() {
 fn a_neighbour_that_waited_in_vain_keeps_its_queue() {
     kit(async |node| {
         let blocker = node.supervise("blocker", Counter::default).unwrap();
-        let spec = |name: &str, policy| Spec::new(name).on_thread_held(policy);
+        let spec = |name: &str, policy| WorkerSpec::new(name).on_thread_held(policy);
         let patient = spec("patient", OnThreadHeld::Wait { at_most: seconds(20) });
         let patient = node.supervise_with(patient, |_| Ok(Counter::default())).unwrap();
         let hasty = node.supervise_with(spec("hasty", OnThreadHeld::StartAnew), |_| Ok(Counter::default())).unwrap();
@@ -188,7 +190,7 @@ fn pauses(node: &heartbeat_actors::testkit::TestNode) -> Vec<u64> {
 fn a_worker_waits_for_a_thread_that_cannot_be_had() {
     kit(async |node| {
         node.refuse_threads(6);
-        let spec = Spec::new("alone").placement(Placement::Dedicated).intensity(0, seconds(1));
+        let spec = WorkerSpec::new("alone").placement(Placement::Dedicated).intensity(0, seconds(1));
         let alone = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         let waiting = alone.send(Add(1));
         node.advance(seconds(60)).await;
@@ -223,7 +225,7 @@ fn a_worker_waits_for_a_thread_that_cannot_be_had() {
 fn neighbours_of_a_blocked_worker_wait_for_a_thread() {
     kit(async |node| {
         let first = node.supervise("first", Counter::default).unwrap();
-        let spec = Spec::new("second").intensity(0, seconds(1));
+        let spec = WorkerSpec::new("second").intensity(0, seconds(1));
         let second = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.refuse_threads(4);

@@ -42,10 +42,11 @@ fn a_worker_that_was_stopped_or_given_up_is_not_waited_for() {
         assert_eq!(stopped.until_up().await, Err(NotUp::Stopped));
         stopped.start();
         assert_eq!(stopped.until_up().await, Ok(()));
-        let spec = Spec::new("hopeless").intensity(2, seconds(30));
+        let spec = WorkerSpec::new("hopeless").intensity(2, seconds(30));
         let hopeless = node.supervise_with(spec, |_| Err::<Counter, _>("no luck".into())).unwrap();
         assert_eq!(hopeless.until_up().await, Err(NotUp::GaveUp));
-        let once = node.supervise_with(Spec::new("once").restart(RestartKind::Temporary), |_| Ok(Counter::default()));
+        let once =
+            node.supervise_with(WorkerSpec::new("once").restart(RestartKind::Temporary), |_| Ok(Counter::default()));
         let once = once.unwrap();
         node.inject("once", Fault::Panic(format!("{MEANT} fail")));
         let _ = once.send(Add(1)).await;
@@ -81,7 +82,7 @@ fn a_group_is_up_when_all_that_is_in_it_is() {
 #[test]
 fn templates_pools_and_shards_are_waited_for() {
     kit(async |node| {
-        let template = node.template(Spec::new("template"), |_: &u32, _| Ok(Late)).unwrap();
+        let template = node.template(WorkerSpec::new("template"), |_: &u32, _| Ok(Late)).unwrap();
         let started = [template.start(1).unwrap(), template.start(2).unwrap()];
         template.until_up().await.unwrap();
         assert!(started.iter().all(|worker| worker.status().is_up));
@@ -89,7 +90,7 @@ fn templates_pools_and_shards_are_waited_for() {
         let begun = node.elapsed();
         pool.until_ready().await;
         assert_eq!((pool.ready(), node.elapsed() - begun), (3, seconds(1)));
-        let spec = Spec::new("orders").start_timeout(seconds(90)).capacity(8);
+        let spec = WorkerSpec::new("orders").start_timeout(seconds(90)).capacity(8);
         let orders = node.supervise_shards_with(spec, 4, |_| Ok(Late)).unwrap();
         orders.until_up().await.unwrap();
         assert!(orders.workers().iter().all(|worker| worker.status().is_up));
@@ -101,7 +102,7 @@ fn templates_pools_and_shards_are_waited_for() {
 #[test]
 fn a_wait_that_is_given_up_leaves_nothing_behind() {
     kit(async |node| {
-        let spec = Spec::new("never").start_timeout(seconds(60)).shutdown(millis(10));
+        let spec = WorkerSpec::new("never").start_timeout(seconds(60)).shutdown(millis(10));
         let never = node.supervise_with_context(spec, |_, context: &mut Context<Counter>| {
             context.wait(actix::fut::wrap_future(std::future::pending()));
             Ok(Counter::default())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use heartbeat_actors::testkit::{self, Fault};
 use heartbeat_actors::{
-    Activity, Cause, Config, Context, Event, Node, OnThreadHeld, SendError, Spec, Unready, WorkerAddr,
+    Activity, Cause, Config, Context, Event, Node, NotReadyReason, OnThreadHeld, SendError, WorkerAddr, WorkerSpec,
 };
 
 use crate::worker::{Add, Subject, hold, until_held};
@@ -77,7 +77,7 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
             assert!(queued.await.unwrap() > 1, "answered by a later life");
         }
         let waiting = neighbour.send(Add(1));
-        assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(Unready::ThreadHeld)));
+        assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(NotReadyReason::ThreadHeld)));
 
         drop(release);
         // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour
@@ -165,7 +165,7 @@ fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
-        let spec = Spec::new("once").intensity(0, Duration::from_secs(60));
+        let spec = WorkerSpec::new("once").intensity(0, Duration::from_secs(60));
         let once: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let (release, held) = hold();
         let held = once.send(held);
@@ -356,7 +356,7 @@ fn a_neighbour_that_was_told_to_starts_anew_at_once() {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
         let scribe: WorkerAddr<Scribe> = node.supervise("scribe", || Scribe { handled: Arc::default() }).unwrap();
-        let spec = Spec::new("neighbour").on_thread_held(OnThreadHeld::StartAnew);
+        let spec = WorkerSpec::new("neighbour").on_thread_held(OnThreadHeld::StartAnew);
         let neighbour: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         assert_eq!(neighbour.send(Add(1)).await, Ok(1));
         let (release, block) = mpsc::channel();

@@ -13,7 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Birth, Config, Event, GROUPS_MAX, NoOwner, Node, Owner, Update};
+use heartbeat_actors::{Config, Event, GROUPS_MAX, NoOwner, Node, Owner, StartInfo, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -254,7 +254,7 @@ fn a_node_that_is_refused_founds_no_cluster_of_its_own() {
         let mut told = Events::of(&c);
         let group = c.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap();
         told.wait("c is told", |event| matches!(event, Event::RefusedBy { .. }).then_some(())).await;
-        events.wait("a tells", |event| matches!(event, Event::Refused { .. }).then_some(())).await;
+        events.wait("a tells", |event| matches!(event, Event::JoinRefused { .. }).then_some(())).await;
         // It would have founded after two intervals.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!((0..16).all(|index| !group.worker(index).status().is_up));
@@ -284,7 +284,7 @@ fn all_shards_run_where_each_node_can_run_half_of_them() {
         let mut events = Events::of(&nodes[0]);
         let groups: Vec<_> = [0, 1]
             .map(|rest| {
-                let open = move |birth: &Birth| match birth.shard {
+                let open = move |birth: &StartInfo| match birth.shard {
                     Some(shard) if shard.index % 2 == rest => Ok(Subject::default()),
                     _ => Err("it cannot be read here".into()),
                 };

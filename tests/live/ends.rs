@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use heartbeat_actors::transport::{Batch, Transport};
-use heartbeat_actors::{Config, Context, Node, RestartKind, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{Config, Context, Node, RestartKind, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{MEANT, PATIENCE, config, free, live};
 
@@ -88,7 +88,7 @@ fn plain() -> Plain {
 fn mail_of_workers_that_end_is_answered_on_real_threads() {
     live(async {
         let node = Node::start(config()).await.unwrap();
-        let spec = Spec::new("child").restart(RestartKind::Temporary);
+        let spec = WorkerSpec::new("child").restart(RestartKind::Temporary);
         let template = node.template(spec, |_: &(), _| Ok(plain())).unwrap();
         for _ in 0..100 {
             let child = template.start(()).unwrap();

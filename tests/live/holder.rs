@@ -7,7 +7,9 @@ use std::io::BufRead;
 use std::rc::Rc;
 use std::time::Instant;
 
-use heartbeat_actors::authority::{Answer, Ask, Authority, Claimed, SessionId, ShardName, open};
+use heartbeat_actors::authority::{
+    Authority, AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName, open,
+};
 use heartbeat_actors::{Config, Generation};
 use serde_json::{Value, json};
 
@@ -18,8 +20,8 @@ fn shards(words: &[&str]) -> Result<Vec<ShardName>, Box<dyn std::error::Error>> 
     Ok((from..from + count).map(|index| ShardName { group: (*group).into(), index }).collect())
 }
 
-fn claimed(answer: Answer) -> Value {
-    let Answer::Claimed(claimed) = answer else { return format!("{answer:?}").into() };
+fn claimed(answer: AuthorityResponse) -> Value {
+    let AuthorityResponse::Claimed(claimed) = answer else { return format!("{answer:?}").into() };
     let one = |claimed| match claimed {
         Claimed::Granted(epoch) => json!(epoch.0),
         Claimed::Held { by } => json!(&*by),
@@ -59,8 +61,11 @@ async fn obey(
         Err(error) => error.to_string().into(),
     };
     let answer = match words[0] {
-        "claim" => ask(Ask::Claim { session, shards: shards(&words[1..])?, floor: heartbeat_core::Epoch(0) }).await,
-        "release" => ask(Ask::Release { session, shards: shards(&words[1..])? }).await,
+        "claim" => {
+            ask(AuthorityRequest::Claim { session, shards: shards(&words[1..])?, floor: heartbeat_core::Epoch(0) })
+                .await
+        }
+        "release" => ask(AuthorityRequest::Release { session, shards: shards(&words[1..])? }).await,
         "record" => record(config, &words[1..]).await?,
         _ => return Err(format!("{line:?} is no command").into()),
     };
@@ -76,14 +81,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = Config::from_toml(&std::fs::read_to_string(path)?)?;
     let authority = open(&config, Generation(generation.parse()?))?.ok_or("ownership.authority is \"view\"")?;
-    let open = Ask::Open { ttl: config.ownership.ttl, former: None };
-    let Answer::Opened { session, ttl } = authority.clone().ask(open).await? else { return Err("no session".into()) };
+    let open = AuthorityRequest::Open { ttl: config.ownership.ttl, previous: None };
+    let AuthorityResponse::Opened { session, ttl } = authority.clone().ask(open).await? else {
+        return Err("no session".into());
+    };
     println!("{}", json!({ "did": "open", "ttl_ms": ttl.as_millis() as u64 }));
     let renewing = authority.clone();
     actix_rt::spawn(async move {
         loop {
             tokio::time::sleep(ttl / 3).await;
-            let text = match renewing.clone().ask(Ask::Renew { session }).await {
+            let text = match renewing.clone().ask(AuthorityRequest::Renew { session }).await {
                 Ok(answer) => format!("{answer:?}"),
                 Err(error) => error.to_string(),
             };

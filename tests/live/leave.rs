@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use heartbeat_actors::{Context, Node, Placement, SendError, Spec, WorkerAddr};
+use heartbeat_actors::{Context, Node, Placement, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{config, live};
 
@@ -82,7 +82,7 @@ fn a_leave_under_load_from_several_threads_costs_no_request() {
         let node = Node::start(config).await.unwrap();
         let workers: Vec<_> = (0..4)
             .map(|number| {
-                let spec = Spec::new(format!("served/{number}")).placement(Placement::Dedicated);
+                let spec = WorkerSpec::new(format!("served/{number}")).placement(Placement::Dedicated);
                 node.supervise_with(spec, |_| Ok(Served)).unwrap()
             })
             .collect();

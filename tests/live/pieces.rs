@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use heartbeat_actors::{Context, Node, Placement, Spec};
+use heartbeat_actors::{Context, Node, Placement, WorkerSpec};
 
 use crate::{config, live};
 
@@ -85,7 +85,7 @@ fn check(source: Source) {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let thread = node.arbiters(1).unwrap();
-        let on = |name: &str| Spec::new(name).placement(Placement::Pool(thread.clone()));
+        let on = |name: &str| WorkerSpec::new(name).placement(Placement::Pool(thread.clone()));
         let _reader = node.supervise_with(on("reader"), move |_| Ok(Reader(source))).unwrap();
         let neighbour = node.supervise_with(on("neighbour"), |_| Ok(Reader(Source::None))).unwrap();
         let (begun, mut answers) = (Instant::now(), 0);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::transport::{Batch, Transport};
-use heartbeat_actors::{Config, Context, Node, Placement, Spec, Update, WorkerAddr};
+use heartbeat_actors::{Config, Context, Node, Placement, Update, WorkerAddr, WorkerSpec};
 
 /// Does what it is sent.
 struct Hand;
@@ -128,7 +128,7 @@ async fn start(config: Config, mode: &str) -> Result<Node, Box<dyn std::error::E
 
 /// Work that is slow, long or much, and not a failure.
 fn steady(node: &Node) -> Result<(), Box<dyn std::error::Error>> {
-    let on_its_own = |name| Spec::new(name).placement(Placement::Dedicated);
+    let on_its_own = |name| WorkerSpec::new(name).placement(Placement::Dedicated);
     let diligent: WorkerAddr<Hand> = node.supervise_with(on_its_own("diligent"), |_| Ok(Hand))?;
     let flooded: WorkerAddr<Hand> = node.supervise_with(on_its_own("flooded"), |_| Ok(Hand))?;
     for index in 0..100 {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Birth, Config, Context, Fence, NoOwner, Node, Owner, Shards, StartError, WorkerAddr};
+use heartbeat_actors::{Config, Context, Fence, NoOwner, Node, Owner, Shards, StartError, StartInfo, WorkerAddr};
 
 use crate::{PATIENCE, free, live};
 
@@ -17,7 +17,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn open(birth: &Birth) -> Result<Tally, StartError> {
+    fn open(birth: &StartInfo) -> Result<Tally, StartError> {
         let total = birth.replica().map(|replica| replica.up_to(1)?.try_into().map_err(StartError::from));
         Ok(Tally { total: total.transpose()?.map_or(0, u64::from_le_bytes) })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::{
-    Activity, Cause, Context, Event, Interruption, Node, RestartKind, SendError, Spec, WorkerAddr, dead_letters,
+    Activity, Cause, Context, Event, Interruption, Node, RestartKind, SendError, WorkerAddr, WorkerSpec, dead_letters,
 };
 
 use crate::{Events, MEANT, PATIENCE, config, live};
@@ -311,7 +311,7 @@ fn a_clean_stop_is_followed_by_what_the_restart_kind_says() {
         assert_eq!(permanent.send(Add(1)).await, Ok(1));
         events.wait("the replacement", |event| matches!(event, Event::Replaced { .. }).then_some(())).await;
 
-        let spec = Spec::new("transient").restart(RestartKind::Transient);
+        let spec = WorkerSpec::new("transient").restart(RestartKind::Transient);
         let transient: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let _ = transient.send(Fail::Now).await;
         assert_eq!(transient.send(Add(2)).await, Ok(2), "a panic is no clean stop");
@@ -345,7 +345,7 @@ fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
-        let spec = Spec::new("hopeless").intensity(2, Duration::from_secs(60));
+        let spec = WorkerSpec::new("hopeless").intensity(2, Duration::from_secs(60));
         let hopeless: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let failing: Vec<_> = (0..3).map(|_| hopeless.send(Fail::Now)).collect();
         let queued: Vec<_> = (0..10).map(|_| hopeless.send(NeverHandled)).collect();
@@ -392,7 +392,7 @@ fn a_dead_letter_that_panics_when_dropped_takes_no_other_along() {
 
     live(async {
         let node = Node::start(config()).await.unwrap();
-        let spec = Spec::new("hopeless").intensity(0, Duration::from_secs(60));
+        let spec = WorkerSpec::new("hopeless").intensity(0, Duration::from_secs(60));
         let hopeless: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let failing = hopeless.send(Fail::Now);
         let queued = (hopeless.send(Bitter), hopeless.send(Add(1)));
@@ -409,7 +409,7 @@ fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
         let long = Duration::from_secs(1_000_000);
-        let spec = Spec::new("waiting").intensity(1_000, long).delay(long, long);
+        let spec = WorkerSpec::new("waiting").intensity(1_000, long).delay(long, long);
         let waiting: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         // The first restart is immediate, the second one is not.
         for _ in 0..2 {
@@ -435,7 +435,7 @@ fn factories_that_fail_and_names_that_do_not_do_are_told_clearly() {
         let tries = Arc::new(AtomicU32::new(0));
         let counted = tries.clone();
         let late: WorkerAddr<Subject> = node
-            .supervise_with(Spec::new("late"), move |birth| match counted.fetch_add(1, Ordering::SeqCst) {
+            .supervise_with(WorkerSpec::new("late"), move |birth| match counted.fetch_add(1, Ordering::SeqCst) {
                 0 => Err("no database yet".into()),
                 1 => panic!("told to break the factory"),
                 _ => {
@@ -530,7 +530,7 @@ fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_a
         // Room for all there is to tell: this test is too busy to listen meanwhile, and must not miss the last of it.
         config.events.queue = 10_000;
         let node = Node::start(config).await.unwrap();
-        let spec = Spec::new("stormy").intensity(1_000, PATIENCE * 10).delay(Duration::ZERO, Duration::ZERO);
+        let spec = WorkerSpec::new("stormy").intensity(1_000, PATIENCE * 10).delay(Duration::ZERO, Duration::ZERO);
         let stormy = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let neighbour: WorkerAddr<Subject> = node.supervise("neighbour", Subject::default).unwrap();
         let mut events = Events::of(&node);
@@ -566,8 +566,10 @@ fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_a
 fn what_the_senders_hear_adds_up_to_what_the_worker_says_whatever_fails() {
     live(async {
         let node = Node::start(config()).await.unwrap();
-        let spec =
-            Spec::new("subject").capacity(50).intensity(1_000_000, PATIENCE).delay(Duration::ZERO, Duration::ZERO);
+        let spec = WorkerSpec::new("subject")
+            .capacity(50)
+            .intensity(1_000_000, PATIENCE)
+            .delay(Duration::ZERO, Duration::ZERO);
         let subject = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let mut senders = Vec::new();
         for thread in 0..4_u64 {
@@ -625,7 +627,8 @@ fn the_bound_of_the_queue_holds_for_a_thousand_clones_on_four_threads() {
         let mut config = config();
         config.workers.timeout = PATIENCE;
         let node = Node::start(config).await.unwrap();
-        let subject = node.supervise_with(Spec::new("subject").capacity(100), |_| Ok(Subject::default())).unwrap();
+        let subject =
+            node.supervise_with(WorkerSpec::new("subject").capacity(100), |_| Ok(Subject::default())).unwrap();
         let (release, held) = hold();
         let held = subject.send(held);
         until_held(&node).await;
@@ -651,7 +654,7 @@ fn a_system_that_stops_in_the_middle_of_a_storm_ends() {
     let system = actix::System::new();
     system.block_on(async {
         let node = Node::start(config()).await.unwrap();
-        let spec = Spec::new("stormy").intensity(1_000_000, PATIENCE).delay(Duration::ZERO, Duration::ZERO);
+        let spec = WorkerSpec::new("stormy").intensity(1_000_000, PATIENCE).delay(Duration::ZERO, Duration::ZERO);
         let stormy: WorkerAddr<Subject> = node.supervise_with(spec, |_| Ok(Subject::default())).unwrap();
         let (release, held) = hold();
         let blocked: WorkerAddr<Subject> = node.supervise("blocked", Subject::default).unwrap();
@@ -721,7 +724,7 @@ fn in_a_storm_of_many_a_neighbour_is_answered_first() {
         config.workers.timeout = PATIENCE;
         let node = Node::start(config).await.unwrap();
         let start = |index| {
-            let spec = Spec::new(format!("fragile-{index}")).intensity(u32::MAX, PATIENCE);
+            let spec = WorkerSpec::new(format!("fragile-{index}")).intensity(u32::MAX, PATIENCE);
             let spec = spec.delay(Duration::ZERO, Duration::ZERO);
             node.supervise_with(spec, |_| Ok(Fragile)).unwrap()
         };

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit;
-use heartbeat_actors::{Config, Context, Placement, Route, Spec};
+use heartbeat_actors::{Config, Context, Placement, Routing, WorkerSpec};
 
 use crate::cases::ours::world::run;
 use crate::tally::{Tally, millis};
@@ -84,7 +84,7 @@ fn a_worker_on_a_thread_of_its_own_is_sent_messages() {
     run(async |world| {
         let seen = Seen::default();
         let own = seen.clone();
-        let spec = Spec::new("own").placement(Placement::Dedicated);
+        let spec = WorkerSpec::new("own").placement(Placement::Dedicated);
         let worker = world.node.supervise_with(spec, move |_| Ok(Worker::new(&own, Habit::Plain))).unwrap();
         assert_eq!(worker.send(Add(1)).await, Ok(1));
         assert_eq!(seen.sum.count(), 1);
@@ -111,8 +111,8 @@ fn a_pool_on_threads_of_its_own_handles_all_messages() {
     run(async |world| {
         let seen = Seen::default();
         let own = seen.clone();
-        let spec = Spec::new("pool").placement(Placement::Dedicated);
-        let pool = world.node.pool_with(spec, 2, Route::RoundRobin, move |_| Ok(Worker::new(&own, Habit::Plain)));
+        let spec = WorkerSpec::new("pool").placement(Placement::Dedicated);
+        let pool = world.node.pool_with(spec, 2, Routing::RoundRobin, move |_| Ok(Worker::new(&own, Habit::Plain)));
         let pool = pool.unwrap();
         pool.until_ready().await;
         for _ in 0..5 {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
 use heartbeat_core::{Epoch, Generation};
 
 /// Sessions and shards, by the world's clock.
@@ -33,47 +33,53 @@ impl Authority {
     }
 
     /// Does what this process of a node asks at `now`. Returns the answer and whether shards may have become free.
-    pub(crate) fn ask(&mut self, now: u64, node: &str, generation: Generation, ask: &Ask) -> (Answer, bool) {
+    pub(crate) fn ask(
+        &mut self,
+        now: u64,
+        node: &str,
+        generation: Generation,
+        ask: &AuthorityRequest,
+    ) -> (AuthorityResponse, bool) {
         let mut freed = self.expire(now);
         let answer = match ask {
-            Ask::Open { ttl, former } => {
-                if let Some(former) = former {
-                    freed |= self.end(*former);
+            AuthorityRequest::Open { ttl, previous } => {
+                if let Some(previous) = previous {
+                    freed |= self.end(*previous);
                 }
                 self.given += 1;
                 let (session, nanos) = (SessionId(self.given), ttl.as_nanos() as u64);
                 let opened = Session { node: node.into(), generation, ttl: nanos, until: now + nanos };
                 self.sessions.insert(session, opened);
-                Answer::Opened { session, ttl: *ttl }
+                AuthorityResponse::Opened { session, ttl: *ttl }
             }
-            Ask::Renew { session } => match self.sessions.get_mut(session) {
+            AuthorityRequest::Renew { session } => match self.sessions.get_mut(session) {
                 Some(found) => {
                     found.until = now + found.ttl;
-                    Answer::Renewed
+                    AuthorityResponse::Renewed
                 }
-                None => Answer::Gone,
+                None => AuthorityResponse::Gone,
             },
-            Ask::Claim { session, shards, floor } if self.sessions.contains_key(session) => {
-                Answer::Claimed(shards.iter().map(|shard| self.claim(*session, shard, *floor)).collect())
+            AuthorityRequest::Claim { session, shards, floor } if self.sessions.contains_key(session) => {
+                AuthorityResponse::Claimed(shards.iter().map(|shard| self.claim(*session, shard, *floor)).collect())
             }
-            Ask::Claim { .. } => Answer::Gone,
-            Ask::Release { session, shards } => {
+            AuthorityRequest::Claim { .. } => AuthorityResponse::Gone,
+            AuthorityRequest::Release { session, shards } => {
                 for shard in shards {
                     if self.shards.get(shard).is_some_and(|(holder, _)| holder == session) {
                         self.shards.remove(shard);
                         freed = true;
                     }
                 }
-                Answer::Done
+                AuthorityResponse::Done
             }
-            Ask::Evict { node, generation } => {
+            AuthorityRequest::Evict { node, generation } => {
                 let is_its = |found: &Session| *found.node == **node && found.generation <= *generation;
                 let ended: Vec<SessionId> =
                     self.sessions.iter().filter(|(_, found)| is_its(found)).map(|(id, _)| *id).collect();
                 for session in ended {
                     freed |= self.end(session);
                 }
-                Answer::Done
+                AuthorityResponse::Done
             }
         };
         (answer, freed)

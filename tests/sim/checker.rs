@@ -210,7 +210,7 @@ impl Checker {
                 }
             }
             // Who is held up owes nothing.
-            Event::Frozen { .. } | Event::QuorumLost { .. } => self.nodes.owed.clear(),
+            Event::ZoneDisrupted { .. } | Event::QuorumLost { .. } => self.nodes.owed.clear(),
             Event::Failed { worker, cause, restart_in, .. } => {
                 self.check_failure(now, place, worker, cause);
                 if let (Some(pause), false) = (restart_in, matches!(cause, Cause::Displaced { .. })) {

@@ -19,7 +19,7 @@ pub struct Reference {
     pub detector: String,
     /// Its setting: in intervals for `fixed`, `chen` and `akka`, a phi for the others.
     pub param: f64,
-    /// Mistakes after the warm-up of 120 s.
+    /// MistakeRate after the warm-up of 120 s.
     pub mistakes: u64,
     /// Detection time in seconds: mean, and what 99 in 100 stay within.
     pub detection_mean: f64,
@@ -29,7 +29,7 @@ pub struct Reference {
     pub mistake_duration: f64,
     /// Query accuracy.
     pub accuracy: f64,
-    /// Mistakes in the warm-up.
+    /// MistakeRate in the warm-up.
     pub mistakes_early: u64,
 }
 

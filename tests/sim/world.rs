@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartbeat_core::authority::{Answer, Ask};
+use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse};
 use heartbeat_core::config::{AuthorityKind, ClusterConfig, Mode, QuorumRule};
 use heartbeat_core::member::{Role, WEIGHT_KEY};
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Leave, Member,
-    Metadata, NodeId, Output, Random, Report, Start, StreamId, Supervise, ThreadLook, ThreadState, WorkerId,
+    Activity, ArbiterId, Cause, Config, CpuTimes, Engine, Event, Generation, Identity, Instant, Member, Metadata,
+    NodeId, Output, Random, Report, RestartPermit, Start, StreamId, Supervise, ThreadSample, ThreadState,
+    WorkerActivity, WorkerId,
 };
 
 use crate::agenda::Agenda;
@@ -216,7 +217,7 @@ struct Worker {
     generation: Generation,
     arbiter: ArbiterId,
     running: bool,
-    leave: Leave,
+    leave: RestartPermit,
     /// When its start is reported; a stop is not reported before.
     starts_at: u64,
     /// Under which epoch it runs, if it is a shard.
@@ -271,14 +272,14 @@ pub(crate) enum Item {
         place: Place,
         life: u64,
         number: u64,
-        ask: Ask,
+        ask: AuthorityRequest,
     },
     /// The authority answers, or does not.
     Answer {
         place: Place,
         life: u64,
         number: u64,
-        answer: Option<Answer>,
+        answer: Option<AuthorityResponse>,
     },
     /// Shards may be free at the authority.
     Freed {
@@ -706,12 +707,12 @@ impl World {
             Output::Shut { stream } => self.shut(place, stream),
             // Seeds are addresses here.
             Output::Resolve { .. } => {}
-            Output::Ask { number, ask } => {
+            Output::AskAuthority { number, ask } => {
                 let at = self.soon(Duration::from_millis(2));
                 self.put(at, Item::Ask { place, life, number, ask });
             }
             Output::Start(start) => self.start_worker(place, start),
-            Output::Permit { worker, leave } => {
+            Output::SetRestartPermit { worker, leave } => {
                 if let Some(worker) = self.worker(place, worker) {
                     worker.leave = leave;
                 }
@@ -1042,7 +1043,7 @@ impl World {
         worker.running.then_some(worker.count)
     }
 
-    fn ask(&mut self, place: Place, life: u64, number: u64, ask: &Ask) {
+    fn ask(&mut self, place: Place, life: u64, number: u64, ask: &AuthorityRequest) {
         let is_cut_off = self.nodes[place].is_cut_off;
         let is_down = self.authority.is_down || is_cut_off;
         // Nobody can tell a request that was lost from an answer that was.
@@ -1088,7 +1089,7 @@ impl World {
         let cause = Cause::Panicked { payload: "told to".into(), during: Activity::Message("Panic") };
         let generation = worker.generation;
         // The thread uses its leave if it has it, as the driver does, and reports afterwards.
-        let Leave { from, until } = worker.leave;
+        let RestartPermit { from, until } = worker.leave;
         let report = if now >= from && from != Instant::NEVER && generation < until {
             worker.generation = Generation(generation.0 + 1);
             let next = worker.generation;
@@ -1128,11 +1129,11 @@ impl World {
 
     fn inspect(&mut self, place: Place, arbiter: ArbiterId) {
         let blocked = self.threads(place).get(&arbiter).and_then(|thread| thread.blocked);
-        let busy: Vec<Busy> = blocked
+        let busy: Vec<WorkerActivity> = blocked
             .into_iter()
-            .map(|(worker, _, since)| Busy { worker, doing: Activity::Message("Block"), since })
+            .map(|(worker, _, since)| WorkerActivity { worker, doing: Activity::Message("Block"), since })
             .collect();
-        let asleep = ThreadLook { state: ThreadState::Sleeping, times: CpuTimes::default() };
+        let asleep = ThreadSample { state: ThreadState::Sleeping, times: CpuTimes::default() };
         let now = self.clock(place);
         if let Some(process) = &mut self.nodes[place].process {
             process.engine.handle_inspection(now, arbiter, &busy, Some(asleep));

@@ -31,21 +31,21 @@ pub struct Fence<K> {
 
 /// A write came under an epoch that is over. It must not be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outdated {
+pub struct StaleEpoch {
     /// The epoch of the write.
     pub epoch: Epoch,
     /// The highest one that was seen.
     pub newest: Epoch,
 }
 
-impl fmt::Display for Outdated {
+impl fmt::Display for StaleEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outdated { epoch, newest } = self;
+        let StaleEpoch { epoch, newest } = self;
         write!(f, "epoch {} is over, epoch {} has written since; find the present owner", epoch.0, newest.0)
     }
 }
 
-impl std::error::Error for Outdated {}
+impl std::error::Error for StaleEpoch {}
 
 impl<K: Ord> Fence<K> {
     /// One that has seen nothing.
@@ -56,11 +56,11 @@ impl<K: Ord> Fence<K> {
     /// Lets a write under this epoch in, and remembers it. The same epoch may come any number of times.
     ///
     /// # Errors
-    /// [`Outdated`] if a higher one was seen; nothing changes then.
-    pub fn admit(&mut self, key: K, epoch: Epoch) -> Result<(), Outdated> {
+    /// [`StaleEpoch`] if a higher one was seen; nothing changes then.
+    pub fn admit(&mut self, key: K, epoch: Epoch) -> Result<(), StaleEpoch> {
         let newest = self.newest.entry(key).or_insert(epoch);
         if epoch < *newest {
-            return Err(Outdated { epoch, newest: *newest });
+            return Err(StaleEpoch { epoch, newest: *newest });
         }
         *newest = epoch;
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use heartbeat_core::authority::{Answer, Ask, SessionId};
+use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, SessionId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -95,7 +95,7 @@ impl MemoryStore {
         state
     }
 
-    fn answer(&self, claimant: &Claimant, ask: Ask) -> Result<Answer, AuthorityError> {
+    fn answer(&self, claimant: &Claimant, ask: AuthorityRequest) -> Result<AuthorityResponse, AuthorityError> {
         let mut state = self.state();
         let before = (state.ledger.freed, state.ends.len());
         let answer = state.answer(claimant, ask);
@@ -108,35 +108,35 @@ impl MemoryStore {
 }
 
 impl State {
-    fn answer(&mut self, claimant: &Claimant, ask: Ask) -> Result<Answer, AuthorityError> {
+    fn answer(&mut self, claimant: &Claimant, ask: AuthorityRequest) -> Result<AuthorityResponse, AuthorityError> {
         Ok(match ask {
-            Ask::Open { ttl, former } => {
-                former.into_iter().for_each(|former| self.end(former));
+            AuthorityRequest::Open { ttl, previous } => {
+                previous.into_iter().for_each(|previous| self.end(previous));
                 let begun = Session { node: claimant.node.clone(), generation: claimant.generation };
                 let Some(session) = self.ledger.open(begun) else {
                     let text = format!("the store in memory has {SESSIONS_MAX} sessions; it has room for no more");
                     return Err(AuthorityError(text));
                 };
                 self.ends.insert(session, (ttl, Instant::now() + ttl));
-                Answer::Opened { session, ttl }
+                AuthorityResponse::Opened { session, ttl }
             }
-            Ask::Renew { session } => match self.ends.get_mut(&session) {
+            AuthorityRequest::Renew { session } => match self.ends.get_mut(&session) {
                 Some((ttl, end)) => {
                     *end = Instant::now() + *ttl;
-                    Answer::Renewed
+                    AuthorityResponse::Renewed
                 }
-                None => Answer::Gone,
+                None => AuthorityResponse::Gone,
             },
-            Ask::Claim { session, shards, floor } => {
-                self.ledger.claim(session, &shards, floor).map_or(Answer::Gone, Answer::Claimed)
+            AuthorityRequest::Claim { session, shards, floor } => {
+                self.ledger.claim(session, &shards, floor).map_or(AuthorityResponse::Gone, AuthorityResponse::Claimed)
             }
-            Ask::Release { session, shards } => {
+            AuthorityRequest::Release { session, shards } => {
                 self.ledger.release(session, &shards);
-                Answer::Done
+                AuthorityResponse::Done
             }
-            Ask::Evict { node, generation } => {
+            AuthorityRequest::Evict { node, generation } => {
                 self.ledger.sessions_until(&node, generation).into_iter().for_each(|session| self.end(session));
-                Answer::Done
+                AuthorityResponse::Done
             }
         })
     }
@@ -162,7 +162,10 @@ impl MemoryAuthority {
 }
 
 impl Authority for MemoryAuthority {
-    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>> {
+    fn ask(
+        self: Rc<Self>,
+        ask: AuthorityRequest,
+    ) -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>> {
         async move {
             check(&ask)?;
             let node = &self.claimant.node;

@@ -30,7 +30,7 @@ use heartbeat_core::{Config, Generation};
 pub use etcd::{EtcdAuthority, Recorded};
 #[cfg(target_os = "linux")]
 pub use file::FileAuthority;
-pub use heartbeat_core::authority::{Answer, Ask, CLAIMS_MAX, Claimed, SessionId, ShardName};
+pub use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, CLAIMS_MAX, Claimed, SessionId, ShardName};
 #[cfg(feature = "testkit")]
 pub use memory::{MemoryStore, Reach};
 
@@ -39,7 +39,8 @@ pub trait Authority {
     /// Answers one question. Several may be under way at a time.
     ///
     /// An error means that it is not known whether it was done; whatever is asked may be asked again. It takes a bounded time.
-    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>>;
+    fn ask(self: Rc<Self>, ask: AuthorityRequest)
+    -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>>;
 
     /// Waits until a shard may have become free that was not when this was last waited for; it may say so when none has.
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
@@ -115,12 +116,18 @@ fn claimant(config: &Config, generation: Generation) -> Result<Claimant, Authori
 
 /// Refuses more than may be asked at once.
 #[cfg(any(target_os = "linux", feature = "testkit", feature = "etcd"))]
-fn check(ask: &Ask) -> Result<(), AuthorityError> {
+fn check(ask: &AuthorityRequest) -> Result<(), AuthorityError> {
     match ask {
-        Ask::Claim { shards, .. } | Ask::Release { shards, .. } if shards.len() > CLAIMS_MAX => {
+        AuthorityRequest::Claim { shards, .. } | AuthorityRequest::Release { shards, .. }
+            if shards.len() > CLAIMS_MAX =>
+        {
             Err(AuthorityError(format!("{} shards are asked for at once; ask for at most {CLAIMS_MAX}", shards.len())))
         }
-        Ask::Open { .. } | Ask::Renew { .. } | Ask::Claim { .. } | Ask::Release { .. } | Ask::Evict { .. } => Ok(()),
+        AuthorityRequest::Open { .. }
+        | AuthorityRequest::Renew { .. }
+        | AuthorityRequest::Claim { .. }
+        | AuthorityRequest::Release { .. }
+        | AuthorityRequest::Evict { .. } => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::control::receiver::Receiver;
 use crate::control::record::Recorder;
 use crate::view::subscribe::Subscriber;
-use crate::worker::slot::Seated;
+use crate::worker::slot::DynSlot;
 
 /// Heartbeats are to be sent this often.
 pub(crate) struct SetInterval(pub(crate) Duration);
@@ -57,7 +57,7 @@ impl Message for MadeSnapshot {
 
 /// Workers to take on: one, or the shards of a group.
 pub(crate) struct TakeOn {
-    pub(crate) workers: Vec<(Supervise, Arc<dyn Seated>)>,
+    pub(crate) workers: Vec<(Supervise, Arc<dyn DynSlot>)>,
     /// The group's name, if they are its shards.
     pub(crate) group: Option<Arc<str>>,
 }
@@ -69,8 +69,8 @@ impl Message for TakeOn {
 impl Drop for TakeOn {
     /// A supervisor that has ended takes no worker on; their senders must hear of it all the same.
     fn drop(&mut self) {
-        for (_, seat) in self.workers.drain(..) {
-            seat.end();
+        for (_, slot) in self.workers.drain(..) {
+            slot.end();
         }
     }
 }
@@ -191,5 +191,5 @@ impl Message for Introduce {
 pub(crate) struct Neighbours;
 
 impl Message for Neighbours {
-    type Result = crate::view::Neighbourhood;
+    type Result = crate::view::PeerStatus;
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartbeat_core::{Event, Shard, Testimony, Unready};
+use heartbeat_core::{Event, NotReadyReason, ObserverReport, Shard};
 use tracing::field::{DebugValue, DisplayValue, debug as debug_value, display};
 use tracing::{debug, error, info, warn};
 
@@ -34,18 +34,18 @@ pub(super) fn log(event: &Event) {
         | Event::Cleared { .. }
         | Event::Forgotten { .. }
         | Event::Returned { .. }
-        | Event::Buried { .. }
+        | Event::DeclaredDead { .. }
         | Event::Isolated { .. }
         | Event::Connected
         | Event::Unresolved { .. }
-        | Event::Frozen { .. }
-        | Event::Thawed { .. }
+        | Event::ZoneDisrupted { .. }
+        | Event::ZoneRecovered { .. }
         | Event::Superseded { .. }
         | Event::OtherCluster { .. }
         | Event::NoMonitor { .. }
         | Event::ClockSkewed { .. }
         | Event::RefusedBy { .. }
-        | Event::Refused { .. }
+        | Event::JoinRefused { .. }
         | Event::Renewed { .. } => log_member(event),
         Event::QuorumLost { .. }
         | Event::QuorumGained { .. }
@@ -56,7 +56,7 @@ pub(super) fn log(event: &Event) {
         | Event::ReplicaRefused { .. }
         | Event::HandOverCut { .. }
         | Event::Declined { .. }
-        | Event::Moved { .. }
+        | Event::ShardMoved { .. }
         | Event::ShardsRefused { .. }
         | Event::ShardsAdmitted { .. } => log_shard(event),
         // Workers, threads and this process; and what a newer core may tell.
@@ -96,7 +96,7 @@ fn log_member(member: &Event) {
         Event::Returned { node, incarnation } => {
             warn!(event, %node, %incarnation, "a node that was declared dead is back");
         }
-        Event::Buried { incarnation } => {
+        Event::DeclaredDead { incarnation } => {
             error!(event, %incarnation, "this node was declared dead; it has given up its shards and comes back");
         }
         Event::Renewed { generation } => {
@@ -110,10 +110,10 @@ fn log_member(member: &Event) {
         Event::Unresolved { seed, reason } => {
             warn!(event, %seed, %reason, "the seed cannot be looked up; trying again")
         }
-        Event::Frozen { zone, silent, of } => {
+        Event::ZoneDisrupted { zone, silent, of } => {
             error!(event, %zone, silent, of, "most of the zone is silent: no node in it is declared dead for silence");
         }
-        Event::Thawed { zone } => warn!(event, %zone, "the zone answers again: verdicts go on"),
+        Event::ZoneRecovered { zone } => warn!(event, %zone, "the zone answers again: verdicts go on"),
         Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
         Event::NoMonitor { silent } => {
             let silent = silent.as_ref().map(display);
@@ -132,7 +132,7 @@ fn log_member(member: &Event) {
             );
         }
         Event::RefusedBy { address, reason } => error!(event, %address, %reason, "a member did not let this node in"),
-        Event::Refused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
+        Event::JoinRefused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
         other => debug!(event, "{other:?}"),
     }
 }
@@ -140,7 +140,7 @@ fn log_member(member: &Event) {
 fn log_shard(change: &Event) {
     let event = change.name();
     match change {
-        Event::Moved { group, shard: Shard { index, epoch }, from, to } => {
+        Event::ShardMoved { group, shard: Shard { index, epoch }, from, to } => {
             let (from, to) = (from.as_ref().map(display), to.as_ref().map(display));
             let moved = if to.is_some() { "the shard has an owner" } else { "the shard has no owner" };
             info!(event, %group, shard = index, epoch = epoch.0, from, to, "{moved}");
@@ -200,7 +200,7 @@ fn log_worker(change: &Event) {
             warn!(event, %worker, generation = generation.0, after, interrupted, dropped, "worker did not stop in time: fenced");
         }
         // The line of the held thread has named it.
-        Event::NotReady { worker, generation, reason: reason @ Unready::ThreadHeld } => {
+        Event::NotReady { worker, generation, reason: reason @ NotReadyReason::ThreadHeld } => {
             let reason = debug_value(reason);
             debug!(event, %worker, generation = generation.0, reason, "worker waits for its thread");
         }
@@ -271,15 +271,15 @@ fn numbers(shard: Option<Shard>) -> (Option<u32>, Option<u64>) {
 }
 
 /// What members say of a silent one, as a field.
-fn said(evidence: &Arc<[Testimony]>) -> DisplayValue<Said<'_>> {
+fn said(evidence: &Arc<[ObserverReport]>) -> DisplayValue<Said<'_>> {
     display(Said(evidence))
 }
 
-struct Said<'a>(&'a [Testimony]);
+struct Said<'a>(&'a [ObserverReport]);
 
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Testimony { observer, silent_for, refused, agrees, health }) in self.0.iter().enumerate() {
+        for (index, ObserverReport { observer, silent_for, refused, agrees, health }) in self.0.iter().enumerate() {
             f.write_str(if index > 0 { "; " } else { "" })?;
             write!(f, "{observer}: ")?;
             match (silent_for, refused) {
@@ -303,14 +303,14 @@ mod tests {
 
     #[test]
     fn evidence_reads_as_a_sentence() {
-        let testimony = |observer: &str, silent_for: Option<u64>, refused, agrees, health| Testimony {
+        let testimony = |observer: &str, silent_for: Option<u64>, refused, agrees, health| ObserverReport {
             observer: observer.into(),
             silent_for: silent_for.map(Duration::from_millis),
             refused,
             agrees,
             health,
         };
-        let evidence: Arc<[Testimony]> = Arc::new([
+        let evidence: Arc<[ObserverReport]> = Arc::new([
             testimony("node-1", Some(1_500), false, true, 0),
             testimony("node-2", None, true, true, 0),
             testimony("node-3", None, false, false, 2),

@@ -48,7 +48,7 @@ impl Message for Datagrams {
     type Result = Box<Batch>;
 }
 
-/// Look whether anything is left in the socket, and say so when nothing is.
+/// StatusSample whether anything is left in the socket, and say so when nothing is.
 pub(crate) struct Drain;
 
 impl Message for Drain {

@@ -16,7 +16,7 @@ use actix::{
 use actix_rt::Arbiter;
 use heartbeat_core::detection::Pause;
 use heartbeat_core::{
-    ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Look, Output, Start, WorkerId,
+    ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Output, Start, StatusSample, WorkerId,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,20 +32,20 @@ pub(crate) use super::input::{
     TakeOnGroup, WorkerReport,
 };
 use super::log::log;
-use crate::authority::{Answer, Ask, Authority, AuthorityError};
+use crate::authority::{Authority, AuthorityError, AuthorityRequest, AuthorityResponse};
 use crate::clock::Clock;
 use crate::control::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
 use crate::control::record::Recorder;
 use crate::control::sender::{BeatSender, End, NodeSender, Outgoing};
 use crate::control::stream::{Accepted, OnStream, Resolved, Streams, resolve};
 use crate::control::until::{Until, Waiters};
-use crate::thread::{Floor, Thread};
+use crate::thread::{Thread, ThreadSource};
 use crate::transport::Batch;
 use crate::view::subscribe::Subscribers;
-use crate::view::{Neighbourhood, View};
-use crate::worker::mailbox::{Closing, Cut};
-use crate::worker::node_lease::Right;
-use crate::worker::slot::{Birth, Seated};
+use crate::view::{PeerStatus, View};
+use crate::worker::mailbox::{CloseReason, Cut};
+use crate::worker::node_lease::NodeLease;
+use crate::worker::slot::{DynSlot, StartInfo};
 use crate::worker::status_cell::{Cells, LifeNumber};
 
 /// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
@@ -67,7 +67,7 @@ pub(crate) struct Supervisor {
     /// By worker number.
     workers: Vec<Option<Worker>>,
     /// Where its threads come from.
-    floor: Floor,
+    floor: ThreadSource,
     threads: BTreeMap<ArbiterId, Thread>,
     /// Those of them that are held, and for which workers wait.
     held: BTreeSet<ArbiterId>,
@@ -100,13 +100,13 @@ enum Ending {
     /// It runs, or leaves.
     No,
     /// It has left; its last datagrams are being sent and its port is given back.
-    Closing,
+    CloseReason,
     /// That is done, and those who waited for it know.
     Done,
 }
 
 struct Worker {
-    seat: Arc<dyn Seated>,
+    slot: Arc<dyn DynSlot>,
     /// The thread it was last started on.
     arbiter: Option<ArbiterId>,
     /// Which life that was.
@@ -123,7 +123,7 @@ pub(crate) struct Links {
     /// Where it is noted that the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Until when the node's shards may act.
-    pub(crate) right: Arc<Right>,
+    pub(crate) right: Arc<NodeLease>,
     /// Who hands out the right to run a shard, if anybody does.
     pub(crate) authority: Option<Rc<dyn Authority>>,
 }
@@ -138,7 +138,7 @@ impl Links {
 impl Supervisor {
     pub(crate) fn new(
         clock: Clock,
-        floor: Floor,
+        floor: ThreadSource,
         engine: Engine,
         view: Arc<View>,
         cells: Arc<Cells>,
@@ -184,12 +184,12 @@ impl Supervisor {
                 Output::Shut { stream } => self.streams.shut(stream),
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
-                Output::Permit { worker, leave } => self.with_seat(worker, |seat| seat.permit(leave)),
-                Output::Stop { worker, why } => self.with_seat(worker, |seat| seat.stop(why)),
+                Output::SetRestartPermit { worker, leave } => self.with_seat(worker, |slot| slot.permit(leave)),
+                Output::Stop { worker, why } => self.with_seat(worker, |slot| slot.stop(why)),
                 Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
-                    let closing = if gave_up { Closing::GaveUp } else { Closing::Stopped };
-                    self.with_seat(worker, |seat| seat.clone().close(closing));
+                    let closing = if gave_up { CloseReason::GaveUp } else { CloseReason::Stopped };
+                    self.with_seat(worker, |slot| slot.clone().close(closing));
                 }
                 Output::Forget { worker } => self.forget(worker),
                 Output::ForgetGroup { group } => self.view.forget_group(&group),
@@ -202,13 +202,13 @@ impl Supervisor {
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
                 Output::Held { arbiter, workers } => {
                     self.held.insert(arbiter);
-                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(true)));
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(true)));
                 }
                 Output::Returned { arbiter, workers } => {
                     self.held.remove(&arbiter);
-                    workers.iter().for_each(|&worker| self.with_seat(worker, |seat| seat.set_held(false)));
+                    workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(false)));
                 }
-                Output::Ask { number, ask } => self.ask(number, ask, context),
+                Output::AskAuthority { number, ask } => self.ask(number, ask, context),
                 Output::Arrived(heard) => {
                     if let Some(recorder) = &mut self.recorder {
                         recorder.heard(heard);
@@ -273,7 +273,7 @@ impl Supervisor {
 
     /// Ends what holds the node's port, once its last datagrams are sent; then the node has left.
     fn close_links(&mut self, context: &mut Context<Self>) {
-        self.ending = Ending::Closing;
+        self.ending = Ending::CloseReason;
         let (receiver, sender, accepting) = self.links.end();
         let closed = async move {
             // An error means that it has ended already. The sender comes to this after the datagrams.
@@ -301,9 +301,9 @@ impl Supervisor {
         context.run_later(rest, |supervisor, context| {
             context.stop();
             match supervisor.floor {
-                Floor::System => drop(Arbiter::current().stop()), // False if it has ended already.
+                ThreadSource::System => drop(Arbiter::current().stop()), // False if it has ended already.
                 #[cfg(feature = "testkit")]
-                Floor::Played => {}
+                ThreadSource::SimulatedThread => {}
             }
         });
     }
@@ -336,23 +336,23 @@ impl Supervisor {
         self.timer = Some((handle, due));
     }
 
-    fn with_seat(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn Seated>)) {
+    fn with_seat(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn DynSlot>)) {
         if let Some(Some(worker)) = self.workers.get(worker.0 as usize) {
-            act(&worker.seat);
+            act(&worker.slot);
         }
     }
 
     /// Voids a worker, and says what was cut off with that.
     fn fence(&self, worker: WorkerId, why: Interruption) -> Cut {
         let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
-        worker.map_or(Cut::default(), |worker| worker.seat.fence(why))
+        worker.map_or(Cut::default(), |worker| worker.slot.fence(why))
     }
 
     fn start(&mut self, start: Start) {
         let Some(Some(worker)) = self.workers.get_mut(start.worker.0 as usize) else { return };
         worker.arbiter = Some(start.arbiter);
-        let birth = Birth {
-            name: worker.seat.name().clone(),
+        let birth = StartInfo {
+            name: worker.slot.name().clone(),
             generation: start.generation,
             cause: start.cause,
             shard: start.shard,
@@ -360,9 +360,9 @@ impl Supervisor {
             replica: start.replica,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
-        let life = worker.seat.clone().launch(thread, birth, start.leave);
+        let life = worker.slot.clone().launch(thread, birth, start.leave);
         worker.life = Some(life);
-        self.view.begin(worker.seat.name(), life.shown);
+        self.view.begin(worker.slot.name(), life.shown);
     }
 
     /// Numbers the life in an event of a worker as readers count them.
@@ -385,10 +385,10 @@ impl Supervisor {
     }
 
     /// Asks the authority, and takes in what it answers.
-    fn ask(&self, number: u64, ask: Ask, context: &mut Context<Self>) {
+    fn ask(&self, number: u64, ask: AuthorityRequest, context: &mut Context<Self>) {
         let Some(authority) = self.links.authority.clone() else { return };
         let take_in = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
-            let answer: Result<Answer, AuthorityError> = answer;
+            let answer: Result<AuthorityResponse, AuthorityError> = answer;
             let now = supervisor.clock.now();
             let answer = match &answer {
                 Ok(answer) => Ok(answer.clone()),
@@ -455,12 +455,12 @@ impl Supervisor {
             if !cell.is_noteworthy() {
                 return;
             }
-            let seat = workers.get(worker.0 as usize).and_then(Option::as_ref).map(|worker| &worker.seat);
-            looks.push(Look {
+            let slot = workers.get(worker.0 as usize).and_then(Option::as_ref).map(|worker| &worker.slot);
+            looks.push(StatusSample {
                 worker,
                 generation: cell.generation(),
                 is_waiting: cell.is_waiting(),
-                queued: seat.map_or(0, |seat| seat.look()),
+                queued: slot.map_or(0, |slot| slot.look()),
                 is_overloaded: cell.is_overloaded(),
                 progress: cell.progress(),
                 health: cell.health(),
@@ -486,9 +486,9 @@ impl Supervisor {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        let Some(Worker { seat, .. }) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
-        self.view.forget_worker(seat.name());
-        seat.vacate();
+        let Some(Worker { slot, .. }) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
+        self.view.forget_worker(slot.name());
+        slot.vacate();
     }
 
     /// Lets a thread end that nobody needs any more, after what it was told before.
@@ -532,7 +532,7 @@ impl Actor for Supervisor {
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.links.is_leaving.store(true, Ordering::Release);
         for worker in self.workers.drain(..).flatten() {
-            worker.seat.end();
+            worker.slot.end();
         }
         for thread in self.threads.values() {
             thread.stop();
@@ -612,7 +612,7 @@ impl Handler<Neighbours> for Supervisor {
 
     fn handle(&mut self, _: Neighbours, _: &mut Context<Self>) -> MessageResult<Neighbours> {
         let name = |id| self.engine.members().find(|member| member.id == id).map(|member| member.name.clone());
-        MessageResult(Neighbourhood {
+        MessageResult(PeerStatus {
             observers: self.engine.observers().filter_map(name).collect(),
             watched: self.engine.watched().filter_map(|(id, silent_for)| Some((name(id)?, silent_for))).collect(),
             health: self.engine.health(),
@@ -673,12 +673,12 @@ impl Handler<TakeOn> for Supervisor {
         let now = self.clock.now();
         let (workers, group) = (std::mem::take(&mut take_on.workers), take_on.group.take());
         let mut taken_on = Vec::with_capacity(workers.len());
-        for (supervise, seat) in workers {
+        for (supervise, slot) in workers {
             let index = supervise.worker.0 as usize;
             if self.workers.len() <= index {
                 self.workers.resize_with(index + 1, || None);
             }
-            self.workers[index] = Some(Worker { seat, arbiter: None, life: None });
+            self.workers[index] = Some(Worker { slot, arbiter: None, life: None });
             taken_on.push(supervise);
         }
         match group {

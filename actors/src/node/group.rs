@@ -17,11 +17,11 @@ use heartbeat_core::{
 
 use crate::control::supervisor::Order;
 use crate::control::until::{NotUp, is_up};
-use crate::node::spec::{Limits, Spec};
+use crate::node::spec::{Limits, WorkerSpec};
 use crate::node::{Node, SuperviseError};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
-use crate::worker::slot::{Birth, Factory, Part, StartError};
+use crate::worker::slot::{Factory, Part, StartError, StartInfo};
 
 /// How a group is to be supervised. What is not said is as the config has it.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ impl Group {
         A: Actor<Context = Context<A>>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.supervise_with(Spec::new(name), move |_| Ok(factory()))
+        self.supervise_with(WorkerSpec::new(name), move |_| Ok(factory()))
     }
 
     /// Starts a worker in this group, after those that were taken on before, with limits of its own and a factory that may fail and is told why
@@ -155,10 +155,10 @@ impl Group {
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
-    pub fn supervise_with<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    pub fn supervise_with<A, F>(&self, spec: WorkerSpec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         self.supervise_with_context(spec, move |birth, _| factory(birth))
     }
@@ -167,10 +167,10 @@ impl Group {
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
-    pub fn supervise_with_context<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    pub fn supervise_with_context<A, F>(&self, spec: WorkerSpec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
     {
         self.supervise_part(spec, Part::Alone, Box::new(factory))
     }
@@ -178,7 +178,7 @@ impl Group {
     /// Starts a worker that is a part of something.
     pub(crate) fn supervise_part<A: Actor<Context = Context<A>>>(
         &self,
-        spec: Spec,
+        spec: WorkerSpec,
         part: Part<A>,
         factory: Factory<A>,
     ) -> Result<WorkerAddr<A>, SuperviseError> {
@@ -270,7 +270,7 @@ impl fmt::Debug for Group {
     }
 }
 
-type Maker<A, T> = dyn Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync;
+type Maker<A, T> = dyn Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync;
 
 /// A kind of worker of which any number can be started, each from an argument of its own (OTP calls this simple_one_for_one).
 ///
@@ -278,16 +278,16 @@ type Maker<A, T> = dyn Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync;
 /// stopped at once with the template.
 pub struct Template<A: Actor<Context = Context<A>>, T> {
     group: Group,
-    spec: Spec,
+    spec: WorkerSpec,
     maker: Arc<Maker<A, T>>,
     started: AtomicU64,
     worker: PhantomData<fn() -> A>,
 }
 
 impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
-    pub(crate) fn new<F>(node: &Node, spec: Spec, maker: F) -> Result<Template<A, T>, SuperviseError>
+    pub(crate) fn new<F>(node: &Node, spec: WorkerSpec, maker: F) -> Result<Template<A, T>, SuperviseError>
     where
-        F: Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         let limits = GroupSpec { limits: spec.limits.clone(), ..GroupSpec::new(spec.name.clone()) };
         let group = Group::root(node).group(limits.dynamic())?;
@@ -314,7 +314,7 @@ impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
     /// # impl Actor for Session { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let sessions = node.template(Spec::new("session"), |number: &u32, _| Ok(Session(*number))).unwrap();
+    /// let sessions = node.template(WorkerSpec::new("session"), |number: &u32, _| Ok(Session(*number))).unwrap();
     /// let session = sessions.start(7).unwrap();
     /// sessions.until_up().await.unwrap();
     /// assert!(session.status().is_up);

@@ -22,8 +22,8 @@ use actix::{Actor, Recipient};
 use heartbeat_core::config::{ARBITERS_MAX, AuthorityKind, OwnershipConfig, QuorumRule};
 use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, Role, SHARDS_MAX};
 use heartbeat_core::{
-    Busy, Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, PlaceId, Supervise, SuperviseGroup,
-    WorkerId,
+    Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, Supervise, SuperviseGroup, ThreadSlotId,
+    WorkerActivity, WorkerId,
 };
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -34,18 +34,18 @@ use crate::control::supervisor::{
 };
 use crate::control::until::{NotUp, until};
 use crate::node::group::{Group, GroupSpec, Template};
-use crate::node::pool::{MEMBERS_MAX, Pool, Route};
+use crate::node::pool::{POOL_SIZE_MAX, Pool, Routing};
 use crate::node::service::Services;
-use crate::node::spec::{Arbiters, Placement, Spec};
+use crate::node::spec::{Arbiters, Placement, WorkerSpec};
 use crate::node::start::{NodeError, Started};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::subscribe::{DeadLetters, Subscriber, Update, Updates};
-use crate::view::{Neighbourhood, View};
+use crate::view::{PeerStatus, View};
 use crate::worker::addr::{Shards, WorkerAddr};
 use crate::worker::context::Context;
-use crate::worker::mailbox::{Closing, Rules};
-use crate::worker::slot::{Birth, Factory, Part, Seat, Seated, StartError};
+use crate::worker::mailbox::{CloseReason, Rules};
+use crate::worker::slot::{DynSlot, Factory, Part, StartError, StartInfo, WorkerSlot};
 use crate::worker::status_cell::CellRef;
 
 /// This process as a member. Cloning it is cheap; dropping it stops nothing.
@@ -107,7 +107,7 @@ impl fmt::Display for SuperviseError {
             SuperviseError::Config(error) => error.fmt(f),
             SuperviseError::Left => f.write_str("this node has left and starts nothing more; start another node"),
             SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
-            SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {MEMBERS_MAX}"),
+            SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {POOL_SIZE_MAX}"),
             SuperviseError::Significant(text) => f.write_str(text),
             SuperviseError::Groups(name) => {
                 write!(f, "{name:?} is one sharded group too many; use at most {GROUPS_MAX} in a cluster")
@@ -171,17 +171,17 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.supervise_with(Spec::new(name), move |_| Ok(factory()))
+        self.supervise_with(WorkerSpec::new(name), move |_| Ok(factory()))
     }
 
     /// Starts a worker and keeps it running, with limits of its own and a factory that may fail and is told why it is called.
     ///
     /// # Errors
     /// [`SuperviseError`] if the name is taken or no name at all, or the limits contradict each other.
-    pub fn supervise_with<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    pub fn supervise_with<A, F>(&self, spec: WorkerSpec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         Group::root(self).supervise_with(spec, factory)
     }
@@ -201,7 +201,7 @@ impl Node {
     /// }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let clock = node.supervise_with_context(Spec::new("clock"), |_, context| {
+    /// let clock = node.supervise_with_context(WorkerSpec::new("clock"), |_, context| {
     ///     let timer = context.run_interval(Duration::from_secs(1), |_, _| println!("tick"));
     ///     Ok(Clock { timer })
     /// });
@@ -211,10 +211,10 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
-    pub fn supervise_with_context<A, F>(&self, spec: Spec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
+    pub fn supervise_with_context<A, F>(&self, spec: WorkerSpec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
     {
         Group::root(self).supervise_with_context(spec, factory)
     }
@@ -231,11 +231,11 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::group`].
-    pub fn template<A, T, F>(&self, spec: Spec, maker: F) -> Result<Template<A, T>, SuperviseError>
+    pub fn template<A, T, F>(&self, spec: WorkerSpec, maker: F) -> Result<Template<A, T>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
         T: Send + Sync + 'static,
-        F: Fn(&T, &Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         Template::new(self, spec, maker)
     }
@@ -249,22 +249,28 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.pool_with(Spec::new(name), count, Route::RoundRobin, move |_| Ok(factory()))
+        self.pool_with(WorkerSpec::new(name), count, Routing::RoundRobin, move |_| Ok(factory()))
     }
 
     /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
     ///
     /// # Errors
-    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over [`MEMBERS_MAX`].
-    pub fn pool_with<A, F>(&self, spec: Spec, count: u32, route: Route, factory: F) -> Result<Pool<A>, SuperviseError>
+    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over [`POOL_SIZE_MAX`].
+    pub fn pool_with<A, F>(
+        &self,
+        spec: WorkerSpec,
+        count: u32,
+        route: Routing,
+        factory: F,
+    ) -> Result<Pool<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         Pool::new(self, spec, count, route, factory)
     }
 
-    /// A pool of `count` threads for those workers that are put there with [`Spec::placement`]; none is made before it is needed.
+    /// A pool of `count` threads for those workers that are put there with [`WorkerSpec::placement`]; none is made before it is needed.
     ///
     /// # Errors
     /// [`SuperviseError::Arbiters`] if `count` is 0 or over [`ARBITERS_MAX`].
@@ -273,7 +279,7 @@ impl Node {
             return Err(SuperviseError::Arbiters(count));
         }
         let first = self.inner.next_place.fetch_add(count, Ordering::Relaxed);
-        Ok(Arbiters { places: (first..first + count).map(PlaceId).collect(), next: Arc::default() })
+        Ok(Arbiters { places: (first..first + count).map(ThreadSlotId).collect(), next: Arc::default() })
     }
 
     /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name: each runs on the one that owns it, and
@@ -281,7 +287,7 @@ impl Node {
     ///
     /// Nodes that name another `count` than the one that has supervised the group for longest own none of its shards until that one is gone
     /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a node that lives is stopped there first, and its last snapshot ([`Context::replicate`](crate::Context::replicate)) handed
-    /// over; one whose node was killed goes on from the last that was copied. The factory finds it in its [`Birth`], with the shard's number and epoch. What is promised under a partition depends on
+    /// over; one whose node was killed goes on from the last that was copied. The factory finds it in its [`StartInfo`], with the shard's number and epoch. What is promised under a partition depends on
     /// `ownership`; the log says it.
     ///
     /// # Errors
@@ -289,9 +295,9 @@ impl Node {
     pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        self.supervise_shards_with(Spec::new(name), count, factory)
+        self.supervise_shards_with(WorkerSpec::new(name), count, factory)
     }
 
     /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and queue of `spec`, whose name is the
@@ -303,7 +309,7 @@ impl Node {
     /// # impl Actor for Orders { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let spec = Spec::new("orders").capacity(64);
+    /// let spec = WorkerSpec::new("orders").capacity(64);
     /// let orders = node.supervise_shards_with(spec, 16, |_birth| Ok(Orders)).unwrap();
     /// assert_eq!(orders.worker(3).name(), "orders/3");
     /// # });
@@ -311,10 +317,15 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::supervise_shards`], or if the limits contradict each other.
-    pub fn supervise_shards_with<A, F>(&self, spec: Spec, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
+    pub fn supervise_shards_with<A, F>(
+        &self,
+        spec: WorkerSpec,
+        count: u32,
+        factory: F,
+    ) -> Result<Shards<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
-        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         let name = &*spec.name;
         if !(1..=SHARDS_MAX).contains(&count) {
@@ -330,12 +341,12 @@ impl Node {
         let times = spec.times(config).map_err(SuperviseError::Config)?;
         let rules = spec.rules(config).map_err(SuperviseError::Config)?;
         let factory = Arc::new(factory);
-        let (mut seats, mut workers) = (Vec::new(), Vec::new());
+        let (mut slots, mut workers) = (Vec::new(), Vec::new());
         for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
             let name = match self.take_name(&format!("{name}/{index}"), cell.worker()) {
                 Ok(name) => name,
                 Err(error) => {
-                    self.give_names_back(&seats);
+                    self.give_names_back(&slots);
                     return Err(error);
                 }
             };
@@ -343,15 +354,20 @@ impl Node {
             let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
             let place = self.place(&spec.placement, shared.place);
             let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
-            let seat =
-                self.seat(cell, name, Box::new(move |birth: &Birth, _: &mut _| factory(birth)), rules, Part::Shard);
+            let slot = self.make_slot(
+                cell,
+                name,
+                Box::new(move |birth: &StartInfo, _: &mut _| factory(birth)),
+                rules,
+                Part::Shard,
+            );
             #[cfg(feature = "testkit")]
-            self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
+            self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
             // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
-            seat.cell.close();
-            seat.mailbox.close(Closing::Stopped);
-            workers.push((supervise, seat.clone() as Arc<dyn Seated>));
-            seats.push(WorkerAddr { seat });
+            slot.cell.close();
+            slot.mailbox.close(CloseReason::Stopped);
+            workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
+            slots.push(WorkerAddr { slot });
         }
         if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
             warn!(group = &*group, "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"");
@@ -360,7 +376,7 @@ impl Node {
         }
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
         self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
-        Ok(Shards { name: group, workers: seats.into(), owners, view })
+        Ok(Shards { name: group, workers: slots.into(), owners, view })
     }
 
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
@@ -467,7 +483,7 @@ impl Node {
 
     /// The workers that are at work now: which, with what message, since when by this node's clock ([`Node::now`]). A look at all status cells; it
     /// asks nobody and stops nobody.
-    pub fn busy(&self) -> Vec<Busy> {
+    pub fn busy(&self) -> Vec<WorkerActivity> {
         self.inner.cells.busy()
     }
 
@@ -492,7 +508,7 @@ impl Node {
     }
 
     /// Who watches this node, whom it watches, and how well it is itself; nobody once its system has ended.
-    pub async fn neighbourhood(&self) -> Neighbourhood {
+    pub async fn neighbourhood(&self) -> PeerStatus {
         self.inner.supervisor.send(Neighbours).await.unwrap_or_default()
     }
 
@@ -545,7 +561,7 @@ impl Node {
     pub(crate) fn take_on<A: Actor<Context = Context<A>>>(
         &self,
         group: GroupId,
-        spec: Spec,
+        spec: WorkerSpec,
         factory: Factory<A>,
         part: Part<A>,
     ) -> Result<WorkerAddr<A>, SuperviseError> {
@@ -561,19 +577,19 @@ impl Node {
         let place = self.place(&spec.placement, shared.place);
         let (kind, significant) = (spec.kind, spec.significant);
         let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, place, ..shared };
-        let seat = self.seat(cell, name, factory, rules, part);
+        let slot = self.make_slot(cell, name, factory, rules, part);
         #[cfg(feature = "testkit")]
-        self.inner.started.seats.insert(seat.name.clone(), Arc::downgrade(&(seat.clone() as Arc<dyn Seated>)));
-        let workers = vec![(supervise, seat.clone() as Arc<dyn Seated>)];
+        self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
+        let workers = vec![(supervise, slot.clone() as Arc<dyn DynSlot>)];
         self.inner.supervisor.do_send(TakeOn { workers, group: None });
-        Ok(WorkerAddr { seat })
+        Ok(WorkerAddr { slot })
     }
 
     /// The thread for a worker that is to be placed so; `shared` is the one that is its turn among the shared ones.
-    fn place(&self, placement: &Placement, shared: PlaceId) -> PlaceId {
+    fn place(&self, placement: &Placement, shared: ThreadSlotId) -> ThreadSlotId {
         match placement {
             Placement::Shared => shared,
-            Placement::Dedicated => PlaceId(self.inner.next_place.fetch_add(1, Ordering::Relaxed)),
+            Placement::Dedicated => ThreadSlotId(self.inner.next_place.fetch_add(1, Ordering::Relaxed)),
             Placement::Pool(arbiters) => {
                 let turn = arbiters.next.fetch_add(1, Ordering::Relaxed) as usize;
                 arbiters.places[turn % arbiters.places.len()]
@@ -596,10 +612,10 @@ impl Node {
 
     /// Frees the names of workers that were not taken on after all.
     fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
-        for WorkerAddr { seat } in workers {
+        for WorkerAddr { slot } in workers {
             #[cfg(feature = "testkit")]
-            self.inner.started.seats.remove(&seat.name);
-            self.inner.view.forget_worker(&seat.name);
+            self.inner.started.slots.remove(&slot.name);
+            self.inner.view.forget_worker(&slot.name);
         }
     }
 
@@ -617,11 +633,11 @@ impl Node {
         self.inner.supervisor.do_send(TakeOnGroup(group));
     }
 
-    /// The seat of the worker with this name.
+    /// The slot of the worker with this name.
     #[cfg(feature = "testkit")]
-    pub(crate) fn seated(&self, name: &str) -> Arc<dyn Seated> {
-        let seat = self.inner.started.seats.get(name).and_then(|seat| seat.upgrade());
-        seat.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
+    pub(crate) fn seated(&self, name: &str) -> Arc<dyn DynSlot> {
+        let slot = self.inner.started.slots.get(name).and_then(|slot| slot.upgrade());
+        slot.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }
 
     fn check_here(&self) -> Result<(), SuperviseError> {
@@ -646,15 +662,15 @@ impl Node {
         Ok(name)
     }
 
-    fn seat<A: Actor<Context = Context<A>>>(
+    fn make_slot<A: Actor<Context = Context<A>>>(
         &self,
         cell: CellRef,
         name: Arc<str>,
         factory: Factory<A>,
         rules: Rules,
         part: Part<A>,
-    ) -> Arc<Seat<A>> {
-        Arc::new(Seat::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, part))
+    ) -> Arc<WorkerSlot<A>> {
+        Arc::new(WorkerSlot::new(self.inner.control.clone(), cell.worker(), name, cell, factory, rules, part))
     }
 }
 

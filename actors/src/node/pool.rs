@@ -1,7 +1,7 @@
 //! `Pool`: several workers of one kind behind one address that sends each message to one who can serve it now.
 //!
 //! Either the pool chooses a member for each message, by turn, load or key, from what the status cells say; or all members take their
-//! messages from one queue, each when it has nothing else to do ([`Route::SharedQueue`]).
+//! messages from one queue, each when it has nothing else to do ([`Routing::SharedQueue`]).
 //!
 //! A member that fails is replaced by itself; meanwhile the others get its share. Members are never given up, however many bad requests
 //! come, unless their spec says otherwise: a pool does not shrink for good.
@@ -17,20 +17,20 @@ use heartbeat_core::member::{NodeId, name_hash};
 use heartbeat_core::sharding::rendezvous;
 
 use crate::node::group::{Group, GroupSpec};
-use crate::node::spec::Spec;
+use crate::node::spec::WorkerSpec;
 use crate::node::{Node, SuperviseError};
-use crate::worker::addr::{Answer, SendError, TrySendError, WorkerAddr};
+use crate::worker::addr::{Reply, SendError, TrySendError, WorkerAddr};
 use crate::worker::context::Context;
-use crate::worker::mailbox::Fates;
+use crate::worker::mailbox::MessageCounts;
 use crate::worker::shared_queue::SharedQueue;
-use crate::worker::slot::{Birth, Part, StartError};
+use crate::worker::slot::{Part, StartError, StartInfo};
 
 /// Most members of a pool: each message may look at all of them.
-pub const MEMBERS_MAX: u32 = 1024;
+pub const POOL_SIZE_MAX: u32 = 1024;
 
 /// Which member of a pool gets a message that has no key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Route {
+pub enum Routing {
     /// Each ready one in turn.
     #[default]
     RoundRobin,
@@ -42,7 +42,7 @@ pub enum Route {
     SharedQueue,
 }
 
-type Maker<A> = dyn Fn(&Birth) -> Result<A, StartError> + Send + Sync;
+type Maker<A> = dyn Fn(&StartInfo) -> Result<A, StartError> + Send + Sync;
 
 /// Several workers of one kind. Cloning it is cheap; dropping it stops nothing.
 pub struct Pool<A: Actor<Context = Context<A>>> {
@@ -51,9 +51,9 @@ pub struct Pool<A: Actor<Context = Context<A>>> {
 
 struct Inner<A: Actor<Context = Context<A>>> {
     group: Group,
-    spec: Spec,
+    spec: WorkerSpec,
     factory: Arc<Maker<A>>,
-    route: Route,
+    route: Routing,
     shared: Option<Arc<SharedQueue<A>>>,
     members: RwLock<Arc<[WorkerAddr<A>]>>,
     next: AtomicUsize,
@@ -81,22 +81,22 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
 impl<A: Actor<Context = Context<A>>> Pool<A> {
     pub(crate) fn new<F>(
         node: &Node,
-        spec: Spec,
+        spec: WorkerSpec,
         count: u32,
-        route: Route,
+        route: Routing,
         factory: F,
     ) -> Result<Pool<A>, SuperviseError>
     where
-        F: Fn(&Birth) -> Result<A, StartError> + Send + Sync + 'static,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        if !(1..=MEMBERS_MAX).contains(&count) {
+        if !(1..=POOL_SIZE_MAX).contains(&count) {
             return Err(SuperviseError::Members(count));
         }
         let spec = spec.for_member(node.config());
         let rules = spec.rules(node.config()).map_err(SuperviseError::Config)?;
         let shared = match route {
-            Route::RoundRobin | Route::LeastLoaded => None,
-            Route::SharedQueue => Some(Arc::new(SharedQueue::new(rules.capacity, rules.overflow))),
+            Routing::RoundRobin | Routing::LeastLoaded => None,
+            Routing::SharedQueue => Some(Arc::new(SharedQueue::new(rules.capacity, rules.overflow))),
         };
         let group = Group::root(node).group(GroupSpec::new(spec.name.clone()).each().dynamic())?;
         let pool = Pool {
@@ -137,10 +137,10 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     /// ```
     ///
     /// # Errors
-    /// [`SuperviseError::Members`] if `count` is 0 or over [`MEMBERS_MAX`], or [`SuperviseError::Left`]. Members that were started before the
+    /// [`SuperviseError::Members`] if `count` is 0 or over [`POOL_SIZE_MAX`], or [`SuperviseError::Left`]. Members that were started before the
     /// error stay.
     pub fn resize(&self, count: u32) -> Result<(), SuperviseError> {
-        if !(1..=MEMBERS_MAX).contains(&count) {
+        if !(1..=POOL_SIZE_MAX).contains(&count) {
             return Err(SuperviseError::Members(count));
         }
         let mut next_number = self.inner.next_number.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,14 +160,14 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     ///
     /// # Errors
     /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
-    pub fn send<M>(&self, message: M) -> Answer<M::Result>
+    pub fn send<M>(&self, message: M) -> Reply<M::Result>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
         self.offer(message, |member, shared, message| member.ask(shared, message))
-            .unwrap_or_else(|refused| Answer::refused(refused.error))
+            .unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
     /// As [`Pool::send`], without wanting an answer.
@@ -188,7 +188,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     ///
     /// # Errors
     /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
-    pub fn send_by<M>(&self, key: &str, message: M) -> Answer<M::Result>
+    pub fn send_by<M>(&self, key: &str, message: M) -> Reply<M::Result>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
@@ -198,16 +198,16 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         let ready = |index: &u64| members[*index as usize].is_ready();
         let ids = (0..members.len() as u64).filter(ready).map(|index| (NodeId(index), Weight::default()));
         let Some(NodeId(index)) = rendezvous::owner(name_hash(key), 0, ids) else {
-            return Answer::refused(SendError::NotReady);
+            return Reply::refused(SendError::NotReady);
         };
         members[index as usize].send(message)
     }
 
     /// Stops and starts the members one after the other, each when the one before is ready again, so that the others serve meanwhile. Their
     /// queues are kept. Returns when all are done.
-    pub async fn roll(&self) {
+    pub async fn rolling_restart(&self) {
         for member in self.inner.members().iter() {
-            let (cell, before) = (member.seat.cell.clone(), member.generation());
+            let (cell, before) = (member.slot.cell.clone(), member.generation());
             member.restart();
             self.until(move || cell.is_closed() || cell.is_ready() && cell.generation() > before).await;
         }
@@ -215,7 +215,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
 
     /// Waits until all members are ready, as after the start. Give it a deadline: one whose start fails each time never is.
     pub async fn until_ready(&self) {
-        let cells: Vec<_> = self.inner.members().iter().map(|member| member.seat.cell.clone()).collect();
+        let cells: Vec<_> = self.inner.members().iter().map(|member| member.slot.cell.clone()).collect();
         self.until(move || cells.iter().all(|cell| cell.is_ready())).await;
     }
 
@@ -244,8 +244,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
 
     /// What became of the messages in the one queue of the pool that no member took; zeros if it has none. What a member took is counted in that
     /// member's [`WorkerAddr::fates`].
-    pub fn fates(&self) -> Fates {
-        self.inner.shared.as_ref().map_or_else(Fates::default, |shared| shared.fates())
+    pub fn fates(&self) -> MessageCounts {
+        self.inner.shared.as_ref().map_or_else(MessageCounts::default, |shared| shared.fates())
     }
 
     /// The group they are in.
@@ -258,7 +258,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         let (first, count) = (self.inner.next.fetch_add(1, Ordering::Relaxed), members.len());
         let turn = (0..count).map(|step| first.wrapping_add(step) % count);
         let mut ready: Vec<usize> = turn.filter(|&index| members[index].is_ready()).collect();
-        if self.inner.route == Route::LeastLoaded {
+        if self.inner.route == Routing::LeastLoaded {
             ready.sort_by_cached_key(|&index| members[index].load());
         }
         ready

@@ -34,7 +34,7 @@ impl Node {
         services: &HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     ) -> Option<WorkerAddr<A>> {
         let worker = services.get(&TypeId::of::<A>())?.downcast_ref::<WeakWorkerAddr<A>>()?.upgrade()?;
-        let is_supervised = self.view().worker(worker.name()).is_some_and(|view| view.id == worker.seat.worker);
+        let is_supervised = self.view().worker(worker.name()).is_some_and(|view| view.id == worker.slot.worker);
         is_supervised.then_some(worker)
     }
 
@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// Makes this worker the one that [`Node::service`] finds, as `SystemRegistry::set` does. Call it before the first look-up if the
-    /// worker is not to be made by `A::default()`, or needs a [`Spec`](crate::Spec). Types without a default are found by
+    /// worker is not to be made by `A::default()`, or needs a [`WorkerSpec`](crate::WorkerSpec). Types without a default are found by
     /// [`Node::find_service`].
     ///
     /// ```
@@ -88,7 +88,7 @@ impl Node {
     /// # impl Actor for Mailer { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let mailer = node.supervise_with(Spec::new("mailer").capacity(64), |_| Ok(Mailer)).unwrap();
+    /// let mailer = node.supervise_with(WorkerSpec::new("mailer").capacity(64), |_| Ok(Mailer)).unwrap();
     /// node.set_service(&mailer);
     /// assert_eq!(node.service::<Mailer>().unwrap(), mailer);
     /// # });

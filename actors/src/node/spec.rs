@@ -1,10 +1,10 @@
-//! `Spec`: how one worker is to be supervised, and where it runs.
+//! `WorkerSpec`: how one worker is to be supervised, and where it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::config::{Drain, OnThreadHeld, RestartConfig};
-use heartbeat_core::{Config, ConfigError, PlaceId, RestartKind, Times, UNLIMITED};
+use heartbeat_core::{Config, ConfigError, RestartKind, ThreadSlotId, Times, UNLIMITED};
 
 use crate::worker::mailbox::{OnReplace, Overflow, Rules};
 
@@ -15,7 +15,7 @@ const MEMBER_DELAY_MAX: Duration = Duration::from_millis(500);
 /// How a worker is to be supervised. What is not said is as the config has it.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Spec {
+pub struct WorkerSpec {
     pub(crate) name: String,
     pub(crate) kind: RestartKind,
     pub(crate) significant: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 pub enum Placement {
     /// One of the `workers.arbiters` threads, in turn. A worker that holds its thread stops its
     /// neighbours: they wait for the thread, or start anew on another one, as
-    /// [`Spec::on_thread_held`] says. Give a worker that may block a thread of its own.
+    /// [`WorkerSpec::on_thread_held`] says. Give a worker that may block a thread of its own.
     #[default]
     Shared,
     /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
@@ -57,14 +57,14 @@ pub enum Placement {
 /// Some threads that only those workers run on that are put there; see [`crate::Node::arbiters`]. They are made when the first worker starts there.
 #[derive(Clone, Debug)]
 pub struct Arbiters {
-    pub(crate) places: Arc<[PlaceId]>,
+    pub(crate) places: Arc<[ThreadSlotId]>,
     pub(crate) next: Arc<std::sync::atomic::AtomicU32>,
 }
 
-impl Spec {
+impl WorkerSpec {
     /// A permanent worker of this name with the limits of the config.
-    pub fn new(name: impl Into<String>) -> Spec {
-        Spec {
+    pub fn new(name: impl Into<String>) -> WorkerSpec {
+        WorkerSpec {
             name: name.into(),
             kind: RestartKind::Permanent,
             significant: false,
@@ -84,63 +84,63 @@ impl Spec {
     }
 
     /// Which of its ends are followed by a new start.
-    pub fn restart(mut self, kind: RestartKind) -> Spec {
+    pub fn restart(mut self, kind: RestartKind) -> WorkerSpec {
         self.kind = kind;
         self
     }
 
     /// Its end matters to its group; only for transient and temporary workers in a group with an `auto_shutdown`.
-    pub fn significant(mut self) -> Spec {
+    pub fn significant(mut self) -> WorkerSpec {
         self.significant = true;
         self
     }
 
     /// At most `intensity` restarts in any `period`; one more and it is given up. In a group that counts its children together, the group's
     /// own limits hold instead.
-    pub fn intensity(mut self, intensity: u32, period: Duration) -> Spec {
+    pub fn intensity(mut self, intensity: u32, period: Duration) -> WorkerSpec {
         self.limits.intensity = Some((intensity, period));
         self
     }
 
     /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to `most`. Zero means no pauses.
-    pub fn delay(mut self, least: Duration, most: Duration) -> Spec {
+    pub fn delay(mut self, least: Duration, most: Duration) -> WorkerSpec {
         self.limits.delay = Some((least, most));
         self
     }
 
     /// On which thread it runs.
-    pub fn placement(mut self, placement: Placement) -> Spec {
+    pub fn placement(mut self, placement: Placement) -> WorkerSpec {
         self.placement = placement;
         self
     }
 
     /// How long it may hold its thread, instead of `workers.timeout`.
-    pub fn timeout(mut self, timeout: Duration) -> Spec {
+    pub fn timeout(mut self, timeout: Duration) -> WorkerSpec {
         self.timeout = Some(timeout);
         self
     }
 
     /// How long it may take to be up, instead of `workers.start_timeout`.
-    pub fn start_timeout(mut self, start_timeout: Duration) -> Spec {
+    pub fn start_timeout(mut self, start_timeout: Duration) -> WorkerSpec {
         self.start_timeout = Some(start_timeout);
         self
     }
 
     /// How long messages may wait while it waits for a future, instead of `workers.liveness`.
-    pub fn liveness(mut self, liveness: Duration) -> Spec {
+    pub fn liveness(mut self, liveness: Duration) -> WorkerSpec {
         self.liveness = Some(liveness);
         self
     }
 
     /// How long it may take to stop, instead of `workers.shutdown`.
-    pub fn shutdown(mut self, shutdown: Duration) -> Spec {
+    pub fn shutdown(mut self, shutdown: Duration) -> WorkerSpec {
         self.shutdown = Some(shutdown);
         self
     }
 
     /// How many messages may wait in its queue, instead of `workers.capacity`. It holds whatever number of addresses there are, but not for
     /// actix's own `Addr`, whose messages wait outside once the queue is full.
-    pub fn capacity(mut self, capacity: u32) -> Spec {
+    pub fn capacity(mut self, capacity: u32) -> WorkerSpec {
         self.capacity = Some(capacity);
         self
     }
@@ -148,19 +148,19 @@ impl Spec {
     /// How many answers may be under way at once, instead of `workers.answers_max`: those of handlers that have returned before the answer was
     /// there. At the bound it takes no further message from its queue and is not ready. Zero means as many as its queue has places, `u32::MAX`
     /// no bound.
-    pub fn answers_max(mut self, answers_max: u32) -> Spec {
+    pub fn answers_max(mut self, answers_max: u32) -> WorkerSpec {
         self.answers_max = Some(answers_max);
         self
     }
 
     /// What it still finishes when it is told to stop, within its `shutdown`, instead of `workers.drain`.
-    pub fn drain(mut self, drain: Drain) -> Spec {
+    pub fn drain(mut self, drain: Drain) -> WorkerSpec {
         self.drain = Some(drain);
         self
     }
 
     /// What happens to a message that finds the queue full.
-    pub fn overflow(mut self, overflow: Overflow) -> Spec {
+    pub fn overflow(mut self, overflow: Overflow) -> WorkerSpec {
         self.overflow = overflow;
         self
     }
@@ -168,19 +168,19 @@ impl Spec {
     /// What it does when a neighbour holds the thread that they share, instead of
     /// `workers.on_thread_held`: it waits for the thread and keeps its state, or it starts anew on
     /// another thread at once.
-    pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> Spec {
+    pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> WorkerSpec {
         self.on_thread_held = Some(on_thread_held);
         self
     }
 
     /// What happens to the queue when this worker held its thread and is replaced.
-    pub fn on_replace(mut self, on_replace: OnReplace) -> Spec {
+    pub fn on_replace(mut self, on_replace: OnReplace) -> WorkerSpec {
         self.on_replace = on_replace;
         self
     }
 
     /// As a member of a pool is supervised, where this does not say otherwise: it is never given up, and pauses are short.
-    pub(crate) fn for_member(mut self, config: &Config) -> Spec {
+    pub(crate) fn for_member(mut self, config: &Config) -> WorkerSpec {
         let restart = &config.restart;
         self.limits.intensity.get_or_insert((UNLIMITED, restart.period));
         let most = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);

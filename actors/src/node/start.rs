@@ -25,12 +25,12 @@ use crate::control::receiver::Receiver;
 use crate::control::sender::NodeSender;
 use crate::control::stream::accept;
 use crate::control::supervisor::{Links, Supervisor};
-use crate::thread::Floor;
+use crate::thread::ThreadSource;
 use crate::transport::Transport;
 use crate::view::View;
 use crate::worker::disposal::Disposal;
-use crate::worker::envelope::Undertaker;
-use crate::worker::node_lease::Right;
+use crate::worker::envelope::DeadLetterSink;
+use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::panic_text;
 use crate::worker::slot::Control;
 use crate::worker::status_cell::Cells;
@@ -103,9 +103,9 @@ pub(crate) struct Started {
     pub(crate) cells: Arc<Cells>,
     /// The address others are told, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
-    /// The seats by the names of their workers, for tests that put faults there. It holds none of them up.
+    /// The slots by the names of their workers, for tests that put faults there. It holds none of them up.
     #[cfg(feature = "testkit")]
-    pub(crate) seats: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::Seated>>,
+    pub(crate) slots: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::DynSlot>>,
 }
 
 /// What is known before the actors run.
@@ -113,18 +113,18 @@ pub(crate) struct Started {
 struct Parts {
     config: Config,
     clock: Clock,
-    floor: Floor,
+    floor: ThreadSource,
     view: Arc<View>,
     cells: Arc<Cells>,
     is_leaving: Arc<AtomicBool>,
-    right: Arc<Right>,
+    right: Arc<NodeLease>,
 }
 
 impl Parts {
-    fn new(config: Config, clock: Clock, floor: Floor) -> Parts {
+    fn new(config: Config, clock: Clock, floor: ThreadSource) -> Parts {
         let me = config.cluster.as_ref().map(|cluster| NodeId::of(&cluster.node));
         let (view, cells) = (Arc::new(View::new(me)), Arc::default());
-        Parts { config, clock, floor, view, cells, is_leaving: Arc::default(), right: Arc::new(Right::new()) }
+        Parts { config, clock, floor, view, cells, is_leaving: Arc::default(), right: Arc::new(NodeLease::new()) }
     }
 
     fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>)) -> Started {
@@ -135,7 +135,7 @@ impl Parts {
             right,
             snapshot_bytes_max: config.ownership.snapshot_bytes_max,
             is_leaving,
-            undertaker: Undertaker::new(config.events.queue),
+            undertaker: DeadLetterSink::new(config.events.queue),
             disposal: Disposal::new(floor),
             supervisor: OnceLock::from(supervisor.clone()),
         });
@@ -147,7 +147,7 @@ impl Parts {
             cells,
             address,
             #[cfg(feature = "testkit")]
-            seats: dashmap::DashMap::new(),
+            slots: dashmap::DashMap::new(),
         }
     }
 }
@@ -164,7 +164,7 @@ where
         return Err(NodeError::NoSystem);
     }
     let control_arbiter = Arbiter::try_new().map_err(NodeError::Thread)?;
-    let parts = Parts::new(config, Clock::start(), Floor::System);
+    let parts = Parts::new(config, Clock::start(), ThreadSource::System);
     let (started, start) = oneshot::channel();
     let there = parts.clone();
     control_arbiter.spawn_fn(move || {
@@ -185,7 +185,7 @@ where
 #[cfg(feature = "testkit")]
 pub(crate) fn here(config: Config) -> Result<Started, NodeError> {
     config.check()?;
-    let parts = Parts::new(config, Clock::start_virtual(), Floor::Played);
+    let parts = Parts::new(config, Clock::start_virtual(), ThreadSource::SimulatedThread);
     let actors = start_actors(parts.clone(), || Ok(None))?;
     Ok(parts.started(actors))
 }
@@ -210,9 +210,11 @@ fn start_actors(
     // Chance is for jitter only, so that restarts do not fall together; any seed that differs from node to node will do, and in virtual time
     // every run is to be the same.
     let seed = match floor {
-        Floor::System => generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32,
+        ThreadSource::System => {
+            generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32
+        }
         #[cfg(feature = "testkit")]
-        Floor::Played => generation.0,
+        ThreadSource::SimulatedThread => generation.0,
     };
     // Without a cluster every shard runs here, and there is nobody to ask.
     let authority = match &config.cluster {
@@ -235,7 +237,7 @@ fn start_actors(
 const EXIT_SOFTWARE: i32 = 70;
 
 /// Starts an actor without which the node is none.
-fn start_vital<A: Actor<Context = Context<A>>>(floor: Floor, actor: A) -> Addr<A> {
+fn start_vital<A: Actor<Context = Context<A>>>(floor: ThreadSource, actor: A) -> Addr<A> {
     let context = Context::new();
     let address = actix::AsyncContext::address(&context);
     spawn_vital(floor, type_name::<A>(), context.into_future(actor));
@@ -245,9 +247,9 @@ fn start_vital<A: Actor<Context = Context<A>>>(floor: Floor, actor: A) -> Addr<A
 /// Spawns a part of the control thread without which the node is none. A panic in it is a fault of this
 /// library. The node would go on half dead: workers run, and no failure is noticed any more. So it
 /// ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
-fn spawn_vital(floor: Floor, part: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+fn spawn_vital(floor: ThreadSource, part: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
     match floor {
-        Floor::System => actix_rt::spawn(async move {
+        ThreadSource::System => actix_rt::spawn(async move {
             let Err(payload) = AssertUnwindSafe(future).catch_unwind().await else { return };
             let reason = panic_text(&*payload);
             // What takes the log may be what has panicked.
@@ -256,6 +258,6 @@ fn spawn_vital(floor: Floor, part: &'static str, future: impl Future<Output = ()
         }),
         // The panic hook tells a test, which goes on.
         #[cfg(feature = "testkit")]
-        Floor::Played => actix_rt::spawn(future),
+        ThreadSource::SimulatedThread => actix_rt::spawn(future),
     }
 }

@@ -12,20 +12,20 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use actix_rt::{Arbiter, ArbiterHandle};
-use heartbeat_core::{CpuTimes, ThreadLook};
+use heartbeat_core::{CpuTimes, ThreadSample};
 
 #[cfg(feature = "testkit")]
-use simulated::Played;
+use simulated::SimulatedThread;
 use system::ThreadNumber;
 
 /// Where the threads of a node come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Floor {
+pub(crate) enum ThreadSource {
     /// The operating system.
     System,
     /// They are played on the thread of the node itself.
     #[cfg(feature = "testkit")]
-    Played,
+    SimulatedThread,
 }
 
 /// Something that runs workers.
@@ -35,7 +35,7 @@ pub(crate) enum Thread {
         number: Number,
     },
     #[cfg(feature = "testkit")]
-    Played(Played),
+    SimulatedThread(SimulatedThread),
 }
 
 /// What the operating system calls a thread, once the thread has said so. It says so before it runs anything else: also a thread that is held
@@ -50,14 +50,14 @@ pub(crate) enum ThreadHandle {
         number: Number,
     },
     #[cfg(feature = "testkit")]
-    Played(Played),
+    SimulatedThread(SimulatedThread),
 }
 
 impl Thread {
     /// Makes a thread.
-    pub(crate) fn new(floor: Floor) -> io::Result<Thread> {
+    pub(crate) fn new(floor: ThreadSource) -> io::Result<Thread> {
         match floor {
-            Floor::System => {
+            ThreadSource::System => {
                 let (arbiter, number) = (Arbiter::try_new()?, Number::default());
                 let told = number.clone();
                 arbiter.spawn_fn(move || {
@@ -68,7 +68,7 @@ impl Thread {
                 Ok(Thread::System { arbiter, number })
             }
             #[cfg(feature = "testkit")]
-            Floor::Played => Ok(Thread::Played(Played::new()?)),
+            ThreadSource::SimulatedThread => Ok(Thread::SimulatedThread(SimulatedThread::new()?)),
         }
     }
 
@@ -78,16 +78,16 @@ impl Thread {
                 ThreadHandle::System { arbiter: arbiter.handle(), number: number.clone() }
             }
             #[cfg(feature = "testkit")]
-            Thread::Played(played) => ThreadHandle::Played(played.clone()),
+            Thread::SimulatedThread(played) => ThreadHandle::SimulatedThread(played.clone()),
         }
     }
 
     /// What it is doing, as seen from outside; `None` where nobody can say.
-    pub(crate) fn look(&self) -> Option<ThreadLook> {
+    pub(crate) fn look(&self) -> Option<ThreadSample> {
         match self {
             Thread::System { number, .. } => number.get()?.look(),
             #[cfg(feature = "testkit")]
-            Thread::Played(played) => Some(played.look()),
+            Thread::SimulatedThread(played) => Some(played.look()),
         }
     }
 
@@ -96,7 +96,7 @@ impl Thread {
         match self {
             Thread::System { arbiter, .. } => drop(arbiter.stop()), // False if it has ended already.
             #[cfg(feature = "testkit")]
-            Thread::Played(played) => played.end(),
+            Thread::SimulatedThread(played) => played.end(),
         }
     }
 }
@@ -110,7 +110,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { arbiter, .. } => arbiter.spawn_fn(move || drop(actix_rt::spawn(make()))),
             #[cfg(feature = "testkit")]
-            ThreadHandle::Played(played) => played.run(make()),
+            ThreadHandle::SimulatedThread(played) => played.run(make()),
         }
     }
 
@@ -119,7 +119,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { arbiter, .. } => arbiter.alive(),
             #[cfg(feature = "testkit")]
-            ThreadHandle::Played(played) => !played.has_ended(),
+            ThreadHandle::SimulatedThread(played) => !played.has_ended(),
         }
     }
 
@@ -133,7 +133,7 @@ impl ThreadHandle {
                 Arbiter::current().stop();
             }),
             #[cfg(feature = "testkit")]
-            ThreadHandle::Played(played) => {
+            ThreadHandle::SimulatedThread(played) => {
                 let ending = played.clone();
                 played.run(async move {
                     tokio::task::yield_now().await;
@@ -149,7 +149,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { .. } => true,
             #[cfg(feature = "testkit")]
-            ThreadHandle::Played(played) => played.may_run(),
+            ThreadHandle::SimulatedThread(played) => played.may_run(),
         }
     }
 
@@ -158,7 +158,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { number, .. } => number.get()?.times(),
             #[cfg(feature = "testkit")]
-            ThreadHandle::Played(played) => Some(played.times()),
+            ThreadHandle::SimulatedThread(played) => Some(played.times()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use heartbeat_core::{CpuTimes, ThreadLook, ThreadState};
+use heartbeat_core::{CpuTimes, ThreadSample, ThreadState};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ pub(crate) fn refuse(count: u32) {
 
 /// A gate in front of some tasks.
 #[derive(Clone)]
-pub(crate) struct Played {
+pub(crate) struct SimulatedThread {
     gate: Arc<Mutex<Gate>>,
 }
 
@@ -49,8 +49,8 @@ struct Gate {
     tasks: Vec<AbortHandle>,
 }
 
-impl Played {
-    pub(crate) fn new() -> io::Result<Played> {
+impl SimulatedThread {
+    pub(crate) fn new() -> io::Result<SimulatedThread> {
         let refused = REFUSED.get();
         if refused > 0 {
             REFUSED.set(refused - 1);
@@ -58,7 +58,7 @@ impl Played {
         }
         // A thread that has done nothing has run all the same, to say so.
         let times = CpuTimes { ran: Duration::from_micros(1), waited: Duration::ZERO };
-        Ok(Played {
+        Ok(SimulatedThread {
             gate: Arc::new(Mutex::new(Gate {
                 held: None,
                 ended: false,
@@ -127,13 +127,13 @@ impl Played {
         self.gate().times_now()
     }
 
-    pub(crate) fn look(&self) -> ThreadLook {
+    pub(crate) fn look(&self) -> ThreadSample {
         let gate = self.gate();
         let state = match gate.held {
             None | Some((Hold::Sleep, _)) => ThreadState::Sleeping,
             Some((Hold::Spin | Hold::Starve, _)) => ThreadState::Runnable,
         };
-        ThreadLook { state, times: gate.times_now() }
+        ThreadSample { state, times: gate.times_now() }
     }
 }
 
@@ -151,7 +151,7 @@ impl Gate {
 
 /// A task behind a gate.
 struct Gated {
-    played: Played,
+    played: SimulatedThread,
     task: Pin<Box<dyn Future<Output = ()>>>,
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::{CpuTimes, ThreadLook, ThreadState};
+use heartbeat_core::{CpuTimes, ThreadSample, ThreadState};
 
 /// A thread of this process as the operating system numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,10 +31,10 @@ impl ThreadNumber {
     }
 
     /// What the thread is doing and has used so far, some time after it was made: where it has used nothing, the kernel does not count.
-    pub(crate) fn look(self) -> Option<ThreadLook> {
+    pub(crate) fn look(self) -> Option<ThreadSample> {
         let state = parse_state(&std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0)).ok()?)?;
         let times = self.times().filter(|times| !times.ran.is_zero())?;
-        Some(ThreadLook { state, times })
+        Some(ThreadSample { state, times })
     }
 }
 

@@ -13,10 +13,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dashmap::DashMap;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::sharding::rendezvous;
-use heartbeat_core::{Cause, Event, Generation, Instant, Member, NodeId, Routes, Shard, Status, Unready, WorkerId};
+use heartbeat_core::{
+    Cause, Event, Generation, Instant, Member, NodeId, NotReadyReason, Routes, Shard, Status, WorkerId,
+};
 
 use crate::view::owner::{NoOwner, Owner};
-use crate::view::subscribe::{Owned, Snapshot};
+use crate::view::subscribe::{ShardOwner, ViewSnapshot};
 
 /// What a node knows, for many readers at once.
 #[derive(Debug, Default)]
@@ -117,7 +119,7 @@ pub struct WorkerView {
     /// Where it stands.
     pub state: WorkerState,
     /// Why requests should go elsewhere though it runs, if they should.
-    pub unready: Option<Unready>,
+    pub unready: Option<NotReadyReason>,
     /// Lives that ended with a fault.
     pub failures: u64,
     /// Why the last of them ended.
@@ -213,14 +215,14 @@ impl View {
     }
 
     /// Everything but the workers, in order.
-    pub fn snapshot(&self) -> Snapshot {
-        let mut shards: Vec<Owned> = Vec::new();
+    pub fn snapshot(&self) -> ViewSnapshot {
+        let mut shards: Vec<ShardOwner> = Vec::new();
         for entry in &self.shards {
             let owners = (0..entry.owners.len() as u32).filter_map(|index| entry.get(index));
-            shards.extend(owners.map(|(shard, owner)| Owned { group: entry.key().clone(), shard, owner }));
+            shards.extend(owners.map(|(shard, owner)| ShardOwner { group: entry.key().clone(), shard, owner }));
         }
         shards.sort_by(|a, b| (&a.group, a.shard.index).cmp(&(&b.group, b.shard.index)));
-        Snapshot { members: self.members(), shards }
+        ViewSnapshot { members: self.members(), shards }
     }
 
     /// Who is responsible for a key.
@@ -406,7 +408,7 @@ impl View {
                     entry.escalations += 1;
                 }
             }
-            Event::Moved { group, shard, to, .. } => {
+            Event::ShardMoved { group, shard, to, .. } => {
                 if let Some(shards) = self.shards.get(group) {
                     shards.set(shard.index, to.as_ref().map(|owner| (*shard, owner.clone())));
                 }
@@ -434,7 +436,7 @@ impl View {
 
 /// Who watches a node, and whom it watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Neighbourhood {
+pub struct PeerStatus {
     /// Names of those who watch it.
     pub observers: Vec<Arc<str>>,
     /// Names of those whom it watches, each with the time for which nothing was heard of it.

@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(50);
 #[non_exhaustive]
 pub enum Update {
     /// Always the first one: what holds at the time of subscribing.
-    View(Snapshot),
+    View(ViewSnapshot),
     /// What has happened since.
     Event(Event),
     /// This many updates were not kept because this subscriber was slow; ask for a view.
@@ -44,16 +44,16 @@ impl Message for Update {
 /// What a node knows, at one instant.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Snapshot {
+pub struct ViewSnapshot {
     /// All members, the dead and departed included as long as they are remembered, in the order of their names.
     pub members: Vec<Member>,
     /// Shards with their owners, in the order of group and index.
-    pub shards: Vec<Owned>,
+    pub shards: Vec<ShardOwner>,
 }
 
 /// A shard and its owner.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Owned {
+pub struct ShardOwner {
     /// Name of the sharded group.
     pub group: Arc<str>,
     /// Index, and epoch of its present owner.
@@ -138,7 +138,7 @@ enum Key {
 
 /// Updates that wait for one subscriber.
 #[derive(Default)]
-struct Tray {
+struct Queue {
     waiting: VecDeque<Update>,
     missed: u64,
     closed: bool,
@@ -146,7 +146,7 @@ struct Tray {
 
 struct Subscription {
     key: Option<Key>,
-    tray: RefCell<Tray>,
+    tray: RefCell<Queue>,
     filled: Notify,
 }
 
@@ -159,7 +159,7 @@ pub(crate) struct Subscribers {
 impl Subscribers {
     /// Adds a subscriber, whose first update is `view`, in the place of one that is the same: a worker that subscribes in each of its
     /// lives is sent each event once.
-    pub(crate) fn add(&mut self, subscriber: Subscriber, view: Snapshot) {
+    pub(crate) fn add(&mut self, subscriber: Subscriber, view: ViewSnapshot) {
         let key = match &subscriber {
             Subscriber::Recipient(recipient) => Some(Key::Recipient(recipient.clone())),
             Subscriber::Stream(name, _) => name.clone().map(Key::Name),
@@ -167,12 +167,12 @@ impl Subscribers {
         self.subscriptions.retain(|other| {
             let is_same = key.is_some() && other.key == key;
             if is_same {
-                other.tray.replace(Tray { closed: true, ..Tray::default() });
+                other.tray.replace(Queue { closed: true, ..Queue::default() });
                 other.filled.notify_one();
             }
             !is_same
         });
-        let mut tray = Tray::default();
+        let mut tray = Queue::default();
         tray.waiting.push_back(Update::View(view));
         let subscription = Rc::new(Subscription { key, tray: RefCell::new(tray), filled: Notify::new() });
         self.subscriptions.push(subscription.clone());

@@ -1,6 +1,6 @@
 //! `WorkerAddr`: a supervised worker as its users see it.
 //!
-//! The address belongs to the worker's seat, not to one of its lives: it is good for as long as the node runs. What it cannot promise is that
+//! The address belongs to the worker's slot, not to one of its lives: it is good for as long as the node runs. What it cannot promise is that
 //! a message was handled. A message that was refused was never handed over and may be sent again; one whose worker failed while it was
 //! being handled may have had its effect, so it is never repeated for you.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
 use futures_util::future::{Either, select};
-use heartbeat_core::{Activity, Child, Engine, Generation, Health, Instant, Interruption, Standing, Unready};
+use heartbeat_core::{Activity, Child, Engine, Generation, Health, Instant, Interruption, NotReadyReason, Standing};
 
 use crate::clock::sleep;
 use crate::control::supervisor::{Command, Order};
@@ -21,14 +21,14 @@ use crate::control::until::{NotUp, until};
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::{ShardOwners, View};
 use crate::worker::context::Context;
-use crate::worker::envelope::{Asked, DeadReason, Letter};
-use crate::worker::mailbox::{Fates, Item, Unopened};
+use crate::worker::envelope::{Asked, DeadReason, Envelope};
+use crate::worker::mailbox::{Item, MessageCounts, Unopened};
 use crate::worker::shared_queue::SharedQueue;
-use crate::worker::slot::Seat;
+use crate::worker::slot::WorkerSlot;
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
 pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
-    pub(crate) seat: Arc<Seat<A>>,
+    pub(crate) slot: Arc<WorkerSlot<A>>,
 }
 
 /// Why a message was not answered.
@@ -103,12 +103,12 @@ impl<M> std::error::Error for TrySendError<M> {}
 
 /// The answer to a message, to be awaited. The message was handed over (or refused) when this was made, awaited or not.
 #[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
-pub struct Answer<R>(Result<Arc<dyn Asked<R>>, SendError>);
+pub struct Reply<R>(Result<Arc<dyn Asked<R>>, SendError>);
 
-impl<R> Answer<R> {
+impl<R> Reply<R> {
     /// No answer, and why.
-    pub(crate) fn refused(error: SendError) -> Answer<R> {
-        Answer(Err(error))
+    pub(crate) fn refused(error: SendError) -> Reply<R> {
+        Reply(Err(error))
     }
 
     /// Waits at most this long, from now on.
@@ -123,7 +123,7 @@ impl<R> Answer<R> {
     }
 }
 
-impl<R> Future for Answer<R> {
+impl<R> Future for Reply<R> {
     type Output = Result<R, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
@@ -139,7 +139,7 @@ impl<R> Future for Answer<R> {
     }
 }
 
-impl<R> Drop for Answer<R> {
+impl<R> Drop for Reply<R> {
     fn drop(&mut self) {
         if let Ok(letter) = &self.0 {
             letter.forsake();
@@ -147,24 +147,24 @@ impl<R> Drop for Answer<R> {
     }
 }
 
-impl<R> fmt::Debug for Answer<R> {
+impl<R> fmt::Debug for Reply<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("refused", &self.0.as_ref().err()).finish()
+        f.debug_struct("Reply").field("refused", &self.0.as_ref().err()).finish()
     }
 }
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
-    /// Hands a message over and returns its answer to be awaited, without end or with [`Answer::within`].
+    /// Hands a message over and returns its answer to be awaited, without end or with [`Reply::within`].
     ///
     /// # Errors
     /// The awaited result is a [`SendError`]; each says whether the message may have been handled.
-    pub fn send<M>(&self, message: M) -> Answer<M::Result>
+    pub fn send<M>(&self, message: M) -> Reply<M::Result>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.ask(None, message).unwrap_or_else(|refused| Answer::refused(refused.error))
+        self.ask(None, message).unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
     /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its pool, if that is given.
@@ -172,13 +172,13 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         &self,
         shared: Option<&SharedQueue<A>>,
         message: M,
-    ) -> Result<Answer<M::Result>, TrySendError<M>>
+    ) -> Result<Reply<M::Result>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        Ok(Answer(Ok(self.post(shared, Letter::asking(message))?)))
+        Ok(Reply(Ok(self.post(shared, Envelope::asking(message))?)))
     }
 
     /// Hands a message over without wanting an answer.
@@ -202,9 +202,9 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        if let Err(TrySendError { message, .. }) = self.post(None, Letter::new(message)) {
-            self.seat.bury(Unopened {
-                items: vec![Item::Letter(Arc::new(Letter::new(message)))],
+        if let Err(TrySendError { message, .. }) = self.post(None, Envelope::new(message)) {
+            self.slot.bury(Unopened {
+                items: vec![Item::Envelope(Arc::new(Envelope::new(message)))],
                 reason: DeadReason::Refused,
             });
         }
@@ -229,8 +229,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         }
         let answer = self.send(message.clone()).await;
         if answer.is_err() {
-            self.seat.bury(Unopened {
-                items: vec![Item::Letter(Arc::new(Letter::new(message)))],
+            self.slot.bury(Unopened {
+                items: vec![Item::Envelope(Arc::new(Envelope::new(message)))],
                 reason: DeadReason::Attempts,
             });
         }
@@ -244,10 +244,10 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.post(shared, Letter::new(message)).map(drop)
+        self.post(shared, Envelope::new(message)).map(drop)
     }
 
-    fn post<M>(&self, shared: Option<&SharedQueue<A>>, letter: Letter<M>) -> Result<Arc<Letter<M>>, TrySendError<M>>
+    fn post<M>(&self, shared: Option<&SharedQueue<A>>, letter: Envelope<M>) -> Result<Arc<Envelope<M>>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
@@ -255,13 +255,13 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     {
         let letter = Arc::new(letter);
         let pushed = match shared {
-            None => self.seat.mailbox.push(letter.clone()),
+            None => self.slot.mailbox.push(letter.clone()),
             Some(shared) => shared.push(letter.clone()),
         };
         match pushed {
             Ok(None) => Ok(letter),
             Ok(Some(unopened)) => {
-                self.seat.bury(unopened);
+                self.slot.bury(unopened);
                 Ok(letter)
             }
             Err(error) => match letter.take() {
@@ -272,18 +272,18 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     }
 
     /// Where the messages to this worker have ended, in all its lives. The sums add up at any instant.
-    pub fn fates(&self) -> Fates {
-        self.seat.mailbox.fates()
+    pub fn fates(&self) -> MessageCounts {
+        self.slot.mailbox.fates()
     }
 
     /// Messages that wait in its queue.
     pub fn depth(&self) -> u32 {
-        self.seat.mailbox.depth()
+        self.slot.mailbox.depth()
     }
 
     /// What it has to do: the message in hand, those that wait in its queue, and the answers under way.
     pub fn load(&self) -> u32 {
-        self.seat.mailbox.load()
+        self.slot.mailbox.load()
     }
 
     /// Starts it again, if it has ended, was stopped or was given up. A shard's worker is started as that shard, on the node that runs it; on any other nothing happens.
@@ -308,12 +308,12 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
 
     /// Where it stands now, in three separate verdicts, read from its status cell without asking anybody.
     pub fn status(&self) -> WorkerStatus {
-        let cell = &self.seat.cell;
+        let cell = &self.slot.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
         let unready = match (cell.health(), cell.is_overloaded()) {
-            _ if cell.is_held() => Some(Unready::ThreadHeld),
-            (Health::NotReady | Health::Failed, _) => Some(Unready::Reported),
-            (Health::Ok, true) => Some(Unready::Overloaded),
+            _ if cell.is_held() => Some(NotReadyReason::ThreadHeld),
+            (Health::NotReady | Health::Failed, _) => Some(NotReadyReason::Reported),
+            (Health::Ok, true) => Some(NotReadyReason::Overloaded),
             (Health::Ok, false) => None,
         };
         let doing = cell.busy().map(|(kind, since)| ((kind.activity)(), since));
@@ -324,38 +324,38 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// Whether requests may come here: it is up, was not told to stop, its queue is not long, another answer may be under way, and it has not
     /// said otherwise.
     pub fn is_ready(&self) -> bool {
-        self.seat.cell.is_ready()
+        self.slot.cell.is_ready()
     }
 
     /// The life that runs now, or that ran last.
     pub fn generation(&self) -> Generation {
-        self.seat.cell.life()
+        self.slot.cell.life()
     }
 
     /// Messages handled to their end, in all lives.
     pub fn handled(&self) -> u64 {
-        self.seat.cell.handled()
+        self.slot.cell.handled()
     }
 
     /// The worker's name.
     pub fn name(&self) -> &str {
-        &self.seat.name
+        &self.slot.name
     }
 
     fn order(&self, order: Order) {
-        self.seat.order(Command { child: Child::Worker(self.seat.worker), order });
+        self.slot.order(Command { child: Child::Worker(self.slot.worker), order });
     }
 }
 
 impl<A: Actor<Context = Context<A>>> Clone for WorkerAddr<A> {
     fn clone(&self) -> WorkerAddr<A> {
-        WorkerAddr { seat: self.seat.clone() }
+        WorkerAddr { slot: self.slot.clone() }
     }
 }
 
 impl<A: Actor<Context = Context<A>>> fmt::Debug for WorkerAddr<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerAddr").field("name", &self.seat.name).field("generation", &self.generation()).finish()
+        f.debug_struct("WorkerAddr").field("name", &self.slot.name).field("generation", &self.generation()).finish()
     }
 }
 
@@ -373,7 +373,7 @@ pub struct WorkerStatus {
     /// Readiness: requests may come here. A pool sends them elsewhere while it is not.
     pub is_ready: bool,
     /// Why requests should go elsewhere although it is up, if they should.
-    pub unready: Option<Unready>,
+    pub unready: Option<NotReadyReason>,
     /// Messages in its queue.
     pub queued: u32,
     /// What it is doing, and since when by its node's clock.
@@ -442,10 +442,10 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
     /// # Errors
     /// [`NotUp`] if this node leaves.
     pub async fn until_up(&self) -> Result<(), NotUp> {
-        let Some(supervisor) = self.workers.first().and_then(|worker| worker.seat.control.supervisor.get()) else {
+        let Some(supervisor) = self.workers.first().and_then(|worker| worker.slot.control.supervisor.get()) else {
             return Err(NotUp::Stopped);
         };
-        let shards: Vec<_> = self.workers.iter().map(|worker| (worker.seat.worker, worker.seat.cell.clone())).collect();
+        let shards: Vec<_> = self.workers.iter().map(|worker| (worker.slot.worker, worker.slot.cell.clone())).collect();
         let owners = self.owners.clone();
         let check = move |engine: &Engine, view: &View| {
             let is_up = (0..).zip(&shards).all(|(index, (worker, cell))| {

@@ -15,13 +15,13 @@ use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
 use heartbeat_core::{Epoch, Generation, Health, Shard};
 
 use crate::worker::addr::WorkerAddr;
-use crate::worker::envelope::{DeadReason, Post};
+use crate::worker::envelope::{DeadReason, DynEnvelope};
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Strike;
 use crate::worker::lease::{Lease, Progress};
 use crate::worker::mailbox::{Item, Unopened};
 use crate::worker::pieces::{self, Interval, Pieces};
-use crate::worker::slot::Seat;
+use crate::worker::slot::WorkerSlot;
 use crate::worker::status_cell::{Kind, LifeNumber};
 
 /// A future that runs within the worker, and what it is.
@@ -41,21 +41,21 @@ impl<A: Actor<Context = Context<A>>> Task<A> {
 
 /// A snapshot is too long to be passed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooLarge {
+pub struct SnapshotTooLarge {
     /// How long it is.
     pub bytes: usize,
     /// How long it may be.
     pub most: u32,
 }
 
-impl fmt::Display for TooLarge {
+impl fmt::Display for SnapshotTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLarge { bytes, most } = self;
+        let SnapshotTooLarge { bytes, most } = self;
         write!(f, "a snapshot of {bytes} bytes is too large; use at most {most}, or raise ownership.snapshot_bytes_max")
     }
 }
 
-impl std::error::Error for TooLarge {}
+impl std::error::Error for SnapshotTooLarge {}
 
 /// What is left to be done with a message.
 #[cfg(feature = "testkit")]
@@ -71,8 +71,8 @@ pub(crate) type Handling<A> = Box<dyn FnOnce(&mut A, &mut Context<A>)>;
 /// }
 /// ```
 pub struct Context<A: Actor<Context = Context<A>>> {
-    seat: Arc<Seat<A>>,
-    /// In which term its driver has the seat.
+    slot: Arc<WorkerSlot<A>>,
+    /// In which term its driver has the slot.
     term: u32,
     life: LifeNumber,
     state: ActorState,
@@ -98,9 +98,9 @@ pub struct Context<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Context<A> {
-    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, life: LifeNumber, shard: Option<Shard>) -> Context<A> {
+    pub(crate) fn new(slot: Arc<WorkerSlot<A>>, term: u32, life: LifeNumber, shard: Option<Shard>) -> Context<A> {
         Context {
-            seat,
+            slot,
             term,
             life,
             state: ActorState::Started,
@@ -130,12 +130,12 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
 
     /// Whether this generation has been replaced: its handler returns into nothing, and what it still does is on nobody's behalf.
     pub fn is_void(&self) -> bool {
-        self.seat.is_over(self.term)
+        self.slot.is_over(self.term)
     }
 
     /// The address of this worker, which is bounded and follows every replacement, unlike actix's own.
     pub fn worker(&self) -> WorkerAddr<A> {
-        WorkerAddr { seat: self.seat.clone() }
+        WorkerAddr { slot: self.slot.clone() }
     }
 
     /// Whether messages can still reach this life: it has not been replaced, and its queue is open. Other than with actix it does not
@@ -157,7 +157,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// # });
     /// ```
     pub fn connected(&self) -> bool {
-        !self.is_void() && !self.seat.cell.is_closed()
+        !self.is_void() && !self.slot.cell.is_closed()
     }
 
     /// The handle of the spawned future, stream or timer that is being polled; of the last one, in between.
@@ -192,13 +192,13 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
 
     /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
     pub fn lease(&self) -> Lease {
-        let right = self.shard.map(|shard| (shard.epoch, self.seat.control.right.clone()));
-        Lease::new(self.seat.cell.clone(), self.seat.control.clock, self.life, right)
+        let right = self.shard.map(|shard| (shard.epoch, self.slot.control.right.clone()));
+        Lease::new(self.slot.cell.clone(), self.slot.control.clock, self.life, right)
     }
 
     /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.seat.cell.clone(), self.seat.control.clock, self.life.inner)
+        Progress::new(self.slot.cell.clone(), self.slot.control.clock, self.life.inner)
     }
 
     /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it is up when `started` has returned and what it
@@ -215,28 +215,28 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// Says how this worker is. [`Health::NotReady`] has requests go elsewhere; [`Health::Failed`] has it replaced at the next look
     /// (`workers.scan`).
     pub fn report_health(&self, health: Health) {
-        self.seat.cell.set_health(health);
+        self.slot.cell.set_health(health);
     }
 
     /// Keeps what the next generation is to start from, in the place of what was kept before. It lies outside this worker's thread, so it
-    /// survives whatever becomes of that; the factory finds it in its [`crate::Birth`]. A void generation keeps nothing.
+    /// survives whatever becomes of that; the factory finds it in its [`crate::StartInfo`]. A void generation keeps nothing.
     pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
-        self.seat.keep(self.term, Arc::new(snapshot));
+        self.slot.keep(self.term, Arc::new(snapshot));
     }
 
     /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the place of the one before: this node passes it on to the member that would own the shard without
-    /// it, at most every `ownership.copy_every`, the newest only. The factory finds it in its [`crate::Birth`]. `version` is that of the format, by your own count
+    /// it, at most every `ownership.copy_every`, the newest only. The factory finds it in its [`crate::StartInfo`]. `version` is that of the format, by your own count
     /// ([`Replica::up_to`](heartbeat_core::Replica::up_to)). A void generation keeps nothing. A worker that is no shard keeps it for its own next life.
     ///
     /// # Errors
-    /// [`TooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept before is kept.
-    pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), TooLarge> {
-        let (bytes, most) = (bytes.into(), self.seat.control.snapshot_bytes_max);
+    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept before is kept.
+    pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), SnapshotTooLarge> {
+        let (bytes, most) = (bytes.into(), self.slot.control.snapshot_bytes_max);
         if bytes.len() > most as usize {
-            return Err(TooLarge { bytes: bytes.len(), most });
+            return Err(SnapshotTooLarge { bytes: bytes.len(), most });
         }
         let shard = self.shard.unwrap_or(Shard { index: 0, epoch: Epoch(0) });
-        self.seat.replicate(self.term, shard, version, bytes);
+        self.slot.replicate(self.term, shard, version, bytes);
         Ok(())
     }
 
@@ -247,12 +247,12 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
 
     /// Notes in the status cell what is begun.
     pub(crate) fn begin(&self, kind: &'static Kind) {
-        self.seat.cell.begin(kind, self.seat.control.clock.now());
+        self.slot.cell.begin(kind, self.slot.control.clock.now());
     }
 
     /// Notes in the status cell that nothing is being done.
     pub(crate) fn end(&self) {
-        self.seat.cell.end();
+        self.slot.cell.end();
     }
 
     /// The future that is polled next works in pieces, or does not.
@@ -269,35 +269,35 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// whether the future is to leave the rest for its next turn.
     pub(crate) fn end_piece(&self) -> bool {
         let Some(mut pieces) = self.pieces.get() else { return false };
-        let now = self.seat.control.clock.now();
-        self.seat.cell.report_progress(now);
+        let now = self.slot.control.clock.now();
+        self.slot.cell.report_progress(now);
         pieces.count(now);
         self.pieces.set(Some(pieces));
         pieces.is_over()
     }
 
     /// The letter in flight, which came through a plain `Addr`, can be told from now on when this worker is replaced.
-    pub(crate) fn keep_in_flight(&self, letter: Arc<dyn Post<A>>) {
-        self.seat.mailbox.keep_in_flight(self.term, letter);
+    pub(crate) fn keep_in_flight(&self, letter: Arc<dyn DynEnvelope<A>>) {
+        self.slot.mailbox.keep_in_flight(self.term, letter);
     }
 
     /// The letter in flight is not opened, since nobody waits for its answer.
     pub(crate) fn discard(&self, letter: Item<A>) {
-        self.seat.mailbox.discard(self.term);
-        self.seat.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
+        self.slot.mailbox.discard(self.term);
+        self.slot.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
     }
 
     /// The handler has returned, and its answer is there. Returns whether it may answer: whether this generation is not void.
     pub(crate) fn finish_message(&self) -> bool {
-        self.seat.mailbox.finish(self.term)
+        self.slot.mailbox.finish(self.term)
     }
 
     /// What stays when this life ends.
-    pub(crate) fn seat(&self) -> &Arc<Seat<A>> {
-        &self.seat
+    pub(crate) fn seat(&self) -> &Arc<WorkerSlot<A>> {
+        &self.slot
     }
 
-    /// In which term it has the seat.
+    /// In which term it has the slot.
     pub(crate) fn term(&self) -> u32 {
         self.term
     }
@@ -305,7 +305,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// Whether a test has put anything down for this worker.
     #[cfg(feature = "testkit")]
     pub(crate) fn is_armed(&self) -> bool {
-        self.seat.faults.is_armed()
+        self.slot.faults.is_armed()
     }
 
     /// Does to the message whose handling is about to begin what a test has put down for it. Gives back the rest of the handling if it is to
@@ -315,8 +315,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     where
         A: Actor<Context = Context<A>>,
     {
-        let Some(fault) = self.seat.faults.take_message() else { return Some(handling) };
-        match self.seat.faults.play(fault) {
+        let Some(fault) = self.slot.faults.take_message() else { return Some(handling) };
+        match self.slot.faults.play(fault) {
             Strike::Done | Strike::WaitFor(_) | Strike::Refuse(_) => return Some(handling),
             Strike::Held => self.held = Some(handling),
             Strike::Panic(text) => panic!("{text}"),
@@ -360,7 +360,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     /// becomes a dead letter at once: `send` answers [`MailboxError::Closed`](actix::MailboxError),
     /// `try_send` and `do_send` say nothing.
     fn address(&self) -> Addr<A> {
-        self.seat.address()
+        self.slot.address()
     }
 
     fn spawn<F>(&mut self, future: F) -> SpawnHandle

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::thread::Floor;
+use crate::thread::ThreadSource;
 
 /// Something to be dropped, and what is to be said of it.
 type Job = Box<dyn FnOnce() + Send>;
@@ -20,7 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Drops what is given to it, in order, on a thread that exists only meanwhile.
 #[derive(Clone)]
 pub(crate) struct Disposal {
-    source: Floor,
+    source: ThreadSource,
     queue: Arc<Mutex<Queue>>,
 }
 
@@ -32,17 +32,17 @@ struct Queue {
 }
 
 impl Disposal {
-    pub(crate) fn new(source: Floor) -> Disposal {
+    pub(crate) fn new(source: ThreadSource) -> Disposal {
         Disposal { source, queue: Arc::default() }
     }
 
     /// Does `job` soon, and the present thread does not wait for it. A panic in it stays in it.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         match self.source {
-            Floor::System => {}
+            ThreadSource::System => {}
             // There is one thread for everything.
             #[cfg(feature = "testkit")]
-            Floor::Played => return run(Box::new(job)),
+            ThreadSource::SimulatedThread => return run(Box::new(job)),
         }
         {
             let mut queue = lock(&self.queue);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn jobs_are_done_in_order_elsewhere_and_a_panic_stops_none() {
-        let disposal = Disposal::new(Floor::System);
+        let disposal = Disposal::new(ThreadSource::System);
         let (told, tell) = mpsc::channel();
         let here = std::thread::current().id();
         for number in 0..100 {

@@ -1,4 +1,4 @@
-//! `Letter`: the envelope every message to a worker travels in, whoever sends it through whatever address.
+//! `Envelope`: the envelope every message to a worker travels in, whoever sends it through whatever address.
 //!
 //! It is where the proof of life is made: around the handler it notes in the status cell which message is being handled since when, and
 //! afterwards that it was. A letter that is dropped unopened is a dead letter: counted by the type of its message, and told to those who
@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll, Wake, Waker};
 
-use actix::dev::{Envelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
+use actix::dev::{Envelope as ActixEnvelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
 use actix::{Actor, Handler, Message};
 use dashmap::DashMap;
 use heartbeat_core::Interruption;
@@ -27,7 +27,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::worker::addr::SendError;
 use crate::worker::context::Context;
 use crate::worker::mailbox::Item;
-use crate::worker::slot::Seat;
+use crate::worker::slot::WorkerSlot;
 use crate::worker::status_cell::Kind;
 
 /// Dead letters of this process, by type name of the message. Bounded by the number of message types in the program.
@@ -88,14 +88,14 @@ pub fn dead_letters() -> Vec<(&'static str, u64)> {
 const WAITING_MAX: usize = 65_536;
 
 /// Where dead letters of a node are told.
-pub(crate) struct Undertaker {
+pub(crate) struct DeadLetterSink {
     told: broadcast::Sender<DeadLetter>,
 }
 
-impl Undertaker {
+impl DeadLetterSink {
     /// At most `queue` dead letters wait for a slow subscriber, and never more than [`WAITING_MAX`].
-    pub(crate) fn new(queue: u32) -> Undertaker {
-        Undertaker { told: broadcast::Sender::new((queue as usize).min(WAITING_MAX)) }
+    pub(crate) fn new(queue: u32) -> DeadLetterSink {
+        DeadLetterSink { told: broadcast::Sender::new((queue as usize).min(WAITING_MAX)) }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<DeadLetter> {
@@ -113,8 +113,8 @@ impl Undertaker {
         let before = DYING.replace(Some(dying));
         for item in items {
             let _ = catch_unwind(AssertUnwindSafe(|| match item {
-                Item::Letter(letter) => letter.condemn(reason),
-                Item::Envelope(envelope) => drop(envelope),
+                Item::Envelope(letter) => letter.condemn(reason),
+                Item::Actix(envelope) => drop(envelope),
             }));
         }
         DYING.set(before);
@@ -122,7 +122,7 @@ impl Undertaker {
 }
 
 /// A message on its way to a worker, and the place where its answer is laid down.
-pub(crate) struct Letter<M: Message> {
+pub(crate) struct Envelope<M: Message> {
     /// `None` once opened.
     message: Mutex<Option<M>>,
     answer: Mutex<Reply<M::Result>>,
@@ -141,17 +141,17 @@ enum Reply<R> {
     /// It is there.
     Here(R),
     /// There will be none.
-    Lost(SendError),
+    PendingReply(SendError),
 }
 
 /// A letter whose message's type is forgotten.
-pub(crate) trait Post<A: Actor<Context = Context<A>>>: Lost {
+pub(crate) trait DynEnvelope<A: Actor<Context = Context<A>>>: PendingReply {
     /// Opens it and has it handled; it is the one in flight.
     fn handle(self: Arc<Self>, actor: &mut A, context: &mut Context<A>);
 }
 
 /// A letter as those see it who only decide what becomes of it.
-pub(crate) trait Lost: Send + Sync {
+pub(crate) trait PendingReply: Send + Sync {
     /// Tells its sender that there will be no answer, and why.
     fn interrupt(&self, why: &Interruption);
 
@@ -168,19 +168,19 @@ pub(crate) trait Asked<R>: Send + Sync {
     fn forsake(&self);
 }
 
-impl<M: Message> Letter<M> {
+impl<M: Message> Envelope<M> {
     /// A letter whose sender wants no answer.
-    pub(crate) fn new(message: M) -> Letter<M> {
-        Letter::with(message, Reply::Unwanted)
+    pub(crate) fn new(message: M) -> Envelope<M> {
+        Envelope::with(message, Reply::Unwanted)
     }
 
     /// A letter whose sender waits for the answer with [`Asked`].
-    pub(crate) fn asking(message: M) -> Letter<M> {
-        Letter::with(message, Reply::Awaited(None))
+    pub(crate) fn asking(message: M) -> Envelope<M> {
+        Envelope::with(message, Reply::Awaited(None))
     }
 
-    fn with(message: M, answer: Reply<M::Result>) -> Letter<M> {
-        Letter { message: Mutex::new(Some(message)), answer: Mutex::new(answer) }
+    fn with(message: M, answer: Reply<M::Result>) -> Envelope<M> {
+        Envelope { message: Mutex::new(Some(message)), answer: Mutex::new(answer) }
     }
 
     /// Takes the message out again, if it was not opened.
@@ -197,7 +197,7 @@ impl<M: Message> Letter<M> {
         match &*self.answer() {
             Reply::Forsaken => true,
             Reply::Actix(sender) => sender.is_closed(),
-            Reply::Unwanted | Reply::Awaited(_) | Reply::Here(_) | Reply::Lost(_) => false,
+            Reply::Unwanted | Reply::Awaited(_) | Reply::Here(_) | Reply::PendingReply(_) => false,
         }
     }
 
@@ -210,7 +210,7 @@ impl<M: Message> Letter<M> {
                 let waker = waker.take();
                 *answer = match result {
                     Ok(value) => Reply::Here(value),
-                    Err(error) => Reply::Lost(error),
+                    Err(error) => Reply::PendingReply(error),
                 };
                 drop(answer);
                 if let Some(waker) = waker {
@@ -224,7 +224,7 @@ impl<M: Message> Letter<M> {
                     let _ = sender.send(value); // Its sender may wait no more.
                 }
             }
-            Reply::Unwanted | Reply::Forsaken | Reply::Here(_) | Reply::Lost(_) => {
+            Reply::Unwanted | Reply::Forsaken | Reply::Here(_) | Reply::PendingReply(_) => {
                 drop(answer);
                 drop(result);
             }
@@ -239,7 +239,7 @@ impl<M: Message> Letter<M> {
                 Reply::Actix(sender) => Some(sender),
                 _ => None,
             },
-            Reply::Unwanted | Reply::Forsaken | Reply::Awaited(_) | Reply::Here(_) | Reply::Lost(_) => None,
+            Reply::Unwanted | Reply::Forsaken | Reply::Awaited(_) | Reply::Here(_) | Reply::PendingReply(_) => None,
         }
     }
 
@@ -249,7 +249,7 @@ impl<M: Message> Letter<M> {
     }
 }
 
-impl<M: Message + Send> Lost for Letter<M>
+impl<M: Message + Send> PendingReply for Envelope<M>
 where
     M::Result: Send,
 {
@@ -272,7 +272,7 @@ where
     }
 }
 
-impl<M: Message + Send> Asked<M::Result> for Letter<M>
+impl<M: Message + Send> Asked<M::Result> for Envelope<M>
 where
     M::Result: Send,
 {
@@ -287,8 +287,8 @@ where
                 *empty = Some(task.waker().clone());
                 Poll::Pending
             }
-            Reply::Lost(error) => Poll::Ready(Err(error.clone())),
-            Reply::Here(_) => match std::mem::replace(&mut *answer, Reply::Lost(SendError::Closed)) {
+            Reply::PendingReply(error) => Poll::Ready(Err(error.clone())),
+            Reply::Here(_) => match std::mem::replace(&mut *answer, Reply::PendingReply(SendError::Closed)) {
                 Reply::Here(value) => Poll::Ready(Ok(value)),
                 _ => Poll::Pending,
             },
@@ -305,8 +305,8 @@ where
 /// An answer under way: the end of a channel whose other end lies with the handler's response. It is the waker of that channel, so an answer is
 /// passed on where it is given, whichever future or thread gives it, and however many are under way.
 struct OpenAnswer<A: Actor<Context = Context<A>>, M: Message> {
-    seat: Arc<Seat<A>>,
-    letter: Arc<Letter<M>>,
+    slot: Arc<WorkerSlot<A>>,
+    letter: Arc<Envelope<M>>,
     number: u64,
     /// `None` once the answer has come or was dropped. The channel holds its waker, which holds this, until then and no longer.
     receiver: Mutex<Option<oneshot::Receiver<M::Result>>>,
@@ -319,9 +319,9 @@ where
     M::Result: Send,
 {
     /// Waits for the answer of the letter in flight, whose handler has returned.
-    fn begin(seat: &Arc<Seat<A>>, term: u32, letter: Arc<Letter<M>>, receiver: oneshot::Receiver<M::Result>) {
-        let Some(number) = seat.mailbox.begin_answer(term) else { return };
-        let open = Arc::new(OpenAnswer { seat: seat.clone(), letter, number, receiver: Mutex::new(Some(receiver)) });
+    fn begin(slot: &Arc<WorkerSlot<A>>, term: u32, letter: Arc<Envelope<M>>, receiver: oneshot::Receiver<M::Result>) {
+        let Some(number) = slot.mailbox.begin_answer(term) else { return };
+        let open = Arc::new(OpenAnswer { slot: slot.clone(), letter, number, receiver: Mutex::new(Some(receiver)) });
         let waker = Waker::from(open.clone());
         let mut receiver = open.receiver.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(channel) = &mut *receiver else { return };
@@ -337,12 +337,12 @@ where
     fn end(&self, came: Option<M::Result>) {
         match came {
             Some(value) => {
-                if self.seat.mailbox.finish_answer(self.number) {
+                if self.slot.mailbox.finish_answer(self.number) {
                     self.letter.settle(Ok(value));
                 }
             }
             None => {
-                if let Some(why) = self.seat.mailbox.drop_answer(self.number) {
+                if let Some(why) = self.slot.mailbox.drop_answer(self.number) {
                     self.letter.interrupt(&why);
                 }
             }
@@ -380,7 +380,7 @@ where
     }
 }
 
-impl<A, M> Post<A> for Letter<M>
+impl<A, M> DynEnvelope<A> for Envelope<M>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message + Send + 'static,
@@ -388,7 +388,7 @@ where
 {
     fn handle(self: Arc<Self>, actor: &mut A, context: &mut Context<A>) {
         if self.is_forsaken() {
-            context.discard(Item::Letter(self));
+            context.discard(Item::Envelope(self));
             return;
         }
         let Some(message) = self.take() else { return };
@@ -410,7 +410,7 @@ where
     }
 }
 
-impl<M> Letter<M>
+impl<M> Envelope<M>
 where
     M: Message + Send + 'static,
     M::Result: Send,
@@ -460,7 +460,7 @@ where
 }
 
 /// A letter in the form in which actix carries it.
-struct Carried<M: Message>(Option<Arc<Letter<M>>>);
+struct ActixProxy<M: Message>(Option<Arc<Envelope<M>>>);
 
 impl<A, M> ToEnvelope<A, M> for Context<A>
 where
@@ -468,15 +468,15 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    fn pack(message: M, answer: Option<OneshotSender<M::Result>>) -> Envelope<A> {
-        Envelope::with_proxy(Box::new(Carried(Some(Arc::new(Letter::with(
+    fn pack(message: M, answer: Option<OneshotSender<M::Result>>) -> ActixEnvelope<A> {
+        ActixEnvelope::with_proxy(Box::new(ActixProxy(Some(Arc::new(Envelope::with(
             message,
             answer.map_or(Reply::Unwanted, Reply::Actix),
         ))))))
     }
 }
 
-impl<A, M> EnvelopeProxy<A> for Carried<M>
+impl<A, M> EnvelopeProxy<A> for ActixProxy<M>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message + Send + 'static,
@@ -485,12 +485,12 @@ where
     fn handle(&mut self, actor: &mut A, context: &mut Context<A>) {
         if let Some(letter) = self.0.take() {
             context.keep_in_flight(letter.clone());
-            Post::handle(letter, actor, context);
+            DynEnvelope::handle(letter, actor, context);
         }
     }
 }
 
-impl<M: Message> Drop for Letter<M> {
+impl<M: Message> Drop for Envelope<M> {
     fn drop(&mut self) {
         if self.message.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             note_dead(type_name::<M>());

@@ -1,6 +1,6 @@
 //! `fault`: what a test may do to a worker, and how the driver plays it.
 //!
-//! Everything here is compiled for the feature `testkit` only. A fault is put down in the worker's seat and found there by its driver: before a
+//! Everything here is compiled for the feature `testkit` only. A fault is put down in the worker's slot and found there by its driver: before a
 //! turn, before the next message, or before the next start. On a played thread time is virtual, so a fault that holds the thread closes its
 //! gate and lets the driver go on when it is opened; on a real one it holds the thread really.
 
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::thread::ThreadHandle;
-use crate::thread::simulated::{Hold, Played};
+use crate::thread::simulated::{Hold, SimulatedThread};
 
 /// Something that is done to a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ struct Waiting {
     now: Option<Fault>,
     message: Option<Fault>,
     start: Option<Fault>,
-    thread: Option<Played>,
+    thread: Option<SimulatedThread>,
 }
 
 /// What is left to the driver.
@@ -79,7 +79,7 @@ impl Faults {
     /// Notes on which thread the worker runs from now on.
     pub(crate) fn set_thread(&self, thread: Option<&ThreadHandle>) {
         self.waiting().thread = match thread {
-            Some(ThreadHandle::Played(played)) => Some(played.clone()),
+            Some(ThreadHandle::SimulatedThread(played)) => Some(played.clone()),
             Some(ThreadHandle::System { .. }) | None => None,
         };
     }
@@ -167,7 +167,7 @@ impl Faults {
 }
 
 /// Holds the thread for this long: a played one until a timer opens it, a real one here and now.
-fn hold(thread: Option<Played>, how: Hold, time: Duration) -> Strike {
+fn hold(thread: Option<SimulatedThread>, how: Hold, time: Duration) -> Strike {
     if let Some(played) = thread {
         played.hold(how);
         actix_rt::spawn(async move {

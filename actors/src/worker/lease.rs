@@ -9,7 +9,7 @@ use std::sync::Arc;
 use heartbeat_core::{Epoch, Generation};
 
 use crate::clock::Clock;
-use crate::worker::node_lease::Right;
+use crate::worker::node_lease::NodeLease;
 use crate::worker::status_cell::{CellRef, LifeNumber};
 
 /// The right of one generation of a worker to act. It is over when that life has failed or ended, or was replaced, fenced or stopped. That of a shard is over, too, when its node may not act for its
@@ -21,7 +21,7 @@ pub struct Lease {
     clock: Clock,
     life: LifeNumber,
     /// Of a shard: its epoch, and until when its node may act for it.
-    right: Option<(Epoch, Arc<Right>)>,
+    right: Option<(Epoch, Arc<NodeLease>)>,
 }
 
 /// The lease is over: whatever was to be done must not be.
@@ -40,7 +40,7 @@ impl fmt::Display for Fenced {
 impl std::error::Error for Fenced {}
 
 impl Lease {
-    pub(crate) fn new(cell: CellRef, clock: Clock, life: LifeNumber, right: Option<(Epoch, Arc<Right>)>) -> Lease {
+    pub(crate) fn new(cell: CellRef, clock: Clock, life: LifeNumber, right: Option<(Epoch, Arc<NodeLease>)>) -> Lease {
         Lease { cell, clock, life, right }
     }
 

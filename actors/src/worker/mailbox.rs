@@ -8,7 +8,7 @@
 //! A handler may return before its answer is there. The mailbox keeps such a letter until the answer comes, or cannot come any more. These
 //! letters have a bound (`answers_max`): at the bound the reader takes no further letter.
 //!
-//! A term is one reader's time in the seat. It is over when somebody else is given the seat, and it is looked at under the lock: a void reader
+//! A term is one reader's time in the slot. It is over when somebody else is given the slot, and it is looked at under the lock: a void reader
 //! that looked before and acted after would take a letter, or leave its own waker, in the place of its successor.
 //!
 //! A plain `Addr` of actix still works. Its channel is made when the first one is asked for, and emptied into the queue as long as there is room.
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{self, Poll, Waker};
 
-use actix::dev::Envelope;
+use actix::dev::Envelope as ActixEnvelope;
 use actix::dev::channel::{AddressReceiver, AddressSender};
 use actix::{Actor, Addr};
 use futures_util::Stream;
@@ -28,7 +28,7 @@ use heartbeat_core::{Event, Interruption, WorkerId};
 
 use crate::worker::addr::SendError;
 use crate::worker::context::Context;
-use crate::worker::envelope::{DeadReason, Post};
+use crate::worker::envelope::{DeadReason, DynEnvelope};
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::status_cell::CellRef;
 
@@ -78,7 +78,7 @@ pub(crate) struct Rules {
 /// Where the messages of one worker have ended, in all its lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
-pub struct Fates {
+pub struct MessageCounts {
     /// Taken into the queue: all of the following together.
     pub accepted: u64,
     /// Handled to the end, with the answer if there is one.
@@ -97,17 +97,17 @@ pub struct Fates {
 
 /// Why a queue is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Closing {
+pub(crate) enum CloseReason {
     Stopped,
     GaveUp,
 }
 
-impl Closing {
+impl CloseReason {
     /// What the sender of a message is told that comes then.
     pub(crate) fn refusal(self) -> SendError {
         match self {
-            Closing::Stopped => SendError::Closed,
-            Closing::GaveUp => SendError::GaveUp,
+            CloseReason::Stopped => SendError::Closed,
+            CloseReason::GaveUp => SendError::GaveUp,
         }
     }
 }
@@ -115,9 +115,9 @@ impl Closing {
 /// Something to be handled.
 pub(crate) enum Item<A: Actor<Context = Context<A>>> {
     /// Sent through a `WorkerAddr`.
-    Letter(Arc<dyn Post<A>>),
+    Envelope(Arc<dyn DynEnvelope<A>>),
     /// Sent through an `Addr`.
-    Envelope(Envelope<A>),
+    Actix(ActixEnvelope<A>),
 }
 
 struct Queued<A: Actor<Context = Context<A>>> {
@@ -136,7 +136,7 @@ pub(crate) struct Unopened<A: Actor<Context = Context<A>>> {
 /// The queue of one worker.
 pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
     inner: Mutex<Inner<A>>,
-    /// Rises whenever the seat is given to somebody else.
+    /// Rises whenever the slot is given to somebody else.
     term: AtomicU32,
     rules: Rules,
     cell: CellRef,
@@ -149,7 +149,7 @@ pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
 struct Inner<A: Actor<Context = Context<A>>> {
     queue: VecDeque<Queued<A>>,
     channel: Option<AddressReceiver<A>>,
-    /// How to wake whoever has the seat.
+    /// How to wake whoever has the slot.
     waker: Option<Waker>,
     /// Whether a new letter is a reason to.
     wants_mail: bool,
@@ -161,18 +161,18 @@ struct Inner<A: Actor<Context = Context<A>>> {
     /// Letters whose handlers have returned and whose answers are under way, in the order of their numbers.
     answers: BTreeMap<u64, Answering<A>>,
     next_answer: u64,
-    closed: Option<Closing>,
+    closed: Option<CloseReason>,
     /// Why the worker was told to stop last.
     ending: Interruption,
     overloaded: bool,
     /// Whether a message in the pool's queue is a reason to wake the reader, too.
     wants_shared: bool,
-    fates: Fates,
+    fates: MessageCounts,
 }
 
 /// A letter whose answer is under way.
 struct Answering<A: Actor<Context = Context<A>>> {
-    letter: Arc<dyn Post<A>>,
+    letter: Arc<dyn DynEnvelope<A>>,
     /// What its sender is told if the answer is dropped now; without it, that the handler did.
     why: Option<Interruption>,
     /// Whether the life that began it has ended. A future of its own on the thread may still answer.
@@ -220,9 +220,9 @@ impl Cut {
 
 /// The letter that is being handled, so that its sender can be told when the worker is replaced.
 enum InFlight<A: Actor<Context = Context<A>>> {
-    Letter(Arc<dyn Post<A>>),
+    Envelope(Arc<dyn DynEnvelope<A>>),
     /// One that came through an `Addr`, and could not be kept.
-    Envelope,
+    Actix,
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
@@ -241,7 +241,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             ending: Interruption::Stopped,
             overloaded: false,
             wants_shared: false,
-            fates: Fates::default(),
+            fates: MessageCounts::default(),
         };
         if let Some((shared, worker)) = &shared {
             // From the beginning, as its own queue is: messages wait until it has started.
@@ -258,7 +258,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
 
     /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given back to be dropped.
-    pub(crate) fn push(&self, letter: Arc<dyn Post<A>>) -> Result<Option<Unopened<A>>, SendError> {
+    pub(crate) fn push(&self, letter: Arc<dyn DynEnvelope<A>>) -> Result<Option<Unopened<A>>, SendError> {
         let (waker, unopened) = {
             let mut inner = self.lock();
             if let Some(closing) = inner.closed {
@@ -276,7 +276,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 Overflow::DropNewest if is_full => {
                     inner.fates.accepted += 1;
                     inner.fates.dead += 1;
-                    return Ok(Some(Unopened { items: vec![Item::Letter(letter)], reason: DeadReason::Overflow }));
+                    return Ok(Some(Unopened { items: vec![Item::Envelope(letter)], reason: DeadReason::Overflow }));
                 }
                 Overflow::DropOldest if is_full => {
                     let oldest = inner.queue.pop_front();
@@ -286,7 +286,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
             }
             inner.fates.accepted += 1;
-            inner.queue.push_back(Queued { item: Item::Letter(letter), attempts: 0 });
+            inner.queue.push_back(Queued { item: Item::Envelope(letter), attempts: 0 });
             self.mark(&mut inner);
             let waker = if std::mem::take(&mut inner.wants_mail) { inner.waker.take() } else { None };
             (waker, unopened)
@@ -341,15 +341,15 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// Where the messages have ended.
-    pub(crate) fn fates(&self) -> Fates {
+    pub(crate) fn fates(&self) -> MessageCounts {
         let inner = self.lock();
         let queued = inner.queue.len() as u64 + u64::from(inner.in_flight.is_some());
-        Fates { queued, answering: inner.answers.len() as u64, ..inner.fates }
+        MessageCounts { queued, answering: inner.answers.len() as u64, ..inner.fates }
     }
 
-    // ---- for whoever has the seat --------------------------------------------------------------------------------------------------------
+    // ---- for whoever has the slot --------------------------------------------------------------------------------------------------------
 
-    /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
+    /// Whether this term is over: whoever had the slot in it is void, and may do nothing more.
     pub(crate) fn is_over(&self, term: u32) -> bool {
         self.term.load(Ordering::Acquire) != term
     }
@@ -373,8 +373,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         match self.or_shared(next, &mut inner, task) {
             Some(item) => {
                 inner.in_flight = Some(match &item {
-                    Item::Letter(letter) => InFlight::Letter(letter.clone()),
-                    Item::Envelope(_) => InFlight::Envelope,
+                    Item::Envelope(letter) => InFlight::Envelope(letter.clone()),
+                    Item::Actix(_) => InFlight::Actix,
                 });
                 if came || inner.overloaded {
                     self.mark(&mut inner);
@@ -411,7 +411,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         let letter = shared.take(*worker, task.waker());
         inner.wants_shared = letter.is_none();
         inner.fates.accepted += u64::from(letter.is_some());
-        letter.map(Item::Letter)
+        letter.map(Item::Envelope)
     }
 
     /// The reader has something else to do than to wait for a letter of the pool.
@@ -422,10 +422,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// The letter that a plain `Addr` brought is in flight in this form.
-    pub(crate) fn keep_in_flight(&self, term: u32, letter: Arc<dyn Post<A>>) {
+    pub(crate) fn keep_in_flight(&self, term: u32, letter: Arc<dyn DynEnvelope<A>>) {
         let mut inner = self.lock();
         if !self.is_over(term) {
-            inner.in_flight = Some(InFlight::Letter(letter));
+            inner.in_flight = Some(InFlight::Envelope(letter));
         }
     }
 
@@ -449,7 +449,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         if self.is_over(term) {
             return None;
         }
-        let InFlight::Letter(letter) = inner.in_flight.take()? else { return None };
+        let InFlight::Envelope(letter) = inner.in_flight.take()? else { return None };
         let number = inner.next_answer;
         inner.next_answer += 1;
         inner.answers.insert(number, Answering { letter, why: None, outlives: false });
@@ -471,7 +471,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// Takes out an answer that is not under way any more, and wakes a reader that waits for that.
-    fn end_answer(&self, number: u64, count: impl FnOnce(&mut Fates)) -> Option<Answering<A>> {
+    fn end_answer(&self, number: u64, count: impl FnOnce(&mut MessageCounts)) -> Option<Answering<A>> {
         let (answer, waker) = {
             let mut inner = self.lock();
             let answer = inner.answers.remove(&number)?;
@@ -557,8 +557,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
 
-    /// Begins a new term, in which another reader has the seat; `change` is done before any thread can see it. The senders of the letter in
-    /// flight and of the answers of the life that had the seat are told that they were interrupted and why, and that life is woken. Answers
+    /// Begins a new term, in which another reader has the slot; `change` is done before any thread can see it. The senders of the letter in
+    /// flight and of the answers of the life that had the slot are told that they were interrupted and why, and that life is woken. Answers
     /// that outlive their life still come.
     pub(crate) fn begin_term(&self, why: &Interruption, change: impl FnOnce()) -> u32 {
         self.turn_over(why, |answer| !answer.outlives, change).0
@@ -601,7 +601,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         (term, Cut { begun, queued })
     }
 
-    /// Wakes whoever has the seat.
+    /// Wakes whoever has the slot.
     pub(crate) fn wake(&self) {
         let waker = self.lock().waker.take();
         if let Some(waker) = waker {
@@ -617,7 +617,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         if is_final && inner.closed.is_none() {
             inner.fetch(u32::MAX, &mut task::Context::from_waker(Waker::noop()));
         }
-        inner.closed = is_final.then_some(Closing::Stopped);
+        inner.closed = is_final.then_some(CloseReason::Stopped);
         inner.ending = why;
     }
 
@@ -637,7 +637,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// Refuses letters from now on; those in the queue stay there until it is drained.
-    pub(crate) fn close(&self, closing: Closing) {
+    pub(crate) fn close(&self, closing: CloseReason) {
         self.lock().closed = Some(closing);
         if let Some((shared, worker)) = &self.shared {
             shared.close(*worker, closing);
@@ -670,8 +670,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Unopened<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
-            Some(Closing::GaveUp) => DeadReason::GaveUp,
-            Some(Closing::Stopped) => DeadReason::Stopped,
+            Some(CloseReason::GaveUp) => DeadReason::GaveUp,
+            Some(CloseReason::Stopped) => DeadReason::Stopped,
             None => return Unopened { items: Vec::new(), reason: DeadReason::Stopped },
         };
         if inner.channel.is_some() {
@@ -684,8 +684,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     pub(crate) fn take_rest(&self) -> Unopened<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
-            Some(Closing::GaveUp) => DeadReason::GaveUp,
-            Some(Closing::Stopped) | None => DeadReason::Stopped,
+            Some(CloseReason::GaveUp) => DeadReason::GaveUp,
+            Some(CloseReason::Stopped) | None => DeadReason::Stopped,
         };
         Unopened { items: self.take_all(&mut inner), reason }
     }
@@ -720,7 +720,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             && let Poll::Ready(Some(envelope)) = Pin::new(&mut *channel).poll_next(task)
         {
             self.fates.accepted += 1;
-            self.queue.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
+            self.queue.push_back(Queued { item: Item::Actix(envelope), attempts: 0 });
         }
         self.queue.len() > before
     }
@@ -745,12 +745,12 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     }
 
     /// Counts the letter in flight as interrupted, and gives it back if its sender can be told.
-    fn interrupt(&mut self) -> Option<Arc<dyn Post<A>>> {
+    fn interrupt(&mut self) -> Option<Arc<dyn DynEnvelope<A>>> {
         let in_flight = self.in_flight.take()?;
         self.fates.interrupted += 1;
         match in_flight {
-            InFlight::Letter(letter) => Some(letter),
-            InFlight::Envelope => None,
+            InFlight::Envelope(letter) => Some(letter),
+            InFlight::Actix => None,
         }
     }
 }

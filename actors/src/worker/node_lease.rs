@@ -1,4 +1,4 @@
-//! `Right`: until when this node may act for the shards that run on it, to be asked by any thread.
+//! `NodeLease`: until when this node may act for the shards that run on it, to be asked by any thread.
 //!
 //! The supervisor writes what the engine says after each input. Whoever asks compares with the clock himself; so when the supervisor's thread is held, or the whole process was stopped and goes on, the
 //! right is over all the same, with nobody having to say so.
@@ -13,12 +13,12 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Until when this node may act for its shards.
 #[derive(Debug)]
-pub(crate) struct Right(AtomicU64);
+pub(crate) struct NodeLease(AtomicU64);
 
-impl Right {
+impl NodeLease {
     /// For ever, until something else is said.
-    pub(crate) fn new() -> Right {
-        Right(AtomicU64::new(Instant::NEVER.as_nanos()))
+    pub(crate) fn new() -> NodeLease {
+        NodeLease(AtomicU64::new(Instant::NEVER.as_nanos()))
     }
 
     /// Until this instant; `None` means for ever.

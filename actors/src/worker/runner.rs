@@ -1,6 +1,6 @@
-//! `Driver`: the future that runs one generation of a worker on an arbiter, and the next one in its place if it may.
+//! `Runner`: the future that runs one generation of a worker on an arbiter, and the next one in its place if it may.
 //!
-//! The mailbox does not belong to the driver; it lies in the seat, and the driver takes one letter at a time from it. A driver that is
+//! The mailbox does not belong to the driver; it lies in the slot, and the driver takes one letter at a time from it. A driver that is
 //! replaced, because its thread is blocked, finds itself void when it wakes: its successor reads the same mailbox, and nothing was lost but
 //! the one message it was stuck in.
 //!
@@ -30,17 +30,17 @@ use crate::worker::mailbox::{Item, Taken};
 use crate::worker::node_lease::LOOK_AGAIN;
 use crate::worker::panic_storm;
 use crate::worker::pieces::{Pieces, SLICE};
-use crate::worker::slot::{Birth, Seat};
+use crate::worker::slot::{StartInfo, WorkerSlot};
 use crate::worker::status_cell::{Kind, LifeNumber};
 
 /// Runs one generation of a worker, and the next one if its panic may be answered at once.
-pub(crate) struct Driver<A: Actor<Context = Context<A>>> {
-    seat: Arc<Seat<A>>,
-    /// In which term it has the seat.
+pub(crate) struct Runner<A: Actor<Context = Context<A>>> {
+    slot: Arc<WorkerSlot<A>>,
+    /// In which term it has the slot.
     term: u32,
     /// The inner number of the present life; see [`LifeNumber`].
     generation: Generation,
-    birth: Birth,
+    birth: StartInfo,
     /// The failure that the generation to be born makes good by leave of the cell.
     failure: Option<(Cause, Instant)>,
     /// What is to be reported when the turn is over: telling another thread costs as much as the restart, and queued mail is waiting.
@@ -120,13 +120,13 @@ enum Turn {
     NotBorn(String),
 }
 
-impl<A: Actor<Context = Context<A>>> Unpin for Driver<A> {}
+impl<A: Actor<Context = Context<A>>> Unpin for Runner<A> {}
 
-impl<A: Actor<Context = Context<A>>> Driver<A> {
+impl<A: Actor<Context = Context<A>>> Runner<A> {
     /// A driver for the generation of `birth`.
-    pub(crate) fn new(seat: Arc<Seat<A>>, term: u32, generation: Generation, birth: Birth) -> Driver<A> {
-        Driver {
-            seat,
+    pub(crate) fn new(slot: Arc<WorkerSlot<A>>, term: u32, generation: Generation, birth: StartInfo) -> Runner<A> {
+        Runner {
+            slot,
             term,
             generation,
             birth,
@@ -144,17 +144,17 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
 
     fn turn(&mut self, task: &mut task::Context<'_>) -> Turn {
         if self.life.is_none() {
-            self.seat.begin(Kind::FACTORY);
+            self.slot.begin(Kind::FACTORY);
             #[cfg(feature = "testkit")]
             if let Some(turn) = self.strike_start() {
                 return turn;
             }
-            self.birth.snapshot = self.seat.kept();
-            self.birth.replica = self.seat.replica();
+            self.birth.snapshot = self.slot.kept();
+            self.birth.replica = self.slot.replica();
             let life = LifeNumber { inner: self.generation, shown: self.birth.generation };
-            let context = Context::new(self.seat.clone(), self.term, life, self.birth.shard);
+            let context = Context::new(self.slot.clone(), self.term, life, self.birth.shard);
             let context = self.unborn.insert(Box::new(context));
-            let actor = match (self.seat.factory)(&self.birth, context) {
+            let actor = match (self.slot.factory)(&self.birth, context) {
                 Ok(actor) => actor,
                 Err(error) => return Turn::NotBorn(error.to_string()),
             };
@@ -167,7 +167,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
                 is_told: false,
                 stays: false,
             });
-            if self.seat.is_over(self.term) {
+            if self.slot.is_over(self.term) {
                 return Turn::Void; // The factory took longer than it may, and another one was asked.
             }
             life.context.begin(Kind::STARTED);
@@ -187,20 +187,20 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.tell_born();
         }
         let Some(life) = &mut self.life else { return Turn::Void };
-        let is_told = self.seat.cell.is_asked_to_stop();
-        if !self.seat.may_act() && !is_told {
+        let is_told = self.slot.cell.is_asked_to_stop();
+        if !self.slot.may_act() && !is_told {
             return Turn::Barred;
         }
         #[cfg(feature = "testkit")]
-        if let Some(turn) = life.strike(&self.seat) {
+        if let Some(turn) = life.strike(&self.slot) {
             return turn;
         }
         if is_told {
-            return life.wind_down(&self.seat, self.term, task);
+            return life.wind_down(&self.slot, self.term, task);
         }
         // With something left to tell, one message is all that may come before it.
-        let burst = if self.untold.is_some() { 1 } else { self.seat.control.burst };
-        let turn = life.run(&self.seat, self.term, burst, Mail::Taken, task);
+        let burst = if self.untold.is_some() { 1 } else { self.slot.control.burst };
+        let turn = life.run(&self.slot, self.term, burst, Mail::Taken, task);
         if !self.is_up && !matches!(turn, Turn::Void) {
             self.tell_up();
         }
@@ -210,7 +210,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// Does to a start what a test has put down for it. Returns how the turn ends, if that is all of it.
     #[cfg(feature = "testkit")]
     fn strike_start(&mut self) -> Option<Turn> {
-        match self.seat.faults.play(self.seat.faults.take_start()?) {
+        match self.slot.faults.play(self.slot.faults.take_start()?) {
             Strike::Held => Some(Turn::Idle),
             Strike::Refuse(text) => Some(Turn::NotBorn(text)),
             Strike::WaitFor(time) => {
@@ -228,7 +228,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
             self.untold = Some(restarted);
             if is_up {
                 self.is_up = true;
-                self.seat.cell.set_up();
+                self.slot.cell.set_up();
             }
         } else if is_up {
             self.tell_up();
@@ -246,8 +246,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     fn tell_up(&mut self) {
         if self.life.as_ref().is_some_and(Life::is_up) {
             self.is_up = true;
-            self.seat.cell.set_up();
-            self.seat.report((self.generation, Report::Started));
+            self.slot.cell.set_up();
+            self.slot.report((self.generation, Report::Started));
         }
     }
 
@@ -259,9 +259,9 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     fn bury(&mut self, why: Option<&Interruption>) -> Result<(), Box<dyn Any + Send>> {
         let (life, unborn) = (self.life.take(), self.unborn.take());
         self.is_up = false;
-        self.seat.mailbox.end_life(self.term, why);
+        self.slot.mailbox.end_life(self.term, why);
         let dropped = catch_unwind(AssertUnwindSafe(|| drop((life, unborn))));
-        self.seat.mailbox.outlive(self.term);
+        self.slot.mailbox.outlive(self.term);
         dropped
     }
 
@@ -269,8 +269,8 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// something to do at once.
     fn waits_for_right(&mut self, task: &mut task::Context<'_>) -> bool {
         // To be told to stop, or that it is void, it is woken in any case.
-        let is_void = !self.seat.mailbox.register(self.term, task.waker());
-        if is_void || self.seat.is_over(self.term) || self.seat.cell.is_asked_to_stop() {
+        let is_void = !self.slot.mailbox.register(self.term, task.waker());
+        if is_void || self.slot.is_over(self.term) || self.slot.cell.is_asked_to_stop() {
             return false;
         }
         let mut look_again = Box::pin(tokio::time::sleep(LOOK_AGAIN));
@@ -284,7 +284,7 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// Whether it waits for its turn, since workers of its type panic in great numbers on this
     /// thread.
     fn gives_way(&mut self, task: &task::Context<'_>) -> bool {
-        let clock = self.seat.control.clock;
+        let clock = self.slot.control.clock;
         if std::mem::take(&mut self.gave_way) || !panic_storm::gives_way(TypeId::of::<A>(), clock.now()) {
             return false;
         }
@@ -297,30 +297,30 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
 
     /// Takes in that the worker panicked. `Pending` if the next generation may be made at once.
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
-        if self.seat.is_over(self.term) {
+        if self.slot.is_over(self.term) {
             // A zombie's panic is nobody's business any more, and the status cell is its successor's.
             let _ = self.bury(None);
             return Poll::Ready(());
         }
-        let (now, generation) = (self.seat.control.clock.now(), self.generation);
-        panic_storm::count(TypeId::of::<A>(), self.seat.worker, now);
-        let during = self.seat.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
+        let (now, generation) = (self.slot.control.clock.now(), self.generation);
+        panic_storm::count(TypeId::of::<A>(), self.slot.worker, now);
+        let during = self.slot.cell.busy().map_or(Activity::Drop, |(kind, _)| (kind.activity)());
         let text: Arc<str> = panic_text(payload).into();
         let why = Interruption::Panicked(text.clone());
         let cause = match during {
             Activity::Factory => Cause::StartFailed { reason: format!("its factory panicked: {text}").into() },
             during => Cause::Panicked { payload: text, during },
         };
-        self.seat.mailbox.interrupt(self.term, &why);
+        self.slot.mailbox.interrupt(self.term, &why);
         // One panic is reported, the first; the panic hook has told of both.
         let _ = self.bury(Some(&why));
-        self.seat.cell.end();
-        self.seat.cell.set_down();
-        match self.seat.cell.restart(generation, now) {
+        self.slot.cell.end();
+        self.slot.cell.set_down();
+        match self.slot.cell.restart(generation, now) {
             Some(next) => {
                 // A start that failed at once makes good a failure of its own: each is reported.
                 if let Some(restarted) = self.restarted(false) {
-                    self.seat.report(restarted);
+                    self.slot.report(restarted);
                 }
                 self.generation = next.inner;
                 self.birth.generation = next.shown;
@@ -334,13 +334,13 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
 
     /// Whether it was told to stop since its last turn.
     fn has_news(&self) -> bool {
-        self.seat.cell.is_asked_to_stop() && self.life.as_ref().is_none_or(|life| !life.is_told)
+        self.slot.cell.is_asked_to_stop() && self.life.as_ref().is_none_or(|life| !life.is_told)
     }
 
     /// Whether a test holds it, or it has not been born yet because a test holds that.
     #[cfg(feature = "testkit")]
     fn is_held(&self) -> bool {
-        self.life.as_ref().is_none_or(|life| life.context.held.is_some() || self.seat.cell.busy().is_some())
+        self.life.as_ref().is_none_or(|life| life.context.held.is_some() || self.slot.cell.busy().is_some())
     }
 
     #[cfg(not(feature = "testkit"))]
@@ -351,28 +351,28 @@ impl<A: Actor<Context = Context<A>>> Driver<A> {
     /// Tells the supervisor and ends. If an immediate restart failed, both failures are reported, each
     /// of its own generation: the restart counts, and the cause that began it is not lost.
     fn end(&mut self, report: Report) -> Poll<()> {
-        if self.seat.is_over(self.term) {
+        if self.slot.is_over(self.term) {
             return Poll::Ready(());
         }
-        self.seat.cell.end();
-        self.seat.cell.set_down();
+        self.slot.cell.end();
+        self.slot.cell.set_down();
         if let Some(restarted) = self.restarted(false) {
-            self.seat.report(restarted);
+            self.slot.report(restarted);
         }
-        self.seat.report((self.generation, report));
+        self.slot.report((self.generation, report));
         Poll::Ready(())
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Drop for Driver<A> {
+impl<A: Actor<Context = Context<A>>> Drop for Runner<A> {
     /// The thread ends under a worker that was not told to stop, with its system or by itself. As in
     /// actix, `stopping` and `stopped` run; what they begin is not done any more.
     fn drop(&mut self) {
-        if self.seat.is_over(self.term) {
+        if self.slot.is_over(self.term) {
             return;
         }
         if let Some(life) = &mut self.life {
-            self.seat.cell.set_down();
+            self.slot.cell.set_down();
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 life.context.begin(Kind::STOPPING);
                 life.context.stop();
@@ -380,15 +380,15 @@ impl<A: Actor<Context = Context<A>>> Drop for Driver<A> {
                     life.stop();
                 }
             }));
-            self.seat.cell.end();
+            self.slot.cell.end();
         }
         let _ = self.bury(Some(&Interruption::Stopped)); // The panic hook has told of a panic in it.
         // A message that a test holds was begun, and its handler does not return any more.
-        self.seat.mailbox.interrupt(self.term, &Interruption::Stopped);
+        self.slot.mailbox.interrupt(self.term, &Interruption::Stopped);
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
+impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
@@ -397,21 +397,21 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
             return Poll::Pending;
         }
         loop {
-            if this.seat.is_over(this.term) {
+            if this.slot.is_over(this.term) {
                 let _ = this.bury(None); // Nobody is interested any more in what becomes of it.
                 return Poll::Ready(());
             }
             let turn = catch_unwind(AssertUnwindSafe(|| this.turn(task)));
             if let Some(untold) = this.untold.take() {
-                this.seat.report(untold);
+                this.slot.report(untold);
             }
             match turn {
                 Ok(Turn::Idle) => {
                     // Whoever waits for a future, or has nothing to do, is woken for mail only in the second case; but for being told to
                     // stop, or that it is void, always. What was said before we could be woken is looked at now.
-                    let is_waiting = this.seat.cell.is_waiting() || this.is_held();
-                    let is_void = is_waiting && !this.seat.mailbox.register(this.term, task.waker());
-                    if is_void || this.seat.is_over(this.term) || this.has_news() {
+                    let is_waiting = this.slot.cell.is_waiting() || this.is_held();
+                    let is_void = is_waiting && !this.slot.mailbox.register(this.term, task.waker());
+                    if is_void || this.slot.is_over(this.term) || this.has_news() {
                         continue;
                     }
                     return Poll::Pending;
@@ -426,9 +426,9 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
                     return Poll::Pending;
                 }
                 Ok(Turn::Void) => {}
-                Ok(Turn::Stopped) if this.seat.is_over(this.term) => {}
+                Ok(Turn::Stopped) if this.slot.is_over(this.term) => {}
                 Ok(Turn::Stopped) => {
-                    this.seat.begin(Kind::DROP);
+                    this.slot.begin(Kind::DROP);
                     match this.bury(None) {
                         Ok(()) => return this.end(Report::Stopped),
                         Err(payload) if this.fail(&*payload).is_ready() => return Poll::Ready(()),
@@ -454,14 +454,14 @@ impl<A: Actor<Context = Context<A>>> Future for Driver<A> {
 impl<A: Actor<Context = Context<A>>> Life<A> {
     /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or a burst is used up. Messages and
     /// futures have one each: a mailbox that is never empty would else keep the timers from their turn for ever.
-    fn run(&mut self, seat: &Seat<A>, term: u32, burst: u32, mail: Mail, task: &mut task::Context<'_>) -> Turn {
+    fn run(&mut self, slot: &WorkerSlot<A>, term: u32, burst: u32, mail: Mail, task: &mut task::Context<'_>) -> Turn {
         let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
             let waited = self.context.waiting;
             let may_go_on = self.poll_waits(task);
             if waited && may_go_on && !self.context.is_void() {
                 // Between two messages that are waited for, the others have a turn: timers, streams, answers.
-                self.poll_spawned(seat, &mut futures, task);
+                self.poll_spawned(slot, &mut futures, task);
                 if !self.waits.is_empty() && !self.context.is_void() {
                     continue;
                 }
@@ -470,17 +470,17 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 return Turn::Void;
             }
             if !may_go_on && !self.context.state().stopping() {
-                seat.cell.set_waiting(true);
+                slot.cell.set_waiting(true);
                 return Turn::Idle;
             }
             let mut is_full = false;
             while mail == Mail::Taken && !letters.is_over() && !self.context.waiting() {
-                if !seat.may_act() {
+                if !slot.may_act() {
                     return Turn::Yield;
                 }
-                match seat.mailbox.take(term, task) {
-                    Taken::Item(Item::Letter(letter)) => letter.handle(&mut self.actor, &mut self.context),
-                    Taken::Item(Item::Envelope(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
+                match slot.mailbox.take(term, task) {
+                    Taken::Item(Item::Envelope(letter)) => letter.handle(&mut self.actor, &mut self.context),
+                    Taken::Item(Item::Actix(mut letter)) => letter.handle(&mut self.actor, &mut self.context),
                     Taken::Over => return Turn::Void,
                     Taken::Nothing => break,
                     Taken::Full => {
@@ -488,15 +488,15 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                         break;
                     }
                 }
-                letters.count(seat.cell.since());
+                letters.count(slot.cell.since());
                 self.take_over();
                 #[cfg(feature = "testkit")]
                 if self.context.held.is_some() && self.waits.is_empty() {
                     return Turn::Idle;
                 }
             }
-            seat.cell.set_waiting(is_full);
-            let worked = self.poll_spawned(seat, &mut futures, task);
+            slot.cell.set_waiting(is_full);
+            let worked = self.poll_spawned(slot, &mut futures, task);
             if self.context.is_void() {
                 return Turn::Void;
             }
@@ -527,13 +527,13 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
 
     /// A turn of a worker that was told to stop: it finishes what it may, then it is asked whether it stops. One that would rather stay goes on
     /// until it stops itself, or its time is over.
-    fn wind_down(&mut self, seat: &Seat<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
+    fn wind_down(&mut self, slot: &WorkerSlot<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
         self.is_told = true;
-        let burst = seat.control.burst;
+        let burst = slot.control.burst;
         loop {
-            let draining = seat.mailbox.draining(term, task);
+            let draining = slot.mailbox.draining(term, task);
             // A shard that may not act any more can finish nothing.
-            let may_act = seat.may_act();
+            let may_act = slot.may_act();
             if !may_act || draining.is_done && !self.stays {
                 self.context.begin(Kind::STOPPING);
                 self.context.stop();
@@ -549,11 +549,11 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 self.stays = true;
             }
             let mail = if draining.with_queue { Mail::Taken } else { Mail::Left };
-            match self.run(seat, term, burst, mail, task) {
+            match self.run(slot, term, burst, mail, task) {
                 Turn::Idle => {}
                 turn => return turn,
             }
-            let after = seat.mailbox.draining(term, task);
+            let after = slot.mailbox.draining(term, task);
             if self.stays || !after.is_done && after.with_queue == draining.with_queue {
                 return Turn::Idle;
             }
@@ -571,14 +571,14 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
     /// Does to a worker what a test has put down for this very moment, and goes on with a message that was held. Returns how the turn ends, if
     /// that is all of it.
     #[cfg(feature = "testkit")]
-    fn strike(&mut self, seat: &Seat<A>) -> Option<Turn> {
+    fn strike(&mut self, slot: &WorkerSlot<A>) -> Option<Turn> {
         if self.context.held.is_none() {
             // A thread that was held without a message was released, or this would not run.
             self.context.end();
         }
-        if let Some(fault) = seat.faults.take_now() {
+        if let Some(fault) = slot.faults.take_now() {
             self.context.begin(Kind::future::<crate::testkit::Fault>());
-            match seat.faults.play(fault) {
+            match slot.faults.play(fault) {
                 Strike::Held => return Some(Turn::Idle),
                 Strike::Panic(text) => panic!("{text}"),
                 Strike::Wait => self.context.wait(actix::fut::wrap_future(std::future::pending())),
@@ -653,7 +653,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
 
     /// Polls each spawned future once, in turn, those that are spawned meanwhile too, until the burst is used up; whoever was not reached then
     /// comes first the next time. Returns whether there is more to do at once.
-    fn poll_spawned(&mut self, seat: &Seat<A>, burst: &mut Burst, task: &mut task::Context<'_>) -> bool {
+    fn poll_spawned(&mut self, slot: &WorkerSlot<A>, burst: &mut Burst, task: &mut task::Context<'_>) -> bool {
         let mut index = 0;
         while index < self.spawned.len()
             && self.waits.is_empty()
@@ -662,7 +662,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         {
             if let (handle, Some(future)) = &mut self.spawned[index] {
                 self.context.begin(future.kind);
-                self.context.begin_pieces(future.is_in_pieces.then(|| Pieces::new(seat.cell.since(), burst.left)));
+                self.context.begin_pieces(future.is_in_pieces.then(|| Pieces::new(slot.cell.since(), burst.left)));
                 self.context.set_handle(*handle);
                 let done = future.future.as_mut().poll(&mut self.actor, &mut self.context, task).is_ready();
                 if self.context.is_void() {
@@ -671,7 +671,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 self.context.end();
                 if done {
                     self.spawned[index].1 = None;
-                    burst.count(seat.cell.since());
+                    burst.count(slot.cell.since());
                 }
                 // It has more to do and was cut off: the others have their turn before it goes on.
                 if self.context.end_pieces() {

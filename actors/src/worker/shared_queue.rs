@@ -17,8 +17,8 @@ use heartbeat_core::WorkerId;
 
 use crate::worker::addr::SendError;
 use crate::worker::context::Context;
-use crate::worker::envelope::{DeadReason, Post};
-use crate::worker::mailbox::{Closing, Fates, Item, Overflow, Unopened};
+use crate::worker::envelope::{DeadReason, DynEnvelope};
+use crate::worker::mailbox::{CloseReason, Item, MessageCounts, Overflow, Unopened};
 
 /// Idle members that are woken for one message.
 const WOKEN: usize = 2;
@@ -31,7 +31,7 @@ pub(crate) struct SharedQueue<A: Actor<Context = Context<A>>> {
 }
 
 struct Inner<A: Actor<Context = Context<A>>> {
-    queue: VecDeque<Arc<dyn Post<A>>>,
+    queue: VecDeque<Arc<dyn DynEnvelope<A>>>,
     /// How to wake the members that found it empty.
     idle: BTreeMap<WorkerId, Waker>,
     /// Members that may take messages, now or after a restart.
@@ -39,9 +39,9 @@ struct Inner<A: Actor<Context = Context<A>>> {
     /// Those of them that were told to stop, and leave the queue to the others as long as there are any.
     stopping: BTreeSet<WorkerId>,
     /// Why the last member has gone.
-    closing: Closing,
+    closing: CloseReason,
     /// What became of the messages that no member took; those that one took are in that member's fates.
-    fates: Fates,
+    fates: MessageCounts,
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
@@ -51,7 +51,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     }
 
     fn take_dead(&mut self, reason: DeadReason) -> Unopened<A> {
-        let items: Vec<Item<A>> = self.queue.drain(..).map(Item::Letter).collect();
+        let items: Vec<Item<A>> = self.queue.drain(..).map(Item::Envelope).collect();
         self.fates.dead += items.len() as u64;
         Unopened { items, reason }
     }
@@ -64,8 +64,8 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
             idle: BTreeMap::new(),
             open: BTreeSet::new(),
             stopping: BTreeSet::new(),
-            closing: Closing::Stopped,
-            fates: Fates::default(),
+            closing: CloseReason::Stopped,
+            fates: MessageCounts::default(),
         };
         SharedQueue { inner: Mutex::new(inner), capacity, overflow }
     }
@@ -77,7 +77,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
 
     /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given back to be dropped.
-    pub(crate) fn push(&self, letter: Arc<dyn Post<A>>) -> Result<Option<Unopened<A>>, SendError> {
+    pub(crate) fn push(&self, letter: Arc<dyn DynEnvelope<A>>) -> Result<Option<Unopened<A>>, SendError> {
         let (wakers, unopened) = {
             let mut inner = self.lock();
             if inner.open.is_empty() {
@@ -85,7 +85,8 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
                 return Err(inner.closing.refusal());
             }
             let is_full = inner.queue.len() >= self.capacity as usize;
-            let unopened = |letter| Some(Unopened { items: vec![Item::Letter(letter)], reason: DeadReason::Overflow });
+            let unopened =
+                |letter| Some(Unopened { items: vec![Item::Envelope(letter)], reason: DeadReason::Overflow });
             let mut dropped = None;
             match self.overflow {
                 Overflow::Reject if is_full => {
@@ -118,16 +119,16 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     }
 
     /// What became of the messages that no member took.
-    pub(crate) fn fates(&self) -> Fates {
+    pub(crate) fn fates(&self) -> MessageCounts {
         let inner = self.lock();
-        Fates { queued: inner.queue.len() as u64, ..inner.fates }
+        MessageCounts { queued: inner.queue.len() as u64, ..inner.fates }
     }
 
     // ---- for members -------------------------------------------------------------------------------------------------------------------
 
     /// The next letter for this member, which is the member's to account for from now on. If there is none, the member is woken when one
     /// comes.
-    pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn Post<A>>> {
+    pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn DynEnvelope<A>>> {
         let (letter, wakers) = {
             let mut inner = self.lock();
             let leaves_it = inner.stopping.contains(&member) && inner.stopping.len() < inner.open.len();
@@ -176,7 +177,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     }
 
     /// This member takes none any more.
-    pub(crate) fn close(&self, member: WorkerId, closing: Closing) {
+    pub(crate) fn close(&self, member: WorkerId, closing: CloseReason) {
         let mut inner = self.lock();
         inner.idle.remove(&member);
         inner.stopping.remove(&member);
@@ -192,8 +193,8 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
             return None;
         }
         let reason = match inner.closing {
-            Closing::GaveUp => DeadReason::GaveUp,
-            Closing::Stopped => DeadReason::Stopped,
+            CloseReason::GaveUp => DeadReason::GaveUp,
+            CloseReason::Stopped => DeadReason::Stopped,
         };
         Some(inner.take_dead(reason))
     }

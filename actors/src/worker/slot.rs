@@ -1,6 +1,6 @@
-//! `Seat`: what stays when a worker goes: its mailbox, its cell, its factory.
+//! `WorkerSlot`: what stays when a worker goes: its mailbox, its cell, its factory.
 //!
-//! A generation sits down, works, and is carried out; the next one sits down in the same seat and reads the same mail. That is why an address
+//! A generation sits down, works, and is carried out; the next one sits down in the same slot and reads the same mail. That is why an address
 //! outlives every replacement, even one whose predecessor's thread is blocked and will never give anything back.
 
 use std::any::Any;
@@ -11,35 +11,35 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
 use actix::{Actor, Addr};
-use heartbeat_core::{Cause, Generation, Interruption, Leave, Replica, Report, Shard, WorkerId};
+use heartbeat_core::{Cause, Generation, Interruption, Replica, Report, RestartPermit, Shard, WorkerId};
 
 use crate::clock::Clock;
 use crate::control::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 use crate::worker::context::Context;
 use crate::worker::disposal::Disposal;
-use crate::worker::envelope::Undertaker;
+use crate::worker::envelope::DeadLetterSink;
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
-use crate::worker::mailbox::{Closing, Cut, Mailbox, Rules, Unopened};
-use crate::worker::node_lease::Right;
-use crate::worker::runner::Driver;
+use crate::worker::mailbox::{CloseReason, Cut, Mailbox, Rules, Unopened};
+use crate::worker::node_lease::NodeLease;
+use crate::worker::runner::Runner;
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::status_cell::{CellRef, Kind, LifeNumber};
 
-/// What the seats of a node share.
+/// What the slots of a node share.
 pub(crate) struct Control {
     pub(crate) clock: Clock,
     /// Messages and futures handled in a row.
     pub(crate) burst: u32,
     /// Until when its shards may act.
-    pub(crate) right: Arc<Right>,
+    pub(crate) right: Arc<NodeLease>,
     /// Longest snapshot of a shard, in bytes.
     pub(crate) snapshot_bytes_max: u32,
     /// Whether the node leaves, or has left: nothing is taken on any more.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Where dead letters are told.
-    pub(crate) undertaker: Undertaker,
+    pub(crate) undertaker: DeadLetterSink,
     /// Where dead letters are dropped.
     pub(crate) disposal: Disposal,
     /// Whom to report to; set before the first worker starts.
@@ -49,7 +49,7 @@ pub(crate) struct Control {
 /// What a factory is told of the life it is to begin.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Birth {
+pub struct StartInfo {
     /// The worker's name; a shard's is `group/index`.
     pub name: Arc<str>,
     /// Which life: 1 for the first, one more for each that follows.
@@ -67,7 +67,7 @@ pub struct Birth {
 /// What one life keeps for the next; outside any thread.
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 
-impl Birth {
+impl StartInfo {
     /// The newest snapshot of this shard that its former owner, on whatever node, has made with [`Context::replicate`] and that was copied here; or that a former life on this node has made. It lacks
     /// what happened since: at most `ownership.copy_every`, and the time it took on its way, if the former owner was killed; nothing if it handed over.
     pub fn replica(&self) -> Option<&Replica> {
@@ -87,9 +87,9 @@ impl Birth {
     }
 }
 
-impl fmt::Debug for Birth {
+impl fmt::Debug for StartInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Birth")
+        f.debug_struct("StartInfo")
             .field("name", &self.name)
             .field("generation", &self.generation)
             .field("cause", &self.cause)
@@ -121,7 +121,7 @@ impl Error for SnapshotError {}
 /// Why a factory could not make a worker; any error will do.
 pub type StartError = Box<dyn Error + Send + Sync>;
 
-pub(crate) type Factory<A> = Box<dyn Fn(&Birth, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
+pub(crate) type Factory<A> = Box<dyn Fn(&StartInfo, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
 
 /// What a worker is a part of.
 pub(crate) enum Part<A: Actor<Context = Context<A>>> {
@@ -134,7 +134,7 @@ pub(crate) enum Part<A: Actor<Context = Context<A>>> {
 }
 
 /// What stays when a worker goes.
-pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
+pub(crate) struct WorkerSlot<A: Actor<Context = Context<A>>> {
     pub(crate) control: Arc<Control>,
     pub(crate) worker: WorkerId,
     pub(crate) name: Arc<str>,
@@ -152,13 +152,13 @@ pub(crate) struct Seat<A: Actor<Context = Context<A>>> {
     pub(crate) faults: Faults,
 }
 
-impl<A: Actor<Context = Context<A>>> fmt::Debug for Seat<A> {
+impl<A: Actor<Context = Context<A>>> fmt::Debug for WorkerSlot<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("WorkerSlot").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Seat<A> {
+impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     pub(crate) fn new(
         control: Arc<Control>,
         worker: WorkerId,
@@ -167,13 +167,13 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         factory: Factory<A>,
         rules: Rules,
         part: Part<A>,
-    ) -> Seat<A> {
+    ) -> WorkerSlot<A> {
         let (is_shard, shared) = match part {
             Part::Alone => (false, None),
             Part::Shard => (true, None),
             Part::Member(shared) => (false, Some((shared, worker))),
         };
-        Seat {
+        WorkerSlot {
             control,
             worker,
             name,
@@ -188,7 +188,7 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
         }
     }
 
-    /// Whether this term is over: whoever had the seat in it is void, and may do nothing more.
+    /// Whether this term is over: whoever had the slot in it is void, and may do nothing more.
     pub(crate) fn is_over(&self, term: u32) -> bool {
         self.mailbox.is_over(term)
     }
@@ -257,10 +257,10 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
     fn dispose_of_mail(self: &Arc<Self>) {
         let unopened = self.drain();
         if !unopened.items.is_empty() || self.mailbox.shared.is_some() {
-            let seat = self.clone();
+            let slot = self.clone();
             self.control.disposal.run(move || {
-                seat.bury(unopened);
-                seat.bury_shared();
+                slot.bury(unopened);
+                slot.bury_shared();
             });
         }
     }
@@ -301,14 +301,14 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
     }
 }
 
-/// A seat whose worker's type is forgotten: what the supervisor does with it.
-pub(crate) trait Seated: Send + Sync {
+/// A slot whose worker's type is forgotten: what the supervisor does with it.
+pub(crate) trait DynSlot: Send + Sync {
     /// Starts the generation of `birth` on this thread, and voids every other; without a thread nothing
     /// runs until it is launched again. Returns which life it is.
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: Birth, leave: Leave) -> LifeNumber;
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: StartInfo, leave: RestartPermit) -> LifeNumber;
 
     /// Gives or takes back leave for immediate restarts.
-    fn permit(&self, leave: Leave);
+    fn permit(&self, leave: RestartPermit);
 
     /// Notes whether the worker waits for its thread, which is held.
     fn set_held(&self, is_held: bool);
@@ -316,18 +316,18 @@ pub(crate) trait Seated: Send + Sync {
     /// Asks the worker to stop; what it cannot answer any more was interrupted for this reason.
     fn stop(&self, why: Interruption);
 
-    /// Voids the life that has the seat, for this reason; the queue stays. Says what was cut.
+    /// Voids the life that has the slot, for this reason; the queue stays. Says what was cut.
     fn fence(&self, why: Interruption) -> Cut;
 
     /// Refuses messages from now on, by whatever address they come, and makes dead letters of those that
     /// wait.
-    fn close(self: Arc<Self>, closing: Closing);
+    fn close(self: Arc<Self>, closing: CloseReason);
 
-    /// The node ends: refuses messages from now on. A driver that still has the seat keeps it until its
+    /// The node ends: refuses messages from now on. A driver that still has the slot keeps it until its
     /// thread ends, so that `stopping` and `stopped` run.
     fn end(self: Arc<Self>);
 
-    /// No driver has the seat any more, nor ever will.
+    /// No driver has the slot any more, nor ever will.
     fn vacate(self: Arc<Self>);
 
     /// Messages that wait, as a look at the worker finds them.
@@ -344,8 +344,8 @@ pub(crate) trait Seated: Send + Sync {
     fn nudge(&self);
 }
 
-impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, mut birth: Birth, leave: Leave) -> LifeNumber {
+impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
+    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, mut birth: StartInfo, leave: RestartPermit) -> LifeNumber {
         let generation = birth.generation;
         let mut life = LifeNumber { inner: generation, shown: generation };
         if let Some(replica) = birth.replica.clone() {
@@ -359,15 +359,15 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         let term = self.mailbox.begin_term(&why, || life = self.cell.begin_generation(generation, leave));
         birth.generation = life.shown;
         self.mailbox.open();
-        let seat = self.clone();
+        let slot = self.clone();
         #[cfg(feature = "testkit")]
         self.faults.set_thread(thread.as_ref());
         let start = move || {
             // Here and not where the supervisor runs: dropping messages runs their users' code.
             if let Some(unopened) = unopened {
-                seat.bury(unopened);
+                slot.bury(unopened);
             }
-            Driver::new(seat, term, life.inner, birth)
+            Runner::new(slot, term, life.inner, birth)
         };
         // Without a thread it waits: the supervisor says so to the engine, which starts it again.
         if thread.is_some_and(|thread| !thread.run(start)) {
@@ -377,7 +377,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         life
     }
 
-    fn permit(&self, leave: Leave) {
+    fn permit(&self, leave: RestartPermit) {
         self.cell.permit(leave);
     }
 
@@ -402,7 +402,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
         self.mailbox.look()
     }
 
-    fn close(self: Arc<Self>, closing: Closing) {
+    fn close(self: Arc<Self>, closing: CloseReason) {
         self.mailbox.close(closing);
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
         self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
@@ -410,7 +410,7 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     }
 
     fn end(self: Arc<Self>) {
-        self.mailbox.close(Closing::Stopped);
+        self.mailbox.close(CloseReason::Stopped);
         self.cell.close();
         self.dispose_of_mail();
     }
@@ -437,18 +437,18 @@ impl<A: Actor<Context = Context<A>>> Seated for Seat<A> {
     }
 }
 
-/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no seat up.
-struct Refuser<A: Actor<Context = Context<A>>>(Weak<Seat<A>>);
+/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no slot up.
+struct Refuser<A: Actor<Context = Context<A>>>(Weak<WorkerSlot<A>>);
 
 impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
     fn wake(self: Arc<Self>) {
-        if let Some(seat) = self.0.upgrade() {
-            seat.refuse_mail();
+        if let Some(slot) = self.0.upgrade() {
+            slot.refuse_mail();
         }
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Drop for Seat<A> {
+impl<A: Actor<Context = Context<A>>> Drop for WorkerSlot<A> {
     fn drop(&mut self) {
         // Nobody can send here any more, and nobody will read what is left.
         let unopened = self.mailbox.take_rest();

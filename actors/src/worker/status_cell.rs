@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_utils::atomic::AtomicCell;
-use heartbeat_core::{Activity, Busy, Generation, Health, Instant, Leave, WorkerId};
+use heartbeat_core::{Activity, Generation, Health, Instant, RestartPermit, WorkerActivity, WorkerId};
 
 /// Cells in one chunk; 16 KiB of memory.
 const CHUNK: usize = 256;
@@ -68,7 +68,7 @@ const LEAVE_UNIT: u64 = 1_000;
 const NO_LEAVE: u64 = u64::MAX;
 
 /// A leave in one piece: it holds from the next microsecond on.
-fn packed(leave: Leave) -> u64 {
+fn packed(leave: RestartPermit) -> u64 {
     let from = leave.from.as_nanos().div_ceil(LEAVE_UNIT);
     if from >= NO_LEAVE >> UNTIL_BITS { NO_LEAVE } else { from << UNTIL_BITS | leave.until.0 & ((1 << UNTIL_BITS) - 1) }
 }
@@ -85,7 +85,7 @@ pub(crate) struct LifeNumber {
 /// What one worker is doing.
 #[repr(align(64))]
 #[derive(Default)]
-pub(crate) struct Cell {
+pub(crate) struct StatusCell {
     /// The generation that may run; a driver of any other is void.
     generation: AtomicU64,
     /// When the present business began, or last made progress, in nanoseconds; stale while there is none.
@@ -120,7 +120,7 @@ pub(crate) struct Cell {
     health: AtomicU8,
 }
 
-impl Cell {
+impl StatusCell {
     /// Notes that `kind` is begun at `now`.
     pub(crate) fn begin(&self, kind: &'static Kind, now: Instant) {
         self.since.store(now.as_nanos(), Ordering::Relaxed);
@@ -261,12 +261,12 @@ impl Cell {
     }
 
     /// Lets `generation` run, and voids every other. Returns which life that is.
-    pub(crate) fn begin_generation(&self, generation: Generation, leave: Leave) -> LifeNumber {
+    pub(crate) fn begin_generation(&self, generation: Generation, leave: RestartPermit) -> LifeNumber {
         self.set_generation(generation, leave);
         LifeNumber { inner: generation, shown: self.count_life() }
     }
 
-    fn set_generation(&self, generation: Generation, leave: Leave) {
+    fn set_generation(&self, generation: Generation, leave: RestartPermit) {
         // No leave first: what the void generation may not do, it must not do by its successor's leave either.
         self.leave.store(NO_LEAVE, Ordering::SeqCst);
         self.generation.store(generation.0, Ordering::SeqCst);
@@ -290,7 +290,7 @@ impl Cell {
     }
 
     /// Gives or takes back leave for immediate restarts. Only the supervisor does.
-    pub(crate) fn permit(&self, leave: Leave) {
+    pub(crate) fn permit(&self, leave: RestartPermit) {
         self.leave.store(packed(leave), Ordering::Release);
     }
 
@@ -326,7 +326,7 @@ impl Cell {
 
     /// As nobody has used it.
     fn reset(&self) {
-        self.set_generation(Generation(0), Leave::none(Generation(0)));
+        self.set_generation(Generation(0), RestartPermit::none(Generation(0)));
         self.lives.store(0, Ordering::Release);
         self.overloaded.store(false, Ordering::Relaxed);
         self.noted.store(false, Ordering::Relaxed);
@@ -346,7 +346,7 @@ impl Cell {
     }
 }
 
-type Chunk = [Cell; CHUNK];
+type Chunk = [StatusCell; CHUNK];
 
 /// One worker's cell, and the chunk it lies in. Its number is free again when the last of these is gone: then nobody can mistake the next
 /// worker's cell for this one.
@@ -374,9 +374,9 @@ impl Clone for CellRef {
 }
 
 impl std::ops::Deref for CellRef {
-    type Target = Cell;
+    type Target = StatusCell;
 
-    fn deref(&self) -> &Cell {
+    fn deref(&self) -> &StatusCell {
         &self.held.chunk[self.held.worker.0 as usize % CHUNK]
     }
 }
@@ -425,7 +425,7 @@ impl Cells {
         let chunk = known.unwrap_or_else(|| {
             let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
             while chunks.len() <= index {
-                chunks.push(Arc::new(std::array::from_fn(|_| Cell::default())));
+                chunks.push(Arc::new(std::array::from_fn(|_| StatusCell::default())));
             }
             chunks[index].clone()
         });
@@ -433,18 +433,18 @@ impl Cells {
     }
 
     /// The workers that are at work, with what and since when.
-    pub(crate) fn busy(&self) -> Vec<Busy> {
+    pub(crate) fn busy(&self) -> Vec<WorkerActivity> {
         let mut busy = Vec::new();
         self.visit(0..usize::MAX, |worker, cell| {
             if let Some((kind, since)) = cell.busy() {
-                busy.push(Busy { worker, doing: (kind.activity)(), since });
+                busy.push(WorkerActivity { worker, doing: (kind.activity)(), since });
             }
         });
         busy
     }
 
     /// Shows `visit` the cells of these chunks; returns whether there are more behind them.
-    pub(crate) fn visit(&self, chunks: std::ops::Range<usize>, mut visit: impl FnMut(WorkerId, &Cell)) -> bool {
+    pub(crate) fn visit(&self, chunks: std::ops::Range<usize>, mut visit: impl FnMut(WorkerId, &StatusCell)) -> bool {
         let known = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
         let end = chunks.end.min(known.len());
         for (index, chunk) in known.iter().enumerate().take(end).skip(chunks.start) {
@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_cell_is_one_cache_line() {
-        assert_eq!(size_of::<Cell>(), 64);
+        assert_eq!(size_of::<StatusCell>(), 64);
         assert!(AtomicCell::<Option<&'static Kind>>::is_lock_free());
     }
 
@@ -472,7 +472,7 @@ mod tests {
         let taken = cells.take_run(1_000);
         taken[601].begin(Kind::message::<String>(), Instant::from_millis(5));
         let doing = Activity::Message("alloc::string::String");
-        assert_eq!(cells.busy(), [Busy { worker: WorkerId(601), doing, since: Instant::from_millis(5) }]);
+        assert_eq!(cells.busy(), [WorkerActivity { worker: WorkerId(601), doing, since: Instant::from_millis(5) }]);
         taken[601].end();
         assert_eq!(cells.busy(), []);
     }
@@ -494,7 +494,7 @@ mod tests {
 
     #[test]
     fn something_to_say_is_said_once_more_when_it_is_over() {
-        let cell = Cell::default();
+        let cell = StatusCell::default();
         assert!(!cell.is_noteworthy());
         cell.set_overloaded(true);
         assert!(cell.is_noteworthy());
@@ -506,11 +506,11 @@ mod tests {
     #[test]
     fn half_of_a_new_leave_is_none() {
         const ROUNDS: u64 = 3_000_000;
-        let cell = Cell::default();
+        let cell = StatusCell::default();
         let now = Instant::from_millis(10);
         // Leave in turn for what was done already, and for what may be done later: never for the next one now.
-        let used = Leave { from: Instant::ZERO, until: Generation(1) };
-        let later = Leave { from: Instant::from_millis(1_000), until: Generation(2) };
+        let used = RestartPermit { from: Instant::ZERO, until: Generation(1) };
+        let later = RestartPermit { from: Instant::from_millis(1_000), until: Generation(2) };
         cell.begin_generation(Generation(1), used);
         std::thread::scope(|scope| {
             scope.spawn(|| (0..ROUNDS).for_each(|round| cell.permit(if round % 2 == 0 { later } else { used })));
@@ -521,10 +521,11 @@ mod tests {
 
     #[test]
     fn leave_to_restart_is_used_as_often_as_it_says_by_the_valid_generation_and_not_before_its_time() {
-        let cell = Cell::default();
+        let cell = StatusCell::default();
         let now = Instant::from_millis(10);
         let next = |generation, now| cell.restart(generation, now).map(|life| life.inner);
-        let leave = |from: u64, until: u64| Leave { from: Instant::from_millis(from), until: Generation(until) };
+        let leave =
+            |from: u64, until: u64| RestartPermit { from: Instant::from_millis(from), until: Generation(until) };
         cell.begin_generation(Generation(1), leave(11, 2));
         assert_eq!(next(Generation(1), now), None, "before its time");
         cell.begin_generation(Generation(1), leave(10, 3));
@@ -534,7 +535,7 @@ mod tests {
         assert_eq!(next(Generation(3), now), None, "used up");
         cell.permit(leave(0, 4));
         assert_eq!(next(Generation(3), now), Some(Generation(4)));
-        cell.permit(Leave::none(Generation(4)));
+        cell.permit(RestartPermit::none(Generation(4)));
         assert_eq!(next(Generation(4), Instant::NEVER), None, "taken back");
         let last = (1 << 16) - 1;
         cell.begin_generation(Generation(last), leave(10, last + 1));
@@ -544,9 +545,9 @@ mod tests {
 
     #[test]
     fn lives_count_one_two_three_whatever_numbers_are_left_out() {
-        let cell = Cell::default();
+        let cell = StatusCell::default();
         let now = Instant::from_millis(10);
-        let leave = |until: u64| Leave { from: Instant::ZERO, until: Generation(until) };
+        let leave = |until: u64| RestartPermit { from: Instant::ZERO, until: Generation(until) };
         assert_eq!(cell.life(), Generation(0));
         let first = cell.begin_generation(Generation(1), leave(2));
         let second = cell.restart(first.inner, now).unwrap();

@@ -11,7 +11,7 @@ use heartbeat_core::Child;
 use crate::control::until::{NotUp, is_up, until};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
-use crate::worker::slot::Seat;
+use crate::worker::slot::WorkerSlot;
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// An address of actix's own, for libraries that want one. It follows every replacement, too.
@@ -39,7 +39,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// # });
     /// ```
     pub fn address(&self) -> Addr<A> {
-        self.seat.mailbox.address()
+        self.slot.mailbox.address()
     }
 
     /// An actix recipient of one kind of message, as [`Addr::recipient`] gives it: by way of [`WorkerAddr::address`].
@@ -86,7 +86,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// # });
     /// ```
     pub fn downgrade(&self) -> WeakWorkerAddr<A> {
-        WeakWorkerAddr { seat: Arc::downgrade(&self.seat) }
+        WeakWorkerAddr { slot: Arc::downgrade(&self.slot) }
     }
 
     /// Whether the worker takes messages: it was not stopped, removed or given up, and has not ended. It says nothing of how the worker
@@ -106,7 +106,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// # });
     /// ```
     pub fn connected(&self) -> bool {
-        !self.seat.cell.is_closed()
+        !self.slot.cell.is_closed()
     }
 
     /// Waits until the worker is up: at once if it is. After [`WorkerAddr::restart`] or [`WorkerAddr::start`] it waits for the new life.
@@ -128,8 +128,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// # Errors
     /// [`NotUp`] as soon as it will not be up unless it is started by hand.
     pub async fn until_up(&self) -> Result<(), NotUp> {
-        let Some(supervisor) = self.seat.control.supervisor.get() else { return Err(NotUp::Stopped) };
-        let (child, cell) = (Child::Worker(self.seat.worker), self.seat.cell.clone());
+        let Some(supervisor) = self.slot.control.supervisor.get() else { return Err(NotUp::Stopped) };
+        let (child, cell) = (Child::Worker(self.slot.worker), self.slot.cell.clone());
         // Its thread may have begun a life of which the supervisor has not heard.
         let check = move |engine: &_, _: &_| match is_up(engine, child) {
             Poll::Ready(Ok(())) if !cell.is_up() => Poll::Pending,
@@ -142,7 +142,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
 /// Two addresses are equal if they lead to the same worker, in whatever life.
 impl<A: Actor<Context = Context<A>>> PartialEq for WorkerAddr<A> {
     fn eq(&self, other: &WorkerAddr<A>) -> bool {
-        Arc::ptr_eq(&self.seat, &other.seat)
+        Arc::ptr_eq(&self.slot, &other.slot)
     }
 }
 
@@ -150,7 +150,7 @@ impl<A: Actor<Context = Context<A>>> Eq for WorkerAddr<A> {}
 
 impl<A: Actor<Context = Context<A>>> Hash for WorkerAddr<A> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.seat).hash(state);
+        Arc::as_ptr(&self.slot).hash(state);
     }
 }
 
@@ -167,25 +167,25 @@ where
 
 /// The address of a worker that may be gone; see [`WorkerAddr::downgrade`].
 pub struct WeakWorkerAddr<A: Actor<Context = Context<A>>> {
-    seat: Weak<Seat<A>>,
+    slot: Weak<WorkerSlot<A>>,
 }
 
 impl<A: Actor<Context = Context<A>>> WeakWorkerAddr<A> {
     /// The worker's address; `None` once the worker was removed or its node is gone, and no other address is left.
     pub fn upgrade(&self) -> Option<WorkerAddr<A>> {
-        self.seat.upgrade().map(|seat| WorkerAddr { seat })
+        self.slot.upgrade().map(|slot| WorkerAddr { slot })
     }
 }
 
 impl<A: Actor<Context = Context<A>>> Clone for WeakWorkerAddr<A> {
     fn clone(&self) -> WeakWorkerAddr<A> {
-        WeakWorkerAddr { seat: self.seat.clone() }
+        WeakWorkerAddr { slot: self.slot.clone() }
     }
 }
 
 impl<A: Actor<Context = Context<A>>> PartialEq for WeakWorkerAddr<A> {
     fn eq(&self, other: &WeakWorkerAddr<A>) -> bool {
-        self.seat.ptr_eq(&other.seat)
+        self.slot.ptr_eq(&other.slot)
     }
 }
 
@@ -193,7 +193,7 @@ impl<A: Actor<Context = Context<A>>> Eq for WeakWorkerAddr<A> {}
 
 impl<A: Actor<Context = Context<A>>> Hash for WeakWorkerAddr<A> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.seat.as_ptr().hash(state);
+        self.slot.as_ptr().hash(state);
     }
 }
 

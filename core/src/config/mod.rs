@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::rate::Mistakes;
+use crate::config::rate::MistakeRate;
 use crate::member::{
     Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, Role, WEIGHT_KEY, Weight, canonical, metadata_bytes,
 };
@@ -88,7 +88,7 @@ pub struct DetectorConfig {
     /// Which detector.
     pub kind: DetectorKind,
     /// For `budget`: wrong suspicions allowed on each link.
-    pub mistakes: Mistakes,
+    pub mistakes: MistakeRate,
     /// For `fixed`: longest silence that still counts as alive. Not zero, shorter than `timeout`.
     #[serde(with = "duration")]
     pub suspect_after: Duration,

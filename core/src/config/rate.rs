@@ -1,4 +1,4 @@
-//! `Mistakes`: how many wrong suspicions a user can bear, as people say it: "one an hour".
+//! `MistakeRate`: how many wrong suspicions a user can bear, as people say it: "one an hour".
 //!
 //! It is a rate for one link, from one node that watches to one that is watched. A cluster has as many links as pairs that watch each other:
 //! a hundred nodes with five observers each, at one an hour, bear five hundred an hour together.
@@ -18,36 +18,36 @@ const PER_HOUR_MAX: f64 = 3_600.0;
 /// A rate of wrong suspicions, for one link.
 ///
 /// ```
-/// use heartbeat_core::Mistakes;
+/// use heartbeat_core::MistakeRate;
 ///
-/// let mistakes: Mistakes = "1/h".parse().unwrap();
+/// let mistakes: MistakeRate = "1/h".parse().unwrap();
 /// assert_eq!(mistakes.per_hour(), 1.0);
-/// assert_eq!("6/min".parse::<Mistakes>().unwrap().per_hour(), 360.0);
-/// assert!("0/h".parse::<Mistakes>().is_err());
+/// assert_eq!("6/min".parse::<MistakeRate>().unwrap().per_hour(), 360.0);
+/// assert!("0/h".parse::<MistakeRate>().is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
-pub struct Mistakes {
+pub struct MistakeRate {
     /// Over zero and finite.
     per_hour: f64,
 }
 
-/// Why a text is no [`Mistakes`].
+/// Why a text is no [`MistakeRate`].
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
-pub enum MistakesError {
+pub enum MistakeRateError {
     /// Not a number, a slash and a unit of time.
     Malformed(String),
     /// A rate that nobody can keep, or would want to.
     OutOfRange(String),
 }
 
-impl fmt::Display for MistakesError {
+impl fmt::Display for MistakeRateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MistakesError::Malformed(text) => {
+            MistakeRateError::Malformed(text) => {
                 write!(f, "{text:?} is not a rate of mistakes; write it like \"1/h\", \"6/day\" or \"2/min\"")
             }
-            MistakesError::OutOfRange(text) => {
+            MistakeRateError::OutOfRange(text) => {
                 write!(
                     f,
                     "{text:?} is out of range; use a rate between one a year (\"0.003/day\") and one a second (\"60/min\")"
@@ -57,18 +57,18 @@ impl fmt::Display for MistakesError {
     }
 }
 
-impl std::error::Error for MistakesError {}
+impl std::error::Error for MistakeRateError {}
 
-impl Mistakes {
+impl MistakeRate {
     /// So many in an hour.
     ///
     /// # Errors
-    /// [`MistakesError::OutOfRange`] for less than one a year, more than one a second, or what is no number.
-    pub fn new(per_hour: f64) -> Result<Mistakes, MistakesError> {
+    /// [`MistakeRateError::OutOfRange`] for less than one a year, more than one a second, or what is no number.
+    pub fn new(per_hour: f64) -> Result<MistakeRate, MistakeRateError> {
         if (PER_HOUR_MIN..=PER_HOUR_MAX).contains(&per_hour) {
-            Ok(Mistakes { per_hour })
+            Ok(MistakeRate { per_hour })
         } else {
-            Err(MistakesError::OutOfRange(format!("{per_hour}/h")))
+            Err(MistakeRateError::OutOfRange(format!("{per_hour}/h")))
         }
     }
 
@@ -83,11 +83,11 @@ impl Mistakes {
     }
 }
 
-impl FromStr for Mistakes {
-    type Err = MistakesError;
+impl FromStr for MistakeRate {
+    type Err = MistakeRateError;
 
-    fn from_str(text: &str) -> Result<Mistakes, MistakesError> {
-        let malformed = || MistakesError::Malformed(text.to_owned());
+    fn from_str(text: &str) -> Result<MistakeRate, MistakeRateError> {
+        let malformed = || MistakeRateError::Malformed(text.to_owned());
         let (count, unit) = text.split_once('/').ok_or_else(malformed)?;
         let hours = match unit.trim() {
             "s" | "sec" | "second" => 1.0 / 3_600.0,
@@ -98,23 +98,23 @@ impl FromStr for Mistakes {
             _ => return Err(malformed()),
         };
         let count: f64 = count.trim().parse().map_err(|_| malformed())?;
-        Mistakes::new(count / hours).map_err(|_| MistakesError::OutOfRange(text.to_owned()))
+        MistakeRate::new(count / hours).map_err(|_| MistakeRateError::OutOfRange(text.to_owned()))
     }
 }
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for MistakeRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/h", self.per_hour)
     }
 }
 
-impl<'de> Deserialize<'de> for Mistakes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mistakes, D::Error> {
+impl<'de> Deserialize<'de> for MistakeRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MistakeRate, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
-impl Serialize for Mistakes {
+impl Serialize for MistakeRate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -126,14 +126,14 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, per_hour: f64) {
-        let mistakes: Mistakes = text.parse().unwrap();
+        let mistakes: MistakeRate = text.parse().unwrap();
         assert!((mistakes.per_hour() - per_hour).abs() < 1e-12, "{text}: {mistakes}");
         assert_eq!(mistakes.to_string().parse(), Ok(mistakes));
     }
 
     #[track_caller]
     fn check_refused(text: &str) {
-        let error = text.parse::<Mistakes>().expect_err(text).to_string();
+        let error = text.parse::<MistakeRate>().expect_err(text).to_string();
         assert!(error.contains(&format!("{text:?}")), "{error}");
     }
 
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_share_of_heartbeats_follows_from_the_interval() {
-        let share = Mistakes::new(1.0).unwrap().per_heartbeat(Duration::from_millis(100));
+        let share = MistakeRate::new(1.0).unwrap().per_heartbeat(Duration::from_millis(100));
         assert!((-share.log10() - 4.556).abs() < 0.001, "{share}");
     }
 }

@@ -49,7 +49,7 @@ use std::time::Duration;
 use super::schedule::{ClockDoubt, Schedule, instant, signed, span};
 use super::tail::{Grain, Tail, WHOLE_SLACK};
 use super::{Arrival, Detector, Pause};
-use crate::config::rate::Mistakes;
+use crate::config::rate::MistakeRate;
 use crate::time::{Instant, nanos};
 
 /// Lossy weather begins above this share of heartbeats before which something was lost: three losses in a memory of a thousand heartbeats.
@@ -97,7 +97,7 @@ pub struct Budget {
 /// What is held of one link: at most 512 bytes, all of it here.
 #[derive(Clone, Debug)]
 struct State {
-    mistakes: Mistakes,
+    mistakes: MistakeRate,
     /// Wrong suspicions allowed for each heartbeat at the present interval, and the negative natural logarithm of it.
     p: f32,
     rarity: f32,
@@ -108,16 +108,16 @@ struct State {
     dev: f64,
     /// Chance that a heartbeat comes after a loss.
     enter: f32,
-    /// Slots by which remembered losses went on, and how many losses that were.
+    /// HeartbeatSchedule by which remembered losses went on, and how many losses that were.
     more: f32,
     bursts: f32,
     /// Share of remembered losses after which the next heartbeat came in on time, so that the silence was a whole number of slots.
     whole: f32,
     /// Share of heartbeats in lossy weather.
     lossy: f32,
-    /// Slots sat out in this weather; zero if it is calm.
+    /// HeartbeatSchedule sat out in this weather; zero if it is calm.
     slots: f32,
-    /// Slots sat out in lossy weather, on average.
+    /// HeartbeatSchedule sat out in lossy weather, on average.
     sat_out: f32,
     /// Heartbeats learnt from.
     count: u32,
@@ -143,7 +143,7 @@ const _: () = assert!(size_of::<State>() <= 512);
 
 impl Budget {
     /// A detector that makes about so many `mistakes`, for a target that sends every `interval`, watched since `now`.
-    pub fn new(mistakes: Mistakes, interval: Duration, now: Instant) -> Budget {
+    pub fn new(mistakes: MistakeRate, interval: Duration, now: Instant) -> Budget {
         let mut state = Box::new(State {
             mistakes,
             p: 0.0,
@@ -396,7 +396,7 @@ mod tests {
     const INTERVAL_MS: u64 = 100;
 
     fn budget(per_hour: f64) -> Budget {
-        Budget::new(Mistakes::new(per_hour).unwrap(), Duration::from_millis(INTERVAL_MS), Instant::ZERO)
+        Budget::new(MistakeRate::new(per_hour).unwrap(), Duration::from_millis(INTERVAL_MS), Instant::ZERO)
     }
 
     /// A sender with a millisecond of jitter whose heartbeats are lost with this chance: slots from 1, and the detector's mistakes.
@@ -492,7 +492,7 @@ mod tests {
         assert!((phi(60) - 2.0).abs() < 0.3 && (phi(150) - 4.0).abs() < 0.6, "{} {}", phi(60), phi(150));
         let values: Vec<f64> = (0..2_000).map(phi).collect();
         assert!(values.is_sorted() && values.iter().all(|phi| phi.is_finite()), "{values:?}");
-        let asked = -Mistakes::new(10.0).unwrap().per_heartbeat(Duration::from_millis(INTERVAL_MS)).log10();
+        let asked = -MistakeRate::new(10.0).unwrap().per_heartbeat(Duration::from_millis(INTERVAL_MS)).log10();
         let answered = link.budget.phi(link.budget.deadline());
         assert!((answered - asked).abs() < 1.0, "phi {answered} at the deadline, {asked} asked for");
     }

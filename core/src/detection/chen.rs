@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn where_the_change_was_lost_the_arrival_says_when_it_was() {
         let mut chen = chen(200);
-        // Slots 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4 + 4 s.
+        // HeartbeatSchedule 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4 + 4 s.
         chen.heartbeat(Arrival { slots: 3, ..beat(209_030, 4_000) });
         check_expected(&chen, 213_030);
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::detection::{AnyDetector, Arrival, Detector, Pause, Verdict};
 use crate::member::Target;
 use crate::time::Instant;
-use crate::timer_wheel::Wheel;
+use crate::timer_wheel::TimerWheel;
 
 /// A watched target's place in the table, valid until it is unwatched; places are used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -28,7 +28,7 @@ pub struct Sign {
     pub slot: u64,
     /// Time to the next one, by the sender's announcement.
     pub interval: Duration,
-    /// Slots that the sender has slept through since its start, by its own count.
+    /// HeartbeatSchedule that the sender has slept through since its start, by its own count.
     pub slept: u64,
     /// Whether it may have lain waiting while we were paused.
     pub waited: bool,
@@ -53,7 +53,7 @@ pub struct Monitor {
     watches: Vec<Watch>,
     /// Places in `watches` that are free.
     free: Vec<u32>,
-    wheel: Wheel,
+    wheel: TimerWheel,
 }
 
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ struct Watch {
     newest: Instant,
     /// Slot of the newest sign.
     slot: u64,
-    /// Slots that the sender had slept through by then.
+    /// HeartbeatSchedule that the sender had slept through by then.
     slept: u64,
     /// Whether its death was put off since the newest sign, so that it had an interval to be heard in after a pause of ours.
     graced: bool,
@@ -96,7 +96,7 @@ impl Watch {
 impl Monitor {
     /// A monitor without targets, at `now`.
     pub fn new(now: Instant) -> Monitor {
-        Monitor { watches: Vec::new(), free: Vec::new(), wheel: Wheel::new(now) }
+        Monitor { watches: Vec::new(), free: Vec::new(), wheel: TimerWheel::new(now) }
     }
 
     /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it is dead whatever the detector says.

@@ -1,4 +1,4 @@
-//! `Guard`: was it us who slept?
+//! `PauseDetector`: was it us who slept?
 //!
 //! You wake on the sofa, the tea is cold, and nobody has written: before you call them all lost, look at the clock, and then at the letter
 //! box. Whoever was paused sees the silence of everybody else, though it is his own. The guard knows when we were last awake, by our inputs
@@ -22,7 +22,7 @@ const HOLD_MAX: Duration = Duration::from_secs(5);
 
 /// Knows when this node was awake.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard {
+pub(crate) struct PauseDetector {
     /// When we were last known to be awake.
     awake: Instant,
     /// Our clock and the wall clock, when both were last looked at.
@@ -39,10 +39,10 @@ struct Hold {
     until: Instant,
 }
 
-impl Guard {
+impl PauseDetector {
     /// Awake at `now`.
-    pub(crate) fn new(now: Instant) -> Guard {
-        Guard { awake: now, clocks: None, hold: None }
+    pub(crate) fn new(now: Instant) -> PauseDetector {
+        PauseDetector { awake: now, clocks: None, hold: None }
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ mod tests {
     /// Awake at 1 s, to be woken by its tick, woken at `now_ns`: whether a pause is found.
     #[track_caller]
     fn check(now_ns: u64, expected: bool) {
-        let mut guard = Guard::new(ms(1_000));
+        let mut guard = PauseDetector::new(ms(1_000));
         let due = guard.tick(STALL);
         let found = guard.wake(Instant::from_nanos(now_ns), Some(due), STALL);
         assert_eq!(found.is_some(), expected);
@@ -133,14 +133,14 @@ mod tests {
     #[test]
     fn a_pause_up_to_the_stall_is_never_found() {
         // The earliest that anything is due is now.
-        let mut guard = Guard::new(ms(1_000));
+        let mut guard = PauseDetector::new(ms(1_000));
         assert_eq!(guard.wake(ms(1_250), Some(ms(1_000)), STALL), None);
         assert!(guard.wake(Instant::from_nanos(1_500_000_001), Some(ms(900)), STALL).is_some());
     }
 
     #[test]
     fn a_wall_clock_that_runs_ahead_tells_of_a_suspended_machine() {
-        let mut guard = Guard::new(ms(1_000));
+        let mut guard = PauseDetector::new(ms(1_000));
         let wall = |millis: u64| Duration::from_millis(1_700_000_000_000 + millis);
         assert_eq!(guard.compare(ms(1_000), wall(0), STALL), None);
         assert_eq!(guard.compare(ms(1_100), wall(350), STALL), None);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn verdicts_are_held_until_the_socket_was_drained_after_waking() {
-        let mut guard = Guard::new(ms(1_000));
+        let mut guard = PauseDetector::new(ms(1_000));
         guard.hold(Pause { from: ms(1_000), to: ms(5_000) }, INTERVAL);
         guard.drained(ms(4_999));
         assert_eq!(guard.held_until(), Some(ms(6_000)));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_hold_has_an_end_however_many_pauses_fall_into_it() {
-        let mut guard = Guard::new(ms(1_000));
+        let mut guard = PauseDetector::new(ms(1_000));
         guard.hold(Pause { from: ms(1_000), to: ms(5_000) }, INTERVAL);
         guard.wake(ms(5_600), None, STALL);
         let (pause, _) = guard.wake(ms(6_600), Some(ms(5_850)), STALL).unwrap();

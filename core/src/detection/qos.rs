@@ -19,7 +19,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::rate::Mistakes;
+use crate::config::rate::MistakeRate;
 use crate::config::{Config, DetectorConfig, DetectorKind, PhiReading};
 use crate::detection::trace::Trace;
 use crate::detection::{AnyDetector, Arrival, Detector, Pause};
@@ -114,7 +114,7 @@ impl Contender {
         match self {
             Contender::Budget => {
                 config.kind = DetectorKind::Budget;
-                config.mistakes = Mistakes::new(setting).map_err(|error| error.to_string())?;
+                config.mistakes = MistakeRate::new(setting).map_err(|error| error.to_string())?;
             }
             Contender::Fixed => (config.kind, config.suspect_after) = (DetectorKind::Fixed, intervals),
             Contender::Chen => (config.kind, config.margin) = (DetectorKind::Chen, intervals),
@@ -159,9 +159,9 @@ impl Default for Replay {
 pub struct Quality {
     /// Time that was scored.
     pub scored: Duration,
-    /// Mistakes in that time.
+    /// MistakeRate in that time.
     pub mistakes: u64,
-    /// Mistakes before it, in the warm-up.
+    /// MistakeRate before it, in the warm-up.
     pub mistakes_early: u64,
     /// Time for which the living were suspected, of `scored`.
     pub mistaken: Duration,
@@ -349,7 +349,7 @@ impl<D: Detector> Run<'_, D> {
         }
     }
 
-    /// Slots whose heartbeat never came are detected by what came before; nothing is detected earlier than a crash before it.
+    /// HeartbeatSchedule whose heartbeat never came are detected by what came before; nothing is detected earlier than a crash before it.
     fn finish(self) -> Replayed {
         let mut detections = self.detections;
         let mut latest = Instant::NEVER;

@@ -7,7 +7,7 @@
 //! Text. Lines that begin with `#` are comments, of which two mean something: `# interval_from SLOT NS`, the interval that the sender announces
 //! from that slot on, in nanoseconds (the first one may not be missing), and `# stall START_NS END_NS`, a pause of the receiving process. Then
 //! one line of column names, `seq,send_time_ns,arrive_time_ns`, and one line a slot of the sender's schedule, in the order of slots:
-//! number, when it was sent, when it arrived, or `lost`. All times are nanoseconds of one clock. Slots that are left out count as lost.
+//! number, when it was sent, when it arrived, or `lost`. All times are nanoseconds of one clock. HeartbeatSchedule that are left out count as lost.
 //!
 //! What it does not hold: anything but times. Who they are of is in the name of the file.
 
@@ -215,7 +215,7 @@ pub struct Arrived {
     pub interval: Duration,
 }
 
-/// Slots that a recording names as lost in a row, at most; a wilder jump in the numbers leaves the rest out.
+/// HeartbeatSchedule that a recording names as lost in a row, at most; a wilder jump in the numbers leaves the rest out.
 const LOST_ROWS_MAX: u64 = 10_000;
 
 /// Writes a trace of one node as its heartbeats come in.

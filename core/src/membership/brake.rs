@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::member::Status;
-use crate::membership::table::Membership;
+use crate::membership::table::MemberTable;
 use crate::time::Instant;
 
 /// Share of a zone that makes silence suspicious, in percent, and the number it must be over.
@@ -35,9 +35,9 @@ pub(crate) enum Brake {
     /// Go on.
     Free,
     /// Not now: too many have died just now.
-    Paced,
+    RateLimited,
     /// Not now: too many are silent.
-    Frozen,
+    ZoneDisrupted,
 }
 
 /// Counts who is silent, and holds deaths up.
@@ -64,16 +64,16 @@ struct Count {
 
 impl Brakes {
     /// Whether a member of `zone` may be called dead at `now` for its silence; `me` does not count for anybody's silence.
-    pub(crate) fn ask(&mut self, zone: &Arc<str>, table: &Membership, now: Instant, tell: &mut Vec<Event>) -> Brake {
+    pub(crate) fn ask(&mut self, zone: &Arc<str>, table: &MemberTable, now: Instant, tell: &mut Vec<Event>) -> Brake {
         self.look(table, now, tell);
         let Some((_, counts)) = &mut self.counted else { return Brake::Free };
         let concerned = |count: &&mut Count| count.zone.as_ref().is_none_or(|other| other == zone);
         if self.frozen.contains(&None) || self.frozen.contains(&Some(zone.clone())) {
-            return Brake::Frozen;
+            return Brake::ZoneDisrupted;
         }
         let is_over = |count: &Count| count.died >= PACE_LEAST.max(count.members * PACE_PERCENT / 100);
         if counts.iter_mut().filter(concerned).any(|count| is_over(count)) {
-            return Brake::Paced;
+            return Brake::RateLimited;
         }
         // The one that is asked for counts at once.
         counts.iter_mut().filter(concerned).for_each(|count| count.died += 1);
@@ -86,7 +86,7 @@ impl Brakes {
     }
 
     /// Counts anew, if the last count is too old. Returns whether a freeze ended.
-    pub(crate) fn look(&mut self, table: &Membership, now: Instant, tell: &mut Vec<Event>) -> bool {
+    pub(crate) fn look(&mut self, table: &MemberTable, now: Instant, tell: &mut Vec<Event>) -> bool {
         if self.counted.as_ref().is_some_and(|(at, _)| now - *at < GOOD_FOR) {
             return false;
         }
@@ -96,21 +96,21 @@ impl Brakes {
             let is_suspicious = count.silent > MOST_OVER && count.silent * 100 >= count.others * MOST_PERCENT;
             if is_suspicious && self.frozen.insert(count.zone.clone()) {
                 let zone = name(&count.zone);
-                tell.push(Event::Frozen { zone, silent: count.silent as u32, of: count.members as u32 });
+                tell.push(Event::ZoneDisrupted { zone, silent: count.silent as u32, of: count.members as u32 });
             } else if !is_suspicious && self.frozen.remove(&count.zone) {
-                tell.push(Event::Thawed { zone: name(&count.zone) });
+                tell.push(Event::ZoneRecovered { zone: name(&count.zone) });
             }
         }
         // A zone of which nobody is left.
         self.frozen.retain(|zone| {
             let is_there = counts.iter().any(|count| count.zone == *zone);
             if !is_there {
-                tell.push(Event::Thawed { zone: name(zone) });
+                tell.push(Event::ZoneRecovered { zone: name(zone) });
             }
             is_there
         });
         self.counted = Some((now, counts));
-        tell[told..].iter().any(|event| matches!(event, Event::Thawed { .. }))
+        tell[told..].iter().any(|event| matches!(event, Event::ZoneRecovered { .. }))
     }
 }
 
@@ -120,7 +120,7 @@ fn name(zone: &Option<Arc<str>>) -> Arc<str> {
 }
 
 /// Counts each zone and all together.
-fn count(table: &Membership, now: Instant) -> Vec<Count> {
+fn count(table: &MemberTable, now: Instant) -> Vec<Count> {
     let mut counts = vec![Count { zone: None, members: 0, others: 0, silent: 0, died: 0 }];
     for member in table.members() {
         let lately = table.changed(member.id).is_some_and(|at| now - at < PACE);
@@ -176,12 +176,12 @@ mod tests {
     }
 
     /// A table of so many members in each zone; we are the first of the first one.
-    fn table(counts: [usize; 2]) -> Membership {
+    fn table(counts: [usize; 2]) -> MemberTable {
         let mut all = ZONES
             .iter()
             .zip(counts)
             .flat_map(|(zone, count)| (0..count).map(|number| member(&name(zone, number), zone)));
-        let mut table = Membership::new(all.next().unwrap(), at(0));
+        let mut table = MemberTable::new(all.next().unwrap(), at(0));
         all.for_each(|member| table.recall(at(0), &member));
         table
     }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     /// The last `count` of a zone are this from now on.
-    fn judge(table: &mut Membership, now: Instant, zone: &str, of: usize, count: usize, status: Status) {
+    fn judge(table: &mut MemberTable, now: Instant, zone: &str, of: usize, count: usize, status: Status) {
         (of - count..of).for_each(|number| drop(table.judge(now, NodeId::of(&name(zone, number)), status)));
     }
 
@@ -210,24 +210,24 @@ mod tests {
 
     #[test]
     fn a_zone_is_frozen_by_itself_and_all_together_freeze_everything() {
-        use Brake::{Free, Frozen};
+        use Brake::{Free, ZoneDisrupted};
         check([10, 10], [0, 5], [Free, Free]);
-        check([10, 10], [0, 6], [Free, Frozen]);
+        check([10, 10], [0, 6], [Free, ZoneDisrupted]);
         // In our own zone there are nine others.
         check([10, 10], [4, 0], [Free, Free]);
-        check([10, 10], [5, 0], [Frozen, Free]);
+        check([10, 10], [5, 0], [ZoneDisrupted, Free]);
         // Ten of nineteen are less than the share, and eleven more; of the second zone it would be too few.
-        check([10, 10], [6, 4], [Frozen, Free]);
-        check([10, 10], [7, 4], [Frozen, Frozen]);
+        check([10, 10], [6, 4], [ZoneDisrupted, Free]);
+        check([10, 10], [7, 4], [ZoneDisrupted, ZoneDisrupted]);
     }
 
     #[test]
     fn two_that_are_silent_freeze_nothing_however_few_there_are() {
-        use Brake::{Free, Frozen};
+        use Brake::{Free, ZoneDisrupted};
         check([3, 0], [2, 0], [Free, Free]);
-        check([4, 0], [3, 0], [Frozen, Frozen]);
+        check([4, 0], [3, 0], [ZoneDisrupted, ZoneDisrupted]);
         check([20, 3], [0, 2], [Free, Free]);
-        check([20, 3], [0, 3], [Free, Frozen]);
+        check([20, 3], [0, 3], [Free, ZoneDisrupted]);
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             let freed = (0..members).filter(|_| brakes.ask(&zone, &table, at(0), &mut told) == Brake::Free).count();
             assert_eq!(freed, most);
             judge(&mut table, at(0), &zone, members, most, Status::Dead);
-            for (millis, expected) in [(60, Brake::Paced), (9_999, Brake::Paced), (10_050, Brake::Free)] {
+            for (millis, expected) in [(60, Brake::RateLimited), (9_999, Brake::RateLimited), (10_050, Brake::Free)] {
                 assert_eq!(brakes.ask(&zone, &table, at(millis), &mut told), expected, "after {millis} ms");
             }
             assert_eq!(told, []);
@@ -253,17 +253,17 @@ mod tests {
         judge(&mut table, at(0), "west", 10, 6, Status::Suspect);
         let (mut brakes, mut told) = (Brakes::default(), Vec::new());
         for millis in [0, 500, 1_000] {
-            assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut told), Brake::Frozen);
+            assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut told), Brake::ZoneDisrupted);
             assert!(!brakes.look(&table, at(millis), &mut told));
         }
-        assert_eq!(told, [Event::Frozen { zone: "west".into(), silent: 6, of: 10 }]);
+        assert_eq!(told, [Event::ZoneDisrupted { zone: "west".into(), silent: 6, of: 10 }]);
         // Half of it is back.
         for number in 4..7 {
             let id = NodeId::of(&name("west", number));
             table.vouch(at(1_100), id, Incarnation::default()).unwrap();
         }
         assert!(brakes.look(&table, at(1_200), &mut told), "who leaves it is told so, and gives fresh timers");
-        assert_eq!(told[1..], [Event::Thawed { zone: "west".into() }]);
+        assert_eq!(told[1..], [Event::ZoneRecovered { zone: "west".into() }]);
         assert!(!brakes.is_frozen());
         assert_eq!(brakes.ask(&"west".into(), &table, at(1_200), &mut told), Brake::Free);
     }
@@ -273,10 +273,10 @@ mod tests {
         let mut table = table([10, 4]);
         judge(&mut table, at(0), "west", 4, 3, Status::Suspect);
         let (mut brakes, mut told) = (Brakes::default(), Vec::new());
-        assert_eq!(brakes.ask(&"west".into(), &table, at(0), &mut told), Brake::Frozen);
+        assert_eq!(brakes.ask(&"west".into(), &table, at(0), &mut told), Brake::ZoneDisrupted);
         judge(&mut table, at(100), "west", 4, 4, Status::Left);
         assert!(brakes.look(&table, at(200), &mut told));
-        assert_eq!(told[1..], [Event::Thawed { zone: "west".into() }], "or people would wait for it for ever");
+        assert_eq!(told[1..], [Event::ZoneRecovered { zone: "west".into() }], "or people would wait for it for ever");
         assert!(!brakes.is_frozen());
     }
 }

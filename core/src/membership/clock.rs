@@ -18,10 +18,10 @@
 use std::time::Duration;
 
 use super::Cluster;
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::{Epoch, NodeId};
-use crate::membership::table::Membership;
+use crate::membership::table::MemberTable;
 use crate::random::mix;
 use crate::time::Instant;
 use crate::wire::Header;
@@ -136,37 +136,37 @@ impl Cluster {
     }
 
     /// Compares our clock with that of the member that lets us in, and goes on from that if it is far off.
-    pub(super) fn meet_clock(&mut self, header: Header, desk: &mut Desk) {
-        if let Some(skew) = self.clock.meet(clock_in(header), desk.now, desk.config.membership.clock_skew_max) {
+    pub(super) fn meet_clock(&mut self, header: Header, ctx: &mut Ctx) {
+        if let Some(skew) = self.clock.meet(clock_in(header), ctx.now, ctx.config.membership.clock_skew_max) {
             let Skew { ahead, behind } = skew;
-            desk.tell(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
+            ctx.emit(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
         }
-        self.clock.hear(clock_in(header), desk.now);
+        self.clock.hear(clock_in(header), ctx.now);
     }
 
     /// Handles the wall clock of a node that asks to be let in. If we might be the first of all, and our clock is rather
     /// the wrong one of the two, we found nothing and wait to be let in.
-    pub(super) fn compare_clocks(&mut self, header: Header, desk: &mut Desk) {
-        if self.joining.is_whole(desk.now) {
+    pub(super) fn compare_clocks(&mut self, header: Header, ctx: &mut Ctx) {
+        if self.joining.is_whole(ctx.now) {
             return;
         }
-        let (ours, theirs) = (self.clock.own(desk.now), clock_in(header));
-        let skew = Skew::between(ours, theirs, desk.config.membership.clock_skew_max);
+        let (ours, theirs) = (self.clock.own(ctx.now), clock_in(header));
+        let skew = Skew::between(ours, theirs, ctx.config.membership.clock_skew_max);
         if let Some(Skew { ahead, behind }) = skew.filter(|_| is_rather_right(theirs, ours))
             && self.joining.found_nothing()
         {
-            desk.tell(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
+            ctx.emit(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
         }
     }
 
     /// Tells that the clock of a node that was let in is far from ours: it goes on from ours.
-    pub(super) fn tell_skew(&self, name: &str, header: Header, desk: &mut Desk) {
-        let ours = self.clock.at(desk.now, self.joining.is_whole(desk.now));
-        let skew_max = desk.config.membership.clock_skew_max;
+    pub(super) fn tell_skew(&self, name: &str, header: Header, ctx: &mut Ctx) {
+        let ours = self.clock.at(ctx.now, self.joining.is_whole(ctx.now));
+        let skew_max = ctx.config.membership.clock_skew_max;
         if let Some(Skew { ahead, behind }) = Skew::between(clock_in(header), ours, skew_max)
-            && self.joining.is_whole(desk.now)
+            && self.joining.is_whole(ctx.now)
         {
-            desk.tell(Event::ClockSkewed { node: name.into(), ahead, behind });
+            ctx.emit(Event::ClockSkewed { node: name.into(), ahead, behind });
         }
     }
 
@@ -190,7 +190,7 @@ pub(super) fn clock_in(header: Header) -> u64 {
 
 /// The number of a node in the epochs that it gives out: its hash, or the next number that no other member has. Two
 /// nodes with the same table have different ones, up to as many as there are.
-fn number_among(table: &Membership, me: NodeId) -> u64 {
+fn number_among(table: &MemberTable, me: NodeId) -> u64 {
     const NUMBERS: usize = 1 << Epoch::NUMBER_BITS;
     let number_of = |id: NodeId| (mix(id.0) >> (64 - Epoch::NUMBER_BITS)) as usize;
     let mut taken = [false; NUMBERS];

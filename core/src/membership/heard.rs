@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter};
-use crate::ctx::Desk;
+use super::{Cluster, OwnershipEffect, Payload};
+use crate::ctx::Ctx;
 use crate::member::{Generation, Incarnation, NodeId, Status};
 use crate::time::Instant;
 use crate::wire::{self, Body, Datagram, Header, Inquire, Row};
@@ -129,7 +129,7 @@ impl Heard {
 
 impl Cluster {
     /// Whether a row tells of a process that is new here, on the word of another one alone.
-    pub(super) fn is_only_heard_of(&self, row: &Row<'_>, teller: Header, desk: &Desk) -> bool {
+    pub(super) fn is_only_heard_of(&self, row: &Row<'_>, teller: Header, ctx: &Ctx) -> bool {
         let is_known = || self.membership.member(row.id).is_some_and(|known| known.generation >= row.generation);
         let tells_of_itself = (row.id, row.generation) == (teller.from, teller.generation);
         row.id != self.me.id
@@ -138,7 +138,7 @@ impl Cluster {
             && !tells_of_itself
             && !self.joining.trusts(teller.from)
             && !is_known()
-            && !self.membership.is_full(&desk.config.membership)
+            && !self.membership.is_full(&ctx.config.membership)
     }
 
     /// Notes a process that a member tells of, to be asked at once.
@@ -166,60 +166,60 @@ impl Cluster {
     }
 
     /// Takes in that a datagram came from this address.
-    pub(super) fn meet(&mut self, from: SocketAddr, header: Header, desk: &mut Desk) -> Follow {
+    pub(super) fn meet(&mut self, from: SocketAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
         match self.heard.processes.get(&header.from) {
             Some(heard) if heard.generation == header.generation && heard.address == from => {
                 self.heard.note_answer(header.from, header.generation);
-                self.make_member(header.from, desk)
+                self.make_member(header.from, ctx)
             }
-            _ => Follow::Nothing,
+            _ => OwnershipEffect::Nothing,
         }
     }
 
     /// Takes in that a frame came on a stream from this host: its port is that of the connection.
-    pub(super) fn meet_on_stream(&mut self, from: IpAddr, header: Header, desk: &mut Desk) -> Follow {
+    pub(super) fn meet_on_stream(&mut self, from: IpAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
         match self.heard.processes.get(&header.from) {
             Some(heard) if heard.generation == header.generation && heard.address.ip() == from => {
                 self.heard.note_answer(header.from, header.generation);
-                self.make_member(header.from, desk)
+                self.make_member(header.from, ctx)
             }
-            _ => Follow::Nothing,
+            _ => OwnershipEffect::Nothing,
         }
     }
 
     /// Takes in that another member has an answer of a process.
-    pub(super) fn hear_that_it_is_there(&mut self, id: NodeId, number: u32, desk: &mut Desk) -> Follow {
-        if self.heard.was_asked(id, number) { self.make_member(id, desk) } else { Follow::Nothing }
+    pub(super) fn hear_that_it_is_there(&mut self, id: NodeId, number: u32, ctx: &mut Ctx) -> OwnershipEffect {
+        if self.heard.was_asked(id, number) { self.make_member(id, ctx) } else { OwnershipEffect::Nothing }
     }
 
-    fn make_member(&mut self, id: NodeId, desk: &mut Desk) -> Follow {
-        let Some(process) = self.heard.remove(id) else { return Follow::Nothing };
+    fn make_member(&mut self, id: NodeId, ctx: &mut Ctx) -> OwnershipEffect {
+        let Some(process) = self.heard.remove(id) else { return OwnershipEffect::Nothing };
         if process.tries > 0 {
             self.heard.unanswered = self.heard.unanswered.saturating_sub(1);
         }
-        let Ok(Datagram { header, rumours, .. }) = wire::decode(&process.row) else { return Follow::Nothing };
-        rumours.iter().map(|row| self.hear_of(header.from, &row, desk)).max().unwrap_or(Follow::Nothing)
+        let Ok(Datagram { header, rumours, .. }) = wire::decode(&process.row) else { return OwnershipEffect::Nothing };
+        rumours.iter().map(|row| self.hear_of(header.from, &row, ctx)).max().unwrap_or(OwnershipEffect::Nothing)
     }
 
     /// Asks those whose turn has come, as far as that is allowed.
-    pub(super) fn look_at_heard(&mut self, desk: &mut Desk) {
+    pub(super) fn look_at_heard(&mut self, ctx: &mut Ctx) {
         while let Some(&(due, id)) = self.heard.due.first()
-            && due <= desk.now
+            && due <= ctx.now
         {
             let Some(mut process) = self.heard.remove(id) else { continue };
             let is_known = self.membership.member(id).is_some_and(|known| known.generation >= process.generation);
             if is_known || process.tries >= TRIES_MAX {
                 continue;
             }
-            let allowed = self.heard.may_probe(desk.now, desk.config.interval);
+            let allowed = self.heard.may_probe(ctx.now, ctx.config.interval);
             process.due = match allowed {
                 Err(later) => later,
                 Ok(()) => {
                     process.tries += 1;
-                    self.ask_heard(id, &process, desk);
-                    let quick = self.patience(desk) * 2;
+                    self.ask_heard(id, &process, ctx);
+                    let quick = self.patience(ctx) * 2;
                     let is_quick = process.tries < QUICK;
-                    desk.now + if is_quick { quick } else { desk.config.interval * RETRY_EVERY }
+                    ctx.now + if is_quick { quick } else { ctx.config.interval * RETRY_EVERY }
                 }
             };
             self.heard.put(id, process);
@@ -227,19 +227,19 @@ impl Cluster {
     }
 
     /// Probes a process, and if it did not answer the first time, asks others about it.
-    fn ask_heard(&mut self, id: NodeId, process: &Process, desk: &mut Desk) {
+    fn ask_heard(&mut self, id: NodeId, process: &Process, ctx: &mut Ctx) {
         let (number, generation) = (process.number, process.generation);
-        self.send(process.address, Letter::Say(Body::Probe { number }));
+        self.send(process.address, Payload::Say(Body::Probe { number }));
         if process.tries < QUICK {
             return;
         }
-        let mut asked = self.strangers(id, desk);
+        let mut asked = self.strangers(id, ctx);
         asked.push(process.teller);
         asked.sort();
         asked.dedup();
         for other in asked {
             let inquire = Inquire { number, target: id, generation, stage: EVER, gone: false, death: false };
-            self.send_to(other, Letter::Say(Body::Inquire(inquire)));
+            self.send_to(other, Payload::Say(Body::Inquire(inquire)));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Letter, may_observe};
-use crate::ctx::Desk;
+use super::{Cluster, Payload, may_observe};
+use crate::ctx::Ctx;
 use crate::detection::Pause;
 use crate::event::Event;
 use crate::member::NodeId;
@@ -42,11 +42,11 @@ impl Answers {
     }
 
     /// Takes in that one of our observers, or of our seeds, has answered us.
-    pub(super) fn hear(&mut self, desk: &mut Desk) {
-        self.heard = desk.now;
+    pub(super) fn hear(&mut self, ctx: &mut Ctx) {
+        self.heard = ctx.now;
         if self.connected != Some(true) {
             self.connected = Some(true);
-            desk.tell(Event::Connected);
+            ctx.emit(Event::Connected);
         }
     }
 
@@ -79,32 +79,32 @@ impl Answers {
 impl Cluster {
     /// How long we wait for an answer: an eighth of an interval, or what answers take here if that is more, and longer if we are not well; an interval at
     /// most, or the first answers would be old when the last one comes.
-    pub(super) fn patience(&self, desk: &Desk) -> Duration {
-        let interval = desk.config.interval;
+    pub(super) fn patience(&self, ctx: &Ctx) -> Duration {
+        let interval = ctx.config.interval;
         self.health.stretch((interval / 8).max(self.answers.usual())).min(interval)
     }
 
     /// Sends the heartbeats whose turn has come, if any has.
-    pub(super) fn beat(&mut self, desk: &mut Desk) {
-        while let Some(longer_than) = self.slots.begin(desk.now, desk.config.interval) {
-            self.begin_slot(longer_than, desk);
+    pub(super) fn beat(&mut self, ctx: &mut Ctx) {
+        while let Some(longer_than) = self.slots.begin(ctx.now, ctx.config.interval) {
+            self.begin_slot(longer_than, ctx);
         }
-        while let Some(turn) = self.slots.take_turn(desk.now, |turn| self.observers.turn_from(turn)) {
-            self.send_turn(turn, desk.now);
+        while let Some(turn) = self.slots.take_turn(ctx.now, |turn| self.observers.turn_from(turn)) {
+            self.send_turn(turn, ctx.now);
         }
-        self.announce_again(desk.now);
+        self.announce_again(ctx.now);
     }
 
-    fn begin_slot(&mut self, longer_than: Option<Duration>, desk: &mut Desk) {
+    fn begin_slot(&mut self, longer_than: Option<Duration>, ctx: &mut Ctx) {
         if let Some(former) = longer_than {
             let again = self.slots.announced().as_nanos().div_ceil(former.as_nanos().max(1));
             let again = u32::try_from(again).unwrap_or(ANNOUNCEMENTS_MAX).min(ANNOUNCEMENTS_MAX);
             self.each_place(|place| place.unheard = again);
-            self.answers.again = Some((desk.now + former, former));
+            self.answers.again = Some((ctx.now + former, former));
         }
         let overdue = self.slots.announced().max(self.answers.usual());
         let mut missed = 0;
-        let now = desk.now;
+        let now = ctx.now;
         self.each_place(|place| {
             if place.asked.take_if(|(_, at)| now - *at > overdue).is_some() {
                 missed += 1;
@@ -112,31 +112,31 @@ impl Cluster {
         });
         (0..missed).for_each(|_| self.health.worsen());
         self.refutations.begin_slot();
-        let silent_for = desk.now - self.answers.heard;
+        let silent_for = ctx.now - self.answers.heard;
         let is_alone = self.observers.places().is_empty() && !self.joining.is_waiting();
-        if !is_alone && silent_for > desk.config.timeout && self.answers.connected != Some(false) {
+        if !is_alone && silent_for > ctx.config.timeout && self.answers.connected != Some(false) {
             self.answers.connected = Some(false);
-            desk.tell(Event::Isolated { tried: self.whom_we_try(), silent_for });
+            ctx.emit(Event::Isolated { tried: self.whom_we_try(), silent_for });
         }
         if is_alone {
-            self.answers.heard = desk.now;
+            self.answers.heard = ctx.now;
         }
         self.reopen_lifelines();
     }
 
     /// Draws a place anew if it is time, and releases former observers whose time is over.
-    pub(super) fn change_observers(&mut self, desk: &mut Desk) {
-        for id in self.observers.release(desk.now) {
-            self.send_to(id, Letter::Say(Body::Release));
+    pub(super) fn change_observers(&mut self, ctx: &mut Ctx) {
+        for id in self.observers.release(ctx.now) {
+            self.send_to(id, Payload::Say(Body::Release));
             self.close_lifeline_to(id);
         }
-        if self.observers.redraw_at() > desk.now {
+        if self.observers.redraw_at() > ctx.now {
             return;
         }
         let (mode, me) = (self.mode, self.me.id);
-        let every = desk.config.membership.redraw;
+        let every = ctx.config.membership.redraw;
         let pool = self.membership.members().filter(move |member| may_observe(member, mode, me));
-        if let Some(id) = self.observers.redraw(pool, desk.now, every, desk.config.interval * 2) {
+        if let Some(id) = self.observers.redraw(pool, ctx.now, every, ctx.config.interval * 2) {
             self.open_lifeline(id);
         }
     }
@@ -163,7 +163,7 @@ impl Cluster {
             if asks {
                 place.asked.get_or_insert((stage, now));
             }
-            self.send_to(id, Letter::Heartbeat { turn, asks });
+            self.send_to(id, Payload::Heartbeat { turn, asks });
         }
     }
 
@@ -179,26 +179,26 @@ impl Cluster {
         });
         self.answers.again = (!unheard.is_empty()).then_some((at + former, former));
         for (id, turn) in unheard {
-            self.send_to(id, Letter::Heartbeat { turn, asks: true });
+            self.send_to(id, Payload::Heartbeat { turn, asks: true });
         }
     }
 
     /// Takes in that an observer has had our heartbeat of this stage.
-    pub(super) fn hear_ack(&mut self, from: NodeId, ack: Ack, desk: &mut Desk) {
+    pub(super) fn hear_ack(&mut self, from: NodeId, ack: Ack, ctx: &mut Ctx) {
         // One that was sent to our former life, or is older than what it should answer, says nothing of how things are now.
         let (announces, is_recent) =
             (self.slots.announces(ack.stage), ack.stage.saturating_add(2 * STAGES) > self.slots.stage(0));
         let Some(place) = self.observers.place_mut(from) else { return };
         if is_recent {
-            self.answers.hear(desk);
+            self.answers.hear(ctx);
         }
         if announces {
             place.unheard = 0;
         }
         if let Some((stage, at)) = place.asked.take_if(|(stage, _)| *stage <= ack.stage) {
             self.health.improve();
-            if !desk.waited && stage == ack.stage {
-                self.answers.took(desk.now - at);
+            if !ctx.arrivals_stale && stage == ack.stage {
+                self.answers.took(ctx.now - at);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `Slots`: this node's own schedule: which slot it is, and whose turn within it.
+//! `HeartbeatSchedule`: this node's own schedule: which slot it is, and whose turn within it.
 //!
 //! A slot is an interval. Its heartbeats are spread over it, one turn for each observer, and a heartbeat's *stage* says slot and turn in one number. What
 //! was slept through is counted and not made up for. A changed interval begins with a slot, and the slot's heartbeats announce it.
@@ -10,7 +10,7 @@ use crate::wire::STAGES;
 
 /// The schedule of this node.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots {
+pub(crate) struct HeartbeatSchedule {
     /// Number of the present slot, from 1.
     slot: u64,
     /// When it began.
@@ -21,14 +21,14 @@ pub(crate) struct Slots {
     announced_from: u64,
     /// The next turn in it.
     turn: u64,
-    /// Slots slept through.
+    /// HeartbeatSchedule slept through.
     slept: u64,
 }
 
-impl Slots {
+impl HeartbeatSchedule {
     /// The first slot begins at `now`.
-    pub(crate) fn new(interval: Duration, now: Instant) -> Slots {
-        Slots { slot: 1, began: now, announced: interval, announced_from: 1, turn: 0, slept: 0 }
+    pub(crate) fn new(interval: Duration, now: Instant) -> HeartbeatSchedule {
+        HeartbeatSchedule { slot: 1, began: now, announced: interval, announced_from: 1, turn: 0, slept: 0 }
     }
 
     /// When the next turn is, or the next slot if there is none left: `next` is the first turn from a given one on.
@@ -48,7 +48,7 @@ impl Slots {
         if now < self.began + self.announced {
             return None;
         }
-        // Slots that passed while we slept are named as such and not made up for.
+        // HeartbeatSchedule that passed while we slept are named as such and not made up for.
         let passed = nanos(now - self.began) / nanos(self.announced).max(1);
         if passed == 0 {
             return None; // The end of time.
@@ -74,7 +74,7 @@ impl Slots {
         self.announced
     }
 
-    /// Slots slept through since the start.
+    /// HeartbeatSchedule slept through since the start.
     pub(crate) fn slept(&self) -> u64 {
         self.slept
     }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn turns_are_spread_over_the_slot() {
-        let mut slots = Slots::new(SECOND, ms(0));
+        let mut slots = HeartbeatSchedule::new(SECOND, ms(0));
         assert_eq!(slots.take_turn(ms(0), turns), Some(0));
         assert_eq!((slots.take_turn(ms(499), turns), slots.due(turns)), (None, ms(500)));
         assert_eq!((slots.take_turn(ms(500), turns), slots.stage(8)), (Some(8), 24));
@@ -120,14 +120,14 @@ mod tests {
 
     #[test]
     fn what_was_slept_through_is_counted() {
-        let mut slots = Slots::new(SECOND, ms(0));
+        let mut slots = HeartbeatSchedule::new(SECOND, ms(0));
         assert_eq!(slots.begin(ms(4_300), SECOND), Some(None));
         assert_eq!((slots.slot(), slots.slept(), slots.due(turns)), (5, 3, ms(4_000)));
     }
 
     #[test]
     fn another_interval_begins_with_a_slot() {
-        let mut slots = Slots::new(SECOND, ms(0));
+        let mut slots = HeartbeatSchedule::new(SECOND, ms(0));
         assert_eq!(slots.begin(ms(1_000), 3 * SECOND), Some(Some(SECOND)));
         assert!(!slots.announces(31) && slots.announces(32));
         assert_eq!((slots.begin(ms(3_999), SECOND), slots.due(|_| None)), (None, ms(4_000)));

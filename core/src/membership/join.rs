@@ -14,9 +14,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter, Post, Source, may_observe};
+use super::{Cluster, Outgoing, OwnershipEffect, Payload, Source, may_observe};
 use crate::config::{ClusterConfig, Config};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::detection::Pause;
 use crate::event::Event;
 use crate::member::{Member, NodeId, Status, canonical};
@@ -88,8 +88,8 @@ pub(crate) struct Pages {
 }
 
 impl Joining {
-    pub(super) fn new(config: &Config, cluster: &ClusterConfig, me: &Member, desk: &mut Desk) -> Joining {
-        let now = desk.now;
+    pub(super) fn new(config: &Config, cluster: &ClusterConfig, me: &Member, ctx: &mut Ctx) -> Joining {
+        let now = ctx.now;
         let seeds: Vec<Seed> = cluster
             .seeds
             .iter()
@@ -102,8 +102,8 @@ impl Joining {
             |seed: &Seed| seed.addresses.contains(&me.address) || seed.addresses.contains(&canonical(cluster.listen));
         let may_found = seeds.is_empty() || seeds.iter().any(is_own);
         // Spread, so that nodes started together do not all compare together.
-        let compare_at = now + desk.random.duration_below(config.interval * COMPARE_EVERY);
-        let look_at = now + desk.random.duration_below(config.interval * LOOK_EVERY);
+        let compare_at = now + ctx.random.duration_below(config.interval * COMPARE_EVERY);
+        let look_at = now + ctx.random.duration_below(config.interval * LOOK_EVERY);
         Joining {
             seeds,
             admitted: false,
@@ -120,7 +120,7 @@ impl Joining {
             introduced_at: Instant::ZERO,
             refused_at: None,
             complained_at: None,
-            secret: desk.random.next_u64(),
+            secret: ctx.random.next_u64(),
         }
     }
 
@@ -182,10 +182,10 @@ impl Joining {
     }
 
     /// Whether a refusal may be told: one an interval is enough.
-    pub(super) fn may_complain(&mut self, desk: &Desk) -> bool {
-        let may = self.complained_at.is_none_or(|at| desk.now - at >= desk.config.interval);
+    pub(super) fn may_complain(&mut self, ctx: &Ctx) -> bool {
+        let may = self.complained_at.is_none_or(|at| ctx.now - at >= ctx.config.interval);
         if may {
-            self.complained_at = Some(desk.now);
+            self.complained_at = Some(ctx.now);
         }
         may
     }
@@ -202,10 +202,10 @@ impl Joining {
 
 impl Cluster {
     /// Takes in members known from elsewhere. They are no news: nobody is told.
-    pub(crate) fn recall(&mut self, members: &[Member], desk: &Desk) {
-        let most = desk.config.membership.members_max as usize;
+    pub(crate) fn recall(&mut self, members: &[Member], ctx: &Ctx) {
+        let most = ctx.config.membership.members_max as usize;
         for member in members.iter().filter(|member| member.id != self.me.id).take(most) {
-            self.membership.recall(desk.now, member);
+            self.membership.recall(ctx.now, member);
         }
         self.joining.admitted = true;
         self.joining.whole = true;
@@ -214,95 +214,95 @@ impl Cluster {
 
     // ---- looking for others --------------------------------------------------------------------------------------------------------------
 
-    pub(super) fn look_for_others(&mut self, desk: &mut Desk) {
-        if self.joining.resolve_at <= desk.now {
-            self.joining.resolve_at = desk.now + RESOLVE_EVERY;
+    pub(super) fn look_for_others(&mut self, ctx: &mut Ctx) {
+        if self.joining.resolve_at <= ctx.now {
+            self.joining.resolve_at = ctx.now + RESOLVE_EVERY;
             let names = self.joining.seeds.iter().filter(|seed| seed.text.parse::<SocketAddr>().is_err());
-            names.for_each(|seed| desk.put(Output::Resolve { seed: seed.text.clone() }));
+            names.for_each(|seed| ctx.push(Output::Resolve { seed: seed.text.clone() }));
         }
-        if self.joining.join_at <= desk.now {
-            self.ask_seeds(desk);
+        if self.joining.join_at <= ctx.now {
+            self.ask_seeds(ctx);
         }
-        if self.joining.compare_at <= desk.now {
-            self.joining.compare_at = desk.now + desk.config.interval * COMPARE_EVERY;
-            for node in self.membership.reap(desk.now, desk.config.membership.forget_after) {
-                desk.tell(Event::Forgotten { node });
+        if self.joining.compare_at <= ctx.now {
+            self.joining.compare_at = ctx.now + ctx.config.interval * COMPARE_EVERY;
+            for node in self.membership.reap(ctx.now, ctx.config.membership.forget_after) {
+                ctx.emit(Event::Forgotten { node });
             }
             let table = &self.membership;
             self.heard.retain_met(|id, met| table.member(id).is_some_and(|member| member.generation == met));
-            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
-                self.send(to, Letter::Sync);
+            if let Some(to) = self.membership.draw(&mut ctx.random).map(|member| member.address) {
+                self.send(to, Payload::Sync);
             }
         }
-        if self.joining.look_at <= desk.now {
-            self.joining.look_at = desk.now + desk.config.interval * LOOK_EVERY;
-            self.look_at_somebody(desk);
+        if self.joining.look_at <= ctx.now {
+            self.joining.look_at = ctx.now + ctx.config.interval * LOOK_EVERY;
+            self.look_at_somebody(ctx);
         }
-        self.look_again(desk);
-        self.look_for_monitors(desk);
+        self.look_again(ctx);
+        self.look_for_monitors(ctx);
     }
 
     /// Asks seeds that are no members to let us in, sooner while nobody has.
-    fn ask_seeds(&mut self, desk: &mut Desk) {
-        let is_in = self.joining.whole || self.joining.admitted && self.joining.is_whole(desk.now);
+    fn ask_seeds(&mut self, ctx: &mut Ctx) {
+        let is_in = self.joining.whole || self.joining.admitted && self.joining.is_whole(ctx.now);
         let pause = match (is_in, self.joining.admitted) {
             (true, _) => SEEDS_EVERY,
             // Whoever let us in was not whole itself yet.
-            (false, true) => desk.config.interval / 2,
+            (false, true) => ctx.config.interval / 2,
             (false, false) => self.joining.join_pause,
         };
-        self.joining.join_at = desk.now + pause.max(desk.config.interval / 4);
-        self.joining.join_pause = (self.joining.join_pause * 2).min(RETRY_MAX).min(desk.config.interval * 4);
+        self.joining.join_at = ctx.now + pause.max(ctx.config.interval / 4);
+        self.joining.join_pause = (self.joining.join_pause * 2).min(RETRY_MAX).min(ctx.config.interval * 4);
         let is_member = |address: &SocketAddr| is_in && self.addresses().any(|member| member == *address);
         let addresses = self.joining.seeds.iter().flat_map(|seed| &seed.addresses);
         let mut to_ask: Vec<SocketAddr> =
             addresses.filter(|address| **address != self.me.address && !is_member(address)).copied().collect();
         if !is_in && self.joining.admitted {
             // The seeds may all have ended since they let us in.
-            to_ask.extend(self.membership.draw(&mut desk.random).map(|member| member.address));
+            to_ask.extend(self.membership.draw(&mut ctx.random).map(|member| member.address));
         }
         for to in to_ask {
-            self.send(to, Letter::Join { token: 0 });
+            self.send(to, Payload::Join { token: 0 });
         }
     }
 
     /// Probes one member drawn at random, so that one whose observers all died with it is missed by somebody, and one of the dead, which may be behind a
     /// partition.
-    fn look_at_somebody(&mut self, desk: &mut Desk) {
-        let (number, patience) = (self.next_number(), self.patience(desk));
-        if let Some((id, to)) = self.membership.draw(&mut desk.random).map(|member| (member.id, member.address))
+    fn look_at_somebody(&mut self, ctx: &mut Ctx) {
+        let (number, patience) = (self.next_number(), self.patience(ctx));
+        if let Some((id, to)) = self.membership.draw(&mut ctx.random).map(|member| (member.id, member.address))
             && self.joining.looked_at.is_none()
         {
-            self.joining.looked_at = Some((id, desk.now + patience * 2, false));
-            self.send(to, Letter::Say(Body::Probe { number }));
+            self.joining.looked_at = Some((id, ctx.now + patience * 2, false));
+            self.send(to, Payload::Say(Body::Probe { number }));
         }
-        let retry_for = desk.config.membership.retry_for;
+        let retry_for = ctx.config.membership.retry_for;
         let dead = self
             .membership
-            .draw_dead(&mut desk.random)
-            .filter(|member| self.membership.changed(member.id).is_some_and(|changed| desk.now - changed <= retry_for));
+            .draw_dead(&mut ctx.random)
+            .filter(|member| self.membership.changed(member.id).is_some_and(|changed| ctx.now - changed <= retry_for));
         if let Some(to) = dead.map(|member| member.address) {
-            self.send(to, Letter::Say(Body::Probe { number }));
+            self.send(to, Payload::Say(Body::Probe { number }));
         }
     }
 
     /// One that did not answer is probed again, and watched if it does not answer then.
-    fn look_again(&mut self, desk: &mut Desk) {
-        let Some((id, by, again)) = self.joining.looked_at.filter(|(_, by, _)| *by <= desk.now) else { return };
+    fn look_again(&mut self, ctx: &mut Ctx) {
+        let Some((id, by, again)) = self.joining.looked_at.filter(|(_, by, _)| *by <= ctx.now) else { return };
         self.joining.looked_at = None;
         let is_member = |member: &&Member| member.status.is_member();
         let Some(to) = self.membership.member(id).filter(is_member).map(|member| member.address) else { return };
         if again {
-            self.miss(id, desk);
+            self.miss(id, ctx);
         }
         // With one other member no node answers us if that one is gone.
-        let is_heard = self.membership.others().len() < 2 || self.answers.silence(desk.now) < desk.config.interval * 3;
+        let is_heard = self.membership.others().len() < 2 || self.answers.silence(ctx.now) < ctx.config.interval * 3;
         if again && self.may_adopt(id) && is_heard {
-            self.watch(id, desk.config.interval, true, true, desk);
+            self.watch(id, ctx.config.interval, true, true, ctx);
         } else if !again {
-            let (number, patience) = (self.next_number(), self.patience(desk));
-            self.joining.looked_at = Some((id, by.max(desk.now) + patience * 4, true));
-            self.send(to, Letter::Say(Body::Probe { number }));
+            let (number, patience) = (self.next_number(), self.patience(ctx));
+            self.joining.looked_at = Some((id, by.max(ctx.now) + patience * 4, true));
+            self.send(to, Payload::Say(Body::Probe { number }));
         }
     }
 
@@ -335,88 +335,95 @@ impl Cluster {
 
     // ---- being let in, and letting in ----------------------------------------------------------------------------------------------------
 
-    pub(super) fn hear_join(&mut self, from: SocketAddr, header: Header, join: &Join<'_>, desk: &mut Desk) -> Follow {
+    pub(super) fn hear_join(
+        &mut self,
+        from: SocketAddr,
+        header: Header,
+        join: &Join<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
         let token = self.joining.token(from, header);
         if join.token != token {
-            self.send(from, Letter::Say(Body::Challenge { token }));
-            return Follow::Nothing;
+            self.send(from, Payload::Say(Body::Challenge { token }));
+            return OwnershipEffect::Nothing;
         }
-        self.compare_clocks(header, desk);
+        self.compare_clocks(header, ctx);
         let row = wire::Row { status: Status::Alive, generation: header.generation, ..join.row };
         if row.id != header.from {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         let may_admit = self.quorum.as_ref().is_none_or(|quorum| quorum.may_admit(row.id, &self.membership));
         let admitted = match may_admit {
-            true => self.membership.admit(desk.now, &row, &desk.config.membership),
+            true => self.membership.admit(ctx.now, &row, &ctx.config.membership),
             false => Err(Refusal::NoQuorum),
         };
         match admitted {
             Ok(change) => {
                 if let Some(change) = &change {
-                    self.tell_skew(&change.after.name, header, desk);
+                    self.tell_skew(&change.after.name, header, ctx);
                 }
                 self.heard.note_answer(row.id, row.generation);
                 let is_new = change.as_ref().is_some_and(|change| change.after.status.is_member());
-                let follow = change.map_or(Follow::Nothing, |change| self.changed(&change, Source::News(None), desk));
+                let follow =
+                    change.map_or(OwnershipEffect::Nothing, |change| self.changed(&change, Source::News(None), ctx));
                 if is_new {
-                    self.watch_newcomer(header.from, desk);
+                    self.watch_newcomer(header.from, ctx);
                 }
                 if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
                     // It has yet to learn of its death.
-                    self.send(from, Letter::About(header.from));
+                    self.send(from, Payload::About(header.from));
                 }
-                self.send(from, Letter::Rows(Pages { differing: u64::MAX, from: NodeId(0), welcome: true }));
+                self.send(from, Payload::Rows(Pages { differing: u64::MAX, from: NodeId(0), welcome: true }));
                 follow
             }
             Err(refusal) => {
                 if matches!(refusal, Refusal::Superseded(_)) {
-                    self.send(from, Letter::About(header.from));
+                    self.send(from, Payload::About(header.from));
                 }
-                self.send(from, Letter::Say(Body::Refused(refusal.said())));
-                self.refuse(refusal, Some(from), desk);
-                Follow::Nothing
+                self.send(from, Payload::Say(Body::Refused(refusal.said())));
+                self.refuse(refusal, Some(from), ctx);
+                OwnershipEffect::Nothing
             }
         }
     }
 
     /// Watches a node that this one has let in, until the newcomer is known to be well: it may end before it names an observer.
-    fn watch_newcomer(&mut self, id: NodeId, desk: &mut Desk) {
+    fn watch_newcomer(&mut self, id: NodeId, ctx: &mut Ctx) {
         if self.links.contains_key(&id) {
             return;
         }
-        self.watch(id, desk.config.interval, true, true, desk);
+        self.watch(id, ctx.config.interval, true, true, ctx);
         if let Some(link) = self.links.get_mut(&id) {
             link.known_from = u64::MAX;
         }
     }
 
     /// Takes in that a member does not let us in. That is not silence: others are there, so this node is not the first of its cluster.
-    pub(super) fn hear_refused(&mut self, from: SocketAddr, refused: Refused, desk: &mut Desk) -> Follow {
+    pub(super) fn hear_refused(&mut self, from: SocketAddr, refused: Refused, ctx: &mut Ctx) -> OwnershipEffect {
         if !self.may_have_asked(from) {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         let refusal = Refusal::heard(refused, &self.me);
-        if self.joining.refused_at.is_none_or(|at| desk.now - at >= RETRY_MAX) {
-            self.joining.refused_at = Some(desk.now);
+        if self.joining.refused_at.is_none_or(|at| ctx.now - at >= RETRY_MAX) {
+            self.joining.refused_at = Some(ctx.now);
             let unknown = || format!("for a reason that this release does not know ({})", refused.reason);
             let reason = refusal.as_ref().map_or_else(unknown, Refusal::to_string);
-            desk.tell(Event::RefusedBy { address: from, reason: reason.into() });
+            ctx.emit(Event::RefusedBy { address: from, reason: reason.into() });
         }
-        self.answers.heard_at(desk.now);
+        self.answers.heard_at(ctx.now);
         if let Some(Refusal::Superseded(generation)) = refusal
             && generation > self.me.generation
         {
-            return self.give_way(generation, None, desk);
+            return self.give_way(generation, None, ctx);
         }
-        let was_whole = self.joining.is_whole(desk.now);
+        let was_whole = self.joining.is_whole(ctx.now);
         // A cluster that was founded goes on if others have joined it. A node without a quorum says no for a while only,
         // and those that begin a cluster together all have none yet. One that founded alone has none, and runs nothing.
         let is_for_now = refusal == Some(Refusal::NoQuorum);
         if !is_for_now && (!was_whole || self.membership.others().is_empty()) {
             self.joining.founded = None;
         }
-        if was_whole && !self.joining.is_whole(desk.now) { Follow::Void } else { Follow::Nothing }
+        if was_whole && !self.joining.is_whole(ctx.now) { OwnershipEffect::Revoke } else { OwnershipEffect::Nothing }
     }
 
     /// Whether an address is a seed's or a member's. What another one says could have this node send to any address, or found nothing.
@@ -427,7 +434,7 @@ impl Cluster {
 
     pub(super) fn hear_challenge(&mut self, from: SocketAddr, token: u64) {
         if self.may_have_asked(from) {
-            self.send(from, Letter::Join { token });
+            self.send(from, Payload::Join { token });
         }
     }
 
@@ -451,8 +458,8 @@ impl Cluster {
         from: SocketAddr,
         length: usize,
         datagram: &Datagram<'_>,
-        desk: &mut Desk,
-    ) -> Follow {
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
         let id = datagram.header.from;
         let known = self.membership.member(id);
         if let (Body::Rows(rows), true) =
@@ -460,60 +467,66 @@ impl Cluster {
         {
             // It has let us in and tells of itself among the others.
             if rows.welcome && self.may_have_asked(from) {
-                self.joining.trust(id, desk.now);
-                let follow = self.hear_of_all(datagram, desk);
-                return follow.max(self.hear_rows(id, *rows, datagram, desk));
+                self.joining.trust(id, ctx.now);
+                let follow = self.hear_of_all(datagram, ctx);
+                return follow.max(self.hear_rows(id, *rows, datagram, ctx));
             }
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         if matches!(datagram.body, Body::Rows(_) | Body::Ack(_) | Body::Echo(_) | Body::Evidence(_)) {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         // Nobody is sent more than came from him; what members send is never that short.
-        if length >= wire::introduction_bytes(self.header(desk.now)) {
-            self.send(from, Letter::Say(Body::Introduce));
+        if length >= wire::introduction_bytes(self.header(ctx.now)) {
+            self.send(from, Payload::Say(Body::Introduce));
         }
-        Follow::Nothing
+        OwnershipEffect::Nothing
     }
 
     // ---- comparing -----------------------------------------------------------------------------------------------------------------------
 
-    pub(super) fn hear_sync(&mut self, from: NodeId, digests: &Digests, _: &Desk) {
+    pub(super) fn hear_sync(&mut self, from: NodeId, digests: &Digests, _: &Ctx) {
         let differing = self.membership.differing(digests);
         if differing != 0 {
-            self.send_to(from, Letter::Rows(Pages { differing, from: NodeId(0), welcome: false }));
+            self.send_to(from, Payload::Rows(Pages { differing, from: NodeId(0), welcome: false }));
         }
     }
 
     /// Takes in what differs between the table of another and ours; its rows were taken in already.
-    pub(super) fn hear_rows(&mut self, from: NodeId, rows: Rows, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
-        let mut follow = Follow::Nothing;
+    pub(super) fn hear_rows(
+        &mut self,
+        from: NodeId,
+        rows: Rows,
+        datagram: &Datagram<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        let mut follow = OwnershipEffect::Nothing;
         if rows.welcome {
-            follow = self.welcomed(rows, datagram.header, desk);
+            follow = self.welcomed(rows, datagram.header, ctx);
         }
         if rows.differing == 0 {
             return follow;
         }
         self.tell_what_it_lacks(from, rows, datagram);
         if rows.more {
-            self.pull(from, rows.welcome, desk.now);
+            self.pull(from, rows.welcome, ctx.now);
         }
         follow
     }
 
-    fn welcomed(&mut self, rows: Rows, header: Header, desk: &mut Desk) -> Follow {
-        let was_whole = self.joining.is_whole(desk.now);
+    fn welcomed(&mut self, rows: Rows, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
+        let was_whole = self.joining.is_whole(ctx.now);
         if rows.whole && !was_whole {
-            self.meet_clock(header, desk);
+            self.meet_clock(header, ctx);
         } else {
-            self.hear_clock(header, desk.now);
+            self.hear_clock(header, ctx.now);
         }
         self.joining.admitted = true;
         self.joining.whole |= rows.whole && !rows.more;
         if self.observers.places().is_empty() {
-            self.answers.hear(desk);
+            self.answers.hear(ctx);
         }
-        if self.joining.is_whole(desk.now) && !was_whole { Follow::Settle } else { Follow::Nothing }
+        if self.joining.is_whole(ctx.now) && !was_whole { OwnershipEffect::Recompute } else { OwnershipEffect::Nothing }
     }
 
     /// What another has not told us of the parts that differ, it may not know.
@@ -533,7 +546,7 @@ impl Cluster {
         });
         lacks.extend(newer);
         if !lacks.is_empty() {
-            self.send_to(from, Letter::Some(lacks));
+            self.send_to(from, Payload::Some(lacks));
         }
     }
 
@@ -566,16 +579,16 @@ impl Cluster {
         if let Some(from) = next {
             buffer[flags_at] |= 1;
             if let Some(stream) = stream {
-                let letter = Letter::Rows(Pages { differing, from, welcome });
-                self.posts.push_front(Post::Frame { stream, letter });
+                let letter = Payload::Rows(Pages { differing, from, welcome });
+                self.posts.push_front(Outgoing::Frame { stream, letter });
             }
         }
     }
 
     /// Tells that a seed cannot be looked up.
-    pub(crate) fn unresolved(&mut self, seed: &str, reason: &str, desk: &mut Desk) {
+    pub(crate) fn unresolved(&mut self, seed: &str, reason: &str, ctx: &mut Ctx) {
         if !self.joining.admitted {
-            desk.tell(Event::Unresolved { seed: seed.into(), reason: reason.into() });
+            ctx.emit(Event::Unresolved { seed: seed.into(), reason: reason.into() });
         }
     }
 }

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::join::Pages;
-use super::{Cluster, Follow, Letter, Post};
-use crate::ctx::Desk;
+use super::{Cluster, Outgoing, OwnershipEffect, Payload};
+use crate::ctx::Ctx;
 use crate::member::{Generation, NodeId};
 use crate::output::StreamId;
 use crate::time::{Instant, earliest};
@@ -125,14 +125,14 @@ impl Cluster {
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
     /// Takes in that a stream was accepted. It is shut again if there are too many, or if this node `has_left`.
-    pub(crate) fn accepted(&mut self, has_left: bool, desk: &Desk) -> StreamId {
+    pub(crate) fn accepted(&mut self, has_left: bool, ctx: &Ctx) -> StreamId {
         let stream = self.streams.open(Kind::Unknown);
-        let most = desk.config.membership.members_max as usize;
+        let most = ctx.config.membership.members_max as usize;
         if self.streams.unknown.len() >= UNKNOWN_MAX || self.streams.theirs.len() >= most || self.superseded || has_left
         {
             self.shut(stream);
         } else {
-            self.streams.unknown.push_back((desk.now, stream));
+            self.streams.unknown.push_back((ctx.now, stream));
         }
         stream
     }
@@ -143,39 +143,39 @@ impl Cluster {
         stream: StreamId,
         event: StreamEvent<'_>,
         datagram: Option<(&Datagram<'_>, SocketAddr)>,
-        desk: &mut Desk,
-    ) -> Follow {
-        let Some(&kind) = self.streams.kinds.get(&stream) else { return Follow::Nothing };
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        let Some(&kind) = self.streams.kinds.get(&stream) else { return OwnershipEffect::Nothing };
         match (kind, event) {
-            (Kind::Ours(_), StreamEvent::Opened) => self.frame(stream, Letter::Say(Body::Hello)),
-            (Kind::Pull(..), StreamEvent::Opened) => self.frame(stream, Letter::Sync),
-            (Kind::Delivery(id), StreamEvent::Opened) => self.delivery_opened(id, desk.now),
+            (Kind::Ours(_), StreamEvent::Opened) => self.frame(stream, Payload::Say(Body::Hello)),
+            (Kind::Pull(..), StreamEvent::Opened) => self.frame(stream, Payload::Sync),
+            (Kind::Delivery(id), StreamEvent::Opened) => self.delivery_opened(id, ctx.now),
             (Kind::Delivery(_) | Kind::Intake(..), StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended) => {
                 self.forget(stream);
-                self.deliveries.forget(stream, desk.now + desk.config.interval / 2);
+                self.deliveries.forget(stream, ctx.now + ctx.config.interval / 2);
             }
             (Kind::Look(_), StreamEvent::Opened) => {
                 let number = self.next_number();
-                self.frame(stream, Letter::Say(Body::Probe { number }));
+                self.frame(stream, Payload::Say(Body::Probe { number }));
             }
-            (Kind::Look(id), StreamEvent::Ended) => return self.repeat_look(id, stream, desk),
+            (Kind::Look(id), StreamEvent::Ended) => return self.repeat_look(id, stream, ctx),
             (Kind::Look(id), StreamEvent::Refused | StreamEvent::Failed) => {
                 self.forget(stream);
-                return self.looked(id, event == StreamEvent::Refused, desk);
+                return self.looked(id, event == StreamEvent::Refused, ctx);
             }
             (Kind::Theirs(id, generation), StreamEvent::Ended) => {
                 self.forget(stream);
-                self.lifeline_ended(id, generation, desk);
+                self.lifeline_ended(id, generation, ctx);
             }
             (_, StreamEvent::Frame(_)) => {
                 if let Some((datagram, from)) = datagram {
-                    return self.hear_frame(stream, kind, from, datagram, desk);
+                    return self.hear_frame(stream, kind, from, datagram, ctx);
                 }
             }
             (_, StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended) => self.forget(stream),
             (_, StreamEvent::Opened) => {}
         }
-        Follow::Nothing
+        OwnershipEffect::Nothing
     }
 
     fn hear_frame(
@@ -184,15 +184,15 @@ impl Cluster {
         kind: Kind,
         from: SocketAddr,
         datagram: &Datagram<'_>,
-        desk: &mut Desk,
-    ) -> Follow {
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
         if let Kind::Look(id) = kind {
             // Somebody lives there: the old process, or a new one. That its datagrams arrive is another question.
             self.shut(stream);
-            return self.looked(id, false, desk);
+            return self.looked(id, false, ctx);
         }
-        let met = self.meet_on_stream(from.ip(), datagram.header, desk);
-        met.max(self.hear_frame_of(stream, kind, from, datagram, desk))
+        let met = self.meet_on_stream(from.ip(), datagram.header, ctx);
+        met.max(self.hear_frame_of(stream, kind, from, datagram, ctx))
     }
 
     fn hear_frame_of(
@@ -201,8 +201,8 @@ impl Cluster {
         kind: Kind,
         from: SocketAddr,
         datagram: &Datagram<'_>,
-        desk: &mut Desk,
-    ) -> Follow {
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
         let id = datagram.header.from;
         let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
         // What is kept of a stream ends with the membership of the node that opened it.
@@ -211,7 +211,7 @@ impl Cluster {
         if kind == Kind::Unknown && !may_open {
             // A node that wants a stream has to be let in first.
             self.shut(stream);
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         match (kind, &datagram.body) {
             (Kind::Unknown, Body::Hello) => {
@@ -221,41 +221,41 @@ impl Cluster {
                 if let Some(former) = self.streams.theirs.insert(id, stream) {
                     self.shut(former);
                 }
-                Follow::Nothing
+                OwnershipEffect::Nothing
             }
             (Kind::Unknown, Body::Probe { number }) => {
                 let echo = self.echo(*number, id);
-                self.frame(stream, Letter::Say(echo));
-                Follow::Nothing
+                self.frame(stream, Payload::Say(echo));
+                OwnershipEffect::Nothing
             }
             (Kind::Unknown, Body::Sync(digests)) => {
                 let differing = self.membership.differing(digests);
-                self.frame(stream, Letter::Rows(Pages { differing, from: NodeId(0), welcome: false }));
-                Follow::Nothing
+                self.frame(stream, Payload::Rows(Pages { differing, from: NodeId(0), welcome: false }));
+                OwnershipEffect::Nothing
             }
             (Kind::Pull(whom, welcome), Body::Rows(rows)) if whom == id => {
-                self.streams.pulled = Some((desk.now + PAGE_FOR, stream));
-                let mut follow = self.hear_of_all(datagram, desk);
+                self.streams.pulled = Some((ctx.now + PAGE_FOR, stream));
+                let mut follow = self.hear_of_all(datagram, ctx);
                 if !rows.more {
                     self.shut(stream);
                     let rows = crate::wire::Rows { welcome, differing: 0, ..*rows };
-                    follow = follow.max(self.hear_rows(id, rows, datagram, desk));
+                    follow = follow.max(self.hear_rows(id, rows, datagram, ctx));
                     // What it lacks is found by comparing once more.
-                    self.send_to(id, Letter::Sync);
+                    self.send_to(id, Payload::Sync);
                 }
                 follow
             }
             (Kind::Unknown | Kind::Intake(..), Body::Part(part)) => {
-                self.take_part(stream, kind, datagram.header, part, desk.now);
-                Follow::Nothing
+                self.take_part(stream, kind, datagram.header, part, ctx.now);
+                OwnershipEffect::Nothing
             }
             (Kind::Delivery(whom), Body::Kept { parts, refused }) if whom == id => {
-                self.hear_kept(id, *parts, *refused, desk)
+                self.hear_kept(id, *parts, *refused, ctx)
             }
-            (Kind::Theirs(whom, _), _) if whom == id => self.receive(from, usize::MAX, datagram, desk),
+            (Kind::Theirs(whom, _), _) if whom == id => self.receive(from, usize::MAX, datagram, ctx),
             _ => {
                 self.shut(stream);
-                Follow::Nothing
+                OwnershipEffect::Nothing
             }
         }
     }
@@ -269,7 +269,7 @@ impl Cluster {
         let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Ours(id));
         self.streams.ours.insert(id, stream);
-        self.posts.push_back(Post::Open { stream, to });
+        self.posts.push_back(Outgoing::Open { stream, to });
     }
 
     /// Opens those that are missing: an observer that did not know us yet has shut ours.
@@ -291,7 +291,7 @@ impl Cluster {
     pub(super) fn close_lifelines(&mut self) {
         for (_, stream) in std::mem::take(&mut self.streams.ours) {
             if !self.superseded {
-                self.frame(stream, Letter::About(self.me.id));
+                self.frame(stream, Payload::About(self.me.id));
             }
             self.shut(stream);
         }
@@ -305,40 +305,40 @@ impl Cluster {
         let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Pull(id, welcome));
         self.streams.pulled = Some((now + PAGE_FOR, stream));
-        self.posts.push_back(Post::Open { stream, to });
+        self.posts.push_back(Outgoing::Open { stream, to });
     }
 
     // ---- those of others -----------------------------------------------------------------------------------------------------------------
 
-    fn lifeline_ended(&mut self, id: NodeId, generation: Generation, desk: &Desk) {
+    fn lifeline_ended(&mut self, id: NodeId, generation: Generation, ctx: &Ctx) {
         let is_member = |member: &&crate::Member| member.generation == generation && member.status.is_member();
         if self.links.contains_key(&id) && self.membership.member(id).filter(is_member).is_some() {
-            self.look_whether_gone(id, desk);
+            self.look_whether_gone(id, ctx);
         }
     }
 
     /// A node is silent. The end of its lifeline may have been lost on the way, or come while it could not be followed.
-    pub(super) fn look_at_silent(&mut self, id: NodeId, desk: &Desk) {
+    pub(super) fn look_at_silent(&mut self, id: NodeId, ctx: &Ctx) {
         if self.streams.proven.contains(&id) {
-            self.look_whether_gone(id, desk);
+            self.look_whether_gone(id, ctx);
         }
     }
 
     /// Tries to connect to a node of which there is doubt whether it runs.
-    pub(super) fn look_whether_gone(&mut self, id: NodeId, desk: &Desk) {
+    pub(super) fn look_whether_gone(&mut self, id: NodeId, ctx: &Ctx) {
         if self.streams.looks.contains_key(&id) || self.streams.to_look_at.contains(&id) {
             return;
         }
         self.streams.nobody.remove(&id);
         self.streams.to_look_at.push_back(id);
-        self.begin_looks(desk);
+        self.begin_looks(ctx);
     }
 
-    fn begin_looks(&mut self, desk: &Desk) {
+    fn begin_looks(&mut self, ctx: &Ctx) {
         while self.streams.looks.len() < LOOKS_MAX
             && let Some(id) = self.streams.to_look_at.pop_front()
         {
-            self.look(id, desk.now + desk.config.interval, LOOKS_AGAIN);
+            self.look(id, ctx.now + ctx.config.interval, LOOKS_AGAIN);
         }
     }
 
@@ -346,27 +346,27 @@ impl Cluster {
         let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Look(id));
         self.streams.looks.insert(id, Look { stream, by, again });
-        self.posts.push_back(Post::Open { stream, to });
+        self.posts.push_back(Outgoing::Open { stream, to });
     }
 
     /// A look was let in, and nobody answered.
-    fn repeat_look(&mut self, id: NodeId, stream: StreamId, desk: &mut Desk) -> Follow {
+    fn repeat_look(&mut self, id: NodeId, stream: StreamId, ctx: &mut Ctx) -> OwnershipEffect {
         let look = self.streams.looks.get(&id).copied().filter(|look| look.stream == stream && look.again > 0);
         self.forget(stream);
-        let Some(look) = look else { return self.looked(id, false, desk) };
+        let Some(look) = look else { return self.looked(id, false, ctx) };
         self.look(id, look.by, look.again - 1);
-        Follow::Nothing
+        OwnershipEffect::Nothing
     }
 
     /// A look at a node's address is over.
-    fn looked(&mut self, id: NodeId, found_nobody: bool, desk: &mut Desk) -> Follow {
-        self.begin_looks(desk);
-        let mut follow = Follow::Nothing;
+    fn looked(&mut self, id: NodeId, found_nobody: bool, ctx: &mut Ctx) -> OwnershipEffect {
+        self.begin_looks(ctx);
+        let mut follow = OwnershipEffect::Nothing;
         if found_nobody {
             self.streams.nobody.insert(id);
-            follow = self.found_gone(id, desk);
+            follow = self.found_gone(id, ctx);
         }
-        self.answer_waiting(id, false, desk);
+        self.answer_waiting(id, false, ctx);
         follow
     }
 
@@ -401,23 +401,23 @@ impl Cluster {
     // ---- all ----------------------------------------------------------------------------------------------------------------------------
 
     /// Shuts accepted streams that never said whose they are, looks that came to nothing, and a stream that brings no more of a table.
-    pub(super) fn look_at_streams(&mut self, desk: &mut Desk) {
-        if self.streams.next_due().is_none_or(|due| due > desk.now) {
-            return self.begin_looks(desk);
+    pub(super) fn look_at_streams(&mut self, ctx: &mut Ctx) {
+        if self.streams.next_due().is_none_or(|due| due > ctx.now) {
+            return self.begin_looks(ctx);
         }
-        let is_over = |(_, look): &(&NodeId, &Look)| look.by <= desk.now;
+        let is_over = |(_, look): &(&NodeId, &Look)| look.by <= ctx.now;
         let over: Vec<(NodeId, StreamId)> =
             self.streams.looks.iter().filter(is_over).map(|(&id, look)| (id, look.stream)).collect();
         for (id, stream) in over {
             self.shut(stream);
-            self.looked(id, false, desk);
+            self.looked(id, false, ctx);
         }
-        self.begin_looks(desk);
-        if let Some((_, stream)) = self.streams.pulled.filter(|(by, _)| *by <= desk.now) {
+        self.begin_looks(ctx);
+        if let Some((_, stream)) = self.streams.pulled.filter(|(by, _)| *by <= ctx.now) {
             self.shut(stream);
         }
         while let Some(&(at, stream)) = self.streams.unknown.front()
-            && at + UNKNOWN_FOR <= desk.now
+            && at + UNKNOWN_FOR <= ctx.now
         {
             self.streams.unknown.pop_front();
             self.shut(stream);
@@ -437,14 +437,14 @@ impl Cluster {
         }
     }
 
-    fn frame(&mut self, stream: StreamId, letter: Letter) {
-        self.posts.push_back(Post::Frame { stream, letter });
+    fn frame(&mut self, stream: StreamId, letter: Payload) {
+        self.posts.push_back(Outgoing::Frame { stream, letter });
     }
 
     pub(super) fn shut(&mut self, stream: StreamId) {
         self.forget(stream);
         self.deliveries.forget(stream, Instant::ZERO);
-        self.posts.push_back(Post::Shut { stream });
+        self.posts.push_back(Outgoing::Shut { stream });
     }
 
     fn forget(&mut self, stream: StreamId) {

@@ -60,19 +60,19 @@ use self::settings::Settings;
 use self::transfer::{Deliveries, Parcel};
 use self::watch::Link;
 use crate::config::{AuthorityKind, ClusterConfig, Config, ConfigError, Mode};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::detection::Pause;
 use crate::event::Event;
 use crate::member::{
     DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role,
-    Sharded, Status, Weight, canonical, name_hash,
+    ShardGroup, Status, Weight, canonical, name_hash,
 };
 use crate::membership::brake::Brakes;
 use crate::membership::gossip::{FANOUT, Gossip};
-use crate::membership::heartbeat_schedule::Slots;
+use crate::membership::heartbeat_schedule::HeartbeatSchedule;
 use crate::membership::local_health::LocalHealth;
 use crate::membership::observers::Observers;
-use crate::membership::table::{Change, Membership, Refusal};
+use crate::membership::table::{Change, MemberTable, Refusal};
 use crate::output::StreamId;
 use crate::time::{Instant, earliest};
 use crate::wire::{self, Body, Datagram, Header, Row};
@@ -88,7 +88,7 @@ pub struct Identity {
 
 /// A datagram to be sent, encoded only when it is handed out, from what is known then.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Letter {
+pub(crate) enum Payload {
     /// In this turn of the slot, with or without a request for an answer.
     Heartbeat {
         turn: u64,
@@ -117,21 +117,21 @@ pub(crate) enum Letter {
 
 /// What leaves this node.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Post {
-    Send { to: SocketAddr, letter: Letter },
+pub(crate) enum Outgoing {
+    Send { to: SocketAddr, letter: Payload },
     Open { stream: StreamId, to: SocketAddr },
-    Frame { stream: StreamId, letter: Letter },
+    Frame { stream: StreamId, letter: Payload },
     Shut { stream: StreamId },
 }
 
 /// What the engine has to do after the cluster took something in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Follow {
+pub(crate) enum OwnershipEffect {
     Nothing,
     /// The view is whole and may have changed: find the owners anew.
-    Settle,
+    Recompute,
     /// Others may own what this node holds: give it all up, then find the owners anew if the view is whole.
-    Void,
+    Revoke,
 }
 
 /// This node among the others.
@@ -142,9 +142,9 @@ pub(crate) struct Cluster {
     name: u32,
     mode: Mode,
     lifelines: bool,
-    membership: Membership,
+    membership: MemberTable,
     gossip: Gossip,
-    slots: Slots,
+    slots: HeartbeatSchedule,
     observers: Observers,
     answers: Answers,
     health: LocalHealth,
@@ -169,7 +169,7 @@ pub(crate) struct Cluster {
     epoch_min: Epoch,
     /// The sharded groups of this node while it may own no shard, for want of a session at the authority. They are not
     /// told to others, so that others own their shards.
-    withheld: Option<Vec<Sharded>>,
+    withheld: Option<Vec<ShardGroup>>,
     refutations: Refutations,
     heard: Heard,
     /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
@@ -180,12 +180,12 @@ pub(crate) struct Cluster {
     superseded: bool,
     /// Whether somebody wants to know of each heartbeat.
     is_recorded: bool,
-    pub(crate) posts: VecDeque<Post>,
+    pub(crate) posts: VecDeque<Outgoing>,
 }
 
 impl Cluster {
-    pub(crate) fn new(config: &Config, cluster: &ClusterConfig, identity: Identity, desk: &mut Desk) -> Cluster {
-        let now = desk.now;
+    pub(crate) fn new(config: &Config, cluster: &ClusterConfig, identity: Identity, ctx: &mut Ctx) -> Cluster {
+        let now = ctx.now;
         let profile = Profile {
             name: Arc::from(&*cluster.node),
             address: canonical(identity.address),
@@ -203,14 +203,14 @@ impl Cluster {
             status: Status::Alive,
         };
         // Spread over a redraw's time, so that nodes started together do not all redraw together.
-        let redraw_at = now + config.membership.redraw / 2 + desk.random.duration_below(config.membership.redraw);
+        let redraw_at = now + config.membership.redraw / 2 + ctx.random.duration_below(config.membership.redraw);
         Cluster {
             name: name_hash(&cluster.name) as u32,
             mode: cluster.mode,
             lifelines: config.membership.lifelines,
-            membership: Membership::new(me.clone(), now),
+            membership: MemberTable::new(me.clone(), now),
             gossip: Gossip::default(),
-            slots: Slots::new(config.interval, now),
+            slots: HeartbeatSchedule::new(config.interval, now),
             observers: Observers::new(me.id, config.membership.observers as usize, redraw_at),
             answers: Answers::new(now),
             health: LocalHealth::default(),
@@ -218,10 +218,10 @@ impl Cluster {
             inquiries: BTreeMap::new(),
             inquiries_due: BTreeSet::new(),
             waiting: Vec::new(),
-            number: desk.random.next_u64() as u32,
+            number: ctx.random.next_u64() as u32,
             brakes: Brakes::default(),
             brake_due: None,
-            joining: Joining::new(config, cluster, &me, desk),
+            joining: Joining::new(config, cluster, &me, ctx),
             streams: Streams::default(),
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
@@ -246,7 +246,7 @@ impl Cluster {
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
     /// The members as this node sees them.
-    pub(crate) fn membership(&self) -> &Membership {
+    pub(crate) fn membership(&self) -> &MemberTable {
         &self.membership
     }
 
@@ -265,8 +265,8 @@ impl Cluster {
     }
 
     /// Whom this node watches, and for how long it has heard nothing of them.
-    pub(crate) fn watched(&self, desk: &Desk) -> impl Iterator<Item = (NodeId, Duration)> {
-        self.links.iter().map(|(&id, link)| (id, desk.monitor.silence(link.watch, desk.now)))
+    pub(crate) fn watched(&self, ctx: &Ctx) -> impl Iterator<Item = (NodeId, Duration)> {
+        self.links.iter().map(|(&id, link)| (id, ctx.monitor.silence(link.watch, ctx.now)))
     }
 
     /// Whether this node has been let in, or has begun a cluster itself, and its table is whole.
@@ -314,47 +314,47 @@ impl Cluster {
     }
 
     /// Takes a pause of our own out of what is timed here.
-    pub(crate) fn excuse(&mut self, pause: Pause, desk: &mut Desk) {
+    pub(crate) fn excuse(&mut self, pause: Pause, ctx: &mut Ctx) {
         self.health.worsen();
         self.answers.excuse(pause);
         self.joining.excuse(pause);
-        let patience = self.patience(desk);
-        self.ask_all_again(desk);
+        let patience = self.patience(ctx);
+        self.ask_all_again(ctx);
         for waiting in &mut self.waiting {
-            waiting.until = waiting.until.max(desk.now + patience);
+            waiting.until = waiting.until.max(ctx.now + patience);
         }
     }
 
     /// Does whatever is due. While verdicts are `held`, nobody is judged.
-    pub(crate) fn tick(&mut self, held: bool, desk: &mut Desk) -> Follow {
+    pub(crate) fn tick(&mut self, held: bool, ctx: &mut Ctx) -> OwnershipEffect {
         if self.superseded {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
-        self.beat(desk);
-        self.poll(desk);
-        self.change_observers(desk);
-        let mut follow = Follow::Nothing;
+        self.beat(ctx);
+        self.poll(ctx);
+        self.change_observers(ctx);
+        let mut follow = OwnershipEffect::Nothing;
         if !held {
-            follow = self.look_at_inquiries(desk);
-            self.look_at_brakes(desk);
+            follow = self.look_at_inquiries(ctx);
+            self.look_at_brakes(ctx);
         }
-        self.answer_those_who_wait(desk);
-        self.look_for_others(desk);
-        self.look_at_heard(desk);
-        self.look_at_streams(desk);
-        if self.deliveries.next_due().is_some_and(|due| due <= desk.now) {
-            self.look_at_deliveries(desk.now);
+        self.answer_those_who_wait(ctx);
+        self.look_for_others(ctx);
+        self.look_at_heard(ctx);
+        self.look_at_streams(ctx);
+        if self.deliveries.next_due().is_some_and(|due| due <= ctx.now) {
+            self.look_at_deliveries(ctx.now);
         }
-        self.say_what_waits(desk.now);
-        self.pass_on(desk);
+        self.say_what_waits(ctx.now);
+        self.pass_on(ctx);
         follow
     }
 
     /// Says goodbye.
-    pub(crate) fn leave(&mut self, desk: &mut Desk) {
+    pub(crate) fn leave(&mut self, ctx: &mut Ctx) {
         self.me.status = Status::Left;
-        self.membership.speak(desk.now, self.me.clone());
-        let about = Letter::About(self.me.id);
+        self.membership.speak(ctx.now, self.me.clone());
+        let about = Payload::About(self.me.id);
         // Three times to those who watch us, since nobody acknowledges it and we shall not be there to repeat it; a lost goodbye costs a timeout.
         let watch = self.observers.places().iter().filter_map(|place| self.membership.member(place.id));
         let told: Vec<SocketAddr> = watch.flat_map(|member| [member.address; 3]).collect();
@@ -362,7 +362,7 @@ impl Cluster {
             self.send(to, about.clone());
         }
         for _ in 0..2 * FANOUT {
-            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
+            if let Some(to) = self.membership.draw(&mut ctx.random).map(|member| member.address) {
                 self.send(to, about.clone());
             }
         }
@@ -381,14 +381,14 @@ impl Cluster {
     /// # Errors
     /// It may not change the weight. Others go by what they see of us: a weight that came and went between two of their looks would have given a shard to
     /// another owner and back, and the one who has it would not know that its epoch is passed.
-    pub(crate) fn set_metadata(&mut self, metadata: Metadata, desk: &mut Desk) -> Result<(), ConfigError> {
+    pub(crate) fn set_metadata(&mut self, metadata: Metadata, ctx: &mut Ctx) -> Result<(), ConfigError> {
         let (is, would_be) = (self.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
         if is != would_be {
             let (is, would_be) = (is.get(), would_be.get());
             let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
             return Err(ConfigError::Contradiction(reason));
         }
-        self.say(|profile| profile.metadata = metadata, desk);
+        self.say(|profile| profile.metadata = metadata, ctx);
         Ok(())
     }
 
@@ -396,37 +396,37 @@ impl Cluster {
     ///
     /// # Panics
     /// If it supervises [`GROUPS_MAX`] already.
-    pub(crate) fn announce(&mut self, sharded: Sharded, desk: &mut Desk) {
+    pub(crate) fn announce(&mut self, sharded: ShardGroup, ctx: &mut Ctx) {
         assert!(self.groups().len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
-        self.change_groups(|groups| groups.push(sharded), desk);
+        self.change_groups(|groups| groups.push(sharded), ctx);
         // Whoever owns its shards now has to hear of it.
-        self.wait_for_a_lease(desk.now);
+        self.wait_for_a_lease(ctx.now);
     }
 
     /// Tells others which shards this node cannot run, by group, in place of what it said before.
-    pub(crate) fn set_declined(&mut self, declined: &BTreeMap<u64, BTreeSet<u32>>, desk: &mut Desk) {
-        let declines = |sharded: &Sharded| declined.get(&sharded.group).is_some_and(|shards| !shards.is_empty());
+    pub(crate) fn set_declined(&mut self, declined: &BTreeMap<u64, BTreeSet<u32>>, ctx: &mut Ctx) {
+        let declines = |sharded: &ShardGroup| declined.get(&sharded.group).is_some_and(|shards| !shards.is_empty());
         let groups = self.groups().iter().filter(|sharded| declines(sharded)).count().max(1);
         // Each group that declines nothing takes a byte.
         let bytes_max = (DECLINED_BYTES_MAX - GROUPS_MAX) / groups;
-        let change = |groups: &mut Vec<Sharded>| {
+        let change = |groups: &mut Vec<ShardGroup>| {
             for sharded in groups {
                 let shards = declined.get(&sharded.group);
                 sharded.declined =
                     shards.map(|shards| Declined::of(shards, sharded.count, bytes_max)).unwrap_or_default();
             }
         };
-        self.change_groups(change, desk);
+        self.change_groups(change, ctx);
     }
 
     /// What this node says of a group that it supervises.
-    pub(crate) fn said_of(&self, group: u64) -> Option<&Sharded> {
+    pub(crate) fn said_of(&self, group: u64) -> Option<&ShardGroup> {
         self.groups().iter().find(|sharded| sharded.group == group)
     }
 
     /// Tells others whether this node has the right to own shards: whether it has a session at the authority. Returns
     /// whether that changes what it may own.
-    pub(crate) fn set_right(&mut self, has_right: bool, desk: &mut Desk) -> bool {
+    pub(crate) fn set_right(&mut self, has_right: bool, ctx: &mut Ctx) -> bool {
         match (has_right, self.withheld.take()) {
             (true, None) => false,
             (false, withheld @ Some(_)) => {
@@ -436,7 +436,7 @@ impl Cluster {
             (true, Some(groups)) => {
                 let is_news = !groups.is_empty();
                 if is_news {
-                    self.say(|profile| profile.groups = groups, desk);
+                    self.say(|profile| profile.groups = groups, ctx);
                 }
                 is_news
             }
@@ -444,7 +444,7 @@ impl Cluster {
                 let groups = self.me.groups.clone();
                 let is_news = !groups.is_empty();
                 if is_news {
-                    self.say(|profile| profile.groups.clear(), desk);
+                    self.say(|profile| profile.groups.clear(), ctx);
                 }
                 self.withheld = Some(groups);
                 is_news
@@ -453,9 +453,9 @@ impl Cluster {
     }
 
     /// Tells others that this node supervises no sharded group any more, so that they take its shards over.
-    pub(crate) fn withdraw(&mut self, desk: &mut Desk) {
+    pub(crate) fn withdraw(&mut self, ctx: &mut Ctx) {
         if !self.groups().is_empty() {
-            self.change_groups(Vec::clear, desk);
+            self.change_groups(Vec::clear, ctx);
         }
     }
 
@@ -470,32 +470,32 @@ impl Cluster {
         from: SocketAddr,
         length: usize,
         datagram: &Datagram<'_>,
-        desk: &mut Desk,
-    ) -> Follow {
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
         let header = datagram.header;
         if header.from == self.me.id {
-            return self.hear_namesake(from, header, desk);
+            return self.hear_namesake(from, header, ctx);
         }
-        let mut follow = self.meet(from, header, desk);
+        let mut follow = self.meet(from, header, ctx);
         match &datagram.body {
-            Body::Join(join) => return follow.max(self.hear_join(from, header, join, desk)),
+            Body::Join(join) => return follow.max(self.hear_join(from, header, join, ctx)),
             Body::Challenge { token } => {
                 self.hear_challenge(from, *token);
                 return follow;
             }
             Body::Introduce => {
-                self.hear_introduce(from, desk.now);
+                self.hear_introduce(from, ctx.now);
                 return follow;
             }
-            Body::Refused(refused) => return self.hear_refused(from, *refused, desk),
+            Body::Refused(refused) => return self.hear_refused(from, *refused, ctx),
             _ => {}
         }
         let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
         let Some(known) = known else {
-            return self.hear_stranger(from, length, datagram, desk);
+            return self.hear_stranger(from, length, datagram, ctx);
         };
         let mut status = known.status;
-        self.clock.hear(clock::clock_in(header), desk.now);
+        self.clock.hear(clock::clock_in(header), ctx.now);
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
@@ -503,45 +503,45 @@ impl Cluster {
         {
             let (id, generation) = (header.from, header.generation);
             let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
-            follow = follow.max(self.hear_of(header.from, &note, desk));
+            follow = follow.max(self.hear_of(header.from, &note, ctx));
             status = self.status_of(id, status);
         }
         if datagram.rumours.count > 0 {
-            follow = follow.max(self.hear_of_all(datagram, desk));
+            follow = follow.max(self.hear_of_all(datagram, ctx));
             status = self.status_of(header.from, status);
         }
-        follow.max(self.hear_member(header.from, status, datagram, desk))
+        follow.max(self.hear_member(header.from, status, datagram, ctx))
     }
 
     /// Writes a letter into `buffer`; false if there is nothing to be sent after all.
     pub(crate) fn write(
         &mut self,
-        letter: Letter,
+        letter: Payload,
         stream: Option<StreamId>,
         now: Instant,
         buffer: &mut Vec<u8>,
     ) -> bool {
-        let (header, is_push) = (self.header(now), matches!(letter, Letter::Push));
+        let (header, is_push) = (self.header(now), matches!(letter, Payload::Push));
         let mut about = None;
         match letter {
-            Letter::Join { token } => {
+            Payload::Join { token } => {
                 wire::encode_join(buffer, self.join_header(now), token, &self.me);
                 return true;
             }
-            Letter::Say(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
+            Payload::Say(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
                 // Whoever is not known to receive there is told no more than this.
                 wire::encode(buffer, header, &body);
                 return true;
             }
-            Letter::Rows(pages) => {
+            Payload::Rows(pages) => {
                 self.write_rows(pages, stream, header, now, buffer);
                 return true;
             }
-            Letter::Part { parcel, offset } => {
+            Payload::Part { parcel, offset } => {
                 wire::encode(buffer, header, &Body::Part(parcel.part(offset)));
                 return true;
             }
-            Letter::Some(ids) => {
+            Payload::Some(ids) => {
                 let rows = wire::Rows { differing: 0, more: false, welcome: false, whole: self.joining.is_whole(now) };
                 wire::encode(buffer, header, &Body::Rows(rows));
                 let count_at = buffer.len() - 1;
@@ -549,7 +549,7 @@ impl Cluster {
                 members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
                 return true;
             }
-            Letter::Heartbeat { turn, asks } => {
+            Payload::Heartbeat { turn, asks } => {
                 let heartbeat = wire::Heartbeat {
                     incarnation: self.me.incarnation,
                     stage: self.slots.stage(turn),
@@ -561,10 +561,10 @@ impl Cluster {
                 };
                 wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
             }
-            Letter::Sync => wire::encode_sync(buffer, header, self.membership.digests()),
-            Letter::Say(body) => wire::encode(buffer, header, &body),
-            Letter::Push => wire::encode(buffer, header, &Body::Gossip),
-            Letter::About(id) => {
+            Payload::Sync => wire::encode_sync(buffer, header, self.membership.digests()),
+            Payload::Say(body) => wire::encode(buffer, header, &body),
+            Payload::Push => wire::encode(buffer, header, &Body::Gossip),
+            Payload::About(id) => {
                 wire::encode(buffer, header, &Body::Gossip);
                 about = Some(id);
             }
@@ -591,16 +591,16 @@ impl Cluster {
     // ---- what is told of members ---------------------------------------------------------------------------------------------------------
 
     /// Takes in all that a datagram tells of members. One that a table has as over, and of which there was no rumour, may be so for long: that is no news.
-    fn hear_of_all(&mut self, datagram: &Datagram<'_>, desk: &mut Desk) -> Follow {
+    fn hear_of_all(&mut self, datagram: &Datagram<'_>, ctx: &mut Ctx) -> OwnershipEffect {
         let is_table = matches!(datagram.body, Body::Rows(_));
-        let mut follow = Follow::Nothing;
+        let mut follow = OwnershipEffect::Nothing;
         for row in datagram.rumours.iter() {
-            if self.is_only_heard_of(&row, datagram.header, desk) {
-                self.hear_of_process(&row, datagram.header.from, desk.now);
+            if self.is_only_heard_of(&row, datagram.header, ctx) {
+                self.hear_of_process(&row, datagram.header.from, ctx.now);
                 continue;
             }
             let is_unknown = self.membership.member(row.id).is_none();
-            follow = follow.max(self.hear_of(datagram.header.from, &row, desk));
+            follow = follow.max(self.hear_of(datagram.header.from, &row, ctx));
             if is_table && is_unknown && !row.status.is_member() {
                 self.membership.keep_to_ourselves(row.id);
                 self.gossip.drop(row.id);
@@ -610,61 +610,61 @@ impl Cluster {
     }
 
     /// Takes in what `from` tells of another member, or of us.
-    fn hear_of(&mut self, from: NodeId, row: &Row<'_>, desk: &mut Desk) -> Follow {
+    fn hear_of(&mut self, from: NodeId, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
         if row.id == self.me.id {
-            return self.hear_of_myself(row, desk);
+            return self.hear_of_myself(row, ctx);
         }
-        match self.membership.merge(desk.now, row, &desk.config.membership) {
-            Ok(None) => Follow::Nothing,
-            Ok(Some(change)) => self.changed(&change, Source::News(Some(from)), desk),
+        match self.membership.merge(ctx.now, row, &ctx.config.membership) {
+            Ok(None) => OwnershipEffect::Nothing,
+            Ok(Some(change)) => self.changed(&change, Source::News(Some(from)), ctx),
             Err(refusal) => {
-                self.refuse(refusal, row.details.map(|details| details.address), desk);
-                Follow::Nothing
+                self.refuse(refusal, row.details.map(|details| details.address), ctx);
+                OwnershipEffect::Nothing
             }
         }
     }
 
     /// Another process of this name was started after us.
-    fn give_way(&mut self, generation: Generation, address: Option<SocketAddr>, desk: &mut Desk) -> Follow {
+    fn give_way(&mut self, generation: Generation, address: Option<SocketAddr>, ctx: &mut Ctx) -> OwnershipEffect {
         if std::mem::replace(&mut self.superseded, true) {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
-        desk.tell(Event::Superseded { generation, address });
+        ctx.emit(Event::Superseded { generation, address });
         self.close_all_streams();
-        Follow::Void
+        OwnershipEffect::Revoke
     }
 
     /// Takes in a datagram under our own name: our own, or a namesake's.
-    fn hear_namesake(&mut self, from: SocketAddr, header: Header, desk: &mut Desk) -> Follow {
+    fn hear_namesake(&mut self, from: SocketAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
         if header.generation > self.me.generation {
-            return self.give_way(header.generation, Some(from), desk);
+            return self.give_way(header.generation, Some(from), ctx);
         }
         if header.generation < self.me.generation {
-            self.send(from, Letter::Say(Body::Introduce));
+            self.send(from, Payload::Say(Body::Introduce));
         }
-        Follow::Nothing
+        OwnershipEffect::Nothing
     }
 
     /// The sharded groups of this node, told to others or not.
-    fn groups(&self) -> &[Sharded] {
+    fn groups(&self) -> &[ShardGroup] {
         self.withheld.as_deref().unwrap_or(&self.me.groups)
     }
 
     /// Changes the sharded groups of this node, and tells others unless they are withheld.
-    fn change_groups(&mut self, change: impl FnOnce(&mut Vec<Sharded>), desk: &mut Desk) {
+    fn change_groups(&mut self, change: impl FnOnce(&mut Vec<ShardGroup>), ctx: &mut Ctx) {
         match &mut self.withheld {
             Some(groups) => change(groups),
-            None => self.say(|profile| change(&mut profile.groups), desk),
+            None => self.say(|profile| change(&mut profile.groups), ctx),
         }
     }
 
     /// Says something else of this node from now on.
-    fn say(&mut self, change: impl FnOnce(&mut Profile), desk: &mut Desk) {
+    fn say(&mut self, change: impl FnOnce(&mut Profile), ctx: &mut Ctx) {
         let profile = Arc::make_mut(&mut self.me.profile);
         profile.revision += 1;
         change(profile);
-        self.speak(true, desk.now);
-        desk.tell(Event::Updated { member: self.me.clone() });
+        self.speak(true, ctx.now);
+        ctx.emit(Event::Updated { member: self.me.clone() });
     }
 
     /// Puts down and spreads what this node says of itself.
@@ -674,19 +674,19 @@ impl Cluster {
     }
 
     /// Does what follows from a row that changed.
-    fn changed(&mut self, change: &Change, source: Source, desk: &mut Desk) -> Follow {
+    fn changed(&mut self, change: &Change, source: Source, ctx: &mut Ctx) -> OwnershipEffect {
         let Change { before, after, unheard } = change;
-        let (id, now) = (after.id, desk.now);
+        let (id, now) = (after.id, ctx.now);
         let same_process = before.as_ref().filter(|before| before.generation == after.generation);
         let is_known = same_process.is_some_and(|before| before.profile == after.profile);
         self.gossip.add(id, !is_known, now);
         if let Source::News(from) = source {
             let told_by = from.and_then(|from| self.membership.member(from)).map(|member| member.name.clone());
-            tell(before.as_ref(), after, told_by, desk);
+            tell(before.as_ref(), after, told_by, ctx);
         }
         let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
         if same_process.is_none() || !is {
-            self.unwatch(id, desk);
+            self.unwatch(id, ctx);
         }
         if let Some(quorum) = &mut self.quorum {
             match after.status {
@@ -697,7 +697,7 @@ impl Cluster {
         }
         if is && after.status == Status::Alive && before.as_ref().is_some_and(|before| before.status == Status::Suspect)
         {
-            self.refuted(id, desk);
+            self.refuted(id, ctx);
         }
         if !is {
             self.streams_of_the_dead(id);
@@ -720,40 +720,44 @@ impl Cluster {
         if has_passed {
             self.passed.push((id, after.weight()));
         }
-        if shared != shares || is_new_life || has_passed { Follow::Settle } else { Follow::Nothing }
+        if shared != shares || is_new_life || has_passed {
+            OwnershipEffect::Recompute
+        } else {
+            OwnershipEffect::Nothing
+        }
     }
 
     /// Says that a row was refused, at most once an interval.
-    fn refuse(&mut self, refusal: Refusal, from: Option<SocketAddr>, desk: &mut Desk) {
-        if self.joining.may_complain(desk) {
+    fn refuse(&mut self, refusal: Refusal, from: Option<SocketAddr>, ctx: &mut Ctx) {
+        if self.joining.may_complain(ctx) {
             let address = from.unwrap_or(self.me.address);
-            desk.tell(Event::Refused { address, reason: refusal.to_string().into() });
+            ctx.emit(Event::JoinRefused { address, reason: refusal.to_string().into() });
         }
     }
 
     /// Passes fresh rumours on to members drawn at random.
-    fn pass_on(&mut self, desk: &mut Desk) {
-        if self.gossip.due().is_none_or(|due| due > desk.now) || self.membership.others().is_empty() {
+    fn pass_on(&mut self, ctx: &mut Ctx) {
+        if self.gossip.due().is_none_or(|due| due > ctx.now) || self.membership.others().is_empty() {
             return;
         }
-        if !self.gossip.begin_round(desk.now) {
+        if !self.gossip.begin_round(ctx.now) {
             return;
         }
         for _ in 0..FANOUT.min(self.membership.others().len()) {
-            if let Some(to) = self.membership.draw(&mut desk.random).map(|member| member.address) {
-                self.send(to, Letter::Push);
+            if let Some(to) = self.membership.draw(&mut ctx.random).map(|member| member.address) {
+                self.send(to, Payload::Push);
             }
         }
     }
 
     // ---- small things --------------------------------------------------------------------------------------------------------------------
 
-    fn send(&mut self, to: SocketAddr, letter: Letter) {
-        self.posts.push_back(Post::Send { to, letter });
+    fn send(&mut self, to: SocketAddr, letter: Payload) {
+        self.posts.push_back(Outgoing::Send { to, letter });
     }
 
     /// Sends a letter to a member, if it is one.
-    fn send_to(&mut self, id: NodeId, letter: Letter) {
+    fn send_to(&mut self, id: NodeId, letter: Payload) {
         if let Some(to) = self.membership.member(id).map(|member| member.address) {
             self.send(to, letter);
         }
@@ -800,7 +804,7 @@ fn may_observe(member: &Member, mode: Mode, me: NodeId) -> bool {
 }
 
 /// What a node of this row may own shards of.
-fn shares(row: Option<&Member>) -> Option<&[Sharded]> {
+fn shares(row: Option<&Member>) -> Option<&[ShardGroup]> {
     row.filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| &*member.groups)
 }
 
@@ -820,11 +824,11 @@ enum Source {
 }
 
 /// The event that a change of a row amounts to, where it is not of our own making.
-fn tell(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, desk: &mut Desk) {
+fn tell(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, ctx: &mut Ctx) {
     let same_process = before.filter(|before| before.generation == after.generation).map(|before| before.status);
     if let Some(before) = before.filter(|before| before.generation == after.generation) {
         if before.profile != after.profile && after.status.is_member() {
-            desk.tell(Event::Updated { member: after.clone() });
+            ctx.emit(Event::Updated { member: after.clone() });
         }
         if (before.incarnation, before.status) == (after.incarnation, after.status) {
             return;
@@ -833,7 +837,7 @@ fn tell(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, desk
     let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
     // Of a later process only the end was heard: what was known of the former one is over with it.
     let was_member = before.is_some_and(|before| before.status.is_member());
-    desk.tell(match (same_process, after.status) {
+    ctx.emit(match (same_process, after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
         (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, told_by },
         (None, Status::Left) if was_member => Event::Left { node },

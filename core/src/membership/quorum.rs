@@ -18,12 +18,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter};
+use super::{Cluster, OwnershipEffect, Payload};
 use crate::config::{Config, QuorumRule};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::NodeId;
-use crate::membership::table::Membership;
+use crate::membership::table::MemberTable;
 use crate::time::Instant;
 use crate::wire::Body;
 
@@ -105,7 +105,7 @@ impl Quorum {
     }
 
     /// Whether a node may be let in: it counts already, or there is a quorum, or there has yet to be one.
-    pub(super) fn may_admit(&self, id: NodeId, table: &Membership) -> bool {
+    pub(super) fn may_admit(&self, id: NodeId, table: &MemberTable) -> bool {
         let is_member = table.member(id).is_some_and(|member| member.status.is_member());
         self.held || is_member || self.dead.contains_key(&id) || self.voters(table) < self.least
     }
@@ -117,17 +117,17 @@ impl Quorum {
     }
 
     /// How many count.
-    fn voters(&self, table: &Membership) -> usize {
+    fn voters(&self, table: &MemberTable) -> usize {
         table.others().len() + 1 + self.dead.len()
     }
 
     /// How many of them answered a poll that was sent so lately that the right it gives has not ended by `now`, this node included.
-    fn reached(&self, table: &Membership, now: Instant) -> usize {
+    fn reached(&self, table: &MemberTable, now: Instant) -> usize {
         self.polls_answered(table).filter(|sent| *sent + self.valid() > now).count()
     }
 
     /// For this node and each member: when the newest poll was sent that it answered.
-    fn polls_answered(&self, table: &Membership) -> impl Iterator<Item = Instant> {
+    fn polls_answered(&self, table: &MemberTable) -> impl Iterator<Item = Instant> {
         let others = table.others().iter().filter_map(|id| self.answered.get(id)).copied();
         others.chain(self.rounds.back().map(|(_, sent)| *sent))
     }
@@ -138,7 +138,7 @@ impl Quorum {
     }
 
     /// Renews the right by what has been answered. Returns whether it begins.
-    fn renew(&mut self, table: &Membership, now: Instant) -> bool {
+    fn renew(&mut self, table: &MemberTable, now: Instant) -> bool {
         let needed = (self.voters(table) / 2 + 1).max(self.least);
         let mut answered: Vec<Instant> = self.polls_answered(table).collect();
         answered.sort_unstable_by(|a, b| b.cmp(a));
@@ -158,15 +158,15 @@ impl Quorum {
 
 impl Cluster {
     /// Looks whether our right has ended. It is asked before anything is taken in: after a pause it has ended whatever comes in then.
-    pub(crate) fn look_at_quorum(&mut self, desk: &mut Desk) -> Follow {
-        let Some(quorum) = &mut self.quorum else { return Follow::Nothing };
-        if !quorum.held || quorum.until > desk.now {
-            return Follow::Nothing;
+    pub(crate) fn look_at_quorum(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
+        let Some(quorum) = &mut self.quorum else { return OwnershipEffect::Nothing };
+        if !quorum.held || quorum.until > ctx.now {
+            return OwnershipEffect::Nothing;
         }
         quorum.held = false;
-        let (reached, of) = (quorum.reached(&self.membership, desk.now), quorum.voters(&self.membership));
-        desk.tell(Event::QuorumLost { reached: reached as u32, of: of as u32 });
-        Follow::Void
+        let (reached, of) = (quorum.reached(&self.membership, ctx.now), quorum.voters(&self.membership));
+        ctx.emit(Event::QuorumLost { reached: reached as u32, of: of as u32 });
+        OwnershipEffect::Revoke
     }
 
     /// Until when this node has the right to own shards; `None` where it needs nobody for that.
@@ -180,8 +180,8 @@ impl Cluster {
     }
 
     /// Polls the others, and lets go of what has waited long enough.
-    pub(super) fn poll(&mut self, desk: &mut Desk) {
-        let now = desk.now;
+    pub(super) fn poll(&mut self, ctx: &mut Ctx) {
+        let now = ctx.now;
         let Some(quorum) = &mut self.quorum else { return };
         quorum.starts_at.take_if(|at| *at <= now);
         if quorum.held {
@@ -202,22 +202,22 @@ impl Cluster {
         }
         let others: Vec<std::net::SocketAddr> = self.addresses().collect();
         for to in others {
-            self.send(to, Letter::Say(Body::Poll { number }));
+            self.send(to, Payload::Say(Body::Poll { number }));
         }
     }
 
     /// Takes in a member's answer to a poll.
-    pub(super) fn hear_vote(&mut self, from: NodeId, number: u32, desk: &mut Desk) -> Follow {
-        let Some(quorum) = &mut self.quorum else { return Follow::Nothing };
+    pub(super) fn hear_vote(&mut self, from: NodeId, number: u32, ctx: &mut Ctx) -> OwnershipEffect {
+        let Some(quorum) = &mut self.quorum else { return OwnershipEffect::Nothing };
         let round = quorum.rounds.iter().find(|(of, _)| *of == number);
-        let Some(&(_, sent)) = round else { return Follow::Nothing };
+        let Some(&(_, sent)) = round else { return OwnershipEffect::Nothing };
         let newest = quorum.answered.entry(from).or_insert(sent);
         *newest = sent.max(*newest);
-        if !quorum.renew(&self.membership, desk.now) {
-            return Follow::Nothing;
+        if !quorum.renew(&self.membership, ctx.now) {
+            return OwnershipEffect::Nothing;
         }
-        let (reached, of) = (quorum.reached(&self.membership, desk.now), quorum.voters(&self.membership));
-        desk.tell(Event::QuorumGained { reached: reached as u32, of: of as u32 });
-        Follow::Settle
+        let (reached, of) = (quorum.reached(&self.membership, ctx.now), quorum.voters(&self.membership));
+        ctx.emit(Event::QuorumGained { reached: reached as u32, of: of as u32 });
+        OwnershipEffect::Recompute
     }
 }

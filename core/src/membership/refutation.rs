@@ -12,8 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter};
-use crate::ctx::Desk;
+use super::{Cluster, OwnershipEffect, Payload};
+use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::{Generation, Incarnation, NodeId, Profile, Status};
 use crate::time::Instant;
@@ -84,13 +84,13 @@ enum Holds {
 
 impl Cluster {
     /// Takes in what others hold of this node.
-    pub(super) fn hear_of_myself(&mut self, row: &Row<'_>, desk: &mut Desk) -> Follow {
+    pub(super) fn hear_of_myself(&mut self, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
         if row.generation > self.me.generation {
             let address = row.details.map(|details| details.address);
-            return self.give_way(row.generation, address, desk);
+            return self.give_way(row.generation, address, ctx);
         }
         if row.generation < self.me.generation || self.me.status == Status::Left {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         let (said, mine) = (row.incarnation, self.me.incarnation);
         let is_over = !row.status.is_member() && said.life >= mine.life;
@@ -107,15 +107,15 @@ impl Cluster {
             Holds::Else(revision) => Some(revision + 1),
             Holds::NeverOurs => None,
         };
-        let (Some(next), Some(revision)) = (next, revision) else { return self.renew(desk) };
+        let (Some(next), Some(revision)) = (next, revision) else { return self.renew(ctx) };
         if (next, revision) == (mine, self.me.revision) {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         let is_said_anew = revision != self.me.revision;
         self.me.incarnation = next;
         Arc::make_mut(&mut self.me.profile).revision = revision;
-        self.contradict(is_said_anew, desk);
-        if is_over || said.life > mine.life { self.return_from_death(desk) } else { Follow::Nothing }
+        self.contradict(is_said_anew, ctx);
+        if is_over || said.life > mine.life { self.return_from_death(ctx) } else { OwnershipEffect::Nothing }
     }
 
     /// What a row has of what this node says of itself.
@@ -136,44 +136,44 @@ impl Cluster {
     }
 
     /// Others were told that this node was dead: it has said by now that it lives.
-    fn return_from_death(&mut self, desk: &mut Desk) -> Follow {
-        desk.tell(Event::Buried { incarnation: self.me.incarnation });
-        self.begin_anew(desk)
+    fn return_from_death(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
+        ctx.emit(Event::DeclaredDead { incarnation: self.me.incarnation });
+        self.begin_anew(ctx)
     }
 
     /// Goes on in the next generation. Nothing happens if that was done just now; the others ask again.
-    fn renew(&mut self, desk: &mut Desk) -> Follow {
-        let every = desk.config.interval * RENEW_EVERY;
-        let is_too_soon = self.refutations.renewed_at.is_some_and(|at| desk.now - at < every);
+    fn renew(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
+        let every = ctx.config.interval * RENEW_EVERY;
+        let is_too_soon = self.refutations.renewed_at.is_some_and(|at| ctx.now - at < every);
         if is_too_soon || self.me.generation.0 >= TIME_MAX {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
-        self.refutations.renewed_at = Some(desk.now);
+        self.refutations.renewed_at = Some(ctx.now);
         self.me.generation = Generation(self.me.generation.0 + 1);
         self.me.incarnation = Incarnation::default();
         Arc::make_mut(&mut self.me.profile).revision = 1;
-        self.contradict(true, desk);
-        desk.tell(Event::Renewed { generation: self.me.generation });
+        self.contradict(true, ctx);
+        ctx.emit(Event::Renewed { generation: self.me.generation });
         // Lifelines are those of a generation.
         self.close_lifelines();
-        self.begin_anew(desk)
+        self.begin_anew(ctx)
     }
 
     /// No other member names this node any more, and what it thinks of others is from before.
-    fn begin_anew(&mut self, desk: &mut Desk) -> Follow {
-        self.wait_for_a_lease(desk.now);
+    fn begin_anew(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
+        self.wait_for_a_lease(ctx.now);
         let watched: Vec<NodeId> = self.links.keys().copied().collect();
-        watched.into_iter().for_each(|id| self.unwatch(id, desk));
+        watched.into_iter().for_each(|id| self.unwatch(id, ctx));
         // Peers ignored our messages while they held us dead. Sync tables once they know that we are alive.
-        self.joining.compare_by(desk.now + desk.config.interval);
-        Follow::Void
+        self.joining.compare_by(ctx.now + ctx.config.interval);
+        OwnershipEffect::Revoke
     }
 
     /// Puts down what this node says of itself, and spreads it as fast as it may.
-    fn contradict(&mut self, whole: bool, desk: &Desk) {
-        self.membership.speak(desk.now, self.me.clone());
-        if self.refutations.may_say(whole, desk.now, desk.config.interval) {
-            self.gossip.add(self.me.id, whole, desk.now);
+    fn contradict(&mut self, whole: bool, ctx: &Ctx) {
+        self.membership.speak(ctx.now, self.me.clone());
+        if self.refutations.may_say(whole, ctx.now, ctx.config.interval) {
+            self.gossip.add(self.me.id, whole, ctx.now);
         }
     }
 
@@ -187,7 +187,7 @@ impl Cluster {
     /// Tells a member what is held of another one, or of itself, unless it was told that very often just now.
     pub(super) fn tell_about(&mut self, to: NodeId, about: NodeId) {
         if self.refutations.may_answer(to) {
-            self.send_to(to, Letter::About(about));
+            self.send_to(to, Payload::About(about));
         }
     }
 }

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Cluster, Letter};
+use super::{Cluster, Payload};
 use crate::config::Mode;
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::{Member, NodeId, Role};
 use crate::time::Instant;
@@ -32,23 +32,23 @@ pub(super) struct Settings {
 impl Cluster {
     /// Handles a datagram of another cluster: one of the two names is misspelt, if it is a seed or asks to be let in.
     /// A join is answered, so that its sender hears of it, too; nothing else is.
-    pub(crate) fn handle_foreign(&mut self, from: SocketAddr, body: &Body<'_>, desk: &mut Desk) {
-        let (now, interval) = (desk.now, desk.config.interval);
+    pub(crate) fn handle_foreign(&mut self, from: SocketAddr, body: &Body<'_>, ctx: &mut Ctx) {
+        let (now, interval) = (ctx.now, ctx.config.interval);
         let is_over = |at: Option<Instant>, pause: Duration| at.is_none_or(|at| now - at >= pause);
         let is_join = matches!(body, Body::Join(_));
         if is_join && is_over(self.settings.foreign_answered_at, interval) {
             self.settings.foreign_answered_at = Some(now);
-            self.send(from, Letter::Say(Body::Introduce));
+            self.send(from, Payload::Say(Body::Introduce));
         }
         if (is_join || self.is_seed(from)) && is_over(self.settings.foreign_told_at, FOREIGN_EVERY) {
             self.settings.foreign_told_at = Some(now);
-            desk.tell(Event::OtherCluster { address: from });
+            ctx.emit(Event::OtherCluster { address: from });
         }
     }
 
     /// Looks whether there is a monitor, where the deaths of nodes are monitors' business.
-    pub(super) fn look_for_monitors(&mut self, desk: &mut Desk) {
-        if self.mode != Mode::Central || !self.joining.is_whole(desk.now) {
+    pub(super) fn look_for_monitors(&mut self, ctx: &mut Ctx) {
+        if self.mode != Mode::Central || !self.joining.is_whole(ctx.now) {
             return;
         }
         let is_monitor = |member: &Member| member.role == Role::Monitor && member.status.is_member();
@@ -57,20 +57,20 @@ impl Cluster {
             (self.settings.is_told, self.settings.is_silence_told) = (false, false);
             return;
         }
-        let since = *self.settings.no_monitor_since.get_or_insert(desk.now);
-        if !self.settings.is_told && desk.now - since >= desk.config.timeout {
+        let since = *self.settings.no_monitor_since.get_or_insert(ctx.now);
+        if !self.settings.is_told && ctx.now - since >= ctx.config.timeout {
             self.settings.is_told = true;
-            desk.tell(Event::NoMonitor { silent: None });
+            ctx.emit(Event::NoMonitor { silent: None });
         }
     }
 
     /// A member does not answer. If there is no monitor that would conclude its death, that is told once.
-    pub(super) fn miss(&mut self, id: NodeId, desk: &mut Desk) {
+    pub(super) fn miss(&mut self, id: NodeId, ctx: &mut Ctx) {
         if self.settings.no_monitor_since.is_some()
             && !std::mem::replace(&mut self.settings.is_silence_told, true)
             && let Some(member) = self.membership.member(id)
         {
-            desk.tell(Event::NoMonitor { silent: Some(member.name.clone()) });
+            ctx.emit(Event::NoMonitor { silent: Some(member.name.clone()) });
         }
     }
 }

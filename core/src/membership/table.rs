@@ -1,4 +1,4 @@
-//! `Membership`: the table of nodes, and whose word about them counts.
+//! `MemberTable`: the table of nodes, and whose word about them counts.
 //!
 //! Like a parish register: births, doubts, deaths and departures, each entry with a number that says which of two entries about the same
 //! person is the later. A newer generation (a new process) beats everything said of the older one; within a generation a later life wins, and
@@ -26,7 +26,7 @@ use crate::wire::{BUCKETS, Digests, Refused, Row};
 
 /// The table of nodes as this one sees it, itself included.
 #[derive(Clone, Debug)]
-pub struct Membership {
+pub struct MemberTable {
     me: NodeId,
     rows: BTreeMap<NodeId, Entry>,
     /// Members other than ourselves, in no order, so that one can be drawn.
@@ -159,10 +159,10 @@ fn rank(generation: Generation, incarnation: Incarnation, status: Status) -> Ran
     (generation, incarnation.life, end, incarnation.word, status == Status::Suspect)
 }
 
-impl Membership {
+impl MemberTable {
     /// A table that holds `me` alone.
-    pub fn new(me: Member, now: Instant) -> Membership {
-        let mut membership = Membership {
+    pub fn new(me: Member, now: Instant) -> MemberTable {
+        let mut membership = MemberTable {
             me: me.id,
             rows: BTreeMap::new(),
             others: Vec::new(),
@@ -217,7 +217,7 @@ impl Membership {
         Ok(Some(Change { before: Some(before), after, unheard }))
     }
 
-    /// Takes in a node that asks to be a member: as [`Membership::merge`], but what stands against it is said.
+    /// Takes in a node that asks to be a member: as [`MemberTable::merge`], but what stands against it is said.
     ///
     /// # Errors
     /// [`Refusal`]; the table is then as before.
@@ -478,12 +478,12 @@ mod tests {
         }
     }
 
-    fn table() -> Membership {
-        Membership::new(member("me", 5, (0, 0), Status::Alive), NOW)
+    fn table() -> MemberTable {
+        MemberTable::new(member("me", 5, (0, 0), Status::Alive), NOW)
     }
 
     /// Takes `member` in as it comes over the wire, whole or as a note.
-    fn merge_as(table: &mut Membership, member: &Member, whole: bool) -> Result<Option<Change>, Refusal> {
+    fn merge_as(table: &mut MemberTable, member: &Member, whole: bool) -> Result<Option<Change>, Refusal> {
         let header = Header { cluster: 0, from: NodeId(0), generation: Generation(0), clock: 0 };
         let mut buffer = Vec::new();
         encode(&mut buffer, header, &Body::Gossip);
@@ -493,11 +493,11 @@ mod tests {
         table.merge(NOW, &datagram.rumours.iter().next().unwrap(), &config())
     }
 
-    fn merge(table: &mut Membership, member: &Member) -> bool {
+    fn merge(table: &mut MemberTable, member: &Member) -> bool {
         merge_as(table, member, true).unwrap().is_some()
     }
 
-    fn status(table: &Membership, name: &str) -> Status {
+    fn status(table: &MemberTable, name: &str) -> Status {
         table.member(NodeId::of(name)).unwrap().status
     }
 
@@ -663,7 +663,7 @@ mod tests {
         one.judge(NOW, NodeId::of("a"), Status::Suspect);
         assert_eq!(one.differing(other.digests()).count_ones(), 1);
         one.judge(NOW, NodeId::of("a"), Status::Dead);
-        let only = Membership::new(member("me", 5, (0, 0), Status::Alive), NOW);
+        let only = MemberTable::new(member("me", 5, (0, 0), Status::Alive), NOW);
         one.reap(NOW + Duration::from_secs(61), Duration::from_secs(60));
         assert_eq!(one.differing(only.digests()).count_ones(), other.differing(only.digests()).count_ones() - 1);
     }

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Follow, Letter, Post};
-use crate::ctx::Desk;
+use super::{Cluster, Outgoing, OwnershipEffect, Payload};
+use crate::ctx::Ctx;
 use crate::member::NodeId;
 use crate::output::StreamId;
 use crate::snapshot::Replica;
@@ -169,7 +169,7 @@ impl Cluster {
     pub(crate) fn ask_for(&mut self, node: NodeId, number: u32, group: u64, indexes: &[u32]) {
         for some in indexes.chunks(crate::wire::ASKED_MAX) {
             let body = Body::Ask { number, group, indexes: some.to_vec().into() };
-            self.send_to(node, Letter::Say(body));
+            self.send_to(node, Payload::Say(body));
         }
     }
 
@@ -230,8 +230,8 @@ impl Cluster {
         let Some(stream) = courier.stream else { return self.open_delivery(to, now) };
         while courier.is_open && courier.parts.wrapping_sub(courier.acknowledged) < WINDOW {
             let Some(parcel) = courier.waiting.front() else { break };
-            let letter = Letter::Part { parcel: parcel.clone(), offset: courier.offset };
-            self.posts.push_back(Post::Frame { stream, letter });
+            let letter = Payload::Part { parcel: parcel.clone(), offset: courier.offset };
+            self.posts.push_back(Outgoing::Frame { stream, letter });
             courier.parts = courier.parts.wrapping_add(1);
             courier.offset += PART_BYTES_MAX as u32;
             if courier.offset as usize >= parcel.bytes() {
@@ -249,7 +249,7 @@ impl Cluster {
             courier.stream = Some(stream);
             courier.due = now + STUCK;
         }
-        self.posts.push_back(Post::Open { stream, to: address });
+        self.posts.push_back(Outgoing::Open { stream, to: address });
     }
 
     pub(super) fn delivery_opened(&mut self, to: NodeId, now: Instant) {
@@ -261,11 +261,11 @@ impl Cluster {
     }
 
     /// Takes in how much of what we sent has come.
-    pub(super) fn hear_kept(&mut self, from: NodeId, parts: u32, refused: bool, desk: &Desk) -> Follow {
+    pub(super) fn hear_kept(&mut self, from: NodeId, parts: u32, refused: bool, ctx: &Ctx) -> OwnershipEffect {
         let by = self.membership.member(from).map(|member| member.name.clone());
-        let Some(courier) = self.deliveries.to.get_mut(&from) else { return Follow::Nothing };
+        let Some(courier) = self.deliveries.to.get_mut(&from) else { return OwnershipEffect::Nothing };
         if courier.parts.wrapping_sub(parts) > courier.parts.wrapping_sub(courier.acknowledged) {
-            return Follow::Nothing;
+            return OwnershipEffect::Nothing;
         }
         courier.acknowledged = parts;
         while courier.sent.front().is_some_and(|(end, _)| parts.wrapping_sub(*end) <= WINDOW)
@@ -276,9 +276,9 @@ impl Cluster {
             }
         }
         let is_done = courier.sent.is_empty() && courier.waiting.is_empty();
-        courier.due = desk.now + if is_done { IDLE } else { STUCK };
-        self.pump(from, desk.now);
-        Follow::Nothing
+        courier.due = ctx.now + if is_done { IDLE } else { STUCK };
+        self.pump(from, ctx.now);
+        OwnershipEffect::Nothing
     }
 
     /// Takes in a part of a snapshot; `false` if the stream is to be shut.
@@ -325,8 +325,8 @@ impl Cluster {
             }
         }
         if is_end || parts.is_multiple_of(ACK_EVERY) {
-            let letter = Letter::Say(Body::Kept { parts, refused });
-            self.posts.push_back(Post::Frame { stream, letter });
+            let letter = Payload::Say(Body::Kept { parts, refused });
+            self.posts.push_back(Outgoing::Frame { stream, letter });
         }
         true
     }

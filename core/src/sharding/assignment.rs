@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use crate::event::Event;
 use crate::member::{Epoch, NodeId, Shard, Weight, WorkerId, name_hash};
-use crate::membership::table::Membership;
+use crate::membership::table::MemberTable;
 use crate::sharding::rendezvous;
-use crate::sharding::routes::Sharing;
+use crate::sharding::routes::ShardGroupLayout;
 use crate::snapshot::Key;
 use crate::time::Instant;
 
@@ -106,9 +106,9 @@ impl Due {
 
 impl Group {
     /// Those who may own its shards; nobody if another number of shards is in force, which is said when it begins and when it ends.
-    fn share(&mut self, membership: &Membership, steps: &mut Vec<Step>) -> Sharing {
+    fn share(&mut self, membership: &MemberTable, steps: &mut Vec<Step>) -> ShardGroupLayout {
         let count = self.places.len() as u32;
-        let sharing = Sharing::among(membership.members(), self.hash);
+        let sharing = ShardGroupLayout::among(membership.members(), self.hash);
         let other = sharing.as_ref().filter(|sharing| sharing.count != count);
         if other.map(|sharing| sharing.count) != self.refused {
             self.refused = other.map(|sharing| sharing.count);
@@ -119,7 +119,7 @@ impl Group {
                 _ => Event::ShardsAdmitted { group, count },
             }));
         }
-        let nobody = Sharing { count, by: NodeId(0), owners: Vec::new(), declined: BTreeMap::new() };
+        let nobody = ShardGroupLayout { count, by: NodeId(0), owners: Vec::new(), declined: BTreeMap::new() };
         sharing.filter(|sharing| sharing.count == count).unwrap_or(nobody)
     }
 
@@ -128,7 +128,7 @@ impl Group {
         &mut self,
         at: usize,
         me: NodeId,
-        table: &Membership,
+        table: &MemberTable,
         is_others: impl Fn(u32) -> bool,
         changes: &mut Changes,
     ) {
@@ -136,7 +136,7 @@ impl Group {
         for (index, place) in (0..).zip(&mut self.places) {
             if let Some((_, epoch)) = place.owner.take_if(|(node, _)| *node == me && is_others(index)) {
                 let (group, shard) = (self.name.clone(), Shard { index, epoch });
-                changes.steps.push(Step::Tell(Event::Moved { group, shard, from: from.clone(), to: None }));
+                changes.steps.push(Step::Tell(Event::ShardMoved { group, shard, from: from.clone(), to: None }));
             }
             if is_others(index) {
                 place.was_ours |= matches!(place.here, Here::Runs(_));
@@ -220,7 +220,7 @@ struct Changes {
 /// What there is to know when owners are found anew.
 pub(super) struct Finding<'a> {
     pub(super) me: NodeId,
-    pub(super) table: &'a Membership,
+    pub(super) table: &'a MemberTable,
     /// Nodes that came and went between the last view and this one, unseen. A shard that one of them would have owned has had
     /// another owner meanwhile, under an epoch between ours and now; if it is ours still, it is ours anew.
     pub(super) passed: &'a [(NodeId, Weight)],
@@ -258,7 +258,7 @@ impl Shards {
                     continue;
                 }
                 place.owner = now.map(|node| (node, epoch));
-                changes.steps.push(Step::Tell(Event::Moved {
+                changes.steps.push(Step::Tell(Event::ShardMoved {
                     group: group.name.clone(),
                     shard: Shard { index, epoch },
                     from: before.and_then(name_of),
@@ -296,7 +296,7 @@ impl Shards {
     }
 
     /// Gives up what is another's by now, or nobody's, and takes nothing on.
-    pub(super) fn yield_up(&mut self, me: NodeId, table: &Membership) -> (Vec<Step>, Vec<(usize, u32)>) {
+    pub(super) fn yield_up(&mut self, me: NodeId, table: &MemberTable) -> (Vec<Step>, Vec<(usize, u32)>) {
         let mut changes = Changes::default();
         for (at, group) in self.groups.iter_mut().enumerate() {
             let sharing = group.share(table, &mut changes.steps);
@@ -308,7 +308,7 @@ impl Shards {
     }
 
     /// Gives up everything `me` owns: this node was concluded dead, or its lease is over, and another may own it by now.
-    pub(super) fn void(&mut self, me: NodeId, table: &Membership) -> (Vec<Step>, Vec<(usize, u32)>) {
+    pub(super) fn void(&mut self, me: NodeId, table: &MemberTable) -> (Vec<Step>, Vec<(usize, u32)>) {
         let mut changes = Changes::default();
         for (at, group) in self.groups.iter_mut().enumerate() {
             group.give_up(at, me, table, |_| true, &mut changes);
@@ -387,7 +387,7 @@ impl Finding<'_> {
 mod tests {
     use super::*;
     use crate::Instant;
-    use crate::member::{Generation, Incarnation, Member, Metadata, Profile, Role, Sharded, Status};
+    use crate::member::{Generation, Incarnation, Member, Metadata, Profile, Role, ShardGroup, Status};
 
     fn member(name: &str, count: u32) -> Member {
         let profile = Profile {
@@ -396,7 +396,7 @@ mod tests {
             role: Role::Worker,
             zone: "".into(),
             metadata: Metadata::new(),
-            groups: vec![Sharded::new(name_hash("orders"), count)],
+            groups: vec![ShardGroup::new(name_hash("orders"), count)],
             revision: 1,
         };
         let (generation, incarnation) = (Generation(1), Incarnation::default());
@@ -406,7 +406,7 @@ mod tests {
     /// Finds the owners anew, with those who `passed`, and plays that whatever is due starts and whatever stops has stopped. Returns what is told, and which shards start.
     fn settle(
         shards: &mut Shards,
-        table: &Membership,
+        table: &MemberTable,
         passed: &[(NodeId, Weight)],
         epoch: Epoch,
     ) -> (Vec<Event>, Vec<u32>) {
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn an_owner_nobody_saw_come_and_go_makes_its_shards_ours_anew() {
         let (me, other) = (NodeId::of("me"), NodeId::of("other"));
-        let table = Membership::new(member("me", 20), Instant::ZERO);
+        let table = MemberTable::new(member("me", 20), Instant::ZERO);
         let mut shards = Shards::default();
         shards.add("orders".into(), WorkerId(0), 20);
         assert_eq!(settle(&mut shards, &table, &[], Epoch(5)).1.len(), 20);
@@ -454,7 +454,7 @@ mod tests {
                 |event: &&Event| matches!(event, Event::ShardsRefused { .. } | Event::ShardsAdmitted { .. });
             events.iter().filter(concerns_number).cloned().collect::<Vec<_>>()
         };
-        let mut table = Membership::new(Member { generation: Generation(2), ..member("me", 20) }, Instant::ZERO);
+        let mut table = MemberTable::new(Member { generation: Generation(2), ..member("me", 20) }, Instant::ZERO);
         let mut shards = Shards::default();
         shards.add("orders".into(), WorkerId(0), 20);
         assert_eq!(settle(&mut shards, &table, &[], Epoch(5)).1.len(), 20);
@@ -473,12 +473,12 @@ mod tests {
     #[test]
     fn what_is_taken_from_a_member_waits_for_it_and_what_is_taken_from_the_dead_does_not() {
         let other = NodeId::of("other");
-        let mut table = Membership::new(member("me", 20), Instant::ZERO);
+        let mut table = MemberTable::new(member("me", 20), Instant::ZERO);
         table.recall(Instant::ZERO, &member("other", 20));
         let mut shards = Shards::default();
         shards.add("orders".into(), WorkerId(0), 20);
         let (me, until) = (NodeId::of("me"), Instant::from_millis(2_000));
-        let find = |shards: &mut Shards, table: &Membership| {
+        let find = |shards: &mut Shards, table: &MemberTable| {
             let (now, epoch) = (Instant::ZERO, Epoch(5));
             let finding = Finding { me, table, passed: &[], epoch, now, until, number: 7, is_exclusive: false };
             shards.settle(&finding);

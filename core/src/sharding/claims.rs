@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authority::{Answer, Ask, CLAIMS_MAX, Claimed, SessionId, ShardName};
+use crate::authority::{AuthorityRequest, AuthorityResponse, CLAIMS_MAX, Claimed, SessionId, ShardName};
 use crate::config::{AuthorityKind, OwnershipConfig};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::{Epoch, Generation};
 use crate::output::Output;
@@ -70,7 +70,7 @@ pub(super) struct Claims {
     /// When its renewal was last asked for.
     renewed_at: Instant,
     /// What was asked and is not answered, by number: when, and what.
-    flights: BTreeMap<u64, (Instant, Ask)>,
+    flights: BTreeMap<u64, (Instant, AuthorityRequest)>,
     number: u64,
     /// What is to be given back as soon as the authority can be asked.
     to_release: BTreeSet<ShardName>,
@@ -80,7 +80,7 @@ pub(super) struct Claims {
     /// The authority does not answer, and this has been told.
     is_unreachable: bool,
     /// What was asked last without an answer, and when that was found. While a disk is full a renewal succeeds and a claim does not: what succeeds then says nothing.
-    failed: Option<(std::mem::Discriminant<Ask>, Instant)>,
+    failed: Option<(std::mem::Discriminant<AuthorityRequest>, Instant)>,
     /// Whether it was unreachable when the last session ended.
     was_lost: bool,
     /// Until when shards that were others' are left alone.
@@ -90,9 +90,9 @@ pub(super) struct Claims {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Session {
     /// There is none; one is to be begun at this instant.
-    None { at: Instant, former: Option<SessionId> },
+    None { at: Instant, previous: Option<SessionId> },
     /// One was asked for.
-    Opening { former: Option<SessionId> },
+    Opening { previous: Option<SessionId> },
     /// It is over at `until` if it is not renewed.
     Open { id: SessionId, until: Instant, renew_at: Instant },
 }
@@ -106,7 +106,7 @@ impl Claims {
                 ttl: ownership.ttl,
                 asked_ttl: ownership.ttl,
                 fenced: ownership.fenced,
-                session: Session::None { at: now, former: None },
+                session: Session::None { at: now, previous: None },
                 freed_at: Instant::ZERO,
                 renewed_at: Instant::ZERO,
                 flights: BTreeMap::new(),
@@ -144,19 +144,22 @@ impl Claims {
 
     /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards that move one by one would cost the authority as many changes.
     pub(super) fn is_claiming(&self) -> bool {
-        self.flights.values().any(|(_, ask)| matches!(ask, Ask::Claim { .. }))
+        self.flights.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Claim { .. }))
     }
 
     /// As [`Claims::is_claiming`], for what is given back.
     fn is_giving_back(&self) -> bool {
-        self.flights.values().any(|(_, ask)| matches!(ask, Ask::Release { .. }))
+        self.flights.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Release { .. }))
     }
 
     /// Whether a shard is being given back: it is not to be claimed before that is answered, since nobody says which of the two would come first.
     pub(super) fn is_released(&self, shard: &ShardName) -> bool {
         let releases = self.flights.values().filter_map(|(_, ask)| match ask {
-            Ask::Release { shards, .. } => Some(shards),
-            Ask::Open { .. } | Ask::Renew { .. } | Ask::Claim { .. } | Ask::Evict { .. } => None,
+            AuthorityRequest::Release { shards, .. } => Some(shards),
+            AuthorityRequest::Open { .. }
+            | AuthorityRequest::Renew { .. }
+            | AuthorityRequest::Claim { .. }
+            | AuthorityRequest::Evict { .. } => None,
         });
         releases.flatten().any(|released| released == shard)
     }
@@ -177,37 +180,37 @@ impl Claims {
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
     /// Looks whether the session is over by our own clock. It is asked before anything is taken in: after a pause it is over, whatever comes in then.
-    pub(super) fn look(&mut self, desk: &mut Desk) -> Outcome {
+    pub(super) fn look(&mut self, ctx: &mut Ctx) -> Outcome {
         match self.session {
-            Session::Open { id, until, .. } if until <= desk.now => {
+            Session::Open { id, until, .. } if until <= ctx.now => {
                 self.was_lost |= self.is_unreachable;
-                self.over(Some(id), "it could not be renewed in time", desk)
+                self.over(Some(id), "it could not be renewed in time", ctx)
             }
             Session::Open { .. } | Session::None { .. } | Session::Opening { .. } => Outcome::Nothing,
         }
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, desk: &mut Desk) {
-        let now = desk.now;
+    pub(super) fn tick(&mut self, ctx: &mut Ctx) {
+        let now = ctx.now;
         if self.grace_until <= now {
             self.grace_until = Instant::ZERO;
         }
         match self.session {
-            Session::None { at, former } if at <= now => {
-                self.session = Session::Opening { former };
-                self.ask(Ask::Open { ttl: self.asked_ttl, former }, desk);
+            Session::None { at, previous } if at <= now => {
+                self.session = Session::Opening { previous };
+                self.ask(AuthorityRequest::Open { ttl: self.asked_ttl, previous }, ctx);
             }
             Session::Open { id, until, renew_at } if renew_at <= now => {
                 // Until it is answered, or once more in time for another try.
                 self.session = Session::Open { id, until, renew_at: now + self.ttl / RENEWALS };
                 self.renewed_at = now;
-                self.ask(Ask::Renew { session: id }, desk);
+                self.ask(AuthorityRequest::Renew { session: id }, ctx);
             }
             Session::None { .. } | Session::Opening { .. } | Session::Open { .. } => {}
         }
         if self.release_at <= now {
-            self.give_back(desk);
+            self.give_back(ctx);
         }
     }
 
@@ -220,13 +223,13 @@ impl Claims {
     }
 
     /// Claims shards, under epochs of `floor` or more. There has to be a session; if it is over by the time of the answer, that says so.
-    pub(super) fn claim(&mut self, shards: Vec<ShardName>, floor: Epoch, desk: &mut Desk) {
+    pub(super) fn claim(&mut self, shards: Vec<ShardName>, floor: Epoch, ctx: &mut Ctx) {
         let Session::Open { id: session, .. } = self.session else { return };
         for some in shards.chunks(CLAIMS_MAX) {
             for shard in some {
                 self.to_release.remove(shard);
             }
-            self.ask(Ask::Claim { session, shards: some.to_vec(), floor }, desk);
+            self.ask(AuthorityRequest::Claim { session, shards: some.to_vec(), floor }, ctx);
         }
     }
 
@@ -243,27 +246,29 @@ impl Claims {
     }
 
     /// Takes in an answer, or that there is none.
-    pub(super) fn answer(&mut self, number: u64, answer: Result<Answer, &str>, desk: &mut Desk) -> Outcome {
+    pub(super) fn answer(&mut self, number: u64, answer: Result<AuthorityResponse, &str>, ctx: &mut Ctx) -> Outcome {
         let Some((sent, ask)) = self.flights.remove(&number) else { return Outcome::Nothing };
         match &answer {
             Err(reason) => {
-                self.failed = Some((std::mem::discriminant(&ask), desk.now));
-                self.unanswered(reason, desk);
+                self.failed = Some((std::mem::discriminant(&ask), ctx.now));
+                self.unanswered(reason, ctx);
             }
-            Ok(_) if self.is_unreachable && self.says_that_it_answers(&ask, desk.now) => {
+            Ok(_) if self.is_unreachable && self.says_that_it_answers(&ask, ctx.now) => {
                 self.is_unreachable = false;
-                desk.tell(Event::AuthorityReached);
+                ctx.emit(Event::AuthorityReached);
             }
             Ok(_) => {}
         }
-        let retry_at = desk.now + (self.ttl / RETRY_SHARE).clamp(RETRY_LEAST, RETRY_MOST);
+        let retry_at = ctx.now + (self.ttl / RETRY_SHARE).clamp(RETRY_LEAST, RETRY_MOST);
         match (ask, answer) {
-            (Ask::Open { .. }, Ok(Answer::Opened { session, ttl })) => self.opened(session, ttl, sent, desk),
-            (Ask::Open { former, .. }, _) => {
-                self.session = Session::None { at: retry_at, former };
+            (AuthorityRequest::Open { .. }, Ok(AuthorityResponse::Opened { session, ttl })) => {
+                self.opened(session, ttl, sent, ctx)
+            }
+            (AuthorityRequest::Open { previous, .. }, _) => {
+                self.session = Session::None { at: retry_at, previous };
                 Outcome::Nothing
             }
-            (Ask::Renew { session }, Ok(Answer::Renewed)) => {
+            (AuthorityRequest::Renew { session }, Ok(AuthorityResponse::Renewed)) => {
                 let valid_until = sent + self.valid();
                 if let Session::Open { id, until, .. } = &mut self.session
                     && *id == session
@@ -272,10 +277,11 @@ impl Claims {
                 }
                 Outcome::Nothing
             }
-            (Ask::Renew { session } | Ask::Claim { session, .. }, Ok(Answer::Gone)) if self.is_ours(session) => {
-                self.over(None, "the authority does not know it any more", desk)
-            }
-            (Ask::Renew { session }, _) => {
+            (
+                AuthorityRequest::Renew { session } | AuthorityRequest::Claim { session, .. },
+                Ok(AuthorityResponse::Gone),
+            ) if self.is_ours(session) => self.over(None, "the authority does not know it any more", ctx),
+            (AuthorityRequest::Renew { session }, _) => {
                 if let Session::Open { id, renew_at, .. } = &mut self.session
                     && *id == session
                 {
@@ -283,24 +289,24 @@ impl Claims {
                 }
                 Outcome::Nothing
             }
-            (Ask::Claim { session, shards, .. }, Ok(Answer::Claimed(results)))
+            (AuthorityRequest::Claim { session, shards, .. }, Ok(AuthorityResponse::Claimed(results)))
                 if self.is_ours(session) && results.len() == shards.len() =>
             {
                 let results = shards.into_iter().zip(results).collect();
                 Outcome::Claimed { results, is_stale: sent < self.freed_at }
             }
-            (Ask::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
-            // What belonged to a former session ends with it.
-            (Ask::Claim { .. }, _) => Outcome::Nothing,
-            (Ask::Release { .. } | Ask::Evict { .. }, Ok(_)) => Outcome::Nothing,
-            (Ask::Release { session, shards }, Err(_)) => {
+            (AuthorityRequest::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
+            // What belonged to a previous session ends with it.
+            (AuthorityRequest::Claim { .. }, _) => Outcome::Nothing,
+            (AuthorityRequest::Release { .. } | AuthorityRequest::Evict { .. }, Ok(_)) => Outcome::Nothing,
+            (AuthorityRequest::Release { session, shards }, Err(_)) => {
                 if self.is_ours(session) {
                     self.to_release.extend(shards);
                     self.release_at = retry_at;
                 }
                 Outcome::Nothing
             }
-            (Ask::Evict { node, generation }, Err(_)) => {
+            (AuthorityRequest::Evict { node, generation }, Err(_)) => {
                 self.to_evict.entry(node).or_insert(generation);
                 self.release_at = retry_at;
                 Outcome::Nothing
@@ -310,14 +316,14 @@ impl Claims {
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
-    fn ask(&mut self, ask: Ask, desk: &mut Desk) {
+    fn ask(&mut self, ask: AuthorityRequest, ctx: &mut Ctx) {
         self.number += 1;
-        self.flights.insert(self.number, (desk.now, ask.clone()));
-        desk.put(Output::Ask { number: self.number, ask });
+        self.flights.insert(self.number, (ctx.now, ask.clone()));
+        ctx.push(Output::AskAuthority { number: self.number, ask });
     }
 
     /// Whether an answer to this means that the authority does again what it did not: the same, or anything once nothing has failed for half of a session's time.
-    fn says_that_it_answers(&self, ask: &Ask, now: Instant) -> bool {
+    fn says_that_it_answers(&self, ask: &AuthorityRequest, now: Instant) -> bool {
         let same = |(failed, at): (_, Instant)| failed == std::mem::discriminant(ask) || now - at > self.ttl / 2;
         self.failed.is_none_or(same)
     }
@@ -331,38 +337,38 @@ impl Claims {
         self.ttl.saturating_sub((self.ttl / MARGIN_SHARE).max(MARGIN_LEAST))
     }
 
-    fn opened(&mut self, id: SessionId, ttl: Duration, sent: Instant, desk: &mut Desk) -> Outcome {
+    fn opened(&mut self, id: SessionId, ttl: Duration, sent: Instant, ctx: &mut Ctx) -> Outcome {
         self.ttl = ttl;
         let until = sent + self.valid();
-        if until <= desk.now {
+        if until <= ctx.now {
             // It took longer to answer than what it gives is good for.
-            self.session = Session::None { at: desk.now, former: Some(id) };
+            self.session = Session::None { at: ctx.now, previous: Some(id) };
             return Outcome::Nothing;
         }
         self.session = Session::Open { id, until, renew_at: sent + ttl / RENEWALS };
         if std::mem::take(&mut self.was_lost) {
-            self.grace_until = desk.now + ttl;
+            self.grace_until = ctx.now + ttl;
         }
         Outcome::Began
     }
 
-    fn over(&mut self, former: Option<SessionId>, reason: &str, desk: &mut Desk) -> Outcome {
-        self.session = Session::None { at: desk.now, former };
+    fn over(&mut self, previous: Option<SessionId>, reason: &str, ctx: &mut Ctx) -> Outcome {
+        self.session = Session::None { at: ctx.now, previous };
         // Whatever it had ends with it.
         self.to_release.clear();
-        desk.tell(Event::SessionEnded { reason: reason.into() });
+        ctx.emit(Event::SessionEnded { reason: reason.into() });
         Outcome::Over
     }
 
-    fn unanswered(&mut self, reason: &str, desk: &mut Desk) {
+    fn unanswered(&mut self, reason: &str, ctx: &mut Ctx) {
         if !std::mem::replace(&mut self.is_unreachable, true) {
-            desk.tell(Event::AuthorityLost { reason: reason.into() });
+            ctx.emit(Event::AuthorityLost { reason: reason.into() });
         }
     }
 
-    fn give_back(&mut self, desk: &mut Desk) {
+    fn give_back(&mut self, ctx: &mut Ctx) {
         for (node, generation) in std::mem::take(&mut self.to_evict) {
-            self.ask(Ask::Evict { node, generation }, desk);
+            self.ask(AuthorityRequest::Evict { node, generation }, ctx);
         }
         let Session::Open { id: session, .. } = self.session else { return };
         if self.is_giving_back() {
@@ -370,7 +376,7 @@ impl Claims {
         }
         let shards: Vec<ShardName> = std::mem::take(&mut self.to_release).into_iter().collect();
         for some in shards.chunks(CLAIMS_MAX) {
-            self.ask(Ask::Release { session, shards: some.to_vec() }, desk);
+            self.ask(AuthorityRequest::Release { session, shards: some.to_vec() }, ctx);
         }
     }
 }
@@ -389,45 +395,46 @@ mod tests {
     use crate::detection::monitor::Monitor;
     use crate::random::Random;
 
-    /// Claims under a session of 10 s, and the desk that they are asked from.
-    fn begin() -> (Claims, Desk) {
+    /// Claims under a session of 10 s, and the ctx that they are asked from.
+    fn begin() -> (Claims, Ctx) {
         let mut config = Config::default();
         (config.ownership.authority, config.ownership.folder) = (AuthorityKind::File, Some("here".into()));
         let (now, random) = (Instant::ZERO, Random::seeded(1));
         let claims = Claims::new(&config.ownership, now).unwrap();
-        let desk = Desk { now, waited: false, config, random, monitor: Monitor::new(now), outputs: VecDeque::new() };
-        (claims, desk)
+        let ctx =
+            Ctx { now, arrivals_stale: false, config, random, monitor: Monitor::new(now), outputs: VecDeque::new() };
+        (claims, ctx)
     }
 
     /// What is asked at this instant, with its number.
-    fn asked(claims: &mut Claims, desk: &mut Desk, at_ms: u64) -> Vec<(u64, Ask)> {
-        desk.now = Instant::from_millis(at_ms);
-        claims.tick(desk);
-        asks(desk)
+    fn asked(claims: &mut Claims, ctx: &mut Ctx, at_ms: u64) -> Vec<(u64, AuthorityRequest)> {
+        ctx.now = Instant::from_millis(at_ms);
+        claims.tick(ctx);
+        asks(ctx)
     }
 
-    fn asks(desk: &mut Desk) -> Vec<(u64, Ask)> {
+    fn asks(ctx: &mut Ctx) -> Vec<(u64, AuthorityRequest)> {
         let ask = |output| match output {
-            Output::Ask { number, ask } => Some((number, ask)),
+            Output::AskAuthority { number, ask } => Some((number, ask)),
             _ => None,
         };
-        std::mem::take(&mut desk.outputs).into_iter().filter_map(ask).collect()
+        std::mem::take(&mut ctx.outputs).into_iter().filter_map(ask).collect()
     }
 
-    fn open(claims: &mut Claims, desk: &mut Desk) {
-        let (number, _) = asked(claims, desk, 0).pop().unwrap();
-        let opened = Answer::Opened { session: SessionId(4), ttl: Duration::from_secs(10) };
-        assert_eq!(claims.answer(number, Ok(opened), desk), Outcome::Began);
+    fn open(claims: &mut Claims, ctx: &mut Ctx) {
+        let (number, _) = asked(claims, ctx, 0).pop().unwrap();
+        let opened = AuthorityResponse::Opened { session: SessionId(4), ttl: Duration::from_secs(10) };
+        assert_eq!(claims.answer(number, Ok(opened), ctx), Outcome::Began);
     }
 
     #[test]
     fn an_authority_of_which_half_works_is_reached_once_the_other_half_does() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
-        let events = |desk: &mut Desk| -> Vec<Event> {
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
+        let events = |ctx: &mut Ctx| -> Vec<Event> {
             let (told, rest): (VecDeque<_>, VecDeque<_>) =
-                std::mem::take(&mut desk.outputs).into_iter().partition(|output| matches!(output, Output::Event(_)));
-            desk.outputs = rest;
+                std::mem::take(&mut ctx.outputs).into_iter().partition(|output| matches!(output, Output::Event(_)));
+            ctx.outputs = rest;
             told.into_iter()
                 .filter_map(|output| if let Output::Event(event) = output { Some(event) } else { None })
                 .collect()
@@ -435,134 +442,138 @@ mod tests {
         let shards = vec![ShardName { group: "orders".into(), index: 1 }];
         let mut told = Vec::new();
         for round in 0..4 {
-            desk.now = Instant::from_millis(3_500 * (round + 1));
-            claims.tick(&mut desk);
-            claims.claim(shards.clone(), Epoch(7), &mut desk);
-            told.extend(events(&mut desk));
-            for (number, ask) in asks(&mut desk) {
+            ctx.now = Instant::from_millis(3_500 * (round + 1));
+            claims.tick(&mut ctx);
+            claims.claim(shards.clone(), Epoch(7), &mut ctx);
+            told.extend(events(&mut ctx));
+            for (number, ask) in asks(&mut ctx) {
                 let answer = match ask {
-                    Ask::Claim { .. } if round < 3 => Err("no space is left on the disk"),
-                    Ask::Claim { .. } => Ok(Answer::Claimed(vec![Claimed::Granted(Epoch(9))])),
-                    _ => Ok(Answer::Renewed),
+                    AuthorityRequest::Claim { .. } if round < 3 => Err("no space is left on the disk"),
+                    AuthorityRequest::Claim { .. } => Ok(AuthorityResponse::Claimed(vec![Claimed::Granted(Epoch(9))])),
+                    _ => Ok(AuthorityResponse::Renewed),
                 };
-                claims.answer(number, answer, &mut desk);
+                claims.answer(number, answer, &mut ctx);
             }
-            told.extend(events(&mut desk));
+            told.extend(events(&mut ctx));
         }
         assert!(matches!(&told[..], [Event::AuthorityLost { .. }, Event::AuthorityReached]), "{told:?}");
     }
 
     #[test]
     fn a_session_is_good_from_when_its_renewal_was_sent_less_a_margin() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
         assert_eq!(claims.until(), Instant::from_millis(9_000));
         assert_eq!(claims.next_due(), Instant::from_nanos(3_333_333_333));
-        assert!(asked(&mut claims, &mut desk, 3_333).is_empty());
-        let (number, ask) = asked(&mut claims, &mut desk, 3_334).pop().unwrap();
-        assert_eq!(ask, Ask::Renew { session: SessionId(4) });
-        desk.now = Instant::from_millis(8_999);
-        assert_eq!(claims.look(&mut desk), Outcome::Nothing, "a moment before its end it is good");
-        claims.answer(number, Ok(Answer::Renewed), &mut desk);
+        assert!(asked(&mut claims, &mut ctx, 3_333).is_empty());
+        let (number, ask) = asked(&mut claims, &mut ctx, 3_334).pop().unwrap();
+        assert_eq!(ask, AuthorityRequest::Renew { session: SessionId(4) });
+        ctx.now = Instant::from_millis(8_999);
+        assert_eq!(claims.look(&mut ctx), Outcome::Nothing, "a moment before its end it is good");
+        claims.answer(number, Ok(AuthorityResponse::Renewed), &mut ctx);
         assert_eq!(claims.until(), Instant::from_millis(12_334), "the answer came late, and that counts for nothing");
-        desk.now = Instant::from_millis(12_334);
-        assert_eq!(claims.look(&mut desk), Outcome::Over, "at its end it is over");
+        ctx.now = Instant::from_millis(12_334);
+        assert_eq!(claims.look(&mut ctx), Outcome::Over, "at its end it is over");
         assert_eq!(claims.until(), Instant::ZERO);
     }
 
     #[test]
     fn a_session_that_is_gone_is_over_at_once_and_another_is_begun() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
-        let (number, _) = asked(&mut claims, &mut desk, 4_000).pop().unwrap();
-        assert_eq!(claims.answer(number, Ok(Answer::Gone), &mut desk), Outcome::Over);
-        let (_, ask) = asked(&mut claims, &mut desk, 4_000).pop().unwrap();
-        assert_eq!(ask, Ask::Open { ttl: Duration::from_secs(10), former: None });
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
+        let (number, _) = asked(&mut claims, &mut ctx, 4_000).pop().unwrap();
+        assert_eq!(claims.answer(number, Ok(AuthorityResponse::Gone), &mut ctx), Outcome::Over);
+        let (_, ask) = asked(&mut claims, &mut ctx, 4_000).pop().unwrap();
+        assert_eq!(ask, AuthorityRequest::Open { ttl: Duration::from_secs(10), previous: None });
     }
 
     #[test]
     fn after_an_absence_what_was_others_is_left_alone_for_as_long_as_they_may_need_to_come_back() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
-        assert!(claims.may_take_over(desk.now));
-        let (number, _) = asked(&mut claims, &mut desk, 3_334).pop().unwrap();
-        claims.answer(number, Err("no answer"), &mut desk);
-        desk.now = Instant::from_millis(9_000);
-        assert_eq!(claims.look(&mut desk), Outcome::Over);
-        let (number, ask) = asked(&mut claims, &mut desk, 9_000).pop().unwrap();
-        assert_eq!(ask, Ask::Open { ttl: Duration::from_secs(10), former: Some(SessionId(4)) });
-        desk.now = Instant::from_millis(9_001);
-        let opened = Answer::Opened { session: SessionId(5), ttl: Duration::from_secs(10) };
-        assert_eq!(claims.answer(number, Ok(opened), &mut desk), Outcome::Began);
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
+        assert!(claims.may_take_over(ctx.now));
+        let (number, _) = asked(&mut claims, &mut ctx, 3_334).pop().unwrap();
+        claims.answer(number, Err("no answer"), &mut ctx);
+        ctx.now = Instant::from_millis(9_000);
+        assert_eq!(claims.look(&mut ctx), Outcome::Over);
+        let (number, ask) = asked(&mut claims, &mut ctx, 9_000).pop().unwrap();
+        assert_eq!(ask, AuthorityRequest::Open { ttl: Duration::from_secs(10), previous: Some(SessionId(4)) });
+        ctx.now = Instant::from_millis(9_001);
+        let opened = AuthorityResponse::Opened { session: SessionId(5), ttl: Duration::from_secs(10) };
+        assert_eq!(claims.answer(number, Ok(opened), &mut ctx), Outcome::Began);
         assert!(!claims.may_take_over(Instant::from_millis(19_000)));
         assert!(claims.may_take_over(Instant::from_millis(19_001)));
     }
 
     #[test]
     fn what_is_being_given_back_is_not_claimed_and_a_lost_answer_is_asked_again() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
         let shard = ShardName { group: "orders".into(), index: 3 };
         claims.release(shard.clone());
-        let (number, ask) = asked(&mut claims, &mut desk, 1).pop().unwrap();
-        assert_eq!(ask, Ask::Release { session: SessionId(4), shards: vec![shard.clone()] });
+        let (number, ask) = asked(&mut claims, &mut ctx, 1).pop().unwrap();
+        assert_eq!(ask, AuthorityRequest::Release { session: SessionId(4), shards: vec![shard.clone()] });
         assert!(claims.is_released(&shard));
-        claims.answer(number, Err("no answer"), &mut desk);
+        claims.answer(number, Err("no answer"), &mut ctx);
         assert!(!claims.is_released(&shard));
-        assert_eq!(asked(&mut claims, &mut desk, 600).len(), 1, "it is asked again");
-        claims.claim(vec![shard.clone()], Epoch(7), &mut desk);
-        let (number, _) = asks(&mut desk).pop().unwrap();
-        assert_eq!(claims.answer(number, Err("no answer"), &mut desk), Outcome::Unknown(vec![shard]));
-        assert_eq!(claims.answer(number, Ok(Answer::Done), &mut desk), Outcome::Nothing, "it was answered already");
+        assert_eq!(asked(&mut claims, &mut ctx, 600).len(), 1, "it is asked again");
+        claims.claim(vec![shard.clone()], Epoch(7), &mut ctx);
+        let (number, _) = asks(&mut ctx).pop().unwrap();
+        assert_eq!(claims.answer(number, Err("no answer"), &mut ctx), Outcome::Unknown(vec![shard]));
+        assert_eq!(
+            claims.answer(number, Ok(AuthorityResponse::Done), &mut ctx),
+            Outcome::Nothing,
+            "it was answered already"
+        );
     }
 
     #[test]
     fn what_is_given_back_one_by_one_goes_together() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
         let shard = |index| ShardName { group: "orders".into(), index };
         claims.release(shard(0));
-        let (number, _) = asked(&mut claims, &mut desk, 1).pop().unwrap();
+        let (number, _) = asked(&mut claims, &mut ctx, 1).pop().unwrap();
         (1..5).for_each(|index| claims.release(shard(index)));
-        assert!(asked(&mut claims, &mut desk, 2).is_empty(), "one is under way");
-        assert!(claims.next_due() > desk.now, "nothing is due before it is answered");
-        claims.answer(number, Ok(Answer::Done), &mut desk);
-        let asked = asked(&mut claims, &mut desk, 3);
-        assert!(matches!(&asked[..], [(_, Ask::Release { shards, .. })] if shards.len() == 4));
+        assert!(asked(&mut claims, &mut ctx, 2).is_empty(), "one is under way");
+        assert!(claims.next_due() > ctx.now, "nothing is due before it is answered");
+        claims.answer(number, Ok(AuthorityResponse::Done), &mut ctx);
+        let asked = asked(&mut claims, &mut ctx, 3);
+        assert!(matches!(&asked[..], [(_, AuthorityRequest::Release { shards, .. })] if shards.len() == 4));
     }
 
     #[test]
     fn what_was_found_held_by_a_question_older_than_the_news_that_it_is_free_is_asked_again_at_once() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
         let shard = ShardName { group: "orders".into(), index: 3 };
-        let held = || Ok(Answer::Claimed(vec![Claimed::Held { by: "dead".into() }]));
+        let held = || Ok(AuthorityResponse::Claimed(vec![Claimed::Held { by: "dead".into() }]));
         for (sent_at, freed_at, is_stale) in [(10, 11, true), (20, 20, false), (31, 30, false)] {
-            desk.now = Instant::from_millis(sent_at.min(freed_at));
+            ctx.now = Instant::from_millis(sent_at.min(freed_at));
             if freed_at < sent_at {
-                claims.doubt(desk.now);
+                claims.doubt(ctx.now);
             }
-            desk.now = Instant::from_millis(sent_at);
-            claims.claim(vec![shard.clone()], Epoch(7), &mut desk);
-            let (number, _) = asks(&mut desk).pop().unwrap();
+            ctx.now = Instant::from_millis(sent_at);
+            claims.claim(vec![shard.clone()], Epoch(7), &mut ctx);
+            let (number, _) = asks(&mut ctx).pop().unwrap();
             if freed_at >= sent_at {
                 claims.doubt(Instant::from_millis(freed_at));
             }
-            desk.now = Instant::from_millis(freed_at.max(sent_at) + 1);
+            ctx.now = Instant::from_millis(freed_at.max(sent_at) + 1);
             let results = vec![(shard.clone(), Claimed::Held { by: "dead".into() })];
-            assert_eq!(claims.answer(number, held(), &mut desk), Outcome::Claimed { results, is_stale });
+            assert_eq!(claims.answer(number, held(), &mut ctx), Outcome::Claimed { results, is_stale });
         }
     }
 
     #[test]
     fn only_what_is_fenced_is_taken_from_a_process_that_was_seen_to_end() {
-        let (mut claims, mut desk) = begin();
-        open(&mut claims, &mut desk);
+        let (mut claims, mut ctx) = begin();
+        open(&mut claims, &mut ctx);
         claims.evict("node-1".into(), Generation(7));
-        assert!(asked(&mut claims, &mut desk, 1).is_empty());
+        assert!(asked(&mut claims, &mut ctx, 1).is_empty());
         claims.fenced = true;
         claims.evict("node-1".into(), Generation(7));
-        let (_, ask) = asked(&mut claims, &mut desk, 1).pop().unwrap();
-        assert_eq!(ask, Ask::Evict { node: "node-1".into(), generation: Generation(7) });
+        let (_, ask) = asked(&mut claims, &mut ctx, 1).pop().unwrap();
+        assert_eq!(ask, AuthorityRequest::Evict { node: "node-1".into(), generation: Generation(7) });
     }
 }

@@ -26,13 +26,13 @@ use std::time::Duration;
 use self::assignment::{Claim, Due, Finding, Former, Group, Here, Shards, Step};
 use self::claims::{Claims, Outcome, follows};
 use self::snapshots::Replicas;
-use crate::authority::{Answer, Claimed, ShardName};
+use crate::authority::{AuthorityResponse, Claimed, ShardName};
 use crate::config::Config;
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::{Child, Epoch, Generation, LOCAL_NAME, NodeId, Shard, WorkerId};
 use crate::membership::{Cluster, Mail};
-use crate::sharding::routes::Sharing;
+use crate::sharding::routes::ShardGroupLayout;
 use crate::snapshot::Key;
 use crate::supervision::Supervision;
 use crate::time::{Instant, earliest};
@@ -48,7 +48,7 @@ const ASKS: u32 = 4;
 
 /// What this node owns, and what it is about to.
 #[derive(Clone, Debug)]
-pub(crate) struct Ownership {
+pub(crate) struct Sharding {
     shards: Shards,
     claims: Option<Claims>,
     replicas: Replicas,
@@ -82,15 +82,15 @@ const LOOK_AT_ONCE: usize = 256;
 const LOOK_PACE: Duration = Duration::from_millis(20);
 
 /// What the rest of the node lends while shards move.
-pub(crate) struct Lent<'a> {
+pub(crate) struct ShardingCtx<'a> {
     pub(crate) cluster: Option<&'a mut Cluster>,
     pub(crate) supervision: &'a mut Supervision,
-    pub(crate) desk: &'a mut Desk,
+    pub(crate) ctx: &'a mut Ctx,
 }
 
-impl Ownership {
-    pub(crate) fn new(config: &Config, generation: Generation, now: Instant) -> Ownership {
-        Ownership {
+impl Sharding {
+    pub(crate) fn new(config: &Config, generation: Generation, now: Instant) -> Sharding {
+        Sharding {
             shards: Shards::default(),
             // Without a cluster there is nobody to share with.
             claims: config.cluster.as_ref().and_then(|_| Claims::new(&config.ownership, now)),
@@ -159,13 +159,13 @@ impl Ownership {
     }
 
     /// What we say ourselves is good for a `timeout` from now on: nobody calls us dead for silence before that.
-    pub(crate) fn speak(&mut self, desk: &Desk) {
-        self.own_until = desk.now + desk.config.timeout;
+    pub(crate) fn speak(&mut self, ctx: &Ctx) {
+        self.own_until = ctx.now + ctx.config.timeout;
     }
 
     /// Looks whether the right to own anything has ended. It is asked before anything is taken in. Returns whether it has.
-    pub(crate) fn look(&mut self, desk: &mut Desk) -> bool {
-        let is_over = self.claims.as_mut().is_some_and(|claims| claims.look(desk) == Outcome::Over);
+    pub(crate) fn look(&mut self, ctx: &mut Ctx) -> bool {
+        let is_over = self.claims.as_mut().is_some_and(|claims| claims.look(ctx) == Outcome::Over);
         self.is_revoked |= is_over;
         is_over
     }
@@ -184,19 +184,19 @@ impl Ownership {
     }
 
     /// Takes in an answer of the authority. Returns whether everything has to be given up.
-    pub(crate) fn answer(&mut self, number: u64, answer: Result<Answer, &str>, desk: &mut Desk) -> bool {
+    pub(crate) fn answer(&mut self, number: u64, answer: Result<AuthorityResponse, &str>, ctx: &mut Ctx) -> bool {
         let Some(claims) = &mut self.claims else { return false };
-        let again_at = desk.now + claims.again_after();
-        match claims.answer(number, answer, desk) {
+        let again_at = ctx.now + claims.again_after();
+        match claims.answer(number, answer, ctx) {
             Outcome::Nothing | Outcome::Began => false,
             Outcome::Over => {
                 self.is_revoked = true;
                 true
             }
             Outcome::Claimed { results, is_stale } => {
-                let again_at = if is_stale { desk.now } else { again_at };
+                let again_at = if is_stale { ctx.now } else { again_at };
                 for (name, result) in results {
-                    self.claimed(&name, result, again_at, desk);
+                    self.claimed(&name, result, again_at, ctx);
                 }
                 false
             }
@@ -233,20 +233,20 @@ impl Ownership {
     }
 
     /// Takes in a new snapshot of a worker that is a shard; of any other, or of one that does not run, it is dropped.
-    pub(crate) fn snapshot(&mut self, worker: WorkerId, version: u32, bytes: Arc<[u8]>, desk: &Desk) {
+    pub(crate) fn snapshot(&mut self, worker: WorkerId, version: u32, bytes: Arc<[u8]>, ctx: &Ctx) {
         let Some((at, index)) = self.shards.of_worker(worker) else { return };
         let (Here::Runs(epoch) | Here::Stops { epoch, .. }) = self.shards.place((at, index)).here else { return };
-        let (key, every) = (self.shards.group(at).key(index), desk.config.ownership.copy_every);
-        self.replicas.made(key, epoch, version, bytes, desk.now, every);
+        let (key, every) = (self.shards.group(at).key(index), ctx.config.ownership.copy_every);
+        self.replicas.made(key, epoch, version, bytes, ctx.now, every);
     }
 
     /// The view may have changed: finds the owners anew if it is whole.
-    pub(crate) fn settle(&mut self, lent: &mut Lent<'_>) {
+    pub(crate) fn settle(&mut self, lent: &mut ShardingCtx<'_>) {
         let Some(cluster) = &mut lent.cluster else {
             self.shards.settle_alone(self.sole_epoch);
             return self.advance(lent);
         };
-        let (me, now) = (cluster.me(), lent.desk.now);
+        let (me, now) = (cluster.me(), lent.ctx.now);
         let (steps, withdrawn) = if cluster.is_whole(now) {
             self.unsettled = false;
             self.number = self.number.wrapping_add(1).max(1);
@@ -256,7 +256,7 @@ impl Ownership {
             let epoch = cluster.next_epoch(Epoch::default(), now);
             // Where it is to run in one place only, and no authority says who has stopped, only he himself can, or his end.
             let is_exclusive = cluster.lease_until().is_some();
-            let hand_over = now + lent.desk.config.ownership.hand_over;
+            let hand_over = now + lent.ctx.config.ownership.hand_over;
             let until = if is_exclusive { Instant::NEVER } else { hand_over };
             let (table, number) = (cluster.membership(), self.number);
             self.shards.settle(&Finding { me, table, passed, epoch, now, until, number, is_exclusive })
@@ -281,26 +281,26 @@ impl Ownership {
 
     /// Starts the worker of a shard again, as that shard and under its epoch, if this node runs the shard and the worker
     /// is down. On any other node nothing happens.
-    pub(crate) fn start_again(&mut self, child: Child, lent: &mut Lent<'_>) {
+    pub(crate) fn start_again(&mut self, child: Child, lent: &mut ShardingCtx<'_>) {
         let Child::Worker(worker) = child else { return };
         let Some(at) = self.shards.of_worker(worker) else { return };
         if let Here::Runs(epoch) = self.shards.place(at).here
             && !lent.supervision.is_up_or_starting(worker)
         {
             let replica = self.replicas.newest(self.shards.group(at.0).key(at.1)).cloned();
-            lent.supervision.start_shard(worker, Shard { index: at.1, epoch }, replica, lent.desk);
+            lent.supervision.start_shard(worker, Shard { index: at.1, epoch }, replica, lent.ctx);
         }
     }
 
     /// Gives up whatever runs here.
-    pub(crate) fn void(&mut self, lent: &mut Lent<'_>) {
+    pub(crate) fn void(&mut self, lent: &mut ShardingCtx<'_>) {
         let Some(cluster) = &lent.cluster else { return };
         let (steps, withdrawn) = self.shards.void(cluster.me(), cluster.membership());
         self.follow(steps, withdrawn, lent);
     }
 
     /// Takes in what others sent about shards.
-    pub(crate) fn hear(&mut self, mail: Mail, lent: &mut Lent<'_>) {
+    pub(crate) fn hear(&mut self, mail: Mail, lent: &mut ShardingCtx<'_>) {
         match mail {
             Mail::Asked { from, number, group, indexes } => {
                 for index in indexes {
@@ -318,23 +318,23 @@ impl Ownership {
             Mail::Refused { by, key, bytes } => {
                 let Some((at, index)) = self.shards.at(key) else { return };
                 let group = self.shards.group(at).name.clone();
-                lent.desk.tell(Event::ReplicaRefused { group, index, by, bytes });
+                lent.ctx.emit(Event::ReplicaRefused { group, index, by, bytes });
             }
         }
         self.advance(lent);
     }
 
     /// Does whatever can be done for those that are on their way, and what is due.
-    pub(crate) fn advance(&mut self, lent: &mut Lent<'_>) {
-        let now = lent.desk.now;
+    pub(crate) fn advance(&mut self, lent: &mut ShardingCtx<'_>) {
+        let now = lent.ctx.now;
         if let Some(claims) = &mut self.claims {
-            claims.tick(lent.desk);
+            claims.tick(lent.ctx);
         }
         self.is_revoked = self.is_revoked && self.is_any_stopping(lent.supervision);
         let has_right = self.has_right(now);
         if let Some(cluster) = &mut lent.cluster
             && self.claims.is_some()
-            && cluster.set_right(has_right, lent.desk)
+            && cluster.set_right(has_right, lent.ctx)
         {
             return self.settle(lent);
         }
@@ -360,7 +360,7 @@ impl Ownership {
             for (node, generation) in cluster.take_ended() {
                 self.ended(node, generation);
             }
-            let limits = &lent.desk.config.ownership;
+            let limits = &lent.ctx.config.ownership;
             cluster.set_room(limits.copies_bytes_max.saturating_sub(self.replicas.bytes()), limits.snapshot_bytes_max);
             for (heir, key, replica) in self.replicas.pop_due(now) {
                 cluster.deliver(heir, 0, key, Some(replica), now);
@@ -372,19 +372,19 @@ impl Ownership {
     }
 
     /// Asks the authority for shards, under epochs above all that are known of them.
-    fn claim(&mut self, shards: Vec<ShardName>, lent: &mut Lent<'_>) {
+    fn claim(&mut self, shards: Vec<ShardName>, lent: &mut ShardingCtx<'_>) {
         let known = shards.iter().filter_map(|shard| self.shards.named(&shard.group, shard.index));
         let former = known.map(|at| self.former(at)).max().unwrap_or_default();
         if let (Some(authority), Some(cluster)) = (&mut self.claims, &mut lent.cluster) {
-            let floor = cluster.next_epoch(former, lent.desk.now);
-            authority.claim(shards, floor, lent.desk);
+            let floor = cluster.next_epoch(former, lent.ctx.now);
+            authority.claim(shards, floor, lent.ctx);
         }
     }
 
     // ---- what cannot be run here ----------------------------------------------------------------------------------------------------------
 
     /// Declines shards whose workers were given up, so that others try, and takes back what was declined for long enough. Returns whether the owners are to be found anew.
-    fn decline(&mut self, lent: &mut Lent<'_>) -> bool {
+    fn decline(&mut self, lent: &mut ShardingCtx<'_>) -> bool {
         let given_up = lent.supervision.take_given_up();
         let Some(cluster) = &mut lent.cluster else { return false };
         let mut changed = BTreeSet::new();
@@ -392,11 +392,11 @@ impl Ownership {
             let Some((at, index)) = self.shards.of_worker(worker) else { continue };
             let (group, index) = self.shards.group(at).key(index);
             if cluster.said_of(group).is_some() && self.declines.entry(group).or_default().insert(index) {
-                self.declined.push_back((lent.desk.now + DECLINE_FOR, (group, index)));
+                self.declined.push_back((lent.ctx.now + DECLINE_FOR, (group, index)));
                 changed.insert(group);
             }
         }
-        while self.declined.front().is_some_and(|(until, _)| *until <= lent.desk.now)
+        while self.declined.front().is_some_and(|(until, _)| *until <= lent.ctx.now)
             && let Some((_, (group, index))) = self.declined.pop_front()
         {
             self.declines.entry(group).or_default().remove(&index);
@@ -405,28 +405,28 @@ impl Ownership {
         if changed.is_empty() {
             return false;
         }
-        cluster.set_declined(&self.declines, lent.desk);
+        cluster.set_declined(&self.declines, lent.ctx);
         for hash in changed {
             let Some(group) = self.shards.groups().iter().find(|group| group.hash == hash) else { continue };
             let declined = self.declines.get(&hash).map_or(0, BTreeSet::len) as u32;
             let said = cluster.said_of(hash).map_or(0, |sharded| sharded.declined.len(sharded.count));
             let withheld = said.saturating_sub(declined);
-            lent.desk.tell(Event::Declined { group: group.name.clone(), declined, withheld });
+            lent.ctx.emit(Event::Declined { group: group.name.clone(), declined, withheld });
         }
         true
     }
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
-    fn follow(&mut self, steps: Vec<Step>, withdrawn: Vec<(usize, u32)>, lent: &mut Lent<'_>) {
+    fn follow(&mut self, steps: Vec<Step>, withdrawn: Vec<(usize, u32)>, lent: &mut ShardingCtx<'_>) {
         for at in withdrawn {
             let name = self.name_of(at);
             self.give_back(name);
         }
         for step in steps {
             match step {
-                Step::Stop { worker } => lent.supervision.stop_shard(worker, lent.desk),
-                Step::Tell(event) => lent.desk.tell(event),
+                Step::Stop { worker } => lent.supervision.stop_shard(worker, lent.ctx),
+                Step::Tell(event) => lent.ctx.emit(event),
             }
         }
         self.name_heirs(lent);
@@ -434,7 +434,7 @@ impl Ownership {
     }
 
     /// All shards that are on their way. Returns those that are to be claimed.
-    fn advance_all(&mut self, lent: &mut Lent<'_>) -> Vec<ShardName> {
+    fn advance_all(&mut self, lent: &mut ShardingCtx<'_>) -> Vec<ShardName> {
         let moving: Vec<(usize, u32)> = self.shards.moving.iter().copied().collect();
         let mut asks: BTreeMap<(NodeId, u64, u32), Vec<u32>> = BTreeMap::new();
         let mut claims = Vec::new();
@@ -455,7 +455,7 @@ impl Ownership {
         at: (usize, u32),
         asks: &mut BTreeMap<(NodeId, u64, u32), Vec<u32>>,
         claims: &mut Vec<ShardName>,
-        lent: &mut Lent<'_>,
+        lent: &mut ShardingCtx<'_>,
     ) {
         let group = self.shards.group(at.0);
         let (worker, key) = (group.worker(at.1), group.key(at.1));
@@ -485,9 +485,9 @@ impl Ownership {
         mut due: Due,
         asks: &mut BTreeMap<(NodeId, u64, u32), Vec<u32>>,
         claims: &mut Vec<ShardName>,
-        lent: &mut Lent<'_>,
+        lent: &mut ShardingCtx<'_>,
     ) {
-        let (now, key) = (lent.desk.now, self.shards.group(at.0).key(at.1));
+        let (now, key) = (lent.ctx.now, self.shards.group(at.0).key(at.1));
         due.from = due.from.and_then(|former| self.wait_for(former, key, asks, lent));
         let may_claim =
             self.shards.place(at).was_ours || self.claims.as_ref().is_none_or(|claims| claims.may_take_over(now));
@@ -512,7 +512,7 @@ impl Ownership {
             (Some(_), Claim::Granted(epoch)) => Some(epoch),
             (Some(_), Claim::At(_) | Claim::Asked) => return,
         };
-        if self.may_start(lent.desk) {
+        if self.may_start(lent.ctx) {
             self.start(at, granted, lent);
         }
     }
@@ -523,16 +523,16 @@ impl Ownership {
         mut former: Former,
         key: Key,
         asks: &mut BTreeMap<(NodeId, u64, u32), Vec<u32>>,
-        lent: &Lent<'_>,
+        lent: &ShardingCtx<'_>,
     ) -> Option<Former> {
-        let now = lent.desk.now;
+        let now = lent.ctx.now;
         let table = lent.cluster.as_ref().map(|cluster| cluster.membership())?;
         former.nodes.retain(|node| table.member(*node).is_some_and(|member| member.status.is_member()));
         if former.nodes.is_empty() || former.until <= now {
             return None;
         }
         if former.ask_at <= now {
-            former.ask_at = now + lent.desk.config.interval / ASKS;
+            former.ask_at = now + lent.ctx.config.interval / ASKS;
             for &node in &former.nodes {
                 asks.entry((node, key.0, former.number)).or_default().push(key.1);
             }
@@ -554,12 +554,12 @@ impl Ownership {
     }
 
     /// Whether one more may start now.
-    fn may_start(&mut self, desk: &Desk) -> bool {
+    fn may_start(&mut self, ctx: &Ctx) -> bool {
         let (since, count) = &mut self.started;
-        if *since + PACE <= desk.now {
-            (*since, *count) = (desk.now, 0);
+        if *since + PACE <= ctx.now {
+            (*since, *count) = (ctx.now, 0);
         }
-        if *count >= desk.config.ownership.starts {
+        if *count >= ctx.config.ownership.starts {
             self.due = self.due.min(*since + PACE);
             return false;
         }
@@ -567,7 +567,7 @@ impl Ownership {
         true
     }
 
-    fn start(&mut self, at: (usize, u32), granted: Option<Epoch>, lent: &mut Lent<'_>) {
+    fn start(&mut self, at: (usize, u32), granted: Option<Epoch>, lent: &mut ShardingCtx<'_>) {
         let group = self.shards.group(at.0);
         let (name, worker, key) = (group.name.clone(), group.worker(at.1), group.key(at.1));
         let former = self.former(at);
@@ -579,7 +579,7 @@ impl Ownership {
                 epoch
             }
             // Later than all that its former owner said.
-            (None, Some(cluster)) => cluster.next_epoch(former, lent.desk.now),
+            (None, Some(cluster)) => cluster.next_epoch(former, lent.ctx.now),
             (None, None) => self.sole_epoch,
         };
         let shard = Shard { index: at.1, epoch };
@@ -596,25 +596,25 @@ impl Ownership {
             Some(_) if announced == Some(epoch) => {}
             Some(cluster) => {
                 let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
-                lent.desk.tell(Event::Moved { group: name, shard, from: me.clone(), to: me });
+                lent.ctx.emit(Event::ShardMoved { group: name, shard, from: me.clone(), to: me });
             }
-            None => lent.desk.tell(Event::Moved { group: name, shard, from: None, to: Some(LOCAL_NAME.into()) }),
+            None => lent.ctx.emit(Event::ShardMoved { group: name, shard, from: None, to: Some(LOCAL_NAME.into()) }),
         }
         let replica = self.replicas.newest(key).cloned();
-        lent.supervision.start_shard(worker, shard, replica, lent.desk);
+        lent.supervision.start_shard(worker, shard, replica, lent.ctx);
         self.name_heir(at, lent);
     }
 
-    fn claimed(&mut self, name: &ShardName, result: Claimed, again_at: Instant, desk: &mut Desk) {
+    fn claimed(&mut self, name: &ShardName, result: Claimed, again_at: Instant, ctx: &mut Ctx) {
         let at = self.shards.named(&name.group, name.index);
         match (at, result) {
             (Some(at), Claimed::Granted(epoch)) => {
                 let highest = self.former(at);
                 if !follows(epoch, highest) {
                     let (group, shard) = (name.group.clone(), Shard { index: name.index, epoch });
-                    desk.tell(Event::TokenRefused { group, shard, highest });
+                    ctx.emit(Event::TokenRefused { group, shard, highest });
                     self.give_back(name.clone());
-                    self.set_claim(at, Claim::At(again_at + desk.config.ownership.ttl));
+                    self.set_claim(at, Claim::At(again_at + ctx.config.ownership.ttl));
                 } else if !self.set_claim(at, Claim::Granted(epoch)) && self.held_at(at).is_none() {
                     // It is not ours any more.
                     self.give_back(name.clone());
@@ -660,11 +660,11 @@ impl Ownership {
         ShardName { group: self.shards.group(at).name.clone(), index }
     }
 
-    fn hear_ask(&mut self, from: NodeId, number: u32, key: Key, lent: &mut Lent<'_>) {
+    fn hear_ask(&mut self, from: NodeId, number: u32, key: Key, lent: &mut ShardingCtx<'_>) {
         let Some(at) = self.shards.at(key) else {
             // Whoever does not know the group has nothing to hand over.
             if let Some(cluster) = &mut lent.cluster {
-                cluster.deliver(from, number, key, None, lent.desk.now);
+                cluster.deliver(from, number, key, None, lent.ctx.now);
             }
             return;
         };
@@ -675,22 +675,22 @@ impl Ownership {
     }
 
     /// A shard does not run here: whoever asked for it is told so, with the newest snapshot that is known.
-    fn tell_who_asked(&mut self, at: (usize, u32), lent: &mut Lent<'_>) {
+    fn tell_who_asked(&mut self, at: (usize, u32), lent: &mut ShardingCtx<'_>) {
         let key = self.shards.group(at.0).key(at.1);
         let place = self.shards.place_mut(at);
         place.owes &= place.asked.is_none();
         if let (Some((who, number)), Some(cluster)) = (place.asked.take(), &mut lent.cluster) {
-            cluster.deliver(who, number, key, self.replicas.newest(key).cloned(), lent.desk.now);
+            cluster.deliver(who, number, key, self.replicas.newest(key).cloned(), lent.ctx.now);
         }
     }
 
     /// Names the heirs of what runs here anew, and forgets snapshots that are of no use here any more.
-    fn name_heirs(&mut self, lent: &mut Lent<'_>) {
+    fn name_heirs(&mut self, lent: &mut ShardingCtx<'_>) {
         let Some(cluster) = &lent.cluster else { return };
-        let (me, now) = (cluster.me(), lent.desk.now);
-        let mut sharings: BTreeMap<u64, Sharing> = BTreeMap::new();
+        let (me, now) = (cluster.me(), lent.ctx.now);
+        let mut sharings: BTreeMap<u64, ShardGroupLayout> = BTreeMap::new();
         for group in self.shards.groups() {
-            let Some(sharing) = Sharing::among(cluster.membership().members(), group.hash) else { continue };
+            let Some(sharing) = ShardGroupLayout::among(cluster.membership().members(), group.hash) else { continue };
             for index in group.running() {
                 self.replicas.inherits(group.key(index), heir(&sharing, group.key(index), me), now);
             }
@@ -701,21 +701,21 @@ impl Ownership {
             let Some(at) = shards.at(key) else { return false };
             let place = shards.place(at);
             let owner = place.owner.map(|(node, _)| node);
-            let inherits = |sharing: &Sharing| owner.is_none_or(|owner| heir(sharing, key, owner) == Some(me));
+            let inherits = |sharing: &ShardGroupLayout| owner.is_none_or(|owner| heir(sharing, key, owner) == Some(me));
             place.here != Here::No || place.asked.is_some() || sharings.get(&key.0).is_none_or(inherits)
         });
     }
 
-    fn name_heir(&mut self, at: (usize, u32), lent: &Lent<'_>) {
+    fn name_heir(&mut self, at: (usize, u32), lent: &ShardingCtx<'_>) {
         let Some(cluster) = &lent.cluster else { return };
         let key = self.shards.group(at.0).key(at.1);
-        let sharing = Sharing::among(cluster.membership().members(), key.0);
+        let sharing = ShardGroupLayout::among(cluster.membership().members(), key.0);
         let heir = sharing.and_then(|sharing| heir(&sharing, key, cluster.me()));
-        self.replicas.inherits(key, heir, lent.desk.now);
+        self.replicas.inherits(key, heir, lent.ctx.now);
     }
 }
 
 /// Who would own a shard without its owner.
-fn heir(sharing: &Sharing, (group, index): Key, owner: NodeId) -> Option<NodeId> {
+fn heir(sharing: &ShardGroupLayout, (group, index): Key, owner: NodeId) -> Option<NodeId> {
     rendezvous::owner(group, index, sharing.owners_of(index).filter(|(node, _)| *node != owner))
 }

@@ -18,7 +18,7 @@ use crate::sharding::rendezvous;
 
 /// How a sharded group is shared out.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Sharing {
+pub(crate) struct ShardGroupLayout {
     /// How many shards it has.
     pub(crate) count: u32,
     /// Who says so: of all that supervise it the process that was started first.
@@ -29,9 +29,9 @@ pub(crate) struct Sharing {
     pub(crate) declined: BTreeMap<NodeId, Declined>,
 }
 
-impl Sharing {
+impl ShardGroupLayout {
     /// How the group with this name hash is shared out among `members`; `None` if none of them supervises it.
-    pub(crate) fn among<'a>(members: impl Iterator<Item = &'a Member> + Clone, group: u64) -> Option<Sharing> {
+    pub(crate) fn among<'a>(members: impl Iterator<Item = &'a Member> + Clone, group: u64) -> Option<ShardGroupLayout> {
         let supervise = members
             .filter(|member| member.role == Role::Worker && member.status.is_member())
             .filter_map(move |member| Some((member, member.shards_of(group)?)));
@@ -42,7 +42,7 @@ impl Sharing {
             let declined = &member.sharded(group)?.declined;
             (!declined.is_empty()).then(|| (member.id, declined.clone()))
         };
-        Some(Sharing { count, by: by.id, owners, declined: agree.filter_map(declines).collect() })
+        Some(ShardGroupLayout { count, by: by.id, owners, declined: agree.filter_map(declines).collect() })
     }
 
     /// Who may own this shard, each with its weight.
@@ -57,7 +57,7 @@ fn declines(declined: &BTreeMap<NodeId, Declined>, node: NodeId, index: u32) -> 
     !declined.is_empty() && declined.get(&node).is_some_and(|declined| declined.contains(index))
 }
 
-/// Slots of all keys that are no shard's, together: 64 for each of a thousand members.
+/// HeartbeatSchedule of all keys that are no shard's, together: 64 for each of a thousand members.
 const SLOTS: u32 = 1 << 16;
 
 /// Instead of the hash of a group's name.
@@ -87,7 +87,7 @@ impl Routes {
         let slots = Table::after(Some(&before.slots), NO_GROUP, SLOTS, ready, BTreeMap::new());
         let hashes: BTreeSet<u64> = members.iter().flat_map(|member| &member.groups).map(|group| group.group).collect();
         let table = |hash: u64| {
-            let Sharing { count, owners, declined, .. } = Sharing::among(members.iter(), hash)?;
+            let ShardGroupLayout { count, owners, declined, .. } = ShardGroupLayout::among(members.iter(), hash)?;
             Some((hash, Table::after(before.groups.get(&hash), hash, count, owners, declined)))
         };
         let groups = hashes.into_iter().filter_map(table).collect();
@@ -198,7 +198,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::Random;
-    use crate::member::{Generation, Incarnation, Metadata, Profile, Sharded};
+    use crate::member::{Generation, Incarnation, Metadata, Profile, ShardGroup};
 
     fn members(count: usize) -> Vec<Member> {
         let member = |n: usize| {
@@ -281,7 +281,7 @@ mod tests {
         let mut members = members(4);
         let group = name_hash("orders");
         for (place, (generation, count)) in [(3, 8), (1, 16), (4, 16), (2, 8)].into_iter().enumerate() {
-            let groups = vec![Sharded::new(group, count)];
+            let groups = vec![ShardGroup::new(group, count)];
             members[place].profile = Arc::new(Profile { groups, ..(*members[place].profile).clone() });
             members[place].generation = Generation(generation);
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, OnThreadHeld, RestartConfig};
-use crate::ctx::Desk;
-use crate::event::{Cause, Unready};
-use crate::member::{Child, Generation, GroupId, PlaceId, Shard, WorkerId};
-use crate::output::Leave;
+use crate::ctx::Ctx;
+use crate::event::{Cause, NotReadyReason};
+use crate::member::{Child, Generation, GroupId, Shard, ThreadSlotId, WorkerId};
+use crate::output::RestartPermit;
 use crate::snapshot::Replica;
 use crate::supervision::restart::{Restart, RestartKind, Window};
 use crate::supervision::{AutoShutdown, Counting, Strategy, Supervise, SuperviseGroup, Times};
@@ -107,10 +107,10 @@ pub(super) struct Worker {
     pub(super) generation: Generation,
     /// The last generation that its own thread may start, or may have started and not told yet.
     pub(super) leave_until: Generation,
-    pub(super) place: PlaceId,
+    pub(super) place: ThreadSlotId,
     /// The place that it was given; it has another one while, and after, it has waited for a held
     /// thread.
-    pub(super) home: PlaceId,
+    pub(super) home: ThreadSlotId,
     /// What it does when a neighbour holds its thread, if not as the config says.
     pub(super) on_thread_held: Option<OnThreadHeld>,
     /// While it waits for its held thread.
@@ -130,15 +130,15 @@ pub(super) struct Worker {
     /// Since when messages have waited at this progress while it waited for a future.
     pub(super) stuck: Option<(u64, Instant)>,
     /// Why requests were told to go elsewhere, if they were.
-    pub(super) unready: Option<Unready>,
+    pub(super) unready: Option<NotReadyReason>,
 }
 
 impl Worker {
     /// What its own thread may do without asking, as things stand.
-    pub(super) fn leave(&self, desk: &Desk) -> Leave {
-        let policy = self.common.policy.as_deref().unwrap_or(&desk.config.restart);
-        let from = self.common.restart.immediate_from(desk.now, policy);
-        Leave { from, until: Generation(self.generation.0 + u64::from(self.common.restart.leaves(policy))) }
+    pub(super) fn leave(&self, ctx: &Ctx) -> RestartPermit {
+        let policy = self.common.policy.as_deref().unwrap_or(&ctx.config.restart);
+        let from = self.common.restart.immediate_from(ctx.now, policy);
+        RestartPermit { from, until: Generation(self.generation.0 + u64::from(self.common.restart.leaves(policy))) }
     }
 
     pub(super) fn timeout(&self, config: &Config) -> Duration {
@@ -358,7 +358,7 @@ impl Children {
     }
 
     /// The workers whose thread is the one at `place`, in the order of their numbers.
-    pub(super) fn workers_at(&self, place: PlaceId) -> Vec<WorkerId> {
+    pub(super) fn workers_at(&self, place: ThreadSlotId) -> Vec<WorkerId> {
         let here = |worker: &Worker| worker.place == place && worker.has_thread;
         (0..)
             .zip(&self.workers)

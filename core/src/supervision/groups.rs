@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 
 use super::children::{Asked, Group, Next, Phase, Then, Work};
 use super::{AutoShutdown, Strategy, Supervision};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::Cause;
 use crate::member::{Child, Generation, GroupId};
 use crate::supervision::restart::RestartKind;
@@ -35,7 +35,7 @@ const ORDERED_MAX: usize = 10_000;
 
 impl Supervision {
     /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in its turn.
-    pub(super) fn begin(&mut self, child: Child, desk: &mut Desk) {
+    pub(super) fn begin(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order, phase) = (common.parent, common.order, common.phase);
         let Some(group) = self.children.group_mut(parent) else { return };
@@ -43,7 +43,7 @@ impl Supervision {
         let at_once = parent == GroupId::ROOT || group.dynamic || phase == Phase::Waiting;
         match (&mut group.work, group.common.phase) {
             (Work::Steady | Work::Starting { .. }, Phase::Running | Phase::Starting) if at_once => {
-                self.launch(child, desk);
+                self.launch(child, ctx);
             }
             (Work::Starting { left, .. }, Phase::Running | Phase::Starting) => left.push_back(order),
             (Work::Steady, Phase::Running) => {
@@ -53,13 +53,13 @@ impl Supervision {
             (
                 Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. },
                 Phase::Running | Phase::Starting,
-            ) if order < *from => self.launch(child, desk),
+            ) if order < *from => self.launch(child, ctx),
             (
                 Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. },
                 Phase::Running | Phase::Starting,
             ) => {}
             // Its group is down or on its way there: it starts with the group, if that starts again, and nobody reads its queue before.
-            _ if phase == Phase::Idle => self.close(child, desk),
+            _ if phase == Phase::Idle => self.close(child, ctx),
             _ => {}
         }
     }
@@ -112,14 +112,14 @@ impl Supervision {
     }
 
     /// Goes on with whatever waits for a child that has come up or gone down meanwhile.
-    pub(super) fn work_off(&mut self, desk: &mut Desk) {
+    pub(super) fn work_off(&mut self, ctx: &mut Ctx) {
         while let Some(id) = self.agenda.pop_front() {
-            while self.advance(id, desk) {}
+            while self.advance(id, ctx) {}
         }
     }
 
     /// One step of a group's work. Returns whether there may be another.
-    fn advance(&mut self, id: GroupId, desk: &mut Desk) -> bool {
+    fn advance(&mut self, id: GroupId, ctx: &mut Ctx) -> bool {
         let Some(group) = self.children.group_mut(id) else { return false };
         match &mut group.work {
             Work::Steady | Work::Pausing { .. } => false,
@@ -149,14 +149,14 @@ impl Supervision {
                                 .phase(child)
                                 .is_some_and(|phase| phase.is_down() || phase == Phase::Waiting)
                         {
-                            self.launch(child, desk);
+                            self.launch(child, ctx);
                         }
                         true
                     }
                     None => {
                         self.set_work(id, Work::Steady);
                         if self.children.phase(Child::Group(id)) == Some(Phase::Starting) {
-                            self.up(Child::Group(id), desk);
+                            self.up(Child::Group(id), ctx);
                         }
                         false
                     }
@@ -165,14 +165,14 @@ impl Supervision {
             Work::Stopping { left, next, .. } => {
                 let (last, next) = (left.last().copied(), *next);
                 let Some(order) = last else {
-                    self.wound_down(id, desk);
+                    self.wound_down(id, ctx);
                     return true;
                 };
                 // Whoever was forgotten meanwhile has stopped.
                 if let Some(child) = self.children.at(id, order)
                     && self.is_to_stop(child, next)
                 {
-                    self.tell_to_stop(child, self.next_with_group(child, next), desk);
+                    self.tell_to_stop(child, self.next_with_group(child, next), ctx);
                     if self.children.phase(child).is_some_and(|phase| !phase.is_down()) {
                         return false;
                     }
@@ -234,19 +234,19 @@ impl Supervision {
     }
 
     /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic or too many; `then` says what follows.
-    pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, desk: &mut Desk) {
+    pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         let left: Vec<u64> = group.children.keys().copied().collect();
         let at_once = group.dynamic || left.len() > ORDERED_MAX;
         let told: Vec<Child> = group.children.values().copied().filter(|_| at_once).collect();
         self.set_work(id, Work::Stopping { left, next, then });
         for child in told.into_iter().rev() {
-            self.tell_to_stop(child, self.next_with_group(child, next), desk);
+            self.tell_to_stop(child, self.next_with_group(child, next), ctx);
         }
     }
 
     /// Stops whomever the failure of `child` concerns, to start them all again at `at`.
-    pub(super) fn rewind(&mut self, id: GroupId, child: Child, at: Instant, desk: &mut Desk) {
+    pub(super) fn rewind(&mut self, id: GroupId, child: Child, at: Instant, ctx: &mut Ctx) {
         self.set_phase(child, Phase::Parked);
         let Some(common) = self.children.common(child) else { return };
         let (name, order) = (common.name.clone(), common.order);
@@ -272,7 +272,7 @@ impl Supervision {
                 && matches!(common.phase, Phase::Starting | Phase::Running)
                 && common.failure.is_none()
             {
-                common.failure = Some(Box::new((Cause::Sibling { of: name.clone() }, desk.now)));
+                common.failure = Some(Box::new((Cause::Sibling { of: name.clone() }, ctx.now)));
             }
         }
         let left = concerned.into_iter().map(|(order, _)| order).collect();
@@ -280,13 +280,13 @@ impl Supervision {
         for child in before {
             // Somebody may have asked for it since, and had it at once.
             if self.children.phase(child).is_some_and(Phase::is_down) {
-                self.begin(child, desk);
+                self.begin(child, ctx);
             }
         }
     }
 
     /// All that were to stop are down.
-    fn wound_down(&mut self, id: GroupId, desk: &mut Desk) {
+    fn wound_down(&mut self, id: GroupId, ctx: &mut Ctx) {
         let child = Child::Group(id);
         let Some(group) = self.children.group_mut(id) else { return };
         let Work::Stopping { then, .. } = std::mem::replace(&mut group.work, Work::Steady) else { return };
@@ -295,33 +295,33 @@ impl Supervision {
                 if id == GroupId::ROOT {
                     group.common.phase = Phase::Idle;
                 } else if let Phase::Stopping(next) = group.common.phase {
-                    self.stopped(child, next, desk);
+                    self.stopped(child, next, ctx);
                 }
             }
-            Then::Restart { from, at } if at <= desk.now => {
-                let left = self.startable_again(id, from, desk);
+            Then::Restart { from, at } if at <= ctx.now => {
+                let left = self.startable_again(id, from, ctx);
                 self.set_work(id, Work::Starting { left, current: None });
             }
             Then::Restart { from, at } => {
                 group.work = Work::Pausing { from, at };
                 self.set_timer(child, at);
             }
-            Then::Fail(cause) => self.fail(child, cause, desk.now, desk),
-            Then::ShutDown => self.finish(child, Cause::ShutDown, desk),
+            Then::Fail(cause) => self.fail(child, cause, ctx.now, ctx),
+            Then::ShutDown => self.finish(child, Cause::ShutDown, ctx),
         }
     }
 
     /// The pause of a group is over: those that wait are started.
-    pub(super) fn resume(&mut self, id: GroupId, desk: &mut Desk) {
+    pub(super) fn resume(&mut self, id: GroupId, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         if let Work::Pausing { from, .. } = group.work {
-            let left = self.startable_again(id, from, desk);
+            let left = self.startable_again(id, from, ctx);
             self.set_work(id, Work::Starting { left, current: None });
         }
     }
 
     /// A significant child of a group has ended by itself.
-    pub(super) fn significant_ended(&mut self, id: GroupId, desk: &mut Desk) {
+    pub(super) fn significant_ended(&mut self, id: GroupId, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         let shuts_down = match group.auto_shutdown {
             AutoShutdown::Never => false,
@@ -332,7 +332,7 @@ impl Supervision {
         };
         let is_ending = matches!(&group.work, Work::Stopping { then, .. } if !matches!(then, Then::Restart { .. }));
         if shuts_down && !is_ending {
-            self.wind_down(id, Next::Park, Then::ShutDown, desk);
+            self.wind_down(id, Next::Park, Then::ShutDown, ctx);
         }
     }
 
@@ -366,25 +366,25 @@ impl Supervision {
 
     /// The children that start with their group, in order: a temporary one only for the first time,
     /// or if it was asked for while the group was stopping. Nothing is held against any of them.
-    pub(super) fn startable(&mut self, id: GroupId, desk: &mut Desk) -> VecDeque<u64> {
+    pub(super) fn startable(&mut self, id: GroupId, ctx: &mut Ctx) -> VecDeque<u64> {
         for (_, child) in self.children_from(id, 0) {
             if let Some(common) = self.children.common_mut(child) {
                 common.restart.clear_window();
             }
         }
-        self.startable_from(id, 0, true, desk)
+        self.startable_from(id, 0, true, ctx)
     }
 
     /// The children from `from` on that start again after a sibling failed: as with their group,
     /// but for those that were given up.
-    fn startable_again(&mut self, id: GroupId, from: u64, desk: &mut Desk) -> VecDeque<u64> {
-        self.startable_from(id, from, false, desk)
+    fn startable_again(&mut self, id: GroupId, from: u64, ctx: &mut Ctx) -> VecDeque<u64> {
+        self.startable_from(id, from, false, ctx)
     }
 
     /// The children from `from` on that start now, in order, as their kind says and as was asked of
     /// them meanwhile; those that were given up only if `is_anew`. A child that waits for this
     /// start and has no part in it is closed.
-    fn startable_from(&mut self, id: GroupId, from: u64, is_anew: bool, desk: &mut Desk) -> VecDeque<u64> {
+    fn startable_from(&mut self, id: GroupId, from: u64, is_anew: bool, ctx: &mut Ctx) -> VecDeque<u64> {
         let mut startable = VecDeque::new();
         for (order, child) in self.children_from(id, from) {
             let Some(common) = self.children.common_mut(child) else { continue };
@@ -398,7 +398,7 @@ impl Supervision {
                 startable.push_back(order);
             } else if phase == Phase::Parked {
                 self.set_phase(child, Phase::Idle);
-                self.close(child, desk);
+                self.close(child, ctx);
             }
         }
         startable

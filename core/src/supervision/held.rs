@@ -17,33 +17,39 @@ use super::Supervision;
 use super::children::{Next, Phase, Wait};
 use super::threads::Returned;
 use crate::config::OnThreadHeld;
-use crate::ctx::Desk;
-use crate::event::{Cause, Event, Unready, Waiting};
+use crate::ctx::Ctx;
+use crate::event::{Cause, Event, NotReadyReason, Waiting};
 use crate::interruption::Interruption;
-use crate::member::{ArbiterId, Busy, Child, PlaceId, WorkerId};
+use crate::member::{ArbiterId, Child, ThreadSlotId, WorkerActivity, WorkerId};
 use crate::output::Output;
 use crate::time::Instant;
 
 impl Supervision {
     /// The thread at `place` is held and was silent for this long; `blamed` is the worker that
     /// holds it, if one does, and why.
-    pub(super) fn lose(&mut self, place: PlaceId, silence: Duration, blamed: Option<(Busy, Cause)>, desk: &mut Desk) {
+    pub(super) fn lose(
+        &mut self,
+        place: ThreadSlotId,
+        silence: Duration,
+        blamed: Option<(WorkerActivity, Cause)>,
+        ctx: &mut Ctx,
+    ) {
         let culprit = blamed.as_ref().map(|(busy, _)| busy.worker);
         let by = culprit.and_then(|id| self.children.worker(id)).map(|worker| worker.common.name.clone());
         let cause = match &by {
             Some(by) => Cause::Displaced { by: by.clone() },
             None => Cause::ThreadSilent { silent_for: silence },
         };
-        let (arbiter, since) = (self.threads.at(place), desk.now - silence);
+        let (arbiter, since) = (self.threads.at(place), ctx.now - silence);
         let (mut waiting, mut anew) = (Vec::new(), Vec::new());
         for id in self.children.workers_at(place).into_iter().filter(|id| Some(*id) != culprit) {
-            match self.wait_of(id, desk) {
+            match self.wait_of(id, ctx) {
                 Some(at_most) => waiting.push((id, at_most)),
                 None => anew.push(id),
             }
         }
         let name = |id: WorkerId| self.children.worker(id).map(|worker| worker.common.name.clone());
-        desk.tell(Event::ThreadHeld {
+        ctx.emit(Event::ThreadHeld {
             arbiter,
             by,
             cause: blamed.as_ref().map_or(cause.clone(), |(_, cause)| cause.clone()),
@@ -51,16 +57,16 @@ impl Supervision {
             started_anew: anew.iter().filter(|id| self.is_alive(**id)).filter_map(|id| name(*id)).collect(),
             zombies: self.threads.zombies() + 1,
         });
-        let own = self.threads.replace(place, waiting.len() as u32, silence, desk);
+        let own = self.threads.replace(place, waiting.len() as u32, silence, ctx);
         if !waiting.is_empty() {
-            desk.put(Output::Held { arbiter, workers: waiting.iter().map(|&(id, _)| id).collect() });
+            ctx.push(Output::Held { arbiter, workers: waiting.iter().map(|&(id, _)| id).collect() });
         }
         for (id, at_most) in waiting {
-            let wait = Wait { begun: desk.now, at_most, cause: cause.clone(), since };
-            self.begin_wait(id, own, wait, desk);
+            let wait = Wait { begun: ctx.now, at_most, cause: cause.clone(), since };
+            self.begin_wait(id, own, wait, ctx);
         }
         for id in anew {
-            self.displaced(id, cause.clone(), since, desk);
+            self.displaced(id, cause.clone(), since, ctx);
         }
         // Last, since its failure may stop the others again.
         if let Some((busy, cause)) = blamed {
@@ -69,12 +75,12 @@ impl Supervision {
             {
                 worker.hung_starts = worker.hung_starts.saturating_add(1);
             }
-            self.lost(busy.worker, cause, busy.since, desk);
+            self.lost(busy.worker, cause, busy.since, ctx);
         }
     }
 
     /// How long a worker waits for its thread that was just found held; `None` if it does not.
-    fn wait_of(&self, id: WorkerId, desk: &Desk) -> Option<Duration> {
+    fn wait_of(&self, id: WorkerId, ctx: &Ctx) -> Option<Duration> {
         let worker = self.children.worker(id)?;
         match worker.common.phase {
             Phase::Starting | Phase::Running | Phase::Stopping(Next::Close | Next::Remove) => {}
@@ -86,7 +92,7 @@ impl Supervision {
             | Phase::Ended
             | Phase::GivenUp => return None,
         }
-        match worker.on_thread_held.unwrap_or(desk.config.workers.on_thread_held()) {
+        match worker.on_thread_held.unwrap_or(ctx.config.workers.on_thread_held()) {
             OnThreadHeld::Wait { at_most } if !at_most.is_zero() => Some(at_most),
             OnThreadHeld::Wait { .. } | OnThreadHeld::StartAnew => None,
         }
@@ -97,7 +103,7 @@ impl Supervision {
         matches!(self.children.phase(Child::Worker(id)), Some(Phase::Starting | Phase::Running | Phase::Stopping(_)))
     }
 
-    fn begin_wait(&mut self, id: WorkerId, own: PlaceId, wait: Wait, desk: &mut Desk) {
+    fn begin_wait(&mut self, id: WorkerId, own: ThreadSlotId, wait: Wait, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
         let until = wait.begun + wait.at_most;
         worker.place = own;
@@ -105,9 +111,9 @@ impl Supervision {
         let (name, generation, phase) = (worker.common.name.clone(), worker.generation, worker.common.phase);
         match phase {
             Phase::Running => {
-                worker.unready = Some(Unready::ThreadHeld);
+                worker.unready = Some(NotReadyReason::ThreadHeld);
                 self.set_timer(Child::Worker(id), until);
-                desk.tell(Event::NotReady { worker: name, generation, reason: Unready::ThreadHeld });
+                ctx.emit(Event::NotReady { worker: name, generation, reason: NotReadyReason::ThreadHeld });
             }
             Phase::Starting => self.set_timer(Child::Worker(id), until),
             // It has its time to stop, and no more.
@@ -117,7 +123,7 @@ impl Supervision {
 
     /// Ends the wait of a worker if it has lasted as long as it may. Returns whether the worker
     /// waits, or has until now.
-    pub(super) fn waits_on(&mut self, id: WorkerId, desk: &mut Desk) -> bool {
+    pub(super) fn waits_on(&mut self, id: WorkerId, ctx: &mut Ctx) -> bool {
         let Some(worker) = self.children.worker(id) else { return false };
         let Some(wait) = &worker.wait else { return false };
         if !matches!(worker.common.phase, Phase::Starting | Phase::Running) {
@@ -126,28 +132,28 @@ impl Supervision {
         // What was missed before the last excuse was our own fault, and its thread may be back by
         // now.
         let until = wait.begun.max(self.excused) + wait.at_most;
-        if until > desk.now {
+        if until > ctx.now {
             self.set_timer(Child::Worker(id), until);
         } else {
             let (cause, since) = (wait.cause.clone(), wait.since);
-            self.displaced(id, cause, since, desk);
+            self.displaced(id, cause, since, ctx);
         }
         true
     }
 
     /// Until when a worker may stop that waits for its thread and is told to, if it does; at once
     /// if it is to start again.
-    pub(super) fn stop_by(&self, id: WorkerId, next: Next, desk: &Desk) -> Option<Instant> {
+    pub(super) fn stop_by(&self, id: WorkerId, next: Next, ctx: &Ctx) -> Option<Instant> {
         let worker = self.children.worker(id)?;
         let wait = worker.wait.as_ref()?;
         Some(match next {
-            Next::Park | Next::Start => desk.now,
-            Next::Close | Next::Remove => (wait.begun + worker.shutdown(&desk.config)).max(desk.now),
+            Next::Park | Next::Start => ctx.now,
+            Next::Close | Next::Remove => (wait.begun + worker.shutdown(&ctx.config)).max(ctx.now),
         })
     }
 
     /// A held thread has come back: the workers that waited for it go on.
-    pub(super) fn thread_returned(&mut self, arbiter: ArbiterId, returned: Returned, desk: &mut Desk) {
+    pub(super) fn thread_returned(&mut self, arbiter: ArbiterId, returned: Returned, ctx: &mut Ctx) {
         let Returned { place, held_for, zombies } = returned;
         let mut workers = Vec::new();
         let mut names: Vec<Arc<str>> = Vec::new();
@@ -159,8 +165,8 @@ impl Supervision {
             workers.push(id);
             names.push(worker.common.name.clone());
         }
-        desk.put(Output::Returned { arbiter, workers: workers.clone() });
-        desk.tell(Event::ThreadReturned { arbiter, held_for, workers: names.into(), zombies });
+        ctx.push(Output::Returned { arbiter, workers: workers.clone() });
+        ctx.emit(Event::ThreadReturned { arbiter, held_for, workers: names.into(), zombies });
         for id in workers {
             let child = Child::Worker(id);
             let Some(worker) = self.children.worker_mut(id) else { continue };
@@ -169,11 +175,11 @@ impl Supervision {
                     worker.unready = None;
                     let (name, generation) = (worker.common.name.clone(), worker.generation);
                     self.clear_timer(child);
-                    desk.tell(Event::Ready { worker: name, generation });
+                    ctx.emit(Event::Ready { worker: name, generation });
                 }
                 Phase::Starting => {
-                    let start_timeout = worker.start_timeout(&desk.config);
-                    self.set_timer(child, desk.now + start_timeout);
+                    let start_timeout = worker.start_timeout(&ctx.config);
+                    self.set_timer(child, ctx.now + start_timeout);
                 }
                 Phase::Stopping(_) | Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {}
             }
@@ -181,18 +187,18 @@ impl Supervision {
     }
 
     /// A worker whose thread is gone through its own fault, or with no other worker to blame.
-    pub(super) fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
+    pub(super) fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.stopped(child, next, desk);
+                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.stopped(child, next, ctx);
             }
             Some(Phase::Starting | Phase::Running) => {
                 // Its thread may come back before it is started anew, if that is to be after a
                 // pause, or not at all.
-                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.fail(child, cause, since, desk);
+                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.fail(child, cause, since, ctx);
             }
             _ => {}
         }
@@ -200,20 +206,20 @@ impl Supervision {
 
     /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is
     /// counted.
-    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, desk: &mut Desk) {
+    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.stopped(child, next, desk);
+                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.stopped(child, next, ctx);
             }
             Some(Phase::Starting | Phase::Running) => {
-                desk.put(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.announce(child, &cause, Some(Duration::ZERO), desk);
+                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                self.announce(child, &cause, Some(Duration::ZERO), ctx);
                 if let Some(worker) = self.children.worker_mut(id) {
                     worker.common.failure = Some(Box::new((cause, since)));
                 }
-                self.launch(child, desk);
+                self.launch(child, ctx);
             }
             _ => {}
         }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::children::{Asked, Next, Phase, Then, Work};
 use super::{Counting, Strategy, Supervision};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
 use crate::member::{Child, Generation, GroupId, WorkerId};
-use crate::output::{Leave, Output, Start};
+use crate::output::{Output, RestartPermit, Start};
 use crate::supervision::restart::{Decision, RestartKind, Window};
 use crate::time::Instant;
 
@@ -20,35 +20,35 @@ const HUNG_STARTS_MAX: u8 = 2;
 
 impl Supervision {
     /// Tells a child to start; whatever generation of it ran is void.
-    pub(super) fn launch(&mut self, child: Child, desk: &mut Desk) {
+    pub(super) fn launch(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         match child {
-            Child::Worker(id) => self.launch_worker(id, desk),
+            Child::Worker(id) => self.launch_worker(id, ctx),
             Child::Group(id) => {
                 let Some(group) = self.children.group_mut(id) else { return };
                 group.common.phase = Phase::Starting;
                 group.was_started = true;
                 group.window = Window::default();
-                let left = self.startable(id, desk);
+                let left = self.startable(id, ctx);
                 self.set_work(id, Work::Starting { left, current: None });
             }
         }
     }
 
-    fn launch_worker(&mut self, id: WorkerId, desk: &mut Desk) {
+    fn launch_worker(&mut self, id: WorkerId, ctx: &mut Ctx) {
         let permitted = self.may_restart_itself(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
-        let (timeout, start_timeout) = (worker.timeout(&desk.config), worker.start_timeout(&desk.config));
+        let (timeout, start_timeout) = (worker.timeout(&ctx.config), worker.start_timeout(&ctx.config));
         if worker.has_thread && self.threads.is_held(worker.place) {
             worker.has_thread = false;
-            self.threads.leave(worker.place, desk);
+            self.threads.leave(worker.place, ctx);
         }
         worker.wait = None;
         let arbiter = match worker.has_thread {
             true => self.threads.at(worker.place),
             false => {
                 (worker.has_thread, worker.place) = (true, worker.home);
-                self.threads.enter(worker.home, timeout, desk)
+                self.threads.enter(worker.home, timeout, ctx)
             }
         };
         let place = worker.place;
@@ -58,9 +58,9 @@ impl Supervision {
         // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
         // that one were given the same number, it would not be void. So the numbers it has leave for are left out, and one for a fence.
         worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.leave_until.0 + 2 });
-        let leave = if permitted { worker.leave(desk) } else { Leave::none(worker.generation) };
+        let leave = if permitted { worker.leave(ctx) } else { RestartPermit::none(worker.generation) };
         worker.leave_until = leave.until;
-        desk.put(Output::Start(Start {
+        ctx.push(Output::Start(Start {
             worker: id,
             generation: worker.generation,
             arbiter,
@@ -72,15 +72,15 @@ impl Supervision {
         }));
         // A start that waits for a thread is not late.
         if !self.threads.lacks_thread(place) {
-            self.set_timer(Child::Worker(id), desk.now + start_timeout);
+            self.set_timer(Child::Worker(id), ctx.now + start_timeout);
         }
         if self.next_scan == Instant::NEVER {
-            self.next_scan = desk.now + desk.config.workers.scan;
+            self.next_scan = ctx.now + ctx.config.workers.scan;
         }
     }
 
     /// A child that was told to start is up.
-    pub(super) fn up(&mut self, child: Child, desk: &mut Desk) {
+    pub(super) fn up(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(common) = self.children.common_mut(child) else { return };
         common.phase = Phase::Running;
@@ -91,53 +91,53 @@ impl Supervision {
                 let Some(worker) = self.children.worker_mut(id) else { return };
                 worker.hung_starts = 0;
                 let (generation, shard) = (worker.generation, worker.shard);
-                desk.tell(match failure {
+                ctx.emit(match failure {
                     Some((cause, since)) => {
-                        Event::Replaced { worker: name, generation, cause, after: desk.now - since, shard }
+                        Event::Replaced { worker: name, generation, cause, after: ctx.now - since, shard }
                     }
                     None => Event::Started { worker: name, generation, shard },
                 });
             }
             Child::Group(_) => {
-                desk.tell(Event::GroupStarted { group: name, cause: failure.map(|(cause, _)| cause) });
+                ctx.emit(Event::GroupStarted { group: name, cause: failure.map(|(cause, _)| cause) });
             }
         }
         self.agenda.push_back(parent);
     }
 
     /// A worker was started again by its own thread, by leave, and is not up yet.
-    pub(super) fn restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, desk: &mut Desk) {
+    pub(super) fn restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
-        self.announce(child, &cause, Some(Duration::ZERO), desk);
+        self.announce(child, &cause, Some(Duration::ZERO), ctx);
         let Some(worker) = self.children.worker_mut(id) else { return };
-        let policy = worker.common.policy.as_deref().unwrap_or(&desk.config.restart);
-        worker.common.restart.record(desk.now, policy);
+        let policy = worker.common.policy.as_deref().unwrap_or(&ctx.config.restart);
+        worker.common.restart.record(ctx.now, policy);
         worker.common.phase = Phase::Starting;
         worker.common.failure = Some(Box::new((cause, failed_at)));
         worker.generation = Generation(worker.generation.0 + 1);
         (worker.stuck, worker.unready) = (None, None);
-        let leave = worker.leave(desk);
+        let leave = worker.leave(ctx);
         worker.leave_until = worker.leave_until.max(leave.until);
-        let start_timeout = worker.start_timeout(&desk.config);
-        desk.put(Output::Permit { worker: id, leave });
-        self.set_timer(child, desk.now + start_timeout);
+        let start_timeout = worker.start_timeout(&ctx.config);
+        ctx.push(Output::SetRestartPermit { worker: id, leave });
+        self.set_timer(child, ctx.now + start_timeout);
     }
 
     /// A child that ran, or was told to, has ended in good order by itself.
-    pub(super) fn finish(&mut self, child: Child, cause: Cause, desk: &mut Desk) {
+    pub(super) fn finish(&mut self, child: Child, cause: Cause, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         match common.kind {
-            RestartKind::Permanent => self.fail(child, cause, desk.now, desk),
+            RestartKind::Permanent => self.fail(child, cause, ctx.now, ctx),
             // It would have been told to stop in a moment, and goes the way of those who were.
             RestartKind::Transient | RestartKind::Temporary if self.is_being_stopped(common.parent, child) => {
-                self.stopped(child, self.next_with_group(child, Next::Park), desk);
+                self.stopped(child, self.next_with_group(child, Next::Park), ctx);
             }
-            RestartKind::Transient | RestartKind::Temporary => self.end(child, desk),
+            RestartKind::Transient | RestartKind::Temporary => self.end(child, ctx),
         }
     }
 
     /// A child that ran, or was told to, has ended with a fault that began at `since`.
-    pub(super) fn fail(&mut self, child: Child, cause: Cause, since: Instant, desk: &mut Desk) {
+    pub(super) fn fail(&mut self, child: Child, cause: Cause, since: Instant, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(common) = self.children.common_mut(child) else { return };
         let parent = common.parent;
@@ -145,34 +145,34 @@ impl Supervision {
         let since = common.failure.as_ref().map_or(since, |failure| failure.1);
         common.failure = Some(Box::new((cause.clone(), since)));
         if self.is_being_stopped(parent, child) {
-            self.announce(child, &cause, None, desk);
+            self.announce(child, &cause, None, ctx);
             match self.next_with_group(child, Next::Park) {
                 Next::Park | Next::Start => {
                     self.set_phase(child, Phase::Parked);
                     self.agenda.push_back(parent);
                 }
-                next @ (Next::Close | Next::Remove) => self.stopped(child, next, desk),
+                next @ (Next::Close | Next::Remove) => self.stopped(child, next, ctx),
             }
             return;
         }
-        match self.decide(child, desk) {
+        match self.decide(child, ctx) {
             None => {
-                self.announce(child, &cause, None, desk);
-                self.end(child, desk);
+                self.announce(child, &cause, None, ctx);
+                self.end(child, ctx);
             }
             Some(Decision::GiveUp) => {
-                self.announce(child, &cause, None, desk);
-                self.give_up(child, cause, desk);
+                self.announce(child, &cause, None, ctx);
+                self.give_up(child, cause, ctx);
             }
             Some(decision @ (Decision::Now | Decision::At(_))) => {
                 let at = match decision {
                     Decision::At(at) => at,
-                    Decision::Now | Decision::GiveUp => desk.now,
+                    Decision::Now | Decision::GiveUp => ctx.now,
                 };
-                self.announce(child, &cause, Some(at - desk.now), desk);
+                self.announce(child, &cause, Some(at - ctx.now), ctx);
                 match self.children.group(parent).map(|group| group.strategy) {
-                    Some(Strategy::OneForAll | Strategy::RestForOne) => self.rewind(parent, child, at, desk),
-                    Some(Strategy::OneForOne) | None if at <= desk.now => self.launch(child, desk),
+                    Some(Strategy::OneForAll | Strategy::RestForOne) => self.rewind(parent, child, at, ctx),
+                    Some(Strategy::OneForOne) | None if at <= ctx.now => self.launch(child, ctx),
                     Some(Strategy::OneForOne) | None => {
                         self.set_phase(child, Phase::Waiting);
                         self.set_timer(child, at);
@@ -183,7 +183,7 @@ impl Supervision {
     }
 
     /// What follows the failure of a child; `None` if its kind is not started again.
-    fn decide(&mut self, child: Child, desk: &mut Desk) -> Option<Decision> {
+    fn decide(&mut self, child: Child, ctx: &mut Ctx) -> Option<Decision> {
         let hung = match child {
             Child::Worker(id) => self.children.worker(id).map_or(0, |worker| worker.hung_starts),
             Child::Group(_) => 0,
@@ -199,25 +199,25 @@ impl Supervision {
         // A group's own limits are those of its children.
         let own = if let Child::Worker(_) = child { common.policy.clone() } else { None };
         let parent = common.parent;
-        let own = own.as_deref().unwrap_or(&desk.config.restart);
+        let own = own.as_deref().unwrap_or(&ctx.config.restart);
         let group = self.children.group(parent)?;
         match group.counting {
-            Counting::Each => Some(self.children.common_mut(child)?.restart.decide(desk.now, own, &mut desk.random)),
+            Counting::Each => Some(self.children.common_mut(child)?.restart.decide(ctx.now, own, &mut ctx.random)),
             Counting::Together => {
                 let shared = group.common.policy.clone();
-                let shared = shared.as_deref().unwrap_or(&desk.config.restart);
-                if !self.children.group_mut(parent)?.window.has_room(desk.now, shared) {
+                let shared = shared.as_deref().unwrap_or(&ctx.config.restart);
+                if !self.children.group_mut(parent)?.window.has_room(ctx.now, shared) {
                     return Some(Decision::GiveUp);
                 }
-                let pause = self.children.common_mut(child)?.restart.backoff.pause(desk.now, own, &mut desk.random);
-                self.children.group_mut(parent)?.window.count(desk.now + pause, shared);
-                Some(Decision::after(desk.now, pause))
+                let pause = self.children.common_mut(child)?.restart.backoff.pause(ctx.now, own, &mut ctx.random);
+                self.children.group_mut(parent)?.window.count(ctx.now + pause, shared);
+                Some(Decision::after(ctx.now, pause))
             }
         }
     }
 
     /// A child has failed too often.
-    fn give_up(&mut self, child: Child, cause: Cause, desk: &mut Desk) {
+    fn give_up(&mut self, child: Child, cause: Cause, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         let (name, parent, restarts) = (common.name.clone(), common.parent, common.restart.count());
         let Some(group) = self.children.group(parent) else { return };
@@ -225,14 +225,14 @@ impl Supervision {
             Counting::Together => {
                 let (group, restarts) = (group.common.name.clone(), group.window.len());
                 self.set_phase(child, Phase::Parked);
-                desk.tell(Event::Escalated { group, child: name.clone(), restarts, cause: cause.clone() });
+                ctx.emit(Event::Escalated { group, child: name.clone(), restarts, cause: cause.clone() });
                 let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
-                self.wind_down(parent, Next::Park, Then::Fail(cause), desk);
+                self.wind_down(parent, Next::Park, Then::Fail(cause), ctx);
             }
             Counting::Each => {
                 self.set_phase(child, Phase::GivenUp);
-                self.close(child, desk);
-                desk.tell(Event::GaveUp { worker: name.clone(), restarts, cause: cause.clone() });
+                self.close(child, ctx);
+                ctx.emit(Event::GaveUp { worker: name.clone(), restarts, cause: cause.clone() });
                 if let Child::Worker(id) = child
                     && self.children.worker(id).is_some_and(|worker| worker.shard.is_some())
                 {
@@ -245,7 +245,7 @@ impl Supervision {
                 }) {
                     // Nobody is left who could do the group's work.
                     let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
-                    self.wind_down(parent, Next::Park, Then::Fail(cause), desk);
+                    self.wind_down(parent, Next::Park, Then::Fail(cause), ctx);
                 }
             }
         }
@@ -253,101 +253,101 @@ impl Supervision {
     }
 
     /// A child has ended by itself and is not started again.
-    fn end(&mut self, child: Child, desk: &mut Desk) {
+    fn end(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         self.set_phase(child, Phase::Ended);
-        self.close(child, desk);
-        self.tell_stopped(child, desk);
+        self.close(child, ctx);
+        self.tell_stopped(child, ctx);
         let Some(common) = self.children.common(child) else { return };
         let (parent, significant) = (common.parent, common.significant);
         if significant {
-            self.significant_ended(parent, desk);
+            self.significant_ended(parent, ctx);
         }
         self.agenda.push_back(parent);
         // As in OTP, nothing is kept of the children of a template: there may be any number of them.
         if self.children.group(parent).is_some_and(|group| group.dynamic) {
-            self.forget(child, desk);
+            self.forget(child, ctx);
         }
     }
 
     /// A child that was told to stop has stopped, or was never running.
-    pub(super) fn stopped(&mut self, child: Child, next: Next, desk: &mut Desk) {
+    pub(super) fn stopped(&mut self, child: Child, next: Next, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(parent) = self.children.common(child).map(|common| common.parent) else { return };
         self.agenda.push_back(parent);
         match next {
             Next::Park => {
                 self.set_phase(child, Phase::Parked);
-                self.release(child, desk);
-                self.tell_stopped(child, desk);
+                self.release(child, ctx);
+                self.tell_stopped(child, ctx);
             }
             Next::Start if self.is_being_stopped(parent, child) => {
-                self.stopped(child, self.next_of_startable(parent, child), desk);
+                self.stopped(child, self.next_of_startable(parent, child), ctx);
             }
             Next::Start => {
                 self.set_phase(child, Phase::Parked);
-                self.tell_stopped(child, desk);
-                self.launch(child, desk);
+                self.tell_stopped(child, ctx);
+                self.launch(child, ctx);
             }
             Next::Close | Next::Remove => {
                 self.set_phase(child, Phase::Idle);
-                self.close(child, desk);
-                self.tell_stopped(child, desk);
+                self.close(child, ctx);
+                self.tell_stopped(child, ctx);
                 if next == Next::Remove {
-                    self.forget(child, desk);
+                    self.forget(child, ctx);
                 }
             }
         }
     }
 
     /// Tells a child to stop, and what is to follow; one that does not run has stopped already.
-    pub(super) fn tell_to_stop(&mut self, child: Child, next: Next, desk: &mut Desk) {
+    pub(super) fn tell_to_stop(&mut self, child: Child, next: Next, ctx: &mut Ctx) {
         let Some(phase) = self.children.phase(child) else { return };
         match (child, phase) {
             (_, Phase::Stopping(already)) => {
                 self.set_phase(child, Phase::Stopping(already.max(next)));
                 if let Child::Worker(id) = child {
-                    self.tell_why_again(id, already, desk);
+                    self.tell_why_again(id, already, ctx);
                 }
             }
             // It waits for a thread: nothing of it runs.
             (Child::Worker(id), Phase::Starting) if self.waits_for_thread(id) => {
-                desk.put(Output::Fence { worker: id, why: Interruption::Stopped });
-                self.stopped(child, next, desk);
+                ctx.push(Output::Fence { worker: id, why: Interruption::Stopped });
+                self.stopped(child, next, ctx);
             }
             (Child::Worker(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
-                let stop_by = self.stop_by(id, next, desk);
+                let stop_by = self.stop_by(id, next, ctx);
                 let why = self.why_stopped(id, next);
-                if stop_by == Some(desk.now) {
-                    desk.put(Output::Fence { worker: id, why });
-                    return self.stopped(child, next, desk);
+                if stop_by == Some(ctx.now) {
+                    ctx.push(Output::Fence { worker: id, why });
+                    return self.stopped(child, next, ctx);
                 }
-                desk.put(Output::Stop { worker: id, why });
+                ctx.push(Output::Stop { worker: id, why });
                 let Some(worker) = self.children.worker(id) else { return };
-                let at = stop_by.unwrap_or(desk.now + worker.shutdown(&desk.config));
+                let at = stop_by.unwrap_or(ctx.now + worker.shutdown(&ctx.config));
                 self.set_timer(child, at);
             }
             (Child::Group(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
                 let below = if next == Next::Park || next == Next::Start { Next::Park } else { Next::Close };
-                self.wind_down(id, below, Then::Down, desk);
+                self.wind_down(id, below, Then::Down, ctx);
             }
             // Its children are parked; if they are not to be started again, each has a queue to be closed.
             (Child::Group(id), Phase::Waiting | Phase::Parked) if next >= Next::Close => {
                 self.clear_timer(child);
                 self.set_phase(child, Phase::Stopping(next));
-                self.wind_down(id, Next::Close, Then::Down, desk);
+                self.wind_down(id, Next::Close, Then::Down, ctx);
             }
-            (_, Phase::Waiting) => self.stopped(child, next, desk),
-            (_, Phase::Parked) if next >= Next::Close => self.stopped(child, next, desk),
+            (_, Phase::Waiting) => self.stopped(child, next, ctx),
+            (_, Phase::Parked) if next >= Next::Close => self.stopped(child, next, ctx),
             (_, Phase::Parked) => {}
-            (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == Next::Remove => self.forget(child, desk),
+            (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == Next::Remove => self.forget(child, ctx),
             // It was never started, so its queue is open still.
             (Child::Worker(id), Phase::Idle)
                 if next == Next::Close && self.children.worker(id).is_some_and(|worker| worker.is_open) =>
             {
-                self.close(child, desk);
+                self.close(child, ctx);
             }
             (_, Phase::Idle | Phase::Ended | Phase::GivenUp) => {}
         }
@@ -366,22 +366,22 @@ impl Supervision {
     }
 
     /// Tells a worker that stops already if something else than `before` is to follow, and so another reason holds.
-    pub(super) fn tell_why_again(&mut self, id: WorkerId, before: Next, desk: &mut Desk) {
+    pub(super) fn tell_why_again(&mut self, id: WorkerId, before: Next, ctx: &mut Ctx) {
         let Some(Phase::Stopping(next)) = self.children.phase(Child::Worker(id)) else { return };
         let why = self.why_stopped(id, next);
         if why != self.why_stopped(id, before) {
-            desk.put(Output::Stop { worker: id, why });
+            ctx.push(Output::Stop { worker: id, why });
         }
     }
 
     /// Says that a child failed, and how long until it is started again.
-    pub(super) fn announce(&self, child: Child, cause: &Cause, restart_in: Option<Duration>, desk: &mut Desk) {
+    pub(super) fn announce(&self, child: Child, cause: &Cause, restart_in: Option<Duration>, ctx: &mut Ctx) {
         // A group's failure was told when it began: `Escalated`, with the child that led to it.
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker(id)
         {
             let (worker, generation) = (worker.common.name.clone(), worker.generation);
-            desk.tell(Event::Failed { worker, generation, cause: cause.clone(), restart_in });
+            ctx.emit(Event::Failed { worker, generation, cause: cause.clone(), restart_in });
         }
     }
 
@@ -405,21 +405,21 @@ impl Supervision {
         self.children.worker(id).is_some_and(|worker| self.threads.lacks_thread(worker.place))
     }
 
-    fn tell_stopped(&self, child: Child, desk: &mut Desk) {
+    fn tell_stopped(&self, child: Child, ctx: &mut Ctx) {
         match child {
             Child::Worker(id) => {
                 let Some(worker) = self.children.worker(id) else { return };
-                desk.tell(Event::Stopped { worker: worker.common.name.clone(), generation: worker.generation });
+                ctx.emit(Event::Stopped { worker: worker.common.name.clone(), generation: worker.generation });
             }
             Child::Group(id) => {
                 let Some(group) = self.children.group(id) else { return };
-                desk.tell(Event::GroupStopped { group: group.common.name.clone() });
+                ctx.emit(Event::GroupStopped { group: group.common.name.clone() });
             }
         }
     }
 
     /// Closes the queues of a child and of all that is in it: nobody will read them.
-    pub(super) fn close(&mut self, child: Child, desk: &mut Desk) {
+    pub(super) fn close(&mut self, child: Child, ctx: &mut Ctx) {
         let gave_up = self.children.phase(child) == Some(Phase::GivenUp);
         let mut open = vec![child];
         while let Some(child) = open.pop() {
@@ -428,8 +428,8 @@ impl Supervision {
                     if let Some(worker) = self.children.worker_mut(id) {
                         worker.is_open = false;
                     }
-                    desk.put(Output::Close { worker: id, gave_up });
-                    self.release(child, desk);
+                    ctx.push(Output::Close { worker: id, gave_up });
+                    self.release(child, ctx);
                 }
                 Child::Group(id) => {
                     for (_, child) in self.children_from(id, 0) {
@@ -445,24 +445,24 @@ impl Supervision {
     }
 
     /// Gives the thread of a worker that is down back, if it was kept for it.
-    fn release(&mut self, child: Child, desk: &mut Desk) {
+    fn release(&mut self, child: Child, ctx: &mut Ctx) {
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker_mut(id)
             && std::mem::take(&mut worker.has_thread)
         {
             let place = worker.place;
-            self.threads.leave(place, desk);
+            self.threads.leave(place, ctx);
         }
     }
 
     /// Forgets a child that is down, and whatever is in it.
-    fn forget(&mut self, child: Child, desk: &mut Desk) {
+    fn forget(&mut self, child: Child, ctx: &mut Ctx) {
         let mut removed = Vec::new();
-        self.close(child, desk);
+        self.close(child, ctx);
         self.children.remove(child, &mut removed);
         for (child, name) in removed {
             self.clear_timer(child);
-            desk.put(match child {
+            ctx.push(match child {
                 Child::Worker(worker) => Output::Forget { worker },
                 Child::Group(_) => Output::ForgetGroup { group: name },
             });

@@ -26,17 +26,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OnThreadHeld, RestartConfig};
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
 use crate::member::{
-    ArbiterId, Busy, Child, CpuTimes, Generation, GroupId, Look, PlaceId, Shard, ThreadLook, WorkerId,
+    ArbiterId, Child, CpuTimes, Generation, GroupId, Shard, StatusSample, ThreadSample, ThreadSlotId, WorkerActivity,
+    WorkerId,
 };
 use crate::output::Output;
 use crate::snapshot::Replica;
 use crate::supervision::restart::RestartKind;
 use crate::time::{Instant, earliest};
-use crate::timer_wheel::Wheel;
+use crate::timer_wheel::TimerWheel;
 
 use children::{Asked, Children, Next, Phase, Work};
 use threads::{Ruling, Threads};
@@ -61,7 +62,7 @@ pub struct Supervise {
     /// What it does when a neighbour holds its thread, if not as the config says.
     pub on_thread_held: Option<OnThreadHeld>,
     /// Where it runs.
-    pub place: PlaceId,
+    pub place: ThreadSlotId,
 }
 
 impl Supervise {
@@ -76,7 +77,7 @@ impl Supervise {
             restart: None,
             times: None,
             on_thread_held: None,
-            place: PlaceId(worker.0 % arbiters.max(1)),
+            place: ThreadSlotId(worker.0 % arbiters.max(1)),
         }
     }
 }
@@ -175,7 +176,7 @@ pub enum Report {
     Started,
     /// This generation ended with a fault; nothing runs.
     Failed(Cause),
-    /// This generation ended with a fault at `failed_at`, and by leave of `Output::Permit` the next one was started already.
+    /// This generation ended with a fault at `failed_at`, and by leave of `Output::SetRestartPermit` the next one was started already.
     Restarted {
         /// Why it ended.
         cause: Cause,
@@ -194,7 +195,7 @@ pub(crate) struct Supervision {
     children: Children,
     threads: Threads,
     /// When each child's phase is over at the latest; see `Children::entry` for the numbers.
-    timers: Wheel,
+    timers: TimerWheel,
     /// Groups of which a child has come up or gone down.
     agenda: VecDeque<GroupId>,
     /// When the status cells are to be looked at next; `NEVER` while no worker runs.
@@ -211,15 +212,15 @@ pub(crate) struct Supervision {
 
 impl Supervision {
     /// No workers yet, and as many threads as the config says, told to be made.
-    pub(crate) fn new(desk: &mut Desk) -> Supervision {
+    pub(crate) fn new(ctx: &mut Ctx) -> Supervision {
         let mut threads = Threads::default();
-        for place in 0..desk.config.workers.arbiters {
-            threads.open(PlaceId(place), desk.config.workers.timeout, desk);
+        for place in 0..ctx.config.workers.arbiters {
+            threads.open(ThreadSlotId(place), ctx.config.workers.timeout, ctx);
         }
         Supervision {
             children: Children::new(),
             threads,
-            timers: Wheel::new(desk.now),
+            timers: TimerWheel::new(ctx.now),
             agenda: VecDeque::new(),
             next_scan: Instant::NEVER,
             excused: Instant::ZERO,
@@ -236,16 +237,16 @@ impl Supervision {
     ///
     /// # Panics
     /// If the number is in use.
-    pub(crate) fn supervise(&mut self, supervise: Supervise, desk: &mut Desk) {
+    pub(crate) fn supervise(&mut self, supervise: Supervise, ctx: &mut Ctx) {
         if self.children.group(supervise.group).is_none() {
             // Its group was removed before the news of it came, and what is in a group goes with it.
-            desk.put(Output::Close { worker: supervise.worker, gave_up: false });
-            desk.put(Output::Forget { worker: supervise.worker });
+            ctx.push(Output::Close { worker: supervise.worker, gave_up: false });
+            ctx.push(Output::Forget { worker: supervise.worker });
             return;
         }
         let id = self.take_on(supervise);
-        self.begin(id, desk);
-        self.work_off(desk);
+        self.begin(id, ctx);
+        self.work_off(ctx);
     }
 
     /// Takes a worker on without starting it.
@@ -260,18 +261,18 @@ impl Supervision {
     ///
     /// # Panics
     /// If the number was used before.
-    pub(crate) fn supervise_group(&mut self, supervise: SuperviseGroup, desk: &mut Desk) {
+    pub(crate) fn supervise_group(&mut self, supervise: SuperviseGroup, ctx: &mut Ctx) {
         if self.children.group(supervise.parent).is_none() {
-            desk.put(Output::ForgetGroup { group: supervise.name });
+            ctx.push(Output::ForgetGroup { group: supervise.name });
             return;
         }
         let id = self.children.add_group(supervise);
-        self.begin(id, desk);
-        self.work_off(desk);
+        self.begin(id, ctx);
+        self.work_off(ctx);
     }
 
     /// Starts a shard's worker under `shard`, voiding any generation of it that runs.
-    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, replica: Option<Replica>, desk: &mut Desk) {
+    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, replica: Option<Replica>, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
         worker.shard = Some(shard);
@@ -280,25 +281,25 @@ impl Supervision {
             // On its way out; it is started anew when it has stopped, as it is a shard again.
             Phase::Stopping(before) => {
                 worker.common.phase = Phase::Stopping(Next::Start);
-                self.tell_why_again(id, before, desk);
+                self.tell_why_again(id, before, ctx);
             }
             // Its owner tries anew.
             Phase::GivenUp => {
                 worker.hung_starts = 0;
                 worker.common.restart = Default::default();
                 worker.common.failure = None;
-                self.launch(child, desk);
+                self.launch(child, ctx);
             }
             // It has not begun, has ended, or runs under the former epoch: a new generation takes over.
             Phase::Idle | Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting | Phase::Ended => {
-                self.launch(child, desk);
+                self.launch(child, ctx);
             }
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Starts a child that has ended, stopped or was given up; nothing happens to one that runs.
-    pub(crate) fn start(&mut self, child: Child, desk: &mut Desk) {
+    pub(crate) fn start(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common_mut(child) else { return };
         match common.phase {
             Phase::Stopping(Next::Remove) | Phase::Starting | Phase::Running => {}
@@ -306,7 +307,7 @@ impl Supervision {
                 common.phase = Phase::Stopping(Next::Start);
                 self.ask(child, Asked::ToStart);
                 if let Child::Worker(id) = child {
-                    self.tell_why_again(id, before, desk);
+                    self.tell_why_again(id, before, ctx);
                 }
             }
             Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {
@@ -319,144 +320,150 @@ impl Supervision {
                 {
                     worker.hung_starts = 0;
                 }
-                self.begin(child, desk);
+                self.begin(child, ctx);
             }
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Stops a child in good order and starts it again, its queue kept; one that does not run is only started. Nothing is counted.
-    pub(crate) fn restart(&mut self, child: Child, desk: &mut Desk) {
+    pub(crate) fn restart(&mut self, child: Child, ctx: &mut Ctx) {
         match self.children.phase(child) {
             Some(Phase::Starting | Phase::Running) => {
                 self.ask(child, Asked::ToStart);
-                self.tell_to_stop(child, Next::Start, desk);
+                self.tell_to_stop(child, Next::Start, ctx);
             }
-            Some(_) => self.start(child, desk),
+            Some(_) => self.start(child, ctx),
             None => {}
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Stops a child in good order and closes its queue. It may be started again later.
-    pub(crate) fn stop(&mut self, child: Child, desk: &mut Desk) {
+    pub(crate) fn stop(&mut self, child: Child, ctx: &mut Ctx) {
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker_mut(id)
         {
             worker.shard = None;
         }
         self.ask(child, Asked::ToStop);
-        self.tell_to_stop(child, Next::Close, desk);
-        self.work_off(desk);
+        self.tell_to_stop(child, Next::Close, ctx);
+        self.work_off(ctx);
     }
 
     /// Stops a shard's worker in good order and closes its queue: another node is to run the shard.
-    pub(crate) fn stop_shard(&mut self, id: WorkerId, desk: &mut Desk) {
+    pub(crate) fn stop_shard(&mut self, id: WorkerId, ctx: &mut Ctx) {
         if let Some(worker) = self.children.worker_mut(id) {
             worker.has_moved = true;
         }
-        self.stop(Child::Worker(id), desk);
+        self.stop(Child::Worker(id), ctx);
     }
 
     /// Stops a child in good order and forgets it. The root cannot be removed.
-    pub(crate) fn remove(&mut self, child: Child, desk: &mut Desk) {
-        self.tell_to_stop(child, Next::Remove, desk);
-        self.work_off(desk);
+    pub(crate) fn remove(&mut self, child: Child, ctx: &mut Ctx) {
+        self.tell_to_stop(child, Next::Remove, ctx);
+        self.work_off(ctx);
     }
 
     /// Stops everything, the last one taken on first, one after the other.
-    pub(crate) fn stop_all(&mut self, desk: &mut Desk) {
+    pub(crate) fn stop_all(&mut self, ctx: &mut Ctx) {
         self.is_leaving = true;
-        self.tell_to_stop(Child::Group(GroupId::ROOT), Next::Close, desk);
-        self.work_off(desk);
+        self.tell_to_stop(Child::Group(GroupId::ROOT), Next::Close, ctx);
+        self.work_off(ctx);
     }
 
     /// Takes in what a worker's thread says of `generation`. Reports of a void generation change nothing.
-    pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report, desk: &mut Desk) {
+    pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
         if generation != worker.generation {
             return;
         }
         let child = Child::Worker(id);
         match (report, worker.common.phase) {
-            (Report::Started, Phase::Starting) => self.up(child, desk),
+            (Report::Started, Phase::Starting) => self.up(child, ctx),
             (Report::Started, _) => {}
-            (Report::Failed(cause), Phase::Starting | Phase::Running) => self.fail(child, cause, desk.now, desk),
+            (Report::Failed(cause), Phase::Starting | Phase::Running) => self.fail(child, cause, ctx.now, ctx),
             (Report::Restarted { cause, failed_at, is_up }, Phase::Starting | Phase::Running) => {
-                self.restarted(id, cause, failed_at, desk);
+                self.restarted(id, cause, failed_at, ctx);
                 if is_up {
-                    self.up(child, desk);
+                    self.up(child, ctx);
                 }
             }
-            (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, desk),
+            (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, ctx),
             // Told to stop, it stopped or fell over on the way: gone either way.
             (Report::Failed(cause), Phase::Stopping(next)) => {
-                self.announce(child, &cause, None, desk);
-                self.stopped(child, next, desk);
+                self.announce(child, &cause, None, ctx);
+                self.stopped(child, next, ctx);
             }
             // The one that was started by leave does not run for long, but it may run still when the others go on.
             (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
-                desk.put(Output::Fence { worker: id, why: self.why_stopped(id, next) });
-                self.announce(child, &cause, None, desk);
-                self.stopped(child, next, desk);
+                ctx.push(Output::Fence { worker: id, why: self.why_stopped(id, next) });
+                self.announce(child, &cause, None, ctx);
+                self.stopped(child, next, ctx);
             }
-            (Report::Stopped, Phase::Stopping(next)) => self.stopped(child, next, desk),
+            (Report::Stopped, Phase::Stopping(next)) => self.stopped(child, next, ctx),
             (_, Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) => {}
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Takes in a look at the status cells: those workers of which there is something to say.
-    pub(crate) fn look(&mut self, looks: &[Look], desk: &mut Desk) {
+    pub(crate) fn look(&mut self, looks: &[StatusSample], ctx: &mut Ctx) {
         for look in looks {
-            self.judge_look(look, desk);
+            self.judge_look(look, ctx);
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system says.
-    pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, desk: &mut Desk) {
-        if let Some(returned) = self.threads.beat(arbiter, slot, times, desk) {
-            self.thread_returned(arbiter, returned, desk);
-            self.work_off(desk);
+    pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, ctx: &mut Ctx) {
+        if let Some(returned) = self.threads.beat(arbiter, slot, times, ctx) {
+            self.thread_returned(arbiter, returned, ctx);
+            self.work_off(ctx);
         }
     }
 
     /// Takes in what the workers of a silent thread are doing, and what the system says of the thread, if it says anything.
-    pub(crate) fn inspected(&mut self, arbiter: ArbiterId, busy: &[Busy], seen: Option<ThreadLook>, desk: &mut Desk) {
+    pub(crate) fn inspected(
+        &mut self,
+        arbiter: ArbiterId,
+        busy: &[WorkerActivity],
+        seen: Option<ThreadSample>,
+        ctx: &mut Ctx,
+    ) {
         // A thread does one thing at a time: what was taken up last is what it is in.
         let blamed = busy.iter().max_by_key(|busy| (busy.since, busy.worker)).copied();
         let limit = match blamed.and_then(|busy| self.children.worker(busy.worker).map(|worker| (busy, worker))) {
-            Some((busy, worker)) if busy.doing.is_start() => worker.start_timeout(&desk.config),
-            Some((_, worker)) => worker.timeout(&desk.config),
-            None => desk.config.workers.timeout,
+            Some((busy, worker)) if busy.doing.is_start() => worker.start_timeout(&ctx.config),
+            Some((_, worker)) => worker.timeout(&ctx.config),
+            None => ctx.config.workers.timeout,
         };
-        match self.threads.judge(arbiter, blamed, limit, seen, self.excused, desk) {
+        match self.threads.judge(arbiter, blamed, limit, seen, self.excused, ctx) {
             Ruling::Alive => {}
             Ruling::Later(at) => self.threads.look_again(arbiter, at),
             Ruling::TooMany => {
                 self.gave_up = true;
-                self.threads.look_again(arbiter, desk.now + desk.config.workers.timeout);
+                self.threads.look_again(arbiter, ctx.now + ctx.config.workers.timeout);
             }
-            Ruling::Lost { place, silence, cause } => self.lose(place, silence, blamed.zip(cause), desk),
+            Ruling::Lost { place, silence, cause } => self.lose(place, silence, blamed.zip(cause), ctx),
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Takes in that a thread that should run workers has ended.
-    pub(crate) fn arbiter_dead(&mut self, arbiter: ArbiterId, desk: &mut Desk) {
-        if let Some(place) = self.threads.replace_dead(arbiter, desk) {
+    pub(crate) fn arbiter_dead(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
+        if let Some(place) = self.threads.replace_dead(arbiter, ctx) {
             for id in self.children.workers_at(place) {
-                self.lost(id, Cause::ArbiterDead, desk.now, desk);
+                self.lost(id, Cause::ArbiterDead, ctx.now, ctx);
             }
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Handles that a thread could not be made. Its workers wait for the next attempt: what the host lacks
     /// counts against none of them.
-    pub(crate) fn arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, desk: &mut Desk) {
-        let Some(place) = self.threads.not_made(arbiter, reason, desk) else { return };
+    pub(crate) fn arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, ctx: &mut Ctx) {
+        let Some(place) = self.threads.not_made(arbiter, reason, ctx) else { return };
         for id in self.children.workers_at(place) {
             if self.children.phase(Child::Worker(id)) == Some(Phase::Starting) {
                 self.clear_timer(Child::Worker(id));
@@ -465,54 +472,54 @@ impl Supervision {
     }
 
     /// Starts the workers at places whose threads are tried again.
-    fn retry_threads(&mut self, desk: &mut Desk) {
-        for place in self.threads.retry(desk) {
+    fn retry_threads(&mut self, ctx: &mut Ctx) {
+        for place in self.threads.retry(ctx) {
             for id in self.children.workers_at(place) {
                 if self.children.phase(Child::Worker(id)) == Some(Phase::Starting) {
-                    self.launch(Child::Worker(id), desk);
+                    self.launch(Child::Worker(id), ctx);
                 }
             }
         }
     }
 
     /// Takes in that an abandoned thread came back and ended.
-    pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, desk: &mut Desk) {
-        self.threads.ended(arbiter, desk);
+    pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
+        self.threads.ended(arbiter, ctx);
     }
 
     /// Does what is due.
-    pub(crate) fn expire(&mut self, desk: &mut Desk) {
-        for arbiter in self.threads.due(desk.now) {
-            desk.put(Output::Inspect { arbiter });
+    pub(crate) fn expire(&mut self, ctx: &mut Ctx) {
+        for arbiter in self.threads.due(ctx.now) {
+            ctx.push(Output::Inspect { arbiter });
         }
-        self.retry_threads(desk);
-        while let Some(entry) = self.timers.pop_due(desk.now) {
-            self.expired(Children::child(entry), desk);
+        self.retry_threads(ctx);
+        while let Some(entry) = self.timers.pop_due(ctx.now) {
+            self.expired(Children::child(entry), ctx);
         }
-        if self.next_scan <= desk.now {
-            self.next_scan = desk.now + desk.config.workers.scan;
-            desk.put(Output::Scan);
+        if self.next_scan <= ctx.now {
+            self.next_scan = ctx.now + ctx.config.workers.scan;
+            ctx.push(Output::Scan);
         }
-        self.work_off(desk);
+        self.work_off(ctx);
     }
 
     /// Gives everybody who has a deadline a fresh one: whatever was missed before now was our own fault.
-    pub(crate) fn excuse(&mut self, desk: &Desk) {
-        self.excused = desk.now;
+    pub(crate) fn excuse(&mut self, ctx: &Ctx) {
+        self.excused = ctx.now;
     }
 
     /// Fences whoever has not stopped although everything was told to: the time for it is over.
-    pub(crate) fn fence_all(&mut self, desk: &mut Desk) {
+    pub(crate) fn fence_all(&mut self, ctx: &mut Ctx) {
         for id in self.children.worker_ids() {
             let phase = self.children.phase(Child::Worker(id));
             let is_alive = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
             if is_alive {
-                self.fence(id, Interruption::NodeLeft, desk.config.workers.leave, desk);
+                self.fence(id, Interruption::NodeLeft, ctx.config.workers.leave, ctx);
             }
             let Some(worker) = self.children.worker_mut(id) else { continue };
             // One that was parked, or waits to be started again, is not any more.
             if std::mem::take(&mut worker.is_open) || is_alive {
-                desk.put(Output::Close { worker: id, gave_up: false });
+                ctx.push(Output::Close { worker: id, gave_up: false });
             }
         }
     }
@@ -599,15 +606,15 @@ impl Supervision {
     // ---- private -------------------------------------------------------------------------------------------------------------------------
 
     /// A child's phase has lasted as long as it may.
-    fn expired(&mut self, child: Child, desk: &mut Desk) {
+    fn expired(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
-        if common.timer > desk.now {
+        if common.timer > ctx.now {
             self.set_timer(child, common.timer);
             return;
         }
         let phase = common.phase;
         if let Child::Worker(id) = child
-            && self.waits_on(id, desk)
+            && self.waits_on(id, ctx)
         {
             return;
         }
@@ -616,43 +623,43 @@ impl Supervision {
         match (child, phase) {
             (Child::Worker(id), Phase::Starting) => {
                 let Some(worker) = self.children.worker(id) else { return };
-                let (allowed, place) = (worker.start_timeout(&desk.config), worker.place);
-                if late(allowed) > desk.now {
+                let (allowed, place) = (worker.start_timeout(&ctx.config), worker.place);
+                if late(allowed) > ctx.now {
                     return self.set_timer(child, late(allowed));
                 }
-                match self.threads.silent(place, desk) {
+                match self.threads.silent(place, ctx) {
                     // Its thread is held: who holds it is to be found first, and the thread replaced with it.
                     Some(arbiter) => {
-                        self.set_timer(child, desk.now + desk.config.workers.interval);
-                        desk.put(Output::Inspect { arbiter });
+                        self.set_timer(child, ctx.now + ctx.config.workers.interval);
+                        ctx.push(Output::Inspect { arbiter });
                     }
                     None => {
-                        desk.put(Output::Fence { worker: id, why: Interruption::Restarted });
-                        self.fail(child, Cause::StartTimedOut { after: allowed }, desk.now - allowed, desk);
+                        ctx.push(Output::Fence { worker: id, why: Interruption::Restarted });
+                        self.fail(child, Cause::StartTimedOut { after: allowed }, ctx.now - allowed, ctx);
                     }
                 }
             }
             (Child::Worker(id), Phase::Stopping(next)) => {
                 let Some(worker) = self.children.worker(id) else { return };
-                let allowed = worker.shutdown(&desk.config);
-                if late(allowed) > desk.now {
+                let allowed = worker.shutdown(&ctx.config);
+                if late(allowed) > ctx.now {
                     return self.set_timer(child, late(allowed));
                 }
-                self.fence(id, self.why_stopped(id, next), allowed, desk);
-                self.stopped(child, next, desk);
+                self.fence(id, self.why_stopped(id, next), allowed, ctx);
+                self.stopped(child, next, ctx);
             }
-            (_, Phase::Waiting) => self.launch(child, desk),
-            (Child::Group(id), _) => self.resume(id, desk),
+            (_, Phase::Waiting) => self.launch(child, ctx),
+            (Child::Group(id), _) => self.resume(id, ctx),
             (Child::Worker(_), Phase::Idle | Phase::Parked | Phase::Running | Phase::Ended | Phase::GivenUp) => {}
         }
     }
 
     /// Voids a worker that did not stop in time.
-    fn fence(&mut self, id: WorkerId, why: Interruption, after: Duration, desk: &mut Desk) {
+    fn fence(&mut self, id: WorkerId, why: Interruption, after: Duration, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker(id) else { return };
         let (name, generation) = (worker.common.name.clone(), worker.generation);
-        desk.put(Output::Fence { worker: id, why });
-        desk.tell(Event::Fenced { worker: name, generation, after, interrupted: 0, dropped: 0 });
+        ctx.push(Output::Fence { worker: id, why });
+        ctx.emit(Event::Fenced { worker: name, generation, after, interrupted: 0, dropped: 0 });
     }
 
     fn set_timer(&mut self, child: Child, at: Instant) {

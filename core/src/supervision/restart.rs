@@ -194,7 +194,7 @@ impl Restart {
 
     /// Takes in an immediate restart that took place at `now` by leave of [`Restart::immediate_from`].
     pub fn record(&mut self, now: Instant, config: &RestartConfig) {
-        // Leave was given for one restart, but reports may overtake each other by a hair; the window stays bounded all the same.
+        // RestartPermit was given for one restart, but reports may overtake each other by a hair; the window stays bounded all the same.
         self.window.forget(now, config);
         self.window.count(now, config);
         self.backoff.forget(now, config);

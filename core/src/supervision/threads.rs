@@ -14,11 +14,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::ctx::Desk;
+use crate::ctx::Ctx;
 use crate::detection::monitor::{Sign, WatchId};
 use crate::detection::{AnyDetector, Fixed};
 use crate::event::{Cause, Event};
-use crate::member::{ArbiterId, Busy, CpuTimes, PlaceId, Target, ThreadLook, ThreadState};
+use crate::member::{ArbiterId, CpuTimes, Target, ThreadSample, ThreadSlotId, ThreadState, WorkerActivity};
 use crate::output::Output;
 use crate::time::Instant;
 
@@ -39,7 +39,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The threads of this process that run workers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Threads {
-    places: BTreeMap<PlaceId, Place>,
+    places: BTreeMap<ThreadSlotId, Place>,
     arbiters: BTreeMap<ArbiterId, Arbiter>,
     next: u32,
     /// Held threads: those that are waited for, and those that were abandoned.
@@ -70,7 +70,7 @@ struct Lack {
 
 #[derive(Clone, Debug)]
 struct Arbiter {
-    place: PlaceId,
+    place: ThreadSlotId,
     state: State,
     /// What it had used of its CPU when it last spoke.
     times: Option<CpuTimes>,
@@ -94,7 +94,7 @@ enum State {
 /// A thread that was held has come back to the workers that waited for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Returned {
-    pub(super) place: PlaceId,
+    pub(super) place: ThreadSlotId,
     pub(super) held_for: Duration,
     pub(super) zombies: u32,
 }
@@ -110,28 +110,28 @@ pub(super) enum Ruling {
     TooMany,
     /// It is held, and silent for this long: [`Threads::replace`]. The cause is that of the worker
     /// that held it, if one did.
-    Lost { place: PlaceId, silence: Duration, cause: Option<Cause> },
+    Lost { place: ThreadSlotId, silence: Duration, cause: Option<Cause> },
 }
 
 impl Threads {
     /// Makes a thread at a place that has none.
-    pub(super) fn open(&mut self, place: PlaceId, timeout: Duration, desk: &mut Desk) -> ArbiterId {
+    pub(super) fn open(&mut self, place: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
         let arbiter = ArbiterId(self.next);
         self.next += 1;
-        let state = State::Running(watch(arbiter, timeout, desk));
+        let state = State::Running(watch(arbiter, timeout, ctx));
         // A thread that has not spoken yet has used nothing before it was made.
         let times = Some(CpuTimes::default());
         let fresh = Arbiter { place, state, times, told_starved: false, look_at: Instant::NEVER, idle_since: None };
         self.arbiters.insert(arbiter, fresh);
         self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout, lack: None }).arbiter = arbiter;
-        desk.put(Output::Spawn { arbiter });
+        ctx.push(Output::Spawn { arbiter });
         arbiter
     }
 
     /// Gives a worker that may hold its thread for `timeout` the one at `place`, which is made if need be.
-    pub(super) fn enter(&mut self, place: PlaceId, timeout: Duration, desk: &mut Desk) -> ArbiterId {
+    pub(super) fn enter(&mut self, place: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
         if !self.places.contains_key(&place) {
-            self.open(place, timeout, desk);
+            self.open(place, timeout, ctx);
         }
         let Some(here) = self.places.get_mut(&place) else { return ArbiterId(u32::MAX) };
         here.workers += 1;
@@ -139,49 +139,49 @@ impl Threads {
         if timeout < here.timeout {
             here.timeout = timeout;
             if let Some(Arbiter { state: State::Running(watched), .. }) = self.arbiters.get_mut(&arbiter) {
-                desk.monitor.unwatch(*watched);
-                *watched = watch(arbiter, timeout, desk);
+                ctx.monitor.unwatch(*watched);
+                *watched = watch(arbiter, timeout, ctx);
             }
         }
         arbiter
     }
 
     /// Takes the thread of a worker back; one that nobody shares and nobody needs any more ends.
-    pub(super) fn leave(&mut self, place: PlaceId, desk: &mut Desk) {
+    pub(super) fn leave(&mut self, place: ThreadSlotId, ctx: &mut Ctx) {
         let Some(here) = self.places.get_mut(&place) else { return };
         here.workers -= 1;
-        if here.workers > 0 || place.0 < desk.config.workers.arbiters {
+        if here.workers > 0 || place.0 < ctx.config.workers.arbiters {
             return;
         }
         let arbiter = here.arbiter;
         self.places.remove(&place);
         match self.arbiters.get(&arbiter).map(|arbiter| arbiter.state) {
-            Some(State::Running(watch)) => desk.monitor.unwatch(watch),
-            Some(State::Held(_)) => return self.abandon(arbiter, desk),
+            Some(State::Running(watch)) => ctx.monitor.unwatch(watch),
+            Some(State::Held(_)) => return self.abandon(arbiter, ctx),
             Some(State::Zombie) => {}
             // There is none to dismiss if it could not be made.
             None => return,
         }
         self.arbiters.remove(&arbiter);
-        desk.put(Output::Dismiss { arbiter });
+        ctx.push(Output::Dismiss { arbiter });
     }
 
     /// Lets go of a held thread for which no worker waits.
-    fn abandon(&mut self, id: ArbiterId, desk: &mut Desk) {
+    fn abandon(&mut self, id: ArbiterId, ctx: &mut Ctx) {
         if let Some(arbiter) = self.arbiters.get_mut(&id) {
             arbiter.state = State::Zombie;
         }
-        desk.put(Output::Abandon { arbiter: id });
-        desk.tell(Event::Abandoned { arbiter: id, zombies: self.zombies });
+        ctx.push(Output::Abandon { arbiter: id });
+        ctx.emit(Event::Abandoned { arbiter: id, zombies: self.zombies });
     }
 
     /// The thread at a place that has one.
-    pub(super) fn at(&self, place: PlaceId) -> ArbiterId {
+    pub(super) fn at(&self, place: ThreadSlotId) -> ArbiterId {
         self.places.get(&place).map_or(ArbiterId(u32::MAX), |place| place.arbiter)
     }
 
     /// Whether the thread at a place is held, and its workers wait for it.
-    pub(super) fn is_held(&self, place: PlaceId) -> bool {
+    pub(super) fn is_held(&self, place: ThreadSlotId) -> bool {
         let arbiter = self.places.get(&place).and_then(|place| self.arbiters.get(&place.arbiter));
         arbiter.is_some_and(|arbiter| matches!(arbiter.state, State::Held(_)))
     }
@@ -202,7 +202,7 @@ impl Threads {
         id: ArbiterId,
         slot: u64,
         times: Option<CpuTimes>,
-        desk: &mut Desk,
+        ctx: &mut Ctx,
     ) -> Option<Returned> {
         let arbiter = self.arbiters.get_mut(&id)?;
         let (watch, returned) = match arbiter.state {
@@ -210,10 +210,10 @@ impl Threads {
             State::Running(watch) => (watch, None),
             State::Held(since) => {
                 let timeout = self.places.get(&arbiter.place)?.timeout;
-                let watch = watch(id, timeout, desk);
+                let watch = watch(id, timeout, ctx);
                 arbiter.state = State::Running(watch);
                 self.zombies -= 1;
-                let held_for = desk.now - since;
+                let held_for = ctx.now - since;
                 (watch, Some(Returned { place: arbiter.place, held_for, zombies: self.zombies }))
             }
         };
@@ -222,16 +222,16 @@ impl Threads {
             place.lack = None;
         }
         arbiter.idle_since = None;
-        let interval = desk.config.workers.interval;
-        desk.monitor.heartbeat(watch, Sign { at: desk.now, slot, interval, slept: 0, waited: desk.waited });
+        let interval = ctx.config.workers.interval;
+        ctx.monitor.heartbeat(watch, Sign { at: ctx.now, slot, interval, slept: 0, waited: ctx.arrivals_stale });
         returned
     }
 
     /// The thread at a place, if it has been silent for longer than two of its intervals.
-    pub(super) fn silent(&self, place: PlaceId, desk: &Desk) -> Option<ArbiterId> {
+    pub(super) fn silent(&self, place: ThreadSlotId, ctx: &Ctx) -> Option<ArbiterId> {
         let id = self.at(place);
         let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
-        (desk.monitor.silence(watch, desk.now) > desk.config.workers.interval * 2).then_some(id)
+        (ctx.monitor.silence(watch, ctx.now) > ctx.config.workers.interval * 2).then_some(id)
     }
 
     /// What it means that a thread is silent, `blamed` being what it took up last, which may take
@@ -239,24 +239,24 @@ impl Threads {
     pub(super) fn judge(
         &mut self,
         id: ArbiterId,
-        blamed: Option<Busy>,
+        blamed: Option<WorkerActivity>,
         limit: Duration,
-        seen: Option<ThreadLook>,
+        seen: Option<ThreadSample>,
         excused: Instant,
-        desk: &mut Desk,
+        ctx: &mut Ctx,
     ) -> Ruling {
         let Some(arbiter) = self.arbiters.get_mut(&id) else { return Ruling::Alive };
         let State::Running(watch) = arbiter.state else { return Ruling::Alive };
         let Some(timeout) = self.places.get(&arbiter.place).map(|place| place.timeout) else { return Ruling::Alive };
-        let silence = desk.monitor.silence(watch, desk.now);
-        if silence < timeout.min(desk.config.workers.interval * 2) {
+        let silence = ctx.monitor.silence(watch, ctx.now);
+        if silence < timeout.min(ctx.config.workers.interval * 2) {
             return Ruling::Alive;
         }
         // A thread that has just been let go is silent until its next beat has come here, and on a busy machine that takes a while. So where nobody
         // is at work the silence counts from the first look that saw so: then it is lost to something else.
-        arbiter.idle_since = if blamed.is_none() { arbiter.idle_since.or(Some(desk.now)) } else { None };
-        let since = blamed.map(|busy| busy.since).or(arbiter.idle_since).unwrap_or(desk.now);
-        let busy_for = desk.now - since.max(excused);
+        arbiter.idle_since = if blamed.is_none() { arbiter.idle_since.or(Some(ctx.now)) } else { None };
+        let since = blamed.map(|busy| busy.since).or(arbiter.idle_since).unwrap_or(ctx.now);
+        let busy_for = ctx.now - since.max(excused);
         let used = seen.zip(arbiter.times).map(|(seen, before)| Used::between(before, seen, silence));
         let waited = used.map_or(Duration::ZERO, |used| used.waited);
         let stuck = busy_for.saturating_sub(waited);
@@ -264,14 +264,14 @@ impl Threads {
         if busy_for < limit || stuck < limit - limit / 10 {
             if waited > silence / 2 && !arbiter.told_starved {
                 arbiter.told_starved = true;
-                desk.tell(Event::Starved { arbiter: id, waited_for: waited });
+                ctx.emit(Event::Starved { arbiter: id, waited_for: waited });
             }
-            let step = if waited.is_zero() { desk.config.stall.min(limit / 10) } else { limit / 10 };
+            let step = if waited.is_zero() { ctx.config.stall.min(limit / 10) } else { limit / 10 };
             let rest = if busy_for < limit { limit - busy_for } else { (limit - stuck).max(step) };
-            return Ruling::Later(desk.now + rest);
+            return Ruling::Later(ctx.now + rest);
         }
-        if self.zombies >= desk.config.workers.zombies_max {
-            desk.tell(Event::TooManyZombies { arbiter: id, zombies: self.zombies });
+        if self.zombies >= ctx.config.workers.zombies_max {
+            ctx.emit(Event::TooManyZombies { arbiter: id, zombies: self.zombies });
             return Ruling::TooMany;
         }
         let place = arbiter.place;
@@ -288,17 +288,23 @@ impl Threads {
     /// Counts the thread at a place as held, and makes a fresh one there. So many of its workers
     /// wait for the held one: it has a place of its own from now on, which is returned; without any
     /// it is abandoned.
-    pub(super) fn replace(&mut self, place: PlaceId, waiting: u32, silence: Duration, desk: &mut Desk) -> PlaceId {
+    pub(super) fn replace(
+        &mut self,
+        place: ThreadSlotId,
+        waiting: u32,
+        silence: Duration,
+        ctx: &mut Ctx,
+    ) -> ThreadSlotId {
         let Some(here) = self.places.get_mut(&place) else { return place };
         let (id, timeout) = (here.arbiter, here.timeout);
         here.workers -= waiting;
-        let is_needed = here.workers > 0 || place.0 < desk.config.workers.arbiters;
+        let is_needed = here.workers > 0 || place.0 < ctx.config.workers.arbiters;
         let Some(arbiter) = self.arbiters.get_mut(&id) else { return place };
         if let State::Running(watch) = arbiter.state {
-            desk.monitor.unwatch(watch);
+            ctx.monitor.unwatch(watch);
         }
         arbiter.look_at = Instant::NEVER;
-        arbiter.state = State::Held(desk.now - silence);
+        arbiter.state = State::Held(ctx.now - silence);
         self.zombies += 1;
         let own = if waiting > 0 { self.own_place() } else { place };
         if waiting > 0 {
@@ -307,10 +313,10 @@ impl Threads {
                 arbiter.place = own;
             }
         } else {
-            self.abandon(id, desk);
+            self.abandon(id, ctx);
         }
         if is_needed {
-            self.open(place, timeout, desk);
+            self.open(place, timeout, ctx);
         } else {
             self.places.remove(&place);
         }
@@ -318,9 +324,9 @@ impl Threads {
     }
 
     /// A place that no worker was given, and none is.
-    fn own_place(&mut self) -> PlaceId {
+    fn own_place(&mut self) -> ThreadSlotId {
         loop {
-            let place = PlaceId(u32::MAX - self.next_own);
+            let place = ThreadSlotId(u32::MAX - self.next_own);
             self.next_own = (self.next_own + 1) % OWN_PLACES;
             if !self.places.contains_key(&place) {
                 return place;
@@ -353,69 +359,69 @@ impl Threads {
     }
 
     /// Handles that a thread could not be made: it is tried again after a pause. Returns its place.
-    pub(super) fn not_made(&mut self, id: ArbiterId, reason: &str, desk: &mut Desk) -> Option<PlaceId> {
+    pub(super) fn not_made(&mut self, id: ArbiterId, reason: &str, ctx: &mut Ctx) -> Option<ThreadSlotId> {
         let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
-        desk.monitor.unwatch(watch);
+        ctx.monitor.unwatch(watch);
         let place = self.arbiters.remove(&id)?.place;
         let here = self.places.get_mut(&place)?;
         let pause = here.lack.map_or(RETRY_MIN, |lack| (lack.pause * 2).min(RETRY_MAX));
-        here.lack = Some(Lack { pause, retry_at: desk.now + pause });
-        desk.tell(Event::NoThread { arbiter: id, reason: reason.into(), retry_in: pause });
+        here.lack = Some(Lack { pause, retry_at: ctx.now + pause });
+        ctx.emit(Event::NoThread { arbiter: id, reason: reason.into(), retry_in: pause });
         Some(place)
     }
 
     /// Whether a place waits for the next attempt to make its thread.
-    pub(super) fn lacks_thread(&self, place: PlaceId) -> bool {
+    pub(super) fn lacks_thread(&self, place: ThreadSlotId) -> bool {
         self.places.get(&place).and_then(|place| place.lack).is_some_and(|lack| lack.retry_at != Instant::NEVER)
     }
 
     /// Tries again to make the threads whose pause is over. Returns their places.
-    pub(super) fn retry(&mut self, desk: &mut Desk) -> Vec<PlaceId> {
+    pub(super) fn retry(&mut self, ctx: &mut Ctx) -> Vec<ThreadSlotId> {
         let mut due = Vec::new();
         for (&place, here) in &mut self.places {
             if let Some(lack) = &mut here.lack
-                && lack.retry_at <= desk.now
+                && lack.retry_at <= ctx.now
             {
                 lack.retry_at = Instant::NEVER;
                 due.push((place, here.timeout));
             }
         }
         for &(place, timeout) in &due {
-            self.open(place, timeout, desk);
+            self.open(place, timeout, ctx);
         }
         due.into_iter().map(|(place, _)| place).collect()
     }
 
     /// Replaces a thread that has ended. Returns its place.
-    pub(super) fn replace_dead(&mut self, id: ArbiterId, desk: &mut Desk) -> Option<PlaceId> {
+    pub(super) fn replace_dead(&mut self, id: ArbiterId, ctx: &mut Ctx) -> Option<ThreadSlotId> {
         match self.arbiters.get(&id)?.state {
-            State::Running(watch) => desk.monitor.unwatch(watch),
+            State::Running(watch) => ctx.monitor.unwatch(watch),
             State::Held(_) => {
                 self.zombies -= 1;
-                desk.tell(Event::ZombieEnded { arbiter: id, zombies: self.zombies });
+                ctx.emit(Event::ZombieEnded { arbiter: id, zombies: self.zombies });
             }
             State::Zombie => return None,
         }
         let place = self.arbiters.remove(&id)?.place;
         let timeout = self.places.get(&place)?.timeout;
-        self.open(place, timeout, desk);
+        self.open(place, timeout, ctx);
         Some(place)
     }
 
     /// Takes in that an abandoned thread came back and ended.
-    pub(super) fn ended(&mut self, id: ArbiterId, desk: &mut Desk) {
+    pub(super) fn ended(&mut self, id: ArbiterId, ctx: &mut Ctx) {
         if self.arbiters.get(&id).is_some_and(|arbiter| arbiter.state == State::Zombie) {
             self.arbiters.remove(&id);
             self.zombies -= 1;
-            desk.tell(Event::ZombieEnded { arbiter: id, zombies: self.zombies });
+            ctx.emit(Event::ZombieEnded { arbiter: id, zombies: self.zombies });
         }
     }
 }
 
 /// Watches a thread from now on.
-fn watch(arbiter: ArbiterId, timeout: Duration, desk: &mut Desk) -> WatchId {
-    let detector = AnyDetector::Fixed(Fixed::new(timeout, desk.config.workers.interval, desk.now));
-    desk.monitor.watch(Target::Arbiter(arbiter), detector, timeout, desk.now)
+fn watch(arbiter: ArbiterId, timeout: Duration, ctx: &mut Ctx) -> WatchId {
+    let detector = AnyDetector::Fixed(Fixed::new(timeout, ctx.config.workers.interval, ctx.now));
+    ctx.monitor.watch(Target::Arbiter(arbiter), detector, timeout, ctx.now)
 }
 
 /// What a thread did in its silence.
@@ -426,7 +432,7 @@ struct Used {
 }
 
 impl Used {
-    fn between(before: CpuTimes, seen: ThreadLook, silence: Duration) -> Used {
+    fn between(before: CpuTimes, seen: ThreadSample, silence: Duration) -> Used {
         let ran = seen.times.ran.saturating_sub(before.ran);
         let waited = seen.times.waited.saturating_sub(before.waited);
         let rest = silence.saturating_sub(ran + waited);

@@ -9,15 +9,15 @@
 
 use super::Supervision;
 use super::children::Phase;
-use crate::ctx::Desk;
-use crate::event::{Cause, Event, Unready};
+use crate::ctx::Ctx;
+use crate::event::{Cause, Event, NotReadyReason};
 use crate::interruption::Interruption;
-use crate::member::{Child, Health, Look};
+use crate::member::{Child, Health, StatusSample};
 use crate::output::Output;
 
 impl Supervision {
-    pub(super) fn judge_look(&mut self, look: &Look, desk: &mut Desk) {
-        let (excused, now) = (self.excused, desk.now);
+    pub(super) fn judge_look(&mut self, look: &StatusSample, ctx: &mut Ctx) {
+        let (excused, now) = (self.excused, ctx.now);
         let child = Child::Worker(look.worker);
         let Some(worker) = self.children.worker(look.worker) else { return };
         // Until it is up, only the start timeout counts.
@@ -29,8 +29,8 @@ impl Supervision {
             return;
         }
         // A silent thread is judged as a thread, and a worker on it can do nothing.
-        let thread_speaks = self.threads.silent(worker.place, desk).is_none();
-        let liveness = worker.liveness(&desk.config);
+        let thread_speaks = self.threads.silent(worker.place, ctx).is_none();
+        let liveness = worker.liveness(&ctx.config);
         let Some(worker) = self.children.worker_mut(look.worker) else { return };
         let is_stuck = look.is_waiting && look.queued > 0 && thread_speaks;
         worker.stuck = match worker.stuck {
@@ -39,14 +39,14 @@ impl Supervision {
             _ => None,
         };
         let unready = match (look.health, look.is_overloaded) {
-            (Health::NotReady, _) => Some(Unready::Reported),
-            (Health::Ok | Health::Failed, true) => Some(Unready::Overloaded),
+            (Health::NotReady, _) => Some(NotReadyReason::Reported),
+            (Health::Ok | Health::Failed, true) => Some(NotReadyReason::Overloaded),
             (Health::Ok | Health::Failed, false) => None,
         };
         if worker.unready != unready {
             worker.unready = unready;
             let (name, generation) = (worker.common.name.clone(), worker.generation);
-            desk.tell(match unready {
+            ctx.emit(match unready {
                 Some(reason) => Event::NotReady { worker: name, generation, reason },
                 None => Event::Ready { worker: name, generation },
             });
@@ -60,8 +60,8 @@ impl Supervision {
         };
         if let Some((cause, since)) = failure {
             // It runs still; it must not handle anything while its restart is decided on.
-            desk.put(Output::Fence { worker: look.worker, why: Interruption::from(&cause) });
-            self.fail(child, cause, since, desk);
+            ctx.push(Output::Fence { worker: look.worker, why: Interruption::from(&cause) });
+            self.fail(child, cause, since, ctx);
         }
     }
 }

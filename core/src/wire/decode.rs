@@ -10,7 +10,7 @@ use super::{
 };
 use crate::member::{
     DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX,
-    NodeId, Profile, Role, SHARDS_MAX, Sharded, Status, canonical,
+    NodeId, Profile, Role, SHARDS_MAX, ShardGroup, Status, canonical,
 };
 
 /// Reads one datagram.
@@ -74,7 +74,7 @@ impl<'a> Pairs<'a> {
 
 impl<'a> Groups<'a> {
     /// The groups in their order.
-    pub(super) fn iter(self) -> impl Iterator<Item = Sharded> + use<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = ShardGroup> + use<'a> {
         let mut reader = Reader { bytes: self.bytes };
         (0..self.count).map(move |_| reader.group().expect("found well-formed on decoding"))
     }
@@ -331,12 +331,12 @@ impl<'a> Reader<'a> {
         Ok(Details { role, address, name, zone, pairs, groups })
     }
 
-    fn group(&mut self) -> Result<Sharded, DecodeError> {
+    fn group(&mut self) -> Result<ShardGroup, DecodeError> {
         let (group, count) = (self.id()?.0, self.small("groups")?);
         if !(1..=SHARDS_MAX).contains(&count) {
             return Err(DecodeError::Field("groups"));
         }
-        Ok(Sharded { group, count, declined: self.declined()? })
+        Ok(ShardGroup { group, count, declined: self.declined()? })
     }
 
     fn declined(&mut self) -> Result<Declined, DecodeError> {

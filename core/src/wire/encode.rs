@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Part, Row, VERSION};
-use crate::member::{Declined, Incarnation, Member, Role, Sharded, Status};
+use crate::member::{Declined, Incarnation, Member, Role, ShardGroup, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
 pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
@@ -220,7 +220,7 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
         text(buffer, value);
     }
     buffer.push(member.groups.len() as u8);
-    for Sharded { group, count, declined } in &member.groups {
+    for ShardGroup { group, count, declined } in &member.groups {
         buffer.extend_from_slice(&group.to_le_bytes());
         varint(buffer, u64::from(*count));
         push_declined(buffer, declined);

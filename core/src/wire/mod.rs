@@ -235,7 +235,7 @@ pub struct Heartbeat {
     pub stage: u64,
     /// Time to the next one, in whole microseconds, over zero to [`INTERVAL_MAX`].
     pub interval: Duration,
-    /// Slots that the sender slept through since it started, by its own count.
+    /// HeartbeatSchedule that the sender slept through since it started, by its own count.
     pub slept: u64,
     /// The sender's local health: 0 is well.
     pub health: u8,
@@ -386,7 +386,7 @@ pub(crate) struct Pairs<'a> {
     pub(crate) count: u8,
 }
 
-/// Sharded groups, already found to be well-formed.
+/// ShardGroup groups, already found to be well-formed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Groups<'a> {
     pub(crate) bytes: &'a [u8],
@@ -503,7 +503,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::member::{DECLINED_BYTES_MAX, Declined, GROUPS_MAX, SHARDS_MAX, Sharded, name_hash};
+    use crate::member::{DECLINED_BYTES_MAX, Declined, GROUPS_MAX, SHARDS_MAX, ShardGroup, name_hash};
 
     fn header() -> Header {
         let (cluster, from) = (name_hash("orders") as u32, NodeId::of("node-1"));
@@ -530,8 +530,14 @@ mod tests {
             zone: "rack-4".into(),
             metadata: [("http".to_owned(), "8080".to_owned())].into(),
             groups: vec![
-                Sharded { declined: Declined::Ranges(vec![(3, 3), (63, 63)]), ..Sharded::new(name_hash("orders"), 64) },
-                Sharded { declined: Declined::Blocks { shift: 14, bits: vec![5] }, ..Sharded::new(7, SHARDS_MAX) },
+                ShardGroup {
+                    declined: Declined::Ranges(vec![(3, 3), (63, 63)]),
+                    ..ShardGroup::new(name_hash("orders"), 64)
+                },
+                ShardGroup {
+                    declined: Declined::Blocks { shift: 14, bits: vec![5] },
+                    ..ShardGroup::new(7, SHARDS_MAX)
+                },
             ],
             revision: 300,
         };
@@ -819,17 +825,17 @@ mod tests {
 
     #[test]
     fn groups_over_their_bounds_are_refused() {
-        let refused = |groups: Vec<Sharded>| {
+        let refused = |groups: Vec<ShardGroup>| {
             let mut large = member("a", Status::Alive);
             large.profile = Arc::new(Profile { groups, ..(*large.profile).clone() });
             let mut buffer = Vec::new();
             encode_join(&mut buffer, header(), 0, &large);
             check(&buffer, DecodeError::Field("groups"));
         };
-        refused(vec![Sharded::new(1, 1); GROUPS_MAX + 1]);
-        refused(vec![Sharded::new(1, 0)]);
-        refused(vec![Sharded::new(1, SHARDS_MAX + 1)]);
-        let declines = |declined: Declined| Sharded { declined, ..Sharded::new(1, SHARDS_MAX) };
+        refused(vec![ShardGroup::new(1, 1); GROUPS_MAX + 1]);
+        refused(vec![ShardGroup::new(1, 0)]);
+        refused(vec![ShardGroup::new(1, SHARDS_MAX + 1)]);
+        let declines = |declined: Declined| ShardGroup { declined, ..ShardGroup::new(1, SHARDS_MAX) };
         refused(vec![declines(Declined::Blocks { shift: 17, bits: vec![1] })]);
         refused(vec![declines(Declined::Blocks { shift: 0, bits: Vec::new() })]);
         refused(vec![declines(Declined::Ranges(vec![(5, SHARDS_MAX)]))]);
@@ -841,7 +847,7 @@ mod tests {
     #[test]
     fn the_largest_row_fits_a_datagram() {
         let mut largest = member(&"n".repeat(64), Status::Alive);
-        let mut groups = vec![Sharded::new(u64::MAX, SHARDS_MAX); GROUPS_MAX];
+        let mut groups = vec![ShardGroup::new(u64::MAX, SHARDS_MAX); GROUPS_MAX];
         groups[0].declined = Declined::Blocks { shift: 5, bits: vec![1; DECLINED_BYTES_MAX - GROUPS_MAX + 1 - 3] };
         let metadata = [("k".repeat(100), "v".repeat(154))].into();
         let (zone, revision) = ("z".repeat(64).into(), Profile::REVISION_MAX);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Config, Context, Node, Placement, Spec, WorkerAddr};
+use heartbeat_actors::{Config, Context, Node, Placement, WorkerAddr, WorkerSpec};
 
 use crate::{Probe, Workers};
 
@@ -79,9 +79,9 @@ impl Workers for Ours {
 pub(crate) async fn start(count: usize, is_apart: bool, probe: &Arc<Probe>) -> impl Workers {
     let node = Node::start(Config::default()).await.unwrap();
     let placement = if is_apart { Placement::Dedicated } else { Placement::Shared };
-    let neighbour = node.supervise_with(Spec::new("neighbour").placement(placement), |_| Ok(Neighbour)).unwrap();
+    let neighbour = node.supervise_with(WorkerSpec::new("neighbour").placement(placement), |_| Ok(Neighbour)).unwrap();
     let start = |index| {
-        let spec = Spec::new(format!("fragile-{index}"));
+        let spec = WorkerSpec::new(format!("fragile-{index}"));
         let spec = spec.intensity(u32::MAX, Duration::from_secs(1)).delay(Duration::ZERO, Duration::ZERO);
         let probe = probe.clone();
         let fragile: WorkerAddr<Fragile> = node.supervise_with(spec, move |_| Ok(Fragile(probe.clone()))).unwrap();

@@ -196,7 +196,7 @@ fn a_temporary_child_that_falls_while_its_group_restarts_leaves_nothing_behind()
         let (mut play, group) = three(Strategy::OneForAll, [Permanent; 3]);
         let threads = play.threads.len();
         let own = Supervise::new(WorkerId(4), "w4", 2);
-        let own = Supervise { group, kind: Temporary, place: heartbeat_core::PlaceId(9), ..own };
+        let own = Supervise { group, kind: Temporary, place: heartbeat_core::ThreadSlotId(9), ..own };
         let temporary = play.worker_with(own);
         play.worker(5, group, Permanent);
         play.stubborn.insert(WorkerId(5));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use heartbeat_core::config::OnThreadHeld;
 use heartbeat_core::{
-    ArbiterId, AutoShutdown, Child, Config, Counting, GroupId, Health, Look, PlaceId, Random, RestartKind, Strategy,
-    Supervise, SuperviseGroup, WorkerId,
+    ArbiterId, AutoShutdown, Child, Config, Counting, GroupId, Health, Random, RestartKind, StatusSample, Strategy,
+    Supervise, SuperviseGroup, ThreadSlotId, WorkerId,
 };
 
 use super::play::{Play, Seed};
@@ -39,7 +39,7 @@ fn take_on(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups:
         });
     } else if let Some(id) = (0..WORKERS as u32).find(|id| !workers.contains(id)) {
         workers.push(id);
-        let place = PlaceId(pick(random, &[0, 1, 2, 3 + id]));
+        let place = ThreadSlotId(pick(random, &[0, 1, 2, 3 + id]));
         let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
         let wait = OnThreadHeld::Wait { at_most: Duration::from_secs(random.below(20)) };
         let on_thread_held = pick(random, &[None, Some(OnThreadHeld::StartAnew), Some(wait)]);
@@ -103,7 +103,7 @@ fn befall(random: &mut Random, play: &mut Play) {
         3 => play.finish(someone),
         4 => play.hold(someone),
         _ => {
-            let look = Look {
+            let look = StatusSample {
                 worker: someone,
                 generation: play.running[&someone],
                 is_waiting: random.below(2) == 0,

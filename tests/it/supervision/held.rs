@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use heartbeat_core::config::OnThreadHeld;
 use heartbeat_core::{
-    ArbiterId, Cause, Child, Event, GroupId, PlaceId, RestartKind, Strategy, Supervise, SuperviseGroup, Unready,
-    WorkerId,
+    ArbiterId, Cause, Child, Event, GroupId, NotReadyReason, RestartKind, Strategy, Supervise, SuperviseGroup,
+    ThreadSlotId, WorkerId,
 };
 
 use super::order::spec;
@@ -84,7 +84,8 @@ fn a_neighbour_waits_for_its_thread_and_goes_on_with_it() {
         _ => None,
     });
     assert_eq!(told, [("w0".to_owned(), "w1".to_owned())]);
-    let unready = |event: &Event| matches!(event, Event::NotReady { reason: Unready::ThreadHeld, .. }).then_some(());
+    let unready =
+        |event: &Event| matches!(event, Event::NotReady { reason: NotReadyReason::ThreadHeld, .. }).then_some(());
     assert_eq!(play.pick(unready).len(), 1);
     let_go(&mut play, thread);
     assert_eq!(play.pick(|event| matches!(event, Event::ThreadReturned { zombies: 0, .. }).then_some(())).len(), 1);
@@ -229,7 +230,7 @@ fn a_pause_of_our_own_is_no_part_of_a_wait() {
 #[test]
 fn a_thread_of_ones_own_that_is_held_is_replaced_alone() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None)]);
-    let own = play.worker_with(Supervise { place: PlaceId(7), ..Supervise::new(OTHER, "w2", 1) });
+    let own = play.worker_with(Supervise { place: ThreadSlotId(7), ..Supervise::new(OTHER, "w2", 1) });
     let before = play.at[&own];
     play.hold(own);
     beat(&mut play, 6);

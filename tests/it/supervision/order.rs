@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    AutoShutdown, Child, Counting, Event, Generation, GroupId, Output, PlaceId, Report, RestartKind, Strategy,
-    Supervise, SuperviseGroup, WorkerId,
+    AutoShutdown, Child, Counting, Event, Generation, GroupId, Output, Report, RestartKind, Strategy, Supervise,
+    SuperviseGroup, ThreadSlotId, WorkerId,
 };
 
 use super::play::Play;
@@ -241,7 +241,7 @@ fn a_thread_of_its_own_is_made_with_its_worker_and_ends_with_it() {
     let before = play.threads.len();
     for round in 0..10_000_u32 {
         let worker = Supervise::new(WorkerId(1), "w1", 2);
-        let worker = play.worker_with(Supervise { place: PlaceId(2 + round), ..worker });
+        let worker = play.worker_with(Supervise { place: ThreadSlotId(2 + round), ..worker });
         assert_eq!(play.threads.len(), before + 1);
         play.panic(worker);
         assert_eq!(play.threads.len(), before + 1, "a restart keeps it");

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, AutoShutdown, Busy, Cause, Child, Config, Counting, Engine, Event, Generation, GroupId,
-    Identity, Instant, Leave, Output, Report, RestartKind, Strategy, Supervise, SuperviseGroup, WorkerId,
+    Activity, ArbiterId, AutoShutdown, Cause, Child, Config, Counting, Engine, Event, Generation, GroupId, Identity,
+    Instant, Output, Report, RestartKind, RestartPermit, Strategy, Supervise, SuperviseGroup, WorkerActivity, WorkerId,
 };
 
 /// An engine and what its threads do.
@@ -29,11 +29,11 @@ pub(crate) struct Play {
     /// The thread of each worker's newest generation.
     pub(crate) at: BTreeMap<WorkerId, ArbiterId>,
     /// Threads that are held, by whom: nothing that is told to their workers is done.
-    pub(crate) held: BTreeMap<ArbiterId, Busy>,
+    pub(crate) held: BTreeMap<ArbiterId, WorkerActivity>,
     /// Threads that were abandoned and have not come back.
     pub(crate) zombies: BTreeSet<ArbiterId>,
     /// What each worker's thread may do without asking.
-    pub(crate) leaves: BTreeMap<WorkerId, Leave>,
+    pub(crate) leaves: BTreeMap<WorkerId, RestartPermit>,
     /// Whether questions about silent threads are answered.
     pub(crate) answers: bool,
     silent: VecDeque<ArbiterId>,
@@ -154,7 +154,7 @@ impl Play {
 
     /// A worker holds its thread from now on.
     pub(crate) fn hold(&mut self, id: WorkerId) {
-        let busy = Busy { worker: id, doing: Activity::Message("Block"), since: self.now };
+        let busy = WorkerActivity { worker: id, doing: Activity::Message("Block"), since: self.now };
         self.held.entry(self.at[&id]).or_insert(busy);
     }
 
@@ -323,14 +323,14 @@ impl Play {
                 self.held.remove(arbiter);
             }
             Output::Inspect { arbiter } if self.answers => self.silent.push_back(*arbiter),
-            Output::Permit { worker, leave } => {
+            Output::SetRestartPermit { worker, leave } => {
                 self.leaves.insert(*worker, *leave);
             }
             Output::Event(event) => self.events.push(event.clone()),
             Output::Scan
             | Output::Held { .. }
             | Output::Returned { .. }
-            | Output::Ask { .. }
+            | Output::AskAuthority { .. }
             | Output::Arrived(_)
             | Output::Inspect { .. }
             | Output::Exit { .. }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Cause, Child, Event, Generation, GroupId, Health, Look, PlaceId, Report, RestartKind, Strategy, Supervise, WorkerId,
+    Cause, Child, Event, Generation, GroupId, Health, Report, RestartKind, StatusSample, Strategy, Supervise,
+    ThreadSlotId, WorkerId,
 };
 
 use super::play::Play;
@@ -48,7 +49,8 @@ fn live(play: &mut Play, half_seconds: u32) {
 fn look(play: &mut Play, health: Health) {
     let generation = play.running[&VICTIM];
     let is_waiting = health == Health::Ok;
-    let look = Look { worker: VICTIM, generation, is_waiting, queued: 1, is_overloaded: false, progress: 0, health };
+    let look =
+        StatusSample { worker: VICTIM, generation, is_waiting, queued: 1, is_overloaded: false, progress: 0, health };
     play.order(|engine, now| engine.handle_looks(now, &[look]));
 }
 
@@ -96,7 +98,7 @@ fn check(strategy: Strategy, kind: RestartKind, way: Way, expected: &str) {
     let group = play.group(1, GroupId::ROOT, strategy);
     for id in 1..=3 {
         let kind = if WorkerId(id) == VICTIM { kind } else { Permanent };
-        let place = PlaceId(id + 1);
+        let place = ThreadSlotId(id + 1);
         play.worker_with(Supervise { group, kind, place, ..Supervise::new(WorkerId(id), format!("w{id}"), 2) });
     }
     live(&mut play, 1);

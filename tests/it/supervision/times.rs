@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::{
-    ArbiterId, Cause, Child, Event, GroupId, Health, Interruption, Look, Output, PlaceId, RestartKind, Supervise,
-    Times, WorkerId,
+    ArbiterId, Cause, Child, Event, GroupId, Health, Interruption, Output, RestartKind, StatusSample, Supervise,
+    ThreadSlotId, Times, WorkerId,
 };
 
 use super::play::Play;
@@ -24,7 +24,7 @@ fn millis(millis: u64) -> Duration {
 /// All its times are this long.
 fn with_times(all: Duration) -> Supervise {
     let times = Times { timeout: all, start_timeout: all, liveness: all, shutdown: all };
-    Supervise { times: Some(Arc::new(times)), place: PlaceId(0), ..Supervise::new(OWN, "own", 1) }
+    Supervise { times: Some(Arc::new(times)), place: ThreadSlotId(0), ..Supervise::new(OWN, "own", 1) }
 }
 
 /// A worker with times of its own, which are all this long, and a neighbour on the same thread.
@@ -121,12 +121,19 @@ fn messages_may_wait_for_its_own_time() {
         let mut play = two(Duration::from_secs(seconds));
         let generation = play.running[&OWN];
         let (queued, health) = (3, Health::Ok);
-        let stuck =
-            Look { worker: OWN, generation, is_waiting: true, queued, is_overloaded: false, progress: 7, health };
+        let stuck = StatusSample {
+            worker: OWN,
+            generation,
+            is_waiting: true,
+            queued,
+            is_overloaded: false,
+            progress: 7,
+            health,
+        };
         let look = |play: &mut Play| {
             play.beat(play.now.as_nanos());
             play.order(|engine, now| {
-                engine.handle_looks(now, &[stuck, Look { worker: NEIGHBOUR, queued: 0, ..stuck }])
+                engine.handle_looks(now, &[stuck, StatusSample { worker: NEIGHBOUR, queued: 0, ..stuck }])
             });
         };
         check_about(time_until(&mut play, look, |play| failed(play, "own")), seconds, millis(20));
@@ -157,7 +164,7 @@ fn a_thread_of_its_own_may_be_held_for_as_long_as_its_worker_says() {
     for seconds in [1, 20] {
         let mut play = two(millis(1_000));
         let alone = Supervise { worker: WorkerId(5), name: "alone".into(), ..with_times(Duration::from_secs(seconds)) };
-        play.worker_with(Supervise { place: PlaceId(7), ..alone });
+        play.worker_with(Supervise { place: ThreadSlotId(7), ..alone });
         play.beat(play.now.as_nanos() + 1);
         play.hold(WorkerId(5));
         let beat = |play: &mut Play| play.beat(play.now.as_nanos());

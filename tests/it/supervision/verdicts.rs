@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Busy, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Interruption, Look, Output,
-    RestartKind, Strategy, Supervise, ThreadLook, ThreadState, Unready, WorkerId,
+    Activity, ArbiterId, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Interruption, NotReadyReason, Output,
+    RestartKind, StatusSample, Strategy, Supervise, ThreadSample, ThreadState, WorkerActivity, WorkerId,
 };
 
 use super::play::Play;
@@ -31,13 +31,13 @@ fn two(settings: &str) -> (Play, WorkerId, WorkerId) {
     (play, workers[0], workers[1])
 }
 
-fn busy(worker: WorkerId, since: Instant) -> Busy {
-    Busy { worker, doing: Activity::Message("Block"), since }
+fn busy(worker: WorkerId, since: Instant) -> WorkerActivity {
+    WorkerActivity { worker, doing: Activity::Message("Block"), since }
 }
 
 /// A look at the thread that has since run and waited for so many milliseconds.
-fn look(state: ThreadState, ran: u64, waited: u64) -> Option<ThreadLook> {
-    Some(ThreadLook { state, times: CpuTimes { ran: seconds(1) + millis(ran), waited: seconds(1) + millis(waited) } })
+fn look(state: ThreadState, ran: u64, waited: u64) -> Option<ThreadSample> {
+    Some(ThreadSample { state, times: CpuTimes { ran: seconds(1) + millis(ran), waited: seconds(1) + millis(waited) } })
 }
 
 fn causes(play: &Play, name: &str) -> Vec<Cause> {
@@ -49,7 +49,7 @@ fn causes(play: &Play, name: &str) -> Vec<Cause> {
 
 /// The first worker has held the thread for 5.5 s, during which the system saw this. Returns why it was replaced, if it was.
 #[track_caller]
-fn verdict(seen: Option<ThreadLook>) -> Option<Cause> {
+fn verdict(seen: Option<ThreadSample>) -> Option<Cause> {
     let (mut play, first, _) = two(ONE);
     let since = play.now;
     play.advance(millis(5_500));
@@ -134,8 +134,8 @@ fn a_start_has_its_own_time_and_a_second_one_that_hangs_is_given_up() {
         let (since, thread) = (play.now, ArbiterId(round - 1));
         play.engine.handle_beat(play.now, thread, 1, Some(CpuTimes::default()));
         play.drain();
-        let hanging = [Busy { worker, doing: Activity::Factory, since }];
-        let asleep = Some(ThreadLook { state: ThreadState::Sleeping, times: CpuTimes::default() });
+        let hanging = [WorkerActivity { worker, doing: Activity::Factory, since }];
+        let asleep = Some(ThreadSample { state: ThreadState::Sleeping, times: CpuTimes::default() });
         while causes(&play, "w0").len() < round as usize {
             play.outputs.clear();
             play.advance(millis(50));
@@ -177,7 +177,7 @@ fn a_thread_that_ended_costs_each_of_its_workers_one_failure() {
 }
 
 /// One look at the first worker each second, for so many; `progress` says what is seen then.
-fn watch(play: &mut Play, seconds_: u64, mut progress: impl FnMut(u64) -> Look) {
+fn watch(play: &mut Play, seconds_: u64, mut progress: impl FnMut(u64) -> StatusSample) {
     for second in 0..seconds_ {
         play.advance(seconds(1));
         let slot = play.now.as_nanos() / 1_000_000;
@@ -187,8 +187,8 @@ fn watch(play: &mut Play, seconds_: u64, mut progress: impl FnMut(u64) -> Look) 
     }
 }
 
-fn seen(play: &Play, worker: WorkerId) -> Look {
-    Look {
+fn seen(play: &Play, worker: WorkerId) -> StatusSample {
+    StatusSample {
         worker,
         generation: play.running[&worker],
         is_waiting: false,
@@ -209,10 +209,10 @@ fn only_a_worker_that_waits_while_messages_wait_and_none_is_handled_is_stuck() {
     ];
     for (what, is_waiting, queued, moves, is_stuck) in cases {
         let (mut play, first, _) = two(ONE);
-        let base = Look { is_waiting, queued, ..seen(&play, first) };
-        watch(&mut play, 15, |second| Look { progress: if moves { second } else { 0 }, ..base });
+        let base = StatusSample { is_waiting, queued, ..seen(&play, first) };
+        watch(&mut play, 15, |second| StatusSample { progress: if moves { second } else { 0 }, ..base });
         assert_eq!(causes(&play, "w0"), [], "{what}: too early");
-        watch(&mut play, 2, |second| Look { progress: if moves { 100 + second } else { 0 }, ..base });
+        watch(&mut play, 2, |second| StatusSample { progress: if moves { 100 + second } else { 0 }, ..base });
         let causes = causes(&play, "w0");
         assert_eq!(matches!(causes[..], [Cause::AwaitStuck { queued: 9, .. }]), is_stuck, "{what}: {causes:?}");
     }
@@ -222,19 +222,19 @@ fn only_a_worker_that_waits_while_messages_wait_and_none_is_handled_is_stuck() {
 fn overload_and_a_report_make_it_not_ready_and_only_a_report_of_failure_replaces_it() {
     let (mut play, first, _) = two(ONE);
     let base = seen(&play, first);
-    watch(&mut play, 3, |_| Look { is_overloaded: true, queued: 900, ..base });
-    watch(&mut play, 3, |_| Look { health: Health::NotReady, ..base });
+    watch(&mut play, 3, |_| StatusSample { is_overloaded: true, queued: 900, ..base });
+    watch(&mut play, 3, |_| StatusSample { health: Health::NotReady, ..base });
     watch(&mut play, 1, |_| base);
     let told = play.pick(|event| match event {
         Event::NotReady { reason, .. } => Some(Some(*reason)),
         Event::Ready { .. } => Some(None),
         _ => None,
     });
-    assert_eq!(told, [Some(Unready::Overloaded), Some(Unready::Reported), None]);
+    assert_eq!(told, [Some(NotReadyReason::Overloaded), Some(NotReadyReason::Reported), None]);
     assert_eq!(causes(&play, "w0"), []);
-    watch(&mut play, 1, |_| Look { health: Health::Failed, ..base });
+    watch(&mut play, 1, |_| StatusSample { health: Health::Failed, ..base });
     assert_eq!(causes(&play, "w0"), [Cause::ReportedFailed]);
-    watch(&mut play, 1, |_| Look { health: Health::Failed, ..base });
+    watch(&mut play, 1, |_| StatusSample { health: Health::Failed, ..base });
     assert_eq!(causes(&play, "w0").len(), 1, "a look at a void generation");
 }
 
@@ -244,7 +244,7 @@ fn a_pause_of_our_own_is_nobodys_fault() {
     let starting = Supervise::new(WorkerId(5), "w5", 1);
     play.sluggish.insert(WorkerId(5));
     play.worker_with(starting);
-    let stuck = Look { is_waiting: true, queued: 1, ..seen(&play, first) };
+    let stuck = StatusSample { is_waiting: true, queued: 1, ..seen(&play, first) };
     watch(&mut play, 10, |_| stuck);
     // Nothing came in for half an hour, although a timeout was due.
     play.now += seconds(1_800);
@@ -255,7 +255,7 @@ fn a_pause_of_our_own_is_nobodys_fault() {
     assert_eq!((causes(&play, "w0"), causes(&play, "w5")), (vec![], vec![]));
     watch(&mut play, 3, |_| stuck);
     assert!(matches!(causes(&play, "w0")[..], [Cause::AwaitStuck { .. }]), "it has all the time anew, and no more");
-    let still = Look { queued: 0, ..stuck };
+    let still = StatusSample { queued: 0, ..stuck };
     watch(&mut play, 15, |_| still);
     assert_eq!(causes(&play, "w5"), [Cause::StartTimedOut { after: seconds(30) }]);
 }
@@ -331,7 +331,7 @@ fn a11_a_start_that_hangs_in_a_group_ends_the_group_and_threads_are_bounded() {
     let escalations = |play: &Play| play.pick(|event| matches!(event, Event::Escalated { .. }).then_some(())).len();
     let hang = |play: &mut Play, is_back: bool| {
         let thread = play.at[&worker];
-        let hanging = [Busy { worker, doing: Activity::Started, since: play.now }];
+        let hanging = [WorkerActivity { worker, doing: Activity::Started, since: play.now }];
         play.advance(millis(5_100));
         play.order(|engine, now| engine.handle_inspection(now, thread, &hanging, None));
         if is_back && play.zombies.remove(&thread) {

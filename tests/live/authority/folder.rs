@@ -168,7 +168,7 @@ fn a_process_that_is_stopped_in_the_middle_of_a_change_is_named_and_the_others_k
         let lock = File::open(folder.file("lock")).unwrap();
         lock.lock().unwrap();
         let begun = Instant::now();
-        let refused = a.meanwhile(a.authority.clone().ask(heartbeat_actors::authority::Ask::Claim {
+        let refused = a.meanwhile(a.authority.clone().ask(heartbeat_actors::authority::AuthorityRequest::Claim {
             session: a.session,
             shards: shards("orders", [1]),
             floor: heartbeat_core::Epoch(0),

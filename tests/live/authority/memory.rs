@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_actors::authority::{Answer, Ask, Claimed, MemoryStore, Reach};
+use heartbeat_actors::authority::{AuthorityRequest, AuthorityResponse, Claimed, MemoryStore, Reach};
 
 use crate::live;
 use crate::suite::{Node, claimant, shards, suite};
@@ -25,7 +25,7 @@ fn a_store_can_be_slow_deaf_and_cut_off() {
         let b = Node::open(store.authority(claimant("c", "b", 1)), TTL * 100).await;
         let shard = shards("orders", [0, 1]);
         let claim = |node: &Node, of| {
-            node.authority.clone().ask(Ask::Claim {
+            node.authority.clone().ask(AuthorityRequest::Claim {
                 session: node.session,
                 shards: of,
                 floor: heartbeat_core::Epoch(0),
@@ -43,11 +43,11 @@ fn a_store_can_be_slow_deaf_and_cut_off() {
         b.granted(&shard).await;
 
         store.set_reach("a", Reach::Prompt);
-        assert_eq!(a.renew().await, Answer::Gone);
+        assert_eq!(a.renew().await, AuthorityResponse::Gone);
 
         store.set_reach("b", Reach::Slow(TTL / 5));
         let begun = tokio::time::Instant::now();
-        assert_eq!(b.renew().await, Answer::Renewed);
+        assert_eq!(b.renew().await, AuthorityResponse::Renewed);
         assert!(begun.elapsed() >= TTL / 5);
     });
 }

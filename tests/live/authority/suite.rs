@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use heartbeat_actors::authority::{Answer, Ask, Authority, CLAIMS_MAX, Claimant, Claimed, SessionId, ShardName};
+use heartbeat_actors::authority::{
+    Authority, AuthorityRequest, AuthorityResponse, CLAIMS_MAX, Claimant, Claimed, SessionId, ShardName,
+};
 use heartbeat_actors::{Epoch, Generation};
 
 /// How long anything may take before a test gives up.
@@ -33,23 +35,26 @@ impl Node {
     /// Begins a session; asked until it is answered, as whatever an authority is asked.
     pub(crate) async fn open(authority: Rc<dyn Authority>, ttl: Duration) -> Node {
         let begun = Instant::now();
-        match authority.clone().ask(Ask::Open { ttl, former: None }).await {
-            Ok(Answer::Opened { session, ttl }) => Node { authority, session, ttl, begun },
+        match authority.clone().ask(AuthorityRequest::Open { ttl, previous: None }).await {
+            Ok(AuthorityResponse::Opened { session, ttl }) => Node { authority, session, ttl, begun },
             other => panic!("no session: {other:?}"),
         }
     }
 
-    pub(crate) async fn ask(&self, ask: Ask) -> Answer {
+    pub(crate) async fn ask(&self, ask: AuthorityRequest) -> AuthorityResponse {
         self.authority.clone().ask(ask).await.unwrap()
     }
 
-    pub(crate) async fn renew(&self) -> Answer {
-        self.ask(Ask::Renew { session: self.session }).await
+    pub(crate) async fn renew(&self) -> AuthorityResponse {
+        self.ask(AuthorityRequest::Renew { session: self.session }).await
     }
 
     pub(crate) async fn claim(&self, shards: &[ShardName]) -> Vec<Claimed> {
-        match self.ask(Ask::Claim { session: self.session, shards: shards.to_vec(), floor: Epoch(0) }).await {
-            Answer::Claimed(claimed) => claimed,
+        match self
+            .ask(AuthorityRequest::Claim { session: self.session, shards: shards.to_vec(), floor: Epoch(0) })
+            .await
+        {
+            AuthorityResponse::Claimed(claimed) => claimed,
             other => panic!("a claim was answered by {other:?}"),
         }
     }
@@ -65,12 +70,15 @@ impl Node {
 
     pub(crate) async fn release(&self, shards: &[ShardName]) {
         let shards = shards.to_vec();
-        assert_eq!(self.ask(Ask::Release { session: self.session, shards }).await, Answer::Done);
+        assert_eq!(
+            self.ask(AuthorityRequest::Release { session: self.session, shards }).await,
+            AuthorityResponse::Done
+        );
     }
 
     pub(crate) async fn evict(&self, node: &str, generation: u64) {
-        let evict = Ask::Evict { node: node.into(), generation: Generation(generation) };
-        assert_eq!(self.ask(evict).await, Answer::Done);
+        let evict = AuthorityRequest::Evict { node: node.into(), generation: Generation(generation) };
+        assert_eq!(self.ask(evict).await, AuthorityResponse::Done);
     }
 
     /// Waits until something was freed, and renews meanwhile.
@@ -84,7 +92,7 @@ impl Node {
         let renewals = async {
             loop {
                 tokio::time::sleep(self.ttl / 5).await;
-                assert_eq!(self.renew().await, Answer::Renewed);
+                assert_eq!(self.renew().await, AuthorityResponse::Renewed);
             }
         };
         tokio::select! { done = other => done, never = renewals => never }
@@ -155,8 +163,11 @@ async fn batches(a: &Node, b: &Node) {
     assert_eq!(a.claim(&[]).await, []);
     // More than may be asked at once is refused as a whole.
     let many = shards("b", 0..=CLAIMS_MAX as u32);
-    let refused =
-        a.authority.clone().ask(Ask::Claim { session: a.session, shards: many.clone(), floor: Epoch(0) }).await;
+    let refused = a
+        .authority
+        .clone()
+        .ask(AuthorityRequest::Claim { session: a.session, shards: many.clone(), floor: Epoch(0) })
+        .await;
     assert!(refused.unwrap_err().to_string().contains("65 shards"));
     assert!(b.claim(&many[1..]).await.iter().all(|claimed| matches!(claimed, Claimed::Granted(_))));
     b.release(&many[1..]).await;
@@ -232,9 +243,9 @@ async fn expiry(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, tt
     let silence = granted - silent.begun;
     assert!(silence >= silent.ttl, "granted after {silence:?} of {:?}", silent.ttl);
     assert!(epoch > before);
-    assert_eq!(silent.renew().await, Answer::Gone);
-    let claim = Ask::Claim { session: silent.session, shards: shards("e", [1]), floor: Epoch(0) };
-    assert_eq!(silent.ask(claim).await, Answer::Gone);
+    assert_eq!(silent.renew().await, AuthorityResponse::Gone);
+    let claim = AuthorityRequest::Claim { session: silent.session, shards: shards("e", [1]), floor: Epoch(0) };
+    assert_eq!(silent.ask(claim).await, AuthorityResponse::Gone);
     silent.release(&shard).await;
     assert_eq!(a.granted(&shard).await, [epoch], "who has lost it cannot give it back");
     // One that is renewed goes on, for longer than its time.
@@ -254,21 +265,21 @@ async fn expiry(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, tt
 /// Who is known to have ended is put out at once, and a later process of the same name is not.
 async fn evictions(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Duration) {
     let shard = shards("f", [0, 1]);
-    let former = Node::open(open("f", 1).await, ttl).await;
+    let previous = Node::open(open("f", 1).await, ttl).await;
     let later = Node::open(open("f", 2).await, ttl).await;
-    let epoch = former.granted(&shard[..1]).await[0];
+    let epoch = previous.granted(&shard[..1]).await[0];
     later.granted(&shard[1..]).await;
     a.evict("f", 0).await;
     a.evict("nobody", 9).await;
-    assert_eq!(later.claim(&shard[..1]).await, [held("f")], "the former process of the name has it");
+    assert_eq!(later.claim(&shard[..1]).await, [held("f")], "the previous process of the name has it");
     a.evict("f", 1).await;
     assert!(a.granted(&shard[..1]).await[0] > epoch);
-    assert_eq!((former.renew().await, later.renew().await), (Answer::Gone, Answer::Renewed));
+    assert_eq!((previous.renew().await, later.renew().await), (AuthorityResponse::Gone, AuthorityResponse::Renewed));
     assert_eq!(a.claim(&shard[1..]).await, [held("f")]);
     a.evict("f", 2).await;
     a.freed().await;
     a.granted(&shard[1..]).await;
-    assert_eq!(later.renew().await, Answer::Gone);
+    assert_eq!(later.renew().await, AuthorityResponse::Gone);
     a.release(&shard).await;
 }
 
@@ -277,14 +288,16 @@ async fn successions(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority
     let shard = shards("g", [0]);
     let first = Node::open(open("g", 1).await, ttl).await;
     let epoch = first.granted(&shard).await[0];
-    let Answer::Opened { session, .. } = first.ask(Ask::Open { ttl, former: Some(first.session) }).await else {
+    let AuthorityResponse::Opened { session, .. } =
+        first.ask(AuthorityRequest::Open { ttl, previous: Some(first.session) }).await
+    else {
         panic!("no session");
     };
     assert!(session != first.session);
-    assert_eq!(first.renew().await, Answer::Gone);
+    assert_eq!(first.renew().await, AuthorityResponse::Gone);
     let second = Node { session, ..first };
     assert!(second.granted(&shard).await[0] > epoch);
     assert_eq!(a.claim(&shard).await, [held("g")]);
     second.release(&shard).await;
-    assert_eq!(a.renew().await, Answer::Renewed);
+    assert_eq!(a.renew().await, AuthorityResponse::Renewed);
 }

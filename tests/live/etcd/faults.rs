@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use heartbeat_actors::authority::{Answer, Ask, Authority, Claimed, Recorded};
+use heartbeat_actors::authority::{Authority, AuthorityRequest, AuthorityResponse, Claimed, Recorded};
 use nix::sys::signal::Signal;
 
 use crate::nodes::{Log, Node, check, longest_gap};
@@ -204,12 +204,16 @@ fn a_session_that_was_ended_at_the_server_is_gone() {
     live(async {
         let a = suite::Node::open(authority(&servers.endpoints, TTL, "a", 1), TTL).await;
         a.granted(&shards("orders", [0])).await;
-        assert_eq!(a.renew().await, Answer::Renewed);
+        assert_eq!(a.renew().await, AuthorityResponse::Renewed);
         let mut client = etcd_client::Client::connect(&servers.endpoints, None).await.unwrap();
         client.lease_revoke(a.session.0 as i64).await.unwrap();
-        assert_eq!(a.renew().await, Answer::Gone);
-        let claim = Ask::Claim { session: a.session, shards: shards("orders", [0]), floor: heartbeat_core::Epoch(0) };
-        assert_eq!(a.authority.clone().ask(claim).await, Ok(Answer::Gone));
+        assert_eq!(a.renew().await, AuthorityResponse::Gone);
+        let claim = AuthorityRequest::Claim {
+            session: a.session,
+            shards: shards("orders", [0]),
+            floor: heartbeat_core::Epoch(0),
+        };
+        assert_eq!(a.authority.clone().ask(claim).await, Ok(AuthorityResponse::Gone));
     });
 }
 

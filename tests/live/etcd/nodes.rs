@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::Epoch;
-use heartbeat_actors::authority::{Answer, Ask, Authority, Claimed, EtcdAuthority, Recorded, SessionId, ShardName};
+use heartbeat_actors::authority::{
+    Authority, AuthorityRequest, AuthorityResponse, Claimed, EtcdAuthority, Recorded, SessionId, ShardName,
+};
 
 use crate::authority;
 use crate::suite::shards;
@@ -98,7 +100,7 @@ impl Node {
         self.log.take()
     }
 
-    async fn ask(&self, ask: Ask) -> Option<Answer> {
+    async fn ask(&self, ask: AuthorityRequest) -> Option<AuthorityResponse> {
         self.authority.clone().ask(ask).await.ok()
     }
 
@@ -106,26 +108,26 @@ impl Node {
         loop {
             let sent = Instant::now();
             let answer = match self.session.get() {
-                Some(session) => self.ask(Ask::Renew { session }).await,
-                None => self.ask(Ask::Open { ttl: self.ttl, former: self.former.get() }).await,
+                Some(session) => self.ask(AuthorityRequest::Renew { session }).await,
+                None => self.ask(AuthorityRequest::Open { ttl: self.ttl, former: self.former.get() }).await,
             };
             let margin = (self.ttl / 10).max(Duration::from_millis(200));
             match answer {
-                Some(Answer::Opened { session, .. }) => {
+                Some(AuthorityResponse::Opened { session, .. }) => {
                     self.session.set(Some(session));
                     self.until.set(Some(sent + self.ttl - margin));
                     self.log.borrow_mut().sessions += 1;
                 }
-                Some(Answer::Renewed) if self.session.get().is_some() => {
+                Some(AuthorityResponse::Renewed) if self.session.get().is_some() => {
                     self.until.set(Some(sent + self.ttl - margin));
                     self.log.borrow_mut().renewed.push(sent);
                 }
-                Some(Answer::Gone) => self.give_up(Instant::now(), End::Gone),
+                Some(AuthorityResponse::Gone) => self.give_up(Instant::now(), End::Gone),
                 Some(_) => {}
                 // Asked again sooner than one that was answered.
                 None => tokio::time::sleep(ROUND).await,
             }
-            if answer == Some(Answer::Renewed) {
+            if answer == Some(AuthorityResponse::Renewed) {
                 tokio::time::sleep(self.ttl / 3).await;
             }
         }
@@ -146,7 +148,7 @@ impl Node {
         loop {
             self.authority.clone().freed().await;
             if let Some(session) = self.session.get()
-                && self.ask(Ask::Renew { session }).await == Some(Answer::Gone)
+                && self.ask(AuthorityRequest::Renew { session }).await == Some(AuthorityResponse::Gone)
                 && self.session.get() == Some(session)
             {
                 self.give_up(Instant::now(), End::Gone);
@@ -181,8 +183,8 @@ impl Node {
         let missing = |shard: &&ShardName| !self.held.borrow().contains_key(*shard);
         let shards: Vec<_> = self.shards.iter().filter(missing).cloned().collect();
         let sent = Instant::now();
-        let Some(Answer::Claimed(claimed)) =
-            self.ask(Ask::Claim { session, shards: shards.clone(), floor: Epoch(0) }).await
+        let Some(AuthorityResponse::Claimed(claimed)) =
+            self.ask(AuthorityRequest::Claim { session, shards: shards.clone(), floor: Epoch(0) }).await
         else {
             return;
         };
@@ -204,7 +206,7 @@ impl Node {
             let (shard, until) = (shard.clone(), Instant::now());
             self.log.borrow_mut().held.push(Held { shard, epoch, since, until, end: End::Released });
         }
-        self.ask(Ask::Release { session, shards: vec![shard.clone()] }).await;
+        self.ask(AuthorityRequest::Release { session, shards: vec![shard.clone()] }).await;
         tokio::time::sleep(ROUND * 2).await;
     }
 

@@ -6,7 +6,7 @@ use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, PermissionType};
-use heartbeat_actors::authority::{Answer, Ask, Authority, EtcdAuthority};
+use heartbeat_actors::authority::{Authority, AuthorityRequest, AuthorityResponse, EtcdAuthority};
 use heartbeat_actors::config::EtcdConfig;
 
 use crate::servers::{Servers, free};
@@ -16,10 +16,10 @@ use crate::{alone, config, live};
 /// Long enough for a server that is busy hashing passwords.
 const TTL: Duration = Duration::from_secs(12);
 
-async fn open(config: &EtcdConfig) -> Result<Answer, String> {
+async fn open(config: &EtcdConfig) -> Result<AuthorityResponse, String> {
     let authority = Rc::new(EtcdAuthority::new(config, TTL, claimant("c", "a", 1)).unwrap());
     let begun = Instant::now();
-    let answer = authority.ask(Ask::Open { ttl: TTL, former: None }).await;
+    let answer = authority.ask(AuthorityRequest::Open { ttl: TTL, former: None }).await;
     assert!(begun.elapsed() < PATIENCE, "it takes a bounded time: {:?}", begun.elapsed());
     answer.map_err(|error| error.to_string())
 }
@@ -112,6 +112,6 @@ fn whoever_may_not_is_told_what_to_set() {
         check(&with("root", "wrong"), &["it does not know this user or password"]).await;
         check(&with("nobody", "secret"), &["it does not know this user or password"]).await;
         check(&with("guest", "guest"), &["the user may not do that", "ownership.etcd.prefix"]).await;
-        assert!(matches!(open(&with("orders", "sesame")).await, Ok(Answer::Opened { .. })));
+        assert!(matches!(open(&with("orders", "sesame")).await, Ok(AuthorityResponse::Opened { .. })));
     });
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::Actor;
 use heartbeat_actors::testkit::{self, TestNode};
-use heartbeat_actors::{Answer, Config, RestartKind, SendError, Spec};
+use heartbeat_actors::{Config, Reply, RestartKind, SendError, WorkerSpec};
 
 pub(crate) use heartbeat_actors::{Context, WorkerAddr as Address};
 
@@ -37,7 +37,7 @@ impl World {
     ) -> Address<A> {
         let name = format!("actor-{}", self.started.fetch_add(1, Ordering::Relaxed));
         let once = Mutex::new(Some(make));
-        let spec = Spec::new(name).restart(RestartKind::Temporary);
+        let spec = WorkerSpec::new(name).restart(RestartKind::Temporary);
         let worker = self.node.supervise_with_context(spec, move |_, ctx| {
             let make = once.lock().unwrap().take();
             make.map(|make| make(ctx)).ok_or_else(|| "it runs once".into())
@@ -60,7 +60,7 @@ pub(crate) fn plain<A: Actor<Context = Context<A>>>(address: &Address<A>) -> act
 }
 
 /// Waits at most so long for an answer; `None` if it came too late.
-pub(crate) async fn within<R>(answer: Answer<R>, time: Duration) -> Option<R> {
+pub(crate) async fn within<R>(answer: Reply<R>, time: Duration) -> Option<R> {
     match answer.within(time).await {
         Ok(answer) => Some(answer),
         Err(SendError::TimedOut) => None,

@@ -2,7 +2,7 @@
 //!
 //! A history is a list of steps that follows from a seed. It is played in the virtual time of the test kit or on real threads
 //! by the same [`player`], against a node with single workers, groups, a template and a pool. Afterwards no send may be
-//! unanswered, no message may be left anywhere, and the sums of all `Fates` must be right in every column.
+//! unanswered, no message may be left anywhere, and the sums of all `MessageCounts` must be right in every column.
 //!
 //! It does not say *which* answer a send gets: that depends on the instant. Other tests hold that.
 

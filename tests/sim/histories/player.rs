@@ -12,7 +12,9 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Either, select};
 use futures_util::stream::FuturesUnordered;
 use heartbeat_actors::testkit::{self, Fault};
-use heartbeat_actors::{Fates, Group, GroupSpec, Node, Placement, Pool, Route, SendError, Spec, Template, WorkerAddr};
+use heartbeat_actors::{
+    Group, GroupSpec, MessageCounts, Node, Placement, Pool, Routing, SendError, Template, WorkerAddr, WorkerSpec,
+};
 
 use super::server::{Ask, Ledger, Manner, Server};
 use super::{End, History, Order, Step, Via, WORKERS};
@@ -103,7 +105,7 @@ impl Player {
         let ledger: Arc<Ledger> = Arc::default();
         let shape = &history.shape;
         let spec = |name: &str, index: usize| {
-            let spec = Spec::new(name).restart(shape.kinds[index.min(WORKERS)]).capacity(shape.capacity);
+            let spec = WorkerSpec::new(name).restart(shape.kinds[index.min(WORKERS)]).capacity(shape.capacity);
             spec.overflow(shape.overflow).on_replace(shape.on_replace)
         };
         let make = |index: usize| {
@@ -122,7 +124,7 @@ impl Player {
             inner.supervise_with(spec("third", 4), make(4)),
         ];
         let mut workers = workers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
-        let pool = node.pool_with(spec("pool", 5), MEMBERS as u32, Route::LeastLoaded, {
+        let pool = node.pool_with(spec("pool", 5), MEMBERS as u32, Routing::LeastLoaded, {
             let ledger = ledger.clone();
             move |birth| Ok(Server::new(if birth.name.ends_with("/1") { 6 } else { 5 }, &ledger))
         });
@@ -161,7 +163,7 @@ impl Player {
                 testkit::inject(&self.node, self.remains.workers[worker % count].name(), scaled(fault, scale));
             }
             Step::Strike(worker, fault) => {
-                testkit::strike(&self.node, self.remains.workers[worker % count].name(), scaled(fault, scale));
+                testkit::inject_now(&self.node, self.remains.workers[worker % count].name(), scaled(fault, scale));
             }
             Step::Worker(worker, order) => {
                 let worker = &self.remains.workers[worker % count];
@@ -209,7 +211,7 @@ impl Player {
 
     fn supervise_again(&mut self, index: usize) {
         let (ledger, name) = (self.remains.ledger.clone(), self.remains.workers[index].name().to_owned());
-        let again = self.node.supervise_with(Spec::new(name), move |_| Ok(Server::new(index, &ledger)));
+        let again = self.node.supervise_with(WorkerSpec::new(name), move |_| Ok(Server::new(index, &ledger)));
         // Its name is taken as long as it was not removed.
         if let Ok(worker) = again {
             self.remains.workers.push(worker);
@@ -337,7 +339,7 @@ impl Remains {
         if !self.pending.is_empty() {
             return Err(format!("{} sends are not answered; {told:?}", self.pending.len()));
         }
-        let mut sum = Fates::default();
+        let mut sum = MessageCounts::default();
         for worker in &self.workers {
             let fates = worker.fates();
             let wrong = |what: &str| Err(format!("{}: {what}: {fates:?}", worker.name()));

@@ -1,7 +1,7 @@
 //! `guard`: what came too late is void.
 //!
 //! A call that was given up may still be carried out, at any time, by a server that was paused. So each change names the revision at which the session's key was written last, and after a call whose outcome is
-//! not known that key is written again before anything else is changed. Whatever is carried out from then on under the former revision fails. Between two such calls the guard costs nothing.
+//! not known that key is written again before anything else is changed. Whatever is carried out from then on under the previous revision fails. Between two such calls the guard costs nothing.
 
 use std::cell::Cell;
 

@@ -34,7 +34,7 @@ use etcd_client::{
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use heartbeat_core::Generation;
-use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
 use heartbeat_core::config::EtcdConfig;
 use heartbeat_core::member::Epoch;
 
@@ -79,7 +79,7 @@ impl EtcdAuthority {
         Ok(EtcdAuthority { link, keys, claimant, guard, watch })
     }
 
-    /// Writes a value, in one step with looking whether the shard is still owned under this epoch: once another one owns it, nothing that its former owner writes arrives, however late it was sent.
+    /// Writes a value, in one step with looking whether the shard is still owned under this epoch: once another one owns it, nothing that its previous owner writes arrives, however late it was sent.
     ///
     /// It is put beside the shard's other records, at `PREFIX/CLUSTER/records/GROUP/INDEX/NAME`, outlives the owner, and can be read there by anybody. Values of over 1 MiB are refused by etcd. Writes of one name
     /// arrive in the order in which they were made, if each is made after the one before has come back.
@@ -119,23 +119,23 @@ impl EtcdAuthority {
         self.link.call(write).await.map_err(AuthorityError::from)
     }
 
-    async fn answer(&self, ask: Ask) -> Result<Answer, Failure> {
+    async fn answer(&self, ask: AuthorityRequest) -> Result<AuthorityResponse, Failure> {
         check(&ask).map_err(Failure::Refused)?;
         match ask {
-            Ask::Open { ttl, former } => self.begin(ttl, former).await,
-            Ask::Renew { session } => self.renew(session).await,
-            Ask::Claim { session, shards, floor } => self.claim(session, &shards, floor).await,
-            Ask::Release { session, shards } => self.release(session, &shards).await,
-            Ask::Evict { node, generation } => self.evict(&node, generation).await,
+            AuthorityRequest::Open { ttl, previous } => self.begin(ttl, previous).await,
+            AuthorityRequest::Renew { session } => self.renew(session).await,
+            AuthorityRequest::Claim { session, shards, floor } => self.claim(session, &shards, floor).await,
+            AuthorityRequest::Release { session, shards } => self.release(session, &shards).await,
+            AuthorityRequest::Evict { node, generation } => self.evict(&node, generation).await,
         }
     }
 
-    async fn begin(&self, ttl: Duration, former: Option<SessionId>) -> Result<Answer, Failure> {
-        if let Some(former) = former {
-            match self.revoke(signed(former.0)).await {
+    async fn begin(&self, ttl: Duration, previous: Option<SessionId>) -> Result<AuthorityResponse, Failure> {
+        if let Some(previous) = previous {
+            match self.revoke(signed(previous.0)).await {
                 Ok(()) | Err(Failure::Gone) => {}
                 // It ends by itself, too.
-                Err(Failure::Refused(error)) => tracing::debug!(%error, "a former session was not ended"),
+                Err(Failure::Refused(error)) => tracing::debug!(%error, "a previous session was not ended"),
             }
         }
         let seconds = i64::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
@@ -146,7 +146,7 @@ impl EtcdAuthority {
                 let (key, value) =
                     (self.keys.session(&self.claimant.node, session), self.claimant.generation.0.to_string());
                 client.put(key, value, Some(PutOptions::new().with_lease(lease.id()))).await?;
-                Ok(Answer::Opened { session, ttl: Duration::from_secs(unsigned(lease.ttl())) })
+                Ok(AuthorityResponse::Opened { session, ttl: Duration::from_secs(unsigned(lease.ttl())) })
             })
             .await
     }
@@ -155,7 +155,7 @@ impl EtcdAuthority {
     ///
     /// The answer to a keep-alive names the term in which the server was before it passed it on. The read that follows is answered when most of the servers have confirmed the leader, and names the term after
     /// that. If the two are the same, there was one leader all along, and it has the renewal. If the session's key is gone, so is the lease.
-    async fn renew(&self, session: SessionId) -> Result<Answer, Failure> {
+    async fn renew(&self, session: SessionId) -> Result<AuthorityResponse, Failure> {
         let lease = signed(session.0);
         let key = self.keys.session(&self.claimant.node, session);
         self.link
@@ -170,16 +170,16 @@ impl EtcdAuthority {
                     let ended = || Error::LeaseKeepAliveError("the stream has ended".to_owned());
                     let kept = stream.message().await?.ok_or_else(ended)?;
                     if kept.ttl() <= 0 {
-                        return Ok(Answer::Gone);
+                        return Ok(AuthorityResponse::Gone);
                     }
                     let read = client.get(&*key, Some(GetOptions::new().with_count_only())).await?;
                     if read.count() == 0 {
-                        return Ok(Answer::Gone);
+                        return Ok(AuthorityResponse::Gone);
                     }
                     let term = |header: Option<&etcd_client::ResponseHeader>| header.map(|header| header.raft_term());
                     if term(kept.header()) == term(read.header()) {
                         self.link.put_keeper(&connected, lease, (keeper, stream));
-                        return Ok(Answer::Renewed);
+                        return Ok(AuthorityResponse::Renewed);
                     }
                 }
             })
@@ -189,7 +189,12 @@ impl EtcdAuthority {
     /// One transaction with one more inside for each shard: one round trip and one write to the log of etcd, and yet each shard is a claim of its own.
     ///
     /// The last epoch of each shard is read before, and has to be the last one still.
-    async fn claim(&self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Result<Answer, Failure> {
+    async fn claim(
+        &self,
+        session: SessionId,
+        shards: &[ShardName],
+        floor: Epoch,
+    ) -> Result<AuthorityResponse, Failure> {
         let (places, shards) = places(shards);
         for _ in 0..CLAIM_TRIES {
             let claims = self.last_epochs(&shards).await?.into_iter().zip(&shards);
@@ -205,7 +210,9 @@ impl EtcdAuthority {
                 return Err(Failure::Refused(AuthorityError(text.to_owned())));
             };
             if let Some(results) = results.into_iter().collect::<Option<Vec<_>>>() {
-                return Ok(Answer::Claimed(places.into_iter().map(|place| results[place].clone()).collect()));
+                return Ok(AuthorityResponse::Claimed(
+                    places.into_iter().map(|place| results[place].clone()).collect(),
+                ));
             }
         }
         let text = format!("shards changed hands {CLAIM_TRIES} times in etcd while they were claimed");
@@ -225,12 +232,12 @@ impl EtcdAuthority {
 
     fn claim_after(&self, last: Option<KeyValue>, shard: &ShardName, floor: Epoch) -> Claim {
         let (key, epoch_key) = (self.keys.shard(shard), self.keys.epoch(shard));
-        let former = last.as_ref().and_then(|last| keys::epoch(last.value()));
-        let epoch = former.map_or(floor, |former| floor.max(Epoch(former.0.saturating_add(1)))).min(Epoch::MAX);
+        let previous = last.as_ref().and_then(|last| keys::epoch(last.value()));
+        let epoch = previous.map_or(floor, |previous| floor.max(Epoch(previous.0.saturating_add(1)))).min(Epoch::MAX);
         Claim { key, epoch_key, revision: last.map_or(0, |last| last.mod_revision()), epoch }
     }
 
-    async fn release(&self, session: SessionId, shards: &[ShardName]) -> Result<Answer, Failure> {
+    async fn release(&self, session: SessionId, shards: &[ShardName]) -> Result<AuthorityResponse, Failure> {
         let (_, shards) = places(shards);
         let release = |shard: &&ShardName| {
             let key = self.keys.shard(shard);
@@ -239,7 +246,7 @@ impl EtcdAuthority {
         };
         match self.guarded(session, &shards.iter().map(release).collect::<Vec<_>>()).await {
             // Then everything it had is given back.
-            Ok(_) | Err(Failure::Gone) => Ok(Answer::Done),
+            Ok(_) | Err(Failure::Gone) => Ok(AuthorityResponse::Done),
             Err(failure @ Failure::Refused(_)) => Err(failure),
         }
     }
@@ -273,7 +280,7 @@ impl EtcdAuthority {
         self.link.call(change).await?.ok_or(Failure::Gone)
     }
 
-    async fn evict(&self, node: &str, until: Generation) -> Result<Answer, Failure> {
+    async fn evict(&self, node: &str, until: Generation) -> Result<AuthorityResponse, Failure> {
         let all = GetOptions::new().with_prefix().with_limit(SESSIONS_MAX);
         let get = async |Connected { mut client, .. }| client.get(self.keys.sessions(node), Some(all.clone())).await;
         let sessions = self.link.call(get).await?;
@@ -284,7 +291,7 @@ impl EtcdAuthority {
                 Err(failure @ Failure::Refused(_)) => return Err(failure),
             }
         }
-        Ok(Answer::Done)
+        Ok(AuthorityResponse::Done)
     }
 
     async fn revoke(&self, lease: i64) -> Result<(), Failure> {
@@ -326,7 +333,7 @@ impl Claim {
         let Some(held) = got(claim.op_responses().first()) else { return Some(None) };
         Some(Some(if held.lease() == lease {
             let last = got(claim.op_responses().get(1)).and_then(|last| keys::epoch(last.value()));
-            // A former release wrote none.
+            // A previous release wrote none.
             Claimed::Granted(last.unwrap_or(Epoch(unsigned(held.create_revision()))))
         } else {
             Claimed::Held { by: keys::holder_node(held.value()).into() }
@@ -347,10 +354,13 @@ fn places(shards: &[ShardName]) -> (Vec<usize>, Vec<&ShardName>) {
 }
 
 impl Authority for EtcdAuthority {
-    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>> {
+    fn ask(
+        self: Rc<Self>,
+        ask: AuthorityRequest,
+    ) -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>> {
         async move {
             match self.answer(ask).await {
-                Err(Failure::Gone) => Ok(Answer::Gone),
+                Err(Failure::Gone) => Ok(AuthorityResponse::Gone),
                 other => other.map_err(AuthorityError::from),
             }
         }

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use heartbeat_core::authority::{Answer, Ask, Claimed, SessionId, ShardName};
+use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
 use heartbeat_core::member::Epoch;
 
 use super::lease_table::{SESSIONS_MAX, Session};
@@ -87,7 +87,10 @@ impl FileAuthority {
 }
 
 impl Authority for FileAuthority {
-    fn ask(self: Rc<Self>, ask: Ask) -> LocalBoxFuture<'static, Result<Answer, AuthorityError>> {
+    fn ask(
+        self: Rc<Self>,
+        ask: AuthorityRequest,
+    ) -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>> {
         async move {
             check(&ask)?;
             self.at_desk(|desk| desk.answer(ask)).await
@@ -108,34 +111,34 @@ impl Authority for FileAuthority {
 }
 
 impl Desk {
-    fn answer(&self, ask: Ask) -> Result<Answer, AuthorityError> {
+    fn answer(&self, ask: AuthorityRequest) -> Result<AuthorityResponse, AuthorityError> {
         match ask {
-            Ask::Open { ttl, former } => self.begin(ttl, former),
-            Ask::Renew { session } => self.renew(session),
-            Ask::Claim { session, shards, floor } => self.claim(session, &shards, floor),
-            Ask::Release { session, shards } => {
+            AuthorityRequest::Open { ttl, previous } => self.begin(ttl, previous),
+            AuthorityRequest::Renew { session } => self.renew(session),
+            AuthorityRequest::Claim { session, shards, floor } => self.claim(session, &shards, floor),
+            AuthorityRequest::Release { session, shards } => {
                 let mut turn = self.folder.turn()?;
                 turn.ledger().release(session, &shards);
                 turn.finish()?;
-                Ok(Answer::Done)
+                Ok(AuthorityResponse::Done)
             }
-            Ask::Evict { node, generation } => {
+            AuthorityRequest::Evict { node, generation } => {
                 let mut turn = self.folder.turn()?;
                 for session in turn.ledger().sessions_until(&node, generation) {
                     turn.end(session)?;
                 }
                 turn.finish()?;
-                Ok(Answer::Done)
+                Ok(AuthorityResponse::Done)
             }
         }
     }
 
-    fn begin(&self, ttl: Duration, former: Option<SessionId>) -> Result<Answer, AuthorityError> {
+    fn begin(&self, ttl: Duration, previous: Option<SessionId>) -> Result<AuthorityResponse, AuthorityError> {
         let mut turn = self.folder.turn()?;
         // Only one of ours: another's number would be a mistake of the caller.
-        let former = former.filter(|former| self.holds().contains_key(former));
-        if let Some(former) = former {
-            turn.end(former)?;
+        let previous = previous.filter(|previous| self.holds().contains_key(previous));
+        if let Some(previous) = previous {
+            turn.end(previous)?;
         }
         turn.end_those_over()?;
         turn.clear()?;
@@ -148,18 +151,23 @@ impl Desk {
         let hold = self.folder.hold(session, ttl)?;
         turn.finish()?;
         let mut holds = self.holds();
-        former.map(|former| holds.remove(&former));
+        previous.map(|previous| holds.remove(&previous));
         holds.insert(session, Arc::new(hold));
-        Ok(Answer::Opened { session, ttl })
+        Ok(AuthorityResponse::Opened { session, ttl })
     }
 
-    fn renew(&self, session: SessionId) -> Result<Answer, AuthorityError> {
-        let Some(hold) = self.holds().get(&session).cloned() else { return Ok(Answer::Gone) };
+    fn renew(&self, session: SessionId) -> Result<AuthorityResponse, AuthorityError> {
+        let Some(hold) = self.holds().get(&session).cloned() else { return Ok(AuthorityResponse::Gone) };
         let is_there = hold.renew().map_err(|error| self.folder.unwritable(session, &error))?;
-        Ok(if is_there { Answer::Renewed } else { Answer::Gone })
+        Ok(if is_there { AuthorityResponse::Renewed } else { AuthorityResponse::Gone })
     }
 
-    fn claim(&self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Result<Answer, AuthorityError> {
+    fn claim(
+        &self,
+        session: SessionId,
+        shards: &[ShardName],
+        floor: Epoch,
+    ) -> Result<AuthorityResponse, AuthorityError> {
         let mut turn = self.folder.turn()?;
         // Our own first: what it was given after its end could be taken away at once.
         turn.end_if_over(session)?;
@@ -169,7 +177,7 @@ impl Desk {
         }
         let claimed = turn.ledger().claim(session, shards, floor);
         turn.finish()?;
-        Ok(claimed.map_or(Answer::Gone, Answer::Claimed))
+        Ok(claimed.map_or(AuthorityResponse::Gone, AuthorityResponse::Claimed))
     }
 
     fn holds(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Hold>>> {

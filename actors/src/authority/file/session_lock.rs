@@ -63,14 +63,14 @@ impl Hold {
     /// Lets the session last for its whole time from now on, if that does not come too late. Returns whether it is still there; one that is not never is again.
     pub(super) fn renew(&self) -> io::Result<bool> {
         let mut end = self.end();
-        let former = std::mem::take(&mut *end);
+        let previous = std::mem::take(&mut *end);
         let now = host::now()?;
-        if now < former {
+        if now < previous {
             let next = host::later(now, self.ttl);
             // Whatever cut the file short or wrote over it has taken the boot away as well.
             self.file.write_all_at(&self.boot.0, BOOT_AT)?;
             self.file.write_all_at(&written(next), 0)?;
-            if host::now()? < former && self.file.metadata()?.nlink() > 0 {
+            if host::now()? < previous && self.file.metadata()?.nlink() > 0 {
                 *end = next;
                 return Ok(true);
             }
