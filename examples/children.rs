@@ -1,7 +1,10 @@
-//! Processes that an example starts: what they say is heard, signals reach them, and none is left behind.
+//! Processes that an example starts: what they say is heard, signals reach them, and none is left
+//! behind.
 //!
-//! A child is a copy of the example's own program that prints one JSON object a line. It is on a leash: its standard input stays open as long as the one who started it lives, and it ends when that
-//! ends. So whoever is killed, with no time left to clean up, leaves nobody behind either; but for a child that is stopped by SIGSTOP just then, which notices nothing until it goes on.
+//! A child is a copy of the example's own program that prints one JSON object a line. It is on a
+//! leash: its standard input stays open as long as the one who started it lives, and it ends when
+//! that ends. So whoever is killed, with no time left to clean up, leaves nobody behind either; but
+//! for a child that is stopped by SIGSTOP just then, which notices nothing until it goes on.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -32,7 +35,8 @@ pub struct Children {
 }
 
 impl Children {
-    /// None yet. They may use a folder of their own, which goes with them; `purpose` is part of its name.
+    /// None yet. They may use a folder of their own, which goes with them; `purpose` is part of its
+    /// name.
     ///
     /// # Errors
     /// What the system says of the folder.
@@ -43,10 +47,12 @@ impl Children {
         Ok(Children { folder, running: Vec::new(), lines, sender })
     }
 
-    /// Starts this program once more, with `arguments`, and waits until it says that it is ready, with a line whose `event` is `"ready"`. Returns that line.
+    /// Starts this program once more, with `arguments`, and waits until it says that it is ready,
+    /// with a line whose `event` is `"ready"`. Returns that line.
     ///
     /// # Errors
-    /// The child could not be started, or ended or was silent before it was ready; it does not run then.
+    /// The child could not be started, or ended or was silent before it was ready; it does not run
+    /// then.
     pub fn start<A: AsRef<std::ffi::OsStr>>(&mut self, name: &str, arguments: &[A]) -> Result<Value, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
@@ -109,7 +115,8 @@ impl Children {
         Ok(kill(Pid::from_raw(self.pid(name)?), which)?)
     }
 
-    /// Waits until a child that was told to end has ended, and takes it in, so that it is not left a zombie.
+    /// Waits until a child that was told to end has ended, and takes it in, so that it is not left
+    /// a zombie.
     ///
     /// # Errors
     /// What the system says.
@@ -158,7 +165,8 @@ pub fn watch_leash() -> tokio::sync::mpsc::Receiver<()> {
     released
 }
 
-/// A flag that is set once this process is told to end, by Ctrl-C or SIGTERM. It is not ended by them any more.
+/// A flag that is set once this process is told to end, by Ctrl-C or SIGTERM. It is not ended by
+/// them any more.
 ///
 /// # Errors
 /// What the system says of one more thread.

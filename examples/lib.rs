@@ -1,4 +1,5 @@
-//! What the programs of this package share. The programs themselves are its examples: run one with `cargo run --release --example hello`.
+//! What the programs of this package share. The programs themselves are its examples: run one with
+//! `cargo run --release --example hello`.
 
 pub mod children;
 pub mod report;

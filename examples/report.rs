@@ -1,4 +1,5 @@
-//! The timeline: what the processes say, in words, one line an event, time first; and the table at the end.
+//! The timeline: what the processes say, in words, one line an event, time first; and the table at
+//! the end.
 
 use heartbeat_actors::Config;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! A worker that panics, blocks its thread, waits for ever, stops, and panics too often, with the events as they happen.
+//! A worker that panics, blocks its thread, waits for ever, stops, and panics too often, with the
+//! events as they happen.
 //!
 //! cargo run --release --example restart
 
@@ -130,7 +131,8 @@ impl Handler<Update> for Printer {
     }
 }
 
-/// Prints what is done next or was answered, after the events of what came before have had time to be printed.
+/// Prints what is done next or was answered, after the events of what came before have had time to
+/// be printed.
 async fn step(start: Instant, text: impl Into<String>) {
     let (at, text) = (start.elapsed().as_secs_f64(), text.into());
     actix_rt::time::sleep(Duration::from_millis(20)).await;

@@ -27,7 +27,8 @@ pub fn read(path: &Path) -> Result<Config, Failure> {
     Ok(Config::from_toml(&text).map_err(|error| format!("{shown}: {error}"))?)
 }
 
-/// Panics of workers are events, and their back traces would only hide them. Any other panic ends the process or leaves it lame, so it is told in one line.
+/// Panics of workers are events, and their back traces would only hide them. Any other panic ends
+/// the process or leaves it lame, so it is told in one line.
 pub fn tell_panics_but_those_of_workers() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();

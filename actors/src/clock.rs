@@ -1,6 +1,8 @@
-//! `Clock`: the only reader of the system's clocks, but for the one that processes of a host share (`authority/file/host.rs`).
+//! `Clock`: the only reader of the system's clocks, but for the one that processes of a host share
+//! (`authority/file/host.rs`).
 //!
-//! Everything else is handed an [`Instant`]; so what time means for a whole node can be seen, and changed, in one place.
+//! Everything else is handed an [`Instant`]; so what time means for a whole node can be seen, and
+//! changed, in one place.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +11,8 @@ use heartbeat_core::{Generation, Instant};
 /// A monotonic clock whose origin is its own making.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// The system's. On Linux it goes on while the machine sleeps, so that a lease is over by then: `CLOCK_BOOTTIME` (clock_gettime(2)).
+    /// The system's. On Linux it goes on while the machine sleeps, so that a lease is over by then:
+    /// `CLOCK_BOOTTIME` (clock_gettime(2)).
     System { origin: Running },
     /// The virtual one of a tokio runtime whose time is paused.
     #[cfg(feature = "testkit")]
@@ -41,7 +44,8 @@ use std::time::Instant as Running;
 /// What a clock shows at its start: so that "a while before the start" can still be named.
 const ORIGIN: Instant = Instant::from_millis(1_000);
 
-/// Waits for this long. Outside of any tokio runtime, where there are no timers, a thread waits instead.
+/// Waits for this long. Outside of any tokio runtime, where there are no timers, a thread waits
+/// instead.
 pub(crate) async fn sleep(time: Duration) {
     if tokio::runtime::Handle::try_current().is_ok() {
         return tokio::time::sleep(time).await;
@@ -52,7 +56,8 @@ pub(crate) async fn sleep(time: Duration) {
         let _ = over.send(()); // Whoever waited may have what it waited for.
     });
     match waits {
-        // An error would mean that the thread is gone without a word; then there is nothing to wait for.
+        // An error would mean that the thread is gone without a word; then there is nothing to wait
+        // for.
         Ok(_) => drop(wait.await),
         Err(_) => std::thread::sleep(time),
     }
@@ -80,10 +85,11 @@ impl Clock {
             }
     }
 
-    /// What it shows, and what the wall clock shows beside it: the time since 1970, or since the start in virtual time.
+    /// What it shows, and what the wall clock shows beside it: the time since 1970, or since the
+    /// start in virtual time.
     pub(crate) fn with_wall(&self) -> (Instant, Duration) {
-        // In this order: of a pause between the two looks the wall clock tells at once. The other way round it would tell at the next look,
-        // when the pause is long known.
+        // In this order: of a pause between the two looks the wall clock tells at once. The other
+        // way round it would tell at the next look, when the pause is long known.
         let now = self.now();
         let wall = match self {
             Clock::System { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
@@ -93,8 +99,8 @@ impl Clock {
         (now, wall)
     }
 
-    /// A process start's generation: the wall clock in milliseconds, so that a later start has a higher one. In virtual time it is always the
-    /// same.
+    /// A process start's generation: the wall clock in milliseconds, so that a later start has a
+    /// higher one. In virtual time it is always the same.
     pub(crate) fn generation(&self) -> Generation {
         match self {
             Clock::System { .. } => {

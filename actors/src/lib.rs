@@ -1,7 +1,8 @@
 //! Built-in liveness for actix applications.
 //!
-//! You write plain actix actors with one word changed: their context is [`Context`]. The node starts them, knows whether they live, tells a
-//! panic from a blocked thread, and puts a new one in the place of a failed one, with the same address and the same queue.
+//! You write plain actix actors with one word changed: their context is [`Context`]. The node
+//! starts them, knows whether they live, tells a panic from a blocked thread, and puts a new one in
+//! the place of a failed one, with the same address and the same queue.
 //!
 //! ```
 //! use actix::{Actor, Handler, Message};
@@ -38,16 +39,20 @@
 //! }
 //! ```
 //!
-//! With a `[cluster]` table in its config the same program is a member of a cluster: see [`Node::supervise_shards`] and [`Node::view`].
+//! With a `[cluster]` table in its config the same program is a member of a cluster: see
+//! [`Node::supervise_shards`] and [`Node::view`].
 //!
 //! # Layout
 //! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
-//! - `slot`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays to what goes.
+//! - `slot`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays
+//!   to what goes.
 //! - `spec`, `group`, `pool`: how workers are supervised, together or each for itself.
-//! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and `sender` bring it signs of life and take
-//!   its own away; `thread` asks the operating system what a silent thread is doing; `transport` carries datagrams, `stream` the frames of connections;
+//! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and
+//!   `sender` bring it signs of life and take its own away; `thread` asks the operating system what
+//!   a silent thread is doing; `transport` carries datagrams, `stream` the frames of connections;
 //!   `clock` is the only reader of the time.
-//! - `event`, `view`, `owner`: what others are told, as it happens and as it stands; who is responsible for what.
+//! - `event`, `view`, `owner`: what others are told, as it happens and as it stands; who is
+//!   responsible for what.
 //!
 //! # What it needs
 //! Panics must unwind: with `panic = "abort"` nothing can be supervised, and the build is refused.

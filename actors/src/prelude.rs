@@ -1,7 +1,8 @@
 //! actix's prelude with this crate's [`Context`] in the place of actix's.
 //!
-//! Import it instead of `actix::prelude`, and a file of plain actors is a file of workers: `type Context = Context<Self>;` is unchanged.
-//! It brings the names that nearly every program with workers uses, and nothing else of this crate.
+//! Import it instead of `actix::prelude`, and a file of plain actors is a file of workers:
+//! `type Context = Context<Self>;` is unchanged. It brings the names that nearly every program with
+//! workers uses, and nothing else of this crate.
 //!
 //! ```
 //! use heartbeat_actors::prelude::*; // instead of actix::prelude::*
@@ -33,8 +34,8 @@
 //! }
 //! ```
 //!
-//! Where a file imports all of `actix::prelude` and all of this crate, the name `Context` is ambiguous. One more import decides it, since
-//! a name that is imported by itself wins over a glob:
+//! Where a file imports all of `actix::prelude` and all of this crate, the name `Context` is
+//! ambiguous. One more import decides it, since a name that is imported by itself wins over a glob:
 //!
 //! ```
 //! use actix::prelude::*;

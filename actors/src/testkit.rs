@@ -1,8 +1,10 @@
-//! Tests of your own supervision, in virtual time: put a fault into a worker of yours, let time pass, and see what became of it.
+//! Tests of your own supervision, in virtual time: put a fault into a worker of yours, let time
+//! pass, and see what became of it.
 //!
-//! A node of the kit is a real one: the same engine, supervisor, mailboxes and drivers. Only two things are played: the clock, which jumps from
-//! one wake-up to the next, so an hour takes milliseconds and every run is the same; and the threads, which are gates on the one thread of the
-//! test, so that a worker can "block" without anything being blocked.
+//! A node of the kit is a real one: the same engine, supervisor, mailboxes and drivers. Only two
+//! things are played: the clock, which jumps from one wake-up to the next, so an hour takes
+//! milliseconds and every run is the same; and the threads, which are gates on the one thread of
+//! the test, so that a worker can "block" without anything being blocked.
 //!
 //! ```
 //! use std::time::Duration;
@@ -44,9 +46,12 @@
 //! ```
 //!
 //! # Limits
-//! - A handler that really blocks (`std::thread::sleep`) blocks the test. Inject [`Fault::Block`] instead.
-//! - Time passes when nothing else is to be done. Awaiting an answer that never comes lets the timers run for ever: give it a deadline.
-//! - Work on other threads (`spawn_blocking`) takes real time; while it runs, virtual time stands still.
+//! - A handler that really blocks (`std::thread::sleep`) blocks the test. Inject [`Fault::Block`]
+//!   instead.
+//! - Time passes when nothing else is to be done. Awaiting an answer that never comes lets the
+//!   timers run for ever: give it a deadline.
+//! - Work on other threads (`spawn_blocking`) takes real time; while it runs, virtual time stands
+//!   still.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -64,13 +69,15 @@ use crate::thread::simulated::refuse;
 use crate::view::subscribe::Update;
 pub use crate::worker::fault::Fault;
 
-/// Turns that everything else gets before [`TestNode::settle`] goes on: more than the hops of any chain of messages within a node.
+/// Turns that everything else gets before [`TestNode::settle`] goes on: more than the hops of any
+/// chain of messages within a node.
 const SETTLE_TURNS: u32 = 256;
 
 /// Runs a test on a node of its own, in virtual time.
 ///
 /// # Panics
-/// If the config contradicts itself, or has a `[cluster]` table: the kit is for one process. And whenever the test does.
+/// If the config contradicts itself, or has a `[cluster]` table: the kit is for one process. And
+/// whenever the test does.
 pub fn run<F, Fut>(config: Config, test: F)
 where
     F: FnOnce(TestNode) -> Fut,
@@ -97,7 +104,8 @@ where
     });
 }
 
-/// Puts a fault into a worker of any node, a real one too: it strikes with the next message, or at the next start if it is one of a start.
+/// Puts a fault into a worker of any node, a real one too: it strikes with the next message, or at
+/// the next start if it is one of a start.
 ///
 /// # Panics
 /// If no worker has this name.
@@ -115,8 +123,9 @@ pub fn inject_now(node: &Node, worker: &str, fault: Fault) {
     slot.nudge();
 }
 
-/// Tells a node of a cluster of these members, as if it had just heard of them: for tests and measurements of who is responsible. Those who are not there in truth
-/// are concluded dead after a while, as any others.
+/// Tells a node of a cluster of these members, as if it had just heard of them: for tests and
+/// measurements of who is responsible. Those who are not there in truth are concluded dead after a
+/// while, as any others.
 pub async fn add_members(node: &Node, members: Vec<Member>) {
     node.introduce(members).await;
 }
@@ -169,7 +178,8 @@ impl TestNode {
         self.settle().await;
     }
 
-    /// Stops the whole process for this long, as SIGSTOP does: nothing happens meanwhile, and all timers are late afterwards.
+    /// Stops the whole process for this long, as SIGSTOP does: nothing happens meanwhile, and all
+    /// timers are late afterwards.
     pub async fn pause(&self, time: Duration) {
         tokio::time::advance(time).await;
         self.settle().await;

@@ -1,7 +1,9 @@
-//! Errors as answers of an actix-web service (feature `actix-web`): a handler may end in `worker.send(..).await?`.
+//! Errors as answers of an actix-web service (feature `actix-web`): a handler may end in
+//! `worker.send(..).await?`.
 //!
-//! The status says what the client may do. 503: the message was not handled, so the client may ask again. 504: no answer came in time.
-//! 500: the worker failed while it had the message. After the last two the request may have had its effect.
+//! The status says what the client may do. 503: the message was not handled, so the client may ask
+//! again. 504: no answer came in time. 500: the worker failed while it had the message. After the
+//! last two the request may have had its effect.
 
 use actix_web::ResponseError;
 use actix_web::http::StatusCode;

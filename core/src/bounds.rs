@@ -1,7 +1,8 @@
 //! `Bounds`: what the numbers of a config add up to.
 //!
-//! An interval, a threshold and a pause are what a detector works with; when a crash will be noticed is what its user wants to know. This file
-//! does the sum, so that a config can be judged before anything runs.
+//! An interval, a threshold and a pause are what a detector works with; when a crash will be
+//! noticed is what its user wants to know. This file does the sum, so that a config can be judged
+//! before anything runs.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,14 +25,16 @@ impl Config {
 /// What a config adds up to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
-    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the interval; with a budget, as long as the link is
-    /// not known yet, and sooner then.
+    /// A node that crashes is suspected at most this long afterwards, on a link as regular as the
+    /// interval; with a budget, as long as the link is not known yet, and sooner then.
     pub suspicion: Duration,
     /// A node that crashes is concluded dead at most this long afterwards.
     pub death: Duration,
-    /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity apart.
+    /// A worker that blocks its thread is replaced at most this long afterwards, timer granularity
+    /// apart.
     pub blocked: Duration,
-    /// Size of one heartbeat with IPv4 and UDP headers, where there are as many observers as there may be.
+    /// Size of one heartbeat with IPv4 and UDP headers, where there are as many observers as there
+    /// may be.
     pub heartbeat_bytes: usize,
     /// What a node then sends in heartbeats, and in answers to those of others, in bytes a second.
     pub bytes_per_second: f64,

@@ -1,7 +1,8 @@
 //! `Ctx`: what every rule of a node may look at or use while it takes one input in.
 //!
-//! The instant, the settings, the one stream of chance, the watches, and the tray for what is to be done. It is lent to whichever rule the
-//! engine routes an input to, so that no rule keeps a second copy of any of them.
+//! The instant, the settings, the one stream of chance, the watches, and the tray for what is to be
+//! done. It is lent to whichever rule the engine routes an input to, so that no rule keeps a second
+//! copy of any of them.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,8 @@ use crate::time::Instant;
 pub(crate) struct Ctx {
     /// The instant of the input; never goes back.
     pub(crate) now: Instant,
-    /// Whether what comes in may have lain waiting while we were paused, so that nothing is to be learnt from its instant.
+    /// Whether what comes in may have lain waiting while we were paused, so that nothing is to be
+    /// learnt from its instant.
     pub(crate) arrivals_stale: bool,
     pub(crate) config: Config,
     pub(crate) random: Random,

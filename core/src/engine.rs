@@ -1,19 +1,23 @@
-//! `Engine`: the joint. It takes inputs in, routes them to the rules, and hands outputs out. It holds no rule of its own.
+//! `Engine`: the joint. It takes inputs in, routes them to the rules, and hands outputs out. It
+//! holds no rule of its own.
 //!
 //! # How to drive it
-//! - **Inputs** are the methods that take `now` (or `at`, the instant an arrival was stamped at the door): `handle_*`, `supervise*`, `leave`.
-//!   Times passed in never go back.
-//! - **Outputs**: after each input, call [`Engine::poll_output`] until it returns `None` and do what it says, in order. One input, drain,
-//!   next input: an engine that is not drained holds back datagrams and starts.
-//! - **Time**: then read [`Engine::poll_timeout`] and call [`Engine::handle_timeout`] at that instant, or as soon after as you can. It may be
-//!   called early; nothing happens then.
+//! - **Inputs** are the methods that take `now` (or `at`, the instant an arrival was stamped at the
+//!   door): `handle_*`, `supervise*`, `leave`. Times passed in never go back.
+//! - **Outputs**: after each input, call [`Engine::poll_output`] until it returns `None` and do
+//!   what it says, in order. One input, drain, next input: an engine that is not drained holds back
+//!   datagrams and starts.
+//! - **Time**: then read [`Engine::poll_timeout`] and call [`Engine::handle_timeout`] at that
+//!   instant, or as soon after as you can. It may be called early; nothing happens then.
 //! - **Questions** (`members`, `owner`, `counters`) change nothing.
 //!
 //! # The guard
-//! If a timeout that was asked for comes more than `stall` too late, this process was paused or starved, and whatever silence it sees is its
-//! own. In a cluster one is asked for every `stall`, so that no pause of over twice that goes unseen. Every input looks for that first, takes the
-//! pause out of all silences, and says [`Event::Paused`]. In a cluster it says [`Output::Drain`] as well, and judges nobody until
-//! [`Engine::handle_drained`], for an interval at most: what waited in the socket speaks first.
+//! If a timeout that was asked for comes more than `stall` too late, this process was paused or
+//! starved, and whatever silence it sees is its own. In a cluster one is asked for every `stall`,
+//! so that no pause of over twice that goes unseen. Every input looks for that first, takes the
+//! pause out of all silences, and says [`Event::Paused`]. In a cluster it says [`Output::Drain`] as
+//! well, and judges nobody until [`Engine::handle_drained`], for an interval at most: what waited
+//! in the socket speaks first.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -39,7 +43,8 @@ use crate::supervision::{Report, Standing, Supervise, SuperviseGroup, Supervisio
 use crate::time::{Instant, earliest};
 use crate::wire;
 
-/// What was counted and dropped, or sent; for `/metrics` and for users who wonder where datagrams go.
+/// What was counted and dropped, or sent; for `/metrics` and for users who wonder where datagrams
+/// go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     /// Datagrams handed out to be sent.
@@ -64,8 +69,8 @@ pub struct Engine {
     cluster: Option<Cluster>,
     leaving: Leaving,
     counters: Counters,
-    /// When something is due next, found when the outputs of an input are drained; none in between. The driver asks for it, and the guard at the next
-    /// input.
+    /// When something is due next, found when the outputs of an input are drained; none in between.
+    /// The driver asks for it, and the guard at the next input.
     due: Option<Instant>,
 }
 
@@ -82,8 +87,8 @@ enum Leaving {
 impl Engine {
     /// A node at `now` that has begun nothing; drain its outputs, which make its threads.
     ///
-    /// `identity` says which life of which address this is; without a `[cluster]` table only its generation is used. `seed` is all the chance
-    /// the engine will have.
+    /// `identity` says which life of which address this is; without a `[cluster]` table only its
+    /// generation is used. `seed` is all the chance the engine will have.
     ///
     /// # Errors
     /// Whatever [`Config::check`] refuses.
@@ -128,10 +133,12 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes a sharded group on: worker `first + i` is shard `i`, of which this node runs those it owns. Without a cluster it owns all.
+    /// Takes a sharded group on: worker `first + i` is shard `i`, of which this node runs those it
+    /// owns. Without a cluster it owns all.
     ///
     /// # Panics
-    /// If one of the workers' numbers is in use, or in a cluster with the group after [`GROUPS_MAX`](crate::member::GROUPS_MAX).
+    /// If one of the workers' numbers is in use, or in a cluster with the group after
+    /// [`GROUPS_MAX`](crate::member::GROUPS_MAX).
     pub fn supervise_shards(&mut self, now: Instant, group: Arc<str>, workers: Vec<Supervise>) {
         self.advance(now);
         let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
@@ -146,8 +153,9 @@ impl Engine {
         self.settle();
     }
 
-    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that runs. A worker that is a shard is started as that shard, and only on the node that
-    /// runs the shard.
+    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that
+    /// runs. A worker that is a shard is started as that shard, and only on the node that runs the
+    /// shard.
     pub fn start(&mut self, now: Instant, child: Child) {
         self.advance(now);
         if self.ownership.is_shard(child) {
@@ -158,7 +166,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Stops a child in good order and starts it again with its queue; nothing is counted. One that does not run is only started, as by [`Engine::start`].
+    /// Stops a child in good order and starts it again with its queue; nothing is counted. One that
+    /// does not run is only started, as by [`Engine::start`].
     pub fn restart(&mut self, now: Instant, child: Child) {
         self.advance(now);
         match child {
@@ -170,16 +179,17 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Stops a child in good order and closes its queue, until it is started again. A shard whose worker is stopped stays this node's: it runs nowhere until the worker is started, or
-    /// the shard has another owner.
+    /// Stops a child in good order and closes its queue, until it is started again. A shard whose
+    /// worker is stopped stays this node's: it runs nowhere until the worker is started, or the
+    /// shard has another owner.
     pub fn stop(&mut self, now: Instant, child: Child) {
         self.advance(now);
         self.supervision.stop(child, &mut self.ctx);
         self.follow_up();
     }
 
-    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its number may be used again. A worker that is a shard is only stopped: it belongs to its
-    /// group.
+    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its
+    /// number may be used again. A worker that is a shard is only stopped: it belongs to its group.
     pub fn remove(&mut self, now: Instant, child: Child) {
         self.advance(now);
         if self.ownership.is_shard(child) {
@@ -190,7 +200,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in datagrams that came in at `at`, each with its sender. Bad ones are counted and dropped.
+    /// Takes in datagrams that came in at `at`, each with its sender. Bad ones are counted and
+    /// dropped.
     pub fn handle_datagrams<'a>(&mut self, at: Instant, batch: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) {
         self.advance(at);
         for (from, bytes) in batch {
@@ -199,7 +210,8 @@ impl Engine {
         self.hand_out_mail();
     }
 
-    /// Takes in that somebody has connected a stream to us. Returns its number; it may be shut again by the next outputs.
+    /// Takes in that somebody has connected a stream to us. Returns its number; it may be shut
+    /// again by the next outputs.
     pub fn handle_accepted(&mut self, at: Instant) -> StreamId {
         self.advance(at);
         match &mut self.cluster {
@@ -208,7 +220,8 @@ impl Engine {
         }
     }
 
-    /// Takes in what became of a stream, with the address of its other end. A frame is a datagram; a bad one is counted and dropped.
+    /// Takes in what became of a stream, with the address of its other end. A frame is a datagram;
+    /// a bad one is counted and dropped.
     pub fn handle_stream(&mut self, at: Instant, stream: StreamId, from: SocketAddr, event: StreamEvent<'_>) {
         self.advance(at);
         let from = canonical(from);
@@ -230,7 +243,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in the addresses of a seed: the answer to [`Output::Resolve`]. An error in words is told as an event while nobody has let us in.
+    /// Takes in the addresses of a seed: the answer to [`Output::Resolve`]. An error in words is
+    /// told as an event while nobody has let us in.
     pub fn handle_resolved(&mut self, now: Instant, seed: &str, found: Result<&[SocketAddr], &str>) {
         self.advance(now);
         let Some(cluster) = &mut self.cluster else { return };
@@ -240,8 +254,9 @@ impl Engine {
         }
     }
 
-    /// Takes in members known from elsewhere, as if they had just been heard of, and calls the view whole: what a node was told before it was
-    /// restarted, say. Whoever is not there any more is found out.
+    /// Takes in members known from elsewhere, as if they had just been heard of, and calls the view
+    /// whole: what a node was told before it was restarted, say. Whoever is not there any more is
+    /// found out.
     pub fn recall(&mut self, now: Instant, members: &[Member]) {
         self.advance(now);
         if let Some(cluster) = &mut self.cluster {
@@ -253,7 +268,8 @@ impl Engine {
     /// Tells other nodes something else of this one from now on.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if it is more than travels, or would change this node's weight; nothing changes then.
+    /// [`ConfigError::Contradiction`] if it is more than travels, or would change this node's
+    /// weight; nothing changes then.
     pub fn set_metadata(&mut self, now: Instant, metadata: Metadata) -> Result<(), ConfigError> {
         self.advance(now);
         check_metadata("the metadata", &metadata)?;
@@ -263,11 +279,12 @@ impl Engine {
         }
     }
 
-    /// Sends heartbeats every `interval` from the next one on, which announces it. Observers follow; a longer interval is announced again to each
-    /// until it has answered.
+    /// Sends heartbeats every `interval` from the next one on, which announces it. Observers
+    /// follow; a longer interval is announced again to each until it has answered.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; nothing changes then.
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval;
+    /// nothing changes then.
     pub fn set_interval(&mut self, now: Instant, interval: Duration) -> Result<(), ConfigError> {
         self.advance(now);
         let config = Config { interval, ..self.ctx.config.clone() };
@@ -276,39 +293,45 @@ impl Engine {
         Ok(())
     }
 
-    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a [`crate::detection::trace::Recording`] can be made.
+    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a
+    /// [`crate::detection::trace::Recording`] can be made.
     pub fn record(&mut self) {
         if let Some(cluster) = &mut self.cluster {
             cluster.record();
         }
     }
 
-    /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its schedule, counted from 1, with what the thread had
-    /// used of its CPU by then, if the system says.
+    /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its
+    /// schedule, counted from 1, with what the thread had used of its CPU by then, if the system
+    /// says.
     pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>) {
         self.advance(at);
         self.supervision.beat(arbiter, slot, times, &mut self.ctx);
     }
 
-    /// Takes in that a look at the socket that was begun at `at` found nothing in it: the answer to [`Output::Drain`]. It may be said at any
-    /// time; said of a look before we woke, it means nothing.
+    /// Takes in that a look at the socket that was begun at `at` found nothing in it: the answer to
+    /// [`Output::Drain`]. It may be said at any time; said of a look before we woke, it means
+    /// nothing.
     pub fn handle_drained(&mut self, at: Instant) {
         self.advance(at);
         self.guard.drained(at);
     }
 
-    /// Takes in what the wall clock shows, as the time since any instant that stays the same, at `now`. If it ran ahead of our own clock by more
-    /// than `stall` since the last time, the machine was suspended, or the wall clock was set forward: a pause that ends now.
+    /// Takes in what the wall clock shows, as the time since any instant that stays the same, at
+    /// `now`. If it ran ahead of our own clock by more than `stall` since the last time, the
+    /// machine was suspended, or the wall clock was set forward: a pause that ends now.
     pub fn handle_wall_clock(&mut self, now: Instant, wall: Duration) {
         self.advance(now);
         if let Some(late_by) = self.guard.compare(now, wall, self.ctx.config.stall) {
-            // Our own clock stood still, so that it shows no silence; but whoever spoke meanwhile was not heard.
+            // Our own clock stood still, so that it shows no silence; but whoever spoke meanwhile
+            // was not heard.
             let now = self.ctx.now;
             self.excuse(Pause { from: now, to: now }, late_by);
         }
     }
 
-    /// Takes in what a worker's thread says of one of its generations, at `at` by its own look at our clock.
+    /// Takes in what a worker's thread says of one of its generations, at `at` by its own look at
+    /// our clock.
     pub fn handle_report(&mut self, at: Instant, worker: WorkerId, generation: Generation, report: Report) {
         // That thread was awake then; it does not mean that we were.
         self.ctx.now = self.ctx.now.max(at);
@@ -317,7 +340,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in a new snapshot of a shard that runs here, to be passed on to whoever would run it next. `version` is that of its format, by the application's own count. One that is longer
+    /// Takes in a new snapshot of a shard that runs here, to be passed on to whoever would run it
+    /// next. `version` is that of its format, by the application's own count. One that is longer
     /// than `ownership.snapshot_bytes_max` is not taken.
     pub fn handle_snapshot(&mut self, now: Instant, worker: WorkerId, version: u32, bytes: Arc<[u8]>) {
         self.advance(now);
@@ -327,7 +351,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in what the authority answered to [`Output::AskAuthority`] of this number, or in words why it did not.
+    /// Takes in what the authority answered to [`Output::AskAuthority`] of this number, or in words
+    /// why it did not.
     pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<AuthorityResponse, &str>) {
         self.advance(now);
         if self.ownership.answer(number, answer, &mut self.ctx) {
@@ -343,7 +368,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in what the workers of a silent thread are doing, and what the system says of the thread: the answer to [`Output::Inspect`].
+    /// Takes in what the workers of a silent thread are doing, and what the system says of the
+    /// thread: the answer to [`Output::Inspect`].
     pub fn handle_inspection(
         &mut self,
         now: Instant,
@@ -356,8 +382,9 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Takes in a look at the status cells: the answer to [`Output::Scan`], in as many parts as the caller likes. A worker of which there is
-    /// nothing to say, and of which there was nothing to say the last time, may be left out.
+    /// Takes in a look at the status cells: the answer to [`Output::Scan`], in as many parts as the
+    /// caller likes. A worker of which there is nothing to say, and of which there was nothing to
+    /// say the last time, may be left out.
     pub fn handle_looks(&mut self, now: Instant, looks: &[StatusSample]) {
         self.advance(now);
         self.supervision.look(looks, &mut self.ctx);
@@ -402,8 +429,8 @@ impl Engine {
         self.follow_up();
     }
 
-    /// Begins to leave: workers stop, the last one taken on first, then the others are told. Done when [`Engine::has_left`] says so, after
-    /// `workers.leave` at the latest.
+    /// Begins to leave: workers stop, the last one taken on first, then the others are told. Done
+    /// when [`Engine::has_left`] says so, after `workers.leave` at the latest.
     pub fn leave(&mut self, now: Instant) {
         self.advance(now);
         self.begin_leaving();
@@ -412,8 +439,8 @@ impl Engine {
 
     // ---- outputs -------------------------------------------------------------------------------------------------------------------------
 
-    /// The next thing to do; `None` when the input is worked off. For [`Output::Transmit`] the datagram is in `buffer`, which is otherwise
-    /// left alone.
+    /// The next thing to do; `None` when the input is worked off. For [`Output::Transmit`] the
+    /// datagram is in `buffer`, which is otherwise left alone.
     pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
         // Datagrams first: a verdict travels before its events are told here.
         while let Some(cluster) = &mut self.cluster
@@ -452,12 +479,14 @@ impl Engine {
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
-    /// The members as this node sees them, itself included, in the order of their ids; none without a cluster.
+    /// The members as this node sees them, itself included, in the order of their ids; none without
+    /// a cluster.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.cluster.iter().flat_map(|cluster| cluster.membership().members())
     }
 
-    /// How often the table of members has changed: a copy made at this version is up to date. Always 0 without a cluster.
+    /// How often the table of members has changed: a copy made at this version is up to date.
+    /// Always 0 without a cluster.
     pub fn members_version(&self) -> u64 {
         self.cluster.as_ref().map_or(0, |cluster| cluster.membership().version())
     }
@@ -477,7 +506,8 @@ impl Engine {
         self.cluster.as_ref().map_or(0, Cluster::health)
     }
 
-    /// Who owns a shard of this group, at which epoch; `None` if nobody does, or there is no such shard, or there is no cluster.
+    /// Who owns a shard of this group, at which epoch; `None` if nobody does, or there is no such
+    /// shard, or there is no cluster.
     pub fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
         self.ownership.owner(group, index)
     }
@@ -487,7 +517,8 @@ impl Engine {
         self.ownership.held(group, index)
     }
 
-    /// Until when this node may act for the shards that run on it, unless that is renewed; long ago if it may not. `None` without a cluster: for ever.
+    /// Until when this node may act for the shards that run on it, unless that is renewed; long ago
+    /// if it may not. `None` without a cluster: for ever.
     pub fn lease_until(&self) -> Option<Instant> {
         self.ownership.lease_until(self.cluster.as_ref())
     }
@@ -507,8 +538,8 @@ impl Engine {
         self.supervision.standing(child)
     }
 
-    /// Whether the cluster has let this node in, or it has begun one, and it knows all the members it was told of. Always so
-    /// without a cluster, and never once it has left.
+    /// Whether the cluster has let this node in, or it has begun one, and it knows all the members
+    /// it was told of. Always so without a cluster, and never once it has left.
     pub fn is_joined(&self) -> bool {
         !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.ctx.now))
     }

@@ -1,7 +1,8 @@
 //! `Event`: what happened, in the past tense, for subscribers and logs.
 //!
-//! Everything the engine concludes leaves it as one of these, with the figures that led to it, so that a log line, a metric and a
-//! subscriber all see the same. Workers and nodes go by the names their users gave them.
+//! Everything the engine concludes leaves it as one of these, with the figures that led to it, so
+//! that a log line, a metric and a subscriber all see the same. Workers and nodes go by the names
+//! their users gave them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,7 +38,8 @@ pub enum Cause {
         #[serde(serialize_with = "seconds")]
         after: Duration,
     },
-    /// It waits for a future that does not end, while messages or answers wait for it. Its thread is well.
+    /// It waits for a future that does not end, while messages or answers wait for it. Its thread
+    /// is well.
     AwaitStuck {
         /// For how long messages have waited without any being handled.
         #[serde(serialize_with = "seconds")]
@@ -64,7 +66,8 @@ pub enum Cause {
         #[serde(serialize_with = "seconds")]
         ran_for: Duration,
     },
-    /// It held its thread for longer than the timeout; whether it slept, ran or waited for a CPU cannot be told on this system.
+    /// It held its thread for longer than the timeout; whether it slept, ran or waited for a CPU
+    /// cannot be told on this system.
     HeldThread {
         /// What it is stuck in.
         during: Activity,
@@ -92,7 +95,8 @@ pub enum Cause {
         /// Name of the sibling that failed.
         of: Arc<str>,
     },
-    /// A group's child failed more often than the group allows: the group ends and its parent decides.
+    /// A group's child failed more often than the group allows: the group ends and its parent
+    /// decides.
     Exhausted {
         /// Name of the child.
         child: Arc<str>,
@@ -177,7 +181,8 @@ pub struct Waiting {
 pub struct ObserverReport {
     /// Name of the one who says it.
     pub observer: Arc<str>,
-    /// For how long it has heard nothing; none if it does not watch the silent one, and has only tried to reach it.
+    /// For how long it has heard nothing; none if it does not watch the silent one, and has only
+    /// tried to reach it.
     #[serde(serialize_with = "optional_seconds")]
     pub silent_for: Option<Duration>,
     /// Whether a connection to it was refused.
@@ -208,11 +213,13 @@ pub enum Event {
         /// Its name.
         node: Arc<str>,
     },
-    /// A node is silent for longer than its detector expects, and nobody who was asked has heard it. It is still a member.
+    /// A node is silent for longer than its detector expects, and nobody who was asked has heard
+    /// it. It is still a member.
     Suspected {
         /// Its name.
         node: Arc<str>,
-        /// The silence so far, as the one who judged it saw it; zero where the news came from elsewhere.
+        /// The silence so far, as the one who judged it saw it; zero where the news came from
+        /// elsewhere.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
         /// Who says so; empty where the news came from another member.
@@ -225,7 +232,8 @@ pub enum Event {
         /// Its name.
         node: Arc<str>,
     },
-    /// A node was silent past the timeout, or seen to have ended, and is concluded dead: its shards move.
+    /// A node was silent past the timeout, or seen to have ended, and is concluded dead: its shards
+    /// move.
     Died {
         /// Its name.
         node: Arc<str>,
@@ -249,17 +257,20 @@ pub enum Event {
         /// Its new incarnation.
         incarnation: Incarnation,
     },
-    /// Others held of this process what no number of its own could contradict. It has given up its shards and goes on as a new process would.
+    /// Others held of this process what no number of its own could contradict. It has given up its
+    /// shards and goes on as a new process would.
     Renewed {
         /// Its new generation.
         generation: Generation,
     },
-    /// This node was itself concluded dead and has given up its shards; it comes back under a higher incarnation.
+    /// This node was itself concluded dead and has given up its shards; it comes back under a
+    /// higher incarnation.
     DeclaredDead {
         /// The incarnation under which it comes back.
         incarnation: Incarnation,
     },
-    /// None of this node's observers answers, or none of its seeds; it goes on with the view it has and keeps trying.
+    /// None of this node's observers answers, or none of its seeds; it goes on with the view it has
+    /// and keeps trying.
     Isolated {
         /// Who was tried, with addresses.
         tried: Arc<str>,
@@ -276,7 +287,8 @@ pub enum Event {
         /// What the system said.
         reason: Arc<str>,
     },
-    /// Most of a zone is silent at once: nobody in it is called dead for silence until the doubt is over.
+    /// Most of a zone is silent at once: nobody in it is called dead for silence until the doubt is
+    /// over.
     ZoneDisrupted {
         /// Its name; `all` for all together.
         zone: Arc<str>,
@@ -290,8 +302,9 @@ pub enum Event {
         /// Name of the zone; `all` for all together.
         zone: Arc<str>,
     },
-    /// The wall clock of a node is farther from that of the members than `membership.clock_skew_max`. The node goes on
-    /// from theirs. If it might have founded a cluster, it founds none and waits to be let in.
+    /// The wall clock of a node is farther from that of the members than
+    /// `membership.clock_skew_max`. The node goes on from theirs. If it might have founded a
+    /// cluster, it founds none and waits to be let in.
     ClockSkewed {
         /// Its name; this node's own, or that of a node that was let in.
         node: Arc<str>,
@@ -300,26 +313,30 @@ pub enum Event {
         /// How far it is behind.
         behind: Duration,
     },
-    /// Another process speaks under this node's name with a higher generation: this one was superseded and must end.
+    /// Another process speaks under this node's name with a higher generation: this one was
+    /// superseded and must end.
     Superseded {
         /// The other's generation.
         generation: Generation,
         /// Where it is, if this node heard of that.
         address: Option<SocketAddr>,
     },
-    /// A seed, or a node that asks to be let in, is of a cluster with another name: one of the two names is misspelt, or
-    /// the address is another cluster's. Told once a minute at most, on both sides.
+    /// A seed, or a node that asks to be let in, is of a cluster with another name: one of the two
+    /// names is misspelt, or the address is another cluster's. Told once a minute at most, on both
+    /// sides.
     OtherCluster {
         /// Where it is.
         address: SocketAddr,
     },
-    /// There is no monitor among the members, in mode `central`: no death is concluded, and no shard of a dead node is
-    /// started elsewhere. Told a timeout after this node has found none, and again at the first silence that follows.
+    /// There is no monitor among the members, in mode `central`: no death is concluded, and no
+    /// shard of a dead node is started elsewhere. Told a timeout after this node has found none,
+    /// and again at the first silence that follows.
     NoMonitor {
         /// The member that does not answer.
         silent: Option<Arc<str>>,
     },
-    /// This node was not let in by a member that it asked. It founds no cluster of its own, runs no shards, and asks on.
+    /// This node was not let in by a member that it asked. It founds no cluster of its own, runs no
+    /// shards, and asks on.
     RefusedBy {
         /// Who was asked.
         address: SocketAddr,
@@ -333,7 +350,8 @@ pub enum Event {
         /// Why, with the offending value.
         reason: Arc<str>,
     },
-    /// Too few of those that count answer this node (`ownership.quorum`): it has given up its shards, calls nobody dead for silence, and lets nobody new in.
+    /// Too few of those that count answer this node (`ownership.quorum`): it has given up its
+    /// shards, calls nobody dead for silence, and lets nobody new in.
     QuorumLost {
         /// Who answers, this node included.
         reached: u32,
@@ -347,19 +365,22 @@ pub enum Event {
         /// How many count.
         of: u32,
     },
-    /// The authority did not answer. What runs goes on for as long as the session lasts; nothing new is taken on.
+    /// The authority did not answer. What runs goes on for as long as the session lasts; nothing
+    /// new is taken on.
     AuthorityLost {
         /// What was asked of whom, and what came of it.
         reason: Arc<str>,
     },
     /// The authority answers again.
     AuthorityReached,
-    /// This node's session at the authority is over, and it has given up its shards. It begins another one.
+    /// This node's session at the authority is over, and it has given up its shards. It begins
+    /// another one.
     SessionEnded {
         /// Why.
         reason: Arc<str>,
     },
-    /// The authority gave out a lower epoch for a shard than one that was seen before: it has forgotten. The shard does not start here.
+    /// The authority gave out a lower epoch for a shard than one that was seen before: it has
+    /// forgotten. The shard does not start here.
     TokenRefused {
         /// Name of the sharded group.
         group: Arc<str>,
@@ -368,7 +389,8 @@ pub enum Event {
         /// The highest epoch that was seen.
         highest: Epoch,
     },
-    /// Another node did not take a snapshot of a shard of ours: it is too large for it, or there is no room for it.
+    /// Another node did not take a snapshot of a shard of ours: it is too large for it, or there is
+    /// no room for it.
     ReplicaRefused {
         /// Name of the sharded group.
         group: Arc<str>,
@@ -379,13 +401,14 @@ pub enum Event {
         /// How long it is.
         bytes: u64,
     },
-    /// This node leaves, and `ownership.hand_over` is over before all its shards are handed over. Their new owners go on
-    /// from the last snapshot that was copied.
+    /// This node leaves, and `ownership.hand_over` is over before all its shards are handed over.
+    /// Their new owners go on from the last snapshot that was copied.
     HandOverCut {
         /// How many shards were not handed over to the end.
         shards: u32,
     },
-    /// What this node declines of a sharded group has changed: shards whose worker was given up here are run by other members for five minutes.
+    /// What this node declines of a sharded group has changed: shards whose worker was given up
+    /// here are run by other members for five minutes.
     Declined {
         /// Name of the sharded group.
         group: Arc<str>,
@@ -405,8 +428,9 @@ pub enum Event {
         /// Name of the new owner, if there is one.
         to: Option<Arc<str>>,
     },
-    /// A sharded group of this node has another number of shards than on the process that supervises it for longest: none of its shards runs here until that one, and
-    /// all that agree with it, are gone.
+    /// A sharded group of this node has another number of shards than on the process that
+    /// supervises it for longest: none of its shards runs here until that one, and all that agree
+    /// with it, are gone.
     ShardsRefused {
         /// Its name.
         group: Arc<str>,
@@ -433,7 +457,8 @@ pub enum Event {
         /// Which shard it is, if it is one.
         shard: Option<Shard>,
     },
-    /// A worker failed. What follows is `Replaced`, `GaveUp`, or nothing if its restart kind says so.
+    /// A worker failed. What follows is `Replaced`, `GaveUp`, or nothing if its restart kind says
+    /// so.
     Failed {
         /// Its name.
         worker: Arc<str>,
@@ -466,7 +491,8 @@ pub enum Event {
         /// The generation that ended.
         generation: Generation,
     },
-    /// A worker was told to stop and had not stopped at its deadline: it is void and handles nothing more.
+    /// A worker was told to stop and had not stopped at its deadline: it is void and handles
+    /// nothing more.
     Fenced {
         /// Its name.
         worker: Arc<str>,
@@ -475,12 +501,14 @@ pub enum Event {
         /// The time it had.
         #[serde(serialize_with = "seconds")]
         after: Duration,
-        /// Messages that it had begun and never answered: the one in hand, and answers under way. The mailbox counts them.
+        /// Messages that it had begun and never answered: the one in hand, and answers under way.
+        /// The mailbox counts them.
         interrupted: u32,
         /// Messages that were left in its queue, if the queue is closed. The mailbox counts them.
         dropped: u32,
     },
-    /// A worker or a group failed too often: it is not started again and its queues are dead letters. The application must act.
+    /// A worker or a group failed too often: it is not started again and its queues are dead
+    /// letters. The application must act.
     GaveUp {
         /// Its name.
         worker: Arc<str>,
@@ -512,7 +540,8 @@ pub enum Event {
         /// Why it had ended before, if it had.
         cause: Option<Cause>,
     },
-    /// A child of a group failed more often than the group allows: the group ends, and its parent decides what follows.
+    /// A child of a group failed more often than the group allows: the group ends, and its parent
+    /// decides what follows.
     Escalated {
         /// Name of the group.
         group: Arc<str>,
@@ -571,15 +600,16 @@ pub enum Event {
         /// Blocked threads left.
         zombies: u32,
     },
-    /// One more thread is blocked than may be; its workers are not replaced. The process should be restarted.
+    /// One more thread is blocked than may be; its workers are not replaced. The process should be
+    /// restarted.
     TooManyZombies {
         /// Which thread.
         arbiter: ArbiterId,
         /// Blocked threads that were abandoned already.
         zombies: u32,
     },
-    /// The system has no thread for workers: a limit of processes, or no memory. Those that were to run
-    /// on it wait, none has failed, and it is tried again after `retry_in`.
+    /// The system has no thread for workers: a limit of processes, or no memory. Those that were to
+    /// run on it wait, none has failed, and it is tried again after `retry_in`.
     NoThread {
         /// Which thread.
         arbiter: ArbiterId,
@@ -597,10 +627,11 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         waited_for: Duration,
     },
-    /// Our own timer came late: we were paused or starved. Or the wall clock ran ahead of ours: the machine was suspended. The pause counts as
-    /// nobody's silence.
+    /// Our own timer came late: we were paused or starved. Or the wall clock ran ahead of ours: the
+    /// machine was suspended. The pause counts as nobody's silence.
     Paused {
-        /// How late the timer came, which is up to `stall` less than the pause was long; or by how much the wall clock ran ahead.
+        /// How late the timer came, which is up to `stall` less than the pause was long; or by how
+        /// much the wall clock ran ahead.
         #[serde(serialize_with = "seconds")]
         late_by: Duration,
     },

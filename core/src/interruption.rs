@@ -1,7 +1,8 @@
 //! `Interruption`: why a message that was handed over got no answer.
 //!
-//! The reason comes from the place where the worker's life ends, so that a service can tell its caller more than "no answer". It says
-//! nothing about how much of the message was handled: that may be any part of it.
+//! The reason comes from the place where the worker's life ends, so that a service can tell its
+//! caller more than "no answer". It says nothing about how much of the message was handled: that
+//! may be any part of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use crate::event::Cause;
 pub enum Interruption {
     /// The worker panicked; this is the text of the panic.
     Panicked(Arc<str>),
-    /// The worker, or a neighbour on its thread, held the thread for too long, or the worker waited for too long.
+    /// The worker, or a neighbour on its thread, held the thread for too long, or the worker waited
+    /// for too long.
     Blocked,
-    /// The worker was restarted for another reason: by command, with its group, or after a failure it reported itself.
+    /// The worker was restarted for another reason: by command, with its group, or after a failure
+    /// it reported itself.
     Restarted,
     /// The worker was stopped or has ended.
     Stopped,

@@ -1,16 +1,20 @@
 //! What a node of the heartbeat framework decides, and nothing else.
 //!
-//! This crate is deterministic: it has no socket, clock, thread, async, log or chance of its own. Time comes in as [`Instant`], chance as a
-//! seed, datagrams as bytes; what is to be done comes out as [`Output`]. The crate `heartbeat-actors` gives it all of those on actix, and is
-//! what applications depend on; this one is for tests, simulations and other shells.
+//! This crate is deterministic: it has no socket, clock, thread, async, log or chance of its own.
+//! Time comes in as [`Instant`], chance as a seed, datagrams as bytes; what is to be done comes out
+//! as [`Output`]. The crate `heartbeat-actors` gives it all of those on actix, and is what
+//! applications depend on; this one is for tests, simulations and other shells.
 //!
 //! # Reading order
 //! 1. [`engine`]: how it is driven. One heartbeat's way begins and ends there.
-//! 2. [`detection`], then [`detection::monitor`] over the private `timer_wheel`: silence into verdicts; the private `pause`: whether it was ours.
-//! 3. [`membership`]: verdicts on nodes into a table that all agree on; [`wire`]: how they tell each other.
+//! 2. [`detection`], then [`detection::monitor`] over the private `timer_wheel`: silence into
+//!    verdicts; the private `pause`: whether it was ours.
+//! 3. [`membership`]: verdicts on nodes into a table that all agree on; [`wire`]: how they tell
+//!    each other.
 //! 4. [`supervision`]: failures of workers into restarts.
 //! 5. [`sharding`]: who runs what; [`authority`]: who may say so.
-//! 6. [`config`] and [`bounds`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all of them speak in.
+//! 6. [`config`] and [`bounds`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all
+//!    of them speak in.
 //!
 //! ```
 //! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, Supervise, WorkerId};

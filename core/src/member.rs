@@ -1,7 +1,8 @@
 //! Who is who: nodes, workers, arbiters, and what may be said of them.
 //!
-//! Everything here is a name or a number; no rule. Ids are dense where a table is indexed by them (workers, arbiters) and hashes where
-//! strangers must agree on them (nodes): a heartbeat then carries eight bytes instead of a name, and the name travels once, on joining.
+//! Everything here is a name or a number; no rule. Ids are dense where a table is indexed by them
+//! (workers, arbiters) and hashes where strangers must agree on them (nodes): a heartbeat then
+//! carries eight bytes instead of a name, and the name travels once, on joining.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,15 +15,18 @@ use serde::{Deserialize, Serialize};
 use crate::random::mix;
 use crate::time::Instant;
 
-/// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes hold any host name part.
+/// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes
+/// hold any host name part.
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// The owner of each shard where there is no cluster, and the node has no name.
 pub const LOCAL_NAME: &str = "local";
 
-/// A 64-bit hash of a name that is the same on every node and in every release (FNV-1a, then SplitMix64's finaliser).
+/// A 64-bit hash of a name that is the same on every node and in every release (FNV-1a, then
+/// SplitMix64's finaliser).
 ///
-/// FNV-1a: Fowler, Noll and Vo; offset and prime as in draft-eastlake-fnv. The finaliser spreads short names over all bits.
+/// FNV-1a: Fowler, Noll and Vo; offset and prime as in draft-eastlake-fnv. The finaliser spreads
+/// short names over all bits.
 pub fn name_hash(name: &str) -> u64 {
     bytes_hash(name.as_bytes())
 }
@@ -57,29 +61,33 @@ impl fmt::Debug for NodeId {
 
 /// Rises each time a process or a worker starts; tells a restarted one from its predecessor.
 ///
-/// A node's is the wall clock in milliseconds at its start, so that a restarted node wins over rumours about its former life. A
-/// worker's starts at 1; numbers may be left out.
+/// A node's is the wall clock in milliseconds at its start, so that a restarted node wins over
+/// rumours about its former life. A worker's starts at 1; numbers may be left out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
 /// Rises each time a member contradicts what is said of it; only the member itself raises it.
 ///
-/// It has two parts, as a doubt and a death are two matters: whoever refutes a doubt may not know that it has been called dead since, and that
-/// others have its work. So a death ends a *life*, whatever was refuted in it, and only a member that knows of its death begins the next one.
+/// It has two parts, as a doubt and a death are two matters: whoever refutes a doubt may not know
+/// that it has been called dead since, and that others have its work. So a death ends a *life*,
+/// whatever was refuted in it, and only a member that knows of its death begins the next one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Incarnation {
     /// How often it has come back from the dead in this generation.
     pub life: u32,
-    /// How often it has spoken for itself in this life: refuted a suspicion, or changed what it tells of itself.
+    /// How often it has spoken for itself in this life: refuted a suspicion, or changed what it
+    /// tells of itself.
     pub word: u32,
 }
 
 impl Incarnation {
-    /// The highest life, and the highest word of a life. Higher ones are refused as they arrive: nothing honest gets near it, and a number past which
-    /// there is none could not be contradicted.
+    /// The highest life, and the highest word of a life. Higher ones are refused as they arrive:
+    /// nothing honest gets near it, and a number past which there is none could not be
+    /// contradicted.
     pub const PART_MAX: u32 = (1 << 31) - 1;
 
-    /// A new word in the same life; after the last word, the first one of the next life. `None` past the last life.
+    /// A new word in the same life; after the last word, the first one of the next life. `None`
+    /// past the last life.
     pub fn refuted(self) -> Option<Incarnation> {
         if self.word < Incarnation::PART_MAX {
             Some(Incarnation { word: self.word + 1, ..self })
@@ -102,10 +110,11 @@ impl fmt::Display for Incarnation {
 
 /// Rises each time a shard gets a new owner: the fencing token of all that the owner writes.
 ///
-/// Milliseconds since 1970 when it was given out, or more, above [`Epoch::NUMBER_BITS`] bits that tell nodes apart. All
-/// modes and authorities use this one scale, so an epoch is higher than those before it also where the mode has
-/// changed in between. It never exceeds [`Epoch::MAX`], so it fits a signed 64-bit integer (SQL's `BIGINT`). Up to the
-/// year 2248 it stays below 2^53, so JSON numbers hold it exactly. A higher one is written to JSON as text.
+/// Milliseconds since 1970 when it was given out, or more, above [`Epoch::NUMBER_BITS`] bits that
+/// tell nodes apart. All modes and authorities use this one scale, so an epoch is higher than those
+/// before it also where the mode has changed in between. It never exceeds [`Epoch::MAX`], so it
+/// fits a signed 64-bit integer (SQL's `BIGINT`). Up to the year 2248 it stays below 2^53, so JSON
+/// numbers hold it exactly. A higher one is written to JSON as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u64);
 
@@ -169,7 +178,8 @@ pub enum Status {
     Alive,
     /// Silent for longer than the detector expects; still a member, and it can refute.
     Suspect,
-    /// Silent past the timeout: no more requests, its work is moved. It may come back under a higher incarnation.
+    /// Silent past the timeout: no more requests, its work is moved. It may come back under a
+    /// higher incarnation.
     Dead,
     /// Said goodbye.
     Left,
@@ -206,14 +216,15 @@ pub enum Role {
     Worker,
 }
 
-/// What a member tells of itself beside its name: keys and values of its own choosing, small enough to travel with it.
+/// What a member tells of itself beside its name: keys and values of its own choosing, small enough
+/// to travel with it.
 pub type Metadata = BTreeMap<String, String>;
 
 /// The key of the metadata under which a member says its [`Weight`].
 pub const WEIGHT_KEY: &str = "weight";
 
-/// How much of the work a member takes, as against the others: one of weight 2 twice as much as one of weight 1, one of weight 0 none. It stays the same for
-/// the life of a process.
+/// How much of the work a member takes, as against the others: one of weight 2 twice as much as one
+/// of weight 1, one of weight 0 none. It stays the same for the life of a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Weight(u16);
 
@@ -251,7 +262,8 @@ impl Default for Weight {
     }
 }
 
-/// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and what they hold.
+/// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and
+/// what they hold.
 pub const METADATA_BYTES_MAX: usize = 256;
 
 /// Most shards of one group.
@@ -267,7 +279,8 @@ pub struct ShardGroup {
     pub group: u64,
     /// How many shards it has there; 1 to [`SHARDS_MAX`].
     pub count: u32,
-    /// Shards that it cannot run, since their worker failed too often there: other members run them.
+    /// Shards that it cannot run, since their worker failed too often there: other members run
+    /// them.
     pub declined: Declined,
 }
 
@@ -286,8 +299,9 @@ pub const DECLINED_RANGES_MAX: usize = 127;
 
 /// Shards of one group that a member declines, in bounded space.
 ///
-/// What fits is said exactly: up to 2,900 shards whichever they are, or more of them in up to [`DECLINED_RANGES_MAX`] ranges. Otherwise whole blocks of
-/// shards are declined, which includes shards that the member could run; it never leaves out one that it declines.
+/// What fits is said exactly: up to 2,900 shards whichever they are, or more of them in up to
+/// [`DECLINED_RANGES_MAX`] ranges. Otherwise whole blocks of shards are declined, which includes
+/// shards that the member could run; it never leaves out one that it declines.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Declined {
@@ -385,8 +399,8 @@ impl Declined {
 /// What goes before the bits of blocks in a datagram: a tag and a length.
 const BLOCKS_HEAD_BYTES: usize = 3;
 
-/// What a member says of itself. Its metadata may change while it runs, and its groups grow, under a higher revision; all else stays the same for the life of a
-/// process.
+/// What a member says of itself. Its metadata may change while it runs, and its groups grow, under
+/// a higher revision; all else stays the same for the life of a process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Profile {
     /// What people call it; 1 to [`NAME_BYTES_MAX`] bytes.
@@ -395,19 +409,21 @@ pub struct Profile {
     pub address: SocketAddr,
     /// What it is in the cluster for.
     pub role: Role,
-    /// What fails together with it: a rack, a data centre. Empty if it says nothing; at most [`NAME_BYTES_MAX`] bytes.
+    /// What fails together with it: a rack, a data centre. Empty if it says nothing; at most
+    /// [`NAME_BYTES_MAX`] bytes.
     pub zone: Arc<str>,
     /// Whatever else it tells.
     pub metadata: Metadata,
     /// The sharded groups it supervises; at most [`GROUPS_MAX`].
     pub groups: Vec<ShardGroup>,
-    /// Which of the things that this process has said of itself: 1 at its start, one more for each change, at most [`Profile::REVISION_MAX`]; 0 where
-    /// all this is from a process before it.
+    /// Which of the things that this process has said of itself: 1 at its start, one more for each
+    /// change, at most [`Profile::REVISION_MAX`]; 0 where all this is from a process before it.
     pub revision: u32,
 }
 
 impl Profile {
-    /// The highest revision. A higher one is refused as it arrives, for the reason that [`Incarnation::PART_MAX`] gives.
+    /// The highest revision. A higher one is refused as it arrives, for the reason that
+    /// [`Incarnation::PART_MAX`] gives.
     pub const REVISION_MAX: u32 = (1 << 31) - 1;
 }
 
@@ -428,7 +444,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// How much of the work it takes. What another release may say and this one does not understand counts as the default.
+    /// How much of the work it takes. What another release may say and this one does not understand
+    /// counts as the default.
     pub fn weight(&self) -> Weight {
         Weight::said_in(&self.metadata).unwrap_or_default()
     }
@@ -452,7 +469,8 @@ impl std::ops::Deref for Member {
     }
 }
 
-/// An IPv4 address as such, also where it is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for both have it.
+/// An IPv4 address as such, also where it is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for
+/// both have it.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -475,12 +493,13 @@ pub struct ArbiterId(pub u32);
 pub struct GroupId(pub u32);
 
 impl GroupId {
-    /// The group everything else is in. Its children are started as they are taken on, and each counts its restarts for itself.
+    /// The group everything else is in. Its children are started as they are taken on, and each
+    /// counts its restarts for itself.
     pub const ROOT: GroupId = GroupId(0);
 }
 
-/// A place for a thread that runs workers: those below `workers.arbiters` are shared by all, the others belong to whoever asked for one.
-/// A fresh thread takes the place of a lost one.
+/// A place for a thread that runs workers: those below `workers.arbiters` are shared by all, the
+/// others belong to whoever asked for one. A fresh thread takes the place of a lost one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct ThreadSlotId(pub u32);
 
@@ -584,7 +603,8 @@ pub enum Health {
     Failed,
 }
 
-/// What a look at the status cell of a worker showed; only workers of which there is something to say are reported.
+/// What a look at the status cell of a worker showed; only workers of which there is something to
+/// say are reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StatusSample {
     /// Which worker.
@@ -603,7 +623,8 @@ pub struct StatusSample {
     pub health: Health,
 }
 
-/// What the operating system says of a thread since it was made. On Linux: `schedstat` and the state in `stat` (proc(5)).
+/// What the operating system says of a thread since it was made. On Linux: `schedstat` and the
+/// state in `stat` (proc(5)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CpuTimes {
     /// Time it ran.

@@ -1,7 +1,7 @@
 //! `Output`: what the engine wants done.
 //!
-//! The engine changes nothing in the world; it says what to change, in order, and the caller does it. A list of inputs therefore replays
-//! a run, and a test reads the outputs as a log.
+//! The engine changes nothing in the world; it says what to change, in order, and the caller does
+//! it. A list of inputs therefore replays a run, and a test reads the outputs as a log.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ pub enum Output {
         /// To here.
         to: SocketAddr,
     },
-    /// Send the datagram that was just written into the caller's buffer as one frame of this stream, if it is open.
+    /// Send the datagram that was just written into the caller's buffer as one frame of this
+    /// stream, if it is open.
     Frame {
         /// Its number.
         stream: StreamId,
@@ -44,7 +45,8 @@ pub enum Output {
         /// A host name and a port.
         seed: Arc<str>,
     },
-    /// Start this generation of a worker on this thread; whatever generation ran before is void from now on.
+    /// Start this generation of a worker on this thread; whatever generation ran before is void
+    /// from now on.
     Start(Start),
     /// The worker's own thread has this leave from now on, instead of what it had.
     SetRestartPermit {
@@ -53,7 +55,8 @@ pub enum Output {
         /// Its leave.
         leave: RestartPermit,
     },
-    /// End this worker in good order; it is not a failure. Report `Stopped`. Said again if the reason changes meanwhile.
+    /// End this worker in good order; it is not a failure. Report `Stopped`. Said again if the
+    /// reason changes meanwhile.
     Stop {
         /// Which worker.
         worker: WorkerId,
@@ -67,7 +70,8 @@ pub enum Output {
         /// What the senders of messages that it had begun are told.
         why: Interruption,
     },
-    /// This worker will not be started again: refuse new messages and make dead letters of the queued ones.
+    /// This worker will not be started again: refuse new messages and make dead letters of the
+    /// queued ones.
     Close {
         /// Which worker.
         worker: WorkerId,
@@ -111,7 +115,8 @@ pub enum Output {
         /// Which workers.
         workers: Vec<WorkerId>,
     },
-    /// This thread is lost: forget it, and report `Engine::handle_arbiter_ended` should it ever come back.
+    /// This thread is lost: forget it, and report `Engine::handle_arbiter_ended` should it ever
+    /// come back.
     Abandon {
         /// Which thread.
         arbiter: ArbiterId,
@@ -135,7 +140,8 @@ pub enum Output {
     },
     /// A heartbeat came in; said only where [`crate::Engine::record`] asked for it.
     Arrived(Arrived),
-    /// We were paused: look whether the socket is empty, and when it is call `Engine::handle_drained`. Until then nobody is judged.
+    /// We were paused: look whether the socket is empty, and when it is call
+    /// `Engine::handle_drained`. Until then nobody is judged.
     Drain,
     /// Tell subscribers and the log.
     Event(Event),
@@ -164,7 +170,8 @@ pub struct Start {
     pub leave: RestartPermit,
 }
 
-/// What a worker's own thread may do without asking when the worker fails: start the next generation at once, and report it.
+/// What a worker's own thread may do without asking when the worker fails: start the next
+/// generation at once, and report it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RestartPermit {
     /// From this instant on; `NEVER` means not at all.

@@ -1,8 +1,9 @@
 //! A seeded generator whose output never changes between releases.
 //!
-//! A seed in a bug report must still replay the run next year. General purpose generators reserve the right to change their stream, so
-//! this one is written out: xoshiro256** (Blackman and Vigna, "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021),
-//! its state filled by SplitMix64 as its authors advise. The golden values in the tests hold it still.
+//! A seed in a bug report must still replay the run next year. General purpose generators reserve
+//! the right to change their stream, so this one is written out: xoshiro256** (Blackman and Vigna,
+//! "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021), its state filled by
+//! SplitMix64 as its authors advise. The golden values in the tests hold it still.
 //!
 //! It is not for secrets: whoever sees some outputs can compute the rest.
 
@@ -43,7 +44,8 @@ impl Random {
         result
     }
 
-    /// A number from 0 up to and without `bound`; 0 if `bound` is 0 or 1. The bias is below 2^-32 for bounds under 2^32.
+    /// A number from 0 up to and without `bound`; 0 if `bound` is 0 or 1. The bias is below 2^-32
+    /// for bounds under 2^32.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
@@ -63,13 +65,15 @@ impl Random {
         Duration::from_nanos(self.below(nanos(bound)))
     }
 
-    /// A generator of its own for a part of the program, so that what one part draws does not shift what another sees.
+    /// A generator of its own for a part of the program, so that what one part draws does not shift
+    /// what another sees.
     pub fn fork(&mut self) -> Random {
         Random::seeded(self.next_u64())
     }
 }
 
-/// Spreads the bits of `word` over all 64: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+/// Spreads the bits of `word` over all 64: the finaliser of SplitMix64 (Steele, Lea and Flood,
+/// OOPSLA 2014).
 pub(crate) fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -80,7 +84,8 @@ pub(crate) fn mix(word: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The reference implementation's first outputs for the state that SplitMix64 makes of seed 0; they may never change.
+    /// The reference implementation's first outputs for the state that SplitMix64 makes of seed 0;
+    /// they may never change.
     #[test]
     fn the_stream_of_a_seed_never_changes() {
         let mut random = Random::seeded(0);

@@ -1,6 +1,7 @@
 //! `Replica`: what a shard's worker leaves behind for whoever runs the shard next.
 //!
-//! Bytes of the application's own, with what is needed to tell which of two is newer and who can read it. What is in them nobody here knows.
+//! Bytes of the application's own, with what is needed to tell which of two is newer and who can
+//! read it. What is in them nobody here knows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ impl Replica {
     /// The bytes, if they are of a format that this program knows.
     ///
     /// # Errors
-    /// [`NewerReplica`] if they were written by a newer version of the program; it is kept, for whoever can read it.
+    /// [`NewerReplica`] if they were written by a newer version of the program; it is kept, for
+    /// whoever can read it.
     pub fn up_to(&self, version: u32) -> Result<&[u8], NewerReplica> {
         if self.version <= version {
             Ok(&self.bytes)

@@ -1,10 +1,12 @@
 //! `Instant`: a point on one node's monotonic clock, as a plain number.
 //!
-//! The standard library's instant can only be made by asking the operating system, so a rule that uses it can only be tested by waiting.
-//! Ours is a count of nanoseconds since an origin that the caller chose (the start of the process, the start of a simulation), so a test
-//! writes it as a literal and a recorded run replays exactly.
+//! The standard library's instant can only be made by asking the operating system, so a rule that
+//! uses it can only be tested by waiting. Ours is a count of nanoseconds since an origin that the
+//! caller chose (the start of the process, the start of a simulation), so a test writes it as a
+//! literal and a recorded run replays exactly.
 //!
-//! It does not say what time of day it is, and instants of two nodes have nothing to do with each other.
+//! It does not say what time of day it is, and instants of two nodes have nothing to do with each
+//! other.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -12,7 +14,8 @@ use std::time::Duration;
 
 /// A point on one node's monotonic clock: nanoseconds since an origin that the caller chose.
 ///
-/// Arithmetic saturates: the largest instant plus anything stays the largest, which reads as "never" (584 years).
+/// Arithmetic saturates: the largest instant plus anything stays the largest, which reads as
+/// "never" (584 years).
 ///
 /// ```
 /// use heartbeat_core::Instant;
@@ -53,8 +56,8 @@ impl Instant {
     }
 }
 
-/// The earliest of `one` and those of `others` that there are. After each input a dozen of them are asked for; a chain of iterators would cost several times
-/// as much.
+/// The earliest of `one` and those of `others` that there are. After each input a dozen of them are
+/// asked for; a chain of iterators would cost several times as much.
 pub(crate) fn earliest<const N: usize>(one: Instant, others: [Option<Instant>; N]) -> Instant {
     others.into_iter().fold(one, |earliest, other| earliest.min(other.unwrap_or(Instant::NEVER)))
 }

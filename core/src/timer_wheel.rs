@@ -1,15 +1,19 @@
 //! `TimerWheel`: which of a million deadlines is next, at no cost to the heartbeat that moves one.
 //!
-//! A kitchen has one timer and a row of pots. Nobody resets the timer each time a pot is stirred: when it rings, the cook looks at the pot
-//! that was due, sees that it was stirred since, and puts it back for later. So here: an entry lies in the bucket of the deadline it once
-//! had. A heartbeat that moves the deadline *later* touches nothing; when the bucket comes up the entry is looked at and filed anew. Each
-//! entry is looked at about once per silence it is allowed, however many heartbeats came in between: O(1) amortised.
+//! A kitchen has one timer and a row of pots. Nobody resets the timer each time a pot is stirred:
+//! when it rings, the cook looks at the pot that was due, sees that it was stirred since, and puts
+//! it back for later. So here: an entry lies in the bucket of the deadline it once had. A heartbeat
+//! that moves the deadline *later* touches nothing; when the bucket comes up the entry is looked at
+//! and filed anew. Each entry is looked at about once per silence it is allowed, however many
+//! heartbeats came in between: O(1) amortised.
 //!
-//! One turn of the wheel is 8,192 ticks of one millisecond. Deadlines further out lie in the last bucket and are looked at once a turn.
-//! The buckets are lists threaded through one table, so filing allocates nothing.
+//! One turn of the wheel is 8,192 ticks of one millisecond. Deadlines further out lie in the last
+//! bucket and are looked at once a turn. The buckets are lists threaded through one table, so
+//! filing allocates nothing.
 //!
-//! An entry comes up at the first tick after its deadline, never at it and never before: up to one millisecond late. Finer would cost a
-//! sorted structure (measured: a B-tree costs 35 times as much a beat) to gain less than what a timer of the operating system is late by.
+//! An entry comes up at the first tick after its deadline, never at it and never before: up to one
+//! millisecond late. Finer would cost a sorted structure (measured: a B-tree costs 35 times as much
+//! a beat) to gain less than what a timer of the operating system is late by.
 
 use crate::time::Instant;
 
@@ -28,13 +32,14 @@ pub(crate) struct TimerWheel {
     heads: Box<[u32]>,
     /// One bit a bucket: whether it holds anything.
     occupied: [u64; WORDS],
-    /// One bit a word of `occupied`: whether any of its buckets does. With it the next bucket is found in two steps, where a walk over the words took
-    /// up to a hundred.
+    /// One bit a word of `occupied`: whether any of its buckets does. With it the next bucket is
+    /// found in two steps, where a walk over the words took up to a hundred.
     words: u128,
     links: Vec<Link>,
     /// All ticks before this one have been looked at.
     cursor: u64,
-    /// The tick of the first bucket that holds anything; `EMPTY` if none does. It is asked for after each input, and seldom changes.
+    /// The tick of the first bucket that holds anything; `EMPTY` if none does. It is asked for
+    /// after each input, and seldom changes.
     first: u64,
 }
 
@@ -59,7 +64,8 @@ impl TimerWheel {
         }
     }
 
-    /// Files `entry` under `deadline`, wherever it lay before. Returns the instant at which it will be looked at.
+    /// Files `entry` under `deadline`, wherever it lay before. Returns the instant at which it will
+    /// be looked at.
     pub(crate) fn file(&mut self, entry: u32, deadline: Instant) -> Instant {
         self.remove(entry);
         if self.links.len() <= entry as usize {
@@ -106,7 +112,8 @@ impl TimerWheel {
         self.links[entry as usize].bucket = NONE;
     }
 
-    /// The next entry whose bucket has come up by `now`, taken out of the wheel; the caller files it anew or lets it go.
+    /// The next entry whose bucket has come up by `now`, taken out of the wheel; the caller files
+    /// it anew or lets it go.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let last = now.as_nanos() / TICK_NANOS;
         let tick = self.first;
@@ -129,12 +136,14 @@ impl TimerWheel {
         Some((self.heads[self.first as usize % BUCKETS], at))
     }
 
-    /// When the next bucket comes up; `None` if nothing is filed. The true deadlines in it may be later, never earlier.
+    /// When the next bucket comes up; `None` if nothing is filed. The true deadlines in it may be
+    /// later, never earlier.
     pub(crate) fn next(&self) -> Option<Instant> {
         (self.first != EMPTY).then(|| Instant::from_nanos(self.first.saturating_mul(TICK_NANOS)))
     }
 
-    /// The tick of the first bucket that holds anything, from the cursor on around; `EMPTY` if none does.
+    /// The tick of the first bucket that holds anything, from the cursor on around; `EMPTY` if none
+    /// does.
     fn first_tick(&self) -> u64 {
         let start = self.cursor as usize % BUCKETS;
         let ahead = self.occupied[start / 64] >> (start % 64);
@@ -144,7 +153,8 @@ impl TimerWheel {
         if self.words == 0 {
             return EMPTY;
         }
-        // From the word after the cursor's on around; the cursor's own comes last, of which only the lower bits can be set.
+        // From the word after the cursor's on around; the cursor's own comes last, of which only
+        // the lower bits can be set.
         let turn = self.words.rotate_right(start as u32 / 64 + 1).trailing_zeros() as usize;
         let word = (start / 64 + 1 + turn) % WORDS;
         let bucket = word * 64 + self.occupied[word].trailing_zeros() as usize;
@@ -206,7 +216,8 @@ mod tests {
         assert_eq!(wheel.pop_due(Instant::from_millis(1_000)), None);
     }
 
-    /// Against a plain list: every entry comes up once, none before its deadline, none a tick too late.
+    /// Against a plain list: every entry comes up once, none before its deadline, none a tick too
+    /// late.
     #[test]
     fn random_deadlines_come_up_in_time() {
         let mut random = Random::seeded(1);

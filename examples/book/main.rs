@@ -1,4 +1,5 @@
-//! The code of the book's chapters for actix users, compiled and run. `cargo test -p heartbeat-examples --example book` runs it as tests.
+//! The code of the book's chapters for actix users, compiled and run.
+//! `cargo test -p heartbeat-examples --example book` runs it as tests.
 
 #[cfg(test)]
 mod plain;

@@ -18,7 +18,8 @@ use crate::{Failure, processes};
 /// Longest request, in bytes.
 const REQUEST_BYTES_MAX: u64 = 256;
 
-/// The pause after a connection could not be taken: where no descriptor is left, the next attempt would fail at once, and the next.
+/// The pause after a connection could not be taken: where no descriptor is left, the next attempt
+/// would fail at once, and the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a node may take to answer.

@@ -1,4 +1,5 @@
-//! A transport that can be told not to hear somebody: a link that fails in one direction, without touching the machine's network.
+//! A transport that can be told not to hear somebody: a link that fails in one direction, without
+//! touching the machine's network.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

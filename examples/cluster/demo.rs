@@ -1,7 +1,8 @@
-//! The demonstration: a cluster is started, broken in several ways, and watched while it mends itself.
+//! The demonstration: a cluster is started, broken in several ways, and watched while it mends
+//! itself.
 //!
-//! Every figure is measured from outside: from the instant a signal was sent to the line in which a process says what it saw, by the clock
-//! that all processes of this machine share.
+//! Every figure is measured from outside: from the instant a signal was sent to the line in which a
+//! process says what it saw, by the clock that all processes of this machine share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,13 +26,15 @@ const NODES: [&str; 7] = ["node-1", "node-2", "node-3", "node-4", "node-5", "nod
 /// The one that comes late to a cluster without a monitor.
 const LATE: &str = "node-8";
 
-/// How long the frozen node is frozen: past the timeout, so that it is concluded dead, and long enough to see others do its work.
+/// How long the frozen node is frozen: past the timeout, so that it is concluded dead, and long
+/// enough to see others do its work.
 const FREEZE: Duration = Duration::from_millis(3_000);
 
 /// How long the encoder blocks its thread.
 const BLOCK: &str = "2500ms";
 
-/// What comes this much after its bound is late, as on a busy machine; what comes later still is broken.
+/// What comes this much after its bound is late, as on a busy machine; what comes later still is
+/// broken.
 const LATE_BY: Duration = Duration::from_secs(3);
 
 const CLOSING: Closing = Closing {
@@ -195,7 +198,8 @@ impl Demo {
     fn panic(&mut self, node: &str) -> Result<(), Failure> {
         self.report.step(&format!("makes the worker \"counter\" on {node} panic"));
         let after = self.replaced(node, "counter", "panic")?;
-        // At once means within one turn of its own thread: no bound in the config, so the one a person would notice.
+        // At once means within one turn of its own thread: no bound in the config, so the one a
+        // person would notice.
         let bound = self.config.stall;
         self.timed("panicked worker replaced", after, Some(bound));
         self.quiet(Duration::from_millis(500))
@@ -229,7 +233,8 @@ impl Demo {
         self.quiet(Duration::from_millis(1_000))
     }
 
-    /// A link that fails in one direction: one node hears nothing more of another, which several others hear well.
+    /// A link that fails in one direction: one node hears nothing more of another, which several
+    /// others hear well.
     fn deafen(&mut self, deaf: &str, unheard: &str) -> Result<(), Failure> {
         let seconds = self.config.timeout * 3;
         self.report.step(&format!("lets {deaf} hear nothing of {unheard} for {} s", seconds.as_secs_f64()));
@@ -287,7 +292,8 @@ impl Demo {
         self.quiet(Duration::from_millis(500))
     }
 
-    /// Sends `request` to a node and waits until it has replaced the worker. Returns how long that took by the node's own account.
+    /// Sends `request` to a node and waits until it has replaced the worker. Returns how long that
+    /// took by the node's own account.
     fn replaced(&mut self, node: &str, worker: &str, request: &str) -> Result<f64, Failure> {
         let from = self.lines.len();
         control::ask(self.processes.find(node)?.control, request)?;
@@ -297,7 +303,8 @@ impl Demo {
         Ok(line.and_then(|line| line["after"].as_f64()).unwrap_or(f64::INFINITY))
     }
 
-    /// Asks every node for its view: all must be the same, at last when what is under way has come to its end.
+    /// Asks every node for its view: all must be the same, at last when what is under way has come
+    /// to its end.
     fn compare_views(&mut self) -> Result<(), Failure> {
         self.report.step("asks every process who is a member and who owns what");
         let end = Instant::now() + LATE_BY;
@@ -391,7 +398,8 @@ impl Demo {
         Ok(())
     }
 
-    /// Waits until `count` lines from number `from` on match. Returns when the last of them was said.
+    /// Waits until `count` lines from number `from` on match. Returns when the last of them was
+    /// said.
     fn wait(
         &mut self,
         what: &str,
@@ -432,7 +440,8 @@ impl Demo {
         )
     }
 
-    /// Waits until every shard's latest start is on the node that the narrator says owns it, and each of `names` owns one.
+    /// Waits until every shard's latest start is on the node that the narrator says owns it, and
+    /// each of `names` owns one.
     fn wait_for_owners(&mut self, from: usize, names: &[&str]) -> Result<f64, Failure> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let narrator = self.narrator;

@@ -37,7 +37,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a cluster, break it in several ways one after the other, and check that all was noticed and made good in time
+    /// Start a cluster, break it in several ways one after the other, and check that all was
+    /// noticed and made good in time
     Demo {
         /// A monitor and four nodes, or seven nodes that watch each other
         #[arg(long, value_enum, default_value_t = Mode::Central)]
@@ -54,7 +55,8 @@ enum Command {
         /// How many nodes besides the monitor
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=50))]
         nodes: u16,
-        /// Record the heartbeats that come in as traces for the example `qos`, in a folder for each process below this one
+        /// Record the heartbeats that come in as traces for the example `qos`, in a folder for each
+        /// process below this one
         #[arg(long, value_name = "FOLDER")]
         record: Option<PathBuf>,
         /// Print one JSON object a line instead of the timeline
@@ -69,7 +71,8 @@ enum Command {
         /// Where to answer `status`
         #[arg(long, default_value = "127.0.0.1:0")]
         control: SocketAddr,
-        /// Record the heartbeats that come in as traces for the example `qos`, one file for each process heard of
+        /// Record the heartbeats that come in as traces for the example `qos`, one file for each
+        /// process heard of
         #[arg(long, value_name = "FOLDER")]
         record: Option<PathBuf>,
         /// Print one JSON object a line

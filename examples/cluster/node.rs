@@ -86,7 +86,8 @@ struct Printer {
 }
 
 impl Printer {
-    /// Keeps a verdict for whoever asks for the status; one that was only heard of comes without evidence.
+    /// Keeps a verdict for whoever asks for the status; one that was only heard of comes without
+    /// evidence.
     fn keep(&self, event: &Event) {
         let (Event::Suspected { evidence, .. } | Event::Died { evidence, .. }) = event else { return };
         if evidence.is_empty() {
@@ -143,7 +144,8 @@ pub(crate) struct Manner {
     pub(crate) leash: bool,
 }
 
-/// Runs one node until it is told to end: by a signal, by its control port, or, on a leash, by the end of standard input.
+/// Runs one node until it is told to end: by a signal, by its control port, or, on a leash, by the
+/// end of standard input.
 pub(crate) fn run(path: &Path, control: SocketAddr, record: Option<PathBuf>, manner: Manner) -> Result<(), Failure> {
     let config = settings::read(path)?;
     let Some(cluster) = &config.cluster else {

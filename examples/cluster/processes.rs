@@ -36,7 +36,8 @@ pub(crate) struct Processes {
 impl Processes {
     /// No processes yet; their configs go into a folder of their own.
     pub(crate) fn new(mode: Mode) -> Result<Processes, Failure> {
-        // The nodes must know where the first one will be before it runs, so a free port is found by taking one and giving it back.
+        // The nodes must know where the first one will be before it runs, so a free port is found
+        // by taking one and giving it back.
         let seed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let children = Children::new("cluster")?;
         Ok(Processes { record: None, mode, seed, is_seeded: false, running: Vec::new(), children })

@@ -1,8 +1,10 @@
 //! The measurements: how soon the shards of a killed process answer on their new owners.
 //!
-//! Two figures, by two clocks. *Death known to shard answering* is the processes' own account: each prints when it hears that another one died, and when a shard that it took over answered for the first
-//! time; both by the clock that all share. *Kill to all shards answering* is the clients' account, from the signal to the last answer. From the kill on, the clients of the shards in question ask
-//! without a rest; so an answer is found late by at most one retry.
+//! Two figures, by two clocks. *Death known to shard answering* is the processes' own account: each
+//! prints when it hears that another one died, and when a shard that it took over answered for the
+//! first time; both by the clock that all share. *Kill to all shards answering* is the clients'
+//! account, from the signal to the last answer. From the kill on, the clients of the shards in
+//! question ask without a rest; so an answer is found late by at most one retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,7 +26,8 @@ const MANY: u32 = 1_000;
 /// A shard answers this long after its new owner knows of the death, in 99 of 100 cases.
 const ANSWER_BAR: Duration = Duration::from_millis(20);
 
-/// The same with etcd, which is asked over a network, when a process was seen to end and all writes are fenced.
+/// The same with etcd, which is asked over a network, when a process was seen to end and all writes
+/// are fenced.
 const ANSWER_BAR_ETCD: Duration = Duration::from_millis(50);
 
 /// All shards of a killed process answer within this, and no request is under way for longer.
@@ -68,7 +71,8 @@ pub(crate) fn run(settings: &Settings, kills: u32, rounds: u32) -> Result<(), Fa
     if service.report.table(&rows, &CLOSING) { Ok(()) } else { Err("a bar was not held".into()) }
 }
 
-/// Starts a service, kills one of its processes after the other, and starts another one each time. Returns the service, whose processes have ended.
+/// Starts a service, kills one of its processes after the other, and starts another one each time.
+/// Returns the service, whose processes have ended.
 fn part(settings: &Settings, retry: Duration, kills: u32) -> Result<(Service, Vec<Death>), Failure> {
     let mut service = Service::new(settings, None, &format!("failover-{}", settings.shards))?;
     let text = format!("{PROCESSES} processes, {} shards, authority {:?}", settings.shards, settings.authority);
@@ -128,7 +132,8 @@ fn answered(lines: &[Value], victim: &str, shards: &BTreeSet<u32>) -> Vec<f64> {
     let answers = lines.iter().filter(|line| line["event"] == "answered").filter_map(|line| {
         let shard = line["shard"].as_u64().filter(|shard| shards.contains(&(*shard as u32)))?;
         let known = died.get(line["process"].as_str()?)?;
-        // The news may reach the one who prints it a little later than the shard's worker has begun.
+        // The news may reach the one who prints it a little later than the shard's worker has
+        // begun.
         Some((shard, (line["at"].as_f64()? - known).max(0.0)))
     });
     let mut first = BTreeMap::new();

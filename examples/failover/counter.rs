@@ -1,7 +1,9 @@
-//! `Counter`: the worker of one shard. It counts, writes each increment through to the ledger, and leaves snapshots behind for whoever runs the shard after it.
+//! `Counter`: the worker of one shard. It counts, writes each increment through to the ledger, and
+//! leaves snapshots behind for whoever runs the shard after it.
 //!
-//! What it does before a write is what a lease is for: it looks, and an epoch goes with the write. Between the look and the write it may be stopped for as long as somebody likes. The lease cannot help
-//! then; the ledger, which compares epochs, can.
+//! What it does before a write is what a lease is for: it looks, and an epoch goes with the write.
+//! Between the look and the write it may be stopped for as long as somebody likes. The lease cannot
+//! help then; the ledger, which compares epochs, can.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -111,7 +113,8 @@ impl Counter {
         }
     }
 
-    /// Counts, if this life may. What it returns is to be written to the ledger; the worker does not wait for it, and goes on.
+    /// Counts, if this life may. What it returns is to be written to the ledger; the worker does
+    /// not wait for it, and goes on.
     fn count(&mut self, key: String, ctx: &mut Context<Counter>) -> Result<Written, NotCounted> {
         let lease = ctx.lease();
         lease.check().map_err(NotCounted::Fenced)?;
@@ -141,7 +144,8 @@ fn life(ctx: &Context<Counter>) -> Option<Life> {
     ctx.shard().map(|shard| Life { shard: shard.index, epoch, generation: ctx.generation().0 })
 }
 
-/// Prints a line as a whole, whoever else prints. Once nobody reads any more, the leash is let go as well, so that an error needs no answer.
+/// Prints a line as a whole, whoever else prints. Once nobody reads any more, the leash is let go
+/// as well, so that an error needs no answer.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
@@ -158,7 +162,8 @@ async fn write(ledger: Option<SocketAddr>, written: Written) -> Result<Counted, 
 impl Actor for Counter {
     type Context = Context<Self>;
 
-    /// Tells the ledger that a new epoch has begun before anything is counted under it. Without that, a late write of the former owner would be let in until the first one of this owner.
+    /// Tells the ledger that a new epoch has begun before anything is counted under it. Without
+    /// that, a late write of the former owner would be let in until the first one of this owner.
     fn started(&mut self, ctx: &mut Context<Self>) {
         let (Some(ledger), Some(life)) = (self.common.ledger, life(ctx)) else { return };
         let begun = Begun { node: self.common.node.clone(), life, parent: self.parent, counts: self.counts.clone() };
@@ -174,7 +179,8 @@ impl Actor for Counter {
         ctx.wait(telling.into_actor(self).map(|refusal, counter, _| counter.refusal = refusal));
     }
 
-    /// The last snapshot holds all that was ever counted here, so that whoever takes over loses nothing.
+    /// The last snapshot holds all that was ever counted here, so that whoever takes over loses
+    /// nothing.
     fn stopped(&mut self, ctx: &mut Context<Self>) {
         if self.refusal.is_none() {
             self.replicate(ctx);
@@ -198,7 +204,8 @@ impl Handler<Add> for Counter {
     }
 }
 
-/// Count a key, and let its write lie for a while before it goes out: what happens to any write now and then, at a moment that can be chosen.
+/// Count a key, and let its write lie for a while before it goes out: what happens to any write now
+/// and then, at a moment that can be chosen.
 #[derive(Message)]
 #[rtype(result = "Result<Counted, NotCounted>")]
 pub(crate) struct Hold {
@@ -212,7 +219,8 @@ impl Handler<Hold> for Counter {
     fn handle(&mut self, Hold { key, time }: Hold, ctx: &mut Context<Self>) -> Self::Result {
         let (ledger, written) = (self.common.ledger, self.count(key, ctx)?);
         let Written { node, life, key, count } = written.clone();
-        // On its own, as a driver of a database would have it by now: whatever becomes of the worker, it goes out.
+        // On its own, as a driver of a database would have it by now: whatever becomes of the
+        // worker, it goes out.
         actix_rt::spawn(async move {
             actix_rt::time::sleep(time).await;
             let _ = write(ledger, written).await; // The ledger tells of it.

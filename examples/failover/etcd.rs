@@ -1,4 +1,5 @@
-//! An etcd of the example's own, if no other one is named: one server, on loopback, which ends with the example.
+//! An etcd of the example's own, if no other one is named: one server, on loopback, which ends with
+//! the example.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -66,7 +67,8 @@ impl Drop for Etcd {
     }
 }
 
-/// Refuses servers of which none takes a connection: a service without its authority would only wait.
+/// Refuses servers of which none takes a connection: a service without its authority would only
+/// wait.
 pub(crate) fn check(endpoints: &[String]) -> Result<(), Failure> {
     let mut reasons = Vec::new();
     for endpoint in endpoints {

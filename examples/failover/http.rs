@@ -1,6 +1,8 @@
-//! The asking side of HTTP/1.1, as far as the processes of this example need it from each other: short bodies, with their length, over connections that are kept.
+//! The asking side of HTTP/1.1, as far as the processes of this example need it from each other:
+//! short bodies, with their length, over connections that are kept.
 //!
-//! Not a client for the world. awc would be one, but it brings actix-http's `http2` with it, which this project builds without.
+//! Not a client for the world. awc would be one, but it brings actix-http's `http2` with it, which
+//! this project builds without.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +16,8 @@ use tokio::net::TcpStream;
 /// Says how often a request was forwarded already.
 pub(crate) const HOPS: &str = "x-hops";
 
-/// A connection that lay idle for longer is not used again: the other side closes it after 5 s, and a request that runs into that may or may not have arrived.
+/// A connection that lay idle for longer is not used again: the other side closes it after 5 s, and
+/// a request that runs into that may or may not have arrived.
 const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// Longest answer, head and body.
@@ -31,7 +34,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Asks once, on a connection of this thread's or a new one. An error says nothing about whether the request was done, unless it is a refused connection. Whoever asks limits the time.
+/// Asks once, on a connection of this thread's or a new one. An error says nothing about whether
+/// the request was done, unless it is a refused connection. Whoever asks limits the time.
 pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, hops: u8, body: &[u8]) -> io::Result<Answer> {
     let mut stream = match take_idle(to) {
         Some(stream) => stream,

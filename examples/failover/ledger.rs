@@ -1,7 +1,11 @@
-//! The ledger: the world outside the service, to which every increment is written. It stands for a database.
+//! The ledger: the world outside the service, to which every increment is written. It stands for a
+//! database.
 //!
-//! It does three things. It refuses writes under an epoch that is over, with a [`Fence`]: each shard's owner writes its epoch there before it counts anything. It keeps a plain copy besides, which
-//! compares nothing and takes whatever comes, to show what a fence is worth. And it remembers from which snapshot each owner began, so that what was forgotten can be told increment by increment.
+//! It does three things. It refuses writes under an epoch that is over, with a [`Fence`]: each
+//! shard's owner writes its epoch there before it counts anything. It keeps a plain copy besides,
+//! which compares nothing and takes whatever comes, to show what a fence is worth. And it remembers
+//! from which snapshot each owner began, so that what was forgotten can be told increment by
+//! increment.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,7 +1,9 @@
 //! The load: clients that ask any process, and note what became of it.
 //!
-//! There is a client for each shard, which has one request under way at a time and asks until it is answered. With fewer of them, all would soon wait for the shards that do not answer, and the silence of
-//! the others would be the clients' own. None knows where a shard runs: each request goes to a process drawn by lot among those that take requests.
+//! There is a client for each shard, which has one request under way at a time and asks until it is
+//! answered. With fewer of them, all would soon wait for the shards that do not answer, and the
+//! silence of the others would be the clients' own. None knows where a shard runs: each request
+//! goes to a process drawn by lot among those that take requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -175,7 +177,8 @@ impl Load {
         self.seen().last.iter().filter(|(_, (_, from))| from == name).map(|(shard, _)| *shard).collect()
     }
 
-    /// When the last of these shards had an answer that came after `since`, if all had one, and not from `gone`.
+    /// When the last of these shards had an answer that came after `since`, if all had one, and not
+    /// from `gone`.
     pub(crate) fn all_answered(&self, shards: &BTreeSet<u32>, since: f64, gone: &str) -> Option<f64> {
         let seen = self.seen();
         let answer = |shard| seen.last.get(shard).filter(|(at, from)| *at > since && from != gone).map(|(at, _)| *at);

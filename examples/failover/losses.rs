@@ -1,7 +1,9 @@
 //! Which acknowledged increments the service forgot.
 //!
-//! A shard's history is a tree: each life began with a snapshot of another one, and what that one counted afterwards is lost to it. The line from the last life back to the first is what the service
-//! remembers. An increment is remembered if its life is on that line, and the next life on it began with at least that count.
+//! A shard's history is a tree: each life began with a snapshot of another one, and what that one
+//! counted afterwards is lost to it. The line from the last life back to the first is what the
+//! service remembers. An increment is remembered if its life is on that line, and the next life on
+//! it began with at least that count.
 
 use std::collections::BTreeMap;
 
@@ -90,7 +92,9 @@ mod tests {
         Life { shard: 1, epoch, generation: 1 }
     }
 
-    /// Lives as (epoch, the epoch it began from, with how many of "ada"); increments of "ada" as (epoch, count); the lost ones as (when counted, when forgotten). All at the second of their epoch.
+    /// Lives as (epoch, the epoch it began from, with how many of "ada"); increments of "ada" as
+    /// (epoch, count); the lost ones as (when counted, when forgotten). All at the second of their
+    /// epoch.
     #[track_caller]
     fn check(lives: &[(u64, Option<u64>, u64)], acknowledged: &[(u64, u64)], expected: &[(u64, u64)]) {
         let began = |&(epoch, parent, count): &(u64, Option<u64>, u64)| {

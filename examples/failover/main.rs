@@ -1,11 +1,16 @@
-//! A service that counts, over shards on five real processes, while they are killed, frozen, sent away and replaced under load.
+//! A service that counts, over shards on five real processes, while they are killed, frozen, sent
+//! away and replaced under load.
 //!
 //! cargo run --release --example failover
 //!
-//! - `node`, `counter`: the service. Each process answers HTTP; a request for a key is answered by the shard's worker, or forwarded to the process that runs it.
-//! - `ledger`: what stands for the world outside, to which every increment is written under its shard's epoch, and which refuses an epoch that is over.
-//! - `load`: the clients. They ask any process, note what was acknowledged, and how long each shard was without an answer.
-//! - `story`: who is killed, frozen and so on, and what was promised for it. `losses` finds the acknowledged increments that the service forgot.
+//! - `node`, `counter`: the service. Each process answers HTTP; a request for a key is answered by
+//!   the shard's worker, or forwarded to the process that runs it.
+//! - `ledger`: what stands for the world outside, to which every increment is written under its
+//!   shard's epoch, and which refuses an epoch that is over.
+//! - `load`: the clients. They ask any process, note what was acknowledged, and how long each shard
+//!   was without an answer.
+//! - `story`: who is killed, frozen and so on, and what was promised for it. `losses` finds the
+//!   acknowledged increments that the service forgot.
 //! - `bench`: how soon shards answer elsewhere, over many deaths.
 
 mod bench;
@@ -76,11 +81,13 @@ pub(crate) struct Settings {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Kill, freeze, send away and add processes under load, and check that what was promised was kept (what happens without a command, too)
+    /// Kill, freeze, send away and add processes under load, and check that what was promised was
+    /// kept (what happens without a command, too)
     Demo,
     /// Measure how soon shards answer on their new owners
     Bench {
-        /// How many processes are killed, one after the other, in a service of the shards that `--shards` says
+        /// How many processes are killed, one after the other, in a service of the shards that
+        /// `--shards` says
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         kills: u32,
         /// How many processes are killed, one after the other, in a service of 1,000 shards

@@ -22,13 +22,15 @@ use crate::{GROUP, RETRY, http};
 /// The key of the metadata under which each process says where its door is.
 const DOOR: &str = "http";
 
-/// How often a request is forwarded at most. Once brings it to the owner; twice, if the shard has moved meanwhile.
+/// How often a request is forwarded at most. Once brings it to the owner; twice, if the shard has
+/// moved meanwhile.
 const HOPS_MAX: u8 = 2;
 
 /// How long a worker of this process may take to answer, and another process.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long a process that has left goes on forwarding what was sent to it before others heard of that.
+/// How long a process that has left goes on forwarding what was sent to it before others heard of
+/// that.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// What a node says of itself on standard output, one JSON object a line.
@@ -76,7 +78,8 @@ struct Door {
     leave: mpsc::Sender<()>,
 }
 
-/// Runs one process until it is told to end: by a signal, by a request to leave, or by the end of standard input.
+/// Runs one process until it is told to end: by a signal, by a request to leave, or by the end of
+/// standard input.
 pub(crate) fn run(path: &Path, ledger: Option<SocketAddr>, shards: u32) -> Result<(), Failure> {
     let mut config = settings::read(path)?;
     // Before the node starts, so that others are told at once where requests go.
@@ -146,7 +149,8 @@ impl Door {
                 let door = member.metadata.get(DOOR).and_then(|door| door.parse().ok());
                 door.map(Place::There).ok_or_else(|| format!("{} does not say where its door is", member.name))
             }
-            // The owner of a shard that is suspected is concluded dead or cleared soon; until then nobody answers for it.
+            // The owner of a shard that is suspected is concluded dead or cleared soon; until then
+            // nobody answers for it.
             Err(no_owner) => Err(no_owner.to_string()),
         }
     }

@@ -94,7 +94,8 @@ impl Service {
         Ok(())
     }
 
-    /// Starts processes under these names, and waits until all are members and no shard has moved for a while.
+    /// Starts processes under these names, and waits until all are members and no shard has moved
+    /// for a while.
     pub(crate) fn start_all(&mut self, names: &[String]) -> Result<(), Failure> {
         for name in names {
             self.start(name)?;
@@ -148,7 +149,8 @@ impl Service {
         Ok(())
     }
 
-    /// Kills a process. Returns when. It is not waited for, which may take as long as a whole failover does: [`Service::reap`].
+    /// Kills a process. Returns when. It is not waited for, which may take as long as a whole
+    /// failover does: [`Service::reap`].
     pub(crate) fn kill(&mut self, name: &str) -> Result<f64, Failure> {
         let at = unix_seconds();
         self.children.signal(name, Signal::SIGKILL)?;
@@ -187,7 +189,8 @@ impl Service {
 
     // ---- listening -----------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in what is said within `patience`, at most one line. Moving shards, which are many, are not told one by one.
+    /// Takes in what is said within `patience`, at most one line. Moving shards, which are many,
+    /// are not told one by one.
     fn listen(&mut self, patience: Duration) {
         let Some(line) = self.children.next_line(patience) else {
             self.report.flush();
@@ -225,7 +228,8 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until `count` lines from number `from` on match. Returns when the last of them was said.
+    /// Waits until `count` lines from number `from` on match. Returns when the last of them was
+    /// said.
     pub(crate) fn wait(
         &mut self,
         what: &str,

@@ -1,4 +1,5 @@
-//! The story: what is done to the processes under load, what was promised for it, and whether that was kept.
+//! The story: what is done to the processes under load, what was promised for it, and whether that
+//! was kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -23,7 +24,8 @@ const NAMES: [&str; 5] = [NARRATOR, "node-2", "node-3", "node-4", "node-5"];
 /// The one that comes late.
 const LATE: &str = "node-6";
 
-/// For how long the write of the process that is frozen is held up: longer than it takes to freeze it, and less than it is frozen.
+/// For how long the write of the process that is frozen is held up: longer than it takes to freeze
+/// it, and less than it is frozen.
 const HOLD: Duration = Duration::from_millis(500);
 
 /// What a message may take from one process to another on a busy machine.
@@ -96,7 +98,8 @@ struct Story {
 /// Tells the story.
 pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     let ledger = ledger::serve()?;
-    // Whatever happens from here on, no process is left behind: the service ends them when it is dropped.
+    // Whatever happens from here on, no process is left behind: the service ends them when it is
+    // dropped.
     let service = Service::new(settings, Some(ledger.address), "failover")?;
     let mut story = Story::begin(service, ledger, settings)?;
     story.play()?;
@@ -156,7 +159,8 @@ impl Story {
         self.service.quiet(Duration::from_secs(2))
     }
 
-    /// Freezes a process that has just looked at its lease and is about to write; then lets it go on.
+    /// Freezes a process that has just looked at its lease and is about to write; then lets it go
+    /// on.
     fn freeze(&mut self, victim: &'static str) -> Result<(), Failure> {
         self.harmed.push(victim);
         let key = self.key_of(victim)?;
@@ -312,7 +316,8 @@ impl Story {
         self.fact(format!("requests sent: {sent}, answered: {answered}, failed: {failed}"), failed == 0);
     }
 
-    /// A process that leaves in good order answers what it has begun: no request is left in doubt. One that it declines is asked elsewhere.
+    /// A process that leaves in good order answers what it has begun: no request is left in doubt.
+    /// One that it declines is asked elsewhere.
     fn judge_leaves(&mut self) {
         let ends = self.acts.iter().skip(1).map(|next| next.at).chain([f64::INFINITY]);
         let leaves: Vec<_> = self.acts.iter().zip(ends).filter(|(act, _)| act.what.ends_with(LEAVES)).collect();
@@ -331,7 +336,8 @@ impl Story {
         }
     }
 
-    /// The longest gaps between two answers of one shard, by what had been done last when they ended.
+    /// The longest gaps between two answers of one shard, by what had been done last when they
+    /// ended.
     fn judge_gaps(&mut self) {
         let gaps = self.load.seen().gaps.clone();
         let mut longest: Vec<BTreeMap<u32, f64>> = vec![BTreeMap::new(); self.acts.len()];
@@ -360,7 +366,8 @@ impl Story {
         }
     }
 
-    /// Acknowledged increments that the service forgot, by what had been done last when they were forgotten.
+    /// Acknowledged increments that the service forgot, by what had been done last when they were
+    /// forgotten.
     fn judge_losses(&mut self) {
         let lost = lost(&self.ledger.look().lives, &self.load.seen().acknowledged);
         let starved = self.starved();
@@ -411,7 +418,8 @@ impl Story {
         Ok(())
     }
 
-    /// For how long the host has kept processes from running that nobody had stopped, in seconds: the most of any one of them, by its own word. Whatever is late by no more was not ours.
+    /// For how long the host has kept processes from running that nobody had stopped, in seconds:
+    /// the most of any one of them, by its own word. Whatever is late by no more was not ours.
     fn starved(&self) -> f64 {
         let mut paused: BTreeMap<&str, f64> = BTreeMap::new();
         for line in self.service.lines.iter().filter(|line| line["event"] == "paused") {

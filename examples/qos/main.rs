@@ -1,4 +1,5 @@
-//! How good are the detectors on this trace? Replays heartbeat traces and prints what each detector would have said.
+//! How good are the detectors on this trace? Replays heartbeat traces and prints what each detector
+//! would have said.
 //!
 //! cargo run --release --example qos -- tests/data/traces/wan-seed1-3h.csv.gz
 
@@ -34,8 +35,9 @@ struct Arguments {
     /// The budget: mistakes that you can bear on a link, like 1/h, 6/day or 2/min
     #[arg(long, default_value = "1/h", value_name = "RATE")]
     mistakes: MistakeRate,
-    /// Settings of the other detectors' knob instead of their defaults: intervals for fixed (silence), chen (margin) and phi-akka (pause), a phi
-    /// for phi-cassandra, mistakes an hour for budget
+    /// Settings of the other detectors' knob instead of their defaults: intervals for fixed
+    /// (silence), chen (margin) and phi-akka (pause), a phi for phi-cassandra, mistakes an hour for
+    /// budget
     #[arg(long = "setting", value_name = "NUMBER", requires = "detectors", conflicts_with = "sweep")]
     settings: Vec<f64>,
     /// Whether pauses of the receiver are excused

@@ -1,5 +1,5 @@
-//! The trade-off, drawn: detection time against mistakes, one panel for each trace, one curve for each detector, and a dot
-//! where it stands if nobody turns its knob.
+//! The trade-off, drawn: detection time against mistakes, one panel for each trace, one curve for
+//! each detector, and a dot where it stands if nobody turns its knob.
 
 use std::path::Path;
 
@@ -34,7 +34,8 @@ type Area<'a> = plotters::drawing::DrawingArea<SVGBackend<'a>, plotters::coord::
 
 fn panel_of(area: &Area<'_>, report: &Report, mistakes: MistakeRate) -> Result<(), Failure> {
     let hours = report.swept.first().map_or(1.0, |score| score.quality.scored.as_secs_f64() / 3_600.0);
-    // No mistake at all has no place on a logarithmic axis: it is drawn at the bottom, at half a mistake in the whole trace.
+    // No mistake at all has no place on a logarithmic axis: it is drawn at the bottom, at half a
+    // mistake in the whole trace.
     let floor = 0.5 / hours;
     let point =
         |score: &Score| (score.quality.detection_mean.as_secs_f64(), score.quality.mistakes_per_hour().max(floor));
@@ -85,7 +86,8 @@ fn panel_of(area: &Area<'_>, report: &Report, mistakes: MistakeRate) -> Result<(
     Ok(())
 }
 
-/// Colours that are told apart by those who see red and green alike, too (Okabe and Ito, "Color universal design", 2008).
+/// Colours that are told apart by those who see red and green alike, too (Okabe and Ito, "Color
+/// universal design", 2008).
 fn color(contender: Contender) -> RGBColor {
     match contender {
         Contender::Budget => RGBColor(213, 94, 0),

@@ -1,4 +1,5 @@
-//! Nothing is allocated for a heartbeat: counted, not believed. A binary of its own, since it counts all allocations of its thread.
+//! Nothing is allocated for a heartbeat: counted, not believed. A binary of its own, since it
+//! counts all allocations of its thread.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::hint::black_box;

@@ -1,12 +1,14 @@
-//! What acting costs, beside plain actix where there is something to compare: round trips, panics, starts, blocked threads, a million workers.
+//! What acting costs, beside plain actix where there is something to compare: round trips, panics,
+//! starts, blocked threads, a million workers.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench actors
 //! ```
 //!
-//! It measures by its own clock rather than with a harness: what is measured crosses threads, or happens once in a while, or is memory. Rows
-//! are those of a table in Markdown. With `--test` everything is done once and small. B1 of the list of tests that prove a supervisor: the round trip,
-//! the scan of 100,000 and the replacement of a blocked worker, each with its bar.
+//! It measures by its own clock rather than with a harness: what is measured crosses threads, or
+//! happens once in a while, or is memory. Rows are those of a table in Markdown. With `--test`
+//! everything is done once and small. B1 of the list of tests that prove a supervisor: the round
+//! trip, the scan of 100,000 and the replacement of a blocked worker, each with its bar.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::hint::black_box;
@@ -49,7 +51,8 @@ fn main() {
         }
         starts(if quick { 100 } else { 100_000 }).await;
         blocked(if quick { 1 } else { 20 }).await;
-        // In a process of its own: what the others have left behind would be taken for its memory, or used up instead of it.
+        // In a process of its own: what the others have left behind would be taken for its memory,
+        // or used up instead of it.
         let mut alone = Command::new(std::env::current_exe().unwrap());
         alone.arg("--million").arg(if quick { "--test" } else { "--bench" });
         assert!(alone.status().unwrap().success());
@@ -75,7 +78,8 @@ fn micros(duration: Duration) -> f64 {
 #[rtype(result = "u64")]
 struct Add(u64);
 
-/// Sends this many messages one after the other to a neighbour on the same arbiter; answers with nanoseconds for each.
+/// Sends this many messages one after the other to a neighbour on the same arbiter; answers with
+/// nanoseconds for each.
 #[derive(Message)]
 #[rtype(result = "f64")]
 struct Ping(u32);
@@ -146,8 +150,8 @@ impl Handler<Ping> for Worker {
     }
 }
 
-/// Round trips on one arbiter: plain actix and ours in turn, so that whatever else the machine does hits both; in rounds of a few milliseconds,
-/// so that most are not interrupted.
+/// Round trips on one arbiter: plain actix and ours in turn, so that whatever else the machine does
+/// hits both; in rounds of a few milliseconds, so that most are not interrupted.
 async fn round_trips(messages: u32, rounds: usize) {
     let arbiter = Arbiter::new();
     let callee = Plain::start_in_arbiter(&arbiter.handle(), |_| Plain { total: 0, neighbour: None });
@@ -195,7 +199,8 @@ type Panicked = Arc<Mutex<Option<(Instant, u64)>>>;
 
 struct Fragile {
     panicked: Panicked,
-    /// Told how long the next message waited, and whether the worker's own thread made the replacement.
+    /// Told how long the next message waited, and whether the worker's own thread made the
+    /// replacement.
     answers: UnboundedSender<(Duration, bool)>,
 }
 
@@ -248,8 +253,9 @@ impl Handler<Panic> for Sender {
     }
 }
 
-/// From the panicking handler to the handler of the message that lay behind. Back to back, the leave for the next immediate restart may not have
-/// come when it is needed, and the supervisor starts the worker.
+/// From the panicking handler to the handler of the message that lay behind. Back to back, the
+/// leave for the next immediate restart may not have come when it is needed, and the supervisor
+/// starts the worker.
 async fn panics(count: u32, apart: Duration, how: &str) {
     let node = Node::start(Config::from_toml("[workers]\narbiters = 1").unwrap()).await.unwrap();
     let (panicked, (sender, mut answers)) = (Panicked::default(), unbounded_channel());
@@ -354,7 +360,8 @@ impl Handler<Sleep> for Sleeper {
     }
 }
 
-/// Blocks a worker at a random point of its thread's interval, again and again; each time it is replaced.
+/// Blocks a worker at a random point of its thread's interval, again and again; each time it is
+/// replaced.
 async fn blocked(count: u32) {
     let config = Config::from_toml(
         "[workers]\narbiters = 1\ninterval = '50ms'\ntimeout = '300ms'\nzombies_max = 1000\n\
@@ -397,8 +404,8 @@ fn resident_bytes() -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() * 1_024.0
 }
 
-/// CPU seconds that the threads of this process have used; zero where there is no /proc. To the nanosecond, since a clock that ticks a hundred times
-/// a second may miss all of it.
+/// CPU seconds that the threads of this process have used; zero where there is no /proc. To the
+/// nanosecond, since a clock that ticks a hundred times a second may miss all of it.
 fn cpu_seconds() -> f64 {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
     let used = |thread: std::io::Result<std::fs::DirEntry>| {
@@ -439,7 +446,8 @@ fn look_up(node: &Node, look_ups: u64) -> u64 {
     (0..look_ups).map(|key| u64::from(is_here(key))).sum()
 }
 
-/// Who is responsible for a key: the first look-ups, in which each slot's owner is found, those after, and the first ones after a change.
+/// Who is responsible for a key: the first look-ups, in which each slot's owner is found, those
+/// after, and the first ones after a change.
 async fn owners(look_ups: u64) {
     for count in [5, 1_000] {
         let node = node_among(count).await;
@@ -469,8 +477,8 @@ fn scan(node: &Node) -> f64 {
     quantile(&mut scans, 0.5)
 }
 
-/// Workers that do nothing: what they take in memory and time, and a look at what all of them do. The names and the addresses that the caller
-/// keeps are counted in.
+/// Workers that do nothing: what they take in memory and time, and a look at what all of them do.
+/// The names and the addresses that the caller keeps are counted in.
 async fn million(count: u32, window: Duration) {
     let config = Config::from_toml("[workers]\ninterval = '1s'\ntimeout = '30s'").unwrap();
     let node = Node::start(config).await.unwrap();

@@ -1,11 +1,13 @@
-//! What asking an authority costs: claims by one and by 64, with a few shards and with many; renewals; and waiting for something to become free.
+//! What asking an authority costs: claims by one and by 64, with a few shards and with many;
+//! renewals; and waiting for something to become free.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench authority                    # in a folder; FOLDER=... for one on another disk
 //! cargo bench -p heartbeat-tests --bench authority --features etcd    # and in etcd: one server and three, on this host
 //! ```
 //!
-//! Rows are those of a table in Markdown: median and 99th percentile. With `--test` everything is done a few times.
+//! Rows are those of a table in Markdown: median and 99th percentile. With `--test` everything is
+//! done a few times.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 #[cfg(feature = "etcd")]

@@ -1,10 +1,12 @@
-//! What deciding costs: beats through the monitor, datagrams through the engine, the wire format beside a serde codec.
+//! What deciding costs: beats through the monitor, datagrams through the engine, the wire format
+//! beside a serde codec.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench core
 //! ```
 //!
-//! Time is virtual throughout, so a sample of five seconds takes as long as the work in it. With `--test` everything is done once and small.
+//! Time is virtual throughout, so a sample of five seconds takes as long as the work in it. With
+//! `--test` everything is done once and small.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
@@ -30,7 +32,8 @@ use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Targets beat each second and are dead after this many; the wheel looks at each once in that time.
+/// Targets beat each second and are dead after this many; the wheel looks at each once in that
+/// time.
 const TIMEOUT_SECONDS: u64 = 5;
 
 fn main() {
@@ -41,7 +44,8 @@ fn main() {
     divan::main();
 }
 
-/// How evenly 64 shards for each of so many equal members are spread: what the one with most has, over the mean.
+/// How evenly 64 shards for each of so many equal members are spread: what the one with most has,
+/// over the mean.
 fn shares() {
     for count in [5, 20, 100, 1_000] {
         let nodes: Vec<NodeId> = (0..count).map(|number| NodeId::of(&format!("node-{number}"))).collect();
@@ -83,7 +87,8 @@ fn targets(all: &'static [u32]) -> impl Iterator<Item = u32> {
 
 // ---- detectors ---------------------------------------------------------------------------------------------------------------------------
 
-/// The detectors, with the heartbeats of an hour of a quiet link and of one that loses one in eight.
+/// The detectors, with the heartbeats of an hour of a quiet link and of one that loses one in
+/// eight.
 fn contenders() -> impl Iterator<Item = String> {
     Contender::ALL.into_iter().flat_map(|contender| ["lan", "mobile"].map(|link| format!("{contender} {link}")))
 }
@@ -147,8 +152,9 @@ impl Beats {
         self
     }
 
-    /// Seconds of a thousand slices: in each its share of the targets beats, then the monitor is asked what has changed. As many seconds as
-    /// the timeout, since fewer could leave out, or hold alone, the one in which the wheel looks.
+    /// Seconds of a thousand slices: in each its share of the targets beats, then the monitor is
+    /// asked what has changed. As many seconds as the timeout, since fewer could leave out, or hold
+    /// alone, the one in which the wheel looks.
     fn one_timeout(&mut self) {
         let share = self.order.len().div_ceil(1_000);
         for _ in 0..TIMEOUT_SECONDS {
@@ -205,7 +211,8 @@ fn monitor_fixed_random_order(bencher: Bencher<'_, '_>, targets: u32) {
     bench_beats(bencher, Beats::new(targets, fixed).shuffled());
 }
 
-/// Without the question after each millisecond, which a thousand targets pay for alone and a million share.
+/// Without the question after each millisecond, which a thousand targets pay for alone and a
+/// million share.
 #[divan::bench(args = targets(&[1_000, 100_000, 1_000_000]), sample_count = 20, sample_size = 1)]
 fn monitor_fixed_without_polls(bencher: Bencher<'_, '_>, targets: u32) {
     let mut beats = Beats::new(targets, fixed);
@@ -213,7 +220,8 @@ fn monitor_fixed_without_polls(bencher: Bencher<'_, '_>, targets: u32) {
     bencher.counter(ItemsCount::new(count)).bench_local(|| beats.beats_alone());
 }
 
-/// Phi remembers a thousand intervals, 8 KB for each target: a million would take 8 GB and are left out.
+/// Phi remembers a thousand intervals, 8 KB for each target: a million would take 8 GB and are left
+/// out.
 #[divan::bench(args = targets(&[1_000, 100_000]), sample_count = 20, sample_size = 1)]
 fn monitor_phi_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
     bench_beats(bencher, Beats::new(targets, phi));
@@ -290,7 +298,8 @@ impl Cluster {
         self.members.iter().map(encode).collect()
     }
 
-    /// One second: batches spread over it, each drained, and whatever the engine wants done meanwhile.
+    /// One second: batches spread over it, each drained, and whatever the engine wants done
+    /// meanwhile.
     fn one_second(&mut self, slot: u64, datagrams: &[(SocketAddr, Vec<u8>)]) {
         let pause = SECOND / (datagrams.len() / Cluster::BATCH + 1) as u32;
         let mut now = Instant::ZERO + SECOND * slot as u32;

@@ -1,11 +1,13 @@
-//! How long a graceful leave takes, by the number of shards that the leaving node runs. Each worker takes a millisecond
-//! to stop, on two threads, so half a millisecond a shard is the least there can be.
+//! How long a graceful leave takes, by the number of shards that the leaving node runs. Each worker
+//! takes a millisecond to stop, on two threads, so half a millisecond a shard is the least there
+//! can be.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench leave
 //! ```
 //!
-//! Two nodes in one process, over UDP and TCP on loopback. Rows are those of a table in Markdown. With `--test` there are few shards.
+//! Two nodes in one process, over UDP and TCP on loopback. Rows are those of a table in Markdown.
+//! With `--test` there are few shards.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::time::{Duration, Instant};

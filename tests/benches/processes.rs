@@ -1,5 +1,5 @@
-//! A cluster without a centre in real processes, with the defaults, ours and those of other libraries in turn: what each costs, how soon all know of a
-//! death, and what a pause does.
+//! A cluster without a centre in real processes, with the defaults, ours and those of other
+//! libraries in turn: what each costs, how soon all know of a death, and what a pause does.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench processes                                    # ours, 50 nodes, two minutes
@@ -8,10 +8,13 @@
 //! cargo bench -p heartbeat-tests --bench processes -- --nodes 10 --busy 20            # beside eight busy loops, twenty times
 //! ```
 //!
-//! Each node is a process, with one thread where the library allows it (foca, memberlist, chitchat); ours has the threads of its default config. foca runs with
-//! `new_lan`, memberlist with `lan()`, chitchat with a gossip interval of a second. Bytes are those of the loopback device, with headers, so run it where nothing else uses
-//! loopback. Times are those of this machine's clock, from just before the signal to the line in which the last survivor says what it heard. A process that is killed has
-//! its connections closed by its system; one that is stopped (SIGSTOP) hangs, as far as others can tell.
+//! Each node is a process, with one thread where the library allows it (foca, memberlist,
+//! chitchat); ours has the threads of its default config. foca runs with `new_lan`, memberlist with
+//! `lan()`, chitchat with a gossip interval of a second. Bytes are those of the loopback device,
+//! with headers, so run it where nothing else uses loopback. Times are those of this machine's
+//! clock, from just before the signal to the line in which the last survivor says what it heard. A
+//! process that is killed has its connections closed by its system; one that is stopped (SIGSTOP)
+//! hangs, as far as others can tell.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +37,8 @@ mod foca_engine;
 #[path = "processes/others.rs"]
 mod others;
 
-/// The libraries, and how long each is let run before it is harmed: chitchat's windows have to fill.
+/// The libraries, and how long each is let run before it is harmed: chitchat's windows have to
+/// fill.
 const LIBRARIES: [(&str, u64); 4] = [("ours", 12), ("foca", 12), ("memberlist", 12), ("chitchat", 45)];
 
 /// How long the survivors have to tell of a death.
@@ -68,7 +72,8 @@ impl Cluster {
     fn start(library: &str, nodes: usize) -> Cluster {
         let folder = std::env::temp_dir().join(format!("heartbeat-processes-{}-{library}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        // Below those that systems give to whoever connects, or a lifeline may take the port of a node that is yet to start.
+        // Below those that systems give to whoever connects, or a lifeline may take the port of a
+        // node that is yet to start.
         let first = 10_000 + (std::process::id() % 15_000) as u16;
         let is_free = |port: &u16| {
             let address = (Ipv4Addr::LOCALHOST, *port);
@@ -142,7 +147,8 @@ impl Cluster {
         println!("  {nodes} nodes know each other after {:.1} s", begun.elapsed().as_secs_f64());
     }
 
-    /// Waits until all `others` have said this of `node`. Returns the seconds until the first and the last did, and how many had not in the end.
+    /// Waits until all `others` have said this of `node`. Returns the seconds until the first and
+    /// the last did, and how many had not in the end.
     fn spread(&mut self, since: Instant, from: usize, others: &[usize], event: &str, node: usize) -> (f64, f64, usize) {
         let name = format!("node-{node}");
         let end = since + PATIENCE;

@@ -1,12 +1,14 @@
-//! Quality of service of the detectors on made-up links: what a budget is worth, beside margins that an oracle tuned.
+//! Quality of service of the detectors on made-up links: what a budget is worth, beside margins
+//! that an oracle tuned.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench qos                            two days of each link, five minutes
 //! cargo bench -p heartbeat-tests --bench qos -- --seeds 3               six days, as in the book
 //! ```
 //!
-//! Settings are found on one set of seeds (from 1) and scored on another (from 101, or `--first`). Time is virtual; nothing here depends on the
-//! machine. With `--test` everything is done once and small.
+//! Settings are found on one set of seeds (from 1) and scored on another (from 101, or `--first`).
+//! Time is virtual; nothing here depends on the machine. With `--test` everything is done once and
+//! small.
 #![allow(missing_docs, reason = "a benchmark has no users")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
@@ -21,7 +23,8 @@ use heartbeat_tests::links::{Link, OTHERS, STATED};
 /// Budgets, in mistakes an hour, from hasty to patient.
 const BUDGETS: [f64; 9] = [10.0, 5.0, 2.0, 1.4, 1.0, 0.85, 0.7, 0.5, 1.0 / 24.0];
 
-/// A detector with a margin of so many intervals more, which follows the announced interval; the papers do not have that.
+/// A detector with a margin of so many intervals more, which follows the announced interval; the
+/// papers do not have that.
 struct Following<D> {
     inner: D,
     intervals: f64,

@@ -6,18 +6,23 @@
 //! cargo bench -p heartbeat-tests --bench rivals -- --from-main         # see `from_main`
 //! ```
 //!
-//! Each round of each system is a process of its own, so that none lives with what another has left in memory or still runs. The process
-//! prints bare nanoseconds and this file makes figures of them, by the same rule for all. In every system:
+//! Each round of each system is a process of its own, so that none lives with what another has left
+//! in memory or still runs. The process prints bare nanoseconds and this file makes figures of
+//! them, by the same rule for all. In every system:
 //!
-//! - A worker is told to panic by a message, and takes the time immediately before it panics. Whatever prints a panic is silent.
-//! - The replacement finds a message waiting and takes the time first thing in its handler. Where the queue outlives the worker (ours, kameo),
-//!   the worker has put that message there itself, before the first time is taken. Where it is lost with it (ractor, Erlang), the replacement
+//! - A worker is told to panic by a message, and takes the time immediately before it panics.
+//!   Whatever prints a panic is silent.
+//! - The replacement finds a message waiting and takes the time first thing in its handler. Where
+//!   the queue outlives the worker (ours, kameo), the worker has put that message there itself,
+//!   before the first time is taken. Where it is lost with it (ractor, Erlang), the replacement
 //!   sends it to itself in its start hook: nobody could send it earlier.
-//! - Restart limits are lifted, and nothing waits between restarts. The next panic is told by the main task, or, in a chain, by the replacement
-//!   itself, as if bad messages lay in the queue one behind the other.
+//! - Restart limits are lifted, and nothing waits between restarts. The next panic is told by the
+//!   main task, or, in a chain, by the replacement itself, as if bad messages lay in the queue one
+//!   behind the other.
 //!
-//! Both runtimes that tokio offers are tried for ractor and kameo, since one is better for latency and the other for a storm. Ours runs as the
-//! default config has it: two threads for workers and one for the supervisor. Erlang has a scheduler for each core.
+//! Both runtimes that tokio offers are tried for ractor and kameo, since one is better for latency
+//! and the other for a storm. Ours runs as the default config has it: two threads for workers and
+//! one for the supervisor. Erlang has a scheduler for each core.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::future::Future;
@@ -41,7 +46,8 @@ mod ractor_workers;
 /// Restarts before those that count: the first ones pay for pages and caches.
 const WARM_UP: usize = 100;
 
-/// A storm that is not over by then is given up, and its row says how far it came. Erlang has the same.
+/// A storm that is not over by then is given up, and its row says how far it came. Erlang has the
+/// same.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// See [`from_main`].
@@ -147,7 +153,8 @@ fn storms(workers: usize, rounds: usize) {
     });
 }
 
-/// Measures all systems in turn, round by round, and prints a table in Markdown. The note is that of the last round.
+/// Measures all systems in turn, round by round, and prints a table in Markdown. The note is that
+/// of the last round.
 fn table(rounds: usize, heads: &[&str], mut measure: impl FnMut(System) -> Option<Measured>) {
     println!(
         "Medians of {rounds} rounds, in brackets the lowest and the highest. Ratio: ours / theirs in the same round.\n"
@@ -198,7 +205,8 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 
 // ---- a process for each measurement ------------------------------------------------------------------------------------------------------
 
-/// Lets a process of its own measure, and reads the bare numbers it prints; `None` if what it needs is not installed.
+/// Lets a process of its own measure, and reads the bare numbers it prints; `None` if what it needs
+/// is not installed.
 fn nanoseconds(system: System, measure: &str, count: usize) -> Option<Vec<f64>> {
     let mut command = match system {
         System::Erlang => erlang(count),
@@ -230,8 +238,8 @@ fn erlang(count: usize) -> Command {
     command
 }
 
-/// Measures one system and prints what it took in nanoseconds: one number for each restart; or one for a storm, how many answered, and one for
-/// each round trip of the neighbour.
+/// Measures one system and prints what it took in nanoseconds: one number for each restart; or one
+/// for a storm, how many answered, and one for each round trip of the neighbour.
 fn alone(system: System, task: Task) {
     std::panic::set_hook(Box::new(|info| {
         // Printing a panic costs more than the panic.
@@ -309,7 +317,8 @@ impl Probe {
         self.panicked_at.store(self.now(), Ordering::Relaxed);
     }
 
-    /// The first thing a replacement does in the handler of its first message. Returns whether it is to tell itself to panic.
+    /// The first thing a replacement does in the handler of its first message. Returns whether it
+    /// is to tell itself to panic.
     fn handled(&self) -> bool {
         let now = self.now();
         let is_last = self.awaited.fetch_sub(1, Ordering::AcqRel) == 1;
@@ -362,8 +371,9 @@ async fn chain(workers: impl Workers, probe: &Probe, mut done: UnboundedReceiver
     probe.chain.lock().unwrap().take().unwrap().split_off(WARM_UP)
 }
 
-/// Whether the main task tells the workers to panic. Then everything that a runtime of one thread does is begun by that thread itself, and tokio
-/// lets what is begun from outside, the neighbour's questions, go first.
+/// Whether the main task tells the workers to panic. Then everything that a runtime of one thread
+/// does is begun by that thread itself, and tokio lets what is begun from outside, the neighbour's
+/// questions, go first.
 fn from_main() -> bool {
     std::env::args().any(|argument| argument == FROM_MAIN)
 }
@@ -385,7 +395,8 @@ async fn storm(workers: impl Workers, probe: &Probe, mut done: UnboundedReceiver
     if from_main() {
         tell();
     } else {
-        // Like a thread pool that loses its database: none of the systems' own threads is held up by telling, or favoured by being told.
+        // Like a thread pool that loses its database: none of the systems' own threads is held up
+        // by telling, or favoured by being told.
         std::thread::spawn(tell);
     }
     let handled_at = tokio::time::timeout(LIMIT, done.recv()).await.map_or(probe.now(), Option::unwrap);
@@ -397,9 +408,10 @@ async fn storm(workers: impl Workers, probe: &Probe, mut done: UnboundedReceiver
     printed
 }
 
-/// Asks the neighbour until told to stop; when it was asked and when it answered. It is asked once in each `EVERY`. An answer that takes longer
-/// delays the next questions, which then count from when they were due, and are asked after the stop, too: else one long wait would count as
-/// one among thousands of short ones.
+/// Asks the neighbour until told to stop; when it was asked and when it answered. It is asked once
+/// in each `EVERY`. An answer that takes longer delays the next questions, which then count from
+/// when they were due, and are asked after the stop, too: else one long wait would count as one
+/// among thousands of short ones.
 async fn ask(workers: &impl Workers, stop: &AtomicBool) -> Vec<(Instant, Instant)> {
     let (mut asks, mut due) = (Vec::new(), Instant::now());
     loop {

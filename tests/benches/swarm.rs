@@ -1,4 +1,5 @@
-//! Large clusters without a centre in virtual time, ours beside foca: how soon all know of a death, what it costs, and what is called dead that is not.
+//! Large clusters without a centre in virtual time, ours beside foca: how soon all know of a death,
+//! what it costs, and what is called dead that is not.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench swarm                    # all stories, about ten minutes
@@ -6,10 +7,13 @@
 //! cargo bench -p heartbeat-tests --bench swarm -- curve --plot docs/src/pauses.svg
 //! ```
 //!
-//! Each node is a real engine, ours or foca's (`new_lan`, by the size of the cluster), on the same made-up network: 0.2 ms and 0.3 ms on average more each way,
-//! from the same seeds. All know each other at the start. "Silent" means that the power is cut, so that no connection tells of it; to foca, which keeps none,
-//! a killed process is the same. Bytes are those sent, with 28 of IPv4 and UDP for each datagram; what streams carry is not in them, since a
-//! lifeline carries nothing. The same seeds give the same figures on every machine, but for the last column, which is the time this machine took.
+//! Each node is a real engine, ours or foca's (`new_lan`, by the size of the cluster), on the same
+//! made-up network: 0.2 ms and 0.3 ms on average more each way, from the same seeds. All know each
+//! other at the start. "Silent" means that the power is cut, so that no connection tells of it; to
+//! foca, which keeps none, a killed process is the same. Bytes are those sent, with 28 of IPv4 and
+//! UDP for each datagram; what streams carry is not in them, since a lifeline carries nothing. The
+//! same seeds give the same figures on every machine, but for the last column, which is the time
+//! this machine took.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::collections::BTreeSet;
@@ -109,7 +113,8 @@ fn crash(name: &str, make: Make<'_>, seed: u64, nodes: usize, count: usize, sile
     );
 }
 
-/// A few members pause for long, again and again: Lifeguard's grid, C members, D of pause, I between.
+/// A few members pause for long, again and again: Lifeguard's grid, C members, D of pause, I
+/// between.
 fn pauses(make: Make<'_>, seed: u64, nodes: usize, paused: usize, pause: Duration, between: Duration) {
     let mut swarm = make(seed, nodes);
     let bytes = swarm.warm_up(WARM);

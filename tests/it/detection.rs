@@ -16,7 +16,8 @@ fn a_crash_is_suspected_then_concluded_within_the_timeout() {
         let (suspected, died) =
             (lines(&world, &["monitor ", "Suspected", "node-2"]), lines(&world, &["monitor ", "Died", "node-2"]));
         assert_eq!((suspected.len(), died.len()), (1, 1));
-        // At most one interval passed since its last heartbeat, so both come up to that much before their bound, and never after it.
+        // At most one interval passed since its last heartbeat, so both come up to that much before
+        // their bound, and never after it.
         let (suspected, died) = (at(suspected[0]) - killed, at(died[0]) - killed);
         assert!(suspected > 2.0 && suspected < 3.01, "suspected after {suspected} s");
         assert!(died > 5.0 && died < 6.01, "dead after {died} s");

@@ -15,7 +15,8 @@ fn let_in(world: &World, place: usize) -> Option<Generation> {
     rows.filter(|member| member.status.is_member()).map(|member| member.generation).max()
 }
 
-/// Kills the last node of a cluster, starts it, and cuts its power as soon as it is let in. Returns how long it stayed a member.
+/// Kills the last node of a cluster, starts it, and cuts its power as soon as it is let in. Returns
+/// how long it stayed a member.
 fn time_to_notice(seed: u64, shape: Shape, config: heartbeat_core::Config) -> Duration {
     let mut world = World::of(seed, shape, config);
     let last = shape.monitors + shape.nodes - 1;

@@ -1,5 +1,7 @@
-//! Datagrams and frames that are well-formed and hold whatever numbers there are, from members and from strangers, to an engine that does not expect them. Nothing panics, one input makes
-//! few outputs, and what is remembered stays within bounds. Overflow is checked in these builds, and in the gate's build of release code.
+//! Datagrams and frames that are well-formed and hold whatever numbers there are, from members and
+//! from strangers, to an engine that does not expect them. Nothing panics, one input makes few
+//! outputs, and what is remembered stays within bounds. Overflow is checked in these builds, and in
+//! the gate's build of release code.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -17,7 +19,8 @@ use heartbeat_tests::{SHARDS, Shape, World};
 
 use crate::{header, member};
 
-/// Outputs of one input at most: what a death means for eight shards, a page of rows for each of a few, and the news.
+/// Outputs of one input at most: what a death means for eight shards, a page of rows for each of a
+/// few, and the news.
 const OUTPUTS_MAX: usize = 400;
 
 /// Members of a table at most, here.

@@ -1,4 +1,5 @@
-//! The stall guard: whoever slept blames nobody for it and learns nothing from it, and still notices the dead in time.
+//! The stall guard: whoever slept blames nobody for it and learns nothing from it, and still
+//! notices the dead in time.
 
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ pub(crate) fn detectors() -> [(&'static str, Config); 5] {
     ]
 }
 
-/// A world of a monitor and four nodes on a network whose every datagram takes equally long, forty seconds old.
+/// A world of a monitor and four nodes on a network whose every datagram takes equally long, forty
+/// seconds old.
 fn regular_world(mut config: Config, timers_first: bool) -> World {
     config.membership.lifelines = false;
     let mut world = World::new(7, 4, config);
@@ -36,8 +38,9 @@ fn regular_world(mut config: Config, timers_first: bool) -> World {
     world
 }
 
-/// Seconds from a kill of node-2, at the same instant in every world of this age, to the monitor's first verdict; the reading of Cassandra, for
-/// which threshold and timeout are far apart here, never suspects.
+/// Seconds from a kill of node-2, at the same instant in every world of this age, to the monitor's
+/// first verdict; the reading of Cassandra, for which threshold and timeout are far apart here,
+/// never suspects.
 fn judged_after(world: &mut World, age: u64) -> f64 {
     world.run(Duration::from_secs(age).saturating_sub(world.elapsed()) + Duration::from_millis(700));
     let killed = world.elapsed().as_secs_f64();
@@ -120,7 +123,8 @@ fn who_died_before_or_during_our_pause_is_still_found() {
             let died = at(lines(&world, &["monitor ", "Died", "node-2"])[0]) - killed;
             let bound = (config.timeout + config.interval).as_secs_f64() + seconds as f64;
             assert!(died > seconds as f64 && died < bound, "{name}: dead after {died} s");
-            // These two may take longer than the timeout: the former's threshold is high, the latter has yet to learn.
+            // These two may take longer than the timeout: the former's threshold is high, the
+            // latter has yet to learn.
             let suspects = !["phi, cassandra", "budget"].contains(&kind);
             assert!(!suspects || lines(&world, &["monitor ", "Suspected", "node-2"]).len() == 1, "{name}");
             assert_eq!(lines(&world, &["monitor ", "Died"]).len(), 1, "{name}");
@@ -148,7 +152,8 @@ fn a_death_is_put_off_by_no_more_than_the_stalls() {
             let stalls = (died / 2.0).ceil() * 0.3;
             assert!(died > timeout - 1.0 && died < timeout + stalls + 1.0, "{kind}: dead after {died} s");
             assert_eq!(lines(&world, &["Died"]).iter().filter(|line| !line.contains("node-2")).count(), 0, "{kind}");
-            // Every one of them is longer than one stall of 100 ms and shorter than two of 250 ms; only the former must show.
+            // Every one of them is longer than one stall of 100 ms and shorter than two of 250 ms;
+            // only the former must show.
             assert!(stall > 100 || lines(&world, &["monitor ", "Paused"]).len() == 10, "{kind}");
         }
     }

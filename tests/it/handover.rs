@@ -1,4 +1,5 @@
-//! Shards on their way: handed over with all that they counted, claimed from an authority, held by a quorum; and what a late write is worth.
+//! Shards on their way: handed over with all that they counted, claimed from an authority, held by
+//! a quorum; and what a late write is worth.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use heartbeat_tests::{Fault, Shape, World};
 
 use crate::{after, check_well, lines};
 
-/// How long a session at the authority lasts in these worlds, and when its holder counts it as over.
+/// How long a session at the authority lasts in these worlds, and when its holder counts it as
+/// over.
 const TTL: Duration = Duration::from_secs(5);
 const VALID: Duration = Duration::from_millis(4_500);
 
@@ -227,7 +229,8 @@ fn while_the_authority_is_away_nobody_new_starts_and_its_holders_stop_by_their_o
     let back_at = world.elapsed();
     after(&mut world, Fault::Present, 12);
     check_well(&world);
-    // What the one who is new would own was another's before: it is left alone for a session's time.
+    // What the one who is new would own was another's before: it is left alone for a session's
+    // time.
     let of_new: Vec<Duration> = world
         .events()
         .filter(|(_, here, event)| *here != place && matches!(event, Event::Started { shard: Some(_), .. }))
@@ -355,7 +358,8 @@ fn whoever_comes_back_from_the_dead_is_handed_its_shards_with_all_that_was_count
 fn shards_of_a_node_without_the_authority_run_on_the_others() {
     let mut world = world_by(20, with_authority());
     let (place, before) = somebody(&world);
-    // Its session ends, and the authority lets go of it one session's time after that at the latest.
+    // Its session ends, and the authority lets go of it one session's time after that at the
+    // latest.
     after(&mut world, Fault::CutOff(place), TTL.as_secs() * 2 + 3);
     for (&shard, &counted) in &before {
         let (at, count) = now(&world, shard).unwrap();

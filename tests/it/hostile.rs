@@ -1,4 +1,5 @@
-//! What the world may send to a cluster that has no keys: forged, repeated and endless things. Nothing is amplified, nothing grows without bound.
+//! What the world may send to a cluster that has no keys: forged, repeated and endless things.
+//! Nothing is amplified, nothing grows without bound.
 
 use std::time::Duration;
 
@@ -173,7 +174,8 @@ fn an_ack_of_a_stage_near_the_end_is_no_panic() {
     check_well(&world);
 }
 
-/// What is said of a node with the highest numbers there are is contradicted, by all, and soon; and that costs little.
+/// What is said of a node with the highest numbers there are is contradicted, by all, and soon; and
+/// that costs little.
 #[test]
 fn numbers_at_their_end_are_contradicted_and_that_ends() {
     for (life, word, status) in [
@@ -267,7 +269,8 @@ fn a_role_or_weight_never_changes_within_a_process() {
             let theirs = world.engine(place).unwrap().members().find(|member| member.id == before.id).unwrap();
             assert_eq!(theirs.profile, before.profile, "it is not believed");
         }
-        // Where a table holds it all the same, the node hears of it, and goes on as a new process would.
+        // Where a table holds it all the same, the node hears of it, and goes on as a new process
+        // would.
         tell(&mut world, 1, 0, &said, true);
         assert_eq!(lines(&world, &["node-1 ", "Renewed"]).len(), 1);
         world.run(SECOND * 20);
@@ -286,7 +289,8 @@ fn the_end_of_a_process_not_yet_known_is_told() {
     assert_eq!(lines(&world, &["node-1 ", "Died { node: \"node-4\""]).len(), 1);
 }
 
-/// A heartbeat of the node at `place` to all others, ahead of its own, that announces this interval.
+/// A heartbeat of the node at `place` to all others, ahead of its own, that announces this
+/// interval.
 fn announce(world: &mut World, place: usize, interval: Duration) {
     let (me, from) = (own(world, place), world.address(place));
     let others = (0..6).filter(|other| *other != place).map(|other| own(world, other).id);
@@ -325,7 +329,8 @@ fn a_node_that_announces_a_microsecond_is_not_suspected_without_end() {
     assert_eq!(world.unsettled(), [] as [String; 0]);
 }
 
-/// Silent nodes that are said to supervise the group, with a thousand times the weight of the others.
+/// Silent nodes that are said to supervise the group, with a thousand times the weight of the
+/// others.
 fn ghosts(count: usize, address: &str) -> Vec<Member> {
     let group = ShardGroup::new(name_hash(GROUP), SHARDS);
     let ghost = |n: usize| {

@@ -1,4 +1,5 @@
-//! What others say of a silent node, and whose word counts. One engine; a test speaks for all the others.
+//! What others say of a silent node, and whose word counts. One engine; a test speaks for all the
+//! others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,7 +51,8 @@ impl Village {
         Village { engine, heard: 0, answer, told: Vec::new() }
     }
 
-    /// Lets time pass up to the end of this second, in which these of the others send their heartbeats.
+    /// Lets time pass up to the end of this second, in which these of the others send their
+    /// heartbeats.
     fn run(&mut self, seconds: std::ops::RangeInclusive<u64>, alive: &[usize]) {
         for second in seconds {
             let now = ms(second * 1_000);

@@ -29,7 +29,8 @@ fn observers_follow_without_a_suspicion() {
     }
 }
 
-/// With a third of all datagrams lost, the announcement of a longer interval is lost one time in three; said once, it would mean a suspicion.
+/// With a third of all datagrams lost, the announcement of a longer interval is lost one time in
+/// three; said once, it would mean a suspicion.
 #[test]
 fn an_announcement_that_is_lost_is_made_again() {
     let lossy = |seed: u64, change: bool| {
@@ -40,7 +41,8 @@ fn an_announcement_that_is_lost_is_made_again() {
         if change {
             world.apply(Fault::SetInterval(1, MS * 4_000));
         }
-        // Until the second heartbeat at the new interval is due: whoever suspects by then was not told.
+        // Until the second heartbeat at the new interval is due: whoever suspects by then was not
+        // told.
         world.run(Duration::from_millis(6_500));
         usize::from(!lines(&world, &["monitor ", "Suspected"]).is_empty())
     };

@@ -1,4 +1,5 @@
-//! The deterministic suites: no sleep, no socket, no clock. One binary, since each would link everything again.
+//! The deterministic suites: no sleep, no socket, no clock. One binary, since each would link
+//! everything again.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -35,7 +36,8 @@ use heartbeat_core::wire::Header;
 use heartbeat_core::{Config, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status};
 use heartbeat_tests::{Fault, World};
 
-/// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect after 3 s, dead after 6 s.
+/// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect
+/// after 3 s, dead after 6 s.
 fn quiet_world(seed: u64) -> World {
     let mut config = heartbeat_core::Config::default();
     config.detector.kind = heartbeat_core::config::DetectorKind::Fixed;

@@ -90,7 +90,8 @@ fn a_node_cut_off_keeps_its_shards_under_its_old_epoch_and_loses_them_when_it_is
     let held = world.shards_on(2);
     assert!(!held.is_empty());
     after(&mut world, Fault::Partition(vec![2]), 20);
-    // What is promised: two owners for a while, told apart by their epochs. The test holds us to both halves.
+    // What is promised: two owners for a while, told apart by their epochs. The test holds us to
+    // both halves.
     for &shard in &held {
         let others: Vec<_> = [1, 3, 4].into_iter().filter_map(|place| world.epoch_on(place, shard)).collect();
         assert_eq!(others.len(), 1);

@@ -46,7 +46,8 @@ fn an_owner_that_came_and_went_unseen_leaves_its_epoch_behind() {
     assert!(!owned.is_empty());
     after(&mut world, Fault::Leave(3), 1);
     let heirs = [1, 2, 4];
-    // The heirs hear nothing more, but are heard; so node-3 takes its shards again and leaves again, and they are none the wiser.
+    // The heirs hear nothing more, but are heard; so node-3 takes its shards again and leaves
+    // again, and they are none the wiser.
     heirs.into_iter().for_each(|place| world.apply(Fault::Cut(0, place)));
     after(&mut world, Fault::Start(3), 3);
     assert_eq!(world.shards_on(3).into_iter().collect::<Vec<_>>(), owned);

@@ -202,7 +202,8 @@ fn nobody_buries_a_cluster_because_it_lost_its_network() {
     }
 }
 
-/// Those who lose sight of most of the others hold their verdicts, and say so; when enough are back, whoever is still silent has all its time anew.
+/// Those who lose sight of most of the others hold their verdicts, and say so; when enough are
+/// back, whoever is still silent has all its time anew.
 #[test]
 fn most_at_once_freeze_all_verdicts_and_all_have_fresh_timers_afterwards() {
     for seed in 0..10 {
@@ -244,8 +245,8 @@ fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
     }
 }
 
-/// The dead and the departed are kept for `forget_after`, so that old news of them are known for what they are; then nothing is left of them, and nobody tells
-/// anybody of them again.
+/// The dead and the departed are kept for `forget_after`, so that old news of them are known for
+/// what they are; then nothing is left of them, and nobody tells anybody of them again.
 #[test]
 fn who_is_over_is_forgotten_by_all_in_time() {
     let mut config = Config::default();
@@ -268,7 +269,8 @@ fn who_is_over_is_forgotten_by_all_in_time() {
     assert_eq!(known(&world), [7; 6]);
 }
 
-/// Whoever comes in is told of the dead, and tells nobody of them: or each would hear of them anew before the last one has forgotten them.
+/// Whoever comes in is told of the dead, and tells nobody of them: or each would hear of them anew
+/// before the last one has forgotten them.
 #[test]
 fn the_dead_are_forgotten_although_somebody_starts_anew_all_the_while() {
     let mut config = Config::default();

@@ -1,4 +1,5 @@
-//! The detectors against the scores of another implementation, on the same traces (`tests/data/traces`).
+//! The detectors against the scores of another implementation, on the same traces
+//! (`tests/data/traces`).
 
 use heartbeat_core::detection::qos::{Contender, Quality, Replay, quality};
 use heartbeat_core::{Instant, Trace};
@@ -22,7 +23,8 @@ fn rows(name: &str, contender: Contender) -> Vec<(Reference, Quality)> {
     rows.map(|row| (row.clone(), ours(&read_trace(&row.file), contender, &row))).collect()
 }
 
-/// Asserts the same mistakes, for as long, and detection times within 1 %; the slowest hundredth within `late`.
+/// Asserts the same mistakes, for as long, and detection times within 1 %; the slowest hundredth
+/// within `late`.
 #[track_caller]
 fn check_the_same(name: &str, contender: Contender, late: f64) {
     let rows = rows(name, contender);
@@ -53,12 +55,14 @@ fn phi_as_akka_reads_it_is_the_reference() {
 
 #[test]
 fn phi_as_cassandra_reads_it_is_the_reference() {
-    // The instants of the crashes are drawn, not those of the reference: on the mobile link that is 1.3 % at the 99 %.
+    // The instants of the crashes are drawn, not those of the reference: on the mobile link that is
+    // 1.3 % at the 99 %.
     check_the_same("phiexp", Contender::PhiCassandra, 0.015);
 }
 
-/// Where the reference makes fewer mistakes than its budget allows, it pays with its time; ours may spend what it was given, give or take what
-/// three hours can show. Of the twelve rows ours is slower on two, by 4 % each, one of them with a third of the mistakes.
+/// Where the reference makes fewer mistakes than its budget allows, it pays with its time; ours may
+/// spend what it was given, give or take what three hours can show. Of the twelve rows ours is
+/// slower on two, by 4 % each, one of them with a third of the mistakes.
 #[test]
 fn the_budget_is_as_fast_as_the_reference_and_keeps_its_budget() {
     let rows = rows("tail", Contender::Budget);

@@ -52,7 +52,8 @@ fn threads_over_the_cap_are_not_replaced_until_one_comes_back() {
     let mut world = heartbeat_tests::World::new(4, 4, config);
     world.run(Duration::from_secs(5));
     let most = world.config.workers.zombies_max as usize;
-    // Each replacement blocks again, a little later than its timeout, so that each counts as a failure of another worker.
+    // Each replacement blocks again, a little later than its timeout, so that each counts as a
+    // failure of another worker.
     for round in 0..=most {
         let worker = WorkerId((round % 2) as u32 * 2);
         world.apply(Fault::Block(NODE, worker, Duration::from_secs(120)));

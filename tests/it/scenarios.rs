@@ -1,5 +1,7 @@
-//! Faults that others have published, as tests: Lifeguard's grid of pauses (Dadgar, Phillips and Currey, 2017), the faults by which Rapid was judged (Suresh et al.,
-//! 2018), many deaths at once, a monitor that is cut off, a node that comes back from the dead. The figures are in the bench `swarm`.
+//! Faults that others have published, as tests: Lifeguard's grid of pauses (Dadgar, Phillips and
+//! Currey, 2017), the faults by which Rapid was judged (Suresh et al., 2018), many deaths at once,
+//! a monitor that is cut off, a node that comes back from the dead. The figures are in the bench
+//! `swarm`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -155,7 +157,8 @@ fn whoever_comes_back_from_the_dead_has_lost_its_shards_and_gets_its_place_back(
     check_well(&world);
 }
 
-/// Of many monitors a few watch each node; one of them ends, and others take its places: nobody is suspected for it, and a node that ends just then is found.
+/// Of many monitors a few watch each node; one of them ends, and others take its places: nobody is
+/// suspected for it, and a node that ends just then is found.
 #[test]
 fn the_nodes_of_a_monitor_that_ends_are_taken_over_without_a_suspicion() {
     for (seed, fault) in [(13, Fault::Kill as fn(Place) -> Fault), (14, Fault::Unplug)] {

@@ -1,4 +1,5 @@
-//! Many seeds: harm, healing, recovery, under the checker. A failure prints the seed and the command that replays it.
+//! Many seeds: harm, healing, recovery, under the checker. A failure prints the seed and the
+//! command that replays it.
 
 use heartbeat_tests::{Shape, schedule};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The files of `core` in the order of their imports: each may use only those before it. The book shows the same table.
+/// The files of `core` in the order of their imports: each may use only those before it. The book
+/// shows the same table.
 const CORE: [&str; 19] = [
     "time",
     "random",

@@ -1,4 +1,5 @@
-//! What comes in from the network and is not as it should be: counted, dropped, and nothing changes.
+//! What comes in from the network and is not as it should be: counted, dropped, and nothing
+//! changes.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Answers that come after the handler has returned: how they are counted, bounded and waited for, and what becomes of them.
+//! Answers that come after the handler has returned: how they are counted, bounded and waited for,
+//! and what becomes of them.
 
 use std::time::Duration;
 

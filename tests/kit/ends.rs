@@ -1,4 +1,5 @@
-//! The ends of a life: failures on the way to the next one, faults that pass, mail for a worker that is gone.
+//! The ends of a life: failures on the way to the next one, faults that pass, mail for a worker
+//! that is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

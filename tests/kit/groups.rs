@@ -15,7 +15,8 @@ fn told() -> Fault {
     Fault::Panic(format!("{MEANT} fail"))
 }
 
-/// The names of the workers that were started, replaced or stopped, in order, each with what happened.
+/// The names of the workers that were started, replaced or stopped, in order, each with what
+/// happened.
 fn story(node: &TestNode) -> Vec<String> {
     node.pick(|event| match event {
         Event::Started { worker, .. } => Some(format!("+{worker}")),
@@ -97,7 +98,8 @@ fn an_exhausted_group_is_restarted_by_its_parent_until_the_root_gives_up() {
             }
             node.settle().await;
         }
-        // Two restarts and an escalation make three panics for a life of inner, twice that for one of outer; the root restarts that five times.
+        // Two restarts and an escalation make three panics for a life of inner, twice that for one
+        // of outer; the root restarts that five times.
         assert_eq!(panics, 3 * 2 * 6);
         let escalations = |name: &str| node.view().group(name).unwrap().escalations;
         assert_eq!((escalations("inner"), escalations("outer")), (12, 6));

@@ -1,4 +1,5 @@
-//! Every message is answered, whatever happens to its worker meanwhile: random histories in virtual time.
+//! Every message is answered, whatever happens to its worker meanwhile: random histories in virtual
+//! time.
 //!
 //! A failing history is shrunk, and prints its seed and the command that replays it.
 

@@ -1,6 +1,8 @@
-//! Supervision of real actors in virtual time: what an application would test of its own with the test kit.
+//! Supervision of real actors in virtual time: what an application would test of its own with the
+//! test kit.
 //!
-//! The names A1 to A14 are those of the list of tests that prove a supervisor; each stands in a comment above its tests.
+//! The names A1 to A14 are those of the list of tests that prove a supervisor; each stands in a
+//! comment above its tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod addresses;

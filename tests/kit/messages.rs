@@ -158,7 +158,8 @@ fn a_message_waits_through_so_many_replacements_and_then_is_a_dead_letter() {
         for answer in answers {
             heard.push(answer.within(millis(1)).await);
         }
-        // Three replacements: the third is one more than those who still wait then may wait through.
+        // Three replacements: the third is one more than those who still wait then may wait
+        // through.
         let (stuck, dropped) = (|| Err(STUCK), || Err(SendError::Dropped));
         assert_eq!(heard, [stuck(), stuck(), stuck(), dropped(), dropped()]);
         assert_eq!(dead.next().await.unwrap().reason, DeadReason::Attempts);

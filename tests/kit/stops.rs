@@ -1,4 +1,5 @@
-//! Stopping is draining: what a worker that is told to stop still finishes, in which time, and what becomes of the rest.
+//! Stopping is draining: what a worker that is told to stop still finishes, in which time, and what
+//! becomes of the rest.
 
 use actix::fut::wrap_future;
 use actix::prelude::*;

@@ -1,4 +1,5 @@
-//! Nodes together: in one process over a network in memory, and as processes that are killed, frozen and left to return.
+//! Nodes together: in one process over a network in memory, and as processes that are killed,
+//! frozen and left to return.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -46,7 +47,8 @@ fn nodes_of_one_process_share_the_shards_and_hand_them_on() {
         let (a, b) = (start_in(&network, "a", "worker", 2).await, start_in(&network, "b", "worker", 3).await);
         let groups: Vec<_> =
             [&a, &b].map(|node| node.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap()).into();
-        // Each shard answers on the node that both name as its owner, and is refused by the other one.
+        // Each shard answers on the node that both name as its owner, and is refused by the other
+        // one.
         for index in 0..16 {
             let owner = loop {
                 match (a.view().owner("orders", index), b.view().owner("orders", index)) {
@@ -673,7 +675,8 @@ fn a_signal_during_the_start_ends_a_process_and_leaves_no_member_behind() {
         let name = format!("late-{number}");
         processes.start_one(&name, "worker", "127.0.0.1:0".parse().unwrap());
         std::thread::sleep(Duration::from_millis(delay));
-        // Not SIGINT: whoever runs in the background of a shell may have inherited to ignore it, until it says otherwise.
+        // Not SIGINT: whoever runs in the background of a shell may have inherited to ignore it,
+        // until it says otherwise.
         processes.signal(&name, Signal::SIGTERM);
         let end = Instant::now() + PATIENCE;
         let status = loop {

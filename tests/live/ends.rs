@@ -1,4 +1,5 @@
-//! The ends of workers, nodes and systems on real threads: each sender hears of it, and nothing stays.
+//! The ends of workers, nodes and systems on real threads: each sender hears of it, and nothing
+//! stays.
 
 use std::io;
 use std::net::SocketAddr;

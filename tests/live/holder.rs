@@ -1,7 +1,9 @@
-//! A process that holds shards, for the tests of authorities: reads a config from a file, begins a session under a generation, renews it, and claims what its input tells it to. It says what came
+//! A process that holds shards, for the tests of authorities: reads a config from a file, begins a
+//! session under a generation, renews it, and claims what its input tells it to. It says what came
 //! of it as JSON lines, and ends with its input, without giving anything back.
 //!
-//! Its commands are `claim GROUP FROM COUNT`, `release GROUP FROM COUNT` and, with etcd, `record GROUP INDEX EPOCH VALUE`.
+//! Its commands are `claim GROUP FROM COUNT`, `release GROUP FROM COUNT` and, with etcd,
+//! `record GROUP INDEX EPOCH VALUE`.
 
 use std::io::BufRead;
 use std::rc::Rc;

@@ -55,7 +55,8 @@ impl Handler<Alone> for Served {
     }
 }
 
-/// Sends until it is refused, a few at a time. Returns how many were answered, and every failure that is no refusal.
+/// Sends until it is refused, a few at a time. Returns how many were answered, and every failure
+/// that is no refusal.
 async fn send_on(worker: WorkerAddr<Served>) -> (u64, Vec<SendError>) {
     let (mut answered, mut failures) = (0, Vec::new());
     loop {

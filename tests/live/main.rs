@@ -1,7 +1,7 @@
 //! The live suites: real actors, threads, sockets on loopback, processes and clocks.
 //!
-//! Only here may a test wait for real time. They assert order and facts, and bounds so generous that a busy machine keeps them; whatever they
-//! start they end, also when they fail.
+//! Only here may a test wait for real time. They assert order and facts, and bounds so generous
+//! that a busy machine keeps them; whatever they start they end, also when they fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod blocked;
@@ -56,8 +56,9 @@ fn live<F: Future<Output = ()>>(test: F) {
 fn quiet() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
-        // The first back trace of a debug build took 130 ms on a busy machine, and there is one lock for those of all threads: a worker that
-        // is told to panic would hold its thread for what the printing does.
+        // The first back trace of a debug build took 130 ms on a busy machine, and there is one
+        // lock for those of all threads: a worker that is told to panic would hold its thread for
+        // what the printing does.
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !text(info).starts_with(MEANT) {
@@ -67,7 +68,8 @@ fn quiet() {
     });
 }
 
-/// An address that nobody has, below the ports that the system gives to those who ask for any: so it stays free until somebody asks for it.
+/// An address that nobody has, below the ports that the system gives to those who ask for any: so
+/// it stays free until somebody asks for it.
 fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -88,8 +90,9 @@ fn text<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
         .unwrap_or("")
 }
 
-/// The config of most tests: one worker thread, quick to notice, slow enough for a busy machine. `stall` is shorter than the silence that
-/// condemns a thread, so that a pause of the whole process condemns none.
+/// The config of most tests: one worker thread, quick to notice, slow enough for a busy machine.
+/// `stall` is shorter than the silence that condemns a thread, so that a pause of the whole process
+/// condemns none.
 fn config() -> Config {
     Config::from_toml(
         "stall = '300ms'

@@ -171,13 +171,14 @@ fn nonsense_is_counted_and_changes_nothing() {
             assert_eq!(node.view().members(), before);
             assert!(matches!(events.next().await, Update::View(_)));
             while let Ok(told) = events.0.try_recv() {
-                // They may know of each other before the first heartbeat is acknowledged. That another cluster asks to
-                // be let in is told.
+                // They may know of each other before the first heartbeat is acknowledged. That
+                // another cluster asks to be let in is told.
                 let is_meant = matches!(told, Update::Event(Event::Connected | Event::OtherCluster { .. }));
                 assert!(is_meant, "nonsense led to {told:?}");
             }
             stranger.set_nonblocking(true).unwrap();
-            // Joins of another cluster are answered once an interval, so that a misspelt name is told on both sides.
+            // Joins of another cluster are answered once an interval, so that a misspelt name is
+            // told on both sides.
             let mut answer = [0; DATAGRAM_BYTES_MAX];
             let answers = std::iter::from_fn(|| stranger.recv_from(&mut answer).ok().map(|(length, _)| length));
             let answers: Vec<usize> = answers.collect();

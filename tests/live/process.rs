@@ -1,5 +1,6 @@
-//! A node in a process of its own, for the live tests: reads its config from a file, tells its events as JSON lines, and leaves when its input
-//! ends or it is told to by a signal. A second argument says what its workers do, or what is done to it.
+//! A node in a process of its own, for the live tests: reads its config from a file, tells its
+//! events as JSON lines, and leaves when its input ends or it is told to by a signal. A second
+//! argument says what its workers do, or what is done to it.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -81,7 +82,8 @@ impl Handler<Update> for Teller {
     }
 }
 
-/// A transport that carries nothing, and after a while holds the thread that asks it: the one of receiver and supervisor.
+/// A transport that carries nothing, and after a while holds the thread that asks it: the one of
+/// receiver and supervisor.
 struct Sticky {
     begun: Instant,
     timer: std::cell::RefCell<std::pin::Pin<Box<tokio::time::Sleep>>>,

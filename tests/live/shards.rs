@@ -1,4 +1,5 @@
-//! Shards on real nodes, over real sockets: handed over with their state, by each authority that needs no server.
+//! Shards on real nodes, over real sockets: handed over with their state, by each authority that
+//! needs no server.
 
 use std::net::SocketAddr;
 use std::path::Path;

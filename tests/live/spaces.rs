@@ -1,6 +1,8 @@
-//! Processes in network namespaces of their own: links that are really cut, in both directions or in one.
+//! Processes in network namespaces of their own: links that are really cut, in both directions or
+//! in one.
 //!
-//! Needs root and `ip`; where they are missing it says so and tests nothing, unless `HEARTBEAT_NETNS=required`. A link is cut by a route that leads nowhere, in the namespace that
+//! Needs root and `ip`; where they are missing it says so and tests nothing, unless
+//! `HEARTBEAT_NETNS=required`. A link is cut by a route that leads nowhere, in the namespace that
 //! sends. Namespaces and processes are removed by name and id, also when a test fails.
 
 use std::collections::BTreeMap;
@@ -60,7 +62,8 @@ impl Spaces {
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let (sender, lines) = mpsc::channel();
         let spaces = Spaces { prefix, folder, children: BTreeMap::new(), lines, sender, said: Vec::new() };
-        // Those of a process that had our number before us and was killed before it could remove them.
+        // Those of a process that had our number before us and was killed before it could remove
+        // them.
         spaces.remove();
         let middle = spaces.name(0);
         ip(&format!("netns add {middle}"))?;

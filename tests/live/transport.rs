@@ -37,7 +37,8 @@ async fn collect(transport: &dyn Transport, count: usize) -> Vec<(SocketAddr, Ve
     all
 }
 
-/// Binds an address whose holder is gone. A process that another test is just starting has a copy of all our sockets until it runs its own program.
+/// Binds an address whose holder is gone. A process that another test is just starting has a copy
+/// of all our sockets until it runs its own program.
 async fn bind_again(
     bind: impl Fn(SocketAddr) -> io::Result<Box<dyn Transport>>,
     address: SocketAddr,
@@ -80,7 +81,8 @@ async fn suite(bind: impl Fn(SocketAddr) -> io::Result<Box<dyn Transport>>) {
     a.send(b.address(), b"").unwrap();
     assert_eq!(collect(&*b, 1).await[0].1, b"");
 
-    // A taken address is refused, and free again when its holder is gone. What is sent to nobody is lost without complaint.
+    // A taken address is refused, and free again when its holder is gone. What is sent to nobody is
+    // lost without complaint.
     let taken = b.address();
     assert_eq!(bind(taken).err().unwrap().kind(), io::ErrorKind::AddrInUse);
     drop(b);

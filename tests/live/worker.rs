@@ -1,4 +1,5 @@
-//! Workers that fail by themselves, and what becomes of their address, their queue and their neighbours.
+//! Workers that fail by themselves, and what becomes of their address, their queue and their
+//! neighbours.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,7 +53,8 @@ pub(crate) enum Fail {
     Hold(mpsc::Receiver<()>),
 }
 
-/// A message that blocks the thread, and what lets it go: dropping it, which a test that fails does as well.
+/// A message that blocks the thread, and what lets it go: dropping it, which a test that fails does
+/// as well.
 pub(crate) fn hold() -> (mpsc::Sender<()>, Fail) {
     let (release, held) = mpsc::channel();
     (release, Fail::Hold(held))
@@ -229,7 +231,8 @@ fn plain_actix_loses_the_address_and_the_queue() {
         }
     }
 
-    // What all this is for: the same actor without us. Should actix learn to do it, this test tells.
+    // What all this is for: the same actor without us. Should actix learn to do it, this test
+    // tells.
     live(async {
         let plain = Plain.start();
         let (failing, queued) = (plain.send(Add(0)), plain.send(Add(1)));
@@ -512,7 +515,8 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
         while ticks.load(Ordering::SeqCst) < 20 {
             assert!(neighbour.send(Add(1)).await.is_ok());
         }
-        // It was busy for longer than the timeout, and made progress all the while: nobody was replaced.
+        // It was busy for longer than the timeout, and made progress all the while: nobody was
+        // replaced.
         tokio::time::sleep(Duration::from_millis(900)).await;
         assert!(neighbour.send(Add(1)).await.is_ok());
         node.leave().await;
@@ -527,7 +531,8 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
 fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_all_the_while() {
     live(async {
         let mut config = config();
-        // Room for all there is to tell: this test is too busy to listen meanwhile, and must not miss the last of it.
+        // Room for all there is to tell: this test is too busy to listen meanwhile, and must not
+        // miss the last of it.
         config.events.queue = 10_000;
         let node = Node::start(config).await.unwrap();
         let spec = WorkerSpec::new("stormy").intensity(1_000, PATIENCE * 10).delay(Duration::ZERO, Duration::ZERO);

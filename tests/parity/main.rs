@@ -1,10 +1,12 @@
 //! What an actor sees is the same under actix's context and under ours.
 //!
-//! Each case is compiled twice: once with actix's `Context`, once with ours. So it is one word that differs, and what
-//! a case says of ours is known to hold of actix. The cases follow actix's own tests (0.13.5), in other words; what those test
-//! that cannot be said in one source is in `other_words`, and what does not hold is in `differences`. The book has the table.
+//! Each case is compiled twice: once with actix's `Context`, once with ours. So it is one word that
+//! differs, and what a case says of ours is known to hold of actix. The cases follow actix's own
+//! tests (0.13.5), in other words; what those test that cannot be said in one source is in
+//! `other_words`, and what does not hold is in `differences`. The book has the table.
 //!
-//! `programs` goes further: random actor programs under both contexts must give the same events at the same instants.
+//! `programs` goes further: random actor programs under both contexts must give the same events at
+//! the same instants.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::duplicate_mod, reason = "each case is compiled once for each context")]
 #![allow(clippy::mutable_key_type, reason = "addresses are compared by identity, which never changes")]

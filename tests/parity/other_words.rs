@@ -1,4 +1,5 @@
-//! Tests of actix's that hold for us in other words: where actix has an arbiter, a supervisor or a `SyncArbiter`.
+//! Tests of actix's that hold for us in other words: where actix has an arbiter, a supervisor or a
+//! `SyncArbiter`.
 
 use std::sync::Mutex;
 

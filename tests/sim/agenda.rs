@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Bits of an entry's place in `things`, and of its number: seventeen million things at a time, a million million in all.
+/// Bits of an entry's place in `things`, and of its number: seventeen million things at a time, a
+/// million million in all.
 const PLACE_BITS: u32 = 24;
 const NUMBER_BITS: u32 = 40;
 
 /// Things to happen, each at its time.
 pub struct Agenda<T> {
-    /// Time, number and place in one word each, so that two are compared at once: nearly all that is done here is comparing.
+    /// Time, number and place in one word each, so that two are compared at once: nearly all that
+    /// is done here is comparing.
     heap: BinaryHeap<Reverse<u128>>,
     things: Vec<Option<T>>,
     free: Vec<usize>,

@@ -1,5 +1,6 @@
-//! `Authority`: whoever hands out shards in the simulated world, with what such engines do to their users: answers that take long, that are lost though the thing was done, and absences after
-//! which every session has its whole time anew.
+//! `Authority`: whoever hands out shards in the simulated world, with what such engines do to their
+//! users: answers that take long, that are lost though the thing was done, and absences after which
+//! every session has its whole time anew.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,8 @@ impl Authority {
         Authority { is_old: true, ..Authority::default() }
     }
 
-    /// Does what this process of a node asks at `now`. Returns the answer and whether shards may have become free.
+    /// Does what this process of a node asks at `now`. Returns the answer and whether shards may
+    /// have become free.
     pub(crate) fn ask(
         &mut self,
         now: u64,

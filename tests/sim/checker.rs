@@ -1,10 +1,14 @@
-//! `Checker`: what must hold after every step, whatever is done to the world (the promises of `docs/src/promises.md`, as far as they apply).
+//! `Checker`: what must hold after every step, whatever is done to the world (the promises of
+//! `docs/src/promises.md`, as far as they apply).
 //!
-//! It hears of every fault and every event, and keeps what it would need to call one a lie: a death without a cause, a worker replaced through
-//! no fault of its own or of its neighbour, an epoch with two owners, a generation given twice, more restarts than are allowed. It also
-//! keeps what is owed: the death of a node that was killed, the end of a thread that is blocked, each by its stated bound.
+//! It hears of every fault and every event, and keeps what it would need to call one a lie: a death
+//! without a cause, a worker replaced through no fault of its own or of its neighbour, an epoch
+//! with two owners, a generation given twice, more restarts than are allowed. It also keeps what is
+//! owed: the death of a node that was killed, the end of a thread that is blocked, each by its
+//! stated bound.
 //!
-//! It does not judge recovery: whether all is well again can only be said once all harm is over (`World::unsettled`).
+//! It does not judge recovery: whether all is well again can only be said once all harm is over
+//! (`World::unsettled`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +19,8 @@ use heartbeat_core::{ArbiterId, Cause, Config, Event, Generation, Member, Shard,
 use crate::network::Place;
 use crate::world::{Fault, GROUP, Shape, WORKERS, generation_at};
 
-/// Deaths by silence that the brake lets pass within [`PACE`], of a zone of up to forty: as `heartbeat_core`'s brake has it.
+/// Deaths by silence that the brake lets pass within [`PACE`], of a zone of up to forty: as
+/// `heartbeat_core`'s brake has it.
 const PACE_LEAST: usize = 4;
 const PACE: Duration = Duration::from_secs(10);
 
@@ -59,11 +64,14 @@ struct Nodes {
     deaf: BTreeSet<Place>,
     /// Those who lose most of what they send and receive.
     garbled: BTreeSet<Place>,
-    /// From when to when a node was paused or cut off. Until it has had the time to be heard in between, it counts as one span.
+    /// From when to when a node was paused or cut off. Until it has had the time to be heard in
+    /// between, it counts as one span.
     hampered: BTreeMap<Place, (u64, Option<u64>)>,
-    /// Who was started and has not joined since: the death of the process before it may still be noticed.
+    /// Who was started and has not joined since: the death of the process before it may still be
+    /// noticed.
     unknown: BTreeSet<Place>,
-    /// When each was last started: for a while, some may still conclude the death of the process before it.
+    /// When each was last started: for a while, some may still conclude the death of the process
+    /// before it.
     started: BTreeMap<Place, u64>,
     /// The generation under which each was last started.
     generations: BTreeMap<Place, Generation>,
@@ -203,7 +211,8 @@ impl Checker {
                 }
                 if let Some(dead) = self.no_member(node)
                     && is_own
-                    // With two members nobody can tell whether it is the other one or the way from it.
+                    // With two members nobody can tell whether it is the other one or the way from
+                    // it.
                     && !(is_alone && self.nodes.deaf.contains(&place))
                 {
                     self.check_death(now, place, dead);
@@ -352,8 +361,8 @@ impl Checker {
         self.owners.range((shard, 0)..=(shard, u64::MAX)).next_back().map(|(&(_, epoch), _)| epoch)
     }
 
-    /// Whether a shard that is a node's need not run there at `now`: it failed too often, or it may sit on a blocked thread that was one too
-    /// many.
+    /// Whether a shard that is a node's need not run there at `now`: it failed too often, or it may
+    /// sit on a blocked thread that was one too many.
     pub(crate) fn may_be_down(&self, now: u64, place: Place, shard: u32) -> bool {
         let workers = &self.config.workers;
         let refused = self.threads.refused.get(&place);
@@ -364,7 +373,8 @@ impl Checker {
     // ---- nodes ---------------------------------------------------------------------------------------------------------------------------
 
     fn killed(&mut self, now: u64, place: Place, watched_by: &[Place]) {
-        /// A datagram that is held back arrives at most this long after its sender died; see `Network::reordering`.
+        /// A datagram that is held back arrives at most this long after its sender died; see
+        /// `Network::reordering`.
         const HELD_BACK: Duration = Duration::from_millis(1_100);
         const SLACK: Duration = Duration::from_millis(50);
         self.nodes.killed.insert(place);
@@ -387,7 +397,8 @@ impl Checker {
             let slack = if self.nodes.disturbed { HELD_BACK + self.config.interval } else { SLACK };
             // Where several watch, most of them have to have missed it, and are asked.
             let asking = if watched_by.len() > 1 { self.config.interval * 2 } else { Duration::ZERO };
-            // While its observers change, one that is new may be all there is to ask; that one's word waits for the suspicion to be old.
+            // While its observers change, one that is new may be all there is to ask; that one's
+            // word waits for the suspicion to be old.
             let wanted =
                 (self.config.membership.observers as usize).min(self.pool() - usize::from(self.may_observe(place)));
             let changing = if watched_by.len() < wanted { self.config.timeout } else { Duration::ZERO };
@@ -484,7 +495,8 @@ impl Checker {
             })
         };
         let timeout = nanos(self.config.timeout);
-        // On the lesser side of a partition everybody else is silent; who was paused himself has no such excuse.
+        // On the lesser side of a partition everybody else is silent; who was paused himself has no
+        // such excuse.
         let is_apart = was_long(&judge, timeout) && !self.nodes.paused.contains(&judge);
         let nodes = &self.nodes;
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
@@ -500,7 +512,8 @@ impl Checker {
         }
     }
 
-    /// How much longer than its cause a silence may be: an interval before it and one after it, and a heartbeat or two that got lost there.
+    /// How much longer than its cause a silence may be: an interval before it and one after it, and
+    /// a heartbeat or two that got lost there.
     fn spare(&self) -> u64 {
         nanos(self.config.interval) * if self.nodes.disturbed { 4 } else { 2 }
     }
@@ -533,7 +546,8 @@ impl Checker {
         }
     }
 
-    /// A restart that takes place at `at`: with the `intensity`-th before it, it must not lie in one period.
+    /// A restart that takes place at `at`: with the `intensity`-th before it, it must not lie in
+    /// one period.
     fn check_intensity(&mut self, at: u64, place: Place, worker: &str) {
         /// A worker's thread reports up to this much later than it restarted.
         const SKEW: u64 = Duration::from_millis(2).as_nanos() as u64;

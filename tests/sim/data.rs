@@ -1,5 +1,5 @@
-//! Data that lies in the repository: heartbeat traces, and what another implementation scored on them. Where they come from is in
-//! `tests/data/traces/README.md`.
+//! Data that lies in the repository: heartbeat traces, and what another implementation scored on
+//! them. Where they come from is in `tests/data/traces/README.md`.
 
 use std::fs::File;
 use std::io::Read;

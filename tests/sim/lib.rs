@@ -1,6 +1,7 @@
 //! The simulated world: real engines, played everything else, one virtual clock, one seed.
 //!
-//! - [`world`]: the nodes and the agenda. - [`network`]: what becomes of a datagram. - [`checker`]: what must hold after every step.
+//! - [`world`]: the nodes and the agenda. - [`network`]: what becomes of a datagram. - [`checker`]:
+//!   what must hold after every step.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
 pub mod agenda;

@@ -1,7 +1,8 @@
 //! Links: made-up heartbeat traces of kinds of networks and machines, from a seed.
 //!
-//! Real networks are better judges, and [`heartbeat_core::Trace`] reads their recordings. These are for what recordings cannot give: as many
-//! hours as one likes, on other seeds than those a detector was tuned on, with the truth known.
+//! Real networks are better judges, and [`heartbeat_core::Trace`] reads their recordings. These are
+//! for what recordings cannot give: as many hours as one likes, on other seeds than those a
+//! detector was tuned on, with the truth known.
 
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use heartbeat_core::{Instant, Random, Trace};
 pub enum Link {
     /// A local network: hardly any loss, a hiccup of milliseconds now and then.
     Lan,
-    /// Far away: 135 ms, correlated heavy-tailed delay; bursts of loss with a heavy tail, clustered over half hours.
+    /// Far away: 135 ms, correlated heavy-tailed delay; bursts of loss with a heavy tail, clustered
+    /// over half hours.
     Wan,
-    /// A shared host: load that comes and goes over hours, and a sender that pauses for half a second to five.
+    /// A shared host: load that comes and goes over hours, and a sender that pauses for half a
+    /// second to five.
     Cloud,
     /// The same, but it is the receiver that pauses.
     CloudLocal,
@@ -28,7 +31,8 @@ pub enum Link {
     Gilbert,
     /// A sender whose pauses come in clusters: one brings on others.
     Clusters,
-    /// Wireless: every minute the receiver looks for other networks, and everything waits for a third of a second.
+    /// Wireless: every minute the receiver looks for other networks, and everything waits for a
+    /// third of a second.
     Wifi,
 }
 

@@ -1,4 +1,5 @@
-//! `Network`: what becomes of a datagram, as named probabilities and cut links, from one stream of chance.
+//! `Network`: what becomes of a datagram, as named probabilities and cut links, from one stream of
+//! chance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -60,7 +61,8 @@ impl Network {
         !self.cut.is_empty() && self.cut.contains(&(from, to))
     }
 
-    /// Cuts `island` off from the rest of `count` nodes, in both directions; within it all links stay as they are.
+    /// Cuts `island` off from the rest of `count` nodes, in both directions; within it all links
+    /// stay as they are.
     pub fn partition(&mut self, island: &[Place], count: usize) {
         for other in (0..count).filter(|place| !island.contains(place)) {
             for &place in island {
@@ -84,7 +86,8 @@ impl Network {
             let delay = delay + self.slowness(from, to, random);
             return [(!lost && !self.is_cut(from, to)).then_some(delay), None];
         }
-        // All the chance is drawn in any case, so that cutting a link does not shift what happens on the others.
+        // All the chance is drawn in any case, so that cutting a link does not shift what happens
+        // on the others.
         let loss = self.loss.max(self.loss_of(from)).max(self.loss_of(to));
         let (lost, doubled) = (random.chance(loss), random.chance(self.duplication));
         let slow = self.slowness(from, to, random);

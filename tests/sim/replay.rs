@@ -1,4 +1,5 @@
-//! Shows the run of a seed: its timeline, and what the checker found. Of a range of seeds only those that are broken.
+//! Shows the run of a seed: its timeline, and what the checker found. Of a range of seeds only
+//! those that are broken.
 //!
 //! cargo run --release -p heartbeat-tests --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M]
 

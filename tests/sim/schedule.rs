@@ -15,7 +15,8 @@ pub const HARM: Duration = Duration::from_secs(60);
 /// How long sessions last at the authority, where there is one.
 const AUTHORITY_TTL: Duration = Duration::from_secs(5);
 
-/// How long the world has to recover: the timeout, for deaths that are still to be noticed, and a few intervals for the news.
+/// How long the world has to recover: the timeout, for deaths that are still to be noticed, and a
+/// few intervals for the news.
 pub fn recovery(config: &Config) -> Duration {
     let leases = match config.ownership.quorum {
         QuorumRule::None => 0,
@@ -48,7 +49,8 @@ pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
 /// As [`run`].
 pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     let nodes = shape.monitors + shape.nodes - 1;
-    // The faults have a stream of their own, so that a change in the world does not change what is done to it.
+    // The faults have a stream of their own, so that a change in the world does not change what is
+    // done to it.
     let mut random = Random::seeded(seed ^ 0x5eed);
     let mut config = Config::default();
     config.detector.kind = if random.chance(0.5) { DetectorKind::Fixed } else { DetectorKind::Phi };
@@ -159,8 +161,9 @@ fn plan_one(world: &mut World, place: Place, nodes: usize, at: Duration, length:
     }
 }
 
-/// What came later than `plan`, from a stream of its own and to some seeds only, so that the seeds that once found a fault still tell their
-/// story: storms of panics, workers that stop themselves, links to the monitor that come and go, partitions.
+/// What came later than `plan`, from a stream of its own and to some seeds only, so that the seeds
+/// that once found a fault still tell their story: storms of panics, workers that stop themselves,
+/// links to the monitor that come and go, partitions.
 fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
     world.timers_first = random.chance(0.5);
     let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
@@ -194,8 +197,10 @@ fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
     }
 }
 
-/// What hosts and networks do without a centre, again from a stream of its own and to some seeds only: power that is cut, clocks that jump, nodes that
-/// are slow or lose most of all, that hear nobody or are heard by nobody; halves that do not see each other, many that end at once, all that start anew.
+/// What hosts and networks do without a centre, again from a stream of its own and to some seeds
+/// only: power that is cut, clocks that jump, nodes that are slow or lose most of all, that hear
+/// nobody or are heard by nobody; halves that do not see each other, many that end at once, all
+/// that start anew.
 fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
     let count = nodes + 1;
     let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
@@ -254,7 +259,8 @@ fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
     }
 }
 
-/// Boxes between the nodes that end connections, one node's or everybody's; to some seeds only, as above.
+/// Boxes between the nodes that end connections, one node's or everybody's; to some seeds only, as
+/// above.
 fn plan_boxes(world: &mut World, nodes: usize, random: &mut Random) {
     let mut at = Duration::from_secs(2);
     while at < HARM {
@@ -293,7 +299,8 @@ fn plan_reach(world: &mut World, nodes: usize, random: &mut Random) {
     }
 }
 
-/// Nodes that say something else of themselves again and again, up to the end of all harm; to some seeds only, as above.
+/// Nodes that say something else of themselves again and again, up to the end of all harm; to some
+/// seeds only, as above.
 fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
     let mut at = Duration::from_secs(2);
     let mut note = 0;

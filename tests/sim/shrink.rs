@@ -1,9 +1,11 @@
 //! Shrinking: the shortest list of steps that still fails.
 //!
-//! Steps are left out in ever smaller pieces as long as the rest fails (Zeller and Hildebrandt, "Simplifying and isolating
-//! failure-inducing input", IEEE TSE 28(2), 2002, without the complements). It asks for no more than that a list can be played.
+//! Steps are left out in ever smaller pieces as long as the rest fails (Zeller and Hildebrandt,
+//! "Simplifying and isolating failure-inducing input", IEEE TSE 28(2), 2002, without the
+//! complements). It asks for no more than that a list can be played.
 
-/// Leaves out of `steps` what is not needed for `fails`. A list that does not fail comes back as it is.
+/// Leaves out of `steps` what is not needed for `fails`. A list that does not fail comes back as it
+/// is.
 pub fn shrink<T: Clone>(steps: &[T], mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
     let mut steps = steps.to_vec();
     let mut piece = steps.len().div_ceil(2);

@@ -1,8 +1,10 @@
 //! Streams between the nodes of a world: what the operating systems at both ends would do.
 //!
-//! A connection that is cut neither delivers nor ends; whoever tries to connect over a cut link, or to a node without power, gives up after a while. A process that ends,
-//! however it ends, has its connections closed, the newest first: its port still takes connections for a little while after the older ones have ended. A port where
-//! nobody listens refuses; one whose process is stopped accepts, as its system does that.
+//! A connection that is cut neither delivers nor ends; whoever tries to connect over a cut link, or
+//! to a node without power, gives up after a while. A process that ends, however it ends, has its
+//! connections closed, the newest first: its port still takes connections for a little while after
+//! the older ones have ended. A port where nobody listens refuses; one whose process is stopped
+//! accepts, as its system does that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +37,8 @@ struct Connection {
     opener: End,
     acceptor: Option<End>,
     to: Place,
-    /// When the newest frame arrives at the acceptor, and at the opener: later ones do not overtake it.
+    /// When the newest frame arrives at the acceptor, and at the opener: later ones do not overtake
+    /// it.
     arrived: [u64; 2],
     /// Whether the opener was told that it is connected.
     opened: bool,

@@ -1,7 +1,8 @@
 //! `World`: some nodes, with or without monitors, one virtual clock, one seed.
 //!
-//! Each node is a real engine; its actors, threads and sockets are played. Time jumps from one wake-up to the next, ties are broken by the
-//! order of their making, and all chance comes from the seed; so a run is the same to the byte wherever it is run.
+//! Each node is a real engine; its actors, threads and sockets are played. Time jumps from one
+//! wake-up to the next, ties are broken by the order of their making, and all chance comes from the
+//! seed; so a run is the same to the byte wherever it is run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -129,7 +130,8 @@ impl Shape {
         Shape { monitors, nodes, workers: true, acquainted: false, log: true, weighted: false, late: false }
     }
 
-    /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are made of.
+    /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are
+    /// made of.
     pub fn large(nodes: usize) -> Shape {
         Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false, weighted: false, late: false }
     }
@@ -146,13 +148,13 @@ pub struct World {
     pub checker: Checker,
     /// How links behave.
     pub network: Network,
-    /// Whether a process that goes on after a pause sees that its timers are over before it looks at what waits for it. Real ones do now this,
-    /// now that.
+    /// Whether a process that goes on after a pause sees that its timers are over before it looks
+    /// at what waits for it. Real ones do now this, now that.
     pub timers_first: bool,
     /// What a node's clock does in a second of the world's, as parts of one: 0 keeps time.
     pub drift: f64,
-    /// The cluster table of all nodes, but for what is each one's own. Read once: a thousand nodes would otherwise take longer to read their configs than to run
-    /// for ten seconds.
+    /// The cluster table of all nodes, but for what is each one's own. Read once: a thousand nodes
+    /// would otherwise take longer to read their configs than to run for ten seconds.
     table: ClusterConfig,
     shape: Shape,
     random: Random,
@@ -469,7 +471,8 @@ impl World {
         &self.log
     }
 
-    /// Every event that a node told, with its place and the time since the start, in the order of their telling.
+    /// Every event that a node told, with its place and the time since the start, in the order of
+    /// their telling.
     pub fn events(&self) -> impl Iterator<Item = (Duration, Place, &Event)> {
         self.events.iter().map(|(at, place, event)| (*at, *place, event))
     }
@@ -667,7 +670,8 @@ impl World {
         Instant::from_nanos(self.local(place, self.now))
     }
 
-    /// What a node's clock shows at this time of the world. Every second one runs fast, the others slow.
+    /// What a node's clock shows at this time of the world. Every second one runs fast, the others
+    /// slow.
     fn local(&self, place: Place, at: u64) -> u64 {
         if self.drift == 0.0 {
             return at + self.nodes[place].offset;
@@ -738,7 +742,8 @@ impl World {
             Output::Inspect { arbiter } => self.inspect(place, arbiter),
             Output::Abandon { arbiter } => self.abandon(place, arbiter),
             Output::Drain => {
-                // Later than whatever waits for a process that goes on: that is handed over in one go.
+                // Later than whatever waits for a process that goes on: that is handed over in one
+                // go.
                 let at = self.soon(Duration::from_millis(1));
                 self.put(at, Item::Drained { place, life });
             }
@@ -905,7 +910,8 @@ impl World {
         self.drain(place);
     }
 
-    /// What waited in the socket and in queues comes in, in its order, and then the one timer that is late, or that first.
+    /// What waited in the socket and in queues comes in, in its order, and then the one timer that
+    /// is late, or that first.
     fn resume(&mut self, place: Place) {
         let Some(process) = &mut self.nodes[place].process else { return };
         if !process.paused {
@@ -971,7 +977,8 @@ impl World {
         self.config.ownership.quorum == QuorumRule::Majority || self.config.ownership.authority != AuthorityKind::View
     }
 
-    /// Whether a node has the right to act for a shard, by its own word and by its own clock; it may be stopped just now.
+    /// Whether a node has the right to act for a shard, by its own word and by its own clock; it
+    /// may be stopped just now.
     fn may_act(&self, place: Place, shard: u32) -> bool {
         let Some(engine) = self.engine(place).filter(|engine| !engine.has_left()) else { return false };
         self.is_exclusive()
@@ -988,7 +995,8 @@ impl World {
         if report == Report::Started {
             found.running = true;
         }
-        // A blocked thread starts and stops nobody; what it was to do waits for it, and is void if it was replaced meanwhile.
+        // A blocked thread starts and stops nobody; what it was to do waits for it, and is void if
+        // it was replaced meanwhile.
         if self.threads(place).get(&arbiter).is_some_and(|thread| thread.blocked.is_some()) {
             if let Some(found) = self.worker(place, worker) {
                 found.running = false;
@@ -1109,7 +1117,8 @@ impl World {
         self.put(at, Item::Report { place, life, worker: id, generation, report: Report::Stopped });
     }
 
-    /// A worker that runs on a thread that is not blocked, in a process that is not stopped: one that can do something by itself.
+    /// A worker that runs on a thread that is not blocked, in a process that is not stopped: one
+    /// that can do something by itself.
     fn at_work(&mut self, place: Place, id: WorkerId) -> Option<&mut Worker> {
         let process = self.nodes[place].process.as_mut().filter(|process| !process.paused)?;
         let worker = process.workers.get_mut(&id)?;

@@ -1,7 +1,9 @@
-//! `Ledger`: who has which shard, and the highest number given out: the rules that the authorities in memory and on a disk share.
+//! `Ledger`: who has which shard, and the highest number given out: the rules that the authorities
+//! in memory and on a disk share.
 //!
-//! It is the porter's book. Time is not in it: whoever keeps it says which sessions are over. One counter numbers sessions and epochs alike, so that an epoch is higher than all
-//! before it, whichever shard they were for, and nothing has to be remembered of a shard that nobody has.
+//! It is the porter's book. Time is not in it: whoever keeps it says which sessions are over. One
+//! counter numbers sessions and epochs alike, so that an epoch is higher than all before it,
+//! whichever shard they were for, and nothing has to be remembered of a shard that nobody has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +12,12 @@ use heartbeat_core::Generation;
 use heartbeat_core::authority::{Claimed, SessionId, ShardName};
 use heartbeat_core::member::Epoch;
 
-/// Sessions at a time: those of more nodes than one host or one test has, and what processes that ended have left behind.
+/// Sessions at a time: those of more nodes than one host or one test has, and what processes that
+/// ended have left behind.
 pub(super) const SESSIONS_MAX: usize = 4_096;
 
-/// Highest number that is given out; beyond it a book is damaged. A million epochs a second take 290,000 years to get there.
+/// Highest number that is given out; beyond it a book is damaged. A million epochs a second take
+/// 290,000 years to get there.
 pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What has been given out.
@@ -21,7 +25,8 @@ pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
 pub(super) struct Ledger {
     /// The highest number given out, to a session or with a shard. It only rises.
     pub(super) number: u64,
-    /// How often something was given back or taken back. It only rises; with `number` it tells any two states apart.
+    /// How often something was given back or taken back. It only rises; with `number` it tells any
+    /// two states apart.
     pub(super) freed: u64,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) shards: BTreeMap<ShardName, Grant>,
@@ -52,7 +57,8 @@ impl Ledger {
         Some(id)
     }
 
-    /// Gives the session each of these shards that no other session has, under epochs of `floor` or more; `None` if there is no such session.
+    /// Gives the session each of these shards that no other session has, under epochs of `floor` or
+    /// more; `None` if there is no such session.
     pub(super) fn claim(&mut self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Option<Vec<Claimed>> {
         self.sessions.get(&session)?;
         Some(shards.iter().map(|shard| self.claim_one(session, shard, floor)).collect())

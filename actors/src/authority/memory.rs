@@ -1,4 +1,5 @@
-//! An authority in memory, for tests and for several nodes in one process. It forgets everything with the process, and it can be cut off and slowed down.
+//! An authority in memory, for tests and for several nodes in one process. It forgets everything
+//! with the process, and it can be cut off and slowed down.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,7 +15,8 @@ use tokio::time::Instant;
 use super::lease_table::{Ledger, SESSIONS_MAX, Session};
 use super::{Authority, AuthorityError, Claimant, check};
 
-/// What several authorities of one process have in common: whatever one of them hands out, no other does. Its time is tokio's, virtual where that is.
+/// What several authorities of one process have in common: whatever one of them hands out, no other
+/// does. Its time is tokio's, virtual where that is.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -70,7 +72,8 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    /// The authority for one node. The name of its cluster says nothing here: all who share a store are in one.
+    /// The authority for one node. The name of its cluster says nothing here: all who share a store
+    /// are in one.
     pub fn authority(&self, claimant: Claimant) -> Rc<dyn Authority> {
         let seen = Mutex::new(self.state().ledger.freed);
         Rc::new(MemoryAuthority { store: self.clone(), claimant, seen })
@@ -86,7 +89,8 @@ impl MemoryStore {
         self.state().reaches.get(node).copied().unwrap_or_default()
     }
 
-    /// The state, from which the sessions are gone that are over. At its end itself a session is over.
+    /// The state, from which the sessions are gone that are over. At its end itself a session is
+    /// over.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -1,9 +1,11 @@
 //! `Authority`: who hands out the right to run a shard, one owner at a time.
 //!
-//! The rules of when to ask what are in `heartbeat-core` (`claims`); here are those who answer. All answer the same way, which the same suite checks. They live on the control arbiter and hold
-//! it up for nothing: what takes time is awaited, or done on another thread.
+//! The rules of when to ask what are in `heartbeat-core` (`claims`); here are those who answer. All
+//! answer the same way, which the same suite checks. They live on the control arbiter and hold it
+//! up for nothing: what takes time is awaited, or done on another thread.
 //!
-//! - `ledger`: the rules of those who keep their own book. `memory`: one process. `file`: one host. `etcd`: several hosts.
+//! - `ledger`: the rules of those who keep their own book. `memory`: one process. `file`: one host.
+//!   `etcd`: several hosts.
 //! - `name`: how names are written where not every character can be.
 
 #[cfg(feature = "etcd")]
@@ -38,11 +40,13 @@ pub use memory::{MemoryStore, Reach};
 pub trait Authority {
     /// Answers one question. Several may be under way at a time.
     ///
-    /// An error means that it is not known whether it was done; whatever is asked may be asked again. It takes a bounded time.
+    /// An error means that it is not known whether it was done; whatever is asked may be asked
+    /// again. It takes a bounded time.
     fn ask(self: Rc<Self>, ask: AuthorityRequest)
     -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>>;
 
-    /// Waits until a shard may have become free that was not when this was last waited for; it may say so when none has.
+    /// Waits until a shard may have become free that was not when this was last waited for; it may
+    /// say so when none has.
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
 
@@ -57,7 +61,8 @@ pub struct Claimant {
     pub generation: Generation,
 }
 
-/// The authority did not answer, or said something that makes no sense. The text says what was asked of whom, and what came of it.
+/// The authority did not answer, or said something that makes no sense. The text says what was
+/// asked of whom, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuthorityError(pub String);
 
@@ -69,11 +74,14 @@ impl fmt::Display for AuthorityError {
 
 impl std::error::Error for AuthorityError {}
 
-/// The authority that a config names, for this start of its node; `None` for `view`, which is nobody. To be called within a tokio runtime, on the thread that is to use it.
+/// The authority that a config names, for this start of its node; `None` for `view`, which is
+/// nobody. To be called within a tokio runtime, on the thread that is to use it.
 ///
 /// # Errors
-/// If there is no `[cluster]` table, which has the name to claim under; if this build has no such authority; with `file`, if the folder cannot be used; with `etcd`, if an endpoint makes no sense.
-/// That etcd cannot be reached is not an error here: it may be there in a while, and each question says so.
+/// If there is no `[cluster]` table, which has the name to claim under; if this build has no such
+/// authority; with `file`, if the folder cannot be used; with `etcd`, if an endpoint makes no
+/// sense. That etcd cannot be reached is not an error here: it may be there in a while, and each
+/// question says so.
 pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
     let ownership = &config.ownership;
     match ownership.authority {

@@ -1,6 +1,8 @@
-//! `name`: names of nodes, groups and clusters where not every character can stand: in the name of a file, a line of text, a key with slashes.
+//! `name`: names of nodes, groups and clusters where not every character can stand: in the name of
+//! a file, a line of text, a key with slashes.
 //!
-//! Letters, digits, `-` and `_` stand for themselves, all other bytes are written as `%` and two digits, as in a URL (RFC 3986, section 2.1). So a dot is, too: no name is `..`.
+//! Letters, digits, `-` and `_` stand for themselves, all other bytes are written as `%` and two
+//! digits, as in a URL (RFC 3986, section 2.1). So a dot is, too: no name is `..`.
 
 /// A name, written so.
 pub(super) fn escaped(name: &str) -> String {

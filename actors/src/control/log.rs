@@ -1,6 +1,8 @@
-//! One line of `tracing` for each event: a clause for a stranger, the event's name, and the figures as fields.
+//! One line of `tracing` for each event: a clause for a stranger, the event's name, and the figures
+//! as fields.
 //!
-//! What is not there is left out: a line has no `shard=None`, and no silence of zero where another member told of a death.
+//! What is not there is left out: a line has no `shard=None`, and no silence of zero where another
+//! member told of a death.
 
 use std::fmt;
 use std::sync::Arc;

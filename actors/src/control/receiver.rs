@@ -1,7 +1,8 @@
 //! `Receiver`: where signs of life come in, from the threads of this process and from other nodes.
 //!
-//! It stamps what arrives, at the door, before it waits in any queue, and passes it on in batches: a hop between actors costs more than taking
-//! a datagram in, so it is paid once for all that lay in the socket.
+//! It stamps what arrives, at the door, before it waits in any queue, and passes it on in batches:
+//! a hop between actors costs more than taking a datagram in, so it is paid once for all that lay
+//! in the socket.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -33,8 +34,8 @@ impl Message for StampedBeat {
     type Result = ();
 }
 
-/// Datagrams of other nodes, with the instant they came in at; the answer gives the batch back to be filled again. One that is not full was the
-/// last: the transport was found empty.
+/// Datagrams of other nodes, with the instant they came in at; the answer gives the batch back to
+/// be filled again. One that is not full was the last: the transport was found empty.
 pub(crate) struct Datagrams {
     pub(crate) at: Instant,
     /// What the wall clock showed then.
@@ -101,8 +102,8 @@ impl Handler<Drain> for Receiver {
         if self.transport.is_none() {
             return self.supervisor.do_send(Drained(self.clock.now()));
         }
-        // The runtime knows of the socket what it saw when it last looked, which may have been before we were paused. After a yield it has looked
-        // again.
+        // The runtime knows of the socket what it saw when it last looked, which may have been
+        // before we were paused. After a yield it has looked again.
         let ask = |_, receiver: &mut Receiver, _: &mut Context<Receiver>| {
             receiver.question.is_asked.set(true);
             receiver.question.waker.wake();
@@ -136,7 +137,8 @@ impl Handler<Pulse> for Receiver {
     }
 }
 
-/// Takes datagrams from the transport and passes them on in batches, for ever. When it is asked to, it says that there are none.
+/// Takes datagrams from the transport and passes them on in batches, for ever. When it is asked to,
+/// it says that there are none.
 async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn Transport>, question: Rc<Question>) {
     let mut batch = Box::new(Batch::default());
     loop {
@@ -156,7 +158,8 @@ async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn T
             Ok(begun) => {
                 let (at, wall) = clock.with_wall();
                 let empty_at = (!batch.is_full()).then_some(begun);
-                // One batch is under way at a time; what comes meanwhile waits in the socket, whose buffer is bounded.
+                // One batch is under way at a time; what comes meanwhile waits in the socket, whose
+                // buffer is bounded.
                 batch = match supervisor.send(Datagrams { at, wall, batch, empty_at }).await {
                     Ok(mut batch) => {
                         batch.clear();

@@ -1,7 +1,9 @@
-//! Recording: what this node hears of others, written as traces, so that detectors can be judged on the network they are to work on.
+//! Recording: what this node hears of others, written as traces, so that detectors can be judged on
+//! the network they are to work on.
 //!
-//! Files are written by a thread of their own: a slow disk must not look like silence. If it cannot keep up, or a file grows too long, the
-//! recording ends with a warning rather than with a hole in it.
+//! Files are written by a thread of their own: a slow disk must not look like silence. If it cannot
+//! keep up, or a file grows too long, the recording ends with a warning rather than with a hole in
+//! it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -41,7 +43,8 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Records into this folder, which is made if there is none; one file for each process heard, named for node and generation.
+    /// Records into this folder, which is made if there is none; one file for each process heard,
+    /// named for node and generation.
     pub(crate) fn start(folder: &Path) -> io::Result<Recorder> {
         fs::create_dir_all(folder)?;
         let (notes, waiting) = sync_channel(WAITING_MAX);

@@ -1,7 +1,9 @@
-//! The senders: one on every worker thread, which says that the thread lives, and one that puts the node's datagrams on the wire.
+//! The senders: one on every worker thread, which says that the thread lives, and one that puts the
+//! node's datagrams on the wire.
 //!
-//! Neither decides anything. The first one's silence is the proof: it lives where the workers live, so if one of them holds the thread,
-//! it cannot speak. A worker with nothing to do costs nothing; its thread's beat speaks for it.
+//! Neither decides anything. The first one's silence is the proof: it lives where the workers live,
+//! so if one of them holds the thread, it cannot speak. A worker with nothing to do costs nothing;
+//! its thread's beat speaks for it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

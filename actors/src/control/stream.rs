@@ -1,7 +1,9 @@
 //! Streams: what the engine says on TCP connections, and what becomes of them.
 //!
-//! Frames are datagrams with their length in two bytes before each (big-endian). A connection is a task of its own on the control arbiter; it takes one frame at a time from the other side, and
-//! what waits to be written is bounded. Nothing is decided here: the engine hears that a stream was opened, refused or closed, and says what that means.
+//! Frames are datagrams with their length in two bytes before each (big-endian). A connection is a
+//! task of its own on the control arbiter; it takes one frame at a time from the other side, and
+//! what waits to be written is bounded. Nothing is decided here: the engine hears that a stream was
+//! opened, refused or closed, and says what that means.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -25,7 +27,8 @@ use crate::control::supervisor::Supervisor;
 /// How long connecting may take.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
 
-/// Frames that may wait to be written to one stream; the table of ten thousand members takes six hundred.
+/// Frames that may wait to be written to one stream; the table of ten thousand members takes six
+/// hundred.
 const FRAMES_MAX: usize = 4_096;
 
 /// How long one frame may take to be written: the other side does not read any more.
@@ -34,7 +37,8 @@ const WRITE_FOR: Duration = Duration::from_secs(5);
 /// How long a stream that we have closed has to write what waits in it.
 const CLOSE_FOR: Duration = Duration::from_secs(10);
 
-/// Bytes that may wait to be written to all streams together. The stream with most of them is closed when there are more.
+/// Bytes that may wait to be written to all streams together. The stream with most of them is
+/// closed when there are more.
 const BYTES_MAX: usize = 64 << 20;
 
 /// How long a stream that we have closed waits for the other side to take what was sent.
@@ -251,7 +255,8 @@ pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr
     loop {
         match listener.accept().await {
             Ok((socket, from)) => {
-                // One at a time: whoever connects faster than we look waits in the system's queue, which is bounded.
+                // One at a time: whoever connects faster than we look waits in the system's queue,
+                // which is bounded.
                 if supervisor.send(Accepted { at: clock.now(), from, socket }).await.is_err() {
                     return;
                 }

@@ -1,8 +1,10 @@
-//! `Supervisor`: the actor that owns the engine and its one timer, and carries out what the engine says.
+//! `Supervisor`: the actor that owns the engine and its one timer, and carries out what the engine
+//! says.
 //!
-//! It is the only one that talks to the engine: every message becomes one input, then the outputs are drained and done, then the timer is set
-//! to what the engine asks for. It decides nothing; if a line here compares two silences, the line is in the wrong room. It lives on an
-//! arbiter of its own, where no code of a user ever runs, and waits for nobody.
+//! It is the only one that talks to the engine: every message becomes one input, then the outputs
+//! are drained and done, then the timer is set to what the engine asks for. It decides nothing; if
+//! a line here compares two silences, the line is in the wrong room. It lives on an arbiter of its
+//! own, where no code of a user ever runs, and waits for nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -51,11 +53,12 @@ use crate::worker::status_cell::{Cells, LifeNumber};
 /// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
 const SCAN_CHUNKS: usize = 64;
 
-/// How long subscribers have to hear why the process ends. No worker is waited for: one of them may be why.
+/// How long subscribers have to hear why the process ends. No worker is waited for: one of them may
+/// be why.
 const EXIT_AFTER: Duration = Duration::from_millis(250);
 
-/// How long the control thread of a node that has left goes on for the sake of streams and subscribers:
-/// a stream that was closed has half a second to be read.
+/// How long the control thread of a node that has left goes on for the sake of streams and
+/// subscribers: a stream that was closed has half a second to be read.
 const END_AFTER: Duration = Duration::from_millis(600);
 
 /// Owns the engine and carries out what it says.
@@ -221,7 +224,8 @@ impl Supervisor {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
                     }
-                    // Before what follows from it is done: whoever hears from a new owner finds it in the view.
+                    // Before what follows from it is done: whoever hears from a new owner finds it
+                    // in the view.
                     self.view.take_in(&event, self.clock.now());
                     events.push(event);
                 }
@@ -249,7 +253,8 @@ impl Supervisor {
         }
     }
 
-    /// The next thing to do. A thread that could not be made is an input of its own, between two drains.
+    /// The next thing to do. A thread that could not be made is an input of its own, between two
+    /// drains.
     fn next_output(&mut self) -> Option<Output> {
         loop {
             if let Some(output) = self.engine.poll_output(&mut self.buffer) {
@@ -276,7 +281,8 @@ impl Supervisor {
         self.ending = Ending::CloseReason;
         let (receiver, sender, accepting) = self.links.end();
         let closed = async move {
-            // An error means that it has ended already. The sender comes to this after the datagrams.
+            // An error means that it has ended already. The sender comes to this after the
+            // datagrams.
             if let Some(sender) = sender {
                 let _ = sender.send(End).await;
             }
@@ -289,8 +295,8 @@ impl Supervisor {
         context.spawn(closed.into_actor(self).map(|(), supervisor, context| supervisor.end(context)));
     }
 
-    /// The node has left: those who wait for it are told, and the control thread ends, once the last
-    /// events and frames are delivered or had the time to be.
+    /// The node has left: those who wait for it are told, and the control thread ends, once the
+    /// last events and frames are delivered or had the time to be.
     fn end(&mut self, context: &mut Context<Self>) {
         self.ending = Ending::Done;
         for done in self.leavers.drain(..) {
@@ -308,7 +314,8 @@ impl Supervisor {
         });
     }
 
-    /// Brings the view up to the table of members, if that has changed. The table alone knows when: not every change of a row is an event.
+    /// Brings the view up to the table of members, if that has changed. The table alone knows when:
+    /// not every change of a row is an event.
     fn show_members(&mut self) {
         let version = self.engine.members_version();
         if self.members_shown != Some(version) {
@@ -317,7 +324,8 @@ impl Supervisor {
         }
     }
 
-    /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat that moves a deadline on costs no timer.
+    /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat
+    /// that moves a deadline on costs no timer.
     fn set_timer(&mut self, context: &mut Context<Self>) {
         let Some(due) = self.engine.poll_timeout() else { return };
         if let Some((handle, set)) = self.timer {
@@ -419,7 +427,8 @@ impl Supervisor {
                 let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
                 let handle = thread.handle();
                 let beating = handle.clone();
-                // Before any worker is started there, so that the first beat comes before whatever they do.
+                // Before any worker is started there, so that the first beat comes before whatever
+                // they do.
                 handle.run(move || {
                     BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating }.start();
                     std::future::ready(())
@@ -447,7 +456,8 @@ impl Supervisor {
         self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
     }
 
-    /// Looks at the status cells of some chunks, and at the threads; the rest has its turn after whatever else waits here.
+    /// Looks at the status cells of some chunks, and at the threads; the rest has its turn after
+    /// whatever else waits here.
     fn scan(&mut self, from: usize, context: &mut Context<Self>) {
         let mut looks = Vec::new();
         let workers = &self.workers;
@@ -500,11 +510,13 @@ impl Supervisor {
         }
     }
 
-    /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void, it says so here, and it ends.
+    /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void,
+    /// it says so here, and it ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
         self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
-            // Stopping it from here would end the thread before it runs anything more; so it stops itself, after it has said so.
+            // Stopping it from here would end the thread before it runs anything more; so it stops
+            // itself, after it has said so.
             let told = supervisor.clone();
             if !thread.handle().end_after(move || told.do_send(ArbiterEnded(id))) {
                 // It was silent because it had ended: a worker may stop the thread it runs on.
@@ -528,7 +540,8 @@ impl Actor for Supervisor {
         self.listen_to_authority(context);
     }
 
-    /// The node has left, or its system ends: no worker is started any more, and each sender hears so.
+    /// The node has left, or its system ends: no worker is started any more, and each sender hears
+    /// so.
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.links.is_leaving.store(true, Ordering::Release);
         for worker in self.workers.drain(..).flatten() {

@@ -1,8 +1,9 @@
 //! `Until`: waiting until something of a node holds, woken by its supervisor and not by a clock.
 //!
-//! The supervisor is told of every start, failure and change of members. So it looks at what is waited for after each input, and
-//! answers when that holds or never will. What was ordered before, through the same thread, has been taken in by then: a worker that
-//! was told to restart is up again when `until_up` returns.
+//! The supervisor is told of every start, failure and change of members. So it looks at what is
+//! waited for after each input, and answers when that holds or never will. What was ordered before,
+//! through the same thread, has been taken in by then: a worker that was told to restart is up
+//! again when `until_up` returns.
 
 use std::fmt;
 use std::task::Poll;

@@ -1,7 +1,9 @@
-//! Groups: workers that fail, start and stop together, and the templates of which any number can be started.
+//! Groups: workers that fail, start and stop together, and the templates of which any number can be
+//! started.
 //!
-//! A group is a supervisor in the sense of Erlang/OTP, and what it does when a child fails is decided in `heartbeat-core`. This file is the way
-//! to describe one and a handle on it. A handle holds nothing up: dropping it stops nothing.
+//! A group is a supervisor in the sense of Erlang/OTP, and what it does when a child fails is
+//! decided in `heartbeat-core`. This file is the way to describe one and a handle on it. A handle
+//! holds nothing up: dropping it stops nothing.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -38,8 +40,8 @@ pub struct GroupSpec {
 }
 
 impl GroupSpec {
-    /// A permanent group of this name in which each failure concerns the failed child alone. The failures of all children count together
-    /// against the restart limits of the config.
+    /// A permanent group of this name in which each failure concerns the failed child alone. The
+    /// failures of all children count together against the restart limits of the config.
     pub fn new(name: impl Into<String>) -> GroupSpec {
         GroupSpec {
             name: name.into(),
@@ -71,19 +73,22 @@ impl GroupSpec {
         self
     }
 
-    /// Its end matters to its parent; only for transient and temporary groups in a parent with an `auto_shutdown`.
+    /// Its end matters to its parent; only for transient and temporary groups in a parent with an
+    /// `auto_shutdown`.
     pub fn significant(mut self) -> GroupSpec {
         self.significant = true;
         self
     }
 
-    /// At most `intensity` restarts of all children together in any `period`; one more and the group ends, and its parent decides.
+    /// At most `intensity` restarts of all children together in any `period`; one more and the
+    /// group ends, and its parent decides.
     pub fn intensity(mut self, intensity: u32, period: Duration) -> GroupSpec {
         self.limits.intensity = Some((intensity, period));
         self
     }
 
-    /// Each child counts for itself, against its own limits; one that is over them is given up, and the others go on.
+    /// Each child counts for itself, against its own limits; one that is over them is given up, and
+    /// the others go on.
     pub(crate) fn each(mut self) -> GroupSpec {
         self.counting = Counting::Each;
         self
@@ -150,8 +155,8 @@ impl Group {
         self.supervise_with(WorkerSpec::new(name), move |_| Ok(factory()))
     }
 
-    /// Starts a worker in this group, after those that were taken on before, with limits of its own and a factory that may fail and is told why
-    /// it is called.
+    /// Starts a worker in this group, after those that were taken on before, with limits of its own
+    /// and a factory that may fail and is told why it is called.
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
@@ -163,7 +168,8 @@ impl Group {
         self.supervise_with_context(spec, move |birth, _| factory(birth))
     }
 
-    /// As [`Group::supervise_with`], with a factory that sees the context of the worker it makes, as that of actix's `Actor::create` does.
+    /// As [`Group::supervise_with`], with a factory that sees the context of the worker it makes,
+    /// as that of actix's `Actor::create` does.
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
@@ -209,8 +215,9 @@ impl Group {
         Ok(Group { node: self.node.clone(), id, name, auto_shutdown: spec.auto_shutdown })
     }
 
-    /// Waits until the group is up: each of its children that is to run, groups within it included. After [`Group::restart`] or
-    /// [`Group::start`] it waits for their new lives. It has no deadline of its own.
+    /// Waits until the group is up: each of its children that is to run, groups within it included.
+    /// After [`Group::restart`] or [`Group::start`] it waits for their new lives. It has no
+    /// deadline of its own.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -243,7 +250,8 @@ impl Group {
         self.node.order(Child::Group(self.id), Order::Start);
     }
 
-    /// Stops its children in reverse order, and starts them again in order. Their queues are kept; nothing is counted.
+    /// Stops its children in reverse order, and starts them again in order. Their queues are kept;
+    /// nothing is counted.
     pub fn restart(&self) {
         self.node.order(Child::Group(self.id), Order::Restart);
     }
@@ -272,10 +280,11 @@ impl fmt::Debug for Group {
 
 type Maker<A, T> = dyn Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync;
 
-/// A kind of worker of which any number can be started, each from an argument of its own (OTP calls this simple_one_for_one).
+/// A kind of worker of which any number can be started, each from an argument of its own (OTP calls
+/// this simple_one_for_one).
 ///
-/// They count their restarts together. One that ends for good is forgotten, its name and its number are free again; all that run are
-/// stopped at once with the template.
+/// They count their restarts together. One that ends for good is forgotten, its name and its number
+/// are free again; all that run are stopped at once with the template.
 pub struct Template<A: Actor<Context = Context<A>>, T> {
     group: Group,
     spec: WorkerSpec,
@@ -294,7 +303,8 @@ impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
         Ok(Template { group, spec, maker: Arc::new(maker), started: AtomicU64::new(0), worker: PhantomData })
     }
 
-    /// Starts one from this argument, which is kept for its replacements. Its name is the template's with a number behind it.
+    /// Starts one from this argument, which is kept for its replacements. Its name is the
+    /// template's with a number behind it.
     ///
     /// # Errors
     /// As [`Node::supervise_with`].

@@ -87,7 +87,8 @@ pub enum SuperviseError {
     Left,
     /// The number of shards is zero or too large.
     Shards(u32),
-    /// This node supervises as many sharded groups as it can tell others of; the name of the one too many.
+    /// This node supervises as many sharded groups as it can tell others of; the name of the one
+    /// too many.
     Groups(String),
     /// The number of threads is zero or too large.
     Arbiters(u32),
@@ -120,7 +121,8 @@ impl fmt::Display for SuperviseError {
 impl std::error::Error for SuperviseError {}
 
 impl Node {
-    /// Starts this process as a node. Without a `[cluster]` table it stays within the process and opens no socket.
+    /// Starts this process as a node. Without a `[cluster]` table it stays within the process and
+    /// opens no socket.
     ///
     /// # Errors
     /// [`NodeError`]; nothing is left running.
@@ -133,8 +135,8 @@ impl Node {
         .await
     }
 
-    /// Starts this process as a node over a transport of your own, made by `bind` on the thread that is to use it. Returning none makes the
-    /// node stay within its process.
+    /// Starts this process as a node over a transport of your own, made by `bind` on the thread
+    /// that is to use it. Returning none makes the node stay within its process.
     ///
     /// # Errors
     /// [`NodeError`]; nothing is left running.
@@ -162,7 +164,8 @@ impl Node {
 
     /// Starts a worker and keeps it running: `factory` makes the first one and each replacement.
     ///
-    /// The factory is called on the worker's thread. If it panics, that is a failed start, to which the restart limits apply.
+    /// The factory is called on the worker's thread. If it panics, that is a failed start, to which
+    /// the restart limits apply.
     ///
     /// # Errors
     /// [`SuperviseError`] if the name is taken or no name at all.
@@ -174,10 +177,12 @@ impl Node {
         self.supervise_with(WorkerSpec::new(name), move |_| Ok(factory()))
     }
 
-    /// Starts a worker and keeps it running, with limits of its own and a factory that may fail and is told why it is called.
+    /// Starts a worker and keeps it running, with limits of its own and a factory that may fail and
+    /// is told why it is called.
     ///
     /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all, or the limits contradict each other.
+    /// [`SuperviseError`] if the name is taken or no name at all, or the limits contradict each
+    /// other.
     pub fn supervise_with<A, F>(&self, spec: WorkerSpec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
@@ -186,8 +191,9 @@ impl Node {
         Group::root(self).supervise_with(spec, factory)
     }
 
-    /// As [`Node::supervise_with`], with a factory that sees the context of the worker it makes, as that of actix's `Actor::create` does:
-    /// it can spawn, start timers, add streams, and give the address away.
+    /// As [`Node::supervise_with`], with a factory that sees the context of the worker it makes, as
+    /// that of actix's `Actor::create` does: it can spawn, start timers, add streams, and give the
+    /// address away.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -227,7 +233,8 @@ impl Node {
         Group::root(self).group(spec)
     }
 
-    /// Takes on a kind of worker of which any number can be started, each from an argument of its own.
+    /// Takes on a kind of worker of which any number can be started, each from an argument of its
+    /// own.
     ///
     /// # Errors
     /// As [`Node::group`].
@@ -240,7 +247,8 @@ impl Node {
         Template::new(self, spec, maker)
     }
 
-    /// Starts `count` workers of one kind behind one address that sends each message to a ready one, in turn.
+    /// Starts `count` workers of one kind behind one address that sends each message to a ready
+    /// one, in turn.
     ///
     /// # Errors
     /// As [`Node::pool_with`].
@@ -255,7 +263,8 @@ impl Node {
     /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
     ///
     /// # Errors
-    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over [`POOL_SIZE_MAX`].
+    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over
+    /// [`POOL_SIZE_MAX`].
     pub fn pool_with<A, F>(
         &self,
         spec: WorkerSpec,
@@ -270,7 +279,8 @@ impl Node {
         Pool::new(self, spec, count, route, factory)
     }
 
-    /// A pool of `count` threads for those workers that are put there with [`WorkerSpec::placement`]; none is made before it is needed.
+    /// A pool of `count` threads for those workers that are put there with
+    /// [`WorkerSpec::placement`]; none is made before it is needed.
     ///
     /// # Errors
     /// [`SuperviseError::Arbiters`] if `count` is 0 or over [`ARBITERS_MAX`].
@@ -282,16 +292,22 @@ impl Node {
         Ok(Arbiters { places: (first..first + count).map(ThreadSlotId).collect(), next: Arc::default() })
     }
 
-    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name: each runs on the one that owns it, and
-    /// on another, under a higher epoch, when its owner is gone. Without a cluster all run here.
+    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name:
+    /// each runs on the one that owns it, and on another, under a higher epoch, when its owner is
+    /// gone. Without a cluster all run here.
     ///
-    /// Nodes that name another `count` than the one that has supervised the group for longest own none of its shards until that one is gone
-    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a node that lives is stopped there first, and its last snapshot ([`Context::replicate`](crate::Context::replicate)) handed
-    /// over; one whose node was killed goes on from the last that was copied. The factory finds it in its [`StartInfo`], with the shard's number and epoch. What is promised under a partition depends on
-    /// `ownership`; the log says it.
+    /// Nodes that name another `count` than the one that has supervised the group for longest own
+    /// none of its shards until that one is gone
+    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a
+    /// node that lives is stopped there first, and its last snapshot
+    /// ([`Context::replicate`](crate::Context::replicate)) handed over; one whose node was killed
+    /// goes on from the last that was copied. The factory finds it in its [`StartInfo`], with the
+    /// shard's number and epoch. What is promised under a partition depends on `ownership`; the log
+    /// says it.
     ///
     /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
+    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over
+    /// [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
     pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
@@ -300,8 +316,9 @@ impl Node {
         self.supervise_shards_with(WorkerSpec::new(name), count, factory)
     }
 
-    /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and queue of `spec`, whose name is the
-    /// group's. What happens after a shard was given up here is not the spec's matter: another node takes it.
+    /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and
+    /// queue of `spec`, whose name is the group's. What happens after a shard was given up here is
+    /// not the spec's matter: another node takes it.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -363,7 +380,8 @@ impl Node {
             );
             #[cfg(feature = "testkit")]
             self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
-            // Closed until this node owns the shard, and before anybody can send to it: nobody would ever look at what was sent.
+            // Closed until this node owns the shard, and before anybody can send to it: nobody
+            // would ever look at what was sent.
             slot.cell.close();
             slot.mailbox.close(CloseReason::Stopped);
             workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
@@ -381,8 +399,8 @@ impl Node {
 
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
     ///
-    /// A recipient that subscribes again is sent the view again, and each event once. So a worker may subscribe in `started`, with an
-    /// address that outlives its life.
+    /// A recipient that subscribes again is sent the view again, and each event once. So a worker
+    /// may subscribe in `started`, with an address that outlives its life.
     pub fn subscribe(&self, subscriber: Recipient<Update>) {
         self.inner.supervisor.do_send(Subscribe(Subscriber::Recipient(subscriber)));
     }
@@ -408,8 +426,8 @@ impl Node {
         updates
     }
 
-    /// Calls `subscriber` with the view as it is now and then with every event, on this thread. One that subscribes under the same name
-    /// takes the place of the one before.
+    /// Calls `subscriber` with the view as it is now and then with every event, on this thread. One
+    /// that subscribes under the same name takes the place of the one before.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -436,8 +454,8 @@ impl Node {
         });
     }
 
-    /// Whether the cluster has let this node in, or it has begun one itself, and it knows the members it was told of. Without a
-    /// `[cluster]` table it is always so.
+    /// Whether the cluster has let this node in, or it has begun one itself, and it knows the
+    /// members it was told of. Without a `[cluster]` table it is always so.
     pub fn is_joined(&self) -> bool {
         self.inner.view.is_joined()
     }
@@ -469,11 +487,13 @@ impl Node {
         &self.inner.view
     }
 
-    /// Who is responsible for a key of this namespace. All nodes that see the same members say the same.
+    /// Who is responsible for a key of this namespace. All nodes that see the same members say the
+    /// same.
     ///
-    /// If a sharded group has that name, on this node or on others, it is the node that runs the key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is
-    /// one of the ready members, by rendezvous hashing and weight: when one dies, leaves or is suspected, only its keys go to others, and they come back with it.
-    /// Without a cluster it is this node.
+    /// If a sharded group has that name, on this node or on others, it is the node that runs the
+    /// key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is one of the
+    /// ready members, by rendezvous hashing and weight: when one dies, leaves or is suspected, only
+    /// its keys go to others, and they come back with it. Without a cluster it is this node.
     ///
     /// # Errors
     /// [`NoOwner`] if nobody is ready, or not known; or if the owner of the shard is suspected.
@@ -481,8 +501,8 @@ impl Node {
         self.inner.view.responsible(namespace, key.as_ref())
     }
 
-    /// The workers that are at work now: which, with what message, since when by this node's clock ([`Node::now`]). A look at all status cells; it
-    /// asks nobody and stops nobody.
+    /// The workers that are at work now: which, with what message, since when by this node's clock
+    /// ([`Node::now`]). A look at all status cells; it asks nobody and stops nobody.
     pub fn busy(&self) -> Vec<WorkerActivity> {
         self.inner.cells.busy()
     }
@@ -507,23 +527,27 @@ impl Node {
         self.inner.supervisor.send(Count).await.unwrap_or_default()
     }
 
-    /// Who watches this node, whom it watches, and how well it is itself; nobody once its system has ended.
+    /// Who watches this node, whom it watches, and how well it is itself; nobody once its system
+    /// has ended.
     pub async fn neighbourhood(&self) -> PeerStatus {
         self.inner.supervisor.send(Neighbours).await.unwrap_or_default()
     }
 
-    /// Tells other nodes something else of this one from now on: what [`Member::metadata`](heartbeat_core::Profile::metadata) shows them. It comes after what was told before, in
-    /// whatever order the news travel.
+    /// Tells other nodes something else of this one from now on: what
+    /// [`Member::metadata`](heartbeat_core::Profile::metadata) shows them. It comes after what was
+    /// told before, in whatever order the news travel.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if it is more than [`METADATA_BYTES_MAX`](heartbeat_core::member::METADATA_BYTES_MAX); nothing changes then.
+    /// [`ConfigError::Contradiction`] if it is more than
+    /// [`METADATA_BYTES_MAX`](heartbeat_core::member::METADATA_BYTES_MAX); nothing changes then.
     pub async fn set_metadata(&self, metadata: Metadata) -> Result<(), ConfigError> {
         self.inner.supervisor.send(SetMetadata(metadata)).await.unwrap_or(Ok(()))
     }
 
-    /// Records what this node hears of others from now on into `folder`, which is made if there is none: one file for each process heard of, named for
-    /// node and generation, in the format of [`heartbeat_core::Trace`]. A recording ends with the node, after 256 MiB in one file, or when the disk
-    /// does not keep up; it says so in the log.
+    /// Records what this node hears of others from now on into `folder`, which is made if there is
+    /// none: one file for each process heard of, named for node and generation, in the format of
+    /// [`heartbeat_core::Trace`]. A recording ends with the node, after 256 MiB in one file, or
+    /// when the disk does not keep up; it says so in the log.
     ///
     /// # Errors
     /// What the system says of the folder or of one more thread.
@@ -533,17 +557,19 @@ impl Node {
         Ok(())
     }
 
-    /// Sends heartbeats every `interval` from the next one on. Each heartbeat says when the next one comes, so observers follow without a suspicion;
-    /// nothing else changes. A node that has left sends none, and says nothing of it.
+    /// Sends heartbeats every `interval` from the next one on. Each heartbeat says when the next
+    /// one comes, so observers follow without a suspicion; nothing else changes. A node that has
+    /// left sends none, and says nothing of it.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; it is then what it was.
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; it is
+    /// then what it was.
     pub async fn set_interval(&self, interval: Duration) -> Result<(), ConfigError> {
         self.inner.supervisor.send(SetInterval(interval)).await.unwrap_or(Ok(()))
     }
 
-    /// Leaves in good order: workers are stopped, then the other nodes are told. Returns when that is done, after `workers.timeout` at the
-    /// latest. The node does nothing afterwards.
+    /// Leaves in good order: workers are stopped, then the other nodes are told. Returns when that
+    /// is done, after `workers.timeout` at the latest. The node does nothing afterwards.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
         self.inner.supervisor.do_send(Leave { done });
@@ -553,7 +579,8 @@ impl Node {
 
     #[cfg(feature = "testkit")]
     pub(crate) async fn introduce(&self, members: Vec<heartbeat_core::Member>) {
-        // An error means that the supervisor is gone, and with it everybody who could be introduced.
+        // An error means that the supervisor is gone, and with it everybody who could be
+        // introduced.
         let _ = self.inner.supervisor.send(crate::control::supervisor::Introduce(members)).await;
     }
 
@@ -585,7 +612,8 @@ impl Node {
         Ok(WorkerAddr { slot })
     }
 
-    /// The thread for a worker that is to be placed so; `shared` is the one that is its turn among the shared ones.
+    /// The thread for a worker that is to be placed so; `shared` is the one that is its turn among
+    /// the shared ones.
     fn place(&self, placement: &Placement, shared: ThreadSlotId) -> ThreadSlotId {
         match placement {
             Placement::Shared => shared,

@@ -1,10 +1,13 @@
-//! `Pool`: several workers of one kind behind one address that sends each message to one who can serve it now.
+//! `Pool`: several workers of one kind behind one address that sends each message to one who can
+//! serve it now.
 //!
-//! Either the pool chooses a member for each message, by turn, load or key, from what the status cells say; or all members take their
-//! messages from one queue, each when it has nothing else to do ([`Routing::SharedQueue`]).
+//! Either the pool chooses a member for each message, by turn, load or key, from what the status
+//! cells say; or all members take their messages from one queue, each when it has nothing else to
+//! do ([`Routing::SharedQueue`]).
 //!
-//! A member that fails is replaced by itself; meanwhile the others get its share. Members are never given up, however many bad requests
-//! come, unless their spec says otherwise: a pool does not shrink for good.
+//! A member that fails is replaced by itself; meanwhile the others get its share. Members are never
+//! given up, however many bad requests come, unless their spec says otherwise: a pool does not
+//! shrink for good.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,11 +37,13 @@ pub enum Routing {
     /// Each ready one in turn.
     #[default]
     RoundRobin,
-    /// A ready one with the least to do: messages in its queue, the one in its hands, and answers under way.
+    /// A ready one with the least to do: messages in its queue, the one in its hands, and answers
+    /// under way.
     LeastLoaded,
-    /// The one that is free first. Messages wait in one queue of the pool, whose bound and overflow are the spec's, and a member takes the
-    /// next one when it has nothing else to do, as with actix's `SyncArbiter`. Members that fail leave the others the queue. A message waits
-    /// while no member is up, too; it is refused once none will be.
+    /// The one that is free first. Messages wait in one queue of the pool, whose bound and overflow
+    /// are the spec's, and a member takes the next one when it has nothing else to do, as with
+    /// actix's `SyncArbiter`. Members that fail leave the others the queue. A message waits while
+    /// no member is up, too; it is refused once none will be.
     SharedQueue,
 }
 
@@ -120,8 +125,9 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         }
     }
 
-    /// Makes it a pool of `count` members. New ones are started; of the others the last ones get no message of the pool any more, finish what
-    /// they have within their shutdown timeout, and are removed. It returns at once: new members serve once they are ready.
+    /// Makes it a pool of `count` members. New ones are started; of the others the last ones get no
+    /// message of the pool any more, finish what they have within their shutdown timeout, and are
+    /// removed. It returns at once: new members serve once they are ready.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -137,8 +143,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     /// ```
     ///
     /// # Errors
-    /// [`SuperviseError::Members`] if `count` is 0 or over [`POOL_SIZE_MAX`], or [`SuperviseError::Left`]. Members that were started before the
-    /// error stay.
+    /// [`SuperviseError::Members`] if `count` is 0 or over [`POOL_SIZE_MAX`], or
+    /// [`SuperviseError::Left`]. Members that were started before the error stay.
     pub fn resize(&self, count: u32) -> Result<(), SuperviseError> {
         if !(1..=POOL_SIZE_MAX).contains(&count) {
             return Err(SuperviseError::Members(count));
@@ -156,7 +162,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         outcome
     }
 
-    /// Sends a message to one of the ready members, one that refuses it after all leaving it to the next; or into the queue of the pool.
+    /// Sends a message to one of the ready members, one that refuses it after all leaving it to the
+    /// next; or into the queue of the pool.
     ///
     /// # Errors
     /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
@@ -183,8 +190,9 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         self.offer(message, |member, shared, message| member.try_send_through(shared, message))
     }
 
-    /// Sends a message to the member that is responsible for `key` among those that are ready: the same one as long as it is ready, and while it
-    /// is not, only its keys go elsewhere (rendezvous hashing, as for shards). It waits in that member's own queue, in a pool with one queue, too.
+    /// Sends a message to the member that is responsible for `key` among those that are ready: the
+    /// same one as long as it is ready, and while it is not, only its keys go elsewhere (rendezvous
+    /// hashing, as for shards). It waits in that member's own queue, in a pool with one queue, too.
     ///
     /// # Errors
     /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
@@ -203,8 +211,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         members[index as usize].send(message)
     }
 
-    /// Stops and starts the members one after the other, each when the one before is ready again, so that the others serve meanwhile. Their
-    /// queues are kept. Returns when all are done.
+    /// Stops and starts the members one after the other, each when the one before is ready again,
+    /// so that the others serve meanwhile. Their queues are kept. Returns when all are done.
     pub async fn rolling_restart(&self) {
         for member in self.inner.members().iter() {
             let (cell, before) = (member.slot.cell.clone(), member.generation());
@@ -213,7 +221,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         }
     }
 
-    /// Waits until all members are ready, as after the start. Give it a deadline: one whose start fails each time never is.
+    /// Waits until all members are ready, as after the start. Give it a deadline: one whose start
+    /// fails each time never is.
     pub async fn until_ready(&self) {
         let cells: Vec<_> = self.inner.members().iter().map(|member| member.slot.cell.clone()).collect();
         self.until(move || cells.iter().all(|cell| cell.is_ready())).await;
@@ -242,8 +251,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         shared + self.inner.members().iter().map(WorkerAddr::depth).sum::<u32>()
     }
 
-    /// What became of the messages in the one queue of the pool that no member took; zeros if it has none. What a member took is counted in that
-    /// member's [`WorkerAddr::fates`].
+    /// What became of the messages in the one queue of the pool that no member took; zeros if it
+    /// has none. What a member took is counted in that member's [`WorkerAddr::fates`].
     pub fn fates(&self) -> MessageCounts {
         self.inner.shared.as_ref().map_or_else(MessageCounts::default, |shared| shared.fates())
     }

@@ -1,7 +1,8 @@
 //! Services: one worker of a type for a whole node, found by the type.
 //!
-//! What actix has in `SystemService` and its registry. Here the registry belongs to the node, since a process may have more than one,
-//! and a service is a worker like any other: it has a name, is replaced when it fails, and stops when the node leaves.
+//! What actix has in `SystemService` and its registry. Here the registry belongs to the node, since
+//! a process may have more than one, and a service is a worker like any other: it has a name, is
+//! replaced when it fails, and stops when the node leaves.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -38,8 +39,8 @@ impl Node {
         is_supervised.then_some(worker)
     }
 
-    /// The one worker of this type, as actix's `A::from_registry()`. The first call starts it from `A::default()`, under the name of its
-    /// type; the others find it.
+    /// The one worker of this type, as actix's `A::from_registry()`. The first call starts it from
+    /// `A::default()`, under the name of its type; the others find it.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -77,8 +78,9 @@ impl Node {
         Ok(worker)
     }
 
-    /// Makes this worker the one that [`Node::service`] finds, as `SystemRegistry::set` does. Call it before the first look-up if the
-    /// worker is not to be made by `A::default()`, or needs a [`WorkerSpec`](crate::WorkerSpec). Types without a default are found by
+    /// Makes this worker the one that [`Node::service`] finds, as `SystemRegistry::set` does. Call
+    /// it before the first look-up if the worker is not to be made by `A::default()`, or needs a
+    /// [`WorkerSpec`](crate::WorkerSpec). Types without a default are found by
     /// [`Node::find_service`].
     ///
     /// ```
@@ -103,7 +105,8 @@ impl Node {
     }
 }
 
-/// The name under which a service of this type is supervised: the end of its path, as much as a name may have.
+/// The name under which a service of this type is supervised: the end of its path, as much as a
+/// name may have.
 fn name_of<A>() -> &'static str {
     let path = type_name::<A>();
     let mut start = path.len().saturating_sub(NAME_BYTES_MAX);

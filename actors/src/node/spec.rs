@@ -8,8 +8,9 @@ use heartbeat_core::{Config, ConfigError, RestartKind, ThreadSlotId, Times, UNLI
 
 use crate::worker::mailbox::{OnReplace, Overflow, Rules};
 
-/// Longest pause before a member of a pool is started again. A start that fails each time costs two calls of the factory a second then,
-/// and a bad request in a row of them costs the pool one member for a quarter of a second on average.
+/// Longest pause before a member of a pool is started again. A start that fails each time costs two
+/// calls of the factory a second then, and a bad request in a row of them costs the pool one member
+/// for a quarter of a second on average.
 const MEMBER_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// How a worker is to be supervised. What is not said is as the config has it.
@@ -48,13 +49,15 @@ pub enum Placement {
     /// [`WorkerSpec::on_thread_held`] says. Give a worker that may block a thread of its own.
     #[default]
     Shared,
-    /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker starts and ends with it.
+    /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker
+    /// starts and ends with it.
     Dedicated,
     /// One of the threads of this pool, in turn.
     Pool(Arbiters),
 }
 
-/// Some threads that only those workers run on that are put there; see [`crate::Node::arbiters`]. They are made when the first worker starts there.
+/// Some threads that only those workers run on that are put there; see [`crate::Node::arbiters`].
+/// They are made when the first worker starts there.
 #[derive(Clone, Debug)]
 pub struct Arbiters {
     pub(crate) places: Arc<[ThreadSlotId]>,
@@ -89,20 +92,22 @@ impl WorkerSpec {
         self
     }
 
-    /// Its end matters to its group; only for transient and temporary workers in a group with an `auto_shutdown`.
+    /// Its end matters to its group; only for transient and temporary workers in a group with an
+    /// `auto_shutdown`.
     pub fn significant(mut self) -> WorkerSpec {
         self.significant = true;
         self
     }
 
-    /// At most `intensity` restarts in any `period`; one more and it is given up. In a group that counts its children together, the group's
-    /// own limits hold instead.
+    /// At most `intensity` restarts in any `period`; one more and it is given up. In a group that
+    /// counts its children together, the group's own limits hold instead.
     pub fn intensity(mut self, intensity: u32, period: Duration) -> WorkerSpec {
         self.limits.intensity = Some((intensity, period));
         self
     }
 
-    /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to `most`. Zero means no pauses.
+    /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to
+    /// `most`. Zero means no pauses.
     pub fn delay(mut self, least: Duration, most: Duration) -> WorkerSpec {
         self.limits.delay = Some((least, most));
         self
@@ -138,22 +143,25 @@ impl WorkerSpec {
         self
     }
 
-    /// How many messages may wait in its queue, instead of `workers.capacity`. It holds whatever number of addresses there are, but not for
-    /// actix's own `Addr`, whose messages wait outside once the queue is full.
+    /// How many messages may wait in its queue, instead of `workers.capacity`. It holds whatever
+    /// number of addresses there are, but not for actix's own `Addr`, whose messages wait outside
+    /// once the queue is full.
     pub fn capacity(mut self, capacity: u32) -> WorkerSpec {
         self.capacity = Some(capacity);
         self
     }
 
-    /// How many answers may be under way at once, instead of `workers.answers_max`: those of handlers that have returned before the answer was
-    /// there. At the bound it takes no further message from its queue and is not ready. Zero means as many as its queue has places, `u32::MAX`
-    /// no bound.
+    /// How many answers may be under way at once, instead of `workers.answers_max`: those of
+    /// handlers that have returned before the answer was there. At the bound it takes no further
+    /// message from its queue and is not ready. Zero means as many as its queue has places,
+    /// `u32::MAX` no bound.
     pub fn answers_max(mut self, answers_max: u32) -> WorkerSpec {
         self.answers_max = Some(answers_max);
         self
     }
 
-    /// What it still finishes when it is told to stop, within its `shutdown`, instead of `workers.drain`.
+    /// What it still finishes when it is told to stop, within its `shutdown`, instead of
+    /// `workers.drain`.
     pub fn drain(mut self, drain: Drain) -> WorkerSpec {
         self.drain = Some(drain);
         self
@@ -179,7 +187,8 @@ impl WorkerSpec {
         self
     }
 
-    /// As a member of a pool is supervised, where this does not say otherwise: it is never given up, and pauses are short.
+    /// As a member of a pool is supervised, where this does not say otherwise: it is never given
+    /// up, and pauses are short.
     pub(crate) fn for_member(mut self, config: &Config) -> WorkerSpec {
         let restart = &config.restart;
         self.limits.intensity.get_or_insert((UNLIMITED, restart.period));

@@ -1,4 +1,5 @@
-//! `start`: how the actors of a node come to life, on a thread of their own or, in a test, where they are called.
+//! `start`: how the actors of a node come to life, on a thread of their own or, in a test, where
+//! they are called.
 
 use std::any::type_name;
 use std::fmt;
@@ -103,7 +104,8 @@ pub(crate) struct Started {
     pub(crate) cells: Arc<Cells>,
     /// The address others are told, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
-    /// The slots by the names of their workers, for tests that put faults there. It holds none of them up.
+    /// The slots by the names of their workers, for tests that put faults there. It holds none of
+    /// them up.
     #[cfg(feature = "testkit")]
     pub(crate) slots: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::DynSlot>>,
 }
@@ -207,8 +209,8 @@ fn start_actors(
         bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
     let generation = clock.generation();
     let identity = Identity { generation, address: address.unwrap_or(nowhere) };
-    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from node to node will do, and in virtual time
-    // every run is to be the same.
+    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from
+    // node to node will do, and in virtual time every run is to be the same.
     let seed = match floor {
         ThreadSource::System => {
             generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32
@@ -233,7 +235,8 @@ fn start_actors(
     Ok((supervisor, address))
 }
 
-/// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of sysexits(3).
+/// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of
+/// sysexits(3).
 const EXIT_SOFTWARE: i32 = 70;
 
 /// Starts an actor without which the node is none.
@@ -244,9 +247,9 @@ fn start_vital<A: Actor<Context = Context<A>>>(floor: ThreadSource, actor: A) ->
     address
 }
 
-/// Spawns a part of the control thread without which the node is none. A panic in it is a fault of this
-/// library. The node would go on half dead: workers run, and no failure is noticed any more. So it
-/// ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
+/// Spawns a part of the control thread without which the node is none. A panic in it is a fault of
+/// this library. The node would go on half dead: workers run, and no failure is noticed any more.
+/// So it ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
 fn spawn_vital(floor: ThreadSource, part: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
     match floor {
         ThreadSource::System => actix_rt::spawn(async move {

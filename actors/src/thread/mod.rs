@@ -1,7 +1,9 @@
-//! `Thread`: what workers run on: an arbiter with its thread, or, in a user's test, one that is only played.
+//! `Thread`: what workers run on: an arbiter with its thread, or, in a user's test, one that is
+//! only played.
 //!
-//! A played thread is a gate in front of some tasks of the one real thread: closed, none of them is polled, as if the thread were held. So a
-//! test can block, starve or end a thread in virtual time, and everything above this file is the same as in production.
+//! A played thread is a gate in front of some tasks of the one real thread: closed, none of them is
+//! polled, as if the thread were held. So a test can block, starve or end a thread in virtual time,
+//! and everything above this file is the same as in production.
 
 #[cfg(feature = "testkit")]
 pub(crate) mod simulated;
@@ -38,8 +40,8 @@ pub(crate) enum Thread {
     SimulatedThread(SimulatedThread),
 }
 
-/// What the operating system calls a thread, once the thread has said so. It says so before it runs anything else: also a thread that is held
-/// by the first thing it does can be looked at.
+/// What the operating system calls a thread, once the thread has said so. It says so before it runs
+/// anything else: also a thread that is held by the first thing it does can be looked at.
 type Number = Arc<OnceLock<ThreadNumber>>;
 
 /// How to give a thread something to run, from any other.
@@ -123,7 +125,8 @@ impl ThreadHandle {
         }
     }
 
-    /// Has the thread end once it comes to it, after what it was given before; `last` is done just before.
+    /// Has the thread end once it comes to it, after what it was given before; `last` is done just
+    /// before.
     pub(crate) fn end_after(&self, last: impl FnOnce() + Send + 'static) -> bool {
         match self {
             ThreadHandle::System { .. } => self.run(move || async {

@@ -1,7 +1,9 @@
-//! `system`: what the operating system says of a thread: what it does now, and what it has used of the CPU.
+//! `system`: what the operating system says of a thread: what it does now, and what it has used of
+//! the CPU.
 //!
-//! It is the only way to tell a thread that sleeps in a call from one that spins, and both from one that got no CPU. Linux says it in files
-//! (proc(5): `stat` and `schedstat` of a task; one read takes about 2.5 us); elsewhere nothing is said, and the verdicts are coarser.
+//! It is the only way to tell a thread that sleeps in a call from one that spins, and both from one
+//! that got no CPU. Linux says it in files (proc(5): `stat` and `schedstat` of a task; one read
+//! takes about 2.5 us); elsewhere nothing is said, and the verdicts are coarser.
 
 use std::time::Duration;
 
@@ -30,7 +32,8 @@ impl ThreadNumber {
         parse_times(&std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.0)).ok()?)
     }
 
-    /// What the thread is doing and has used so far, some time after it was made: where it has used nothing, the kernel does not count.
+    /// What the thread is doing and has used so far, some time after it was made: where it has used
+    /// nothing, the kernel does not count.
     pub(crate) fn look(self) -> Option<ThreadSample> {
         let state = parse_state(&std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0)).ok()?)?;
         let times = self.times().filter(|times| !times.ran.is_zero())?;
@@ -38,15 +41,16 @@ impl ThreadNumber {
     }
 }
 
-/// `schedstat`: nanoseconds on the CPU, nanoseconds of waiting for one, slices run. All zero where the kernel does not count, and in the first
-/// slice of a thread.
+/// `schedstat`: nanoseconds on the CPU, nanoseconds of waiting for one, slices run. All zero where
+/// the kernel does not count, and in the first slice of a thread.
 fn parse_times(text: &str) -> Option<CpuTimes> {
     let mut fields = text.split_ascii_whitespace().map(str::parse::<u64>);
     let (ran, waited) = (fields.next()?.ok()?, fields.next()?.ok()?);
     Some(CpuTimes { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
 }
 
-/// `stat`: the number, the name in brackets, which may itself hold brackets and blanks, then the letter of the state.
+/// `stat`: the number, the name in brackets, which may itself hold brackets and blanks, then the
+/// letter of the state.
 fn parse_state(text: &str) -> Option<ThreadState> {
     match text.rsplit_once(')')?.1.trim_start().chars().next()? {
         'R' => Some(ThreadState::Runnable),

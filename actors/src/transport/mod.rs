@@ -1,7 +1,8 @@
 //! `Transport`: how datagrams leave and arrive, and nothing of what is in them.
 //!
-//! A transport may lose, double, delay and reorder, as UDP does; everything above has to bear that. It never waits on sending and never grows:
-//! what there is no room for is lost. Two of them pass the same suite (`tests/live/transport.rs`).
+//! A transport may lose, double, delay and reorder, as UDP does; everything above has to bear that.
+//! It never waits on sending and never grows: what there is no room for is lost. Two of them pass
+//! the same suite (`tests/live/transport.rs`).
 
 mod memory;
 mod udp;
@@ -13,10 +14,12 @@ use std::task::{Context, Poll};
 pub use memory::MemoryNetwork;
 pub use udp::UdpTransport;
 
-/// Datagrams in one batch at most: what one wake-up takes from a socket before timers and others have their turn.
+/// Datagrams in one batch at most: what one wake-up takes from a socket before timers and others
+/// have their turn.
 pub const BATCH_MAX: usize = 64;
 
-/// Room for one datagram: one byte more than is allowed, so that a longer one is seen to be too long.
+/// Room for one datagram: one byte more than is allowed, so that a longer one is seen to be too
+/// long.
 const ROOM: usize = heartbeat_core::wire::DATAGRAM_BYTES_MAX + 1;
 
 /// Sends and receives datagrams for one node.
@@ -30,16 +33,18 @@ pub trait Transport {
     /// What the system said; the datagram is then lost, and the transport is as good as before.
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()>;
 
-    /// Where others can connect to, at the same address; none if this transport carries datagrams only. Asked once.
+    /// Where others can connect to, at the same address; none if this transport carries datagrams
+    /// only. Asked once.
     fn listener(&self) -> Option<std::net::TcpListener> {
         None
     }
 
-    /// Waits for datagrams, then puts those that are there into `batch`, as many as it has room for. A batch that is not full afterwards says that
-    /// nothing more was there.
+    /// Waits for datagrams, then puts those that are there into `batch`, as many as it has room
+    /// for. A batch that is not full afterwards says that nothing more was there.
     ///
     /// # Errors
-    /// What the system said. The transport may be used further; an error that stays will come again.
+    /// What the system said. The transport may be used further; an error that stays will come
+    /// again.
     fn poll_receive(&self, task: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>>;
 }
 
@@ -78,12 +83,14 @@ impl Batch {
         self.datagrams.len() == BATCH_MAX
     }
 
-    /// The datagrams in their order, each with its sender. One that was longer than the buffer is one byte longer than is allowed.
+    /// The datagrams in their order, each with its sender. One that was longer than the buffer is
+    /// one byte longer than is allowed.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         self.datagrams.iter().zip(self.bytes.chunks(ROOM)).map(|(&(from, length), room)| (from, &room[..length]))
     }
 
-    /// Offers room for one more datagram; `fill` puts it there and says how long it is and whence it came.
+    /// Offers room for one more datagram; `fill` puts it there and says how long it is and whence
+    /// it came.
     ///
     /// # Errors
     /// Those of `fill`; the batch is then as before.

@@ -13,7 +13,8 @@ use super::{Batch, Transport};
 #[derive(Debug)]
 pub struct UdpTransport {
     socket: UdpSocket,
-    /// The same socket for sending: the runtime would call it not writable until it has had a look, and lose what is sent first.
+    /// The same socket for sending: the runtime would call it not writable until it has had a look,
+    /// and lose what is sent first.
     sender: std::net::UdpSocket,
     /// The streams' side of the same port.
     listener: RefCell<Option<std::net::TcpListener>>,
@@ -35,7 +36,8 @@ impl UdpTransport {
     }
 }
 
-/// Binds both at one port. A free port of one kind may be taken for the other; then another one is tried.
+/// Binds both at one port. A free port of one kind may be taken for the other; then another one is
+/// tried.
 fn bind_both(listen: SocketAddr) -> io::Result<(std::net::UdpSocket, std::net::TcpListener)> {
     const TRIES: u32 = 16;
     for _ in 1..TRIES {
@@ -74,7 +76,8 @@ impl Transport for UdpTransport {
                 match batch.push_with(|room| self.socket.try_recv_from(room)) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // A datagram of ours that nobody received, told late; it says nothing about this socket.
+                    // A datagram of ours that nobody received, told late; it says nothing about
+                    // this socket.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                     Err(error) => return Poll::Ready(Err(error)),
                 }

@@ -1,7 +1,8 @@
 //! `View`: members, owners and workers, for any number of readers on any thread.
 //!
-//! One actor writes it, from the engine's events; readers never wait for that actor, nor it for them longer than one entry. What is read
-//! in one call holds together for one entry only: for a picture of the whole at one instant, subscribe.
+//! One actor writes it, from the engine's events; readers never wait for that actor, nor it for
+//! them longer than one entry. What is read in one call holds together for one entry only: for a
+//! picture of the whole at one instant, subscribe.
 
 pub(crate) mod owner;
 pub(crate) mod subscribe;
@@ -157,14 +158,17 @@ impl View {
         self.members.get(&NodeId::of(name)).is_some_and(|entry| entry.status.is_member())
     }
 
-    /// All members, the dead and departed included as long as they are remembered, in the order of their names.
+    /// All members, the dead and departed included as long as they are remembered, in the order of
+    /// their names.
     pub fn members(&self) -> Vec<Member> {
         let mut members: Vec<Member> = self.members.iter().map(|entry| entry.value().clone()).collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
     }
 
-    /// The owner of a shard: under which epoch, and the name of the node, [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if nobody owns it or this node does not know the group.
+    /// The owner of a shard: under which epoch, and the name of the node,
+    /// [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if nobody owns
+    /// it or this node does not know the group.
     pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
         self.shards.get(group)?.get(index)
     }
@@ -242,7 +246,8 @@ impl View {
             Some(owner) => Err(NoOwner::Suspected(owner.clone())),
             None => Err(NoOwner::Unknown),
         };
-        // Whoever changes the members counts it afterwards: what was made of half a change is not asked again.
+        // Whoever changes the members counts it afterwards: what was made of half a change is not
+        // asked again.
         let changes = self.changes.load(Ordering::Acquire);
         let kept = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if kept.0 == changes {
@@ -423,7 +428,8 @@ impl View {
                     shards.in_force.store(0, Ordering::Relaxed);
                 }
             }
-            // The rest is about members, which come whole with `set_members`, or about threads and clocks, which are not shown here.
+            // The rest is about members, which come whole with `set_members`, or about threads and
+            // clocks, which are not shown here.
             _ => {}
         }
     }

@@ -9,7 +9,8 @@ use heartbeat_core::Member;
 pub enum Owner<W = ()> {
     /// This node; of a shard, the address of its worker here.
     Here(W),
-    /// Another member, with its address and metadata. To bring a request there is the application's task.
+    /// Another member, with its address and metadata. To bring a request there is the application's
+    /// task.
     There(Member),
 }
 
@@ -19,10 +20,12 @@ pub enum Owner<W = ()> {
 pub enum NoOwner {
     /// No member is ready, or this node was not let in yet, or does not know who owns the shard.
     Unknown,
-    /// The owner of the shard is suspected, so that no request should go there. It moves when its owner is concluded dead, and is back when it is not: ask
-    /// again after an interval, or send to it all the same if waiting for it is worse.
+    /// The owner of the shard is suspected, so that no request should go there. It moves when its
+    /// owner is concluded dead, and is back when it is not: ask again after an interval, or send to
+    /// it all the same if waiting for it is worse.
     Suspected(Member),
-    /// This node's sharded group has another number of shards than the one in force, so that it cannot tell which shard the key belongs to.
+    /// This node's sharded group has another number of shards than the one in force, so that it
+    /// cannot tell which shard the key belongs to.
     ShardsRefused {
         /// The number of shards here.
         here: u32,

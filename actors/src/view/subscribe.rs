@@ -1,8 +1,9 @@
 //! `Update`: what a subscriber is sent, and the desk that sends it.
 //!
-//! A subscriber gets the view as it is and then every change of it, in order, with no gap between the two to miss something in. It gets one
-//! update at a time: the next is sent when it has handled the one before. A subscriber that is slow finds its updates waiting, up to a
-//! bound; past it the newest are not kept, and it is told how many it missed. Nobody waits for a subscriber.
+//! A subscriber gets the view as it is and then every change of it, in order, with no gap between
+//! the two to miss something in. It gets one update at a time: the next is sent when it has handled
+//! the one before. A subscriber that is slow finds its updates waiting, up to a bound; past it the
+//! newest are not kept, and it is told how many it missed. Nobody waits for a subscriber.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -45,7 +46,8 @@ impl Message for Update {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ViewSnapshot {
-    /// All members, the dead and departed included as long as they are remembered, in the order of their names.
+    /// All members, the dead and departed included as long as they are remembered, in the order of
+    /// their names.
     pub members: Vec<Member>,
     /// Shards with their owners, in the order of group and index.
     pub shards: Vec<ShardOwner>,
@@ -74,7 +76,8 @@ impl DeadLetters {
         DeadLetters { receiver, missed: 0 }
     }
 
-    /// The next one; `None` when the node is gone. At most `events.queue` of them wait (and 65,536); of more the oldest are not kept, and counted.
+    /// The next one; `None` when the node is gone. At most `events.queue` of them wait (and
+    /// 65,536); of more the oldest are not kept, and counted.
     pub async fn next(&mut self) -> Option<DeadLetter> {
         loop {
             match self.receiver.recv().await {
@@ -91,10 +94,11 @@ impl DeadLetters {
     }
 }
 
-/// Updates of a node as a stream: the view first, then every change of it. Dropping it ends the subscription.
+/// Updates of a node as a stream: the view first, then every change of it. Dropping it ends the
+/// subscription.
 ///
-/// It takes one update at a time; more of them wait at the node, up to `events.queue`, and [`Update::Lagged`] tells of those that were
-/// not kept.
+/// It takes one update at a time; more of them wait at the node, up to `events.queue`, and
+/// [`Update::Lagged`] tells of those that were not kept.
 #[derive(Debug)]
 pub struct Updates {
     receiver: mpsc::Receiver<Update>,
@@ -123,7 +127,8 @@ impl Stream for Updates {
 
 /// Where a subscriber's updates go.
 pub(crate) enum Subscriber {
-    /// To an actor, which handles one before it gets the next. The same recipient subscribes once only.
+    /// To an actor, which handles one before it gets the next. The same recipient subscribes once
+    /// only.
     Recipient(Recipient<Update>),
     /// Into a stream, perhaps with a name under which there is only one.
     Stream(Option<Arc<str>>, mpsc::Sender<Update>),
@@ -157,8 +162,8 @@ pub(crate) struct Subscribers {
 }
 
 impl Subscribers {
-    /// Adds a subscriber, whose first update is `view`, in the place of one that is the same: a worker that subscribes in each of its
-    /// lives is sent each event once.
+    /// Adds a subscriber, whose first update is `view`, in the place of one that is the same: a
+    /// worker that subscribes in each of its lives is sent each event once.
     pub(crate) fn add(&mut self, subscriber: Subscriber, view: ViewSnapshot) {
         let key = match &subscriber {
             Subscriber::Recipient(recipient) => Some(Key::Recipient(recipient.clone())),
@@ -194,7 +199,8 @@ impl Subscribers {
             if tray.closed {
                 return false;
             }
-            // Once something was missed, all is, until the subscriber has been told: what it sees has at most one kind of gap.
+            // Once something was missed, all is, until the subscriber has been told: what it sees
+            // has at most one kind of gap.
             if tray.missed > 0 || tray.waiting.len() >= queue as usize {
                 tray.missed += 1;
             } else {
@@ -237,7 +243,8 @@ async fn deliver(subscription: Rc<Subscription>, subscriber: Subscriber) {
 /// Has an actor handle an update. Returns whether it is there still.
 async fn send(recipient: &Recipient<Update>, update: Update) -> bool {
     let mut request = std::pin::pin!(recipient.send(update));
-    // A full mailbox gives no wake-up when it empties (actix 0.13), so the request is polled again from time to time.
+    // A full mailbox gives no wake-up when it empties (actix 0.13), so the request is polled again
+    // from time to time.
     let handled = loop {
         if let Ok(handled) = tokio::time::timeout(RETRY, request.as_mut()).await {
             break handled;

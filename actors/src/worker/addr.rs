@@ -1,8 +1,9 @@
 //! `WorkerAddr`: a supervised worker as its users see it.
 //!
-//! The address belongs to the worker's slot, not to one of its lives: it is good for as long as the node runs. What it cannot promise is that
-//! a message was handled. A message that was refused was never handed over and may be sent again; one whose worker failed while it was
-//! being handled may have had its effect, so it is never repeated for you.
+//! The address belongs to the worker's slot, not to one of its lives: it is good for as long as the
+//! node runs. What it cannot promise is that a message was handled. A message that was refused was
+//! never handed over and may be sent again; one whose worker failed while it was being handled may
+//! have had its effect, so it is never repeated for you.
 
 use std::fmt;
 use std::future::Future;
@@ -37,23 +38,28 @@ pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
 pub enum SendError {
     /// The queue is full. The message was not handed over: it is safe to send it again.
     Full,
-    /// No worker runs here: it was stopped, has ended, or its shard lives on another node. The message was not handled, and will not be.
+    /// No worker runs here: it was stopped, has ended, or its shard lives on another node. The
+    /// message was not handled, and will not be.
     Closed,
-    /// The worker failed too often and is not started again. The message was not handled, and will not be.
+    /// The worker failed too often and is not started again. The message was not handled, and will
+    /// not be.
     GaveUp,
     /// No member of the pool can serve now. The message was not handed over.
     NotReady,
-    /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited through too many replacements of the worker. It
-    /// is safe to send it again.
+    /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited
+    /// through too many replacements of the worker. It is safe to send it again.
     Dropped,
-    /// The message was handed over and there will be no answer, for this reason. It may have been handled, in part or in full.
+    /// The message was handed over and there will be no answer, for this reason. It may have been
+    /// handled, in part or in full.
     Interrupted(Interruption),
-    /// No answer came in time. The message may have been handled, or may be yet, unless the worker finds that nobody waits any more.
+    /// No answer came in time. The message may have been handled, or may be yet, unless the worker
+    /// finds that nobody waits any more.
     TimedOut,
 }
 
 impl SendError {
-    /// Whether the message was certainly not handled and never will be, so that sending it again does not do anything twice.
+    /// Whether the message was certainly not handled and never will be, so that sending it again
+    /// does not do anything twice.
     pub fn is_unhandled(&self) -> bool {
         match self {
             SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
@@ -101,7 +107,8 @@ impl<M> fmt::Display for TrySendError<M> {
 
 impl<M> std::error::Error for TrySendError<M> {}
 
-/// The answer to a message, to be awaited. The message was handed over (or refused) when this was made, awaited or not.
+/// The answer to a message, to be awaited. The message was handed over (or refused) when this was
+/// made, awaited or not.
 #[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
 pub struct Reply<R>(Result<Arc<dyn Asked<R>>, SendError>);
 
@@ -154,7 +161,8 @@ impl<R> fmt::Debug for Reply<R> {
 }
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
-    /// Hands a message over and returns its answer to be awaited, without end or with [`Reply::within`].
+    /// Hands a message over and returns its answer to be awaited, without end or with
+    /// [`Reply::within`].
     ///
     /// # Errors
     /// The awaited result is a [`SendError`]; each says whether the message may have been handled.
@@ -167,7 +175,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.ask(None, message).unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
-    /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its pool, if that is given.
+    /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its
+    /// pool, if that is given.
     pub(crate) fn ask<M>(
         &self,
         shared: Option<&SharedQueue<A>>,
@@ -194,8 +203,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.try_send_through(None, message)
     }
 
-    /// Hands a message over without wanting to know what becomes of it. One that is refused is a dead letter, told to those who subscribe to
-    /// them.
+    /// Hands a message over without wanting to know what becomes of it. One that is refused is a
+    /// dead letter, told to those who subscribe to them.
     pub fn do_send<M>(&self, message: M)
     where
         A: Handler<M>,
@@ -210,11 +219,13 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         }
     }
 
-    /// Sends a message again as long as its worker fails over it, at most `attempts_max` times in all. Only for messages that do no harm when
-    /// they are handled twice; the framework never sends one again by itself.
+    /// Sends a message again as long as its worker fails over it, at most `attempts_max` times in
+    /// all. Only for messages that do no harm when they are handled twice; the framework never
+    /// sends one again by itself.
     ///
     /// # Errors
-    /// That of the last attempt. A message that was interrupted as often as it may is a dead letter.
+    /// That of the last attempt. A message that was interrupted as often as it may is a dead
+    /// letter.
     pub async fn send_retrying<M>(&self, message: M, attempts_max: u32) -> Result<M::Result, SendError>
     where
         A: Handler<M>,
@@ -271,7 +282,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         }
     }
 
-    /// Where the messages to this worker have ended, in all its lives. The sums add up at any instant.
+    /// Where the messages to this worker have ended, in all its lives. The sums add up at any
+    /// instant.
     pub fn fates(&self) -> MessageCounts {
         self.slot.mailbox.fates()
     }
@@ -281,12 +293,14 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.slot.mailbox.depth()
     }
 
-    /// What it has to do: the message in hand, those that wait in its queue, and the answers under way.
+    /// What it has to do: the message in hand, those that wait in its queue, and the answers under
+    /// way.
     pub fn load(&self) -> u32 {
         self.slot.mailbox.load()
     }
 
-    /// Starts it again, if it has ended, was stopped or was given up. A shard's worker is started as that shard, on the node that runs it; on any other nothing happens.
+    /// Starts it again, if it has ended, was stopped or was given up. A shard's worker is started
+    /// as that shard, on the node that runs it; on any other nothing happens.
     pub fn start(&self) {
         self.order(Order::Start);
     }
@@ -296,17 +310,20 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.order(Order::Restart);
     }
 
-    /// Stops it in good order; messages are refused until it is started again. One that does not stop in time is fenced. A shard stays this node's, and runs nowhere meanwhile.
+    /// Stops it in good order; messages are refused until it is started again. One that does not
+    /// stop in time is fenced. A shard stays this node's, and runs nowhere meanwhile.
     pub fn stop(&self) {
         self.order(Order::Stop);
     }
 
-    /// Stops it in good order and forgets it; its name is free again. A shard's worker is only stopped, since it belongs to its group.
+    /// Stops it in good order and forgets it; its name is free again. A shard's worker is only
+    /// stopped, since it belongs to its group.
     pub fn remove(&self) {
         self.order(Order::Remove);
     }
 
-    /// Where it stands now, in three separate verdicts, read from its status cell without asking anybody.
+    /// Where it stands now, in three separate verdicts, read from its status cell without asking
+    /// anybody.
     pub fn status(&self) -> WorkerStatus {
         let cell = &self.slot.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
@@ -321,8 +338,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         WorkerStatus { generation, is_live, is_up, is_ready, unready, queued: self.depth(), doing }
     }
 
-    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, another answer may be under way, and it has not
-    /// said otherwise.
+    /// Whether requests may come here: it is up, was not told to stop, its queue is not long,
+    /// another answer may be under way, and it has not said otherwise.
     pub fn is_ready(&self) -> bool {
         self.slot.cell.is_ready()
     }
@@ -359,14 +376,16 @@ impl<A: Actor<Context = Context<A>>> fmt::Debug for WorkerAddr<A> {
     }
 }
 
-/// Where a worker stands. The three verdicts are separate: one that starts is live but not up, one that is overloaded is up but not ready, and one
-/// that failed is none of them until its replacement was told to start.
+/// Where a worker stands. The three verdicts are separate: one that starts is live but not up, one
+/// that is overloaded is up but not ready, and one that failed is none of them until its
+/// replacement was told to start.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct WorkerStatus {
     /// Its present or last life.
     pub generation: Generation,
-    /// Liveness: a life was told to start, and has not ended or been judged to have failed. Only this leads to replacement.
+    /// Liveness: a life was told to start, and has not ended or been judged to have failed. Only
+    /// this leads to replacement.
     pub is_live: bool,
     /// Startup: this life is up. Until then nothing but `workers.start_timeout` is held against it.
     pub is_up: bool,
@@ -389,7 +408,8 @@ pub struct Shards<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Shards<A> {
-    /// The address of shard `index` on this node; it answers [`SendError::Closed`] while another node owns the shard.
+    /// The address of shard `index` on this node; it answers [`SendError::Closed`] while another
+    /// node owns the shard.
     ///
     /// # Panics
     /// If there is no such shard.
@@ -402,8 +422,9 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         &self.workers
     }
 
-    /// Who is responsible for a key: the worker of its shard, if it runs here, or the member where it runs. The shard is not yet, or not any more, there for as
-    /// long as the news take; whoever asks it is then told [`SendError::Closed`], and asks here again.
+    /// Who is responsible for a key: the worker of its shard, if it runs here, or the member where
+    /// it runs. The shard is not yet, or not any more, there for as long as the news take; whoever
+    /// asks it is then told [`SendError::Closed`], and asks here again.
     ///
     /// # Errors
     /// [`NoOwner`] if that is not known now, or if its owner is suspected.
@@ -415,7 +436,8 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         }
     }
 
-    /// The shard that a key belongs to: the same on every node and in every release, as long as the number of shards stays the same.
+    /// The shard that a key belongs to: the same on every node and in every release, as long as the
+    /// number of shards stays the same.
     pub fn shard_of(&self, key: impl AsRef<[u8]>) -> u32 {
         self.owners.shard_of(key.as_ref())
     }
@@ -425,7 +447,8 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         &self.name
     }
 
-    /// Waits until this node knows an owner of each shard, and those shards that are its own are up. It has no deadline of its own.
+    /// Waits until this node knows an owner of each shard, and those shards that are its own are
+    /// up. It has no deadline of its own.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;

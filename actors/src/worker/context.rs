@@ -1,8 +1,10 @@
-//! `Context`: what a worker has instead of actix's `Context`, and the one word in which it differs from a plain actor.
+//! `Context`: what a worker has instead of actix's `Context`, and the one word in which it differs
+//! from a plain actor.
 //!
-//! It offers the same: spawn, wait, timers, streams, stop. It is driven by our own future (`driver`), not by actix's, because three things
-//! cannot be had there: a fence that a replaced generation runs into, a panic caught before it takes the mailbox along, and bursts that
-//! end, so that a full mailbox starves neither the timers nor the neighbours.
+//! It offers the same: spawn, wait, timers, streams, stop. It is driven by our own future
+//! (`driver`), not by actix's, because three things cannot be had there: a fence that a replaced
+//! generation runs into, a panic caught before it takes the mailbox along, and bursts that end, so
+//! that a full mailbox starves neither the timers nor the neighbours.
 
 use std::cell::Cell;
 use std::fmt;
@@ -128,18 +130,20 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.shard
     }
 
-    /// Whether this generation has been replaced: its handler returns into nothing, and what it still does is on nobody's behalf.
+    /// Whether this generation has been replaced: its handler returns into nothing, and what it
+    /// still does is on nobody's behalf.
     pub fn is_void(&self) -> bool {
         self.slot.is_over(self.term)
     }
 
-    /// The address of this worker, which is bounded and follows every replacement, unlike actix's own.
+    /// The address of this worker, which is bounded and follows every replacement, unlike actix's
+    /// own.
     pub fn worker(&self) -> WorkerAddr<A> {
         WorkerAddr { slot: self.slot.clone() }
     }
 
-    /// Whether messages can still reach this life: it has not been replaced, and its queue is open. Other than with actix it does not
-    /// matter whether there are addresses: the node holds one.
+    /// Whether messages can still reach this life: it has not been replaced, and its queue is open.
+    /// Other than with actix it does not matter whether there are addresses: the node holds one.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -160,7 +164,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         !self.is_void() && !self.slot.cell.is_closed()
     }
 
-    /// The handle of the spawned future, stream or timer that is being polled; of the last one, in between.
+    /// The handle of the spawned future, stream or timer that is being polled; of the last one, in
+    /// between.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -190,19 +195,21 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.current = handle;
     }
 
-    /// The right of this generation to act, to be looked at before a side effect, by this worker or by whatever it has started.
+    /// The right of this generation to act, to be looked at before a side effect, by this worker or
+    /// by whatever it has started.
     pub fn lease(&self) -> Lease {
         let right = self.shard.map(|shard| (shard.epoch, self.slot.control.right.clone()));
         Lease::new(self.slot.cell.clone(), self.slot.control.clock, self.life, right)
     }
 
-    /// A handle by which a long handler, or what it has started elsewhere, says that it makes progress.
+    /// A handle by which a long handler, or what it has started elsewhere, says that it makes
+    /// progress.
     pub fn progress(&self) -> Progress {
         Progress::new(self.slot.cell.clone(), self.slot.control.clock, self.life.inner)
     }
 
-    /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it is up when `started` has returned and what it
-    /// waits for there is done.
+    /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it
+    /// is up when `started` has returned and what it waits for there is done.
     pub fn starting(&mut self) {
         self.is_starting = true;
     }
@@ -212,24 +219,29 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.is_starting = false;
     }
 
-    /// Says how this worker is. [`Health::NotReady`] has requests go elsewhere; [`Health::Failed`] has it replaced at the next look
-    /// (`workers.scan`).
+    /// Says how this worker is. [`Health::NotReady`] has requests go elsewhere; [`Health::Failed`]
+    /// has it replaced at the next look (`workers.scan`).
     pub fn report_health(&self, health: Health) {
         self.slot.cell.set_health(health);
     }
 
-    /// Keeps what the next generation is to start from, in the place of what was kept before. It lies outside this worker's thread, so it
-    /// survives whatever becomes of that; the factory finds it in its [`crate::StartInfo`]. A void generation keeps nothing.
+    /// Keeps what the next generation is to start from, in the place of what was kept before. It
+    /// lies outside this worker's thread, so it survives whatever becomes of that; the factory
+    /// finds it in its [`crate::StartInfo`]. A void generation keeps nothing.
     pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
         self.slot.keep(self.term, Arc::new(snapshot));
     }
 
-    /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the place of the one before: this node passes it on to the member that would own the shard without
-    /// it, at most every `ownership.copy_every`, the newest only. The factory finds it in its [`crate::StartInfo`]. `version` is that of the format, by your own count
-    /// ([`Replica::up_to`](heartbeat_core::Replica::up_to)). A void generation keeps nothing. A worker that is no shard keeps it for its own next life.
+    /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the
+    /// place of the one before: this node passes it on to the member that would own the shard
+    /// without it, at most every `ownership.copy_every`, the newest only. The factory finds it in
+    /// its [`crate::StartInfo`]. `version` is that of the format, by your own count
+    /// ([`Replica::up_to`](heartbeat_core::Replica::up_to)). A void generation keeps nothing. A
+    /// worker that is no shard keeps it for its own next life.
     ///
     /// # Errors
-    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept before is kept.
+    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept
+    /// before is kept.
     pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), SnapshotTooLarge> {
         let (bytes, most) = (bytes.into(), self.slot.control.snapshot_bytes_max);
         if bytes.len() > most as usize {
@@ -276,7 +288,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         pieces.is_over()
     }
 
-    /// The letter in flight, which came through a plain `Addr`, can be told from now on when this worker is replaced.
+    /// The letter in flight, which came through a plain `Addr`, can be told from now on when this
+    /// worker is replaced.
     pub(crate) fn keep_in_flight(&self, letter: Arc<dyn DynEnvelope<A>>) {
         self.slot.mailbox.keep_in_flight(self.term, letter);
     }
@@ -287,7 +300,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.slot.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
     }
 
-    /// The handler has returned, and its answer is there. Returns whether it may answer: whether this generation is not void.
+    /// The handler has returned, and its answer is there. Returns whether it may answer: whether
+    /// this generation is not void.
     pub(crate) fn finish_message(&self) -> bool {
         self.slot.mailbox.finish(self.term)
     }
@@ -308,8 +322,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.slot.faults.is_armed()
     }
 
-    /// Does to the message whose handling is about to begin what a test has put down for it. Gives back the rest of the handling if it is to
-    /// begin now.
+    /// Does to the message whose handling is about to begin what a test has put down for it. Gives
+    /// back the rest of the handling if it is to begin now.
     #[cfg(feature = "testkit")]
     pub(crate) fn strike(&mut self, handling: Handling<A>) -> Option<Handling<A>>
     where
@@ -355,10 +369,10 @@ impl<A: Actor<Context = Context<A>>> ActorContext for Context<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
-    /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing of the
-    /// bound on the queue. A message that is sent through it while the worker is stopped or given up
-    /// becomes a dead letter at once: `send` answers [`MailboxError::Closed`](actix::MailboxError),
-    /// `try_send` and `do_send` say nothing.
+    /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing
+    /// of the bound on the queue. A message that is sent through it while the worker is stopped or
+    /// given up becomes a dead letter at once: `send` answers
+    /// [`MailboxError::Closed`](actix::MailboxError), `try_send` and `do_send` say nothing.
     fn address(&self) -> Addr<A> {
         self.slot.address()
     }
@@ -381,17 +395,17 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
         self.waiting = true;
     }
 
-    /// Whether the context waits for a future, or stops. Within [`StreamHandler::handle`] it is also true
-    /// once the stream has used up its turn: actix's streams ask here after each item, and go on at
-    /// the next turn.
+    /// Whether the context waits for a future, or stops. Within [`StreamHandler::handle`] it is
+    /// also true once the stream has used up its turn: actix's streams ask here after each item,
+    /// and go on at the next turn.
     ///
     /// [`StreamHandler::handle`]: actix::StreamHandler::handle
     fn waiting(&self) -> bool {
         self.waiting || self.state.stopping() || self.end_piece()
     }
 
-    /// As in actix, but a callback that takes longer than the interval does not hold the thread: each
-    /// call is progress, and the others have their turn before the calls that were missed.
+    /// As in actix, but a callback that takes longer than the interval does not hold the thread:
+    /// each call is progress, and the others have their turn before the calls that were missed.
     fn run_interval<F>(&mut self, interval: Duration, call: F) -> SpawnHandle
     where
         F: FnMut(&mut A, &mut Context<A>) + 'static,

@@ -1,12 +1,12 @@
 //! `Disposal`: where messages that no worker will handle are dropped.
 //!
-//! Dropping a message runs its user's code, so it must not happen on the control thread. It must not
-//! happen on a worker's thread either: a neighbour may hold that one for minutes, or it has ended,
-//! and each of the senders waits for an answer. So a thread is made when there is something to drop,
-//! and ends when that is done.
+//! Dropping a message runs its user's code, so it must not happen on the control thread. It must
+//! not happen on a worker's thread either: a neighbour may hold that one for minutes, or it has
+//! ended, and each of the senders waits for an answer. So a thread is made when there is something
+//! to drop, and ends when that is done.
 //!
-//! A `drop` that never returns keeps those behind it from their turn; what they hold is not lost, and
-//! no worker waits for it.
+//! A `drop` that never returns keeps those behind it from their turn; what they hold is not lost,
+//! and no worker waits for it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,13 +1,17 @@
-//! `Envelope`: the envelope every message to a worker travels in, whoever sends it through whatever address.
+//! `Envelope`: the envelope every message to a worker travels in, whoever sends it through whatever
+//! address.
 //!
-//! It is where the proof of life is made: around the handler it notes in the status cell which message is being handled since when, and
-//! afterwards that it was. A letter that is dropped unopened is a dead letter: counted by the type of its message, and told to those who
-//! want to know. An answer given by a generation that has become void meanwhile is not delivered: its worker has been replaced, its caller
-//! was told, and nobody must take a zombie's word.
+//! It is where the proof of life is made: around the handler it notes in the status cell which
+//! message is being handled since when, and afterwards that it was. A letter that is dropped
+//! unopened is a dead letter: counted by the type of its message, and told to those who want to
+//! know. An answer given by a generation that has become void meanwhile is not delivered: its
+//! worker has been replaced, its caller was told, and nobody must take a zombie's word.
 //!
-//! The answer often comes after the handler has returned: from a future within the worker (`ResponseActFuture`, `AtomicResponse`), from one of
-//! its own (`ResponseFuture`, which actix leaves on the thread), or from a sender that the worker keeps. All of them are given the end of a
-//! channel. If the answer is in it when the handler has returned, it is passed on at once, else it is an answer under way (`OpenAnswer`).
+//! The answer often comes after the handler has returned: from a future within the worker
+//! (`ResponseActFuture`, `AtomicResponse`), from one of its own (`ResponseFuture`, which actix
+//! leaves on the thread), or from a sender that the worker keeps. All of them are given the end of
+//! a channel. If the answer is in it when the handler has returned, it is passed on at once, else
+//! it is an answer under way (`OpenAnswer`).
 
 use std::any::{TypeId, type_name};
 use std::cell::RefCell;
@@ -30,7 +34,8 @@ use crate::worker::mailbox::Item;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::status_cell::Kind;
 
-/// Dead letters of this process, by type name of the message. Bounded by the number of message types in the program.
+/// Dead letters of this process, by type name of the message. Bounded by the number of message
+/// types in the program.
 static DEAD: LazyLock<DashMap<&'static str, u64>> = LazyLock::new(DashMap::new);
 
 thread_local! {
@@ -69,7 +74,8 @@ pub enum DeadReason {
     Overflow,
     /// Its sender had stopped waiting when the worker came to it.
     NobodyWaits,
-    /// It has waited through more replacements of its worker than it may, or was sent again as often as it may.
+    /// It has waited through more replacements of its worker than it may, or was sent again as
+    /// often as it may.
     Attempts,
     /// Its worker held its thread and was replaced, and its queue is not kept then.
     Replaced,
@@ -77,7 +83,8 @@ pub enum DeadReason {
     Refused,
 }
 
-/// Messages of this process that were accepted for a worker and never begun, by type name, most first.
+/// Messages of this process that were accepted for a worker and never begun, by type name, most
+/// first.
 pub fn dead_letters() -> Vec<(&'static str, u64)> {
     let mut counts: Vec<(&'static str, u64)> = DEAD.iter().map(|entry| (*entry.key(), *entry.value())).collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
@@ -93,7 +100,8 @@ pub(crate) struct DeadLetterSink {
 }
 
 impl DeadLetterSink {
-    /// At most `queue` dead letters wait for a slow subscriber, and never more than [`WAITING_MAX`].
+    /// At most `queue` dead letters wait for a slow subscriber, and never more than
+    /// [`WAITING_MAX`].
     pub(crate) fn new(queue: u32) -> DeadLetterSink {
         DeadLetterSink { told: broadcast::Sender::new((queue as usize).min(WAITING_MAX)) }
     }
@@ -102,7 +110,8 @@ impl DeadLetterSink {
         self.told.subscribe()
     }
 
-    /// Drops letters that were never opened. A panic in one message's `Drop` is told by the panic hook; the others are none of its business.
+    /// Drops letters that were never opened. A panic in one message's `Drop` is told by the panic
+    /// hook; the others are none of its business.
     pub(crate) fn bury<A: Actor<Context = Context<A>>>(
         &self,
         items: impl IntoIterator<Item = Item<A>>,
@@ -203,7 +212,8 @@ impl<M: Message> Envelope<M> {
 
     /// Lays the answer down, or why there is none, unless that was settled before.
     fn settle(&self, result: Result<M::Result, SendError>) {
-        // What is not needed any more is dropped when the lock is free, since that runs its user's code.
+        // What is not needed any more is dropped when the lock is free, since that runs its user's
+        // code.
         let mut answer = self.answer();
         match &mut *answer {
             Reply::Awaited(waker) => {
@@ -258,7 +268,8 @@ where
     }
 
     fn condemn(&self, reason: DeadReason) {
-        // Now, and not when the sender lets go of the letter too; and before the sender hears, who may ask for the count.
+        // Now, and not when the sender lets go of the letter too; and before the sender hears, who
+        // may ask for the count.
         let message = self.take();
         if message.is_some() {
             note_dead(type_name::<M>());
@@ -302,13 +313,15 @@ where
     }
 }
 
-/// An answer under way: the end of a channel whose other end lies with the handler's response. It is the waker of that channel, so an answer is
-/// passed on where it is given, whichever future or thread gives it, and however many are under way.
+/// An answer under way: the end of a channel whose other end lies with the handler's response. It
+/// is the waker of that channel, so an answer is passed on where it is given, whichever future or
+/// thread gives it, and however many are under way.
 struct OpenAnswer<A: Actor<Context = Context<A>>, M: Message> {
     slot: Arc<WorkerSlot<A>>,
     letter: Arc<Envelope<M>>,
     number: u64,
-    /// `None` once the answer has come or was dropped. The channel holds its waker, which holds this, until then and no longer.
+    /// `None` once the answer has come or was dropped. The channel holds its waker, which holds
+    /// this, until then and no longer.
     receiver: Mutex<Option<oneshot::Receiver<M::Result>>>,
 }
 
@@ -325,7 +338,8 @@ where
         let waker = Waker::from(open.clone());
         let mut receiver = open.receiver.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(channel) = &mut *receiver else { return };
-        // The channel is asked once, to leave the waker there. That is no work of the task's, so it must not cost its budget.
+        // The channel is asked once, to leave the waker there. That is no work of the task's, so it
+        // must not cost its budget.
         let asked = pin!(tokio::task::unconstrained(channel));
         if let Poll::Ready(came) = asked.poll(&mut task::Context::from_waker(&waker)) {
             *receiver = None;
@@ -420,7 +434,8 @@ where
     where
         A: Actor<Context = Context<A>> + Handler<M>,
     {
-        // A response of the very type of the answer is the answer, and no channel is needed to see it come.
+        // A response of the very type of the answer is the answer, and no channel is needed to see
+        // it come.
         let is_answer = TypeId::of::<A::Result>() == TypeId::of::<M::Result>();
         if is_answer && !self.is_awaited() {
             if context.finish_message() {
@@ -439,7 +454,8 @@ where
                 }
             }
             Err(TryRecvError::Closed) => {
-                // The handler has dropped the answer. A channel that has said so must not be asked again.
+                // The handler has dropped the answer. A channel that has said so must not be asked
+                // again.
                 let mailbox = &context.seat().mailbox;
                 let number = mailbox.begin_answer(context.term());
                 if let Some(why) = number.and_then(|number| mailbox.drop_answer(number)) {

@@ -1,8 +1,9 @@
 //! `fault`: what a test may do to a worker, and how the driver plays it.
 //!
-//! Everything here is compiled for the feature `testkit` only. A fault is put down in the worker's slot and found there by its driver: before a
-//! turn, before the next message, or before the next start. On a played thread time is virtual, so a fault that holds the thread closes its
-//! gate and lets the driver go on when it is opened; on a real one it holds the thread really.
+//! Everything here is compiled for the feature `testkit` only. A fault is put down in the worker's
+//! slot and found there by its driver: before a turn, before the next message, or before the next
+//! start. On a played thread time is virtual, so a fault that holds the thread closes its gate and
+//! lets the driver go on when it is opened; on a real one it holds the thread really.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,8 @@ pub enum Fault {
     Block(Duration),
     /// It runs in a loop for this long, and its thread with it.
     Spin(Duration),
-    /// Its thread gets no CPU for this long. On a real thread this cannot be done: it sleeps instead.
+    /// Its thread gets no CPU for this long. On a real thread this cannot be done: it sleeps
+    /// instead.
     Starve(Duration),
     /// It waits for a future that never ends.
     AwaitStuck,
@@ -40,7 +42,8 @@ pub enum Fault {
 /// Faults that wait for their moment, and the played thread they are to hold.
 #[derive(Default)]
 pub(crate) struct Faults {
-    /// Whether anything waits: looked at for each message, so that a test build is about as fast as any other.
+    /// Whether anything waits: looked at for each message, so that a test build is about as fast as
+    /// any other.
     armed: AtomicBool,
     waiting: Mutex<Waiting>,
 }

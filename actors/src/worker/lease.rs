@@ -1,7 +1,9 @@
-//! `Lease` and `Progress`: what a worker may carry out of its own thread: its right to act, and its voice.
+//! `Lease` and `Progress`: what a worker may carry out of its own thread: its right to act, and its
+//! voice.
 //!
-//! A handler that has been replaced cannot be stopped, only asked to look before it acts. What happens between the look and the act cannot be
-//! undone, so the window is small, not zero; whoever must close it writes the epoch with the data and has the store refuse a lower one.
+//! A handler that has been replaced cannot be stopped, only asked to look before it acts. What
+//! happens between the look and the act cannot be undone, so the window is small, not zero; whoever
+//! must close it writes the epoch with the data and has the store refuse a lower one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +14,10 @@ use crate::clock::Clock;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::status_cell::{CellRef, LifeNumber};
 
-/// The right of one generation of a worker to act. It is over when that life has failed or ended, or was replaced, fenced or stopped. That of a shard is over, too, when its node may not act for its
-/// shards any more: its session at the authority or its quorum has ended, or it was itself away for longer than `timeout`. That is seen by comparing with the clock, whatever else is held up.
+/// The right of one generation of a worker to act. It is over when that life has failed or ended,
+/// or was replaced, fenced or stopped. That of a shard is over, too, when its node may not act for
+/// its shards any more: its session at the authority or its quorum has ended, or it was itself away
+/// for longer than `timeout`. That is seen by comparing with the clock, whatever else is held up.
 /// Cloning it is cheap, and any thread may ask it.
 #[derive(Clone)]
 pub struct Lease {
@@ -92,7 +96,8 @@ impl Progress {
         Progress { cell, clock, generation }
     }
 
-    /// Says so now. What the worker does has all its time anew from here; a void generation says nothing.
+    /// Says so now. What the worker does has all its time anew from here; a void generation says
+    /// nothing.
     pub fn report(&self) {
         if self.cell.generation() == self.generation {
             self.cell.report_progress(self.clock.now());

@@ -1,17 +1,22 @@
-//! `Mailbox`: the queue of one worker, which knows how many messages lie in it, where each of them ends, and who may take the next.
+//! `Mailbox`: the queue of one worker, which knows how many messages lie in it, where each of them
+//! ends, and who may take the next.
 //!
-//! It is not actix's own channel, for three reasons: a bound there holds for each clone of an address, so with many clones there is none;
-//! nobody can ask it how long it is; and a message that a blocked handler has in its hands is out of everybody's reach. Here one lock holds
-//! the queue, the waker of whoever reads it, the letter that is being handled, and the sums. The sums always add up: accepted is handled,
-//! interrupted, dead, answering and still there.
+//! It is not actix's own channel, for three reasons: a bound there holds for each clone of an
+//! address, so with many clones there is none; nobody can ask it how long it is; and a message that
+//! a blocked handler has in its hands is out of everybody's reach. Here one lock holds the queue,
+//! the waker of whoever reads it, the letter that is being handled, and the sums. The sums always
+//! add up: accepted is handled, interrupted, dead, answering and still there.
 //!
-//! A handler may return before its answer is there. The mailbox keeps such a letter until the answer comes, or cannot come any more. These
-//! letters have a bound (`answers_max`): at the bound the reader takes no further letter.
+//! A handler may return before its answer is there. The mailbox keeps such a letter until the
+//! answer comes, or cannot come any more. These letters have a bound (`answers_max`): at the bound
+//! the reader takes no further letter.
 //!
-//! A term is one reader's time in the slot. It is over when somebody else is given the slot, and it is looked at under the lock: a void reader
-//! that looked before and acted after would take a letter, or leave its own waker, in the place of its successor.
+//! A term is one reader's time in the slot. It is over when somebody else is given the slot, and it
+//! is looked at under the lock: a void reader that looked before and acted after would take a
+//! letter, or leave its own waker, in the place of its successor.
 //!
-//! A plain `Addr` of actix still works. Its channel is made when the first one is asked for, and emptied into the queue as long as there is room.
+//! A plain `Addr` of actix still works. Its channel is made when the first one is asked for, and
+//! emptied into the queue as long as there is room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -44,10 +49,12 @@ pub enum Overflow {
     DropNewest,
 }
 
-/// What happens to the queue of a worker that held its thread and was replaced. After any other failure the queue is kept as it is.
+/// What happens to the queue of a worker that held its thread and was replaced. After any other
+/// failure the queue is kept as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnReplace {
-    /// The replacement gets it. A message that has waited through more than `attempts_max` such replacements becomes a dead letter.
+    /// The replacement gets it. A message that has waited through more than `attempts_max` such
+    /// replacements becomes a dead letter.
     Redeliver {
         /// Replacements that a message may wait through.
         attempts_max: u32,
@@ -89,7 +96,8 @@ pub struct MessageCounts {
     pub dead: u64,
     /// In the queue, or being handled.
     pub queued: u64,
-    /// The handler has returned, and its answer is under way: it comes from a future, or from a sender that the worker keeps.
+    /// The handler has returned, and its answer is under way: it comes from a future, or from a
+    /// sender that the worker keeps.
     pub answering: u64,
     /// Refused, and never in the queue.
     pub rejected: u64,
@@ -126,7 +134,8 @@ struct Queued<A: Actor<Context = Context<A>>> {
     attempts: u32,
 }
 
-/// Letters that left the queue unopened: they are dropped by the caller, since that runs their users' code, which must not happen under the lock.
+/// Letters that left the queue unopened: they are dropped by the caller, since that runs their
+/// users' code, which must not happen under the lock.
 #[must_use]
 pub(crate) struct Unopened<A: Actor<Context = Context<A>>> {
     pub(crate) items: Vec<Item<A>>,
@@ -158,7 +167,8 @@ struct Inner<A: Actor<Context = Context<A>>> {
     /// Whether the last answer is a reason to, since the reader stops.
     wants_idle: bool,
     in_flight: Option<InFlight<A>>,
-    /// Letters whose handlers have returned and whose answers are under way, in the order of their numbers.
+    /// Letters whose handlers have returned and whose answers are under way, in the order of their
+    /// numbers.
     answers: BTreeMap<u64, Answering<A>>,
     next_answer: u64,
     closed: Option<CloseReason>,
@@ -175,7 +185,8 @@ struct Answering<A: Actor<Context = Context<A>>> {
     letter: Arc<dyn DynEnvelope<A>>,
     /// What its sender is told if the answer is dropped now; without it, that the handler did.
     why: Option<Interruption>,
-    /// Whether the life that began it has ended. A future of its own on the thread may still answer.
+    /// Whether the life that began it has ended. A future of its own on the thread may still
+    /// answer.
     outlives: bool,
 }
 
@@ -257,7 +268,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given back to be dropped.
+    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given
+    /// back to be dropped.
     pub(crate) fn push(&self, letter: Arc<dyn DynEnvelope<A>>) -> Result<Option<Unopened<A>>, SendError> {
         let (waker, unopened) = {
             let mut inner = self.lock();
@@ -297,7 +309,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Ok(unopened)
     }
 
-    /// An address of actix's own. Of a mailbox that is closed meanwhile, the caller drains it once more.
+    /// An address of actix's own. Of a mailbox that is closed meanwhile, the caller drains it once
+    /// more.
     pub(crate) fn address(&self) -> Addr<A> {
         let sender = self.sender.get_or_init(|| {
             let (sender, receiver) = actix::dev::channel::channel(self.rules.capacity as usize);
@@ -325,12 +338,13 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         (inner.queue.len() + usize::from(inner.in_flight.is_some()) + inner.answers.len()) as u32
     }
 
-    /// Messages that wait, those that came through a plain `Addr` while no reader took any included, and answers under way. If
-    /// there are none, the message in hand.
+    /// Messages that wait, those that came through a plain `Addr` while no reader took any
+    /// included, and answers under way. If there are none, the message in hand.
     pub(crate) fn look(&self) -> u32 {
         let mut inner = self.lock();
-        // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for something else will look for itself. A closed
-        // mailbox has a waker there, too, and keeps it.
+        // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for
+        // something else will look for itself. A closed mailbox has a waker there, too, and keeps
+        // it.
         if !inner.wants_mail
             && inner.closed.is_none()
             && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop()))
@@ -389,7 +403,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// Says how to wake the reader of `term` for anything but mail. Returns whether the term is not over.
+    /// Says how to wake the reader of `term` for anything but mail. Returns whether the term is not
+    /// over.
     pub(crate) fn register(&self, term: u32, waker: &Waker) -> bool {
         let mut inner = self.lock();
         if self.is_over(term) {
@@ -401,7 +416,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         true
     }
 
-    /// What the reader is to take up next: `own`, or else a letter of the pool. If there is none, it is woken when there is one.
+    /// What the reader is to take up next: `own`, or else a letter of the pool. If there is none,
+    /// it is woken when there is one.
     fn or_shared(&self, own: Option<Item<A>>, inner: &mut Inner<A>, task: &task::Context<'_>) -> Option<Item<A>> {
         let Some((shared, worker)) = &self.shared else { return own };
         if own.is_some() {
@@ -429,8 +445,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The handler has returned, and its answer is there. Returns whether that was in time: `false` if the term is over, and the sender was
-    /// told long ago.
+    /// The handler has returned, and its answer is there. Returns whether that was in time: `false`
+    /// if the term is over, and the sender was told long ago.
     pub(crate) fn finish(&self, term: u32) -> bool {
         let mut inner = self.lock();
         if self.is_over(term) {
@@ -443,7 +459,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         true
     }
 
-    /// The handler has returned, and its answer is under way. Returns the answer's number; none if the term is over.
+    /// The handler has returned, and its answer is under way. Returns the answer's number; none if
+    /// the term is over.
     pub(crate) fn begin_answer(&self, term: u32) -> Option<u64> {
         let mut inner = self.lock();
         if self.is_over(term) {
@@ -459,7 +476,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Some(number)
     }
 
-    /// An answer has come. Returns whether it may be delivered: not if its sender was told that there will be none.
+    /// An answer has come. Returns whether it may be delivered: not if its sender was told that
+    /// there will be none.
     pub(crate) fn finish_answer(&self, number: u64) -> bool {
         self.end_answer(number, |fates| fates.handled += 1).is_some()
     }
@@ -492,7 +510,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Some(answer)
     }
 
-    /// What the reader of `term`, which stops, still has to do. If anything is left, it is woken when that may have changed.
+    /// What the reader of `term`, which stops, still has to do. If anything is left, it is woken
+    /// when that may have changed.
     pub(crate) fn draining(&self, term: u32, task: &mut task::Context<'_>) -> Draining {
         let mut inner = self.lock();
         if self.is_over(term) {
@@ -526,7 +545,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The life of `term` has ended: what is under way still comes from futures of their own, which actix leaves on the thread.
+    /// The life of `term` has ended: what is under way still comes from futures of their own, which
+    /// actix leaves on the thread.
     pub(crate) fn outlive(&self, term: u32) {
         let mut inner = self.lock();
         if !self.is_over(term) {
@@ -557,14 +577,16 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
 
-    /// Begins a new term, in which another reader has the slot; `change` is done before any thread can see it. The senders of the letter in
-    /// flight and of the answers of the life that had the slot are told that they were interrupted and why, and that life is woken. Answers
-    /// that outlive their life still come.
+    /// Begins a new term, in which another reader has the slot; `change` is done before any thread
+    /// can see it. The senders of the letter in flight and of the answers of the life that had the
+    /// slot are told that they were interrupted and why, and that life is woken. Answers that
+    /// outlive their life still come.
     pub(crate) fn begin_term(&self, why: &Interruption, change: impl FnOnce()) -> u32 {
         self.turn_over(why, |answer| !answer.outlives, change).0
     }
 
-    /// As [`Mailbox::begin_term`], but no answer of any former life comes any more. Says what was cut.
+    /// As [`Mailbox::begin_term`], but no answer of any former life comes any more. Says what was
+    /// cut.
     pub(crate) fn fence(&self, why: &Interruption, change: impl FnOnce()) -> Cut {
         self.turn_over(why, |_| true, change).1
     }
@@ -609,8 +631,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The worker is told to stop, for this reason. If it is for good, letters are refused from now on; those that have come through a plain
-    /// `Addr` by now are in the queue.
+    /// The worker is told to stop, for this reason. If it is for good, letters are refused from now
+    /// on; those that have come through a plain `Addr` by now are in the queue.
     pub(crate) fn begin_drain(&self, why: Interruption) {
         let mut inner = self.lock();
         let is_final = why != Interruption::Restarted;
@@ -644,7 +666,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// A worker that held its thread was replaced: takes out those letters that may not wait any longer.
+    /// A worker that held its thread was replaced: takes out those letters that may not wait any
+    /// longer.
     pub(crate) fn replaced(&self) -> Unopened<A> {
         let mut inner = self.lock();
         let (attempts_max, reason) = match self.rules.on_replace {
@@ -665,8 +688,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Unopened { items, reason }
     }
 
-    /// Takes out what lies in a closed mailbox; nothing if it is open again. `waker` is woken by the next
-    /// message that a plain `Addr` brings.
+    /// Takes out what lies in a closed mailbox; nothing if it is open again. `waker` is woken by
+    /// the next message that a plain `Addr` brings.
     pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Unopened<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
@@ -697,8 +720,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         items
     }
 
-    /// Notes whether requests should go elsewhere: the queue is long, from three quarters of its capacity on until it is below half of it, or
-    /// no further answer may be under way.
+    /// Notes whether requests should go elsewhere: the queue is long, from three quarters of its
+    /// capacity on until it is below half of it, or no further answer may be under way.
     fn mark(&self, inner: &mut Inner<A>) {
         let (length, capacity) = (inner.queue.len() as u64, u64::from(self.rules.capacity));
         let overloaded = if inner.overloaded { length * 2 >= capacity } else { length * 4 >= capacity * 3 };
@@ -711,7 +734,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
-    /// Moves what came through actix's channel into the queue, while there is room. Returns whether anything came.
+    /// Moves what came through actix's channel into the queue, while there is room. Returns whether
+    /// anything came.
     fn fetch(&mut self, capacity: u32, task: &mut task::Context<'_>) -> bool {
         let Some(channel) = &mut self.channel else { return false };
         let before = self.queue.len();
@@ -725,13 +749,15 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
         self.queue.len() > before
     }
 
-    /// Takes in what came through a plain `Addr` before the letter that is about to be put into the queue, so that both kinds of address
-    /// keep the order in which one sender uses them. It costs nothing where no plain address was asked for.
+    /// Takes in what came through a plain `Addr` before the letter that is about to be put into the
+    /// queue, so that both kinds of address keep the order in which one sender uses them. It costs
+    /// nothing where no plain address was asked for.
     fn fetch_before_push(&mut self, capacity: u32) {
         if self.channel.is_none() {
             return;
         }
-        // A reader that sleeps until mail comes has left its waker in the channel; it is to stay there.
+        // A reader that sleeps until mail comes has left its waker in the channel; it is to stay
+        // there.
         let waker = if self.wants_mail { self.waker.clone() } else { None };
         let waker = waker.as_ref().unwrap_or(Waker::noop());
         self.fetch(capacity, &mut task::Context::from_waker(waker));

@@ -1,7 +1,9 @@
-//! `NodeLease`: until when this node may act for the shards that run on it, to be asked by any thread.
+//! `NodeLease`: until when this node may act for the shards that run on it, to be asked by any
+//! thread.
 //!
-//! The supervisor writes what the engine says after each input. Whoever asks compares with the clock himself; so when the supervisor's thread is held, or the whole process was stopped and goes on, the
-//! right is over all the same, with nobody having to say so.
+//! The supervisor writes what the engine says after each input. Whoever asks compares with the
+//! clock himself; so when the supervisor's thread is held, or the whole process was stopped and
+//! goes on, the right is over all the same, with nobody having to say so.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

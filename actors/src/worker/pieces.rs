@@ -5,8 +5,8 @@
 //! look like one piece that holds the thread. So each piece counts as progress by itself, and once
 //! the pieces of a poll have taken as long as a turn may, the rest waits for the next turn.
 //!
-//! A stream that is made an actor's future by hand (`wrap_stream(..).map(..).finish()`) is opaque: its
-//! pieces cannot be seen from here. [`Context::progress`] is there for those.
+//! A stream that is made an actor's future by hand (`wrap_stream(..).map(..).finish()`) is opaque:
+//! its pieces cannot be seen from here. [`Context::progress`] is there for those.
 
 use std::any::type_name;
 use std::pin::Pin;
@@ -20,9 +20,9 @@ use tokio::time::Sleep;
 
 use crate::worker::context::Context;
 
-/// How long messages or pieces in a row may take before others have their turn. It is nothing beside
-/// any interval, so that they never add up to a silence of the thread; and much beside what a turn
-/// costs.
+/// How long messages or pieces in a row may take before others have their turn. It is nothing
+/// beside any interval, so that they never add up to a silence of the thread; and much beside what
+/// a turn costs.
 pub(crate) const SLICE: Duration = Duration::from_millis(1);
 
 /// actix's own futures that ask `AsyncContext::waiting` after each piece.
@@ -86,8 +86,9 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Interval<A> {
         let this = self.get_mut();
         while this.timer.as_mut().poll(task).is_ready() {
             let next = this.timer.deadline() + this.interval;
-            // A timer that is set anew to a tick already missed wakes this task at once, and a task that
-            // wakes itself is polled again before its neighbours. A fresh timer wakes only later.
+            // A timer that is set anew to a tick already missed wakes this task at once, and a task
+            // that wakes itself is polled again before its neighbours. A fresh timer wakes only
+            // later.
             this.timer.set(tokio::time::sleep_until(next));
             (this.call)(actor, context);
             if context.end_piece() || context.is_void() {

@@ -1,14 +1,18 @@
-//! `Runner`: the future that runs one generation of a worker on an arbiter, and the next one in its place if it may.
+//! `Runner`: the future that runs one generation of a worker on an arbiter, and the next one in its
+//! place if it may.
 //!
-//! The mailbox does not belong to the driver; it lies in the slot, and the driver takes one letter at a time from it. A driver that is
-//! replaced, because its thread is blocked, finds itself void when it wakes: its successor reads the same mailbox, and nothing was lost but
-//! the one message it was stuck in.
+//! The mailbox does not belong to the driver; it lies in the slot, and the driver takes one letter
+//! at a time from it. A driver that is replaced, because its thread is blocked, finds itself void
+//! when it wakes: its successor reads the same mailbox, and nothing was lost but the one message it
+//! was stuck in.
 //!
-//! Panics are caught around a whole turn. What panicked is dropped, under a second catch, since a `Drop` may panic too; if the cell holds
-//! leave for an immediate restart, the factory makes a new worker within the same poll, else the supervisor is told and the driver ends.
+//! Panics are caught around a whole turn. What panicked is dropped, under a second catch, since a
+//! `Drop` may panic too; if the cell holds leave for an immediate restart, the factory makes a new
+//! worker within the same poll, else the supervisor is told and the driver ends.
 //!
-//! It is a loop of our own over the receiver, not actix's `ContextFut`: that one keeps the old value of the actor, asks for a trait on the
-//! user's type, and drains its mailbox to the end before anything else has a turn.
+//! It is a loop of our own over the receiver, not actix's `ContextFut`: that one keeps the old
+//! value of the actor, asks for a trait on the user's type, and drains its mailbox to the end
+//! before anything else has a turn.
 
 use std::any::{Any, TypeId};
 use std::future::Future;
@@ -43,7 +47,8 @@ pub(crate) struct Runner<A: Actor<Context = Context<A>>> {
     birth: StartInfo,
     /// The failure that the generation to be born makes good by leave of the cell.
     failure: Option<(Cause, Instant)>,
-    /// What is to be reported when the turn is over: telling another thread costs as much as the restart, and queued mail is waiting.
+    /// What is to be reported when the turn is over: telling another thread costs as much as the
+    /// restart, and queued mail is waiting.
     untold: Option<(Generation, Report)>,
     /// Whether the present generation is up, and that has been told.
     is_up: bool,
@@ -53,8 +58,9 @@ pub(crate) struct Runner<A: Actor<Context = Context<A>>> {
     life: Option<Life<A>>,
     /// Whether it has given way to the others of its thread, and this is its turn.
     gave_way: bool,
-    /// The context of the worker that the factory is making. It lies here, and not on the stack that a panic of the factory unwinds,
-    /// since what the factory has spawned may panic when it is dropped, too.
+    /// The context of the worker that the factory is making. It lies here, and not on the stack
+    /// that a panic of the factory unwinds, since what the factory has spawned may panic when it is
+    /// dropped, too.
     unborn: Option<Box<Context<A>>>,
     /// When it looks again whether its node may act.
     look_again: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -207,7 +213,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         turn
     }
 
-    /// Does to a start what a test has put down for it. Returns how the turn ends, if that is all of it.
+    /// Does to a start what a test has put down for it. Returns how the turn ends, if that is all
+    /// of it.
     #[cfg(feature = "testkit")]
     fn strike_start(&mut self) -> Option<Turn> {
         match self.slot.faults.play(self.slot.faults.take_start()?) {
@@ -251,8 +258,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         }
     }
 
-    /// Drops the worker and its futures; a panic in their `Drop` stays here. The senders of answers that end with it are told `why`, or why it
-    /// was told to stop.
+    /// Drops the worker and its futures; a panic in their `Drop` stays here. The senders of answers
+    /// that end with it are told `why`, or why it was told to stop.
     ///
     /// # Errors
     /// What that panic said.
@@ -298,7 +305,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
     /// Takes in that the worker panicked. `Pending` if the next generation may be made at once.
     fn fail(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
         if self.slot.is_over(self.term) {
-            // A zombie's panic is nobody's business any more, and the status cell is its successor's.
+            // A zombie's panic is nobody's business any more, and the status cell is its
+            // successor's.
             let _ = self.bury(None);
             return Poll::Ready(());
         }
@@ -348,8 +356,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         false
     }
 
-    /// Tells the supervisor and ends. If an immediate restart failed, both failures are reported, each
-    /// of its own generation: the restart counts, and the cause that began it is not lost.
+    /// Tells the supervisor and ends. If an immediate restart failed, both failures are reported,
+    /// each of its own generation: the restart counts, and the cause that began it is not lost.
     fn end(&mut self, report: Report) -> Poll<()> {
         if self.slot.is_over(self.term) {
             return Poll::Ready(());
@@ -365,8 +373,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Drop for Runner<A> {
-    /// The thread ends under a worker that was not told to stop, with its system or by itself. As in
-    /// actix, `stopping` and `stopped` run; what they begin is not done any more.
+    /// The thread ends under a worker that was not told to stop, with its system or by itself. As
+    /// in actix, `stopping` and `stopped` run; what they begin is not done any more.
     fn drop(&mut self) {
         if self.slot.is_over(self.term) {
             return;
@@ -407,8 +415,9 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
             }
             match turn {
                 Ok(Turn::Idle) => {
-                    // Whoever waits for a future, or has nothing to do, is woken for mail only in the second case; but for being told to
-                    // stop, or that it is void, always. What was said before we could be woken is looked at now.
+                    // Whoever waits for a future, or has nothing to do, is woken for mail only in
+                    // the second case; but for being told to stop, or that it is void, always. What
+                    // was said before we could be woken is looked at now.
                     let is_waiting = this.slot.cell.is_waiting() || this.is_held();
                     let is_void = is_waiting && !this.slot.mailbox.register(this.term, task.waker());
                     if is_void || this.slot.is_over(this.term) || this.has_news() {
@@ -419,8 +428,9 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
                 Ok(Turn::Barred) if this.waits_for_right(task) => return Poll::Pending,
                 Ok(Turn::Barred) => {}
                 Ok(Turn::Yield) => {
-                    // Not a plain wake-up: after that, tokio comes back to us up to 60 times before it looks at its timers, and the thread
-                    // gives no sign of life meanwhile. Woken in this way, we come after the timers.
+                    // Not a plain wake-up: after that, tokio comes back to us up to 60 times before
+                    // it looks at its timers, and the thread gives no sign of life meanwhile. Woken
+                    // in this way, we come after the timers.
                     let next_turn = pin!(tokio::task::yield_now());
                     assert!(next_turn.poll(task).is_pending(), "yielding takes a turn");
                     return Poll::Pending;
@@ -452,15 +462,17 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Life<A> {
-    /// One burst: futures that are waited for, then messages, then spawned futures, until nothing is left or a burst is used up. Messages and
-    /// futures have one each: a mailbox that is never empty would else keep the timers from their turn for ever.
+    /// One burst: futures that are waited for, then messages, then spawned futures, until nothing
+    /// is left or a burst is used up. Messages and futures have one each: a mailbox that is never
+    /// empty would else keep the timers from their turn for ever.
     fn run(&mut self, slot: &WorkerSlot<A>, term: u32, burst: u32, mail: Mail, task: &mut task::Context<'_>) -> Turn {
         let (mut letters, mut futures) = (Burst::new(burst), Burst::new(burst));
         loop {
             let waited = self.context.waiting;
             let may_go_on = self.poll_waits(task);
             if waited && may_go_on && !self.context.is_void() {
-                // Between two messages that are waited for, the others have a turn: timers, streams, answers.
+                // Between two messages that are waited for, the others have a turn: timers,
+                // streams, answers.
                 self.poll_spawned(slot, &mut futures, task);
                 if !self.waits.is_empty() && !self.context.is_void() {
                     continue;
@@ -525,8 +537,8 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         }
     }
 
-    /// A turn of a worker that was told to stop: it finishes what it may, then it is asked whether it stops. One that would rather stay goes on
-    /// until it stops itself, or its time is over.
+    /// A turn of a worker that was told to stop: it finishes what it may, then it is asked whether
+    /// it stops. One that would rather stay goes on until it stops itself, or its time is over.
     fn wind_down(&mut self, slot: &WorkerSlot<A>, term: u32, task: &mut task::Context<'_>) -> Turn {
         self.is_told = true;
         let burst = slot.control.burst;
@@ -568,8 +580,8 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         self.take_over();
     }
 
-    /// Does to a worker what a test has put down for this very moment, and goes on with a message that was held. Returns how the turn ends, if
-    /// that is all of it.
+    /// Does to a worker what a test has put down for this very moment, and goes on with a message
+    /// that was held. Returns how the turn ends, if that is all of it.
     #[cfg(feature = "testkit")]
     fn strike(&mut self, slot: &WorkerSlot<A>) -> Option<Turn> {
         if self.context.held.is_none() {
@@ -597,7 +609,8 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         None
     }
 
-    /// Whether it is up: it waits for nothing that it began in `started`, and has not said that it will say so itself.
+    /// Whether it is up: it waits for nothing that it began in `started`, and has not said that it
+    /// will say so itself.
     fn is_up(&self) -> bool {
         self.waits.is_empty() && !self.context.is_starting()
     }
@@ -609,7 +622,8 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         Turn::Stopped
     }
 
-    /// Takes over what the worker has spawned, waited for or cancelled since. Returns whether there was anything.
+    /// Takes over what the worker has spawned, waited for or cancelled since. Returns whether there
+    /// was anything.
     fn take_over(&mut self) -> bool {
         let context = &mut self.context;
         let any = !(context.spawned.is_empty() && context.waits.is_empty() && context.cancelled.is_empty());
@@ -644,15 +658,17 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             self.take_over();
             self.context.waiting = !self.waits.is_empty();
             if !done {
-                // What was spawned by the very future that waits must not wait for a wake-up that nobody gives.
+                // What was spawned by the very future that waits must not wait for a wake-up that
+                // nobody gives.
                 return false;
             }
         }
         self.waits.is_empty()
     }
 
-    /// Polls each spawned future once, in turn, those that are spawned meanwhile too, until the burst is used up; whoever was not reached then
-    /// comes first the next time. Returns whether there is more to do at once.
+    /// Polls each spawned future once, in turn, those that are spawned meanwhile too, until the
+    /// burst is used up; whoever was not reached then comes first the next time. Returns whether
+    /// there is more to do at once.
     fn poll_spawned(&mut self, slot: &WorkerSlot<A>, burst: &mut Burst, task: &mut task::Context<'_>) -> bool {
         let mut index = 0;
         while index < self.spawned.len()

@@ -1,12 +1,15 @@
-//! `SharedQueue`: the one queue of a pool from which each member takes the next message when it has nothing else to do.
+//! `SharedQueue`: the one queue of a pool from which each member takes the next message when it has
+//! nothing else to do.
 //!
-//! What a `SyncArbiter` does, for supervised workers. No message waits behind a slow one while another member is idle, and a member that
-//! fails takes only the message in its hands along: the rest was never its own. A member looks here after its own queue, which holds
-//! what was sent to that member alone.
+//! What a `SyncArbiter` does, for supervised workers. No message waits behind a slow one while
+//! another member is idle, and a member that fails takes only the message in its hands along: the
+//! rest was never its own. A member looks here after its own queue, which holds what was sent to
+//! that member alone.
 //!
-//! A member that finds nothing leaves its waker. A message wakes two of them: the thread of one may be held by a neighbour at this very
-//! moment, and the other one comes in its place. Once no member is left that may ever take a message, new ones are refused and those that
-//! wait become dead letters.
+//! A member that finds nothing leaves its waker. A message wakes two of them: the thread of one may
+//! be held by a neighbour at this very moment, and the other one comes in its place. Once no member
+//! is left that may ever take a message, new ones are refused and those that wait become dead
+//! letters.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,11 +39,13 @@ struct Inner<A: Actor<Context = Context<A>>> {
     idle: BTreeMap<WorkerId, Waker>,
     /// Members that may take messages, now or after a restart.
     open: BTreeSet<WorkerId>,
-    /// Those of them that were told to stop, and leave the queue to the others as long as there are any.
+    /// Those of them that were told to stop, and leave the queue to the others as long as there are
+    /// any.
     stopping: BTreeSet<WorkerId>,
     /// Why the last member has gone.
     closing: CloseReason,
-    /// What became of the messages that no member took; those that one took are in that member's fates.
+    /// What became of the messages that no member took; those that one took are in that member's
+    /// fates.
     fates: MessageCounts,
 }
 
@@ -76,7 +81,8 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
 
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given back to be dropped.
+    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given
+    /// back to be dropped.
     pub(crate) fn push(&self, letter: Arc<dyn DynEnvelope<A>>) -> Result<Option<Unopened<A>>, SendError> {
         let (wakers, unopened) = {
             let mut inner = self.lock();
@@ -126,8 +132,8 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
 
     // ---- for members -------------------------------------------------------------------------------------------------------------------
 
-    /// The next letter for this member, which is the member's to account for from now on. If there is none, the member is woken when one
-    /// comes.
+    /// The next letter for this member, which is the member's to account for from now on. If there
+    /// is none, the member is woken when one comes.
     pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn DynEnvelope<A>>> {
         let (letter, wakers) = {
             let mut inner = self.lock();
@@ -148,7 +154,8 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         letter
     }
 
-    /// Whether messages wait that this member, which was told to stop, is to take: no other one will.
+    /// Whether messages wait that this member, which was told to stop, is to take: no other one
+    /// will.
     pub(crate) fn waits_for(&self, member: WorkerId) -> bool {
         let inner = self.lock();
         !inner.queue.is_empty() && inner.open.contains(&member) && inner.stopping.len() == inner.open.len()

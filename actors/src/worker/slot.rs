@@ -1,7 +1,8 @@
 //! `WorkerSlot`: what stays when a worker goes: its mailbox, its cell, its factory.
 //!
-//! A generation sits down, works, and is carried out; the next one sits down in the same slot and reads the same mail. That is why an address
-//! outlives every replacement, even one whose predecessor's thread is blocked and will never give anything back.
+//! A generation sits down, works, and is carried out; the next one sits down in the same slot and
+//! reads the same mail. That is why an address outlives every replacement, even one whose
+//! predecessor's thread is blocked and will never give anything back.
 
 use std::any::Any;
 use std::error::Error;
@@ -68,13 +69,16 @@ pub struct StartInfo {
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl StartInfo {
-    /// The newest snapshot of this shard that its former owner, on whatever node, has made with [`Context::replicate`] and that was copied here; or that a former life on this node has made. It lacks
-    /// what happened since: at most `ownership.copy_every`, and the time it took on its way, if the former owner was killed; nothing if it handed over.
+    /// The newest snapshot of this shard that its former owner, on whatever node, has made with
+    /// [`Context::replicate`] and that was copied here; or that a former life on this node has
+    /// made. It lacks what happened since: at most `ownership.copy_every`, and the time it took on
+    /// its way, if the former owner was killed; nothing if it handed over.
     pub fn replica(&self) -> Option<&Replica> {
         self.replica.as_ref()
     }
 
-    /// What a former life has kept with [`Context::snapshot`], the newest; `None` if nothing was kept.
+    /// What a former life has kept with [`Context::snapshot`], the newest; `None` if nothing was
+    /// kept.
     ///
     /// # Errors
     /// [`SnapshotError`] if what was kept is of another type.
@@ -213,7 +217,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless `term` is over.
+    /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless
+    /// `term` is over.
     pub(crate) fn replicate(&self, term: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
         {
             let mut kept = self.replica.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,9 +248,9 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         address
     }
 
-    /// Makes dead letters of what lies in the mailbox while it is closed, here and now. A plain `Addr`
-    /// cannot be closed, since it must work again when the worker is started again: so each message
-    /// that it brings meanwhile is refused in this way, on the thread of its sender.
+    /// Makes dead letters of what lies in the mailbox while it is closed, here and now. A plain
+    /// `Addr` cannot be closed, since it must work again when the worker is started again: so each
+    /// message that it brings meanwhile is refused in this way, on the thread of its sender.
     fn refuse_mail(self: &Arc<Self>) {
         let unopened = self.drain();
         if !unopened.items.is_empty() {
@@ -274,7 +279,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
     }
 
-    /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages any more.
+    /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages
+    /// any more.
     fn bury_shared(&self) {
         if let Some(unopened) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
             self.bury(unopened);
@@ -303,8 +309,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
 
 /// A slot whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait DynSlot: Send + Sync {
-    /// Starts the generation of `birth` on this thread, and voids every other; without a thread nothing
-    /// runs until it is launched again. Returns which life it is.
+    /// Starts the generation of `birth` on this thread, and voids every other; without a thread
+    /// nothing runs until it is launched again. Returns which life it is.
     fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: StartInfo, leave: RestartPermit) -> LifeNumber;
 
     /// Gives or takes back leave for immediate restarts.
@@ -319,12 +325,12 @@ pub(crate) trait DynSlot: Send + Sync {
     /// Voids the life that has the slot, for this reason; the queue stays. Says what was cut.
     fn fence(&self, why: Interruption) -> Cut;
 
-    /// Refuses messages from now on, by whatever address they come, and makes dead letters of those that
-    /// wait.
+    /// Refuses messages from now on, by whatever address they come, and makes dead letters of those
+    /// that wait.
     fn close(self: Arc<Self>, closing: CloseReason);
 
-    /// The node ends: refuses messages from now on. A driver that still has the slot keeps it until its
-    /// thread ends, so that `stopping` and `stopped` run.
+    /// The node ends: refuses messages from now on. A driver that still has the slot keeps it until
+    /// its thread ends, so that `stopping` and `stopped` run.
     fn end(self: Arc<Self>);
 
     /// No driver has the slot any more, nor ever will.
@@ -417,7 +423,8 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
 
     fn vacate(self: Arc<Self>) {
         self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
-        // This may be the last hold on it, and its factory, its snapshot and its mail are its user's.
+        // This may be the last hold on it, and its factory, its snapshot and its mail are its
+        // user's.
         let disposal = self.control.disposal.clone();
         disposal.run(move || drop(self));
     }
@@ -437,7 +444,8 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     }
 }
 
-/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no slot up.
+/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no slot
+/// up.
 struct Refuser<A: Actor<Context = Context<A>>>(Weak<WorkerSlot<A>>);
 
 impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {

@@ -1,8 +1,9 @@
 //! Status cells: what each worker is doing, written by its thread, readable from any other.
 //!
-//! A blocked thread cannot answer a question, so the answer has to lie open before it is asked: which message, since when, in which life. A
-//! cell is one cache line, written with plain stores by one thread, and cells lie side by side in chunks, so a look at a million of them
-//! is a walk through memory.
+//! A blocked thread cannot answer a question, so the answer has to lie open before it is asked:
+//! which message, since when, in which life. A cell is one cache line, written with plain stores by
+//! one thread, and cells lie side by side in chunks, so a look at a million of them is a walk
+//! through memory.
 
 use std::any::type_name;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -59,7 +60,8 @@ impl Kind {
     }
 }
 
-/// Of a leave in one piece, the bits of the last generation that may be started by it; the time from which it holds is above them.
+/// Of a leave in one piece, the bits of the last generation that may be started by it; the time
+/// from which it holds is above them.
 const UNTIL_BITS: u32 = 16;
 
 /// What that time is counted in, in nanoseconds, so that it lasts for eight years.
@@ -88,7 +90,8 @@ pub(crate) struct LifeNumber {
 pub(crate) struct StatusCell {
     /// The generation that may run; a driver of any other is void.
     generation: AtomicU64,
-    /// When the present business began, or last made progress, in nanoseconds; stale while there is none.
+    /// When the present business began, or last made progress, in nanoseconds; stale while there is
+    /// none.
     since: AtomicU64,
     /// The present business.
     busy: AtomicCell<Option<&'static Kind>>,
@@ -96,7 +99,8 @@ pub(crate) struct StatusCell {
     handled: AtomicU64,
     /// How often progress was reported, in all generations.
     progress: AtomicU64,
-    /// Its thread's leave to restart it by itself, in one piece ([`packed`]): half of a new one and half of the one before would be leave that nobody gave.
+    /// Its thread's leave to restart it by itself, in one piece ([`packed`]): half of a new one and
+    /// half of the one before would be leave that nobody gave.
     leave: AtomicU64,
     /// Lives begun, by a thread or by the supervisor. Over 2^32 it starts anew.
     lives: AtomicU32,
@@ -132,7 +136,8 @@ impl StatusCell {
         self.busy.store(None);
     }
 
-    /// Counts a message that was handled to its end. That is done under the lock of the mailbox only, so a load and a store are enough.
+    /// Counts a message that was handled to its end. That is done under the lock of the mailbox
+    /// only, so a load and a store are enough.
     pub(crate) fn count_handled(&self) {
         self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -267,7 +272,8 @@ impl StatusCell {
     }
 
     fn set_generation(&self, generation: Generation, leave: RestartPermit) {
-        // No leave first: what the void generation may not do, it must not do by its successor's leave either.
+        // No leave first: what the void generation may not do, it must not do by its successor's
+        // leave either.
         self.leave.store(NO_LEAVE, Ordering::SeqCst);
         self.generation.store(generation.0, Ordering::SeqCst);
         self.permit(leave);
@@ -299,7 +305,8 @@ impl StatusCell {
     pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<LifeNumber> {
         let next = generation.0 + 1;
         let leave = self.leave.load(Ordering::Acquire);
-        // Generations of one leave are no more than a few apart, so their lower bits tell which is later.
+        // Generations of one leave are no more than a few apart, so their lower bits tell which is
+        // later.
         let is_used_up = (leave as u16).wrapping_sub(next as u16) >= 1 << 15;
         if leave == NO_LEAVE || now.as_nanos() / LEAVE_UNIT < leave >> UNTIL_BITS || is_used_up {
             return None;
@@ -348,8 +355,8 @@ impl StatusCell {
 
 type Chunk = [StatusCell; CHUNK];
 
-/// One worker's cell, and the chunk it lies in. Its number is free again when the last of these is gone: then nobody can mistake the next
-/// worker's cell for this one.
+/// One worker's cell, and the chunk it lies in. Its number is free again when the last of these is
+/// gone: then nobody can mistake the next worker's cell for this one.
 pub(crate) struct CellRef {
     held: Arc<Held>,
 }
@@ -508,7 +515,8 @@ mod tests {
         const ROUNDS: u64 = 3_000_000;
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
-        // Leave in turn for what was done already, and for what may be done later: never for the next one now.
+        // Leave in turn for what was done already, and for what may be done later: never for the
+        // next one now.
         let used = RestartPermit { from: Instant::ZERO, until: Generation(1) };
         let later = RestartPermit { from: Instant::from_millis(1_000), until: Generation(2) };
         cell.begin_generation(Generation(1), used);

@@ -16,8 +16,9 @@ use crate::worker::slot::WorkerSlot;
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// An address of actix's own, for libraries that want one. It follows every replacement, too.
     ///
-    /// Its channel is bounded as actix bounds it: each clone may put one message more than `capacity` there. A message that comes through
-    /// it is behind those that one and the same sender has sent through a `WorkerAddr` before, and before those it sends after.
+    /// Its channel is bounded as actix bounds it: each clone may put one message more than
+    /// `capacity` there. A message that comes through it is behind those that one and the same
+    /// sender has sent through a `WorkerAddr` before, and before those it sends after.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -42,7 +43,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.slot.mailbox.address()
     }
 
-    /// An actix recipient of one kind of message, as [`Addr::recipient`] gives it: by way of [`WorkerAddr::address`].
+    /// An actix recipient of one kind of message, as [`Addr::recipient`] gives it: by way of
+    /// [`WorkerAddr::address`].
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -71,7 +73,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.address().recipient()
     }
 
-    /// An address that does not keep what belongs to the worker: its queue, its factory, its snapshot.
+    /// An address that does not keep what belongs to the worker: its queue, its factory, its
+    /// snapshot.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -89,8 +92,9 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         WeakWorkerAddr { slot: Arc::downgrade(&self.slot) }
     }
 
-    /// Whether the worker takes messages: it was not stopped, removed or given up, and has not ended. It says nothing of how the worker
-    /// is: ask [`WorkerAddr::is_ready`] whether it can serve.
+    /// Whether the worker takes messages: it was not stopped, removed or given up, and has not
+    /// ended. It says nothing of how the worker is: ask [`WorkerAddr::is_ready`] whether it can
+    /// serve.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -109,8 +113,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         !self.slot.cell.is_closed()
     }
 
-    /// Waits until the worker is up: at once if it is. After [`WorkerAddr::restart`] or [`WorkerAddr::start`] it waits for the new life.
-    /// It has no deadline of its own.
+    /// Waits until the worker is up: at once if it is. After [`WorkerAddr::restart`] or
+    /// [`WorkerAddr::start`] it waits for the new life. It has no deadline of its own.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -171,7 +175,8 @@ pub struct WeakWorkerAddr<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> WeakWorkerAddr<A> {
-    /// The worker's address; `None` once the worker was removed or its node is gone, and no other address is left.
+    /// The worker's address; `None` once the worker was removed or its node is gone, and no other
+    /// address is left.
     pub fn upgrade(&self) -> Option<WorkerAddr<A>> {
         self.slot.upgrade().map(|slot| WorkerAddr { slot })
     }

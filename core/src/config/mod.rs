@@ -1,9 +1,11 @@
 //! `Config`: every number a user may set, read from TOML, refused with a reason, and added up.
 //!
-//! The only source of defaults is `default.toml`, compiled in: the file that users copy, the book shows and the code reads is one file.
-//! A user's table is laid over it key by key, so a config holds only what differs. A typo is an error that points at its line; numbers that
-//! contradict each other are an error that says which and what would be right. [`Config::check`] says what the rest add up to, since
-//! nobody wants an interval or a threshold: they want to know when they will hear of a crash (`sums`).
+//! The only source of defaults is `default.toml`, compiled in: the file that users copy, the book
+//! shows and the code reads is one file. A user's table is laid over it key by key, so a config
+//! holds only what differs. A typo is an error that points at its line; numbers that contradict
+//! each other are an error that says which and what would be right. [`Config::check`] says what the
+//! rest add up to, since nobody wants an interval or a threshold: they want to know when they will
+//! hear of a crash (`sums`).
 //!
 //! Reading the file is the caller's; this module sees text.
 
@@ -36,10 +38,12 @@ pub const LEASE_MIN: Duration = Duration::from_millis(500);
 /// Most worker threads of one node; more is a typo, not a machine.
 pub const ARBITERS_MAX: u32 = 1024;
 
-/// Highest restart intensity that is counted; a limit above it is none, and is to be said so with `u32::MAX`.
+/// Highest restart intensity that is counted; a limit above it is none, and is to be said so with
+/// `u32::MAX`.
 pub const INTENSITY_MAX: u32 = 1_000_000;
 
-/// Largest share of heartbeats after which a wrong suspicion may follow; above it the detector would be a coin.
+/// Largest share of heartbeats after which a wrong suspicion may follow; above it the detector
+/// would be a coin.
 const SHARE_MAX: f64 = 0.1;
 
 /// All settings of a node. Each field is described, with how to choose it, in `default.toml`.
@@ -97,7 +101,8 @@ pub struct DetectorConfig {
     pub margin: Duration,
     /// For `phi`: what the intervals are taken to be distributed like.
     pub reading: PhiReading,
-    /// For `phi`: suspicion at this phi. Over 0, at most 16 (beyond that the formula runs out of floating point).
+    /// For `phi`: suspicion at this phi. Over 0, at most 16 (beyond that the formula runs out of
+    /// floating point).
     pub threshold: f64,
     /// For `chen` and `phi`: heartbeats remembered, 2 to 10,000.
     pub window: u32,
@@ -154,7 +159,8 @@ pub struct WorkersConfig {
     /// How long a worker may take to stop; zero fences it at once.
     #[serde(with = "duration")]
     pub shutdown: Duration,
-    /// How long all workers together may take to stop when the node leaves; zero fences them all at once.
+    /// How long all workers together may take to stop when the node leaves; zero fences them all at
+    /// once.
     #[serde(with = "duration")]
     pub leave: Duration,
     /// How often all status cells are looked at. Not zero.
@@ -164,7 +170,8 @@ pub struct WorkersConfig {
     pub burst: u32,
     /// Messages that may wait in a queue, at least 1.
     pub capacity: u32,
-    /// Answers of one worker that may be under way at once; zero means as many as `capacity`, `u32::MAX` no bound.
+    /// Answers of one worker that may be under way at once; zero means as many as `capacity`,
+    /// `u32::MAX` no bound.
     pub answers_max: u32,
     /// What a worker that stops still finishes, within `shutdown`.
     pub drain: Drain,
@@ -177,7 +184,8 @@ pub struct WorkersConfig {
     pub thread_wait: Duration,
     /// What follows when a worker or a group is given up, or too many threads are blocked.
     pub on_give_up: OnGiveUp,
-    /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is well.
+    /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is
+    /// well.
     pub exit_code: u8,
 }
 
@@ -234,7 +242,8 @@ pub enum OnGiveUp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestartConfig {
-    /// Restarts allowed in any `period`, at most [`INTENSITY_MAX`]; zero means that the first failure is the last, `u32::MAX` no limit.
+    /// Restarts allowed in any `period`, at most [`INTENSITY_MAX`]; zero means that the first
+    /// failure is the last, `u32::MAX` no limit.
     pub intensity: u32,
     /// Length of the sliding window. Not zero.
     #[serde(with = "duration")]
@@ -275,10 +284,12 @@ pub struct MembershipConfig {
     /// How often one of them is drawn anew. Longer than `timeout`.
     #[serde(with = "duration")]
     pub redraw: Duration,
-    /// How far the clock of a node may be from that of the members, 1 s to 1 day; a node that is farther off goes on from theirs.
+    /// How far the clock of a node may be from that of the members, 1 s to 1 day; a node that is
+    /// farther off goes on from theirs.
     #[serde(with = "duration")]
     pub clock_skew_max: Duration,
-    /// Whether each node keeps a connection to each of its observers, whose end tells of a crash at once.
+    /// Whether each node keeps a connection to each of its observers, whose end tells of a crash at
+    /// once.
     pub lifelines: bool,
     /// Whether deaths by silence are held up while many are silent at once.
     pub brake: bool,
@@ -290,7 +301,8 @@ pub struct MembershipConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnIsolated {
-    /// It holds its verdicts, since it is rather itself that is cut off; with two members nobody can tell, and it proceeds.
+    /// It holds its verdicts, since it is rather itself that is cut off; with two members nobody
+    /// can tell, and it proceeds.
     Hold,
     /// It concludes what it sees.
     Proceed,
@@ -305,7 +317,8 @@ pub struct OwnershipConfig {
     /// For an authority: how long it lets a node keep its shards that does not renew, 1 s to 1 h.
     #[serde(with = "duration")]
     pub ttl: Duration,
-    /// For an authority: whether whatever the shards write is refused when its epoch is too low, so that the session of a process that was seen to end may be ended early.
+    /// For an authority: whether whatever the shards write is refused when its epoch is too low, so
+    /// that the session of a process that was seen to end may be ended early.
     pub fenced: bool,
     /// For `file`: the folder in which it is kept, on a disk of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -391,7 +404,8 @@ pub struct ClusterConfig {
     /// Where others reach us, if not at `listen`; needed when `listen` is `0.0.0.0` or `[::]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<SocketAddr>,
-    /// Whom to ask to be let in: addresses, or host names with a port. A node that names itself, or nobody, may be the first.
+    /// Whom to ask to be let in: addresses, or host names with a port. A node that names itself, or
+    /// nobody, may be the first.
     pub seeds: Vec<String>,
     /// What fails together with this node; at most [`NAME_BYTES_MAX`] bytes, empty for nothing.
     #[serde(default)]
@@ -417,7 +431,8 @@ pub enum Mode {
 pub enum ConfigError {
     /// Not TOML, an unknown key, or a value of the wrong kind; the text shows the line.
     Syntax(toml::de::Error),
-    /// Well-formed, but a value makes no sense by itself or beside another; the text names it and what would be right.
+    /// Well-formed, but a value makes no sense by itself or beside another; the text names it and
+    /// what would be right.
     Contradiction(String),
 }
 
@@ -430,7 +445,8 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Longest line of an error, in bytes. It quotes what a file holds, and a line of a file may have a million.
+/// Longest line of an error, in bytes. It quotes what a file holds, and a line of a file may have a
+/// million.
 const LINE_BYTES_MAX: usize = 400;
 
 /// Writes a text, of whose longer lines the middle is left out.
@@ -475,8 +491,8 @@ impl Config {
     /// Reads a user's TOML, laid over the defaults.
     ///
     /// # Errors
-    /// [`ConfigError::Syntax`] for what is not TOML, an unknown key or a value of the wrong kind; [`ConfigError::Contradiction`] for values
-    /// that make no sense.
+    /// [`ConfigError::Syntax`] for what is not TOML, an unknown key or a value of the wrong kind;
+    /// [`ConfigError::Contradiction`] for values that make no sense.
     pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
         let mut merged = DeTable::parse(DEFAULT_TOML).expect("the compiled-in default.toml is TOML");
         let located = |mut error: toml::de::Error| {
@@ -485,7 +501,8 @@ impl Config {
         };
         let user = DeTable::parse(text).map_err(located)?;
         lay_over(merged.get_mut(), user.into_inner());
-        // Only what the user wrote can be wrong, so a position in an error is always one in the user's text.
+        // Only what the user wrote can be wrong, so a position in an error is always one in the
+        // user's text.
         let config = Config::deserialize(toml::de::Deserializer::from(merged)).map_err(located)?;
         config.refuse_contradictions()?;
         Ok(config)
@@ -526,7 +543,8 @@ impl Config {
     }
 }
 
-/// Puts each of the user's values in the place of the default; tables are merged, all else is replaced.
+/// Puts each of the user's values in the place of the default; tables are merged, all else is
+/// replaced.
 fn lay_over<'a>(defaults: &mut DeTable<'a>, user: DeTable<'a>) {
     for (key, value) in user {
         match (defaults.get_mut(&key).map(Spanned::get_mut), value.get_ref()) {
@@ -536,7 +554,8 @@ fn lay_over<'a>(defaults: &mut DeTable<'a>, user: DeTable<'a>) {
                 }
             }
             _ => {
-                // The key carries its position too: an unknown one is reported at the user's line, not at the default's.
+                // The key carries its position too: an unknown one is reported at the user's line,
+                // not at the default's.
                 defaults.remove(&key);
                 defaults.insert(key, value);
             }
@@ -688,8 +707,8 @@ impl RestartConfig {
                 "restart.delay_max {most} is shorter than restart.delay_min {least}; use at least {least}"
             ));
         }
-        // Pauses are half of their limit on average. If so many take longer than the period, a worker that always fails
-        // is restarted for ever.
+        // Pauses are half of their limit on average. If so many take longer than the period, a
+        // worker that always fails is restarted for ever.
         let pauses = self.pauses() / 2;
         if self.intensity != u32::MAX && self.period < self.delay_max && self.period < pauses {
             let (intensity, period, pauses) = (self.intensity, show(self.period), show(pauses));

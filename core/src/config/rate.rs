@@ -1,7 +1,8 @@
 //! `MistakeRate`: how many wrong suspicions a user can bear, as people say it: "one an hour".
 //!
-//! It is a rate for one link, from one node that watches to one that is watched. A cluster has as many links as pairs that watch each other:
-//! a hundred nodes with five observers each, at one an hour, bear five hundred an hour together.
+//! It is a rate for one link, from one node that watches to one that is watched. A cluster has as
+//! many links as pairs that watch each other: a hundred nodes with five observers each, at one an
+//! hour, bear five hundred an hour together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,7 +64,8 @@ impl MistakeRate {
     /// So many in an hour.
     ///
     /// # Errors
-    /// [`MistakeRateError::OutOfRange`] for less than one a year, more than one a second, or what is no number.
+    /// [`MistakeRateError::OutOfRange`] for less than one a year, more than one a second, or what
+    /// is no number.
     pub fn new(per_hour: f64) -> Result<MistakeRate, MistakeRateError> {
         if (PER_HOUR_MIN..=PER_HOUR_MAX).contains(&per_hour) {
             Ok(MistakeRate { per_hour })
@@ -77,7 +79,8 @@ impl MistakeRate {
         self.per_hour
     }
 
-    /// The share of heartbeats, sent every `interval`, after which a wrong suspicion may follow. No unit.
+    /// The share of heartbeats, sent every `interval`, after which a wrong suspicion may follow. No
+    /// unit.
     pub fn per_heartbeat(self, interval: Duration) -> f64 {
         self.per_hour / 3_600.0 * interval.as_secs_f64()
     }

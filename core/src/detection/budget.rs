@@ -1,11 +1,12 @@
 //! Budget: suspect as rarely as the user asked, and no later than that takes.
 //!
-//! Everyone who sets a timeout guesses how long the network and the other machine may be silent. Here the user says what a wrong suspicion is
-//! worth instead ("one an hour"), and the detector finds out which silence comes that rarely. It is a long memory for silences and a short one
-//! for the weather.
+//! Everyone who sets a timeout guesses how long the network and the other machine may be silent.
+//! Here the user says what a wrong suspicion is worth instead ("one an hour"), and the detector
+//! finds out which silence comes that rarely. It is a long memory for silences and a short one for
+//! the weather.
 //!
-//! A heartbeat is awaited at its place in the sender's schedule plus the usual delay. With the arrival A, its place S in the schedule, the
-//! interval eta, and m - 1 slots missing before it:
+//! A heartbeat is awaited at its place in the sender's schedule plus the usual delay. With the
+//! arrival A, its place S in the schedule, the interval eta, and m - 1 slots missing before it:
 //!
 //! ```text
 //! late = A - S - base                  how late it is for its own slot                                      a time
@@ -13,16 +14,19 @@
 //! p    = mistakes per hour * eta / 1 h share of heartbeats after which a wrong suspicion may follow         no unit
 //! ```
 //!
-//! **Jitter.** `base` and the mean absolute lateness `dev` follow with gain max(1/64, 1/(k + 2)) after k heartbeats, each step clamped to 4 and 8
-//! `dev`, so that pauses do not move them. Lateness is taken to fall exponentially: jitter = dev * ln(1/p) + 0.5 ms is always sat out.
+//! **Jitter.** `base` and the mean absolute lateness `dev` follow with gain max(1/64, 1/(k + 2))
+//! after k heartbeats, each step clamped to 4 and 8 `dev`, so that pauses do not move them.
+//! Lateness is taken to fall exponentially: jitter = dev * ln(1/p) + 0.5 ms is always sat out.
 //!
-//! **Weather.** The share of heartbeats before which something was lost (`enter`, gain 1/1000) and the chance r that a loss goes on. While enter
-//! is over 0.003, three losses in memory, the weather is *lossy*, and as many slots as a geometric burst exceeds with chance p are sat out:
-//! n = 1 + ln(p / enter) / ln r, rounded up. Else it is *calm*.
+//! **Weather.** The share of heartbeats before which something was lost (`enter`, gain 1/1000) and
+//! the chance r that a loss goes on. While enter is over 0.003, three losses in memory, the weather
+//! is *lossy*, and as many slots as a geometric burst exceeds with chance p are sat out: n = 1 +
+//! ln(p / enter) / ln r, rounded up. Else it is *calm*.
 //!
-//! **Tails.** In each weather, how often `over` was how long ([`Tail`]): in calm weather in intervals, in lossy weather in units of n * eta, so
-//! that the memory corrects the model. One silence counts once, however many heartbeats it holds up. Where losses end on time, silences are whole
-//! slots: all of one are sat out, or none of it.
+//! **Tails.** In each weather, how often `over` was how long ([`Tail`]): in calm weather in
+//! intervals, in lossy weather in units of n * eta, so that the memory corrects the model. One
+//! silence counts once, however many heartbeats it holds up. Where losses end on time, silences are
+//! whole slots: all of one are sat out, or none of it.
 //!
 //! ```text
 //! margin   = max(jitter, long * eta)                   calm         long: quantile of the calm tail, in intervals
@@ -30,19 +34,23 @@
 //! deadline = next slot + base + min(margin, 120 * eta)                                                     a time
 //! ```
 //!
-//! **Spending the budget.** A second of patience buys less in bad weather than in good. The budget is not spread evenly: of the splits
-//! (1 - w) * p_calm + w * p_lossy = p, with w the share of time that is lossy, p_lossy = p, 2 p, 4 p, ..., the one with the least mean margin is
-//! taken. The budget holds on average over days, not in every hour.
+//! **Spending the budget.** A second of patience buys less in bad weather than in good. The budget
+//! is not spread evenly: of the splits (1 - w) * p_calm + w * p_lossy = p, with w the share of time
+//! that is lossy, p_lossy = p, 2 p, 4 p, ..., the one with the least mean margin is taken. The
+//! budget holds on average over days, not in every hour.
 //!
-//! **Cold start.** A tail that has seen fewer than 1 / (2 p) heartbeats cannot know what comes so rarely. It takes the longest silence it has
-//! seen, stretched by a power law, and in calm weather three intervals at least; a quarter of one where others are asked before anybody is suspected.
+//! **Cold start.** A tail that has seen fewer than 1 / (2 p) heartbeats cannot know what comes so
+//! rarely. It takes the longest silence it has seen, stretched by a power law, and in calm weather
+//! three intervals at least; a quarter of one where others are asked before anybody is suspected.
 //!
-//! What it does not do: it holds the budget for what has come before. A network that grows worse costs mistakes until that is learnt; in the
-//! first hours, and for budgets of one a day or less in the first days, the hard timeout and other observers are the protection.
+//! What it does not do: it holds the budget for what has come before. A network that grows worse
+//! costs mistakes until that is learnt; in the first hours, and for budgets of one a day or less in
+//! the first days, the hard timeout and other observers are the protection.
 //!
-//! Sources: the schedule and the measures are those of Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
-//! Transactions on Computers 51(5), 2002; the mean absolute deviation as in Jacobson, "Congestion avoidance and control", SIGCOMM 1988. The
-//! rest is ours; what was tried and measured is in the book, chapter "Detectors".
+//! Sources: the schedule and the measures are those of Chen, Toueg and Aguilera, "On the quality of
+//! service of failure detectors", IEEE Transactions on Computers 51(5), 2002; the mean absolute
+//! deviation as in Jacobson, "Congestion avoidance and control", SIGCOMM 1988. The rest is ours;
+//! what was tried and measured is in the book, chapter "Detectors".
 
 use std::time::Duration;
 
@@ -52,13 +60,15 @@ use super::{Arrival, Detector, Pause};
 use crate::config::rate::MistakeRate;
 use crate::time::{Instant, nanos};
 
-/// Lossy weather begins above this share of heartbeats before which something was lost: three losses in a memory of a thousand heartbeats.
+/// Lossy weather begins above this share of heartbeats before which something was lost: three
+/// losses in a memory of a thousand heartbeats.
 const LOSSY: f32 = 0.003;
 
 /// Gain of what is remembered of losses.
 const LOSS_GAIN: f32 = 1.0 / 1_000.0;
 
-/// Losses remembered, and what one counts at most, for how they go on: one outage must not make every loss look like one.
+/// Losses remembered, and what one counts at most, for how they go on: one outage must not make
+/// every loss look like one.
 const BURSTS: f32 = 50.0;
 const BURST_MAX: u64 = 6;
 
@@ -71,11 +81,13 @@ const JITTER_MIN: f64 = 500_000.0;
 /// The longest margin, in intervals.
 const MARGIN_MAX: f32 = 120.0;
 
-/// Sat out in calm weather while nothing is known of it, in intervals: by one who judges alone, and by one who asks others before he judges.
+/// Sat out in calm weather while nothing is known of it, in intervals: by one who judges alone, and
+/// by one who asks others before he judges.
 const GUESS: f32 = 3.0;
 const GUESS_AMONG_OTHERS: f32 = 0.25;
 
-/// The largest share of heartbeats after which a wrong suspicion may follow; `Config::check` refuses more.
+/// The largest share of heartbeats after which a wrong suspicion may follow; `Config::check`
+/// refuses more.
 const SHARE_MAX: f64 = 0.1;
 
 /// Heartbeats between two looks at the tails if nothing surprising comes.
@@ -98,7 +110,8 @@ pub struct Budget {
 #[derive(Clone, Debug)]
 struct State {
     mistakes: MistakeRate,
-    /// Wrong suspicions allowed for each heartbeat at the present interval, and the negative natural logarithm of it.
+    /// Wrong suspicions allowed for each heartbeat at the present interval, and the negative
+    /// natural logarithm of it.
     p: f32,
     rarity: f32,
     schedule: Schedule,
@@ -111,7 +124,8 @@ struct State {
     /// HeartbeatSchedule by which remembered losses went on, and how many losses that were.
     more: f32,
     bursts: f32,
-    /// Share of remembered losses after which the next heartbeat came in on time, so that the silence was a whole number of slots.
+    /// Share of remembered losses after which the next heartbeat came in on time, so that the
+    /// silence was a whole number of slots.
     whole: f32,
     /// Share of heartbeats in lossy weather.
     lossy: f32,
@@ -142,7 +156,8 @@ struct State {
 const _: () = assert!(size_of::<State>() <= 512);
 
 impl Budget {
-    /// A detector that makes about so many `mistakes`, for a target that sends every `interval`, watched since `now`.
+    /// A detector that makes about so many `mistakes`, for a target that sends every `interval`,
+    /// watched since `now`.
     pub fn new(mistakes: MistakeRate, interval: Duration, now: Instant) -> Budget {
         let mut state = Box::new(State {
             mistakes,
@@ -175,15 +190,16 @@ impl Budget {
         Budget { state }
     }
 
-    /// The same, for one who asks other observers before he suspects anybody: a doubt is then cheap, and comes a quarter of an interval late while
-    /// nothing is known.
+    /// The same, for one who asks other observers before he suspects anybody: a doubt is then
+    /// cheap, and comes a quarter of an interval late while nothing is known.
     #[must_use]
     pub fn among_others(mut self) -> Budget {
         (self.state.guess, self.state.long) = (GUESS_AMONG_OTHERS, GUESS_AMONG_OTHERS);
         self
     }
 
-    /// The silence after which a target with perfectly regular heartbeats is suspected as long as nothing is known of it.
+    /// The silence after which a target with perfectly regular heartbeats is suspected as long as
+    /// nothing is known of it.
     pub fn first_silence(interval: Duration) -> Duration {
         interval + interval.mul_f32(GUESS)
     }
@@ -279,13 +295,15 @@ impl State {
         }
     }
 
-    /// Enters the silence that ends with the heartbeat just placed, in this unit; the one before it arrived at `before`.
+    /// Enters the silence that ends with the heartbeat just placed, in this unit; the one before it
+    /// arrived at `before`.
     fn learn_silence(&mut self, before: i64, unit: f64) {
         let awaited = signed(self.expected);
         let over = (self.schedule.newest() - awaited) as f64;
         let (is_lossy, is_surprising) = (self.slots > 0.0, over > self.jitter());
         let tail = if is_lossy { &mut self.lossy_tail } else { &mut self.calm_tail };
-        // Eight times what it takes to see one such silence; for strict budgets as many as ten days at ten a second, for loose ones three hours.
+        // Eight times what it takes to see one such silence; for strict budgets as many as ten days
+        // at ten a second, for loose ones three hours.
         let memory = (8.0 / f64::from(self.p)).clamp(1e5, 1e7);
         tail.count(memory);
         self.stale = self.stale.saturating_add(1);
@@ -358,8 +376,9 @@ impl Detector for Budget {
         self.state.expected
     }
 
-    /// Calibrated: the share of heartbeats, in weather like this, before which the silence was longer than the present one past the expected
-    /// arrival; beyond the longest remembered, by extrapolation. "Phi 6" is one in a million *as measured*.
+    /// Calibrated: the share of heartbeats, in weather like this, before which the silence was
+    /// longer than the present one past the expected arrival; beyond the longest remembered, by
+    /// extrapolation. "Phi 6" is one in a million *as measured*.
     fn phi(&self, now: Instant) -> f64 {
         let state = &*self.state;
         let over = nanos(now - state.expected) as f64;
@@ -399,7 +418,8 @@ mod tests {
         Budget::new(MistakeRate::new(per_hour).unwrap(), Duration::from_millis(INTERVAL_MS), Instant::ZERO)
     }
 
-    /// A sender with a millisecond of jitter whose heartbeats are lost with this chance: slots from 1, and the detector's mistakes.
+    /// A sender with a millisecond of jitter whose heartbeats are lost with this chance: slots from
+    /// 1, and the detector's mistakes.
     struct Link {
         budget: Budget,
         random: Random,

@@ -1,22 +1,26 @@
 //! Chen, Toueg and Aguilera's NFD-E: a constant margin past the expected arrival.
 //!
-//! The network delays every heartbeat by something; its mean over the last n tells where the next one should come in. Wait for a constant
-//! margin longer, then suspect. With arrivals `A_i` of slots `s_i` of a schedule with interval `eta`:
+//! The network delays every heartbeat by something; its mean over the last n tells where the next
+//! one should come in. Wait for a constant margin longer, then suspect. With arrivals `A_i` of
+//! slots `s_i` of a schedule with interval `eta`:
 //!
 //! ```text
 //! EA       = (1/n) * sum(A_i - eta * s_i) + eta * (l + 1)         times; l: the newest slot, n: heartbeats in the window
 //! deadline = EA + alpha                                           alpha: the margin, a time
 //! ```
 //!
-//! The estimate follows the slots, so a lost heartbeat costs one interval of the margin and does not move the estimate. A margin of k intervals
-//! rides out the loss of k heartbeats in a row. Nothing else is learnt: the margin has to be chosen by somebody who knows the worst pause.
+//! The estimate follows the slots, so a lost heartbeat costs one interval of the margin and does
+//! not move the estimate. A margin of k intervals rides out the loss of k heartbeats in a row.
+//! Nothing else is learnt: the margin has to be chosen by somebody who knows the worst pause.
 //!
-//! Phi assumes what the paper's analysis does when nothing is known of the delay but its mean: none. It is measured in margins: 0 up to the
-//! expected arrival, 1 at the deadline.
+//! Phi assumes what the paper's analysis does when nothing is known of the delay but its mean:
+//! none. It is measured in margins: 0 up to the expected arrival, 1 at the deadline.
 //!
-//! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE Transactions on Computers 51(5), 2002, section 6
-//! (NFD-E). We differ in that eta is what each heartbeat announces, so it may change; and in that a schedule that has moved (a sender whose
-//! clock stood still) empties the window, where NFD-E would suspect every heartbeat until the window has run through.
+//! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
+//! Transactions on Computers 51(5), 2002, section 6 (NFD-E). We differ in that eta is what each
+//! heartbeat announces, so it may change; and in that a schedule that has moved (a sender whose
+//! clock stood still) empties the window, where NFD-E would suspect every heartbeat until the
+//! window has run through.
 
 use std::time::Duration;
 
@@ -39,8 +43,9 @@ pub struct Chen {
 }
 
 impl Chen {
-    /// A detector for a target that sends every `interval`, watched since `now`. It forgives `margin` past the expected arrival, which it learns
-    /// from the last `window` heartbeats, 8 bytes each. Before the first heartbeat it expects one after `interval`.
+    /// A detector for a target that sends every `interval`, watched since `now`. It forgives
+    /// `margin` past the expected arrival, which it learns from the last `window` heartbeats, 8
+    /// bytes each. Before the first heartbeat it expects one after `interval`.
     ///
     /// # Panics
     /// If `window` is zero: no heartbeat, no mean.
@@ -114,7 +119,8 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    /// Heartbeats every second, each 20 ms late but for the even ones, which are 40 ms late; margin 500 ms.
+    /// Heartbeats every second, each 20 ms late but for the even ones, which are 40 ms late; margin
+    /// 500 ms.
     fn chen(count: u64) -> Chen {
         let mut chen = Chen::new(Duration::from_millis(500), 100, Duration::from_secs(1), Instant::ZERO);
         for slot in 1..=count {
@@ -138,7 +144,8 @@ mod tests {
         assert_eq!([201_000, 201_030, 201_280, 201_530, 202_030].map(|ms| chen.phi(at(ms))), [0.0, 0.0, 0.5, 1.0, 2.0]);
     }
 
-    /// Asserts that the next heartbeat is expected then, give or take what one sample moves the mean.
+    /// Asserts that the next heartbeat is expected then, give or take what one sample moves the
+    /// mean.
     #[track_caller]
     fn check_expected(chen: &Chen, ms: u64) {
         let off = chen.expected().as_nanos().abs_diff(at(ms).as_nanos());
@@ -164,7 +171,8 @@ mod tests {
     #[test]
     fn where_the_change_was_lost_the_arrival_says_when_it_was() {
         let mut chen = chen(200);
-        // HeartbeatSchedule 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4 + 4 s.
+        // HeartbeatSchedule 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4
+        // + 4 s.
         chen.heartbeat(Arrival { slots: 3, ..beat(209_030, 4_000) });
         check_expected(&chen, 213_030);
     }
@@ -188,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_schedule_that_has_moved_is_learnt_anew() {
-        // The sender's clock stood still for a minute: the slots go on where they were, all a minute later.
+        // The sender's clock stood still for a minute: the slots go on where they were, all a
+        // minute later.
         let mut chen = chen(200);
         for slot in 201..=220u64 {
             chen.heartbeat(beat(60_000 + slot * 1_000 + 30, 1_000));

@@ -1,8 +1,9 @@
 //! Fixed timeout: suspect a target once a constant time has passed without a heartbeat.
 //!
-//! The plainest detector and the yardstick for the others. It keeps no history, so it is right from the first heartbeat on; it pays by not
-//! knowing the network: the constant has to cover the worst pause anyone should be forgiven. A sender that announces a longer interval than
-//! usual is given that much more.
+//! The plainest detector and the yardstick for the others. It keeps no history, so it is right from
+//! the first heartbeat on; it pays by not knowing the network: the constant has to cover the worst
+//! pause anyone should be forgiven. A sender that announces a longer interval than usual is given
+//! that much more.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::time::Instant;
 pub struct Fixed {
     /// Longest silence that still counts as alive. Never zero.
     suspect_after: Duration,
-    /// Arrival of the newest heartbeat; before the first one, the start of monitoring. Moved on by pauses of our own.
+    /// Arrival of the newest heartbeat; before the first one, the start of monitoring. Moved on by
+    /// pauses of our own.
     newest: Instant,
     /// The interval that the constant was chosen for.
     usual: Duration,
@@ -23,8 +25,8 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// A detector for a target that usually sends every `interval`, watched since `now`. `suspect_after` is the longest silence that still counts
-    /// as alive.
+    /// A detector for a target that usually sends every `interval`, watched since `now`.
+    /// `suspect_after` is the longest silence that still counts as alive.
     ///
     /// # Panics
     /// If `suspect_after` is zero: every target would be suspect at once.
@@ -48,7 +50,8 @@ impl Detector for Fixed {
         self.newest + self.interval
     }
 
-    /// There is no chance behind a constant: the silence in units of `suspect_after`, 1 at the deadline.
+    /// There is no chance behind a constant: the silence in units of `suspect_after`, 1 at the
+    /// deadline.
     fn phi(&self, now: Instant) -> f64 {
         (now - self.newest).as_secs_f64() / self.suspect_after.as_secs_f64()
     }

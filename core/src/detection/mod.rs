@@ -1,10 +1,13 @@
 //! Detectors: how long may this target be silent before we suspect it?
 //!
-//! You wait for a friend who is always on time; after five minutes you worry. For the friend who is always late, you do not. A detector is
-//! that habit made explicit: it takes in arrivals and answers with one [`Instant`], the deadline after which silence means
-//! suspicion. All detectors, the accrual ones too, are that one question; so the monitor needs one deadline a target and no polling.
+//! You wait for a friend who is always on time; after five minutes you worry. For the friend who is
+//! always late, you do not. A detector is that habit made explicit: it takes in arrivals and
+//! answers with one [`Instant`], the deadline after which silence means suspicion. All detectors,
+//! the accrual ones too, are that one question; so the monitor needs one deadline a target and no
+//! polling.
 //!
-//! A detector never says "dead". Death is concluded from silence past a timeout the user set, or from evidence, in `monitor` and above.
+//! A detector never says "dead". Death is concluded from silence past a timeout the user set, or
+//! from evidence, in `monitor` and above.
 
 mod budget;
 mod chen;
@@ -50,7 +53,8 @@ pub struct Arrival {
     pub slots: u64,
     /// How many of these slots the sender slept through, by its own count.
     pub slept: u64,
-    /// Whether it may have lain waiting while we were paused: `at` then says when we woke, and nothing is to be learnt from it.
+    /// Whether it may have lain waiting while we were paused: `at` then says when we woke, and
+    /// nothing is to be learnt from it.
     pub waited: bool,
 }
 
@@ -64,8 +68,9 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Where `deadline` lies when this pause does not count as silence: as much later as the pause was long, and no earlier than `grace` after
-    /// waking. One that had passed before the pause stays where it was.
+    /// Where `deadline` lies when this pause does not count as silence: as much later as the pause
+    /// was long, and no earlier than `grace` after waking. One that had passed before the pause
+    /// stays where it was.
     pub fn excuse(self, deadline: Instant, grace: Duration) -> Instant {
         if deadline < self.from { deadline } else { (deadline + (self.to - self.from)).max(self.to + grace) }
     }
@@ -73,7 +78,8 @@ impl Pause {
 
 /// Learns from arrivals and turns silence into suspicion.
 pub trait Detector {
-    /// Takes in a heartbeat. Arrivals are handed over in the order of their slots; whoever was overtaken is not handed over.
+    /// Takes in a heartbeat. Arrivals are handed over in the order of their slots; whoever was
+    /// overtaken is not handed over.
     fn heartbeat(&mut self, arrival: Arrival);
 
     /// The last instant at which silence still counts as alive.
@@ -82,14 +88,16 @@ pub trait Detector {
     /// When the next heartbeat should arrive, if nothing delays it.
     fn expected(&self) -> Instant;
 
-    /// How improbable the silence up to `now` is: the negative decimal logarithm of its chance. Zero or more; no unit. What chance means, and
-    /// how far it can be trusted, each detector says for itself.
+    /// How improbable the silence up to `now` is: the negative decimal logarithm of its chance.
+    /// Zero or more; no unit. What chance means, and how far it can be trusted, each detector says
+    /// for itself.
     fn phi(&self, now: Instant) -> f64;
 
     /// Takes a pause of our own out of the silence, without learning anything.
     fn excuse(&mut self, pause: Pause);
 
-    /// Counts the silence from `now` on, without learning anything: the target gave a sign of life outside its schedule.
+    /// Counts the silence from `now` on, without learning anything: the target gave a sign of life
+    /// outside its schedule.
     fn renew(&mut self, now: Instant);
 
     /// What the silence up to `now` means. At the deadline itself the target is still alive.
@@ -98,7 +106,8 @@ pub trait Detector {
     }
 }
 
-/// One of the detectors, chosen by the config; a closed set, so that a million of them lie in one table.
+/// One of the detectors, chosen by the config; a closed set, so that a million of them lie in one
+/// table.
 #[derive(Clone, Debug)]
 pub enum AnyDetector {
     /// Constant silence.
@@ -112,7 +121,8 @@ pub enum AnyDetector {
 }
 
 impl AnyDetector {
-    /// The detector that `config` asks for, for a target that sends every `interval`, watched since `now`.
+    /// The detector that `config` asks for, for a target that sends every `interval`, watched since
+    /// `now`.
     pub fn new(config: &DetectorConfig, interval: Duration, now: Instant) -> AnyDetector {
         match config.kind {
             DetectorKind::Fixed => AnyDetector::Fixed(Fixed::new(config.suspect_after, interval, now)),
@@ -213,7 +223,8 @@ mod tests {
         configs.iter().chain([&cassandra]).map(|config| AnyDetector::new(config, second, Instant::ZERO)).collect()
     }
 
-    /// Whatever the network says, a heartbeat that has just come in leaves its sender alive, and nothing panics.
+    /// Whatever the network says, a heartbeat that has just come in leaves its sender alive, and
+    /// nothing panics.
     #[test]
     fn nonsense_from_the_network_is_survived() {
         for seed in 0..200 {

@@ -1,12 +1,14 @@
 //! `Monitor`: watches any number of targets and says when one falls silent.
 //!
-//! Each target has a detector, which gives the deadline of suspicion, and a hard timeout, which gives the deadline of death; the earlier
-//! of the two that still lies ahead is filed in the wheel. A heartbeat moves the detector on and touches nothing else, unless it makes the
-//! deadline earlier or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants to be woken, [`Monitor::put_off`] files anew
-//! whoever would be next and was heard meanwhile, so that nobody is woken for him.
+//! Each target has a detector, which gives the deadline of suspicion, and a hard timeout, which
+//! gives the deadline of death; the earlier of the two that still lies ahead is filed in the wheel.
+//! A heartbeat moves the detector on and touches nothing else, unless it makes the deadline earlier
+//! or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants
+//! to be woken, [`Monitor::put_off`] files anew whoever would be next and was heard meanwhile, so
+//! that nobody is woken for him.
 //!
-//! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a verdict. It does not ask anyone else
-//! either: agreement is the membership's business.
+//! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a
+//! verdict. It does not ask anyone else either: agreement is the membership's business.
 
 use std::time::Duration;
 
@@ -24,7 +26,8 @@ pub struct WatchId(u32);
 pub struct Sign {
     /// When it came in at our door.
     pub at: Instant,
-    /// Number of its schedule slot; not above the newest one known: an old or repeated sign, which says nothing.
+    /// Number of its schedule slot; not above the newest one known: an old or repeated sign, which
+    /// says nothing.
     pub slot: u64,
     /// Time to the next one, by the sender's announcement.
     pub interval: Duration,
@@ -61,15 +64,18 @@ struct Watch {
     detector: AnyDetector,
     /// The hard timeout.
     timeout: Duration,
-    /// Silence past which it is dead: the hard timeout, or two of its intervals if it announced one as long as that.
+    /// Silence past which it is dead: the hard timeout, or two of its intervals if it announced one
+    /// as long as that.
     patience: Duration,
-    /// Arrival of the newest sign; before the first one, the start of watching. Moved on by pauses of our own.
+    /// Arrival of the newest sign; before the first one, the start of watching. Moved on by pauses
+    /// of our own.
     newest: Instant,
     /// Slot of the newest sign.
     slot: u64,
     /// HeartbeatSchedule that the sender had slept through by then.
     slept: u64,
-    /// Whether its death was put off since the newest sign, so that it had an interval to be heard in after a pause of ours.
+    /// Whether its death was put off since the newest sign, so that it had an interval to be heard
+    /// in after a pause of ours.
     graced: bool,
     /// When the wheel will look at this; `NEVER` if the target is dead or the place is free.
     filed: Instant,
@@ -99,7 +105,8 @@ impl Monitor {
         Monitor { watches: Vec::new(), free: Vec::new(), wheel: TimerWheel::new(now) }
     }
 
-    /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it is dead whatever the detector says.
+    /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it
+    /// is dead whatever the detector says.
     ///
     /// # Panics
     /// At 2^32 - 1 targets.
@@ -179,8 +186,9 @@ impl Monitor {
         None
     }
 
-    /// Whoever would be looked at before `horizon` and was heard since he was filed is filed anew now, so that nobody is woken for him in vain. Those whose
-    /// turn is later are left alone: the longer they are, the more of their signs one look is enough for.
+    /// Whoever would be looked at before `horizon` and was heard since he was filed is filed anew
+    /// now, so that nobody is woken for him in vain. Those whose turn is later are left alone: the
+    /// longer they are, the more of their signs one look is enough for.
     pub fn put_off(&mut self, horizon: Instant) {
         while let Some((place, at)) = self.wheel.first()
             && at < horizon
@@ -193,8 +201,9 @@ impl Monitor {
         }
     }
 
-    /// Takes a pause of our own out of the silence of every target that is not dead: it counts as much less as the pause was long, and nobody
-    /// is judged before he has had an interval to be heard in. That is given once in each silence, so that pauses in quick succession do not put
+    /// Takes a pause of our own out of the silence of every target that is not dead: it counts as
+    /// much less as the pause was long, and nobody is judged before he has had an interval to be
+    /// heard in. That is given once in each silence, so that pauses in quick succession do not put
     /// a death off for ever. Nothing is learnt. A suspicion stands until a sign ends it.
     pub fn excuse(&mut self, pause: Pause) {
         for place in 0..self.watches.len() as u32 {
@@ -211,7 +220,8 @@ impl Monitor {
         }
     }
 
-    /// Takes in a sign of life that has no place in the schedule: it puts death off, and says nothing to the detector.
+    /// Takes in a sign of life that has no place in the schedule: it puts death off, and says
+    /// nothing to the detector.
     pub fn life(&mut self, watch: WatchId, at: Instant) {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
@@ -275,7 +285,8 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    /// One target that is suspected after 300 ms and dead after 1 s, with signs at these milliseconds, in slots 1, 2, ...
+    /// One target that is suspected after 300 ms and dead after 1 s, with signs at these
+    /// milliseconds, in slots 1, 2, ...
     fn monitor(signs: &[u64]) -> (Monitor, WatchId) {
         let mut monitor = Monitor::new(Instant::ZERO);
         let detector =
@@ -419,7 +430,8 @@ mod tests {
             monitor.excuse(Pause { from: ms(pause), to: ms(pause + 40) });
             verdicts(&mut monitor, ms(pause + 100)).iter().any(|(verdict, _)| *verdict == Verdict::Dead)
         });
-        // A second of being awake is over in the round that begins at 1,660; the grace puts it off by less than an interval.
+        // A second of being awake is over in the round that begins at 1,660; the grace puts it off
+        // by less than an interval.
         assert_eq!(died, Some(1_760));
     }
 

@@ -1,23 +1,28 @@
 //! `PauseDetector`: was it us who slept?
 //!
-//! You wake on the sofa, the tea is cold, and nobody has written: before you call them all lost, look at the clock, and then at the letter
-//! box. Whoever was paused sees the silence of everybody else, though it is his own. The guard knows when we were last awake, by our inputs
-//! and by a tick it asks for; an input that was due much earlier tells of a pause (a stopped process, no CPU, a thread that was held). A
-//! suspended machine may stop our clock too, so that nothing comes late; then the wall clock has run ahead of it.
+//! You wake on the sofa, the tea is cold, and nobody has written: before you call them all lost,
+//! look at the clock, and then at the letter box. Whoever was paused sees the silence of everybody
+//! else, though it is his own. The guard knows when we were last awake, by our inputs and by a tick
+//! it asks for; an input that was due much earlier tells of a pause (a stopped process, no CPU, a
+//! thread that was held). A suspended machine may stop our clock too, so that nothing comes late;
+//! then the wall clock has run ahead of it.
 //!
-//! After a pause the letter box is emptied before anybody is judged: verdicts are held until the socket was found empty by a look that was
-//! begun after the waking, and what is found in it is not learnt from, since it says when we woke and not when it came. The hold has a bound
-//! in time that we are awake: a driver without a socket, or an endless flood, holds no verdict for ever.
+//! After a pause the letter box is emptied before anybody is judged: verdicts are held until the
+//! socket was found empty by a look that was begun after the waking, and what is found in it is not
+//! learnt from, since it says when we woke and not when it came. The hold has a bound in time that
+//! we are awake: a driver without a socket, or an endless flood, holds no verdict for ever.
 //!
-//! It does not find a pause of up to `stall`, and finds every one of over twice that while it ticks. It does not tell a suspended machine from a
-//! wall clock that was set forward: both cost one interval of grace. A wall clock that was set back says nothing.
+//! It does not find a pause of up to `stall`, and finds every one of over twice that while it
+//! ticks. It does not tell a suspended machine from a wall clock that was set forward: both cost
+//! one interval of grace. A wall clock that was set back says nothing.
 
 use std::time::Duration;
 
 use crate::detection::Pause;
 use crate::time::Instant;
 
-/// Longest that verdicts are held after a pause, where an interval is longer: no machine needs more to read what a socket's buffer holds.
+/// Longest that verdicts are held after a pause, where an interval is longer: no machine needs more
+/// to read what a socket's buffer holds.
 const HOLD_MAX: Duration = Duration::from_secs(5);
 
 /// Knows when this node was awake.
@@ -47,8 +52,8 @@ impl PauseDetector {
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in that we are awake at `now`, having asked to be woken at `due`. Returns the pause before it, and how late we were, if that was
-    /// more than `stall`.
+    /// Takes in that we are awake at `now`, having asked to be woken at `due`. Returns the pause
+    /// before it, and how late we were, if that was more than `stall`.
     pub(crate) fn wake(&mut self, now: Instant, due: Option<Instant>, stall: Duration) -> Option<(Pause, Duration)> {
         let from = self.awake;
         self.awake = from.max(now);
@@ -61,15 +66,17 @@ impl PauseDetector {
         is_pause.then_some((Pause { from, to: now }, late_by))
     }
 
-    /// Takes in what the wall clock showed at `now`. Returns by how much it ran ahead of ours since the last look, if that was more than `stall`.
+    /// Takes in what the wall clock showed at `now`. Returns by how much it ran ahead of ours since
+    /// the last look, if that was more than `stall`.
     pub(crate) fn compare(&mut self, now: Instant, wall: Duration, stall: Duration) -> Option<Duration> {
         let (then, wall_then) = self.clocks.replace((now, wall))?;
         let ahead = wall.saturating_sub(wall_then).saturating_sub(now - then);
         (ahead > stall).then_some(ahead)
     }
 
-    /// Holds verdicts after a pause, for an interval at most. One that falls into the hold of another only moves its end, so that pauses in
-    /// quick succession hold nothing for longer than that in all.
+    /// Holds verdicts after a pause, for an interval at most. One that falls into the hold of
+    /// another only moves its end, so that pauses in quick succession hold nothing for longer than
+    /// that in all.
     pub(crate) fn hold(&mut self, pause: Pause, interval: Duration) {
         let until = match self.hold {
             Some(hold) => hold.until + (pause.to - pause.from),
@@ -78,7 +85,8 @@ impl PauseDetector {
         self.hold = Some(Hold { since: pause.to, until });
     }
 
-    /// Takes in that a look at the socket that was begun at `at` found it empty. One begun before we woke does not count.
+    /// Takes in that a look at the socket that was begun at `at` found it empty. One begun before
+    /// we woke does not count.
     pub(crate) fn drained(&mut self, at: Instant) {
         if self.hold.is_some_and(|hold| hold.since <= at) {
             self.hold = None;

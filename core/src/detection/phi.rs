@@ -1,11 +1,13 @@
 //! Phi accrual: suspect when so long a silence has become improbable.
 //!
-//! The detector keeps the last intervals between heartbeats, takes them to be distributed in a certain way, and asks how improbable the present
-//! silence is. Phi is the negative decimal logarithm of that probability: at phi 3 one in a thousand intervals would be as long. Which
-//! distribution, is where the implementations differ; two readings of the paper are in wide use, and both are here.
+//! The detector keeps the last intervals between heartbeats, takes them to be distributed in a
+//! certain way, and asks how improbable the present silence is. Phi is the negative decimal
+//! logarithm of that probability: at phi 3 one in a thousand intervals would be as long. Which
+//! distribution, is where the implementations differ; two readings of the paper are in wide use,
+//! and both are here.
 //!
-//! **Akka's**: normally distributed. With elapsed time t since the newest heartbeat, mean m and standard deviation s of the remembered
-//! intervals, pause p and floor f:
+//! **Akka's**: normally distributed. With elapsed time t since the newest heartbeat, mean m and
+//! standard deviation s of the remembered intervals, pause p and floor f:
 //!
 //! ```text
 //! y   = (t - m - p) / max(s, f)                               t, m, p, s, f in seconds; y has no unit
@@ -13,10 +15,11 @@
 //! phi = -log10(e / (1 + e))                                   no unit
 //! ```
 //!
-//! The logistic approximation of the normal tail is off by less than 0.0002 in probability, but far out in the tail its *logarithm* is not
-//! the normal's: at phi 8 it puts y at 5.2 where the normal distribution has 5.6. We keep it, since "phi 8" should mean what it means there.
-//! The history starts with two made-up samples, three and five quarters of the interval. A silence that ended a suspicion is not learnt, or one
-//! outage would make the detector slow for the rest of the window.
+//! The logistic approximation of the normal tail is off by less than 0.0002 in probability, but far
+//! out in the tail its *logarithm* is not the normal's: at phi 8 it puts y at 5.2 where the normal
+//! distribution has 5.6. We keep it, since "phi 8" should mean what it means there. The history
+//! starts with two made-up samples, three and five quarters of the interval. A silence that ended a
+//! suspicion is not learnt, or one outage would make the detector slow for the rest of the window.
 //!
 //! **Cassandra's**: exponentially distributed, so that the mean is all there is to learn:
 //!
@@ -24,18 +27,22 @@
 //! phi = log10(e) * t / m = 0.4343 * t / m                     t, m in seconds; no unit
 //! ```
 //!
-//! The history starts with one made-up sample of two intervals, and silences longer than two intervals are not learnt. "Phi 8" is 18.4 means.
+//! The history starts with one made-up sample of two intervals, and silences longer than two
+//! intervals are not learnt. "Phi 8" is 18.4 means.
 //!
-//! Phi is monotone in t, so the threshold is a deadline: newest + m + p + y' * max(s, f), where y' solves the formula for the threshold and is
-//! computed once; or newest + m * threshold / 0.4343.
+//! Phi is monotone in t, so the threshold is a deadline: newest + m + p + y' * max(s, f), where y'
+//! solves the formula for the threshold and is computed once; or newest + m * threshold / 0.4343.
 //!
-//! A sender that announces another interval than at first is given the difference: its history stays what it was for the usual one.
+//! A sender that announces another interval than at first is given the difference: its history
+//! stays what it was for the usual one.
 //!
-//! What it does not do: intervals are distributed in neither way, so phi is not calibrated; floor and pause, or the mean alone, decide most of
-//! the time. It does not look at slots: a lost heartbeat is one long interval.
+//! What it does not do: intervals are distributed in neither way, so phi is not calibrated; floor
+//! and pause, or the mean alone, decide most of the time. It does not look at slots: a lost
+//! heartbeat is one long interval.
 //!
-//! Sources: Hayashibara, Defago, Yared and Katayama, "The phi accrual failure detector", SRDS 2004; `PhiAccrualFailureDetector` of Akka
-//! (akka-remote), of which we differ in keeping nanoseconds where it rounds to milliseconds; `gms/FailureDetector` of Apache Cassandra.
+//! Sources: Hayashibara, Defago, Yared and Katayama, "The phi accrual failure detector", SRDS 2004;
+//! `PhiAccrualFailureDetector` of Akka (akka-remote), of which we differ in keeping nanoseconds
+//! where it rounds to milliseconds; `gms/FailureDetector` of Apache Cassandra.
 
 use std::f64::consts::LN_10;
 use std::time::Duration;
@@ -45,7 +52,8 @@ use super::{Arrival, Detector, Pause};
 use crate::config::{DetectorConfig, PhiReading};
 use crate::time::{Instant, nanos};
 
-/// Longest interval that is learnt as it is; longer ones count as this (eleven days). Keeps the sum of squares within 128 bits.
+/// Longest interval that is learnt as it is; longer ones count as this (eleven days). Keeps the sum
+/// of squares within 128 bits.
 const INTERVAL_NANOS_MAX: u64 = 1_000_000_000_000_000;
 
 /// Cassandra's made-up first sample, and the longest silence that it learns, in intervals.
@@ -88,7 +96,8 @@ enum Reading {
 }
 
 impl Phi {
-    /// A detector for a target that sends every `interval`, watched since `now`; `config` is one that `Config::check` accepts.
+    /// A detector for a target that sends every `interval`, watched since `now`; `config` is one
+    /// that `Config::check` accepts.
     pub fn new(config: &DetectorConfig, interval: Duration, now: Instant) -> Phi {
         let reading = match config.reading {
             PhiReading::Akka => Reading::Akka {
@@ -130,17 +139,20 @@ impl Phi {
         }
     }
 
-    /// Mean of the remembered intervals, in nanoseconds, at the announced interval; there is always at least the made-up one.
+    /// Mean of the remembered intervals, in nanoseconds, at the announced interval; there is always
+    /// at least the made-up one.
     fn mean(&self) -> f64 {
         let shift = nanos(self.interval) as f64 - nanos(self.usual) as f64;
         (self.intervals.mean().unwrap_or(0.0) + shift).max(1.0)
     }
 
-    /// Standard deviation of the remembered intervals, in nanoseconds, of which the sum of squares is `squares`.
+    /// Standard deviation of the remembered intervals, in nanoseconds, of which the sum of squares
+    /// is `squares`.
     fn deviation(&self, squares: u128) -> f64 {
         let count = u128::from(self.intervals.filled());
         let sum = self.intervals.sum().unsigned_abs();
-        // In integers, so that the difference of two large squares stays exact: count * squares - sum^2.
+        // In integers, so that the difference of two large squares stays exact: count * squares -
+        // sum^2.
         ((count * squares - sum * sum) as f64).sqrt() / count as f64
     }
 
@@ -195,15 +207,17 @@ impl Detector for Phi {
         self.newest + Duration::from_nanos(self.mean() as u64)
     }
 
-    /// By the formulas above: as well calibrated as intervals are normally, or exponentially, distributed.
+    /// By the formulas above: as well calibrated as intervals are normally, or exponentially,
+    /// distributed.
     fn phi(&self, now: Instant) -> f64 {
         let silence = nanos(now - self.newest) as f64;
         match self.reading {
             Reading::Akka { squares, deviation_min, pause, .. } => {
                 let y = (silence - self.mean() - nanos(pause) as f64) / self.deviation(squares).max(deviation_min);
                 let e = (-exponent(y)).exp();
-                // Far out in the tail e vanishes beside 1, and -log10(e) is all that is left; taken from the exponent, it never becomes infinite.
-                // Far below the mean it is infinite beside 1, and phi is zero.
+                // Far out in the tail e vanishes beside 1, and -log10(e) is all that is left; taken
+                // from the exponent, it never becomes infinite. Far below the mean it is infinite
+                // beside 1, and phi is zero.
                 if e < 1e-15 { exponent(y) / LN_10 } else { (1.0 + 1.0 / e).log10() }
             }
             Reading::Cassandra { .. } => silence / self.mean() / LN_10,
@@ -234,7 +248,8 @@ fn exponent(y: f64) -> f64 {
     y * (1.5976 + 0.070566 * y * y)
 }
 
-/// The y at which phi is `threshold`: with p = 10^-threshold, exponent(y) = ln((1 - p) / p). Newton; the cubic is monotone.
+/// The y at which phi is `threshold`: with p = 10^-threshold, exponent(y) = ln((1 - p) / p).
+/// Newton; the cubic is monotone.
 fn reach(threshold: f64) -> f64 {
     let p = 10f64.powf(-threshold);
     let goal = ((1.0 - p) / p).ln();
@@ -338,7 +353,8 @@ mod tests {
 
     #[test]
     fn akkas_constants_are_those_it_publishes() {
-        // Phi 8 is y = 5.2 in its approximation; with interval 1 s, pause 3 s and floor 100 ms a regular sender is suspected after 4.52 s.
+        // Phi 8 is y = 5.2 in its approximation; with interval 1 s, pause 3 s and floor 100 ms a
+        // regular sender is suspected after 4.52 s.
         assert!((reach(8.0) - 5.2).abs() < 0.03, "{}", reach(8.0));
         let config = DetectorConfig { pause: Duration::from_secs(3), ..config() };
         let silence = Phi::regular_silence(&config, Duration::from_secs(1));

@@ -1,20 +1,24 @@
 //! `qos`: how good a detector is, on a trace.
 //!
-//! Two things are asked of a detector, and each can be had by giving up the other: to notice a crash soon, and not to suspect the living. The
-//! measures are those of the field. A *mistake* is a suspicion of a target that is alive.
+//! Two things are asked of a detector, and each can be had by giving up the other: to notice a
+//! crash soon, and not to suspect the living. The measures are those of the field. A *mistake* is a
+//! suspicion of a target that is alive.
 //!
 //! - T_D, detection time: from a crash to the suspicion that never ends.
 //! - lambda_M, mistake rate: mistakes in an hour.
 //! - T_M, mistake duration: from a wrong suspicion to trust again.
-//! - P_A, query accuracy: the share of time at which the question "is it alive?" is answered rightly while it is.
+//! - P_A, query accuracy: the share of time at which the question "is it alive?" is answered
+//!   rightly while it is.
 //!
-//! A trace holds no crash, so one is made up in each slot: at a random instant after the slot's heartbeat was sent, and before the next. What
-//! was sent until then still arrives. Its detection is the deadline that the detector has set by then.
+//! A trace holds no crash, so one is made up in each slot: at a random instant after the slot's
+//! heartbeat was sent, and before the next. What was sent until then still arrives. Its detection
+//! is the deadline that the detector has set by then.
 //!
-//! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE Transactions on Computers 51(5), 2002, section 2.
+//! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
+//! Transactions on Computers 51(5), 2002, section 2.
 //!
-//! What it does not do: it says nothing of detectors that ask others; and a crash during a pause of the receiver is seen when that ends only as
-//! far as the trace has a heartbeat before it.
+//! What it does not do: it says nothing of detectors that ask others; and a crash during a pause of
+//! the receiver is seen when that ends only as far as the trace has a heartbeat before it.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,11 +30,13 @@ use crate::detection::{AnyDetector, Arrival, Detector, Pause};
 use crate::random::Random;
 use crate::time::Instant;
 
-/// A heartbeat that comes in this much of an interval after our waking, or after another that waited, has waited too: whoever records a trace
-/// sees a drained socket as many arrivals at one moment.
+/// A heartbeat that comes in this much of an interval after our waking, or after another that
+/// waited, has waited too: whoever records a trace sees a drained socket as many arrivals at one
+/// moment.
 const DRAIN_SHARE: u32 = 100;
 
-/// A detector with the one knob that trades detection time against mistakes; everything else is at its default.
+/// A detector with the one knob that trades detection time against mistakes; everything else is at
+/// its default.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Contender {
     /// [`crate::detection::Budget`]; the knob is the budget, in mistakes per hour.
@@ -39,7 +45,8 @@ pub enum Contender {
     Fixed,
     /// [`crate::detection::Chen`]; the knob is the margin, in intervals.
     Chen,
-    /// [`crate::detection::Phi`] in Akka's reading at phi 8, with a floor of a tenth of an interval; the knob is the pause, in intervals.
+    /// [`crate::detection::Phi`] in Akka's reading at phi 8, with a floor of a tenth of an
+    /// interval; the knob is the pause, in intervals.
     PhiAkka,
     /// [`crate::detection::Phi`] in Cassandra's reading; the knob is phi.
     PhiCassandra,
@@ -216,8 +223,8 @@ pub struct Mistake {
 pub struct Replayed {
     /// All mistakes, in their order, those of the warm-up included.
     pub mistakes: Vec<Mistake>,
-    /// For each slot of the trace: when its sender would have been suspected for good if it had crashed before the next one. `NEVER` while
-    /// nothing has arrived.
+    /// For each slot of the trace: when its sender would have been suspected for good if it had
+    /// crashed before the next one. `NEVER` while nothing has arrived.
     pub detections: Vec<Instant>,
 }
 
@@ -288,7 +295,8 @@ fn quantile(values: &mut [Duration], share: f64) -> Duration {
     if values.is_empty() { Duration::ZERO } else { *values.select_nth_unstable(index.min(values.len() - 1)).1 }
 }
 
-/// Places in `trace.beats` of what arrived, in the order of arrival; of what arrived together, the lower slot first.
+/// Places in `trace.beats` of what arrived, in the order of arrival; of what arrived together, the
+/// lower slot first.
 fn arrivals(trace: &Trace) -> Vec<usize> {
     let mut order: Vec<usize> = (0..trace.beats.len()).filter(|index| trace.beats[*index].arrived.is_some()).collect();
     order.sort_by_key(|index| (trace.beats[*index].arrived, *index));
@@ -349,7 +357,8 @@ impl<D: Detector> Run<'_, D> {
         }
     }
 
-    /// HeartbeatSchedule whose heartbeat never came are detected by what came before; nothing is detected earlier than a crash before it.
+    /// HeartbeatSchedule whose heartbeat never came are detected by what came before; nothing is
+    /// detected earlier than a crash before it.
     fn finish(self) -> Replayed {
         let mut detections = self.detections;
         let mut latest = Instant::NEVER;
@@ -370,7 +379,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Heartbeats every 100 ms that arrive after 10 ms, but for slots that are lost, and those that a pause of the receiver holds up.
+    /// Heartbeats every 100 ms that arrive after 10 ms, but for slots that are lost, and those that
+    /// a pause of the receiver holds up.
     fn trace(slots: u64, lost: &[u64], stall: Option<(u64, u64)>) -> Trace {
         let mut text = String::from("# interval_from 0 100000000\n");
         if let Some((from, to)) = stall {
@@ -397,7 +407,8 @@ mod tests {
     fn a_crash_is_detected_a_constant_after_the_last_arrival() {
         let quality = fixed(&trace(10_000, &[], None), false);
         assert_eq!((quality.mistakes, quality.accuracy()), (0, 1.0));
-        // From a random instant in the interval after a heartbeat was sent: 10 ms on the way, 250 ms, less 50 ms on average.
+        // From a random instant in the interval after a heartbeat was sent: 10 ms on the way, 250
+        // ms, less 50 ms on average.
         assert!(quality.detection_mean.abs_diff(MS * 210) < MS * 2, "{quality}");
         assert!(quality.detection_p50.abs_diff(MS * 210) < MS * 3 && quality.detection_p99.abs_diff(MS * 259) < MS * 2);
     }

@@ -1,23 +1,27 @@
 //! `Schedule`: where the sender's time-table lies on our clock.
 //!
-//! A bus line whose buses all leave on the hour, each numbered: from any bus that arrives you can tell how late it is, and which ones never
-//! came. Heartbeats carry the number of their slot and the time to the next one, so the same holds for them, even where heartbeats are lost or
-//! the sender slept through some: lateness is arrival less schedule, whatever was missed in between.
+//! A bus line whose buses all leave on the hour, each numbered: from any bus that arrives you can
+//! tell how late it is, and which ones never came. Heartbeats carry the number of their slot and
+//! the time to the next one, so the same holds for them, even where heartbeats are lost or the
+//! sender slept through some: lateness is arrival less schedule, whatever was missed in between.
 //!
-//! Slot and interval come from the network and may be nonsense, or the sender's clock may have stood still while its machine was suspended.
-//! Then the old time-table says nothing of the new one, and a new one starts with the arrival at hand. After a pause of our own it may be our clock that went
-//! on without the sender's (a machine that was suspended, a clock that was set): the time-table is moved to where the heartbeats are, and what
-//! was learnt of lateness stays.
+//! Slot and interval come from the network and may be nonsense, or the sender's clock may have
+//! stood still while its machine was suspended. Then the old time-table says nothing of the new
+//! one, and a new one starts with the arrival at hand. After a pause of our own it may be our clock
+//! that went on without the sender's (a machine that was suspended, a clock that was set): the
+//! time-table is moved to where the heartbeats are, and what was learnt of lateness stays.
 
 use std::time::Duration;
 
 use super::Arrival;
 use crate::time::{Instant, nanos};
 
-/// Intervals by which a heartbeat may come ahead of every other before we say that the time-table has moved.
+/// Intervals by which a heartbeat may come ahead of every other before we say that the time-table
+/// has moved.
 const AHEAD_MAX: i64 = 8;
 
-/// Intervals for which all heartbeats must come later than expected by more than one interval before we say that the time-table has moved.
+/// Intervals for which all heartbeats must come later than expected by more than one interval
+/// before we say that the time-table has moved.
 const BEHIND_MAX: i64 = 16;
 
 /// The sender's time-table.
@@ -25,16 +29,19 @@ const BEHIND_MAX: i64 = 16;
 pub(super) struct Schedule {
     /// Arrival of the newest heartbeat; before the first one, the start of watching. Nanoseconds.
     newest: i64,
-    /// Its place in the time-table, in nanoseconds from the same origin: where it would have arrived if it took as long as the first one.
+    /// Its place in the time-table, in nanoseconds from the same origin: where it would have
+    /// arrived if it took as long as the first one.
     due: i64,
     /// From it to the next one, as it announced. Nanoseconds, over zero.
     interval: i64,
-    /// Since when all heartbeats have come more than an interval too late; `i64::MAX` if the newest did not, `i64::MIN` before the first one:
-    /// whatever was expected of that, it starts a time-table.
+    /// Since when all heartbeats have come more than an interval too late; `i64::MAX` if the newest
+    /// did not, `i64::MIN` before the first one: whatever was expected of that, it starts a
+    /// time-table.
     behind_since: i64,
 }
 
-/// For how many more heartbeats our clock may turn out to have jumped. Kept by the owner of a schedule, whose size counts.
+/// For how many more heartbeats our clock may turn out to have jumped. Kept by the owner of a
+/// schedule, whose size counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ClockDoubt(u8);
 
@@ -53,7 +60,8 @@ impl ClockDoubt {
 /// A heartbeat's place in the time-table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
-    /// How much later it came than its slot asks for, in nanoseconds, measured from the first heartbeat of this time-table.
+    /// How much later it came than its slot asks for, in nanoseconds, measured from the first
+    /// heartbeat of this time-table.
     pub(super) late: i64,
     /// Whether a new time-table starts with it: what was learnt of lateness is void.
     pub(super) anew: bool,
@@ -68,7 +76,8 @@ impl Schedule {
         Schedule { newest: now, due: now, interval: span(interval), behind_since: i64::MIN }
     }
 
-    /// Takes in a heartbeat; `usual` is the lateness of most of them, in nanoseconds, and `doubt` whether our clock may have jumped.
+    /// Takes in a heartbeat; `usual` is the lateness of most of them, in nanoseconds, and `doubt`
+    /// whether our clock may have jumped.
     pub(super) fn heartbeat(&mut self, arrival: Arrival, usual: i64, doubt: &mut ClockDoubt) -> Place {
         let at = signed(arrival.at);
         let next = span(arrival.interval);
@@ -103,8 +112,9 @@ impl Schedule {
         self.newest
     }
 
-    /// Time in the schedule from the newest heartbeat to one `slots` later that arrived at `at` and announces `next`. Where the interval changed
-    /// and heartbeats are missing, nobody knows at which of them it did; then the latest that explains the arrival.
+    /// Time in the schedule from the newest heartbeat to one `slots` later that arrived at `at` and
+    /// announces `next`. Where the interval changed and heartbeats are missing, nobody knows at
+    /// which of them it did; then the latest that explains the arrival.
     fn step(&self, at: i64, slots: u64, next: i64) -> i64 {
         let slots = i64::try_from(slots).unwrap_or(i64::MAX);
         let step = self.interval.saturating_mul(slots);
@@ -126,7 +136,8 @@ pub(super) fn instant(nanos: i64) -> Instant {
     Instant::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
-/// An interval in nanoseconds: at least one, so that it can be divided by, and at most a year, so that it can be multiplied.
+/// An interval in nanoseconds: at least one, so that it can be divided by, and at most a year, so
+/// that it can be multiplied.
 pub(super) fn span(interval: Duration) -> i64 {
     const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
     nanos(interval).clamp(1, YEAR) as i64
@@ -137,8 +148,8 @@ mod tests {
     use super::super::tests::beat;
     use super::*;
 
-    /// Lateness in milliseconds, and whether the time-table starts anew, of the last of these heartbeats of a sender with an interval of 100 ms:
-    /// (arrival in milliseconds, slots).
+    /// Lateness in milliseconds, and whether the time-table starts anew, of the last of these
+    /// heartbeats of a sender with an interval of 100 ms: (arrival in milliseconds, slots).
     #[track_caller]
     fn check(beats: &[(u64, u64)], late_ms: i64, anew: bool) {
         let mut schedule = Schedule::new(Duration::from_millis(100), Instant::ZERO);

@@ -1,14 +1,18 @@
 //! `Tail`: how often silences of each length have come, remembered for long and in little space.
 //!
-//! What decides about wrong suspicions is the one silence in ten thousand. To see a few of them one has to remember days; to remember days in two
-//! hundred bytes, only counts are kept, in buckets that grow with the silence. Old counts fade: each new one weighs a little more than the one
-//! before, which costs one multiplication a heartbeat and is the same as letting all the others decay.
+//! What decides about wrong suspicions is the one silence in ten thousand. To see a few of them one
+//! has to remember days; to remember days in two hundred bytes, only counts are kept, in buckets
+//! that grow with the silence. Old counts fade: each new one weighs a little more than the one
+//! before, which costs one multiplication a heartbeat and is the same as letting all the others
+//! decay.
 //!
-//! The tail answers in both directions: the silence that a given share of heartbeats exceeds, and the share that exceeds a given silence. Beyond
-//! the longest silence it remembers it goes on as a power law with exponent [`BEYOND`], which is a guess: heavier than the pauses of machines,
+//! The tail answers in both directions: the silence that a given share of heartbeats exceeds, and
+//! the share that exceeds a given silence. Beyond the longest silence it remembers it goes on as a
+//! power law with exponent [`BEYOND`], which is a guess: heavier than the pauses of machines,
 //! lighter than the worst loss bursts published.
 
-/// Buckets to an octave; within one, silences are taken to fall evenly in the logarithm, so the width hardly shows.
+/// Buckets to an octave; within one, silences are taken to fall evenly in the logarithm, so the
+/// width hardly shows.
 const PER_OCTAVE: f32 = 3.0;
 
 /// Buckets: fourteen octaves.
@@ -17,8 +21,9 @@ const BUCKETS: usize = 42;
 /// Whole units are this much longer by jitter, in units.
 pub(super) const WHOLE_SLACK: f32 = 1.0 / 16.0;
 
-/// Upper edge of the last bucket, in units of silence; longer ones count as this. Seven octaves above 17/16, so that one, two, four, ... units and
-/// a little jitter lie at the end of their bucket.
+/// Upper edge of the last bucket, in units of silence; longer ones count as this. Seven octaves
+/// above 17/16, so that one, two, four, ... units and a little jitter lie at the end of their
+/// bucket.
 const MOST: f32 = 136.0;
 
 /// Whole units are told apart by the buckets up to here.
@@ -74,21 +79,25 @@ impl Tail {
         }
     }
 
-    /// Enters the silence before the heartbeat just counted. It lasted `until` and none began before `from`: when the heartbeat before came in
-    /// late itself, whoever had waited less than `from` was suspecting already, and makes no second mistake. So it stands for the waits between
-    /// the two, and heartbeats that come in together, after a stall, count as the one silence they are.
+    /// Enters the silence before the heartbeat just counted. It lasted `until` and none began
+    /// before `from`: when the heartbeat before came in late itself, whoever had waited less than
+    /// `from` was suspecting already, and makes no second mistake. So it stands for the waits
+    /// between the two, and heartbeats that come in together, after a stall, count as the one
+    /// silence they are.
     pub(super) fn enter(&mut self, from: f32, until: f32) {
         if let Some(bucket) = Self::bucket(until) {
             self.longest = self.longest.max(until);
             self.counts[bucket] += self.weight as f32;
             if let Some(bucket) = Self::bucket(from) {
-                // What came in late had been entered as a longer silence itself; only rounding can make this negative.
+                // What came in late had been entered as a longer silence itself; only rounding can
+                // make this negative.
                 self.counts[bucket] = (self.counts[bucket] - self.weight as f32).max(0.0);
             }
         }
     }
 
-    /// The silence that a share `p` of heartbeats exceeds; `None` while too few are remembered for half a silence of that rarity.
+    /// The silence that a share `p` of heartbeats exceeds; `None` while too few are remembered for
+    /// half a silence of that rarity.
     pub(super) fn quantile(&self, p: f64, grain: Grain) -> Option<f32> {
         let allowed = (p * self.total / self.weight) as f32;
         if allowed < 0.5 {
@@ -99,7 +108,8 @@ impl Tail {
             let inside = self.counts[bucket] / self.weight as f32;
             if above + inside > allowed {
                 let (lower, upper) = (Self::lower_edge(bucket), Self::lower_edge(bucket + 1));
-                // Silences of one length are not spread over their bucket: all of them are exceeded, or none.
+                // Silences of one length are not spread over their bucket: all of them are
+                // exceeded, or none.
                 let whole = upper.floor();
                 if grain == Grain::Whole && whole > lower && upper < WHOLE_MAX {
                     return Some((whole + WHOLE_SLACK).min(upper));
@@ -112,12 +122,14 @@ impl Tail {
         Some(0.0)
     }
 
-    /// By how much the longest silence has to be stretched so that a share `p` exceeds it; from 1 to [`BEYOND_MAX`].
+    /// By how much the longest silence has to be stretched so that a share `p` exceeds it; from 1
+    /// to [`BEYOND_MAX`].
     pub(super) fn stretch(&self, p: f64) -> f32 {
         (0.5 / (p * self.total / self.weight) as f32).powf(1.0 / BEYOND).clamp(1.0, BEYOND_MAX)
     }
 
-    /// The share of heartbeats before which the silence was longer than this; of a silence shorter than the first bucket, that of the first.
+    /// The share of heartbeats before which the silence was longer than this; of a silence shorter
+    /// than the first bucket, that of the first.
     pub(super) fn share_above(&self, silence: f32) -> f64 {
         let least = Self::lower_edge(0);
         // Half a silence beyond the longest, since none was seen.
@@ -130,7 +142,8 @@ impl Tail {
         f64::from(above).max(0.5 * self.weight * beyond) / self.total.max(self.weight)
     }
 
-    /// The longest silence that is not forgotten: the longest ever, or the end of the last bucket that is not.
+    /// The longest silence that is not forgotten: the longest ever, or the end of the last bucket
+    /// that is not.
     pub(super) fn longest(&self) -> f32 {
         let least = 0.2 * self.weight as f32;
         let end =

@@ -1,13 +1,17 @@
 //! `Trace`: what one node heard of another, heartbeat by heartbeat, as text.
 //!
-//! Detectors are judged by what they would have said of heartbeats that really came, or did not; a trace is these heartbeats. It can be recorded
-//! on one's own network, made up by a simulation, or taken from elsewhere, and replayed as often as one likes ([`crate::detection::qos`]).
+//! Detectors are judged by what they would have said of heartbeats that really came, or did not; a
+//! trace is these heartbeats. It can be recorded on one's own network, made up by a simulation, or
+//! taken from elsewhere, and replayed as often as one likes ([`crate::detection::qos`]).
 //!
 //! # Format
-//! Text. Lines that begin with `#` are comments, of which two mean something: `# interval_from SLOT NS`, the interval that the sender announces
-//! from that slot on, in nanoseconds (the first one may not be missing), and `# stall START_NS END_NS`, a pause of the receiving process. Then
-//! one line of column names, `seq,send_time_ns,arrive_time_ns`, and one line a slot of the sender's schedule, in the order of slots:
-//! number, when it was sent, when it arrived, or `lost`. All times are nanoseconds of one clock. HeartbeatSchedule that are left out count as lost.
+//! Text. Lines that begin with `#` are comments, of which two mean something:
+//! `# interval_from SLOT NS`, the interval that the sender announces from that slot on, in
+//! nanoseconds (the first one may not be missing), and `# stall START_NS END_NS`, a pause of the
+//! receiving process. Then one line of column names, `seq,send_time_ns,arrive_time_ns`, and one
+//! line a slot of the sender's schedule, in the order of slots: number, when it was sent, when it
+//! arrived, or `lost`. All times are nanoseconds of one clock. HeartbeatSchedule that are left out
+//! count as lost.
 //!
 //! What it does not hold: anything but times. Who they are of is in the name of the file.
 
@@ -28,7 +32,8 @@ const COLUMNS: &str = "seq,send_time_ns,arrive_time_ns";
 pub struct Trace {
     /// One for each slot of the schedule that was not left out, in the order of slots.
     pub beats: Vec<Beat>,
-    /// The intervals that were announced, each with the first slot it was announced in; in the order of slots.
+    /// The intervals that were announced, each with the first slot it was announced in; in the
+    /// order of slots.
     pub intervals: Vec<(u64, Duration)>,
     /// Pauses of the receiving process, in their order.
     pub stalls: Vec<Pause>,
@@ -69,8 +74,9 @@ impl Trace {
     /// Reads a trace.
     ///
     /// # Errors
-    /// The first line that is wrong: columns that are missing or too many, a number that is none, slots or times that go back; or that there
-    /// is no heartbeat, or no interval for the first one.
+    /// The first line that is wrong: columns that are missing or too many, a number that is none,
+    /// slots or times that go back; or that there is no heartbeat, or no interval for the first
+    /// one.
     pub fn from_text(text: &str) -> Result<Trace, TraceError> {
         let mut trace = Trace::default();
         for (index, line) in text.lines().enumerate() {
@@ -215,13 +221,15 @@ pub struct Arrived {
     pub interval: Duration,
 }
 
-/// HeartbeatSchedule that a recording names as lost in a row, at most; a wilder jump in the numbers leaves the rest out.
+/// HeartbeatSchedule that a recording names as lost in a row, at most; a wilder jump in the numbers
+/// leaves the rest out.
 const LOST_ROWS_MAX: u64 = 10_000;
 
 /// Writes a trace of one node as its heartbeats come in.
 ///
-/// The sender's clock is not ours, and heartbeats carry no time. When each was sent is taken from its schedule: slot after slot, as far apart as
-/// announced, laid so that the fastest heartbeat so far took no time at all. Delays in a recording are therefore those *above the least*.
+/// The sender's clock is not ours, and heartbeats carry no time. When each was sent is taken from
+/// its schedule: slot after slot, as far apart as announced, laid so that the fastest heartbeat so
+/// far took no time at all. Delays in a recording are therefore those *above the least*.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     newest: Option<Recorded>,
@@ -347,7 +355,8 @@ mod tests {
             .iter()
             .map(|beat| (beat.slot, beat.sent.as_nanos(), beat.arrived.map_or(0, Instant::as_nanos)))
             .collect();
-        // Slot 10 was overtaken. Slot 13 came sooner after slot 12 than any other: the time-table is laid anew by it.
+        // Slot 10 was overtaken. Slot 13 came sooner after slot 12 than any other: the time-table
+        // is laid anew by it.
         assert_eq!(
             rows,
             [

@@ -1,10 +1,13 @@
 //! `Brake`: many at once is suspicious.
 //!
-//! When most of a zone falls silent together, it is more likely the network, or ourselves, than all of them; to bury them would move all their work for nothing.
-//! So silence makes at most a share of a zone dead in a while, and none of it while most of the zone is silent: it is frozen until the doubt is over, and then everybody
-//! has a fresh timer. What was *seen* to end (a closed lifeline and a refused connection) is no silence, and is not held up.
+//! When most of a zone falls silent together, it is more likely the network, or ourselves, than all
+//! of them; to bury them would move all their work for nothing. So silence makes at most a share of
+//! a zone dead in a while, and none of it while most of the zone is silent: it is frozen until the
+//! doubt is over, and then everybody has a fresh timer. What was *seen* to end (a closed lifeline
+//! and a refused connection) is no silence, and is not held up.
 //!
-//! Source: the zones of Kubernetes' node controller (`node_lifecycle_controller.go`): partial disruption from 55 % and over two nodes on, and fresh timers afterwards.
+//! Source: the zones of Kubernetes' node controller (`node_lifecycle_controller.go`): partial
+//! disruption from 55 % and over two nodes on, and fresh timers afterwards.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +22,8 @@ use crate::time::Instant;
 const MOST_PERCENT: usize = 55;
 const MOST_OVER: usize = 2;
 
-/// Share of a zone that silence may make dead within [`PACE`], in percent, and the number it may make dead in any case.
+/// Share of a zone that silence may make dead within [`PACE`], in percent, and the number it may
+/// make dead in any case.
 const PACE_PERCENT: usize = 10;
 const PACE_LEAST: usize = 4;
 
@@ -63,7 +67,8 @@ struct Count {
 }
 
 impl Brakes {
-    /// Whether a member of `zone` may be called dead at `now` for its silence; `me` does not count for anybody's silence.
+    /// Whether a member of `zone` may be called dead at `now` for its silence; `me` does not count
+    /// for anybody's silence.
     pub(crate) fn ask(&mut self, zone: &Arc<str>, table: &MemberTable, now: Instant, tell: &mut Vec<Event>) -> Brake {
         self.look(table, now, tell);
         let Some((_, counts)) = &mut self.counted else { return Brake::Free };
@@ -216,7 +221,8 @@ mod tests {
         // In our own zone there are nine others.
         check([10, 10], [4, 0], [Free, Free]);
         check([10, 10], [5, 0], [ZoneDisrupted, Free]);
-        // Ten of nineteen are less than the share, and eleven more; of the second zone it would be too few.
+        // Ten of nineteen are less than the share, and eleven more; of the second zone it would be
+        // too few.
         check([10, 10], [6, 4], [ZoneDisrupted, Free]);
         check([10, 10], [7, 4], [ZoneDisrupted, ZoneDisrupted]);
     }

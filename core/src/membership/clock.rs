@@ -1,19 +1,21 @@
 //! The logical clock of a node, in milliseconds since 1970, and the epochs that are made of it.
 //!
-//! A hybrid logical clock. It shows the wall clock at the start of the process and the time since, or what a member
-//! has shown if that is ahead. It travels in each datagram. A node that acts on news has therefore a later clock than
-//! the node that made them, however far their wall clocks are apart.
+//! A hybrid logical clock. It shows the wall clock at the start of the process and the time since,
+//! or what a member has shown if that is ahead. It travels in each datagram. A node that acts on
+//! news has therefore a later clock than the node that made them, however far their wall clocks are
+//! apart.
 //!
-//! A wall clock can be years off. A node's own one counts only once the node's table is whole. A node that is let in
-//! compares it with the clock of the member that lets it in. If the two are farther apart than
-//! `membership.clock_skew_max`, the node goes on from the member's clock instead, and both sides tell of it. No node
-//! follows the clock of a node that is not a member.
+//! A wall clock can be years off. A node's own one counts only once the node's table is whole. A
+//! node that is let in compares it with the clock of the member that lets it in. If the two are
+//! farther apart than `membership.clock_skew_max`, the node goes on from the member's clock
+//! instead, and both sides tell of it. No node follows the clock of a node that is not a member.
 //!
-//! What this does not do: it keeps nothing over the end of all nodes. Epochs that were given out while a wrong clock
-//! was believed stay higher than those of later processes; `ownership.epoch_min` lifts these over them.
+//! What this does not do: it keeps nothing over the end of all nodes. Epochs that were given out
+//! while a wrong clock was believed stay higher than those of later processes;
+//! `ownership.epoch_min` lifts these over them.
 //!
-//! Source: S. Kulkarni, M. Demirbas, D. Madappa, B. Avva and M. Leone, "Logical physical clocks and consistent
-//! snapshots in globally distributed databases", OPODIS 2014.
+//! Source: S. Kulkarni, M. Demirbas, D. Madappa, B. Avva and M. Leone, "Logical physical clocks and
+//! consistent snapshots in globally distributed databases", OPODIS 2014.
 
 use std::time::Duration;
 
@@ -26,8 +28,8 @@ use crate::random::mix;
 use crate::time::Instant;
 use crate::wire::Header;
 
-/// A member's clock past this one is not followed, unless our own is near it: it is damaged. The year 2248, up to which
-/// epochs are exact in JSON.
+/// A member's clock past this one is not followed, unless our own is near it: it is damaged. The
+/// year 2248, up to which epochs are exact in JSON.
 const FOLLOWED_MAX: u64 = 1 << (53 - Epoch::NUMBER_BITS);
 
 /// Wall clocks before September 2020 are certainly wrong: no release of this program is as old.
@@ -73,8 +75,8 @@ impl Clock {
         self.given = self.given.max(epoch.millis());
     }
 
-    /// Goes on from the clock of a member with a whole table, if the own one is farther from it than `skew_max`.
-    /// Returns how far it is then.
+    /// Goes on from the clock of a member with a whole table, if the own one is farther from it
+    /// than `skew_max`. Returns how far it is then.
     fn meet(&mut self, theirs: u64, now: Instant, skew_max: Duration) -> Option<Skew> {
         let skew = Skew::between(self.own(now), theirs, skew_max)?;
         self.wall = theirs.saturating_sub((now - self.started).as_millis() as u64);
@@ -113,7 +115,8 @@ impl Skew {
     }
 }
 
-/// Of two clocks far apart, whether `theirs` is rather the right one: the earlier, unless it is certainly wrong.
+/// Of two clocks far apart, whether `theirs` is rather the right one: the earlier, unless it is
+/// certainly wrong.
 fn is_rather_right(theirs: u64, ours: u64) -> bool {
     theirs >= WALL_MIN && (theirs < ours || ours < WALL_MIN)
 }
@@ -125,7 +128,8 @@ impl Cluster {
         self.clock.epoch(number, former.max(self.epoch_min), now)
     }
 
-    /// Handles an epoch that was given out elsewhere, by an authority say: later ones of this node are higher.
+    /// Handles an epoch that was given out elsewhere, by an authority say: later ones of this node
+    /// are higher.
     pub(crate) fn note_epoch(&mut self, epoch: Epoch) {
         self.clock.note(epoch);
     }
@@ -135,7 +139,8 @@ impl Cluster {
         self.clock.hear(clock_in(header), now);
     }
 
-    /// Compares our clock with that of the member that lets us in, and goes on from that if it is far off.
+    /// Compares our clock with that of the member that lets us in, and goes on from that if it is
+    /// far off.
     pub(super) fn meet_clock(&mut self, header: Header, ctx: &mut Ctx) {
         if let Some(skew) = self.clock.meet(clock_in(header), ctx.now, ctx.config.membership.clock_skew_max) {
             let Skew { ahead, behind } = skew;
@@ -144,8 +149,8 @@ impl Cluster {
         self.clock.hear(clock_in(header), ctx.now);
     }
 
-    /// Handles the wall clock of a node that asks to be let in. If we might be the first of all, and our clock is rather
-    /// the wrong one of the two, we found nothing and wait to be let in.
+    /// Handles the wall clock of a node that asks to be let in. If we might be the first of all,
+    /// and our clock is rather the wrong one of the two, we found nothing and wait to be let in.
     pub(super) fn compare_clocks(&mut self, header: Header, ctx: &mut Ctx) {
         if self.joining.is_whole(ctx.now) {
             return;
@@ -188,8 +193,8 @@ pub(super) fn clock_in(header: Header) -> u64 {
     header.generation.0.wrapping_add(header.clock)
 }
 
-/// The number of a node in the epochs that it gives out: its hash, or the next number that no other member has. Two
-/// nodes with the same table have different ones, up to as many as there are.
+/// The number of a node in the epochs that it gives out: its hash, or the next number that no other
+/// member has. Two nodes with the same table have different ones, up to as many as there are.
 fn number_among(table: &MemberTable, me: NodeId) -> u64 {
     const NUMBERS: usize = 1 << Epoch::NUMBER_BITS;
     let number_of = |id: NodeId| (mix(id.0) >> (64 - Epoch::NUMBER_BITS)) as usize;

@@ -1,12 +1,16 @@
 //! `Gossip`: which news ride along, and which are passed on at once.
 //!
-//! News are about members, and only the newest of each is worth telling; so a rumour is the id of a member, and what is told is what the table
-//! holds when it is told. Each rumour is told a number of times that grows with the logarithm of the members, the least told first. The first
-//! [`PUSHES`] of them are not left to wait for a heartbeat: they go to members drawn at random, [`FANOUT`] at once and as many again each [`ROUND`].
-//! Whoever is still missed hears it from a heartbeat, or when tables are compared.
+//! News are about members, and only the newest of each is worth telling; so a rumour is the id of a
+//! member, and what is told is what the table holds when it is told. Each rumour is told a number
+//! of times that grows with the logarithm of the members, the least told first. The first
+//! [`PUSHES`] of them are not left to wait for a heartbeat: they go to members drawn at random,
+//! [`FANOUT`] at once and as many again each [`ROUND`]. Whoever is still missed hears it from a
+//! heartbeat, or when tables are compared.
 //!
-//! Source: the rounds are those of rumour mongering in Demers et al., "Epidemic algorithms for replicated database maintenance", PODC 1987; that a rumour
-//! rides on what is sent anyway is SWIM's: Das, Gupta and Motivala, "SWIM: scalable weakly-consistent infection-style process group membership protocol", DSN 2002.
+//! Source: the rounds are those of rumour mongering in Demers et al., "Epidemic algorithms for
+//! replicated database maintenance", PODC 1987; that a rumour rides on what is sent anyway is
+//! SWIM's: Das, Gupta and Motivala, "SWIM: scalable weakly-consistent infection-style process group
+//! membership protocol", DSN 2002.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +21,8 @@ use crate::time::Instant;
 /// Members that news are passed to at once in each round.
 pub(crate) const FANOUT: usize = 3;
 
-/// How often each rumour is passed on at once: after that, a given one of many members was missed with chance e^-12.
+/// How often each rumour is passed on at once: after that, a given one of many members was missed
+/// with chance e^-12.
 const PUSHES: u32 = 12;
 
 /// Time between two rounds.
@@ -42,7 +47,8 @@ struct Rumour {
 }
 
 impl Gossip {
-    /// Takes in that there is news of a member, and whether it is news what the member says of itself.
+    /// Takes in that there is news of a member, and whether it is news what the member says of
+    /// itself.
     pub(crate) fn add(&mut self, id: NodeId, whole: bool, now: Instant) {
         let before = self.told.insert(id, Rumour { told: 0, whole });
         if let Some(Rumour { told, whole }) = before {
@@ -63,7 +69,8 @@ impl Gossip {
         }
     }
 
-    /// Picks rumours for one datagram among `members`: `tell` says whether there was room for this one, whole or as a note.
+    /// Picks rumours for one datagram among `members`: `tell` says whether there was room for this
+    /// one, whole or as a note.
     pub(crate) fn pick(&mut self, members: usize, mut tell: impl FnMut(NodeId, bool) -> bool) {
         let most = limit(members);
         let mut moved = Vec::new();

@@ -1,14 +1,18 @@
 //! Processes that this node has only heard of.
 //!
-//! A member may tell of others that are not there: it may be broken, or go on from an old image of itself. So a process that is new here is no member yet when it is told of. It is
-//! asked at its address, and becomes a member with its first answer: any datagram of that process from that address, or its first frame on a stream. Until then it owns nothing, and counts
-//! neither for the brake nor for a quorum. One that does not answer this node may still be there, behind a bad link: then the teller and a few others are asked, and one that
-//! has its answer is believed.
+//! A member may tell of others that are not there: it may be broken, or go on from an old image of
+//! itself. So a process that is new here is no member yet when it is told of. It is asked at its
+//! address, and becomes a member with its first answer: any datagram of that process from that
+//! address, or its first frame on a stream. Until then it owns nothing, and counts neither for the
+//! brake nor for a quorum. One that does not answer this node may still be there, behind a bad
+//! link: then the teller and a few others are asked, and one that has its answer is believed.
 //!
-//! - The node that lets this one in is trusted for what it tells until the table is whole. A newcomer that knew less than the others would run their shards.
+//! - The node that lets this one in is trusted for what it tells until the table is whole. A
+//!   newcomer that knew less than the others would run their shards.
 //! - News of a process that is a member already are no matter of this file.
 //!
-//! At most [`PROBES_MAX`] probes an interval go unanswered, whatever is told: nodes cannot be made to flood an address. It does not help against a member that lies when it is asked.
+//! At most [`PROBES_MAX`] probes an interval go unanswered, whatever is told: nodes cannot be made
+//! to flood an address. It does not help against a member that lies when it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -20,19 +24,23 @@ use crate::member::{Generation, Incarnation, NodeId, Status};
 use crate::time::Instant;
 use crate::wire::{self, Body, Datagram, Header, Inquire, Row};
 
-/// Probes without an answer in an interval, at most. Those that are answered give their place back, so that a thousand that are there take a thousand round trips and no more.
+/// Probes without an answer in an interval, at most. Those that are answered give their place back,
+/// so that a thousand that are there take a thousand round trips and no more.
 const PROBES_MAX: u32 = 64;
 
-/// The stage in a question about a process that is only heard of: whether the one that is asked has ever had its answer.
+/// The stage in a question about a process that is only heard of: whether the one that is asked has
+/// ever had its answer.
 pub(super) const EVER: u64 = 0;
 
 /// Processes that are only heard of, at most.
 const HEARD_MAX: usize = 4_096;
 
-/// Of them, told by one member at most: one that tells of thousands leaves room for what others tell.
+/// Of them, told by one member at most: one that tells of thousands leaves room for what others
+/// tell.
 const BY_ONE_MAX: u32 = 1_024;
 
-/// Probes in quick succession, then one every [`RETRY_EVERY`] intervals, and so many in all; after that it is forgotten until it is told again.
+/// Probes in quick succession, then one every [`RETRY_EVERY`] intervals, and so many in all; after
+/// that it is forgotten until it is told again.
 const QUICK: u32 = 2;
 const RETRY_EVERY: u32 = 4;
 const TRIES_MAX: u32 = 8;
@@ -42,7 +50,8 @@ const TRIES_MAX: u32 = 8;
 pub(super) struct Heard {
     processes: BTreeMap<NodeId, Process>,
     due: BTreeSet<(Instant, NodeId)>,
-    /// Whom this node has had an answer of itself, at the address it gives: what it says when it is asked.
+    /// Whom this node has had an answer of itself, at the address it gives: what it says when it is
+    /// asked.
     met: BTreeMap<NodeId, Generation>,
     /// How many each member has told of.
     told_by: BTreeMap<NodeId, u32>,

@@ -10,7 +10,8 @@ use crate::member::NodeId;
 use crate::time::{Instant, nanos};
 use crate::wire::{Ack, Body, STAGES};
 
-/// How often a longer interval is announced again: all of them are lost one time in sixty thousand where every other datagram is.
+/// How often a longer interval is announced again: all of them are lost one time in sixty thousand
+/// where every other datagram is.
 const ANNOUNCEMENTS_MAX: u32 = 16;
 
 /// What is known of those who should answer us.
@@ -77,8 +78,9 @@ impl Answers {
 }
 
 impl Cluster {
-    /// How long we wait for an answer: an eighth of an interval, or what answers take here if that is more, and longer if we are not well; an interval at
-    /// most, or the first answers would be old when the last one comes.
+    /// How long we wait for an answer: an eighth of an interval, or what answers take here if that
+    /// is more, and longer if we are not well; an interval at most, or the first answers would be
+    /// old when the last one comes.
     pub(super) fn patience(&self, ctx: &Ctx) -> Duration {
         let interval = ctx.config.interval;
         self.health.stretch((interval / 8).max(self.answers.usual())).min(interval)
@@ -167,7 +169,8 @@ impl Cluster {
         }
     }
 
-    /// Says once more that the next heartbeat will take longer, as often as heartbeats came until now: whoever missed it would wait in vain.
+    /// Says once more that the next heartbeat will take longer, as often as heartbeats came until
+    /// now: whoever missed it would wait in vain.
     fn announce_again(&mut self, now: Instant) {
         let Some((at, former)) = self.answers.again.filter(|(at, _)| *at <= now) else { return };
         let mut unheard = Vec::new();
@@ -185,7 +188,8 @@ impl Cluster {
 
     /// Takes in that an observer has had our heartbeat of this stage.
     pub(super) fn hear_ack(&mut self, from: NodeId, ack: Ack, ctx: &mut Ctx) {
-        // One that was sent to our former life, or is older than what it should answer, says nothing of how things are now.
+        // One that was sent to our former life, or is older than what it should answer, says
+        // nothing of how things are now.
         let (announces, is_recent) =
             (self.slots.announces(ack.stage), ack.stage.saturating_add(2 * STAGES) > self.slots.stage(0));
         let Some(place) = self.observers.place_mut(from) else { return };

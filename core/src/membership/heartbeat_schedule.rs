@@ -1,7 +1,8 @@
 //! `HeartbeatSchedule`: this node's own schedule: which slot it is, and whose turn within it.
 //!
-//! A slot is an interval. Its heartbeats are spread over it, one turn for each observer, and a heartbeat's *stage* says slot and turn in one number. What
-//! was slept through is counted and not made up for. A changed interval begins with a slot, and the slot's heartbeats announce it.
+//! A slot is an interval. Its heartbeats are spread over it, one turn for each observer, and a
+//! heartbeat's *stage* says slot and turn in one number. What was slept through is counted and not
+//! made up for. A changed interval begins with a slot, and the slot's heartbeats announce it.
 
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ impl HeartbeatSchedule {
         HeartbeatSchedule { slot: 1, began: now, announced: interval, announced_from: 1, turn: 0, slept: 0 }
     }
 
-    /// When the next turn is, or the next slot if there is none left: `next` is the first turn from a given one on.
+    /// When the next turn is, or the next slot if there is none left: `next` is the first turn from
+    /// a given one on.
     pub(crate) fn due(&self, next: impl FnOnce(u64) -> Option<u64>) -> Instant {
         self.began + next(self.turn).map_or(self.announced, |turn| self.offset(turn))
     }
@@ -43,7 +45,8 @@ impl HeartbeatSchedule {
         Some(turn)
     }
 
-    /// Begins the slot that has come by `now`, if it has. From it on, `interval` holds. Returns the former interval if it was shorter.
+    /// Begins the slot that has come by `now`, if it has. From it on, `interval` holds. Returns the
+    /// former interval if it was shorter.
     pub(crate) fn begin(&mut self, now: Instant, interval: Duration) -> Option<Option<Duration>> {
         if now < self.began + self.announced {
             return None;

@@ -7,12 +7,14 @@
 //! inquiry    nothing for `timeout`                     -> ask them again
 //! death      most of those who answer say so too       -> told to everybody
 //! ```
-//! Where the target has no other observer there is nobody to ask: its detector alone makes it suspect, and `timeout` dead. Where its observers do not answer, a
-//! few other members are asked, too; those go by whether all have held it suspect for nearly the timeout. A sign of life at any step ends
-//! the matter; what counts is when it was sent, by its stage, and not when it came. A closed lifeline and a refused connection ([`super::lifeline`]) lead to the last
-//! inquiry at once.
+//! Where the target has no other observer there is nobody to ask: its detector alone makes it
+//! suspect, and `timeout` dead. Where its observers do not answer, a few other members are asked,
+//! too; those go by whether all have held it suspect for nearly the timeout. A sign of life at any
+//! step ends the matter; what counts is when it was sent, by its stage, and not when it came. A
+//! closed lifeline and a refused connection ([`super::lifeline`]) lead to the last inquiry at once.
 //!
-//! An observer that hears less than half of those it watches is rather cut off itself: it asks on and concludes nothing.
+//! An observer that hears less than half of those it watches is rather cut off itself: it asks on
+//! and concludes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +125,8 @@ impl Cluster {
             let number = self.next_number();
             self.send_to(target, Payload::Say(Body::Probe { number }));
         }
-        // Connecting is the system's business at both ends, which may be busy; whoever has an answer gives it at once.
+        // Connecting is the system's business at both ends, which may be busy; whoever has an
+        // answer gives it at once.
         let patience = self.patience(ctx);
         let until = ctx.now + if inquire.gone { patience.max(ctx.config.interval) } else { patience };
         self.waiting.push(Waiting { asker: from, inquire: *inquire, until });
@@ -187,8 +190,9 @@ impl Cluster {
             return met;
         };
         if evidence.reached {
-            // Its heartbeats do not reach us, but another one heard it: a bad link is no death. What counts is when that was, or the dead
-            // would live on in what each of us tells the next.
+            // Its heartbeats do not reach us, but another one heard it: a bad link is no death.
+            // What counts is when that was, or the dead would live on in what each of us tells the
+            // next.
             let at = ctx.now - evidence.silence;
             if let Some(link) = self.links.get_mut(&id) {
                 link.told = link.told.max(evidence.stage);
@@ -253,7 +257,8 @@ impl Cluster {
         self.inquiries_due.insert((due, id));
     }
 
-    /// Who else may know of a target: its other observers, or anybody if we watch it for want of others, or those it named are gone.
+    /// Who else may know of a target: its other observers, or anybody if we watch it for want of
+    /// others, or those it named are gone.
     pub(super) fn whom_to_ask(&self, id: NodeId, whom: Whom, ctx: &mut Ctx) -> Vec<NodeId> {
         let Some(link) = self.links.get(&id) else { return Vec::new() };
         let others = link.others.iter().flat_map(|short| self.membership.of_short(short));
@@ -378,8 +383,9 @@ impl Cluster {
         follow
     }
 
-    /// Whether a suspicion has been known here for nearly the timeout. Where nobody answers who watches a node, that gives those who do watch it the time
-    /// to hear of it, to hear the node, and to speak for it.
+    /// Whether a suspicion has been known here for nearly the timeout. Where nobody answers who
+    /// watches a node, that gives those who do watch it the time to hear of it, to hear the node,
+    /// and to speak for it.
     pub(super) fn is_long_suspect(&self, id: NodeId, ctx: &Ctx) -> bool {
         let for_long = ctx.config.timeout.saturating_sub(ctx.config.interval);
         self.is_suspect(id) && self.membership.changed(id).is_some_and(|at| ctx.now - at >= for_long)

@@ -1,14 +1,18 @@
 //! Coming in, and staying of one mind: seeds, admission, and the comparing of tables.
 //!
-//! A node asks its seeds to be let in. Whoever is asked sends a token first, which must come back: so nobody is told more than he has told before he is known to receive at the address he
-//! gives. Then both compare their tables, as any two members do from time to time: digests there, what differs back, and what the other lacks back again. What does not fit
-//! one datagram goes over a stream, or in the next comparing if there is no stream.
+//! A node asks its seeds to be let in. Whoever is asked sends a token first, which must come back:
+//! so nobody is told more than he has told before he is known to receive at the address he gives.
+//! Then both compare their tables, as any two members do from time to time: digests there, what
+//! differs back, and what the other lacks back again. What does not fit one datagram goes over a
+//! stream, or in the next comparing if there is no stream.
 //!
-//! The table of a node is *whole* once one with a whole table has let it in. A node whose own address is among its seeds, or that has none, may be the first of all: it waits two
-//! intervals for others, and then its table is whole by itself.
+//! The table of a node is *whole* once one with a whole table has let it in. A node whose own
+//! address is among its seeds, or that has none, may be the first of all: it waits two intervals
+//! for others, and then its table is whole by itself.
 //!
-//! Nobody stops looking for others: seeds that are not members are asked again, members drawn at random are compared with, which also finds those who died with all their
-//! observers, and the dead are probed for a while, so that the two sides of a partition find each other.
+//! Nobody stops looking for others: seeds that are not members are asked again, members drawn at
+//! random are compared with, which also finds those who died with all their observers, and the dead
+//! are probed for a while, so that the two sides of a partition find each other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -266,8 +270,8 @@ impl Cluster {
         }
     }
 
-    /// Probes one member drawn at random, so that one whose observers all died with it is missed by somebody, and one of the dead, which may be behind a
-    /// partition.
+    /// Probes one member drawn at random, so that one whose observers all died with it is missed by
+    /// somebody, and one of the dead, which may be behind a partition.
     fn look_at_somebody(&mut self, ctx: &mut Ctx) {
         let (number, patience) = (self.next_number(), self.patience(ctx));
         if let Some((id, to)) = self.membership.draw(&mut ctx.random).map(|member| (member.id, member.address))
@@ -306,7 +310,8 @@ impl Cluster {
         }
     }
 
-    /// Whether it is our business to watch somebody who has not named us: not while there is one whose business it is.
+    /// Whether it is our business to watch somebody who has not named us: not while there is one
+    /// whose business it is.
     fn may_adopt(&self, id: NodeId) -> bool {
         let is_observer = |member: &Member| may_observe(member, self.mode, id);
         is_observer(&self.me) || !self.membership.members().any(is_observer)
@@ -387,7 +392,8 @@ impl Cluster {
         }
     }
 
-    /// Watches a node that this one has let in, until the newcomer is known to be well: it may end before it names an observer.
+    /// Watches a node that this one has let in, until the newcomer is known to be well: it may end
+    /// before it names an observer.
     fn watch_newcomer(&mut self, id: NodeId, ctx: &mut Ctx) {
         if self.links.contains_key(&id) {
             return;
@@ -398,7 +404,8 @@ impl Cluster {
         }
     }
 
-    /// Takes in that a member does not let us in. That is not silence: others are there, so this node is not the first of its cluster.
+    /// Takes in that a member does not let us in. That is not silence: others are there, so this
+    /// node is not the first of its cluster.
     pub(super) fn hear_refused(&mut self, from: SocketAddr, refused: Refused, ctx: &mut Ctx) -> OwnershipEffect {
         if !self.may_have_asked(from) {
             return OwnershipEffect::Nothing;
@@ -417,8 +424,9 @@ impl Cluster {
             return self.give_way(generation, None, ctx);
         }
         let was_whole = self.joining.is_whole(ctx.now);
-        // A cluster that was founded goes on if others have joined it. A node without a quorum says no for a while only,
-        // and those that begin a cluster together all have none yet. One that founded alone has none, and runs nothing.
+        // A cluster that was founded goes on if others have joined it. A node without a quorum says
+        // no for a while only, and those that begin a cluster together all have none yet. One that
+        // founded alone has none, and runs nothing.
         let is_for_now = refusal == Some(Refusal::NoQuorum);
         if !is_for_now && (!was_whole || self.membership.others().is_empty()) {
             self.joining.founded = None;
@@ -426,7 +434,8 @@ impl Cluster {
         if was_whole && !self.joining.is_whole(ctx.now) { OwnershipEffect::Revoke } else { OwnershipEffect::Nothing }
     }
 
-    /// Whether an address is a seed's or a member's. What another one says could have this node send to any address, or found nothing.
+    /// Whether an address is a seed's or a member's. What another one says could have this node
+    /// send to any address, or found nothing.
     fn may_have_asked(&self, address: SocketAddr) -> bool {
         let is_seed = self.joining.seeds.iter().any(|seed| seed.addresses.contains(&address));
         is_seed || self.addresses().any(|member| member == address)
@@ -452,7 +461,8 @@ impl Cluster {
         self.hear_challenge(from, 0);
     }
 
-    /// Takes in a datagram of somebody who is not in the table, or of another process than the one that is.
+    /// Takes in a datagram of somebody who is not in the table, or of another process than the one
+    /// that is.
     pub(super) fn hear_stranger(
         &mut self,
         from: SocketAddr,

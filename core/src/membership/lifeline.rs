@@ -1,11 +1,16 @@
 //! Streams: lifelines, looks at closed ones, and tables too large for a datagram.
 //!
-//! Each node keeps one connection to each of its observers and says nothing on it but who it is. The operating system closes it when the process ends, however it ends; so its end
-//! is evidence. It is no verdict: a restart, or a box between the two, closes connections as well. The observer tries to connect; if it is refused, nobody listens there
-//! any more, and it asks the other observers at once ([`super::watch`]). Few such looks are under way at a time, so that a switch that drops a thousand lifelines does not make a storm.
+//! Each node keeps one connection to each of its observers and says nothing on it but who it is.
+//! The operating system closes it when the process ends, however it ends; so its end is evidence.
+//! It is no verdict: a restart, or a box between the two, closes connections as well. The observer
+//! tries to connect; if it is refused, nobody listens there any more, and it asks the other
+//! observers at once ([`super::watch`]). Few such looks are under way at a time, so that a switch
+//! that drops a thousand lifelines does not make a storm.
 //!
-//! The system of a process that ends closes its connections before its port, and on a busy host there is time between the two: a look may still be let in, with nobody
-//! behind the door. So being connected says nothing. A look asks, as a probe does; if it ends without an answer, it is repeated.
+//! The system of a process that ends closes its connections before its port, and on a busy host
+//! there is time between the two: a look may still be let in, with nobody behind the door. So being
+//! connected says nothing. A look asks, as a probe does; if it ends without an answer, it is
+//! repeated.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -22,7 +27,8 @@ use crate::wire::{Body, Datagram, Header, Part};
 /// Looks at closed lifelines that are under way at a time.
 const LOOKS_MAX: usize = 16;
 
-/// How often a look is repeated that was let in and had no answer: the second may still have been taken by the process that ends, the third waits for its port.
+/// How often a look is repeated that was let in and had no answer: the second may still have been
+/// taken by the process that ends, the third waits for its port.
 const LOOKS_AGAIN: u8 = 3;
 
 /// Accepted streams that have not said whose they are.
@@ -58,7 +64,8 @@ pub(super) struct Streams {
     unknown: VecDeque<(Instant, StreamId)>,
     /// Lifelines of others, by whom.
     theirs: BTreeMap<NodeId, StreamId>,
-    /// Whose lifeline has come to us, ended or not: with these, a refused connection says something.
+    /// Whose lifeline has come to us, ended or not: with these, a refused connection says
+    /// something.
     proven: BTreeSet<NodeId>,
     /// Ours, by observer.
     ours: BTreeMap<NodeId, StreamId>,
@@ -124,7 +131,8 @@ impl Streams {
 impl Cluster {
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in that a stream was accepted. It is shut again if there are too many, or if this node `has_left`.
+    /// Takes in that a stream was accepted. It is shut again if there are too many, or if this node
+    /// `has_left`.
     pub(crate) fn accepted(&mut self, has_left: bool, ctx: &Ctx) -> StreamId {
         let stream = self.streams.open(Kind::Unknown);
         let most = ctx.config.membership.members_max as usize;
@@ -187,7 +195,8 @@ impl Cluster {
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         if let Kind::Look(id) = kind {
-            // Somebody lives there: the old process, or a new one. That its datagrams arrive is another question.
+            // Somebody lives there: the old process, or a new one. That its datagrams arrive is
+            // another question.
             self.shut(stream);
             return self.looked(id, false, ctx);
         }
@@ -317,7 +326,8 @@ impl Cluster {
         }
     }
 
-    /// A node is silent. The end of its lifeline may have been lost on the way, or come while it could not be followed.
+    /// A node is silent. The end of its lifeline may have been lost on the way, or come while it
+    /// could not be followed.
     pub(super) fn look_at_silent(&mut self, id: NodeId, ctx: &Ctx) {
         if self.streams.proven.contains(&id) {
             self.look_whether_gone(id, ctx);
@@ -400,7 +410,8 @@ impl Cluster {
 
     // ---- all ----------------------------------------------------------------------------------------------------------------------------
 
-    /// Shuts accepted streams that never said whose they are, looks that came to nothing, and a stream that brings no more of a table.
+    /// Shuts accepted streams that never said whose they are, looks that came to nothing, and a
+    /// stream that brings no more of a table.
     pub(super) fn look_at_streams(&mut self, ctx: &mut Ctx) {
         if self.streams.next_due().is_none_or(|due| due > ctx.now) {
             return self.begin_looks(ctx);

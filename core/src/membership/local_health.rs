@@ -1,9 +1,12 @@
 //! `LocalHealth`: how far this node trusts itself.
 //!
-//! Whoever is slow, or badly connected, finds everybody else late. Each sign of it (a pause, an answer that did not come, a suspicion of ours that was
-//! refuted) raises a score, each answer that came lowers it. The score stretches our own patience, and we tell it, so that others can leave our word out.
+//! Whoever is slow, or badly connected, finds everybody else late. Each sign of it (a pause, an
+//! answer that did not come, a suspicion of ours that was refuted) raises a score, each answer that
+//! came lowers it. The score stretches our own patience, and we tell it, so that others can leave
+//! our word out.
 //!
-//! Source: Dadgar, Phillips and Currey, "Lifeguard: local health awareness for more accurate failure detection", 2017 (arXiv 1707.00788).
+//! Source: Dadgar, Phillips and Currey, "Lifeguard: local health awareness for more accurate
+//! failure detection", 2017 (arXiv 1707.00788).
 
 use std::time::Duration;
 

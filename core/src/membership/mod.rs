@@ -1,12 +1,16 @@
-//! `Cluster`: this node among the others: whom it sends heartbeats, whom it watches, and what it holds of them.
+//! `Cluster`: this node among the others: whom it sends heartbeats, whom it watches, and what it
+//! holds of them.
 //!
-//! In a village without a constable, each house has a few neighbours who look whether the lamp is lit in the evening. One that sees no light knocks; if nobody
-//! opens it asks the other neighbours; and the village hears of it from one to the next. Here the lamp is the heartbeat, to a few observers that every node has
-//! (`observers`), the knock a probe, and what is told a rumour (`gossip`). Where there is a constable after all (`mode = "central"`), the neighbours are the monitors; nothing
-//! else differs.
+//! In a village without a constable, each house has a few neighbours who look whether the lamp is
+//! lit in the evening. One that sees no light knocks; if nobody opens it asks the other neighbours;
+//! and the village hears of it from one to the next. Here the lamp is the heartbeat, to a few
+//! observers that every node has (`observers`), the knock a probe, and what is told a rumour
+//! (`gossip`). Where there is a constable after all (`mode = "central"`), the neighbours are the
+//! monitors; nothing else differs.
 //!
 //! - `beat`: our heartbeats, and whether our observers answer.
-//! - `watch`: the heartbeats of those who named us, and what follows when they do not come: [`watch`] asks, then suspects, then concludes.
+//! - `watch`: the heartbeats of those who named us, and what follows when they do not come:
+//!   [`watch`] asks, then suspects, then concludes.
 //! - `join`: seeds, being admitted, and comparing tables.
 //! - `heard`: processes that this node has only heard of.
 //! - `lifeline`: the connections whose end is evidence.
@@ -14,13 +18,14 @@
 //! - `refutation`: what others hold of this node, and what it answers.
 //! - `quorum`: whether enough of the others answer us, where shards may run in one place only.
 //!
-//! A node that finds itself called suspect raises its word and says so at once; one that finds itself called dead has lost its shards to others, drops them, and
-//! comes back in the next life.
+//! A node that finds itself called suspect raises its word and says so at once; one that finds
+//! itself called dead has lost its shards to others, drops them, and comes back in the next life.
 //!
 //! `clock` has the logical clock, of which epochs are made.
 //!
-//! What this does not do: two sides of a partition both go on, and of two owners who did not know of each other the later epoch is the one whose clock was ahead. Who may own
-//! is another question than who lives, and is not settled by rumours.
+//! What this does not do: two sides of a partition both go on, and of two owners who did not know
+//! of each other the later epoch is the one whose clock was ahead. Who may own is another question
+//! than who lives, and is not settled by rumours.
 
 pub(crate) mod brake;
 mod clock;
@@ -130,7 +135,8 @@ pub(crate) enum OwnershipEffect {
     Nothing,
     /// The view is whole and may have changed: find the owners anew.
     Recompute,
-    /// Others may own what this node holds: give it all up, then find the owners anew if the view is whole.
+    /// Others may own what this node holds: give it all up, then find the owners anew if the view
+    /// is whole.
     Revoke,
 }
 
@@ -167,12 +173,13 @@ pub(crate) struct Cluster {
     clock: Clock,
     /// Epochs given out are above this one.
     epoch_min: Epoch,
-    /// The sharded groups of this node while it may own no shard, for want of a session at the authority. They are not
-    /// told to others, so that others own their shards.
+    /// The sharded groups of this node while it may own no shard, for want of a session at the
+    /// authority. They are not told to others, so that others own their shards.
     withheld: Option<Vec<ShardGroup>>,
     refutations: Refutations,
     heard: Heard,
-    /// Nodes that came and went between two looks at the view: what they owned meanwhile has had another owner since.
+    /// Nodes that came and went between two looks at the view: what they owned meanwhile has had
+    /// another owner since.
     passed: Vec<(NodeId, Weight)>,
     /// Processes that were seen to have ended.
     ended: Vec<(Arc<str>, Generation)>,
@@ -355,7 +362,8 @@ impl Cluster {
         self.me.status = Status::Left;
         self.membership.speak(ctx.now, self.me.clone());
         let about = Payload::About(self.me.id);
-        // Three times to those who watch us, since nobody acknowledges it and we shall not be there to repeat it; a lost goodbye costs a timeout.
+        // Three times to those who watch us, since nobody acknowledges it and we shall not be there
+        // to repeat it; a lost goodbye costs a timeout.
         let watch = self.observers.places().iter().filter_map(|place| self.membership.member(place.id));
         let told: Vec<SocketAddr> = watch.flat_map(|member| [member.address; 3]).collect();
         for to in told {
@@ -379,8 +387,9 @@ impl Cluster {
     /// Tells others something else of this node from now on.
     ///
     /// # Errors
-    /// It may not change the weight. Others go by what they see of us: a weight that came and went between two of their looks would have given a shard to
-    /// another owner and back, and the one who has it would not know that its epoch is passed.
+    /// It may not change the weight. Others go by what they see of us: a weight that came and went
+    /// between two of their looks would have given a shard to another owner and back, and the one
+    /// who has it would not know that its epoch is passed.
     pub(crate) fn set_metadata(&mut self, metadata: Metadata, ctx: &mut Ctx) -> Result<(), ConfigError> {
         let (is, would_be) = (self.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
         if is != would_be {
@@ -424,8 +433,8 @@ impl Cluster {
         self.groups().iter().find(|sharded| sharded.group == group)
     }
 
-    /// Tells others whether this node has the right to own shards: whether it has a session at the authority. Returns
-    /// whether that changes what it may own.
+    /// Tells others whether this node has the right to own shards: whether it has a session at the
+    /// authority. Returns whether that changes what it may own.
     pub(crate) fn set_right(&mut self, has_right: bool, ctx: &mut Ctx) -> bool {
         match (has_right, self.withheld.take()) {
             (true, None) => false,
@@ -452,7 +461,8 @@ impl Cluster {
         }
     }
 
-    /// Tells others that this node supervises no sharded group any more, so that they take its shards over.
+    /// Tells others that this node supervises no sharded group any more, so that they take its
+    /// shards over.
     pub(crate) fn withdraw(&mut self, ctx: &mut Ctx) {
         if !self.groups().is_empty() {
             self.change_groups(Vec::clear, ctx);
@@ -496,7 +506,8 @@ impl Cluster {
         };
         let mut status = known.status;
         self.clock.hear(clock::clock_in(header), ctx.now);
-        // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is known.
+        // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is
+        // known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
             datagram.body
             && incarnation != known.incarnation
@@ -590,7 +601,8 @@ impl Cluster {
 
     // ---- what is told of members ---------------------------------------------------------------------------------------------------------
 
-    /// Takes in all that a datagram tells of members. One that a table has as over, and of which there was no rumour, may be so for long: that is no news.
+    /// Takes in all that a datagram tells of members. One that a table has as over, and of which
+    /// there was no rumour, may be so for long: that is no news.
     fn hear_of_all(&mut self, datagram: &Datagram<'_>, ctx: &mut Ctx) -> OwnershipEffect {
         let is_table = matches!(datagram.body, Body::Rows(_));
         let mut follow = OwnershipEffect::Nothing;

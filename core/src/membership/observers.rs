@@ -1,11 +1,14 @@
 //! `Observers`: who watches this node now.
 //!
-//! A node has a number of places for observers, and each place has its turn in every interval, so that the heartbeats to them are spread over it:
-//! whoever is next in turn notices a silence first. Who sits in a place is drawn by rendezvous hashing over the pool, which is all members, or those
-//! whose business it is. An observer keeps its place, or no detector could learn anything; one place is drawn anew from time to time, so that no
-//! two nodes are bound to each other for ever, and at once when its observer is gone. The former one goes on hearing for two intervals.
+//! A node has a number of places for observers, and each place has its turn in every interval, so
+//! that the heartbeats to them are spread over it: whoever is next in turn notices a silence first.
+//! Who sits in a place is drawn by rendezvous hashing over the pool, which is all members, or those
+//! whose business it is. An observer keeps its place, or no detector could learn anything; one
+//! place is drawn anew from time to time, so that no two nodes are bound to each other for ever,
+//! and at once when its observer is gone. The former one goes on hearing for two intervals.
 //!
-//! Source for the hashing: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998.
+//! Source for the hashing: Thaler and Ravishankar, "Using name-based mappings to increase hit
+//! rates", IEEE/ACM Transactions on Networking 6(1), 1998.
 
 use std::time::Duration;
 
@@ -104,7 +107,8 @@ impl Observers {
         self.places.len() < before
     }
 
-    /// Fills the places that are free from the pool; called when the pool may have grown, or an observer was lost. Returns who is new.
+    /// Fills the places that are free from the pool; called when the pool may have grown, or an
+    /// observer was lost. Returns who is new.
     pub(crate) fn fill<'m>(&mut self, pool: impl Iterator<Item = &'m Member> + Clone) -> Vec<NodeId> {
         let mut new = Vec::new();
         for index in 0..self.most {
@@ -152,7 +156,8 @@ impl Observers {
         self.places.sort_by_key(|place| (place.turn, place.until.is_some()));
     }
 
-    /// Who of the pool ranks first for this place and sits in none; one of another zone than those who sit, if they are all of one.
+    /// Who of the pool ranks first for this place and sits in none; one of another zone than those
+    /// who sit, if they are all of one.
     fn draw<'m>(
         &self,
         index: usize,

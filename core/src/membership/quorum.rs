@@ -1,19 +1,25 @@
 //! Whether enough of the others answer us, and until when that gives us the right to own shards.
 //!
-//! Each node polls all others, three times in a lease. Who is a member in the other's table gets a vote back. While more than half of all that count have answered a poll that was
-//! *sent* within the lease, this node may own shards; when that is over, it has given them up, without having to hear of anything. Two sides of a partition cannot both have more than
-//! half of the same members.
+//! Each node polls all others, three times in a lease. Who is a member in the other's table gets a
+//! vote back. While more than half of all that count have answered a poll that was *sent* within
+//! the lease, this node may own shards; when that is over, it has given them up, without having to
+//! hear of anything. Two sides of a partition cannot both have more than half of the same members.
 //!
-//! Who takes over waits: a death that becomes known at one instant keeps its shards where they were for one lease more. Nobody who knows of the death gives the dead one another vote, so
-//! the last lease it can have ends before the wait does.
+//! Who takes over waits: a death that becomes known at one instant keeps its shards where they were
+//! for one lease more. Nobody who knows of the death gives the dead one another vote, so the last
+//! lease it can have ends before the wait does.
 //!
-//! Who counts is what the view says: members, suspects among them, and the dead until a lease after their death, if there was a quorum all the while. Without a quorum nobody is called
-//! dead for silence and nobody new is let in, so that a minority cannot become a majority by burying the others or by taking in strangers.
+//! Who counts is what the view says: members, suspects among them, and the dead until a lease after
+//! their death, if there was a quorum all the while. Without a quorum nobody is called dead for
+//! silence and nobody new is let in, so that a minority cannot become a majority by burying the
+//! others or by taking in strangers.
 //!
-//! What this does not do: agree on the view. Where one partition follows another before the first has healed, two sides may count different members. `ownership.quorum_min` over half of the nodes
+//! What this does not do: agree on the view. Where one partition follows another before the first
+//! has healed, two sides may count different members. `ownership.quorum_min` over half of the nodes
 //! that there are closes that door, since no two sides can be as large.
 //!
-//! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed file cache consistency", SOSP 1989; the waits follow from its section 2.
+//! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed
+//! file cache consistency", SOSP 1989; the waits follow from its section 2.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -33,7 +39,8 @@ const POLLS: u32 = 3;
 /// Rounds of which a late vote still counts.
 const ROUNDS_MAX: usize = 2 * POLLS as usize;
 
-/// What is taken off a lease for clocks that do not run alike, and for news of a death that are on their way: this share of it, and this much at least.
+/// What is taken off a lease for clocks that do not run alike, and for news of a death that are on
+/// their way: this share of it, and this much at least.
 const MARGIN_SHARE: u32 = 10;
 const MARGIN_LEAST: Duration = Duration::from_millis(200);
 
@@ -104,7 +111,8 @@ impl Quorum {
         self.dead.remove(&id);
     }
 
-    /// Whether a node may be let in: it counts already, or there is a quorum, or there has yet to be one.
+    /// Whether a node may be let in: it counts already, or there is a quorum, or there has yet to
+    /// be one.
     pub(super) fn may_admit(&self, id: NodeId, table: &MemberTable) -> bool {
         let is_member = table.member(id).is_some_and(|member| member.status.is_member());
         self.held || is_member || self.dead.contains_key(&id) || self.voters(table) < self.least
@@ -121,7 +129,8 @@ impl Quorum {
         table.others().len() + 1 + self.dead.len()
     }
 
-    /// How many of them answered a poll that was sent so lately that the right it gives has not ended by `now`, this node included.
+    /// How many of them answered a poll that was sent so lately that the right it gives has not
+    /// ended by `now`, this node included.
     fn reached(&self, table: &MemberTable, now: Instant) -> usize {
         self.polls_answered(table).filter(|sent| *sent + self.valid() > now).count()
     }
@@ -157,7 +166,8 @@ impl Quorum {
 }
 
 impl Cluster {
-    /// Looks whether our right has ended. It is asked before anything is taken in: after a pause it has ended whatever comes in then.
+    /// Looks whether our right has ended. It is asked before anything is taken in: after a pause it
+    /// has ended whatever comes in then.
     pub(crate) fn look_at_quorum(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
         let Some(quorum) = &mut self.quorum else { return OwnershipEffect::Nothing };
         if !quorum.held || quorum.until > ctx.now {

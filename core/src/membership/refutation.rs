@@ -1,11 +1,16 @@
 //! What others hold of this node, and what it answers.
 //!
-//! Only a member itself can contradict what is said of it. So whatever others hold of this node that it does not hold itself is answered with something higher: a suspicion with
-//! the next word, a death with the next life, and a revision that this node has not said with the one after it. A later life or revision than its own means that its memory is of
-//! before: a process that goes on from an image of itself has forgotten what it said since. Where it has lost lives, others have had its shards, and it gives them up.
+//! Only a member itself can contradict what is said of it. So whatever others hold of this node
+//! that it does not hold itself is answered with something higher: a suspicion with the next word,
+//! a death with the next life, and a revision that this node has not said with the one after it. A
+//! later life or revision than its own means that its memory is of before: a process that goes on
+//! from an image of itself has forgotten what it said since. Where it has lost lives, others have
+//! had its shards, and it gives them up.
 //!
-//! A number at its end has nothing after it. Neither has an address, a role or a weight that this process never had: those never change within a generation, so no revision takes
-//! them back. Both are answered as a new process would: with the next *generation*, in which nothing was said yet. All shards are given up before.
+//! A number at its end has nothing after it. Neither has an address, a role or a weight that this
+//! process never had: those never change within a generation, so no revision takes them back. Both
+//! are answered as a new process would: with the next *generation*, in which nothing was said yet.
+//! All shards are given up before.
 //!
 //! Answers are bounded in rate. What could not be said at once is said later, in its newest form.
 
@@ -19,13 +24,16 @@ use crate::member::{Generation, Incarnation, NodeId, Profile, Status};
 use crate::time::Instant;
 use crate::wire::{Row, TIME_MAX};
 
-/// How often in an interval this node contradicts at once. Each suspicion takes an eighth of an interval of asking, so honest ones come no faster.
+/// How often in an interval this node contradicts at once. Each suspicion takes an eighth of an
+/// interval of asking, so honest ones come no faster.
 const REFUTATIONS_MAX: u32 = 8;
 
-/// How often in an interval one member is told what is held of it or of its target. An honest one that is held dead sends less than that.
+/// How often in an interval one member is told what is held of it or of its target. An honest one
+/// that is held dead sends less than that.
 const ANSWERS_MAX: u32 = 64;
 
-/// How often this node may begin a new generation: once in so many intervals. Two honest causes never meet.
+/// How often this node may begin a new generation: once in so many intervals. Two honest causes
+/// never meet.
 const RENEW_EVERY: u32 = 10;
 
 /// What this node has contradicted lately.
@@ -95,7 +103,8 @@ impl Cluster {
         let (said, mine) = (row.incarnation, self.me.incarnation);
         let is_over = !row.status.is_member() && said.life >= mine.life;
         let next = match row.status {
-            // Others have our shards, whatever else we said meanwhile; or had them, in a life that we have forgotten.
+            // Others have our shards, whatever else we said meanwhile; or had them, in a life that
+            // we have forgotten.
             _ if is_over || said.life > mine.life => said.returned(),
             Status::Suspect if said >= mine => said.refuted(),
             // Another node has spoken for us; we go on from there.
@@ -141,7 +150,8 @@ impl Cluster {
         self.begin_anew(ctx)
     }
 
-    /// Goes on in the next generation. Nothing happens if that was done just now; the others ask again.
+    /// Goes on in the next generation. Nothing happens if that was done just now; the others ask
+    /// again.
     fn renew(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
         let every = ctx.config.interval * RENEW_EVERY;
         let is_too_soon = self.refutations.renewed_at.is_some_and(|at| ctx.now - at < every);
@@ -164,7 +174,8 @@ impl Cluster {
         self.wait_for_a_lease(ctx.now);
         let watched: Vec<NodeId> = self.links.keys().copied().collect();
         watched.into_iter().for_each(|id| self.unwatch(id, ctx));
-        // Peers ignored our messages while they held us dead. Sync tables once they know that we are alive.
+        // Peers ignored our messages while they held us dead. Sync tables once they know that we
+        // are alive.
         self.joining.compare_by(ctx.now + ctx.config.interval);
         OwnershipEffect::Revoke
     }
@@ -184,7 +195,8 @@ impl Cluster {
         }
     }
 
-    /// Tells a member what is held of another one, or of itself, unless it was told that very often just now.
+    /// Tells a member what is held of another one, or of itself, unless it was told that very often
+    /// just now.
     pub(super) fn tell_about(&mut self, to: NodeId, about: NodeId) {
         if self.refutations.may_answer(to) {
             self.send_to(to, Payload::About(about));

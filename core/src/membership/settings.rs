@@ -1,5 +1,5 @@
-//! What is set so that a cluster cannot work as meant, and shows only once nodes meet: another cluster's name, and mode
-//! `central` without a monitor. It is told, and nothing is decided here.
+//! What is set so that a cluster cannot work as meant, and shows only once nodes meet: another
+//! cluster's name, and mode `central` without a monitor. It is told, and nothing is decided here.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub(super) struct Settings {
 }
 
 impl Cluster {
-    /// Handles a datagram of another cluster: one of the two names is misspelt, if it is a seed or asks to be let in.
-    /// A join is answered, so that its sender hears of it, too; nothing else is.
+    /// Handles a datagram of another cluster: one of the two names is misspelt, if it is a seed or
+    /// asks to be let in. A join is answered, so that its sender hears of it, too; nothing else is.
     pub(crate) fn handle_foreign(&mut self, from: SocketAddr, body: &Body<'_>, ctx: &mut Ctx) {
         let (now, interval) = (ctx.now, ctx.config.interval);
         let is_over = |at: Option<Instant>, pause: Duration| at.is_none_or(|at| now - at >= pause);
@@ -64,7 +64,8 @@ impl Cluster {
         }
     }
 
-    /// A member does not answer. If there is no monitor that would conclude its death, that is told once.
+    /// A member does not answer. If there is no monitor that would conclude its death, that is told
+    /// once.
     pub(super) fn miss(&mut self, id: NodeId, ctx: &mut Ctx) {
         if self.settings.no_monitor_since.is_some()
             && !std::mem::replace(&mut self.settings.is_silence_told, true)

@@ -1,17 +1,22 @@
 //! `MemberTable`: the table of nodes, and whose word about them counts.
 //!
-//! Like a parish register: births, doubts, deaths and departures, each entry with a number that says which of two entries about the same
-//! person is the later. A newer generation (a new process) beats everything said of the older one; within a generation a later life wins, and
-//! within a life its end does; else the higher word of the member itself, and at the same word the doubt. So every two registers that have
-//! taken in the same entries are the same, in whatever order they came, and only the member itself can contradict what is said of it.
+//! Like a parish register: births, doubts, deaths and departures, each entry with a number that
+//! says which of two entries about the same person is the later. A newer generation (a new process)
+//! beats everything said of the older one; within a generation a later life wins, and within a life
+//! its end does; else the higher word of the member itself, and at the same word the doubt. So
+//! every two registers that have taken in the same entries are the same, in whatever order they
+//! came, and only the member itself can contradict what is said of it.
 //!
-//! What a member says of itself (its profile) is numbered apart, by its revision: news of how it is may overtake news of what it says. An entry can so be the later
-//! one in one respect and the earlier one in the other, and is taken for what it is worth in each.
+//! What a member says of itself (its profile) is numbered apart, by its revision: news of how it is
+//! may overtake news of what it says. An entry can so be the later one in one respect and the
+//! earlier one in the other, and is taken for what it is worth in each.
 //!
-//! The table keeps a digest of each of its parts (by the upper six bits of the ids), so that two nodes can find in one datagram whether and where they differ.
-//! The dead and the departed do not count for the digests: they are forgotten by everybody in his own time.
+//! The table keeps a digest of each of its parts (by the upper six bits of the ids), so that two
+//! nodes can find in one datagram whether and where they differ. The dead and the departed do not
+//! count for the digests: they are forgotten by everybody in his own time.
 //!
-//! It keeps no time of its own beyond when an entry last changed, asks nobody, and forgets only what is over.
+//! It keeps no time of its own beyond when an entry last changed, asks nobody, and forgets only
+//! what is over.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +50,8 @@ struct Entry {
     changed: Instant,
     /// Its place in `others` or `dead`.
     place: u32,
-    /// Whether it was over before we heard of it, nobody knows for how long: then it is told to nobody.
+    /// Whether it was over before we heard of it, nobody knows for how long: then it is told to
+    /// nobody.
     hearsay: bool,
 }
 
@@ -76,7 +82,8 @@ pub enum Refusal {
     Twin(Generation),
     /// This generation said goodbye; it must start anew.
     HasLeft,
-    /// A row of a process that gives it another address, role or weight than it began with; its name.
+    /// A row of a process that gives it another address, role or weight than it began with; its
+    /// name.
     Changed(Arc<str>),
     /// Whoever was asked reaches too few of the others to let in one who was no member.
     NoQuorum,
@@ -217,7 +224,8 @@ impl MemberTable {
         Ok(Some(Change { before: Some(before), after, unheard }))
     }
 
-    /// Takes in a node that asks to be a member: as [`MemberTable::merge`], but what stands against it is said.
+    /// Takes in a node that asks to be a member: as [`MemberTable::merge`], but what stands against
+    /// it is said.
     ///
     /// # Errors
     /// [`Refusal`]; the table is then as before.
@@ -250,8 +258,8 @@ impl MemberTable {
         Some(Change { before: Some(before), after, unheard: false })
     }
 
-    /// Puts down that a suspect lives, at the next word after the one that it was heard to say: it does not hear that it is suspected. Returns the
-    /// change, if it was one.
+    /// Puts down that a suspect lives, at the next word after the one that it was heard to say: it
+    /// does not hear that it is suspected. Returns the change, if it was one.
     pub fn vouch(&mut self, now: Instant, id: NodeId, heard: Incarnation) -> Option<Change> {
         let before = self.member(id)?.clone();
         if before.status != Status::Suspect || heard.life != before.incarnation.life {
@@ -275,8 +283,9 @@ impl MemberTable {
         self.put(me, now);
     }
 
-    /// Tells nobody of this row any more, unless there is news of it: those who have seen its end tell of it, and forget it in time. If those told of it who
-    /// have heard of it from them, one after the other, it would never be forgotten.
+    /// Tells nobody of this row any more, unless there is news of it: those who have seen its end
+    /// tell of it, and forget it in time. If those told of it who have heard of it from them, one
+    /// after the other, it would never be forgotten.
     pub(crate) fn keep_to_ourselves(&mut self, id: NodeId) {
         if let Some(entry) = self.rows.get_mut(&id) {
             entry.hearsay = true;
@@ -306,7 +315,8 @@ impl MemberTable {
         self.me
     }
 
-    /// How often the table has changed. A copy of the rows made at this version is the same as the table.
+    /// How often the table has changed. A copy of the rows made at this version is the same as the
+    /// table.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -558,7 +568,8 @@ mod tests {
                     let next = random.below(newest as u64) as usize;
                     let _ = merge_as(table, &story[next], random.chance(0.5)).unwrap();
                 }
-                // Whoever lacks anything shows it by its digest, and is told it whole, as when tables are compared.
+                // Whoever lacks anything shows it by its digest, and is told it whole, as when
+                // tables are compared.
                 let lacks = table.differing(&with(&story[newest - 1])) != 0;
                 assert_eq!(merge(table, &story[newest - 1]), lacks, "seed {seed}");
                 assert_eq!(table.member(NodeId::of("a")), Some(&story[newest - 1]), "seed {seed}");

@@ -1,11 +1,15 @@
 //! Snapshots of shards on their way from one node to another, over streams of their own.
 //!
-//! One stream for each node that is sent any, opened when there is something to send and closed when there was nothing for a while. A snapshot goes in parts that fit a frame. What is under way
-//! and not acknowledged is bounded, so that a slow receiver holds up its sender and fills nobody's memory. Of a shard's snapshots that wait, only the newest does.
+//! One stream for each node that is sent any, opened when there is something to send and closed
+//! when there was nothing for a while. A snapshot goes in parts that fit a frame. What is under way
+//! and not acknowledged is bounded, so that a slow receiver holds up its sender and fills nobody's
+//! memory. Of a shard's snapshots that wait, only the newest does.
 //!
-//! A delivery under a number answers who asked for the shard ([`Body::Ask`]): it says that the shard does not run there any more, with the newest snapshot, if there is one.
+//! A delivery under a number answers who asked for the shard ([`Body::Ask`]): it says that the
+//! shard does not run there any more, with the newest snapshot, if there is one.
 //!
-//! What is lost with a stream is sent again over the next one, for as long as the receiver is a member.
+//! What is lost with a stream is sent again over the next one, for as long as the receiver is a
+//! member.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,13 +32,15 @@ const ACK_EVERY: u32 = 64;
 /// A stream on which nothing was sent for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A stream on which nothing was acknowledged for so long is given up for another one: the system may wait for minutes before it tries again to get through.
+/// A stream on which nothing was acknowledged for so long is given up for another one: the system
+/// may wait for minutes before it tries again to get through.
 const STUCK: Duration = Duration::from_secs(2);
 
 /// How long a snapshot that has begun to come may take to its next part.
 const PART_FOR: Duration = Duration::from_secs(10);
 
-/// A stream on which no snapshot has come for so long is closed; its sender closes it after [`IDLE`].
+/// A stream on which no snapshot has come for so long is closed; its sender closes it after
+/// [`IDLE`].
 const SILENT_FOR: Duration = Duration::from_secs(30);
 
 /// Nodes that may send us snapshots at a time.
@@ -123,7 +129,8 @@ struct Intake {
     parts: u32,
     /// What has come of the present snapshot; none if it is refused.
     bytes: Option<Vec<u8>>,
-    /// How long the present snapshot will be. It counts towards `ownership.copies_bytes_max` until it has come.
+    /// How long the present snapshot will be. It counts towards `ownership.copies_bytes_max` until
+    /// it has come.
     total: u32,
     /// When the stream is closed if nothing more comes on it.
     due: Instant,

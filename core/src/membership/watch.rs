@@ -1,4 +1,5 @@
-//! Whom we watch, what we hear of them, and what a silence begins; [`super::inquiry`] goes on from there.
+//! Whom we watch, what we hear of them, and what a silence begins; [`super::inquiry`] goes on from
+//! there.
 
 use std::time::Duration;
 
@@ -13,11 +14,14 @@ use crate::output::Output;
 use crate::time::Instant;
 use crate::wire::{Body, Datagram, Echo, Heartbeat, Observers, STAGES};
 
-/// The longest interval of another node that is believed, in timeouts of this one. Death takes two intervals of silence where they are longer than the timeout, so a node that announced
-/// hours and hangs is dead after four timeouts. One whose interval is longer than this cannot be watched with this timeout.
+/// The longest interval of another node that is believed, in timeouts of this one. Death takes two
+/// intervals of silence where they are longer than the timeout, so a node that announced hours and
+/// hangs is dead after four timeouts. One whose interval is longer than this cannot be watched with
+/// this timeout.
 const INTERVAL_TIMEOUTS: u32 = 2;
 
-/// The shortest one, as a share of this node's own interval: with less, every heartbeat of a node that does not send as often as it says would end another suspicion.
+/// The shortest one, as a share of this node's own interval: with less, every heartbeat of a node
+/// that does not send as often as it says would end another suspicion.
 const INTERVAL_SHARE: u32 = 100;
 
 /// A node that we watch.
@@ -64,7 +68,8 @@ impl Cluster {
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
-            // It may not know what is said of it; until it contradicts, nothing ends. That we live it may know in any case.
+            // It may not know what is said of it; until it contradicts, nothing ends. That we live
+            // it may know in any case.
             self.tell_about(from, from);
         }
         if !status.is_member() && !matches!(datagram.body, Body::Probe { .. }) {
@@ -143,7 +148,8 @@ impl Cluster {
         true
     }
 
-    /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it speaks for it.
+    /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it
+    /// speaks for it.
     fn vouch(&mut self, id: NodeId, heartbeat: &Heartbeat, ctx: &mut Ctx) -> OwnershipEffect {
         let is_deaf = self.membership.changed(id).is_some_and(|at| ctx.now - at > ctx.config.interval);
         if !is_deaf || ctx.arrivals_stale {
@@ -165,12 +171,14 @@ impl Cluster {
         self.reached(from, ctx.now, ctx);
         self.answer_waiting(from, true, ctx);
         if !echo.is_observer {
-            // It has let us go, and the word of it was lost; or it is well and somebody else watches it.
+            // It has let us go, and the word of it was lost; or it is well and somebody else
+            // watches it.
             self.unwatch(from, ctx);
         }
     }
 
-    /// The target lived at `at`, by a sign outside its schedule: its own answer, or what another one heard.
+    /// The target lived at `at`, by a sign outside its schedule: its own answer, or what another
+    /// one heard.
     pub(super) fn reached(&mut self, id: NodeId, at: Instant, ctx: &mut Ctx) {
         self.end_inquiry(id);
         self.joining.reached(id);

@@ -1,10 +1,13 @@
-//! `Shards`: which shards are this node's, as the view of the members changes, and how far each is on its way.
+//! `Shards`: which shards are this node's, as the view of the members changes, and how far each is
+//! on its way.
 //!
-//! All nodes with the same view name the same owners (`ring`), so nobody has to be told what to run: each looks at the view and takes on what
-//! has become its own, gives up what has not. Between the two lies a way: what is given up is stopped first; what is taken on waits for the one who had it, for the
-//! authority if there is one, and for its turn.
+//! All nodes with the same view name the same owners (`ring`), so nobody has to be told what to
+//! run: each looks at the view and takes on what has become its own, gives up what has not. Between
+//! the two lies a way: what is given up is stopped first; what is taken on waits for the one who
+//! had it, for the authority if there is one, and for its turn.
 //!
-//! It acts on whole views only. Two nodes that each know another half of the news would each find themselves the owner; while news travel, they do.
+//! It acts on whole views only. Two nodes that each know another half of the news would each find
+//! themselves the owner; while news travel, they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,7 +52,8 @@ pub(super) struct Place {
     pub(super) owes: bool,
     /// The highest epoch that it has had here.
     pub(super) highest: Epoch,
-    /// It ran here when it was last given up for want of a lease, and has not been started here since.
+    /// It ran here when it was last given up for want of a lease, and has not been started here
+    /// since.
     pub(super) was_ours: bool,
 }
 
@@ -63,7 +67,8 @@ pub(super) enum Here {
     Due(Due),
     /// It was told to start, under this epoch.
     Runs(Epoch),
-    /// It was told to stop. If it is ours by the view all the same, it is due again once it has, as `again` says.
+    /// It was told to stop. If it is ours by the view all the same, it is due again once it has, as
+    /// `again` says.
     Stops { epoch: Epoch, again: Option<Due> },
 }
 
@@ -105,7 +110,8 @@ impl Due {
 }
 
 impl Group {
-    /// Those who may own its shards; nobody if another number of shards is in force, which is said when it begins and when it ends.
+    /// Those who may own its shards; nobody if another number of shards is in force, which is said
+    /// when it begins and when it ends.
     fn share(&mut self, membership: &MemberTable, steps: &mut Vec<Step>) -> ShardGroupLayout {
         let count = self.places.len() as u32;
         let sharing = ShardGroupLayout::among(membership.members(), self.hash);
@@ -150,7 +156,8 @@ impl Group {
         self.running().next().is_some()
     }
 
-    /// Whether any of its shards is still to be handed to its new owner, as far as that is a member.
+    /// Whether any of its shards is still to be handed to its new owner, as far as that is a
+    /// member.
     pub(super) fn owes_any(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
         self.places.iter().any(|place| place.owes && place.owner.is_some_and(|(owner, _)| is_member(owner)))
     }
@@ -221,8 +228,9 @@ struct Changes {
 pub(super) struct Finding<'a> {
     pub(super) me: NodeId,
     pub(super) table: &'a MemberTable,
-    /// Nodes that came and went between the last view and this one, unseen. A shard that one of them would have owned has had
-    /// another owner meanwhile, under an epoch between ours and now; if it is ours still, it is ours anew.
+    /// Nodes that came and went between the last view and this one, unseen. A shard that one of
+    /// them would have owned has had another owner meanwhile, under an epoch between ours and now;
+    /// if it is ours still, it is ours anew.
     pub(super) passed: &'a [(NodeId, Weight)],
     /// The logical clock, as an epoch.
     pub(super) epoch: Epoch,
@@ -242,7 +250,8 @@ impl Shards {
         self.groups.push(Group { name, hash, first, places: vec![Place::default(); count as usize], refused: None });
     }
 
-    /// Finds the owners anew in a whole view, and says what that asks of this node. Returns those of which the claim is withdrawn, too.
+    /// Finds the owners anew in a whole view, and says what that asks of this node. Returns those
+    /// of which the claim is withdrawn, too.
     pub(super) fn settle(&mut self, finding: &Finding<'_>) -> (Vec<Step>, Vec<(usize, u32)>) {
         let Finding { me, table, passed, epoch, .. } = *finding;
         let mut changes = Changes::default();
@@ -307,7 +316,8 @@ impl Shards {
         self.take_over(changes)
     }
 
-    /// Gives up everything `me` owns: this node was concluded dead, or its lease is over, and another may own it by now.
+    /// Gives up everything `me` owns: this node was concluded dead, or its lease is over, and
+    /// another may own it by now.
     pub(super) fn void(&mut self, me: NodeId, table: &MemberTable) -> (Vec<Step>, Vec<(usize, u32)>) {
         let mut changes = Changes::default();
         for (at, group) in self.groups.iter_mut().enumerate() {
@@ -329,7 +339,8 @@ impl Shards {
         }
     }
 
-    /// Who owns a shard of the group with this name, at which epoch; `None` if nobody does or there is no such group or shard.
+    /// Who owns a shard of the group with this name, at which epoch; `None` if nobody does or there
+    /// is no such group or shard.
     pub(super) fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
         self.groups.iter().find(|candidate| *candidate.name == *group)?.place(index)?.owner
     }
@@ -375,7 +386,8 @@ impl Shards {
 }
 
 impl Finding<'_> {
-    /// How to wait for those who may run a shard still: not at all for those that are no members any more.
+    /// How to wait for those who may run a shard still: not at all for those that are no members
+    /// any more.
     fn former(&self, mut nodes: Vec<NodeId>) -> Option<Former> {
         nodes.retain(|node| self.table.member(*node).is_some_and(|member| member.status.is_member()));
         let waits = !nodes.is_empty() && self.until > self.now;
@@ -403,7 +415,8 @@ mod tests {
         Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
     }
 
-    /// Finds the owners anew, with those who `passed`, and plays that whatever is due starts and whatever stops has stopped. Returns what is told, and which shards start.
+    /// Finds the owners anew, with those who `passed`, and plays that whatever is due starts and
+    /// whatever stops has stopped. Returns what is told, and which shards start.
     fn settle(
         shards: &mut Shards,
         table: &MemberTable,

@@ -1,17 +1,25 @@
-//! `Claims`: when to ask the authority what, and until when its answers give the right to own shards.
+//! `Claims`: when to ask the authority what, and until when its answers give the right to own
+//! shards.
 //!
-//! One session per process, and every shard under it: an authority is no place for heartbeats, and a session for each of a million workers would be that. It is renewed three times in
-//! its time. What counts is when a renewal was *sent*: the authority counts from later, so that it lets go after we have. A margin is taken off for clocks that do not run alike.
+//! One session per process, and every shard under it: an authority is no place for heartbeats, and
+//! a session for each of a million workers would be that. It is renewed three times in its time.
+//! What counts is when a renewal was *sent*: the authority counts from later, so that it lets go
+//! after we have. A margin is taken off for clocks that do not run alike.
 //!
-//! An answer that does not come proves nothing either way. A claim is asked again, since asking twice for what one has is answered alike; what was granted and is not wanted any more is given
-//! back; a session that is not there any more is over at once, and one that could not be renewed is over by our own clock.
+//! An answer that does not come proves nothing either way. A claim is asked again, since asking
+//! twice for what one has is answered alike; what was granted and is not wanted any more is given
+//! back; a session that is not there any more is over at once, and one that could not be renewed is
+//! over by our own clock.
 //!
-//! After the authority was away for so long that our session ended, shards that were others' are left alone for one `ttl` more: they may be on their way back, too.
+//! After the authority was away for so long that our session ended, shards that were others' are
+//! left alone for one `ttl` more: they may be on their way back, too.
 //!
-//! What this does not do: hold a writer back that looked at its lease and then slept. Whatever is written has to carry the epoch.
+//! What this does not do: hold a writer back that looked at its lease and then slept. Whatever is
+//! written has to carry the epoch.
 //!
-//! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed file cache consistency", SOSP 1989; M. Burrows, "The Chubby lock service for
-//! loosely-coupled distributed systems", OSDI 2006, section 2.4 (sequencers).
+//! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed
+//! file cache consistency", SOSP 1989; M. Burrows, "The Chubby lock service for loosely-coupled
+//! distributed systems", OSDI 2006, section 2.4 (sequencers).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +43,8 @@ const MARGIN_LEAST: Duration = Duration::from_millis(200);
 /// However often there is doubt, renewals are at least so far apart.
 const RENEW_LEAST: Duration = Duration::from_millis(100);
 
-/// How long to wait before the authority is asked again after it did not answer: this share of `ttl`, within these bounds.
+/// How long to wait before the authority is asked again after it did not answer: this share of
+/// `ttl`, within these bounds.
 const RETRY_SHARE: u32 = 20;
 const RETRY_LEAST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(1);
@@ -48,7 +57,8 @@ pub(super) enum Outcome {
     Began,
     /// The session is over, and every shard with it.
     Over,
-    /// What became of claims. It is stale if shards came free after they were asked for: what was held then may not be any more.
+    /// What became of claims. It is stale if shards came free after they were asked for: what was
+    /// held then may not be any more.
     Claimed {
         results: Vec<(ShardName, Claimed)>,
         is_stale: bool,
@@ -79,7 +89,8 @@ pub(super) struct Claims {
     to_evict: BTreeMap<Arc<str>, Generation>,
     /// The authority does not answer, and this has been told.
     is_unreachable: bool,
-    /// What was asked last without an answer, and when that was found. While a disk is full a renewal succeeds and a claim does not: what succeeds then says nothing.
+    /// What was asked last without an answer, and when that was found. While a disk is full a
+    /// renewal succeeds and a claim does not: what succeeds then says nothing.
     failed: Option<(std::mem::Discriminant<AuthorityRequest>, Instant)>,
     /// Whether it was unreachable when the last session ended.
     was_lost: bool,
@@ -124,7 +135,8 @@ impl Claims {
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
-    /// Until when this node may own shards, unless the session is renewed; long ago if there is none.
+    /// Until when this node may own shards, unless the session is renewed; long ago if there is
+    /// none.
     pub(super) fn until(&self) -> Instant {
         match self.session {
             Session::Open { until, .. } => until,
@@ -142,7 +154,8 @@ impl Claims {
         (self.ttl / MARGIN_SHARE).clamp(RETRY_LEAST, RETRY_MOST)
     }
 
-    /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards that move one by one would cost the authority as many changes.
+    /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards
+    /// that move one by one would cost the authority as many changes.
     pub(super) fn is_claiming(&self) -> bool {
         self.flights.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Claim { .. }))
     }
@@ -152,7 +165,8 @@ impl Claims {
         self.flights.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Release { .. }))
     }
 
-    /// Whether a shard is being given back: it is not to be claimed before that is answered, since nobody says which of the two would come first.
+    /// Whether a shard is being given back: it is not to be claimed before that is answered, since
+    /// nobody says which of the two would come first.
     pub(super) fn is_released(&self, shard: &ShardName) -> bool {
         let releases = self.flights.values().filter_map(|(_, ask)| match ask {
             AuthorityRequest::Release { shards, .. } => Some(shards),
@@ -179,7 +193,8 @@ impl Claims {
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Looks whether the session is over by our own clock. It is asked before anything is taken in: after a pause it is over, whatever comes in then.
+    /// Looks whether the session is over by our own clock. It is asked before anything is taken in:
+    /// after a pause it is over, whatever comes in then.
     pub(super) fn look(&mut self, ctx: &mut Ctx) -> Outcome {
         match self.session {
             Session::Open { id, until, .. } if until <= ctx.now => {
@@ -214,7 +229,8 @@ impl Claims {
         }
     }
 
-    /// Others' shards may be free, or so an authority says whose leader woke up and has ended sessions that it had no business with: whether ours is one of them is asked at once.
+    /// Others' shards may be free, or so an authority says whose leader woke up and has ended
+    /// sessions that it had no business with: whether ours is one of them is asked at once.
     pub(super) fn doubt(&mut self, now: Instant) {
         self.freed_at = now;
         if let Session::Open { renew_at, .. } = &mut self.session {
@@ -222,7 +238,8 @@ impl Claims {
         }
     }
 
-    /// Claims shards, under epochs of `floor` or more. There has to be a session; if it is over by the time of the answer, that says so.
+    /// Claims shards, under epochs of `floor` or more. There has to be a session; if it is over by
+    /// the time of the answer, that says so.
     pub(super) fn claim(&mut self, shards: Vec<ShardName>, floor: Epoch, ctx: &mut Ctx) {
         let Session::Open { id: session, .. } = self.session else { return };
         for some in shards.chunks(CLAIMS_MAX) {
@@ -238,7 +255,8 @@ impl Claims {
         self.to_release.insert(shard);
     }
 
-    /// A process was seen to have ended: its shards need not wait for the end of its session, if what they write is fenced.
+    /// A process was seen to have ended: its shards need not wait for the end of its session, if
+    /// what they write is fenced.
     pub(super) fn evict(&mut self, node: Arc<str>, generation: Generation) {
         if self.fenced {
             self.to_evict.insert(node, generation);
@@ -322,7 +340,8 @@ impl Claims {
         ctx.push(Output::AskAuthority { number: self.number, ask });
     }
 
-    /// Whether an answer to this means that the authority does again what it did not: the same, or anything once nothing has failed for half of a session's time.
+    /// Whether an answer to this means that the authority does again what it did not: the same, or
+    /// anything once nothing has failed for half of a session's time.
     fn says_that_it_answers(&self, ask: &AuthorityRequest, now: Instant) -> bool {
         let same = |(failed, at): (_, Instant)| failed == std::mem::discriminant(ask) || now - at > self.ttl / 2;
         self.failed.is_none_or(same)
@@ -381,7 +400,8 @@ impl Claims {
     }
 }
 
-/// Whether a token may follow the highest epoch that was seen of a shard. One that goes back comes of an authority that has forgotten.
+/// Whether a token may follow the highest epoch that was seen of a shard. One that goes back comes
+/// of an authority that has forgotten.
 pub(super) fn follows(token: Epoch, highest: Epoch) -> bool {
     token >= highest
 }

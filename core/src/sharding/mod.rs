@@ -1,17 +1,23 @@
 //! `Ownership`: how a shard gets from one node to another: given up, handed over, claimed, started.
 //!
-//! A relay race. The view says whose turn it is (`shards`). The runner who has the baton stops, then hands over what he carried (`replicas`); who takes it waits for that, though not for
-//! ever; and where there is a referee (`claims`), nobody runs before he has nodded. Those who start together do so a few at a time.
+//! A relay race. The view says whose turn it is (`shards`). The runner who has the baton stops,
+//! then hands over what he carried (`replicas`); who takes it waits for that, though not for ever;
+//! and where there is a referee (`claims`), nobody runs before he has nodded. Those who start
+//! together do so a few at a time.
 //!
-//! A node without a session at the authority tells others that it supervises no sharded group. So others own its shards, and it takes none from them.
+//! A node without a session at the authority tells others that it supervises no sharded group. So
+//! others own its shards, and it takes none from them.
 //!
-//! - **Given up**: told to stop; when it has, whoever asked for it is sent its last snapshot, and the authority gets it back.
-//! - **Taken on**: the former owner, if it may live, is asked and waited for, for `ownership.hand_over`; the authority is asked; then it starts, under the authority's epoch or, without one, that
-//!   of the logical clock, with the newest snapshot that is known here.
+//! - **Given up**: told to stop; when it has, whoever asked for it is sent its last snapshot, and
+//!   the authority gets it back.
+//! - **Taken on**: the former owner, if it may live, is asked and waited for, for
+//!   `ownership.hand_over`; the authority is asked; then it starts, under the authority's epoch or,
+//!   without one, that of the logical clock, with the newest snapshot that is known here.
 //! - **While it runs** its snapshots are passed on to its heir.
 //!
-//! A local restart of its worker changes none of this: it is supervision's business. A worker that supervision gives up is declined: the shard is another node's then, for a while. If none is left,
-//! nobody's; so a shard that no node can run stops no other one.
+//! A local restart of its worker changes none of this: it is supervision's business. A worker that
+//! supervision gives up is declined: the shard is another node's then, for a while. If none is
+//! left, nobody's; so a shard that no node can run stops no other one.
 
 mod assignment;
 mod claims;
@@ -62,8 +68,8 @@ pub(crate) struct Sharding {
     due: Instant,
     /// When all shards on their way were last looked at.
     looked_at: Instant,
-    /// A session is over, and workers of shards that ran under it have not stopped yet. Until they have, a new session
-    /// gives no right to anything: it would make their leases valid again.
+    /// A session is over, and workers of shards that ran under it have not stopped yet. Until they
+    /// have, a new session gives no right to anything: it would make their leases valid again.
     is_revoked: bool,
     /// Until when this node's own word is good where nobody else is asked.
     own_until: Instant,
@@ -75,7 +81,8 @@ pub(crate) struct Sharding {
     declines: BTreeMap<u64, BTreeSet<u32>>,
 }
 
-/// As many shards on their way are looked at after each input: a look at one takes some hundred nanoseconds.
+/// As many shards on their way are looked at after each input: a look at one takes some hundred
+/// nanoseconds.
 const LOOK_AT_ONCE: usize = 256;
 
 /// How often more than that are looked at: nothing beside the time that a hand-over takes.
@@ -123,7 +130,8 @@ impl Sharding {
         }
     }
 
-    /// Until when this node may act for the shards that run here, unless that is renewed; long ago if it may not. `None` without a cluster: for ever.
+    /// Until when this node may act for the shards that run here, unless that is renewed; long ago
+    /// if it may not. `None` without a cluster: for ever.
     pub(crate) fn lease_until(&self, cluster: Option<&Cluster>) -> Option<Instant> {
         let cluster = cluster?;
         let authority = self.claims.as_ref().map(|claims| if self.is_revoked { Instant::ZERO } else { claims.until() });
@@ -137,7 +145,8 @@ impl Sharding {
         (due != Instant::NEVER).then_some(due)
     }
 
-    /// Whether nothing runs here or is on its way any more, and whoever took something over has been sent what there is of it.
+    /// Whether nothing runs here or is on its way any more, and whoever took something over has
+    /// been sent what there is of it.
     pub(crate) fn is_empty(&self, cluster: &Cluster) -> bool {
         let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
         let is_done = |group: &Group| !group.runs_any() && !group.owes_any(is_member);
@@ -158,12 +167,14 @@ impl Sharding {
         self.shards.add(name, first, count);
     }
 
-    /// What we say ourselves is good for a `timeout` from now on: nobody calls us dead for silence before that.
+    /// What we say ourselves is good for a `timeout` from now on: nobody calls us dead for silence
+    /// before that.
     pub(crate) fn speak(&mut self, ctx: &Ctx) {
         self.own_until = ctx.now + ctx.config.timeout;
     }
 
-    /// Looks whether the right to own anything has ended. It is asked before anything is taken in. Returns whether it has.
+    /// Looks whether the right to own anything has ended. It is asked before anything is taken in.
+    /// Returns whether it has.
     pub(crate) fn look(&mut self, ctx: &mut Ctx) -> bool {
         let is_over = self.claims.as_mut().is_some_and(|claims| claims.look(ctx) == Outcome::Over);
         self.is_revoked |= is_over;
@@ -232,7 +243,8 @@ impl Sharding {
         }
     }
 
-    /// Takes in a new snapshot of a worker that is a shard; of any other, or of one that does not run, it is dropped.
+    /// Takes in a new snapshot of a worker that is a shard; of any other, or of one that does not
+    /// run, it is dropped.
     pub(crate) fn snapshot(&mut self, worker: WorkerId, version: u32, bytes: Arc<[u8]>, ctx: &Ctx) {
         let Some((at, index)) = self.shards.of_worker(worker) else { return };
         let (Here::Runs(epoch) | Here::Stops { epoch, .. }) = self.shards.place((at, index)).here else { return };
@@ -254,7 +266,8 @@ impl Sharding {
             let passed = cluster.take_passed();
             let passed = if self.claims.is_some() { &[][..] } else { &passed[..] };
             let epoch = cluster.next_epoch(Epoch::default(), now);
-            // Where it is to run in one place only, and no authority says who has stopped, only he himself can, or his end.
+            // Where it is to run in one place only, and no authority says who has stopped, only he
+            // himself can, or his end.
             let is_exclusive = cluster.lease_until().is_some();
             let hand_over = now + lent.ctx.config.ownership.hand_over;
             let until = if is_exclusive { Instant::NEVER } else { hand_over };
@@ -279,8 +292,8 @@ impl Sharding {
         }
     }
 
-    /// Starts the worker of a shard again, as that shard and under its epoch, if this node runs the shard and the worker
-    /// is down. On any other node nothing happens.
+    /// Starts the worker of a shard again, as that shard and under its epoch, if this node runs the
+    /// shard and the worker is down. On any other node nothing happens.
     pub(crate) fn start_again(&mut self, child: Child, lent: &mut ShardingCtx<'_>) {
         let Child::Worker(worker) = child else { return };
         let Some(at) = self.shards.of_worker(worker) else { return };
@@ -309,7 +322,8 @@ impl Sharding {
             }
             Mail::Came { from, number, key, replica } => {
                 let Some(at) = self.shards.at(key) else { return };
-                // Under the epoch at which a shard runs here, snapshots are made here and nowhere else.
+                // Under the epoch at which a shard runs here, snapshots are made here and nowhere
+                // else.
                 if let Some(replica) = replica.filter(|replica| self.held_at(at) != Some(replica.epoch)) {
                     self.replicas.keep(key, replica);
                 }
@@ -344,9 +358,9 @@ impl Sharding {
         if self.unsettled && lent.cluster.as_ref().is_some_and(|cluster| cluster.is_whole(now)) {
             return self.settle(lent);
         }
-        // It is asked after nearly every input, and hardly ever is anything on its way. Where much is, all of it is
-        // looked at a few times in a second only: one look for each worker that stops would make the time of a leave
-        // grow with the square of the shards.
+        // It is asked after nearly every input, and hardly ever is anything on its way. Where much
+        // is, all of it is looked at a few times in a second only: one look for each worker that
+        // stops would make the time of a leave grow with the square of the shards.
         let next_look = self.looked_at + LOOK_PACE;
         let claims = if self.shards.moving.len() > LOOK_AT_ONCE && now < next_look {
             self.due = self.due.min(next_look);
@@ -383,7 +397,8 @@ impl Sharding {
 
     // ---- what cannot be run here ----------------------------------------------------------------------------------------------------------
 
-    /// Declines shards whose workers were given up, so that others try, and takes back what was declined for long enough. Returns whether the owners are to be found anew.
+    /// Declines shards whose workers were given up, so that others try, and takes back what was
+    /// declined for long enough. Returns whether the owners are to be found anew.
     fn decline(&mut self, lent: &mut ShardingCtx<'_>) -> bool {
         let given_up = lent.supervision.take_given_up();
         let Some(cluster) = &mut lent.cluster else { return false };
@@ -517,7 +532,8 @@ impl Sharding {
         }
     }
 
-    /// Asks those who may run a shard still, in their turn. Returns those who are to be waited for, if any are.
+    /// Asks those who may run a shard still, in their turn. Returns those who are to be waited for,
+    /// if any are.
     fn wait_for(
         &mut self,
         mut former: Former,
@@ -674,7 +690,8 @@ impl Sharding {
         }
     }
 
-    /// A shard does not run here: whoever asked for it is told so, with the newest snapshot that is known.
+    /// A shard does not run here: whoever asked for it is told so, with the newest snapshot that is
+    /// known.
     fn tell_who_asked(&mut self, at: (usize, u32), lent: &mut ShardingCtx<'_>) {
         let key = self.shards.group(at.0).key(at.1);
         let place = self.shards.place_mut(at);
@@ -684,7 +701,8 @@ impl Sharding {
         }
     }
 
-    /// Names the heirs of what runs here anew, and forgets snapshots that are of no use here any more.
+    /// Names the heirs of what runs here anew, and forgets snapshots that are of no use here any
+    /// more.
     fn name_heirs(&mut self, lent: &mut ShardingCtx<'_>) {
         let Some(cluster) = &lent.cluster else { return };
         let (me, now) = (cluster.me(), lent.ctx.now);

@@ -1,33 +1,39 @@
 //! Who is responsible for a key: rendezvous hashing.
 //!
-//! Imagine every member holding up a number for each key, drawn by lot but always the same; the highest number owns the key. When a member
-//! goes, only its keys pass to whoever held the second highest; when one comes, it takes only the keys for which its number is the
-//! highest. Nobody has to remember anything, and all who see the same members name the same owner.
+//! Imagine every member holding up a number for each key, drawn by lot but always the same; the
+//! highest number owns the key. When a member goes, only its keys pass to whoever held the second
+//! highest; when one comes, it takes only the keys for which its number is the highest. Nobody has
+//! to remember anything, and all who see the same members name the same owner.
 //!
 //! # Weights
-//! A lot `h` is drawn evenly from 0 to 2^64, so `u = h / 2^64` is even on 0 to 1, and `-ln(u)` is the waiting time for an event that comes once in a
-//! unit of time. Divided by a weight `w` it is the wait for one that comes `w` times as often, and the event that comes first is that of a member
-//! with probability `w` over the sum of all weights. Who waits least owns. With equal weights that is the highest lot, and no logarithm is taken.
-//! All is done in whole numbers, so that every machine and every release finds the same.
+//! A lot `h` is drawn evenly from 0 to 2^64, so `u = h / 2^64` is even on 0 to 1, and `-ln(u)` is
+//! the waiting time for an event that comes once in a unit of time. Divided by a weight `w` it is
+//! the wait for one that comes `w` times as often, and the event that comes first is that of a
+//! member with probability `w` over the sum of all weights. Who waits least owns. With equal
+//! weights that is the highest lot, and no logarithm is taken. All is done in whole numbers, so
+//! that every machine and every release finds the same.
 //!
 //! It does not know who is alive: the caller passes those that may own.
 //!
-//! Sources: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998. Weights by
-//! logarithms: Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005.
+//! Sources: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM
+//! Transactions on Networking 6(1), 1998. Weights by logarithms: Schindelhauer and Schomaker,
+//! "Weighted distributed hash tables", SPAA 2005.
 
 use std::cmp::Ordering;
 
 use crate::member::{NodeId, Weight, bytes_hash};
 use crate::random::mix;
 
-/// The owner of shard `index` of the group with this name hash, among `nodes`; `None` if none of them has a weight.
+/// The owner of shard `index` of the group with this name hash, among `nodes`; `None` if none of
+/// them has a weight.
 ///
 /// The order of `nodes` does not matter. The mapping never changes between releases.
 pub fn owner(group: u64, index: u32, nodes: impl Iterator<Item = (NodeId, Weight)>) -> Option<NodeId> {
     owner_of(mix(group ^ mix(u64::from(index))), nodes)
 }
 
-/// The owner of what has this hash, evenly drawn, among `nodes`; `None` if none of them has a weight.
+/// The owner of what has this hash, evenly drawn, among `nodes`; `None` if none of them has a
+/// weight.
 ///
 /// The order of `nodes` does not matter. The mapping never changes between releases.
 pub fn owner_of(key: u64, nodes: impl Iterator<Item = (NodeId, Weight)>) -> Option<NodeId> {
@@ -36,12 +42,14 @@ pub fn owner_of(key: u64, nodes: impl Iterator<Item = (NodeId, Weight)>) -> Opti
     lots.max_by(Lot::against).map(|lot| lot.node)
 }
 
-/// The hash of a key within the namespace with this name hash. The mapping never changes between releases.
+/// The hash of a key within the namespace with this name hash. The mapping never changes between
+/// releases.
 pub fn key_hash(namespace: u64, key: &[u8]) -> u64 {
     mix(namespace ^ bytes_hash(key))
 }
 
-/// Which of `count` shards a key with this hash belongs to; 0 if there are none. The mapping never changes between releases.
+/// Which of `count` shards a key with this hash belongs to; 0 if there are none. The mapping never
+/// changes between releases.
 pub fn shard_of(key: u64, count: u32) -> u32 {
     ((u128::from(key) * u128::from(count)) >> 64) as u32
 }
@@ -70,7 +78,8 @@ impl Lot {
 /// Bits behind the point of a wait.
 const WAIT_BITS: u32 = 48;
 
-/// Steps from one power of two to the next at which the logarithm is known exactly; between them it is taken for a straight line.
+/// Steps from one power of two to the next at which the logarithm is known exactly; between them it
+/// is taken for a straight line.
 const STEP_BITS: u32 = 8;
 
 /// log2(1 + i / 256), with `WAIT_BITS` behind the point.
@@ -95,7 +104,8 @@ const LOG2: [u64; (1 << STEP_BITS) + 1] = {
     table
 };
 
-/// 64 - log2 of a lot, which falls as the lot rises: the waiting time in units of ln 2, with `WAIT_BITS` behind the point.
+/// 64 - log2 of a lot, which falls as the lot rises: the waiting time in units of ln 2, with
+/// `WAIT_BITS` behind the point.
 fn wait(lot: u64) -> u128 {
     let lot = lot.max(1);
     let whole = 63 - lot.leading_zeros();
@@ -204,8 +214,8 @@ mod tests {
         assert_eq!((shard_of(u64::MAX, 7), shard_of(0, 7), shard_of(u64::MAX, 0)), (6, 0, 0));
     }
 
-    /// Another release must find the same owners, so these never change. They were computed by a program of a few lines in another language, with its
-    /// logarithms.
+    /// Another release must find the same owners, so these never change. They were computed by a
+    /// program of a few lines in another language, with its logarithms.
     #[test]
     fn the_mapping_never_changes() {
         assert_eq!(places(&nodes(4)), [1, 3, 0, 3, 1, 1, 0, 2, 0, 0, 2, 3]);

@@ -1,13 +1,14 @@
 //! `Routes`: who is responsible for a key, asked by any number of threads at once.
 //!
-//! A key of a sharded group belongs to a shard of it, any other key to one of a fixed number of *slots*, and each shard and slot to the member that rendezvous hashing
-//! finds for it (`ring`).
+//! A key of a sharded group belongs to a shard of it, any other key to one of a fixed number of
+//! *slots*, and each shard and slot to the member that rendezvous hashing finds for it (`ring`).
 //!
-//! A group is shared out among the members that say they supervise it with the same number of shards. If members say different numbers, the one that the oldest process says
-//! is *in force*: those that say another one own nothing until it is gone.
+//! A group is shared out among the members that say they supervise it with the same number of
+//! shards. If members say different numbers, the one that the oldest process says is *in force*:
+//! those that say another one own nothing until it is gone.
 //!
-//! What was found is remembered for as long as the members stay as they are, so a look-up costs a hash of the key and a read, however many
-//! members there are.
+//! What was found is remembered for as long as the members stay as they are, so a look-up costs a
+//! hash of the key and a read, however many members there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +31,8 @@ pub(crate) struct ShardGroupLayout {
 }
 
 impl ShardGroupLayout {
-    /// How the group with this name hash is shared out among `members`; `None` if none of them supervises it.
+    /// How the group with this name hash is shared out among `members`; `None` if none of them
+    /// supervises it.
     pub(crate) fn among<'a>(members: impl Iterator<Item = &'a Member> + Clone, group: u64) -> Option<ShardGroupLayout> {
         let supervise = members
             .filter(|member| member.role == Role::Worker && member.status.is_member())
@@ -94,8 +96,9 @@ impl Routes {
         Routes { members, slots, groups }
     }
 
-    /// Who is responsible for a key of this namespace; `None` if nobody is. If a sharded group has that name, it is the owner of the key's shard, which may be suspect; else one
-    /// of the ready members. All nodes with the same view say the same, in every release.
+    /// Who is responsible for a key of this namespace; `None` if nobody is. If a sharded group has
+    /// that name, it is the owner of the key's shard, which may be suspect; else one of the ready
+    /// members. All nodes with the same view say the same, in every release.
     pub fn owner(&self, namespace: &str, key: &[u8]) -> Option<&Member> {
         let hash = name_hash(namespace);
         let table = self.groups.get(&hash).unwrap_or(&self.slots);
@@ -122,7 +125,8 @@ struct Table {
     before: Option<Before>,
 }
 
-/// What was found among other members. Whoever owned a shard then and still may owns it still, but for those who have come since.
+/// What was found among other members. Whoever owned a shard then and still may owns it still, but
+/// for those who have come since.
 #[derive(Debug)]
 struct Before {
     owners: Owners,
@@ -251,7 +255,8 @@ mod tests {
         assert_eq!(owners(&members), before);
     }
 
-    /// However the members come, go, are suspected and cleared, and however much was asked in between.
+    /// However the members come, go, are suspected and cleared, and however much was asked in
+    /// between.
     #[test]
     fn what_was_found_before_changes_no_answer() {
         let mut random = Random::seeded(7);

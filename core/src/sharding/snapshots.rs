@@ -1,9 +1,13 @@
-//! `Replicas`: the newest snapshot of each shard that is of any use here: of those that run here, and of those that would if their owner went.
+//! `Replicas`: the newest snapshot of each shard that is of any use here: of those that run here,
+//! and of those that would if their owner went.
 //!
-//! A shard's owner passes its snapshots on to its *heir*, whom rendezvous hashing would name without the owner. So a successor has what the dead one had said last but one moment: a
-//! snapshot is on its way at most `ownership.copy_every` after the one before it. A newer one takes the place of one that waits.
+//! A shard's owner passes its snapshots on to its *heir*, whom rendezvous hashing would name
+//! without the owner. So a successor has what the dead one had said last but one moment: a snapshot
+//! is on its way at most `ownership.copy_every` after the one before it. A newer one takes the
+//! place of one that waits.
 //!
-//! Newer is what has the higher epoch, then the higher sequence. It does not know what is in the bytes.
+//! Newer is what has the higher epoch, then the higher sequence. It does not know what is in the
+//! bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! `Children`: who is supervised, in which group, and in which phase of its life. A table and no rule.
+//! `Children`: who is supervised, in which group, and in which phase of its life. A table and no
+//! rule.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub(super) struct Common {
     pub(super) asked: Asked,
 }
 
-/// What was asked of a child while its group was about to start its children again; it holds for that start.
+/// What was asked of a child while its group was about to start its children again; it holds for
+/// that start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Asked {
     /// Nothing: it goes as its kind says.
@@ -181,8 +183,9 @@ pub(super) struct Group {
 pub(super) enum Work {
     /// Nothing.
     Steady,
-    /// Starting `left` from the front; `current` was told to start and is not up yet. Children stand here by their place in the order, which
-    /// is never used again: a number may meanwhile be somebody else's.
+    /// Starting `left` from the front; `current` was told to start and is not up yet. Children
+    /// stand here by their place in the order, which is never used again: a number may meanwhile be
+    /// somebody else's.
     Starting { left: VecDeque<u64>, current: Option<u64> },
     /// Stopping `left` from the back, one after the other; their places rise.
     Stopping { left: Vec<u64>, next: Next, then: Then },
@@ -367,7 +370,8 @@ impl Children {
             .collect()
     }
 
-    /// The number under which a child's timer is filed: workers have the even ones, groups the odd ones.
+    /// The number under which a child's timer is filed: workers have the even ones, groups the odd
+    /// ones.
     pub(super) fn entry(child: Child) -> u32 {
         match child {
             Child::Worker(id) => id.0 * 2,

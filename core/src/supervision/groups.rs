@@ -1,4 +1,5 @@
-//! `order`: what one child's failure or end means for the others of its group, and in which order they stop and start.
+//! `order`: what one child's failure or end means for the others of its group, and in which order
+//! they stop and start.
 //!
 //! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation):
 //! one_for_one, one_for_all and rest_for_one; stop in reverse order, each child with a deadline of
@@ -7,8 +8,9 @@
 //! a child has come up or gone down. The root and dynamic groups start their children as they are
 //! taken on; a dynamic group stops them all at once.
 //!
-//! What is asked of a child while its group restarts holds for that restart: told to stop, it stays down; told to start, it starts even if it
-//! is temporary. OTP comes to the same end by another way: it takes no order before the restart is over.
+//! What is asked of a child while its group restarts holds for that restart: told to stop, it stays
+//! down; told to start, it starts even if it is temporary. OTP comes to the same end by another
+//! way: it takes no order before the restart is over.
 //!
 //! Four things differ. A group that has failed too often is restarted by its parent also if it is
 //! transient: in OTP it ends with the reason `shutdown`, which a transient child may do, so it
@@ -29,12 +31,13 @@ use crate::member::{Child, Generation, GroupId};
 use crate::supervision::restart::RestartKind;
 use crate::time::Instant;
 
-/// Children that are stopped one after the other; each takes two changes of thread, about 30 us. Of more than this nobody means an order, and
-/// it would take longer than anybody waits.
+/// Children that are stopped one after the other; each takes two changes of thread, about 30 us. Of
+/// more than this nobody means an order, and it would take longer than anybody waits.
 const ORDERED_MAX: usize = 10_000;
 
 impl Supervision {
-    /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in its turn.
+    /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in
+    /// its turn.
     pub(super) fn begin(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order, phase) = (common.parent, common.order, common.phase);
@@ -49,7 +52,8 @@ impl Supervision {
             (Work::Steady, Phase::Running) => {
                 self.set_work(parent, Work::Starting { left: VecDeque::from([order]), current: None });
             }
-            // It stands before those that are to be started again, and starts now; one of those starts with the others.
+            // It stands before those that are to be started again, and starts now; one of those
+            // starts with the others.
             (
                 Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. },
                 Phase::Running | Phase::Starting,
@@ -58,13 +62,15 @@ impl Supervision {
                 Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. },
                 Phase::Running | Phase::Starting,
             ) => {}
-            // Its group is down or on its way there: it starts with the group, if that starts again, and nobody reads its queue before.
+            // Its group is down or on its way there: it starts with the group, if that starts
+            // again, and nobody reads its queue before.
             _ if phase == Phase::Idle => self.close(child, ctx),
             _ => {}
         }
     }
 
-    /// Takes in what is asked of a child whose group is starting its children, or is about to do so again.
+    /// Takes in what is asked of a child whose group is starting its children, or is about to do so
+    /// again.
     pub(super) fn ask(&mut self, child: Child, asked: Asked) {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order) = (common.parent, common.order);
@@ -220,8 +226,9 @@ impl Supervision {
         }
     }
 
-    /// What follows when a child stops with its group, for which `next` follows. A temporary one is not started again with the others, so
-    /// nobody will read its queue; of a template's children nothing is kept.
+    /// What follows when a child stops with its group, for which `next` follows. A temporary one is
+    /// not started again with the others, so nobody will read its queue; of a template's children
+    /// nothing is kept.
     pub(super) fn next_with_group(&self, child: Child, next: Next) -> Next {
         let Some(common) = self.children.common(child) else { return next };
         let is_dynamic = self.children.group(common.parent).is_some_and(|group| group.dynamic);
@@ -233,7 +240,8 @@ impl Supervision {
         }
     }
 
-    /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic or too many; `then` says what follows.
+    /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic
+    /// or too many; `then` says what follows.
     pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         let left: Vec<u64> = group.children.keys().copied().collect();

@@ -1,6 +1,7 @@
 //! `life`: one child's way: told to start, up, failed or ended, and again.
 //!
-//! Whom its failure concerns besides itself is `order`'s business; here it is only decided whether, and when, it comes back.
+//! Whom its failure concerns besides itself is `order`'s business; here it is only decided whether,
+//! and when, it comes back.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::output::{Output, RestartPermit, Start};
 use crate::supervision::restart::{Decision, RestartKind, Window};
 use crate::time::Instant;
 
-/// Starts in a row that may hold their thread for too long: a second one holds whatever the first one holds, so a third would only be one
-/// more thread that is lost.
+/// Starts in a row that may hold their thread for too long: a second one holds whatever the first
+/// one holds, so a third would only be one more thread that is lost.
 const HUNG_STARTS_MAX: u8 = 2;
 
 impl Supervision {
@@ -55,8 +56,9 @@ impl Supervision {
         worker.common.phase = Phase::Starting;
         worker.is_open = true;
         (worker.stuck, worker.unready, worker.has_moved) = (None, None, false);
-        // The former generation's thread may this instant be using its leave to start the next one by itself, and its report may never come: if
-        // that one were given the same number, it would not be void. So the numbers it has leave for are left out, and one for a fence.
+        // The former generation's thread may this instant be using its leave to start the next one
+        // by itself, and its report may never come: if that one were given the same number, it
+        // would not be void. So the numbers it has leave for are left out, and one for a fence.
         worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.leave_until.0 + 2 });
         let leave = if permitted { worker.leave(ctx) } else { RestartPermit::none(worker.generation) };
         worker.leave_until = leave.until;
@@ -264,7 +266,8 @@ impl Supervision {
             self.significant_ended(parent, ctx);
         }
         self.agenda.push_back(parent);
-        // As in OTP, nothing is kept of the children of a template: there may be any number of them.
+        // As in OTP, nothing is kept of the children of a template: there may be any number of
+        // them.
         if self.children.group(parent).is_some_and(|group| group.dynamic) {
             self.forget(child, ctx);
         }
@@ -333,7 +336,8 @@ impl Supervision {
                 let below = if next == Next::Park || next == Next::Start { Next::Park } else { Next::Close };
                 self.wind_down(id, below, Then::Down, ctx);
             }
-            // Its children are parked; if they are not to be started again, each has a queue to be closed.
+            // Its children are parked; if they are not to be started again, each has a queue to be
+            // closed.
             (Child::Group(id), Phase::Waiting | Phase::Parked) if next >= Next::Close => {
                 self.clear_timer(child);
                 self.set_phase(child, Phase::Stopping(next));
@@ -353,7 +357,8 @@ impl Supervision {
         }
     }
 
-    /// What the senders of messages that a worker cannot answer any more are told, if it is stopped and `next` is to follow.
+    /// What the senders of messages that a worker cannot answer any more are told, if it is stopped
+    /// and `next` is to follow.
     pub(super) fn why_stopped(&self, id: WorkerId, next: Next) -> Interruption {
         match next {
             Next::Park | Next::Start => Interruption::Restarted,
@@ -365,7 +370,8 @@ impl Supervision {
         }
     }
 
-    /// Tells a worker that stops already if something else than `before` is to follow, and so another reason holds.
+    /// Tells a worker that stops already if something else than `before` is to follow, and so
+    /// another reason holds.
     pub(super) fn tell_why_again(&mut self, id: WorkerId, before: Next, ctx: &mut Ctx) {
         let Some(Phase::Stopping(next)) = self.children.phase(Child::Worker(id)) else { return };
         let why = self.why_stopped(id, next);
@@ -391,7 +397,8 @@ impl Supervision {
         }
     }
 
-    /// Whether a worker's own thread may answer its failure at once: only where nobody else is concerned and nobody else counts.
+    /// Whether a worker's own thread may answer its failure at once: only where nobody else is
+    /// concerned and nobody else counts.
     fn may_restart_itself(&self, id: WorkerId) -> bool {
         let Some(worker) = self.children.worker(id) else { return false };
         let Some(group) = self.children.group(worker.common.parent) else { return false };

@@ -1,15 +1,20 @@
-//! `Supervision`: the workers of this process, the groups they are in, the threads they run on, and what follows when one fails.
+//! `Supervision`: the workers of this process, the groups they are in, the threads they run on, and
+//! what follows when one fails.
 //!
-//! A foreman with a list: who works where, in which life, and what was decided when they last fell. He hears of panics and stops at once,
-//! since the worker's own thread reports them; a thread that is held can report nothing, so its silence is the report (`threads`), and a look
-//! at what its workers were doing finds the one to blame. Whoever only waits for ever holds no thread; a look at the status cells finds
-//! those (`health`). What a failure means for the others in its group, and in which order they stop and start, is `order`'s business; one
-//! worker's way from start to end is `life`'s.
+//! A foreman with a list: who works where, in which life, and what was decided when they last fell.
+//! He hears of panics and stops at once, since the worker's own thread reports them; a thread that
+//! is held can report nothing, so its silence is the report (`threads`), and a look at what its
+//! workers were doing finds the one to blame. Whoever only waits for ever holds no thread; a look
+//! at the status cells finds those (`health`). What a failure means for the others in its group,
+//! and in which order they stop and start, is `order`'s business; one worker's way from start to
+//! end is `life`'s.
 //!
-//! Nothing here recurses: a child that is up or down puts its group on the agenda, and the agenda is worked off once the input is taken in.
-//! So a failure that ends a group, which ends its parent, is as many short steps as the tree is deep.
+//! Nothing here recurses: a child that is up or down puts its group on the agenda, and the agenda
+//! is worked off once the input is taken in. So a failure that ends a group, which ends its parent,
+//! is as many short steps as the tree is deep.
 //!
-//! It starts nothing: it says what to start. Whether a failure is followed by a restart is `restart`'s rule, not this folder's.
+//! It starts nothing: it says what to start. Whether a failure is followed by a restart is
+//! `restart`'s rule, not this folder's.
 
 mod children;
 mod groups;
@@ -66,7 +71,8 @@ pub struct Supervise {
 }
 
 impl Supervise {
-    /// A permanent worker in the root group, on the shared places in turn, with the limits of the config.
+    /// A permanent worker in the root group, on the shared places in turn, with the limits of the
+    /// config.
     pub fn new(worker: WorkerId, name: impl Into<Arc<str>>, arbiters: u32) -> Supervise {
         Supervise {
             worker,
@@ -136,10 +142,12 @@ pub enum Strategy {
 /// Whose restarts count against the intensity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Counting {
-    /// Those of all children together, against the group's limits; over them the group ends and its parent decides. As in OTP.
+    /// Those of all children together, against the group's limits; over them the group ends and its
+    /// parent decides. As in OTP.
     #[default]
     Together,
-    /// Each child's for itself, against its own; over them that child is given up and the others go on.
+    /// Each child's for itself, against its own; over them that child is given up and the others go
+    /// on.
     Each,
 }
 
@@ -176,7 +184,8 @@ pub enum Report {
     Started,
     /// This generation ended with a fault; nothing runs.
     Failed(Cause),
-    /// This generation ended with a fault at `failed_at`, and by leave of `Output::SetRestartPermit` the next one was started already.
+    /// This generation ended with a fault at `failed_at`, and by leave of
+    /// `Output::SetRestartPermit` the next one was started already.
     Restarted {
         /// Why it ended.
         cause: Cause,
@@ -200,13 +209,15 @@ pub(crate) struct Supervision {
     agenda: VecDeque<GroupId>,
     /// When the status cells are to be looked at next; `NEVER` while no worker runs.
     next_scan: Instant,
-    /// Whatever was not done before this instant was our own fault: all who had a deadline have it anew from here.
+    /// Whatever was not done before this instant was our own fault: all who had a deadline have it
+    /// anew from here.
     excused: Instant,
     /// Whether everything was told to stop, since the node leaves.
     is_leaving: bool,
     /// Shards that were given up since this was last asked.
     given_up: Vec<WorkerId>,
-    /// Whether somebody in the root group was given up, or too many threads are held, since this was last asked.
+    /// Whether somebody in the root group was given up, or too many threads are held, since this
+    /// was last asked.
     gave_up: bool,
 }
 
@@ -232,14 +243,15 @@ impl Supervision {
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a worker on. One that is no shard is started: at once in the root or a dynamic group, in its turn in any other.
-    /// A worker of a group that was removed is closed and forgotten.
+    /// Takes a worker on. One that is no shard is started: at once in the root or a dynamic group,
+    /// in its turn in any other. A worker of a group that was removed is closed and forgotten.
     ///
     /// # Panics
     /// If the number is in use.
     pub(crate) fn supervise(&mut self, supervise: Supervise, ctx: &mut Ctx) {
         if self.children.group(supervise.group).is_none() {
-            // Its group was removed before the news of it came, and what is in a group goes with it.
+            // Its group was removed before the news of it came, and what is in a group goes with
+            // it.
             ctx.push(Output::Close { worker: supervise.worker, gave_up: false });
             ctx.push(Output::Forget { worker: supervise.worker });
             return;
@@ -257,7 +269,8 @@ impl Supervision {
         self.children.add_worker(supervise)
     }
 
-    /// Takes a group on and starts it, empty as it is. A group of a parent that was removed is forgotten.
+    /// Takes a group on and starts it, empty as it is. A group of a parent that was removed is
+    /// forgotten.
     ///
     /// # Panics
     /// If the number was used before.
@@ -290,7 +303,8 @@ impl Supervision {
                 worker.common.failure = None;
                 self.launch(child, ctx);
             }
-            // It has not begun, has ended, or runs under the former epoch: a new generation takes over.
+            // It has not begun, has ended, or runs under the former epoch: a new generation takes
+            // over.
             Phase::Idle | Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting | Phase::Ended => {
                 self.launch(child, ctx);
             }
@@ -326,7 +340,8 @@ impl Supervision {
         self.work_off(ctx);
     }
 
-    /// Stops a child in good order and starts it again, its queue kept; one that does not run is only started. Nothing is counted.
+    /// Stops a child in good order and starts it again, its queue kept; one that does not run is
+    /// only started. Nothing is counted.
     pub(crate) fn restart(&mut self, child: Child, ctx: &mut Ctx) {
         match self.children.phase(child) {
             Some(Phase::Starting | Phase::Running) => {
@@ -372,7 +387,8 @@ impl Supervision {
         self.work_off(ctx);
     }
 
-    /// Takes in what a worker's thread says of `generation`. Reports of a void generation change nothing.
+    /// Takes in what a worker's thread says of `generation`. Reports of a void generation change
+    /// nothing.
     pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
         if generation != worker.generation {
@@ -395,7 +411,8 @@ impl Supervision {
                 self.announce(child, &cause, None, ctx);
                 self.stopped(child, next, ctx);
             }
-            // The one that was started by leave does not run for long, but it may run still when the others go on.
+            // The one that was started by leave does not run for long, but it may run still when
+            // the others go on.
             (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
                 ctx.push(Output::Fence { worker: id, why: self.why_stopped(id, next) });
                 self.announce(child, &cause, None, ctx);
@@ -415,7 +432,8 @@ impl Supervision {
         self.work_off(ctx);
     }
 
-    /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system says.
+    /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system
+    /// says.
     pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, ctx: &mut Ctx) {
         if let Some(returned) = self.threads.beat(arbiter, slot, times, ctx) {
             self.thread_returned(arbiter, returned, ctx);
@@ -423,7 +441,8 @@ impl Supervision {
         }
     }
 
-    /// Takes in what the workers of a silent thread are doing, and what the system says of the thread, if it says anything.
+    /// Takes in what the workers of a silent thread are doing, and what the system says of the
+    /// thread, if it says anything.
     pub(crate) fn inspected(
         &mut self,
         arbiter: ArbiterId,
@@ -460,8 +479,8 @@ impl Supervision {
         self.work_off(ctx);
     }
 
-    /// Handles that a thread could not be made. Its workers wait for the next attempt: what the host lacks
-    /// counts against none of them.
+    /// Handles that a thread could not be made. Its workers wait for the next attempt: what the
+    /// host lacks counts against none of them.
     pub(crate) fn arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, ctx: &mut Ctx) {
         let Some(place) = self.threads.not_made(arbiter, reason, ctx) else { return };
         for id in self.children.workers_at(place) {
@@ -503,7 +522,8 @@ impl Supervision {
         self.work_off(ctx);
     }
 
-    /// Gives everybody who has a deadline a fresh one: whatever was missed before now was our own fault.
+    /// Gives everybody who has a deadline a fresh one: whatever was missed before now was our own
+    /// fault.
     pub(crate) fn excuse(&mut self, ctx: &Ctx) {
         self.excused = ctx.now;
     }
@@ -628,7 +648,8 @@ impl Supervision {
                     return self.set_timer(child, late(allowed));
                 }
                 match self.threads.silent(place, ctx) {
-                    // Its thread is held: who holds it is to be found first, and the thread replaced with it.
+                    // Its thread is held: who holds it is to be found first, and the thread
+                    // replaced with it.
                     Some(arbiter) => {
                         self.set_timer(child, ctx.now + ctx.config.workers.interval);
                         ctx.push(Output::Inspect { arbiter });

@@ -1,13 +1,15 @@
 //! `Restart`: does a failed worker come back at once, after a pause, or not at all?
 //!
-//! One failure is bad luck, and the cure is to start again at once. A second one soon after is a pattern, and starting again at once would
-//! only burn the machine: wait, each time up to twice as long, for a random time, so that a thousand workers that failed together do not
-//! come back together. More than `intensity` in `period` is a fault that restarting does not cure: give up and say so. A worker that
-//! then ran well for `reset_after` has its past forgiven.
+//! One failure is bad luck, and the cure is to start again at once. A second one soon after is a
+//! pattern, and starting again at once would only burn the machine: wait, each time up to twice as
+//! long, for a random time, so that a thousand workers that failed together do not come back
+//! together. More than `intensity` in `period` is a fault that restarting does not cure: give up
+//! and say so. A worker that then ran well for `reset_after` has its past forgiven.
 //!
-//! The words and the sliding window are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation); the random pause is "full
-//! jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Unlike OTP we count with a bounded list: at most
-//! `intensity` instants are remembered, so that a storm costs the same each time.
+//! The words and the sliding window are those of Erlang/OTP's `supervisor` (lib/stdlib, module
+//! documentation); the random pause is "full jitter" (Brooker, "Exponential Backoff And Jitter",
+//! AWS Architecture Blog, 2015). Unlike OTP we count with a bounded list: at most `intensity`
+//! instants are remembered, so that a storm costs the same each time.
 //!
 //! It never learns why a worker failed: the reason is the supervision's business.
 
@@ -20,7 +22,8 @@ use crate::config::RestartConfig;
 use crate::random::Random;
 use crate::time::Instant;
 
-/// Most restarts for which a worker's thread has leave at once: enough for what it can do until the supervisor has heard of the first.
+/// Most restarts for which a worker's thread has leave at once: enough for what it can do until the
+/// supervisor has heard of the first.
 pub const LEAVES_MAX: u32 = 16;
 
 /// The intensity that means "however often": nothing is counted.
@@ -73,12 +76,14 @@ impl Window {
         self.recent.len() < config.intensity as usize
     }
 
-    /// Counts a restart that is to take place at `at`. With [`UNLIMITED`] there is nothing to count.
+    /// Counts a restart that is to take place at `at`. With [`UNLIMITED`] there is nothing to
+    /// count.
     pub fn count(&mut self, at: Instant, config: &RestartConfig) {
         if config.intensity == UNLIMITED {
             return;
         }
-        // Children with pauses of different lengths are not counted in the order in which they start.
+        // Children with pauses of different lengths are not counted in the order in which they
+        // start.
         let place = self.recent.partition_point(|&other| other <= at);
         self.recent.insert(place, at);
         while self.recent.len() > config.intensity as usize {
@@ -138,7 +143,8 @@ impl Backoff {
         }
     }
 
-    /// Longest pause before the next restart: none for the first in a row, then `delay_min`, doubling to `delay_max`.
+    /// Longest pause before the next restart: none for the first in a row, then `delay_min`,
+    /// doubling to `delay_max`.
     fn limit(&self, config: &RestartConfig) -> Duration {
         let Some(doublings) = self.in_a_row.checked_sub(1) else { return Duration::ZERO };
         config.delay_min.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(config.delay_max)
@@ -169,21 +175,23 @@ impl Restart {
         Decision::after(now, pause)
     }
 
-    /// Holds no restart against the child any more; whether it has to wait before the next one is not changed.
+    /// Holds no restart against the child any more; whether it has to wait before the next one is
+    /// not changed.
     pub fn clear_window(&mut self) {
         self.window = Window::default();
     }
 
-    /// How many failures from [`Restart::immediate_from`] on would each be answered with an immediate restart, whatever lies between them; at
-    /// most [`LEAVES_MAX`].
+    /// How many failures from [`Restart::immediate_from`] on would each be answered with an
+    /// immediate restart, whatever lies between them; at most [`LEAVES_MAX`].
     pub fn leaves(&self, config: &RestartConfig) -> u32 {
         // Where a second failure in a row has to wait, the first one is all that can be promised.
         let without_pause = if config.delay_min.is_zero() { LEAVES_MAX } else { 1 };
         config.intensity.saturating_sub(self.window.len()).clamp(u32::from(config.intensity > 0), without_pause)
     }
 
-    /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot be said yet. A worker's own thread may
-    /// do so [`Restart::leaves`] times without asking, and must then report each with [`Restart::record`].
+    /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot
+    /// be said yet. A worker's own thread may do so [`Restart::leaves`] times without asking, and
+    /// must then report each with [`Restart::record`].
     pub fn immediate_from(&self, now: Instant, config: &RestartConfig) -> Instant {
         let room = self.window.room_from(now, config);
         match self.backoff.newest {
@@ -192,9 +200,11 @@ impl Restart {
         }
     }
 
-    /// Takes in an immediate restart that took place at `now` by leave of [`Restart::immediate_from`].
+    /// Takes in an immediate restart that took place at `now` by leave of
+    /// [`Restart::immediate_from`].
     pub fn record(&mut self, now: Instant, config: &RestartConfig) {
-        // RestartPermit was given for one restart, but reports may overtake each other by a hair; the window stays bounded all the same.
+        // RestartPermit was given for one restart, but reports may overtake each other by a hair;
+        // the window stays bounded all the same.
         self.window.forget(now, config);
         self.window.count(now, config);
         self.backoff.forget(now, config);

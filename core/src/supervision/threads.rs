@@ -1,9 +1,11 @@
 //! `threads`: the threads that run workers, and what the silence of one means.
 //!
-//! A silent thread is like a dark window: somebody sleeps, somebody works with the shutters closed, or the power is cut in the whole street.
-//! Only the first two are the worker's doing. So before a verdict the operating system is asked what the thread did since it last spoke:
-//! the time it *waited for a CPU* is taken off, and what is left decides. It slept: blocked. It ran: spinning. It waited: starved, and
-//! nothing follows. Where the system cannot be asked, the answer is coarser: the thread was held, by whatever means.
+//! A silent thread is like a dark window: somebody sleeps, somebody works with the shutters closed,
+//! or the power is cut in the whole street. Only the first two are the worker's doing. So before a
+//! verdict the operating system is asked what the thread did since it last spoke: the time it
+//! *waited for a CPU* is taken off, and what is left decides. It slept: blocked. It ran: spinning.
+//! It waited: starved, and nothing follows. Where the system cannot be asked, the answer is
+//! coarser: the thread was held, by whatever means.
 //!
 //! A held thread cannot be killed. It is counted, and a fresh one takes its place. The neighbours
 //! of the worker that holds it may wait for it: then it has a place of its own with those workers,
@@ -22,17 +24,18 @@ use crate::member::{ArbiterId, CpuTimes, Target, ThreadSample, ThreadSlotId, Thr
 use crate::output::Output;
 use crate::time::Instant;
 
-/// A thread that is runnable when we look may be waiting for a CPU since its last accounting; at most this much of what is accounted neither
-/// as running nor as waiting is taken for that, the rest for sleep. One wait is over within a scheduler's or a CPU quota's period: tens to
-/// hundreds of milliseconds.
+/// A thread that is runnable when we look may be waiting for a CPU since its last accounting; at
+/// most this much of what is accounted neither as running nor as waiting is taken for that, the
+/// rest for sleep. One wait is over within a scheduler's or a CPU quota's period: tens to hundreds
+/// of milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Places that threads which are waited for have in turn; far more than threads can be held at
 /// once.
 const OWN_PLACES: u32 = 1 << 24;
-/// How long a place whose thread could not be made waits for the next attempt: at first, doubling, and
-/// at most. What the host lacks is seldom back within a second, and seldom away for longer than a user
-/// waits.
+/// How long a place whose thread could not be made waits for the next attempt: at first, doubling,
+/// and at most. What the host lacks is seldom back within a second, and seldom away for longer than
+/// a user waits.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -78,7 +81,8 @@ struct Arbiter {
     told_starved: bool,
     /// When to look again at what it is doing; `NEVER` if its silence will say so.
     look_at: Instant,
-    /// When a look first found nobody at work, if the last one did: whoever held it has let go, and the beat is on its way.
+    /// When a look first found nobody at work, if the last one did: whoever held it has let go, and
+    /// the beat is on its way.
     idle_since: Option<Instant>,
 }
 
@@ -128,7 +132,8 @@ impl Threads {
         arbiter
     }
 
-    /// Gives a worker that may hold its thread for `timeout` the one at `place`, which is made if need be.
+    /// Gives a worker that may hold its thread for `timeout` the one at `place`, which is made if
+    /// need be.
     pub(super) fn enter(&mut self, place: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
         if !self.places.contains_key(&place) {
             self.open(place, timeout, ctx);
@@ -252,8 +257,9 @@ impl Threads {
         if silence < timeout.min(ctx.config.workers.interval * 2) {
             return Ruling::Alive;
         }
-        // A thread that has just been let go is silent until its next beat has come here, and on a busy machine that takes a while. So where nobody
-        // is at work the silence counts from the first look that saw so: then it is lost to something else.
+        // A thread that has just been let go is silent until its next beat has come here, and on a
+        // busy machine that takes a while. So where nobody is at work the silence counts from the
+        // first look that saw so: then it is lost to something else.
         arbiter.idle_since = if blamed.is_none() { arbiter.idle_since.or(Some(ctx.now)) } else { None };
         let since = blamed.map(|busy| busy.since).or(arbiter.idle_since).unwrap_or(ctx.now);
         let busy_for = ctx.now - since.max(excused);

@@ -1,11 +1,12 @@
 //! `health`: what a look at a worker's status cell means: stuck in an await, unwell, or only busy.
 //!
-//! A worker that waits for a future holds no thread, so no silence tells of it. But it leaves a trace: messages wait, and none is handled. If
-//! that lasts for `liveness`, it is replaced. A worker that handles messages, however slowly, or that has nothing to do, is never replaced
-//! here: a long queue only makes it not ready, so that requests can go elsewhere.
+//! A worker that waits for a future holds no thread, so no silence tells of it. But it leaves a
+//! trace: messages wait, and none is handled. If that lasts for `liveness`, it is replaced. A
+//! worker that handles messages, however slowly, or that has nothing to do, is never replaced here:
+//! a long queue only makes it not ready, so that requests can go elsewhere.
 //!
-//! The instant at which the first message began to wait is not known; the first look that sees it stands for it. A verdict is therefore at
-//! most one look late, never early.
+//! The instant at which the first message began to wait is not known; the first look that sees it
+//! stands for it. A verdict is therefore at most one look late, never early.
 
 use super::Supervision;
 use super::children::Phase;

@@ -1,4 +1,5 @@
-//! Reading datagrams: whatever comes in, it is one of ours or an error, and nothing is allocated for a heartbeat.
+//! Reading datagrams: whatever comes in, it is one of ours or an error, and nothing is allocated
+//! for a heartbeat.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -13,14 +13,16 @@ pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member
     buffer.push(0);
 }
 
-/// Writes "is your table the same as mine" into `buffer`, which it clears first, as [`encode`] would.
+/// Writes "is your table the same as mine" into `buffer`, which it clears first, as [`encode`]
+/// would.
 pub fn encode_sync(buffer: &mut Vec<u8>, header: Header, digests: &Digests) {
     begin(buffer, 10, header);
     push_digests(buffer, digests);
     buffer.push(0);
 }
 
-/// Writes a datagram into `buffer`, which it clears first; it tells no rumours yet: its last byte counts them.
+/// Writes a datagram into `buffer`, which it clears first; it tells no rumours yet: its last byte
+/// counts them.
 pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
     begin(buffer, kind(body), header);
     match body {
@@ -92,8 +94,8 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
     buffer.push(0);
 }
 
-/// Adds a rumour to the datagram in `buffer`, whose count of rumours stands at `count_at`: all of the member if `whole`, else a note. Returns
-/// whether there was room.
+/// Adds a rumour to the datagram in `buffer`, whose count of rumours stands at `count_at`: all of
+/// the member if `whole`, else a note. Returns whether there was room.
 pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole: bool) -> bool {
     let before = buffer.len();
     if buffer[count_at] == u8::MAX {
@@ -108,7 +110,8 @@ pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole
     true
 }
 
-/// Writes a datagram into `buffer`, which it clears first, that tells of this row and says nothing else.
+/// Writes a datagram into `buffer`, which it clears first, that tells of this row and says nothing
+/// else.
 pub(crate) fn encode_row(buffer: &mut Vec<u8>, header: Header, row: &Row<'_>) {
     begin(buffer, kind(&Body::Gossip), header);
     buffer.push(1);

@@ -1,9 +1,12 @@
-//! `Datagram`: what nodes say to each other, in one bounded datagram each, or one frame of a stream.
+//! `Datagram`: what nodes say to each other, in one bounded datagram each, or one frame of a
+//! stream.
 //!
-//! The fields are written by hand. A serde codec of the same layout was measured beside it (`docs/src/benchmarks.md`, "wire"): the hand is
-//! faster, and decoding into borrowed views allocates nothing, which a codec that makes `Vec`s of members cannot promise.
+//! The fields are written by hand. A serde codec of the same layout was measured beside it
+//! (`docs/src/benchmarks.md`, "wire"): the hand is faster, and decoding into borrowed views
+//! allocates nothing, which a codec that makes `Vec`s of members cannot promise.
 //!
-//! Layout, version 3. Numbers are LEB128 varints unless a width is given; fixed widths are little-endian.
+//! Layout, version 3. Numbers are LEB128 varints unless a width is given; fixed widths are
+//! little-endian.
 //!
 //! ```text
 //! "HB"  version u8  kind u8  cluster u32  from u64  generation  clock
@@ -37,8 +40,9 @@
 //! name, zone, key, value    length u8  UTF-8
 //! ```
 //!
-//! Nothing follows the last field; a longer datagram is refused. What a version does not know it refuses as a whole: guessing at half of a
-//! message about who is alive would be worse than silence.
+//! Nothing follows the last field; a longer datagram is refused. What a version does not know it
+//! refuses as a whole: guessing at half of a message about who is alive would be worse than
+//! silence.
 
 mod decode;
 mod encode;
@@ -58,7 +62,8 @@ use crate::member::{
 /// The version this release speaks.
 pub const VERSION: u8 = 3;
 
-/// Longest datagram sent or accepted, in bytes: IPv6's least MTU of 1,280 less 40 + 8 bytes of headers and 32 for a seal to come.
+/// Longest datagram sent or accepted, in bytes: IPv6's least MTU of 1,280 less 40 + 8 bytes of
+/// headers and 32 for a seal to come.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
 /// Most observers named in a heartbeat.
@@ -73,19 +78,23 @@ pub const BUCKETS: usize = 64;
 /// Longest announced interval; a longer one in a datagram is refused.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 
-/// Highest stage of a heartbeat: 557 years of one slot a millisecond. A higher one in a datagram is refused.
+/// Highest stage of a heartbeat: 557 years of one slot a millisecond. A higher one in a datagram is
+/// refused.
 pub const STAGE_MAX: u64 = (1 << 48) - 1;
 
-/// Highest generation and highest clock, in milliseconds: 285,000 years. A higher one in a datagram is refused.
+/// Highest generation and highest clock, in milliseconds: 285,000 years. A higher one in a datagram
+/// is refused.
 pub const TIME_MAX: u64 = (1 << 53) - 1;
 
 /// Highest epoch in a datagram. A higher one is refused.
 pub const EPOCH_MAX: u64 = (1 << 63) - 1;
 
-/// Highest sequence of a snapshot: 8,900 years of one a millisecond. A higher one in a datagram is refused.
+/// Highest sequence of a snapshot: 8,900 years of one a millisecond. A higher one in a datagram is
+/// refused.
 pub const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
-/// Longest silence that is told of a target, 71 minutes: a longer one is told as this, and refused in a datagram.
+/// Longest silence that is told of a target, 71 minutes: a longer one is told as this, and refused
+/// in a datagram.
 pub const SILENCE_MAX: Duration = Duration::from_micros(u32::MAX as u64);
 
 /// Shards asked for in one datagram, at most.
@@ -97,7 +106,8 @@ pub const PART_BYTES_MAX: usize = 1_024;
 /// Bytes of IPv4 and UDP headers around each datagram.
 pub const HEADERS_BYTES: usize = 28;
 
-/// Size of a heartbeat without its observers (four bytes each), an hour after the start at the default interval.
+/// Size of a heartbeat without its observers (four bytes each), an hour after the start at the
+/// default interval.
 pub const HEARTBEAT_BYTES_TYPICAL: usize = 39;
 
 /// Size of an acknowledgement at that time.
@@ -117,7 +127,8 @@ pub struct Header {
     pub from: NodeId,
     /// Which start of the sender's process.
     pub generation: Generation,
-    /// The sender's logical clock, in milliseconds since its generation, modulo 2^64: a clock may be behind the generation. At most [`TIME_MAX`] in all: see [`crate::engine`].
+    /// The sender's logical clock, in milliseconds since its generation, modulo 2^64: a clock may
+    /// be behind the generation. At most [`TIME_MAX`] in all: see [`crate::engine`].
     pub clock: u64,
 }
 
@@ -154,7 +165,8 @@ pub enum Body<'a> {
     Release,
     /// "I want to be a member."
     Join(Join<'a>),
-    /// "Say that again with this token": proves that the asker receives at the address it sends from. No longer than what it answers.
+    /// "Say that again with this token": proves that the asker receives at the address it sends
+    /// from. No longer than what it answers.
     Challenge {
         /// To be repeated.
         token: u64,
@@ -212,7 +224,8 @@ pub struct Part<'a> {
     pub index: u32,
     /// Under which epoch the snapshot was made.
     pub epoch: Epoch,
-    /// How many were made under it, this one included, at most [`SEQUENCE_MAX`]; zero if there is no snapshot.
+    /// How many were made under it, this one included, at most [`SEQUENCE_MAX`]; zero if there is
+    /// no snapshot.
     pub sequence: u64,
     /// The version of its format, by the application's own count.
     pub version: u32,
@@ -229,8 +242,9 @@ pub struct Part<'a> {
 pub struct Heartbeat {
     /// The sender's incarnation.
     pub incarnation: Incarnation,
-    /// The number of the schedule slot times [`STAGES`], and in which part of the slot this observer has its turn. Of two heartbeats of one
-    /// sender, to whomever, the one with the higher stage was sent later. A gap of slots is a loss, or they were slept through. At most
+    /// The number of the schedule slot times [`STAGES`], and in which part of the slot this
+    /// observer has its turn. Of two heartbeats of one sender, to whomever, the one with the higher
+    /// stage was sent later. A gap of slots is a loss, or they were slept through. At most
     /// [`STAGE_MAX`].
     pub stage: u64,
     /// Time to the next one, in whole microseconds, over zero to [`INTERVAL_MAX`].
@@ -278,7 +292,8 @@ pub struct Inquire {
     pub stage: u64,
     /// Whether the asker has found nobody at its address.
     pub gone: bool,
-    /// Whether it asks for a death, rather than for a suspicion: what counts then is how long others have heard nothing.
+    /// Whether it asks for a death, rather than for a suspicion: what counts then is how long
+    /// others have heard nothing.
     pub death: bool,
 }
 
@@ -295,7 +310,8 @@ pub struct Evidence {
     pub stage: u64,
     /// For how long it has heard nothing, in whole microseconds, at most [`SILENCE_MAX`].
     pub silence: Duration,
-    /// Whether the target answered it just now, or has been heard since the stage that was asked about.
+    /// Whether the target answered it just now, or has been heard since the stage that was asked
+    /// about.
     pub reached: bool,
     /// Whether it has found nobody at the target's address.
     pub gone: bool,
@@ -319,7 +335,8 @@ pub struct Join<'a> {
 pub struct Refused {
     /// Which reason; a later release may know more of them.
     pub reason: u8,
-    /// The number that belongs to it: the bound of a full table, the generation of another process; else 0.
+    /// The number that belongs to it: the bound of a full table, the generation of another process;
+    /// else 0.
     pub value: u64,
 }
 
@@ -467,7 +484,8 @@ impl Details<'_> {
         said.map_or(Some(Weight::default()), |(_, text)| Weight::parse(text)).unwrap_or_default()
     }
 
-    /// Whether this is of a process that began like `other`: with its address, its role and its weight.
+    /// Whether this is of a process that began like `other`: with its address, its role and its
+    /// weight.
     pub(crate) fn begins_like(&self, other: &Member) -> bool {
         (self.role, self.address, self.weight()) == (other.role, other.address, other.weight())
     }

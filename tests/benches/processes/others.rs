@@ -1,4 +1,5 @@
-//! Nodes of other libraries, each in a process of its own, that say what they hear in the words of ours: `{"event": "died", "node": "node-3"}`.
+//! Nodes of other libraries, each in a process of its own, that say what they hear in the words of
+//! ours: `{"event": "died", "node": "node-3"}`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

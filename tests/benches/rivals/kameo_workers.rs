@@ -1,4 +1,5 @@
-//! kameo's `supervise`. The queue outlives an actor, so the message that its replacement is to handle lies behind the fatal one.
+//! kameo's `supervise`. The queue outlives an actor, so the message that its replacement is to
+//! handle lies behind the fatal one.
 
 use std::sync::Arc;
 use std::time::Duration;

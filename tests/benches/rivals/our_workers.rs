@@ -1,4 +1,5 @@
-//! Our own workers. The queue outlives a worker, so the message that its replacement is to handle lies behind the fatal one.
+//! Our own workers. The queue outlives a worker, so the message that its replacement is to handle
+//! lies behind the fatal one.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! ractor's linked actors, started anew by a supervisor of our own as its examples show. The queue is lost with an actor, so the replacement
-//! sends itself the message it is to handle, as early as there is a queue to put it in.
+//! ractor's linked actors, started anew by a supervisor of our own as its examples show. The queue
+//! is lost with an actor, so the replacement sends itself the message it is to handle, as early as
+//! there is a queue to put it in.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

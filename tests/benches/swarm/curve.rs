@@ -1,4 +1,5 @@
-//! The curve that a user chooses a point of: the longest pause that is never called a death, against the time until all know of a silent loss.
+//! The curve that a user chooses a point of: the longest pause that is never called a death,
+//! against the time until all know of a silent loss.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::{SECOND, WARM, config, figures};
 const NODES: usize = 50;
 /// Losses for each point.
 const LOSSES: u64 = 20;
-/// Pauses that have to be spared for each length: in so many worlds, by so many nodes, one after the other.
+/// Pauses that have to be spared for each length: in so many worlds, by so many nodes, one after
+/// the other.
 const WORLDS: u64 = 4;
 const PAUSES: usize = 5;
 /// Longest pause that is tried.

@@ -1,4 +1,5 @@
-//! foca, a SWIM library without input and output of its own, in the same network: its nodes on our agenda.
+//! foca, a SWIM library without input and output of its own, in the same network: its nodes on our
+//! agenda.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU32;
@@ -58,7 +59,8 @@ struct Nodes {
     looked_for: Vec<Place>,
 }
 
-/// A cluster of `nodes`, all of which know each other within the first second. `suspect_for` replaces the time from suspicion to death of `new_lan`.
+/// A cluster of `nodes`, all of which know each other within the first second. `suspect_for`
+/// replaces the time from suspicion to death of `new_lan`.
 pub(crate) fn foca(seed: u64, nodes: usize, suspect_for: Option<Duration>) -> Gathered {
     let size = NonZeroU32::new(nodes as u32).unwrap();
     let mut config = Config::new_lan(size);

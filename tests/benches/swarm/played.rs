@@ -89,7 +89,8 @@ impl Gathered {
         Gathered { played, told, nodes, begun: Instant::now() }
     }
 
-    /// Lets some time pass, then counts what is sent in as much again. Returns bytes per node and second.
+    /// Lets some time pass, then counts what is sent in as much again. Returns bytes per node and
+    /// second.
     pub(crate) fn warm_up(&mut self, time: Duration) -> f64 {
         self.played.run(time);
         let before = self.played.sent();
@@ -103,7 +104,8 @@ impl Gathered {
         self.nodes as f64 * self.played.elapsed().as_secs_f64() / self.begun.elapsed().as_secs_f64()
     }
 
-    /// For each of `victims`, harmed at `since`: when the first and when the last of the others was told.
+    /// For each of `victims`, harmed at `since`: when the first and when the last of the others was
+    /// told.
     pub(crate) fn spread(&self, victims: &[Place], since: Duration) -> Spread {
         let told = self.told.borrow();
         let (mut spread, none) = (Spread::default(), BTreeMap::new());
@@ -132,7 +134,8 @@ impl Gathered {
         spread
     }
 
-    /// Nodes that anybody called dead though they were not ended; how often somebody concluded it; and in how many views it was taken up.
+    /// Nodes that anybody called dead though they were not ended; how often somebody concluded it;
+    /// and in how many views it was taken up.
     pub(crate) fn false_deaths(&self, ended: &[Place]) -> (usize, usize, usize) {
         let told = self.told.borrow();
         let wrong = |deaths: &[(Place, Place)]| deaths.iter().filter(|(_, whom)| !ended.contains(whom)).count();

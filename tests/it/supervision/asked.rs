@@ -1,4 +1,5 @@
-//! What somebody asks of a child while its group is starting, stopping or starting again; and numbers that are used again meanwhile.
+//! What somebody asks of a child while its group is starting, stopping or starting again; and
+//! numbers that are used again meanwhile.
 
 use std::time::Duration;
 
@@ -144,7 +145,8 @@ fn whoever_waits_for_its_turn_before_those_that_are_restarted_starts() {
     assert_eq!(play.story(), ["+w1", "+w3"], "and for nothing else");
 }
 
-/// A template's children are started as they are asked for, also while their group starts the others.
+/// A template's children are started as they are asked for, also while their group starts the
+/// others.
 #[test]
 fn whoever_was_started_out_of_its_turn_is_not_started_again_when_another_fails() {
     let mut play = Play::new(AT_ONCE);
@@ -164,7 +166,8 @@ fn whoever_was_started_out_of_its_turn_is_not_started_again_when_another_fails()
     assert_eq!(play.story(), ["+w3"]);
 }
 
-/// The number of a worker that was removed while its group had not got to it is somebody else's now.
+/// The number of a worker that was removed while its group had not got to it is somebody else's
+/// now.
 #[test]
 fn a_number_that_is_used_again_meanwhile_is_left_alone() {
     let (mut play, _) = three(Strategy::OneForAll, [Permanent; 3]);
@@ -189,7 +192,8 @@ fn a_number_that_is_used_again_meanwhile_is_left_alone() {
     assert_eq!(play.story(), ["+w1", "+w2"], "once, by the root");
 }
 
-/// Nobody reads the queue of a temporary child that fell while its group was restarting: it is closed, and the thread of its own ends.
+/// Nobody reads the queue of a temporary child that fell while its group was restarting: it is
+/// closed, and the thread of its own ends.
 #[test]
 fn a_temporary_child_that_falls_while_its_group_restarts_leaves_nothing_behind() {
     for fault in [true, false] {
@@ -213,7 +217,8 @@ fn a_temporary_child_that_falls_while_its_group_restarts_leaves_nothing_behind()
     }
 }
 
-/// A transient child that ends while its group is about to stop it ends nothing: in OTP its exit is taken for the answer to the order.
+/// A transient child that ends while its group is about to stop it ends nothing: in OTP its exit is
+/// taken for the answer to the order.
 #[test]
 fn a_child_that_ends_just_before_its_group_stops_it_is_started_again_with_the_others() {
     let mut play = Play::new(AT_ONCE);

@@ -1,7 +1,9 @@
-//! T1: whatever ends in whatever tree, the engine starts and stops what a second model does, in the same order, and the same groups end.
+//! T1: whatever ends in whatever tree, the engine starts and stops what a second model does, in the
+//! same order, and the same groups end.
 //!
-//! The second model is as plain as can be: it recurses and waits for nobody, and it was written from the description and the code of
-//! Erlang/OTP's `supervisor` (`restart/2`, `do_auto_shutdown/2`, `add_restart/1`), with the differences that `order.rs` owns up to. A list
+//! The second model is as plain as can be: it recurses and waits for nobody, and it was written
+//! from the description and the code of Erlang/OTP's `supervisor` (`restart/2`,
+//! `do_auto_shutdown/2`, `add_restart/1`), with the differences that `order.rs` owns up to. A list
 //! of instants stands for each window.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! A12: a group that fails too often ends, its parent starts it again, fails too often itself, and so on up to the root, which gives up.
+//! A12: a group that fails too often ends, its parent starts it again, fails too often itself, and
+//! so on up to the root, which gives up.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ const ONCE: &str = "[restart]\nintensity = 1\nperiod = '60s'\ndelay_min = '0s'\n
 const VICTIM: WorkerId = WorkerId(1);
 const NEIGHBOUR: WorkerId = WorkerId(9);
 
-/// `g1` holds `g2` and `w3`, `g2` holds `w1` and `w2`; each group allows one restart, and so does the root. `w9` is beside them.
+/// `g1` holds `g2` and `w3`, `g2` holds `w1` and `w2`; each group allows one restart, and so does
+/// the root. `w9` is beside them.
 fn tree(settings: &str) -> Play {
     let mut play = Play::new(&format!("{settings}\n{ONCE}"));
     let outer = play.group(1, GroupId::ROOT, Strategy::OneForOne);
@@ -109,7 +111,8 @@ fn a12_what_follows_when_the_root_gives_up_is_as_chosen() {
     }
 }
 
-/// The pause of a group that failed: nothing of it runs, nothing of it is closed, and it can be stopped.
+/// The pause of a group that failed: nothing of it runs, nothing of it is closed, and it can be
+/// stopped.
 #[test]
 fn a12_a_group_waits_like_a_worker_before_it_starts_again() {
     let slow = "[restart]\nintensity = 5\nperiod = '1h'\ndelay_min = '10s'\ndelay_max = '10s'";
@@ -133,7 +136,8 @@ fn a12_a_group_waits_like_a_worker_before_it_starts_again() {
     }
 }
 
-/// T2 for a group: as many restarts as its intensity in any period, whoever of its children they are of, and one more is too many.
+/// T2 for a group: as many restarts as its intensity in any period, whoever of its children they
+/// are of, and one more is too many.
 #[test]
 fn t2_the_window_of_a_group_slides_over_all_its_children() {
     let mut play = Play::new("[restart]\nintensity = 3\nperiod = '30s'\ndelay_min = '0s'\ndelay_max = '0s'");

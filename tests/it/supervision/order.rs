@@ -150,7 +150,8 @@ fn t5_of_a_great_many_nobody_waits_for_another() {
     assert!(play.engine.has_left(), "each had its 5 s, all the same 5 s");
 }
 
-/// One group with these children (kind, significant), of which `ended` end by themselves in good order. Returns whether the group has ended.
+/// One group with these children (kind, significant), of which `ended` end by themselves in good
+/// order. Returns whether the group has ended.
 #[track_caller]
 fn check_t6(auto_shutdown: AutoShutdown, children: &[(RestartKind, bool)], ended: &[u32], expected: bool) {
     let mut play = Play::new(AT_ONCE);
@@ -180,7 +181,8 @@ fn t6_a_group_ends_with_its_significant_children_as_it_was_told() {
     check_t6(AllSignificant, &two, &[1, 0], true);
 }
 
-/// As in OTP, all have ended when the last one that is *active* has: one that was stopped, or is not started again, is not waited for.
+/// As in OTP, all have ended when the last one that is *active* has: one that was stopped, or is
+/// not started again, is not waited for.
 #[test]
 fn t6_whoever_does_not_run_any_more_is_not_waited_for() {
     for was_stopped in [true, false] {

@@ -42,7 +42,8 @@ pub(crate) struct Play {
     /// The last generation of each worker that was started.
     newest: BTreeMap<WorkerId, Generation>,
     reports: VecDeque<(WorkerId, Generation, Report)>,
-    /// Workers that were told to stop since they were started last: a reason that changes is told again.
+    /// Workers that were told to stop since they were started last: a reason that changes is told
+    /// again.
     told: BTreeSet<WorkerId>,
 }
 

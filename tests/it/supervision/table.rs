@@ -1,4 +1,5 @@
-//! T1 as a table: strategy, restart kind and reason, and exactly who is stopped and started, in which order.
+//! T1 as a table: strategy, restart kind and reason, and exactly who is stopped and started, in
+//! which order.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ fn look(play: &mut Play, health: Health) {
     play.order(|engine, now| engine.handle_looks(now, &[look]));
 }
 
-/// The victim is told to start anew, which is no failure, and this time it does not come up. Returns its generation.
+/// The victim is told to start anew, which is no failure, and this time it does not come up.
+/// Returns its generation.
 fn start_anew(play: &mut Play) -> Generation {
     play.sluggish.insert(VICTIM);
     play.order(|engine, now| engine.restart(now, Child::Worker(VICTIM)));
@@ -90,7 +92,8 @@ fn end(play: &mut Play, way: Way) {
     }
 }
 
-/// What is told to stop and started when the second of three children, of this kind, ends in this way.
+/// What is told to stop and started when the second of three children, of this kind, ends in this
+/// way.
 #[track_caller]
 fn check(strategy: Strategy, kind: RestartKind, way: Way, expected: &str) {
     let mut play = Play::new("[restart]\ndelay_min = '0s'\ndelay_max = '0s'");

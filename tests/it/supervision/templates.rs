@@ -1,5 +1,5 @@
-//! Children that come and go: those of templates, those that are removed in whatever phase they are, and threads of their own. Nothing is
-//! kept of whoever has gone.
+//! Children that come and go: those of templates, those that are removed in whatever phase they
+//! are, and threads of their own. Nothing is kept of whoever has gone.
 
 use std::time::Duration;
 
@@ -70,7 +70,8 @@ fn a_child_of_a_template_that_ends_by_itself_is_forgotten_whatever_its_kind() {
     assert!(play.running.contains_key(&ID) && forgotten(&play, ID) == 3);
 }
 
-/// Removes `w1` when `prepare` has brought it where it is to be, in a group of its own; it is gone at the latest when its stop deadline is over.
+/// Removes `w1` when `prepare` has brought it where it is to be, in a group of its own; it is gone
+/// at the latest when its stop deadline is over.
 #[track_caller]
 fn check_removed(phase: &str, prepare: impl Fn(&mut Play)) {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {

@@ -1,4 +1,5 @@
-//! Times of a worker's own, shorter and longer than those of the config, beside a neighbour that has none.
+//! Times of a worker's own, shorter and longer than those of the config, beside a neighbour that
+//! has none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,8 @@ fn two(all: Duration) -> Play {
     play
 }
 
-/// Time passes until `is_there`, in steps of 10 ms; nothing is answered meanwhile but what `each` does.
+/// Time passes until `is_there`, in steps of 10 ms; nothing is answered meanwhile but what `each`
+/// does.
 fn time_until(play: &mut Play, mut each: impl FnMut(&mut Play), is_there: impl Fn(&Play) -> bool) -> Duration {
     let start = play.now;
     while !is_there(play) && play.now - start < Duration::from_secs(100) {
@@ -72,7 +74,8 @@ fn a_worker_may_hold_its_thread_for_its_own_time_and_its_neighbour_for_the_confi
     }
 }
 
-/// Nobody with a short time is on it any more: a thread that is looked at early is judged as late as ever.
+/// Nobody with a short time is on it any more: a thread that is looked at early is judged as late
+/// as ever.
 #[test]
 fn the_time_of_a_worker_that_has_gone_shortens_nobody_else_s() {
     let mut play = two(Duration::from_secs(1));
@@ -174,7 +177,8 @@ fn a_thread_of_its_own_may_be_held_for_as_long_as_its_worker_says() {
     }
 }
 
-/// The senders of what a worker cannot answer any more are told why, and it refuses messages only if it stops for good.
+/// The senders of what a worker cannot answer any more are told why, and it refuses messages only
+/// if it stops for good.
 #[test]
 fn a_stop_says_why_and_says_so_again_if_that_changes() {
     let mut play = two(Duration::from_secs(10));

@@ -47,7 +47,8 @@ fn causes(play: &Play, name: &str) -> Vec<Cause> {
     })
 }
 
-/// The first worker has held the thread for 5.5 s, during which the system saw this. Returns why it was replaced, if it was.
+/// The first worker has held the thread for 5.5 s, during which the system saw this. Returns why it
+/// was replaced, if it was.
 #[track_caller]
 fn verdict(seen: Option<ThreadSample>) -> Option<Cause> {
     let (mut play, first, _) = two(ONE);
@@ -301,7 +302,8 @@ fn a_thread_that_was_just_let_go_is_not_lost_and_one_that_nobody_of_ours_holds_i
     assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
 }
 
-/// A thread may come back while its workers wait to be started again: they must not go on with their queues meanwhile.
+/// A thread may come back while its workers wait to be started again: they must not go on with
+/// their queues meanwhile.
 #[test]
 fn a_zombie_that_wakes_during_the_pause_is_void_already() {
     let settings = "workers.arbiters = 1\n[restart]\ndelay_min = '10s'\ndelay_max = '10s'";
@@ -318,8 +320,8 @@ fn a_zombie_that_wakes_during_the_pause_is_void_already() {
     assert!(!play.running.contains_key(&first), "it waits");
 }
 
-/// A11: each group of a tree may try again as often as its limits allow, but after the first two each try is one start; and a person's order
-/// is a new beginning.
+/// A11: each group of a tree may try again as often as its limits allow, but after the first two
+/// each try is one start; and a person's order is a new beginning.
 #[test]
 fn a11_a_start_that_hangs_in_a_group_ends_the_group_and_threads_are_bounded() {
     let settings = "workers.arbiters = 1\nworkers.zombies_max = 3\nworkers.start_timeout = '1s'\n\

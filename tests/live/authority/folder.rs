@@ -1,4 +1,5 @@
-//! The authority in a folder: one suite with the others, then processes that are killed and stopped, and files that are spoilt.
+//! The authority in a folder: one suite with the others, then processes that are killed and
+//! stopped, and files that are spoilt.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -112,7 +113,8 @@ fn a_stopped_process_keeps_what_it_has_until_its_time_is_over() {
             assert!(matches!(a.claim(&shard).await[..], [Claimed::Held { .. }]));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // A renewal a moment ago, and the next one in a third of a second: it is stopped between the two.
+        // A renewal a moment ago, and the next one in a third of a second: it is stopped between
+        // the two.
         stopped.wait("renew");
         let begun = Instant::now();
         stopped.signal(Signal::SIGSTOP);

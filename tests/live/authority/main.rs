@@ -1,4 +1,5 @@
-//! The authorities that run everywhere: in memory, and in a folder, also with processes that are killed and stopped.
+//! The authorities that run everywhere: in memory, and in a folder, also with processes that are
+//! killed and stopped.
 //!
 //! Whatever these tests start they end, by its id, also when they fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]

@@ -103,7 +103,8 @@ fn held(by: &str) -> Claimed {
     Claimed::Held { by: by.into() }
 }
 
-/// What every authority does. `open` makes one for a node, by name and generation; all of them have one store, in which the groups "a" to "i" are free.
+/// What every authority does. `open` makes one for a node, by name and generation; all of them have
+/// one store, in which the groups "a" to "i" are free.
 pub(crate) async fn suite(open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Duration) {
     let a = Node::open(open("a", 1).await, ttl).await;
     let b = Node::open(open("b", 1).await, ttl).await;
@@ -117,7 +118,8 @@ pub(crate) async fn suite(open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, tt
     a.meanwhile(successions(&a, &open, ttl)).await;
 }
 
-/// Who has a shard keeps it, under one epoch, until it is given back; the next one has a higher epoch.
+/// Who has a shard keeps it, under one epoch, until it is given back; the next one has a higher
+/// epoch.
 async fn grants(a: &Node, b: &Node) {
     let shard = shards("a", [7]);
     let first = a.granted(&shard).await;
@@ -227,7 +229,8 @@ async fn contests(open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Durat
     }
 }
 
-/// A session that is not renewed ends, not before its time, and is never again; what it had is another's, who is told.
+/// A session that is not renewed ends, not before its time, and is never again; what it had is
+/// another's, who is told.
 async fn expiry(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Duration) {
     let silent = Node::open(open("silent", 1).await, ttl).await;
     let shard = shards("e", [0]);

@@ -15,7 +15,8 @@ use crate::{TTL, alone, authority, live};
 const USUAL: Duration = Duration::from_secs(10);
 const LEAST: Duration = Duration::from_secs(5);
 
-/// How much later than etcd itself a node may be back at work: one call to a server that does not answer, and one to each of the others.
+/// How much later than etcd itself a node may be back at work: one call to a server that does not
+/// answer, and one to each of the others.
 const LATER_MAX: Duration = Duration::from_millis(2_500);
 
 /// What two nodes did while this was done to the servers.
@@ -28,7 +29,8 @@ struct Run {
     ended: Instant,
 }
 
-/// Runs two nodes for 3 s, does the harm, which says for how long there was no leader, and goes on for a time.
+/// Runs two nodes for 3 s, does the harm, which says for how long there was no leader, and goes on
+/// for a time.
 fn run(
     mut servers: Servers,
     ttl: Duration,
@@ -85,7 +87,8 @@ impl Run {
         assert!(granted < self.leaderless + LATER_MAX, "{what}: nothing was granted for {granted:?}");
     }
 
-    /// If etcd has one in time, nobody has lost anything. On a busy machine it may take several elections.
+    /// If etcd has one in time, nobody has lost anything. On a busy machine it may take several
+    /// elections.
     #[track_caller]
     fn check_kept(&self, what: &str) {
         self.check_goes_on(what);
@@ -125,8 +128,10 @@ fn a_paused_leader_stops_nobody_and_no_two_owners_write() {
         leaderless
     });
     run.check_goes_on("leader paused for 11s and more");
-    // On waking it takes itself for the leader for a moment, sees that sessions were not renewed, and has etcd end them: issues 12528 and 15247, mended in November 2023 (16822); Debian 12 has
-    // an older one. Then another node may be given a shard before its owner hears of it. Only guarded writes are safe from that.
+    // On waking it takes itself for the leader for a moment, sees that sessions were not renewed,
+    // and has etcd end them: issues 12528 and 15247, mended in November 2023 (16822); Debian 12 has
+    // an older one. Then another node may be given a shard before its owner hears of it. Only
+    // guarded writes are safe from that.
     assert!(run.logs.iter().all(|log| log.sessions <= 2));
     check(&run.logs, Duration::from_secs(1));
 }

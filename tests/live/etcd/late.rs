@@ -1,4 +1,5 @@
-//! Calls that are carried out long after they were given up: what a server that was paused does when it wakes.
+//! Calls that are carried out long after they were given up: what a server that was paused does
+//! when it wakes.
 //!
 //! One server, and two ways to it; on the first one what is sent can be held back.
 
@@ -93,7 +94,8 @@ async fn back(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, gate: Rc<Cell<Gat
     }
 }
 
-/// Has a node do something whose first attempt is carried out when something else has been done since.
+/// Has a node do something whose first attempt is carried out when something else has been done
+/// since.
 async fn late<T>(way: &Way, gate: Gate, first: impl Future<Output = T>, since: impl Future<Output = ()>) -> T {
     way.gate.set(gate);
     let shut = async {

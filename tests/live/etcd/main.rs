@@ -1,6 +1,8 @@
-//! The authority in etcd, against real servers on loopback, which are killed and stopped while nodes hold shards.
+//! The authority in etcd, against real servers on loopback, which are killed and stopped while
+//! nodes hold shards.
 //!
-//! Whatever these tests start they end, by its id, also when they fail. They run one after the other, since most of them measure time.
+//! Whatever these tests start they end, by its id, also when they fail. They run one after the
+//! other, since most of them measure time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod faults;

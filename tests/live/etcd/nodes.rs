@@ -1,7 +1,8 @@
 //! Nodes that hold shards as an engine does, and a log of who held what when.
 //!
-//! A node renews three times in a ttl, and has its shards until a ttl after it *sent* the last renewal that was answered, less a margin. It writes a guarded record of each shard again and again. Now and then it gives a shard back, so that
-//! there is something to claim.
+//! A node renews three times in a ttl, and has its shards until a ttl after it *sent* the last
+//! renewal that was answered, less a margin. It writes a guarded record of each shard again and
+//! again. Now and then it gives a shard back, so that there is something to claim.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -223,9 +224,11 @@ impl Node {
     }
 }
 
-/// No two nodes had a shard at the same time, and no write was accepted that was sent after one of a later owner.
+/// No two nodes had a shard at the same time, and no write was accepted that was sent after one of
+/// a later owner.
 ///
-/// Where etcd itself ends a session before its time, its node can only hear of it afterwards: such a node may have had a shard for `forgiven` longer.
+/// Where etcd itself ends a session before its time, its node can only hear of it afterwards: such
+/// a node may have had a shard for `forgiven` longer.
 pub(crate) fn check(logs: &[Log], forgiven: Duration) {
     let held: Vec<_> =
         logs.iter().enumerate().flat_map(|(node, log)| log.held.iter().map(move |held| (node, held))).collect();

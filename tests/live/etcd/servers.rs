@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 
 use crate::suite::PATIENCE;
 
-/// Servers on free ports of loopback, with their data in a folder of their own; all of it goes with them.
+/// Servers on free ports of loopback, with their data in a folder of their own; all of it goes with
+/// them.
 pub(crate) struct Servers {
     pub(crate) endpoints: Vec<String>,
     members: Vec<Member>,

@@ -1,7 +1,7 @@
 //! A6: whatever the machine does to us, no healthy worker is replaced.
 //!
-//! Each process runs a job of 10 s that reports progress, again and again, a worker whose mailbox is always full of short jobs, and a hundred
-//! that have nothing to do; with the default times.
+//! Each process runs a job of 10 s that reports progress, again and again, a worker whose mailbox
+//! is always full of short jobs, and a hundred that have nothing to do; with the default times.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,8 +1,8 @@
 //! Supervision as it looks from outside the process: exit codes, systemd, machines that are too
 //! busy, and Erlang's own supervisor beside ours.
 //!
-//! A binary of its own, since some of its tests take all the CPU there is for a minute; they run one after the other. Whatever they start they
-//! end, by its id, also when they fail.
+//! A binary of its own, since some of its tests take all the CPU there is for a minute; they run
+//! one after the other. Whatever they start they end, by its id, also when they fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod busy;

@@ -98,7 +98,8 @@ fn systemd_hears_nothing_while_receiver_and_supervisor_are_stuck() {
     assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1");
     assert_eq!(manager.next(PATIENCE).unwrap(), "WATCHDOG=1");
     process.wait("stuck");
-    // What was under way may still come; then there is silence for as long as the thread is held, 4 s.
+    // What was under way may still come; then there is silence for as long as the thread is held, 4
+    // s.
     let held = Instant::now();
     while manager.next(ALLOWED).is_some() {
         assert!(held.elapsed() < ALLOWED * 2, "it is fed although nobody is there");

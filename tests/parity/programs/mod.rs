@@ -1,4 +1,5 @@
-//! Random actor programs: the same events at the same instants under both contexts, in any order within an instant.
+//! Random actor programs: the same events at the same instants under both contexts, in any order
+//! within an instant.
 //!
 //! A program that differs is shrunk, and prints its seed and the command that replays it.
 
@@ -12,14 +13,17 @@ use crate::cases::{ours, plain};
 /// Programs that the gate plays.
 const COUNT: u64 = 1_000;
 
-/// What an actor notes when it does something that holds up, cancels or ends what else it does at this instant.
+/// What an actor notes when it does something that holds up, cancels or ends what else it does at
+/// this instant.
 pub(crate) const HOLDS: &str = "holds up others";
 
-/// The instant from which on a program is not compared: that at which the order within an instant first decides what comes.
+/// The instant from which on a program is not compared: that at which the order within an instant
+/// first decides what comes.
 ///
-/// That is so if an actor has more than one thing to do and one of them holds up the others: actix promises no order between
-/// its mail, its timers, its futures and its streams. There is an order in the mail itself, behind what was waited for.
-/// It is so too if one handler both waits and cancels: actix looks at what was cancelled when the wait is over, or before.
+/// That is so if an actor has more than one thing to do and one of them holds up the others: actix
+/// promises no order between its mail, its timers, its futures and its streams. There is an order
+/// in the mail itself, behind what was waited for. It is so too if one handler both waits and
+/// cancels: actix looks at what was cancelled when the wait is over, or before.
 fn undecided(events: &[(u64, String)]) -> u64 {
     let mut sums: BTreeMap<(u64, &str), (bool, u32, u32)> = BTreeMap::new();
     for (at, event) in events {

@@ -1,8 +1,10 @@
-//! Histories of messages: random sends, faults and commands, after which every send must have been answered.
+//! Histories of messages: random sends, faults and commands, after which every send must have been
+//! answered.
 //!
-//! A history is a list of steps that follows from a seed. It is played in the virtual time of the test kit or on real threads
-//! by the same [`player`], against a node with single workers, groups, a template and a pool. Afterwards no send may be
-//! unanswered, no message may be left anywhere, and the sums of all `MessageCounts` must be right in every column.
+//! A history is a list of steps that follows from a seed. It is played in the virtual time of the
+//! test kit or on real threads by the same [`player`], against a node with single workers, groups,
+//! a template and a pool. Afterwards no send may be unanswered, no message may be left anywhere,
+//! and the sums of all `MessageCounts` must be right in every column.
 //!
 //! It does not say *which* answer a send gets: that depends on the instant. Other tests hold that.
 
@@ -23,7 +25,8 @@ pub const MEANT: &str = "told to";
 
 /// Workers that each history has from the start: two single ones, three in groups, two in a pool.
 pub const WORKERS: usize = 7;
-/// Groups that each history has from the start; the second one lies in the first, the third is the template's.
+/// Groups that each history has from the start; the second one lies in the first, the third is the
+/// template's.
 pub const GROUPS: usize = 3;
 
 /// Through which kind of address a message is sent.

@@ -1,4 +1,5 @@
-//! The player of histories: carries out the steps, waits for the answers, and adds up what became of the messages.
+//! The player of histories: carries out the steps, waits for the answers, and adds up what became
+//! of the messages.
 
 use std::fmt;
 use std::future::Future;
@@ -19,7 +20,8 @@ use heartbeat_actors::{
 use super::server::{Ask, Ledger, Manner, Server};
 use super::{End, History, Order, Step, Via, WORKERS};
 
-/// Longer than all faults and messages of a history together: a send that is not answered then never will be.
+/// Longer than all faults and messages of a history together: a send that is not answered then
+/// never will be.
 const BOUND: Duration = Duration::from_secs(600);
 /// Template's children that a history has at most.
 const CHILDREN_MAX: usize = 4;
@@ -316,7 +318,8 @@ impl Remains {
         self.ledger.alive() + self.workers.iter().map(there).sum::<u64>()
     }
 
-    /// What must hold once the System has ended: whoever was told nothing is told now. On a runtime of its own.
+    /// What must hold once the System has ended: whoever was told nothing is told now. On a runtime
+    /// of its own.
     ///
     /// # Errors
     /// What did not hold.

@@ -1,4 +1,5 @@
-//! The worker that histories send to: it answers in the manner that the message asks for, and each message is counted.
+//! The worker that histories send to: it answers in the manner that the message asks for, and each
+//! message is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,9 @@
 //! `link`: one of the servers at a time, and another one as soon as that does not answer.
 //!
-//! A client that waits for a paused server waits for as long as it is paused: 7 s and more were measured with a plain one, longer than most leases. So each call has a short time, and whatever goes wrong
-//! leads to the next server over a new connection, on which all streams are opened anew. A call may so be made twice: only such are made that may.
+//! A client that waits for a paused server waits for as long as it is paused: 7 s and more were
+//! measured with a plain one, longer than most leases. So each call has a short time, and whatever
+//! goes wrong leads to the next server over a new connection, on which all streams are opened anew.
+//! A call may so be made twice: only such are made that may.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -13,14 +15,17 @@ use tokio::sync::watch;
 
 use super::super::AuthorityError;
 
-/// Longest time of one call: a server that answers does so within milliseconds, and one that elects a leader within about two seconds, during which others are asked again.
+/// Longest time of one call: a server that answers does so within milliseconds, and one that elects
+/// a leader within about two seconds, during which others are asked again.
 const CALL_MAX: Duration = Duration::from_secs(1);
 
-/// Longest time of a call with all its repetitions, whatever the session's time: whoever asks has other things to ask.
+/// Longest time of a call with all its repetitions, whatever the session's time: whoever asks has
+/// other things to ask.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
-/// The pause after all servers have been asked in vain: twice as long after each such round up to the longest, and the first one again once one has answered. While
-/// they elect a leader they are asked a few times a second; what is no server at all is not asked without end.
+/// The pause after all servers have been asked in vain: twice as long after each such round up to
+/// the longest, and the first one again once one has answered. While they elect a leader they are
+/// asked a few times a second; what is no server at all is not asked without end.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 const ROUND_PAUSE_MAX: Duration = Duration::from_millis(400);
 
@@ -102,7 +107,8 @@ impl Link {
         })
     }
 
-    /// Makes a call until it succeeds, or its time is over, or asking again would not help. It may be done more than once.
+    /// Makes a call until it succeeds, or its time is over, or asking again would not help. It may
+    /// be done more than once.
     pub(super) async fn call<T>(&self, call: impl AsyncFn(Connected) -> Result<T, Error>) -> Result<T, Failure> {
         let begun = Instant::now();
         let mut causes = vec![None; self.endpoints.len()];
@@ -170,7 +176,8 @@ impl Link {
     }
 
     async fn connect(&self, endpoint: &str) -> Result<Client, Cause> {
-        // The client's own connection is made in the background and tells nobody that there is none.
+        // The client's own connection is made in the background and tells nobody that there is
+        // none.
         let knock = address(endpoint).unwrap_or_default();
         if let Err(error) = TcpStream::connect(knock).await {
             return Err(Cause::Passing(format!("nobody listens there, {error}")));
@@ -241,7 +248,8 @@ fn address(endpoint: &str) -> Option<&str> {
     rest.rsplit_once(':').map(|_| rest)
 }
 
-/// What an error means. etcd's own are told apart by their texts, which are part of its API (`rpctypes`).
+/// What an error means. etcd's own are told apart by their texts, which are part of its API
+/// (`rpctypes`).
 fn cause(error: &Error) -> Cause {
     let status = match error {
         Error::GRpcStatus(status) => status,

@@ -1,7 +1,10 @@
 //! `guard`: what came too late is void.
 //!
-//! A call that was given up may still be carried out, at any time, by a server that was paused. So each change names the revision at which the session's key was written last, and after a call whose outcome is
-//! not known that key is written again before anything else is changed. Whatever is carried out from then on under the previous revision fails. Between two such calls the guard costs nothing.
+//! A call that was given up may still be carried out, at any time, by a server that was paused. So
+//! each change names the revision at which the session's key was written last, and after a call
+//! whose outcome is not known that key is written again before anything else is changed. Whatever
+//! is carried out from then on under the previous revision fails. Between two such calls the guard
+//! costs nothing.
 
 use std::cell::Cell;
 
@@ -29,7 +32,8 @@ impl Guard {
         Attempt { guard: self, is_done: false }
     }
 
-    /// The revision to name; `None` if the session is gone. `renewal` writes the session's key and says at which revision, if it is there; one caller at a time does.
+    /// The revision to name; `None` if the session is gone. `renewal` writes the session's key and
+    /// says at which revision, if it is there; one caller at a time does.
     pub(super) async fn revision(
         &self,
         lease: i64,

@@ -7,7 +7,9 @@
 //! | `epochs/GROUP/INDEX` | the last epoch of the shard | none |
 //! | `records/GROUP/INDEX/NAME` | whatever the owner of the shard recorded | none |
 //!
-//! A session is a lease, and its number the lease's. The revision at which its key was written last guards what is done for it (`guard`). A node has a key for each of its sessions, so that the one of an earlier process can be found also when a later process of the same name has one.
+//! A session is a lease, and its number the lease's. The revision at which its key was written last
+//! guards what is done for it (`guard`). A node has a key for each of its sessions, so that the one
+//! of an earlier process can be found also when a later process of the same name has one.
 
 use heartbeat_core::Generation;
 use heartbeat_core::authority::{SessionId, ShardName};

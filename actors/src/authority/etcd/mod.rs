@@ -1,22 +1,36 @@
 //! An authority in an etcd cluster, for nodes on several hosts.
 //!
-//! A session is an etcd lease; a shard is taken by a transaction that puts its key, under the lease, if there is none. The same transaction
-//! writes the shard's epoch: one more than its last one, which stays when its owner goes, or the time if that is later. So epochs rise over restarts of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who watch.
+//! A session is an etcd lease; a shard is taken by a transaction that puts its key, under the
+//! lease, if there is none. The same transaction writes the shard's epoch: one more than its last
+//! one, which stays when its owner goes, or the time if that is later. So epochs rise over restarts
+//! of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who
+//! watch.
 //!
 //! # What it is careful about
-//! - A server that does not answer is left for the next one after a sixth of the session's time, a second at most (`client`).
-//! - A leader of etcd that was paused, and does not know yet that another one has taken its place, still answers renewals, which the other one has never heard of (etcd issues 12528 and 15247). So a renewal counts only when
-//!   a read follows that most of the servers confirm, in the same term of the same leader (`renew`).
-//! - Such a leader also ends leases that were renewed while it was paused. That is a fault of etcd's, mended in November 2023 (its pull request 16822, in later versions of 3.4 and 3.5); with an older one, as Debian 12's
-//!   3.4.23, a shard may so be another's before its owner hears of it, which is with its next renewal. Whoever renews whenever something became free hears of it within milliseconds.
-//! - etcd counts a lease's time anew when its leader changes, and after a restart of all: what a dead node had may so be free later than its time says, up to twice as late. Never earlier.
-//! - What was sent to a server that was paused is carried out when it wakes, long after the call was given up and repeated elsewhere. A release would so take back what was claimed again since (seen in a test, with a
-//!   leader paused for 10 s). So whatever changes something names a guard, which changes after each call whose outcome is not known (`guard`).
-//! - **A lease is not fencing.** A write on its way while its sender is paused arrives after the lease is over. Only one that names its epoch is then refused: [`EtcdAuthority::record`].
+//! - A server that does not answer is left for the next one after a sixth of the session's time, a
+//!   second at most (`client`).
+//! - A leader of etcd that was paused, and does not know yet that another one has taken its place,
+//!   still answers renewals, which the other one has never heard of (etcd issues 12528 and 15247).
+//!   So a renewal counts only when a read follows that most of the servers confirm, in the same
+//!   term of the same leader (`renew`).
+//! - Such a leader also ends leases that were renewed while it was paused. That is a fault of
+//!   etcd's, mended in November 2023 (its pull request 16822, in later versions of 3.4 and 3.5);
+//!   with an older one, as Debian 12's 3.4.23, a shard may so be another's before its owner hears
+//!   of it, which is with its next renewal. Whoever renews whenever something became free hears of
+//!   it within milliseconds.
+//! - etcd counts a lease's time anew when its leader changes, and after a restart of all: what a
+//!   dead node had may so be free later than its time says, up to twice as late. Never earlier.
+//! - What was sent to a server that was paused is carried out when it wakes, long after the call
+//!   was given up and repeated elsewhere. A release would so take back what was claimed again since
+//!   (seen in a test, with a leader paused for 10 s). So whatever changes something names a guard,
+//!   which changes after each call whose outcome is not known (`guard`).
+//! - **A lease is not fencing.** A write on its way while its sender is paused arrives after the
+//!   lease is over. Only one that names its epoch is then refused: [`EtcdAuthority::record`].
 //!
 //! # Limits
 //! - No TLS, and etcd 3.4 or later.
-//! - etcd's shortest lease is one and a half times its election timeout, in whole seconds: 2 s where that is not changed. Less is raised to it.
+//! - etcd's shortest lease is one and a half times its election timeout, in whole seconds: 2 s
+//!   where that is not changed. Less is raised to it.
 
 mod client;
 mod guard;
@@ -47,10 +61,12 @@ use watch::Watch;
 /// How often a claim is tried anew whose shards changed hands while it was made.
 const CLAIM_TRIES: usize = 4;
 
-/// Sessions of one node that one eviction ends: more processes of one name do not end within one lease.
+/// Sessions of one node that one eviction ends: more processes of one name do not end within one
+/// lease.
 const SESSIONS_MAX: i64 = 1_000;
 
-/// What one node asks of an etcd cluster. It belongs to the thread, and the tokio runtime, on which it was first used.
+/// What one node asks of an etcd cluster. It belongs to the thread, and the tokio runtime, on which
+/// it was first used.
 pub struct EtcdAuthority {
     link: Link,
     keys: Keys,
@@ -69,7 +85,8 @@ pub enum Recorded {
 }
 
 impl EtcdAuthority {
-    /// The authority at these servers. Nothing is asked yet. `ttl` is how long the sessions are to last: calls that take longer than a sixth of it, or than a second, are repeated elsewhere.
+    /// The authority at these servers. Nothing is asked yet. `ttl` is how long the sessions are to
+    /// last: calls that take longer than a sixth of it, or than a second, are repeated elsewhere.
     ///
     /// # Errors
     /// If an endpoint is none, or asks for TLS.
@@ -79,13 +96,18 @@ impl EtcdAuthority {
         Ok(EtcdAuthority { link, keys, claimant, guard, watch })
     }
 
-    /// Writes a value, in one step with looking whether the shard is still owned under this epoch: once another one owns it, nothing that its previous owner writes arrives, however late it was sent.
+    /// Writes a value, in one step with looking whether the shard is still owned under this epoch:
+    /// once another one owns it, nothing that its previous owner writes arrives, however late it
+    /// was sent.
     ///
-    /// It is put beside the shard's other records, at `PREFIX/CLUSTER/records/GROUP/INDEX/NAME`, outlives the owner, and can be read there by anybody. Values of over 1 MiB are refused by etcd. Writes of one name
-    /// arrive in the order in which they were made, if each is made after the one before has come back.
+    /// It is put beside the shard's other records, at `PREFIX/CLUSTER/records/GROUP/INDEX/NAME`,
+    /// outlives the owner, and can be read there by anybody. Values of over 1 MiB are refused by
+    /// etcd. Writes of one name arrive in the order in which they were made, if each is made after
+    /// the one before has come back.
     ///
     /// # Errors
-    /// If etcd does not answer. It is then not known whether the value is written; but it will not be later, once another write of that name has come back.
+    /// If etcd does not answer. It is then not known whether the value is written; but it will not
+    /// be later, once another write of that name has come back.
     pub async fn record(
         &self,
         shard: &ShardName,
@@ -98,7 +120,8 @@ impl EtcdAuthority {
         // Some session has it, and the last epoch that was given out is this one.
         let has_owner = || Compare::create_revision(&*owner, CompareOp::Greater, 0);
         let is_owned = || [has_owner(), Compare::value(&*last, CompareOp::Equal, &*epoch)];
-        // What a call that timed out has sent may still arrive; only on top of what it has seen, though.
+        // What a call that timed out has sent may still arrive; only on top of what it has seen,
+        // though.
         let write = async |Connected { mut client, .. }| {
             loop {
                 let look = Txn::new().when(is_owned()).and_then([TxnOp::get(&*record, None)]);
@@ -153,8 +176,10 @@ impl EtcdAuthority {
 
     /// Keeps the lease alive, and makes sure that it was the leader who did.
     ///
-    /// The answer to a keep-alive names the term in which the server was before it passed it on. The read that follows is answered when most of the servers have confirmed the leader, and names the term after
-    /// that. If the two are the same, there was one leader all along, and it has the renewal. If the session's key is gone, so is the lease.
+    /// The answer to a keep-alive names the term in which the server was before it passed it on.
+    /// The read that follows is answered when most of the servers have confirmed the leader, and
+    /// names the term after that. If the two are the same, there was one leader all along, and it
+    /// has the renewal. If the session's key is gone, so is the lease.
     async fn renew(&self, session: SessionId) -> Result<AuthorityResponse, Failure> {
         let lease = signed(session.0);
         let key = self.keys.session(&self.claimant.node, session);
@@ -186,7 +211,8 @@ impl EtcdAuthority {
             .await
     }
 
-    /// One transaction with one more inside for each shard: one round trip and one write to the log of etcd, and yet each shard is a claim of its own.
+    /// One transaction with one more inside for each shard: one round trip and one write to the log
+    /// of etcd, and yet each shard is a claim of its own.
     ///
     /// The last epoch of each shard is read before, and has to be the last one still.
     async fn claim(
@@ -251,7 +277,8 @@ impl EtcdAuthority {
         }
     }
 
-    /// Changes something for a session, if that is still there, and if this is not what came too late of a call that was given up.
+    /// Changes something for a session, if that is still there, and if this is not what came too
+    /// late of a call that was given up.
     async fn guarded(&self, session: SessionId, operations: &[TxnOp]) -> Result<TxnResponse, Failure> {
         let key = self.keys.session(&self.claimant.node, session);
         let (lease, generation) = (signed(session.0), self.claimant.generation.0.to_string());
@@ -320,8 +347,8 @@ impl Claim {
         TxnOp::txn(Txn::new().when([is_free, is_last]).and_then([take, number]).or_else(look))
     }
 
-    /// What became of it: `Some(None)` if the shard changed hands since its last epoch was read; `None` if that is no
-    /// answer to a claim.
+    /// What became of it: `Some(None)` if the shard changed hands since its last epoch was read;
+    /// `None` if that is no answer to a claim.
     fn result(&self, response: &TxnOpResponse, lease: i64) -> Option<Option<Claimed>> {
         let claim: &TxnResponse = match response {
             TxnOpResponse::Txn(claim) => claim,

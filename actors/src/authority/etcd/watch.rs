@@ -1,7 +1,9 @@
 //! `watch`: what etcd tells of shards that became free.
 //!
-//! A stream of the keys that are deleted, by whomever or by time. When it ends, or the server does not answer, it is opened anew at another one, from the revision on that came last. If etcd has forgotten that one (compacted it), or
-//! there is none yet, something may have become free that nobody told of, and whoever waits is told so.
+//! A stream of the keys that are deleted, by whomever or by time. When it ends, or the server does
+//! not answer, it is opened anew at another one, from the revision on that came last. If etcd has
+//! forgotten that one (compacted it), or there is none yet, something may have become free that
+//! nobody told of, and whoever waits is told so.
 
 use std::time::Duration;
 

@@ -6,7 +6,8 @@
 //! | `state` | who has what: see `state`. Replaced as a whole: written as `state.new`, synced, renamed, the folder synced |
 //! | `sessions/N` | the end of session N, locked by its process: see `hold` |
 //!
-//! The lock file is empty until there was a state for the first time. If it is not and there is no state, somebody has removed it, and numbers would be given out twice: that is an error, and
+//! The lock file is empty until there was a state for the first time. If it is not and there is no
+//! state, somebody has removed it, and numbers would be given out twice: that is an error, and
 //! stays one until a person has dealt with it.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -25,10 +26,12 @@ use super::host::Boot;
 use super::session_lock::{self, Hold, Sign};
 use super::state::{self, HEAD_BYTES, StateError};
 
-/// How long a change waits for its turn. The changes of 16 nodes that start together take less, on a disk that takes 20 ms to sync.
+/// How long a change waits for its turn. The changes of 16 nodes that start together take less, on
+/// a disk that takes 20 ms to sync.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
-/// How long between two looks whether it is our turn: a change on a fast disk takes half a millisecond.
+/// How long between two looks whether it is our turn: a change on a fast disk takes half a
+/// millisecond.
 const TURN_NAP: Duration = Duration::from_micros(200);
 
 /// Longest state: a million shards with the longest names take 260 MB, those of people about 50.
@@ -108,7 +111,8 @@ impl Folder {
         state::decode(&text).map(Some).map_err(|error| unusable(&path, &error))
     }
 
-    /// The two numbers that tell any two states apart; `None` if there is no state, or none that can be read.
+    /// The two numbers that tell any two states apart; `None` if there is no state, or none that
+    /// can be read.
     pub(super) fn read_head(&self) -> Option<(u64, u64)> {
         let mut head = [0; HEAD_BYTES];
         File::open(self.path.join("state")).ok()?.read_exact_at(&mut head, 0).ok()?;
@@ -204,7 +208,8 @@ impl Turn<'_> {
     }
 }
 
-/// What the numbers of a new state begin after: the wall clock, in milliseconds. So they go on rising also if the whole folder was lost.
+/// What the numbers of a new state begin after: the wall clock, in milliseconds. So they go on
+/// rising also if the whole folder was lost.
 fn first_number() -> u64 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or_default()
@@ -229,7 +234,8 @@ fn busy(lock: &Path) -> AuthorityError {
     ))
 }
 
-/// What a person can do that has no sound state any more. The numbers of a new one are above the old ones: see [`first_number`].
+/// What a person can do that has no sound state any more. The numbers of a new one are above the
+/// old ones: see [`first_number`].
 const ANEW: &str = "stop the nodes that use it, then put a sound copy back or remove the whole folder";
 
 fn removed(path: &Path) -> AuthorityError {

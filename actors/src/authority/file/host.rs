@@ -1,7 +1,10 @@
-//! `host`: the clock that all processes of this host share, and which start of the host it counts from.
+//! `host`: the clock that all processes of this host share, and which start of the host it counts
+//! from.
 //!
-//! It goes on while the host sleeps (`CLOCK_BOOTTIME`, clock_gettime(2)): a lease is over by then, whoever slept. The node's own clock has an origin of its own and means nothing to others; so
-//! this one is read here, beside `clock`. A *time namespace* shifts it (time_namespaces(7)); processes that share a folder have to be in the same one.
+//! It goes on while the host sleeps (`CLOCK_BOOTTIME`, clock_gettime(2)): a lease is over by then,
+//! whoever slept. The node's own clock has an origin of its own and means nothing to others; so
+//! this one is read here, beside `clock`. A *time namespace* shifts it (time_namespaces(7));
+//! processes that share a folder have to be in the same one.
 
 use std::io;
 use std::time::Duration;

@@ -1,17 +1,25 @@
-//! An authority in a folder of this host, for nodes on one host: nothing more to run, and gone with the host's disk.
+//! An authority in a folder of this host, for nodes on one host: nothing more to run, and gone with
+//! the host's disk.
 //!
-//! Whoever changes something locks the folder, reads who has what, and puts the changed whole on the disk before it answers; a batch of claims costs two syncs. A number that was given out is never
-//! given out again, whatever crashes. A renewal takes no lock and no sync (`hold`), so that the living keep what they have also while somebody who was stopped in the middle of a change holds
-//! the lock; others are told after two seconds which process that is.
+//! Whoever changes something locks the folder, reads who has what, and puts the changed whole on
+//! the disk before it answers; a batch of claims costs two syncs. A number that was given out is
+//! never given out again, whatever crashes. A renewal takes no lock and no sync (`hold`), so that
+//! the living keep what they have also while somebody who was stopped in the middle of a change
+//! holds the lock; others are told after two seconds which process that is.
 //!
-//! A shard whose process has *ended* is free at once, by whatever way it ended: the kernel then gives up the lock it held on its session's file, which is the best proof of death there is. A process that
-//! is stopped or hangs keeps its lock, and its shards until its time is over.
+//! A shard whose process has *ended* is free at once, by whatever way it ended: the kernel then
+//! gives up the lock it held on its session's file, which is the best proof of death there is. A
+//! process that is stopped or hangs keeps its lock, and its shards until its time is over.
 //!
 //! # Limits
-//! - One host, and a disk of its own: not a network file system. If another host is seen to use the folder, that is an error; it is not always seen.
-//! - A child process that a node forks and that runs no program of its own keeps the lock of its parent; then only time frees the shards. (Rust's `Command` does not keep it.)
-//! - A change writes the whole state, about 45 bytes a shard, and syncs twice: 1 to 16 ms on the disk at hand, with 10,000 shards 5 to 11. Where another node has changed it since, it is read first, which takes 10 ms more with
-//!   10,000. (`cargo bench -p heartbeat-tests --bench authority`)
+//! - One host, and a disk of its own: not a network file system. If another host is seen to use the
+//!   folder, that is an error; it is not always seen.
+//! - A child process that a node forks and that runs no program of its own keeps the lock of its
+//!   parent; then only time frees the shards. (Rust's `Command` does not keep it.)
+//! - A change writes the whole state, about 45 bytes a shard, and syncs twice: 1 to 16 ms on the
+//!   disk at hand, with 10,000 shards 5 to 11. Where another node has changed it since, it is read
+//!   first, which takes 10 ms more with 10,000.
+//!   (`cargo bench -p heartbeat-tests --bench authority`)
 //! - Waiting for something to become free is a look at the folder 20 times a second: see `watch`.
 
 mod folder;
@@ -43,8 +51,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What one node asks of a folder on a disk of its host, which must be no network file system.
 ///
-/// The shards of a process that ended are free at once; those of one that is stopped or hangs are when its time is over. Numbers that were given out are on the disk before they are, and never go back. Dropping
-/// this gives nothing back: a thread that nobody can stop may still run what the node has, so its session lasts until its time is over or the process ends.
+/// The shards of a process that ended are free at once; those of one that is stopped or hangs are
+/// when its time is over. Numbers that were given out are on the disk before they are, and never go
+/// back. Dropping this gives nothing back: a thread that nobody can stop may still run what the
+/// node has, so its session lasts until its time is over or the process ends.
 #[derive(Debug)]
 pub struct FileAuthority {
     desk: Arc<Desk>,
@@ -55,14 +65,16 @@ pub struct FileAuthority {
 struct Desk {
     folder: Folder,
     claimant: Claimant,
-    /// The sessions of this process. Their files stay open until the process ends, also when the node has gone, unless another session was begun in their place: a thread that nobody can stop
-    /// may still run what the session has.
+    /// The sessions of this process. Their files stay open until the process ends, also when the
+    /// node has gone, unless another session was begun in their place: a thread that nobody can
+    /// stop may still run what the session has.
     holds: Mutex<BTreeMap<SessionId, Arc<Hold>>>,
     watch: Mutex<Watch>,
 }
 
 impl FileAuthority {
-    /// The authority in a folder, which is made if it is not there. Nodes of other clusters may use the same folder. This waits for the disk.
+    /// The authority in a folder, which is made if it is not there. Nodes of other clusters may use
+    /// the same folder. This waits for the disk.
     ///
     /// # Errors
     /// If the folder cannot be used, or what is in it is damaged; nothing is changed then.

@@ -1,13 +1,19 @@
-//! `hold`: the file of one session, which its process holds locked for its whole life, and in which the end of the session stands.
+//! `hold`: the file of one session, which its process holds locked for its whole life, and in which
+//! the end of the session stands.
 //!
-//! Who can lock it knows that the process has ended, whatever killed it: the kernel gives a lock up with the last copy of its file, and a process that is only stopped keeps it (flock(2)). The file
-//! is never written through to the disk. After a crash of the host the boot is another one, and whatever stood there is over.
+//! Who can lock it knows that the process has ended, whatever killed it: the kernel gives a lock up
+//! with the last copy of its file, and a process that is only stopped keeps it (flock(2)). The file
+//! is never written through to the disk. After a crash of the host the boot is another one, and
+//! whatever stood there is over.
 //!
 //! # A renewal without a lock
-//! A session is renewed by writing a later end into its file. Another process may at that moment be looking at the old one, find it over, and take the session away: it reads the clock, *then* the
-//! file. So who renews writes, *then* reads the clock. If the old end has not come by then, nobody who looked before saw it come, and whoever looks from now on sees the new one: it is renewed. If it
-//! has come, somebody may have taken the session away, and it is over, for good: a zero takes the place of the end. A session that is ended early loses its file, which its process sees with the next
-//! renewal.
+//! A session is renewed by writing a later end into its file. Another process may at that moment be
+//! looking at the old one, find it over, and take the session away: it reads the clock, *then* the
+//! file. So who renews writes, *then* reads the clock. If the old end has not come by then, nobody
+//! who looked before saw it come, and whoever looks from now on sees the new one: it is renewed. If
+//! it has come, somebody may have taken the session away, and it is over, for good: a zero takes
+//! the place of the end. A session that is ended early loses its file, which its process sees with
+//! the next renewal.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -24,13 +30,15 @@ const BOOT_AT: u64 = 16;
 /// For how long a session counts whose file was cut short, from each look on.
 const CUT_FOR: Duration = Duration::from_secs(1);
 
-/// How often a reader looks again that met a writer in the middle. A write takes less than a microsecond.
+/// How often a reader looks again that met a writer in the middle. A write takes less than a
+/// microsecond.
 const LOOKS_MAX: u32 = 1_000;
 
 /// The file of a session of this process.
 #[derive(Debug)]
 pub(super) struct Hold {
-    /// Locked as long as it is open. It is never closed while the session may have shards: see [`super::FileAuthority`].
+    /// Locked as long as it is open. It is never closed while the session may have shards: see
+    /// [`super::FileAuthority`].
     file: File,
     boot: Boot,
     ttl: Duration,
@@ -60,7 +68,8 @@ impl Hold {
         Ok(Hold { file, boot, ttl, end: Mutex::new(end) })
     }
 
-    /// Lets the session last for its whole time from now on, if that does not come too late. Returns whether it is still there; one that is not never is again.
+    /// Lets the session last for its whole time from now on, if that does not come too late.
+    /// Returns whether it is still there; one that is not never is again.
     pub(super) fn renew(&self) -> io::Result<bool> {
         let mut end = self.end();
         let previous = std::mem::take(&mut *end);
@@ -103,7 +112,9 @@ pub(super) fn look(path: &Path, boot: Boot) -> io::Result<Sign> {
     }
     let mut of = [0; BOOT_BYTES];
     match file.read_exact_at(&mut of, BOOT_AT) {
-        // It was cut short. Its process is there, and writes it anew with its next renewal; until then nothing says that the session is over, and other sessions are no matter of this file.
+        // It was cut short. Its process is there, and writes it anew with its next renewal; until
+        // then nothing says that the session is over, and other sessions are no matter of this
+        // file.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Ok(Sign::Until(host::later(now, CUT_FOR)));
         }

@@ -1,4 +1,5 @@
-//! `state`: a [`Ledger`] as text, so that an operator can read who has what. It begins with a version and ends with a checksum.
+//! `state`: a [`Ledger`] as text, so that an operator can read who has what. It begins with a
+//! version and ends with a checksum.
 //!
 //! ```text
 //! heartbeat authority 1
@@ -7,8 +8,9 @@
 //! shard 1764373448211 1764373448210 17 orders
 //! sum 8f1d0c35a2b4e677
 //! ```
-//! A session is its number, its generation and its node; a shard its epoch, its session, its index and its group. The second line has a fixed length: who only wants to know whether
-//! something changed reads no further.
+//! A session is its number, its generation and its node; a shard its epoch, its session, its index
+//! and its group. The second line has a fixed length: who only wants to know whether something
+//! changed reads no further.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -84,7 +86,8 @@ pub(super) fn decode(text: &str) -> Result<Ledger, StateError> {
     Ok(ledger)
 }
 
-/// The numbers in the first two lines, which tell any two states apart; `None` if they are no such lines.
+/// The numbers in the first two lines, which tell any two states apart; `None` if they are no such
+/// lines.
 pub(super) fn decode_head(text: &str) -> Option<(u64, u64)> {
     check_version(text).ok()?;
     let mut words = text.lines().nth(1)?.split_ascii_whitespace();
@@ -100,7 +103,8 @@ fn check_version(text: &str) -> Result<(), StateError> {
     }
 }
 
-/// Takes one line in. No number may be above the highest that was given out, nor any shard be that of a session that is not there: they would be given out again.
+/// Takes one line in. No number may be above the highest that was given out, nor any shard be that
+/// of a session that is not there: they would be given out again.
 fn read(ledger: &mut Ledger, line: &str) -> Option<()> {
     let mut words = line.split(' ');
     let kind = words.next()?;
@@ -126,7 +130,8 @@ fn line(text: &mut String, line: fmt::Arguments<'_>) {
     let _ = writeln!(text, "{line}"); // Text in memory takes everything.
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll and Vo; draft-eastlake-fnv): it finds what a crash or a disk has spoilt, not what somebody forged.
+/// FNV-1a, 64 bits (Fowler, Noll and Vo; draft-eastlake-fnv): it finds what a crash or a disk has
+/// spoilt, not what somebody forged.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

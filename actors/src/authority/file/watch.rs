@@ -1,7 +1,9 @@
 //! `watch`: whether something may have become free since somebody last asked.
 //!
-//! Nobody tells of a process that ended, so the folder is looked at: the first two lines of the state, and the file of each session, whether it can be locked or its time is over. With ten nodes on a host that is
-//! about 60 system calls 20 times a second in each of them, 0.5 to 0.8 % of one core (`cargo bench -p heartbeat-tests --bench authority`).
+//! Nobody tells of a process that ended, so the folder is looked at: the first two lines of the
+//! state, and the file of each session, whether it can be locked or its time is over. With ten
+//! nodes on a host that is about 60 system calls 20 times a second in each of them, 0.5 to 0.8 % of
+//! one core (`cargo bench -p heartbeat-tests --bench authority`).
 
 use std::collections::BTreeSet;
 
