@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_write_is_refused_by_the_fence_and_taken_by_the_plain_copy() {
+    fn the_fence_refuses_a_late_write_that_the_plain_copy_takes() {
         let mut ledger = Ledger::default();
         ledger.begin(0.0, begun("a", 7, 0)).unwrap();
         ledger.write(0.1, written("a", 7, 1)).unwrap();

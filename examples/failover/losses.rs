@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_next_life_began_with_is_remembered_and_what_came_after_is_lost() {
+    fn increments_after_the_last_snapshot_count_as_lost() {
         check(&[(1, None, 0)], &[(1, 1), (1, 2)], &[]);
         check(&[(1, None, 0), (2, Some(1), 2)], &[(1, 1), (1, 2), (2, 3)], &[]);
         check(&[(1, None, 0), (2, Some(1), 1)], &[(1, 1), (1, 2), (2, 2)], &[(1, 2)]);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_from_whose_snapshot_nobody_began_is_lost_to_the_next_one() {
+    fn a_snapshot_that_no_generation_used_counts_as_lost() {
         let lives = [(1, None, 0), (2, Some(1), 1), (3, Some(1), 1), (4, Some(3), 2)];
         check(&lives, &[(1, 1), (2, 2), (3, 2), (4, 3)], &[(2, 3)]);
     }

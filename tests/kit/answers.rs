@@ -188,7 +188,7 @@ fn an_answer_through_a_plain_address_is_counted_in_the_same_way() {
 }
 
 #[test]
-fn an_answer_that_cannot_come_any_more_is_interrupted_and_says_why() {
+fn a_lost_answer_is_interrupted_and_says_why() {
     kit_with("restart.delay_min = '0s'\nrestart.delay_max = '0s'", async |node| {
         let slow = node.supervise("slow", Slow::default).unwrap();
         node.settle().await;
@@ -214,7 +214,7 @@ fn an_answer_that_cannot_come_any_more_is_interrupted_and_says_why() {
 }
 
 #[test]
-fn answers_under_way_have_a_bound_and_at_the_bound_messages_wait() {
+fn messages_wait_at_the_bound_of_answers_under_way() {
     kit(async |node| {
         for (max, room) in [(0, 4), (2, 2)] {
             let spec = WorkerSpec::new(format!("slow{max}")).capacity(4).answers_max(max);
@@ -259,7 +259,7 @@ fn a_stuck_answer_with_nothing_queued_behind_it_is_noticed() {
 }
 
 #[test]
-fn a_worker_whose_answers_all_hang_is_replaced_and_serves_its_queue() {
+fn a_worker_whose_answers_hang_is_replaced_and_serves_its_queue() {
     kit(async |node| {
         let slow = node.supervise_with(WorkerSpec::new("slow").answers_max(2), |_| Ok(Slow::default())).unwrap();
         node.settle().await;

@@ -31,7 +31,7 @@ fn a_panic_in_a_message_loses_that_message_only() {
 
 // A3
 #[test]
-fn a_worker_that_waits_for_ever_is_replaced_once_messages_have_waited_for_liveness() {
+fn an_endless_await_is_replaced_once_messages_wait_too_long() {
     kit(async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         node.inject("counter", Fault::AwaitStuck);
@@ -48,7 +48,7 @@ fn a_worker_that_waits_for_ever_is_replaced_once_messages_have_waited_for_livene
 
 // A3, the other side
 #[test]
-fn a_worker_that_waits_for_ever_while_nobody_waits_for_it_is_let_be() {
+fn an_endless_await_without_messages_is_left_alone() {
     kit(async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         node.settle().await;
@@ -77,7 +77,7 @@ impl Handler<PlainAddr> for Counter {
 
 // A3
 #[test]
-fn messages_that_come_through_a_plain_address_wait_and_are_seen_to_wait() {
+fn messages_through_a_plain_address_are_seen_to_wait() {
     kit(async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         let plain = counter.send(PlainAddr).await.unwrap();
@@ -149,7 +149,7 @@ fn a_spinning_worker_is_told_from_a_blocked_one() {
 
 // A6
 #[test]
-fn a_starved_thread_a_pause_of_the_process_and_reported_progress_replace_nobody() {
+fn starvation_pauses_and_progress_replace_no_worker() {
     kit(async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         node.inject("counter", Fault::Starve(seconds(60)));
@@ -259,7 +259,7 @@ impl Handler<Say> for Frank {
 }
 
 #[test]
-fn a_worker_that_says_that_it_is_not_ready_is_let_be_and_one_that_has_failed_is_replaced() {
+fn health_failed_replaces_a_worker_and_not_ready_does_not() {
     kit(async |node| {
         let frank = node.supervise("frank", || Frank).unwrap();
         frank.send(Say(Health::NotReady)).await.unwrap();
@@ -276,7 +276,7 @@ fn a_worker_that_says_that_it_is_not_ready_is_let_be_and_one_that_has_failed_is_
 }
 
 #[test]
-fn a_clean_stop_is_followed_by_a_start_only_if_the_worker_is_permanent() {
+fn only_a_permanent_worker_starts_again_after_a_clean_stop() {
     kit(async |node| {
         use heartbeat_actors::RestartKind::{Permanent, Temporary, Transient};
         for (name, kind, starts_again) in
@@ -294,7 +294,7 @@ fn a_clean_stop_is_followed_by_a_start_only_if_the_worker_is_permanent() {
 }
 
 #[test]
-fn failures_over_the_intensity_are_given_up_and_those_that_are_spread_out_never_are() {
+fn only_failures_over_the_intensity_are_given_up() {
     kit_with("restart.delay_max = '1s'", async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         for _ in 0..50 {

@@ -27,7 +27,7 @@ fn story(node: &TestNode) -> Vec<String> {
 }
 
 #[test]
-fn children_start_in_order_each_when_the_one_before_is_up_and_stop_in_reverse() {
+fn children_start_in_order_and_stop_in_reverse() {
     kit(async |node| {
         let group = node.group(GroupSpec::new("shop")).unwrap();
         for name in ["db", "cache", "web"] {
@@ -48,7 +48,7 @@ fn children_start_in_order_each_when_the_one_before_is_up_and_stop_in_reverse() 
 }
 
 #[test]
-fn one_for_all_and_rest_for_one_restart_whom_they_name_and_keep_the_queues() {
+fn one_for_all_and_rest_for_one_keep_the_queues() {
     for (strategy, expected) in [
         (Strategy::OneForAll, ["-c", "-a", "^a", "^b", "^c"].as_slice()),
         (Strategy::RestForOne, ["-c", "^b", "^c"].as_slice()),
@@ -82,7 +82,7 @@ fn sibling(event: &Event) -> Option<String> {
 
 // A12
 #[test]
-fn an_exhausted_group_is_restarted_by_its_parent_until_the_root_gives_up() {
+fn a_parent_restarts_an_exhausted_group_until_it_gives_up() {
     kit_with("restart.delay_min = '0s'\nrestart.delay_max = '0s'", async |node| {
         let outer = node.group(GroupSpec::new("outer").intensity(1, seconds(60))).unwrap();
         let inner = outer.group(GroupSpec::new("inner").intensity(2, seconds(60))).unwrap();
@@ -112,7 +112,7 @@ fn an_exhausted_group_is_restarted_by_its_parent_until_the_root_gives_up() {
 }
 
 #[test]
-fn a_group_ends_with_its_significant_child_and_the_child_must_be_able_to_end() {
+fn a_group_ends_with_its_significant_child() {
     kit(async |node| {
         let spec = GroupSpec::new("job").auto_shutdown(AutoShutdown::AnySignificant).restart(RestartKind::Transient);
         let group = node.group(spec).unwrap();
@@ -156,7 +156,7 @@ fn a_template_starts_any_number_and_forgets_those_that_end() {
 }
 
 #[test]
-fn a_child_that_does_not_stop_in_time_is_fenced_and_the_others_stop_all_the_same() {
+fn a_child_that_stops_too_late_is_fenced_and_the_others_stop() {
     kit(async |node| {
         let group = node.group(GroupSpec::new("pair")).unwrap();
         let first = group.supervise("first", Counter::default).unwrap();

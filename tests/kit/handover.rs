@@ -52,7 +52,7 @@ impl Handler<GetLease> for Ledger {
 
 // A10
 #[test]
-fn every_replacement_starts_from_the_last_snapshot_and_knows_why() {
+fn every_replacement_gets_the_last_snapshot_and_the_cause() {
     kit(async |node| {
         let births = Arc::new(Mutex::new(Vec::<(u64, Option<Cause>)>::new()));
         let noted = births.clone();

@@ -107,7 +107,7 @@ fn an_overflow_is_refused_or_drops_the_oldest_or_the_newest() {
 }
 
 #[test]
-fn what_is_refused_comes_back_or_is_a_dead_letter_as_the_sender_likes() {
+fn a_refused_message_comes_back_or_is_a_dead_letter() {
     kit(async |node| {
         let mut dead = node.subscribe_dead_letters();
         let counter = node.supervise_with(WorkerSpec::new("counter").capacity(1), |_| Ok(Counter::default())).unwrap();
@@ -123,7 +123,7 @@ fn what_is_refused_comes_back_or_is_a_dead_letter_as_the_sender_likes() {
 }
 
 #[test]
-fn an_answer_that_takes_too_long_is_given_up_and_its_message_is_not_handled_for_nobody() {
+fn a_message_past_its_deadline_is_not_handled() {
     kit(async |node| {
         let mut dead = node.subscribe_dead_letters();
         let counter: WorkerAddr<Counter> = node.supervise("counter", Counter::default).unwrap();
@@ -140,7 +140,7 @@ fn an_answer_that_takes_too_long_is_given_up_and_its_message_is_not_handled_for_
 
 // A14
 #[test]
-fn a_message_waits_through_so_many_replacements_and_then_is_a_dead_letter() {
+fn a_message_outlives_attempts_max_replacements_and_no_more() {
     kit_with("workers.zombies_max = 100\nrestart.delay_max = '200ms'", async |node| {
         let mut dead = node.subscribe_dead_letters();
         let spec = WorkerSpec::new("counter").on_replace(OnReplace::Redeliver { attempts_max: 2 });
@@ -169,7 +169,7 @@ fn a_message_waits_through_so_many_replacements_and_then_is_a_dead_letter() {
 
 // A14
 #[test]
-fn a_poison_message_is_sent_again_only_if_its_sender_says_so_and_only_so_often() {
+fn a_poison_message_is_resent_only_as_often_as_asked() {
     kit_with("restart.delay_min = '0s'\nrestart.delay_max = '0s'\nrestart.intensity = 100", async |node| {
         let mut dead = node.subscribe_dead_letters();
         let poisoned = node.supervise("poisoned", || Poisoned).unwrap();
@@ -186,7 +186,7 @@ fn a_poison_message_is_sent_again_only_if_its_sender_says_so_and_only_so_often()
 }
 
 #[test]
-fn the_queue_of_a_worker_that_held_its_thread_is_dropped_if_it_says_so() {
+fn a_spec_can_drop_the_queue_when_its_thread_is_held() {
     kit(async |node| {
         let spec = WorkerSpec::new("counter").on_replace(OnReplace::DeadLetter);
         let counter = node.supervise_with(spec, |_| Ok(Counter::default())).unwrap();

@@ -28,7 +28,7 @@ impl Handler<Who> for Named {
 }
 
 #[test]
-fn each_member_has_its_turn_and_one_that_is_blocked_is_left_out_while_its_queue_is_long() {
+fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
     kit(async |node| {
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(4);
         let pool = node.pool_with(spec, 4, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
@@ -63,7 +63,7 @@ fn each_member_has_its_turn_and_one_that_is_blocked_is_left_out_while_its_queue_
 }
 
 #[test]
-fn a_key_goes_to_one_member_and_only_the_keys_of_one_that_is_not_ready_go_elsewhere() {
+fn only_the_keys_of_a_member_not_ready_go_to_another() {
     kit(async |node| {
         let pool =
             node.pool_with(WorkerSpec::new("pool"), 8, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string())));
@@ -108,7 +108,7 @@ fn the_least_loaded_member_is_taken() {
 }
 
 #[test]
-fn members_fail_and_are_replaced_each_for_itself_and_rolling_stops_one_at_a_time() {
+fn a_rolling_restart_stops_one_member_at_a_time() {
     kit(async |node| {
         let pool = node.pool("pool", 3, Counter::default).unwrap();
         pool.until_ready().await;

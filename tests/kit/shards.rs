@@ -43,7 +43,7 @@ impl Handler<Count> for Tally {
 }
 
 #[test]
-fn a_shard_goes_on_from_its_snapshot_under_the_same_epoch_when_it_is_restarted() {
+fn a_restarted_shard_keeps_its_snapshot_and_its_epoch() {
     kit(async |node| {
         let shards = node.supervise_shards("tallies", 4, Tally::open).unwrap();
         node.settle().await;

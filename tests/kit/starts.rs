@@ -74,7 +74,7 @@ fn a_start_that_holds_its_thread_twice_is_given_up() {
 
 // A11
 #[test]
-fn over_the_cap_of_blocked_threads_the_node_leaves_if_it_was_told_to() {
+fn over_the_cap_of_blocked_threads_a_node_can_leave() {
     kit_with("workers.zombies_max = 2\nworkers.on_give_up = 'leave'", async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         for _ in 0..3 {
@@ -114,7 +114,7 @@ impl Handler<Add> for Client {
 }
 
 #[test]
-fn a_worker_that_says_itself_when_it_is_up_serves_before_but_is_not_ready() {
+fn a_worker_that_reports_its_own_start_serves_before_ready() {
     kit(async |node| {
         let client = node.supervise("client", || Client { connects_in: Some(10) }).unwrap();
         assert_eq!(client.send(Add(3)).await, Ok(3));

@@ -90,7 +90,7 @@ fn with_answers_only_the_queue_is_left_alone() {
 }
 
 #[test]
-fn a_restart_lets_answers_finish_and_keeps_the_queue_for_the_next_life() {
+fn a_restart_finishes_answers_and_keeps_the_queue() {
     kit(async |node| {
         let slow = node.supervise("slow", Slow::default).unwrap();
         node.settle().await;
@@ -115,7 +115,7 @@ fn a_restart_lets_answers_finish_and_keeps_the_queue_for_the_next_life() {
 }
 
 #[test]
-fn a_worker_that_is_started_again_while_it_stops_takes_messages_at_once() {
+fn a_start_during_the_stop_accepts_messages_at_once() {
     kit(async |node| {
         let slow = node.supervise("slow", Slow::default).unwrap();
         node.settle().await;

@@ -70,7 +70,7 @@ fn workers_on_a_pool_of_threads_share_those_in_turn() {
 }
 
 #[test]
-fn a_worker_may_hold_its_thread_for_as_long_as_its_own_spec_says() {
+fn a_worker_may_hold_its_thread_as_long_as_its_spec_says() {
     kit(async |node| {
         let patient = WorkerSpec::new("patient").timeout(seconds(20)).placement(Placement::Dedicated);
         let patient = node.supervise_with(patient, |_| Ok(Counter::default())).unwrap();

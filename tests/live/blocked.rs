@@ -161,7 +161,7 @@ fn a_worker_that_is_busy_for_long_but_gets_on_is_left_alone() {
 }
 
 #[test]
-fn the_queue_of_a_blocked_worker_that_is_given_up_is_dead_letters() {
+fn a_blocked_worker_given_up_leaves_dead_letters() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
@@ -258,7 +258,7 @@ fn a_real_thread_that_spins_is_told_from_one_that_sleeps() {
 
 // A3 and A13
 #[test]
-fn a_real_worker_that_waits_for_ever_and_a_real_thread_that_ends_are_replaced() {
+fn an_endless_await_and_an_ended_thread_are_replaced() {
     live(async {
         let mut config = config();
         (config.workers.liveness, config.workers.scan) = (Duration::from_millis(500), Duration::from_millis(50));
@@ -324,7 +324,7 @@ impl Handler<Sleep> for Sleeper {
 }
 
 #[test]
-fn a_zombie_that_wakes_runs_no_timer_and_does_its_successor_no_harm_even_if_it_panics() {
+fn a_zombie_that_wakes_does_its_successor_no_harm() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);

@@ -159,7 +159,7 @@ fn a_key_of_a_sharded_group_leads_to_the_worker_of_its_shard() {
 }
 
 #[test]
-fn only_those_who_supervise_a_group_own_its_shards_and_everybody_knows_them() {
+fn only_nodes_that_supervise_a_group_own_its_shards() {
     live(async {
         let network = MemoryNetwork::new();
         let monitor = start_in(&network, "monitor", "monitor", 1).await;
@@ -669,7 +669,7 @@ fn a_process_that_is_told_to_end_says_goodbye() {
 }
 
 #[test]
-fn a_signal_during_the_start_ends_a_process_and_leaves_no_member_behind() {
+fn a_signal_during_the_start_leaves_no_member_behind() {
     let mut processes = Processes::start("interrupt");
     for (number, delay) in (0..).zip([0, 2, 5, 10, 20, 40]) {
         let name = format!("late-{number}");

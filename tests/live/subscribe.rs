@@ -45,7 +45,7 @@ impl Handler<Update> for Slow {
 }
 
 #[test]
-fn a_slow_subscriber_is_told_how_much_it_missed_and_delays_nobody() {
+fn a_slow_subscriber_learns_how_much_it_missed() {
     live(async {
         let mut config = config();
         config.events.queue = 4;

@@ -173,7 +173,7 @@ fn a_panic_anywhere_is_survived_and_its_place_is_named() {
 }
 
 #[test]
-fn a_panic_in_started_is_survived_at_the_first_start_and_at_a_restart() {
+fn a_panic_in_started_is_survived_at_start_and_restart() {
     /// Counts its starts; the first one and the third one fail.
     struct Hesitant(Arc<AtomicU32>);
 
@@ -332,7 +332,7 @@ fn a_clean_stop_is_followed_by_what_the_restart_kind_says() {
 }
 
 #[test]
-fn a_worker_that_fails_too_often_is_given_up_and_its_queue_is_dead_letters() {
+fn a_worker_given_up_leaves_its_queue_as_dead_letters() {
     #[derive(Message)]
     #[rtype(result = "()")]
     struct NeverHandled;
@@ -407,7 +407,7 @@ fn a_dead_letter_that_panics_when_dropped_takes_no_other_along() {
 }
 
 #[test]
-fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
+fn leaving_during_a_restart_pause_answers_the_senders() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
@@ -431,7 +431,7 @@ fn leaving_while_a_worker_waits_for_its_restart_tells_whoever_waits_for_it() {
 }
 
 #[test]
-fn factories_that_fail_and_names_that_do_not_do_are_told_clearly() {
+fn failing_factories_and_bad_names_get_clear_errors() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let mut events = Events::of(&node);
@@ -528,7 +528,7 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
 
 // A2
 #[test]
-fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_all_the_while() {
+fn a_neighbour_is_answered_during_a_storm_of_panics() {
     live(async {
         let mut config = config();
         // Room for all there is to tell: this test is too busy to listen meanwhile, and must not
@@ -568,7 +568,7 @@ fn a_storm_of_panics_is_bounded_and_a_neighbour_on_the_same_thread_is_answered_a
 
 // A8
 #[test]
-fn what_the_senders_hear_adds_up_to_what_the_worker_says_whatever_fails() {
+fn the_senders_answers_add_up_to_the_workers_counts() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let spec = WorkerSpec::new("subject")
@@ -627,7 +627,7 @@ fn what_the_senders_hear_adds_up_to_what_the_worker_says_whatever_fails() {
 
 // A9
 #[test]
-fn the_bound_of_the_queue_holds_for_a_thousand_clones_on_four_threads() {
+fn a_thousand_clones_on_four_threads_keep_the_queues_bound() {
     live(async {
         let mut config = config();
         config.workers.timeout = PATIENCE;

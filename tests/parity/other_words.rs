@@ -241,6 +241,6 @@ fn a_worker_without_address_stops_when_its_system_ends() {
 
 // test_stop_restore_after_stopping
 #[test]
-fn a_worker_that_goes_on_is_not_stopped_by_the_end_of_its_system() {
+fn the_end_of_a_system_does_not_stop_a_worker_that_goes_on() {
     assert_eq!(after_the_system(Habit::Stays, false), (1, 1, 0));
 }

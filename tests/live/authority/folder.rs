@@ -162,7 +162,7 @@ fn numbers_go_on_over_a_restart_of_everything() {
 }
 
 #[test]
-fn a_process_that_is_stopped_in_the_middle_of_a_change_is_named_and_the_others_keep_what_they_have() {
+fn a_process_stopped_while_it_holds_the_lock_is_named() {
     let folder = Folder::new("busy");
     live(async {
         let a = Node::open(folder.authority("a", 1), LONG).await;
@@ -200,7 +200,7 @@ fn check(test: &str, change: impl FnOnce(&Path), expected: &str) {
 }
 
 #[test]
-fn a_state_that_is_spoilt_removed_or_of_a_later_release_is_refused() {
+fn a_damaged_missing_or_later_state_is_refused() {
     let write = |text: &'static str| move |state: &Path| std::fs::write(state, text).unwrap();
     check(
         "cut",

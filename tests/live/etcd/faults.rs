@@ -137,7 +137,7 @@ fn a_paused_leader_stops_nobody_and_no_two_owners_write() {
 }
 
 #[test]
-fn while_all_of_etcd_is_away_nobody_owns_and_afterwards_one_does() {
+fn without_etcd_no_node_owns_and_afterwards_one_does() {
     let _alone = alone();
     let run = run(Servers::start(3), LEAST, Duration::from_secs(20), |servers| {
         servers.signal_all(Signal::SIGSTOP);
@@ -223,7 +223,7 @@ fn a_session_that_was_ended_at_the_server_is_gone() {
 }
 
 #[test]
-fn what_etcd_has_forgotten_may_have_been_a_shard_that_became_free() {
+fn a_compacted_revision_may_hide_a_shard_that_became_free() {
     let _alone = alone();
     let mut servers = Servers::start(1);
     let b = authority(&servers.endpoints, TTL, "b", 1);

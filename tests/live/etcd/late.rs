@@ -110,7 +110,7 @@ async fn late<T>(way: &Way, gate: Gate, first: impl Future<Output = T>, since: i
 }
 
 #[test]
-fn a_release_that_comes_late_takes_nothing_that_was_claimed_since() {
+fn a_late_release_takes_no_shard_claimed_since() {
     let _alone = alone();
     let servers = Servers::start(1);
     live(async {
@@ -129,7 +129,7 @@ fn a_release_that_comes_late_takes_nothing_that_was_claimed_since() {
 }
 
 #[test]
-fn a_claim_that_comes_late_takes_nothing_that_was_given_back_since() {
+fn a_late_claim_takes_no_shard_released_since() {
     let _alone = alone();
     let servers = Servers::start(1);
     live(async {

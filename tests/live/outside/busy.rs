@@ -44,7 +44,7 @@ impl Drop for Loops {
 
 // A6
 #[test]
-fn eight_busy_loops_for_a_minute_and_a_stop_of_ten_seconds_replace_nobody() {
+fn busy_loops_and_a_stopped_process_replace_no_worker() {
     let _turn = alone();
     let mut process = Process::start("busy", "", "steady", &[]);
     process.wait("started");

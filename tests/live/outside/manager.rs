@@ -9,7 +9,7 @@ use crate::{PATIENCE, Process, alone};
 
 // P1
 #[test]
-fn a_node_that_gives_up_tells_why_and_ends_with_its_code_though_a_thread_is_blocked_for_ever() {
+fn a_node_that_gives_up_exits_with_its_code() {
     let _turn = alone();
     let settings = "[workers]\narbiters = 1\ninterval = '50ms'\ntimeout = '600ms'\nzombies_max = 0\non_give_up = 'exit'\nexit_code = 71\n";
     let mut process = Process::start("give-up", settings, "stuck", &[]);
@@ -91,7 +91,7 @@ fn systemd_hears_that_it_is_up_that_it_lives_and_that_it_leaves() {
 
 // P2
 #[test]
-fn systemd_hears_nothing_while_receiver_and_supervisor_are_stuck() {
+fn systemd_gets_no_ping_while_the_control_thread_is_stuck() {
     let _turn = alone();
     let manager = Manager::new("stuck");
     let mut process = start("stuck", &manager, "sticky");
