@@ -36,6 +36,7 @@ pub mod detection;
 pub mod engine;
 pub mod event;
 mod interruption;
+mod lease;
 pub mod member;
 pub mod membership;
 pub mod output;

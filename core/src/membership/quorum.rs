@@ -28,6 +28,7 @@ use super::{Cluster, OwnershipEffect, Payload};
 use crate::config::{Config, QuorumRule};
 use crate::ctx::Ctx;
 use crate::event::Event;
+use crate::lease::valid_for;
 use crate::member::NodeId;
 use crate::membership::table::MemberTable;
 use crate::time::Instant;
@@ -38,11 +39,6 @@ const POLLS: u32 = 3;
 
 /// Rounds of which a late vote still counts.
 const ROUNDS_MAX: usize = 2 * POLLS as usize;
-
-/// What is taken off a lease for clocks that do not run alike, and for news of a death that are on
-/// their way: this share of it, and this much at least.
-const MARGIN_SHARE: u32 = 10;
-const MARGIN_LEAST: Duration = Duration::from_millis(200);
 
 /// What this node's right to own shards rests on.
 #[derive(Clone, Debug)]
@@ -132,7 +128,7 @@ impl Quorum {
     /// How many of them answered a poll that was sent so lately that the right it gives has not
     /// ended by `now`, this node included.
     fn reached(&self, table: &MemberTable, now: Instant) -> usize {
-        self.polls_answered(table).filter(|sent| *sent + self.valid() > now).count()
+        self.polls_answered(table).filter(|sent| *sent + valid_for(self.lease) > now).count()
     }
 
     /// For this node and each member: when the newest poll was sent that it answered.
@@ -141,18 +137,13 @@ impl Quorum {
         others.chain(self.rounds.back().map(|(_, sent)| *sent))
     }
 
-    /// For how long a poll gives the right to own shards.
-    fn valid(&self) -> Duration {
-        self.lease.saturating_sub((self.lease / MARGIN_SHARE).max(MARGIN_LEAST))
-    }
-
     /// Renews the right by what has been answered. Returns whether it begins.
     fn renew(&mut self, table: &MemberTable, now: Instant) -> bool {
         let needed = (self.voters(table) / 2 + 1).max(self.least);
         let mut answered: Vec<Instant> = self.polls_answered(table).collect();
         answered.sort_unstable_by(|a, b| b.cmp(a));
         let Some(&oldest) = answered.get(needed - 1) else { return false };
-        self.until = self.until.max(oldest + self.valid());
+        self.until = self.until.max(oldest + valid_for(self.lease));
         let begins = !self.held && self.until > now;
         if begins {
             self.held = true;

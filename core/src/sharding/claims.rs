@@ -29,16 +29,13 @@ use crate::authority::{AuthorityRequest, AuthorityResponse, CLAIMS_MAX, Claimed,
 use crate::config::{AuthorityKind, OwnershipConfig};
 use crate::ctx::Ctx;
 use crate::event::Event;
+use crate::lease::valid_for;
 use crate::member::{Epoch, Generation};
 use crate::output::Output;
 use crate::time::Instant;
 
 /// Renewals in the time of a session.
 const RENEWALS: u32 = 3;
-
-/// What is taken off the time of a session: this share of it, and this much at least.
-const MARGIN_SHARE: u32 = 10;
-const MARGIN_LEAST: Duration = Duration::from_millis(200);
 
 /// However often there is doubt, renewals are at least so far apart.
 const RENEW_LEAST: Duration = Duration::from_millis(100);
@@ -48,6 +45,10 @@ const RENEW_LEAST: Duration = Duration::from_millis(100);
 const RETRY_SHARE: u32 = 20;
 const RETRY_LEAST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(1);
+
+/// How long to wait before a shard that was held is claimed again: this share of `ttl`, within the
+/// same bounds.
+const RECLAIM_SHARE: u32 = 10;
 
 /// What an answer means for the shards.
 #[derive(Clone, PartialEq, Debug)]
@@ -151,7 +152,7 @@ impl Claims {
 
     /// When a claim that found the shard held is asked again, should nobody say that it is free.
     pub(super) fn again_after(&self) -> Duration {
-        (self.ttl / MARGIN_SHARE).clamp(RETRY_LEAST, RETRY_MOST)
+        (self.ttl / RECLAIM_SHARE).clamp(RETRY_LEAST, RETRY_MOST)
     }
 
     /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards
@@ -287,7 +288,7 @@ impl Claims {
                 Outcome::Nothing
             }
             (AuthorityRequest::Renew { session }, Ok(AuthorityResponse::Renewed)) => {
-                let valid_until = sent + self.valid();
+                let valid_until = sent + valid_for(self.ttl);
                 if let Session::Open { id, until, .. } = &mut self.session
                     && *id == session
                 {
@@ -351,14 +352,9 @@ impl Claims {
         matches!(self.session, Session::Open { id, .. } if id == session)
     }
 
-    /// For how long a renewal gives the right to own shards.
-    fn valid(&self) -> Duration {
-        self.ttl.saturating_sub((self.ttl / MARGIN_SHARE).max(MARGIN_LEAST))
-    }
-
     fn opened(&mut self, id: SessionId, ttl: Duration, sent: Instant, ctx: &mut Ctx) -> Outcome {
         self.ttl = ttl;
-        let until = sent + self.valid();
+        let until = sent + valid_for(self.ttl);
         if until <= ctx.now {
             // It took longer to answer than what it gives is good for.
             self.session = Session::None { at: ctx.now, previous: Some(id) };
