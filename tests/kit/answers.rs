@@ -38,7 +38,7 @@ struct Apart(Duration);
 #[rtype(result = "u64")]
 pub(crate) struct Alone(pub(crate) Duration);
 
-/// Answered when the worker is told to.
+/// The answer comes when the test asks the worker for it.
 #[derive(Message, Clone)]
 #[rtype(result = "u64")]
 struct Keep;

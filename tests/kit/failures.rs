@@ -171,7 +171,7 @@ fn starvation_pauses_and_progress_replace_no_worker() {
     });
 }
 
-/// Works for as long as it is told, and says so.
+/// Works for as long as the message says, and reports progress.
 struct Diligent;
 
 impl Actor for Diligent {

@@ -205,7 +205,7 @@ impl Actor for Slow {
     }
 }
 
-/// What is done to a group and to its child, one right after the other.
+/// Commands to a group and to its child, one right after the other.
 const COMMANDS: [&str; 6] = ["g.start", "g.restart", "g.stop", "w.start", "w.restart", "w.stop"];
 
 /// Does three of them in a row, and asks. Returns whether the child runs in the end.

@@ -1,5 +1,4 @@
-//! Every message is answered, whatever happens to its worker meanwhile: random histories in virtual
-//! time.
+//! Every message is answered, whichever way its worker ends: random histories in virtual time.
 //!
 //! A failing history is shrunk, and prints its seed and the command that replays it.
 
@@ -36,7 +35,7 @@ fn played(history: &History) -> Result<(), String> {
     runtime.unwrap().block_on(remains.check_after_system())
 }
 
-/// What was wrong, without the figures: a shorter history must fail in the same way.
+/// The failure without its figures: a shorter history must fail in the same way.
 fn kind(wrong: &str) -> String {
     wrong.chars().take_while(|letter| *letter != ';').filter(|letter| letter.is_alphabetic()).take(24).collect()
 }

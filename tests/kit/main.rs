@@ -34,12 +34,12 @@ use heartbeat_actors::{Config, Context, Interruption, SendError};
 /// How the text of a panic begins that a test has asked for.
 const MEANT: &str = "told to";
 
-/// What the sender of a message is told whose worker was told to fail.
+/// The error for a sender whose message makes the worker panic.
 fn panicked() -> SendError {
     SendError::Interrupted(Interruption::Panicked(format!("{MEANT} fail").into()))
 }
 
-/// What the sender of a message is told whose worker was stuck.
+/// The error for a sender whose worker was stuck.
 const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 
 /// Runs a test with one worker thread and restarts without pauses.

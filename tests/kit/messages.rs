@@ -65,7 +65,8 @@ fn accepted_is_handled_interrupted_or_dead_whatever_happens() {
             assert_eq!((fates.queued, fates.accepted + fates.rejected), (0, sent), "seed {seed}: {fates:?}");
             let mut heard: BTreeMap<String, u64> = BTreeMap::new();
             for answer in answers {
-                // By now each has an answer or a reason; whoever still waits would wait for ever.
+                // By now each has an answer or a reason; a sender that still waits would never get
+                // one.
                 let answer = answer.within(millis(1)).await;
                 *heard.entry(format!("{:?}", answer.map(drop))).or_default() += 1;
             }
@@ -150,7 +151,7 @@ fn a_message_outlives_attempts_max_replacements_and_no_more() {
         let answers: Vec<_> = (0..5).map(|_| counter.send(Add(1))).collect();
         node.settle().await;
         for _ in 0..4 {
-            // Whoever is handled next is poison too.
+            // The next message to be handled is poison, too.
             node.inject("counter", Fault::Block(seconds(600)));
             node.advance(seconds(6)).await;
         }

@@ -48,7 +48,7 @@ fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
             .collect();
         drop(waiting);
         node.settle().await;
-        // Its queue is over three quarters by now, so nobody is sent there.
+        // Its queue is over three quarters by now, so the pool sends no message there.
         for _ in 0..8 {
             let _ = pool.members()[2].try_send(Who);
         }

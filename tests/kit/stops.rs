@@ -1,5 +1,5 @@
-//! Stopping is draining: what a worker that is told to stop still finishes, in which time, and what
-//! becomes of the rest.
+//! Stopping is draining: what a stopping worker still finishes, in which time, and what becomes of
+//! the rest.
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
@@ -146,7 +146,7 @@ fn rolling_through_a_pool_costs_no_answer() {
     });
 }
 
-/// Stays in `stopping` until its work is done, or for ever.
+/// Stays in `stopping` until its work is done, or without end.
 struct Busy {
     left: u32,
     terminates: bool,

@@ -178,7 +178,7 @@ fn a_waiting_worker_that_is_removed_answers_its_queue() {
     });
 }
 
-/// The pauses that were told before a thread was tried again.
+/// The reported pauses before each new try to make a thread.
 fn pauses(node: &heartbeat_actors::testkit::TestNode) -> Vec<u64> {
     node.pick(|event| match event {
         Event::NoThread { retry_in, .. } => Some(retry_in.as_secs()),

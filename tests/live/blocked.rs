@@ -171,7 +171,7 @@ fn a_blocked_worker_given_up_leaves_dead_letters() {
         let held = once.send(held);
         let queued: Vec<_> = (0..10).map(|_| once.send(Add(1))).collect();
         events.wait("the giving up", |event| matches!(event, Event::GaveUp { .. }).then_some(())).await;
-        // Its thread is still held: whoever waits is told all the same.
+        // Its thread is still held: waiting senders get their error all the same.
         assert_eq!(held.await, Err(STUCK), "its handler has not returned");
         for queued in queued {
             assert_eq!(queued.await, Err(SendError::GaveUp));

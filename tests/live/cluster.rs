@@ -169,7 +169,7 @@ fn only_nodes_that_supervise_a_group_own_its_shards() {
         for named in responsible(&[&a, &b, &door, &monitor], "orders").await {
             assert_eq!(named, "a", "only a supervises it");
         }
-        // Another number of shards is refused as long as there is somebody with the first one.
+        // Another number of shards is refused as long as a node with the first number is there.
         let mut events = Events::of(&b);
         let at_b = b.supervise_shards("orders", 32, |_| Ok(Subject::default())).unwrap();
         let refused = events.wait("a refusal", |event| match event {
@@ -421,7 +421,7 @@ impl Drop for Processes {
             let _ = child.kill(); // It may have ended already.
             let _ = child.wait();
         }
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs harm nobody.
+        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
     }
 }
 
@@ -434,7 +434,7 @@ impl Processes {
         let (sender, lines) = mpsc::channel();
         let mut processes = Processes { folder, monitor, children: BTreeMap::new(), lines, sender, said: Vec::new() };
         processes.start_one("monitor", "monitor", monitor);
-        // It tells what comes after it has subscribed; so nobody joins before.
+        // A subscription shows later events only, so no node joins before it.
         processes.wait("monitor", "started", |_| true);
         for name in ["a", "b", "c"] {
             processes.start_one(name, "worker", "127.0.0.1:0".parse().unwrap());
@@ -507,7 +507,7 @@ impl Processes {
         })
     }
 
-    /// Takes in what is said for a while.
+    /// Collects the updates of a while.
     fn listen(&mut self, duration: Duration) {
         let end = Instant::now() + duration;
         while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -588,7 +588,7 @@ fn a_frozen_monitor_blames_nobody() {
     assert!(!processes.has_failed_workers());
 }
 
-/// Hears what is told for a while, and asserts that it is no verdict on a node.
+/// Collects the updates of a while and asserts that none is a verdict on a node.
 async fn hears_no_verdict(events: &mut Events, time: Duration) {
     let end = tokio::time::Instant::now() + time;
     while let Ok(update) = tokio::time::timeout_at(end, events.next()).await {
@@ -597,7 +597,7 @@ async fn hears_no_verdict(events: &mut Events, time: Duration) {
     }
 }
 
-/// Holds the control thread of a node when it is told to: its transport takes long to look.
+/// Holds the control thread of a node on demand: its transport takes long to look.
 struct Heavy {
     transport: Rc<dyn Transport>,
     is_heavy: Arc<AtomicBool>,
@@ -675,8 +675,7 @@ fn a_signal_during_the_start_leaves_no_member_behind() {
         let name = format!("late-{number}");
         processes.start_one(&name, "worker", "127.0.0.1:0".parse().unwrap());
         std::thread::sleep(Duration::from_millis(delay));
-        // Not SIGINT: whoever runs in the background of a shell may have inherited to ignore it,
-        // until it says otherwise.
+        // Not SIGINT: a process in the background of a shell inherits to ignore it.
         processes.signal(&name, Signal::SIGTERM);
         let end = Instant::now() + PATIENCE;
         let status = loop {
@@ -689,7 +688,7 @@ fn a_signal_during_the_start_leaves_no_member_behind() {
         // The first ones are interrupted before they can do anything about it.
         assert!(status.success() || status.signal() == Some(Signal::SIGTERM as i32), "{status}");
     }
-    // Longer than a death takes to be concluded: whoever had joined has said goodbye.
+    // Longer than a verdict of death takes: a node that had joined has said goodbye.
     processes.listen(Duration::from_secs(3));
     assert_eq!(processes.dead(), [] as [&str; 0]);
 }

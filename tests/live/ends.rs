@@ -1,4 +1,4 @@
-//! The ends of workers, nodes and systems on real threads: each sender hears of it, and nothing
+//! The ends of workers, nodes and systems on real threads: each sender gets an error, and nothing
 //! stays.
 
 use std::io;

@@ -1,5 +1,4 @@
-//! Every message is answered, whatever happens to its worker meanwhile: random histories on real
-//! threads.
+//! Every message is answered, whichever way its worker ends: random histories on real threads.
 //!
 //! All times of a history are a twentieth of what they are in the kit. Several histories run side
 //! by side, since most of the time they wait. `HEARTBEAT_SECONDS` says for how long they run.

@@ -101,7 +101,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let (lines, mut input) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        // Whoever listens is there until the process ends; an error is the end of the input.
+        // The reader of the output is there until the process ends; an error is the end of the
+        // input.
         std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
     });
     while let Some(line) = input.recv().await {

@@ -4,7 +4,7 @@ use heartbeat_actors::{Config, Node};
 
 use crate::{free, live};
 
-/// Where both nodes listen, which address they tell others, and how the second one names the first.
+/// Where both nodes listen, which address they announce, and how the second one names the first.
 const LAYOUTS: [(&str, &str, &str); 7] = [
     ("[::1]", "[::1]", "[::1]"),
     ("[::]", "[::1]", "[::1]"),

@@ -1,7 +1,7 @@
 //! The live suites: real actors, threads, sockets on loopback, processes and clocks.
 //!
 //! Only here may a test wait for real time. They assert order and facts, and bounds so generous
-//! that a busy machine keeps them; whatever they start they end, also when they fail.
+//! that a busy machine keeps them. They end each process they start, also when they fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod blocked;
@@ -36,12 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How the text of a panic begins that a test has asked for.
 const MEANT: &str = "told to";
 
-/// What the sender of a message is told whose worker was told to fail.
+/// The error for a sender whose message makes the worker panic.
 fn panicked() -> SendError {
     SendError::Interrupted(Interruption::Panicked(format!("{MEANT} fail").into()))
 }
 
-/// What the sender of a message is told whose worker was stuck.
+/// The error for a sender whose worker was stuck.
 const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 
 /// Runs a test within an actix system of its own.
@@ -68,8 +68,7 @@ fn quiet() {
     });
 }
 
-/// An address that nobody has, below the ports that the system gives to those who ask for any: so
-/// it stays free until somebody asks for it.
+/// A free address, below the ports that the system hands out: it stays free until a test binds it.
 fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

@@ -1,4 +1,4 @@
-//! Nodes that cannot start, and nodes that are told nonsense.
+//! Nodes that cannot start, and nodes that receive nonsense.
 
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
@@ -93,7 +93,7 @@ fn a_shard_is_closed_from_the_first_moment_until_it_is_owned() {
     live(async {
         let node = Node::start(cluster("a", "worker", any(), free())).await.unwrap();
         let shards = node.supervise_shards("orders", 64, |_| Ok(Subject::default())).unwrap();
-        // Its monitor is not there, so nobody says who owns what.
+        // Its monitor is not there, so no table of members is complete and no shard has an owner.
         for worker in shards.workers() {
             assert_eq!(worker.send(Add(1)).await, Err(SendError::Closed));
         }
@@ -101,7 +101,7 @@ fn a_shard_is_closed_from_the_first_moment_until_it_is_owned() {
     });
 }
 
-/// One datagram of each kind, well-formed and of a cluster that nobody here is in.
+/// One well-formed datagram of each kind, from another cluster.
 fn datagrams_of_another_cluster(members: &[Member]) -> [Vec<u8>; 5] {
     let header = Header { cluster: 1, from: NodeId::of("a"), generation: Generation(3), clock: 0 };
     let heartbeat = Heartbeat {
@@ -171,14 +171,14 @@ fn nonsense_is_counted_and_changes_nothing() {
             assert_eq!(node.view().members(), before);
             assert!(matches!(events.next().await, Update::View(_)));
             while let Ok(told) = events.0.try_recv() {
-                // They may know of each other before the first heartbeat is acknowledged. That
-                // another cluster asks to be let in is told.
+                // They may know of each other before the first heartbeat is acknowledged. A join
+                // request of another cluster becomes an event.
                 let is_meant = matches!(told, Update::Event(Event::Connected | Event::OtherCluster { .. }));
                 assert!(is_meant, "nonsense led to {told:?}");
             }
             stranger.set_nonblocking(true).unwrap();
-            // Joins of another cluster are answered once an interval, so that a misspelt name is
-            // told on both sides.
+            // Joins of another cluster are answered once an interval, so that a misspelt name shows
+            // on both sides.
             let mut answer = [0; DATAGRAM_BYTES_MAX];
             let answers = std::iter::from_fn(|| stranger.recv_from(&mut answer).ok().map(|(length, _)| length));
             let answers: Vec<usize> = answers.collect();

@@ -20,7 +20,7 @@ impl Actor for Hand {
     type Context = Context<Self>;
 }
 
-/// Holds the thread in naps for this long, and reports progress if it is told to.
+/// Holds the thread in naps for this long, and reports progress if the message says so.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Hold {
@@ -73,7 +73,7 @@ impl Handler<Update> for Teller {
                 Ok(line) => println!("{line}"),
                 Err(error) => eprintln!("an event has no JSON: {error}"),
             },
-            // Whom it knew before anybody listened.
+            // The members it knew before the subscription began.
             Update::View(view) => view.members.iter().for_each(|member| {
                 println!("{}", serde_json::json!({ "event": "knew", "node": &*member.name }));
             }),
@@ -171,7 +171,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let mut rest = Vec::new();
-        // An error is an end as well: whoever held the other side is gone.
+        // An error is an end as well: the process at the other side is gone.
         let _ = std::io::stdin().read_to_end(&mut rest);
         let _ = ended.send(());
     });

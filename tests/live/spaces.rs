@@ -48,7 +48,7 @@ impl Drop for Spaces {
             let _ = child.wait();
         }
         self.remove();
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs harm nobody.
+        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
     }
 }
 
@@ -62,8 +62,7 @@ impl Spaces {
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let (sender, lines) = mpsc::channel();
         let spaces = Spaces { prefix, folder, children: BTreeMap::new(), lines, sender, said: Vec::new() };
-        // Those of a process that had our number before us and was killed before it could remove
-        // them.
+        // Namespaces of a killed process that had our number before.
         spaces.remove();
         let middle = spaces.name(0);
         ip(&format!("netns add {middle}"))?;
@@ -164,7 +163,7 @@ impl Spaces {
         }
     }
 
-    /// What was said of life and death since a line.
+    /// The verdicts on members since a line.
     fn verdicts(&self, since: usize) -> Vec<String> {
         let kinds = ["suspected", "cleared", "died", "returned", "buried", "joined", "isolated", "frozen"];
         let line =
@@ -182,7 +181,8 @@ fn address(node: u8) -> String {
     format!("10.77.0.{node}")
 }
 
-/// Whether a line tells this of a node; one that it knew before anybody listened has joined, too.
+/// Whether a line reports this of a node. A member known before the subscription began has joined,
+/// too.
 fn is(line: &Value, event: &str, name: &str) -> bool {
     (line["event"] == event || event == "joined" && line["event"] == "knew")
         && (line["node"] == name || line["member"]["name"] == name)
@@ -204,7 +204,8 @@ fn links_that_are_really_cut_and_processes_that_really_end() {
     }
     spaces.listen(Duration::from_secs(2));
 
-    // A partition: the greater side goes on, the lesser one does not bury it; healed, all are back.
+    // A partition: the greater side goes on, the lesser one does not declare it dead; healed, all
+    // are back.
     let since = spaces.said.len();
     spaces.part(&[1, 2], &[3, 4, 5], true);
     spaces.wait(since, &[3, 4, 5], "died", 1);

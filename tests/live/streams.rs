@@ -34,7 +34,7 @@ impl Alone {
         lines.next().expect("it says that it knows itself").unwrap();
         // What it says later is read and dropped.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let _ = std::fs::remove_file(path); // A left-over config harms nobody.
+        let _ = std::fs::remove_file(path); // A left-over config does no harm.
         Alone { child, address }
     }
 

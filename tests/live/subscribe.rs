@@ -1,4 +1,4 @@
-//! Subscribers: the view first, then everything, and nobody waits for a slow one.
+//! Subscribers: the view first, then every update; a slow subscriber delays no node.
 
 use std::time::Duration;
 

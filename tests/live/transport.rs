@@ -57,11 +57,11 @@ async fn suite(bind: impl Fn(SocketAddr) -> io::Result<Box<dyn Transport>>) {
     let (a, b) = (bind(ANY.parse().unwrap()).unwrap(), bind(ANY.parse().unwrap()).unwrap());
     assert_ne!(a.address(), b.address());
 
-    // What is sent arrives once, whole, with its sender.
+    // A datagram arrives once, whole, with its sender.
     a.send(b.address(), b"hello").unwrap();
     assert_eq!(collect(&*b, 1).await, [(a.address(), b"hello".to_vec())]);
 
-    // More than one batch holds; in whatever order.
+    // More than one batch holds, in any order.
     let many = BATCH_MAX * 3 + 1;
     for number in 0..many {
         a.send(b.address(), &number.to_le_bytes()).unwrap();
@@ -81,8 +81,8 @@ async fn suite(bind: impl Fn(SocketAddr) -> io::Result<Box<dyn Transport>>) {
     a.send(b.address(), b"").unwrap();
     assert_eq!(collect(&*b, 1).await[0].1, b"");
 
-    // A taken address is refused, and free again when its holder is gone. What is sent to nobody is
-    // lost without complaint.
+    // A taken address is refused, and free again when its holder is gone. A datagram to a free
+    // address is lost without an error.
     let taken = b.address();
     assert_eq!(bind(taken).err().unwrap().kind(), io::ErrorKind::AddrInUse);
     drop(b);

@@ -470,7 +470,7 @@ fn failing_factories_and_bad_names_get_clear_errors() {
 
 #[test]
 fn a_flood_starves_neither_timers_nor_neighbours() {
-    /// Sends itself a message for each one, for ever, through each of the two ways there are.
+    /// Sends itself a message for each one, without end, in each of the two ways.
     struct Flood {
         ticks: Arc<AtomicU32>,
     }
@@ -515,7 +515,7 @@ fn a_flood_starves_neither_timers_nor_neighbours() {
         while ticks.load(Ordering::SeqCst) < 20 {
             assert!(neighbour.send(Add(1)).await.is_ok());
         }
-        // It was busy for longer than the timeout, and made progress all the while: nobody was
+        // It was busy for longer than the timeout, and made progress all the while: no worker was
         // replaced.
         tokio::time::sleep(Duration::from_millis(900)).await;
         assert!(neighbour.send(Add(1)).await.is_ok());
@@ -619,7 +619,7 @@ fn the_senders_answers_add_up_to_the_workers_counts() {
         assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead + fates.queued, "{fates:?}");
         assert_eq!(heard.iter().sum::<u64>(), sent, "nobody was forgotten");
         assert_eq!((fates.interrupted, fates.rejected), (heard[1], heard[2] + rejected), "{fates:?}");
-        // Those that nobody waited for were handled as well.
+        // Messages without a waiting sender were handled as well.
         assert!(fates.handled >= heard[0] && fates.dead == 0, "{fates:?}, {heard:?}");
         node.leave().await;
     });
@@ -701,7 +701,7 @@ fn the_bound_of_the_queue_holds_for_any_number_of_clones() {
     });
 }
 
-/// Panics when it is told to.
+/// Panics on demand.
 struct Fragile;
 
 impl Actor for Fragile {

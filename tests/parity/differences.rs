@@ -1,7 +1,7 @@
 //! Tests of actix's that do not hold for us, with what holds instead.
 //!
-//! All have one cause: a plain actor ends with its last address, a supervised worker ends when it
-//! is told to. Its node holds it.
+//! All have one cause: a plain actor ends with its last address, a supervised worker ends on
+//! command. Its node holds it.
 
 use actix::prelude::*;
 use heartbeat_actors::Context;

@@ -32,7 +32,7 @@ impl Folder {
         Rc::new(FileAuthority::open(&self.0, claimant("c", node, generation)).unwrap())
     }
 
-    /// What is said by who opens it.
+    /// The error of a process that opens it.
     fn error(&self) -> String {
         FileAuthority::open(&self.0, claimant("c", "late", 1)).unwrap_err().to_string()
     }
@@ -41,7 +41,7 @@ impl Folder {
         self.0.join("c").join(name)
     }
 
-    /// Starts a process that holds what it is told to.
+    /// Starts a process that holds the shards of its commands.
     fn process(&self, node: &str, ttl: &str) -> Process {
         let config = self.0.join(format!("{node}.toml"));
         let text = format!(
@@ -186,7 +186,7 @@ fn a_process_stopped_while_it_holds_the_lock_is_named() {
     });
 }
 
-/// What is said of a state that was changed by hand.
+/// The error about a state that was changed by hand.
 #[track_caller]
 fn check(test: &str, change: impl FnOnce(&Path), expected: &str) {
     let folder = Folder::new(test);

@@ -1,7 +1,7 @@
 //! The authorities that run everywhere: in memory, and in a folder, also with processes that are
 //! killed and stopped.
 //!
-//! Whatever these tests start they end, by its id, also when they fail.
+//! These tests end each process they start, by its id, also when they fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod folder;

@@ -32,7 +32,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Begins a session; asked until it is answered, as whatever an authority is asked.
+    /// Begins a session; repeats the request until the authority answers, as a node does.
     pub(crate) async fn open(authority: Rc<dyn Authority>, ttl: Duration) -> Node {
         let begun = Instant::now();
         match authority.clone().ask(AuthorityRequest::Open { ttl, previous: None }).await {
@@ -59,7 +59,7 @@ impl Node {
         }
     }
 
-    /// Claims what nobody has.
+    /// Claims free shards.
     pub(crate) async fn granted(&self, shards: &[ShardName]) -> Vec<Epoch> {
         let granted = |claimed| match claimed {
             Claimed::Granted(epoch) => epoch,
@@ -175,7 +175,7 @@ async fn batches(a: &Node, b: &Node) {
     b.release(&many[1..]).await;
 }
 
-/// Who waits is told, also of what was freed while nobody waited.
+/// A waiting node is notified, also of shards that became free while no node waited.
 async fn wakes(a: &Node, b: &Node) {
     let shard = shards("c", [0]);
     for is_waiting in [true, false] {
@@ -229,8 +229,8 @@ async fn contests(open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Durat
     }
 }
 
-/// A session that is not renewed ends, not before its time, and is never again; what it had is
-/// another's, who is told.
+/// A session that is not renewed ends, and not before its time. It never comes back. Another node
+/// may take its shards and is notified.
 async fn expiry(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Duration) {
     let silent = Node::open(open("silent", 1).await, ttl).await;
     let shard = shards("e", [0]);
@@ -251,7 +251,7 @@ async fn expiry(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, tt
     assert_eq!(silent.ask(claim).await, AuthorityResponse::Gone);
     silent.release(&shard).await;
     assert_eq!(a.granted(&shard).await, [epoch], "who has lost it cannot give it back");
-    // One that is renewed goes on, for longer than its time.
+    // A renewed session outlives its time.
     let lively = Node::open(open("lively", 1).await, ttl).await;
     let shard = shards("e", [2]);
     lively.granted(&shard).await;
@@ -286,7 +286,7 @@ async fn evictions(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>,
     a.release(&shard).await;
 }
 
-/// A session that takes the place of another one ends it, and nobody else's.
+/// A session that replaces another one ends that one alone.
 async fn successions(a: &Node, open: impl AsyncFn(&str, u64) -> Rc<dyn Authority>, ttl: Duration) {
     let shard = shards("g", [0]);
     let first = Node::open(open("g", 1).await, ttl).await;

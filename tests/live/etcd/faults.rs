@@ -11,7 +11,7 @@ use crate::servers::Servers;
 use crate::suite::{self, shards};
 use crate::{TTL, alone, authority, live};
 
-/// What is advised for real use, and the least that is.
+/// The advised setting for real use, and the smallest one.
 const USUAL: Duration = Duration::from_secs(10);
 const LEAST: Duration = Duration::from_secs(5);
 
@@ -65,7 +65,7 @@ fn run(
 }
 
 impl Run {
-    /// For how long nothing was granted to anybody.
+    /// For how long no claim was granted.
     fn report(&self, what: &str) -> Duration {
         let granted = longest_gap(self.logs.iter().flat_map(|log| log.granted.clone()), self.harmed, self.ended);
         let renewed = self.logs.iter().map(|log| longest_gap(log.renewed.clone(), self.harmed, self.ended));
@@ -87,7 +87,7 @@ impl Run {
         assert!(granted < self.leaderless + LATER_MAX, "{what}: nothing was granted for {granted:?}");
     }
 
-    /// If etcd has one in time, nobody has lost anything. On a busy machine it may take several
+    /// If etcd elects one in time, no session is lost. On a busy machine it may take several
     /// elections.
     #[track_caller]
     fn check_kept(&self, what: &str) {
@@ -128,10 +128,10 @@ fn a_paused_leader_stops_nobody_and_no_two_owners_write() {
         leaderless
     });
     run.check_goes_on("leader paused for 11s and more");
-    // On waking it takes itself for the leader for a moment, sees that sessions were not renewed,
-    // and has etcd end them: issues 12528 and 15247, mended in November 2023 (16822); Debian 12 has
-    // an older one. Then another node may be given a shard before its owner hears of it. Only
-    // guarded writes are safe from that.
+    // On waking it takes itself for the leader for a moment. It sees that sessions were not
+    // renewed, and has etcd end them: issues 12528 and 15247, mended in November 2023 (16822);
+    // Debian 12 has an older one. Then another node may get a shard before its owner learns of it.
+    // Only guarded writes are safe from that.
     assert!(run.logs.iter().all(|log| log.sessions <= 2));
     check(&run.logs, Duration::from_secs(1));
 }
@@ -148,7 +148,7 @@ fn without_etcd_no_node_owns_and_afterwards_one_does() {
     });
     run.report("all paused for 8s");
     check(&run.logs, Duration::ZERO);
-    // From the end of the last session until the servers were back nobody had anything.
+    // From the end of the last session until the servers were back no node had a shard.
     let silent = run.harmed + LEAST..run.harmed + Duration::from_secs(8);
     for log in &run.logs {
         assert!(log.sessions >= 2, "a session outlived its time");
@@ -232,7 +232,8 @@ fn a_compacted_revision_may_hide_a_shard_that_became_free() {
         let shard = shards("orders", [0]);
         a.granted(&shard).await;
         b.clone().freed().await;
-        // While nobody listens the shard is given back, and all that came before is compacted away.
+        // While no watcher listens the shard is given back, and all earlier revisions are compacted
+        // away.
         a.release(&shard).await;
         for _ in 0..3 {
             a.granted(&shards("orders", [1])).await;

@@ -29,7 +29,7 @@ enum Gate {
     HoldsAfterAnswer,
     /// It keeps it, until it is open.
     Holds,
-    /// It takes no more, so that nobody hears that a call was given up.
+    /// It takes no more, so the server does not learn that a call was given up.
     Shut,
 }
 

@@ -1,7 +1,7 @@
 //! The authority in etcd, against real servers on loopback, which are killed and stopped while
 //! nodes hold shards.
 //!
-//! Whatever these tests start they end, by its id, also when they fail. They run one after the
+//! These tests end each process they start, by its id, also when they fail. They run one after the
 //! other, since most of them measure time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

@@ -134,7 +134,7 @@ impl Node {
         }
     }
 
-    /// The timer that waits for nobody.
+    /// The timer that waits for no answer.
     async fn watch_time(&self) {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -227,8 +227,8 @@ impl Node {
 /// No two nodes had a shard at the same time, and no write was accepted that was sent after one of
 /// a later owner.
 ///
-/// Where etcd itself ends a session before its time, its node can only hear of it afterwards: such
-/// a node may have had a shard for `forgiven` longer.
+/// Where etcd itself ends a session before its time, its node can only learn of it afterwards. Such
+/// a node may have kept a shard for `forgiven` longer.
 pub(crate) fn check(logs: &[Log], forgiven: Duration) {
     let held: Vec<_> =
         logs.iter().enumerate().flat_map(|(node, log)| log.held.iter().map(move |held| (node, held))).collect();

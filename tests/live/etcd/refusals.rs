@@ -1,4 +1,4 @@
-//! What is said when etcd cannot be used.
+//! The errors when etcd cannot be used.
 
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ async fn open(config: &EtcdConfig) -> Result<AuthorityResponse, String> {
     answer.map_err(|error| error.to_string())
 }
 
-/// What is said by whoever wants a session there.
+/// The error for a node that wants a session there.
 async fn check(config: &EtcdConfig, expected: &[&str]) {
     let error = open(config).await.unwrap_err();
     assert!(expected.iter().all(|part| error.contains(part)), "{error}");
@@ -36,7 +36,7 @@ fn a_place_where_no_etcd_is_is_named() {
     live(async {
         let nobody = format!("http://{}", free());
         check(&config(from_ref(&nobody)), &[&nobody, "nobody listens there", "refused"]).await;
-        // One that hangs up on everybody.
+        // A server that closes every connection.
         let rude = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", rude.local_addr().unwrap());
         actix_rt::spawn(async move {

@@ -139,7 +139,7 @@ fn run(arguments: &[String]) -> Child {
     etcd.expect("etcd is not installed; Debian has it as etcd-server")
 }
 
-/// An address that nobody has, below the ports that the system gives to those who ask for any.
+/// A free address, below the ports that the system hands out.
 pub(crate) fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

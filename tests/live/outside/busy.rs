@@ -1,4 +1,4 @@
-//! A6: whatever the machine does to us, no healthy worker is replaced.
+//! A6: however busy the machine is, no healthy worker is replaced.
 //!
 //! Each process runs a job of 10 s that reports progress, again and again, a worker whose mailbox
 //! is always full of short jobs, and a hundred that have nothing to do; with the default times.
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::{Process, alone};
 
-/// What must not be told: somebody healthy was judged.
+/// The events that must not come: verdicts on the healthy.
 const VERDICTS: [&str; 6] = ["failed", "replaced", "abandoned", "gave_up", "too_many_zombies", "fenced"];
 
 #[track_caller]

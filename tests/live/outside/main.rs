@@ -2,7 +2,7 @@
 //! busy, and Erlang's own supervisor beside ours.
 //!
 //! A binary of its own, since some of its tests take all the CPU there is for a minute; they run
-//! one after the other. Whatever they start they end, by its id, also when they fail.
+//! one after the other. They end each process they start, by its id, also when they fail.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod busy;
@@ -96,7 +96,7 @@ impl Process {
         }
     }
 
-    /// What was told so far of these kinds.
+    /// The events of these kinds so far.
     fn of_kind(&self, kinds: &[&str]) -> Vec<&Value> {
         self.told.iter().filter(|value| value["event"].as_str().is_some_and(|kind| kinds.contains(&kind))).collect()
     }

@@ -1,4 +1,4 @@
-//! What a process manager sees: the exit code on giving up, and what systemd is told.
+//! What a process manager sees: the exit code on giving up, and the messages to systemd.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ fn systemd_gets_no_ping_while_the_control_thread_is_stuck() {
     assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1");
     assert_eq!(manager.next(PATIENCE).unwrap(), "WATCHDOG=1");
     process.wait("stuck");
-    // What was under way may still come; then there is silence for as long as the thread is held, 4
+    // Messages under way may still come; then there is silence for as long as the thread is held, 4
     // s.
     let held = Instant::now();
     while manager.next(ALLOWED).is_some() {

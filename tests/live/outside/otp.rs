@@ -41,7 +41,7 @@ struct Family {
     kids: Vec<Kid>,
 }
 
-/// What is done next.
+/// The next step.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Crash(u32),

@@ -26,7 +26,7 @@ pub(crate) enum Act {
     Messages { every_ms: u64, plan: Plan, count: u32 },
     /// The timer, future or stream of this number is cancelled.
     Cancel(u32),
-    /// A message to an actor, whose answer it takes in.
+    /// A message to an actor, whose answer it handles.
     Send { to: usize, plan: Plan },
     /// A message to an actor.
     Post { to: usize, plan: Plan },
