@@ -23,7 +23,7 @@ use crate::Failure;
 /// How long a child may take to say that it is ready.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long children may take to end in good order before they are killed.
+/// How long children may take to end gracefully before they are killed.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The processes that one example has started. Dropping it ends them all.
@@ -66,7 +66,7 @@ impl Children {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
                 if value["event"] == "ready" {
-                    let _ = ready.send(value.clone()); // Nobody waits any more if the start was given up.
+                    let _ = ready.send(value.clone()); // The waiter is gone if the start was given up.
                 }
                 if sender.send(value).is_err() {
                     return;
@@ -115,8 +115,7 @@ impl Children {
         Ok(kill(Pid::from_raw(self.pid(name)?), which)?)
     }
 
-    /// Waits until a child that was told to end has ended, and takes it in, so that it is not left
-    /// a zombie.
+    /// Waits until a child that got its signal has ended, and reaps it, so that no zombie stays.
     ///
     /// # Errors
     /// What the system says.
@@ -128,7 +127,7 @@ impl Children {
         Ok(())
     }
 
-    /// Ends all: those that are well are given time to leave in good order, the others are killed.
+    /// Ends all children: the healthy get time to leave gracefully, the others are killed.
     pub fn end(&mut self) {
         for (_, child) in &mut self.running {
             drop(child.stdin.take()); // Lets go of the leash.
@@ -143,7 +142,7 @@ impl Children {
             let _ = child.wait();
         }
         self.running.clear();
-        let _ = std::fs::remove_dir_all(&self.folder); // What is left over harms nobody.
+        let _ = std::fs::remove_dir_all(&self.folder); // Left-over files do no harm.
     }
 }
 
@@ -158,15 +157,14 @@ pub fn watch_leash() -> tokio::sync::mpsc::Receiver<()> {
     let (release, released) = tokio::sync::mpsc::channel(1);
     std::thread::spawn(move || {
         let mut rest = Vec::new();
-        // An error is an end as well: whoever held the other side is gone.
+        // An error is an end as well: the process at the other side is gone.
         let _ = std::io::stdin().read_to_end(&mut rest);
         let _ = release.blocking_send(());
     });
     released
 }
 
-/// A flag that is set once this process is told to end, by Ctrl-C or SIGTERM. It is not ended by
-/// them any more.
+/// A flag that Ctrl-C and SIGTERM set. It is not ended by them any more.
 ///
 /// # Errors
 /// What the system says of one more thread.

@@ -10,7 +10,7 @@ use crate::children::unix_seconds;
 pub struct Report {
     start: f64,
     json: bool,
-    /// Of what all see, what this process says is told.
+    /// Of events that all processes see, the line of this process is printed.
     narrator: &'static str,
     /// Lines that differ in one name only, gathered to be printed as one.
     gathered: Option<Gathered>,
@@ -19,7 +19,7 @@ pub struct Report {
 struct Gathered {
     at: f64,
     process: String,
-    /// What is said of all of them, after their names.
+    /// The text about all of them, after their names.
     what: String,
     names: Vec<String>,
 }
@@ -34,7 +34,7 @@ enum Words {
 
 /// What a check came to.
 pub struct Row {
-    /// What was checked, in words.
+    /// The checks, in words.
     pub what: String,
     /// How long it took, in seconds, if it is something that takes time.
     pub measured: Option<f64>,

@@ -1,5 +1,5 @@
-//! A worker that panics, blocks its thread, waits for ever, stops, and panics too often, with the
-//! events as they happen.
+//! A worker that panics, blocks its thread, awaits without end, stops, and panics too often, with
+//! the events as they happen.
 //!
 //! cargo run --release --example restart
 
@@ -10,7 +10,7 @@ use heartbeat_actors::{
     Cause, Config, Context, Event, GroupSpec, Node, SendError, Strategy, Update, WorkerAddr, dead_letters,
 };
 
-/// Does as it is told, to its own harm.
+/// Fails in the way that the message names.
 struct Victim;
 
 impl Actor for Victim {
@@ -139,7 +139,7 @@ async fn step(start: Instant, text: impl Into<String>) {
     println!("{at:8.3}  -- {text}");
 }
 
-/// What the sender of a message is told.
+/// The sender's result.
 fn told<R>(result: Result<R, SendError>) -> String {
     match result {
         Ok(_) => "the sender got an answer".to_owned(),

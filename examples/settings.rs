@@ -28,7 +28,7 @@ pub fn read(path: &Path) -> Result<Config, Failure> {
 }
 
 /// Panics of workers are events, and their back traces would only hide them. Any other panic ends
-/// the process or leaves it lame, so it is told in one line.
+/// the process or cripples it, so it gets one line.
 pub fn tell_panics_but_those_of_workers() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();

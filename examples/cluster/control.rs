@@ -70,7 +70,7 @@ pub(crate) async fn serve(listener: TcpListener, requests: mpsc::Sender<Asked>) 
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // One that asks nothing must not keep the others out.
+        // A connection without a request must not keep the others out.
         let _ = tokio::time::timeout(PATIENCE, answer(stream, &requests)).await;
     }
 }

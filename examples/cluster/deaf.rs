@@ -1,4 +1,4 @@
-//! A transport that can be told not to hear somebody: a link that fails in one direction, without
+//! A transport that drops datagrams of chosen senders: a link that fails in one direction, without
 //! touching the machine's network.
 
 use std::cell::RefCell;

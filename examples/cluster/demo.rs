@@ -66,7 +66,7 @@ pub(crate) fn run(mode: Mode, json: bool) -> Result<(), Failure> {
         Mode::Central => demo.play(),
         Mode::Random => demo.play_without_centre(),
     };
-    // Whatever happened, no process is left behind.
+    // No process is left behind, also after a failure.
     demo.processes.end();
     result?;
     let rows = std::mem::take(&mut demo.rows);
@@ -377,7 +377,7 @@ impl Demo {
 
     // ---- listening -----------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in what is said within `patience`, at most one line.
+    /// Reads at most one line, within `patience`.
     fn listen(&mut self, patience: Duration) -> bool {
         let Some(line) = self.processes.next_line(patience) else {
             self.report.flush();
@@ -388,7 +388,7 @@ impl Demo {
         true
     }
 
-    /// Takes in whatever is said for this long.
+    /// Reads all lines for this long.
     fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
         let end = Instant::now() + duration;
         while Instant::now() < end {

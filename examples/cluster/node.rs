@@ -86,8 +86,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// Keeps a verdict for whoever asks for the status; one that was only heard of comes without
-    /// evidence.
+    /// Keeps a verdict for later status requests; a verdict that arrived by gossip has no evidence.
     fn keep(&self, event: &Event) {
         let (Event::Suspected { evidence, .. } | Event::Died { evidence, .. }) = event else { return };
         if evidence.is_empty() {
@@ -144,8 +143,8 @@ pub(crate) struct Manner {
     pub(crate) leash: bool,
 }
 
-/// Runs one node until it is told to end: by a signal, by its control port, or, on a leash, by the
-/// end of standard input.
+/// Runs one node until a signal, its control port, or (on a leash) the end of standard input ends
+/// it.
 pub(crate) fn run(path: &Path, control: SocketAddr, record: Option<PathBuf>, manner: Manner) -> Result<(), Failure> {
     let config = settings::read(path)?;
     let Some(cluster) = &config.cluster else {
@@ -211,13 +210,13 @@ async fn serve(
                     }
                     Request::Leave => {
                         node.leave().await;
-                        let _ = reply.send(told(Ok(()))); // Whoever asked may be gone already.
-                        // Time for the answer to get from its task to whoever asked.
+                        let _ = reply.send(told(Ok(()))); // The client may be gone already.
+                        // Time for the answer to get from its task to the client.
                         actix_rt::time::sleep(Duration::from_millis(50)).await;
                         return Ok(());
                     }
                 };
-                let _ = reply.send(answer); // Whoever asked may be gone already.
+                let _ = reply.send(answer); // The client may be gone already.
             }
         }
     }

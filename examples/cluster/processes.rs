@@ -27,7 +27,7 @@ pub(crate) struct Processes {
     mode: Mode,
     /// Where the monitor listens, or the first node.
     seed: SocketAddr,
-    /// Whoever is started first listens there.
+    /// The first process listens there.
     is_seeded: bool,
     running: Vec<Found>,
     children: Children,
@@ -88,14 +88,14 @@ impl Processes {
         self.children.signal(name, which)
     }
 
-    /// Takes in that a process has ended, so that it is not left a zombie.
+    /// Reaps a process that has ended, so that no zombie stays.
     pub(crate) fn reap(&mut self, name: &str) -> Result<(), Failure> {
         self.children.reap(name)?;
         self.running.retain(|found| found.name != name);
         self.write_down()
     }
 
-    /// Ends all: those that are well are given time to leave in good order, the others are killed.
+    /// Ends all children: the healthy get time to leave gracefully, the others are killed.
     pub(crate) fn end(&mut self) {
         self.children.end();
         self.running.clear();

@@ -1,9 +1,9 @@
-//! `Counter`: the worker of one shard. It counts, writes each increment through to the ledger, and
-//! leaves snapshots behind for whoever runs the shard after it.
+//! `Counter`: the worker of one shard. It counts, writes each increment through to the store, and
+//! leaves snapshots for the next owner of the shard.
 //!
 //! What it does before a write is what a lease is for: it looks, and an epoch goes with the write.
-//! Between the look and the write it may be stopped for as long as somebody likes. The lease cannot
-//! help then; the ledger, which compares epochs, can.
+//! Between the check and the write it may be stopped for any time. The lease cannot help then; the
+//! ledger, which compares epochs, can.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -91,7 +91,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// One that begins where the last snapshot ends.
+    /// A counter that continues from the last snapshot.
     pub(crate) fn new(common: &Arc<Common>, birth: &StartInfo) -> Result<Counter, StartError> {
         let found = match birth.replica() {
             Some(replica) => Some(serde_json::from_slice::<Snapshot>(replica.up_to(VERSION)?)?),
@@ -144,8 +144,8 @@ fn life(ctx: &Context<Counter>) -> Option<Life> {
     ctx.shard().map(|shard| Life { shard: shard.index, epoch, generation: ctx.generation().0 })
 }
 
-/// Prints a line as a whole, whoever else prints. Once nobody reads any more, the leash is let go
-/// as well, so that an error needs no answer.
+/// Prints a line as a whole, also when others print. When the reader has gone, the leash ends as
+/// well, so an error needs no handling.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
@@ -179,8 +179,7 @@ impl Actor for Counter {
         ctx.wait(telling.into_actor(self).map(|refusal, counter, _| counter.refusal = refusal));
     }
 
-    /// The last snapshot holds all that was ever counted here, so that whoever takes over loses
-    /// nothing.
+    /// The last snapshot holds every increment counted here, so the next owner loses nothing.
     fn stopped(&mut self, ctx: &mut Context<Self>) {
         if self.refusal.is_none() {
             self.replicate(ctx);
@@ -219,11 +218,11 @@ impl Handler<Hold> for Counter {
     fn handle(&mut self, Hold { key, time }: Hold, ctx: &mut Context<Self>) -> Self::Result {
         let (ledger, written) = (self.common.ledger, self.count(key, ctx)?);
         let Written { node, life, key, count } = written.clone();
-        // On its own, as a driver of a database would have it by now: whatever becomes of the
-        // worker, it goes out.
+        // In a task of its own, as in the driver of a database: the write goes out even if the
+        // worker ends.
         actix_rt::spawn(async move {
             actix_rt::time::sleep(time).await;
-            let _ = write(ledger, written).await; // The ledger tells of it.
+            let _ = write(ledger, written).await; // The store reports it.
         });
         Ok(Counted { node, life, key, count })
     }

@@ -24,18 +24,18 @@ const IDLE_MAX: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// Connections of this thread that nobody uses now, the latest last.
+    /// Idle connections of this thread, the latest last.
     static IDLE: RefCell<BTreeMap<SocketAddr, Vec<(Instant, TcpStream)>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What was answered.
+/// The answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
 }
 
 /// Asks once, on a connection of this thread's or a new one. An error says nothing about whether
-/// the request was done, unless it is a refused connection. Whoever asks limits the time.
+/// the request was done, unless it is a refused connection. The caller limits the time.
 pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, hops: u8, body: &[u8]) -> io::Result<Answer> {
     let mut stream = match take_idle(to) {
         Some(stream) => stream,

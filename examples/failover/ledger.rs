@@ -2,10 +2,9 @@
 //! database.
 //!
 //! It does three things. It refuses writes under an epoch that is over, with a [`Fence`]: each
-//! shard's owner writes its epoch there before it counts anything. It keeps a plain copy besides,
-//! which compares nothing and takes whatever comes, to show what a fence is worth. And it remembers
-//! from which snapshot each owner began, so that what was forgotten can be told increment by
-//! increment.
+//! shard's owner writes its epoch there before it counts anything. It also keeps a plain copy that
+//! accepts every write, to show what a fence is worth. And it remembers from which snapshot each
+//! owner began, so that what was forgotten can be told increment by increment.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -65,15 +64,15 @@ pub(crate) struct Late {
     pub(crate) plain_before: u64,
 }
 
-/// What was written, and what was not.
+/// Accepted writes, and refused ones.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     fence: Fence<u32>,
     /// Each life, with when it began.
     pub(crate) lives: BTreeMap<Life, (f64, Begun)>,
-    /// How often each key was counted, by whoever owns it now.
+    /// How often each key was counted, with the fence.
     pub(crate) cells: BTreeMap<(u32, String), u64>,
-    /// The same without a fence: whoever writes last is believed.
+    /// The same without a fence: the last write wins.
     plain: BTreeMap<String, u64>,
     pub(crate) admitted: u64,
     pub(crate) late: Vec<Late>,
@@ -84,7 +83,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes in that a life begins.
+    /// Records the start of a generation.
     ///
     /// # Errors
     /// [`StaleEpoch`] if a later owner has begun already.
@@ -97,7 +96,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes in an increment; the plain copy takes it in any case.
+    /// Records an increment; the plain copy accepts it in any case.
     ///
     /// # Errors
     /// [`StaleEpoch`] if it comes under an epoch that is over.

@@ -42,7 +42,7 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
-    /// One that a busy machine of two cores can bear: 1,000 requests a second at most.
+    /// A rate that a busy machine of two cores can bear: 1,000 requests a second at most.
     pub(crate) fn of(shards: u32) -> Manner {
         let pause = Duration::from_millis(u64::from(shards.max(50)));
         Manner { shards, pause, retry: RETRY }
@@ -105,7 +105,7 @@ impl Gap {
 struct Shared {
     manner: Manner,
     is_over: AtomicBool,
-    /// Those who take requests.
+    /// The processes that take requests.
     doors: Mutex<Vec<(String, SocketAddr)>>,
     seen: Mutex<Seen>,
     /// Shards whose clients are not to rest before the next answer.
@@ -167,7 +167,7 @@ impl Load {
         self.shared.hurry.notify_waiters();
     }
 
-    /// What was seen so far.
+    /// The results so far.
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         lock(&self.shared.seen)
     }
@@ -206,7 +206,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // Nobody is waited for: whoever they ask may be gone.
+        // The clients are not joined: a process they asked may be gone.
         self.shared.is_over.store(true, Ordering::Relaxed);
     }
 }

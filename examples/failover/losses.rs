@@ -47,7 +47,8 @@ pub(crate) fn lost(lives: &BTreeMap<Life, (f64, Begun)>, acknowledged: &[Acknowl
                 }
                 Some(*heir)
             }
-            // Nobody began with anything of this life: it is lost to the next one.
+            // No generation began with a snapshot of this one: its increments are lost to the next
+            // one.
             None => lives.keys().copied().find(|life| life.shard == one.life.shard && *life > one.life),
         };
         let forgotten_by = forgotten_by.and_then(|life| lives.get(&life));
@@ -61,7 +62,7 @@ pub(crate) fn lost(lives: &BTreeMap<Life, (f64, Begun)>, acknowledged: &[Acknowl
 
 /// Who comes after a life on the line that is remembered.
 enum Heir {
-    /// Nobody.
+    /// No generation.
     Last,
     /// This one.
     Next(Life),

@@ -40,13 +40,13 @@ pub(crate) const GROUP: &str = "counters";
 /// How long a shard's worker gathers changes before it makes a snapshot.
 pub(crate) const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 
-/// How soon whoever was not served asks again.
+/// How soon a client that was not served asks again.
 pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// Who hands out the right to run a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Authority {
-    /// Nobody: each goes by its own view
+    /// None: each node decides by its own view
     View,
     /// Files in a temporary folder
     File,

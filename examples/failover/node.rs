@@ -29,8 +29,7 @@ const HOPS_MAX: u8 = 2;
 /// How long a worker of this process may take to answer, and another process.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long a process that has left goes on forwarding what was sent to it before others heard of
-/// that.
+/// How long a process that has left goes on forwarding requests of clients that do not know it yet.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// What a node says of itself on standard output, one JSON object a line.
@@ -78,11 +77,10 @@ struct Door {
     leave: mpsc::Sender<()>,
 }
 
-/// Runs one process until it is told to end: by a signal, by a request to leave, or by the end of
-/// standard input.
+/// Runs one process until a signal, a request to leave, or the end of standard input.
 pub(crate) fn run(path: &Path, ledger: Option<SocketAddr>, shards: u32) -> Result<(), Failure> {
     let mut config = settings::read(path)?;
-    // Before the node starts, so that others are told at once where requests go.
+    // Before the node starts, so that its first profile says where requests go.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let door = listener.local_addr()?;
     let Some(cluster) = &mut config.cluster else {
@@ -129,7 +127,7 @@ async fn serve(config: Config, common: Common, listener: std::net::TcpListener, 
     };
     say(&json!({ "event": "leaving", "at": unix_seconds(), "process": name, "why": why }).to_string());
     node.leave().await;
-    // Others may not have heard of it yet.
+    // Others may not know of it yet.
     actix_rt::time::sleep(LINGER).await;
     handle.stop(true).await;
     Ok(())
@@ -149,8 +147,8 @@ impl Door {
                 let door = member.metadata.get(DOOR).and_then(|door| door.parse().ok());
                 door.map(Place::There).ok_or_else(|| format!("{} does not say where its door is", member.name))
             }
-            // The owner of a shard that is suspected is concluded dead or cleared soon; until then
-            // nobody answers for it.
+            // A suspected owner of a shard is declared dead or cleared soon; until then no process
+            // answers for it.
             Err(no_owner) => Err(no_owner.to_string()),
         }
     }
@@ -182,7 +180,7 @@ async fn count_of(key: web::Path<String>, request: HttpRequest, door: web::Data<
     }
 }
 
-/// Only of a shard that runs here: whoever asks wants this process.
+/// Only of a shard that runs here: the client wants this process.
 async fn hold(path: web::Path<(String, u64)>, door: web::Data<Door>) -> HttpResponse {
     let (key, milliseconds) = path.into_inner();
     let time = Duration::from_millis(milliseconds);

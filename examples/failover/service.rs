@@ -158,7 +158,7 @@ impl Service {
         Ok(at)
     }
 
-    /// Takes in that a process has ended.
+    /// Reaps a process that has ended.
     pub(crate) fn reap(&mut self, name: &str) -> Result<(), Failure> {
         self.doors.remove(name);
         self.children.reap(name)
@@ -189,8 +189,8 @@ impl Service {
 
     // ---- listening -----------------------------------------------------------------------------------------------------------------------
 
-    /// Takes in what is said within `patience`, at most one line. Moving shards, which are many,
-    /// are not told one by one.
+    /// Reads at most one line, within `patience`. Moving shards, which are many, are not told one
+    /// by one.
     fn listen(&mut self, patience: Duration) {
         let Some(line) = self.children.next_line(patience) else {
             self.report.flush();
@@ -203,7 +203,7 @@ impl Service {
         self.lines.push(line);
     }
 
-    /// Clients send nothing to whoever is said to be away.
+    /// Clients send nothing to a process marked as away.
     fn tell_clients(&self, line: &Value) {
         let Some(load) = self.load.as_ref().filter(|_| line["process"] == NARRATOR) else { return };
         let name = line["node"].as_str().or_else(|| line["member"]["name"].as_str()).unwrap_or_default();
@@ -218,7 +218,7 @@ impl Service {
         }
     }
 
-    /// Takes in whatever is said for this long.
+    /// Reads all lines for this long.
     pub(crate) fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
         let end = Instant::now() + duration;
         while Instant::now() < end {

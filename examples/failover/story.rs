@@ -53,20 +53,21 @@ struct Promises {
     frozen: Duration,
     /// For shards that are handed over.
     moved: Duration,
-    /// What is older than that is not lost, whoever is killed.
+    /// Older increments survive the kill of any process.
     snapshot_age: Duration,
 }
 
 impl Promises {
     fn of(config: &Config, authority: Authority, manner: Manner) -> Promises {
-        // The clients' own part: one may rest, or wait in vain for whoever it asked last.
+        // The clients' own part: a client may rest, or wait in vain for the process it asked last.
         let asking = manner.pause + load::PATIENCE + RETRY;
         let ownership = &config.ownership;
         // A process that ends is seen to; one that is silent is waited for, and others are asked.
         let silence = config.timeout + config.interval;
         let session = match authority {
             Authority::View => Duration::ZERO,
-            // It was renewed at the last moment, and whoever finds it held asks again.
+            // The session was renewed at the last moment, and a node that finds a shard held claims
+            // it again.
             Authority::File | Authority::Etcd => ownership.ttl + ownership.ttl / 3,
         };
         Promises {
@@ -98,8 +99,7 @@ struct Story {
 /// Tells the story.
 pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     let ledger = ledger::serve()?;
-    // Whatever happens from here on, no process is left behind: the service ends them when it is
-    // dropped.
+    // From here on no process is left behind: the service ends them when it is dropped.
     let service = Service::new(settings, Some(ledger.address), "failover")?;
     let mut story = Story::begin(service, ledger, settings)?;
     story.play()?;
@@ -246,7 +246,7 @@ impl Story {
         Ok(self.load.keys()[*shard as usize][0].clone())
     }
 
-    /// Waits for the write that was held up; none if the ledger has not heard of it within a while.
+    /// Waits for the delayed write; `None` if it does not reach the store in time.
     fn wait_for_late(&mut self, node: &str, key: &str) -> Result<Option<Late>, Failure> {
         for _ in 0..20 {
             let is_it = |late: &&Late| late.written.node == node && late.written.key == key;
@@ -316,8 +316,8 @@ impl Story {
         self.fact(format!("requests sent: {sent}, answered: {answered}, failed: {failed}"), failed == 0);
     }
 
-    /// A process that leaves in good order answers what it has begun: no request is left in doubt.
-    /// One that it declines is asked elsewhere.
+    /// A process that leaves gracefully answers the requests it has begun: none is left in doubt. A
+    /// request that it declines goes to another process.
     fn judge_leaves(&mut self) {
         let ends = self.acts.iter().skip(1).map(|next| next.at).chain([f64::INFINITY]);
         let leaves: Vec<_> = self.acts.iter().zip(ends).filter(|(act, _)| act.what.ends_with(LEAVES)).collect();
@@ -376,7 +376,7 @@ impl Story {
         for (at, act) in self.acts.iter().enumerate() {
             let end = self.acts.get(at + 1).map_or(f64::INFINITY, |next| next.at);
             let lost: Vec<&Lost> = lost.iter().filter(|one| (act.at..end).contains(&one.forgotten_at)).collect();
-            // One that was acknowledged after the blow was done before it.
+            // An increment that was acknowledged after the blow was done before it.
             let ages: Vec<f64> = lost.iter().map(|one| (act.at - one.at).max(0.0)).collect();
             let oldest = ages.iter().copied().reduce(f64::max);
             beyond += if act.may_lose { ages.iter().filter(|age| **age > promised).count() } else { ages.len() };
@@ -418,8 +418,9 @@ impl Story {
         Ok(())
     }
 
-    /// For how long the host has kept processes from running that nobody had stopped, in seconds:
-    /// the most of any one of them, by its own word. Whatever is late by no more was not ours.
+    /// How long the host kept unstopped processes from running, in seconds: the maximum over the
+    /// processes, by their own report. A figure that is late by no more than that is the host's
+    /// fault.
     fn starved(&self) -> f64 {
         let mut paused: BTreeMap<&str, f64> = BTreeMap::new();
         for line in self.service.lines.iter().filter(|line| line["event"] == "paused") {

@@ -40,7 +40,7 @@ struct Arguments {
     /// budget
     #[arg(long = "setting", value_name = "NUMBER", requires = "detectors", conflicts_with = "sweep")]
     settings: Vec<f64>,
-    /// Whether pauses of the receiver are excused
+    /// Whether pauses of the receiver are discounted
     #[arg(long, value_enum, default_value_t = Guard::On)]
     guard: Guard,
     /// Turn each knob through its whole range, and say which setting keeps the budget best

@@ -86,8 +86,8 @@ fn panel_of(area: &Area<'_>, report: &Report, mistakes: MistakeRate) -> Result<(
     Ok(())
 }
 
-/// Colours that are told apart by those who see red and green alike, too (Okabe and Ito, "Color
-/// universal design", 2008).
+/// Colours that differ for red-green colour-blind readers, too (Okabe and Ito, "Color universal
+/// design", 2008).
 fn color(contender: Contender) -> RGBColor {
     match contender {
         Contender::Budget => RGBColor(213, 94, 0),

@@ -1,4 +1,4 @@
-//! What was scored, for people and for programs.
+//! The scores, for people and for programs.
 
 use std::time::Duration;
 

@@ -38,7 +38,7 @@ fn main() {
         if let Some(look_ups) = arguments.iter().skip_while(|argument| *argument != "--owner").nth(1) {
             let node = node_among(1_000).await;
             look_up(&node, look_ups.parse().unwrap());
-            std::process::exit(0); // Nobody is there to whom it could say goodbye.
+            std::process::exit(0); // It has no peer to say goodbye to.
         }
         println!("| what | measured |\n|---|---:|");
         owners(if quick { 1_000 } else { 1_000_000 }).await;
@@ -321,7 +321,7 @@ async fn starts(count: u32) {
     let start = Instant::now();
     let workers = start_many(&node, count).await;
     row(&format!("{count} workers started in a row, each"), micros(start.elapsed()) / f64::from(count), "us");
-    actix_rt::time::sleep(Duration::from_millis(500)).await; // The supervisor still takes in that they started.
+    actix_rt::time::sleep(Duration::from_millis(500)).await; // The supervisor still handles the reports that they started.
     row(&format!("scan of the status cells of {count} (its bar for 100,000: 2 ms), p50"), scan(&node), "ms");
     drop(workers);
     let start = Instant::now();
@@ -477,15 +477,15 @@ fn scan(node: &Node) -> f64 {
     quantile(&mut scans, 0.5)
 }
 
-/// Workers that do nothing: what they take in memory and time, and a look at what all of them do.
-/// The names and the addresses that the caller keeps are counted in.
+/// Idle workers: their memory and time, and one scan of all their status cells. The names and the
+/// addresses that the caller keeps are counted in.
 async fn million(count: u32, window: Duration) {
     let config = Config::from_toml("[workers]\ninterval = '1s'\ntimeout = '30s'").unwrap();
     let node = Node::start(config).await.unwrap();
     let (before, start) = (resident_bytes(), Instant::now());
     let workers = start_many(&node, count).await;
     row(&format!("{count} workers in one process, started in"), start.elapsed().as_secs_f64(), "s");
-    actix_rt::time::sleep(Duration::from_secs(1)).await; // The supervisor still takes in that they started.
+    actix_rt::time::sleep(Duration::from_secs(1)).await; // The supervisor still handles the reports that they started.
     row("resident memory of each", (resident_bytes() - before) / f64::from(count), "B");
     let (cpu, begun) = (cpu_seconds(), Instant::now());
     actix_rt::time::sleep(window).await;

@@ -57,7 +57,7 @@ fn print(what: &str, mut times: Vec<Duration>) {
     println!("| {what} | {median:.2?} | {high:.2?} |");
 }
 
-/// What is the same for all.
+/// The part that is the same for all.
 async fn ask(name: &str, node: &Node, rounds: u32) {
     batches(name, node, rounds, 1).await;
     batches(name, node, rounds, 64).await;
@@ -112,7 +112,7 @@ async fn wait(open: &impl Fn(&str) -> Rc<dyn Authority>, node: &Node, rounds: u3
     }
     let time = if rounds > 10 { Duration::from_secs(10) } else { Duration::from_millis(200) };
     let freed = node.authority.clone().freed();
-    // What was freed before is told at once.
+    // Shards freed before are reported at once.
     freed.await;
     let before = used();
     let _ = tokio::time::timeout(time, node.authority.clone().freed()).await; // Nothing is freed.

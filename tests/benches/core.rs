@@ -287,7 +287,7 @@ impl Cluster {
         sent
     }
 
-    /// Everybody's heartbeats of one slot, encoded.
+    /// The encoded heartbeats of all nodes in one slot.
     fn heartbeats(&self, slot: u64) -> Vec<(SocketAddr, Vec<u8>)> {
         let heartbeat = heartbeat(slot);
         let encode = |&(address, header): &(SocketAddr, Header)| {
@@ -298,8 +298,7 @@ impl Cluster {
         self.members.iter().map(encode).collect()
     }
 
-    /// One second: batches spread over it, each drained, and whatever the engine wants done
-    /// meanwhile.
+    /// One second: batches spread over it, each drained, and the engine's timeouts in between.
     fn one_second(&mut self, slot: u64, datagrams: &[(SocketAddr, Vec<u8>)]) {
         let pause = SECOND / (datagrams.len() / Cluster::BATCH + 1) as u32;
         let mut now = Instant::ZERO + SECOND * slot as u32;

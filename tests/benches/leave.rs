@@ -1,6 +1,5 @@
 //! How long a graceful leave takes, by the number of shards that the leaving node runs. Each worker
-//! takes a millisecond to stop, on two threads, so half a millisecond a shard is the least there
-//! can be.
+//! takes a millisecond to stop, on two threads, so half a millisecond a shard is the lower bound.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench leave
@@ -59,7 +58,7 @@ async fn leave(count: u32) {
     let heir = node("heir", Some(leaver.address().unwrap().to_string())).await;
     heir.until_joined().await.unwrap();
     let ours = leaver.supervise_shards("shards", 2 * count, |_| Ok(Slow)).unwrap();
-    // So the heir knows who runs the shards, and asks for its own.
+    // So the successor knows the owners of the shards, and requests its own.
     ours.until_up().await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     let theirs = heir.supervise_shards("shards", 2 * count, |_| Ok(Slow)).unwrap();

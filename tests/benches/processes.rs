@@ -41,7 +41,7 @@ mod others;
 /// fill.
 const LIBRARIES: [(&str, u64); 4] = [("ours", 12), ("foca", 12), ("memberlist", 12), ("chitchat", 45)];
 
-/// How long the survivors have to tell of a death.
+/// How long the survivors have to report a death.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a node said, and when we read it.
@@ -72,8 +72,8 @@ impl Cluster {
     fn start(library: &str, nodes: usize) -> Cluster {
         let folder = std::env::temp_dir().join(format!("heartbeat-processes-{}-{library}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        // Below those that systems give to whoever connects, or a lifeline may take the port of a
-        // node that is yet to start.
+        // Below the ports for outgoing connections, or a lifeline may take the port of a node that
+        // starts later.
         let first = 10_000 + (std::process::id() % 15_000) as u16;
         let is_free = |port: &u16| {
             let address = (Ipv4Addr::LOCALHOST, *port);
@@ -121,7 +121,7 @@ impl Cluster {
         Pid::from_raw(self.children[&node].id() as i32)
     }
 
-    /// Listens until every node has heard of every other one.
+    /// Waits until every node has reported every other one.
     fn meet(&mut self) {
         let (begun, nodes) = (Instant::now(), self.children.len());
         let mut known = BTreeSet::new();
@@ -136,7 +136,7 @@ impl Cluster {
             self.listen(Duration::from_millis(50));
             let met = |said: &&Said| said.line["event"] == "joined" || said.line["event"] == "knew";
             for said in self.said[looked_at..].iter().filter(met) {
-                // Ours tell of the whole member, others of its name.
+                // Our events hold the whole member, others' its name.
                 let name = said.line["member"]["name"].as_str().or(said.line["node"].as_str()).unwrap_or_default();
                 if name != format!("node-{}", said.node) {
                     known.insert((said.node, name.to_owned()));

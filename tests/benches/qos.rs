@@ -182,7 +182,7 @@ fn argument(name: &str, default: f64) -> f64 {
 }
 
 fn main() {
-    // Cargo passes `--bench` when it is to be measured, also where somebody asks for a test.
+    // Cargo passes `--bench` when it is to be measured, also together with `--test`.
     let asked = |name: &str| std::env::args().any(|argument| argument == name);
     let is_quick = asked("--test") || !asked("--bench");
     let run = Run {

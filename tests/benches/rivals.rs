@@ -10,15 +10,14 @@
 //! in memory or still runs. The process prints bare nanoseconds and this file makes figures of
 //! them, by the same rule for all. In every system:
 //!
-//! - A worker is told to panic by a message, and takes the time immediately before it panics.
-//!   Whatever prints a panic is silent.
-//! - The replacement finds a message waiting and takes the time first thing in its handler. Where
-//!   the queue outlives the worker (ours, kameo), the worker has put that message there itself,
-//!   before the first time is taken. Where it is lost with it (ractor, Erlang), the replacement
-//!   sends it to itself in its start hook: nobody could send it earlier.
-//! - Restart limits are lifted, and nothing waits between restarts. The next panic is told by the
-//!   main task, or, in a chain, by the replacement itself, as if bad messages lay in the queue one
-//!   behind the other.
+//! - A message makes a worker panic; the worker takes the time immediately before. The panic hooks
+//!   print nothing. - The replacement finds a message waiting and takes the time first thing in its
+//!   handler. Where the queue outlives the worker (ours, kameo), the worker has put that message
+//!   there itself, before the first time is taken. Where it is lost with it (ractor, Erlang), the
+//!   replacement sends it to itself in its start hook: no sender could be earlier. - Restart limits
+//!   are lifted, and nothing waits between restarts. The main task causes the next panic. In a
+//!   chain the replacement does it itself, as if bad messages lay in the queue one behind the
+//!   other.
 //!
 //! Both runtimes that tokio offers are tried for ractor and kameo, since one is better for latency
 //! and the other for a storm. Ours runs as the default config has it: two threads for workers and
@@ -264,7 +263,7 @@ fn alone(system: System, task: Task) {
         System::Erlang => unreachable!("it has a program of its own"),
     };
     println!("{}", printed.iter().map(u64::to_string).collect::<Vec<_>>().join(" "));
-    std::process::exit(0); // To stop a hundred thousand workers in good order would take longer than the storm.
+    std::process::exit(0); // A graceful stop of a hundred thousand workers would take longer than the storm.
 }
 
 fn runtime(system: System) -> Runtime {
@@ -279,14 +278,14 @@ fn runtime(system: System) -> Runtime {
 
 /// Supervised workers of one system, and a neighbour that never panics.
 trait Workers: Send + Sync + 'static {
-    /// Tells this worker, or whoever has replaced it, to panic.
+    /// Makes this worker, or its replacement, panic.
     fn panic(&self, worker: usize);
 
     /// A round trip to the neighbour.
     fn ask(&self) -> impl Future<Output = ()>;
 }
 
-/// What the workers and whoever measures them share.
+/// The state that the workers and the measuring task share.
 struct Probe {
     origin: Instant,
     /// Nanoseconds since `origin`: when a worker panicked last.

@@ -9,11 +9,11 @@
 //!
 //! Each node is a real engine, ours or foca's (`new_lan`, by the size of the cluster), on the same
 //! made-up network: 0.2 ms and 0.3 ms on average more each way, from the same seeds. All know each
-//! other at the start. "Silent" means that the power is cut, so that no connection tells of it; to
-//! foca, which keeps none, a killed process is the same. Bytes are those sent, with 28 of IPv4 and
-//! UDP for each datagram; what streams carry is not in them, since a lifeline carries nothing. The
-//! same seeds give the same figures on every machine, but for the last column, which is the time
-//! this machine took.
+//! other at the start. "Silent" means that the power is cut, so that no connection closes. To foca,
+//! which keeps no connections, a killed process is the same. Bytes are those sent, with 28 of IPv4
+//! and UDP for each datagram; what streams carry is not in them, since a lifeline carries nothing.
+//! The same seeds give the same figures on every machine, but for the last column, which is the
+//! time this machine took.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::collections::BTreeSet;

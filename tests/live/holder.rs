@@ -1,6 +1,6 @@
-//! A process that holds shards, for the tests of authorities: reads a config from a file, begins a
-//! session under a generation, renews it, and claims what its input tells it to. It says what came
-//! of it as JSON lines, and ends with its input, without giving anything back.
+//! A process that holds shards, for the tests of authorities. It reads a config from a file, begins
+//! a session under a generation, renews it, and claims the shards that its input names. It prints
+//! the results as JSON lines and ends with its input, without a release.
 //!
 //! Its commands are `claim GROUP FROM COUNT`, `release GROUP FROM COUNT` and, with etcd,
 //! `record GROUP INDEX EPOCH VALUE`.

@@ -56,9 +56,8 @@ fn live<F: Future<Output = ()>>(test: F) {
 fn quiet() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
-        // The first back trace of a debug build took 130 ms on a busy machine, and there is one
-        // lock for those of all threads: a worker that is told to panic would hold its thread for
-        // what the printing does.
+        // The first back trace of a debug build took 130 ms on a busy machine, and all threads
+        // share one lock for printing. So a printed panic would hold the thread of its worker.
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !text(info).starts_with(MEANT) {

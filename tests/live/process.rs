@@ -1,6 +1,6 @@
-//! A node in a process of its own, for the live tests: reads its config from a file, tells its
-//! events as JSON lines, and leaves when its input ends or it is told to by a signal. A second
-//! argument says what its workers do, or what is done to it.
+//! A node in a process of its own, for the live tests. It reads its config from a file, prints its
+//! events as JSON lines, and leaves when its input ends or a signal arrives. A second argument says
+//! what its workers do, or which fault the node gets.
 
 use std::io::Read;
 use std::net::SocketAddr;

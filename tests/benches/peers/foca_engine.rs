@@ -1,4 +1,4 @@
-//! foca's engine, with the least that it needs from outside.
+//! foca's engine, with what it needs from outside.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;

@@ -24,7 +24,7 @@ use crate::foca_engine::{Asked, Engine, Id};
 /// How often we look who is suspect, or there at all, where a library does not tell.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Everybody's port; the seed is the first.
+/// The ports of all nodes; the seed is the first.
 pub(crate) struct Place {
     pub(crate) index: usize,
     pub(crate) ports: Vec<u16>,

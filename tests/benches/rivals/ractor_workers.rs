@@ -9,10 +9,10 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPo
 
 use crate::{Probe, Workers};
 
-/// Whom to tell to panic: each actor puts itself here when it starts.
+/// The actor that is to panic: each actor puts itself here when it starts.
 type Present = Arc<[Mutex<Option<ActorRef<Order>>>]>;
 
-/// What an actor is told when it starts.
+/// The arguments of an actor at its start.
 #[derive(Clone)]
 struct Post {
     index: usize,

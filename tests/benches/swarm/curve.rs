@@ -69,7 +69,7 @@ fn point(whose: &'static str, name: &str, make: Make<'_>) -> Point {
             swarm.played.look_for(&[victim]);
             swarm.played.run(SECOND * 60);
             let spread = swarm.spread(&[victim], since);
-            // Whoever was not told within a minute was told after it.
+            // Nodes that were not notified within a minute were notified after it.
             let all = spread.dead_all.first().copied().unwrap_or(60.0);
             if is_silent {
                 silent.push(all);
@@ -93,7 +93,7 @@ fn point(whose: &'static str, name: &str, make: Make<'_>) -> Point {
     Point { whose, spared, silent, killed }
 }
 
-/// Whether nobody calls a node dead that pauses for this long.
+/// Whether no node declares a node dead that pauses for this long.
 fn is_spared(make: Make<'_>, pause: Duration) -> bool {
     (0..WORLDS).all(|seed| {
         let mut swarm = make(seed, NODES);

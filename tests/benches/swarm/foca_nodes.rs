@@ -34,7 +34,7 @@ struct Node {
 }
 
 enum Item {
-    /// The node hears of all others.
+    /// The node knows all others.
     Begin(Place),
     Datagram(Place, Vec<u8>),
     Timer(Place, Timer<Id>),
@@ -119,7 +119,7 @@ impl Nodes {
             }
         }
         for whom in asked.down {
-            // It is not told who concluded a death and who heard of it.
+            // foca does not say which node concluded a death and which one learnt of it.
             self.told.borrow_mut().died(Duration::from_nanos(self.now), from, place_of(whom), false);
         }
     }

@@ -1,4 +1,5 @@
-//! What stories need of a cluster in virtual time, whoever wrote it, and what is gathered of it.
+//! What the scenarios need of a cluster in virtual time, ours or another library's, and the figures
+//! gathered.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use heartbeat_tests::{Fault, Place};
 
-/// When was told what, of whom.
+/// Time, kind and subject of a report.
 #[derive(Default)]
 pub(crate) struct Told {
-    /// By the one concerned, then by who was told, in seconds since the start.
+    /// By the member concerned, then by the node that was notified, in seconds since the start.
     suspected: BTreeMap<Place, BTreeMap<Place, f64>>,
     died: BTreeMap<Place, BTreeMap<Place, f64>>,
-    /// Deaths that somebody concluded himself: by whom, of whom.
+    /// Deaths by a node's own verdict: the node, the member.
     concluded: Vec<(Place, Place)>,
-    /// Times anybody called anybody dead.
+    /// How often a node declared a member dead.
     views: Vec<(Place, Place)>,
 }
 
@@ -39,7 +40,7 @@ impl Told {
         self.suspected.get(&whom).is_some_and(|told| told.contains_key(&by))
     }
 
-    /// How many were told of a suspicion.
+    /// How many nodes learnt of a suspicion.
     pub(crate) fn suspicions(&self) -> usize {
         self.suspected.values().map(BTreeMap::len).sum()
     }
@@ -59,7 +60,7 @@ pub(crate) trait Played {
     fn sent(&self) -> (u64, u64);
     /// How many a node takes for dead or gone.
     fn missing(&self, observer: Place) -> usize;
-    /// Whose suspicions are to be looked for from now on, where nobody tells of them.
+    /// The members whose suspicions are looked for from now on, for libraries without such events.
     fn look_for(&mut self, victims: &[Place]);
 }
 
@@ -74,13 +75,13 @@ pub(crate) struct Gathered {
     begun: Instant,
 }
 
-/// How soon the survivors of some deaths were told of them.
+/// How soon the survivors of some deaths learnt of them.
 #[derive(Default)]
 pub(crate) struct Spread {
     pub(crate) suspect_all: Vec<f64>,
     pub(crate) dead_first: Vec<f64>,
     pub(crate) dead_all: Vec<f64>,
-    /// Deaths that not all survivors were told of.
+    /// Deaths that not all survivors learnt of.
     pub(crate) not_known: usize,
 }
 
@@ -104,8 +105,8 @@ impl Gathered {
         self.nodes as f64 * self.played.elapsed().as_secs_f64() / self.begun.elapsed().as_secs_f64()
     }
 
-    /// For each of `victims`, harmed at `since`: when the first and when the last of the others was
-    /// told.
+    /// For each of `victims`, harmed at `since`: when the first and the last of the others learnt
+    /// of it.
     pub(crate) fn spread(&self, victims: &[Place], since: Duration) -> Spread {
         let told = self.told.borrow();
         let (mut spread, none) = (Spread::default(), BTreeMap::new());
@@ -117,7 +118,7 @@ impl Gathered {
         };
         for victim in victims {
             let died = told.died.get(victim).unwrap_or(&none);
-            // Whoever heard of the death first need not hear of the suspicion.
+            // A node that learns of the death first need not learn of the suspicion.
             let mut suspected = told.suspected.get(victim).unwrap_or(&none).clone();
             for (place, at) in died {
                 suspected.entry(*place).or_insert(*at);
@@ -134,8 +135,8 @@ impl Gathered {
         spread
     }
 
-    /// Nodes that anybody called dead though they were not ended; how often somebody concluded it;
-    /// and in how many views it was taken up.
+    /// Nodes declared dead though they were alive; the number of own verdicts; and the number of
+    /// views with that death.
     pub(crate) fn false_deaths(&self, ended: &[Place]) -> (usize, usize, usize) {
         let told = self.told.borrow();
         let wrong = |deaths: &[(Place, Place)]| deaths.iter().filter(|(_, whom)| !ended.contains(whom)).count();

@@ -1,7 +1,7 @@
 //! A6: however busy the machine is, no healthy worker is replaced.
 //!
-//! Each process runs a job of 10 s that reports progress, again and again, a worker whose mailbox
-//! is always full of short jobs, and a hundred that have nothing to do; with the default times.
+//! Each process runs three kinds of workers with the default timeouts: one that repeats a job of 10
+//! s and reports progress, one whose mailbox is always full of short jobs, and a hundred idle ones.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -17,13 +17,13 @@ const COUNT: u64 = 1_000;
 /// this instant.
 pub(crate) const HOLDS: &str = "holds up others";
 
-/// The instant from which on a program is not compared: that at which the order within an instant
-/// first decides what comes.
+/// The instant from which on a program is not compared: there the order within an instant first
+/// decides the result.
 ///
-/// That is so if an actor has more than one thing to do and one of them holds up the others: actix
-/// promises no order between its mail, its timers, its futures and its streams. There is an order
-/// in the mail itself, behind what was waited for. It is so too if one handler both waits and
-/// cancels: actix looks at what was cancelled when the wait is over, or before.
+/// That is so if an actor has more than one thing to do and one of them delays the others. actix
+/// promises no order between an actor's messages, timers, futures and streams. Messages keep their
+/// order among themselves. It is so too if one handler both waits and cancels: actix looks at what
+/// was cancelled when the wait is over, or before.
 fn undecided(events: &[(u64, String)]) -> u64 {
     let mut sums: BTreeMap<(u64, &str), (bool, u32, u32)> = BTreeMap::new();
     for (at, event) in events {
