@@ -1,7 +1,7 @@
 //! What the programs of this package share. The programs themselves are its examples: run one with
 //! `cargo run --release --example hello`.
 
-pub mod children;
+pub mod process;
 pub mod report;
 pub mod settings;
 

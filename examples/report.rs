@@ -4,7 +4,7 @@
 use heartbeat_actors::Config;
 use serde_json::{Value, json};
 
-use crate::children::unix_seconds;
+use crate::process::unix_seconds;
 
 /// Prints what happens, for people or for programs.
 pub struct Report {
@@ -25,7 +25,7 @@ struct Gathered {
 }
 
 /// An event in words.
-enum Words {
+enum Line {
     /// By itself.
     Line(String),
     /// Of this one, and the same may be said of others.
@@ -114,11 +114,11 @@ impl Report {
         let (at, process) = (line["at"].as_f64().unwrap_or_default(), line["process"].as_str().unwrap_or_default());
         match words(line, self.narrator) {
             None => {}
-            Some(Words::Line(text)) => {
+            Some(Line::Line(text)) => {
                 self.flush();
                 self.print(at, process, &text);
             }
-            Some(Words::Of(name, what)) => match &mut self.gathered {
+            Some(Line::Of(name, what)) => match &mut self.gathered {
                 Some(gathered) if gathered.process == process && gathered.what == what => gathered.names.push(name),
                 _ => {
                     self.flush();
@@ -205,7 +205,7 @@ fn said(line: &Value) -> String {
 }
 
 /// What an event says in words; nothing for those that only repeat what another process said.
-fn words(line: &Value, narrator: &str) -> Option<Words> {
+fn words(line: &Value, narrator: &str) -> Option<Line> {
     let text = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| line[key].as_f64().unwrap_or_default();
     let (is_narrator, is_author) =
@@ -249,17 +249,14 @@ fn words(line: &Value, narrator: &str) -> Option<Words> {
         "refused" => Some(format!("refuses {}: {}", text("address"), text("reason"))),
         "started" if line["shard"].is_object() => {
             let what = format!("now run here, under epoch {}", epoch(&line["shard"]));
-            return Some(Words::Of(text("worker"), what));
+            return Some(Line::Of(text("worker"), what));
         }
         "failed" if line["cause"]["kind"] == "displaced" => {
             let by = line["cause"]["by"].as_str().unwrap_or("?");
-            return Some(Words::Of(
-                text("worker"),
-                format!("lose their thread to {by}, through no fault of their own"),
-            ));
+            return Some(Line::Of(text("worker"), format!("lose their thread to {by}, through no fault of their own")));
         }
         "replaced" if line["cause"]["kind"] == "displaced" => {
-            return Some(Words::Of(text("worker"), "run on the fresh thread".to_owned()));
+            return Some(Line::Of(text("worker"), "run on the fresh thread".to_owned()));
         }
         "failed" => {
             let cause = cause(&line["cause"]);
@@ -294,7 +291,7 @@ fn words(line: &Value, narrator: &str) -> Option<Words> {
         "lagged" => Some(format!("missed {} events", line["missed"])),
         _ => None,
     };
-    text_of_line.map(Words::Line)
+    text_of_line.map(Line::Line)
 }
 
 fn cause(cause: &Value) -> String {

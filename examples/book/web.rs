@@ -58,7 +58,7 @@ pub(crate) async fn serve(config: Config, listen: (&str, u16)) -> Result<(), Box
     let node = Node::start(config).await?;
     let server = start(&node, listen).await?;
     server.await?; // until SIGTERM: takes no more connections, finishes the requests it has
-    node.leave().await; // then the workers finish what they have, and the cluster is told
+    node.leave().await; // then the workers finish their queues, and the node leaves the cluster
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use heartbeat_actors::Node;
-use heartbeat_examples::children::unix_seconds;
+use heartbeat_examples::process::unix_seconds;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

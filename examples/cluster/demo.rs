@@ -1,8 +1,7 @@
-//! The demonstration: a cluster is started, broken in several ways, and watched while it mends
-//! itself.
+//! The demonstration: it starts a cluster, breaks it in several ways, and watches it recover.
 //!
-//! Every figure is measured from outside: from the instant a signal was sent to the line in which a
-//! process says what it saw, by the clock that all processes of this machine share.
+//! Every figure is measured from outside: from the instant of a signal to the time in a process's
+//! line. All processes of the machine share that clock.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::Config;
-use heartbeat_examples::children::{self, unix_seconds};
+use heartbeat_examples::process::{self, unix_seconds};
 use heartbeat_examples::report::{Closing, Report, Row, Verdict};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -95,7 +94,7 @@ pub(crate) fn up(mode: Mode, nodes: u16, record: Option<PathBuf>, json: bool) ->
 
 impl Demo {
     fn new(mode: Mode, json: bool) -> Result<Demo, Failure> {
-        let interrupted = children::watch_interrupts()?;
+        let interrupted = process::watch_interrupts()?;
         let narrator = if mode == Mode::Central { "monitor" } else { NODES[0] };
         Ok(Demo {
             mode,

@@ -3,9 +3,9 @@
 //! cargo run --release --example cluster -- demo
 
 mod control;
-mod deaf;
 mod demo;
 mod node;
+mod one_way_link;
 mod processes;
 
 use std::net::SocketAddr;
@@ -71,8 +71,8 @@ enum Command {
         /// Where to answer `status`
         #[arg(long, default_value = "127.0.0.1:0")]
         control: SocketAddr,
-        /// Record the heartbeats that come in as traces for the example `qos`, one file for each
-        /// process heard of
+        /// Record the arriving heartbeats as traces for the example `qos`, one file for each
+        /// process
         #[arg(long, value_name = "FOLDER")]
         record: Option<PathBuf>,
         /// Print one JSON object a line

@@ -11,14 +11,14 @@ use actix::prelude::*;
 use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::transport::Transport;
 use heartbeat_actors::{Config, Context, Event, Node, Update, WorkerAddr};
-use heartbeat_examples::children::{unix_seconds, watch_leash};
+use heartbeat_examples::process::{unix_seconds, watch_leash};
 use heartbeat_examples::settings;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::Failure;
 use crate::control::{self, Request};
-use crate::deaf::{Deaf, Unheard};
+use crate::one_way_link::{Deaf, Unheard};
 
 /// The sharded group of the example, and into how many shards it is divided.
 pub(crate) const GROUP: &str = "orders";

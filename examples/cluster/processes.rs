@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use heartbeat_examples::children::Children;
+use heartbeat_examples::process::Children;
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,10 @@
 //! The measurements: how soon the shards of a killed process answer on their new owners.
 //!
 //! Two figures, by two clocks. *Death known to shard answering* comes from the processes' own
-//! lines: each prints when it learns of a death, and when a shard that it took over answered for
-//! the first time; both by the clock that all share. *Kill to all shards answering* is the clients'
-//! account, from the signal to the last answer. From the kill on, the clients of the shards in
-//! question ask without a rest; so an answer is found late by at most one retry.
+//! lines: each prints when it learns of a death, and when a shard that it took over first answered.
+//! They share one clock. *Kill to all shards answering* comes from the clients: from the signal to
+//! the last answer. From the kill on, the clients of these shards ask without a rest, so an answer
+//! is late by at most one retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

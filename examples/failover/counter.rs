@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::{Context, Fenced, StartError, StartInfo};
-use heartbeat_examples::children::unix_seconds;
+use heartbeat_examples::process::unix_seconds;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ledger::{Begun, Refusal, Written, client};
+use crate::store::{Begun, Refusal, Written, client};
 use crate::{RETRY, SNAPSHOT_EVERY};
 
 /// The version of our snapshots.

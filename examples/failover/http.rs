@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 /// Says how often a request was forwarded already.
 pub(crate) const HOPS: &str = "x-hops";
 
-/// A connection that lay idle for longer is not used again: the other side closes it after 5 s, and
-/// a request that runs into that may or may not have arrived.
+/// A connection that was idle for longer is not used again. The other side closes it after 5 s, and
+/// a request sent just then may or may not have arrived.
 const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// Longest answer, head and body.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::{Random, member};
 use heartbeat_examples::Failure;
-use heartbeat_examples::children::unix_seconds;
+use heartbeat_examples::process::unix_seconds;
 use tokio::sync::Notify;
 
 use crate::counter::Counted;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::counter::Life;
-use crate::ledger::Begun;
+use crate::store::Begun;
 
 /// An acknowledged increment.
 #[derive(Clone, Debug)]

@@ -17,12 +17,12 @@ mod bench;
 mod counter;
 mod etcd;
 mod http;
-mod ledger;
 mod load;
 mod losses;
 mod node;
+mod scenario;
 mod service;
-mod story;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -109,7 +109,7 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { command, settings } = Arguments::parse();
     let result = match command.unwrap_or(Command::Demo) {
-        Command::Demo => story::run(&settings),
+        Command::Demo => scenario::run(&settings),
         Command::Bench { kills, rounds } => bench::run(&settings, kills, rounds),
         Command::Node { config, ledger } => node::run(&config, ledger, settings.shards),
     };

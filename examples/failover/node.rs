@@ -10,7 +10,7 @@ use actix_rt::signal::unix::{SignalKind, signal};
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use heartbeat_actors::{Config, Event, Node, Owner, SendError, Shards, Update, WorkerAddr};
-use heartbeat_examples::children::{unix_seconds, watch_leash};
+use heartbeat_examples::process::{unix_seconds, watch_leash};
 use heartbeat_examples::{Failure, settings};
 use serde::Serialize;
 use serde_json::json;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use heartbeat_actors::Config;
 use heartbeat_examples::Failure;
-use heartbeat_examples::children::{Children, unix_seconds, watch_interrupts};
+use heartbeat_examples::process::{Children, unix_seconds, watch_interrupts};
 use heartbeat_examples::report::Report;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::load::{Load, Manner};
 use crate::{Authority, CONFIG, RETRY, Settings, http};
 
 /// Who is left in peace, and tells what all see.
-pub(crate) const NARRATOR: &str = "node-1";
+pub(crate) const REPORTER: &str = "node-1";
 
 /// How long a process may take to answer what is asked of it in person.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -53,7 +53,7 @@ impl Service {
         let (config, etcd) = authority(settings, &children)?;
         Ok(Service {
             children,
-            report: Report::new(settings.json, NARRATOR),
+            report: Report::new(settings.json, REPORTER),
             lines: Vec::new(),
             config,
             settings: settings.clone(),
@@ -100,7 +100,7 @@ impl Service {
         for name in names {
             self.start(name)?;
         }
-        let joined = |line: &Value| line["event"] == "joined" && line["process"] == NARRATOR;
+        let joined = |line: &Value| line["event"] == "joined" && line["process"] == REPORTER;
         self.wait("all processes join", 0, joined, names.len() - 1)?;
         self.settle()
     }
@@ -205,7 +205,7 @@ impl Service {
 
     /// Clients send nothing to a process marked as away.
     fn tell_clients(&self, line: &Value) {
-        let Some(load) = self.load.as_ref().filter(|_| line["process"] == NARRATOR) else { return };
+        let Some(load) = self.load.as_ref().filter(|_| line["process"] == REPORTER) else { return };
         let name = line["node"].as_str().or_else(|| line["member"]["name"].as_str()).unwrap_or_default();
         match line["event"].as_str() {
             Some("suspected" | "died" | "left") => load.shut(name),
@@ -262,9 +262,9 @@ impl Service {
     pub(crate) fn about(&mut self, event: &str, name: &str, from: usize) -> Result<f64, Failure> {
         let matches = |line: &Value| {
             let named = line["node"] == name || line["member"]["name"] == name;
-            line["event"] == event && line["process"] == NARRATOR && named
+            line["event"] == event && line["process"] == REPORTER && named
         };
-        self.wait(&format!("{NARRATOR} says that {name} {event}"), from, matches, 1)
+        self.wait(&format!("{REPORTER} says that {name} {event}"), from, matches, 1)
     }
 
     fn check_interrupted(&self) -> Result<(), Failure> {

@@ -1,5 +1,5 @@
 //! The trade-off, drawn: detection time against mistakes, one panel for each trace, one curve for
-//! each detector, and a dot where it stands if nobody turns its knob.
+//! each detector, and a dot at its default setting.
 
 use std::path::Path;
 

@@ -150,8 +150,8 @@ impl Handler<Ping> for Worker {
     }
 }
 
-/// Round trips on one arbiter: plain actix and ours in turn, so that whatever else the machine does
-/// hits both; in rounds of a few milliseconds, so that most are not interrupted.
+/// Round trips on one arbiter: plain actix and ours in turn, so that other load on the machine hits
+/// both. Rounds take a few milliseconds, so that most are not interrupted.
 async fn round_trips(messages: u32, rounds: usize) {
     let arbiter = Arbiter::new();
     let callee = Plain::start_in_arbiter(&arbiter.handle(), |_| Plain { total: 0, neighbour: None });

@@ -1,5 +1,6 @@
-//! A cluster without a centre in real processes, with the defaults, ours and those of other
-//! libraries in turn: what each costs, how soon all know of a death, and what a pause does.
+//! A cluster without a monitor in real processes with the defaults, ours and those of other
+//! libraries in turn. It measures what each costs, how soon all know of a death, and what a pause
+//! does.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench processes                                    # ours, 50 nodes, two minutes
@@ -64,7 +65,7 @@ impl Drop for Cluster {
             let _ = child.kill(); // It may have ended already.
             let _ = child.wait();
         }
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs harm nobody.
+        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
     }
 }
 

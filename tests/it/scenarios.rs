@@ -1,7 +1,7 @@
 //! Faults that others have published, as tests: Lifeguard's grid of pauses (Dadgar, Phillips and
 //! Currey, 2017), the faults by which Rapid was judged (Suresh et al., 2018), many deaths at once,
 //! a monitor that is cut off, a node that comes back from the dead. The figures are in the bench
-//! `swarm`.
+//! `scale`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

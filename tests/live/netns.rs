@@ -58,7 +58,7 @@ impl Spaces {
     /// The namespaces and their links; an error in words if they cannot be made here.
     fn new() -> Result<Spaces, String> {
         let prefix = format!("hb{}-", std::process::id());
-        let folder = std::env::temp_dir().join(format!("heartbeat-spaces-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("heartbeat-netns-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let (sender, lines) = mpsc::channel();
         let spaces = Spaces { prefix, folder, children: BTreeMap::new(), lines, sender, said: Vec::new() };

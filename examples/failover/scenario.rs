@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use heartbeat_actors::Config;
 use heartbeat_examples::Failure;
-use heartbeat_examples::children::unix_seconds;
+use heartbeat_examples::process::unix_seconds;
 use heartbeat_examples::report::{Closing, Row, Verdict, seconds};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::ledger::{self, Late, Served};
 use crate::load::{self, Gap, Load, Manner, Why};
 use crate::losses::{Lost, lost};
-use crate::service::{NARRATOR, Service};
+use crate::service::{REPORTER, Service};
+use crate::store::{self, Late, Served};
 use crate::{Authority, RETRY, SNAPSHOT_EVERY, Settings};
 
 /// The processes at first; the narrator is the first of them.
-const NAMES: [&str; 5] = [NARRATOR, "node-2", "node-3", "node-4", "node-5"];
+const NAMES: [&str; 5] = [REPORTER, "node-2", "node-3", "node-4", "node-5"];
 
 /// The one that comes late.
 const LATE: &str = "node-6";
@@ -98,7 +98,7 @@ struct Story {
 
 /// Tells the story.
 pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
-    let ledger = ledger::serve()?;
+    let ledger = store::serve()?;
     // From here on no process is left behind: the service ends them when it is dropped.
     let service = Service::new(settings, Some(ledger.address), "failover")?;
     let mut story = Story::begin(service, ledger, settings)?;
@@ -408,7 +408,7 @@ impl Story {
         let cells = self.ledger.look().cells.clone();
         let mut different = 0_u32;
         for ((_, key), count) in &cells {
-            let answer = self.service.insist(NARRATOR, "GET", &format!("/count/{key}"))?;
+            let answer = self.service.insist(REPORTER, "GET", &format!("/count/{key}"))?;
             different += u32::from(answer.as_u64() != Some(*count));
         }
         self.fact(

@@ -1,19 +1,19 @@
-//! Large clusters without a centre in virtual time, ours beside foca: how soon all know of a death,
-//! what it costs, and what is called dead that is not.
+//! Large clusters without a monitor in virtual time, ours beside foca: how soon all know of a
+//! death, what it costs, and how many live nodes are declared dead.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench swarm                    # all stories, about ten minutes
-//! cargo bench -p heartbeat-tests --bench swarm -- crash pauses    # some of them
-//! cargo bench -p heartbeat-tests --bench swarm -- curve --plot docs/src/pauses.svg
+//! cargo bench -p heartbeat-tests --bench scale                    # all stories, about ten minutes
+//! cargo bench -p heartbeat-tests --bench scale -- crash pauses    # some of them
+//! cargo bench -p heartbeat-tests --bench scale -- curve --plot docs/src/pauses.svg
 //! ```
 //!
-//! Each node is a real engine, ours or foca's (`new_lan`, by the size of the cluster), on the same
-//! made-up network: 0.2 ms and 0.3 ms on average more each way, from the same seeds. All know each
-//! other at the start. "Silent" means that the power is cut, so that no connection closes. To foca,
-//! which keeps no connections, a killed process is the same. Bytes are those sent, with 28 of IPv4
-//! and UDP for each datagram; what streams carry is not in them, since a lifeline carries nothing.
-//! The same seeds give the same figures on every machine, but for the last column, which is the
-//! time this machine took.
+//! Each node is a real engine, ours or foca's (`new_lan`, by the size of the cluster). Both run on
+//! the same simulated network with the same seeds: 0.2 ms each way, and 0.3 ms more on average. All
+//! know each other at the start. "Silent" means that the power is cut, so that no connection
+//! closes. To foca, which keeps no connections, a killed process is the same. Bytes are those sent,
+//! with 28 of IPv4 and UDP for each datagram; what streams carry is not in them, since a lifeline
+//! carries nothing. The same seeds give the same figures on every machine, but for the last column,
+//! which is the time this machine took.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
 use std::collections::BTreeSet;
@@ -22,15 +22,15 @@ use std::time::Duration;
 use heartbeat_core::{Config, Random};
 use heartbeat_tests::{Fault, Place};
 
-#[path = "swarm/curve.rs"]
+#[path = "scale/curve.rs"]
 mod curve;
 #[path = "peers/foca_engine.rs"]
 mod foca_engine;
-#[path = "swarm/foca_nodes.rs"]
+#[path = "scale/foca_nodes.rs"]
 mod foca_nodes;
-#[path = "swarm/ours.rs"]
+#[path = "scale/ours.rs"]
 mod ours;
-#[path = "swarm/played.rs"]
+#[path = "scale/played.rs"]
 mod played;
 
 use foca_nodes::foca;
@@ -91,48 +91,48 @@ fn head() {
 
 /// Some nodes end at once, silently or with their connections closed; then `watched` seconds.
 fn crash(name: &str, make: Make<'_>, seed: u64, nodes: usize, count: usize, silent: bool, watched: u32) {
-    let mut swarm = make(seed, nodes);
-    let bytes = swarm.warm_up(WARM);
-    let since = swarm.played.elapsed();
+    let mut cluster = make(seed, nodes);
+    let bytes = cluster.warm_up(WARM);
+    let since = cluster.played.elapsed();
     let victims = draw(&mut Random::seeded(seed ^ 0xc0a5), nodes, count);
     for &place in &victims {
-        swarm.played.apply(if silent { Fault::Unplug(place) } else { Fault::Kill(place) });
+        cluster.played.apply(if silent { Fault::Unplug(place) } else { Fault::Kill(place) });
     }
-    swarm.played.look_for(&victims);
-    swarm.played.run(SECOND * watched);
-    let spread = swarm.spread(&victims, since);
-    let (wrong, _, _) = swarm.false_deaths(&victims);
+    cluster.played.look_for(&victims);
+    cluster.played.run(SECOND * watched);
+    let spread = cluster.spread(&victims, since);
+    let (wrong, _, _) = cluster.false_deaths(&victims);
     println!(
         "{:46}  {:>13}   {:>13}   {:>13}   {:>9}   {wrong:>12}   {bytes:>8.0}   {:>8.0}",
-        format!("{}: {name}", swarm.played.name()),
+        format!("{}: {name}", cluster.played.name()),
         figures(&spread.suspect_all),
         figures(&spread.dead_first),
         figures(&spread.dead_all),
         spread.not_known,
-        swarm.speed(),
+        cluster.speed(),
     );
 }
 
 /// A few members pause for long, again and again: Lifeguard's grid, C members, D of pause, I
 /// between.
 fn pauses(make: Make<'_>, seed: u64, nodes: usize, paused: usize, pause: Duration, between: Duration) {
-    let mut swarm = make(seed, nodes);
-    let bytes = swarm.warm_up(WARM);
+    let mut cluster = make(seed, nodes);
+    let bytes = cluster.warm_up(WARM);
     let ill = draw(&mut Random::seeded(seed), nodes, paused);
-    let end = swarm.played.elapsed() + SECOND * 90;
-    while swarm.played.elapsed() < end {
-        ill.iter().for_each(|&place| swarm.played.apply(Fault::Pause(place)));
-        swarm.played.run(pause);
-        ill.iter().for_each(|&place| swarm.played.apply(Fault::Resume(place)));
-        swarm.played.run(between);
+    let end = cluster.played.elapsed() + SECOND * 90;
+    while cluster.played.elapsed() < end {
+        ill.iter().for_each(|&place| cluster.played.apply(Fault::Pause(place)));
+        cluster.played.run(pause);
+        ill.iter().for_each(|&place| cluster.played.apply(Fault::Resume(place)));
+        cluster.played.run(between);
     }
-    swarm.played.run(SECOND * 10);
-    let (healthy, _, views) = swarm.false_deaths(&ill);
-    let (_, _, all) = swarm.false_deaths(&[]);
+    cluster.played.run(SECOND * 10);
+    let (healthy, _, views) = cluster.false_deaths(&ill);
+    let (_, _, all) = cluster.false_deaths(&[]);
     println!(
         "{}: N = {nodes}, {paused} pause for {pause:?}, {between:?} between, 90 s: {healthy} healthy nodes called dead, in {views} views; the pausing ones \
          in {} views; {bytes:.0} B/s/node",
-        swarm.played.name(),
+        cluster.played.name(),
         all - views
     );
 }
@@ -140,53 +140,53 @@ fn pauses(make: Make<'_>, seed: u64, nodes: usize, paused: usize, pause: Duratio
 /// Rapid's faults: some drop all that comes in, 20 s on and 20 s off; some lose most of all.
 fn rapid(make: Make<'_>, seed: u64, nodes: usize) {
     for (name, loss) in [("drop all ingress, 20 s on, 20 s off", None), ("lose 80 % of all", Some(0.8))] {
-        let mut swarm = make(seed, nodes);
-        swarm.played.run(WARM * 2);
+        let mut cluster = make(seed, nodes);
+        cluster.played.run(WARM * 2);
         let ill = draw(&mut Random::seeded(seed), nodes, nodes / 100);
         let links =
             || ill.iter().flat_map(|&to| (0..nodes).filter(move |from| *from != to).map(move |from| (from, to)));
         for _ in 0..3 {
             match loss {
-                Some(loss) => ill.iter().for_each(|&place| swarm.played.apply(Fault::Garble(place, loss))),
-                None => links().for_each(|(from, to)| swarm.played.apply(Fault::Cut(from, to))),
+                Some(loss) => ill.iter().for_each(|&place| cluster.played.apply(Fault::Garble(place, loss))),
+                None => links().for_each(|(from, to)| cluster.played.apply(Fault::Cut(from, to))),
             }
-            swarm.played.run(SECOND * 20);
+            cluster.played.run(SECOND * 20);
             if loss.is_none() {
-                links().for_each(|(from, to)| swarm.played.apply(Fault::Mend(from, to)));
+                links().for_each(|(from, to)| cluster.played.apply(Fault::Mend(from, to)));
             }
-            swarm.played.run(SECOND * 20);
+            cluster.played.run(SECOND * 20);
         }
-        let (healthy, _, views) = swarm.false_deaths(&ill);
-        let (_, concluded, all) = swarm.false_deaths(&[]);
+        let (healthy, _, views) = cluster.false_deaths(&ill);
+        let (_, concluded, all) = cluster.false_deaths(&[]);
         let observer = (0..nodes).find(|place| !ill.contains(place)).unwrap();
         let authors = if concluded > 0 { format!(", {concluded} times by somebody himself") } else { String::new() };
         println!(
             "{}: N = {nodes}, {} {name}, 120 s: {healthy} healthy nodes called dead, in {views} views; the faulty ones in {} views{authors}, {} of them \
              at the end",
-            swarm.played.name(),
+            cluster.played.name(),
             ill.len(),
             all - views,
-            swarm.played.missing(observer),
+            cluster.played.missing(observer),
         );
     }
 }
 
 /// An hour at 5 % loss.
 fn hour(make: Make<'_>, seed: u64, nodes: usize) {
-    let mut swarm = make(seed, nodes);
-    swarm.played.apply(Fault::Disturb(0.05, 0.0, 0.0));
-    swarm.played.run(SECOND * 3_600);
-    let (wrong, _, views) = swarm.false_deaths(&[]);
-    let (_, bytes) = swarm.played.sent();
-    let name = swarm.played.name();
+    let mut cluster = make(seed, nodes);
+    cluster.played.apply(Fault::Disturb(0.05, 0.0, 0.0));
+    cluster.played.run(SECOND * 3_600);
+    let (wrong, _, views) = cluster.false_deaths(&[]);
+    let (_, bytes) = cluster.played.sent();
+    let name = cluster.played.name();
     let suspected = match name {
-        "ours" => format!(", {} nodes were told of a suspicion", swarm.told.borrow().suspicions()),
+        "ours" => format!(", {} nodes were told of a suspicion", cluster.told.borrow().suspicions()),
         _ => String::new(),
     };
     println!(
         "{name}: N = {nodes}, 5 % loss, one hour: {wrong} nodes called dead, in {views} views{suspected}; {:.0} B/s/node; {:.0} node-seconds a second",
         bytes as f64 / 3_600.0 / nodes as f64,
-        swarm.speed()
+        cluster.speed()
     );
 }
 
@@ -227,14 +227,14 @@ fn scale() {
 
 /// How quick the simulation itself is: node-seconds in a second, from the start on.
 fn speed(make: Make<'_>, nodes: usize, time: Duration, faults: bool) {
-    let mut swarm = make(1, nodes);
+    let mut cluster = make(1, nodes);
     if faults {
-        swarm.played.apply(Fault::Disturb(0.02, 0.05, 0.05));
+        cluster.played.apply(Fault::Disturb(0.02, 0.05, 0.05));
     }
-    swarm.played.run(time);
-    let name = swarm.played.name();
+    cluster.played.run(time);
+    let name = cluster.played.name();
     let faults = if faults { ", 2 % lost, 5 % doubled, 5 % held back" } else { "" };
-    println!("{name}: N = {nodes}{faults}: {:.0} node-seconds a second", swarm.speed());
+    println!("{name}: N = {nodes}{faults}: {:.0} node-seconds a second", cluster.speed());
 }
 
 fn main() {

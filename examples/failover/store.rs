@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use heartbeat_actors::{Epoch, Fence, StaleEpoch};
 use heartbeat_examples::Failure;
-use heartbeat_examples::children::unix_seconds;
+use heartbeat_examples::process::unix_seconds;
 use serde::{Deserialize, Serialize};
 
 use crate::counter::{Counts, Life};

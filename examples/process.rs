@@ -1,10 +1,10 @@
-//! Processes that an example starts: what they say is heard, signals reach them, and none is left
+//! Processes that an example starts: it reads their lines, sends them signals, and leaves none
 //! behind.
 //!
 //! A child is a copy of the example's own program that prints one JSON object a line. It is on a
-//! leash: its standard input stays open as long as the one who started it lives, and it ends when
-//! that ends. So whoever is killed, with no time left to clean up, leaves nobody behind either; but
-//! for a child that is stopped by SIGSTOP just then, which notices nothing until it goes on.
+//! leash: its standard input stays open as long as its parent lives, and it ends when that closes.
+//! So a killed parent leaves no child behind, though it had no time to clean up. The exception is a
+//! child that is stopped by SIGSTOP just then: it notices once it is continued.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -62,13 +62,13 @@ fn point(whose: &'static str, name: &str, make: Make<'_>) -> Point {
     let (mut silent, mut suspect, mut killed, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
     for seed in 0..LOSSES {
         for is_silent in [true, false] {
-            let mut swarm = make(seed, NODES);
-            bytes = swarm.warm_up(WARM);
-            let (victim, since) = (seed as usize * 7 % NODES, swarm.played.elapsed());
-            swarm.played.apply(if is_silent { Fault::Unplug(victim) } else { Fault::Kill(victim) });
-            swarm.played.look_for(&[victim]);
-            swarm.played.run(SECOND * 60);
-            let spread = swarm.spread(&[victim], since);
+            let mut cluster = make(seed, NODES);
+            bytes = cluster.warm_up(WARM);
+            let (victim, since) = (seed as usize * 7 % NODES, cluster.played.elapsed());
+            cluster.played.apply(if is_silent { Fault::Unplug(victim) } else { Fault::Kill(victim) });
+            cluster.played.look_for(&[victim]);
+            cluster.played.run(SECOND * 60);
+            let spread = cluster.spread(&[victim], since);
             // Nodes that were not notified within a minute were notified after it.
             let all = spread.dead_all.first().copied().unwrap_or(60.0);
             if is_silent {
@@ -96,14 +96,14 @@ fn point(whose: &'static str, name: &str, make: Make<'_>) -> Point {
 /// Whether no node declares a node dead that pauses for this long.
 fn is_spared(make: Make<'_>, pause: Duration) -> bool {
     (0..WORLDS).all(|seed| {
-        let mut swarm = make(seed, NODES);
-        swarm.played.run(WARM);
+        let mut cluster = make(seed, NODES);
+        cluster.played.run(WARM);
         (0..PAUSES).all(|place| {
-            swarm.played.apply(Fault::Pause(place));
-            swarm.played.run(pause);
-            swarm.played.apply(Fault::Resume(place));
-            swarm.played.run(SECOND * 15 + Duration::from_millis(190));
-            swarm.false_deaths(&[]).2 == 0
+            cluster.played.apply(Fault::Pause(place));
+            cluster.played.run(pause);
+            cluster.played.apply(Fault::Resume(place));
+            cluster.played.run(SECOND * 15 + Duration::from_millis(190));
+            cluster.false_deaths(&[]).2 == 0
         })
     })
 }

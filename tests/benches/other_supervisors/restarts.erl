@@ -1,8 +1,8 @@
 %% The same in Erlang/OTP: gen_server workers under OTP's supervisor. The queue is lost with a process, so the replacement sends itself the
-%% message it is to handle in its init. Prints bare nanoseconds, as `alone` in rivals.rs does.
+%% message it is to handle in its init. Prints bare nanoseconds, as `alone` in other_supervisors.rs does.
 %%
 %% Arguments: restarts before those that count, the limit of a storm in milliseconds, what to measure, how many.
--module(rivals).
+-module(restarts).
 -behaviour(gen_server).
 -export([main/1, start_link/2, init/1, handle_call/3, handle_cast/2, handle_info/2]).
 

@@ -1,9 +1,9 @@
 //! Ours beside other supervisors: ractor, kameo and Erlang/OTP do the same, in turn, in one run.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench rivals                        # some minutes, most of them Erlang's storms
-//! cargo bench -p heartbeat-tests --bench rivals -- --workers 10000     # a smaller storm
-//! cargo bench -p heartbeat-tests --bench rivals -- --from-main         # see `from_main`
+//! cargo bench -p heartbeat-tests --bench other_supervisors                        # some minutes, most of them Erlang's storms
+//! cargo bench -p heartbeat-tests --bench other_supervisors -- --workers 10000     # a smaller storm
+//! cargo bench -p heartbeat-tests --bench other_supervisors -- --from-main         # see `from_main`
 //! ```
 //!
 //! Each round of each system is a process of its own, so that none lives with what another has left
@@ -35,11 +35,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-#[path = "rivals/kameo_workers.rs"]
+#[path = "other_supervisors/kameo_workers.rs"]
 mod kameo_workers;
-#[path = "rivals/our_workers.rs"]
+#[path = "other_supervisors/our_workers.rs"]
 mod our_workers;
-#[path = "rivals/ractor_workers.rs"]
+#[path = "other_supervisors/ractor_workers.rs"]
 mod ractor_workers;
 
 /// Restarts before those that count: the first ones pay for pages and caches.
@@ -232,13 +232,13 @@ fn erlang(count: usize) -> Command {
     let mut command = Command::new("erl");
     let processes = (2 * count + 10_000).max(1 << 18).to_string();
     command.args(["-noshell", "+P", &processes, "-eval", COMPILE, "-extra"]);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/rivals/rivals.erl"));
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/other_supervisors/restarts.erl"));
     command.arg(WARM_UP.to_string()).arg(LIMIT.as_millis().to_string());
     command
 }
 
-/// Measures one system and prints what it took in nanoseconds: one number for each restart; or one
-/// for a storm, how many answered, and one for each round trip of the neighbour.
+/// Measures one system and prints nanoseconds: one number for each restart. For a storm it prints
+/// its time, how many workers answered, and each round trip of the neighbour.
 fn alone(system: System, task: Task) {
     std::panic::set_hook(Box::new(|info| {
         // Printing a panic costs more than the panic.
@@ -407,8 +407,8 @@ async fn storm(workers: impl Workers, probe: &Probe, mut done: UnboundedReceiver
     printed
 }
 
-/// Asks the neighbour until told to stop; when it was asked and when it answered. It is asked once
-/// in each `EVERY`. An answer that takes longer delays the next questions, which then count from
+/// Asks the neighbour once in each `EVERY` until `stop`; returns when each question was due and
+/// when it was answered. An answer that takes longer delays the next questions. They count from
 /// when they were due, and are asked after the stop, too: else one long wait would count as one
 /// among thousands of short ones.
 async fn ask(workers: &impl Workers, stop: &AtomicBool) -> Vec<(Instant, Instant)> {

@@ -266,7 +266,7 @@ impl Part {
             |what: &str| std::env::temp_dir().join(format!("heartbeat-otp-{name}-{}.{what}", std::process::id()));
         let files = [file("in"), file("out")];
         std::fs::write(&files[0], scripts).unwrap();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("live/outside/otp.erl");
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("live/host/otp.erl");
         let process = Command::new("escript").arg("-c").arg(program).args(&files).spawn().unwrap();
         Part { process, files }
     }
