@@ -75,7 +75,6 @@ mod web;
 mod worker;
 
 pub use authority::fence::{Fence, StaleEpoch};
-pub use control::until::NotUp;
 pub use heartbeat_core::config::OnThreadHeld;
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
@@ -85,16 +84,18 @@ pub use heartbeat_core::{
 };
 pub use node::group::{Group, GroupSpec, Template};
 pub use node::pool::{POOL_SIZE_MAX, Pool, Routing};
+pub use node::shards::Shards;
 pub use node::spec::{Arbiters, Placement, WorkerSpec};
 pub use node::start::NodeError;
 pub use node::{Node, SuperviseError};
 pub use view::owner::{NoOwner, Owner};
 pub use view::subscribe::{DeadLetters, ShardOwner, Update, Updates, ViewSnapshot};
 pub use view::{PeerStatus, View, WorkerState, WorkerView};
-pub use worker::addr::{Reply, SendError, Shards, TrySendError, WorkerAddr, WorkerStatus};
+pub use worker::addr::{Reply, SendError, TrySendError, WorkerAddr, WorkerStatus};
 pub use worker::context::{Context, SnapshotTooLarge};
 pub use worker::envelope::{DeadLetter, DeadReason, dead_letters};
 pub use worker::lease::{Fenced, Lease, Progress};
 pub use worker::mailbox::{MessageCounts, OnReplace, Overflow};
+pub use worker::messages::NotUp;
 pub use worker::slot::{SnapshotError, StartError, StartInfo};
 pub use worker::weak_addr::WeakWorkerAddr;

@@ -8,9 +8,9 @@
 use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 
-use crate::control::until::NotUp;
 use crate::view::owner::NoOwner;
 use crate::worker::addr::{SendError, TrySendError};
+use crate::worker::messages::NotUp;
 
 impl ResponseError for SendError {
     fn status_code(&self) -> StatusCode {

@@ -6,9 +6,7 @@ use std::time::Duration;
 #[cfg(feature = "systemd")]
 use actix::Addr;
 use actix::Message;
-use heartbeat_core::{
-    ArbiterId, Child, ConfigError, Counters, Generation, Instant, Report, Supervise, SuperviseGroup, WorkerId,
-};
+use heartbeat_core::{ArbiterId, ConfigError, Counters, Supervise, SuperviseGroup};
 use tokio::sync::oneshot;
 
 #[cfg(feature = "systemd")]
@@ -28,30 +26,6 @@ impl Message for SetInterval {
 pub(crate) struct Record(pub(crate) Recorder);
 
 impl Message for Record {
-    type Result = ();
-}
-
-/// What a worker's thread says of it.
-pub(crate) struct WorkerReport {
-    pub(crate) at: Instant,
-    pub(crate) worker: WorkerId,
-    pub(crate) generation: Generation,
-    pub(crate) report: Report,
-}
-
-impl Message for WorkerReport {
-    type Result = ();
-}
-
-/// A shard's worker has made a snapshot.
-pub(crate) struct MadeSnapshot {
-    pub(crate) at: Instant,
-    pub(crate) worker: WorkerId,
-    pub(crate) version: u32,
-    pub(crate) bytes: Arc<[u8]>,
-}
-
-impl Message for MadeSnapshot {
     type Result = ();
 }
 
@@ -88,25 +62,6 @@ pub(super) struct Scan {
 }
 
 impl Message for Scan {
-    type Result = ();
-}
-
-/// What is to be done with a child.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
-    Start,
-    Restart,
-    Stop,
-    Remove,
-}
-
-/// Somebody wants a child started, stopped or forgotten.
-pub(crate) struct Command {
-    pub(crate) child: Child,
-    pub(crate) order: Order,
-}
-
-impl Message for Command {
     type Result = ();
 }
 

@@ -30,8 +30,7 @@ pub(crate) use super::input::Introduce;
 pub(crate) use super::input::{AddrOf, OnLeave, Pulse};
 use super::input::{ArbiterEnded, Scan};
 pub(crate) use super::input::{
-    Command, Count, Leave, MadeSnapshot, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn,
-    TakeOnGroup, WorkerReport,
+    Count, Leave, Neighbours, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
 };
 use super::log::log;
 use crate::authority::{Authority, AuthorityError, AuthorityRequest, AuthorityResponse};
@@ -46,6 +45,7 @@ use crate::transport::Batch;
 use crate::view::subscribe::Subscribers;
 use crate::view::{PeerStatus, View};
 use crate::worker::mailbox::{CloseReason, Cut};
+use crate::worker::messages::{Command, MadeSnapshot, Order, ToSupervisor, WorkerReport};
 use crate::worker::node_lease::NodeLease;
 use crate::worker::slot::{DynSlot, StartInfo};
 use crate::worker::status_cell::{Cells, LifeNumber};
@@ -661,20 +661,32 @@ impl Handler<Drained> for Supervisor {
     }
 }
 
-impl Handler<WorkerReport> for Supervisor {
+impl Handler<ToSupervisor> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, message: WorkerReport, context: &mut Context<Self>) {
-        self.engine.handle_report(message.at, message.worker, message.generation, message.report);
-        self.drive(context);
-    }
-}
-
-impl Handler<MadeSnapshot> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, made: MadeSnapshot, context: &mut Context<Self>) {
-        self.engine.handle_snapshot(made.at, made.worker, made.version, made.bytes);
+    fn handle(&mut self, message: ToSupervisor, context: &mut Context<Self>) {
+        match message {
+            ToSupervisor::Report(WorkerReport { at, worker, generation, report }) => {
+                self.engine.handle_report(at, worker, generation, report);
+            }
+            ToSupervisor::Snapshot(MadeSnapshot { at, worker, version, bytes }) => {
+                self.engine.handle_snapshot(at, worker, version, bytes);
+            }
+            ToSupervisor::Command(Command { child, order }) => {
+                let now = self.clock.now();
+                match order {
+                    Order::Start => self.engine.start(now, child),
+                    Order::Restart => self.engine.restart(now, child),
+                    Order::Stop => self.engine.stop(now, child),
+                    Order::Remove => self.engine.remove(now, child),
+                }
+            }
+            ToSupervisor::Wait(wait) => {
+                self.waiters.add(wait.into());
+                self.waiters.look(&self.engine, &self.view);
+                return;
+            }
+        }
         self.drive(context);
     }
 }
@@ -707,21 +719,6 @@ impl Handler<TakeOnGroup> for Supervisor {
 
     fn handle(&mut self, TakeOnGroup(group): TakeOnGroup, context: &mut Context<Self>) {
         self.engine.supervise_group(self.clock.now(), group);
-        self.drive(context);
-    }
-}
-
-impl Handler<Command> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Command { child, order }: Command, context: &mut Context<Self>) {
-        let now = self.clock.now();
-        match order {
-            Order::Start => self.engine.start(now, child),
-            Order::Restart => self.engine.restart(now, child),
-            Order::Stop => self.engine.stop(now, child),
-            Order::Remove => self.engine.remove(now, child),
-        }
         self.drive(context);
     }
 }

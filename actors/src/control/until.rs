@@ -5,36 +5,15 @@
 //! through the same thread, has been taken in by then: a worker that was told to restart is up
 //! again when `until_up` returns.
 
-use std::fmt;
 use std::task::Poll;
 
 use actix::{Addr, Message};
-use heartbeat_core::{Child, Engine, Standing};
+use heartbeat_core::Engine;
 use tokio::sync::oneshot;
 
 use crate::control::supervisor::Supervisor;
 use crate::view::View;
-
-/// Why a worker, a group or a node is not up and will not be, unless it is started again by hand.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum NotUp {
-    /// It was stopped or removed, has ended by itself, or its node has left.
-    Stopped,
-    /// It failed too often.
-    GaveUp,
-}
-
-impl fmt::Display for NotUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NotUp::Stopped => "it was stopped and does not start by itself; start it, or a new node",
-            NotUp::GaveUp => "it failed too often and was given up; start it again once the cause is mended",
-        })
-    }
-}
-
-impl std::error::Error for NotUp {}
+use crate::worker::messages::{NotUp, WaitUntilUp};
 
 /// What is looked at after each input: whether it holds, never will, or is to be looked at again.
 type Check = Box<dyn FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send>;
@@ -47,6 +26,12 @@ pub(crate) struct Until {
 
 impl Message for Until {
     type Result = ();
+}
+
+impl From<WaitUntilUp> for Until {
+    fn from(WaitUntilUp { mut check, done }: WaitUntilUp) -> Until {
+        Until { check: Box::new(move |engine, _| check(engine)), done }
+    }
 }
 
 /// Those who wait for something of this node.
@@ -86,14 +71,4 @@ pub(crate) async fn until(
     supervisor.do_send(Until { check: Box::new(check), done });
     // The supervisor ends with its system, and with it all that it started.
     found.await.unwrap_or(Err(NotUp::Stopped))
-}
-
-/// What the engine says of a child, for those who wait until it is up.
-pub(crate) fn is_up(engine: &Engine, child: Child) -> Poll<Result<(), NotUp>> {
-    match engine.standing(child) {
-        Standing::Up => Poll::Ready(Ok(())),
-        Standing::Coming => Poll::Pending,
-        Standing::Down => Poll::Ready(Err(NotUp::Stopped)),
-        Standing::GivenUp => Poll::Ready(Err(NotUp::GaveUp)),
-    }
 }

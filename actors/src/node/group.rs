@@ -17,12 +17,11 @@ use heartbeat_core::{
     AutoShutdown, Child, Config, ConfigError, Counting, GroupId, RestartKind, Strategy, SuperviseGroup,
 };
 
-use crate::control::supervisor::Order;
-use crate::control::until::{NotUp, is_up};
 use crate::node::spec::{Limits, WorkerSpec};
 use crate::node::{Node, SuperviseError};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
+use crate::worker::messages::{NotUp, Order, is_up};
 use crate::worker::slot::{Factory, Part, StartError, StartInfo};
 
 /// How a group is to be supervised. What is not said is as the config has it.

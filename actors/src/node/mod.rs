@@ -3,6 +3,7 @@
 pub(crate) mod group;
 pub(crate) mod pool;
 mod service;
+pub(crate) mod shards;
 pub(crate) mod spec;
 pub(crate) mod start;
 #[cfg(feature = "systemd")]
@@ -30,21 +31,23 @@ use tracing::{info, warn};
 
 use crate::control::record::Recorder;
 use crate::control::supervisor::{
-    Command, Count, Leave, Neighbours, Order, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
+    Count, Leave, Neighbours, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
 };
-use crate::control::until::{NotUp, until};
+use crate::control::until::until;
 use crate::node::group::{Group, GroupSpec, Template};
 use crate::node::pool::{POOL_SIZE_MAX, Pool, Routing};
 use crate::node::service::Services;
+use crate::node::shards::Shards;
 use crate::node::spec::{Arbiters, Placement, WorkerSpec};
 use crate::node::start::{NodeError, Started};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::subscribe::{DeadLetters, Subscriber, Update, Updates};
 use crate::view::{PeerStatus, View};
-use crate::worker::addr::{Shards, WorkerAddr};
+use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::mailbox::{CloseReason, Rules};
+use crate::worker::messages::{Command, NotUp, Order, ToSupervisor};
 use crate::worker::slot::{DynSlot, Factory, Part, StartError, StartInfo, WorkerSlot};
 use crate::worker::status_cell::CellRef;
 
@@ -394,7 +397,8 @@ impl Node {
         }
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
         self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
-        Ok(Shards { name: group, workers: slots.into(), owners, view })
+        let supervisor = self.inner.supervisor.clone();
+        Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
     }
 
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
@@ -678,7 +682,7 @@ impl Node {
     }
 
     pub(crate) fn order(&self, child: Child, order: Order) {
-        self.inner.supervisor.do_send(Command { child, order });
+        self.inner.supervisor.do_send(ToSupervisor::Command(Command { child, order }));
     }
 
     fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {

@@ -8,8 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 
 use actix::{Actor, Addr, Context};
 use actix_rt::Arbiter;
@@ -139,7 +139,7 @@ impl Parts {
             is_leaving,
             undertaker: DeadLetterSink::new(config.events.queue),
             disposal: Disposal::new(floor),
-            supervisor: OnceLock::from(supervisor.clone()),
+            supervisor: supervisor.clone().recipient(),
         });
         Started {
             config,

@@ -8,6 +8,7 @@ pub(crate) mod envelope;
 pub(crate) mod fault;
 pub(crate) mod lease;
 pub(crate) mod mailbox;
+pub(crate) mod messages;
 pub(crate) mod node_lease;
 pub(crate) mod panic_storm;
 pub(crate) mod pieces;

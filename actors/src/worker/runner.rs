@@ -589,7 +589,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
             self.context.end();
         }
         if let Some(fault) = slot.faults.take_now() {
-            self.context.begin(Kind::future::<crate::testkit::Fault>());
+            self.context.begin(Kind::future::<crate::worker::fault::Fault>());
             match slot.faults.play(fault) {
                 Strike::Held => return Some(Turn::Idle),
                 Strike::Panic(text) => panic!("{text}"),

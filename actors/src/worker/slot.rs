@@ -8,14 +8,13 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Recipient};
 use heartbeat_core::{Cause, Generation, Interruption, Replica, Report, RestartPermit, Shard, WorkerId};
 
 use crate::clock::Clock;
-use crate::control::supervisor::{Command, MadeSnapshot, Supervisor, WorkerReport};
 use crate::thread::ThreadHandle;
 use crate::worker::context::Context;
 use crate::worker::disposal::Disposal;
@@ -23,6 +22,7 @@ use crate::worker::envelope::DeadLetterSink;
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
 use crate::worker::mailbox::{CloseReason, Cut, Mailbox, Rules, Unopened};
+use crate::worker::messages::{Command, MadeSnapshot, ToSupervisor, WorkerReport};
 use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::Runner;
 use crate::worker::shared_queue::SharedQueue;
@@ -43,8 +43,8 @@ pub(crate) struct Control {
     pub(crate) undertaker: DeadLetterSink,
     /// Where dead letters are dropped.
     pub(crate) disposal: Disposal,
-    /// Whom to report to; set before the first worker starts.
-    pub(crate) supervisor: OnceLock<Addr<Supervisor>>,
+    /// Where workers send their reports.
+    pub(crate) supervisor: Recipient<ToSupervisor>,
 }
 
 /// What a factory is told of the life it is to begin.
@@ -228,9 +228,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
             *kept = Some(Replica { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
         }
-        if let Some(supervisor) = self.control.supervisor.get() {
-            supervisor.do_send(MadeSnapshot { at: self.control.clock.now(), worker: self.worker, version, bytes });
-        }
+        let made = MadeSnapshot { at: self.control.clock.now(), worker: self.worker, version, bytes };
+        self.control.supervisor.do_send(ToSupervisor::Snapshot(made));
     }
 
     /// Whether it may act now: one that is no shard may always.
@@ -291,19 +290,15 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.cell.begin(kind, self.control.clock.now());
     }
 
-    /// Tells the supervisor what somebody wants done.
+    /// Sends the supervisor what is to be done with this worker.
     pub(crate) fn order(&self, command: Command) {
-        if let Some(supervisor) = self.control.supervisor.get() {
-            supervisor.do_send(command);
-        }
+        self.control.supervisor.do_send(ToSupervisor::Command(command));
     }
 
     /// Tells the supervisor what became of a generation.
     pub(crate) fn report(&self, (generation, report): (Generation, Report)) {
-        if let Some(supervisor) = self.control.supervisor.get() {
-            let at = self.control.clock.now();
-            supervisor.do_send(WorkerReport { at, worker: self.worker, generation, report });
-        }
+        let report = WorkerReport { at: self.control.clock.now(), worker: self.worker, generation, report };
+        self.control.supervisor.do_send(ToSupervisor::Report(report));
     }
 }
 

@@ -8,9 +8,9 @@ use std::task::Poll;
 use actix::{Actor, Addr, Handler, Message, Recipient};
 use heartbeat_core::Child;
 
-use crate::control::until::{NotUp, is_up, until};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
+use crate::worker::messages::{NotUp, is_up, until_up};
 use crate::worker::slot::WorkerSlot;
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
@@ -132,14 +132,13 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// # Errors
     /// [`NotUp`] as soon as it will not be up unless it is started by hand.
     pub async fn until_up(&self) -> Result<(), NotUp> {
-        let Some(supervisor) = self.slot.control.supervisor.get() else { return Err(NotUp::Stopped) };
         let (child, cell) = (Child::Worker(self.slot.worker), self.slot.cell.clone());
         // Its thread may have begun a life of which the supervisor has not heard.
-        let check = move |engine: &_, _: &_| match is_up(engine, child) {
+        let check = move |engine: &_| match is_up(engine, child) {
             Poll::Ready(Ok(())) if !cell.is_up() => Poll::Pending,
             found => found,
         };
-        until(supervisor, check).await
+        until_up(&self.slot.control.supervisor, check).await
     }
 }
 
