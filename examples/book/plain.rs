@@ -58,7 +58,8 @@ async fn a_panic_costs_one_message() -> Outcome {
 #[actix_rt::test]
 async fn a_pool_does_what_a_sync_arbiter_does() -> Outcome {
     let node = Node::start(Config::default()).await?;
-    // ANCHOR: pool let pool = SyncArbiter::start(4, || Counter { total: 0 });
+    // ANCHOR: pool
+    // let pool = SyncArbiter::start(4, || Counter { total: 0 });
     let spec = WorkerSpec::new("counters").placement(heartbeat_actors::Placement::Dedicated);
     let pool = node.pool_with(spec, 4, Routing::SharedQueue, |_| Ok(Counter { total: 0 }))?;
     // ANCHOR_END: pool
@@ -80,7 +81,8 @@ impl Actor for Mailer {
 #[actix_rt::test]
 async fn a_service_is_found_by_its_type() -> Outcome {
     let node = Node::start(Config::default()).await?;
-    // ANCHOR: service_use let mailer = Mailer::from_registry();
+    // ANCHOR: service_use
+    // let mailer = Mailer::from_registry();
     let mailer: WorkerAddr<Mailer> = node.service()?;
     // SystemRegistry::set(mailer);
     node.set_service(&mailer);

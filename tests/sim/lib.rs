@@ -18,3 +18,8 @@ pub mod world;
 
 pub use network::{Network, Place};
 pub use world::{Fault, GROUP, SHARDS, Shape, World};
+
+/// The chapter of the book on tests, whose Rust code `cargo test` compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/testing.md")]
+struct Testing;
