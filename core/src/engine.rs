@@ -444,7 +444,7 @@ impl Engine {
     pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
         // Datagrams first: a verdict travels before its events are told here.
         while let Some(cluster) = &mut self.cluster
-            && let Some(post) = cluster.posts.pop_front()
+            && let Some(post) = cluster.out.queue.pop_front()
         {
             match post {
                 Outgoing::Send { to, letter } => {

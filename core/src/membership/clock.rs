@@ -124,29 +124,29 @@ fn is_rather_right(theirs: u64, ours: u64) -> bool {
 impl Cluster {
     /// An epoch for owners found now: higher than `former`, and than any this node has heard of.
     pub(crate) fn next_epoch(&mut self, former: Epoch, now: Instant) -> Epoch {
-        let number = number_among(&self.membership, self.me.id);
-        self.clock.epoch(number, former.max(self.epoch_min), now)
+        let number = number_among(&self.peers.table, self.peers.me.id);
+        self.out.clock.epoch(number, former.max(self.out.epoch_min), now)
     }
 
     /// Handles an epoch that was given out elsewhere, by an authority say: later ones of this node
     /// are higher.
     pub(crate) fn note_epoch(&mut self, epoch: Epoch) {
-        self.clock.note(epoch);
+        self.out.clock.note(epoch);
     }
 
     /// Handles the clock of a member.
     pub(super) fn hear_clock(&mut self, header: Header, now: Instant) {
-        self.clock.hear(clock_in(header), now);
+        self.out.clock.hear(clock_in(header), now);
     }
 
     /// Compares our clock with that of the member that lets us in, and goes on from that if it is
     /// far off.
     pub(super) fn meet_clock(&mut self, header: Header, ctx: &mut Ctx) {
-        if let Some(skew) = self.clock.meet(clock_in(header), ctx.now, ctx.config.membership.clock_skew_max) {
+        if let Some(skew) = self.out.clock.meet(clock_in(header), ctx.now, ctx.config.membership.clock_skew_max) {
             let Skew { ahead, behind } = skew;
-            ctx.emit(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
+            ctx.emit(Event::ClockSkewed { node: self.peers.me.name.clone(), ahead, behind });
         }
-        self.clock.hear(clock_in(header), ctx.now);
+        self.out.clock.hear(clock_in(header), ctx.now);
     }
 
     /// Handles the wall clock of a node that asks to be let in. If we might be the first of all,
@@ -155,18 +155,18 @@ impl Cluster {
         if self.joining.is_whole(ctx.now) {
             return;
         }
-        let (ours, theirs) = (self.clock.own(ctx.now), clock_in(header));
+        let (ours, theirs) = (self.out.clock.own(ctx.now), clock_in(header));
         let skew = Skew::between(ours, theirs, ctx.config.membership.clock_skew_max);
         if let Some(Skew { ahead, behind }) = skew.filter(|_| is_rather_right(theirs, ours))
             && self.joining.found_nothing()
         {
-            ctx.emit(Event::ClockSkewed { node: self.me.name.clone(), ahead, behind });
+            ctx.emit(Event::ClockSkewed { node: self.peers.me.name.clone(), ahead, behind });
         }
     }
 
     /// Tells that the clock of a node that was let in is far from ours: it goes on from ours.
     pub(super) fn tell_skew(&self, name: &str, header: Header, ctx: &mut Ctx) {
-        let ours = self.clock.at(ctx.now, self.joining.is_whole(ctx.now));
+        let ours = self.out.clock.at(ctx.now, self.joining.is_whole(ctx.now));
         let skew_max = ctx.config.membership.clock_skew_max;
         if let Some(Skew { ahead, behind }) = Skew::between(clock_in(header), ours, skew_max)
             && self.joining.is_whole(ctx.now)
@@ -176,15 +176,15 @@ impl Cluster {
     }
 
     pub(super) fn header(&self, now: Instant) -> Header {
-        let generation = self.me.generation;
+        let generation = self.peers.me.generation;
         // A node that has not heard of any clock yet shows 1970, which no node follows.
-        let clock = self.clock.at(now, self.joining.is_whole(now)).wrapping_sub(generation.0);
-        Header { cluster: self.name, from: self.me.id, generation, clock }
+        let clock = self.out.clock.at(now, self.joining.is_whole(now)).wrapping_sub(generation.0);
+        Header { cluster: self.out.cluster, from: self.peers.me.id, generation, clock }
     }
 
     /// The header of a join: it shows the wall clock, which no node follows.
     pub(super) fn join_header(&self, now: Instant) -> Header {
-        Header { clock: self.clock.own(now).wrapping_sub(self.me.generation.0), ..self.header(now) }
+        Header { clock: self.out.clock.own(now).wrapping_sub(self.peers.me.generation.0), ..self.header(now) }
     }
 }
 

@@ -139,15 +139,15 @@ impl Heard {
 impl Cluster {
     /// Whether a row tells of a process that is new here, on the word of another one alone.
     pub(super) fn is_only_heard_of(&self, row: &Row<'_>, teller: Header, ctx: &Ctx) -> bool {
-        let is_known = || self.membership.member(row.id).is_some_and(|known| known.generation >= row.generation);
+        let is_known = || self.peers.table.member(row.id).is_some_and(|known| known.generation >= row.generation);
         let tells_of_itself = (row.id, row.generation) == (teller.from, teller.generation);
-        row.id != self.me.id
+        row.id != self.peers.me.id
             && row.status.is_member()
             && row.details.is_some()
             && !tells_of_itself
             && !self.joining.trusts(teller.from)
             && !is_known()
-            && !self.membership.is_full(&ctx.config.membership)
+            && !self.peers.table.is_full(&ctx.config.membership)
     }
 
     /// Notes a process that a member tells of, to be asked at once.
@@ -216,7 +216,7 @@ impl Cluster {
             && due <= ctx.now
         {
             let Some(mut process) = self.heard.remove(id) else { continue };
-            let is_known = self.membership.member(id).is_some_and(|known| known.generation >= process.generation);
+            let is_known = self.peers.table.member(id).is_some_and(|known| known.generation >= process.generation);
             if is_known || process.tries >= TRIES_MAX {
                 continue;
             }

@@ -83,7 +83,7 @@ impl Cluster {
     /// old when the last one comes.
     pub(super) fn patience(&self, ctx: &Ctx) -> Duration {
         let interval = ctx.config.interval;
-        self.health.stretch((interval / 8).max(self.answers.usual())).min(interval)
+        self.peers.health.stretch((interval / 8).max(self.peers.answers.usual())).min(interval)
     }
 
     /// Sends the heartbeats whose turn has come, if any has.
@@ -91,7 +91,7 @@ impl Cluster {
         while let Some(longer_than) = self.slots.begin(ctx.now, ctx.config.interval) {
             self.begin_slot(longer_than, ctx);
         }
-        while let Some(turn) = self.slots.take_turn(ctx.now, |turn| self.observers.turn_from(turn)) {
+        while let Some(turn) = self.slots.take_turn(ctx.now, |turn| self.peers.observers.turn_from(turn)) {
             self.send_turn(turn, ctx.now);
         }
         self.announce_again(ctx.now);
@@ -102,9 +102,9 @@ impl Cluster {
             let again = self.slots.announced().as_nanos().div_ceil(former.as_nanos().max(1));
             let again = u32::try_from(again).unwrap_or(ANNOUNCEMENTS_MAX).min(ANNOUNCEMENTS_MAX);
             self.each_place(|place| place.unheard = again);
-            self.answers.again = Some((ctx.now + former, former));
+            self.peers.answers.again = Some((ctx.now + former, former));
         }
-        let overdue = self.slots.announced().max(self.answers.usual());
+        let overdue = self.slots.announced().max(self.peers.answers.usual());
         let mut missed = 0;
         let now = ctx.now;
         self.each_place(|place| {
@@ -112,52 +112,52 @@ impl Cluster {
                 missed += 1;
             }
         });
-        (0..missed).for_each(|_| self.health.worsen());
+        (0..missed).for_each(|_| self.peers.health.worsen());
         self.refutations.begin_slot();
-        let silent_for = ctx.now - self.answers.heard;
-        let is_alone = self.observers.places().is_empty() && !self.joining.is_waiting();
-        if !is_alone && silent_for > ctx.config.timeout && self.answers.connected != Some(false) {
-            self.answers.connected = Some(false);
+        let silent_for = ctx.now - self.peers.answers.heard;
+        let is_alone = self.peers.observers.places().is_empty() && !self.joining.is_waiting();
+        if !is_alone && silent_for > ctx.config.timeout && self.peers.answers.connected != Some(false) {
+            self.peers.answers.connected = Some(false);
             ctx.emit(Event::Isolated { tried: self.whom_we_try(), silent_for });
         }
         if is_alone {
-            self.answers.heard = ctx.now;
+            self.peers.answers.heard = ctx.now;
         }
         self.reopen_lifelines();
     }
 
     /// Draws a place anew if it is time, and releases former observers whose time is over.
     pub(super) fn change_observers(&mut self, ctx: &mut Ctx) {
-        for id in self.observers.release(ctx.now) {
+        for id in self.peers.observers.release(ctx.now) {
             self.send_to(id, Payload::Say(Body::Release));
             self.close_lifeline_to(id);
         }
-        if self.observers.redraw_at() > ctx.now {
+        if self.peers.observers.redraw_at() > ctx.now {
             return;
         }
-        let (mode, me) = (self.mode, self.me.id);
+        let (mode, me) = (self.peers.mode, self.peers.me.id);
         let every = ctx.config.membership.redraw;
-        let pool = self.membership.members().filter(move |member| may_observe(member, mode, me));
-        if let Some(id) = self.observers.redraw(pool, ctx.now, every, ctx.config.interval * 2) {
+        let pool = self.peers.table.members().filter(move |member| may_observe(member, mode, me));
+        if let Some(id) = self.peers.observers.redraw(pool, ctx.now, every, ctx.config.interval * 2) {
             self.open_lifeline(id);
         }
     }
 
     /// The names of our observers, or the addresses of our seeds if we have none.
     fn whom_we_try(&self) -> std::sync::Arc<str> {
-        let observers = self.observers.places().iter().filter_map(|place| self.membership.member(place.id));
+        let observers = self.peers.observers.places().iter().filter_map(|place| self.peers.table.member(place.id));
         let names: Vec<String> = observers.map(|member| format!("{} at {}", member.name, member.address)).collect();
         if names.is_empty() { self.joining.seeds().into() } else { names.join(", ").into() }
     }
 
     /// One observer in each slot is asked for an answer, each in its turn.
     fn send_turn(&mut self, turn: u64, now: Instant) {
-        let places = self.observers.places();
+        let places = self.peers.observers.places();
         let asked = (self.slots.slot() % places.len().max(1) as u64) as usize;
         let asked = places.get(asked).map(|place| place.id);
         let stage = self.slots.stage(turn);
         for place in 0..places.len() {
-            let place = &mut self.observers.places_mut()[place];
+            let place = &mut self.peers.observers.places_mut()[place];
             if place.turn != turn {
                 continue;
             }
@@ -172,7 +172,7 @@ impl Cluster {
     /// Says once more that the next heartbeat will take longer, as often as heartbeats came until
     /// now: whoever missed it would wait in vain.
     fn announce_again(&mut self, now: Instant) {
-        let Some((at, former)) = self.answers.again.filter(|(at, _)| *at <= now) else { return };
+        let Some((at, former)) = self.peers.answers.again.filter(|(at, _)| *at <= now) else { return };
         let mut unheard = Vec::new();
         self.each_place(|place| {
             if place.unheard > 0 {
@@ -180,7 +180,7 @@ impl Cluster {
                 unheard.push((place.id, place.turn));
             }
         });
-        self.answers.again = (!unheard.is_empty()).then_some((at + former, former));
+        self.peers.answers.again = (!unheard.is_empty()).then_some((at + former, former));
         for (id, turn) in unheard {
             self.send_to(id, Payload::Heartbeat { turn, asks: true });
         }
@@ -192,22 +192,22 @@ impl Cluster {
         // nothing of how things are now.
         let (announces, is_recent) =
             (self.slots.announces(ack.stage), ack.stage.saturating_add(2 * STAGES) > self.slots.stage(0));
-        let Some(place) = self.observers.place_mut(from) else { return };
+        let Some(place) = self.peers.observers.place_mut(from) else { return };
         if is_recent {
-            self.answers.hear(ctx);
+            self.peers.answers.hear(ctx);
         }
         if announces {
             place.unheard = 0;
         }
         if let Some((stage, at)) = place.asked.take_if(|(stage, _)| *stage <= ack.stage) {
-            self.health.improve();
+            self.peers.health.improve();
             if !ctx.arrivals_stale && stage == ack.stage {
-                self.answers.took(ctx.now - at);
+                self.peers.answers.took(ctx.now - at);
             }
         }
     }
 
     fn each_place(&mut self, mut act: impl FnMut(&mut crate::membership::observers::Place)) {
-        self.observers.places_mut().iter_mut().for_each(&mut act);
+        self.peers.observers.places_mut().iter_mut().for_each(&mut act);
     }
 }

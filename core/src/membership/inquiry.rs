@@ -91,12 +91,12 @@ impl Cluster {
 
     pub(super) fn hear_inquire(&mut self, from: NodeId, inquire: &Inquire, ctx: &mut Ctx) {
         let Inquire { target, generation, .. } = *inquire;
-        if target == self.me.id {
+        if target == self.peers.me.id {
             // Whoever asks us about ourselves has its answer.
             let evidence = self.testify(inquire, true, ctx);
             return self.send_to(from, Payload::Say(Body::Evidence(evidence)));
         }
-        match self.membership.member(target) {
+        match self.peers.table.member(target) {
             Some(member) if member.generation == generation && member.status.is_member() => {}
             // It is over, or another process: the asker has to hear of that first.
             Some(_) => return self.tell_about(from, target),
@@ -153,7 +153,7 @@ impl Cluster {
             reached,
             gone,
             agrees: !reached && (gone || is_dead),
-            health: self.health.score(),
+            health: self.peers.health.score(),
         }
     }
 
@@ -215,7 +215,7 @@ impl Cluster {
     /// Begins to ask about a target, or goes on to another question.
     pub(super) fn inquire(&mut self, id: NodeId, step: Step, missing: u64, whom: Whom, ctx: &mut Ctx) {
         self.end_inquiry(id);
-        let Some(generation) = self.membership.member(id).map(|member| member.generation) else { return };
+        let Some(generation) = self.peers.table.member(id).map(|member| member.generation) else { return };
         let number = self.next_number();
         let gone = self.links.get(&id).is_some_and(|link| link.gone);
         if !gone {
@@ -261,8 +261,8 @@ impl Cluster {
     /// others, or those it named are gone.
     pub(super) fn whom_to_ask(&self, id: NodeId, whom: Whom, ctx: &mut Ctx) -> Vec<NodeId> {
         let Some(link) = self.links.get(&id) else { return Vec::new() };
-        let others = link.others.iter().flat_map(|short| self.membership.of_short(short));
-        let may_know = |member: &&Member| member.id != self.me.id && member.id != id && member.status.is_member();
+        let others = link.others.iter().flat_map(|short| self.peers.table.of_short(short));
+        let may_know = |member: &&Member| member.id != self.peers.me.id && member.id != id && member.status.is_member();
         let mut known: Vec<NodeId> = others.filter(may_know).map(|member| member.id).collect();
         let has_others = link.others.iter().nth(1).is_some();
         if link.adopted || known.is_empty() && has_others {
@@ -278,12 +278,12 @@ impl Cluster {
 
     /// A few members that are alive, by lot.
     pub(super) fn strangers(&self, id: NodeId, ctx: &mut Ctx) -> Vec<NodeId> {
-        let all = self.membership.others();
+        let all = self.peers.table.others();
         let first = ctx.random.below(all.len().max(1) as u64) as usize;
         let from_there = all.iter().cycle().skip(first).take(all.len().min(STRANGERS_LOOKED_AT));
         from_there
             .filter(|&&other| other != id)
-            .filter(|&&other| self.membership.member(other).is_some_and(|member| member.status == Status::Alive))
+            .filter(|&&other| self.peers.table.member(other).is_some_and(|member| member.status == Status::Alive))
             .take(STRANGERS)
             .copied()
             .collect()
@@ -344,15 +344,15 @@ impl Cluster {
         let begun = inquiry.begun;
         let unanswered = inquiry.unanswered;
         let is_cut_off = || !self.is_well_connected(id, ctx) || !self.has_heard_since(begun, id, ctx);
-        if !is_answered && holds(ctx) && (is_cut_off() || !counts(self.health.score())) {
+        if !is_answered && holds(ctx) && (is_cut_off() || !counts(self.peers.health.score())) {
             // Nobody answers, and we hear little of others or are not well: it is rather us.
-            self.health.worsen();
+            self.peers.health.worsen();
             self.inquire(id, step, missing, Whom::Anybody, ctx);
             self.put_off(id, ctx.now + interval);
             return OwnershipEffect::Nothing;
         }
         let adopted = self.links.get(&id).is_some_and(|link| link.adopted);
-        if !is_answered && (!unanswered || adopted && self.membership.others().len() > 1) {
+        if !is_answered && (!unanswered || adopted && self.peers.table.others().len() > 1) {
             // Those who were asked may have slept just then, or what they say does not reach us.
             self.ask_again(id, step, missing, Duration::ZERO, Whom::Anybody, ctx);
             if let Some(inquiry) = self.inquiries.get_mut(&id) {
@@ -388,7 +388,7 @@ impl Cluster {
     /// and to speak for it.
     pub(super) fn is_long_suspect(&self, id: NodeId, ctx: &Ctx) -> bool {
         let for_long = ctx.config.timeout.saturating_sub(ctx.config.interval);
-        self.is_suspect(id) && self.membership.changed(id).is_some_and(|at| ctx.now - at >= for_long)
+        self.is_suspect(id) && self.peers.table.changed(id).is_some_and(|at| ctx.now - at >= for_long)
     }
 
     /// Asks anew, and decides nothing before `after`: what was answered until now is old by then.
@@ -413,7 +413,9 @@ impl Cluster {
     /// Makes a suspicion known.
     pub(super) fn suspect(&mut self, id: NodeId, answers: &[(NodeId, Evidence)], ctx: &mut Ctx) -> OwnershipEffect {
         self.end_inquiry(id);
-        let Some(change) = self.membership.judge(ctx.now, id, Status::Suspect) else { return OwnershipEffect::Nothing };
+        let Some(change) = self.peers.table.judge(ctx.now, id, Status::Suspect) else {
+            return OwnershipEffect::Nothing;
+        };
         if let Some(link) = self.links.get_mut(&id) {
             link.accused = true;
         }
@@ -429,7 +431,7 @@ impl Cluster {
         let interval = ctx.config.interval;
         let gone = self.links.get(&id).is_some_and(|link| link.gone);
         if !gone {
-            let Some(zone) = self.membership.member(id).map(|member| member.zone.clone()) else {
+            let Some(zone) = self.peers.table.member(id).map(|member| member.zone.clone()) else {
                 return OwnershipEffect::Nothing;
             };
             let missing = self.inquiries.get(&id).map_or(0, |inquiry| inquiry.missing);
@@ -440,7 +442,7 @@ impl Cluster {
             }
             let mut events = Vec::new();
             let brake = if ctx.config.membership.brake {
-                self.brakes.ask(&zone, &self.membership, ctx.now, &mut events)
+                self.brakes.ask(&zone, &self.peers.table, ctx.now, &mut events)
             } else {
                 Brake::Free
             };
@@ -451,11 +453,11 @@ impl Cluster {
                 return OwnershipEffect::Nothing;
             }
         }
-        if let Some(member) = self.membership.member(id).filter(|_| gone) {
+        if let Some(member) = self.peers.table.member(id).filter(|_| gone) {
             self.ended.push((member.name.clone(), member.generation));
         }
         let (silent_for, evidence) = self.evidence(id, answers, ctx);
-        let Some(change) = self.membership.judge(ctx.now, id, Status::Dead) else {
+        let Some(change) = self.peers.table.judge(ctx.now, id, Status::Dead) else {
             self.end_inquiry(id);
             return OwnershipEffect::Nothing;
         };
@@ -470,7 +472,7 @@ impl Cluster {
             return;
         }
         let mut events = Vec::new();
-        let thawed = self.brakes.look(&self.membership, ctx.now, &mut events);
+        let thawed = self.brakes.look(&self.peers.table, ctx.now, &mut events);
         events.into_iter().for_each(|event| ctx.emit(event));
         if thawed {
             let watched: Vec<NodeId> = self.links.keys().copied().collect();
@@ -481,7 +483,7 @@ impl Cluster {
 
     /// Whether we hear enough of others to conclude anything of one.
     fn is_well_connected(&self, but: NodeId, ctx: &Ctx) -> bool {
-        if !holds(ctx) || self.membership.others().len() < 2 {
+        if !holds(ctx) || self.peers.table.others().len() < 2 {
             // With two members nobody can tell.
             return true;
         }
@@ -490,7 +492,7 @@ impl Cluster {
         let heard = others().filter(|(_, link)| ctx.monitor.verdict(link.watch) == Verdict::Alive).count();
         let watched = others().count();
         let by_observers =
-            !self.observers.places().is_empty() && self.answers.silence(ctx.now) < ctx.config.interval * 3;
+            !self.peers.observers.places().is_empty() && self.peers.answers.silence(ctx.now) < ctx.config.interval * 3;
         if watched == 0 { by_observers } else { heard * 2 >= watched || heard > 0 && by_observers }
     }
 
@@ -501,7 +503,7 @@ impl Cluster {
             let others = self.links.iter().filter(|(id, link)| **id != but && link.stage > 0);
             others.map(|(_, link)| ctx.monitor.silence(link.watch, ctx.now)).any(|silence| silence < since)
         };
-        self.membership.others().len() < 2 || self.answers.silence(ctx.now) < since || by_links()
+        self.peers.table.others().len() < 2 || self.peers.answers.silence(ctx.now) < since || by_links()
     }
 
     /// Who says what of a silent node.
@@ -509,14 +511,14 @@ impl Cluster {
         let link = self.links.get(&id);
         let silent_for = link.map_or(Duration::ZERO, |link| ctx.monitor.silence(link.watch, ctx.now));
         let own = ObserverReport {
-            observer: self.me.name.clone(),
+            observer: self.peers.me.name.clone(),
             silent_for: Some(silent_for),
             refused: link.is_some_and(|link| link.gone),
             agrees: true,
-            health: self.health.score(),
+            health: self.peers.health.score(),
         };
         let theirs = answers.iter().filter_map(|(who, evidence)| {
-            let observer = self.membership.member(*who)?.name.clone();
+            let observer = self.peers.table.member(*who)?.name.clone();
             let silent_for = (evidence.stage > 0).then_some(evidence.silence);
             let (refused, agrees, health) = (evidence.gone, evidence.agrees, evidence.health);
             Some(ObserverReport { observer, silent_for, refused, agrees, health })

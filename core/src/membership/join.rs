@@ -208,8 +208,8 @@ impl Cluster {
     /// Takes in members known from elsewhere. They are no news: nobody is told.
     pub(crate) fn recall(&mut self, members: &[Member], ctx: &Ctx) {
         let most = ctx.config.membership.members_max as usize;
-        for member in members.iter().filter(|member| member.id != self.me.id).take(most) {
-            self.membership.recall(ctx.now, member);
+        for member in members.iter().filter(|member| member.id != self.peers.me.id).take(most) {
+            self.peers.table.recall(ctx.now, member);
         }
         self.joining.admitted = true;
         self.joining.whole = true;
@@ -229,12 +229,12 @@ impl Cluster {
         }
         if self.joining.compare_at <= ctx.now {
             self.joining.compare_at = ctx.now + ctx.config.interval * COMPARE_EVERY;
-            for node in self.membership.reap(ctx.now, ctx.config.membership.forget_after) {
+            for node in self.peers.table.reap(ctx.now, ctx.config.membership.forget_after) {
                 ctx.emit(Event::Forgotten { node });
             }
-            let table = &self.membership;
+            let table = &self.peers.table;
             self.heard.retain_met(|id, met| table.member(id).is_some_and(|member| member.generation == met));
-            if let Some(to) = self.membership.draw(&mut ctx.random).map(|member| member.address) {
+            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
                 self.send(to, Payload::Sync);
             }
         }
@@ -260,10 +260,10 @@ impl Cluster {
         let is_member = |address: &SocketAddr| is_in && self.addresses().any(|member| member == *address);
         let addresses = self.joining.seeds.iter().flat_map(|seed| &seed.addresses);
         let mut to_ask: Vec<SocketAddr> =
-            addresses.filter(|address| **address != self.me.address && !is_member(address)).copied().collect();
+            addresses.filter(|address| **address != self.peers.me.address && !is_member(address)).copied().collect();
         if !is_in && self.joining.admitted {
             // The seeds may all have ended since they let us in.
-            to_ask.extend(self.membership.draw(&mut ctx.random).map(|member| member.address));
+            to_ask.extend(self.peers.table.draw(&mut ctx.random).map(|member| member.address));
         }
         for to in to_ask {
             self.send(to, Payload::Join { token: 0 });
@@ -274,17 +274,17 @@ impl Cluster {
     /// somebody, and one of the dead, which may be behind a partition.
     fn look_at_somebody(&mut self, ctx: &mut Ctx) {
         let (number, patience) = (self.next_number(), self.patience(ctx));
-        if let Some((id, to)) = self.membership.draw(&mut ctx.random).map(|member| (member.id, member.address))
+        if let Some((id, to)) = self.peers.table.draw(&mut ctx.random).map(|member| (member.id, member.address))
             && self.joining.looked_at.is_none()
         {
             self.joining.looked_at = Some((id, ctx.now + patience * 2, false));
             self.send(to, Payload::Say(Body::Probe { number }));
         }
         let retry_for = ctx.config.membership.retry_for;
-        let dead = self
-            .membership
-            .draw_dead(&mut ctx.random)
-            .filter(|member| self.membership.changed(member.id).is_some_and(|changed| ctx.now - changed <= retry_for));
+        let dead =
+            self.peers.table.draw_dead(&mut ctx.random).filter(|member| {
+                self.peers.table.changed(member.id).is_some_and(|changed| ctx.now - changed <= retry_for)
+            });
         if let Some(to) = dead.map(|member| member.address) {
             self.send(to, Payload::Say(Body::Probe { number }));
         }
@@ -295,12 +295,13 @@ impl Cluster {
         let Some((id, by, again)) = self.joining.looked_at.filter(|(_, by, _)| *by <= ctx.now) else { return };
         self.joining.looked_at = None;
         let is_member = |member: &&Member| member.status.is_member();
-        let Some(to) = self.membership.member(id).filter(is_member).map(|member| member.address) else { return };
+        let Some(to) = self.peers.table.member(id).filter(is_member).map(|member| member.address) else { return };
         if again {
             self.miss(id, ctx);
         }
         // With one other member no node answers us if that one is gone.
-        let is_heard = self.membership.others().len() < 2 || self.answers.silence(ctx.now) < ctx.config.interval * 3;
+        let is_heard =
+            self.peers.table.others().len() < 2 || self.peers.answers.silence(ctx.now) < ctx.config.interval * 3;
         if again && self.may_adopt(id) && is_heard {
             self.watch(id, ctx.config.interval, true, true, ctx);
         } else if !again {
@@ -313,8 +314,8 @@ impl Cluster {
     /// Whether it is our business to watch somebody who has not named us: not while there is one
     /// whose business it is.
     fn may_adopt(&self, id: NodeId) -> bool {
-        let is_observer = |member: &Member| may_observe(member, self.mode, id);
-        is_observer(&self.me) || !self.membership.members().any(is_observer)
+        let is_observer = |member: &Member| may_observe(member, self.peers.mode, id);
+        is_observer(&self.peers.me) || !self.peers.table.members().any(is_observer)
     }
 
     /// Takes in the addresses of a seed that is a name.
@@ -327,7 +328,7 @@ impl Cluster {
                 known.addresses = first;
             }
         }
-        let is_own = |seed: &Seed| seed.addresses.contains(&self.me.address);
+        let is_own = |seed: &Seed| seed.addresses.contains(&self.peers.me.address);
         if is_new && !self.joining.admitted {
             self.joining.join_at = now;
             let may_found =
@@ -357,9 +358,9 @@ impl Cluster {
         if row.id != header.from {
             return OwnershipEffect::Nothing;
         }
-        let may_admit = self.quorum.as_ref().is_none_or(|quorum| quorum.may_admit(row.id, &self.membership));
+        let may_admit = self.quorum.as_ref().is_none_or(|quorum| quorum.may_admit(row.id, &self.peers.table));
         let admitted = match may_admit {
-            true => self.membership.admit(ctx.now, &row, &ctx.config.membership),
+            true => self.peers.table.admit(ctx.now, &row, &ctx.config.membership),
             false => Err(Refusal::NoQuorum),
         };
         match admitted {
@@ -374,7 +375,7 @@ impl Cluster {
                 if is_new {
                     self.watch_newcomer(header.from, ctx);
                 }
-                if self.membership.member(header.from).is_some_and(|member| !member.status.is_member()) {
+                if self.peers.table.member(header.from).is_some_and(|member| !member.status.is_member()) {
                     // It has yet to learn of its death.
                     self.send(from, Payload::About(header.from));
                 }
@@ -410,16 +411,16 @@ impl Cluster {
         if !self.may_have_asked(from) {
             return OwnershipEffect::Nothing;
         }
-        let refusal = Refusal::heard(refused, &self.me);
+        let refusal = Refusal::heard(refused, &self.peers.me);
         if self.joining.refused_at.is_none_or(|at| ctx.now - at >= RETRY_MAX) {
             self.joining.refused_at = Some(ctx.now);
             let unknown = || format!("for a reason that this release does not know ({})", refused.reason);
             let reason = refusal.as_ref().map_or_else(unknown, Refusal::to_string);
             ctx.emit(Event::RefusedBy { address: from, reason: reason.into() });
         }
-        self.answers.heard_at(ctx.now);
+        self.peers.answers.heard_at(ctx.now);
         if let Some(Refusal::Superseded(generation)) = refusal
-            && generation > self.me.generation
+            && generation > self.peers.me.generation
         {
             return self.give_way(generation, None, ctx);
         }
@@ -428,7 +429,7 @@ impl Cluster {
         // no for a while only, and those that begin a cluster together all have none yet. One that
         // founded alone has none, and runs nothing.
         let is_for_now = refusal == Some(Refusal::NoQuorum);
-        if !is_for_now && (!was_whole || self.membership.others().is_empty()) {
+        if !is_for_now && (!was_whole || self.peers.table.others().is_empty()) {
             self.joining.founded = None;
         }
         if was_whole && !self.joining.is_whole(ctx.now) { OwnershipEffect::Revoke } else { OwnershipEffect::Nothing }
@@ -471,7 +472,7 @@ impl Cluster {
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         let id = datagram.header.from;
-        let known = self.membership.member(id);
+        let known = self.peers.table.member(id);
         if let (Body::Rows(rows), true) =
             (&datagram.body, known.is_none_or(|known| known.generation < datagram.header.generation))
         {
@@ -496,7 +497,7 @@ impl Cluster {
     // ---- comparing -----------------------------------------------------------------------------------------------------------------------
 
     pub(super) fn hear_sync(&mut self, from: NodeId, digests: &Digests, _: &Ctx) {
-        let differing = self.membership.differing(digests);
+        let differing = self.peers.table.differing(digests);
         if differing != 0 {
             self.send_to(from, Payload::Rows(Pages { differing, from: NodeId(0), welcome: false }));
         }
@@ -533,8 +534,8 @@ impl Cluster {
         }
         self.joining.admitted = true;
         self.joining.whole |= rows.whole && !rows.more;
-        if self.observers.places().is_empty() {
-            self.answers.hear(ctx);
+        if self.peers.observers.places().is_empty() {
+            self.peers.answers.hear(ctx);
         }
         if self.joining.is_whole(ctx.now) && !was_whole { OwnershipEffect::Recompute } else { OwnershipEffect::Nothing }
     }
@@ -546,11 +547,11 @@ impl Cluster {
         let mut lacks = Vec::new();
         for bucket in (0..BUCKETS).filter(|bucket| rows.differing & 1 << bucket != 0) {
             // Where rows were left out, what lies behind the last one may only have had no room.
-            let compared = self.membership.part(bucket).filter(|member| !rows.more || member.id <= last);
+            let compared = self.peers.table.part(bucket).filter(|member| !rows.more || member.id <= last);
             lacks.extend(compared.filter(|member| !told.contains(&member.id)).map(|member| member.id));
         }
         let newer = datagram.rumours.iter().filter_map(|row| {
-            let member = self.membership.member(row.id)?;
+            let member = self.peers.table.member(row.id)?;
             let ours = (member.generation, member.incarnation, member.status, member.revision);
             (ours != (row.generation, row.incarnation, row.status, row.revision)).then_some(row.id)
         });
@@ -576,10 +577,12 @@ impl Cluster {
         let mut next = None;
         if from == NodeId(0) {
             // Whoever is let in must know who lets it in.
-            wire::push_rumour(buffer, count_at, &self.me, true);
+            wire::push_rumour(buffer, count_at, &self.peers.me, true);
         }
         'parts: for bucket in (0..BUCKETS).filter(|bucket| differing & 1 << bucket != 0) {
-            for member in self.membership.part(bucket).filter(|member| member.id >= from && member.id != self.me.id) {
+            for member in
+                self.peers.table.part(bucket).filter(|member| member.id >= from && member.id != self.peers.me.id)
+            {
                 if !wire::push_rumour(buffer, count_at, member, true) {
                     next = Some(member.id);
                     break 'parts;
@@ -590,7 +593,7 @@ impl Cluster {
             buffer[flags_at] |= 1;
             if let Some(stream) = stream {
                 let letter = Payload::Rows(Pages { differing, from, welcome });
-                self.posts.push_front(Outgoing::Frame { stream, letter });
+                self.out.queue.push_front(Outgoing::Frame { stream, letter });
             }
         }
     }

@@ -213,10 +213,10 @@ impl Cluster {
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         let id = datagram.header.from;
-        let known = self.membership.member(id).filter(|known| known.generation == datagram.header.generation);
+        let known = self.peers.table.member(id).filter(|known| known.generation == datagram.header.generation);
         // What is kept of a stream ends with the membership of the node that opened it.
         let is_lasting = matches!(datagram.body, Body::Hello | Body::Part(_));
-        let may_open = known.is_some_and(|known| known.status.is_member() || !is_lasting) && id != self.me.id;
+        let may_open = known.is_some_and(|known| known.status.is_member() || !is_lasting) && id != self.peers.me.id;
         if kind == Kind::Unknown && !may_open {
             // A node that wants a stream has to be let in first.
             self.shut(stream);
@@ -238,7 +238,7 @@ impl Cluster {
                 OwnershipEffect::Nothing
             }
             (Kind::Unknown, Body::Sync(digests)) => {
-                let differing = self.membership.differing(digests);
+                let differing = self.peers.table.differing(digests);
                 self.frame(stream, Payload::Rows(Pages { differing, from: NodeId(0), welcome: false }));
                 OwnershipEffect::Nothing
             }
@@ -275,10 +275,10 @@ impl Cluster {
         if !self.lifelines || self.streams.ours.contains_key(&id) {
             return;
         }
-        let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
+        let Some(to) = self.peers.table.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Ours(id));
         self.streams.ours.insert(id, stream);
-        self.posts.push_back(Outgoing::Open { stream, to });
+        self.out.queue.push_back(Outgoing::Open { stream, to });
     }
 
     /// Opens those that are missing: an observer that did not know us yet has shut ours.
@@ -300,7 +300,7 @@ impl Cluster {
     pub(super) fn close_lifelines(&mut self) {
         for (_, stream) in std::mem::take(&mut self.streams.ours) {
             if !self.superseded {
-                self.frame(stream, Payload::About(self.me.id));
+                self.frame(stream, Payload::About(self.peers.me.id));
             }
             self.shut(stream);
         }
@@ -311,17 +311,17 @@ impl Cluster {
         if self.streams.pulled.is_some() {
             return;
         }
-        let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
+        let Some(to) = self.peers.table.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Pull(id, welcome));
         self.streams.pulled = Some((now + PAGE_FOR, stream));
-        self.posts.push_back(Outgoing::Open { stream, to });
+        self.out.queue.push_back(Outgoing::Open { stream, to });
     }
 
     // ---- those of others -----------------------------------------------------------------------------------------------------------------
 
     fn lifeline_ended(&mut self, id: NodeId, generation: Generation, ctx: &Ctx) {
         let is_member = |member: &&crate::Member| member.generation == generation && member.status.is_member();
-        if self.links.contains_key(&id) && self.membership.member(id).filter(is_member).is_some() {
+        if self.links.contains_key(&id) && self.peers.table.member(id).filter(is_member).is_some() {
             self.look_whether_gone(id, ctx);
         }
     }
@@ -353,10 +353,10 @@ impl Cluster {
     }
 
     fn look(&mut self, id: NodeId, by: Instant, again: u8) {
-        let Some(to) = self.membership.member(id).map(|member| member.address) else { return };
+        let Some(to) = self.peers.table.member(id).map(|member| member.address) else { return };
         let stream = self.streams.open(Kind::Look(id));
         self.streams.looks.insert(id, Look { stream, by, again });
-        self.posts.push_back(Outgoing::Open { stream, to });
+        self.out.queue.push_back(Outgoing::Open { stream, to });
     }
 
     /// A look was let in, and nobody answered.
@@ -449,13 +449,13 @@ impl Cluster {
     }
 
     fn frame(&mut self, stream: StreamId, letter: Payload) {
-        self.posts.push_back(Outgoing::Frame { stream, letter });
+        self.out.queue.push_back(Outgoing::Frame { stream, letter });
     }
 
     pub(super) fn shut(&mut self, stream: StreamId) {
         self.forget(stream);
         self.deliveries.forget(stream, Instant::ZERO);
-        self.posts.push_back(Outgoing::Shut { stream });
+        self.out.queue.push_back(Outgoing::Shut { stream });
     }
 
     fn forget(&mut self, stream: StreamId) {

@@ -38,6 +38,8 @@ mod join;
 mod lifeline;
 pub(crate) mod local_health;
 pub(crate) mod observers;
+mod outbox;
+mod peers;
 mod quorum;
 mod refutation;
 mod settings;
@@ -59,6 +61,8 @@ use self::heartbeat::Answers;
 use self::inquiry::{Inquiry, Waiting};
 use self::join::{Joining, Pages};
 use self::lifeline::Streams;
+use self::outbox::Outbox;
+use self::peers::Peers;
 use self::quorum::Quorum;
 use self::refutation::Refutations;
 use self::settings::Settings;
@@ -143,17 +147,10 @@ pub(crate) enum OwnershipEffect {
 /// This node among the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
-    me: Member,
-    /// Lower half of the hash of the cluster's name; in every datagram.
-    name: u32,
-    mode: Mode,
+    pub(crate) out: Outbox,
+    peers: Peers,
     lifelines: bool,
-    membership: MemberTable,
-    gossip: Gossip,
     slots: HeartbeatSchedule,
-    observers: Observers,
-    answers: Answers,
-    health: LocalHealth,
     /// Whom we watch.
     links: BTreeMap<NodeId, Link>,
     inquiries: BTreeMap<NodeId, Inquiry>,
@@ -161,8 +158,6 @@ pub(crate) struct Cluster {
     inquiries_due: BTreeSet<(Instant, NodeId)>,
     /// Who waits for us to reach somebody.
     waiting: Vec<Waiting>,
-    /// Numbers of probes and inquiries.
-    number: u32,
     brakes: Brakes,
     brake_due: Option<Instant>,
     joining: Joining,
@@ -170,9 +165,6 @@ pub(crate) struct Cluster {
     deliveries: Deliveries,
     quorum: Option<Quorum>,
     settings: Settings,
-    clock: Clock,
-    /// Epochs given out are above this one.
-    epoch_min: Epoch,
     /// The sharded groups of this node while it may own no shard, for want of a session at the
     /// authority. They are not told to others, so that others own their shards.
     withheld: Option<Vec<ShardGroup>>,
@@ -187,7 +179,6 @@ pub(crate) struct Cluster {
     superseded: bool,
     /// Whether somebody wants to know of each heartbeat.
     is_recorded: bool,
-    pub(crate) posts: VecDeque<Outgoing>,
 }
 
 impl Cluster {
@@ -211,30 +202,39 @@ impl Cluster {
         };
         // Spread over a redraw's time, so that nodes started together do not all redraw together.
         let redraw_at = now + config.membership.redraw / 2 + ctx.random.duration_below(config.membership.redraw);
-        Cluster {
-            name: name_hash(&cluster.name) as u32,
+        let out = Outbox {
+            queue: VecDeque::new(),
+            clock: Clock::new(identity.generation.0, now),
+            number: ctx.random.next_u64() as u32,
+            cluster: name_hash(&cluster.name) as u32,
+            epoch_min: Epoch(config.ownership.epoch_min),
+        };
+        let joining = Joining::new(config, cluster, &me, ctx);
+        let peers = Peers {
             mode: cluster.mode,
-            lifelines: config.membership.lifelines,
-            membership: MemberTable::new(me.clone(), now),
+            table: MemberTable::new(me.clone(), now),
             gossip: Gossip::default(),
-            slots: HeartbeatSchedule::new(config.interval, now),
             observers: Observers::new(me.id, config.membership.observers as usize, redraw_at),
             answers: Answers::new(now),
             health: LocalHealth::default(),
+            me,
+        };
+        Cluster {
+            out,
+            peers,
+            lifelines: config.membership.lifelines,
+            slots: HeartbeatSchedule::new(config.interval, now),
             links: BTreeMap::new(),
             inquiries: BTreeMap::new(),
             inquiries_due: BTreeSet::new(),
             waiting: Vec::new(),
-            number: ctx.random.next_u64() as u32,
             brakes: Brakes::default(),
             brake_due: None,
-            joining: Joining::new(config, cluster, &me, ctx),
+            joining,
             streams: Streams::default(),
             deliveries: Deliveries::default(),
             quorum: Quorum::new(config, now),
             settings: Settings::default(),
-            clock: Clock::new(identity.generation.0, now),
-            epoch_min: Epoch(config.ownership.epoch_min),
             withheld: match config.ownership.authority {
                 AuthorityKind::View => None,
                 AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
@@ -245,8 +245,6 @@ impl Cluster {
             ended: Vec::new(),
             superseded: false,
             is_recorded: false,
-            posts: VecDeque::new(),
-            me,
         }
     }
 
@@ -254,21 +252,21 @@ impl Cluster {
 
     /// The members as this node sees them.
     pub(crate) fn membership(&self) -> &MemberTable {
-        &self.membership
+        &self.peers.table
     }
 
     pub(crate) fn me(&self) -> NodeId {
-        self.me.id
+        self.peers.me.id
     }
 
     /// Our local health: 0 is well.
     pub(crate) fn health(&self) -> u8 {
-        self.health.score()
+        self.peers.health.score()
     }
 
     /// Who watches this node, former observers included.
     pub(crate) fn observers(&self) -> impl Iterator<Item = NodeId> {
-        self.observers.places().iter().map(|place| place.id)
+        self.peers.observers.places().iter().map(|place| place.id)
     }
 
     /// Whom this node watches, and for how long it has heard nothing of them.
@@ -292,20 +290,20 @@ impl Cluster {
             return Instant::NEVER;
         }
         let soon = [
-            self.gossip.due().filter(|_| !self.membership.others().is_empty()),
+            self.peers.gossip.due().filter(|_| !self.peers.table.others().is_empty()),
             self.inquiries_due.first().map(|(due, _)| (*due).max(held_until)),
             self.waiting.first().map(|waiting| waiting.until),
-            self.observers.next_release(),
+            self.peers.observers.next_release(),
             self.brake_due.map(|due| due.max(held_until)),
-            self.answers.again_at(),
+            self.peers.answers.again_at(),
             self.streams.next_due(),
             self.deliveries.next_due(),
             self.quorum.as_ref().map(Quorum::next_due),
             self.refutations.next_due(),
             self.heard.next_due(),
         ];
-        let turn = self.slots.due(|turn| self.observers.turn_from(turn));
-        earliest(turn.min(self.observers.redraw_at()).min(self.joining.next_due()), soon)
+        let turn = self.slots.due(|turn| self.peers.observers.turn_from(turn));
+        earliest(turn.min(self.peers.observers.redraw_at()).min(self.joining.next_due()), soon)
     }
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
@@ -322,8 +320,8 @@ impl Cluster {
 
     /// Takes a pause of our own out of what is timed here.
     pub(crate) fn excuse(&mut self, pause: Pause, ctx: &mut Ctx) {
-        self.health.worsen();
-        self.answers.excuse(pause);
+        self.peers.health.worsen();
+        self.peers.answers.excuse(pause);
         self.joining.excuse(pause);
         let patience = self.patience(ctx);
         self.ask_all_again(ctx);
@@ -359,23 +357,23 @@ impl Cluster {
 
     /// Says goodbye.
     pub(crate) fn leave(&mut self, ctx: &mut Ctx) {
-        self.me.status = Status::Left;
-        self.membership.speak(ctx.now, self.me.clone());
-        let about = Payload::About(self.me.id);
+        self.peers.me.status = Status::Left;
+        self.peers.table.speak(ctx.now, self.peers.me.clone());
+        let about = Payload::About(self.peers.me.id);
         // Three times to those who watch us, since nobody acknowledges it and we shall not be there
         // to repeat it; a lost goodbye costs a timeout.
-        let watch = self.observers.places().iter().filter_map(|place| self.membership.member(place.id));
+        let watch = self.peers.observers.places().iter().filter_map(|place| self.peers.table.member(place.id));
         let told: Vec<SocketAddr> = watch.flat_map(|member| [member.address; 3]).collect();
         for to in told {
             self.send(to, about.clone());
         }
         for _ in 0..2 * FANOUT {
-            if let Some(to) = self.membership.draw(&mut ctx.random).map(|member| member.address) {
+            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
                 self.send(to, about.clone());
             }
         }
         // If nobody watches us, all have to be told.
-        if self.observers.places().is_empty() {
+        if self.peers.observers.places().is_empty() {
             let all: Vec<SocketAddr> = self.addresses().collect();
             for to in all.into_iter().flat_map(|to| [to; 3]) {
                 self.send(to, about.clone());
@@ -391,7 +389,7 @@ impl Cluster {
     /// between two of their looks would have given a shard to another owner and back, and the one
     /// who has it would not know that its epoch is passed.
     pub(crate) fn set_metadata(&mut self, metadata: Metadata, ctx: &mut Ctx) -> Result<(), ConfigError> {
-        let (is, would_be) = (self.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
+        let (is, would_be) = (self.peers.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
         if is != would_be {
             let (is, would_be) = (is.get(), would_be.get());
             let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
@@ -450,7 +448,7 @@ impl Cluster {
                 is_news
             }
             (false, None) => {
-                let groups = self.me.groups.clone();
+                let groups = self.peers.me.groups.clone();
                 let is_news = !groups.is_empty();
                 if is_news {
                     self.say(|profile| profile.groups.clear(), ctx);
@@ -483,7 +481,7 @@ impl Cluster {
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         let header = datagram.header;
-        if header.from == self.me.id {
+        if header.from == self.peers.me.id {
             return self.hear_namesake(from, header, ctx);
         }
         let mut follow = self.meet(from, header, ctx);
@@ -500,12 +498,12 @@ impl Cluster {
             Body::Refused(refused) => return self.hear_refused(from, *refused, ctx),
             _ => {}
         }
-        let known = self.membership.member(header.from).filter(|known| known.generation == header.generation);
+        let known = self.peers.table.member(header.from).filter(|known| known.generation == header.generation);
         let Some(known) = known else {
             return self.hear_stranger(from, length, datagram, ctx);
         };
         let mut status = known.status;
-        self.clock.hear(clock::clock_in(header), ctx.now);
+        self.out.clock.hear(clock::clock_in(header), ctx.now);
         // A member's own heartbeat and echo say how it is, as a rumour would; nearly always what is
         // known.
         if let Body::Heartbeat(wire::Heartbeat { incarnation, .. }) | Body::Echo(wire::Echo { incarnation, .. }) =
@@ -536,7 +534,7 @@ impl Cluster {
         let mut about = None;
         match letter {
             Payload::Join { token } => {
-                wire::encode_join(buffer, self.join_header(now), token, &self.me);
+                wire::encode_join(buffer, self.join_header(now), token, &self.peers.me);
                 return true;
             }
             Payload::Say(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
@@ -556,23 +554,23 @@ impl Cluster {
                 let rows = wire::Rows { differing: 0, more: false, welcome: false, whole: self.joining.is_whole(now) };
                 wire::encode(buffer, header, &Body::Rows(rows));
                 let count_at = buffer.len() - 1;
-                let members = ids.iter().filter_map(|&id| self.membership.member(id));
+                let members = ids.iter().filter_map(|&id| self.peers.table.member(id));
                 members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
                 return true;
             }
             Payload::Heartbeat { turn, asks } => {
                 let heartbeat = wire::Heartbeat {
-                    incarnation: self.me.incarnation,
+                    incarnation: self.peers.me.incarnation,
                     stage: self.slots.stage(turn),
                     interval: self.slots.announced(),
                     slept: self.slots.slept(),
-                    health: self.health.score(),
+                    health: self.peers.health.score(),
                     asks,
-                    observers: self.observers.named(),
+                    observers: self.peers.observers.named(),
                 };
                 wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
             }
-            Payload::Sync => wire::encode_sync(buffer, header, self.membership.digests()),
+            Payload::Sync => wire::encode_sync(buffer, header, self.peers.table.digests()),
             Payload::Say(body) => wire::encode(buffer, header, &body),
             Payload::Push => wire::encode(buffer, header, &Body::Gossip),
             Payload::About(id) => {
@@ -582,12 +580,12 @@ impl Cluster {
         }
         let count_at = buffer.len() - 1;
         if let Some(id) = about
-            && let Some(member) = self.membership.member(id)
+            && let Some(member) = self.peers.table.member(id)
         {
-            wire::push_rumour(buffer, count_at, member, id == self.me.id);
+            wire::push_rumour(buffer, count_at, member, id == self.peers.me.id);
         }
-        let (membership, members) = (&self.membership, self.membership.others().len() + 1);
-        self.gossip.pick(members, |id, whole| match membership.member(id) {
+        let (membership, members) = (&self.peers.table, self.peers.table.others().len() + 1);
+        self.peers.gossip.pick(members, |id, whole| match membership.member(id) {
             Some(member) => wire::push_rumour(buffer, count_at, member, whole),
             None => true,
         });
@@ -596,7 +594,7 @@ impl Cluster {
 
     /// Whether a datagram that came from outside is meant for us.
     pub(crate) fn is_ours(&self, header: Header) -> bool {
-        header.cluster == self.name
+        header.cluster == self.out.cluster
     }
 
     // ---- what is told of members ---------------------------------------------------------------------------------------------------------
@@ -611,11 +609,11 @@ impl Cluster {
                 self.hear_of_process(&row, datagram.header.from, ctx.now);
                 continue;
             }
-            let is_unknown = self.membership.member(row.id).is_none();
+            let is_unknown = self.peers.table.member(row.id).is_none();
             follow = follow.max(self.hear_of(datagram.header.from, &row, ctx));
             if is_table && is_unknown && !row.status.is_member() {
-                self.membership.keep_to_ourselves(row.id);
-                self.gossip.drop(row.id);
+                self.peers.table.keep_to_ourselves(row.id);
+                self.peers.gossip.drop(row.id);
             }
         }
         follow
@@ -623,10 +621,10 @@ impl Cluster {
 
     /// Takes in what `from` tells of another member, or of us.
     fn hear_of(&mut self, from: NodeId, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
-        if row.id == self.me.id {
+        if row.id == self.peers.me.id {
             return self.hear_of_myself(row, ctx);
         }
-        match self.membership.merge(ctx.now, row, &ctx.config.membership) {
+        match self.peers.table.merge(ctx.now, row, &ctx.config.membership) {
             Ok(None) => OwnershipEffect::Nothing,
             Ok(Some(change)) => self.changed(&change, Source::News(Some(from)), ctx),
             Err(refusal) => {
@@ -648,10 +646,10 @@ impl Cluster {
 
     /// Takes in a datagram under our own name: our own, or a namesake's.
     fn hear_namesake(&mut self, from: SocketAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
-        if header.generation > self.me.generation {
+        if header.generation > self.peers.me.generation {
             return self.give_way(header.generation, Some(from), ctx);
         }
-        if header.generation < self.me.generation {
+        if header.generation < self.peers.me.generation {
             self.send(from, Payload::Say(Body::Introduce));
         }
         OwnershipEffect::Nothing
@@ -659,7 +657,7 @@ impl Cluster {
 
     /// The sharded groups of this node, told to others or not.
     fn groups(&self) -> &[ShardGroup] {
-        self.withheld.as_deref().unwrap_or(&self.me.groups)
+        self.withheld.as_deref().unwrap_or(&self.peers.me.groups)
     }
 
     /// Changes the sharded groups of this node, and tells others unless they are withheld.
@@ -672,17 +670,17 @@ impl Cluster {
 
     /// Says something else of this node from now on.
     fn say(&mut self, change: impl FnOnce(&mut Profile), ctx: &mut Ctx) {
-        let profile = Arc::make_mut(&mut self.me.profile);
+        let profile = Arc::make_mut(&mut self.peers.me.profile);
         profile.revision += 1;
         change(profile);
         self.speak(true, ctx.now);
-        ctx.emit(Event::Updated { member: self.me.clone() });
+        ctx.emit(Event::Updated { member: self.peers.me.clone() });
     }
 
     /// Puts down and spreads what this node says of itself.
     fn speak(&mut self, whole: bool, now: Instant) {
-        self.membership.speak(now, self.me.clone());
-        self.gossip.add(self.me.id, whole, now);
+        self.peers.table.speak(now, self.peers.me.clone());
+        self.peers.gossip.add(self.peers.me.id, whole, now);
     }
 
     /// Does what follows from a row that changed.
@@ -691,9 +689,9 @@ impl Cluster {
         let (id, now) = (after.id, ctx.now);
         let same_process = before.as_ref().filter(|before| before.generation == after.generation);
         let is_known = same_process.is_some_and(|before| before.profile == after.profile);
-        self.gossip.add(id, !is_known, now);
+        self.peers.gossip.add(id, !is_known, now);
         if let Source::News(from) = source {
-            let told_by = from.and_then(|from| self.membership.member(from)).map(|member| member.name.clone());
+            let told_by = from.and_then(|from| self.peers.table.member(from)).map(|member| member.name.clone());
             tell(before.as_ref(), after, told_by, ctx);
         }
         let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
@@ -714,7 +712,7 @@ impl Cluster {
         if !is {
             self.streams_of_the_dead(id);
             self.cancel_deliveries(id);
-            self.observers.lose(id);
+            self.peers.observers.lose(id);
         } else if same_process.is_none() && before.is_some() {
             // A new process knows nothing of us: it is told, and its lifeline is another one.
             self.streams_of_the_dead(id);
@@ -742,21 +740,21 @@ impl Cluster {
     /// Says that a row was refused, at most once an interval.
     fn refuse(&mut self, refusal: Refusal, from: Option<SocketAddr>, ctx: &mut Ctx) {
         if self.joining.may_complain(ctx) {
-            let address = from.unwrap_or(self.me.address);
+            let address = from.unwrap_or(self.peers.me.address);
             ctx.emit(Event::JoinRefused { address, reason: refusal.to_string().into() });
         }
     }
 
     /// Passes fresh rumours on to members drawn at random.
     fn pass_on(&mut self, ctx: &mut Ctx) {
-        if self.gossip.due().is_none_or(|due| due > ctx.now) || self.membership.others().is_empty() {
+        if self.peers.gossip.due().is_none_or(|due| due > ctx.now) || self.peers.table.others().is_empty() {
             return;
         }
-        if !self.gossip.begin_round(ctx.now) {
+        if !self.peers.gossip.begin_round(ctx.now) {
             return;
         }
-        for _ in 0..FANOUT.min(self.membership.others().len()) {
-            if let Some(to) = self.membership.draw(&mut ctx.random).map(|member| member.address) {
+        for _ in 0..FANOUT.min(self.peers.table.others().len()) {
+            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
                 self.send(to, Payload::Push);
             }
         }
@@ -765,35 +763,35 @@ impl Cluster {
     // ---- small things --------------------------------------------------------------------------------------------------------------------
 
     fn send(&mut self, to: SocketAddr, letter: Payload) {
-        self.posts.push_back(Outgoing::Send { to, letter });
+        self.out.queue.push_back(Outgoing::Send { to, letter });
     }
 
     /// Sends a letter to a member, if it is one.
     fn send_to(&mut self, id: NodeId, letter: Payload) {
-        if let Some(to) = self.membership.member(id).map(|member| member.address) {
+        if let Some(to) = self.peers.table.member(id).map(|member| member.address) {
             self.send(to, letter);
         }
     }
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.membership.others().iter().filter_map(|&id| self.membership.member(id)).map(|member| member.address)
+        self.peers.table.others().iter().filter_map(|&id| self.peers.table.member(id)).map(|member| member.address)
     }
 
     /// The status of a member that was known to have this one.
     fn status_of(&self, id: NodeId, was: Status) -> Status {
-        self.membership.member(id).map_or(was, |member| member.status)
+        self.peers.table.member(id).map_or(was, |member| member.status)
     }
 
     fn next_number(&mut self) -> u32 {
-        self.number = self.number.wrapping_add(1);
-        self.number
+        self.out.number = self.out.number.wrapping_add(1);
+        self.out.number
     }
 
     /// Those who may observe.
     fn fill_places(&mut self) {
-        let (mode, me) = (self.mode, self.me.id);
-        let pool = self.membership.members().filter(move |member| may_observe(member, mode, me));
-        let new = self.observers.fill(pool);
+        let (mode, me) = (self.peers.mode, self.peers.me.id);
+        let pool = self.peers.table.members().filter(move |member| may_observe(member, mode, me));
+        let new = self.peers.observers.fill(pool);
         for id in new {
             self.open_lifeline(id);
         }

@@ -165,7 +165,7 @@ impl Cluster {
             return OwnershipEffect::Nothing;
         }
         quorum.held = false;
-        let (reached, of) = (quorum.reached(&self.membership, ctx.now), quorum.voters(&self.membership));
+        let (reached, of) = (quorum.reached(&self.peers.table, ctx.now), quorum.voters(&self.peers.table));
         ctx.emit(Event::QuorumLost { reached: reached as u32, of: of as u32 });
         OwnershipEffect::Revoke
     }
@@ -192,7 +192,7 @@ impl Cluster {
             return;
         }
         quorum.poll_at = now + quorum.lease / POLLS;
-        let table = &self.membership;
+        let table = &self.peers.table;
         quorum.answered.retain(|id, sent| *sent + quorum.lease > now && table.member(*id).is_some());
         let number = self.next_number();
         if let Some(quorum) = &mut self.quorum {
@@ -214,10 +214,10 @@ impl Cluster {
         let Some(&(_, sent)) = round else { return OwnershipEffect::Nothing };
         let newest = quorum.answered.entry(from).or_insert(sent);
         *newest = sent.max(*newest);
-        if !quorum.renew(&self.membership, ctx.now) {
+        if !quorum.renew(&self.peers.table, ctx.now) {
             return OwnershipEffect::Nothing;
         }
-        let (reached, of) = (quorum.reached(&self.membership, ctx.now), quorum.voters(&self.membership));
+        let (reached, of) = (quorum.reached(&self.peers.table, ctx.now), quorum.voters(&self.peers.table));
         ctx.emit(Event::QuorumGained { reached: reached as u32, of: of as u32 });
         OwnershipEffect::Recompute
     }

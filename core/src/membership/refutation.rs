@@ -93,14 +93,14 @@ enum Holds {
 impl Cluster {
     /// Takes in what others hold of this node.
     pub(super) fn hear_of_myself(&mut self, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
-        if row.generation > self.me.generation {
+        if row.generation > self.peers.me.generation {
             let address = row.details.map(|details| details.address);
             return self.give_way(row.generation, address, ctx);
         }
-        if row.generation < self.me.generation || self.me.status == Status::Left {
+        if row.generation < self.peers.me.generation || self.peers.me.status == Status::Left {
             return OwnershipEffect::Nothing;
         }
-        let (said, mine) = (row.incarnation, self.me.incarnation);
+        let (said, mine) = (row.incarnation, self.peers.me.incarnation);
         let is_over = !row.status.is_member() && said.life >= mine.life;
         let next = match row.status {
             // Others have our shards, whatever else we said meanwhile; or had them, in a life that
@@ -112,24 +112,24 @@ impl Cluster {
             Status::Alive | Status::Suspect | Status::Dead | Status::Left => Some(mine),
         };
         let revision = match self.holds(row) {
-            Holds::Ours => Some(self.me.revision),
+            Holds::Ours => Some(self.peers.me.revision),
             Holds::Else(revision) => Some(revision + 1),
             Holds::NeverOurs => None,
         };
         let (Some(next), Some(revision)) = (next, revision) else { return self.renew(ctx) };
-        if (next, revision) == (mine, self.me.revision) {
+        if (next, revision) == (mine, self.peers.me.revision) {
             return OwnershipEffect::Nothing;
         }
-        let is_said_anew = revision != self.me.revision;
-        self.me.incarnation = next;
-        Arc::make_mut(&mut self.me.profile).revision = revision;
+        let is_said_anew = revision != self.peers.me.revision;
+        self.peers.me.incarnation = next;
+        Arc::make_mut(&mut self.peers.me.profile).revision = revision;
         self.contradict(is_said_anew, ctx);
         if is_over || said.life > mine.life { self.return_from_death(ctx) } else { OwnershipEffect::Nothing }
     }
 
     /// What a row has of what this node says of itself.
     fn holds(&self, row: &Row<'_>) -> Holds {
-        let me = &self.me;
+        let me = &self.peers.me;
         if row.revision > me.revision && row.revision >= Profile::REVISION_MAX {
             return Holds::NeverOurs;
         }
@@ -146,7 +146,7 @@ impl Cluster {
 
     /// Others were told that this node was dead: it has said by now that it lives.
     fn return_from_death(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
-        ctx.emit(Event::DeclaredDead { incarnation: self.me.incarnation });
+        ctx.emit(Event::DeclaredDead { incarnation: self.peers.me.incarnation });
         self.begin_anew(ctx)
     }
 
@@ -155,15 +155,15 @@ impl Cluster {
     fn renew(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
         let every = ctx.config.interval * RENEW_EVERY;
         let is_too_soon = self.refutations.renewed_at.is_some_and(|at| ctx.now - at < every);
-        if is_too_soon || self.me.generation.0 >= TIME_MAX {
+        if is_too_soon || self.peers.me.generation.0 >= TIME_MAX {
             return OwnershipEffect::Nothing;
         }
         self.refutations.renewed_at = Some(ctx.now);
-        self.me.generation = Generation(self.me.generation.0 + 1);
-        self.me.incarnation = Incarnation::default();
-        Arc::make_mut(&mut self.me.profile).revision = 1;
+        self.peers.me.generation = Generation(self.peers.me.generation.0 + 1);
+        self.peers.me.incarnation = Incarnation::default();
+        Arc::make_mut(&mut self.peers.me.profile).revision = 1;
         self.contradict(true, ctx);
-        ctx.emit(Event::Renewed { generation: self.me.generation });
+        ctx.emit(Event::Renewed { generation: self.peers.me.generation });
         // Lifelines are those of a generation.
         self.close_lifelines();
         self.begin_anew(ctx)
@@ -182,16 +182,16 @@ impl Cluster {
 
     /// Puts down what this node says of itself, and spreads it as fast as it may.
     fn contradict(&mut self, whole: bool, ctx: &Ctx) {
-        self.membership.speak(ctx.now, self.me.clone());
+        self.peers.table.speak(ctx.now, self.peers.me.clone());
         if self.refutations.may_say(whole, ctx.now, ctx.config.interval) {
-            self.gossip.add(self.me.id, whole, ctx.now);
+            self.peers.gossip.add(self.peers.me.id, whole, ctx.now);
         }
     }
 
     /// Spreads what could not be said at once.
     pub(super) fn say_what_waits(&mut self, now: Instant) {
         if let Some((_, whole)) = self.refutations.pending.take_if(|(at, _)| *at <= now) {
-            self.gossip.add(self.me.id, whole, now);
+            self.peers.gossip.add(self.peers.me.id, whole, now);
         }
     }
 

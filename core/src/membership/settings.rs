@@ -48,11 +48,11 @@ impl Cluster {
 
     /// Looks whether there is a monitor, where the deaths of nodes are monitors' business.
     pub(super) fn look_for_monitors(&mut self, ctx: &mut Ctx) {
-        if self.mode != Mode::Central || !self.joining.is_whole(ctx.now) {
+        if self.peers.mode != Mode::Central || !self.joining.is_whole(ctx.now) {
             return;
         }
         let is_monitor = |member: &Member| member.role == Role::Monitor && member.status.is_member();
-        if self.membership.members().any(is_monitor) {
+        if self.peers.table.members().any(is_monitor) {
             self.settings.no_monitor_since = None;
             (self.settings.is_told, self.settings.is_silence_told) = (false, false);
             return;
@@ -69,7 +69,7 @@ impl Cluster {
     pub(super) fn miss(&mut self, id: NodeId, ctx: &mut Ctx) {
         if self.settings.no_monitor_since.is_some()
             && !std::mem::replace(&mut self.settings.is_silence_told, true)
-            && let Some(member) = self.membership.member(id)
+            && let Some(member) = self.peers.table.member(id)
         {
             ctx.emit(Event::NoMonitor { silent: Some(member.name.clone()) });
         }

@@ -182,7 +182,7 @@ impl Cluster {
 
     /// Sends a node what there is of a shard.
     pub(crate) fn deliver(&mut self, to: NodeId, number: u32, key: (u64, u32), replica: Option<Replica>, now: Instant) {
-        if !self.membership.member(to).is_some_and(|member| member.status.is_member()) {
+        if !self.peers.table.member(to).is_some_and(|member| member.status.is_member()) {
             return;
         }
         let courier = self.deliveries.to.entry(to).or_insert_with(|| Courier {
@@ -238,7 +238,7 @@ impl Cluster {
         while courier.is_open && courier.parts.wrapping_sub(courier.acknowledged) < WINDOW {
             let Some(parcel) = courier.waiting.front() else { break };
             let letter = Payload::Part { parcel: parcel.clone(), offset: courier.offset };
-            self.posts.push_back(Outgoing::Frame { stream, letter });
+            self.out.queue.push_back(Outgoing::Frame { stream, letter });
             courier.parts = courier.parts.wrapping_add(1);
             courier.offset += PART_BYTES_MAX as u32;
             if courier.offset as usize >= parcel.bytes() {
@@ -250,13 +250,13 @@ impl Cluster {
     }
 
     fn open_delivery(&mut self, to: NodeId, now: Instant) {
-        let Some(address) = self.membership.member(to).map(|member| member.address) else { return };
+        let Some(address) = self.peers.table.member(to).map(|member| member.address) else { return };
         let stream = self.streams.open_delivery(to);
         if let Some(courier) = self.deliveries.to.get_mut(&to) {
             courier.stream = Some(stream);
             courier.due = now + STUCK;
         }
-        self.posts.push_back(Outgoing::Open { stream, to: address });
+        self.out.queue.push_back(Outgoing::Open { stream, to: address });
     }
 
     pub(super) fn delivery_opened(&mut self, to: NodeId, now: Instant) {
@@ -269,7 +269,7 @@ impl Cluster {
 
     /// Takes in how much of what we sent has come.
     pub(super) fn hear_kept(&mut self, from: NodeId, parts: u32, refused: bool, ctx: &Ctx) -> OwnershipEffect {
-        let by = self.membership.member(from).map(|member| member.name.clone());
+        let by = self.peers.table.member(from).map(|member| member.name.clone());
         let Some(courier) = self.deliveries.to.get_mut(&from) else { return OwnershipEffect::Nothing };
         if courier.parts.wrapping_sub(parts) > courier.parts.wrapping_sub(courier.acknowledged) {
             return OwnershipEffect::Nothing;
@@ -333,7 +333,7 @@ impl Cluster {
         }
         if is_end || parts.is_multiple_of(ACK_EVERY) {
             let letter = Payload::Say(Body::Kept { parts, refused });
-            self.posts.push_back(Outgoing::Frame { stream, letter });
+            self.out.queue.push_back(Outgoing::Frame { stream, letter });
         }
         true
     }

@@ -110,10 +110,10 @@ impl Cluster {
         let config = &ctx.config;
         let interval = heartbeat.interval.clamp(config.interval / INTERVAL_SHARE, config.timeout * INTERVAL_TIMEOUTS);
         if asks {
-            let ack = crate::wire::Ack { stage, health: self.health.score() };
+            let ack = crate::wire::Ack { stage, health: self.peers.health.score() };
             self.send_to(from, Payload::Say(Body::Ack(ack)));
         }
-        let names_us = observers.contains(self.me.id);
+        let names_us = observers.contains(self.peers.me.id);
         if names_us && self.links.get(&from).is_some_and(|link| link.stage == 0 && link.is_newcomer()) {
             // From its first heartbeat on it is watched as any other node.
             self.unwatch(from, ctx);
@@ -138,7 +138,7 @@ impl Cluster {
         }
         if is_news
             && self.is_recorded
-            && let Some(member) = self.membership.member(from)
+            && let Some(member) = self.peers.table.member(from)
         {
             let (node, at) = (member.name.clone(), ctx.now);
             ctx.push(Output::Arrived(Arrived { node, generation, at, slot, interval }));
@@ -151,11 +151,11 @@ impl Cluster {
     /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it
     /// speaks for it.
     fn vouch(&mut self, id: NodeId, heartbeat: &Heartbeat, ctx: &mut Ctx) -> OwnershipEffect {
-        let is_deaf = self.membership.changed(id).is_some_and(|at| ctx.now - at > ctx.config.interval);
+        let is_deaf = self.peers.table.changed(id).is_some_and(|at| ctx.now - at > ctx.config.interval);
         if !is_deaf || ctx.arrivals_stale {
             return OwnershipEffect::Nothing;
         }
-        match self.membership.vouch(ctx.now, id, heartbeat.incarnation) {
+        match self.peers.table.vouch(ctx.now, id, heartbeat.incarnation) {
             Some(change) => self.changed(&change, Source::News(None), ctx),
             None => OwnershipEffect::Nothing,
         }
@@ -163,8 +163,8 @@ impl Cluster {
 
     /// The answer to a probe.
     pub(super) fn echo(&self, number: u32, to: NodeId) -> Body<'static> {
-        let is_observer = self.observers.contains(to);
-        Body::Echo(Echo { number, incarnation: self.me.incarnation, is_observer })
+        let is_observer = self.peers.observers.contains(to);
+        Body::Echo(Echo { number, incarnation: self.peers.me.incarnation, is_observer })
     }
 
     fn hear_echo(&mut self, from: NodeId, echo: &Echo, ctx: &mut Ctx) {
@@ -219,7 +219,7 @@ impl Cluster {
         if let Some(link) = self.links.get_mut(&id)
             && std::mem::take(&mut link.accused)
         {
-            self.health.worsen();
+            self.peers.health.worsen();
         }
     }
 
@@ -263,6 +263,6 @@ impl Cluster {
     }
 
     pub(super) fn is_suspect(&self, id: NodeId) -> bool {
-        self.membership.member(id).is_some_and(|member| member.status == Status::Suspect)
+        self.peers.table.member(id).is_some_and(|member| member.status == Status::Suspect)
     }
 }
