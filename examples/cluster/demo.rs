@@ -139,7 +139,7 @@ impl Demo {
         if self.mode == Mode::Central { &NODES[..4] } else { &NODES }
     }
 
-    // ---- the acts ------------------------------------------------------------------------------------------------------------------------
+    // ---- the acts ------------------------------------------------------------------------------
 
     fn start_all(&mut self) -> Result<(), Failure> {
         let (nodes, narrator) = (self.nodes(), self.narrator);
@@ -263,7 +263,7 @@ impl Demo {
         self.processes.reap(name)
     }
 
-    // ---- what is expected ----------------------------------------------------------------------------------------------------------------
+    // ---- what is expected ----------------------------------------------------------------------
 
     /// The monitor suspects, then concludes; then all `owned` shards run on other nodes.
     fn expect_death(&mut self, victim: &str, how: &str, from: usize, at: f64, owned: usize) -> Result<(), Failure> {
@@ -374,7 +374,7 @@ impl Demo {
         self.rows.push(Row { what: what.to_owned(), measured: None, bound: None, verdict });
     }
 
-    // ---- listening -----------------------------------------------------------------------------------------------------------------------
+    // ---- listening -----------------------------------------------------------------------------
 
     /// Reads at most one line, within `patience`.
     fn listen(&mut self, patience: Duration) -> bool {

@@ -145,7 +145,7 @@ impl Story {
         self.judge()
     }
 
-    // ---- the acts ------------------------------------------------------------------------------------------------------------------------
+    // ---- the acts ------------------------------------------------------------------------------
 
     fn kill(&mut self, victim: &'static str) -> Result<(), Failure> {
         self.service.report.step(&format!("kills {victim} with SIGKILL"));
@@ -276,7 +276,7 @@ impl Story {
         self.fact(what, *plain_before > count);
     }
 
-    // ---- what became of it ---------------------------------------------------------------------------------------------------------------
+    // ---- what became of it ---------------------------------------------------------------------
 
     fn judge(&mut self) -> Result<(), Failure> {
         self.judge_requests();

@@ -72,7 +72,7 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-// ---- round trips -------------------------------------------------------------------------------------------------------------------------
+// ---- round trips -------------------------------------------------------------------------------
 
 #[derive(Message)]
 #[rtype(result = "u64")]
@@ -178,7 +178,7 @@ async fn round_trips(messages: u32, rounds: usize) {
     node.leave().await;
 }
 
-// ---- panics ------------------------------------------------------------------------------------------------------------------------------
+// ---- panics ------------------------------------------------------------------------------------
 
 /// What of a panic is Rust's own: thrown, caught, dropped.
 async fn bare_panics(count: u32, apart: Duration, how: &str) {
@@ -281,7 +281,7 @@ async fn panics(count: u32, apart: Duration, how: &str) {
     node.leave().await;
 }
 
-// ---- starts ------------------------------------------------------------------------------------------------------------------------------
+// ---- starts ------------------------------------------------------------------------------------
 
 struct Idle;
 
@@ -329,7 +329,7 @@ async fn starts(count: u32) {
     row("all of them stopped, each", micros(start.elapsed()) / f64::from(count), "us");
 }
 
-// ---- blocked workers ---------------------------------------------------------------------------------------------------------------------
+// ---- blocked workers ---------------------------------------------------------------------------
 
 /// Tells when it began to sleep, and when it was made.
 struct Sleeper(UnboundedSender<Moment>);
@@ -395,7 +395,7 @@ async fn blocked(count: u32) {
     node.leave().await;
 }
 
-// ---- a million ---------------------------------------------------------------------------------------------------------------------------
+// ---- a million ---------------------------------------------------------------------------------
 
 /// Resident bytes of this process; zero where there is no /proc.
 fn resident_bytes() -> f64 {

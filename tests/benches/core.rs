@@ -85,7 +85,7 @@ fn targets(all: &'static [u32]) -> impl Iterator<Item = u32> {
     all.iter().copied().take(if is_quick() { 1 } else { all.len() })
 }
 
-// ---- detectors ---------------------------------------------------------------------------------------------------------------------------
+// ---- detectors ---------------------------------------------------------------------------------
 
 /// The detectors, with the heartbeats of an hour of a quiet link and of one that loses one in
 /// eight.
@@ -119,7 +119,7 @@ fn detector_heartbeat(bencher: Bencher<'_, '_>, name: &str) {
         });
 }
 
-// ---- monitor -----------------------------------------------------------------------------------------------------------------------------
+// ---- monitor -----------------------------------------------------------------------------------
 
 /// Targets that beat once a virtual second, always in the same order.
 struct Beats {
@@ -232,7 +232,7 @@ fn monitor_budget_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
     bench_beats(bencher, Beats::new(targets, budget));
 }
 
-// ---- engine ------------------------------------------------------------------------------------------------------------------------------
+// ---- engine ------------------------------------------------------------------------------------
 
 /// A monitor's engine with members that have joined.
 struct Cluster {
@@ -333,7 +333,7 @@ fn engine_heartbeats(bencher: Bencher<'_, '_>, members: u32) {
     bench_cluster(bencher, Cluster::new(members));
 }
 
-// ---- wire --------------------------------------------------------------------------------------------------------------------------------
+// ---- wire --------------------------------------------------------------------------------------
 
 fn header(from: NodeId) -> Header {
     Header { cluster: name_hash("c") as u32, from, generation: Generation(1_795_000_000_000), clock: 3_600_000 }

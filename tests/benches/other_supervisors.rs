@@ -112,7 +112,7 @@ fn main() {
     storms(workers, rounds(3));
 }
 
-// ---- the tables --------------------------------------------------------------------------------------------------------------------------
+// ---- the tables --------------------------------------------------------------------------------
 
 /// What one round of one system came to.
 struct Measured {
@@ -202,7 +202,7 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.get((last as f64 * share) as usize).copied().unwrap_or_default()
 }
 
-// ---- a process for each measurement ------------------------------------------------------------------------------------------------------
+// ---- a process for each measurement ------------------------------------------------------------
 
 /// Lets a process of its own measure, and reads the bare numbers it prints; `None` if what it needs
 /// is not installed.

@@ -188,7 +188,7 @@ fn kid_text(kid: &Kid) -> String {
     format!("{{group,{id},{kind},{significant},{strategy},{intensity},{auto_shutdown},[{}]}}", kids.join(","))
 }
 
-// ---- our side --------------------------------------------------------------------------------------------------------------------------
+// ---- our side ----------------------------------------------------------------------------------
 
 /// The group below which a script's children are; its number here is one that no script uses.
 const TOP: GroupId = GroupId(1_000);
@@ -244,7 +244,7 @@ fn line(play: &mut Play) -> String {
     })
 }
 
-// ---- theirs ----------------------------------------------------------------------------------------------------------------------------
+// ---- theirs ------------------------------------------------------------------------------------
 
 /// A part of the scripts, played by Erlang.
 struct Part {
