@@ -26,6 +26,9 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// How long children may take to end gracefully before they are killed.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often an example that waits looks whether it was interrupted.
+const LISTEN_EVERY: Duration = Duration::from_millis(20);
+
 /// The processes that one example has started. Dropping it ends them all.
 pub struct Children {
     folder: PathBuf,
@@ -149,6 +152,82 @@ impl Children {
 impl Drop for Children {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// What an example that reads its children's lines needs to wait for something in them.
+pub trait Listen {
+    /// How long [`Listen::wait_until`] waits before it gives up.
+    const PATIENCE: Duration;
+
+    /// Reads at most one line, within `patience`.
+    fn listen(&mut self, patience: Duration);
+
+    /// All lines so far.
+    fn lines(&self) -> &[Value];
+
+    /// The flag of [`watch_interrupts`].
+    fn interrupted(&self) -> &AtomicBool;
+
+    /// Reads all lines for this long.
+    ///
+    /// # Errors
+    /// The example was interrupted.
+    fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.listen(end.saturating_duration_since(Instant::now()).min(LISTEN_EVERY));
+            self.check_interrupted()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `found` finds something in the lines.
+    ///
+    /// # Errors
+    /// It found nothing within [`Listen::PATIENCE`], or the example was interrupted.
+    fn wait_until<T>(&mut self, what: &str, found: impl Fn(&[Value]) -> Option<T>) -> Result<T, Failure> {
+        let end = Instant::now() + Self::PATIENCE;
+        loop {
+            if let Some(found) = found(self.lines()) {
+                return Ok(found);
+            }
+            if Instant::now() > end {
+                return Err(format!("waited {} s in vain: {what}", Self::PATIENCE.as_secs()).into());
+            }
+            self.listen(LISTEN_EVERY);
+            self.check_interrupted()?;
+        }
+    }
+
+    /// Waits until `count` lines from number `from` on match. Returns the time of the last of them.
+    ///
+    /// # Errors
+    /// As for [`Listen::wait_until`].
+    fn wait(
+        &mut self,
+        what: &str,
+        from: usize,
+        matches: impl Fn(&Value) -> bool,
+        count: usize,
+    ) -> Result<f64, Failure> {
+        self.wait_until(what, |lines| {
+            let matching = lines[from..].iter().filter(|line| matches(line));
+            let times: Vec<f64> = matching.filter_map(|line| line["at"].as_f64()).collect();
+            (times.len() >= count).then(|| times.get(count.wrapping_sub(1)).copied().unwrap_or_else(unix_seconds))
+        })
+    }
+
+    /// Whether the example goes on.
+    ///
+    /// # Errors
+    /// It was interrupted.
+    fn check_interrupted(&self) -> Result<(), Failure> {
+        if self.interrupted().load(Ordering::Relaxed) {
+            Err("interrupted; all processes were ended".into())
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Report {
     start: f64,
     json: bool,
     /// Of events that all processes see, the line of this process is printed.
-    narrator: &'static str,
+    reporter: &'static str,
     /// Lines that differ in one name only, gathered to be printed as one.
     gathered: Option<Gathered>,
 }
@@ -77,8 +77,8 @@ impl Verdict {
 
 impl Report {
     /// A timeline that starts now.
-    pub fn new(json: bool, narrator: &'static str) -> Report {
-        Report { start: unix_seconds(), json, narrator, gathered: None }
+    pub fn new(json: bool, reporter: &'static str) -> Report {
+        Report { start: unix_seconds(), json, reporter, gathered: None }
     }
 
     /// Says what the config promises.
@@ -112,7 +112,7 @@ impl Report {
             return;
         }
         let (at, process) = (line["at"].as_f64().unwrap_or_default(), line["process"].as_str().unwrap_or_default());
-        match words(line, self.narrator) {
+        match words(line, self.reporter) {
             None => {}
             Some(Line::Line(text)) => {
                 self.flush();
@@ -205,26 +205,26 @@ fn said(line: &Value) -> String {
 }
 
 /// What an event says in words; nothing for those that only repeat what another process said.
-fn words(line: &Value, narrator: &str) -> Option<Line> {
+fn words(line: &Value, reporter: &str) -> Option<Line> {
     let text = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| line[key].as_f64().unwrap_or_default();
-    let (is_narrator, is_author) =
-        (line["process"] == narrator, line["evidence"].as_array().is_some_and(|said| !said.is_empty()));
+    let (is_reporter, is_author) =
+        (line["process"] == reporter, line["evidence"].as_array().is_some_and(|said| !said.is_empty()));
     let text_of_line = match line["event"].as_str()? {
-        "joined" if is_narrator => Some(format!("{} joins", line["member"]["name"].as_str()?)),
+        "joined" if is_reporter => Some(format!("{} joins", line["member"]["name"].as_str()?)),
         "suspected" if is_author => {
             Some(format!("suspects {}: silent for {:.3} s{}", text("node"), number("silent_for"), said(line)))
         }
-        "cleared" if is_narrator => Some(format!("hears that {} lives", text("node"))),
+        "cleared" if is_reporter => Some(format!("hears that {} lives", text("node"))),
         "died" if is_author => Some(format!(
             "concludes that {} is dead: silent for {:.3} s{}",
             text("node"),
             number("silent_for"),
             said(line)
         )),
-        "died" if is_narrator => Some(format!("hears that {} is dead", text("node"))),
-        "left" if is_narrator => Some(format!("{} leaves in good order", text("node"))),
-        "returned" if is_narrator => {
+        "died" if is_reporter => Some(format!("hears that {} is dead", text("node"))),
+        "left" if is_reporter => Some(format!("{} leaves in good order", text("node"))),
+        "returned" if is_reporter => {
             Some(format!("{} is back, in its life {}", text("node"), line["incarnation"]["life"]))
         }
         "frozen" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::Config;
-use heartbeat_examples::process::{self, unix_seconds};
+use heartbeat_examples::process::{self, Listen, unix_seconds};
 use heartbeat_examples::report::{Closing, Report, Row, Verdict};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -45,7 +45,7 @@ const CLOSING: Closing = Closing {
 struct Demo {
     mode: Mode,
     /// Who is left in peace, and tells what all see.
-    narrator: &'static str,
+    reporter: &'static str,
     processes: Processes,
     report: Report,
     config: Config,
@@ -92,15 +92,36 @@ pub(crate) fn up(mode: Mode, nodes: u16, record: Option<PathBuf>, json: bool) ->
     Ok(())
 }
 
+impl Listen for Demo {
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn listen(&mut self, patience: Duration) {
+        let Some(line) = self.processes.next_line(patience) else {
+            self.report.flush();
+            return;
+        };
+        self.report.event(&line);
+        self.lines.push(line);
+    }
+
+    fn lines(&self) -> &[Value] {
+        &self.lines
+    }
+
+    fn interrupted(&self) -> &AtomicBool {
+        &self.interrupted
+    }
+}
+
 impl Demo {
     fn new(mode: Mode, json: bool) -> Result<Demo, Failure> {
         let interrupted = process::watch_interrupts()?;
-        let narrator = if mode == Mode::Central { "monitor" } else { NODES[0] };
+        let reporter = if mode == Mode::Central { "monitor" } else { NODES[0] };
         Ok(Demo {
             mode,
-            narrator,
+            reporter,
             processes: Processes::new(mode)?,
-            report: Report::new(json, narrator),
+            report: Report::new(json, reporter),
             config: Config::from_toml(CONFIG)?,
             interrupted,
             lines: Vec::new(),
@@ -142,7 +163,7 @@ impl Demo {
     // ---- the acts ------------------------------------------------------------------------------
 
     fn start_all(&mut self) -> Result<(), Failure> {
-        let (nodes, narrator) = (self.nodes(), self.narrator);
+        let (nodes, reporter) = (self.nodes(), self.reporter);
         self.report.step(match self.mode {
             Mode::Central => "starts a monitor and four nodes, each a process of its own",
             Mode::Random => "starts seven nodes that watch each other, each a process of its own",
@@ -155,8 +176,8 @@ impl Demo {
             self.processes.start(name, "worker")?;
         }
         let from = 0;
-        let joined = |line: &Value| line["event"] == "joined" && line["process"] == narrator;
-        let others = nodes.iter().filter(|name| **name != narrator).count();
+        let joined = |line: &Value| line["event"] == "joined" && line["process"] == reporter;
+        let others = nodes.iter().filter(|name| **name != reporter).count();
         self.wait("all nodes join", from, joined, others)?;
         let settled = self.wait_for_owners(from, &[])?;
         self.timed("cluster complete, every shard running", settled - start, None);
@@ -222,9 +243,9 @@ impl Demo {
         let from = self.lines.len();
         let at = unix_seconds();
         self.processes.start(name, "worker")?;
-        let narrator = self.narrator;
+        let reporter = self.reporter;
         let joined = self.wait_at(&format!("{name} joins"), from, |line| {
-            line["event"] == "joined" && line["process"] == narrator && line["member"]["name"] == name
+            line["event"] == "joined" && line["process"] == reporter && line["member"]["name"] == name
         })?;
         let what = if name == LATE { "late node joined" } else { "new process under the old name joined" };
         self.timed(what, joined - at, None);
@@ -344,7 +365,7 @@ impl Demo {
             let text = |key: &str| line[key].as_str().unwrap_or_default();
             match text("event") {
                 "died" if !harmed(text("node")) => false_deaths += 1,
-                "suspected" if line["process"] == self.narrator && !harmed(text("node")) => false_suspicions += 1,
+                "suspected" if line["process"] == self.reporter && !harmed(text("node")) => false_suspicions += 1,
                 "failed" => {
                     let expected =
                         matches!((text("process"), text("worker")), ("node-1", "counter") | ("node-4", "encoder"));
@@ -376,52 +397,15 @@ impl Demo {
 
     // ---- listening -----------------------------------------------------------------------------
 
-    /// Reads at most one line, within `patience`.
-    fn listen(&mut self, patience: Duration) -> bool {
-        let Some(line) = self.processes.next_line(patience) else {
-            self.report.flush();
-            return false;
-        };
-        self.report.event(&line);
-        self.lines.push(line);
-        true
-    }
-
-    /// Reads all lines for this long.
-    fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
-        let end = Instant::now() + duration;
-        while Instant::now() < end {
-            self.listen(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
-            self.check_interrupted()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until `count` lines from number `from` on match. Returns when the last of them was
-    /// said.
-    fn wait(
-        &mut self,
-        what: &str,
-        from: usize,
-        matches: impl Fn(&Value) -> bool,
-        count: usize,
-    ) -> Result<f64, Failure> {
-        self.wait_until(what, |lines| {
-            let matching: Vec<f64> =
-                lines[from..].iter().filter(|line| matches(line)).filter_map(|line| line["at"].as_f64()).collect();
-            (matching.len() >= count).then(|| matching.get(count.wrapping_sub(1)).copied().unwrap_or_else(unix_seconds))
-        })
-    }
-
     fn wait_at(&mut self, what: &str, from: usize, matches: impl Fn(&Value) -> bool) -> Result<f64, Failure> {
         self.wait(what, from, matches, 1)
     }
 
-    /// Waits for what the narrator says about a node.
+    /// Waits for what the reporter says about a node.
     fn about(&mut self, event: &str, name: &str, from: usize) -> Result<f64, Failure> {
-        let narrator = self.narrator;
-        let matches = |line: &Value| line["event"] == event && line["process"] == narrator && line["node"] == name;
-        self.wait(&format!("{narrator} says that {name} {event}"), from, matches, 1)
+        let reporter = self.reporter;
+        let matches = |line: &Value| line["event"] == event && line["process"] == reporter && line["node"] == name;
+        self.wait(&format!("{reporter} says that {name} {event}"), from, matches, 1)
     }
 
     /// Waits until `count` shards have started on this node.
@@ -439,16 +423,16 @@ impl Demo {
         )
     }
 
-    /// Waits until every shard's latest start is on the node that the narrator says owns it, and
+    /// Waits until every shard's latest start is on the node that the reporter says owns it, and
     /// each of `names` owns one.
     fn wait_for_owners(&mut self, from: usize, names: &[&str]) -> Result<f64, Failure> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let narrator = self.narrator;
+        let reporter = self.reporter;
         self.wait_until("every shard runs on its owner", |lines| {
             let (mut owners, mut runs) = (BTreeMap::new(), BTreeMap::new());
             for line in lines {
                 let index = line["shard"]["index"].as_u64();
-                if line["event"] == "moved" && line["process"] == narrator {
+                if line["event"] == "moved" && line["process"] == reporter {
                     owners.insert(index, line["to"].as_str().unwrap_or_default().to_owned());
                 } else if is_shard_start(line) {
                     runs.insert(index, line["process"].as_str().unwrap_or_default().to_owned());
@@ -463,32 +447,10 @@ impl Demo {
         })
     }
 
-    fn wait_until(&mut self, what: &str, found: impl Fn(&[Value]) -> Option<f64>) -> Result<f64, Failure> {
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(at) = found(&self.lines) {
-                return Ok(at);
-            }
-            if Instant::now() > end {
-                return Err(format!("waited 10 s in vain: {what}").into());
-            }
-            self.listen(Duration::from_millis(50));
-            self.check_interrupted()?;
-        }
-    }
-
-    fn check_interrupted(&self) -> Result<(), Failure> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            Err("interrupted; all processes were ended".into())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// How many shards this node owns, as the narrator sees it.
+    /// How many shards this node owns, as the reporter sees it.
     fn owned_by(&self, name: &str) -> usize {
         let mut owners = BTreeMap::new();
-        for line in self.lines.iter().filter(|line| line["event"] == "moved" && line["process"] == self.narrator) {
+        for line in self.lines.iter().filter(|line| line["event"] == "moved" && line["process"] == self.reporter) {
             owners.insert(line["shard"]["index"].as_u64(), line["to"].as_str().unwrap_or_default());
         }
         owners.values().filter(|owner| **owner == name).count()

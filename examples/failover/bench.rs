@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heartbeat_examples::Failure;
+use heartbeat_examples::process::Listen;
 use heartbeat_examples::report::{Closing, Row, Verdict, seconds};
 use serde_json::{Value, json};
 
@@ -84,7 +85,7 @@ fn part(settings: &Settings, retry: Duration, kills: u32) -> Result<(Service, Ve
     service.wait_until("every shard answers", |_| load.all_answered(&all, 0.0, ""))?;
     let mut deaths = Vec::new();
     for number in 1..=kills {
-        // The eldest of all, but for the narrator.
+        // The eldest of all, but for the reporter.
         let (victim, next) = (format!("node-{}", 1 + number), format!("node-{}", PROCESSES as u32 + number));
         let death = kill(&mut service, &victim)?;
         tell(&mut service, &victim, &death);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use heartbeat_actors::Config;
 use heartbeat_examples::Failure;
-use heartbeat_examples::process::unix_seconds;
+use heartbeat_examples::process::{Listen, unix_seconds};
 use heartbeat_examples::report::{Closing, Row, Verdict, seconds};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::service::{REPORTER, Service};
 use crate::store::{self, Late, Served};
 use crate::{Authority, RETRY, SNAPSHOT_EVERY, Settings};
 
-/// The processes at first; the narrator is the first of them.
+/// The processes at first; the reporter is the first of them.
 const NAMES: [&str; 5] = [REPORTER, "node-2", "node-3", "node-4", "node-5"];
 
 /// The one that comes late.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::Config;
 use heartbeat_examples::Failure;
-use heartbeat_examples::process::{Children, unix_seconds, watch_interrupts};
+use heartbeat_examples::process::{Children, Listen, unix_seconds, watch_interrupts};
 use heartbeat_examples::report::Report;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -40,9 +40,34 @@ pub(crate) struct Service {
     interrupted: Arc<AtomicBool>,
     /// For what is asked from this thread; connections are kept, and belong to it.
     runtime: actix_rt::Runtime,
-    /// The clients, who learn from the narrator which processes take requests.
+    /// The clients, who learn from the reporter which processes take requests.
     load: Option<Rc<Load>>,
     etcd: Option<Etcd>,
+}
+
+impl Listen for Service {
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Prints the line, but for the many about moving shards.
+    fn listen(&mut self, patience: Duration) {
+        let Some(line) = self.children.next_line(patience) else {
+            self.report.flush();
+            return;
+        };
+        if !is_shard_start(&line) && line["event"] != "answered" {
+            self.report.event(&line);
+        }
+        self.notify_clients(&line);
+        self.lines.push(line);
+    }
+
+    fn lines(&self) -> &[Value] {
+        &self.lines
+    }
+
+    fn interrupted(&self) -> &AtomicBool {
+        &self.interrupted
+    }
 }
 
 impl Service {
@@ -189,22 +214,8 @@ impl Service {
 
     // ---- listening -----------------------------------------------------------------------------
 
-    /// Reads at most one line, within `patience`. Moving shards, which are many, are not told one
-    /// by one.
-    fn listen(&mut self, patience: Duration) {
-        let Some(line) = self.children.next_line(patience) else {
-            self.report.flush();
-            return;
-        };
-        if !is_shard_start(&line) && line["event"] != "answered" {
-            self.report.event(&line);
-        }
-        self.tell_clients(&line);
-        self.lines.push(line);
-    }
-
     /// Clients send nothing to a process marked as away.
-    fn tell_clients(&self, line: &Value) {
+    fn notify_clients(&self, line: &Value) {
         let Some(load) = self.load.as_ref().filter(|_| line["process"] == REPORTER) else { return };
         let name = line["node"].as_str().or_else(|| line["member"]["name"].as_str()).unwrap_or_default();
         match line["event"].as_str() {
@@ -218,61 +229,13 @@ impl Service {
         }
     }
 
-    /// Reads all lines for this long.
-    pub(crate) fn quiet(&mut self, duration: Duration) -> Result<(), Failure> {
-        let end = Instant::now() + duration;
-        while Instant::now() < end {
-            self.listen(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)));
-            self.check_interrupted()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until `count` lines from number `from` on match. Returns when the last of them was
-    /// said.
-    pub(crate) fn wait(
-        &mut self,
-        what: &str,
-        from: usize,
-        matches: impl Fn(&Value) -> bool,
-        count: usize,
-    ) -> Result<f64, Failure> {
-        self.wait_until(what, |lines| {
-            let times = lines[from..].iter().filter(|line| matches(line)).filter_map(|line| line["at"].as_f64());
-            times.take(count).enumerate().last().filter(|(last, _)| last + 1 == count).map(|(_, at)| at)
-        })
-    }
-
-    /// Waits for something, at most 20 s.
-    pub(crate) fn wait_until<T>(&mut self, what: &str, found: impl Fn(&[Value]) -> Option<T>) -> Result<T, Failure> {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(found) = found(&self.lines) {
-                return Ok(found);
-            }
-            if Instant::now() > end {
-                return Err(format!("waited 20 s in vain: {what}").into());
-            }
-            self.listen(Duration::from_millis(20));
-            self.check_interrupted()?;
-        }
-    }
-
-    /// Waits for what the narrator says about a process.
+    /// Waits for what the reporter says about a process.
     pub(crate) fn about(&mut self, event: &str, name: &str, from: usize) -> Result<f64, Failure> {
         let matches = |line: &Value| {
             let named = line["node"] == name || line["member"]["name"] == name;
             line["event"] == event && line["process"] == REPORTER && named
         };
         self.wait(&format!("{REPORTER} says that {name} {event}"), from, matches, 1)
-    }
-
-    fn check_interrupted(&self) -> Result<(), Failure> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            Err("interrupted; all processes were ended".into())
-        } else {
-            Ok(())
-        }
     }
 
     /// Ends all that runs.
