@@ -63,6 +63,7 @@ compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"")
 pub mod authority;
 mod clock;
 mod control;
+mod lock;
 mod node;
 pub mod prelude;
 #[cfg(feature = "testkit")]

@@ -30,8 +30,9 @@ const CORE: [&str; 20] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root exports
 /// (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 12] = [
+const ACTORS: [&str; 13] = [
     "clock",
+    "lock",
     "transport",
     "thread",
     "authority",

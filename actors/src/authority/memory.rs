@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::lease_table::{Ledger, SESSIONS_MAX, Session};
 use super::{Authority, AuthorityError, Claimant, check};
+use crate::lock::lock;
 
 /// What several authorities of one process have in common: whatever one of them hands out, no other
 /// does. Its time is tokio's, virtual where that is.
@@ -92,7 +93,7 @@ impl MemoryStore {
     /// The state, from which the sessions are gone that are over. At its end itself a session is
     /// over.
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.shared.state);
         let now = Instant::now();
         let over: Vec<_> = state.ends.iter().filter(|(_, (_, end))| *end <= now).map(|(id, _)| *id).collect();
         over.into_iter().for_each(|session| state.end(session));
@@ -155,7 +156,7 @@ impl MemoryAuthority {
     /// Whether something was freed since this was last asked; if not, when the next session ends.
     fn look(&self) -> Result<(), Option<Instant>> {
         let state = self.store.state();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         let is_cut = state.reaches.get(&self.claimant.node) == Some(&Reach::Cut);
         if is_cut || *seen == state.ledger.freed {
             return Err(state.ends.values().map(|(_, end)| *end).min());

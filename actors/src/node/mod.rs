@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use crate::control::supervisor::{
     Count, Leave, Neighbours, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
 };
 use crate::control::until::until;
+use crate::lock::lock;
 use crate::node::group::{Group, GroupSpec, Template};
 use crate::node::pool::{POOL_SIZE_MAX, Pool, Routing};
 use crate::node::service::Services;
@@ -351,7 +352,7 @@ impl Node {
         if !(1..=SHARDS_MAX).contains(&count) {
             return Err(SuperviseError::Shards(count));
         }
-        let _one_at_a_time = self.inner.sharding.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.inner.sharding);
         if self.inner.config.cluster.is_some() && self.inner.view.sharded_groups() >= GROUPS_MAX {
             return Err(SuperviseError::Groups(name.to_owned()));
         }

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::task::Poll;
 
 use actix::{Actor, Handler, Message};
@@ -19,6 +19,7 @@ use heartbeat_core::Weight;
 use heartbeat_core::member::{NodeId, name_hash};
 use heartbeat_core::sharding::rendezvous;
 
+use crate::lock::{lock, read, write};
 use crate::node::group::{Group, GroupSpec};
 use crate::node::spec::WorkerSpec;
 use crate::node::{Node, SuperviseError};
@@ -79,7 +80,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     }
 
     fn members(&self) -> Arc<[WorkerAddr<A>]> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.members).clone()
     }
 }
 
@@ -149,7 +150,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         if !(1..=POOL_SIZE_MAX).contains(&count) {
             return Err(SuperviseError::Members(count));
         }
-        let mut next_number = self.inner.next_number.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next_number = lock(&self.inner.next_number);
         let mut members = self.inner.members().to_vec();
         let gone = members.split_off(members.len().min(count as usize));
         let mut outcome = Ok(());
@@ -157,7 +158,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
             outcome = self.inner.start(&mut next_number).map(|member| members.push(member));
         }
         // First, so that none of those that go is chosen any more.
-        *self.inner.members.write().unwrap_or_else(PoisonError::into_inner) = members.into();
+        *write(&self.inner.members) = members.into();
         gone.iter().for_each(WorkerAddr::remove);
         outcome
     }

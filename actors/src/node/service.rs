@@ -6,11 +6,12 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use actix::Actor;
 use heartbeat_core::member::NAME_BYTES_MAX;
 
+use crate::lock::lock;
 use crate::node::{Node, SuperviseError};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
@@ -24,7 +25,7 @@ pub(crate) struct Services {
 
 impl Services {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TypeId, Box<dyn Any + Send + Sync>>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.found)
     }
 }
 

@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use heartbeat_core::{CpuTimes, ThreadSample, ThreadState};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// What holds a played thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +72,7 @@ impl SimulatedThread {
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.gate)
     }
 
     /// Runs a task behind the gate.

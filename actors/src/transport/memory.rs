@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
 use super::{Batch, Transport};
+use crate::lock::lock;
 
 /// Datagrams that may wait at one address; more are lost, as a full socket buffer loses them.
 const WAITING_MAX: usize = 4_096;
@@ -44,7 +45,7 @@ impl MemoryNetwork {
     /// # Errors
     /// `AddrInUse` if somebody holds it.
     pub fn bind(&self, listen: SocketAddr) -> io::Result<impl Transport + use<>> {
-        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ports = lock(&self.ports);
         let mut address = listen;
         if listen.port() == 0 {
             let free =
@@ -61,7 +62,7 @@ impl MemoryNetwork {
 
 impl Drop for MemoryTransport {
     fn drop(&mut self) {
-        self.network.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+        lock(&self.network.ports).remove(&self.address);
     }
 }
 
@@ -71,10 +72,10 @@ impl Transport for MemoryTransport {
     }
 
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let port = self.network.ports.lock().unwrap_or_else(PoisonError::into_inner).get(&to).cloned();
+        let port = lock(&self.network.ports).get(&to).cloned();
         // Nobody there: lost, as on a real network.
         let Some(port) = port else { return Ok(()) };
-        let mut waiting = port.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&port.waiting);
         if waiting.len() < WAITING_MAX {
             waiting.push_back((self.address, datagram.to_vec()));
             drop(waiting);
@@ -85,7 +86,7 @@ impl Transport for MemoryTransport {
 
     fn poll_receive(&self, task: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>> {
         self.port.waker.register(task.waker());
-        let mut waiting = self.port.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.port.waiting);
         while !batch.is_full()
             && let Some((from, datagram)) = waiting.pop_front()
         {

@@ -9,7 +9,7 @@ pub(crate) mod subscribe;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use dashmap::DashMap;
 use heartbeat_core::member::name_hash;
@@ -18,6 +18,7 @@ use heartbeat_core::{
     Cause, Event, Generation, Instant, Member, NodeId, NotReadyReason, Routes, Shard, Status, WorkerId,
 };
 
+use crate::lock::{read, write};
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::subscribe::{ShardOwner, ViewSnapshot};
 
@@ -53,12 +54,12 @@ pub(crate) struct ShardOwners {
 impl ShardOwners {
     fn get(&self, index: u32) -> Owning {
         let entry = self.owners.get(index as usize)?;
-        entry.read().unwrap_or_else(PoisonError::into_inner).clone()
+        read(entry).clone()
     }
 
     fn set(&self, index: u32, owner: Owning) {
         if let Some(entry) = self.owners.get(index as usize) {
-            *entry.write().unwrap_or_else(PoisonError::into_inner) = owner;
+            *write(entry) = owner;
         }
     }
 
@@ -249,14 +250,14 @@ impl View {
         // Whoever changes the members counts it afterwards: what was made of half a change is not
         // asked again.
         let changes = self.changes.load(Ordering::Acquire);
-        let kept = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = read(&self.routes);
         if kept.0 == changes {
             return answer(&kept.1);
         }
         let routes = Routes::after(&kept.1, self.members.iter().map(|entry| entry.value().clone()));
         drop(kept);
         let found = answer(&routes);
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = (changes, routes);
+        *write(&self.routes) = (changes, routes);
         found
     }
 

@@ -10,8 +10,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::lock::lock;
 use crate::thread::ThreadSource;
 
 /// Something to be dropped, and what is to be said of it.
@@ -77,10 +78,6 @@ fn work_off(queue: &Mutex<Queue>) {
 fn run(job: Job) {
     // The panic hook has told of it.
     let _ = catch_unwind(AssertUnwindSafe(job));
-}
-
-fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

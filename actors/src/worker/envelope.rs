@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{self, Poll, Wake, Waker};
 
 use actix::dev::{Envelope as ActixEnvelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
@@ -28,6 +28,7 @@ use heartbeat_core::Interruption;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot};
 
+use crate::lock::{get_mut, lock};
 use crate::worker::addr::SendError;
 use crate::worker::context::Context;
 use crate::worker::mailbox::Item;
@@ -194,11 +195,11 @@ impl<M: Message> Envelope<M> {
 
     /// Takes the message out again, if it was not opened.
     pub(crate) fn take(&self) -> Option<M> {
-        self.message.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.message).take()
     }
 
     fn answer(&self) -> MutexGuard<'_, Reply<M::Result>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.answer)
     }
 
     /// Whether its sender has stopped waiting.
@@ -336,7 +337,7 @@ where
         let Some(number) = slot.mailbox.begin_answer(term) else { return };
         let open = Arc::new(OpenAnswer { slot: slot.clone(), letter, number, receiver: Mutex::new(Some(receiver)) });
         let waker = Waker::from(open.clone());
-        let mut receiver = open.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut receiver = lock(&open.receiver);
         let Some(channel) = &mut *receiver else { return };
         // The channel is asked once, to leave the waker there. That is no work of the task's, so it
         // must not cost its budget.
@@ -376,7 +377,7 @@ where
 
     fn wake_by_ref(self: &Arc<Self>) {
         let came = {
-            let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut receiver = lock(&self.receiver);
             let Some(channel) = &mut *receiver else { return };
             match channel.try_recv() {
                 Ok(value) => {
@@ -508,7 +509,7 @@ where
 
 impl<M: Message> Drop for Envelope<M> {
     fn drop(&mut self) {
-        if self.message.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if get_mut(&mut self.message).is_some() {
             note_dead(type_name::<M>());
         }
     }

@@ -6,9 +6,10 @@
 //! lets the driver go on when it is opened; on a real one it holds the thread really.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use crate::thread::ThreadHandle;
 use crate::thread::simulated::{Hold, SimulatedThread};
 
@@ -76,7 +77,7 @@ pub(crate) enum Strike {
 
 impl Faults {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Notes on which thread the worker runs from now on.

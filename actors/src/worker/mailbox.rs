@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{self, Poll, Waker};
 
 use actix::dev::Envelope as ActixEnvelope;
@@ -31,6 +31,7 @@ use futures_util::Stream;
 use heartbeat_core::config::Drain;
 use heartbeat_core::{Event, Interruption, WorkerId};
 
+use crate::lock::lock;
 use crate::worker::addr::SendError;
 use crate::worker::context::Context;
 use crate::worker::envelope::{DeadReason, DynEnvelope};
@@ -263,7 +264,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<A>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     // ---- for senders -------------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@
 //! letters.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 use actix::Actor;
 use heartbeat_core::WorkerId;
 
+use crate::lock::{get_mut, lock};
 use crate::worker::addr::SendError;
 use crate::worker::context::Context;
 use crate::worker::envelope::{DeadReason, DynEnvelope};
@@ -76,7 +77,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<A>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
 impl<A: Actor<Context = Context<A>>> Drop for SharedQueue<A> {
     fn drop(&mut self) {
         // No member is left, and the last one has emptied the queue, unless it lost its thread.
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let inner = get_mut(&mut self.inner);
         for letter in inner.queue.drain(..) {
             letter.condemn(DeadReason::Stopped);
         }

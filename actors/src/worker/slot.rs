@@ -8,13 +8,14 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 
 use actix::{Actor, Addr, Recipient};
 use heartbeat_core::{Cause, Generation, Interruption, Replica, Report, RestartPermit, Shard, WorkerId};
 
 use crate::clock::Clock;
+use crate::lock::lock;
 use crate::thread::ThreadHandle;
 use crate::worker::context::Context;
 use crate::worker::disposal::Disposal;
@@ -200,7 +201,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     /// Keeps what the next generation is to start from, unless `term` is over.
     pub(crate) fn keep(&self, term: u32, snapshot: Kept) {
         let former = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = lock(&self.kept);
             if self.is_over(term) { Some(snapshot) } else { kept.replace(snapshot) }
         };
         // Dropping it runs its user's code, so not under the lock.
@@ -209,19 +210,19 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
 
     /// What the next generation is to start from.
     pub(crate) fn kept(&self) -> Option<Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.kept).clone()
     }
 
     /// What its shard's last owner has left behind, or this node's own last life of it.
     pub(crate) fn replica(&self) -> Option<Replica> {
-        self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.replica).clone()
     }
 
     /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless
     /// `term` is over.
     pub(crate) fn replicate(&self, term: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
         {
-            let mut kept = self.replica.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = lock(&self.replica);
             if self.is_over(term) {
                 return;
             }
@@ -350,7 +351,7 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         let generation = birth.generation;
         let mut life = LifeNumber { inner: generation, shown: generation };
         if let Some(replica) = birth.replica.clone() {
-            *self.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(replica);
+            *lock(&self.replica) = Some(replica);
         }
         // A launch that finds no thread is followed by another one, and counts for no message.
         let is_counted = |cause: &&Cause| cause.holds_thread() && thread.is_some();

@@ -7,10 +7,12 @@
 
 use std::any::type_name;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crossbeam_utils::atomic::AtomicCell;
 use heartbeat_core::{Activity, Generation, Health, Instant, RestartPermit, WorkerActivity, WorkerId};
+
+use crate::lock::{lock, read, write};
 
 /// Cells in one chunk; 16 KiB of memory.
 const CHUNK: usize = 256;
@@ -391,7 +393,7 @@ impl std::ops::Deref for CellRef {
 impl Drop for Held {
     fn drop(&mut self) {
         self.chunk[self.worker.0 as usize % CHUNK].reset();
-        self.cells.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.worker);
+        lock(&self.cells.free).push(self.worker);
     }
 }
 
@@ -408,7 +410,7 @@ pub(crate) struct Cells {
 impl Cells {
     /// A cell that nobody uses.
     pub(crate) fn take(self: &Arc<Self>) -> CellRef {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = lock(&self.free).pop();
         match free {
             Some(worker) => self.hold(worker),
             None => self.take_run(1).remove(0),
@@ -418,7 +420,7 @@ impl Cells {
     /// This many cells with numbers in a row, none of them used before.
     pub(crate) fn take_run(self: &Arc<Self>, count: u32) -> Vec<CellRef> {
         let first = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = lock(&self.next);
             let first = *next;
             *next = first.checked_add(count).expect("fewer than 2^32 workers");
             first
@@ -428,9 +430,9 @@ impl Cells {
 
     fn hold(self: &Arc<Self>, worker: WorkerId) -> CellRef {
         let index = worker.0 as usize / CHUNK;
-        let known = self.chunks.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned();
+        let known = read(&self.chunks).get(index).cloned();
         let chunk = known.unwrap_or_else(|| {
-            let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+            let mut chunks = write(&self.chunks);
             while chunks.len() <= index {
                 chunks.push(Arc::new(std::array::from_fn(|_| StatusCell::default())));
             }
@@ -452,7 +454,7 @@ impl Cells {
 
     /// Shows `visit` the cells of these chunks; returns whether there are more behind them.
     pub(crate) fn visit(&self, chunks: std::ops::Range<usize>, mut visit: impl FnMut(WorkerId, &StatusCell)) -> bool {
-        let known = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        let known = read(&self.chunks);
         let end = chunks.end.min(known.len());
         for (index, chunk) in known.iter().enumerate().take(end).skip(chunks.start) {
             for (place, cell) in chunk.iter().enumerate() {

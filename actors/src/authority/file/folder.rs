@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use heartbeat_core::authority::SessionId;
@@ -25,6 +25,7 @@ use super::super::lease_table::Ledger;
 use super::host::Boot;
 use super::session_lock::{self, Hold, Sign};
 use super::state::{self, HEAD_BYTES, StateError};
+use crate::lock::lock;
 
 /// How long a change waits for its turn. The changes of 16 nodes that start together take less, on
 /// a disk that takes 20 ms to sync.
@@ -139,7 +140,7 @@ impl Folder {
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Ledger>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.last)
     }
 
     fn write(&self, ledger: &Ledger) -> Result<(), AuthorityError> {

@@ -31,7 +31,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -42,6 +42,7 @@ use heartbeat_core::member::Epoch;
 use super::lease_table::{SESSIONS_MAX, Session};
 use super::name::escaped;
 use super::{Authority, AuthorityError, Claimant, check};
+use crate::lock::lock;
 use folder::Folder;
 use session_lock::Hold;
 use watch::Watch;
@@ -193,11 +194,11 @@ impl Desk {
     }
 
     fn holds(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Hold>>> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.holds)
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watch)
     }
 }
 

@@ -19,10 +19,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::host::{self, BOOT_BYTES, Boot};
+use crate::lock::lock;
 
 /// Where the boot stands: after the end and its complement.
 const BOOT_AT: u64 = 16;
@@ -89,7 +90,7 @@ impl Hold {
     }
 
     fn end(&self) -> MutexGuard<'_, u64> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.end)
     }
 }
 
