@@ -3,9 +3,15 @@
 //! every session has its whole time anew.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
-use heartbeat_core::{Epoch, Generation};
+use heartbeat_core::config::{AuthorityKind, QuorumRule};
+use heartbeat_core::{Epoch, Generation, NodeId};
+
+use crate::event_queue::Item;
+use crate::network::Place;
+use crate::world::{GROUP, World};
 
 /// Sessions and shards, by the world's clock.
 #[derive(Default)]
@@ -118,5 +124,60 @@ impl Authority {
     fn end(&mut self, session: SessionId) -> bool {
         self.shards.retain(|_, (holder, _)| *holder != session);
         self.sessions.remove(&session).is_some()
+    }
+}
+
+impl World {
+    /// Whether a shard may run in one place only, whatever the network does.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.config.ownership.quorum == QuorumRule::Majority || self.config.ownership.authority != AuthorityKind::View
+    }
+
+    /// Whether a node has the right to act for a shard, by its own word and by its own clock; it
+    /// may be stopped just now.
+    pub(crate) fn may_act(&self, place: Place, shard: u32) -> bool {
+        let Some(engine) = self.engine(place).filter(|engine| !engine.has_left()) else { return false };
+        self.is_exclusive()
+            && engine.held(GROUP, shard).is_some()
+            && engine.lease_until().is_some_and(|until| until > self.clock(place))
+    }
+
+    pub(crate) fn ask(&mut self, place: Place, life: u64, number: u64, ask: &AuthorityRequest) {
+        let is_cut_off = self.nodes[place].is_cut_off;
+        let is_down = self.authority.is_down || is_cut_off;
+        // Nobody can tell a request that was lost from an answer that was.
+        let is_done = !is_cut_off && (!is_down || self.random.chance(0.3));
+        let mut answer = None;
+        if is_done {
+            let generation = self.nodes[place].process.as_ref().filter(|_| self.nodes[place].life == life);
+            let generation = generation.map_or(Generation(0), |_| self.generations_of(place));
+            let name = self.nodes[place].name.clone();
+            let (said, freed) = self.authority.ask(self.now, &name, generation, ask);
+            answer = (!is_down).then_some(said);
+            if freed {
+                self.tell_freed();
+            }
+        }
+        let late = if is_down { Duration::from_secs(1) } else { Duration::ZERO };
+        let at = self.soon(Duration::from_millis(2) + self.hesitation) + late.as_nanos() as u64;
+        // Whoever asks waits for a second at most.
+        let (at, answer) = match at - self.now > 1_000_000_000 {
+            true => (self.now + 1_000_000_000, None),
+            false => (at, answer),
+        };
+        self.put(at, Item::Answer { place, life, number, answer });
+    }
+
+    pub(crate) fn tell_freed(&mut self) {
+        for place in (0..self.nodes.len()).filter(|&place| !self.nodes[place].is_cut_off).collect::<Vec<_>>() {
+            let (life, at) = (self.nodes[place].life, self.soon(Duration::from_millis(5)));
+            self.put(at, Item::Freed { place, life });
+        }
+    }
+
+    pub(crate) fn generations_of(&self, place: Place) -> Generation {
+        let id = NodeId::of(&self.nodes[place].name);
+        let own = self.engine(place).and_then(|engine| engine.members().find(|member| member.id == id));
+        own.map_or(Generation(0), |member| member.generation)
     }
 }

@@ -1,23 +1,31 @@
 //! The simulated world: real engines, played everything else, one virtual clock, one seed.
 //!
-//! - [`world`]: the nodes and the agenda. - [`network`]: what becomes of a datagram. - [`checker`]:
-//!   what must hold after every step.
+//! - [`world`]: the nodes and the run. [`shape`]: how many there are. [`fault`]: what is done to them.
+//! - [`network`]: what becomes of a datagram. [`checker`]: what must hold after every step.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
-pub mod agenda;
 mod authority;
 pub mod checker;
 pub mod data;
+mod driver;
+pub mod event_queue;
+pub mod fault;
 pub mod histories;
 pub mod links;
 pub mod network;
+mod node;
+mod recovery;
 pub mod schedule;
+pub mod shape;
 pub mod shrink;
 mod streams;
+mod worker;
 pub mod world;
 
+pub use fault::Fault;
 pub use network::{Network, Place};
-pub use world::{Fault, GROUP, SHARDS, Shape, World};
+pub use shape::Shape;
+pub use world::{GROUP, SHARDS, World};
 
 /// The chapter of the book on tests, whose Rust code `cargo test` compiles and runs.
 #[cfg(doctest)]

@@ -6,8 +6,10 @@ use heartbeat_core::config::{AuthorityKind, DetectorKind, QuorumRule};
 use heartbeat_core::{Config, Random, WorkerId};
 
 use crate::checker::replay;
+use crate::fault::Fault;
 use crate::network::Place;
-use crate::world::{Fault, SHARDS, Shape, WORKERS, World};
+use crate::shape::Shape;
+use crate::world::{SHARDS, WORKERS, World};
 
 /// How long harm is done.
 pub const HARM: Duration = Duration::from_secs(60);

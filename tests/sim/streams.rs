@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use heartbeat_core::{Random, StreamEvent, StreamId};
 
+use crate::event_queue::Item;
 use crate::network::Place;
-use crate::world::{Item, World};
+use crate::world::World;
 
 /// How long one tries to connect to somebody who does not answer.
 const GIVE_UP: Duration = Duration::from_secs(3);

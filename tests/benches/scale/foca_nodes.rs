@@ -1,5 +1,5 @@
 //! foca, a SWIM library without input and output of its own, in the same network: its nodes on our
-//! agenda.
+//! event queue.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use foca::{Config, Foca, Member, PostcardCodec, State, Timer};
 use heartbeat_core::Random;
 use heartbeat_core::wire::HEADERS_BYTES;
-use heartbeat_tests::agenda::Agenda;
+use heartbeat_tests::event_queue::EventQueue;
 use heartbeat_tests::{Fault, Network, Place};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro128PlusPlus;
@@ -51,7 +51,7 @@ impl Item {
 struct Nodes {
     network: Network,
     random: Random,
-    agenda: Agenda<Item>,
+    queue: EventQueue<Item>,
     now: u64,
     nodes: Vec<Node>,
     told: Shared,
@@ -68,10 +68,10 @@ pub(crate) fn foca(seed: u64, nodes: usize, suspect_for: Option<Duration>) -> Ga
         config.suspect_to_down_after = suspect_for;
     }
     let mut random = Random::seeded(seed);
-    let mut agenda = Agenda::default();
+    let mut queue = EventQueue::default();
     let list = (0..nodes)
         .map(|place| {
-            agenda.put(random.duration_below(Duration::from_secs(1)).as_nanos() as u64, Item::Begin(place));
+            queue.put(random.duration_below(Duration::from_secs(1)).as_nanos() as u64, Item::Begin(place));
             let rng = Xoshiro128PlusPlus::seed_from_u64(random.next_u64());
             let engine = Foca::new(id_of(place), config.clone(), rng, PostcardCodec);
             Node { engine: Some(engine), paused: false, backlog: Vec::new() }
@@ -80,7 +80,7 @@ pub(crate) fn foca(seed: u64, nodes: usize, suspect_for: Option<Duration>) -> Ga
     let told = Shared::default();
     let network = Network::default();
     let (now, sent, looked_for) = (0, (0, 0), Vec::new());
-    let played = Nodes { network, random, agenda, now, nodes: list, told: told.clone(), sent, looked_for };
+    let played = Nodes { network, random, queue, now, nodes: list, told: told.clone(), sent, looked_for };
     Gathered::new(Box::new(played), told, nodes)
 }
 
@@ -109,13 +109,13 @@ impl Nodes {
 
     fn act(&mut self, from: Place, asked: Asked) {
         for (after, timer) in asked.timers {
-            self.agenda.put(self.now + after.as_nanos() as u64, Item::Timer(from, timer));
+            self.queue.put(self.now + after.as_nanos() as u64, Item::Timer(from, timer));
         }
         for (to, bytes) in asked.sent {
             let to = place_of(to);
             self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
             for delay in self.network.deliveries(from, to, &mut self.random).into_iter().flatten() {
-                self.agenda.put(self.now + delay.as_nanos() as u64, Item::Datagram(to, bytes.clone()));
+                self.queue.put(self.now + delay.as_nanos() as u64, Item::Datagram(to, bytes.clone()));
             }
         }
         for whom in asked.down {
@@ -139,7 +139,7 @@ impl Nodes {
     }
 
     fn run_until(&mut self, end: u64) {
-        while let Some((at, item)) = self.agenda.pop(end) {
+        while let Some((at, item)) = self.queue.pop(end) {
             self.now = at;
             self.handle(item);
         }

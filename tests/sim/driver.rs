@@ -1,0 +1,151 @@
+//! The driver of a simulated node: it executes every output of the engine.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use heartbeat_core::wire::HEADERS_BYTES;
+use heartbeat_core::{Engine, Instant, Output, Report, StreamId};
+
+use crate::event_queue::Item;
+use crate::network::Place;
+use crate::worker::Thread;
+use crate::world::World;
+
+/// What a stopped process keeps of what it is sent: about what a socket's buffer holds.
+pub(crate) const BACKLOG_MAX: usize = 2_000;
+
+/// Buffers of datagrams that arrived, kept for those to come; the others are given back.
+pub(crate) const SPARE_MAX: usize = 4_096;
+
+impl World {
+    /// One input to a node's engine, then whatever it says is done.
+    pub(crate) fn with_engine(&mut self, place: Place, input: impl FnOnce(&mut Engine, Instant)) {
+        let now = self.clock(place);
+        let Some(process) = &mut self.nodes[place].process else { return };
+        input(&mut process.engine, now);
+        self.drain(place);
+    }
+
+    pub(crate) fn drain(&mut self, place: Place) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(process) = &mut self.nodes[place].process {
+            let Some(output) = process.engine.poll_output(&mut buffer) else { break };
+            self.act(place, output, &buffer);
+        }
+        self.buffer = buffer;
+        let life = self.nodes[place].life;
+        let Some(process) = &self.nodes[place].process else { return };
+        let Some(due) = process.engine.poll_timeout() else { return };
+        let ahead = due.as_nanos().saturating_sub(self.local(place, self.now));
+        // A clock that runs slow needs longer for it.
+        let longer = if self.drift == 0.0 { 0 } else { (ahead as f64 * self.drift.abs() * 1.01) as u64 };
+        let at = self.now.saturating_add(ahead).saturating_add(longer);
+        let process = self.nodes[place].process.as_mut().expect("it was just seen");
+        // A timer that is set too early is let run.
+        if at < process.timer_at {
+            process.timer_at = at;
+            self.put(at, Item::Timer { place, life, at });
+        }
+    }
+
+    pub(crate) fn act(&mut self, place: Place, output: Output, buffer: &[u8]) {
+        let life = self.nodes[place].life;
+        match output {
+            Output::Transmit { to } => self.transmit(place, to, buffer),
+            Output::Open { stream, to } => self.open(place, stream, self.at_address(to)),
+            Output::Frame { stream } => self.frame(place, stream, buffer),
+            Output::Shut { stream } => self.shut(place, stream),
+            // Seeds are addresses here.
+            Output::Resolve { .. } => {}
+            Output::AskAuthority { number, ask } => {
+                let at = self.soon(Duration::from_millis(2));
+                self.put(at, Item::Ask { place, life, number, ask });
+            }
+            Output::Start(start) => self.start_worker(place, start),
+            Output::SetRestartPermit { worker, leave } => {
+                if let Some(worker) = self.worker(place, worker) {
+                    worker.leave = leave;
+                }
+            }
+            Output::Stop { worker, .. } => {
+                if let Some(found) = self.worker(place, worker).cloned() {
+                    let at = self.soon(Duration::from_millis(1)).max(found.starts_at + 1);
+                    let (generation, report) = (found.generation, Report::Stopped);
+                    self.put(at, Item::Report { place, life, worker, generation, report });
+                }
+            }
+            // Whoever sat there is void: what it was still to report is not heard.
+            Output::Close { worker, .. } | Output::Fence { worker, .. } | Output::Forget { worker } => {
+                if let Some(process) = &mut self.nodes[place].process {
+                    process.workers.remove(&worker);
+                }
+            }
+            Output::Spawn { arbiter } => {
+                self.threads(place).insert(arbiter, Thread::default());
+                let at = self.soon(Duration::from_millis(1));
+                self.put(at, Item::Beat { place, life, arbiter });
+            }
+            Output::Inspect { arbiter } => self.inspect(place, arbiter),
+            Output::Abandon { arbiter } => self.abandon(place, arbiter),
+            Output::Drain => {
+                // Later than whatever waits for a process that goes on: that is handed over in one
+                // go.
+                let at = self.soon(Duration::from_millis(1));
+                self.put(at, Item::Drained { place, life });
+            }
+            Output::Dismiss { arbiter } => drop(self.threads(place).remove(&arbiter)),
+            // Nothing that is played here waits for ever, is overloaded, is in a group or ends its
+            // process. A held thread tells by its silence.
+            Output::Arrived(_)
+            | Output::Scan
+            | Output::Held { .. }
+            | Output::Returned { .. }
+            | Output::Exit { .. }
+            | Output::ForgetGroup { .. } => {}
+            Output::Event(event) => {
+                self.note(place, || format!("{event:?}"));
+                let at = self.elapsed();
+                if let Some(listener) = &mut self.listener {
+                    listener(at, place, &event);
+                }
+                if self.shape.log {
+                    let members = self.engine(place).into_iter().flat_map(Engine::members);
+                    let is_alone = members.filter(|member| member.status.is_member()).count() < 2;
+                    self.checker.event(self.now, place, is_alone, &event);
+                    self.events.push((at, place, event));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn transmit(&mut self, from: Place, to: SocketAddr, bytes: &[u8]) {
+        self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
+        let Some(place) = self.at_address(to) else {
+            if self.lost.len() < BACKLOG_MAX {
+                self.lost.push((to, bytes.to_vec()));
+            }
+            return;
+        };
+        for delay in self.network.deliveries(from, place, &mut self.random).into_iter().flatten() {
+            let mut copy = self.spare.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(bytes);
+            let item = Item::Datagram { to: place, from: self.nodes[from].address, bytes: copy };
+            self.put(self.now + delay.as_nanos() as u64, item);
+        }
+    }
+
+    /// A connection comes in; its outputs are still to be drained.
+    pub(crate) fn take_connection(&mut self, place: Place) -> Option<StreamId> {
+        let now = self.clock(place);
+        self.nodes[place].process.as_mut().map(|process| process.engine.handle_accepted(now))
+    }
+
+    /// Who has this address.
+    pub(crate) fn at_address(&self, address: SocketAddr) -> Option<Place> {
+        let SocketAddr::V4(address) = address else { return None };
+        let [ten, _, high, low] = address.ip().octets();
+        let place = (usize::from(high) * 250 + usize::from(low)).checked_sub(1)?;
+        (ten == 10 && place < self.nodes.len()).then_some(place)
+    }
+}
