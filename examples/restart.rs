@@ -167,7 +167,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
          arbiters = 1
          interval = '100ms'
          timeout = '500ms'
-         liveness = '1s'
+         await_timeout = '1s'
          scan = '100ms'
          [restart]
          intensity = 4

@@ -80,11 +80,11 @@ impl Bounds {
 /// What is allowed and unwise.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    let (leave, shutdown) = (config.workers.leave, config.workers.shutdown);
+    let (leave, shutdown) = (config.workers.leave_timeout, config.workers.shutdown_timeout);
     if leave < shutdown {
         let (leave, shutdown) = (show(leave), show(shutdown));
         warnings.push(format!(
-            "workers.leave {leave} is shorter than workers.shutdown {shutdown}: a node that leaves cuts its workers off before their time; use at least {shutdown}"
+            "workers.leave_timeout {leave} is shorter than workers.shutdown_timeout {shutdown}: a node that leaves cuts its workers off before their time; use at least {shutdown}"
         ));
     }
     for (key, timeout) in [("timeout", config.timeout), ("workers.timeout", config.workers.timeout)] {
@@ -95,11 +95,11 @@ fn warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
-    let ttl = config.ownership.ttl;
+    let ttl = config.ownership.session_ttl;
     if config.ownership.authority == AuthorityKind::Etcd && ttl < ETCD_TTL_MIN {
         let (ttl, least) = (show(ttl), show(ETCD_TTL_MIN));
         warnings.push(format!(
-            "ownership.ttl {ttl} is shorter than an election of etcd's leader may take, so shards may stop for it; use at least {least}"
+            "ownership.session_ttl {ttl} is shorter than an election of etcd's leader may take, so shards may stop for it; use at least {least}"
         ));
     }
     warnings
@@ -150,10 +150,13 @@ mod tests {
     fn what_is_allowed_and_unwise_is_named_with_its_value() {
         let etcd = "authority = 'etcd'\netcd = { endpoints = ['http://127.0.0.1:1'] }";
         for (text, expected) in [
-            ("[workers]\nleave = '2s'", "workers.leave 2s is shorter than workers.shutdown 5s"),
+            ("[workers]\nleave_timeout = '2s'", "workers.leave_timeout 2s is shorter than workers.shutdown_timeout 5s"),
             ("stall = '4s'", "stall 4s is longer than half of timeout 6s"),
             ("[workers]\ntimeout = '499ms'\ninterval = '100ms'", "stall 250ms is longer than half of workers.timeout"),
-            (&format!("[ownership]\nttl = '4s'\n{etcd}"), "ownership.ttl 4s is shorter than an election"),
+            (
+                &format!("[ownership]\nsession_ttl = '4s'\n{etcd}"),
+                "ownership.session_ttl 4s is shorter than an election",
+            ),
         ] {
             let sums = Config::from_toml(text).unwrap().check().unwrap();
             assert!(sums.warnings.iter().any(|warning| warning.contains(expected)), "{:?}", sums.warnings);

@@ -430,7 +430,7 @@ impl Engine {
     }
 
     /// Begins to leave: workers stop, the last one taken on first, then the others are told. Done
-    /// when [`Engine::has_left`] says so, after `workers.leave` at the latest.
+    /// when [`Engine::has_left`] says so, after `workers.leave_timeout` at the latest.
     pub fn leave(&mut self, now: Instant) {
         self.advance(now);
         self.begin_leaving();
@@ -705,7 +705,7 @@ impl Engine {
             return;
         }
         // While we are a member still, others take our shards over one by one.
-        self.leaving = Leaving::HandingOver(self.ctx.now + self.ctx.config.ownership.hand_over);
+        self.leaving = Leaving::HandingOver(self.ctx.now + self.ctx.config.ownership.hand_over_timeout);
         if let Some(cluster) = &mut self.cluster {
             cluster.withdraw(&mut self.ctx);
             self.settle();
@@ -713,7 +713,7 @@ impl Engine {
     }
 
     fn begin_stopping(&mut self) {
-        self.leaving = Leaving::Until(self.ctx.now + self.ctx.config.workers.leave);
+        self.leaving = Leaving::Until(self.ctx.now + self.ctx.config.workers.leave_timeout);
         self.supervision.stop_all(&mut self.ctx);
     }
 

@@ -401,7 +401,7 @@ pub enum Event {
         /// How long it is.
         bytes: u64,
     },
-    /// This node leaves, and `ownership.hand_over` is over before all its shards are handed over.
+    /// This node leaves, and `ownership.hand_over_timeout` is over before all its shards are handed over.
     /// Their new owners go on from the last snapshot that was copied.
     HandOverCut {
         /// How many shards were not handed over to the end.

@@ -68,12 +68,12 @@ impl Promises {
             Authority::View => Duration::ZERO,
             // The session was renewed at the last moment, and a node that finds a shard held claims
             // it again.
-            Authority::File | Authority::Etcd => ownership.ttl + ownership.ttl / 3,
+            Authority::File | Authority::Etcd => ownership.session_ttl + ownership.session_ttl / 3,
         };
         Promises {
             killed: config.stall + asking,
             frozen: silence.max(session) + config.stall + asking,
-            moved: ownership.hand_over + config.interval + asking,
+            moved: ownership.hand_over_timeout + config.interval + asking,
             snapshot_age: SNAPSHOT_EVERY + ownership.copy_every + MOMENT,
         }
     }

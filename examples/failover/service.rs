@@ -262,7 +262,7 @@ fn authority(settings: &Settings, children: &Children) -> Result<(String, Option
             std::fs::create_dir_all(&folder)?;
             // A string of JSON is one of TOML.
             let folder = serde_json::to_string(&folder.display().to_string())?;
-            Ok((format!("{CONFIG}authority = \"file\"\nttl = \"2s\"\nfolder = {folder}\n"), None))
+            Ok((format!("{CONFIG}authority = \"file\"\nsession_ttl = \"2s\"\nfolder = {folder}\n"), None))
         }
         Authority::Etcd if !cfg!(feature = "etcd") => {
             Err("this program was built without etcd; build it with --features etcd".into())
@@ -279,7 +279,7 @@ fn authority(settings: &Settings, children: &Children) -> Result<(String, Option
             // One prefix for each run, so that what another one has left behind is not in the way.
             let prefix = format!("/heartbeat-failover-{}", std::process::id());
             let table = format!("[ownership.etcd]\nendpoints = {endpoints}\nprefix = \"{prefix}\"\n");
-            Ok((format!("{CONFIG}authority = \"etcd\"\nttl = \"5s\"\n{table}"), own))
+            Ok((format!("{CONFIG}authority = \"etcd\"\nsession_ttl = \"5s\"\n{table}"), own))
         }
     }
 }

@@ -42,7 +42,7 @@ fn main() {
 async fn node(name: &str, seed: Option<String>) -> Node {
     let seeds: Vec<String> = seed.into_iter().collect();
     let text = format!(
-        "ownership.hand_over = '10m'\nworkers.leave = '10m'\nownership.starts = 65536\n\
+        "ownership.hand_over_timeout = '10m'\nworkers.leave_timeout = '10m'\nownership.starts = 65536\n\
          [cluster]\nname = 'leave'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = {seeds:?}"
     );
     Node::start(Config::from_toml(&text).unwrap()).await.unwrap()

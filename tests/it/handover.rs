@@ -28,7 +28,7 @@ fn world_by(seed: u64, config: Config) -> World {
 
 fn with_authority() -> Config {
     let mut config = Config::default();
-    (config.ownership.authority, config.ownership.ttl) = (AuthorityKind::File, TTL);
+    (config.ownership.authority, config.ownership.session_ttl) = (AuthorityKind::File, TTL);
     config.ownership.folder = Some("anywhere".into());
     config
 }
@@ -393,7 +393,7 @@ fn a_newcomer_without_the_authority_takes_no_shard_away() {
 fn a_leave_that_is_cut_short_says_how_many_shards() {
     for (hand_over, is_cut) in [(Duration::from_millis(1), true), (Duration::from_secs(5), false)] {
         let mut config = Config::default();
-        config.ownership.hand_over = hand_over;
+        config.ownership.hand_over_timeout = hand_over;
         let mut world = world_by(1, config);
         let (place, before) = somebody(&world);
         after(&mut world, Fault::Leave(place), 3);

@@ -251,7 +251,7 @@ fn a_stuck_answer_with_nothing_queued_behind_it_is_noticed() {
         node.settle().await;
         let stuck = slow.send(Alone(Duration::MAX));
         node.advance(millis(14_900)).await;
-        assert_eq!(node.causes("slow"), [], "liveness is 15 s");
+        assert_eq!(node.causes("slow"), [], "await_timeout is 15 s");
         node.advance(millis(2_200)).await;
         assert!(matches!(node.causes("slow")[..], [Cause::AwaitStuck { queued: 1, .. }]), "{:?}", node.causes("slow"));
         assert_eq!(stuck.await, Err(STUCK));

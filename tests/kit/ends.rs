@@ -130,7 +130,7 @@ fn check_fates(counter: &WorkerAddr<Counter>) {
 
 #[test]
 fn mail_of_a_removed_worker_is_answered() {
-    kit_with("workers.shutdown = '1s'", async |node| {
+    kit_with("workers.shutdown_timeout = '1s'", async |node| {
         let counter = node.supervise("counter", Counter::default).unwrap();
         let address = counter.send(Address).await.unwrap();
         let (first, plain) = (counter.send(Rest(100_000)), address.send(Rest(100)));

@@ -37,7 +37,7 @@ fn an_endless_await_is_replaced_once_messages_wait_too_long() {
         node.inject("counter", Fault::AwaitStuck);
         let (stuck, queued) = (counter.send(Add(1)), counter.send(Add(2)));
         node.advance(millis(14_900)).await;
-        assert_eq!(node.causes("counter"), [], "liveness is 15 s");
+        assert_eq!(node.causes("counter"), [], "await_timeout is 15 s");
         // One scan sees that messages wait, another one that they still do.
         node.advance(millis(2_200)).await;
         assert!(matches!(node.causes("counter")[..], [Cause::AwaitStuck { queued: 1, .. }]));

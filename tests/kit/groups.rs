@@ -180,7 +180,7 @@ fn a_child_that_stops_too_late_is_fenced_and_the_others_stop() {
         let stopped = || Err(SendError::Interrupted(Interruption::Stopped));
         assert_eq!(stuck.await, stopped(), "an answer that does not come is waited for as long as a stop may take");
         assert_eq!(node.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 1);
-        let limit = WorkerSpec::new("third").shutdown(Duration::from_millis(500));
+        let limit = WorkerSpec::new("third").shutdown_timeout(Duration::from_millis(500));
         let third = node.supervise_with(limit, |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         node.inject("third", Fault::Block(seconds(4)));

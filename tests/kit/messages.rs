@@ -210,8 +210,8 @@ fn limits_that_make_no_sense_are_refused() {
         assert!(refuse(WorkerSpec::new("x").capacity(0)).contains("workers.capacity is 0; use at least 1"));
         assert!(refuse(WorkerSpec::new("x").timeout(zero)).contains("workers.timeout"));
         assert!(refuse(WorkerSpec::new("x").start_timeout(zero)).contains("workers.start_timeout"));
-        assert!(refuse(WorkerSpec::new("x").liveness(zero)).contains("workers.liveness"));
-        assert!(refuse(WorkerSpec::new("x").shutdown(Duration::MAX)).contains("workers.shutdown"));
+        assert!(refuse(WorkerSpec::new("x").await_timeout(zero)).contains("workers.await_timeout"));
+        assert!(refuse(WorkerSpec::new("x").shutdown_timeout(Duration::MAX)).contains("workers.shutdown_timeout"));
         assert!(refuse(WorkerSpec::new("x").intensity(2_000_000, seconds(1))).contains("restart.intensity 2000000"));
         assert!(refuse(WorkerSpec::new("x").intensity(1, zero)).contains("restart.period"));
         assert!(refuse(WorkerSpec::new("x").delay(seconds(2), seconds(1))).contains("restart.delay_max 1s"));

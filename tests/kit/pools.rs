@@ -269,7 +269,7 @@ fn one_queue_is_bounded_as_the_spec_says() {
 #[test]
 fn what_waits_in_a_pool_that_is_stopped_is_answered() {
     kit(async |node| {
-        let pool = encoders(&node, 2, WorkerSpec::new("encoders").shutdown(millis(100)), Routing::SharedQueue);
+        let pool = encoders(&node, 2, WorkerSpec::new("encoders").shutdown_timeout(millis(100)), Routing::SharedQueue);
         pool.until_ready().await;
         let answers: Vec<_> = (0..10).map(|_| pool.send(Job(10_000))).collect();
         node.settle().await;

@@ -48,7 +48,7 @@ fn a_worker_that_stops_answers_what_it_has_and_takes_no_more() {
 fn what_is_not_finished_in_time_is_cut_and_told() {
     kit(async |node| {
         for (number, (drain, told)) in [(Drain::Queue, (2, 3)), (Drain::Answers, (2, 3))].into_iter().enumerate() {
-            let spec = WorkerSpec::new(format!("slow{number}")).shutdown(seconds(2)).drain(drain);
+            let spec = WorkerSpec::new(format!("slow{number}")).shutdown_timeout(seconds(2)).drain(drain);
             let slow = node.supervise_with(spec, |_| Ok(Slow::default())).unwrap();
             node.settle().await;
             let begun = [slow.send(Within(seconds(9))), slow.send(Alone(seconds(9)))];

@@ -138,7 +138,7 @@ fn a_neighbour_that_waited_in_vain_keeps_its_queue() {
     kit(async |node| {
         let blocker = node.supervise("blocker", Counter::default).unwrap();
         let spec = |name: &str, policy| WorkerSpec::new(name).on_thread_held(policy);
-        let patient = spec("patient", OnThreadHeld::Wait { at_most: seconds(20) });
+        let patient = spec("patient", OnThreadHeld::Wait { timeout: seconds(20) });
         let patient = node.supervise_with(patient, |_| Ok(Counter::default())).unwrap();
         let hasty = node.supervise_with(spec("hasty", OnThreadHeld::StartAnew), |_| Ok(Counter::default())).unwrap();
         assert_eq!((patient.send(Add(5)).await, hasty.send(Add(5)).await), (Ok(5), Ok(5)));

@@ -102,7 +102,7 @@ fn templates_pools_and_shards_are_waited_for() {
 #[test]
 fn a_wait_that_is_given_up_leaves_nothing_behind() {
     kit(async |node| {
-        let spec = WorkerSpec::new("never").start_timeout(seconds(60)).shutdown(millis(10));
+        let spec = WorkerSpec::new("never").start_timeout(seconds(60)).shutdown_timeout(millis(10));
         let never = node.supervise_with_context(spec, |_, context: &mut Context<Counter>| {
             context.wait(actix::fut::wrap_future(std::future::pending()));
             Ok(Counter::default())

@@ -261,7 +261,7 @@ fn a_real_thread_that_spins_is_told_from_one_that_sleeps() {
 fn an_endless_await_and_an_ended_thread_are_replaced() {
     live(async {
         let mut config = config();
-        (config.workers.liveness, config.workers.scan) = (Duration::from_millis(500), Duration::from_millis(50));
+        (config.workers.await_timeout, config.workers.scan) = (Duration::from_millis(500), Duration::from_millis(50));
         let node = Node::start(config).await.unwrap();
         let mut events = Events::of(&node);
         let subject: WorkerAddr<Subject> = node.supervise("subject", Subject::default).unwrap();

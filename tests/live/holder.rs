@@ -40,7 +40,7 @@ async fn record(config: &Config, words: &[&str]) -> Result<Value, Box<dyn std::e
     let cluster = config.cluster.as_ref().ok_or("no cluster")?;
     let (cluster, node) = ((&*cluster.name).into(), (&*cluster.node).into());
     let claimant = Claimant { cluster, node, generation: Generation(0) };
-    let authority = EtcdAuthority::new(&config.ownership.etcd, config.ownership.ttl, claimant)?;
+    let authority = EtcdAuthority::new(&config.ownership.etcd, config.ownership.session_ttl, claimant)?;
     let recorded = authority.record(&shard, heartbeat_actors::Epoch(epoch.parse()?), "value", *value).await;
     Ok(recorded.map_or_else(|error| error.to_string(), |recorded| format!("{recorded:?}")).into())
 }
@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = Config::from_toml(&std::fs::read_to_string(path)?)?;
     let authority = open(&config, Generation(generation.parse()?))?.ok_or("ownership.authority is \"view\"")?;
-    let open = AuthorityRequest::Open { ttl: config.ownership.ttl, previous: None };
+    let open = AuthorityRequest::Open { ttl: config.ownership.session_ttl, previous: None };
     let AuthorityResponse::Opened { session, ttl } = authority.clone().ask(open).await? else {
         return Err("no session".into());
     };

@@ -79,7 +79,7 @@ async fn send_on(worker: WorkerAddr<Served>) -> (u64, Vec<SendError>) {
 fn a_leave_under_load_from_several_threads_costs_no_request() {
     live(async {
         let mut config = config();
-        config.workers.shutdown = Duration::from_secs(5);
+        config.workers.shutdown_timeout = Duration::from_secs(5);
         let node = Node::start(config).await.unwrap();
         let workers: Vec<_> = (0..4)
             .map(|number| {

@@ -33,8 +33,8 @@ pub fn recovery(config: &Config) -> Duration {
     config.timeout
         + config.interval * 5
         + config.ownership.lease * leases
-        + config.ownership.hand_over
-        + config.ownership.ttl * sessions
+        + config.ownership.hand_over_timeout
+        + config.ownership.session_ttl * sessions
 }
 
 /// A run of `nodes` nodes under the faults of `seed`, harmed and healed.
@@ -75,7 +75,7 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
     }
     if seed % 6 == 5 {
         config.ownership.authority = AuthorityKind::File;
-        (config.ownership.folder, config.ownership.ttl) = (Some("anywhere".into()), AUTHORITY_TTL);
+        (config.ownership.folder, config.ownership.session_ttl) = (Some("anywhere".into()), AUTHORITY_TTL);
         config.ownership.fenced = seed % 12 == 11;
     }
     let mut wild = (shape.monitors == 0 && seed % 4 == 1).then(|| Random::seeded(seed ^ 0xbad_5eed));

@@ -100,7 +100,7 @@ pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Aut
         #[cfg(feature = "etcd")]
         AuthorityKind::Etcd => {
             let claimant = claimant(config, generation)?;
-            Ok(Some(Rc::new(EtcdAuthority::new(&ownership.etcd, ownership.ttl, claimant)?)))
+            Ok(Some(Rc::new(EtcdAuthority::new(&ownership.etcd, ownership.session_ttl, claimant)?)))
         }
         #[cfg(not(feature = "etcd"))]
         AuthorityKind::Etcd => {

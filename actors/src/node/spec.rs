@@ -24,8 +24,8 @@ pub struct WorkerSpec {
     pub(crate) placement: Placement,
     timeout: Option<Duration>,
     start_timeout: Option<Duration>,
-    liveness: Option<Duration>,
-    shutdown: Option<Duration>,
+    await_timeout: Option<Duration>,
+    shutdown_timeout: Option<Duration>,
     capacity: Option<u32>,
     answers_max: Option<u32>,
     drain: Option<Drain>,
@@ -75,8 +75,8 @@ impl WorkerSpec {
             placement: Placement::Shared,
             timeout: None,
             start_timeout: None,
-            liveness: None,
-            shutdown: None,
+            await_timeout: None,
+            shutdown_timeout: None,
             capacity: None,
             answers_max: None,
             drain: None,
@@ -131,15 +131,15 @@ impl WorkerSpec {
         self
     }
 
-    /// How long messages may wait while it waits for a future, instead of `workers.liveness`.
-    pub fn liveness(mut self, liveness: Duration) -> WorkerSpec {
-        self.liveness = Some(liveness);
+    /// How long messages may wait while it waits for a future, instead of `workers.await_timeout`.
+    pub fn await_timeout(mut self, await_timeout: Duration) -> WorkerSpec {
+        self.await_timeout = Some(await_timeout);
         self
     }
 
-    /// How long it may take to stop, instead of `workers.shutdown`.
-    pub fn shutdown(mut self, shutdown: Duration) -> WorkerSpec {
-        self.shutdown = Some(shutdown);
+    /// How long it may take to stop, instead of `workers.shutdown_timeout`.
+    pub fn shutdown_timeout(mut self, shutdown_timeout: Duration) -> WorkerSpec {
+        self.shutdown_timeout = Some(shutdown_timeout);
         self
     }
 
@@ -160,7 +160,7 @@ impl WorkerSpec {
         self
     }
 
-    /// What it still finishes when it is told to stop, within its `shutdown`, instead of
+    /// What it still finishes when it is told to stop, within its `shutdown_timeout`, instead of
     /// `workers.drain`.
     pub fn drain(mut self, drain: Drain) -> WorkerSpec {
         self.drain = Some(drain);
@@ -216,9 +216,9 @@ impl WorkerSpec {
 
     /// What it does when a neighbour holds its thread, if not as the config says.
     pub(crate) fn held(&self, config: &Config) -> Result<Option<OnThreadHeld>, ConfigError> {
-        if let Some(OnThreadHeld::Wait { at_most }) = self.on_thread_held {
+        if let Some(OnThreadHeld::Wait { timeout }) = self.on_thread_held {
             let mut workers = config.workers.clone();
-            workers.thread_wait = at_most;
+            workers.thread_wait_timeout = timeout;
             workers.check()?;
         }
         Ok(self.on_thread_held)
@@ -226,21 +226,21 @@ impl WorkerSpec {
 
     /// Its times, if they are not those of the config.
     pub(crate) fn times(&self, config: &Config) -> Result<Option<Arc<Times>>, ConfigError> {
-        let own = [self.timeout, self.start_timeout, self.liveness, self.shutdown];
+        let own = [self.timeout, self.start_timeout, self.await_timeout, self.shutdown_timeout];
         if own.iter().all(Option::is_none) {
             return Ok(None);
         }
         let mut workers = config.workers.clone();
         workers.timeout = self.timeout.unwrap_or(workers.timeout);
         workers.start_timeout = self.start_timeout.unwrap_or(workers.start_timeout);
-        workers.liveness = self.liveness.unwrap_or(workers.liveness);
-        workers.shutdown = self.shutdown.unwrap_or(workers.shutdown);
+        workers.await_timeout = self.await_timeout.unwrap_or(workers.await_timeout);
+        workers.shutdown_timeout = self.shutdown_timeout.unwrap_or(workers.shutdown_timeout);
         workers.check()?;
         Ok(Some(Arc::new(Times {
             timeout: workers.timeout,
             start_timeout: workers.start_timeout,
-            liveness: workers.liveness,
-            shutdown: workers.shutdown,
+            await_timeout: workers.await_timeout,
+            shutdown_timeout: workers.shutdown_timeout,
         })))
     }
 }

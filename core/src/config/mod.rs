@@ -155,14 +155,14 @@ pub struct WorkersConfig {
     pub start_timeout: Duration,
     /// How long messages may wait for a worker that waits for a future. Not zero.
     #[serde(with = "duration")]
-    pub liveness: Duration,
+    pub await_timeout: Duration,
     /// How long a worker may take to stop; zero fences it at once.
     #[serde(with = "duration")]
-    pub shutdown: Duration,
+    pub shutdown_timeout: Duration,
     /// How long all workers together may take to stop when the node leaves; zero fences them all at
     /// once.
     #[serde(with = "duration")]
-    pub leave: Duration,
+    pub leave_timeout: Duration,
     /// How often all status cells are looked at. Not zero.
     #[serde(with = "duration")]
     pub scan: Duration,
@@ -173,7 +173,7 @@ pub struct WorkersConfig {
     /// Answers of one worker that may be under way at once; zero means as many as `capacity`,
     /// `u32::MAX` no bound.
     pub answers_max: u32,
-    /// What a worker that stops still finishes, within `shutdown`.
+    /// What a worker that stops still finishes, within `shutdown_timeout`.
     pub drain: Drain,
     /// Blocked threads that may exist at once; zero means that a blocked worker is never replaced.
     pub zombies_max: u32,
@@ -181,7 +181,7 @@ pub struct WorkersConfig {
     pub on_thread_held: HeldThread,
     /// How long it waits for that thread; zero means not at all.
     #[serde(with = "duration")]
-    pub thread_wait: Duration,
+    pub thread_wait_timeout: Duration,
     /// What follows when a worker or a group is given up, or too many threads are blocked.
     pub on_give_up: OnGiveUp,
     /// The code the process ends with for [`OnGiveUp::Exit`]; not 0, which would say that all is
@@ -203,11 +203,11 @@ pub enum HeldThread {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnThreadHeld {
     /// It waits for its thread, with its state, queue, timers and futures as they are, and goes on
-    /// when the thread comes back. Meanwhile it is not ready. After `at_most` it is started anew on
+    /// when the thread comes back. Meanwhile it is not ready. After `timeout` it is started anew on
     /// another thread; zero means at once.
     Wait {
-        /// How long, from the verdict on.
-        at_most: Duration,
+        /// How long, counted from the verdict.
+        timeout: Duration,
     },
     /// It is started anew on another thread at once. Its address, its queue and its snapshot stay;
     /// its state, its timers and its futures do not.
@@ -316,7 +316,7 @@ pub struct OwnershipConfig {
     pub authority: AuthorityKind,
     /// For an authority: how long it lets a node keep its shards that does not renew, 1 s to 1 h.
     #[serde(with = "duration")]
-    pub ttl: Duration,
+    pub session_ttl: Duration,
     /// For an authority: whether whatever the shards write is refused when its epoch is too low, so
     /// that the session of a process that was seen to end may be ended early.
     pub fenced: bool,
@@ -336,7 +336,7 @@ pub struct OwnershipConfig {
     pub epoch_min: u64,
     /// How long a shard that moves waits for the one who had it before; zero means not at all.
     #[serde(with = "duration")]
-    pub hand_over: Duration,
+    pub hand_over_timeout: Duration,
     /// Least time from one copy of a shard's snapshot to the next.
     #[serde(with = "duration")]
     pub copy_every: Duration,
@@ -431,6 +431,15 @@ pub enum Mode {
 pub enum ConfigError {
     /// Not TOML, an unknown key, or a value of the wrong kind; the text shows the line.
     Syntax(toml::de::Error),
+    /// A key that had another name in an earlier version; the text shows the line and the new name.
+    Renamed {
+        /// The key, with its table.
+        key: &'static str,
+        /// What it is called now, with its table.
+        name: &'static str,
+        /// The line of the key, counted from 1.
+        line: usize,
+    },
     /// Well-formed, but a value makes no sense by itself or beside another; the text names it and
     /// what would be right.
     Contradiction(String),
@@ -440,6 +449,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Syntax(error) => write_short(f, error.to_string().trim_end()),
+            ConfigError::Renamed { key, name, line } => {
+                write!(f, "unknown key {key} at line {line}: it is called {name} now")
+            }
             ConfigError::Contradiction(text) => write_short(f, text),
         }
     }
@@ -475,7 +487,7 @@ impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ConfigError::Syntax(error) => Some(error),
-            ConfigError::Contradiction(_) => None,
+            ConfigError::Renamed { .. } | ConfigError::Contradiction(_) => None,
         }
     }
 }
@@ -491,7 +503,8 @@ impl Config {
     /// Reads a user's TOML, laid over the defaults.
     ///
     /// # Errors
-    /// [`ConfigError::Syntax`] for what is not TOML, an unknown key or a value of the wrong kind;
+    /// [`ConfigError::Syntax`] for text that is not TOML, an unknown key or a value of the wrong
+    /// kind; [`ConfigError::Renamed`] for a key of an earlier version;
     /// [`ConfigError::Contradiction`] for values that make no sense.
     pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
         let mut merged = DeTable::parse(DEFAULT_TOML).expect("the compiled-in default.toml is TOML");
@@ -500,6 +513,7 @@ impl Config {
             ConfigError::Syntax(error)
         };
         let user = DeTable::parse(text).map_err(located)?;
+        refuse_renamed(text, user.get_ref())?;
         lay_over(merged.get_mut(), user.into_inner());
         // Only what the user wrote can be wrong, so a position in an error is always one in the
         // user's text.
@@ -541,6 +555,32 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Keys that had another name before: the old name and the one that took its place. Both are in
+/// full, so that one line here is all that a renamed key needs.
+const RENAMED: [(&str, &str); 6] = [
+    ("workers.liveness", "workers.await_timeout"),
+    ("workers.shutdown", "workers.shutdown_timeout"),
+    ("workers.leave", "workers.leave_timeout"),
+    ("workers.thread_wait", "workers.thread_wait_timeout"),
+    ("ownership.ttl", "ownership.session_ttl"),
+    ("ownership.hand_over", "ownership.hand_over_timeout"),
+];
+
+/// Refuses a key of [`RENAMED`] in the user's `text`, of which `user` is the root table.
+fn refuse_renamed(text: &str, user: &DeTable<'_>) -> Result<(), ConfigError> {
+    for (key, name) in RENAMED {
+        let found = key.split_once('.').and_then(|(table, rest)| match user.get(table)?.get_ref() {
+            DeValue::Table(inner) => inner.get_key_value(rest),
+            _ => None,
+        });
+        if let Some((found, _)) = found {
+            let line = 1 + text[..found.span().start].matches('\n').count();
+            return Err(ConfigError::Renamed { key, name, line });
+        }
+    }
+    Ok(())
 }
 
 /// Puts each of the user's values in the place of the default; tables are merged, all else is
@@ -651,7 +691,7 @@ impl WorkersConfig {
     /// What a worker does when a neighbour holds its thread, and how long it waits if it does.
     pub fn on_thread_held(&self) -> OnThreadHeld {
         match self.on_thread_held {
-            HeldThread::Wait => OnThreadHeld::Wait { at_most: self.thread_wait },
+            HeldThread::Wait => OnThreadHeld::Wait { timeout: self.thread_wait_timeout },
             HeldThread::StartAnew => OnThreadHeld::StartAnew,
         }
     }
@@ -672,10 +712,10 @@ impl WorkersConfig {
         let (least, most) = (Duration::from_millis(1), Duration::from_secs(86_400 * 365));
         within("workers.timeout", self.timeout, least, most)?;
         within("workers.start_timeout", self.start_timeout, least, most)?;
-        within("workers.liveness", self.liveness, least, most)?;
-        within("workers.shutdown", self.shutdown, Duration::ZERO, most)?;
-        within("workers.leave", self.leave, Duration::ZERO, most)?;
-        within("workers.thread_wait", self.thread_wait, Duration::ZERO, most)?;
+        within("workers.await_timeout", self.await_timeout, least, most)?;
+        within("workers.shutdown_timeout", self.shutdown_timeout, Duration::ZERO, most)?;
+        within("workers.leave_timeout", self.leave_timeout, Duration::ZERO, most)?;
+        within("workers.thread_wait_timeout", self.thread_wait_timeout, Duration::ZERO, most)?;
         within("workers.scan", self.scan, least, most)?;
         positive("workers.burst", self.burst)?;
         positive("workers.capacity", self.capacity)?;
@@ -760,7 +800,7 @@ impl OwnershipConfig {
             let (epoch, most) = (self.epoch_min, Epoch::MAX.0 - 1);
             return contradiction(format!("ownership.epoch_min {epoch} is out of range; use 0 to {most}"));
         }
-        within("ownership.hand_over", self.hand_over, Duration::ZERO, Duration::from_secs(3600))?;
+        within("ownership.hand_over_timeout", self.hand_over_timeout, Duration::ZERO, Duration::from_secs(3600))?;
         within("ownership.copy_every", self.copy_every, Duration::from_millis(1), Duration::from_secs(86_400))?;
         if self.snapshot_bytes_max > SNAPSHOT_BYTES_MAX {
             let bytes = self.snapshot_bytes_max;
@@ -789,7 +829,7 @@ impl OwnershipConfig {
                 "ownership.quorum is \"majority\" beside an authority; use one of the two".to_owned(),
             );
         }
-        within("ownership.ttl", self.ttl, Duration::from_secs(1), Duration::from_secs(3600))
+        within("ownership.session_ttl", self.session_ttl, Duration::from_secs(1), Duration::from_secs(3600))
     }
 }
 
@@ -965,6 +1005,28 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_key_is_refused_at_its_line_with_its_new_name() {
+        for (key, name) in RENAMED {
+            let (table, old) = key.split_once('.').expect("a key of a table");
+            let expected = |line| format!("unknown key {key} at line {line}: it is called {name} now");
+            check(&format!("timeout = '9s'\n[{table}]\n{old} = '1s'"), &[&expected(3)]);
+            check(&format!("\n{table}.{old} = '1s'"), &[&expected(2)]);
+            check(&format!("\n{table} = {{ {old} = 1 }}"), &[&expected(2)]);
+            let (_, new) = name.split_once('.').expect("a key of a table");
+            let text = format!("[{table}]\n{new} = '7s'");
+            let config = Config::from_toml(&text).expect("the new name is known");
+            assert_ne!(config, Config::default(), "{text}");
+        }
+        check(
+            "workers.liveness = '1s'",
+            &["unknown key workers.liveness at line 1: it is called workers.await_timeout now"],
+        );
+        // Only the table itself knows the key, and a value that is no table is refused as such.
+        check("liveness = '1s'", &["unknown field `liveness`"]);
+        check("workers = 'liveness'", &["line 1", "expected struct WorkersConfig"]);
+    }
+
+    #[test]
     fn a_value_of_the_wrong_kind_is_refused_at_its_line() {
         check("interval = 5", &["line 1", "expected a string"]);
         check("interval = '250 parsecs'", &["line 1", "250 parsecs", "write it like"]);
@@ -1060,7 +1122,7 @@ mod tests {
             ("authority = 'etcd'", "ownership.etcd.endpoints is empty"),
             ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "holds \"https://a:2379\"; use http,"),
             ("authority = 'etcd'\netcd = { endpoints = ['http://a'] }", "holds \"http://a\""),
-            ("authority = 'file'\nfolder = 'x'\nttl = '500ms'", "ownership.ttl 500ms"),
+            ("authority = 'file'\nfolder = 'x'\nsession_ttl = '500ms'", "ownership.session_ttl 500ms"),
             ("authority = 'file'\nfolder = 'x'\nquorum = 'majority'", "use one of the two"),
             ("quorum = 'majority'\nlease = '4s'", "ownership.lease 4s"),
             ("quorum_min = 0", "ownership.quorum_min is 0; use at least 1"),

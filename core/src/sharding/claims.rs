@@ -12,7 +12,7 @@
 //! over by our own clock.
 //!
 //! After the authority was away for so long that our session ended, shards that were others' are
-//! left alone for one `ttl` more: they may be on their way back, too.
+//! left alone for one `session_ttl` more: they may be on their way back, too.
 //!
 //! What this does not do: hold a writer back that looked at its lease and then slept. Whatever is
 //! written has to carry the epoch.
@@ -41,7 +41,7 @@ const RENEWALS: u32 = 3;
 const RENEW_LEAST: Duration = Duration::from_millis(100);
 
 /// How long to wait before the authority is asked again after it did not answer: this share of
-/// `ttl`, within these bounds.
+/// `session_ttl`, within these bounds.
 const RETRY_SHARE: u32 = 20;
 const RETRY_LEAST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(1);
@@ -115,8 +115,8 @@ impl Claims {
         match ownership.authority {
             AuthorityKind::View => None,
             AuthorityKind::File | AuthorityKind::Etcd => Some(Claims {
-                ttl: ownership.ttl,
-                asked_ttl: ownership.ttl,
+                ttl: ownership.session_ttl,
+                asked_ttl: ownership.session_ttl,
                 fenced: ownership.fenced,
                 session: Session::None { at: now, previous: None },
                 freed_at: Instant::ZERO,

@@ -11,7 +11,7 @@
 //! - **Given up**: told to stop; when it has, whoever asked for it is sent its last snapshot, and
 //!   the authority gets it back.
 //! - **Taken on**: the former owner, if it may live, is asked and waited for, for
-//!   `ownership.hand_over`; the authority is asked; then it starts, under the authority's epoch or,
+//!   `ownership.hand_over_timeout`; the authority is asked; then it starts, under the authority's epoch or,
 //!   without one, that of the logical clock, with the newest snapshot that is known here.
 //! - **While it runs** its snapshots are passed on to its heir.
 //!
@@ -269,7 +269,7 @@ impl Sharding {
             // Where it is to run in one place only, and no authority says who has stopped, only he
             // himself can, or his end.
             let is_exclusive = cluster.lease_until().is_some();
-            let hand_over = now + lent.ctx.config.ownership.hand_over;
+            let hand_over = now + lent.ctx.config.ownership.hand_over_timeout;
             let until = if is_exclusive { Instant::NEVER } else { hand_over };
             let (table, number) = (cluster.membership(), self.number);
             self.shards.settle(&Finding { me, table, passed, epoch, now, until, number, is_exclusive })
@@ -630,7 +630,7 @@ impl Sharding {
                     let (group, shard) = (name.group.clone(), Shard { index: name.index, epoch });
                     ctx.emit(Event::TokenRefused { group, shard, highest });
                     self.give_back(name.clone());
-                    self.set_claim(at, Claim::At(again_at + ctx.config.ownership.ttl));
+                    self.set_claim(at, Claim::At(again_at + ctx.config.ownership.session_ttl));
                 } else if !self.set_claim(at, Claim::Granted(epoch)) && self.held_at(at).is_none() {
                     // It is not ours any more.
                     self.give_back(name.clone());

@@ -151,12 +151,12 @@ impl Worker {
         self.times.as_ref().map_or(config.workers.start_timeout, |times| times.start_timeout)
     }
 
-    pub(super) fn liveness(&self, config: &Config) -> Duration {
-        self.times.as_ref().map_or(config.workers.liveness, |times| times.liveness)
+    pub(super) fn await_timeout(&self, config: &Config) -> Duration {
+        self.times.as_ref().map_or(config.workers.await_timeout, |times| times.await_timeout)
     }
 
-    pub(super) fn shutdown(&self, config: &Config) -> Duration {
-        self.times.as_ref().map_or(config.workers.shutdown, |times| times.shutdown)
+    pub(super) fn shutdown_timeout(&self, config: &Config) -> Duration {
+        self.times.as_ref().map_or(config.workers.shutdown_timeout, |times| times.shutdown_timeout)
     }
 }
 

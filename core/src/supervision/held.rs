@@ -93,7 +93,7 @@ impl Supervision {
             | Phase::GivenUp => return None,
         }
         match worker.on_thread_held.unwrap_or(ctx.config.workers.on_thread_held()) {
-            OnThreadHeld::Wait { at_most } if !at_most.is_zero() => Some(at_most),
+            OnThreadHeld::Wait { timeout } if !timeout.is_zero() => Some(timeout),
             OnThreadHeld::Wait { .. } | OnThreadHeld::StartAnew => None,
         }
     }
@@ -148,7 +148,7 @@ impl Supervision {
         let wait = worker.wait.as_ref()?;
         Some(match next {
             Next::Park | Next::Start => ctx.now,
-            Next::Close | Next::Remove => (wait.begun + worker.shutdown(&ctx.config)).max(ctx.now),
+            Next::Close | Next::Remove => (wait.begun + worker.shutdown_timeout(&ctx.config)).max(ctx.now),
         })
     }
 

@@ -328,7 +328,7 @@ impl Supervision {
                 }
                 ctx.push(Output::Stop { worker: id, why });
                 let Some(worker) = self.children.worker(id) else { return };
-                let at = stop_by.unwrap_or(ctx.now + worker.shutdown(&ctx.config));
+                let at = stop_by.unwrap_or(ctx.now + worker.shutdown_timeout(&ctx.config));
                 self.set_timer(child, at);
             }
             (Child::Group(id), Phase::Starting | Phase::Running) => {

@@ -96,9 +96,9 @@ pub struct Times {
     /// To be up.
     pub start_timeout: Duration,
     /// To wait for a future while messages wait.
-    pub liveness: Duration,
+    pub await_timeout: Duration,
     /// To stop.
-    pub shutdown: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 /// A group to supervise.
@@ -534,7 +534,7 @@ impl Supervision {
             let phase = self.children.phase(Child::Worker(id));
             let is_alive = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
             if is_alive {
-                self.fence(id, Interruption::NodeLeft, ctx.config.workers.leave, ctx);
+                self.fence(id, Interruption::NodeLeft, ctx.config.workers.leave_timeout, ctx);
             }
             let Some(worker) = self.children.worker_mut(id) else { continue };
             // One that was parked, or waits to be started again, is not any more.
@@ -662,7 +662,7 @@ impl Supervision {
             }
             (Child::Worker(id), Phase::Stopping(next)) => {
                 let Some(worker) = self.children.worker(id) else { return };
-                let allowed = worker.shutdown(&ctx.config);
+                let allowed = worker.shutdown_timeout(&ctx.config);
                 if late(allowed) > ctx.now {
                     return self.set_timer(child, late(allowed));
                 }

@@ -1,7 +1,7 @@
 //! `health`: what a look at a worker's status cell means: stuck in an await, unwell, or only busy.
 //!
 //! A worker that waits for a future holds no thread, so no silence tells of it. But it leaves a
-//! trace: messages wait, and none is handled. If that lasts for `liveness`, it is replaced. A
+//! trace: messages wait, and none is handled. If that lasts for `await_timeout`, it is replaced. A
 //! worker that handles messages, however slowly, or that has nothing to do, is never replaced here:
 //! a long queue only makes it not ready, so that requests can go elsewhere.
 //!
@@ -31,7 +31,7 @@ impl Supervision {
         }
         // A silent thread is judged as a thread, and a worker on it can do nothing.
         let thread_speaks = self.threads.silent(worker.place, ctx).is_none();
-        let liveness = worker.liveness(&ctx.config);
+        let await_timeout = worker.await_timeout(&ctx.config);
         let Some(worker) = self.children.worker_mut(look.worker) else { return };
         let is_stuck = look.is_waiting && look.queued > 0 && thread_speaks;
         worker.stuck = match worker.stuck {
@@ -54,7 +54,7 @@ impl Supervision {
         }
         let failure = match (look.health, worker.stuck) {
             (Health::Failed, _) => Some((Cause::ReportedFailed, now)),
-            (_, Some((_, since))) if now - since >= liveness => {
+            (_, Some((_, since))) if now - since >= await_timeout => {
                 Some((Cause::AwaitStuck { stuck_for: now - since, queued: look.queued }, since))
             }
             (Health::Ok | Health::NotReady, _) => None,

@@ -41,7 +41,7 @@ fn take_on(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups:
         workers.push(id);
         let place = ThreadSlotId(pick(random, &[0, 1, 2, 3 + id]));
         let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
-        let wait = OnThreadHeld::Wait { at_most: Duration::from_secs(random.below(20)) };
+        let wait = OnThreadHeld::Wait { timeout: Duration::from_secs(random.below(20)) };
         let on_thread_held = pick(random, &[None, Some(OnThreadHeld::StartAnew), Some(wait)]);
         play.worker_with(Supervise { group: parent, kind, place, significant: true, on_thread_held, ..worker });
     }
@@ -213,7 +213,7 @@ fn no_order_leaves_an_open_queue_without_a_reader() {
 
 #[test]
 fn random_orders_and_failures_break_nothing_and_leaving_ends_everything() {
-    let settings = "workers.leave = '20s'\nworkers.zombies_max = 3\n\
+    let settings = "workers.leave_timeout = '20s'\nworkers.zombies_max = 3\n\
         [restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'";
     let config = Config::from_toml(settings).unwrap();
     for seed in seeds(1_000) {

@@ -12,7 +12,8 @@ use heartbeat_core::{
 use super::order::spec;
 use super::play::Play;
 
-const ONE: &str = "workers.arbiters = 1\nworkers.thread_wait = '30s'\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
+const ONE: &str =
+    "workers.arbiters = 1\nworkers.thread_wait_timeout = '30s'\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
 const CULPRIT: WorkerId = WorkerId(0);
 const NEIGHBOUR: WorkerId = WorkerId(1);
 const OTHER: WorkerId = WorkerId(2);
@@ -99,7 +100,7 @@ fn a_neighbour_waits_for_its_thread_and_goes_on_with_it() {
 
 #[test]
 fn a_neighbour_that_has_waited_in_vain_starts_anew() {
-    let mut play = beside(ONE, None, &[(NEIGHBOUR, None), (OTHER, Some(OnThreadHeld::Wait { at_most: seconds(60) }))]);
+    let mut play = beside(ONE, None, &[(NEIGHBOUR, None), (OTHER, Some(OnThreadHeld::Wait { timeout: seconds(60) }))]);
     let thread = hold(&mut play);
     play.story();
     beat(&mut play, 28);

@@ -120,7 +120,7 @@ fn t5_a_child_starts_when_the_one_before_is_up_and_a_late_one_in_its_turn() {
 
 #[test]
 fn t5_leaving_stops_everything_in_reverse_and_does_not_wait_for_ever() {
-    let mut play = Play::new("workers.leave = '12s'\nworkers.shutdown = '5s'");
+    let mut play = Play::new("workers.leave_timeout = '12s'\nworkers.shutdown_timeout = '5s'");
     for id in 0..6 {
         let worker = play.worker(id, GroupId::ROOT, Permanent);
         if id != 4 {

@@ -11,7 +11,7 @@ use heartbeat_core::{
 
 use super::play::Play;
 
-/// The config's: `timeout` 5 s, `start_timeout` 30 s, `liveness` 15 s, `shutdown` 5 s.
+/// The config's: `timeout` 5 s, `start_timeout` 30 s, `await_timeout` 15 s, `shutdown_timeout` 5 s.
 const ONE: &str =
     "workers.arbiters = 1\nworkers.on_thread_held = 'start_anew'\n[restart]\ndelay_min = '0s'\ndelay_max = '0s'";
 const OWN: WorkerId = WorkerId(0);
@@ -24,7 +24,7 @@ fn millis(millis: u64) -> Duration {
 
 /// All its times are this long.
 fn with_times(all: Duration) -> Supervise {
-    let times = Times { timeout: all, start_timeout: all, liveness: all, shutdown: all };
+    let times = Times { timeout: all, start_timeout: all, await_timeout: all, shutdown_timeout: all };
     Supervise { times: Some(Arc::new(times)), place: ThreadSlotId(0), ..Supervise::new(OWN, "own", 1) }
 }
 
@@ -103,7 +103,7 @@ fn a_stop_may_take_its_own_time_and_none_if_it_is_zero() {
         let mut play = two(Duration::from_secs(seconds.max(1)));
         if seconds == 0 {
             play.order(|engine, now| engine.remove(now, Child::Worker(OWN)));
-            let own = Times { shutdown: Duration::ZERO, ..*with_times(millis(5_000)).times.unwrap() };
+            let own = Times { shutdown_timeout: Duration::ZERO, ..*with_times(millis(5_000)).times.unwrap() };
             play.worker_with(Supervise { times: Some(Arc::new(own)), ..with_times(millis(1)) });
         }
         play.stubborn.insert(OWN);

@@ -45,7 +45,7 @@ impl Folder {
     fn process(&self, node: &str, ttl: &str) -> Process {
         let config = self.0.join(format!("{node}.toml"));
         let text = format!(
-            "[ownership]\nauthority = 'file'\nfolder = {:?}\nttl = '{ttl}'\n[cluster]\nname = 'c'\nnode = '{node}'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n",
+            "[ownership]\nauthority = 'file'\nfolder = {:?}\nsession_ttl = '{ttl}'\n[cluster]\nname = 'c'\nnode = '{node}'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n",
             self.0
         );
         std::fs::write(&config, text).unwrap();

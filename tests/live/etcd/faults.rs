@@ -165,7 +165,7 @@ fn who_was_stopped_past_its_time_writes_nothing_any_more() {
     let servers = Servers::start(3);
     let file = std::env::temp_dir().join(format!("heartbeat-etcd-holder-{}.toml", std::process::id()));
     let text = format!(
-        "[ownership]\nauthority = 'etcd'\nttl = '2s'\n[ownership.etcd]\nendpoints = {:?}\nprefix = '/heartbeat'\n\
+        "[ownership]\nauthority = 'etcd'\nsession_ttl = '2s'\n[ownership.etcd]\nendpoints = {:?}\nprefix = '/heartbeat'\n\
          [cluster]\nname = 'c'\nnode = 'stopped'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n",
         servers.endpoints
     );

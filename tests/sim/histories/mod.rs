@@ -179,7 +179,7 @@ impl Shape {
         let shutdown = one_of(random, ["500ms", "2s"]);
         Shape {
             settings: format!(
-                "workers.arbiters = {arbiters}\nworkers.shutdown = '{shutdown}'\nworkers.zombies_max = 1000\n\
+                "workers.arbiters = {arbiters}\nworkers.shutdown_timeout = '{shutdown}'\nworkers.zombies_max = 1000\n\
                  restart.intensity = {intensity}\nrestart.delay_max = '200ms'\n"
             ),
             strategies: [strategy(random), strategy(random)],
