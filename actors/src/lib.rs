@@ -80,8 +80,8 @@ pub use heartbeat_core::config::OnThreadHeld;
 pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
 pub use heartbeat_core::{
     Activity, AutoShutdown, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Interruption, Member, Metadata, NewerReplica, NodeId, NotReadyReason, ObserverReport, Replica,
-    RestartKind, Role, Shard, Status, Strategy, Waiting, WorkerActivity, WorkerId, config, member,
+    Instant, Interruption, Member, Metadata, NewerSnapshot, NodeId, NotReadyReason, ObserverReport, RestartKind, Role,
+    Shard, ShardSnapshot, Status, Strategy, Waiting, WorkerActivity, WorkerId, config, member,
 };
 pub use node::group::{Group, GroupSpec, Template};
 pub use node::pool::{POOL_SIZE_MAX, Pool, Routing};

@@ -146,7 +146,7 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster {
             cluster.announce(ShardGroup::new(name_hash(&group), count), &mut self.ctx);
         }
-        self.ownership.add(group, first, count);
+        self.ownership.add_group(group, first, count);
         for supervise in workers {
             self.supervision.take_on(supervise);
         }
@@ -159,7 +159,7 @@ impl Engine {
     pub fn start(&mut self, now: Instant, child: Child) {
         self.advance(now);
         if self.ownership.is_shard(child) {
-            self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+            self.ownership.restart_worker(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         } else {
             self.supervision.start(child, &mut self.ctx);
         }
@@ -172,7 +172,8 @@ impl Engine {
         self.advance(now);
         match child {
             Child::Worker(worker) if self.ownership.is_shard(child) && !self.supervision.is_up_or_starting(worker) => {
-                self.ownership.start_again(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+                self.ownership
+                    .restart_worker(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
             }
             Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.ctx),
         }
@@ -346,7 +347,7 @@ impl Engine {
     pub fn handle_snapshot(&mut self, now: Instant, worker: WorkerId, version: u32, bytes: Arc<[u8]>) {
         self.advance(now);
         if bytes.len() <= self.ctx.config.ownership.snapshot_bytes_max as usize {
-            self.ownership.snapshot(worker, version, bytes, &self.ctx);
+            self.ownership.handle_snapshot(worker, version, bytes, &self.ctx);
         }
         self.follow_up();
     }
@@ -355,7 +356,7 @@ impl Engine {
     /// why it did not.
     pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<AuthorityResponse, &str>) {
         self.advance(now);
-        if self.ownership.answer(number, answer, &mut self.ctx) {
+        if self.ownership.handle_answer(number, answer, &mut self.ctx) {
             self.follow(OwnershipEffect::Revoke);
         }
         self.follow_up();
@@ -364,7 +365,7 @@ impl Engine {
     /// Takes in that shards which somebody had at the authority may be free now.
     pub fn handle_freed(&mut self, now: Instant) {
         self.advance(now);
-        self.ownership.freed(self.ctx.now);
+        self.ownership.handle_freed(self.ctx.now);
         self.follow_up();
     }
 
@@ -514,7 +515,7 @@ impl Engine {
 
     /// Under which epoch a shard runs on this node, from its start until it has stopped.
     pub fn held(&self, group: &str, index: u32) -> Option<Epoch> {
-        self.ownership.held(group, index)
+        self.ownership.running_epoch(group, index)
     }
 
     /// Until when this node may act for the shards that run on it, unless that is renewed; long ago
@@ -574,11 +575,11 @@ impl Engine {
             && self.leaving != Leaving::Done
         {
             let mut follow = cluster.look_at_quorum(&mut self.ctx);
-            if self.ownership.look(&mut self.ctx) {
+            if self.ownership.expire_session(&mut self.ctx) {
                 follow = OwnershipEffect::Revoke;
             }
             if !self.ctx.arrivals_stale {
-                self.ownership.speak(&self.ctx);
+                self.ownership.renew_own_lease(&self.ctx);
             }
             self.follow(follow);
         }
@@ -678,7 +679,7 @@ impl Engine {
             OwnershipEffect::Nothing => {}
             OwnershipEffect::Recompute => self.settle(),
             OwnershipEffect::Revoke => {
-                self.ownership.void(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+                self.ownership.revoke_all(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
                 self.settle();
             }
         }
@@ -687,7 +688,7 @@ impl Engine {
     fn settle(&mut self) {
         match self.leaving {
             Leaving::No | Leaving::HandingOver(_) => {
-                self.ownership.settle(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+                self.ownership.recompute_owners(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
             }
             Leaving::Until(_) | Leaving::Done => {}
         }
@@ -696,7 +697,8 @@ impl Engine {
     /// What others sent about shards, to whoever owns them.
     fn hand_out_mail(&mut self) {
         while let Some(mail) = self.cluster.as_mut().and_then(Cluster::take_mail) {
-            self.ownership.hear(mail, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+            self.ownership
+                .handle_shard_message(mail, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         }
     }
 
@@ -755,7 +757,7 @@ impl Engine {
 
     /// Whether whatever ran here for the cluster has stopped, and others have what it left behind.
     fn is_handed_over(&self) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| self.ownership.is_empty(cluster))
+        self.cluster.as_ref().is_none_or(|cluster| self.ownership.is_handed_over(cluster))
     }
 }
 

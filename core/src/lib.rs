@@ -65,7 +65,7 @@ pub use membership::{Identity, StreamEvent};
 pub use output::{Output, RestartPermit, Start, StreamId};
 pub use random::Random;
 pub use sharding::routes::Routes;
-pub use snapshot::{NewerReplica, Replica};
+pub use snapshot::{NewerSnapshot, ShardSnapshot};
 pub use supervision::restart::{RestartKind, UNLIMITED};
 pub use supervision::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
 pub use time::Instant;

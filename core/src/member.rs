@@ -533,6 +533,15 @@ pub struct Shard {
     pub epoch: Epoch,
 }
 
+/// A shard, as all nodes know it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ShardKey {
+    /// [`name_hash`] of the name of its group.
+    pub(crate) group: u64,
+    /// From 0 up to and without the group's number of shards.
+    pub(crate) index: u32,
+}
+
 /// What a worker is doing, or was doing when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]

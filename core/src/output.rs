@@ -11,7 +11,7 @@ use crate::detection::trace::Arrived;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
 use crate::member::{ArbiterId, Generation, Shard, WorkerId};
-use crate::snapshot::Replica;
+use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
 
 /// Something for the caller to do now.
@@ -163,7 +163,7 @@ pub struct Start {
     /// Which shard it is, if it is one.
     pub shard: Option<Shard>,
     /// The newest snapshot of that shard that is known here, of whoever ran it last.
-    pub replica: Option<Replica>,
+    pub replica: Option<ShardSnapshot>,
     /// Why the former generation ended, if there was one.
     pub cause: Option<Cause>,
     /// What its thread may do without asking.

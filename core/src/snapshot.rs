@@ -1,4 +1,4 @@
-//! `Replica`: what a shard's worker leaves behind for whoever runs the shard next.
+//! `ShardSnapshot`: what a shard's worker leaves behind for whoever runs the shard next.
 //!
 //! Bytes of the application's own, with what is needed to tell which of two is newer and who can
 //! read it. What is in them nobody here knows.
@@ -10,7 +10,7 @@ use crate::member::Epoch;
 
 /// What a shard's worker left behind, last.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Replica {
+pub struct ShardSnapshot {
     /// Under which epoch it was made.
     pub epoch: Epoch,
     /// How many were made under that epoch before it, from 1.
@@ -21,17 +21,17 @@ pub struct Replica {
     pub bytes: Arc<[u8]>,
 }
 
-impl Replica {
+impl ShardSnapshot {
     /// The bytes, if they are of a format that this program knows.
     ///
     /// # Errors
-    /// [`NewerReplica`] if they were written by a newer version of the program; it is kept, for
+    /// [`NewerSnapshot`] if they were written by a newer version of the program; it is kept, for
     /// whoever can read it.
-    pub fn up_to(&self, version: u32) -> Result<&[u8], NewerReplica> {
+    pub fn up_to(&self, version: u32) -> Result<&[u8], NewerSnapshot> {
         if self.version <= version {
             Ok(&self.bytes)
         } else {
-            Err(NewerReplica { found: self.version, known: version })
+            Err(NewerSnapshot { found: self.version, known: version })
         }
     }
 
@@ -41,25 +41,25 @@ impl Replica {
     }
 }
 
-impl fmt::Debug for Replica {
+impl fmt::Debug for ShardSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Replica { epoch, sequence, version, bytes } = self;
-        write!(f, "Replica({} #{sequence}, version {version}, {} bytes)", epoch.0, bytes.len())
+        let ShardSnapshot { epoch, sequence, version, bytes } = self;
+        write!(f, "ShardSnapshot({} #{sequence}, version {version}, {} bytes)", epoch.0, bytes.len())
     }
 }
 
 /// A snapshot was written by a newer version of the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NewerReplica {
+pub struct NewerSnapshot {
     /// The version of the snapshot.
     pub found: u32,
     /// The newest version that this program knows.
     pub known: u32,
 }
 
-impl fmt::Display for NewerReplica {
+impl fmt::Display for NewerSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NewerReplica { found, known } = self;
+        let NewerSnapshot { found, known } = self;
         write!(
             f,
             "the snapshot has version {found}, and this program knows versions up to {known}; run the newer program"
@@ -67,7 +67,4 @@ impl fmt::Display for NewerReplica {
     }
 }
 
-impl std::error::Error for NewerReplica {}
-
-/// A shard: the hash of its group's name, and which.
-pub(crate) type Key = (u64, u32);
+impl std::error::Error for NewerSnapshot {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{Fault, inject};
-use heartbeat_actors::{Context, NewerReplica, Owner, SendError, SnapshotTooLarge, StartError, StartInfo, WorkerAddr};
+use heartbeat_actors::{Context, NewerSnapshot, Owner, SendError, SnapshotTooLarge, StartError, StartInfo, WorkerAddr};
 
 use crate::{MEANT, kit, kit_with};
 
@@ -86,7 +86,7 @@ fn a_snapshot_that_is_too_large_is_refused_with_both_numbers() {
 
 #[test]
 fn a_snapshot_of_a_newer_program_is_refused_with_both_versions() {
-    let text = NewerReplica { found: 3, known: 2 }.to_string();
+    let text = NewerSnapshot { found: 3, known: 2 }.to_string();
     assert_eq!(text, "the snapshot has version 3, and this program knows versions up to 2; run the newer program");
 }
 

@@ -236,7 +236,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// place of the one before: this node passes it on to the member that would own the shard
     /// without it, at most every `ownership.copy_every`, the newest only. The factory finds it in
     /// its [`crate::StartInfo`]. `version` is that of the format, by your own count
-    /// ([`Replica::up_to`](heartbeat_core::Replica::up_to)). A void generation keeps nothing. A
+    /// ([`ShardSnapshot::up_to`](heartbeat_core::ShardSnapshot::up_to)). A void generation keeps nothing. A
     /// worker that is no shard keeps it for its own next life.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 
 use actix::{Actor, Addr, Recipient};
-use heartbeat_core::{Cause, Generation, Interruption, Replica, Report, RestartPermit, Shard, WorkerId};
+use heartbeat_core::{Cause, Generation, Interruption, Report, RestartPermit, Shard, ShardSnapshot, WorkerId};
 
 use crate::clock::Clock;
 use crate::lock::lock;
@@ -63,7 +63,7 @@ pub struct StartInfo {
     /// What a former life has kept for it.
     pub(crate) snapshot: Option<Kept>,
     /// What the shard's last owner has left behind, if it is a shard.
-    pub(crate) replica: Option<Replica>,
+    pub(crate) replica: Option<ShardSnapshot>,
 }
 
 /// What one life keeps for the next; outside any thread.
@@ -74,7 +74,7 @@ impl StartInfo {
     /// [`Context::replicate`] and that was copied here; or that a former life on this node has
     /// made. It lacks what happened since: at most `ownership.copy_every`, and the time it took on
     /// its way, if the former owner was killed; nothing if it handed over.
-    pub fn replica(&self) -> Option<&Replica> {
+    pub fn replica(&self) -> Option<&ShardSnapshot> {
         self.replica.as_ref()
     }
 
@@ -149,7 +149,7 @@ pub(crate) struct WorkerSlot<A: Actor<Context = Context<A>>> {
     /// What the next generation is to start from, if any has kept something.
     kept: Mutex<Option<Kept>>,
     /// The same in bytes, as other nodes have it, too.
-    replica: Mutex<Option<Replica>>,
+    replica: Mutex<Option<ShardSnapshot>>,
     /// Whether it is a shard, which may act only while its node may.
     is_shard: bool,
     /// What a test has put down for it.
@@ -214,7 +214,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     }
 
     /// What its shard's last owner has left behind, or this node's own last life of it.
-    pub(crate) fn replica(&self) -> Option<Replica> {
+    pub(crate) fn replica(&self) -> Option<ShardSnapshot> {
         lock(&self.replica).clone()
     }
 
@@ -227,7 +227,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
                 return;
             }
             let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
-            *kept = Some(Replica { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
+            *kept = Some(ShardSnapshot { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
         }
         let made = MadeSnapshot { at: self.control.clock.now(), worker: self.worker, version, bytes };
         self.control.supervisor.do_send(ToSupervisor::Snapshot(made));

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use super::{Cluster, Outgoing, OwnershipEffect, Payload};
 use crate::ctx::Ctx;
-use crate::member::NodeId;
+use crate::member::{NodeId, ShardKey};
 use crate::output::StreamId;
-use crate::snapshot::Replica;
+use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
 use crate::wire::{Body, PART_BYTES_MAX, Part};
 
@@ -52,17 +52,17 @@ pub(crate) enum Mail {
     /// These shards are another's by its view; it waits to hear that they do not run here any more.
     Asked { from: NodeId, number: u32, group: u64, indexes: Vec<u32> },
     /// A snapshot, or under a number the answer to our asking.
-    Came { from: NodeId, number: u32, key: (u64, u32), replica: Option<Replica> },
+    Came { from: NodeId, number: u32, key: ShardKey, replica: Option<ShardSnapshot> },
     /// A snapshot of ours was not taken.
-    Refused { by: Arc<str>, key: (u64, u32), bytes: u64 },
+    Refused { by: Arc<str>, key: ShardKey, bytes: u64 },
 }
 
 /// One snapshot, or word that there is none.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Parcel {
     number: u32,
-    key: (u64, u32),
-    replica: Option<Replica>,
+    key: ShardKey,
+    replica: Option<ShardSnapshot>,
 }
 
 impl Parcel {
@@ -79,7 +79,7 @@ impl Parcel {
             Some(replica) => (replica.epoch, replica.sequence, replica.version),
             None => (crate::Epoch(0), 0, 0),
         };
-        let (number, (group, index)) = (self.number, self.key);
+        let (number, ShardKey { group, index }) = (self.number, self.key);
         Part {
             number,
             group,
@@ -181,7 +181,14 @@ impl Cluster {
     }
 
     /// Sends a node what there is of a shard.
-    pub(crate) fn deliver(&mut self, to: NodeId, number: u32, key: (u64, u32), replica: Option<Replica>, now: Instant) {
+    pub(crate) fn deliver(
+        &mut self,
+        to: NodeId,
+        number: u32,
+        key: ShardKey,
+        replica: Option<ShardSnapshot>,
+        now: Instant,
+    ) {
         if !self.peers.table.member(to).is_some_and(|member| member.status.is_member()) {
             return;
         }
@@ -324,11 +331,11 @@ impl Cluster {
             intake.total = 0;
             let Part { number, group, index, epoch, sequence, version, .. } = *part;
             let replica = bytes.filter(|_| sequence > 0);
-            let replica = replica.map(|bytes| Replica { epoch, sequence, version, bytes: bytes.into() });
+            let replica = replica.map(|bytes| ShardSnapshot { epoch, sequence, version, bytes: bytes.into() });
             // That it does not run there any more is said even if the snapshot has no room here.
             if number != 0 || replica.is_some() {
                 let from = intake.from;
-                deliveries.mail.push_back(Mail::Came { from, number, key: (group, index), replica });
+                deliveries.mail.push_back(Mail::Came { from, number, key: ShardKey { group, index }, replica });
             }
         }
         if is_end || parts.is_multiple_of(ACK_EVERY) {

@@ -1,57 +1,70 @@
-//! `Shards`: which shards are this node's, as the view of the members changes, and how far each is
-//! on its way.
+//! `Assignment`: the owner of each shard by this node's view, and how far this node's own shards
+//! are on their way.
 //!
-//! All nodes with the same view name the same owners (`ring`), so nobody has to be told what to
-//! run: each looks at the view and takes on what has become its own, gives up what has not. Between
-//! the two lies a way: what is given up is stopped first; what is taken on waits for the one who
-//! had it, for the authority if there is one, and for its turn.
+//! All nodes with the same view compute the same owners (`rendezvous`), so no node has to be told
+//! what to run. When its view changes, each node recomputes the owners, gives up the shards that it
+//! lost and takes over the shards that it gained:
 //!
-//! It acts on whole views only. Two nodes that each know another half of the news would each find
-//! themselves the owner; while news travel, they do.
+//! - A shard that is given up stops first.
+//! - A shard that is taken over waits for its previous owners, for the authority if there is one,
+//!   and for a start slot.
+//!
+//! `decide` says what a view means for one shard; it changes nothing. The rest carries that out.
+//!
+//! This module does not detect that a view is incomplete: its caller passes complete views only.
+//! Two nodes that each know another half of the members would both name themselves the owner. While
+//! news of a change travel, that still happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::member::{Epoch, NodeId, Shard, Weight, WorkerId, name_hash};
+use crate::member::{Epoch, NodeId, Shard, ShardKey, Weight, WorkerId, name_hash};
 use crate::membership::table::MemberTable;
 use crate::sharding::rendezvous;
 use crate::sharding::routes::ShardGroupLayout;
-use crate::snapshot::Key;
 use crate::time::Instant;
+
+/// A shard of this process: the position of its group in [`Assignment`], and its index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct ShardRef {
+    pub(super) group: usize,
+    pub(super) index: u32,
+}
 
 /// The sharded groups of this node.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shards {
-    groups: Vec<Group>,
-    /// Those on their way, in either direction: group and index.
-    pub(super) moving: BTreeSet<(usize, u32)>,
+pub(super) struct Assignment {
+    groups: Vec<LocalGroup>,
+    /// Shards that are being given up or taken over.
+    pub(super) in_transition: BTreeSet<ShardRef>,
 }
 
+/// A sharded group that this node supervises.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(super) struct LocalGroup {
     pub(super) name: Arc<str>,
     pub(super) hash: u64,
     /// The worker of shard 0; those of the others follow.
     first: WorkerId,
-    /// By shard.
-    places: Vec<Place>,
-    /// Another number of shards is in force.
-    refused: Option<u32>,
+    /// By index.
+    shards: Vec<ShardState>,
+    /// The number of shards in force, while it is another one than this node's.
+    other_count: Option<u32>,
 }
 
 /// One shard, as this node knows it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
-    /// Who owns it by the view, and the logical clock at which that began.
+pub(super) struct ShardState {
+    /// Its owner by the view, and the logical clock at which that began.
     pub(super) owner: Option<(NodeId, Epoch)>,
-    pub(super) here: Here,
-    /// Who wants to hear when it does not run here any more, and under which number.
-    pub(super) asked: Option<(NodeId, u32)>,
-    /// It was given up to another node, which has not asked for what there is of it.
-    pub(super) owes: bool,
+    pub(super) local: LocalState,
+    /// The node that waits until the shard does not run here, and the number of its request.
+    pub(super) requested_by: Option<(NodeId, u32)>,
+    /// It was given up to another node, which has not yet asked for its snapshot.
+    pub(super) handover_pending: bool,
     /// The highest epoch that it has had here.
-    pub(super) highest: Epoch,
+    pub(super) epoch_max: Epoch,
     /// It ran here when it was last given up for want of a lease, and has not been started here
     /// since.
     pub(super) was_ours: bool,
@@ -59,339 +72,401 @@ pub(super) struct Place {
 
 /// How far a shard is on its way.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Here {
-    /// It is not ours.
+pub(super) enum LocalState {
+    /// This node does not own it.
     #[default]
-    No,
-    /// It is ours by the view, and does not run yet.
-    Due(Due),
-    /// It was told to start, under this epoch.
-    Runs(Epoch),
-    /// It was told to stop. If it is ours by the view all the same, it is due again once it has, as
-    /// `again` says.
-    Stops { epoch: Epoch, again: Option<Due> },
+    NotOwned,
+    /// This node owns it by its view, and has not started it yet.
+    Pending(Pending),
+    /// This node has started it, under this epoch.
+    Running(Epoch),
+    /// This node is stopping it. If the node owns it all the same by then, it goes on as `resume`
+    /// says.
+    Stopping { epoch: Epoch, resume: Option<Pending> },
 }
 
-/// What a shard that is ours still waits for.
+/// What an owned shard waits for before it may start.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Due {
-    /// Those who may run it still.
-    pub(super) from: Option<Former>,
-    pub(super) claim: Claim,
+pub(super) struct Pending {
+    /// The nodes that may still run it.
+    pub(super) previous: Option<PreviousOwners>,
+    pub(super) claim: ClaimState,
 }
 
-/// Those who may run a shard still.
+/// The nodes that may still run a shard.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Former {
-    /// Who has not said yet that he does not. Never empty.
+pub(super) struct PreviousOwners {
+    /// Those that have not yet answered that they do not. Never empty.
     pub(super) nodes: Vec<NodeId>,
-    /// Under which number they are asked.
+    /// The number of the request to them.
     pub(super) number: u32,
     /// When they are asked again.
     pub(super) ask_at: Instant,
-    /// Until when they are waited for.
+    /// When the new owner stops waiting for them.
     pub(super) until: Instant,
 }
 
-/// Where the authority's leave stands.
+/// How far the claim of a shard at the authority is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
-    /// It is to be asked at this instant.
-    At(Instant),
-    Asked,
+pub(super) enum ClaimState {
+    /// It is to be sent at this instant.
+    DueAt(Instant),
+    Sent,
     Granted(Epoch),
 }
 
-impl Due {
-    /// From now on, without anybody to wait for.
-    fn new(from: Option<Former>) -> Due {
-        Due { from, claim: Claim::At(Instant::ZERO) }
+/// What a change of owners asks of this node.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Action {
+    Stop { worker: WorkerId },
+    Emit(Event),
+}
+
+/// What follows from a new view, for all shards.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// In the order in which they are to be carried out.
+    pub(super) actions: Vec<Action>,
+    /// Shards that were waiting to start and are not this node's any more. The authority may have
+    /// granted them.
+    pub(super) withdrawn: Vec<ShardRef>,
+    in_transition: Vec<ShardRef>,
+}
+
+/// The facts from which owners are recomputed.
+pub(super) struct PlacementInput<'a> {
+    pub(super) me: NodeId,
+    pub(super) table: &'a MemberTable,
+    /// Nodes that became members and ceased to be members between the last view and this one. A
+    /// shard that one of them would have owned has had another owner meanwhile, under an epoch
+    /// between the last one here and `epoch`. If this node still owns it, it starts it anew.
+    pub(super) transient_owners: &'a [(NodeId, Weight)],
+    /// The logical clock, as an epoch.
+    pub(super) epoch: Epoch,
+    pub(super) now: Instant,
+    /// How long previous owners are waited for.
+    pub(super) until: Instant,
+    /// The number of the requests to them.
+    pub(super) number: u32,
+    /// Whether a shard may start only after all other members have answered that they do not run
+    /// it.
+    pub(super) is_exclusive: bool,
+}
+
+/// What a view means for one shard.
+#[derive(Clone, PartialEq, Debug)]
+enum OwnerChange {
+    None,
+    /// Another node owns it, or none does.
+    Elsewhere(Option<NodeId>),
+    /// This node owns it anew, and waits for this before the start.
+    Here(Pending),
+}
+
+/// Decides what a view means for one shard. Changes nothing.
+fn decide(state: &ShardState, key: ShardKey, layout: &ShardGroupLayout, input: &PlacementInput<'_>) -> OwnerChange {
+    let members = || layout.owners_of(key.index);
+    let owner = rendezvous::owner(key.group, key.index, members());
+    let transient = input.transient_owners.iter().copied();
+    let owner_among_all = rendezvous::owner(key.group, key.index, members().chain(transient));
+    let before = state.owner.map(|(node, _)| node);
+    if owner == before && owner == owner_among_all {
+        return OwnerChange::None;
+    }
+    if owner != Some(input.me) {
+        return OwnerChange::Elsewhere(owner);
+    }
+    let previous = match before {
+        // A node that stopped late may have owned it before those that this node saw.
+        _ if input.is_exclusive => input.table.others().to_vec(),
+        Some(node) if node == input.me => Vec::new(),
+        Some(node) => vec![node],
+        // This node has seen no owner: the owner would be the one without this node.
+        None => successor(layout, key, input.me).into_iter().collect(),
+    };
+    OwnerChange::Here(Pending::after(input.waiting_for(previous)))
+}
+
+/// The member that would own a shard without its owner.
+pub(super) fn successor(layout: &ShardGroupLayout, key: ShardKey, owner: NodeId) -> Option<NodeId> {
+    rendezvous::owner(key.group, key.index, layout.owners_of(key.index).filter(|(node, _)| *node != owner))
+}
+
+impl Pending {
+    /// Waits for these nodes, and claims the shard at once.
+    fn after(previous: Option<PreviousOwners>) -> Pending {
+        Pending { previous, claim: ClaimState::DueAt(Instant::ZERO) }
     }
 }
 
-impl Group {
-    /// Those who may own its shards; nobody if another number of shards is in force, which is said
-    /// when it begins and when it ends.
-    fn share(&mut self, membership: &MemberTable, steps: &mut Vec<Step>) -> ShardGroupLayout {
-        let count = self.places.len() as u32;
-        let sharing = ShardGroupLayout::among(membership.members(), self.hash);
-        let other = sharing.as_ref().filter(|sharing| sharing.count != count);
-        if other.map(|sharing| sharing.count) != self.refused {
-            self.refused = other.map(|sharing| sharing.count);
-            let group = self.name.clone();
-            let by = other.and_then(|sharing| membership.member(sharing.by)).map(|member| member.name.clone());
-            steps.push(Step::Tell(match (self.refused, by) {
-                (Some(in_force), Some(by)) => Event::ShardsRefused { group, count, in_force, by },
-                _ => Event::ShardsAdmitted { group, count },
-            }));
-        }
-        let nobody = ShardGroupLayout { count, by: NodeId(0), owners: Vec::new(), declined: BTreeMap::new() };
-        sharing.filter(|sharing| sharing.count == count).unwrap_or(nobody)
+impl PlacementInput<'_> {
+    /// How to wait for nodes that may still run a shard. Nodes that are no members any more are not
+    /// waited for.
+    fn waiting_for(&self, mut nodes: Vec<NodeId>) -> Option<PreviousOwners> {
+        nodes.retain(|node| self.table.member(*node).is_some_and(|member| member.status.is_member()));
+        let waits = !nodes.is_empty() && self.until > self.now;
+        waits.then_some(PreviousOwners { nodes, number: self.number, ask_at: self.now, until: self.until })
+    }
+}
+
+impl Assignment {
+    /// Adds a group whose shard `i` is worker `first + i`.
+    pub(super) fn add(&mut self, name: Arc<str>, first: WorkerId, count: u32) {
+        let (hash, shards) = (name_hash(&name), vec![ShardState::default(); count as usize]);
+        self.groups.push(LocalGroup { name, hash, first, shards, other_count: None });
     }
 
-    /// Gives up those of our shards of which `is_others` holds.
+    /// Recomputes the owners from a complete view.
+    pub(super) fn recompute_owners(&mut self, input: &PlacementInput<'_>) -> Changes {
+        let mut changes = Changes::default();
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            let layout = group.update_layout(input.table, &mut changes);
+            for index in 0..group.count() {
+                let change = decide(&group.shards[index as usize], group.key(index), &layout, input);
+                group.change_owner(ShardRef { group: at, index }, change, input, &mut changes);
+            }
+        }
+        self.note(changes)
+    }
+
+    /// Gives up the shards that another member owns by now, or none, and takes over none.
+    pub(super) fn release_lost(&mut self, me: NodeId, table: &MemberTable) -> Changes {
+        let mut changes = Changes::default();
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            let layout = group.update_layout(table, &mut changes);
+            let hash = group.hash;
+            let is_lost = |index| rendezvous::owner(hash, index, layout.owners_of(index)) != Some(me);
+            group.give_up(at, me, table, is_lost, &mut changes);
+        }
+        self.note(changes)
+    }
+
+    /// Gives up all shards of `me`: this node was declared dead or its lease is over, so another
+    /// node may own them by now.
+    pub(super) fn revoke_all(&mut self, me: NodeId, table: &MemberTable) -> Changes {
+        let mut changes = Changes::default();
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            group.give_up(at, me, table, |_| true, &mut changes);
+        }
+        self.note(changes)
+    }
+
+    /// Takes over all shards that have no owner yet: without a cluster, each of them runs here.
+    pub(super) fn own_all(&mut self, epoch: Epoch) {
+        const HERE: NodeId = NodeId(0);
+        for (group, local) in self.groups.iter_mut().enumerate() {
+            for (index, state) in (0..).zip(&mut local.shards) {
+                if state.owner.is_none() {
+                    (state.owner, state.local) = (Some((HERE, epoch)), LocalState::Pending(Pending::after(None)));
+                    self.in_transition.insert(ShardRef { group, index });
+                }
+            }
+        }
+    }
+
+    /// The owner of a shard of the group with this name, and the epoch at which that began; `None`
+    /// if no member owns it or this node has no such shard.
+    pub(super) fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
+        self.groups.iter().find(|candidate| *candidate.name == *group)?.shard(index)?.owner
+    }
+
+    pub(super) fn group(&self, at: usize) -> &LocalGroup {
+        &self.groups[at]
+    }
+
+    pub(super) fn groups(&self) -> &[LocalGroup] {
+        &self.groups
+    }
+
+    /// The shard with this key, if it is of this node's groups.
+    pub(super) fn find(&self, key: ShardKey) -> Option<ShardRef> {
+        let group = self.groups.iter().position(|group| group.hash == key.group)?;
+        self.groups[group].shard(key.index).map(|_| ShardRef { group, index: key.index })
+    }
+
+    /// The shard of the group with this name.
+    pub(super) fn find_named(&self, group: &str, index: u32) -> Option<ShardRef> {
+        self.find(ShardKey { group: name_hash(group), index })
+    }
+
+    /// The shard that this worker is.
+    pub(super) fn find_worker(&self, worker: WorkerId) -> Option<ShardRef> {
+        let index_in = |group: &LocalGroup| worker.0.checked_sub(group.first.0).filter(|index| *index < group.count());
+        self.groups.iter().enumerate().find_map(|(at, group)| Some(ShardRef { group: at, index: index_in(group)? }))
+    }
+
+    pub(super) fn key(&self, at: ShardRef) -> ShardKey {
+        self.groups[at.group].key(at.index)
+    }
+
+    pub(super) fn worker(&self, at: ShardRef) -> WorkerId {
+        self.groups[at.group].worker(at.index)
+    }
+
+    pub(super) fn shard(&self, at: ShardRef) -> &ShardState {
+        &self.groups[at.group].shards[at.index as usize]
+    }
+
+    pub(super) fn shard_mut(&mut self, at: ShardRef) -> &mut ShardState {
+        &mut self.groups[at.group].shards[at.index as usize]
+    }
+
+    /// Notes which shards are on their way now.
+    fn note(&mut self, mut changes: Changes) -> Changes {
+        self.in_transition.extend(changes.in_transition.drain(..));
+        changes
+    }
+}
+
+impl LocalGroup {
+    /// The members that may own its shards: none while another number of shards is in force. Adds
+    /// an event when that begins and when it ends.
+    fn update_layout(&mut self, table: &MemberTable, changes: &mut Changes) -> ShardGroupLayout {
+        let count = self.count();
+        let layout = ShardGroupLayout::among(table.members(), self.hash);
+        let other = layout.as_ref().filter(|layout| layout.count != count);
+        if other.map(|layout| layout.count) != self.other_count {
+            self.other_count = other.map(|layout| layout.count);
+            let group = self.name.clone();
+            let by = other.and_then(|layout| table.member(layout.decided_by)).map(|member| member.name.clone());
+            changes.actions.push(Action::Emit(match (self.other_count, by) {
+                (Some(in_force), Some(by)) => Event::ShardsRefused { group, count, in_force, by },
+                (Some(_), None) | (None, _) => Event::ShardsAdmitted { group, count },
+            }));
+        }
+        let none = ShardGroupLayout { count, decided_by: NodeId(0), owners: Vec::new(), declined: BTreeMap::new() };
+        layout.filter(|layout| layout.count == count).unwrap_or(none)
+    }
+
+    /// Carries out what was decided for one shard.
+    fn change_owner(&mut self, at: ShardRef, change: OwnerChange, input: &PlacementInput<'_>, changes: &mut Changes) {
+        let (to, pending) = match change {
+            OwnerChange::None => return,
+            OwnerChange::Elsewhere(to) => (to, None),
+            OwnerChange::Here(pending) => (Some(input.me), Some(pending)),
+        };
+        let (worker, index) = (self.worker(at.index), at.index);
+        let state = &mut self.shards[index as usize];
+        let from = state.owner.map(|(node, _)| node);
+        state.owner = to.map(|node| (node, input.epoch));
+        let name_of = |id: NodeId| input.table.member(id).map(|member| member.name.clone());
+        changes.actions.push(Action::Emit(Event::ShardMoved {
+            group: self.name.clone(),
+            shard: Shard { index, epoch: input.epoch },
+            from: from.and_then(name_of),
+            to: to.and_then(name_of),
+        }));
+        match pending {
+            Some(pending) => state.take_over(worker, at, pending, changes),
+            None => state.give_up(worker, at, changes),
+        }
+    }
+
+    /// Gives up this node's shards of which `is_lost` holds.
     fn give_up(
         &mut self,
-        at: usize,
+        group: usize,
         me: NodeId,
         table: &MemberTable,
-        is_others: impl Fn(u32) -> bool,
+        is_lost: impl Fn(u32) -> bool,
         changes: &mut Changes,
     ) {
         let from = table.member(me).map(|member| member.name.clone());
-        for (index, place) in (0..).zip(&mut self.places) {
-            if let Some((_, epoch)) = place.owner.take_if(|(node, _)| *node == me && is_others(index)) {
+        for (index, state) in (0..).zip(&mut self.shards) {
+            if let Some((_, epoch)) = state.owner.take_if(|(node, _)| *node == me && is_lost(index)) {
                 let (group, shard) = (self.name.clone(), Shard { index, epoch });
-                changes.steps.push(Step::Tell(Event::ShardMoved { group, shard, from: from.clone(), to: None }));
+                changes.actions.push(Action::Emit(Event::ShardMoved { group, shard, from: from.clone(), to: None }));
             }
-            if is_others(index) {
-                place.was_ours |= matches!(place.here, Here::Runs(_));
-                place.give_up(WorkerId(self.first.0 + index), (at, index), changes);
+            if is_lost(index) {
+                state.was_ours |= matches!(state.local, LocalState::Running(_));
+                state.give_up(WorkerId(self.first.0 + index), ShardRef { group, index }, changes);
             }
         }
     }
 
     /// Whether any of its shards runs here.
-    pub(super) fn runs_any(&self) -> bool {
+    pub(super) fn is_any_running(&self) -> bool {
         self.running().next().is_some()
     }
 
-    /// Whether any of its shards is still to be handed to its new owner, as far as that is a
-    /// member.
-    pub(super) fn owes_any(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
-        self.places.iter().any(|place| place.owes && place.owner.is_some_and(|(owner, _)| is_member(owner)))
+    /// Whether a shard of it has yet to be handed to its new owner, where that is a member.
+    pub(super) fn is_handover_pending(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
+        self.shards.iter().any(|state| state.is_handover_pending(&is_member))
     }
 
-    /// How many of its shards run here, are on their way, or are still to be handed to a member.
+    /// How many of its shards run here, are on their way, or have yet to be handed to a member.
     pub(super) fn unfinished(&self, is_member: impl Fn(NodeId) -> bool) -> usize {
-        let is_owed = |place: &Place| place.owes && place.owner.is_some_and(|(owner, _)| is_member(owner));
-        self.places.iter().filter(|place| place.here != Here::No || is_owed(place)).count()
+        let is_unfinished =
+            |state: &&ShardState| state.local != LocalState::NotOwned || state.is_handover_pending(&is_member);
+        self.shards.iter().filter(is_unfinished).count()
     }
 
-    /// Those of its shards that run here.
+    /// The shards of it that run here.
     pub(super) fn running(&self) -> impl Iterator<Item = u32> {
-        let runs = |(index, place): (u32, &Place)| matches!(place.here, Here::Runs(_)).then_some(index);
-        (0..).zip(&self.places).filter_map(runs)
+        let is_running = |state: &ShardState| matches!(state.local, LocalState::Running(_));
+        (0..).zip(&self.shards).filter_map(move |(index, state)| is_running(state).then_some(index))
     }
 
-    pub(super) fn place(&self, index: u32) -> Option<&Place> {
-        self.places.get(index as usize)
+    pub(super) fn shard(&self, index: u32) -> Option<&ShardState> {
+        self.shards.get(index as usize)
     }
 
     pub(super) fn worker(&self, index: u32) -> WorkerId {
         WorkerId(self.first.0 + index)
     }
 
-    pub(super) fn key(&self, index: u32) -> Key {
-        (self.hash, index)
+    pub(super) fn key(&self, index: u32) -> ShardKey {
+        ShardKey { group: self.hash, index }
+    }
+
+    fn count(&self) -> u32 {
+        self.shards.len() as u32
     }
 }
 
-impl Place {
-    /// It is not ours any more.
-    fn give_up(&mut self, worker: WorkerId, at: (usize, u32), changes: &mut Changes) {
-        match self.here {
-            Here::No => {}
-            Here::Due(_) => {
-                self.here = Here::No;
-                changes.moving.push(at);
+impl ShardState {
+    /// The epoch under which it runs here, until it has stopped.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        match self.local {
+            LocalState::Running(epoch) | LocalState::Stopping { epoch, .. } => Some(epoch),
+            LocalState::NotOwned | LocalState::Pending(_) => None,
+        }
+    }
+
+    fn is_handover_pending(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
+        self.handover_pending && self.owner.is_some_and(|(owner, _)| is_member(owner))
+    }
+
+    /// This node owns it from now on, or owns it anew.
+    fn take_over(&mut self, worker: WorkerId, at: ShardRef, pending: Pending, changes: &mut Changes) {
+        changes.in_transition.push(at);
+        self.local = match self.local {
+            LocalState::NotOwned | LocalState::Pending(_) => LocalState::Pending(pending),
+            LocalState::Stopping { epoch, .. } => LocalState::Stopping { epoch, resume: Some(pending) },
+            LocalState::Running(epoch) => {
+                changes.actions.push(Action::Stop { worker });
+                LocalState::Stopping { epoch, resume: Some(pending) }
+            }
+        };
+    }
+
+    /// This node does not own it any more.
+    fn give_up(&mut self, worker: WorkerId, at: ShardRef, changes: &mut Changes) {
+        match self.local {
+            LocalState::NotOwned => {}
+            LocalState::Pending(_) => {
+                self.local = LocalState::NotOwned;
+                changes.in_transition.push(at);
                 changes.withdrawn.push(at);
             }
-            Here::Runs(epoch) => {
-                self.here = Here::Stops { epoch, again: None };
-                self.owes = self.owner.is_some();
-                changes.moving.push(at);
-                changes.steps.push(Step::Stop { worker });
+            LocalState::Running(epoch) => {
+                self.local = LocalState::Stopping { epoch, resume: None };
+                self.handover_pending = self.owner.is_some();
+                changes.in_transition.push(at);
+                changes.actions.push(Action::Stop { worker });
             }
-            Here::Stops { epoch, .. } => self.here = Here::Stops { epoch, again: None },
+            LocalState::Stopping { epoch, .. } => self.local = LocalState::Stopping { epoch, resume: None },
         }
-    }
-}
-
-/// What a change of owners asks of this node.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Step {
-    Stop { worker: WorkerId },
-    Tell(Event),
-}
-
-/// What came of a look at the view.
-#[derive(Default)]
-struct Changes {
-    steps: Vec<Step>,
-    moving: Vec<(usize, u32)>,
-    /// Those that were waited for and are not ours any more; the authority may have granted them.
-    withdrawn: Vec<(usize, u32)>,
-}
-
-/// What there is to know when owners are found anew.
-pub(super) struct Finding<'a> {
-    pub(super) me: NodeId,
-    pub(super) table: &'a MemberTable,
-    /// Nodes that came and went between the last view and this one, unseen. A shard that one of
-    /// them would have owned has had another owner meanwhile, under an epoch between ours and now;
-    /// if it is ours still, it is ours anew.
-    pub(super) passed: &'a [(NodeId, Weight)],
-    /// The logical clock, as an epoch.
-    pub(super) epoch: Epoch,
-    pub(super) now: Instant,
-    /// Until when former owners are waited for.
-    pub(super) until: Instant,
-    /// Under which number they are asked.
-    pub(super) number: u32,
-    /// Whether nobody may start a shard before all others have said that they do not run it.
-    pub(super) is_exclusive: bool,
-}
-
-impl Shards {
-    /// Takes on a group whose shard `i` is worker `first + i`.
-    pub(super) fn add(&mut self, name: Arc<str>, first: WorkerId, count: u32) {
-        let hash = name_hash(&name);
-        self.groups.push(Group { name, hash, first, places: vec![Place::default(); count as usize], refused: None });
-    }
-
-    /// Finds the owners anew in a whole view, and says what that asks of this node. Returns those
-    /// of which the claim is withdrawn, too.
-    pub(super) fn settle(&mut self, finding: &Finding<'_>) -> (Vec<Step>, Vec<(usize, u32)>) {
-        let Finding { me, table, passed, epoch, .. } = *finding;
-        let mut changes = Changes::default();
-        let name_of = |id: NodeId| table.member(id).map(|member| member.name.clone());
-        for (at, group) in self.groups.iter_mut().enumerate() {
-            let sharing = group.share(table, &mut changes.steps);
-            let (hash, first) = (group.hash, group.first);
-            for (index, place) in (0..).zip(&mut group.places) {
-                let now = rendezvous::owner(hash, index, sharing.owners_of(index));
-                let among_all = rendezvous::owner(hash, index, sharing.owners_of(index).chain(passed.iter().copied()));
-                let before = place.owner.map(|(node, _)| node);
-                if now == before && now == among_all {
-                    continue;
-                }
-                place.owner = now.map(|node| (node, epoch));
-                changes.steps.push(Step::Tell(Event::ShardMoved {
-                    group: group.name.clone(),
-                    shard: Shard { index, epoch },
-                    from: before.and_then(name_of),
-                    to: now.and_then(name_of),
-                }));
-                let worker = WorkerId(first.0 + index);
-                if now != Some(me) {
-                    place.give_up(worker, (at, index), &mut changes);
-                    continue;
-                }
-                changes.moving.push((at, index));
-                let formers = match before {
-                    // Whoever stopped late may have had it before those that we saw.
-                    _ if finding.is_exclusive => table.others().to_vec(),
-                    Some(node) if node == me => Vec::new(),
-                    Some(node) => vec![node],
-                    // We have seen nobody: whoever owns it without us.
-                    None => {
-                        let others = sharing.owners_of(index).filter(|(node, _)| *node != me);
-                        rendezvous::owner(hash, index, others).into_iter().collect()
-                    }
-                };
-                let due = Due::new(finding.former(formers));
-                place.here = match place.here {
-                    Here::No | Here::Due(_) => Here::Due(due),
-                    Here::Stops { epoch, .. } => Here::Stops { epoch, again: Some(due) },
-                    Here::Runs(epoch) => {
-                        changes.steps.push(Step::Stop { worker });
-                        Here::Stops { epoch, again: Some(due) }
-                    }
-                };
-            }
-        }
-        self.take_over(changes)
-    }
-
-    /// Gives up what is another's by now, or nobody's, and takes nothing on.
-    pub(super) fn yield_up(&mut self, me: NodeId, table: &MemberTable) -> (Vec<Step>, Vec<(usize, u32)>) {
-        let mut changes = Changes::default();
-        for (at, group) in self.groups.iter_mut().enumerate() {
-            let sharing = group.share(table, &mut changes.steps);
-            let hash = group.hash;
-            let is_others = |index| rendezvous::owner(hash, index, sharing.owners_of(index)) != Some(me);
-            group.give_up(at, me, table, is_others, &mut changes);
-        }
-        self.take_over(changes)
-    }
-
-    /// Gives up everything `me` owns: this node was concluded dead, or its lease is over, and
-    /// another may own it by now.
-    pub(super) fn void(&mut self, me: NodeId, table: &MemberTable) -> (Vec<Step>, Vec<(usize, u32)>) {
-        let mut changes = Changes::default();
-        for (at, group) in self.groups.iter_mut().enumerate() {
-            group.give_up(at, me, table, |_| true, &mut changes);
-        }
-        self.take_over(changes)
-    }
-
-    /// Without a cluster every shard runs here: takes on those that do not run yet.
-    pub(super) fn settle_alone(&mut self, epoch: Epoch) {
-        const HERE: NodeId = NodeId(0);
-        for (at, group) in self.groups.iter_mut().enumerate() {
-            for (index, place) in (0..).zip(&mut group.places) {
-                if place.owner.is_none() {
-                    (place.owner, place.here) = (Some((HERE, epoch)), Here::Due(Due::new(None)));
-                    self.moving.insert((at, index));
-                }
-            }
-        }
-    }
-
-    /// Who owns a shard of the group with this name, at which epoch; `None` if nobody does or there
-    /// is no such group or shard.
-    pub(super) fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
-        self.groups.iter().find(|candidate| *candidate.name == *group)?.place(index)?.owner
-    }
-
-    pub(super) fn group(&self, at: usize) -> &Group {
-        &self.groups[at]
-    }
-
-    pub(super) fn groups(&self) -> &[Group] {
-        &self.groups
-    }
-
-    /// Where a shard of the group with this hash is.
-    pub(super) fn at(&self, (hash, index): Key) -> Option<(usize, u32)> {
-        let at = self.groups.iter().position(|group| group.hash == hash)?;
-        self.groups[at].place(index).map(|_| (at, index))
-    }
-
-    /// Where the shard of this name is.
-    pub(super) fn named(&self, group: &str, index: u32) -> Option<(usize, u32)> {
-        self.at((name_hash(group), index))
-    }
-
-    /// Which shard this worker is.
-    pub(super) fn of_worker(&self, worker: WorkerId) -> Option<(usize, u32)> {
-        let within =
-            |group: &Group| worker.0.checked_sub(group.first.0).filter(|index| (*index as usize) < group.places.len());
-        self.groups.iter().enumerate().find_map(|(at, group)| within(group).map(|index| (at, index)))
-    }
-
-    pub(super) fn place(&self, (at, index): (usize, u32)) -> &Place {
-        &self.groups[at].places[index as usize]
-    }
-
-    pub(super) fn place_mut(&mut self, (at, index): (usize, u32)) -> &mut Place {
-        &mut self.groups[at].places[index as usize]
-    }
-
-    fn take_over(&mut self, changes: Changes) -> (Vec<Step>, Vec<(usize, u32)>) {
-        self.moving.extend(changes.moving);
-        (changes.steps, changes.withdrawn)
-    }
-}
-
-impl Finding<'_> {
-    /// How to wait for those who may run a shard still: not at all for those that are no members
-    /// any more.
-    fn former(&self, mut nodes: Vec<NodeId>) -> Option<Former> {
-        nodes.retain(|node| self.table.member(*node).is_some_and(|member| member.status.is_member()));
-        let waits = !nodes.is_empty() && self.until > self.now;
-        waits.then_some(Former { nodes, number: self.number, ask_at: self.now, until: self.until })
     }
 }
 
@@ -415,40 +490,40 @@ mod tests {
         Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
     }
 
-    /// Finds the owners anew, with those who `passed`, and plays that whatever is due starts and
-    /// whatever stops has stopped. Returns what is told, and which shards start.
+    /// Finds the owners anew, with those who `transient_owners`, and plays that whatever is due
+    /// starts and whatever stops has stopped. Returns what is told, and which shards start.
     fn settle(
-        shards: &mut Shards,
+        assignment: &mut Assignment,
         table: &MemberTable,
-        passed: &[(NodeId, Weight)],
+        transient_owners: &[(NodeId, Weight)],
         epoch: Epoch,
     ) -> (Vec<Event>, Vec<u32>) {
         let (me, now, until) = (NodeId::of("me"), Instant::ZERO, Instant::ZERO);
-        let finding = Finding { me, table, passed, epoch, now, until, number: 1, is_exclusive: false };
-        let (steps, _) = shards.settle(&finding);
+        let input = PlacementInput { me, table, transient_owners, epoch, now, until, number: 1, is_exclusive: false };
+        let actions = assignment.recompute_owners(&input).actions;
         let mut started = Vec::new();
-        for at in std::mem::take(&mut shards.moving) {
-            let place = shards.place_mut(at);
-            let is_ours = matches!(place.here, Here::Due(_) | Here::Stops { again: Some(_), .. });
-            place.here = if is_ours { Here::Runs(epoch) } else { Here::No };
-            started.extend(is_ours.then_some(at.1));
+        for at in std::mem::take(&mut assignment.in_transition) {
+            let shard = assignment.shard_mut(at);
+            let is_ours = matches!(shard.local, LocalState::Pending(_) | LocalState::Stopping { resume: Some(_), .. });
+            shard.local = if is_ours { LocalState::Running(epoch) } else { LocalState::NotOwned };
+            started.extend(is_ours.then_some(at.index));
         }
-        let told = |step| match step {
-            Step::Tell(event) => Some(event),
-            Step::Stop { .. } => None,
+        let told = |action| match action {
+            Action::Emit(event) => Some(event),
+            Action::Stop { .. } => None,
         };
-        (steps.into_iter().filter_map(told).collect(), started)
+        (actions.into_iter().filter_map(told).collect(), started)
     }
 
     #[test]
     fn an_owner_nobody_saw_come_and_go_makes_its_shards_ours_anew() {
         let (me, other) = (NodeId::of("me"), NodeId::of("other"));
         let table = MemberTable::new(member("me", 20), Instant::ZERO);
-        let mut shards = Shards::default();
-        shards.add("orders".into(), WorkerId(0), 20);
-        assert_eq!(settle(&mut shards, &table, &[], Epoch(5)).1.len(), 20);
-        assert_eq!(settle(&mut shards, &table, &[], Epoch(6)), (vec![], vec![]));
-        let (_, anew) = settle(&mut shards, &table, &[(other, Weight::default())], Epoch(7));
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(0), 20);
+        assert_eq!(settle(&mut assignment, &table, &[], Epoch(5)).1.len(), 20);
+        assert_eq!(settle(&mut assignment, &table, &[], Epoch(6)), (vec![], vec![]));
+        let (_, anew) = settle(&mut assignment, &table, &[(other, Weight::default())], Epoch(7));
         let expected: Vec<u32> = (0..20)
             .filter(|&index| {
                 let both = [me, other].map(|node| (node, Weight::default()));
@@ -456,7 +531,7 @@ mod tests {
             })
             .collect();
         assert_eq!(anew, expected);
-        assert!(anew.iter().all(|&index| shards.owner("orders", index) == Some((me, Epoch(7)))));
+        assert!(anew.iter().all(|&index| assignment.owner("orders", index) == Some((me, Epoch(7)))));
         assert!((1..20).contains(&anew.len()));
     }
 
@@ -468,17 +543,17 @@ mod tests {
             events.iter().filter(concerns_number).cloned().collect::<Vec<_>>()
         };
         let mut table = MemberTable::new(Member { generation: Generation(2), ..member("me", 20) }, Instant::ZERO);
-        let mut shards = Shards::default();
-        shards.add("orders".into(), WorkerId(0), 20);
-        assert_eq!(settle(&mut shards, &table, &[], Epoch(5)).1.len(), 20);
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(0), 20);
+        assert_eq!(settle(&mut assignment, &table, &[], Epoch(5)).1.len(), 20);
         table.recall(Instant::ZERO, &member("other", 30));
-        let (events, started) = settle(&mut shards, &table, &[], Epoch(6));
+        let (events, started) = settle(&mut assignment, &table, &[], Epoch(6));
         let (group, by) = (Arc::from("orders"), Arc::from("other"));
         assert_eq!(told(&events), [Event::ShardsRefused { group, count: 20, in_force: 30, by }]);
-        assert!(started.is_empty() && !shards.groups()[0].runs_any());
-        assert_eq!(settle(&mut shards, &table, &[], Epoch(7)), (vec![], vec![]), "it is said once");
+        assert!(started.is_empty() && !assignment.groups()[0].is_any_running());
+        assert_eq!(settle(&mut assignment, &table, &[], Epoch(7)), (vec![], vec![]), "it is said once");
         assert!(table.judge(Instant::ZERO, NodeId::of("other"), Status::Dead).is_some());
-        let (events, started) = settle(&mut shards, &table, &[], Epoch(8));
+        let (events, started) = settle(&mut assignment, &table, &[], Epoch(8));
         assert_eq!(told(&events), [Event::ShardsAdmitted { group: "orders".into(), count: 20 }]);
         assert_eq!(started.len(), 20);
     }
@@ -488,26 +563,27 @@ mod tests {
         let other = NodeId::of("other");
         let mut table = MemberTable::new(member("me", 20), Instant::ZERO);
         table.recall(Instant::ZERO, &member("other", 20));
-        let mut shards = Shards::default();
-        shards.add("orders".into(), WorkerId(0), 20);
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(0), 20);
         let (me, until) = (NodeId::of("me"), Instant::from_millis(2_000));
-        let find = |shards: &mut Shards, table: &MemberTable| {
+        let find = |assignment: &mut Assignment, table: &MemberTable| {
             let (now, epoch) = (Instant::ZERO, Epoch(5));
-            let finding = Finding { me, table, passed: &[], epoch, now, until, number: 7, is_exclusive: false };
-            shards.settle(&finding);
-            let formers = |at: &(usize, u32)| match &shards.place(*at).here {
-                Here::Due(due) => Some(due.from.clone()),
-                Here::No | Here::Runs(_) | Here::Stops { .. } => None,
+            let input =
+                PlacementInput { me, table, transient_owners: &[], epoch, now, until, number: 7, is_exclusive: false };
+            assignment.recompute_owners(&input);
+            let previous = |at: &ShardRef| match &assignment.shard(*at).local {
+                LocalState::Pending(pending) => Some(pending.previous.clone()),
+                LocalState::NotOwned | LocalState::Running(_) | LocalState::Stopping { .. } => None,
             };
-            shards.moving.iter().filter_map(formers).collect::<Vec<_>>()
+            assignment.in_transition.iter().filter_map(previous).collect::<Vec<_>>()
         };
-        let formers = find(&mut shards, &table);
-        let expected = Former { nodes: vec![other], number: 7, ask_at: Instant::ZERO, until };
-        assert!(!formers.is_empty() && formers.len() < 20);
-        assert!(formers.iter().all(|former| former.as_ref() == Some(&expected)));
+        let previous = find(&mut assignment, &table);
+        let expected = PreviousOwners { nodes: vec![other], number: 7, ask_at: Instant::ZERO, until };
+        assert!(!previous.is_empty() && previous.len() < 20);
+        assert!(previous.iter().all(|previous| previous.as_ref() == Some(&expected)));
         assert!(table.judge(Instant::ZERO, other, Status::Dead).is_some());
-        let formers = find(&mut shards, &table);
-        assert_eq!(formers.len(), 20);
-        assert!(formers.iter().filter(|former| former.is_none()).count() > 0);
+        let previous = find(&mut assignment, &table);
+        assert_eq!(previous.len(), 20);
+        assert!(previous.iter().filter(|previous| previous.is_none()).count() > 0);
     }
 }

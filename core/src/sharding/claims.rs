@@ -38,16 +38,16 @@ use crate::time::Instant;
 const RENEWALS: u32 = 3;
 
 /// However often there is doubt, renewals are at least so far apart.
-const RENEW_LEAST: Duration = Duration::from_millis(100);
+const RENEW_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// How long to wait before the authority is asked again after it did not answer: this share of
 /// `session_ttl`, within these bounds.
 const RETRY_SHARE: u32 = 20;
-const RETRY_LEAST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// How long to wait before a shard that was held is claimed again: this share of `ttl`, within the
-/// same bounds.
+/// How long to wait before a shard that was held is claimed again: this share of `session_ttl`,
+/// within the same bounds.
 const RECLAIM_SHARE: u32 = 10;
 
 /// What an answer means for the shards.
@@ -55,9 +55,9 @@ const RECLAIM_SHARE: u32 = 10;
 pub(super) enum Outcome {
     Nothing,
     /// A session has begun: shards can be claimed.
-    Began,
+    SessionBegan,
     /// The session is over, and every shard with it.
-    Over,
+    SessionLost,
     /// What became of claims. It is stale if shards came free after they were asked for: what was
     /// held then may not be any more.
     Claimed {
@@ -73,15 +73,15 @@ pub(super) enum Outcome {
 pub(super) struct Claims {
     /// How long a session lasts; what was asked for, until the authority says otherwise.
     ttl: Duration,
-    asked_ttl: Duration,
+    ttl_requested: Duration,
     fenced: bool,
     session: Session,
     /// When others' shards last came free.
-    freed_at: Instant,
+    released_at: Instant,
     /// When its renewal was last asked for.
     renewed_at: Instant,
     /// What was asked and is not answered, by number: when, and what.
-    flights: BTreeMap<u64, (Instant, AuthorityRequest)>,
+    in_flight: BTreeMap<u64, (Instant, AuthorityRequest)>,
     number: u64,
     /// What is to be given back as soon as the authority can be asked.
     to_release: BTreeSet<ShardName>,
@@ -92,9 +92,9 @@ pub(super) struct Claims {
     is_unreachable: bool,
     /// What was asked last without an answer, and when that was found. While a disk is full a
     /// renewal succeeds and a claim does not: what succeeds then says nothing.
-    failed: Option<(std::mem::Discriminant<AuthorityRequest>, Instant)>,
+    last_failure: Option<(std::mem::Discriminant<AuthorityRequest>, Instant)>,
     /// Whether it was unreachable when the last session ended.
-    was_lost: bool,
+    was_unreachable: bool,
     /// Until when shards that were others' are left alone.
     grace_until: Instant,
 }
@@ -116,19 +116,19 @@ impl Claims {
             AuthorityKind::View => None,
             AuthorityKind::File | AuthorityKind::Etcd => Some(Claims {
                 ttl: ownership.session_ttl,
-                asked_ttl: ownership.session_ttl,
+                ttl_requested: ownership.session_ttl,
                 fenced: ownership.fenced,
                 session: Session::None { at: now, previous: None },
-                freed_at: Instant::ZERO,
+                released_at: Instant::ZERO,
                 renewed_at: Instant::ZERO,
-                flights: BTreeMap::new(),
+                in_flight: BTreeMap::new(),
                 number: 0,
                 to_release: BTreeSet::new(),
                 release_at: Instant::ZERO,
                 to_evict: BTreeMap::new(),
                 is_unreachable: false,
-                failed: None,
-                was_lost: false,
+                last_failure: None,
+                was_unreachable: false,
                 grace_until: Instant::ZERO,
             }),
         }
@@ -146,30 +146,30 @@ impl Claims {
     }
 
     /// Whether shards may be claimed that were not this node's before.
-    pub(super) fn may_take_over(&self, now: Instant) -> bool {
+    pub(super) fn is_takeover_allowed(&self, now: Instant) -> bool {
         now >= self.grace_until
     }
 
     /// When a claim that found the shard held is asked again, should nobody say that it is free.
-    pub(super) fn again_after(&self) -> Duration {
-        (self.ttl / RECLAIM_SHARE).clamp(RETRY_LEAST, RETRY_MOST)
+    pub(super) fn reclaim_delay(&self) -> Duration {
+        (self.ttl / RECLAIM_SHARE).clamp(RETRY_DELAY_MIN, RETRY_DELAY_MAX)
     }
 
     /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards
     /// that move one by one would cost the authority as many changes.
     pub(super) fn is_claiming(&self) -> bool {
-        self.flights.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Claim { .. }))
+        self.in_flight.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Claim { .. }))
     }
 
     /// As [`Claims::is_claiming`], for what is given back.
-    fn is_giving_back(&self) -> bool {
-        self.flights.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Release { .. }))
+    fn is_releasing(&self) -> bool {
+        self.in_flight.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Release { .. }))
     }
 
     /// Whether a shard is being given back: it is not to be claimed before that is answered, since
     /// nobody says which of the two would come first.
-    pub(super) fn is_released(&self, shard: &ShardName) -> bool {
-        let releases = self.flights.values().filter_map(|(_, ask)| match ask {
+    pub(super) fn is_release_in_flight(&self, shard: &ShardName) -> bool {
+        let releases = self.in_flight.values().filter_map(|(_, ask)| match ask {
             AuthorityRequest::Release { shards, .. } => Some(shards),
             AuthorityRequest::Open { .. }
             | AuthorityRequest::Renew { .. }
@@ -186,7 +186,7 @@ impl Claims {
             Session::Open { until, renew_at, .. } => (until.min(renew_at), true),
         };
         // Without a session there is nothing to give back to.
-        let has_some = is_open && !self.to_release.is_empty() && !self.is_giving_back() || !self.to_evict.is_empty();
+        let has_some = is_open && !self.to_release.is_empty() && !self.is_releasing() || !self.to_evict.is_empty();
         let release = has_some.then_some(self.release_at);
         let grace = (self.grace_until > Instant::ZERO).then_some(self.grace_until);
         [Some(session), release, grace].into_iter().flatten().min().unwrap_or(Instant::NEVER)
@@ -196,18 +196,18 @@ impl Claims {
 
     /// Looks whether the session is over by our own clock. It is asked before anything is taken in:
     /// after a pause it is over, whatever comes in then.
-    pub(super) fn look(&mut self, ctx: &mut Ctx) -> Outcome {
+    pub(super) fn expire(&mut self, ctx: &mut Ctx) -> Outcome {
         match self.session {
             Session::Open { id, until, .. } if until <= ctx.now => {
-                self.was_lost |= self.is_unreachable;
-                self.over(Some(id), "it could not be renewed in time", ctx)
+                self.was_unreachable |= self.is_unreachable;
+                self.lose_session(Some(id), "it could not be renewed in time", ctx)
             }
             Session::Open { .. } | Session::None { .. } | Session::Opening { .. } => Outcome::Nothing,
         }
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, ctx: &mut Ctx) {
+    pub(super) fn handle_timeout(&mut self, ctx: &mut Ctx) {
         let now = ctx.now;
         if self.grace_until <= now {
             self.grace_until = Instant::ZERO;
@@ -215,7 +215,7 @@ impl Claims {
         match self.session {
             Session::None { at, previous } if at <= now => {
                 self.session = Session::Opening { previous };
-                self.ask(AuthorityRequest::Open { ttl: self.asked_ttl, previous }, ctx);
+                self.ask(AuthorityRequest::Open { ttl: self.ttl_requested, previous }, ctx);
             }
             Session::Open { id, until, renew_at } if renew_at <= now => {
                 // Until it is answered, or once more in time for another try.
@@ -226,16 +226,16 @@ impl Claims {
             Session::None { .. } | Session::Opening { .. } | Session::Open { .. } => {}
         }
         if self.release_at <= now {
-            self.give_back(ctx);
+            self.send_releases(ctx);
         }
     }
 
     /// Others' shards may be free, or so an authority says whose leader woke up and has ended
     /// sessions that it had no business with: whether ours is one of them is asked at once.
-    pub(super) fn doubt(&mut self, now: Instant) {
-        self.freed_at = now;
+    pub(super) fn recheck_session(&mut self, now: Instant) {
+        self.released_at = now;
         if let Session::Open { renew_at, .. } = &mut self.session {
-            *renew_at = (*renew_at).min(self.renewed_at + RENEW_LEAST).max(now);
+            *renew_at = (*renew_at).min(self.renewed_at + RENEW_INTERVAL_MIN).max(now);
         }
     }
 
@@ -265,20 +265,25 @@ impl Claims {
     }
 
     /// Takes in an answer, or that there is none.
-    pub(super) fn answer(&mut self, number: u64, answer: Result<AuthorityResponse, &str>, ctx: &mut Ctx) -> Outcome {
-        let Some((sent, ask)) = self.flights.remove(&number) else { return Outcome::Nothing };
+    pub(super) fn handle_answer(
+        &mut self,
+        number: u64,
+        answer: Result<AuthorityResponse, &str>,
+        ctx: &mut Ctx,
+    ) -> Outcome {
+        let Some((sent, ask)) = self.in_flight.remove(&number) else { return Outcome::Nothing };
         match &answer {
             Err(reason) => {
-                self.failed = Some((std::mem::discriminant(&ask), ctx.now));
-                self.unanswered(reason, ctx);
+                self.last_failure = Some((std::mem::discriminant(&ask), ctx.now));
+                self.note_unreachable(reason, ctx);
             }
-            Ok(_) if self.is_unreachable && self.says_that_it_answers(&ask, ctx.now) => {
+            Ok(_) if self.is_unreachable && self.proves_recovery(&ask, ctx.now) => {
                 self.is_unreachable = false;
                 ctx.emit(Event::AuthorityReached);
             }
             Ok(_) => {}
         }
-        let retry_at = ctx.now + (self.ttl / RETRY_SHARE).clamp(RETRY_LEAST, RETRY_MOST);
+        let retry_at = ctx.now + (self.ttl / RETRY_SHARE).clamp(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
         match (ask, answer) {
             (AuthorityRequest::Open { .. }, Ok(AuthorityResponse::Opened { session, ttl })) => {
                 self.opened(session, ttl, sent, ctx)
@@ -299,7 +304,7 @@ impl Claims {
             (
                 AuthorityRequest::Renew { session } | AuthorityRequest::Claim { session, .. },
                 Ok(AuthorityResponse::Gone),
-            ) if self.is_ours(session) => self.over(None, "the authority does not know it any more", ctx),
+            ) if self.is_ours(session) => self.lose_session(None, "the authority does not know it any more", ctx),
             (AuthorityRequest::Renew { session }, _) => {
                 if let Session::Open { id, renew_at, .. } = &mut self.session
                     && *id == session
@@ -312,7 +317,7 @@ impl Claims {
                 if self.is_ours(session) && results.len() == shards.len() =>
             {
                 let results = shards.into_iter().zip(results).collect();
-                Outcome::Claimed { results, is_stale: sent < self.freed_at }
+                Outcome::Claimed { results, is_stale: sent < self.released_at }
             }
             (AuthorityRequest::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
             // What belonged to a previous session ends with it.
@@ -337,15 +342,15 @@ impl Claims {
 
     fn ask(&mut self, ask: AuthorityRequest, ctx: &mut Ctx) {
         self.number += 1;
-        self.flights.insert(self.number, (ctx.now, ask.clone()));
+        self.in_flight.insert(self.number, (ctx.now, ask.clone()));
         ctx.push(Output::AskAuthority { number: self.number, ask });
     }
 
     /// Whether an answer to this means that the authority does again what it did not: the same, or
     /// anything once nothing has failed for half of a session's time.
-    fn says_that_it_answers(&self, ask: &AuthorityRequest, now: Instant) -> bool {
+    fn proves_recovery(&self, ask: &AuthorityRequest, now: Instant) -> bool {
         let same = |(failed, at): (_, Instant)| failed == std::mem::discriminant(ask) || now - at > self.ttl / 2;
-        self.failed.is_none_or(same)
+        self.last_failure.is_none_or(same)
     }
 
     fn is_ours(&self, session: SessionId) -> bool {
@@ -361,32 +366,32 @@ impl Claims {
             return Outcome::Nothing;
         }
         self.session = Session::Open { id, until, renew_at: sent + ttl / RENEWALS };
-        if std::mem::take(&mut self.was_lost) {
+        if std::mem::take(&mut self.was_unreachable) {
             self.grace_until = ctx.now + ttl;
         }
-        Outcome::Began
+        Outcome::SessionBegan
     }
 
-    fn over(&mut self, previous: Option<SessionId>, reason: &str, ctx: &mut Ctx) -> Outcome {
+    fn lose_session(&mut self, previous: Option<SessionId>, reason: &str, ctx: &mut Ctx) -> Outcome {
         self.session = Session::None { at: ctx.now, previous };
         // Whatever it had ends with it.
         self.to_release.clear();
         ctx.emit(Event::SessionEnded { reason: reason.into() });
-        Outcome::Over
+        Outcome::SessionLost
     }
 
-    fn unanswered(&mut self, reason: &str, ctx: &mut Ctx) {
+    fn note_unreachable(&mut self, reason: &str, ctx: &mut Ctx) {
         if !std::mem::replace(&mut self.is_unreachable, true) {
             ctx.emit(Event::AuthorityLost { reason: reason.into() });
         }
     }
 
-    fn give_back(&mut self, ctx: &mut Ctx) {
+    fn send_releases(&mut self, ctx: &mut Ctx) {
         for (node, generation) in std::mem::take(&mut self.to_evict) {
             self.ask(AuthorityRequest::Evict { node, generation }, ctx);
         }
         let Session::Open { id: session, .. } = self.session else { return };
-        if self.is_giving_back() {
+        if self.is_releasing() {
             return;
         }
         let shards: Vec<ShardName> = std::mem::take(&mut self.to_release).into_iter().collect();
@@ -398,7 +403,7 @@ impl Claims {
 
 /// Whether a token may follow the highest epoch that was seen of a shard. One that goes back comes
 /// of an authority that has forgotten.
-pub(super) fn follows(token: Epoch, highest: Epoch) -> bool {
+pub(super) fn is_current_token(token: Epoch, highest: Epoch) -> bool {
     token >= highest
 }
 
@@ -425,7 +430,7 @@ mod tests {
     /// What is asked at this instant, with its number.
     fn asked(claims: &mut Claims, ctx: &mut Ctx, at_ms: u64) -> Vec<(u64, AuthorityRequest)> {
         ctx.now = Instant::from_millis(at_ms);
-        claims.tick(ctx);
+        claims.handle_timeout(ctx);
         asks(ctx)
     }
 
@@ -440,7 +445,7 @@ mod tests {
     fn open(claims: &mut Claims, ctx: &mut Ctx) {
         let (number, _) = asked(claims, ctx, 0).pop().unwrap();
         let opened = AuthorityResponse::Opened { session: SessionId(4), ttl: Duration::from_secs(10) };
-        assert_eq!(claims.answer(number, Ok(opened), ctx), Outcome::Began);
+        assert_eq!(claims.handle_answer(number, Ok(opened), ctx), Outcome::SessionBegan);
     }
 
     #[test]
@@ -459,7 +464,7 @@ mod tests {
         let mut told = Vec::new();
         for round in 0..4 {
             ctx.now = Instant::from_millis(3_500 * (round + 1));
-            claims.tick(&mut ctx);
+            claims.handle_timeout(&mut ctx);
             claims.claim(shards.clone(), Epoch(7), &mut ctx);
             told.extend(events(&mut ctx));
             for (number, ask) in asks(&mut ctx) {
@@ -468,7 +473,7 @@ mod tests {
                     AuthorityRequest::Claim { .. } => Ok(AuthorityResponse::Claimed(vec![Claimed::Granted(Epoch(9))])),
                     _ => Ok(AuthorityResponse::Renewed),
                 };
-                claims.answer(number, answer, &mut ctx);
+                claims.handle_answer(number, answer, &mut ctx);
             }
             told.extend(events(&mut ctx));
         }
@@ -485,11 +490,11 @@ mod tests {
         let (number, ask) = asked(&mut claims, &mut ctx, 3_334).pop().unwrap();
         assert_eq!(ask, AuthorityRequest::Renew { session: SessionId(4) });
         ctx.now = Instant::from_millis(8_999);
-        assert_eq!(claims.look(&mut ctx), Outcome::Nothing, "a moment before its end it is good");
-        claims.answer(number, Ok(AuthorityResponse::Renewed), &mut ctx);
+        assert_eq!(claims.expire(&mut ctx), Outcome::Nothing, "a moment before its end it is good");
+        claims.handle_answer(number, Ok(AuthorityResponse::Renewed), &mut ctx);
         assert_eq!(claims.until(), Instant::from_millis(12_334), "the answer came late, and that counts for nothing");
         ctx.now = Instant::from_millis(12_334);
-        assert_eq!(claims.look(&mut ctx), Outcome::Over, "at its end it is over");
+        assert_eq!(claims.expire(&mut ctx), Outcome::SessionLost, "at its end it is over");
         assert_eq!(claims.until(), Instant::ZERO);
     }
 
@@ -498,7 +503,7 @@ mod tests {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         let (number, _) = asked(&mut claims, &mut ctx, 4_000).pop().unwrap();
-        assert_eq!(claims.answer(number, Ok(AuthorityResponse::Gone), &mut ctx), Outcome::Over);
+        assert_eq!(claims.handle_answer(number, Ok(AuthorityResponse::Gone), &mut ctx), Outcome::SessionLost);
         let (_, ask) = asked(&mut claims, &mut ctx, 4_000).pop().unwrap();
         assert_eq!(ask, AuthorityRequest::Open { ttl: Duration::from_secs(10), previous: None });
     }
@@ -507,18 +512,18 @@ mod tests {
     fn after_an_absence_what_was_others_is_left_alone_for_as_long_as_they_may_need_to_come_back() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
-        assert!(claims.may_take_over(ctx.now));
+        assert!(claims.is_takeover_allowed(ctx.now));
         let (number, _) = asked(&mut claims, &mut ctx, 3_334).pop().unwrap();
-        claims.answer(number, Err("no answer"), &mut ctx);
+        claims.handle_answer(number, Err("no answer"), &mut ctx);
         ctx.now = Instant::from_millis(9_000);
-        assert_eq!(claims.look(&mut ctx), Outcome::Over);
+        assert_eq!(claims.expire(&mut ctx), Outcome::SessionLost);
         let (number, ask) = asked(&mut claims, &mut ctx, 9_000).pop().unwrap();
         assert_eq!(ask, AuthorityRequest::Open { ttl: Duration::from_secs(10), previous: Some(SessionId(4)) });
         ctx.now = Instant::from_millis(9_001);
         let opened = AuthorityResponse::Opened { session: SessionId(5), ttl: Duration::from_secs(10) };
-        assert_eq!(claims.answer(number, Ok(opened), &mut ctx), Outcome::Began);
-        assert!(!claims.may_take_over(Instant::from_millis(19_000)));
-        assert!(claims.may_take_over(Instant::from_millis(19_001)));
+        assert_eq!(claims.handle_answer(number, Ok(opened), &mut ctx), Outcome::SessionBegan);
+        assert!(!claims.is_takeover_allowed(Instant::from_millis(19_000)));
+        assert!(claims.is_takeover_allowed(Instant::from_millis(19_001)));
     }
 
     #[test]
@@ -529,15 +534,15 @@ mod tests {
         claims.release(shard.clone());
         let (number, ask) = asked(&mut claims, &mut ctx, 1).pop().unwrap();
         assert_eq!(ask, AuthorityRequest::Release { session: SessionId(4), shards: vec![shard.clone()] });
-        assert!(claims.is_released(&shard));
-        claims.answer(number, Err("no answer"), &mut ctx);
-        assert!(!claims.is_released(&shard));
+        assert!(claims.is_release_in_flight(&shard));
+        claims.handle_answer(number, Err("no answer"), &mut ctx);
+        assert!(!claims.is_release_in_flight(&shard));
         assert_eq!(asked(&mut claims, &mut ctx, 600).len(), 1, "it is asked again");
         claims.claim(vec![shard.clone()], Epoch(7), &mut ctx);
         let (number, _) = asks(&mut ctx).pop().unwrap();
-        assert_eq!(claims.answer(number, Err("no answer"), &mut ctx), Outcome::Unknown(vec![shard]));
+        assert_eq!(claims.handle_answer(number, Err("no answer"), &mut ctx), Outcome::Unknown(vec![shard]));
         assert_eq!(
-            claims.answer(number, Ok(AuthorityResponse::Done), &mut ctx),
+            claims.handle_answer(number, Ok(AuthorityResponse::Done), &mut ctx),
             Outcome::Nothing,
             "it was answered already"
         );
@@ -553,7 +558,7 @@ mod tests {
         (1..5).for_each(|index| claims.release(shard(index)));
         assert!(asked(&mut claims, &mut ctx, 2).is_empty(), "one is under way");
         assert!(claims.next_due() > ctx.now, "nothing is due before it is answered");
-        claims.answer(number, Ok(AuthorityResponse::Done), &mut ctx);
+        claims.handle_answer(number, Ok(AuthorityResponse::Done), &mut ctx);
         let asked = asked(&mut claims, &mut ctx, 3);
         assert!(matches!(&asked[..], [(_, AuthorityRequest::Release { shards, .. })] if shards.len() == 4));
     }
@@ -564,20 +569,20 @@ mod tests {
         open(&mut claims, &mut ctx);
         let shard = ShardName { group: "orders".into(), index: 3 };
         let held = || Ok(AuthorityResponse::Claimed(vec![Claimed::Held { by: "dead".into() }]));
-        for (sent_at, freed_at, is_stale) in [(10, 11, true), (20, 20, false), (31, 30, false)] {
-            ctx.now = Instant::from_millis(sent_at.min(freed_at));
-            if freed_at < sent_at {
-                claims.doubt(ctx.now);
+        for (sent_at, released_at, is_stale) in [(10, 11, true), (20, 20, false), (31, 30, false)] {
+            ctx.now = Instant::from_millis(sent_at.min(released_at));
+            if released_at < sent_at {
+                claims.recheck_session(ctx.now);
             }
             ctx.now = Instant::from_millis(sent_at);
             claims.claim(vec![shard.clone()], Epoch(7), &mut ctx);
             let (number, _) = asks(&mut ctx).pop().unwrap();
-            if freed_at >= sent_at {
-                claims.doubt(Instant::from_millis(freed_at));
+            if released_at >= sent_at {
+                claims.recheck_session(Instant::from_millis(released_at));
             }
-            ctx.now = Instant::from_millis(freed_at.max(sent_at) + 1);
+            ctx.now = Instant::from_millis(released_at.max(sent_at) + 1);
             let results = vec![(shard.clone(), Claimed::Held { by: "dead".into() })];
-            assert_eq!(claims.answer(number, held(), &mut ctx), Outcome::Claimed { results, is_stale });
+            assert_eq!(claims.handle_answer(number, held(), &mut ctx), Outcome::Claimed { results, is_stale });
         }
     }
 

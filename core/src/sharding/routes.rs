@@ -23,7 +23,7 @@ pub(crate) struct ShardGroupLayout {
     /// How many shards it has.
     pub(crate) count: u32,
     /// Who says so: of all that supervise it the process that was started first.
-    pub(crate) by: NodeId,
+    pub(crate) decided_by: NodeId,
     /// Who may own them, each with its weight.
     pub(crate) owners: Vec<(NodeId, Weight)>,
     /// Which of them may not own which shard.
@@ -37,14 +37,14 @@ impl ShardGroupLayout {
         let supervise = members
             .filter(|member| member.role == Role::Worker && member.status.is_member())
             .filter_map(move |member| Some((member, member.shards_of(group)?)));
-        let (by, count) = supervise.clone().min_by_key(|(member, _)| (member.generation, member.id))?;
+        let (decider, count) = supervise.clone().min_by_key(|(member, _)| (member.generation, member.id))?;
         let agree = supervise.filter(|(_, theirs)| *theirs == count);
         let owners = agree.clone().map(|(member, _)| (member.id, member.weight())).collect();
         let declines = |(member, _): (&'a Member, u32)| {
             let declined = &member.sharded(group)?.declined;
             (!declined.is_empty()).then(|| (member.id, declined.clone()))
         };
-        Some(ShardGroupLayout { count, by: by.id, owners, declined: agree.filter_map(declines).collect() })
+        Some(ShardGroupLayout { count, decided_by: decider.id, owners, declined: agree.filter_map(declines).collect() })
     }
 
     /// Who may own this shard, each with its weight.
@@ -59,14 +59,14 @@ fn declines(declined: &BTreeMap<NodeId, Declined>, node: NodeId, index: u32) -> 
     !declined.is_empty() && declined.get(&node).is_some_and(|declined| declined.contains(index))
 }
 
-/// HeartbeatSchedule of all keys that are no shard's, together: 64 for each of a thousand members.
+/// Slots of all keys that are no shard's, together: 64 for each of a thousand members.
 const SLOTS: u32 = 1 << 16;
 
 /// Instead of the hash of a group's name.
 const NO_GROUP: u64 = 0;
 
 /// Nobody has asked yet.
-const NOT_ASKED: u32 = 0;
+const NOT_COMPUTED: u32 = 0;
 
 /// Those who are responsible for keys, as long as nothing changes.
 #[derive(Debug, Default)]
@@ -122,13 +122,13 @@ struct Table {
     declined: BTreeMap<NodeId, Declined>,
     /// Places in `nodes`. Made when somebody asks.
     owners: OnceLock<Owners>,
-    before: Option<Before>,
+    before: Option<Previous>,
 }
 
 /// What was found among other members. Whoever owned a shard then and still may owns it still, but
 /// for those who have come since.
 #[derive(Debug)]
-struct Before {
+struct Previous {
     owners: Owners,
     /// By place then: the place now, from 1, or 0 if it may not own any more.
     places: Vec<u32>,
@@ -157,16 +157,16 @@ impl Table {
             };
             let places = nodes_before.iter().map(place).collect();
             let new = (0..nodes.len()).filter(|&place| is_new[place]).collect();
-            Before { owners: owners.clone(), places, new }
+            Previous { owners: owners.clone(), places, new }
         });
         Table { group, count, nodes, declined, owners: OnceLock::new(), before }
     }
 
     fn owner(&self, index: u32) -> Option<NodeId> {
-        let owners = self.owners.get_or_init(|| (0..self.count).map(|_| AtomicU32::new(NOT_ASKED)).collect());
+        let owners = self.owners.get_or_init(|| (0..self.count).map(|_| AtomicU32::new(NOT_COMPUTED)).collect());
         let owner = owners.get(index as usize)?;
         let place = match owner.load(Ordering::Relaxed) {
-            NOT_ASKED => {
+            NOT_COMPUTED => {
                 let place = self.find(index)?;
                 // Whoever else looks now finds the same.
                 owner.store(place as u32 + 1, Ordering::Relaxed);

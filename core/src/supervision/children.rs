@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::event::{Cause, NotReadyReason};
 use crate::member::{Child, Generation, GroupId, Shard, ThreadSlotId, WorkerId};
 use crate::output::RestartPermit;
-use crate::snapshot::Replica;
+use crate::snapshot::ShardSnapshot;
 use crate::supervision::restart::{Restart, RestartKind, Window};
 use crate::supervision::{AutoShutdown, Counting, Strategy, Supervise, SuperviseGroup, Times};
 use crate::time::Instant;
@@ -125,7 +125,7 @@ pub(super) struct Worker {
     /// Whether it stops because another node is to run its shard.
     pub(super) has_moved: bool,
     /// What that shard's former owner left behind, until it is started.
-    pub(super) replica: Option<Box<Replica>>,
+    pub(super) replica: Option<Box<ShardSnapshot>>,
     pub(super) times: Option<Arc<Times>>,
     /// Starts in a row that held their thread for too long.
     pub(super) hung_starts: u8,

@@ -39,7 +39,7 @@ use crate::member::{
     WorkerId,
 };
 use crate::output::Output;
-use crate::snapshot::Replica;
+use crate::snapshot::ShardSnapshot;
 use crate::supervision::restart::RestartKind;
 use crate::time::{Instant, earliest};
 use crate::timer_wheel::TimerWheel;
@@ -285,7 +285,7 @@ impl Supervision {
     }
 
     /// Starts a shard's worker under `shard`, voiding any generation of it that runs.
-    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, replica: Option<Replica>, ctx: &mut Ctx) {
+    pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, replica: Option<ShardSnapshot>, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
         worker.shard = Some(shard);
