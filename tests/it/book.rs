@@ -52,3 +52,67 @@ fn each_file_that_the_book_includes_is_there() {
         }
     }
 }
+
+/// The files and folders of this repository that a page names in backticks.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    let named = text.split('`').skip(1).step_by(2);
+    named.filter(|name| {
+        let is_here =
+            ["core/", "actors/", "tests/", "examples/", "docs/"].iter().any(|folder| name.starts_with(folder));
+        is_here && !name.contains(['*', ' ', '{'])
+    })
+}
+
+#[test]
+fn each_file_that_the_book_names_is_there() {
+    for page in ["architecture.md", "promises.md", "benchmarks.md", "decisions.md", "wire.md"] {
+        let text = std::fs::read_to_string(root().join("docs/src").join(page)).unwrap();
+        for path in paths(&text) {
+            assert!(root().join(path).exists(), "{page} names {path}");
+        }
+    }
+}
+
+#[test]
+fn each_test_of_the_catalogue_is_where_the_book_says() {
+    let book = std::fs::read_to_string(root().join("docs/src/promises.md")).unwrap();
+    let rows = book.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4);
+    let mut rows: Vec<(&str, &str)> = rows.map(|line| (line.split('|').nth(1).unwrap().trim(), line)).collect();
+    rows.retain(|(number, _)| number.len() <= 3 && number.ends_with(|last: char| last.is_ascii_digit()));
+    assert_eq!(rows.len(), 23, "T1 to T6, A1 to A14, P1, P2 and B1");
+    for (number, row) in rows {
+        for path in paths(row) {
+            let text = std::fs::read_to_string(root().join(path)).unwrap();
+            let is_cited = |line: &str| {
+                let mut words = line.split(|other: char| !other.is_alphanumeric());
+                let spans = [("T1 to T6", "T"), ("T4 to T6", "T")];
+                words.any(|word| word == number)
+                    || spans.iter().any(|(span, kind)| line.contains(span) && number.starts_with(kind))
+            };
+            let is_there = text.lines().any(|line| line.trim_start().starts_with("//") && is_cited(line));
+            assert!(is_there, "{path} does not cite {number}");
+        }
+    }
+}
+
+/// The names in the first column of the table under a heading of the architecture chapter.
+fn rooms(heading: &str) -> Vec<String> {
+    let book = std::fs::read_to_string(root().join("docs/src/architecture.md")).unwrap();
+    let section = book.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let name = |line: &str| line.split('`').nth(1).unwrap().trim_end_matches('/').trim_end_matches(".rs").to_owned();
+    rows.map(name).collect()
+}
+
+/// The names of a list in the tidy test.
+fn listed(list: &str) -> Vec<String> {
+    let tidy = std::fs::read_to_string(root().join("tests/it/tidy.rs")).unwrap();
+    let list = tidy.split(&format!("const {list}: ")).nth(1).unwrap().split("];").next().unwrap();
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_book_shows_the_rooms_in_the_order_of_their_imports() {
+    assert_eq!(rooms("## The rooms of `core`"), listed("CORE"));
+    assert_eq!(rooms("## The rooms of `actors`"), listed("ACTORS"));
+}
