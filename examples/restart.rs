@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use heartbeat_actors::{
-    Cause, Config, Context, Event, GroupSpec, Node, SendError, Strategy, Update, WorkerAddr, dead_letters,
-};
+use heartbeat_actors::event::{Cause, dead_letters};
+use heartbeat_actors::group::{GroupSpec, Strategy};
+use heartbeat_actors::{Config, Context, Event, Node, SendError, Update, WorkerAddr};
 
 /// Fails in the way that the message names.
 struct Victim;
@@ -150,7 +150,7 @@ fn told<R>(result: Result<R, SendError>) -> String {
 /// Two workers that are started and stopped together.
 async fn together(node: &Node, start: Instant) -> Result<(), Box<dyn std::error::Error>> {
     step(start, "two that only make sense together: one of them panics").await;
-    let pair = node.group(GroupSpec::new("pair").strategy(Strategy::OneForAll))?;
+    let pair = node.root().group(GroupSpec::new("pair").strategy(Strategy::OneForAll))?;
     let (left, right) = (pair.supervise("left", || Victim)?, pair.supervise("right", || Victim)?);
     let _ = (left.send(WhichLife).await?, right.send(Panic).await);
     let lives = (left.send(WhichLife).await?, right.send(WhichLife).await?);

@@ -42,17 +42,19 @@
 //! With a `[cluster]` table in its config the same program is a member of a cluster: see
 //! [`Node::supervise_shards`] and [`Node::view`].
 //!
-//! # Layout
-//! - `node`: what applications call. `worker`: addresses and how a worker is to be supervised.
-//! - `slot`, `mailbox`, `letter`, `driver`, `context`, `lease`, `cell`: one worker, from what stays
-//!   to what goes.
-//! - `spec`, `group`, `pool`: how workers are supervised, together or each for itself.
-//! - `supervisor`: owns the engine of `heartbeat-core` and carries out what it says; `receiver` and
-//!   `sender` bring it signs of life and take its own away; `thread` asks the operating system what
-//!   a silent thread is doing; `transport` carries datagrams, `stream` the frames of connections;
-//!   `clock` is the only reader of the time.
-//! - `event`, `view`, `owner`: what others are told, as it happens and as it stands; who is
-//!   responsible for what.
+//! # Where to look
+//! | for | look at |
+//! |---|---|
+//! | one worker: how it is supervised, where it runs, what its address can do | [`worker`] |
+//! | workers that fail and stop together, or of which any number can be started | [`group`] |
+//! | several workers behind one address | [`pool`] |
+//! | workers spread over the nodes of a cluster | [`shard`] |
+//! | the other nodes | [`cluster`] |
+//! | what happens, and what was lost | [`event`] |
+//! | what a node knows now | [`view`] |
+//! | settings | [`config`] |
+//! | who may run a shard, from files or etcd | [`authority`] |
+//! | tests of your own supervision | [`testkit`](https://docs.rs/heartbeat-actors/latest/heartbeat_actors/testkit/), feature `testkit` |
 //!
 //! # What it needs
 //! Panics must unwind: with `panic = "abort"` nothing can be supervised, and the build is refused.
@@ -62,7 +64,10 @@ compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"")
 
 pub mod authority;
 mod clock;
+pub mod cluster;
+pub mod config;
 mod control;
+pub mod event;
 mod lock;
 mod node;
 pub mod prelude;
@@ -70,33 +75,18 @@ pub mod prelude;
 pub mod testkit;
 mod thread;
 pub mod transport;
-mod view;
+pub mod view;
 #[cfg(feature = "actix-web")]
 mod web;
-mod worker;
+pub mod worker;
 
-pub use authority::fence::{Fence, StaleEpoch};
-pub use heartbeat_core::config::OnThreadHeld;
-pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
-pub use heartbeat_core::{
-    Activity, AutoShutdown, Cause, Config, ConfigError, Counters, Epoch, Event, Generation, Health, Incarnation,
-    Instant, Interruption, Member, Metadata, NewerSnapshot, NodeId, NotReadyReason, ObserverReport, RestartKind, Role,
-    Shard, ShardSnapshot, Status, Strategy, Waiting, WorkerActivity, WorkerId, config, member,
-};
-pub use node::group::{Group, GroupSpec, Template};
-pub use node::pool::{POOL_SIZE_MAX, Pool, Routing};
-pub use node::shards::Shards;
-pub use node::spec::{Arbiters, Placement, WorkerSpec};
+pub use heartbeat_core::{Config, ConfigError, Event, Instant};
 pub use node::start::NodeError;
-pub use node::{Node, SuperviseError};
-pub use view::owner::{NoOwner, Owner};
-pub use view::subscribe::{DeadLetters, ShardOwner, Update, Updates, ViewSnapshot};
-pub use view::{PeerStatus, View, WorkerState, WorkerView};
-pub use worker::addr::{Reply, SendError, TrySendError, WorkerAddr, WorkerStatus};
-pub use worker::context::{Context, SnapshotTooLarge};
-pub use worker::envelope::{DeadLetter, DeadReason, dead_letters};
-pub use worker::lease::{Fenced, Lease, Progress};
-pub use worker::mailbox::{MessageCounts, OnReplace, Overflow};
-pub use worker::messages::NotUp;
-pub use worker::slot::{SnapshotError, StartError, StartInfo};
-pub use worker::weak_addr::WeakWorkerAddr;
+pub use node::supervise_error::SuperviseError;
+pub use node::{Node, group, pool, shard};
+pub use view::node_view::View;
+pub use view::subscribe::Update;
+pub use worker::addr::{Reply, SendError, WorkerAddr};
+pub use worker::context::Context;
+pub use worker::slot::{StartError, StartInfo};
+pub use worker::spec::WorkerSpec;

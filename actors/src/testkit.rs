@@ -11,7 +11,9 @@
 //!
 //! use actix::{Actor, Handler, Message};
 //! use heartbeat_actors::testkit::{self, Fault};
-//! use heartbeat_actors::{Cause, Config, Context, Interruption, SendError};
+//! use heartbeat_actors::event::Cause;
+//! use heartbeat_actors::worker::Interruption;
+//! use heartbeat_actors::{Config, Context, SendError};
 //!
 //! struct Encoder;
 //!
@@ -157,7 +159,7 @@ impl TestNode {
         inject(&self.node, worker, fault);
     }
 
-    /// As [`strike`], in this node.
+    /// As [`inject_now`], in this node.
     pub fn inject_now(&self, worker: &str, fault: Fault) {
         inject_now(&self.node, worker, fault);
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use heartbeat_actors::pool::Routing;
 use heartbeat_actors::prelude::*;
-use heartbeat_actors::{NotUp, Routing, SendError, Update};
+use heartbeat_actors::worker::NotUp;
+use heartbeat_actors::{SendError, Update};
 
 use crate::{Add, Counter};
 
@@ -16,10 +18,11 @@ async fn a_worker_is_started_and_asked() -> Outcome {
     // let counter = Counter { total: 0 }.start();
     let counter = node.supervise("counter", || Counter { total: 0 })?;
     // let counter = Counter::create(|ctx| { ..; Counter { total: 0 } });
-    let with_context = node.supervise_with_context(WorkerSpec::new("timed"), |_, ctx: &mut Context<Counter>| {
-        ctx.run_later(Duration::from_secs(1), |counter, _| counter.total += 1);
-        Ok(Counter { total: 0 })
-    })?;
+    let with_context =
+        node.root().supervise_with_context(WorkerSpec::new("timed"), |_, ctx: &mut Context<Counter>| {
+            ctx.run_later(Duration::from_secs(1), |counter, _| counter.total += 1);
+            Ok(Counter { total: 0 })
+        })?;
     // ANCHOR_END: start
     with_context.until_up().await?;
     // ANCHOR: send
@@ -60,8 +63,8 @@ async fn a_pool_does_what_a_sync_arbiter_does() -> Outcome {
     let node = Node::start(Config::default()).await?;
     // ANCHOR: pool
     // let pool = SyncArbiter::start(4, || Counter { total: 0 });
-    let spec = WorkerSpec::new("counters").placement(heartbeat_actors::Placement::Dedicated);
-    let pool = node.pool_with(spec, 4, Routing::SharedQueue, |_| Ok(Counter { total: 0 }))?;
+    let spec = WorkerSpec::new("counters").placement(heartbeat_actors::worker::Placement::Dedicated);
+    let pool = node.root().pool_with(spec, 4, Routing::SharedQueue, |_| Ok(Counter { total: 0 }))?;
     // ANCHOR_END: pool
     assert_eq!(pool.send(Add(3)).await?, 3);
     pool.resize(2)?;

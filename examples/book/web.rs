@@ -1,8 +1,9 @@
 //! "In an actix-web service": each line of the chapter that is code.
 
 use actix_web::{App, Error, HttpResponse, HttpServer, web};
+use heartbeat_actors::Update;
 use heartbeat_actors::prelude::*;
-use heartbeat_actors::{Owner, Shards, Update};
+use heartbeat_actors::shard::{Owner, Shards};
 
 use crate::{Add, Counter};
 

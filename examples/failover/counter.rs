@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Context, Fenced, StartError, StartInfo};
+use heartbeat_actors::worker::Fenced;
+use heartbeat_actors::{Context, StartError, StartInfo};
 use heartbeat_examples::process::unix_seconds;
 use serde::{Deserialize, Serialize};
 use serde_json::json;

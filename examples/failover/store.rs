@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use heartbeat_actors::{Epoch, Fence, StaleEpoch};
+use heartbeat_actors::shard::{Epoch, Fence, StaleEpoch};
 use heartbeat_examples::Failure;
 use heartbeat_examples::process::unix_seconds;
 use serde::{Deserialize, Serialize};

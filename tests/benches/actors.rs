@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use heartbeat_actors::shard::Owner;
 use heartbeat_actors::transport::{MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Context, Node, Owner, WorkerAddr, WorkerSpec, testkit};
+use heartbeat_actors::{Config, Context, Node, WorkerAddr, WorkerSpec, testkit};
 use heartbeat_core::{Generation, Incarnation, Member, Metadata, NodeId, Profile, Random, Role, Status};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

@@ -12,7 +12,8 @@
 use std::time::{Duration, Instant};
 
 use actix::Actor;
-use heartbeat_actors::{Config, Context, Node, Shards};
+use heartbeat_actors::shard::Shards;
+use heartbeat_actors::{Config, Context, Node};
 
 /// How long one worker takes to stop.
 const STOP: Duration = Duration::from_millis(1);

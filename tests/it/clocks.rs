@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heartbeat_actors::Fence;
+use heartbeat_actors::shard::Fence;
 use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::{Config, Epoch, Event};
 use heartbeat_tests::world::SHARDS;

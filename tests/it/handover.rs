@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heartbeat_actors::{Epoch, Event, Fence};
+use heartbeat_actors::Event;
+use heartbeat_actors::shard::{Epoch, Fence};
 use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::{Config, Instant, WorkerId};
 use heartbeat_tests::world::{SHARDS, WORKERS};

@@ -30,7 +30,7 @@ const CORE: [&str; 20] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root exports
 /// (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 13] = [
+const ACTORS: [&str; 16] = [
     "clock",
     "lock",
     "transport",
@@ -43,6 +43,9 @@ const ACTORS: [&str; 13] = [
     "web",
     "prelude",
     "testkit",
+    "cluster",
+    "config",
+    "event",
     "lib",
 ];
 

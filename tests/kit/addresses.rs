@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use heartbeat_actors::SendError;
+use heartbeat_actors::event::Cause;
 use heartbeat_actors::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, SendError};
 
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
@@ -174,22 +175,23 @@ thread_local! {
 #[test]
 fn a_factory_sees_the_context_and_timers_know_their_handles() {
     kit(async |node| {
-        let ticker = node.supervise_with_context(WorkerSpec::new("ticker"), |birth, context: &mut Context<Ticker>| {
-            assert_eq!(birth.generation, context.generation());
-            let timer = context.run_interval(millis(10), |ticker, context| {
-                let mut seen = ticker.seen.borrow_mut();
-                seen.ticks += 1;
-                seen.handles.push(context.handle() == ticker.timer);
-                seen.connected.push(context.connected());
-                if seen.ticks == 3 {
-                    context.cancel_future(context.handle());
-                }
+        let ticker =
+            node.root().supervise_with_context(WorkerSpec::new("ticker"), |birth, context: &mut Context<Ticker>| {
+                assert_eq!(birth.generation, context.generation());
+                let timer = context.run_interval(millis(10), |ticker, context| {
+                    let mut seen = ticker.seen.borrow_mut();
+                    seen.ticks += 1;
+                    seen.handles.push(context.handle() == ticker.timer);
+                    seen.connected.push(context.connected());
+                    if seen.ticks == 3 {
+                        context.cancel_future(context.handle());
+                    }
+                });
+                context.run_interval(millis(7), |ticker, context| {
+                    ticker.seen.borrow_mut().handles.push(context.handle() != ticker.timer);
+                });
+                Ok(Ticker { timer, seen: SEEN.with(Rc::clone) })
             });
-            context.run_interval(millis(7), |ticker, context| {
-                ticker.seen.borrow_mut().handles.push(context.handle() != ticker.timer);
-            });
-            Ok(Ticker { timer, seen: SEEN.with(Rc::clone) })
-        });
         ticker.unwrap().until_up().await.unwrap();
         node.advance(millis(100)).await;
         let seen = SEEN.with(Rc::clone);
@@ -213,7 +215,7 @@ impl Drop for Sharp {
 fn what_a_failed_factory_has_spawned_takes_nothing_along() {
     kit(async |node| {
         let spec = WorkerSpec::new("counter").intensity(2, seconds(30)).delay(millis(1), millis(1));
-        let counter = node.supervise_with_context(spec, |birth, context: &mut Context<Counter>| {
+        let counter = node.root().supervise_with_context(spec, |birth, context: &mut Context<Counter>| {
             let sharp = Sharp;
             context.spawn(actix::fut::wrap_future(async move {
                 std::future::pending::<()>().await;

@@ -6,8 +6,11 @@ use std::time::Duration;
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::fut::wrap_future;
 use actix::prelude::*;
+use heartbeat_actors::event::Cause;
+use heartbeat_actors::pool::Routing;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Interruption, MessageCounts, Routing, SendError, WorkerAddr, WorkerSpec};
+use heartbeat_actors::worker::{Interruption, MessageCounts};
+use heartbeat_actors::{Context, SendError, WorkerAddr, WorkerSpec};
 use tokio::time::sleep;
 
 use crate::{MEANT, STUCK, kit, kit_with, millis, panicked, seconds};
@@ -276,7 +279,8 @@ fn a_worker_whose_answers_hang_is_replaced_and_serves_its_queue() {
 #[test]
 fn the_least_loaded_member_is_one_that_has_nothing_in_hand() {
     kit(async |node| {
-        let pool = node.pool_with(WorkerSpec::new("pool"), 2, Routing::LeastLoaded, |_| Ok(Slow::default())).unwrap();
+        let pool =
+            node.root().pool_with(WorkerSpec::new("pool"), 2, Routing::LeastLoaded, |_| Ok(Slow::default())).unwrap();
         pool.until_ready().await;
         let busy = pool.send(Alone(seconds(5)));
         node.settle().await;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use actix::prelude::*;
+use heartbeat_actors::event::Cause;
+use heartbeat_actors::group::GroupSpec;
 use heartbeat_actors::testkit::{Fault, TestNode};
-use heartbeat_actors::{Cause, Context, Event, Generation, GroupSpec, RestartKind, SendError, WorkerAddr, WorkerSpec};
+use heartbeat_actors::worker::{Generation, RestartKind};
+use heartbeat_actors::{Context, Event, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{Add, Counter, kit, kit_with, millis, seconds};
 
@@ -151,7 +154,7 @@ fn mail_of_a_removed_worker_is_answered() {
 fn mail_of_a_template_child_that_ends_is_answered() {
     kit(async |node| {
         let spec = WorkerSpec::new("child").restart(RestartKind::Temporary);
-        let template = node.template(spec, |_: &(), _| Ok(Counter::default())).unwrap();
+        let template = node.root().template(spec, |_: &(), _| Ok(Counter::default())).unwrap();
         let counter = template.start(()).unwrap();
         node.settle().await;
         node.inject("child/0", Fault::Panic("told to fail".into()));
@@ -168,7 +171,7 @@ fn mail_of_a_template_child_that_ends_is_answered() {
 #[test]
 fn mail_of_a_worker_that_never_ran_is_answered() {
     kit(async |node| {
-        let group = node.group(GroupSpec::new("group")).unwrap();
+        let group = node.root().group(GroupSpec::new("group")).unwrap();
         node.settle().await;
         group.stop();
         node.settle().await;

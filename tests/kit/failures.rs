@@ -1,8 +1,10 @@
 //! Each kind of failure has its own cause and its own consequence; slowness has none.
 
 use actix::prelude::*;
+use heartbeat_actors::event::{Cause, NotReadyReason};
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Activity, Cause, Context, Event, Health, NotReadyReason, SendError, WorkerSpec};
+use heartbeat_actors::worker::{Activity, Health};
+use heartbeat_actors::{Context, Event, SendError, WorkerSpec};
 
 use crate::{Add, Counter, MEANT, STUCK, kit, kit_with, millis, panicked, seconds};
 
@@ -278,7 +280,7 @@ fn health_failed_replaces_a_worker_and_not_ready_does_not() {
 #[test]
 fn only_a_permanent_worker_starts_again_after_a_clean_stop() {
     kit(async |node| {
-        use heartbeat_actors::RestartKind::{Permanent, Temporary, Transient};
+        use heartbeat_actors::worker::RestartKind::{Permanent, Temporary, Transient};
         for (name, kind, starts_again) in
             [("permanent", Permanent, true), ("transient", Transient, false), ("temporary", Temporary, false)]
         {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use actix::prelude::*;
+use heartbeat_actors::event::Cause;
+use heartbeat_actors::group::{AutoShutdown, GroupSpec, Strategy};
 use heartbeat_actors::testkit::{Fault, TestNode};
-use heartbeat_actors::{
-    AutoShutdown, Cause, Context, Event, GroupSpec, Interruption, RestartKind, SendError, Strategy, SuperviseError,
-    WorkerSpec,
-};
+use heartbeat_actors::worker::{Interruption, RestartKind};
+use heartbeat_actors::{Context, Event, SendError, SuperviseError, WorkerSpec};
 
 use crate::{Add, Counter, MEANT, kit, kit_with, millis, panicked, seconds};
 
@@ -29,7 +29,7 @@ fn story(node: &TestNode) -> Vec<String> {
 #[test]
 fn children_start_in_order_and_stop_in_reverse() {
     kit(async |node| {
-        let group = node.group(GroupSpec::new("shop")).unwrap();
+        let group = node.root().group(GroupSpec::new("shop")).unwrap();
         for name in ["db", "cache", "web"] {
             group.supervise(name, Slow::default).unwrap();
         }
@@ -55,7 +55,7 @@ fn one_for_all_and_rest_for_one_keep_the_queues() {
         (Strategy::OneForOne, ["^b"].as_slice()),
     ] {
         kit(async |node| {
-            let group = node.group(GroupSpec::new("three").strategy(strategy)).unwrap();
+            let group = node.root().group(GroupSpec::new("three").strategy(strategy)).unwrap();
             let [a, b, c] = ["a", "b", "c"].map(|name| group.supervise(name, Counter::default).unwrap());
             node.settle().await;
             a.send(Add(10)).await.unwrap();
@@ -84,7 +84,7 @@ fn sibling(event: &Event) -> Option<String> {
 #[test]
 fn a_parent_restarts_an_exhausted_group_until_it_gives_up() {
     kit_with("restart.delay_min = '0s'\nrestart.delay_max = '0s'", async |node| {
-        let outer = node.group(GroupSpec::new("outer").intensity(1, seconds(60))).unwrap();
+        let outer = node.root().group(GroupSpec::new("outer").intensity(1, seconds(60))).unwrap();
         let inner = outer.group(GroupSpec::new("inner").intensity(2, seconds(60))).unwrap();
         let worker = inner.supervise("worker", Counter::default).unwrap();
         node.settle().await;
@@ -115,7 +115,7 @@ fn a_parent_restarts_an_exhausted_group_until_it_gives_up() {
 fn a_group_ends_with_its_significant_child() {
     kit(async |node| {
         let spec = GroupSpec::new("job").auto_shutdown(AutoShutdown::AnySignificant).restart(RestartKind::Transient);
-        let group = node.group(spec).unwrap();
+        let group = node.root().group(spec).unwrap();
         let helper = group.supervise("helper", Counter::default).unwrap();
         let main = WorkerSpec::new("main").restart(RestartKind::Transient).significant();
         let main = group.supervise_with(main, |_| Ok(Counter::default())).unwrap();
@@ -136,7 +136,7 @@ fn a_group_ends_with_its_significant_child() {
 fn a_template_starts_any_number_and_forgets_those_that_end() {
     kit(async |node| {
         let spec = WorkerSpec::new("session").restart(RestartKind::Temporary);
-        let sessions = node.template(spec, |start: &u64, _| Ok(Counter { total: *start })).unwrap();
+        let sessions = node.root().template(spec, |start: &u64, _| Ok(Counter { total: *start })).unwrap();
         for round in 0..3_000 {
             let session = sessions.start(round).unwrap();
             node.inject(session.name(), Fault::Stop);
@@ -151,14 +151,14 @@ fn a_template_starts_any_number_and_forgets_those_that_end() {
         sessions.group().remove();
         node.settle().await;
         assert_eq!(node.view().group("session"), None);
-        assert!(node.group(GroupSpec::new("session")).is_ok(), "the name is free");
+        assert!(node.root().group(GroupSpec::new("session")).is_ok(), "the name is free");
     });
 }
 
 #[test]
 fn a_child_that_stops_too_late_is_fenced_and_the_others_stop() {
     kit(async |node| {
-        let group = node.group(GroupSpec::new("pair")).unwrap();
+        let group = node.root().group(GroupSpec::new("pair")).unwrap();
         let first = group.supervise("first", Counter::default).unwrap();
         let second = group.supervise("second", Counter::default).unwrap();
         node.settle().await;
@@ -213,7 +213,7 @@ fn check_commands(kind: RestartKind, commands: [&'static str; 3]) -> bool {
     let answered = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let told = answered.clone();
     kit(async move |node| {
-        let group = node.group(GroupSpec::new("g")).unwrap();
+        let group = node.root().group(GroupSpec::new("g")).unwrap();
         let worker = group.supervise_with(WorkerSpec::new("w").restart(kind), |_| Ok(Counter::default())).unwrap();
         node.settle().await;
         for command in commands {
@@ -259,7 +259,7 @@ fn no_commands_in_a_row_leave_a_queue_that_nothing_reads() {
 #[test]
 fn what_is_taken_on_by_a_removed_group_goes_with_it() {
     kit(async |node| {
-        let group = node.group(GroupSpec::new("group")).unwrap();
+        let group = node.root().group(GroupSpec::new("group")).unwrap();
         node.settle().await;
         group.remove();
         let late = group.supervise("late", Counter::default).unwrap();

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
+use heartbeat_actors::event::Cause;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Lease, StartError, StartInfo};
+use heartbeat_actors::worker::Lease;
+use heartbeat_actors::{Context, StartError, StartInfo};
 
 use crate::{MEANT, kit, seconds};
 
@@ -180,7 +182,7 @@ fn a_node_that_has_left_takes_nothing_on_and_says_so() {
         node.leave().await;
         let refused = node.supervise_with(heartbeat_actors::WorkerSpec::new("late"), Ledger::open).unwrap_err();
         assert!(refused.to_string().contains("this node has left"), "{refused}");
-        assert!(node.group(heartbeat_actors::GroupSpec::new("group")).is_err());
+        assert!(node.root().group(heartbeat_actors::group::GroupSpec::new("group")).is_err());
         assert_eq!(before.send(Book(1)).await, Err(heartbeat_actors::SendError::Closed));
         before.start();
         before.restart();

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::sync::Once;
 
+use heartbeat_actors::group::GroupSpec;
 use heartbeat_actors::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{GroupSpec, Placement};
+use heartbeat_actors::worker::Placement;
 
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
@@ -66,7 +67,7 @@ fn a_logger_of_the_crate_log_sees_each_event() {
 fn no_line_holds_what_is_not_there() {
     listen();
     kit(async |node| {
-        let group = node.group(GroupSpec::new("group").intensity(1, seconds(30))).unwrap();
+        let group = node.root().group(GroupSpec::new("group").intensity(1, seconds(30))).unwrap();
         group.supervise("child", Counter::default).unwrap();
         let shards = node.supervise_shards("orders", 2, |_| Ok(Counter::default())).unwrap();
         shards.until_up().await.unwrap();

@@ -29,7 +29,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::testkit::{self, TestNode};
-use heartbeat_actors::{Config, Context, Interruption, SendError};
+use heartbeat_actors::worker::Interruption;
+use heartbeat_actors::{Config, Context, SendError};
 
 /// How the text of a panic begins that a test has asked for.
 const MEANT: &str = "told to";

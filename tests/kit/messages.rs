@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use heartbeat_actors::event::DeadReason;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{
-    DeadReason, Interruption, MessageCounts, OnReplace, Overflow, SendError, WorkerAddr, WorkerSpec,
-};
+use heartbeat_actors::worker::{Interruption, MessageCounts, OnReplace, Overflow};
+use heartbeat_actors::{SendError, WorkerAddr, WorkerSpec};
 use heartbeat_core::Random;
 
 use crate::{Add, Counter, MEANT, STUCK, kit, kit_with, millis, panicked, seconds};

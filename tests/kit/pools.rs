@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use actix::prelude::*;
+use heartbeat_actors::pool::{Pool, Routing};
 use heartbeat_actors::testkit::{Fault, TestNode};
-use heartbeat_actors::{Context, Event, Overflow, Placement, Pool, Routing, SendError, SuperviseError, WorkerSpec};
+use heartbeat_actors::worker::{Overflow, Placement};
+use heartbeat_actors::{Context, Event, SendError, SuperviseError, WorkerSpec};
 
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
@@ -31,7 +33,8 @@ impl Handler<Who> for Named {
 fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
     kit(async |node| {
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(4);
-        let pool = node.pool_with(spec, 4, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
+        let pool =
+            node.root().pool_with(spec, 4, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
         assert_eq!(pool.send(Who).await, Err(SendError::NotReady), "nobody is up yet");
         pool.until_ready().await;
         let mut answers = BTreeMap::new();
@@ -65,8 +68,9 @@ fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
 #[test]
 fn only_the_keys_of_a_member_not_ready_go_to_another() {
     kit(async |node| {
-        let pool =
-            node.pool_with(WorkerSpec::new("pool"), 8, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string())));
+        let pool = node
+            .root()
+            .pool_with(WorkerSpec::new("pool"), 8, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string())));
         let pool = pool.unwrap();
         pool.until_ready().await;
         let mut before = BTreeMap::new();
@@ -93,7 +97,8 @@ fn only_the_keys_of_a_member_not_ready_go_to_another() {
 fn the_least_loaded_member_is_taken() {
     kit(async |node| {
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(1_000);
-        let pool = node.pool_with(spec, 3, Routing::LeastLoaded, |birth| Ok(Named(birth.name.to_string()))).unwrap();
+        let pool =
+            node.root().pool_with(spec, 3, Routing::LeastLoaded, |birth| Ok(Named(birth.name.to_string()))).unwrap();
         pool.until_ready().await;
         node.inject("pool/0", Fault::Block(seconds(3)));
         pool.members()[0].try_send(Who).unwrap();
@@ -110,7 +115,7 @@ fn the_least_loaded_member_is_taken() {
 #[test]
 fn a_rolling_restart_stops_one_member_at_a_time() {
     kit(async |node| {
-        let pool = node.pool("pool", 3, Counter::default).unwrap();
+        let pool = node.root().pool("pool", 3, Counter::default).unwrap();
         pool.until_ready().await;
         node.inject("pool/1", Fault::Panic(format!("{MEANT} fail")));
         let _ = pool.members()[1].send(Add(1)).await;
@@ -142,12 +147,12 @@ fn a_rolling_restart_stops_one_member_at_a_time() {
 fn sizes_that_make_no_sense_are_refused() {
     kit(async |node| {
         for count in [0, 1_025] {
-            let refused = node.pool("pool", count, Counter::default).unwrap_err();
+            let refused = node.root().pool("pool", count, Counter::default).unwrap_err();
             assert!(matches!(refused, SuperviseError::Members(_)));
             assert!(refused.to_string().contains("use 1 to 1024"), "{refused}");
         }
-        assert!(node.pool("pool", 2, Counter::default).is_ok());
-        assert!(matches!(node.pool("pool", 2, Counter::default), Err(SuperviseError::NameTaken(_))));
+        assert!(node.root().pool("pool", 2, Counter::default).is_ok());
+        assert!(matches!(node.root().pool("pool", 2, Counter::default), Err(SuperviseError::NameTaken(_))));
     });
 }
 
@@ -179,7 +184,7 @@ impl Handler<Job> for Encoder {
 
 fn encoders(node: &TestNode, count: u32, spec: WorkerSpec, route: Routing) -> Pool<Encoder> {
     let spec = spec.placement(Placement::Dedicated);
-    node.pool_with(spec, count, route, |birth| Ok(Encoder(birth.name.to_string()))).unwrap()
+    node.root().pool_with(spec, count, route, |birth| Ok(Encoder(birth.name.to_string()))).unwrap()
 }
 
 /// Sends one job of a second and then six of 10 ms, one every 30 ms; how long each of the six took.
@@ -289,7 +294,7 @@ fn what_waits_in_a_pool_that_is_stopped_is_answered() {
 fn bad_requests_do_not_shrink_a_pool() {
     for route in [Routing::RoundRobin, Routing::LeastLoaded, Routing::SharedQueue] {
         kit(async |node| {
-            let pool = node.pool_with(WorkerSpec::new("pool"), 3, route, |_| Ok(Counter::default())).unwrap();
+            let pool = node.root().pool_with(WorkerSpec::new("pool"), 3, route, |_| Ok(Counter::default())).unwrap();
             pool.until_ready().await;
             for _ in 0..50 {
                 for member in 0..3 {
@@ -313,7 +318,7 @@ fn bad_requests_do_not_shrink_a_pool() {
 fn a_spec_that_says_so_gives_members_up() {
     kit(async |node| {
         let spec = WorkerSpec::new("pool").intensity(0, seconds(30));
-        let pool = node.pool_with(spec, 2, Routing::RoundRobin, |_| Ok(Counter::default())).unwrap();
+        let pool = node.root().pool_with(spec, 2, Routing::RoundRobin, |_| Ok(Counter::default())).unwrap();
         pool.until_ready().await;
         node.inject("pool/1", Fault::Panic(format!("{MEANT} fail")));
         let _ = pool.members()[1].send(Add(1)).await;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use actix::prelude::*;
+use heartbeat_actors::shard::{NewerSnapshot, Owner, SnapshotTooLarge};
 use heartbeat_actors::testkit::{Fault, inject};
-use heartbeat_actors::{Context, NewerSnapshot, Owner, SendError, SnapshotTooLarge, StartError, StartInfo, WorkerAddr};
+use heartbeat_actors::{Context, SendError, StartError, StartInfo, WorkerAddr};
 
 use crate::{MEANT, kit, kit_with};
 
@@ -120,7 +121,7 @@ fn without_a_cluster_the_view_names_the_owner_and_the_epoch() {
         for index in 0..2 {
             let (shard, owner) = node.view().owner("tallies", index).unwrap();
             assert_eq!((&*owner, shard.index), ("local", index));
-            assert!(shard.epoch <= heartbeat_actors::Epoch::MAX);
+            assert!(shard.epoch <= heartbeat_actors::shard::Epoch::MAX);
         }
         assert_eq!(node.view().owner("tallies", 2), None);
     });

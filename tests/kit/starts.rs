@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
+use heartbeat_actors::event::Cause;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{Cause, Context, Event, WorkerSpec, WorkerState};
+use heartbeat_actors::view::WorkerState;
+use heartbeat_actors::{Context, Event, WorkerSpec};
 
 use crate::{Add, Counter, MEANT, kit, kit_with, seconds};
 

@@ -5,7 +5,8 @@ use actix::fut::wrap_future;
 use actix::prelude::*;
 use heartbeat_actors::config::Drain;
 use heartbeat_actors::testkit::TestNode;
-use heartbeat_actors::{Context, Event, Interruption, SendError, WorkerSpec};
+use heartbeat_actors::worker::Interruption;
+use heartbeat_actors::{Context, Event, SendError, WorkerSpec};
 
 use crate::answers::{Alone, Slow, Within};
 use crate::{Add, Counter, kit, millis, seconds};
@@ -133,7 +134,7 @@ fn a_start_during_the_stop_accepts_messages_at_once() {
 #[test]
 fn rolling_through_a_pool_costs_no_answer() {
     kit(async |node| {
-        let pool = node.pool("pool", 2, Slow::default).unwrap();
+        let pool = node.root().pool("pool", 2, Slow::default).unwrap();
         pool.until_ready().await;
         let mut answers: Vec<_> = (0..4).map(|_| pool.send(Within(millis(300)))).collect();
         answers.extend((0..4).map(|_| pool.send(Alone(millis(300)))));
@@ -202,7 +203,7 @@ fn a_worker_that_would_rather_stay_is_heard_within_its_time() {
 fn termination_within_stopping_holds_whatever_stopping_says() {
     kit(async |node| {
         let busy = node
-            .supervise_with(WorkerSpec::new("busy").restart(heartbeat_actors::RestartKind::Temporary), |_| {
+            .supervise_with(WorkerSpec::new("busy").restart(heartbeat_actors::worker::RestartKind::Temporary), |_| {
                 Ok(Busy { left: 30, terminates: true })
             });
         let busy = busy.unwrap();

@@ -1,10 +1,11 @@
 //! Threads: of one's own, in a pool, dead.
 
 use actix::prelude::*;
+use heartbeat_actors::config::OnThreadHeld;
+use heartbeat_actors::event::{Cause, NotReadyReason};
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{
-    Cause, Context, Event, NotReadyReason, OnThreadHeld, Placement, SendError, SuperviseError, WorkerSpec,
-};
+use heartbeat_actors::worker::Placement;
+use heartbeat_actors::{Context, Event, SendError, SuperviseError, WorkerSpec};
 
 use crate::{Add, Counter, kit, millis, seconds};
 

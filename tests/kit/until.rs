@@ -1,8 +1,9 @@
 //! Waiting until workers, groups, templates, pools and shards are up.
 
+use heartbeat_actors::group::{GroupSpec, Strategy};
 use heartbeat_actors::prelude::*;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{GroupSpec, NotUp, RestartKind, Strategy};
+use heartbeat_actors::worker::{NotUp, RestartKind};
 
 use crate::{Add, Counter, MEANT, kit, millis, seconds};
 
@@ -59,7 +60,7 @@ fn a_worker_that_was_stopped_or_given_up_is_not_waited_for() {
 #[test]
 fn a_group_is_up_when_all_that_is_in_it_is() {
     kit(async |node| {
-        let outer = node.group(GroupSpec::new("outer").strategy(Strategy::RestForOne)).unwrap();
+        let outer = node.root().group(GroupSpec::new("outer").strategy(Strategy::RestForOne)).unwrap();
         let begun = node.elapsed();
         let first = outer.supervise("first", Late::default).unwrap();
         let inner = outer.group(GroupSpec::new("inner")).unwrap();
@@ -82,11 +83,11 @@ fn a_group_is_up_when_all_that_is_in_it_is() {
 #[test]
 fn templates_pools_and_shards_are_waited_for() {
     kit(async |node| {
-        let template = node.template(WorkerSpec::new("template"), |_: &u32, _| Ok(Late)).unwrap();
+        let template = node.root().template(WorkerSpec::new("template"), |_: &u32, _| Ok(Late)).unwrap();
         let started = [template.start(1).unwrap(), template.start(2).unwrap()];
         template.until_up().await.unwrap();
         assert!(started.iter().all(|worker| worker.status().is_up));
-        let pool = node.pool("pool", 3, Late::default).unwrap();
+        let pool = node.root().pool("pool", 3, Late::default).unwrap();
         let begun = node.elapsed();
         pool.until_ready().await;
         assert_eq!((pool.ready(), node.elapsed() - begun), (3, seconds(1)));
@@ -103,7 +104,7 @@ fn templates_pools_and_shards_are_waited_for() {
 fn a_wait_that_is_given_up_leaves_nothing_behind() {
     kit(async |node| {
         let spec = WorkerSpec::new("never").start_timeout(seconds(60)).shutdown_timeout(millis(10));
-        let never = node.supervise_with_context(spec, |_, context: &mut Context<Counter>| {
+        let never = node.root().supervise_with_context(spec, |_, context: &mut Context<Counter>| {
             context.wait(actix::fut::wrap_future(std::future::pending()));
             Ok(Counter::default())
         });

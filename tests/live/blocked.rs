@@ -5,10 +5,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
+use heartbeat_actors::config::OnThreadHeld;
+use heartbeat_actors::event::{Cause, NotReadyReason};
 use heartbeat_actors::testkit::{self, Fault};
-use heartbeat_actors::{
-    Activity, Cause, Config, Context, Event, Node, NotReadyReason, OnThreadHeld, SendError, WorkerAddr, WorkerSpec,
-};
+use heartbeat_actors::worker::Activity;
+use heartbeat_actors::{Config, Context, Event, Node, SendError, WorkerAddr, WorkerSpec};
 
 use crate::worker::{Add, Subject, hold, until_held};
 use crate::{Events, PATIENCE, STUCK, config, live};

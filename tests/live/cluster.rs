@@ -13,8 +13,9 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
+use heartbeat_actors::shard::{GROUPS_MAX, NoOwner, Owner};
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
-use heartbeat_actors::{Config, Event, GROUPS_MAX, NoOwner, Node, Owner, StartInfo, Update};
+use heartbeat_actors::{Config, Event, Node, StartInfo, Update};
 use heartbeat_core::Trace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use heartbeat_actors::transport::{Batch, Transport};
-use heartbeat_actors::{Config, Context, Node, RestartKind, SendError, WorkerAddr, WorkerSpec};
+use heartbeat_actors::worker::RestartKind;
+use heartbeat_actors::{Config, Context, Node, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{MEANT, PATIENCE, config, free, live};
 
@@ -90,7 +91,7 @@ fn mail_of_workers_that_end_is_answered_on_real_threads() {
     live(async {
         let node = Node::start(config()).await.unwrap();
         let spec = WorkerSpec::new("child").restart(RestartKind::Temporary);
-        let template = node.template(spec, |_: &(), _| Ok(plain())).unwrap();
+        let template = node.root().template(spec, |_: &(), _| Ok(plain())).unwrap();
         for _ in 0..100 {
             let child = template.start(()).unwrap();
             let address = child.send(Address).await.unwrap();

@@ -9,10 +9,11 @@ use std::io::BufRead;
 use std::rc::Rc;
 use std::time::Instant;
 
+use heartbeat_actors::Config;
 use heartbeat_actors::authority::{
     Authority, AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName, open,
 };
-use heartbeat_actors::{Config, Generation};
+use heartbeat_actors::worker::Generation;
 use serde_json::{Value, json};
 
 /// GROUP FROM COUNT.
@@ -41,7 +42,7 @@ async fn record(config: &Config, words: &[&str]) -> Result<Value, Box<dyn std::e
     let (cluster, node) = ((&*cluster.name).into(), (&*cluster.node).into());
     let claimant = Claimant { cluster, node, generation: Generation(0) };
     let authority = EtcdAuthority::new(&config.ownership.etcd, config.ownership.session_ttl, claimant)?;
-    let recorded = authority.record(&shard, heartbeat_actors::Epoch(epoch.parse()?), "value", *value).await;
+    let recorded = authority.record(&shard, heartbeat_actors::shard::Epoch(epoch.parse()?), "value", *value).await;
     Ok(recorded.map_or_else(|error| error.to_string(), |recorded| format!("{recorded:?}")).into())
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use heartbeat_actors::{Context, Node, Placement, SendError, WorkerAddr, WorkerSpec};
+use heartbeat_actors::worker::Placement;
+use heartbeat_actors::{Context, Node, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{config, live};
 

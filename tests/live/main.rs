@@ -27,7 +27,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Handler};
-use heartbeat_actors::{Config, Event, Interruption, Node, SendError, Update};
+use heartbeat_actors::worker::Interruption;
+use heartbeat_actors::{Config, Event, Node, SendError, Update};
 use tokio::sync::mpsc;
 
 /// How long anything may take before a test gives up.

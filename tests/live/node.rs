@@ -4,9 +4,9 @@ use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use heartbeat_actors::{
-    Config, Counters, Event, Generation, Member, Node, NodeId, SendError, Status, Update, WorkerAddr,
-};
+use heartbeat_actors::cluster::{Counters, Member, NodeId, Status};
+use heartbeat_actors::worker::Generation;
+use heartbeat_actors::{Config, Event, Node, SendError, Update, WorkerAddr};
 use heartbeat_core::Incarnation;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{

@@ -6,7 +6,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use heartbeat_actors::{Context, Node, Placement, WorkerSpec};
+use heartbeat_actors::worker::Placement;
+use heartbeat_actors::{Context, Node, WorkerSpec};
 
 use crate::{config, live};
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use actix_rt::signal::unix::{SignalKind, signal};
 use heartbeat_actors::transport::{Batch, Transport};
-use heartbeat_actors::{Config, Context, Node, Placement, Update, WorkerAddr, WorkerSpec};
+use heartbeat_actors::worker::Placement;
+use heartbeat_actors::{Config, Context, Node, Update, WorkerAddr, WorkerSpec};
 
 /// Does what it is sent.
 struct Hand;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Config, Context, Fence, NoOwner, Node, Owner, Shards, StartError, StartInfo, WorkerAddr};
+use heartbeat_actors::shard::{Fence, NoOwner, Owner, Shards};
+use heartbeat_actors::{Config, Context, Node, StartError, StartInfo, WorkerAddr};
 
 use crate::{PATIENCE, free, live};
 

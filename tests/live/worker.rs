@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{
-    Activity, Cause, Context, Event, Interruption, Node, RestartKind, SendError, WorkerAddr, WorkerSpec, dead_letters,
-};
+use heartbeat_actors::event::{Cause, dead_letters};
+use heartbeat_actors::worker::{Activity, Interruption, RestartKind};
+use heartbeat_actors::{Context, Event, Node, SendError, WorkerAddr, WorkerSpec};
 
 use crate::{Events, MEANT, PATIENCE, config, live};
 

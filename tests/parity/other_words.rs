@@ -4,8 +4,10 @@
 use std::sync::Mutex;
 
 use actix::prelude::*;
+use heartbeat_actors::pool::Routing;
 use heartbeat_actors::testkit;
-use heartbeat_actors::{Config, Context, Placement, Routing, WorkerSpec};
+use heartbeat_actors::worker::Placement;
+use heartbeat_actors::{Config, Context, WorkerSpec};
 
 use crate::cases::ours::world::run;
 use crate::tally::{Tally, millis};
@@ -113,7 +115,8 @@ fn a_pool_on_threads_of_its_own_handles_all_messages() {
         let seen = Seen::default();
         let own = seen.clone();
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated);
-        let pool = world.node.pool_with(spec, 2, Routing::RoundRobin, move |_| Ok(Worker::new(&own, Habit::Plain)));
+        let pool =
+            world.node.root().pool_with(spec, 2, Routing::RoundRobin, move |_| Ok(Worker::new(&own, Habit::Plain)));
         let pool = pool.unwrap();
         pool.until_ready().await;
         for _ in 0..5 {

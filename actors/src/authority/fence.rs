@@ -20,7 +20,7 @@ use heartbeat_core::Epoch;
 /// [`Fence::admit`] it again when the data are read back.
 ///
 /// ```
-/// use heartbeat_actors::{Epoch, Fence};
+/// use heartbeat_actors::shard::{Epoch, Fence};
 ///
 /// let mut fence = Fence::new();
 /// assert!(fence.admit("orders/3", Epoch(7)).is_ok());

@@ -146,5 +146,5 @@ impl Message for Introduce {
 pub(crate) struct Neighbours;
 
 impl Message for Neighbours {
-    type Result = crate::view::PeerStatus;
+    type Result = crate::view::peer_status::PeerStatus;
 }

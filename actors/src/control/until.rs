@@ -12,7 +12,7 @@ use heartbeat_core::Engine;
 use tokio::sync::oneshot;
 
 use crate::control::supervisor::Supervisor;
-use crate::view::View;
+use crate::view::node_view::View;
 use crate::worker::messages::{NotUp, WaitUntilUp};
 
 /// What is looked at after each input: whether it holds, never will, or is to be looked at again.

@@ -6,23 +6,24 @@
 //! holds nothing up: dropping it stops nothing.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::Actor;
 use heartbeat_core::config::RestartConfig;
-use heartbeat_core::{
-    AutoShutdown, Child, Config, ConfigError, Counting, GroupId, RestartKind, Strategy, SuperviseGroup,
-};
+use heartbeat_core::{Child, Config, ConfigError, Counting, GroupId, RestartKind, SuperviseGroup};
 
-use crate::node::spec::{Limits, WorkerSpec};
-use crate::node::{Node, SuperviseError};
+use crate::node::Node;
+use crate::node::pool::{Pool, Routing};
+use crate::node::supervise_error::SuperviseError;
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::messages::{NotUp, Order, is_up};
 use crate::worker::slot::{Factory, Part, StartError, StartInfo};
+use crate::worker::spec::{Limits, WorkerSpec};
+
+pub use crate::node::template::Template;
+pub use heartbeat_core::{AutoShutdown, Strategy};
 
 /// How a group is to be supervised. What is not said is as the config has it.
 #[derive(Clone, Debug)]
@@ -83,6 +84,12 @@ impl GroupSpec {
     /// group ends, and its parent decides.
     pub fn intensity(mut self, intensity: u32, period: Duration) -> GroupSpec {
         self.limits.intensity = Some((intensity, period));
+        self
+    }
+
+    /// The restart limits of a template's workers, which count together.
+    pub(crate) fn limits(mut self, limits: Limits) -> GroupSpec {
+        self.limits = limits;
         self
     }
 
@@ -167,8 +174,29 @@ impl Group {
         self.supervise_with_context(spec, move |birth, _| factory(birth))
     }
 
-    /// As [`Group::supervise_with`], with a factory that sees the context of the worker it makes,
-    /// as that of actix's `Actor::create` does.
+    /// As [`Group::supervise_with`], with a factory that also gets the context of the worker it
+    /// makes, as with actix's `Actor::create`. The factory can spawn futures, start timers, add
+    /// streams and give the address away.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::prelude::*;
+    /// struct Clock {
+    ///     timer: SpawnHandle,
+    /// }
+    ///
+    /// impl Actor for Clock {
+    ///     type Context = Context<Self>;
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let clock = node.root().supervise_with_context(WorkerSpec::new("clock"), |_, context| {
+    ///     let timer = context.run_interval(Duration::from_secs(1), |_, _| println!("tick"));
+    ///     Ok(Clock { timer })
+    /// });
+    /// # clock.unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
@@ -194,7 +222,7 @@ impl Group {
     /// Starts a group within this one, empty, after those that were taken on before.
     ///
     /// # Errors
-    /// As [`Node::group`].
+    /// [`SuperviseError`] if the name is taken or is no name at all, or the spec contradicts itself.
     pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
         spec.check(self.auto_shutdown)?;
         let restart = spec.restart_config(self.node.config()).map_err(SuperviseError::Config)?;
@@ -214,18 +242,63 @@ impl Group {
         Ok(Group { node: self.node.clone(), id, name, auto_shutdown: spec.auto_shutdown })
     }
 
+    /// Adds a kind of worker of which any number can be started, each from an argument of its own.
+    ///
+    /// # Errors
+    /// As [`Group::group`].
+    pub fn template<A, T, F>(&self, spec: WorkerSpec, maker: F) -> Result<Template<A, T>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        T: Send + Sync + 'static,
+        F: Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Template::new(self, spec, maker)
+    }
+
+    /// Starts `count` workers of one kind behind one address. The pool sends each message to the
+    /// next ready worker in turn.
+    ///
+    /// # Errors
+    /// As [`Group::pool_with`].
+    pub fn pool<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Pool<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.pool_with(WorkerSpec::new(name), count, Routing::RoundRobin, move |_| Ok(factory()))
+    }
+
+    /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
+    ///
+    /// # Errors
+    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over
+    /// [`POOL_SIZE_MAX`](crate::pool::POOL_SIZE_MAX).
+    pub fn pool_with<A, F>(
+        &self,
+        spec: WorkerSpec,
+        count: u32,
+        routing: Routing,
+        factory: F,
+    ) -> Result<Pool<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        Pool::new(self, spec, count, routing, factory)
+    }
+
     /// Waits until the group is up: each of its children that is to run, groups within it included.
     /// After [`Group::restart`] or [`Group::start`] it waits for their new lives. It has no
     /// deadline of its own.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
-    /// # use heartbeat_actors::GroupSpec;
+    /// # use heartbeat_actors::group::GroupSpec;
     /// # struct Worker;
     /// # impl Actor for Worker { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let group = node.group(GroupSpec::new("group")).unwrap();
+    /// let group = node.root().group(GroupSpec::new("group")).unwrap();
     /// let (first, second) = (group.supervise("first", || Worker).unwrap(), group.supervise("second", || Worker).unwrap());
     /// group.until_up().await.unwrap();
     /// assert!(first.status().is_up && second.status().is_up);
@@ -274,76 +347,5 @@ impl Group {
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-type Maker<A, T> = dyn Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync;
-
-/// A kind of worker of which any number can be started, each from an argument of its own (OTP calls
-/// this simple_one_for_one).
-///
-/// They count their restarts together. One that ends for good is forgotten, its name and its number
-/// are free again; all that run are stopped at once with the template.
-pub struct Template<A: Actor<Context = Context<A>>, T> {
-    group: Group,
-    spec: WorkerSpec,
-    maker: Arc<Maker<A, T>>,
-    started: AtomicU64,
-    worker: PhantomData<fn() -> A>,
-}
-
-impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
-    pub(crate) fn new<F>(node: &Node, spec: WorkerSpec, maker: F) -> Result<Template<A, T>, SuperviseError>
-    where
-        F: Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
-    {
-        let limits = GroupSpec { limits: spec.limits.clone(), ..GroupSpec::new(spec.name.clone()) };
-        let group = Group::root(node).group(limits.dynamic())?;
-        Ok(Template { group, spec, maker: Arc::new(maker), started: AtomicU64::new(0), worker: PhantomData })
-    }
-
-    /// Starts one from this argument, which is kept for its replacements. Its name is the
-    /// template's with a number behind it.
-    ///
-    /// # Errors
-    /// As [`Node::supervise_with`].
-    pub fn start(&self, argument: T) -> Result<WorkerAddr<A>, SuperviseError> {
-        let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let mut spec = self.spec.clone();
-        spec.name = format!("{}/{number}", self.spec.name);
-        let maker = self.maker.clone();
-        self.group.supervise_with(spec, move |birth| maker(&argument, birth))
-    }
-
-    /// Waits until the workers that were started so far are up, as [`Group::until_up`].
-    ///
-    /// ```
-    /// # use heartbeat_actors::prelude::*;
-    /// # struct Session(u32);
-    /// # impl Actor for Session { type Context = Context<Self>; }
-    /// # actix::System::new().block_on(async {
-    /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let sessions = node.template(WorkerSpec::new("session"), |number: &u32, _| Ok(Session(*number))).unwrap();
-    /// let session = sessions.start(7).unwrap();
-    /// sessions.until_up().await.unwrap();
-    /// assert!(session.status().is_up);
-    /// # });
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Group::until_up`].
-    pub async fn until_up(&self) -> Result<(), NotUp> {
-        self.group.until_up().await
-    }
-
-    /// The group in which its workers run.
-    pub fn group(&self) -> &Group {
-        &self.group
-    }
-}
-
-impl<A: Actor<Context = Context<A>>, T> fmt::Debug for Template<A, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Template").field("name", &self.group.name).finish_non_exhaustive()
     }
 }

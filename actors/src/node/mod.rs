@@ -1,13 +1,14 @@
 //! `Node`: this process as a member: what applications start, ask and leave.
 
-pub(crate) mod group;
-pub(crate) mod pool;
+pub mod group;
+pub mod pool;
 mod service;
-pub(crate) mod shards;
-pub(crate) mod spec;
+pub mod shard;
 pub(crate) mod start;
+pub(crate) mod supervise_error;
 #[cfg(feature = "systemd")]
 mod systemd;
+mod template;
 
 use std::fmt;
 use std::io;
@@ -20,36 +21,34 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix::{Actor, Recipient};
-use heartbeat_core::config::{ARBITERS_MAX, AuthorityKind, OwnershipConfig, QuorumRule};
-use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, Role, SHARDS_MAX};
+use heartbeat_core::config::ARBITERS_MAX;
+use heartbeat_core::member::NAME_BYTES_MAX;
 use heartbeat_core::{
     Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, Supervise, SuperviseGroup, ThreadSlotId,
     WorkerActivity, WorkerId,
 };
 use tokio::sync::oneshot;
-use tracing::{info, warn};
 
 use crate::control::record::Recorder;
 use crate::control::supervisor::{
     Count, Leave, Neighbours, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
 };
 use crate::control::until::until;
-use crate::lock::lock;
-use crate::node::group::{Group, GroupSpec, Template};
-use crate::node::pool::{POOL_SIZE_MAX, Pool, Routing};
+use crate::node::group::Group;
 use crate::node::service::Services;
-use crate::node::shards::Shards;
-use crate::node::spec::{Arbiters, Placement, WorkerSpec};
 use crate::node::start::{NodeError, Started};
+use crate::node::supervise_error::SuperviseError;
 use crate::transport::{Transport, UdpTransport};
+use crate::view::node_view::View;
 use crate::view::owner::{NoOwner, Owner};
+use crate::view::peer_status::PeerStatus;
 use crate::view::subscribe::{DeadLetters, Subscriber, Update, Updates};
-use crate::view::{PeerStatus, View};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
-use crate::worker::mailbox::{CloseReason, Rules};
+use crate::worker::mailbox::Rules;
 use crate::worker::messages::{Command, NotUp, Order, ToSupervisor};
 use crate::worker::slot::{DynSlot, Factory, Part, StartError, StartInfo, WorkerSlot};
+use crate::worker::spec::{Arbiters, Placement, WorkerSpec};
 use crate::worker::status_cell::CellRef;
 
 /// This process as a member. Cloning it is cheap; dropping it stops nothing.
@@ -76,53 +75,6 @@ impl std::ops::Deref for Inner {
         &self.started
     }
 }
-
-/// Why a worker was not taken on. Nothing was started.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SuperviseError {
-    /// A worker of this node has this name already.
-    NameTaken(String),
-    /// The name is empty or too long.
-    Name(String),
-    /// The worker's own restart limits contradict each other.
-    Config(ConfigError),
-    /// The node leaves, or has left.
-    Left,
-    /// The number of shards is zero or too large.
-    Shards(u32),
-    /// This node supervises as many sharded groups as it can tell others of; the name of the one
-    /// too many.
-    Groups(String),
-    /// The number of threads is zero or too large.
-    Arbiters(u32),
-    /// The number of members of a pool is zero or too large.
-    Members(u32),
-    /// A significant child could never have an effect; the text says why and what would be right.
-    Significant(String),
-}
-
-impl fmt::Display for SuperviseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SuperviseError::NameTaken(name) => write!(f, "worker name {name:?} is taken on this node; use another one"),
-            SuperviseError::Name(name) => {
-                write!(f, "worker name {name:?} has {} bytes; use 1 to {NAME_BYTES_MAX}", name.len())
-            }
-            SuperviseError::Config(error) => error.fmt(f),
-            SuperviseError::Left => f.write_str("this node has left and starts nothing more; start another node"),
-            SuperviseError::Arbiters(count) => write!(f, "{count} threads are out of range; use 1 to {ARBITERS_MAX}"),
-            SuperviseError::Members(count) => write!(f, "{count} members are out of range; use 1 to {POOL_SIZE_MAX}"),
-            SuperviseError::Significant(text) => f.write_str(text),
-            SuperviseError::Groups(name) => {
-                write!(f, "{name:?} is one sharded group too many; use at most {GROUPS_MAX} in a cluster")
-            }
-            SuperviseError::Shards(count) => write!(f, "{count} shards are out of range; use 1 to {SHARDS_MAX}"),
-        }
-    }
-}
-
-impl std::error::Error for SuperviseError {}
 
 impl Node {
     /// Starts this process as a node. Without a `[cluster]` table it stays within the process and
@@ -192,95 +144,25 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        Group::root(self).supervise_with(spec, factory)
+        self.root().supervise_with(spec, factory)
     }
 
-    /// As [`Node::supervise_with`], with a factory that sees the context of the worker it makes, as
-    /// that of actix's `Actor::create` does: it can spawn, start timers, add streams, and give the
-    /// address away.
+    /// The group that holds all workers and groups of this node: the way to groups, templates and
+    /// pools.
     ///
     /// ```
-    /// # use std::time::Duration;
     /// # use heartbeat_actors::prelude::*;
-    /// struct Clock {
-    ///     timer: SpawnHandle,
-    /// }
-    ///
-    /// impl Actor for Clock {
-    ///     type Context = Context<Self>;
-    /// }
+    /// # struct Encoder;
+    /// # impl Actor for Encoder { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let clock = node.supervise_with_context(WorkerSpec::new("clock"), |_, context| {
-    ///     let timer = context.run_interval(Duration::from_secs(1), |_, _| println!("tick"));
-    ///     Ok(Clock { timer })
-    /// });
-    /// # clock.unwrap().until_up().await.unwrap();
+    /// let encoders = node.root().pool("encoders", 4, || Encoder).unwrap();
+    /// encoders.until_ready().await;
+    /// assert_eq!(encoders.ready(), 4);
     /// # });
     /// ```
-    ///
-    /// # Errors
-    /// As [`Node::supervise_with`].
-    pub fn supervise_with_context<A, F>(&self, spec: WorkerSpec, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
-    where
-        A: Actor<Context = Context<A>>,
-        F: Fn(&StartInfo, &mut Context<A>) -> Result<A, StartError> + Send + Sync + 'static,
-    {
-        Group::root(self).supervise_with_context(spec, factory)
-    }
-
-    /// Starts a group, empty; workers and groups are then taken on by the handle on it.
-    ///
-    /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all, or the spec contradicts itself.
-    pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
-        Group::root(self).group(spec)
-    }
-
-    /// Takes on a kind of worker of which any number can be started, each from an argument of its
-    /// own.
-    ///
-    /// # Errors
-    /// As [`Node::group`].
-    pub fn template<A, T, F>(&self, spec: WorkerSpec, maker: F) -> Result<Template<A, T>, SuperviseError>
-    where
-        A: Actor<Context = Context<A>>,
-        T: Send + Sync + 'static,
-        F: Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
-    {
-        Template::new(self, spec, maker)
-    }
-
-    /// Starts `count` workers of one kind behind one address that sends each message to a ready
-    /// one, in turn.
-    ///
-    /// # Errors
-    /// As [`Node::pool_with`].
-    pub fn pool<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Pool<A>, SuperviseError>
-    where
-        A: Actor<Context = Context<A>>,
-        F: Fn() -> A + Send + Sync + 'static,
-    {
-        self.pool_with(WorkerSpec::new(name), count, Routing::RoundRobin, move |_| Ok(factory()))
-    }
-
-    /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
-    ///
-    /// # Errors
-    /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over
-    /// [`POOL_SIZE_MAX`].
-    pub fn pool_with<A, F>(
-        &self,
-        spec: WorkerSpec,
-        count: u32,
-        route: Routing,
-        factory: F,
-    ) -> Result<Pool<A>, SuperviseError>
-    where
-        A: Actor<Context = Context<A>>,
-        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
-    {
-        Pool::new(self, spec, count, route, factory)
+    pub fn root(&self) -> Group {
+        Group::root(self)
     }
 
     /// A pool of `count` threads for those workers that are put there with
@@ -294,112 +176,6 @@ impl Node {
         }
         let first = self.inner.next_place.fetch_add(count, Ordering::Relaxed);
         Ok(Arbiters { places: (first..first + count).map(ThreadSlotId).collect(), next: Arc::default() })
-    }
-
-    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name:
-    /// each runs on the one that owns it, and on another, under a higher epoch, when its owner is
-    /// gone. Without a cluster all run here.
-    ///
-    /// Nodes that name another `count` than the one that has supervised the group for longest own
-    /// none of its shards until that one is gone
-    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a
-    /// node that lives is stopped there first, and its last snapshot
-    /// ([`Context::replicate`](crate::Context::replicate)) handed over; one whose node was killed
-    /// goes on from the last that was copied. The factory finds it in its [`StartInfo`], with the
-    /// shard's number and epoch. What is promised under a partition depends on `ownership`; the log
-    /// says it.
-    ///
-    /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over
-    /// [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
-    pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
-    where
-        A: Actor<Context = Context<A>>,
-        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
-    {
-        self.supervise_shards_with(WorkerSpec::new(name), count, factory)
-    }
-
-    /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and
-    /// queue of `spec`, whose name is the group's. What happens after a shard was given up here is
-    /// not the spec's matter: another node takes it.
-    ///
-    /// ```
-    /// # use heartbeat_actors::prelude::*;
-    /// # struct Orders;
-    /// # impl Actor for Orders { type Context = Context<Self>; }
-    /// # actix::System::new().block_on(async {
-    /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let spec = WorkerSpec::new("orders").capacity(64);
-    /// let orders = node.supervise_shards_with(spec, 16, |_birth| Ok(Orders)).unwrap();
-    /// assert_eq!(orders.worker(3).name(), "orders/3");
-    /// # });
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Node::supervise_shards`], or if the limits contradict each other.
-    pub fn supervise_shards_with<A, F>(
-        &self,
-        spec: WorkerSpec,
-        count: u32,
-        factory: F,
-    ) -> Result<Shards<A>, SuperviseError>
-    where
-        A: Actor<Context = Context<A>>,
-        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
-    {
-        let name = &*spec.name;
-        if !(1..=SHARDS_MAX).contains(&count) {
-            return Err(SuperviseError::Shards(count));
-        }
-        let _one_at_a_time = lock(&self.inner.sharding);
-        if self.inner.config.cluster.is_some() && self.inner.view.sharded_groups() >= GROUPS_MAX {
-            return Err(SuperviseError::Groups(name.to_owned()));
-        }
-        let group = check_name(name)?;
-        let config = &self.inner.config;
-        let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
-        let times = spec.times(config).map_err(SuperviseError::Config)?;
-        let rules = spec.rules(config).map_err(SuperviseError::Config)?;
-        let factory = Arc::new(factory);
-        let (mut slots, mut workers) = (Vec::new(), Vec::new());
-        for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
-            let name = match self.take_name(&format!("{name}/{index}"), cell.worker()) {
-                Ok(name) => name,
-                Err(error) => {
-                    self.give_names_back(&slots);
-                    return Err(error);
-                }
-            };
-            let factory = factory.clone();
-            let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
-            let place = self.place(&spec.placement, shared.place);
-            let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
-            let slot = self.make_slot(
-                cell,
-                name,
-                Box::new(move |birth: &StartInfo, _: &mut _| factory(birth)),
-                rules,
-                Part::Shard,
-            );
-            #[cfg(feature = "testkit")]
-            self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
-            // Closed until this node owns the shard, and before anybody can send to it: nobody
-            // would ever look at what was sent.
-            slot.cell.close();
-            slot.mailbox.close(CloseReason::Stopped);
-            workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
-            slots.push(WorkerAddr { slot });
-        }
-        if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
-            warn!(group = &*group, "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"");
-        } else if self.inner.config.cluster.is_some() {
-            say_promise(&group, &self.inner.config.ownership);
-        }
-        let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
-        self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
-        let supervisor = self.inner.supervisor.clone();
-        Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
     }
 
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
@@ -496,9 +272,10 @@ impl Node {
     /// same.
     ///
     /// If a sharded group has that name, on this node or on others, it is the node that runs the
-    /// key's shard ([`Shards::owner`] has the worker's address, too). Otherwise it is one of the
-    /// ready members, by rendezvous hashing and weight: when one dies, leaves or is suspected, only
-    /// its keys go to others, and they come back with it. Without a cluster it is this node.
+    /// key's shard ([`Shards::owner`](crate::shard::Shards::owner) has the worker's address, too).
+    /// Otherwise it is one of the ready members, by rendezvous hashing and weight: when one dies,
+    /// leaves or is suspected, only its keys go to others, and they come back with it. Without a
+    /// cluster it is this node.
     ///
     /// # Errors
     /// [`NoOwner`] if nobody is ready, or not known; or if the owner of the shard is suspected.
@@ -643,15 +420,6 @@ impl Node {
         &self.inner.services
     }
 
-    /// Frees the names of workers that were not taken on after all.
-    fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
-        for WorkerAddr { slot } in workers {
-            #[cfg(feature = "testkit")]
-            self.inner.started.slots.remove(&slot.name);
-            self.inner.view.forget_worker(&slot.name);
-        }
-    }
-
     /// A number and a name for a group.
     pub(crate) fn take_group(&self, name: &str) -> Result<(GroupId, Arc<str>), SuperviseError> {
         self.check_here()?;
@@ -710,17 +478,6 @@ impl Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("address", &self.inner.address).finish_non_exhaustive()
-    }
-}
-
-/// Says in the log what is promised of the shards of a group, and what is not.
-fn say_promise(group: &str, ownership: &OwnershipConfig) {
-    let promise = ownership.promise();
-    match (ownership.authority, ownership.quorum) {
-        (AuthorityKind::View, QuorumRule::None) => warn!(group, promise, "shards"),
-        (AuthorityKind::View, QuorumRule::Majority) | (AuthorityKind::File | AuthorityKind::Etcd, _) => {
-            info!(group, promise, "shards");
-        }
     }
 }
 

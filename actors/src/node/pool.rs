@@ -21,13 +21,13 @@ use heartbeat_core::sharding::rendezvous;
 
 use crate::lock::{lock, read, write};
 use crate::node::group::{Group, GroupSpec};
-use crate::node::spec::WorkerSpec;
-use crate::node::{Node, SuperviseError};
+use crate::node::supervise_error::SuperviseError;
 use crate::worker::addr::{Reply, SendError, TrySendError, WorkerAddr};
 use crate::worker::context::Context;
 use crate::worker::mailbox::MessageCounts;
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::slot::{Part, StartError, StartInfo};
+use crate::worker::spec::WorkerSpec;
 
 /// Most members of a pool: each message may look at all of them.
 pub const POOL_SIZE_MAX: u32 = 1024;
@@ -59,7 +59,7 @@ struct Inner<A: Actor<Context = Context<A>>> {
     group: Group,
     spec: WorkerSpec,
     factory: Arc<Maker<A>>,
-    route: Routing,
+    routing: Routing,
     shared: Option<Arc<SharedQueue<A>>>,
     members: RwLock<Arc<[WorkerAddr<A>]>>,
     next: AtomicUsize,
@@ -86,10 +86,10 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
 
 impl<A: Actor<Context = Context<A>>> Pool<A> {
     pub(crate) fn new<F>(
-        node: &Node,
+        parent: &Group,
         spec: WorkerSpec,
         count: u32,
-        route: Routing,
+        routing: Routing,
         factory: F,
     ) -> Result<Pool<A>, SuperviseError>
     where
@@ -98,19 +98,19 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         if !(1..=POOL_SIZE_MAX).contains(&count) {
             return Err(SuperviseError::Members(count));
         }
-        let spec = spec.for_member(node.config());
-        let rules = spec.rules(node.config()).map_err(SuperviseError::Config)?;
-        let shared = match route {
+        let spec = spec.for_member(parent.node().config());
+        let rules = spec.rules(parent.node().config()).map_err(SuperviseError::Config)?;
+        let shared = match routing {
             Routing::RoundRobin | Routing::LeastLoaded => None,
             Routing::SharedQueue => Some(Arc::new(SharedQueue::new(rules.capacity, rules.overflow))),
         };
-        let group = Group::root(node).group(GroupSpec::new(spec.name.clone()).each().dynamic())?;
+        let group = parent.group(GroupSpec::new(spec.name.clone()).each().dynamic())?;
         let pool = Pool {
             inner: Arc::new(Inner {
                 group,
                 spec,
                 factory: Arc::new(factory),
-                route,
+                routing,
                 shared,
                 members: RwLock::new([].into()),
                 next: AtomicUsize::new(0),
@@ -136,7 +136,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     /// # impl Actor for Encoder { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let encoders = node.pool("encoders", 2, || Encoder).unwrap();
+    /// let encoders = node.root().pool("encoders", 2, || Encoder).unwrap();
     /// encoders.resize(8).unwrap();
     /// encoders.until_ready().await;
     /// assert_eq!(encoders.ready(), 8);
@@ -268,7 +268,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         let (first, count) = (self.inner.next.fetch_add(1, Ordering::Relaxed), members.len());
         let turn = (0..count).map(|step| first.wrapping_add(step) % count);
         let mut ready: Vec<usize> = turn.filter(|&index| members[index].is_ready()).collect();
-        if self.inner.route == Routing::LeastLoaded {
+        if self.inner.routing == Routing::LeastLoaded {
             ready.sort_by_cached_key(|&index| members[index].load());
         }
         ready

@@ -12,7 +12,8 @@ use actix::Actor;
 use heartbeat_core::member::NAME_BYTES_MAX;
 
 use crate::lock::lock;
-use crate::node::{Node, SuperviseError};
+use crate::node::Node;
+use crate::node::supervise_error::SuperviseError;
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::weak_addr::WeakWorkerAddr;

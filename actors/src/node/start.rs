@@ -28,7 +28,7 @@ use crate::control::stream::accept;
 use crate::control::supervisor::{Links, Supervisor};
 use crate::thread::ThreadSource;
 use crate::transport::Transport;
-use crate::view::View;
+use crate::view::node_view::View;
 use crate::worker::disposal::Disposal;
 use crate::worker::envelope::DeadLetterSink;
 use crate::worker::node_lease::NodeLease;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::{Config, Context, Node, Placement, WorkerAddr, WorkerSpec};
+use heartbeat_actors::worker::Placement;
+use heartbeat_actors::{Config, Context, Node, WorkerAddr, WorkerSpec};
 
 use crate::{Probe, Workers};
 

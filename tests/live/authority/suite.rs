@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use heartbeat_actors::authority::{
     Authority, AuthorityRequest, AuthorityResponse, CLAIMS_MAX, Claimant, Claimed, SessionId, ShardName,
 };
-use heartbeat_actors::{Epoch, Generation};
+use heartbeat_actors::shard::Epoch;
+use heartbeat_actors::worker::Generation;
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

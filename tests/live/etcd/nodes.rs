@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use heartbeat_actors::Epoch;
 use heartbeat_actors::authority::{
     Authority, AuthorityRequest, AuthorityResponse, Claimed, EtcdAuthority, Recorded, SessionId, ShardName,
 };
+use heartbeat_actors::shard::Epoch;
 
 use crate::authority;
 use crate::suite::shards;

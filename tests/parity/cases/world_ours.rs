@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use actix::Actor;
 use heartbeat_actors::testkit::{self, TestNode};
-use heartbeat_actors::{Config, Reply, RestartKind, SendError, WorkerSpec};
+use heartbeat_actors::worker::RestartKind;
+use heartbeat_actors::{Config, Reply, SendError, WorkerSpec};
 
 pub(crate) use heartbeat_actors::{Context, WorkerAddr as Address};
 
@@ -38,7 +39,7 @@ impl World {
         let name = format!("actor-{}", self.started.fetch_add(1, Ordering::Relaxed));
         let once = Mutex::new(Some(make));
         let spec = WorkerSpec::new(name).restart(RestartKind::Temporary);
-        let worker = self.node.supervise_with_context(spec, move |_, ctx| {
+        let worker = self.node.root().supervise_with_context(spec, move |_, ctx| {
             let make = once.lock().unwrap().take();
             make.map(|make| make(ctx)).ok_or_else(|| "it runs once".into())
         });

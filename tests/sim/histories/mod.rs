@@ -14,8 +14,9 @@ pub mod server;
 use std::fmt::Write;
 use std::time::Duration;
 
+use heartbeat_actors::group::Strategy;
 use heartbeat_actors::testkit::Fault;
-use heartbeat_actors::{OnReplace, Overflow, RestartKind, Strategy};
+use heartbeat_actors::worker::{OnReplace, Overflow, RestartKind};
 use heartbeat_core::Random;
 
 use self::server::Manner;

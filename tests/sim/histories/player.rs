@@ -12,10 +12,11 @@ use actix::MailboxError;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Either, select};
 use futures_util::stream::FuturesUnordered;
+use heartbeat_actors::group::{Group, GroupSpec, Template};
+use heartbeat_actors::pool::{Pool, Routing};
 use heartbeat_actors::testkit::{self, Fault};
-use heartbeat_actors::{
-    Group, GroupSpec, MessageCounts, Node, Placement, Pool, Routing, SendError, Template, WorkerAddr, WorkerSpec,
-};
+use heartbeat_actors::worker::{MessageCounts, Placement};
+use heartbeat_actors::{Node, SendError, WorkerAddr, WorkerSpec};
 
 use super::server::{Ask, Ledger, Manner, Server};
 use super::{End, History, Order, Step, Via, WORKERS};
@@ -115,7 +116,7 @@ impl Player {
             move |_: &_| Ok(Server::new(index, &ledger))
         };
         let group = |name: &str, index: usize| GroupSpec::new(name).strategy(shape.strategies[index]);
-        let outer = node.group(group("outer", 0)).map_err(|error| wrong(&error))?;
+        let outer = node.root().group(group("outer", 0)).map_err(|error| wrong(&error))?;
         let inner = outer.group(group("inner", 1)).map_err(|error| wrong(&error))?;
         let own = spec("own", 1).placement(Placement::Dedicated);
         let workers = [
@@ -126,13 +127,13 @@ impl Player {
             inner.supervise_with(spec("third", 4), make(4)),
         ];
         let mut workers = workers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
-        let pool = node.pool_with(spec("pool", 5), MEMBERS as u32, Routing::LeastLoaded, {
+        let pool = node.root().pool_with(spec("pool", 5), MEMBERS as u32, Routing::LeastLoaded, {
             let ledger = ledger.clone();
             move |birth| Ok(Server::new(if birth.name.ends_with("/1") { 6 } else { 5 }, &ledger))
         });
         let pool = pool.map_err(|error| wrong(&error))?;
         workers.extend(pool.members().iter().cloned());
-        let template = node.template(spec("child", WORKERS), {
+        let template = node.root().template(spec("child", WORKERS), {
             let ledger = ledger.clone();
             move |index: &usize, _: &_| Ok(Server::new(*index, &ledger))
         });

@@ -1,0 +1,6 @@
+//! What happens on a node, as it happens: events, and dead letters.
+
+pub use heartbeat_core::{Cause, NotReadyReason, ObserverReport, Waiting};
+
+pub use crate::view::subscribe::{DeadLetters, Updates, ViewSnapshot};
+pub use crate::worker::envelope::{DeadLetter, DeadReason, dead_letters};

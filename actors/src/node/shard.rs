@@ -1,0 +1,256 @@
+//! Sharded groups.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Poll;
+
+use actix::{Actor, Addr};
+use heartbeat_core::config::{AuthorityKind, OwnershipConfig, QuorumRule};
+use heartbeat_core::{Child, Engine, Role, Standing, Supervise};
+use tracing::{info, warn};
+
+use crate::control::supervisor::{Supervisor, TakeOn};
+use crate::control::until::until;
+use crate::lock::lock;
+use crate::node::supervise_error::SuperviseError;
+use crate::node::{Node, check_name};
+use crate::view::node_view::{ShardOwners, View};
+use crate::worker::addr::WorkerAddr;
+use crate::worker::context::Context;
+use crate::worker::mailbox::CloseReason;
+use crate::worker::messages::NotUp;
+use crate::worker::slot::{DynSlot, Part, StartError, StartInfo};
+use crate::worker::spec::WorkerSpec;
+
+pub use crate::authority::fence::{Fence, StaleEpoch};
+pub use crate::view::owner::{NoOwner, Owner};
+pub use crate::view::subscribe::ShardOwner;
+pub use crate::worker::context::SnapshotTooLarge;
+pub use heartbeat_core::member::{GROUPS_MAX, SHARDS_MAX};
+pub use heartbeat_core::{Epoch, NewerSnapshot, Shard, ShardSnapshot};
+
+/// The workers of a sharded group that may run on this node, one for each shard.
+pub struct Shards<A: Actor<Context = Context<A>>> {
+    name: Arc<str>,
+    workers: Arc<[WorkerAddr<A>]>,
+    owners: Arc<ShardOwners>,
+    view: Arc<View>,
+    supervisor: Addr<Supervisor>,
+}
+
+impl<A: Actor<Context = Context<A>>> Shards<A> {
+    /// The address of shard `index` on this node; it answers
+    /// [`SendError::Closed`](crate::SendError::Closed) while another node owns the shard.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn worker(&self, index: u32) -> &WorkerAddr<A> {
+        &self.workers[index as usize]
+    }
+
+    /// The addresses of all shards, in their order.
+    pub fn workers(&self) -> &[WorkerAddr<A>] {
+        &self.workers
+    }
+
+    /// Who is responsible for a key: the worker of its shard, if it runs here, or the member where
+    /// it runs. The shard is not yet, or not any more, there for as long as the news take; whoever
+    /// asks it is then told [`SendError::Closed`](crate::SendError::Closed), and asks here again.
+    ///
+    /// # Errors
+    /// [`NoOwner`] if that is not known now, or if its owner is suspected.
+    pub fn owner(&self, key: impl AsRef<[u8]>) -> Result<Owner<&WorkerAddr<A>>, NoOwner> {
+        let index = self.shard_of(key);
+        match self.view.owner_of_shard(&self.owners, index)? {
+            Owner::Here(()) => Ok(Owner::Here(self.worker(index))),
+            Owner::There(member) => Ok(Owner::There(member)),
+        }
+    }
+
+    /// The shard that a key belongs to: the same on every node and in every release, as long as the
+    /// number of shards stays the same.
+    pub fn shard_of(&self, key: impl AsRef<[u8]>) -> u32 {
+        self.owners.shard_of(key.as_ref())
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until this node knows an owner of each shard, and those shards that are its own are
+    /// up. It has no deadline of its own.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let orders = node.supervise_shards("orders", 4, |_| Ok(Orders)).unwrap();
+    /// orders.until_up().await.unwrap();
+    /// assert!(orders.workers().iter().all(|worker| worker.status().is_up));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotUp`] if this node leaves.
+    pub async fn until_up(&self) -> Result<(), NotUp> {
+        let shards: Vec<_> = self.workers.iter().map(|worker| (worker.slot.worker, worker.slot.cell.clone())).collect();
+        let owners = self.owners.clone();
+        let check = move |engine: &Engine, view: &View| {
+            let is_up = (0..).zip(&shards).all(|(index, (worker, cell))| {
+                view.is_elsewhere(&owners, index)
+                    || cell.is_up() && engine.standing(Child::Worker(*worker)) == Standing::Up
+            });
+            if is_up { Poll::Ready(Ok(())) } else { Poll::Pending }
+        };
+        until(&self.supervisor, check).await
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Clone for Shards<A> {
+    fn clone(&self) -> Shards<A> {
+        Shards {
+            name: self.name.clone(),
+            workers: self.workers.clone(),
+            owners: self.owners.clone(),
+            view: self.view.clone(),
+            supervisor: self.supervisor.clone(),
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Shards<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shards").field("name", &self.name).field("count", &self.workers.len()).finish()
+    }
+}
+
+impl Node {
+    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name:
+    /// each runs on the one that owns it, and on another, under a higher epoch, when its owner is
+    /// gone. Without a cluster all run here.
+    ///
+    /// Nodes that name another `count` than the one that has supervised the group for longest own
+    /// none of its shards until that one is gone
+    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a
+    /// node that lives is stopped there first, and its last snapshot
+    /// ([`Context::replicate`](crate::Context::replicate)) handed over; one whose node was killed
+    /// goes on from the last that was copied. The factory finds it in its [`StartInfo`], with the
+    /// shard's number and epoch. What is promised under a partition depends on `ownership`; the log
+    /// says it.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over
+    /// [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
+    pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        self.supervise_shards_with(WorkerSpec::new(name), count, factory)
+    }
+
+    /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and
+    /// queue of `spec`, whose name is the group's. What happens after a shard was given up here is
+    /// not the spec's matter: another node takes it.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Orders;
+    /// # impl Actor for Orders { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let spec = WorkerSpec::new("orders").capacity(64);
+    /// let orders = node.supervise_shards_with(spec, 16, |_birth| Ok(Orders)).unwrap();
+    /// assert_eq!(orders.worker(3).name(), "orders/3");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Node::supervise_shards`], or if the limits contradict each other.
+    pub fn supervise_shards_with<A, F>(
+        &self,
+        spec: WorkerSpec,
+        count: u32,
+        factory: F,
+    ) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        let name = &*spec.name;
+        if !(1..=SHARDS_MAX).contains(&count) {
+            return Err(SuperviseError::Shards(count));
+        }
+        let _one_at_a_time = lock(&self.inner.sharding);
+        if self.inner.config.cluster.is_some() && self.inner.view.sharded_groups() >= GROUPS_MAX {
+            return Err(SuperviseError::Groups(name.to_owned()));
+        }
+        let group = check_name(name)?;
+        let config = &self.inner.config;
+        let restart = spec.limits.restart(config).map_err(SuperviseError::Config)?;
+        let times = spec.times(config).map_err(SuperviseError::Config)?;
+        let rules = spec.rules(config).map_err(SuperviseError::Config)?;
+        let factory = Arc::new(factory);
+        let (mut slots, mut workers) = (Vec::new(), Vec::new());
+        for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
+            let name = match self.take_name(&format!("{name}/{index}"), cell.worker()) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.give_names_back(&slots);
+                    return Err(error);
+                }
+            };
+            let factory = factory.clone();
+            let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
+            let place = self.place(&spec.placement, shared.place);
+            let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
+            let slot = self.make_slot(
+                cell,
+                name,
+                Box::new(move |birth: &StartInfo, _: &mut _| factory(birth)),
+                rules,
+                Part::Shard,
+            );
+            #[cfg(feature = "testkit")]
+            self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
+            // Closed until this node owns the shard, and before anybody can send to it: nobody
+            // would ever look at what was sent.
+            slot.cell.close();
+            slot.mailbox.close(CloseReason::Stopped);
+            workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
+            slots.push(WorkerAddr { slot });
+        }
+        if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
+            warn!(group = &*group, "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"");
+        } else if self.inner.config.cluster.is_some() {
+            say_promise(&group, &self.inner.config.ownership);
+        }
+        let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
+        self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
+        let supervisor = self.inner.supervisor.clone();
+        Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
+    }
+
+    /// Frees the names of workers that were not taken on after all.
+    fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
+        for WorkerAddr { slot } in workers {
+            #[cfg(feature = "testkit")]
+            self.inner.started.slots.remove(&slot.name);
+            self.inner.view.forget_worker(&slot.name);
+        }
+    }
+}
+
+/// Says in the log what is promised of the shards of a group, and what is not.
+fn say_promise(group: &str, ownership: &OwnershipConfig) {
+    let promise = ownership.promise();
+    match (ownership.authority, ownership.quorum) {
+        (AuthorityKind::View, QuorumRule::None) => warn!(group, promise, "shards"),
+        (AuthorityKind::View, QuorumRule::Majority) | (AuthorityKind::File | AuthorityKind::Etcd, _) => {
+            info!(group, promise, "shards");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! `View`: members, owners and workers, for any number of readers on any thread.
+//!
+//! One actor writes it, from the engine's events; readers never wait for that actor, nor it for
+//! them longer than one entry. What is read in one call holds together for one entry only: for a
+//! picture of the whole at one instant, subscribe.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use dashmap::DashMap;
+use heartbeat_core::member::name_hash;
+use heartbeat_core::sharding::rendezvous;
+use heartbeat_core::{Event, Generation, Instant, Member, NodeId, Routes, Shard, Status, WorkerId};
+
+use crate::lock::{read, write};
+use crate::view::owner::{NoOwner, Owner};
+use crate::view::subscribe::{ShardOwner, ViewSnapshot};
+use crate::view::{GroupView, WorkerState, WorkerView};
+
+/// What a node knows, for many readers at once.
+#[derive(Debug, Default)]
+pub struct View {
+    /// This node, if it is in a cluster.
+    me: Option<NodeId>,
+    /// Whether it was let in, or there is nothing to be let in to.
+    joined: AtomicBool,
+    members: DashMap<NodeId, Member>,
+    /// How often the members have changed.
+    changes: AtomicU64,
+    /// Who is responsible for keys, after how many changes of the members.
+    routes: RwLock<(u64, Routes)>,
+    shards: DashMap<Arc<str>, Arc<ShardOwners>>,
+    workers: DashMap<Arc<str>, WorkerView>,
+    groups: DashMap<Arc<str>, GroupView>,
+}
+
+/// A shard under its present epoch and its owner's name, if it has one.
+type Owning = Option<(Shard, Arc<str>)>;
+
+/// The owners of a sharded group, by index.
+#[derive(Debug)]
+pub(crate) struct ShardOwners {
+    name_hash: u64,
+    /// The number of shards in force, if it is another one; else 0.
+    in_force: AtomicU32,
+    owners: Box<[RwLock<Owning>]>,
+}
+
+impl ShardOwners {
+    fn get(&self, index: u32) -> Owning {
+        let entry = self.owners.get(index as usize)?;
+        read(entry).clone()
+    }
+
+    fn set(&self, index: u32, owner: Owning) {
+        if let Some(entry) = self.owners.get(index as usize) {
+            *write(entry) = owner;
+        }
+    }
+
+    /// The shard that a key belongs to.
+    pub(crate) fn shard_of(&self, key: &[u8]) -> u32 {
+        rendezvous::shard_of(rendezvous::key_hash(self.name_hash, key), self.owners.len() as u32)
+    }
+}
+
+impl View {
+    pub(crate) fn new(me: Option<NodeId>) -> View {
+        View { me, ..View::default() }
+    }
+
+    /// A member by its name.
+    pub fn member(&self, name: &str) -> Option<Member> {
+        self.members.get(&NodeId::of(name)).map(|entry| entry.value().clone())
+    }
+
+    /// Whether a node of this name is a member now: alive, or only suspected.
+    pub fn is_member(&self, name: &str) -> bool {
+        self.members.get(&NodeId::of(name)).is_some_and(|entry| entry.status.is_member())
+    }
+
+    /// All members, the dead and departed included as long as they are remembered, in the order of
+    /// their names.
+    pub fn members(&self) -> Vec<Member> {
+        let mut members: Vec<Member> = self.members.iter().map(|entry| entry.value().clone()).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members
+    }
+
+    /// The owner of a shard: under which epoch, and the name of the node,
+    /// [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if nobody owns
+    /// it or this node does not know the group.
+    pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
+        self.shards.get(group)?.get(index)
+    }
+
+    /// A worker of this node by its name.
+    pub fn worker(&self, name: &str) -> Option<WorkerView> {
+        self.workers.get(name).map(|entry| self.seen(name, entry.value()))
+    }
+
+    /// A worker as it stands, with where it is if it is a shard.
+    fn seen(&self, name: &str, worker: &WorkerView) -> WorkerView {
+        let is_elsewhere = |me: NodeId| {
+            let (group, index) = name.rsplit_once('/')?;
+            let shards = self.shards.get(group)?;
+            let owner = shards.get(index.parse().ok()?).map(|(_, owner)| NodeId::of(&owner));
+            Some(owner != Some(me))
+        };
+        let mut seen = worker.clone();
+        if seen.state == WorkerState::Stopped && self.me.and_then(is_elsewhere) == Some(true) {
+            seen.state = WorkerState::Elsewhere;
+        }
+        seen
+    }
+
+    /// The number of a worker of this name.
+    pub(crate) fn worker_id(&self, name: &str) -> Option<WorkerId> {
+        self.workers.get(name).map(|entry| entry.id)
+    }
+
+    /// Notes that this life of a worker was told to start.
+    pub(crate) fn begin(&self, name: &str, generation: Generation) {
+        if let Some(mut entry) = self.workers.get_mut(name) {
+            (entry.generation, entry.state, entry.unready) = (generation, WorkerState::Starting, None);
+        }
+    }
+
+    /// All workers of this node with their names, in the order of the names.
+    pub fn workers(&self) -> Vec<(Arc<str>, WorkerView)> {
+        let mut workers: Vec<_> =
+            self.workers.iter().map(|entry| (entry.key().clone(), self.seen(entry.key(), entry.value()))).collect();
+        workers.sort_by(|a, b| a.0.cmp(&b.0));
+        workers
+    }
+
+    /// A group of this node by its name.
+    pub fn group(&self, name: &str) -> Option<GroupView> {
+        self.groups.get(name).map(|entry| entry.value().clone())
+    }
+
+    /// Everything but the workers, in order.
+    pub fn snapshot(&self) -> ViewSnapshot {
+        let mut shards: Vec<ShardOwner> = Vec::new();
+        for entry in &self.shards {
+            let owners = (0..entry.owners.len() as u32).filter_map(|index| entry.get(index));
+            shards.extend(owners.map(|(shard, owner)| ShardOwner { group: entry.key().clone(), shard, owner }));
+        }
+        shards.sort_by(|a, b| (&a.group, a.shard.index).cmp(&(&b.group, b.shard.index)));
+        ViewSnapshot { members: self.members(), shards }
+    }
+
+    /// Who is responsible for a key.
+    pub(crate) fn responsible(&self, namespace: &str, key: &[u8]) -> Result<Owner, NoOwner> {
+        let Some(me) = self.me else { return Ok(Owner::Here(())) };
+        if let Some(shards) = self.shards.get(namespace) {
+            return self.owner_of_shard(&shards, shards.shard_of(key));
+        }
+        if !self.joined.load(Ordering::Acquire) {
+            // It knows itself only, and would take every key for its own.
+            return Err(NoOwner::Unknown);
+        }
+        let answer = |routes: &Routes| match routes.owner(namespace, key) {
+            Some(owner) if owner.id == me => Ok(Owner::Here(())),
+            Some(owner) if owner.status == Status::Alive => Ok(Owner::There(owner.clone())),
+            // Its shard's owner. Other keys are routed away.
+            Some(owner) => Err(NoOwner::Suspected(owner.clone())),
+            None => Err(NoOwner::Unknown),
+        };
+        // Whoever changes the members counts it afterwards: what was made of half a change is not
+        // asked again.
+        let changes = self.changes.load(Ordering::Acquire);
+        let kept = read(&self.routes);
+        if kept.0 == changes {
+            return answer(&kept.1);
+        }
+        let routes = Routes::after(&kept.1, self.members.iter().map(|entry| entry.value().clone()));
+        drop(kept);
+        let found = answer(&routes);
+        *write(&self.routes) = (changes, routes);
+        found
+    }
+
+    /// Who runs this shard of a sharded group.
+    pub(crate) fn owner_of_shard(&self, shards: &ShardOwners, index: u32) -> Result<Owner, NoOwner> {
+        let Some(me) = self.me else { return Ok(Owner::Here(())) };
+        let (_, owner) = shards.get(index).ok_or_else(|| match shards.in_force.load(Ordering::Relaxed) {
+            0 => NoOwner::Unknown,
+            in_force => NoOwner::ShardsRefused { here: shards.owners.len() as u32, in_force },
+        })?;
+        let id = NodeId::of(&owner);
+        if id == me {
+            return Ok(Owner::Here(()));
+        }
+        let member = self.members.get(&id).map(|entry| entry.value().clone()).ok_or(NoOwner::Unknown)?;
+        match member.status {
+            Status::Alive => Ok(Owner::There(member)),
+            Status::Suspect => Err(NoOwner::Suspected(member)),
+            Status::Dead | Status::Left => Err(NoOwner::Unknown),
+        }
+    }
+
+    /// Whether another node owns this shard, as far as this one knows.
+    pub(crate) fn is_elsewhere(&self, shards: &ShardOwners, index: u32) -> bool {
+        shards.get(index).is_some_and(|(_, owner)| self.me.is_some_and(|me| NodeId::of(&owner) != me))
+    }
+
+    /// Whether this node was let in; see [`Node::is_joined`](crate::Node::is_joined).
+    pub(crate) fn is_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
+    }
+
+    /// Notes whether this node was let in.
+    pub(crate) fn set_joined(&self, is_joined: bool) {
+        self.joined.store(is_joined, Ordering::Release);
+    }
+
+    /// How many sharded groups this node supervises.
+    pub(crate) fn sharded_groups(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Makes room for the owners of a sharded group.
+    pub(crate) fn open_shards(&self, group: &Arc<str>, count: u32) -> Arc<ShardOwners> {
+        let owners = (0..count).map(|_| RwLock::default()).collect();
+        let shards = Arc::new(ShardOwners { name_hash: name_hash(group), in_force: AtomicU32::new(0), owners });
+        self.shards.insert(group.clone(), shards.clone());
+        shards
+    }
+
+    /// Keeps a name for a group; `false` if it is taken.
+    pub(crate) fn take_group_name(&self, name: &Arc<str>) -> bool {
+        if self.workers.contains_key(name) {
+            return false;
+        }
+        let mut fresh = false;
+        self.groups.entry(name.clone()).or_insert_with(|| {
+            fresh = true;
+            GroupView::default()
+        });
+        fresh
+    }
+
+    /// Keeps a name for a worker; `false` if it is taken.
+    pub(crate) fn take_name(&self, name: &Arc<str>, id: WorkerId) -> bool {
+        if self.groups.contains_key(name) {
+            return false;
+        }
+        let mut fresh = false;
+        self.workers.entry(name.clone()).or_insert_with(|| {
+            fresh = true;
+            WorkerView {
+                id,
+                generation: Generation(0),
+                state: WorkerState::Stopped,
+                unready: None,
+                failures: 0,
+                last_cause: None,
+            }
+        });
+        fresh
+    }
+
+    /// Forgets a worker that was removed; its name is free again.
+    pub(crate) fn forget_worker(&self, name: &Arc<str>) {
+        self.workers.remove(name);
+    }
+
+    /// Forgets a group that was removed; its name is free again.
+    pub(crate) fn forget_group(&self, name: &Arc<str>) {
+        self.groups.remove(name);
+    }
+
+    /// Puts down all members as they are now.
+    pub(crate) fn set_members<'a>(&self, members: impl Iterator<Item = &'a Member>) {
+        let mut known = std::collections::BTreeSet::new();
+        for member in members {
+            known.insert(member.id);
+            // Most are as they were; a write would make readers wait for nothing.
+            if self.members.get(&member.id).is_none_or(|entry| entry.value() != member) {
+                self.members.insert(member.id, member.clone());
+            }
+        }
+        self.members.retain(|id, _| known.contains(id));
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes in what an event says of workers and owners.
+    pub(crate) fn take_in(&self, event: &Event, now: Instant) {
+        match event {
+            Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    (entry.generation, entry.state, entry.unready) = (*generation, WorkerState::Up, None);
+                }
+            }
+            Event::Failed { worker, generation, cause, restart_in } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.fail(*generation, cause, restart_in.map(|pause| now + pause), now);
+                }
+            }
+            Event::Stopped { worker, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    (entry.state, entry.unready) = (WorkerState::Stopped, None);
+                }
+            }
+            Event::GaveUp { worker, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    (entry.state, entry.unready) = (WorkerState::GivenUp, None);
+                }
+            }
+            Event::NotReady { worker, reason, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.unready = Some(*reason);
+                }
+            }
+            Event::Ready { worker, .. } => {
+                if let Some(mut entry) = self.workers.get_mut(worker) {
+                    entry.unready = None;
+                }
+            }
+            Event::GroupStarted { group, .. } => {
+                if let Some(mut entry) = self.groups.get_mut(group) {
+                    entry.running = true;
+                }
+            }
+            Event::GroupStopped { group } => {
+                if let Some(mut entry) = self.groups.get_mut(group) {
+                    entry.running = false;
+                }
+            }
+            Event::Escalated { group, .. } => {
+                if let Some(mut entry) = self.groups.get_mut(group) {
+                    entry.running = false;
+                    entry.escalations += 1;
+                }
+            }
+            Event::ShardMoved { group, shard, to, .. } => {
+                if let Some(shards) = self.shards.get(group) {
+                    shards.set(shard.index, to.as_ref().map(|owner| (*shard, owner.clone())));
+                }
+            }
+            Event::ShardsRefused { group, in_force, .. } => {
+                if let Some(shards) = self.shards.get(group) {
+                    shards.in_force.store(*in_force, Ordering::Relaxed);
+                }
+            }
+            Event::ShardsAdmitted { group, .. } => {
+                if let Some(shards) = self.shards.get(group) {
+                    shards.in_force.store(0, Ordering::Relaxed);
+                }
+            }
+            // The rest is about members, which come whole with `set_members`, or about threads and
+            // clocks, which are not shown here.
+            _ => {}
+        }
+    }
+
+    /// How many members have this status.
+    pub fn count(&self, status: Status) -> usize {
+        self.members.iter().filter(|entry| entry.status == status).count()
+    }
+}
