@@ -1,13 +1,11 @@
-//! Words with an authority: whoever hands out the right to run a shard, one owner at a time, each
-//! under a higher epoch.
+//! Requests to an authority and its responses.
 //!
-//! Think of a key board at the porter's lodge. Each guest (a node) shows up now and then, or else
-//! the porter takes all his keys back after a while (a *session* that ends); a key that hangs there
-//! can be taken, one that is out cannot; and each time one is handed out the porter writes a higher
-//! number on it (the *epoch*).
+//! An authority grants each shard to one node at a time, each time under a higher *epoch*. A node
+//! holds its shards under a *session*, which ends unless the node renews it. When a session ends,
+//! the authority may grant its shards to other nodes.
 //!
-//! The engine asks and is answered; which porter it is (a file on this host, etcd) is its driver's
-//! business. The rules of when to ask what are in the private `claims`.
+//! The engine sends requests and handles responses. Its driver knows where the authority is: files
+//! on this host, or etcd. The private `sharding::claims` decides what to request and when.
 //!
 //! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed
 //! file cache consistency", SOSP 1989.
@@ -17,100 +15,101 @@ use std::time::Duration;
 
 use crate::member::{Epoch, Generation};
 
-/// A session at the authority, by the authority's own number.
+/// A session at the authority, by the number that the authority gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u64);
 
-/// A shard as the authority knows it. Names are the same on all nodes.
+/// A shard as the authority knows it. All nodes use the same names.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ShardName {
     /// Name of the sharded group.
     pub group: Arc<str>,
-    /// Which of its shards.
+    /// From 0 up to and without the group's number of shards.
     pub index: u32,
 }
 
-/// What is asked of the authority. Each is answered once, with an [`AuthorityResponse`] or an error
-/// in words; in which order does not matter.
+/// A request to the authority. The driver answers each once, with an [`AuthorityResponse`] or an
+/// error text, in any order.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AuthorityRequest {
-    /// Begin a session of this node that ends `ttl` after it was last renewed. Answered by
+    /// Begin a session of this node that ends `ttl` after its last renewal. Answered by
     /// [`AuthorityResponse::Opened`].
     Open {
-        /// How long it lasts without being renewed.
+        /// How long the session lasts without a renewal.
         ttl: Duration,
-        /// A session of this process that is over for it, to be ended at once if it can be.
+        /// An earlier session of this process that the process counts as over. The authority ends
+        /// it at once if it still exists.
         previous: Option<SessionId>,
     },
-    /// Let the session last for its whole time from now on. Answered by
+    /// Let the session last for its whole `ttl` from now on. Answered by
     /// [`AuthorityResponse::Renewed`] or [`AuthorityResponse::Gone`].
     Renew {
-        /// Which.
+        /// The session to renew.
         session: SessionId,
     },
-    /// Take these shards, those of them that nobody has. Answered by [`AuthorityResponse::Claimed`]
-    /// or [`AuthorityResponse::Gone`].
+    /// Grant these shards to the session, as far as no other session has them. Answered by
+    /// [`AuthorityResponse::Claimed`] or [`AuthorityResponse::Gone`].
     Claim {
-        /// For which session.
+        /// The session that is to have them.
         session: SessionId,
         /// At most [`CLAIMS_MAX`].
         shards: Vec<ShardName>,
-        /// The lowest epoch to be given out: the time, or more where a later epoch of one of the
-        /// shards is known. So epochs go on rising where an authority has forgotten, or takes the
-        /// place of another mode.
+        /// The lowest epoch to grant: the time, or more if the node knows a higher epoch of one of
+        /// the shards. So epochs rise even if an authority has lost its state, or takes the place
+        /// of another mode.
         floor: Epoch,
     },
-    /// Give these shards back. Those that the session does not have are left alone. Answered by
+    /// Release these shards, as far as the session has them. Answered by
     /// [`AuthorityResponse::Done`].
     Release {
-        /// Of which session.
+        /// The session that has them.
         session: SessionId,
         /// At most [`CLAIMS_MAX`].
         shards: Vec<ShardName>,
     },
-    /// End the session of a process that is known to have ended, without waiting for its time. A
-    /// later process of the same name keeps its own. Answered by [`AuthorityResponse::Done`].
+    /// End the session of a process that has ended, before its `ttl` is over. A later process of
+    /// the same name keeps its session. Answered by [`AuthorityResponse::Done`].
     Evict {
         /// Name of the node.
         node: Arc<str>,
-        /// Of this start of its process, or an earlier one.
+        /// The start of its process; sessions of earlier starts end, too.
         generation: Generation,
     },
 }
 
-/// Shards in one claim or release.
+/// The largest number of shards in one claim or release.
 pub const CLAIMS_MAX: usize = 64;
 
-/// What the authority answers.
+/// The authority's answer to a request.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AuthorityResponse {
     /// The session has begun.
     Opened {
-        /// Its number, which no other session had or will have.
+        /// Its number, which no other session has at any time.
         session: SessionId,
-        /// How long it lasts, which may be longer than asked for.
+        /// How long it lasts without a renewal; it may be longer than requested.
         ttl: Duration,
     },
-    /// It lasts for its whole time again.
+    /// The session lasts for its whole `ttl` from the receipt of the request.
     Renewed,
-    /// There is no such session any more, and whatever it had may be another's.
+    /// The session does not exist any more, and other sessions may have its shards.
     Gone,
-    /// What became of each shard, in the order of the claim.
+    /// The result for each shard, in the order of the claim.
     Claimed(Vec<Claimed>),
-    /// It is done, or there was nothing to be done.
+    /// The request is carried out, or there was nothing to do.
     Done,
 }
 
-/// What became of a claim to one shard.
+/// The result of a claim for one shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Claimed {
-    /// It is the session's from now on, under this epoch: higher than any that was given out for
-    /// this shard before, and not below the floor of the claim. A shard that the session had
-    /// already is granted again under the epoch that it had.
+    /// The session has the shard from now on, under this epoch. The epoch is higher than any that
+    /// the authority granted for this shard before, and not below the floor of the claim. A shard
+    /// that the session had already is granted again under the epoch that it had.
     Granted(Epoch),
-    /// Somebody has it.
+    /// Another session has the shard.
     Held {
-        /// Name of the node.
+        /// Name of that node.
         by: Arc<str>,
     },
 }

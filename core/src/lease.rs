@@ -18,8 +18,8 @@ const MARGIN_SHARE: u32 = 10;
 /// The smallest margin. A tenth of a term below 2 s would be less than the delays of a busy host.
 const MARGIN_MIN: Duration = Duration::from_millis(200);
 
-/// How long a lease of this term gives a right, counted from when it was asked for: nine tenths of
-/// the term, and at least 200 ms less than the term. Zero for a term of 200 ms or less.
+/// How long a lease of this term gives a right, counted from when it was requested. That is nine
+/// tenths of the term, and at least 200 ms less than the term; zero for a term of 200 ms or less.
 pub(crate) fn valid_for(term: Duration) -> Duration {
     term.saturating_sub((term / MARGIN_SHARE).max(MARGIN_MIN))
 }

@@ -1,32 +1,33 @@
-//! `ShardSnapshot`: what a shard's worker leaves behind for whoever runs the shard next.
+//! `ShardSnapshot`: what the worker of a shard leaves for the next one that runs the shard.
 //!
-//! Bytes of the application's own, with what is needed to tell which of two is newer and who can
-//! read it. What is in them nobody here knows.
+//! It holds bytes of the application, the version of their format, and the epoch and sequence that
+//! tell which of two snapshots is newer. The owner keeps the newest one, and its successor has a
+//! *replica* of it. The framework does not read the bytes.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::member::Epoch;
 
-/// What a shard's worker left behind, last.
+/// The last snapshot of a shard that this node knows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ShardSnapshot {
-    /// Under which epoch it was made.
+    /// The epoch of the owner that made it.
     pub epoch: Epoch,
-    /// How many were made under that epoch before it, from 1.
+    /// The number of this snapshot among those of that epoch, from 1.
     pub sequence: u64,
-    /// The version of its format, by the application's own count.
+    /// The version of the format, as the application counts it.
     pub version: u32,
-    /// The application's own.
+    /// The bytes that the application saved.
     pub bytes: Arc<[u8]>,
 }
 
 impl ShardSnapshot {
-    /// The bytes, if they are of a format that this program knows.
+    /// The bytes, if their format is of this version or an earlier one.
     ///
     /// # Errors
-    /// [`NewerSnapshot`] if they were written by a newer version of the program; it is kept, for
-    /// whoever can read it.
+    /// [`NewerSnapshot`] if a newer version of the program wrote them. The snapshot is kept for a
+    /// node that can read it.
     pub fn up_to(&self, version: u32) -> Result<&[u8], NewerSnapshot> {
         if self.version <= version {
             Ok(&self.bytes)
@@ -35,7 +36,7 @@ impl ShardSnapshot {
         }
     }
 
-    /// The later is the newer.
+    /// The key by which snapshots of one shard are compared: the greater is the newer.
     pub(crate) fn order(&self) -> (Epoch, u64) {
         (self.epoch, self.sequence)
     }

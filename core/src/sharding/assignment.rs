@@ -96,7 +96,7 @@ pub(super) struct Pending {
 /// The nodes that may still run a shard.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PreviousOwners {
-    /// Those that have not yet answered that they do not. Never empty.
+    /// The nodes that have not yet answered that they do not run it. Never empty.
     pub(super) nodes: Vec<NodeId>,
     /// The number of the request to them.
     pub(super) number: u32,
@@ -490,8 +490,8 @@ mod tests {
         Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
     }
 
-    /// Finds the owners anew, with those who `transient_owners`, and plays that whatever is due
-    /// starts and whatever stops has stopped. Returns what is told, and which shards start.
+    /// Recomputes the owners, then starts the pending shards and stops the stopping ones. Returns
+    /// the events, and the shards that start.
     fn settle(
         assignment: &mut Assignment,
         table: &MemberTable,

@@ -1,21 +1,23 @@
-//! `Claims`: when to ask the authority what, and until when its answers give the right to own
+//! `Claims`: what this node asks the authority and when, and how long the answers let it own
 //! shards.
 //!
-//! One session per process, and every shard under it: an authority is no place for heartbeats, and
-//! a session for each of a million workers would be that. It is renewed three times in its time.
-//! What counts is when a renewal was *sent*: the authority counts from later, so that it lets go
-//! after we have. A margin is taken off for clocks that do not run alike.
+//! A process has one session, and all its shards belong to it. A session for each of a million
+//! workers would bring heartbeats to the authority, which is not made for them. The node renews the
+//! session three times per `session_ttl`. The session is valid for `session_ttl` minus a margin
+//! (`lease`), counted from when the renewal was *sent*. The authority counts from receipt, so it
+//! expires the session after this node has stopped using it.
 //!
-//! An answer that does not come proves nothing either way. A claim is asked again, since asking
-//! twice for what one has is answered alike; what was granted and is not wanted any more is given
-//! back; a session that is not there any more is over at once, and one that could not be renewed is
-//! over by our own clock.
+//! A missing answer proves nothing. A claim is sent again: the authority grants a shard that the
+//! session has already under the same epoch. A shard that was granted and is not wanted any more is
+//! released. A session that the authority does not know ends at once, and a session that could not
+//! be renewed ends by this node's own clock.
 //!
-//! After the authority was away for so long that our session ended, shards that were others' are
-//! left alone for one `session_ttl` more: they may be on their way back, too.
+//! If the session ended because the authority did not answer, the other nodes' sessions ended, too.
+//! In the first `session_ttl` of the new session this node claims only shards that it had before,
+//! so that the other nodes get theirs back.
 //!
-//! What this does not do: hold a writer back that looked at its lease and then slept. Whatever is
-//! written has to carry the epoch.
+//! This module does not stop a writer that checked its lease and then slept. Every write has to
+//! carry the epoch.
 //!
 //! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed
 //! file cache consistency", SOSP 1989; M. Burrows, "The Chubby lock service for loosely-coupled
@@ -34,83 +36,83 @@ use crate::member::{Epoch, Generation};
 use crate::output::Output;
 use crate::time::Instant;
 
-/// Renewals in the time of a session.
+/// Renewals per `session_ttl`.
 const RENEWALS: u32 = 3;
 
-/// However often there is doubt, renewals are at least so far apart.
+/// The shortest time between two renewals, however often the session is rechecked.
 const RENEW_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// How long to wait before the authority is asked again after it did not answer: this share of
-/// `session_ttl`, within these bounds.
+/// How long to wait before a request that failed is sent again: this share of `session_ttl`, within
+/// these bounds.
 const RETRY_SHARE: u32 = 20;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// How long to wait before a shard that was held is claimed again: this share of `session_ttl`,
-/// within the same bounds.
+/// How long to wait before a shard that another session held is claimed again: this share of
+/// `session_ttl`, within the same bounds.
 const RECLAIM_SHARE: u32 = 10;
 
 /// What an answer means for the shards.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Outcome {
     Nothing,
-    /// A session has begun: shards can be claimed.
+    /// A session has begun, and shards can be claimed.
     SessionBegan,
-    /// The session is over, and every shard with it.
+    /// The session is over, and this node has no right to its shards.
     SessionLost,
-    /// What became of claims. It is stale if shards came free after they were asked for: what was
-    /// held then may not be any more.
+    /// The results of a claim. They are stale if shards were released after the claim was sent: a
+    /// shard that was held then may be free.
     Claimed {
         results: Vec<(ShardName, Claimed)>,
         is_stale: bool,
     },
-    /// It is not known what became of these claims.
+    /// The claim of these shards got no usable answer: they may have been granted or not.
     Unknown(Vec<ShardName>),
 }
 
-/// This node's words with the authority.
+/// This node's session at the authority, and its requests.
 #[derive(Clone, Debug)]
 pub(super) struct Claims {
-    /// How long a session lasts; what was asked for, until the authority says otherwise.
+    /// How long the session lasts: `ttl_requested` until the authority answers with another time.
     ttl: Duration,
     ttl_requested: Duration,
     fenced: bool,
     session: Session,
-    /// When others' shards last came free.
+    /// When another node last released shards.
     released_at: Instant,
-    /// When its renewal was last asked for.
+    /// When the renewal was last sent.
     renewed_at: Instant,
-    /// What was asked and is not answered, by number: when, and what.
+    /// Requests that are not answered yet, by number, with the instant at which they were sent.
     in_flight: BTreeMap<u64, (Instant, AuthorityRequest)>,
     number: u64,
-    /// What is to be given back as soon as the authority can be asked.
+    /// Shards that are to be released.
     to_release: BTreeSet<ShardName>,
     release_at: Instant,
-    /// Whose sessions are to be ended.
+    /// Processes whose sessions are to be ended.
     to_evict: BTreeMap<Arc<str>, Generation>,
-    /// The authority does not answer, and this has been told.
+    /// The authority does not answer, and an event has said so.
     is_unreachable: bool,
-    /// What was asked last without an answer, and when that was found. While a disk is full a
-    /// renewal succeeds and a claim does not: what succeeds then says nothing.
+    /// The kind of the request that failed last, and when. While a disk is full, renewals succeed
+    /// and claims fail, so a renewal does not show that the authority has recovered.
     last_failure: Option<(std::mem::Discriminant<AuthorityRequest>, Instant)>,
-    /// Whether it was unreachable when the last session ended.
+    /// Whether the authority was unreachable when the last session ended.
     was_unreachable: bool,
-    /// Until when shards that were others' are left alone.
+    /// Until when only shards that this node had before are claimed.
     grace_until: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Session {
-    /// There is none; one is to be begun at this instant.
+    /// There is none; one is requested at this instant.
     None { at: Instant, previous: Option<SessionId> },
-    /// One was asked for.
+    /// One was requested.
     Opening { previous: Option<SessionId> },
-    /// It is over at `until` if it is not renewed.
+    /// It ends at `until` unless it is renewed.
     Open { id: SessionId, until: Instant, renew_at: Instant },
 }
 
 impl Claims {
-    /// None where there is no authority.
+    /// `None` with `authority = "view"`.
     pub(super) fn new(ownership: &OwnershipConfig, now: Instant) -> Option<Claims> {
         match ownership.authority {
             AuthorityKind::View => None,
@@ -134,10 +136,10 @@ impl Claims {
         }
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
-    /// Until when this node may own shards, unless the session is renewed; long ago if there is
-    /// none.
+    /// Until when this node may own shards, unless the session is renewed; `Instant::ZERO` without
+    /// a session.
     pub(super) fn until(&self) -> Instant {
         match self.session {
             Session::Open { until, .. } => until,
@@ -145,29 +147,30 @@ impl Claims {
         }
     }
 
-    /// Whether shards may be claimed that were not this node's before.
+    /// Whether shards may be claimed that this node did not have before.
     pub(super) fn is_takeover_allowed(&self, now: Instant) -> bool {
         now >= self.grace_until
     }
 
-    /// When a claim that found the shard held is asked again, should nobody say that it is free.
+    /// How long to wait before a shard that another session held is claimed again, if no release is
+    /// announced.
     pub(super) fn reclaim_delay(&self) -> Duration {
         (self.ttl / RECLAIM_SHARE).clamp(RETRY_DELAY_MIN, RETRY_DELAY_MAX)
     }
 
-    /// Whether claims are under way. What comes up meanwhile is claimed together afterwards: shards
-    /// that move one by one would cost the authority as many changes.
+    /// Whether a claim is in flight. Shards that become due meanwhile are claimed together
+    /// afterwards: one claim a shard would cost the authority as many transactions.
     pub(super) fn is_claiming(&self) -> bool {
         self.in_flight.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Claim { .. }))
     }
 
-    /// As [`Claims::is_claiming`], for what is given back.
+    /// Whether a release is in flight.
     fn is_releasing(&self) -> bool {
         self.in_flight.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Release { .. }))
     }
 
-    /// Whether a shard is being given back: it is not to be claimed before that is answered, since
-    /// nobody says which of the two would come first.
+    /// Whether the release of this shard is in flight. Until it is answered the shard must not be
+    /// claimed, since the two requests may arrive in either order.
     pub(super) fn is_release_in_flight(&self, shard: &ShardName) -> bool {
         let releases = self.in_flight.values().filter_map(|(_, ask)| match ask {
             AuthorityRequest::Release { shards, .. } => Some(shards),
@@ -185,17 +188,17 @@ impl Claims {
             Session::Opening { .. } => (Instant::NEVER, false),
             Session::Open { until, renew_at, .. } => (until.min(renew_at), true),
         };
-        // Without a session there is nothing to give back to.
+        // Without a session there is nothing to release.
         let has_some = is_open && !self.to_release.is_empty() && !self.is_releasing() || !self.to_evict.is_empty();
         let release = has_some.then_some(self.release_at);
         let grace = (self.grace_until > Instant::ZERO).then_some(self.grace_until);
         [Some(session), release, grace].into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
-    /// Looks whether the session is over by our own clock. It is asked before anything is taken in:
-    /// after a pause it is over, whatever comes in then.
+    /// Ends the session if its time is over by this node's clock; at `until` itself it is. Called
+    /// before any other input: after a pause the session may be over, and no input changes that.
     pub(super) fn expire(&mut self, ctx: &mut Ctx) -> Outcome {
         match self.session {
             Session::Open { id, until, .. } if until <= ctx.now => {
@@ -206,7 +209,7 @@ impl Claims {
         }
     }
 
-    /// Does what is due.
+    /// Sends the requests that are due.
     pub(super) fn handle_timeout(&mut self, ctx: &mut Ctx) {
         let now = ctx.now;
         if self.grace_until <= now {
@@ -218,7 +221,7 @@ impl Claims {
                 self.ask(AuthorityRequest::Open { ttl: self.ttl_requested, previous }, ctx);
             }
             Session::Open { id, until, renew_at } if renew_at <= now => {
-                // Until it is answered, or once more in time for another try.
+                // An answer changes this; without one the renewal is sent again.
                 self.session = Session::Open { id, until, renew_at: now + self.ttl / RENEWALS };
                 self.renewed_at = now;
                 self.ask(AuthorityRequest::Renew { session: id }, ctx);
@@ -230,8 +233,8 @@ impl Claims {
         }
     }
 
-    /// Others' shards may be free, or so an authority says whose leader woke up and has ended
-    /// sessions that it had no business with: whether ours is one of them is asked at once.
+    /// Another node's shards have been released. Renews the session soon: a leader of etcd that
+    /// wakes up ends live sessions, and this one may be among them.
     pub(super) fn recheck_session(&mut self, now: Instant) {
         self.released_at = now;
         if let Session::Open { renew_at, .. } = &mut self.session {
@@ -239,8 +242,7 @@ impl Claims {
         }
     }
 
-    /// Claims shards, under epochs of `floor` or more. There has to be a session; if it is over by
-    /// the time of the answer, that says so.
+    /// Claims shards, under epochs of `floor` or more. Without a session nothing is sent.
     pub(super) fn claim(&mut self, shards: Vec<ShardName>, floor: Epoch, ctx: &mut Ctx) {
         let Session::Open { id: session, .. } = self.session else { return };
         for some in shards.chunks(CLAIMS_MAX) {
@@ -251,20 +253,21 @@ impl Claims {
         }
     }
 
-    /// Gives a shard back.
+    /// Releases a shard, with the next release that is sent.
     pub(super) fn release(&mut self, shard: ShardName) {
         self.to_release.insert(shard);
     }
 
-    /// A process was seen to have ended: its shards need not wait for the end of its session, if
-    /// what they write is fenced.
+    /// A process has ended. If writes are fenced, its session is ended now, so that its shards need
+    /// not wait for that.
     pub(super) fn evict(&mut self, node: Arc<str>, generation: Generation) {
         if self.fenced {
             self.to_evict.insert(node, generation);
         }
     }
 
-    /// Takes in an answer, or that there is none.
+    /// Handles the answer to a request, or its failure. A second answer to the same request changes
+    /// nothing.
     pub(super) fn handle_answer(
         &mut self,
         number: u64,
@@ -320,7 +323,7 @@ impl Claims {
                 Outcome::Claimed { results, is_stale: sent < self.released_at }
             }
             (AuthorityRequest::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
-            // What belonged to a previous session ends with it.
+            // It was a claim for a previous session, which is over.
             (AuthorityRequest::Claim { .. }, _) => Outcome::Nothing,
             (AuthorityRequest::Release { .. } | AuthorityRequest::Evict { .. }, Ok(_)) => Outcome::Nothing,
             (AuthorityRequest::Release { session, shards }, Err(_)) => {
@@ -338,7 +341,7 @@ impl Claims {
         }
     }
 
-    // ---- private -------------------------------------------------------------------------------------------------------------------------
+    // ---- private --------------------------------------------------------------------------------
 
     fn ask(&mut self, ask: AuthorityRequest, ctx: &mut Ctx) {
         self.number += 1;
@@ -346,8 +349,8 @@ impl Claims {
         ctx.push(Output::AskAuthority { number: self.number, ask });
     }
 
-    /// Whether an answer to this means that the authority does again what it did not: the same, or
-    /// anything once nothing has failed for half of a session's time.
+    /// Whether an answer to this request shows that the authority has recovered: it is of the kind
+    /// that failed last, or no request has failed for half of the `ttl`.
     fn proves_recovery(&self, ask: &AuthorityRequest, now: Instant) -> bool {
         let same = |(failed, at): (_, Instant)| failed == std::mem::discriminant(ask) || now - at > self.ttl / 2;
         self.last_failure.is_none_or(same)
@@ -361,7 +364,7 @@ impl Claims {
         self.ttl = ttl;
         let until = sent + valid_for(self.ttl);
         if until <= ctx.now {
-            // It took longer to answer than what it gives is good for.
+            // The answer took longer than the session is valid.
             self.session = Session::None { at: ctx.now, previous: Some(id) };
             return Outcome::Nothing;
         }
@@ -374,7 +377,7 @@ impl Claims {
 
     fn lose_session(&mut self, previous: Option<SessionId>, reason: &str, ctx: &mut Ctx) -> Outcome {
         self.session = Session::None { at: ctx.now, previous };
-        // Whatever it had ends with it.
+        // Its shards are released with it.
         self.to_release.clear();
         ctx.emit(Event::SessionEnded { reason: reason.into() });
         Outcome::SessionLost
@@ -401,8 +404,8 @@ impl Claims {
     }
 }
 
-/// Whether a token may follow the highest epoch that was seen of a shard. One that goes back comes
-/// of an authority that has forgotten.
+/// Whether a token is at least the highest epoch that this node knows of the shard. A lower token
+/// comes from an authority that has lost its state.
 pub(super) fn is_current_token(token: Epoch, highest: Epoch) -> bool {
     token >= highest
 }
@@ -416,7 +419,7 @@ mod tests {
     use crate::detection::monitor::Monitor;
     use crate::random::Random;
 
-    /// Claims under a session of 10 s, and the ctx that they are asked from.
+    /// Claims with a `session_ttl` of 10 s, and a context to collect their outputs.
     fn begin() -> (Claims, Ctx) {
         let mut config = Config::default();
         (config.ownership.authority, config.ownership.folder) = (AuthorityKind::File, Some("here".into()));
@@ -427,7 +430,7 @@ mod tests {
         (claims, ctx)
     }
 
-    /// What is asked at this instant, with its number.
+    /// The requests that are due at this instant, with their numbers.
     fn asked(claims: &mut Claims, ctx: &mut Ctx, at_ms: u64) -> Vec<(u64, AuthorityRequest)> {
         ctx.now = Instant::from_millis(at_ms);
         claims.handle_timeout(ctx);

@@ -5,7 +5,7 @@
 //! for that, for a bounded time. Where there is an authority, it also waits until the authority
 //! grants the shard (`claims`).
 //!
-//! - **Given up**: the shard is told to stop. When it has stopped, the node that requested it
+//! - **Given up**: this node stops the shard. When it has stopped, the node that requested it
 //!   receives its last snapshot, and the shard is released at the authority.
 //! - **Taken over**: the new owner asks the previous owner, if that may be alive, and waits for it
 //!   for `ownership.hand_over_timeout`. With a quorum it waits until each member has answered or is
@@ -20,7 +20,7 @@
 //! A shard whose worker supervision gave up is *declined*: another member owns it for a while. A
 //! shard that all members decline has no owner, and holds up no other shard.
 //!
-//! A change of the view only marks the owners as stale. `run` recomputes them in one loop, then
+//! A change of the view only marks the owners as stale. `advance` recomputes them in one loop, then
 //! moves the shards on; nothing here recurses.
 //!
 //! This module does not restart workers that fail: supervision does, and neither owner nor epoch
@@ -141,7 +141,7 @@ impl Sharding {
         }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     /// Adds a group whose shard `i` is worker `first + i`.
     pub(crate) fn add_group(&mut self, name: Arc<str>, first: WorkerId, count: u32) {
@@ -288,7 +288,7 @@ impl Sharding {
         }
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// The owner of a shard by the view, and its epoch.
     pub(crate) fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
@@ -363,7 +363,7 @@ impl Sharding {
         ShardName { group: self.assignment.group(at.group).name.clone(), index: at.index }
     }
 
-    // ---- owners --------------------------------------------------------------------------------------------------------------------------
+    // ---- owners ---------------------------------------------------------------------------------
 
     /// Recomputes the owners from the present view and carries out what follows. Returns `false` if
     /// the view is incomplete and shards may stay where they are meanwhile.
@@ -470,7 +470,7 @@ impl Sharding {
         true
     }
 
-    // ---- on the way ----------------------------------------------------------------------------------------------------------------------
+    // ---- on the way -----------------------------------------------------------------------------
 
     /// Moves on the shards in transition, and sends the snapshots and claims that are due.
     fn move_shards(&mut self, node: &mut ShardingCtx<'_>) {
@@ -667,7 +667,7 @@ impl Sharding {
         self.update_successor(at, node);
     }
 
-    // ---- the authority -------------------------------------------------------------------------------------------------------------------
+    // ---- the authority --------------------------------------------------------------------------
 
     /// Claims shards at the authority, under epochs above all that this node knows of them.
     fn claim(&mut self, shards: Vec<ShardName>, node: &mut ShardingCtx<'_>) {
@@ -719,7 +719,7 @@ impl Sharding {
         }
     }
 
-    // ---- snapshots -----------------------------------------------------------------------------------------------------------------------
+    // ---- snapshots ------------------------------------------------------------------------------
 
     /// Handles the request of a new owner: it is answered once the shard does not run here.
     fn handle_request(&mut self, from: NodeId, number: u32, key: ShardKey, node: &mut ShardingCtx<'_>) {

@@ -1,19 +1,19 @@
-//! Who is responsible for a key: rendezvous hashing.
+//! Rendezvous hashing: the owner of a shard or key among a set of members.
 //!
-//! Imagine every member holding up a number for each key, drawn by lot but always the same; the
-//! highest number owns the key. When a member goes, only its keys pass to whoever held the second
-//! highest; when one comes, it takes only the keys for which its number is the highest. Nobody has
-//! to remember anything, and all who see the same members name the same owner.
+//! Each member draws a lot for each key: a hash of both, so it is always the same. The member with
+//! the highest lot owns the key. When a member goes, only its keys move, each to the member with
+//! the second highest lot. When a member comes, it takes only the keys for which its lot is the
+//! highest. No state is kept, and all nodes that see the same members name the same owner.
 //!
 //! # Weights
-//! A lot `h` is drawn evenly from 0 to 2^64, so `u = h / 2^64` is even on 0 to 1, and `-ln(u)` is
-//! the waiting time for an event that comes once in a unit of time. Divided by a weight `w` it is
-//! the wait for one that comes `w` times as often, and the event that comes first is that of a
-//! member with probability `w` over the sum of all weights. Who waits least owns. With equal
-//! weights that is the highest lot, and no logarithm is taken. All is done in whole numbers, so
-//! that every machine and every release finds the same.
+//! A lot `h` is uniform on 0 to 2^64, so `u = h / 2^64` is uniform on 0 to 1. Then `-ln(u)` is the
+//! waiting time for an event with rate 1, and `-ln(u) / w` that for an event with rate `w`. The
+//! event of one member comes first with probability `w` over the sum of all weights, so the member
+//! with the shortest wait owns the key. With equal weights that is the member with the highest lot,
+//! and no logarithm is taken. All arithmetic is in whole numbers, so every machine and every
+//! release names the same owner.
 //!
-//! It does not know who is alive: the caller passes those that may own.
+//! This module does not know which members are alive: the caller passes the members that may own.
 //!
 //! Sources: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM
 //! Transactions on Networking 6(1), 1998. Weights by logarithms: Schindelhauer and Schomaker,
@@ -32,14 +32,13 @@ pub fn owner(group: u64, index: u32, nodes: impl Iterator<Item = (NodeId, Weight
     owner_of(mix(group ^ mix(u64::from(index))), nodes)
 }
 
-/// The owner of what has this hash, evenly drawn, among `nodes`; `None` if none of them has a
-/// weight.
+/// The owner of a key with this uniform hash, among `nodes`; `None` if none of them has a weight.
 ///
 /// The order of `nodes` does not matter. The mapping never changes between releases.
 pub fn owner_of(key: u64, nodes: impl Iterator<Item = (NodeId, Weight)>) -> Option<NodeId> {
     let lots =
         nodes.filter(|(_, weight)| weight.get() > 0).map(|(node, weight)| Lot { node, weight, lot: mix(key ^ node.0) });
-    lots.max_by(Lot::against).map(|lot| lot.node)
+    lots.max_by(Lot::compare).map(|lot| lot.node)
 }
 
 /// The hash of a key within the namespace with this name hash. The mapping never changes between
@@ -48,13 +47,13 @@ pub fn key_hash(namespace: u64, key: &[u8]) -> u64 {
     mix(namespace ^ bytes_hash(key))
 }
 
-/// Which of `count` shards a key with this hash belongs to; 0 if there are none. The mapping never
+/// The shard of `count` to which a key with this hash belongs; 0 if `count` is 0. The mapping never
 /// changes between releases.
 pub fn shard_of(key: u64, count: u32) -> u32 {
     ((u128::from(key) * u128::from(count)) >> 64) as u32
 }
 
-/// What one member holds up for a key.
+/// The lot of one member for a key.
 struct Lot {
     node: NodeId,
     weight: Weight,
@@ -62,8 +61,8 @@ struct Lot {
 }
 
 impl Lot {
-    /// Greater is who owns.
-    fn against(&self, other: &Lot) -> Ordering {
+    /// Orders lots: the member with the greatest one owns the key.
+    fn compare(&self, other: &Lot) -> Ordering {
         let by_lot = || (self.lot, self.node).cmp(&(other.lot, other.node));
         if self.weight == other.weight {
             return by_lot();
@@ -75,19 +74,19 @@ impl Lot {
     }
 }
 
-/// Bits behind the point of a wait.
+/// Fractional bits of a wait.
 const WAIT_BITS: u32 = 48;
 
-/// Steps from one power of two to the next at which the logarithm is known exactly; between them it
-/// is taken for a straight line.
+/// Steps from one power of two to the next at which the table holds the logarithm, as a power of
+/// two. Between two steps it is interpolated linearly.
 const STEP_BITS: u32 = 8;
 
-/// log2(1 + i / 256), with `WAIT_BITS` behind the point.
+/// log2(1 + i / 256), with `WAIT_BITS` fractional bits.
 const LOG2: [u64; (1 << STEP_BITS) + 1] = {
     let mut table = [0; (1 << STEP_BITS) + 1];
     let mut step = 0;
     while step < table.len() - 1 {
-        // Squared, a number has twice the logarithm: whether the square passes two is the next bit.
+        // Squaring a number doubles its logarithm, so the next bit is set if the square reaches 2.
         let mut square = (1_u128 << 63) + ((step as u128) << (63 - STEP_BITS));
         let mut bit = WAIT_BITS;
         while bit > 0 {
@@ -104,12 +103,12 @@ const LOG2: [u64; (1 << STEP_BITS) + 1] = {
     table
 };
 
-/// 64 - log2 of a lot, which falls as the lot rises: the waiting time in units of ln 2, with
-/// `WAIT_BITS` behind the point.
+/// The wait of a lot in units of ln 2: 64 - log2 of the lot, with `WAIT_BITS` fractional bits. It
+/// falls as the lot rises. A lot of 0 counts as 1.
 fn wait(lot: u64) -> u128 {
     let lot = lot.max(1);
     let whole = 63 - lot.leading_zeros();
-    // The bits behind the highest one, as a fraction of 2^64.
+    // The bits below the highest one, as a fraction of 2^64.
     let fraction = u128::from((lot << (63 - whole)) << 1);
     let step = (fraction >> (64 - STEP_BITS)) as usize;
     let along = fraction & ((1 << (64 - STEP_BITS)) - 1);
@@ -214,8 +213,8 @@ mod tests {
         assert_eq!((shard_of(u64::MAX, 7), shard_of(0, 7), shard_of(u64::MAX, 0)), (6, 0, 0));
     }
 
-    /// Another release must find the same owners, so these never change. They were computed by a
-    /// program of a few lines in another language, with its logarithms.
+    /// Another release must name the same owners, so these never change. They were computed by a
+    /// program of a few lines in another language, with its own logarithms.
     #[test]
     fn the_mapping_never_changes() {
         assert_eq!(places(&nodes(4)), [1, 3, 0, 3, 1, 1, 0, 2, 0, 0, 2, 3]);

@@ -1,14 +1,14 @@
-//! `Routes`: who is responsible for a key, asked by any number of threads at once.
+//! `Routes`: the owner of a key, which any number of threads may look up at once.
 //!
-//! A key of a sharded group belongs to a shard of it, any other key to one of a fixed number of
-//! *slots*, and each shard and slot to the member that rendezvous hashing finds for it (`ring`).
+//! A key of a sharded group belongs to one of its shards, any other key to one of 65,536 *slots*.
+//! Rendezvous hashing names the owner of each shard and slot (`rendezvous`).
 //!
-//! A group is shared out among the members that say they supervise it with the same number of
-//! shards. If members say different numbers, the one that the oldest process says is *in force*:
-//! those that say another one own nothing until it is gone.
+//! The shards of a group belong to the members that supervise it with the same number of shards. If
+//! members differ, the number of the oldest process is *in force*. Members with another number own
+//! nothing until all members with that one are gone.
 //!
-//! What was found is remembered for as long as the members stay as they are, so a look-up costs a
-//! hash of the key and a read, however many members there are.
+//! Owners are computed on the first look-up and kept as long as the members do not change. Then a
+//! look-up costs a hash of the key and a read, for any number of members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,21 +17,22 @@ use std::sync::{Arc, OnceLock};
 use crate::member::{Declined, Member, NodeId, Role, Status, Weight, name_hash};
 use crate::sharding::rendezvous;
 
-/// How a sharded group is shared out.
+/// The number of shards of a group that is in force, and the members that may own them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ShardGroupLayout {
-    /// How many shards it has.
+    /// The number of shards.
     pub(crate) count: u32,
-    /// Who says so: of all that supervise it the process that was started first.
+    /// The member whose number this is: of all that supervise the group, the process that was
+    /// started first. Of two with one generation it is the one with the lower id.
     pub(crate) decided_by: NodeId,
-    /// Who may own them, each with its weight.
+    /// The members that may own shards, each with its weight.
     pub(crate) owners: Vec<(NodeId, Weight)>,
-    /// Which of them may not own which shard.
+    /// The shards that each of them declines.
     pub(crate) declined: BTreeMap<NodeId, Declined>,
 }
 
 impl ShardGroupLayout {
-    /// How the group with this name hash is shared out among `members`; `None` if none of them
+    /// The layout of the group with this name hash among `members`; `None` if none of them
     /// supervises it.
     pub(crate) fn among<'a>(members: impl Iterator<Item = &'a Member> + Clone, group: u64) -> Option<ShardGroupLayout> {
         let supervise = members
@@ -47,7 +48,7 @@ impl ShardGroupLayout {
         Some(ShardGroupLayout { count, decided_by: decider.id, owners, declined: agree.filter_map(declines).collect() })
     }
 
-    /// Who may own this shard, each with its weight.
+    /// The members that may own this shard, each with its weight.
     pub(crate) fn owners_of(&self, index: u32) -> impl Iterator<Item = (NodeId, Weight)> + Clone {
         let may = move |(node, _): &(NodeId, Weight)| !declines(&self.declined, *node, index);
         self.owners.iter().copied().filter(may)
@@ -59,28 +60,29 @@ fn declines(declined: &BTreeMap<NodeId, Declined>, node: NodeId, index: u32) -> 
     !declined.is_empty() && declined.get(&node).is_some_and(|declined| declined.contains(index))
 }
 
-/// Slots of all keys that are no shard's, together: 64 for each of a thousand members.
+/// The number of slots for keys of no sharded group: 64 for each of a thousand members.
 const SLOTS: u32 = 1 << 16;
 
-/// Instead of the hash of a group's name.
+/// Takes the place of the hash of a group's name for slots.
 const NO_GROUP: u64 = 0;
 
-/// Nobody has asked yet.
+/// The owner has not been computed yet.
 const NOT_COMPUTED: u32 = 0;
 
-/// Those who are responsible for keys, as long as nothing changes.
+/// The owners of all keys, for one state of the members.
 #[derive(Debug, Default)]
 pub struct Routes {
-    /// In the order of their ids.
+    /// By id, ascending.
     members: Vec<Member>,
-    /// Keys that are no group's belong to ready members.
+    /// Keys of no sharded group; ready members own them.
     slots: Table,
-    /// By the hash of its name: the shards of a group. A suspect keeps its own.
+    /// The shards of each group, by the hash of its name. A suspect member keeps its shards.
     groups: BTreeMap<u64, Table>,
 }
 
 impl Routes {
-    /// As things are among `members`; what was found `before` is made use of.
+    /// The routes among `members`. Owners that were computed `before` are reused where they still
+    /// hold.
     pub fn after(before: &Routes, members: impl Iterator<Item = Member>) -> Routes {
         let mut members: Vec<Member> = members.filter(|member| member.status.is_member()).collect();
         members.sort_unstable_by_key(|member| member.id);
@@ -96,43 +98,42 @@ impl Routes {
         Routes { members, slots, groups }
     }
 
-    /// Who is responsible for a key of this namespace; `None` if nobody is. If a sharded group has
-    /// that name, it is the owner of the key's shard, which may be suspect; else one of the ready
-    /// members. All nodes with the same view say the same, in every release.
+    /// The owner of a key of this namespace; `None` if no member may own it. If a sharded group has
+    /// that name, this is the owner of the key's shard, which may be suspect; else it is a ready
+    /// member. All nodes with the same view return the same member, in every release.
     pub fn owner(&self, namespace: &str, key: &[u8]) -> Option<&Member> {
         let hash = name_hash(namespace);
         let table = self.groups.get(&hash).unwrap_or(&self.slots);
         let owner = table.owner(rendezvous::shard_of(rendezvous::key_hash(hash, key), table.count))?;
-        let place = self.members.binary_search_by_key(&owner, |member| member.id).ok()?;
-        self.members.get(place)
+        let position = self.members.binary_search_by_key(&owner, |member| member.id).ok()?;
+        self.members.get(position)
     }
 }
 
-/// By shard or slot: the place of its owner, from 1.
-type Owners = Arc<[AtomicU32]>;
-
-/// The owners of a number of shards or slots, found when they are asked for.
+/// The owners of a number of shards or slots, computed at the first look-up of each.
 #[derive(Debug, Default)]
 struct Table {
     group: u64,
     count: u32,
-    /// Those who may own them, with a weight over 0, in the order of their ids.
+    /// The members that may own them, with a weight over 0, by id, ascending.
     nodes: Vec<(NodeId, Weight)>,
-    /// Which of them may not own which.
+    /// The shards that each of them declines.
     declined: BTreeMap<NodeId, Declined>,
-    /// Places in `nodes`. Made when somebody asks.
-    owners: OnceLock<Owners>,
+    /// By shard or slot: the position of its owner in `nodes`, from 1, or [`NOT_COMPUTED`].
+    /// Allocated at the first look-up.
+    owners: OnceLock<Arc<[AtomicU32]>>,
     before: Option<Previous>,
 }
 
-/// What was found among other members. Whoever owned a shard then and still may owns it still, but
-/// for those who have come since.
+/// Owners among the previous members. If the previous owner of a shard may still own it, only a
+/// member that has come since can have taken its place.
 #[derive(Debug)]
 struct Previous {
-    owners: Owners,
-    /// By place then: the place now, from 1, or 0 if it may not own any more.
-    places: Vec<u32>,
-    /// The places of those who have come.
+    /// As [`Table::owners`].
+    owners: Arc<[AtomicU32]>,
+    /// By previous position: the present position, from 1, or 0 if the member may not own any more.
+    positions: Vec<u32>,
+    /// The positions of the members that have come since.
     new: Vec<usize>,
 }
 
@@ -150,14 +151,14 @@ impl Table {
         let found = before.and_then(|before| Some((before.owners.get()?, &before.nodes)));
         let before = found.map(|(owners, nodes_before)| {
             let mut is_new = vec![true; nodes.len()];
-            let place = |node: &(NodeId, Weight)| {
-                let Ok(place) = nodes.binary_search(node) else { return 0 };
-                is_new[place] = false;
-                place as u32 + 1
+            let position = |node: &(NodeId, Weight)| {
+                let Ok(position) = nodes.binary_search(node) else { return 0 };
+                is_new[position] = false;
+                position as u32 + 1
             };
-            let places = nodes_before.iter().map(place).collect();
-            let new = (0..nodes.len()).filter(|&place| is_new[place]).collect();
-            Previous { owners: owners.clone(), places, new }
+            let positions = nodes_before.iter().map(position).collect();
+            let new = (0..nodes.len()).filter(|&position| is_new[position]).collect();
+            Previous { owners: owners.clone(), positions, new }
         });
         Table { group, count, nodes, declined, owners: OnceLock::new(), before }
     }
@@ -165,23 +166,23 @@ impl Table {
     fn owner(&self, index: u32) -> Option<NodeId> {
         let owners = self.owners.get_or_init(|| (0..self.count).map(|_| AtomicU32::new(NOT_COMPUTED)).collect());
         let owner = owners.get(index as usize)?;
-        let place = match owner.load(Ordering::Relaxed) {
+        let position = match owner.load(Ordering::Relaxed) {
             NOT_COMPUTED => {
-                let place = self.find(index)?;
-                // Whoever else looks now finds the same.
-                owner.store(place as u32 + 1, Ordering::Relaxed);
-                place
+                let position = self.find(index)?;
+                // Another thread that looks it up now computes the same.
+                owner.store(position as u32 + 1, Ordering::Relaxed);
+                position
             }
-            place => place as usize - 1,
+            position => position as usize - 1,
         };
-        self.nodes.get(place).map(|(node, _)| *node)
+        self.nodes.get(position).map(|(node, _)| *node)
     }
 
-    /// The place of an owner in `nodes`.
+    /// The position of an owner in `nodes`.
     fn find(&self, index: u32) -> Option<usize> {
         if let Some(before) = &self.before {
             let then = before.owners[index as usize].load(Ordering::Relaxed);
-            let now = then.checked_sub(1).map_or(0, |then| before.places[then as usize]);
+            let now = then.checked_sub(1).map_or(0, |then| before.positions[then as usize]);
             if now > 0 {
                 return self.best(index, before.new.iter().copied().chain([now as usize - 1]));
             }
@@ -189,9 +190,9 @@ impl Table {
         self.best(index, 0..self.nodes.len())
     }
 
-    /// Which of these places owns a shard.
-    fn best(&self, index: u32, places: impl Iterator<Item = usize>) -> Option<usize> {
-        let nodes = places.filter_map(|place| self.nodes.get(place)).copied();
+    /// Which of these positions owns a shard.
+    fn best(&self, index: u32, positions: impl Iterator<Item = usize>) -> Option<usize> {
+        let nodes = positions.filter_map(|position| self.nodes.get(position)).copied();
         let may = |(node, _): &(NodeId, Weight)| !declines(&self.declined, *node, index);
         let owner = rendezvous::owner(self.group, index, nodes.filter(may))?;
         self.nodes.binary_search_by_key(&owner, |(node, _)| *node).ok()

@@ -1,13 +1,14 @@
-//! `Snapshots`: the newest snapshot of each shard that is of any use here: of those that run here,
-//! and of those that would if their owner went.
+//! `Snapshots`: the newest snapshot of each shard that runs here, and of each shard whose successor
+//! this node is.
 //!
-//! A shard's owner passes its snapshots on to its *successor*, whom rendezvous hashing would name
-//! without the owner. So a successor has what the dead one had said last but one moment: a snapshot
-//! is on its way at most `ownership.copy_every` after the one before it. A newer one takes the
-//! place of one that waits.
+//! Each owner replicates the snapshots of a shard to its *successor*: the member that rendezvous
+//! hashing names when the owner is left out. After a crash of the owner, the successor is at most
+//! `ownership.copy_every` plus the transit behind. A newer snapshot takes the place of one that
+//! still waits.
 //!
-//! Newer is what has the higher epoch, then the higher sequence. It does not know what is in the
-//! bytes.
+//! Of two snapshots, the one with the higher epoch is newer, then the one with the higher sequence.
+//! This module does not read the bytes, and does not bound them: its caller refuses what has no
+//! room.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,18 +22,18 @@ use crate::time::Instant;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshots {
     kept: BTreeMap<ShardKey, ShardSnapshot>,
-    /// Bytes of all that are kept.
+    /// The sum of their bytes.
     bytes: u64,
     replicated: BTreeMap<ShardKey, Replication>,
-    /// Shards of our own that are to be passed on, by when.
+    /// Shards that run here and have a snapshot to be sent, by when.
     due: BTreeMap<Instant, Vec<ShardKey>>,
 }
 
-/// How far a shard that runs here is passed on.
+/// How far the snapshots of a shard that runs here have been replicated.
 #[derive(Clone, Copy, Debug)]
 struct Replication {
     successor: Option<NodeId>,
-    /// When the last one was passed on.
+    /// When the last one was sent to this successor.
     sent_at: Option<Instant>,
     /// Whether it is in `due`.
     is_due: bool,
@@ -43,7 +44,7 @@ impl Snapshots {
         self.kept.get(&key)
     }
 
-    /// Bytes that are kept.
+    /// The sum of the bytes of all snapshots that are kept.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -52,7 +53,7 @@ impl Snapshots {
         self.due.keys().next().copied()
     }
 
-    /// Keeps one, unless what is kept is as new. Returns whether it was.
+    /// Keeps a snapshot unless the kept one is as new. Returns whether it was kept.
     pub(super) fn keep(&mut self, key: ShardKey, snapshot: ShardSnapshot) -> bool {
         if self.kept.get(&key).is_some_and(|kept| kept.order() >= snapshot.order()) {
             return false;
@@ -64,7 +65,7 @@ impl Snapshots {
         true
     }
 
-    /// Takes in a new snapshot of a shard that runs here.
+    /// Keeps a new snapshot of a shard that runs here, and schedules its replication.
     pub(super) fn record(
         &mut self,
         key: ShardKey,
@@ -80,7 +81,8 @@ impl Snapshots {
         }
     }
 
-    /// Names the successor of a shard that runs here. A new one is passed what there is.
+    /// Sets the successor of a shard that runs here. A new successor is sent the kept snapshot at
+    /// once.
     pub(super) fn set_successor(&mut self, key: ShardKey, successor: Option<NodeId>, now: Instant) {
         let replication =
             self.replicated.entry(key).or_insert(Replication { successor: None, sent_at: None, is_due: false });
@@ -92,12 +94,12 @@ impl Snapshots {
         }
     }
 
-    /// A shard does not run here any more.
+    /// Stops replicating a shard, since it does not run here any more.
     pub(super) fn stop_replicating(&mut self, key: ShardKey) {
         self.replicated.remove(&key);
     }
 
-    /// Forgets those for which `is_of_use` does not hold.
+    /// Drops the snapshots for which `is_of_use` does not hold.
     pub(super) fn retain(&mut self, is_of_use: impl Fn(ShardKey) -> bool) {
         let bytes = &mut self.bytes;
         self.kept.retain(|&key, snapshot| {
@@ -109,7 +111,7 @@ impl Snapshots {
         });
     }
 
-    /// What is to be passed on now, and to whom.
+    /// The snapshots that are to be sent now, with their successors.
     pub(super) fn pop_due(&mut self, now: Instant) -> Vec<(NodeId, ShardKey, ShardSnapshot)> {
         let mut found = Vec::new();
         while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() <= now) {
