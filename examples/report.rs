@@ -227,10 +227,10 @@ fn words(line: &Value, reporter: &str) -> Option<Line> {
         "returned" if is_reporter => {
             Some(format!("{} is back, in its life {}", text("node"), line["incarnation"]["life"]))
         }
-        "frozen" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),
-        "thawed" => Some("gives verdicts again, after fresh timers for all".to_owned()),
+        "zone_disrupted" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),
+        "zone_recovered" => Some("gives verdicts again, after fresh timers for all".to_owned()),
         "unresolved" => Some(format!("cannot look up {}: {}", text("seed"), text("reason"))),
-        "buried" => Some("finds itself called dead, gives up its shards and comes back".to_owned()),
+        "declared_dead" => Some("finds itself called dead, gives up its shards and comes back".to_owned()),
         "paused" => Some(format!("notices that it was paused for {:.3} s and blames nobody", number("late_by"))),
         "isolated" => Some(format!("has no answer for {:.3} s from {}", number("silent_for"), text("tried"))),
         "superseded" => Some("finds another process under its name".to_owned()),
@@ -246,7 +246,7 @@ fn words(line: &Value, reporter: &str) -> Option<Line> {
             let (group, index, by) = (text("group"), &line["index"], text("by"));
             Some(format!("has a snapshot of {group}/{index} refused by {by}: {} bytes", line["bytes"]))
         }
-        "refused" => Some(format!("refuses {}: {}", text("address"), text("reason"))),
+        "join_refused" => Some(format!("refuses {}: {}", text("address"), text("reason"))),
         "started" if line["shard"].is_object() => {
             let what = format!("now run here, under epoch {}", epoch(&line["shard"]));
             return Some(Line::Of(text("worker"), what));

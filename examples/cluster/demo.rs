@@ -432,7 +432,7 @@ impl Demo {
             let (mut owners, mut runs) = (BTreeMap::new(), BTreeMap::new());
             for line in lines {
                 let index = line["shard"]["index"].as_u64();
-                if line["event"] == "moved" && line["process"] == reporter {
+                if line["event"] == "shard_moved" && line["process"] == reporter {
                     owners.insert(index, line["to"].as_str().unwrap_or_default().to_owned());
                 } else if is_shard_start(line) {
                     runs.insert(index, line["process"].as_str().unwrap_or_default().to_owned());
@@ -450,7 +450,8 @@ impl Demo {
     /// How many shards this node owns, as the reporter sees it.
     fn owned_by(&self, name: &str) -> usize {
         let mut owners = BTreeMap::new();
-        for line in self.lines.iter().filter(|line| line["event"] == "moved" && line["process"] == self.reporter) {
+        for line in self.lines.iter().filter(|line| line["event"] == "shard_moved" && line["process"] == self.reporter)
+        {
             owners.insert(line["shard"]["index"].as_u64(), line["to"].as_str().unwrap_or_default());
         }
         owners.values().filter(|owner| **owner == name).count()

@@ -565,7 +565,7 @@ fn a_frozen_process_dies_returns_and_blames_nobody() {
     processes.signal("a", Signal::SIGCONT);
     let returned = processes.wait("monitor", "returned", |event| event["node"] == "a");
     assert!(returned["incarnation"]["life"].as_u64().unwrap() >= 1);
-    processes.wait("a", "buried", |_| true);
+    processes.wait("a", "declared_dead", |_| true);
     processes.wait("a", "paused", |_| true);
     processes.listen(Duration::from_secs(3));
     assert_eq!(processes.dead(), ["a"], "nobody else was called dead by anyone");

@@ -165,7 +165,8 @@ impl Spaces {
 
     /// The verdicts on members since a line.
     fn verdicts(&self, since: usize) -> Vec<String> {
-        let kinds = ["suspected", "cleared", "died", "returned", "buried", "joined", "isolated", "frozen"];
+        let kinds =
+            ["suspected", "cleared", "died", "returned", "declared_dead", "joined", "isolated", "zone_disrupted"];
         let line =
             |(who, line): &(u8, Value)| format!("{who}: {} {}{}", line["event"], line["node"], line["member"]["name"]);
         let told = self.said[since..].iter().filter(|(_, line)| kinds.iter().any(|kind| line["event"] == *kind));
