@@ -3,4 +3,4 @@
 pub use heartbeat_core::{Cause, NotReadyReason, ObserverReport, Waiting};
 
 pub use crate::view::subscribe::{DeadLetters, Updates, ViewSnapshot};
-pub use crate::worker::envelope::{DeadLetter, DeadReason, dead_letters};
+pub use crate::worker::dead_letter::{DeadLetter, DeadReason, dead_letters};

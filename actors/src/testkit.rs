@@ -86,7 +86,7 @@ where
     Fut: Future<Output = ()>,
 {
     // The kit's clock starts anew with each run.
-    crate::worker::panic_storm::forget();
+    crate::worker::panic_throttle::reset();
     assert!(config.cluster.is_none(), "the test kit plays one process; leave the [cluster] table out");
     refuse(0);
     let runtime = || {
@@ -98,9 +98,9 @@ where
             Ok(started) => Node::new(started),
             Err(error) => panic!("{error}"),
         };
-        let told = Rc::new(RefCell::new(Vec::new()));
-        node.subscribe(EventLog { told: told.clone(), begun: tokio::time::Instant::now() }.start().recipient());
-        let node = TestNode { node, told, begun: tokio::time::Instant::now() };
+        let events = Rc::new(RefCell::new(Vec::new()));
+        node.subscribe(EventLog { events: events.clone(), begun: tokio::time::Instant::now() }.start().recipient());
+        let node = TestNode { node, events, begun: tokio::time::Instant::now() };
         node.settle().await;
         test(node).await;
     });
@@ -121,8 +121,8 @@ pub fn inject(node: &Node, worker: &str, fault: Fault) {
 /// If no worker has this name.
 pub fn inject_now(node: &Node, worker: &str, fault: Fault) {
     let slot = node.seated(worker);
-    slot.faults().strike(fault);
-    slot.nudge();
+    slot.faults().inject_now(fault);
+    slot.wake();
 }
 
 /// Tells a node of a cluster of these members, as if it had just heard of them: for tests and
@@ -135,7 +135,7 @@ pub async fn add_members(node: &Node, members: Vec<Member>) {
 /// A node in virtual time.
 pub struct TestNode {
     node: Node,
-    told: Rc<RefCell<Vec<(Duration, Event)>>>,
+    events: Rc<RefCell<Vec<(Duration, Event)>>>,
     begun: tokio::time::Instant,
 }
 
@@ -165,8 +165,8 @@ impl TestNode {
     }
 
     /// Lets the thread go on that this worker runs on, before its time is over.
-    pub fn let_go(&self, worker: &str) {
-        self.node.seated(worker).faults().let_go();
+    pub fn release(&self, worker: &str) {
+        self.node.seated(worker).faults().release();
     }
 
     /// Refuses the next `count` threads that the node asks for, as a system does that has no more.
@@ -199,9 +199,9 @@ impl TestNode {
         self.begun.elapsed()
     }
 
-    /// Everything that was told so far, each with the time since the start.
+    /// Every event so far, each with the time since the start.
     pub fn events(&self) -> Vec<(Duration, Event)> {
-        self.told.borrow().clone()
+        self.events.borrow().clone()
     }
 
     /// Why the lives of this worker ended that ended with a fault, in order.
@@ -219,13 +219,13 @@ impl TestNode {
 
     /// Whatever `wanted` picks from the events so far, in order.
     pub fn pick<T>(&self, wanted: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
-        self.told.borrow().iter().map(|(_, event)| event).filter_map(wanted).collect()
+        self.events.borrow().iter().map(|(_, event)| event).filter_map(wanted).collect()
     }
 }
 
 /// Notes what the node tells.
 struct EventLog {
-    told: Rc<RefCell<Vec<(Duration, Event)>>>,
+    events: Rc<RefCell<Vec<(Duration, Event)>>>,
     begun: tokio::time::Instant,
 }
 
@@ -238,7 +238,7 @@ impl Handler<Update> for EventLog {
 
     fn handle(&mut self, update: Update, _: &mut Context<Self>) {
         match update {
-            Update::Event(event) => self.told.borrow_mut().push((self.begun.elapsed(), event)),
+            Update::Event(event) => self.events.borrow_mut().push((self.begun.elapsed(), event)),
             Update::View(_) => {}
             Update::Lagged { missed } => panic!("{missed} events were missed; raise events.queue"),
         }

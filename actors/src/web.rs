@@ -9,8 +9,8 @@ use actix_web::ResponseError;
 use actix_web::http::StatusCode;
 
 use crate::view::owner::NoOwner;
-use crate::worker::addr::{SendError, TrySendError};
 use crate::worker::messages::NotUp;
+use crate::worker::send_error::{SendError, TrySendError};
 
 impl ResponseError for SendError {
     fn status_code(&self) -> StatusCode {

@@ -126,7 +126,7 @@ fn both_kinds_of_address_keep_the_order_of_one_sender() {
         }
         node.advance(seconds(1)).await;
         assert_eq!(*told.lock().unwrap(), (0..sent).collect::<Vec<_>>());
-        assert_eq!(worker.fates().handled, u64::from(sent));
+        assert_eq!(worker.message_counts().handled, u64::from(sent));
     });
 }
 

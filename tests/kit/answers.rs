@@ -147,7 +147,7 @@ impl Handler<PlainAddr> for Slow {
 }
 
 fn sums(worker: &WorkerAddr<Slow>) -> [u64; 4] {
-    let MessageCounts { handled, interrupted, answering, queued, accepted, dead, .. } = worker.fates();
+    let MessageCounts { handled, interrupted, answering, queued, accepted, dead, .. } = worker.message_counts();
     assert_eq!(accepted, handled + interrupted + answering + queued + dead);
     [handled, interrupted, answering, queued]
 }

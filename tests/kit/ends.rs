@@ -126,7 +126,7 @@ impl Handler<Address> for Counter {
 /// The sums of a worker's messages add up, and none waits.
 #[track_caller]
 fn check_fates(counter: &WorkerAddr<Counter>) {
-    let fates = counter.fates();
+    let fates = counter.message_counts();
     assert_eq!(fates.queued, 0, "{fates:?}");
     assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead, "{fates:?}");
 }

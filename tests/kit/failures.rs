@@ -26,7 +26,7 @@ fn a_panic_in_a_message_loses_that_message_only() {
         let causes = node.causes("counter");
         let [Cause::Panicked { during: Activity::Message(name), payload }] = &causes[..] else { panic!("{causes:?}") };
         assert!(name.ends_with("Add") && &**payload == "told to fail");
-        let fates = counter.fates();
+        let fates = counter.message_counts();
         assert_eq!((fates.accepted, fates.handled, fates.interrupted), (3, 2, 1));
     });
 }
@@ -99,7 +99,7 @@ fn messages_through_a_plain_address_are_seen_to_wait() {
         let stuck = actix_rt::spawn(plain.send(Add(1)));
         node.advance(seconds(6)).await;
         assert!(stuck.is_finished(), "it hears of its replacement, too");
-        let fates = counter.fates();
+        let fates = counter.message_counts();
         assert_eq!((fates.accepted, fates.handled, fates.interrupted), (4, 3, 1));
     });
 }
@@ -130,7 +130,7 @@ fn a_blocked_worker_is_blamed_and_its_neighbour_waits() {
         node.advance(seconds(60)).await;
         assert_eq!(node.pick(returned).len(), 1);
         assert_eq!((beside.await, node.causes("neighbour")), (Ok(1), vec![]));
-        assert_eq!(blocked.fates().handled, 10, "the zombie has handled nothing");
+        assert_eq!(blocked.message_counts().handled, 10, "the zombie has handled nothing");
     });
 }
 

@@ -55,12 +55,12 @@ fn accepted_is_handled_interrupted_or_dead_whatever_happens() {
                         }
                     }
                 }
-                adds_up(counter.fates());
+                adds_up(counter.message_counts());
             }
             node.advance(seconds(100)).await;
             counter.stop();
             node.advance(seconds(100)).await;
-            let fates = counter.fates();
+            let fates = counter.message_counts();
             adds_up(fates);
             assert_eq!((fates.queued, fates.accepted + fates.rejected), (0, sent), "seed {seed}: {fates:?}");
             let mut heard: BTreeMap<String, u64> = BTreeMap::new();
@@ -97,7 +97,7 @@ fn an_overflow_is_refused_or_drops_the_oldest_or_the_newest() {
                 heard.push(answer.await.map(drop));
             }
             assert_eq!(heard, expected, "{overflow:?}");
-            adds_up(counter.fates());
+            adds_up(counter.message_counts());
             if overflow != Overflow::Reject {
                 let letter = dead.next().await.unwrap();
                 assert_eq!((&*letter.worker, letter.reason), ("counter", DeadReason::Overflow));
@@ -119,7 +119,7 @@ fn a_refused_message_comes_back_or_is_a_dead_letter() {
         assert!(refused.error.is_unhandled() && !SendError::Interrupted(Interruption::Unanswered).is_unhandled());
         counter.do_send(Add(3));
         assert_eq!(dead.next().await.unwrap().reason, DeadReason::Refused);
-        assert_eq!(counter.fates().rejected, 2);
+        assert_eq!(counter.message_counts().rejected, 2);
     });
 }
 
@@ -134,7 +134,7 @@ fn a_message_past_its_deadline_is_not_handled() {
         assert_eq!(second.within(seconds(1)).await, Err(SendError::TimedOut));
         assert_eq!(node.elapsed(), seconds(1));
         assert_eq!(first.within(seconds(10)).await, Ok(1));
-        assert_eq!(dead.next().await.unwrap().reason, DeadReason::NobodyWaits);
+        assert_eq!(dead.next().await.unwrap().reason, DeadReason::Cancelled);
         assert_eq!(counter.send(Add(1)).await, Ok(2), "the ten were never added");
     });
 }
@@ -164,7 +164,7 @@ fn a_message_outlives_attempts_max_replacements_and_no_more() {
         let (stuck, dropped) = (|| Err(STUCK), || Err(SendError::Dropped));
         assert_eq!(heard, [stuck(), stuck(), stuck(), dropped(), dropped()]);
         assert_eq!(dead.next().await.unwrap().reason, DeadReason::Attempts);
-        adds_up(counter.fates());
+        adds_up(counter.message_counts());
     });
 }
 

@@ -237,11 +237,11 @@ fn members_that_fail_leave_the_others_the_queue() {
         assert_eq!(served, 298, "the one in the hands of each that failed");
         assert!(node.elapsed() - begun < seconds(7), "nothing has waited for the replacement: {:?}", node.elapsed());
         node.advance(seconds(120)).await;
-        let fates: Vec<_> = pool.members().iter().map(|member| member.fates()).collect();
+        let fates: Vec<_> = pool.members().iter().map(|member| member.message_counts()).collect();
         assert_eq!(fates.iter().map(|fates| fates.accepted).sum::<u64>(), 300);
         assert_eq!(fates.iter().map(|fates| fates.handled).sum::<u64>(), 298);
         assert_eq!(fates.iter().map(|fates| fates.interrupted).sum::<u64>(), 2);
-        assert_eq!((pool.fates().accepted, pool.fates().queued, pool.depth()), (0, 0, 0));
+        assert_eq!((pool.message_counts().accepted, pool.message_counts().queued, pool.depth()), (0, 0, 0));
     });
 }
 
@@ -257,7 +257,7 @@ fn one_queue_is_bounded_as_the_spec_says() {
         for answer in answers {
             refused += u32::from(answer.await == Err(SendError::Full));
         }
-        assert_eq!((refused, pool.fates().rejected), (2, 2));
+        assert_eq!((refused, pool.message_counts().rejected), (2, 2));
         let spec = WorkerSpec::new("newest").capacity(1).overflow(Overflow::DropOldest);
         let newest = encoders(&node, 1, spec, Routing::SharedQueue);
         newest.until_ready().await;
@@ -267,7 +267,7 @@ fn one_queue_is_bounded_as_the_spec_says() {
             outcomes.push(answer.await.is_ok());
         }
         assert_eq!(outcomes, [false, false, false, true]);
-        assert_eq!(newest.fates().dead, 3);
+        assert_eq!(newest.message_counts().dead, 3);
     });
 }
 

@@ -122,7 +122,7 @@ fn a_blocked_neighbour_keeps_its_state_and_its_answers() {
         node.advance(seconds(10)).await;
         let status = neighbour.status();
         assert!(status.is_live && !status.is_ready, "{status:?}");
-        assert_eq!(status.unready, Some(NotReadyReason::ThreadHeld));
+        assert_eq!(status.not_ready, Some(NotReadyReason::ThreadHeld));
         node.advance(seconds(60)).await;
         assert_eq!((queued.await, later.await), (Ok(42), Ok(42)), "as with plain actix");
         assert!(neighbour.is_ready());

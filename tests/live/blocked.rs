@@ -47,7 +47,7 @@ impl Handler<Block> for Scribe {
 
     fn handle(&mut self, block: Block, context: &mut Context<Self>) -> u64 {
         let _ = block.0.recv_timeout(PATIENCE); // It ends with the other side.
-        assert!(context.is_void(), "it slept through its replacement");
+        assert!(context.is_fenced(), "it slept through its replacement");
         context.generation().0
     }
 }
@@ -78,7 +78,7 @@ fn a_blocked_worker_is_named_fenced_and_replaced_with_its_queue() {
             assert!(queued.await.unwrap() > 1, "answered by a later life");
         }
         let waiting = neighbour.send(Add(1));
-        assert_eq!((neighbour.is_ready(), neighbour.status().unready), (false, Some(NotReadyReason::ThreadHeld)));
+        assert_eq!((neighbour.is_ready(), neighbour.status().not_ready), (false, Some(NotReadyReason::ThreadHeld)));
 
         drop(release);
         // The zombie wakes: its answer is not delivered, and it handles nothing more. Its neighbour

@@ -116,7 +116,7 @@ fn a_leave_under_load_from_several_threads_costs_no_request() {
         assert!(answered > 0);
         assert_eq!(failures, []);
         for worker in workers {
-            let fates = worker.fates();
+            let fates = worker.message_counts();
             assert_eq!((fates.interrupted, fates.dead, fates.answering), (0, 0, 0), "{fates:?}");
         }
     });

@@ -615,7 +615,7 @@ fn the_senders_answers_add_up_to_the_workers_counts() {
                 hear(fail.await);
             }
         }
-        let fates = subject.fates();
+        let fates = subject.message_counts();
         assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead + fates.queued, "{fates:?}");
         assert_eq!(heard.iter().sum::<u64>(), sent, "nobody was forgotten");
         assert_eq!((fates.interrupted, fates.rejected), (heard[1], heard[2] + rejected), "{fates:?}");

@@ -124,7 +124,7 @@ fn a_pool_on_threads_of_its_own_handles_all_messages() {
         }
         world.pass(millis(1)).await;
         assert_eq!((seen.started.count(), seen.sum.count()), (2, 5));
-        assert!(pool.members().iter().all(|member| member.fates().handled > 0));
+        assert!(pool.members().iter().all(|member| member.message_counts().handled > 0));
     });
 }
 

@@ -45,11 +45,11 @@ use crate::transport::Batch;
 use crate::view::node_view::View;
 use crate::view::peer_status::PeerStatus;
 use crate::view::subscribe::Subscribers;
-use crate::worker::mailbox::{CloseReason, Cut};
+use crate::worker::mailbox::{CloseReason, FencedMessages};
 use crate::worker::messages::{Command, MadeSnapshot, Order, ToSupervisor, WorkerReport};
 use crate::worker::node_lease::NodeLease;
 use crate::worker::slot::{DynSlot, StartInfo};
-use crate::worker::status_cell::{Cells, LifeNumber};
+use crate::worker::status_cell::{Cells, WorkerGeneration};
 
 /// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
 const SCAN_CHUNKS: usize = 64;
@@ -114,7 +114,7 @@ struct Worker {
     /// The thread it was last started on.
     arbiter: Option<ArbiterId>,
     /// Which life that was.
-    life: Option<LifeNumber>,
+    life: Option<WorkerGeneration>,
 }
 
 /// The other two actors of the control arbiter, and what the node reads.
@@ -176,7 +176,7 @@ impl Supervisor {
     fn drive(&mut self, context: &mut Context<Self>) {
         let mut outgoing = Outgoing::default();
         let mut events = Vec::new();
-        let mut cut = Cut::default();
+        let mut cut = FencedMessages::default();
         while let Some(output) = self.next_output() {
             match output {
                 Output::Transmit { to } => {
@@ -188,7 +188,7 @@ impl Supervisor {
                 Output::Shut { stream } => self.streams.shut(stream),
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
-                Output::SetRestartPermit { worker, leave } => self.with_seat(worker, |slot| slot.permit(leave)),
+                Output::SetRestartPermit { worker, leave } => self.with_seat(worker, |slot| slot.set_permit(leave)),
                 Output::Stop { worker, why } => self.with_seat(worker, |slot| slot.stop(why)),
                 Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
@@ -220,7 +220,7 @@ impl Supervisor {
                 }
                 Output::Event(mut event) => {
                     self.number(&mut event);
-                    cut.tell(&mut event);
+                    cut.write_into(&mut event);
                     if let (Event::Paused { late_by }, Some(recorder)) = (&event, &mut self.recorder) {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
@@ -352,9 +352,9 @@ impl Supervisor {
     }
 
     /// Voids a worker, and says what was cut off with that.
-    fn fence(&self, worker: WorkerId, why: Interruption) -> Cut {
+    fn fence(&self, worker: WorkerId, why: Interruption) -> FencedMessages {
         let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
-        worker.map_or(Cut::default(), |worker| worker.slot.fence(why))
+        worker.map_or(FencedMessages::default(), |worker| worker.slot.fence(why))
     }
 
     fn start(&mut self, start: Start) {
@@ -388,8 +388,8 @@ impl Supervisor {
         };
         let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
         // Lives that a thread begins by its leave have the numbers that follow.
-        if let Some(LifeNumber { inner, shown }) = known.and_then(|worker| worker.life) {
-            *generation = Generation((shown.0 + generation.0).saturating_sub(inner.0));
+        if let Some(WorkerGeneration { internal, shown }) = known.and_then(|worker| worker.life) {
+            *generation = Generation((shown.0 + generation.0).saturating_sub(internal.0));
         }
     }
 
@@ -447,7 +447,7 @@ impl Supervisor {
             let worker = self.workers.get(busy.worker.0 as usize).and_then(Option::as_ref);
             worker.is_some_and(|worker| worker.arbiter == Some(arbiter))
         });
-        let seen = self.threads.get(&arbiter).and_then(Thread::look);
+        let seen = self.threads.get(&arbiter).and_then(Thread::sample);
         debug!(
             arbiter = arbiter.0,
             busy = busy.len(),
@@ -463,7 +463,7 @@ impl Supervisor {
         let mut looks = Vec::new();
         let workers = &self.workers;
         let is_more = self.cells.visit(from..from + SCAN_CHUNKS, |worker, cell| {
-            if !cell.is_noteworthy() {
+            if !cell.take_noteworthy() {
                 return;
             }
             let slot = workers.get(worker.0 as usize).and_then(Option::as_ref).map(|worker| &worker.slot);
@@ -471,7 +471,7 @@ impl Supervisor {
                 worker,
                 generation: cell.generation(),
                 is_waiting: cell.is_waiting(),
-                queued: slot.map_or(0, |slot| slot.look()),
+                queued: slot.map_or(0, |slot| slot.sample_queue()),
                 is_overloaded: cell.is_overloaded(),
                 progress: cell.progress(),
                 health: cell.health(),
@@ -499,7 +499,7 @@ impl Supervisor {
     fn forget(&mut self, worker: WorkerId) {
         let Some(Worker { slot, .. }) = self.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
         self.view.forget_worker(slot.name());
-        slot.vacate();
+        slot.close_for_good();
     }
 
     /// Lets a thread end that nobody needs any more, after what it was told before.

@@ -260,7 +260,7 @@ impl Node {
 
     /// Dead letters of this node's workers from now on, one after the other.
     pub fn subscribe_dead_letters(&self) -> DeadLetters {
-        DeadLetters::new(self.inner.control.undertaker.subscribe())
+        DeadLetters::new(self.inner.control.dead_letters.subscribe())
     }
 
     /// Members, owners and workers, to be read from any thread.

@@ -22,9 +22,11 @@ use heartbeat_core::sharding::rendezvous;
 use crate::lock::{lock, read, write};
 use crate::node::group::{Group, GroupSpec};
 use crate::node::supervise_error::SuperviseError;
-use crate::worker::addr::{Reply, SendError, TrySendError, WorkerAddr};
+use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::mailbox::MessageCounts;
+use crate::worker::reply::Reply;
+use crate::worker::send_error::{SendError, TrySendError};
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::slot::{Part, StartError, StartInfo};
 use crate::worker::spec::WorkerSpec;
@@ -174,7 +176,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.offer(message, |member, shared, message| member.ask(shared, message))
+        self.offer(message, |member, shared, message| member.send_through(shared, message))
             .unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
@@ -253,9 +255,9 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     }
 
     /// What became of the messages in the one queue of the pool that no member took; zeros if it
-    /// has none. What a member took is counted in that member's [`WorkerAddr::fates`].
-    pub fn fates(&self) -> MessageCounts {
-        self.inner.shared.as_ref().map_or_else(MessageCounts::default, |shared| shared.fates())
+    /// has none. What a member took is counted in that member's [`WorkerAddr::message_counts`].
+    pub fn message_counts(&self) -> MessageCounts {
+        self.inner.shared.as_ref().map_or_else(MessageCounts::default, |shared| shared.message_counts())
     }
 
     /// The group they are in.

@@ -29,8 +29,8 @@ use crate::control::supervisor::{Links, Supervisor};
 use crate::thread::ThreadSource;
 use crate::transport::Transport;
 use crate::view::node_view::View;
-use crate::worker::disposal::Disposal;
-use crate::worker::envelope::DeadLetterSink;
+use crate::worker::dead_letter::DeadLetterSink;
+use crate::worker::drop_queue::DropQueue;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::panic_text;
 use crate::worker::slot::Control;
@@ -134,11 +134,11 @@ impl Parts {
         let control = Arc::new(Control {
             clock,
             burst: config.workers.burst,
-            right,
+            node_lease: right,
             snapshot_bytes_max: config.ownership.snapshot_bytes_max,
             is_leaving,
-            undertaker: DeadLetterSink::new(config.events.queue),
-            disposal: Disposal::new(floor),
+            dead_letters: DeadLetterSink::new(config.events.queue),
+            drop_queue: DropQueue::new(floor),
             supervisor: supervisor.clone().recipient(),
         });
         Started {

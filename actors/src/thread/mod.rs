@@ -1,9 +1,9 @@
 //! `Thread`: what workers run on: an arbiter with its thread, or, in a user's test, one that is
-//! only played.
+//! only simulated.
 //!
-//! A played thread is a gate in front of some tasks of the one real thread: closed, none of them is
-//! polled, as if the thread were held. So a test can block, starve or end a thread in virtual time,
-//! and everything above this file is the same as in production.
+//! A simulated thread is a gate in front of some tasks of the one real thread: closed, none of them
+//! is polled, as if the thread were held. So a test can block, starve or end a thread in virtual
+//! time, and everything above this file is the same as in production.
 
 #[cfg(feature = "testkit")]
 pub(crate) mod simulated;
@@ -25,7 +25,7 @@ use system::ThreadNumber;
 pub(crate) enum ThreadSource {
     /// The operating system.
     System,
-    /// They are played on the thread of the node itself.
+    /// They are simulated on the thread of the node itself.
     #[cfg(feature = "testkit")]
     SimulatedThread,
 }
@@ -57,14 +57,14 @@ pub(crate) enum ThreadHandle {
 
 impl Thread {
     /// Makes a thread.
-    pub(crate) fn new(floor: ThreadSource) -> io::Result<Thread> {
-        match floor {
+    pub(crate) fn new(source: ThreadSource) -> io::Result<Thread> {
+        match source {
             ThreadSource::System => {
                 let (arbiter, number) = (Arbiter::try_new()?, Number::default());
-                let told = number.clone();
+                let number_cell = number.clone();
                 arbiter.spawn_fn(move || {
                     if let Some(own) = ThreadNumber::own() {
-                        let _ = told.set(own); // It is said once.
+                        let _ = number_cell.set(own); // It is said once.
                     }
                 });
                 Ok(Thread::System { arbiter, number })
@@ -80,16 +80,16 @@ impl Thread {
                 ThreadHandle::System { arbiter: arbiter.handle(), number: number.clone() }
             }
             #[cfg(feature = "testkit")]
-            Thread::SimulatedThread(played) => ThreadHandle::SimulatedThread(played.clone()),
+            Thread::SimulatedThread(simulated) => ThreadHandle::SimulatedThread(simulated.clone()),
         }
     }
 
     /// What it is doing, as seen from outside; `None` where nobody can say.
-    pub(crate) fn look(&self) -> Option<ThreadSample> {
+    pub(crate) fn sample(&self) -> Option<ThreadSample> {
         match self {
-            Thread::System { number, .. } => number.get()?.look(),
+            Thread::System { number, .. } => number.get()?.sample(),
             #[cfg(feature = "testkit")]
-            Thread::SimulatedThread(played) => Some(played.look()),
+            Thread::SimulatedThread(simulated) => Some(simulated.sample()),
         }
     }
 
@@ -98,7 +98,7 @@ impl Thread {
         match self {
             Thread::System { arbiter, .. } => drop(arbiter.stop()), // False if it has ended already.
             #[cfg(feature = "testkit")]
-            Thread::SimulatedThread(played) => played.end(),
+            Thread::SimulatedThread(simulated) => simulated.end(),
         }
     }
 }
@@ -112,7 +112,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { arbiter, .. } => arbiter.spawn_fn(move || drop(actix_rt::spawn(make()))),
             #[cfg(feature = "testkit")]
-            ThreadHandle::SimulatedThread(played) => played.run(make()),
+            ThreadHandle::SimulatedThread(simulated) => simulated.run(make()),
         }
     }
 
@@ -121,7 +121,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { arbiter, .. } => arbiter.alive(),
             #[cfg(feature = "testkit")]
-            ThreadHandle::SimulatedThread(played) => !played.has_ended(),
+            ThreadHandle::SimulatedThread(simulated) => !simulated.has_ended(),
         }
     }
 
@@ -136,9 +136,9 @@ impl ThreadHandle {
                 Arbiter::current().stop();
             }),
             #[cfg(feature = "testkit")]
-            ThreadHandle::SimulatedThread(played) => {
-                let ending = played.clone();
-                played.run(async move {
+            ThreadHandle::SimulatedThread(simulated) => {
+                let ending = simulated.clone();
+                simulated.run(async move {
                     tokio::task::yield_now().await;
                     last();
                     ending.end();
@@ -152,7 +152,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { .. } => true,
             #[cfg(feature = "testkit")]
-            ThreadHandle::SimulatedThread(played) => played.may_run(),
+            ThreadHandle::SimulatedThread(simulated) => simulated.may_run(),
         }
     }
 
@@ -161,7 +161,7 @@ impl ThreadHandle {
         match self {
             ThreadHandle::System { number, .. } => number.get()?.times(),
             #[cfg(feature = "testkit")]
-            ThreadHandle::SimulatedThread(played) => Some(played.times()),
+            ThreadHandle::SimulatedThread(simulated) => Some(simulated.times()),
         }
     }
 }

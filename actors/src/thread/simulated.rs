@@ -1,4 +1,4 @@
-//! `played`: a thread that is only played, in the virtual time of a test.
+//! `simulated`: a thread that is only simulated, in the virtual time of a test.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// What holds a played thread.
+/// What holds a simulated thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hold {
     /// It sleeps in a call.
@@ -26,7 +26,7 @@ pub(crate) enum Hold {
 }
 
 thread_local! {
-    /// How many played threads the test wants refused from now on.
+    /// How many simulated threads the test wants refused from now on.
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -80,7 +80,7 @@ impl SimulatedThread {
         if self.has_ended() {
             return false;
         }
-        let task = actix_rt::spawn(Gated { played: self.clone(), task: Box::pin(task) });
+        let task = actix_rt::spawn(Gated { simulated: self.clone(), task: Box::pin(task) });
         let tasks = &mut self.gate().tasks;
         if tasks.len().is_power_of_two() {
             tasks.retain(|task| !task.is_finished());
@@ -95,7 +95,7 @@ impl SimulatedThread {
     }
 
     /// Lets the thread go on.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release(&self) {
         let waiting = {
             let mut gate = self.gate();
             gate.times = gate.times_now();
@@ -113,7 +113,7 @@ impl SimulatedThread {
             std::mem::take(&mut gate.tasks)
         };
         tasks.iter().for_each(AbortHandle::abort);
-        self.let_go();
+        self.release();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -129,7 +129,7 @@ impl SimulatedThread {
         self.gate().times_now()
     }
 
-    pub(crate) fn look(&self) -> ThreadSample {
+    pub(crate) fn sample(&self) -> ThreadSample {
         let gate = self.gate();
         let state = match gate.held {
             None | Some((Hold::Sleep, _)) => ThreadState::Sleeping,
@@ -153,7 +153,7 @@ impl Gate {
 
 /// A task behind a gate.
 struct Gated {
-    played: SimulatedThread,
+    simulated: SimulatedThread,
     task: Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -162,7 +162,7 @@ impl Future for Gated {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         {
-            let mut gate = self.played.gate();
+            let mut gate = self.simulated.gate();
             if gate.ended {
                 return Poll::Ready(());
             }
@@ -173,7 +173,7 @@ impl Future for Gated {
         }
         let polled = self.task.as_mut().poll(context);
         // It may itself be what holds the thread, and goes on when that is let go.
-        let mut gate = self.played.gate();
+        let mut gate = self.simulated.gate();
         if polled.is_pending() && gate.held.is_some() {
             gate.waiting.push(context.waker().clone());
         }

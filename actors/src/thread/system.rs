@@ -34,7 +34,7 @@ impl ThreadNumber {
 
     /// What the thread is doing and has used so far, some time after it was made: where it has used
     /// nothing, the kernel does not count.
-    pub(crate) fn look(self) -> Option<ThreadSample> {
+    pub(crate) fn sample(self) -> Option<ThreadSample> {
         let state = parse_state(&std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0)).ok()?)?;
         let times = self.times().filter(|times| !times.ran.is_zero())?;
         Some(ThreadSample { state, times })

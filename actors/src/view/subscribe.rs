@@ -18,7 +18,7 @@ use futures_util::Stream;
 use heartbeat_core::{Event, Member, Shard};
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::worker::envelope::DeadLetter;
+use crate::worker::dead_letter::DeadLetter;
 
 /// How often a subscriber whose mailbox is full is tried again.
 const RETRY: Duration = Duration::from_millis(50);

@@ -6,155 +6,24 @@
 //! have had its effect, so it is never repeated for you.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{self, Poll, ready};
-use std::time::Duration;
 
 use actix::{Actor, Handler, Message};
-use futures_util::future::{Either, select};
-use heartbeat_core::{Activity, Child, Generation, Health, Instant, Interruption, NotReadyReason};
+use heartbeat_core::{Activity, Child, Generation, Health, Instant, NotReadyReason};
 
-use crate::clock::sleep;
 use crate::worker::context::Context;
-use crate::worker::envelope::{Asked, DeadReason, Envelope};
-use crate::worker::mailbox::{Item, MessageCounts, Unopened};
+use crate::worker::dead_letter::DeadReason;
+use crate::worker::envelope::Envelope;
+use crate::worker::mailbox::{Item, MessageCounts, Undelivered};
 use crate::worker::messages::{Command, Order};
+use crate::worker::reply::Reply;
+use crate::worker::send_error::{SendError, TrySendError};
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::slot::WorkerSlot;
 
 /// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
 pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
     pub(crate) slot: Arc<WorkerSlot<A>>,
-}
-
-/// Why a message was not answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The queue is full. The message was not handed over: it is safe to send it again.
-    Full,
-    /// No worker runs here: it was stopped, has ended, or its shard lives on another node. The
-    /// message was not handled, and will not be.
-    Closed,
-    /// The worker failed too often and is not started again. The message was not handled, and will
-    /// not be.
-    GaveUp,
-    /// No member of the pool can serve now. The message was not handed over.
-    NotReady,
-    /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited
-    /// through too many replacements of the worker. It is safe to send it again.
-    Dropped,
-    /// The message was handed over and there will be no answer, for this reason. It may have been
-    /// handled, in part or in full.
-    Interrupted(Interruption),
-    /// No answer came in time. The message may have been handled, or may be yet, unless the worker
-    /// finds that nobody waits any more.
-    TimedOut,
-}
-
-impl SendError {
-    /// Whether the message was certainly not handled and never will be, so that sending it again
-    /// does not do anything twice.
-    pub fn is_unhandled(&self) -> bool {
-        match self {
-            SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
-            SendError::Interrupted(_) | SendError::TimedOut => false,
-        }
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SendError::Interrupted(why) => return write!(f, "no answer, and the message may have been handled: {why}"),
-            SendError::Full => "the worker's queue is full; the message was not handed over",
-            SendError::Closed => "no worker runs under this address; the message was not handled",
-            SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",
-            SendError::NotReady => "no member of the pool can serve now; the message was not handed over",
-            SendError::Dropped => "the message was dropped from the worker's queue; it was not handled",
-            SendError::TimedOut => "no answer came in time; the message may have been handled",
-        })
-    }
-}
-
-impl std::error::Error for SendError {}
-
-/// Why a message was refused, with the message.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TrySendError<M> {
-    /// Why.
-    pub error: SendError,
-    /// The message as it was.
-    pub message: M,
-}
-
-impl<M> fmt::Debug for TrySendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrySendError").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-impl<M> fmt::Display for TrySendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<M> std::error::Error for TrySendError<M> {}
-
-/// The answer to a message, to be awaited. The message was handed over (or refused) when this was
-/// made, awaited or not.
-#[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
-pub struct Reply<R>(Result<Arc<dyn Asked<R>>, SendError>);
-
-impl<R> Reply<R> {
-    /// No answer, and why.
-    pub(crate) fn refused(error: SendError) -> Reply<R> {
-        Reply(Err(error))
-    }
-
-    /// Waits at most this long, from now on.
-    ///
-    /// # Errors
-    /// [`SendError::TimedOut`] if no answer came by then, otherwise as the answer itself.
-    pub async fn within(self, time: Duration) -> Result<R, SendError> {
-        match select(self, pin!(sleep(time))).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(SendError::TimedOut),
-        }
-    }
-}
-
-impl<R> Future for Reply<R> {
-    type Output = Result<R, SendError>;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match &self.0 {
-            Ok(letter) => {
-                let answer = ready!(letter.poll_answer(task));
-                // It is settled, so there is nothing to forsake.
-                self.0 = Err(SendError::Closed);
-                Poll::Ready(answer)
-            }
-            Err(error) => Poll::Ready(Err(error.clone())),
-        }
-    }
-}
-
-impl<R> Drop for Reply<R> {
-    fn drop(&mut self) {
-        if let Ok(letter) = &self.0 {
-            letter.forsake();
-        }
-    }
-}
-
-impl<R> fmt::Debug for Reply<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("refused", &self.0.as_ref().err()).finish()
-    }
 }
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
@@ -169,12 +38,12 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.ask(None, message).unwrap_or_else(|refused| Reply::refused(refused.error))
+        self.send_through(None, message).unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
     /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its
     /// pool, if that is given.
-    pub(crate) fn ask<M>(
+    pub(crate) fn send_through<M>(
         &self,
         shared: Option<&SharedQueue<A>>,
         message: M,
@@ -184,7 +53,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        Ok(Reply(Ok(self.post(shared, Envelope::asking(message))?)))
+        Ok(Reply(Ok(self.push(shared, Envelope::with_reply(message))?)))
     }
 
     /// Hands a message over without wanting an answer.
@@ -208,8 +77,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        if let Err(TrySendError { message, .. }) = self.post(None, Envelope::new(message)) {
-            self.slot.bury(Unopened {
+        if let Err(TrySendError { message, .. }) = self.push(None, Envelope::new(message)) {
+            self.slot.discard(Undelivered {
                 items: vec![Item::Envelope(Arc::new(Envelope::new(message)))],
                 reason: DeadReason::Refused,
             });
@@ -222,7 +91,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     ///
     /// # Errors
     /// That of the last attempt. A message that was interrupted as often as it may is a dead
-    /// letter.
+    /// envelope.
     pub async fn send_retrying<M>(&self, message: M, attempts_max: u32) -> Result<M::Result, SendError>
     where
         A: Handler<M>,
@@ -237,7 +106,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         }
         let answer = self.send(message.clone()).await;
         if answer.is_err() {
-            self.slot.bury(Unopened {
+            self.slot.discard(Undelivered {
                 items: vec![Item::Envelope(Arc::new(Envelope::new(message)))],
                 reason: DeadReason::Attempts,
             });
@@ -252,37 +121,41 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.post(shared, Envelope::new(message)).map(drop)
+        self.push(shared, Envelope::new(message)).map(drop)
     }
 
-    fn post<M>(&self, shared: Option<&SharedQueue<A>>, letter: Envelope<M>) -> Result<Arc<Envelope<M>>, TrySendError<M>>
+    fn push<M>(
+        &self,
+        shared: Option<&SharedQueue<A>>,
+        envelope: Envelope<M>,
+    ) -> Result<Arc<Envelope<M>>, TrySendError<M>>
     where
         A: Handler<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let letter = Arc::new(letter);
+        let envelope = Arc::new(envelope);
         let pushed = match shared {
-            None => self.slot.mailbox.push(letter.clone()),
-            Some(shared) => shared.push(letter.clone()),
+            None => self.slot.mailbox.push(envelope.clone()),
+            Some(shared) => shared.push(envelope.clone()),
         };
         match pushed {
-            Ok(None) => Ok(letter),
-            Ok(Some(unopened)) => {
-                self.slot.bury(unopened);
-                Ok(letter)
+            Ok(None) => Ok(envelope),
+            Ok(Some(undelivered)) => {
+                self.slot.discard(undelivered);
+                Ok(envelope)
             }
-            Err(error) => match letter.take() {
+            Err(error) => match envelope.take() {
                 Some(message) => Err(TrySendError { error, message }),
-                None => unreachable!("a letter that was refused was not opened"),
+                None => unreachable!("a envelope that was refused was not opened"),
             },
         }
     }
 
     /// Where the messages to this worker have ended, in all its lives. The sums add up at any
     /// instant.
-    pub fn fates(&self) -> MessageCounts {
-        self.slot.mailbox.fates()
+    pub fn message_counts(&self) -> MessageCounts {
+        self.slot.mailbox.message_counts()
     }
 
     /// Messages that wait in its queue.
@@ -324,15 +197,15 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     pub fn status(&self) -> WorkerStatus {
         let cell = &self.slot.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
-        let unready = match (cell.health(), cell.is_overloaded()) {
+        let not_ready = match (cell.health(), cell.is_overloaded()) {
             _ if cell.is_held() => Some(NotReadyReason::ThreadHeld),
             (Health::NotReady | Health::Failed, _) => Some(NotReadyReason::Reported),
             (Health::Ok, true) => Some(NotReadyReason::Overloaded),
             (Health::Ok, false) => None,
         };
         let doing = cell.busy().map(|(kind, since)| ((kind.activity)(), since));
-        let generation = cell.life();
-        WorkerStatus { generation, is_live, is_up, is_ready, unready, queued: self.depth(), doing }
+        let generation = cell.shown_generation();
+        WorkerStatus { generation, is_live, is_up, is_ready, not_ready, queued: self.depth(), doing }
     }
 
     /// Whether requests may come here: it is up, was not told to stop, its queue is not long,
@@ -343,7 +216,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
 
     /// The life that runs now, or that ran last.
     pub fn generation(&self) -> Generation {
-        self.slot.cell.life()
+        self.slot.cell.shown_generation()
     }
 
     /// Messages handled to their end, in all lives.
@@ -389,7 +262,7 @@ pub struct WorkerStatus {
     /// Readiness: requests may come here. A pool sends them elsewhere while it is not.
     pub is_ready: bool,
     /// Why requests should go elsewhere although it is up, if they should.
-    pub unready: Option<NotReadyReason>,
+    pub not_ready: Option<NotReadyReason>,
     /// Messages in its queue.
     pub queued: u32,
     /// What it is doing, and since when by its node's clock.

@@ -17,27 +17,29 @@ use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
 use heartbeat_core::{Epoch, Generation, Health, Shard};
 
 use crate::worker::addr::WorkerAddr;
-use crate::worker::envelope::{DeadReason, DynEnvelope};
+use crate::worker::dead_letter::DeadReason;
+use crate::worker::envelope::DynEnvelope;
 #[cfg(feature = "testkit")]
-use crate::worker::fault::Strike;
+use crate::worker::fault::FaultAction;
+use crate::worker::interval::Interval;
 use crate::worker::lease::{Lease, Progress};
-use crate::worker::mailbox::{Item, Unopened};
-use crate::worker::pieces::{self, Interval, Pieces};
+use crate::worker::mailbox::{Item, Undelivered};
+use crate::worker::poll_budget::{self, PollBudget};
 use crate::worker::slot::WorkerSlot;
-use crate::worker::status_cell::{Kind, LifeNumber};
+use crate::worker::status_cell::{ActivityKind, WorkerGeneration};
 
 /// A future that runs within the worker, and what it is.
 pub(crate) struct Task<A: Actor<Context = Context<A>>> {
-    pub(crate) kind: &'static Kind,
-    /// Whether one poll may do any number of pieces of work, and says so after each.
-    pub(crate) is_in_pieces: bool,
+    pub(crate) kind: &'static ActivityKind,
+    /// Whether one poll may do any number of budget of work, and says so after each.
+    pub(crate) is_batched: bool,
     pub(crate) future: Pin<Box<dyn ActorFuture<A, Output = ()>>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Task<A> {
     fn new<F: ActorFuture<A, Output = ()> + 'static>(future: F) -> Task<A> {
-        let is_in_pieces = pieces::is_in_pieces::<A, F>();
-        Task { kind: Kind::future::<F>(), is_in_pieces, future: Box::pin(future) }
+        let is_batched = poll_budget::is_batched::<A, F>();
+        Task { kind: ActivityKind::future::<F>(), is_batched, future: Box::pin(future) }
     }
 }
 
@@ -47,13 +49,16 @@ pub struct SnapshotTooLarge {
     /// How long it is.
     pub bytes: usize,
     /// How long it may be.
-    pub most: u32,
+    pub bytes_max: u32,
 }
 
 impl fmt::Display for SnapshotTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SnapshotTooLarge { bytes, most } = self;
-        write!(f, "a snapshot of {bytes} bytes is too large; use at most {most}, or raise ownership.snapshot_bytes_max")
+        let SnapshotTooLarge { bytes, bytes_max } = self;
+        write!(
+            f,
+            "a snapshot of {bytes} bytes is too large; use at bytes_max {bytes_max}, or raise ownership.snapshot_bytes_max"
+        )
     }
 }
 
@@ -74,9 +79,9 @@ pub(crate) type Handling<A> = Box<dyn FnOnce(&mut A, &mut Context<A>)>;
 /// ```
 pub struct Context<A: Actor<Context = Context<A>>> {
     slot: Arc<WorkerSlot<A>>,
-    /// In which term its driver has the slot.
-    term: u32,
-    life: LifeNumber,
+    /// The reader epoch in which its driver has the slot.
+    reader_epoch: u32,
+    generation: WorkerGeneration,
     state: ActorState,
     next_handle: SpawnHandle,
     /// Of the spawned future that is being polled, or was last.
@@ -89,22 +94,27 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     is_starting: bool,
     /// A message whose handling waits until its thread, which is played, is let go.
     #[cfg(feature = "testkit")]
-    pub(crate) held: Option<Handling<A>>,
+    pub(crate) held_handler: Option<Handling<A>>,
     /// Handles of spawned futures that are to be dropped.
     pub(crate) cancelled: Vec<SpawnHandle>,
     /// Whether the driver has futures to wait for.
     pub(crate) waiting: bool,
-    /// What the future that is polled now may still do, if it works in pieces.
-    pieces: Cell<Option<Pieces>>,
+    /// What the future that is polled now may still do, if it works in budget.
+    budget: Cell<Option<PollBudget>>,
     shard: Option<Shard>,
 }
 
 impl<A: Actor<Context = Context<A>>> Context<A> {
-    pub(crate) fn new(slot: Arc<WorkerSlot<A>>, term: u32, life: LifeNumber, shard: Option<Shard>) -> Context<A> {
+    pub(crate) fn new(
+        slot: Arc<WorkerSlot<A>>,
+        reader_epoch: u32,
+        generation: WorkerGeneration,
+        shard: Option<Shard>,
+    ) -> Context<A> {
         Context {
             slot,
-            term,
-            life,
+            reader_epoch,
+            generation,
             state: ActorState::Started,
             next_handle: SpawnHandle::default(),
             current: SpawnHandle::default(),
@@ -112,17 +122,17 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
             waits: Vec::new(),
             is_starting: false,
             #[cfg(feature = "testkit")]
-            held: None,
+            held_handler: None,
             cancelled: Vec::new(),
             waiting: false,
-            pieces: Cell::new(None),
+            budget: Cell::new(None),
             shard,
         }
     }
 
-    /// Which life of this worker this is: 1 for the first, one more for each that follows.
+    /// Which generation of this worker this is: 1 for the first, one more for each that follows.
     pub fn generation(&self) -> Generation {
-        self.life.shown
+        self.generation.shown
     }
 
     /// Which shard this worker is and under which epoch, if it is one.
@@ -132,8 +142,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
 
     /// Whether this generation has been replaced: its handler returns into nothing, and what it
     /// still does is on nobody's behalf.
-    pub fn is_void(&self) -> bool {
-        self.slot.is_over(self.term)
+    pub fn is_fenced(&self) -> bool {
+        self.slot.is_stale(self.reader_epoch)
     }
 
     /// The address of this worker, which is bounded and follows every replacement, unlike actix's
@@ -142,8 +152,9 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         WorkerAddr { slot: self.slot.clone() }
     }
 
-    /// Whether messages can still reach this life: it has not been replaced, and its queue is open.
-    /// Other than with actix it does not matter whether there are addresses: the node holds one.
+    /// Whether messages can still reach this generation: it has not been replaced, and its queue is
+    /// open. Other than with actix it does not matter whether there are addresses: the node holds
+    /// one.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -161,7 +172,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// # });
     /// ```
     pub fn connected(&self) -> bool {
-        !self.is_void() && !self.slot.cell.is_closed()
+        !self.is_fenced() && !self.slot.cell.is_closed()
     }
 
     /// The handle of the spawned future, stream or timer that is being polled; of the last one, in
@@ -195,17 +206,17 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.current = handle;
     }
 
-    /// The right of this generation to act, to be looked at before a side effect, by this worker or
-    /// by whatever it has started.
+    /// The right of this generation to act, to be looked at before a side effect, by this
+    /// worker or by whatever it has started.
     pub fn lease(&self) -> Lease {
-        let right = self.shard.map(|shard| (shard.epoch, self.slot.control.right.clone()));
-        Lease::new(self.slot.cell.clone(), self.slot.control.clock, self.life, right)
+        let node_lease = self.shard.map(|shard| (shard.epoch, self.slot.control.node_lease.clone()));
+        Lease::new(self.slot.cell.clone(), self.slot.control.clock, self.generation, node_lease)
     }
 
     /// A handle by which a long handler, or what it has started elsewhere, says that it makes
     /// progress.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.slot.cell.clone(), self.slot.control.clock, self.life.inner)
+        Progress::new(self.slot.cell.clone(), self.slot.control.clock, self.generation.internal)
     }
 
     /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it
@@ -229,26 +240,26 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// lies outside this worker's thread, so it survives whatever becomes of that; the factory
     /// finds it in its [`crate::StartInfo`]. A void generation keeps nothing.
     pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
-        self.slot.keep(self.term, Arc::new(snapshot));
+        self.slot.keep(self.reader_epoch, Arc::new(snapshot));
     }
 
     /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the
     /// place of the one before: this node passes it on to the member that would own the shard
-    /// without it, at most every `ownership.copy_every`, the newest only. The factory finds it in
-    /// its [`crate::StartInfo`]. `version` is that of the format, by your own count
+    /// without it, at bytes_max every `ownership.copy_every`, the newest only. The factory finds it
+    /// in its [`crate::StartInfo`]. `version` is that of the format, by your own count
     /// ([`ShardSnapshot::up_to`](heartbeat_core::ShardSnapshot::up_to)). A void generation keeps nothing. A
-    /// worker that is no shard keeps it for its own next life.
+    /// worker that is no shard keeps it for its own next generation.
     ///
     /// # Errors
     /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept
     /// before is kept.
     pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), SnapshotTooLarge> {
-        let (bytes, most) = (bytes.into(), self.slot.control.snapshot_bytes_max);
-        if bytes.len() > most as usize {
-            return Err(SnapshotTooLarge { bytes: bytes.len(), most });
+        let (bytes, bytes_max) = (bytes.into(), self.slot.control.snapshot_bytes_max);
+        if bytes.len() > bytes_max as usize {
+            return Err(SnapshotTooLarge { bytes: bytes.len(), bytes_max });
         }
         let shard = self.shard.unwrap_or(Shard { index: 0, epoch: Epoch(0) });
-        self.slot.replicate(self.term, shard, version, bytes);
+        self.slot.replicate(self.reader_epoch, shard, version, bytes);
         Ok(())
     }
 
@@ -258,7 +269,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     }
 
     /// Notes in the status cell what is begun.
-    pub(crate) fn begin(&self, kind: &'static Kind) {
+    pub(crate) fn begin(&self, kind: &'static ActivityKind) {
         self.slot.cell.begin(kind, self.slot.control.clock.now());
     }
 
@@ -267,53 +278,53 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.slot.cell.end();
     }
 
-    /// The future that is polled next works in pieces, or does not.
-    pub(crate) fn begin_pieces(&self, pieces: Option<Pieces>) {
-        self.pieces.set(pieces);
+    /// The future that is polled next works in budget, or does not.
+    pub(crate) fn begin_poll(&self, budget: Option<PollBudget>) {
+        self.budget.set(budget);
     }
 
     /// The poll is over. Returns whether the future was cut off.
-    pub(crate) fn end_pieces(&self) -> bool {
-        self.pieces.take().is_some_and(|pieces| pieces.is_over())
+    pub(crate) fn end_poll(&self) -> bool {
+        self.budget.take().is_some_and(|budget| budget.is_over())
     }
 
     /// A piece of work was done: it is progress, whatever comes after it in the same poll. Returns
     /// whether the future is to leave the rest for its next turn.
-    pub(crate) fn end_piece(&self) -> bool {
-        let Some(mut pieces) = self.pieces.get() else { return false };
+    pub(crate) fn end_item(&self) -> bool {
+        let Some(mut budget) = self.budget.get() else { return false };
         let now = self.slot.control.clock.now();
         self.slot.cell.report_progress(now);
-        pieces.count(now);
-        self.pieces.set(Some(pieces));
-        pieces.is_over()
+        budget.count(now);
+        self.budget.set(Some(budget));
+        budget.is_over()
     }
 
-    /// The letter in flight, which came through a plain `Addr`, can be told from now on when this
+    /// The envelope in flight, which came through a plain `Addr`, can be told from now on when this
     /// worker is replaced.
-    pub(crate) fn keep_in_flight(&self, letter: Arc<dyn DynEnvelope<A>>) {
-        self.slot.mailbox.keep_in_flight(self.term, letter);
+    pub(crate) fn keep_in_flight(&self, envelope: Arc<dyn DynEnvelope<A>>) {
+        self.slot.mailbox.keep_in_flight(self.reader_epoch, envelope);
     }
 
-    /// The letter in flight is not opened, since nobody waits for its answer.
-    pub(crate) fn discard(&self, letter: Item<A>) {
-        self.slot.mailbox.discard(self.term);
-        self.slot.bury(Unopened { items: vec![letter], reason: DeadReason::NobodyWaits });
+    /// The envelope in flight is not opened, since nobody waits for its answer.
+    pub(crate) fn discard_in_flight(&self, envelope: Item<A>) {
+        self.slot.mailbox.discard_in_flight(self.reader_epoch);
+        self.slot.discard(Undelivered { items: vec![envelope], reason: DeadReason::Cancelled });
     }
 
     /// The handler has returned, and its answer is there. Returns whether it may answer: whether
     /// this generation is not void.
     pub(crate) fn finish_message(&self) -> bool {
-        self.slot.mailbox.finish(self.term)
+        self.slot.mailbox.finish(self.reader_epoch)
     }
 
-    /// What stays when this life ends.
-    pub(crate) fn seat(&self) -> &Arc<WorkerSlot<A>> {
+    /// What stays when this generation ends.
+    pub(crate) fn slot(&self) -> &Arc<WorkerSlot<A>> {
         &self.slot
     }
 
-    /// In which term it has the slot.
-    pub(crate) fn term(&self) -> u32 {
-        self.term
+    /// The reader epoch in which it has the slot.
+    pub(crate) fn reader_epoch(&self) -> u32 {
+        self.reader_epoch
     }
 
     /// Whether a test has put anything down for this worker.
@@ -325,21 +336,21 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// Does to the message whose handling is about to begin what a test has put down for it. Gives
     /// back the rest of the handling if it is to begin now.
     #[cfg(feature = "testkit")]
-    pub(crate) fn strike(&mut self, handling: Handling<A>) -> Option<Handling<A>>
+    pub(crate) fn apply_fault(&mut self, handling: Handling<A>) -> Option<Handling<A>>
     where
         A: Actor<Context = Context<A>>,
     {
         let Some(fault) = self.slot.faults.take_message() else { return Some(handling) };
-        match self.slot.faults.play(fault) {
-            Strike::Done | Strike::WaitFor(_) | Strike::Refuse(_) => return Some(handling),
-            Strike::Held => self.held = Some(handling),
-            Strike::Panic(text) => panic!("{text}"),
-            Strike::Wait => {
+        match self.slot.faults.apply(fault) {
+            FaultAction::Done | FaultAction::WaitFor(_) | FaultAction::Refuse(_) => return Some(handling),
+            FaultAction::Held => self.held_handler = Some(handling),
+            FaultAction::Panic(text) => panic!("{text}"),
+            FaultAction::Wait => {
                 self.end();
-                self.held = Some(handling);
+                self.held_handler = Some(handling);
                 self.wait(actix::fut::wrap_future(std::future::pending()));
             }
-            Strike::Stop => {
+            FaultAction::Stop => {
                 self.stop();
                 return Some(handling);
             }
@@ -401,7 +412,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     ///
     /// [`StreamHandler::handle`]: actix::StreamHandler::handle
     fn waiting(&self) -> bool {
-        self.waiting || self.state.stopping() || self.end_piece()
+        self.waiting || self.state.stopping() || self.end_item()
     }
 
     /// As in actix, but a callback that takes longer than the interval does not hold the thread:

@@ -2,8 +2,8 @@
 //!
 //! Everything here is compiled for the feature `testkit` only. A fault is put down in the worker's
 //! slot and found there by its driver: before a turn, before the next message, or before the next
-//! start. On a played thread time is virtual, so a fault that holds the thread closes its gate and
-//! lets the driver go on when it is opened; on a real one it holds the thread really.
+//! start. On a simulated thread time is virtual, so a fault that holds the thread closes its gate
+//! and lets the driver go on when it is opened; on a real one it holds the thread really.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -40,7 +40,7 @@ pub enum Fault {
     FailStart(String),
 }
 
-/// Faults that wait for their moment, and the played thread they are to hold.
+/// Faults that wait for their moment, and the simulated thread they are to hold.
 #[derive(Default)]
 pub(crate) struct Faults {
     /// Whether anything waits: looked at for each message, so that a test build is about as fast as
@@ -58,7 +58,7 @@ struct Waiting {
 }
 
 /// What is left to the driver.
-pub(crate) enum Strike {
+pub(crate) enum FaultAction {
     /// The thread was held on the spot, or nothing was to be done: go on.
     Done,
     /// The thread is held from now on: let go of it, and go on when it runs again.
@@ -83,7 +83,7 @@ impl Faults {
     /// Notes on which thread the worker runs from now on.
     pub(crate) fn set_thread(&self, thread: Option<&ThreadHandle>) {
         self.waiting().thread = match thread {
-            Some(ThreadHandle::SimulatedThread(played)) => Some(played.clone()),
+            Some(ThreadHandle::SimulatedThread(simulated)) => Some(simulated.clone()),
             Some(ThreadHandle::System { .. }) | None => None,
         };
     }
@@ -115,17 +115,17 @@ impl Faults {
     }
 
     /// Puts a fault down for this very moment.
-    pub(crate) fn strike(&self, fault: Fault) {
+    pub(crate) fn inject_now(&self, fault: Fault) {
         let mut waiting = self.waiting();
         waiting.now = Some(fault);
         self.armed.store(true, Ordering::Release);
     }
 
-    /// Opens the gate of its thread, if it is a played one.
-    pub(crate) fn let_go(&self) {
+    /// Opens the gate of its thread, if it is a simulated one.
+    pub(crate) fn release(&self) {
         let thread = self.waiting().thread.clone();
         if let Some(thread) = thread {
-            thread.let_go();
+            thread.release();
         }
     }
 
@@ -145,40 +145,40 @@ impl Faults {
     }
 
     /// Does what can be done here; the rest is left to the driver.
-    pub(crate) fn play(&self, fault: Fault) -> Strike {
+    pub(crate) fn apply(&self, fault: Fault) -> FaultAction {
         let thread = self.waiting().thread.clone();
         match fault {
-            Fault::Panic(text) => Strike::Panic(text),
-            Fault::AwaitStuck => Strike::Wait,
-            Fault::Stop => Strike::Stop,
-            Fault::SlowStart(time) => Strike::WaitFor(time),
-            Fault::FailStart(text) => Strike::Refuse(text),
+            Fault::Panic(text) => FaultAction::Panic(text),
+            Fault::AwaitStuck => FaultAction::Wait,
+            Fault::Stop => FaultAction::Stop,
+            Fault::SlowStart(time) => FaultAction::WaitFor(time),
+            Fault::FailStart(text) => FaultAction::Refuse(text),
             Fault::Block(time) | Fault::HangStart(time) => hold(thread, Hold::Sleep, time),
             Fault::Starve(time) => hold(thread, Hold::Starve, time),
             Fault::Spin(time) => hold(thread, Hold::Spin, time),
             Fault::EndThread => match thread {
-                Some(played) => {
-                    played.end();
-                    Strike::Held
+                Some(simulated) => {
+                    simulated.end();
+                    FaultAction::Held
                 }
                 None => {
                     actix_rt::Arbiter::current().stop();
-                    Strike::Done
+                    FaultAction::Done
                 }
             },
         }
     }
 }
 
-/// Holds the thread for this long: a played one until a timer opens it, a real one here and now.
-fn hold(thread: Option<SimulatedThread>, how: Hold, time: Duration) -> Strike {
-    if let Some(played) = thread {
-        played.hold(how);
+/// Holds the thread for this long: a simulated one until a timer opens it, a real one here and now.
+fn hold(thread: Option<SimulatedThread>, how: Hold, time: Duration) -> FaultAction {
+    if let Some(simulated) = thread {
+        simulated.hold(how);
         actix_rt::spawn(async move {
             tokio::time::sleep(time).await;
-            played.let_go();
+            simulated.release();
         });
-        return Strike::Held;
+        return FaultAction::Held;
     }
     match how {
         Hold::Sleep | Hold::Starve => std::thread::sleep(time),
@@ -189,5 +189,5 @@ fn hold(thread: Option<SimulatedThread>, how: Hold, time: Duration) -> Strike {
             }
         }
     }
-    Strike::Done
+    FaultAction::Done
 }

@@ -4,16 +4,16 @@
 //! It is not actix's own channel, for three reasons: a bound there holds for each clone of an
 //! address, so with many clones there is none; nobody can ask it how long it is; and a message that
 //! a blocked handler has in its hands is out of everybody's reach. Here one lock holds the queue,
-//! the waker of whoever reads it, the letter that is being handled, and the sums. The sums always
+//! the waker of whoever reads it, the envelope that is being handled, and the sums. The sums always
 //! add up: accepted is handled, interrupted, dead, answering and still there.
 //!
-//! A handler may return before its answer is there. The mailbox keeps such a letter until the
-//! answer comes, or cannot come any more. These letters have a bound (`answers_max`): at the bound
-//! the reader takes no further letter.
+//! A handler may return before its answer is there. The mailbox keeps such an envelope until the
+//! answer comes, or cannot come any more. These envelopes have a bound (`answers_max`): at the
+//! bound the reader takes no further envelope.
 //!
-//! A term is one reader's time in the slot. It is over when somebody else is given the slot, and it
-//! is looked at under the lock: a void reader that looked before and acted after would take a
-//! letter, or leave its own waker, in the place of its successor.
+//! A reader epoch is one reader's time in the slot. It is over when somebody else is given the
+//! slot, and it is looked at under the lock: a void reader that looked before and acted after would
+//! take a envelope, or leave its own waker, in the place of its successor.
 //!
 //! A plain `Addr` of actix still works. Its channel is made when the first one is asked for, and
 //! emptied into the queue as long as there is room.
@@ -32,9 +32,10 @@ use heartbeat_core::config::Drain;
 use heartbeat_core::{Event, Interruption, WorkerId};
 
 use crate::lock::lock;
-use crate::worker::addr::SendError;
 use crate::worker::context::Context;
-use crate::worker::envelope::{DeadReason, DynEnvelope};
+use crate::worker::dead_letter::DeadReason;
+use crate::worker::envelope::DynEnvelope;
+use crate::worker::send_error::SendError;
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::status_cell::CellRef;
 
@@ -135,10 +136,10 @@ struct Queued<A: Actor<Context = Context<A>>> {
     attempts: u32,
 }
 
-/// Letters that left the queue unopened: they are dropped by the caller, since that runs their
+/// Letters that left the queue undelivered: they are dropped by the caller, since that runs their
 /// users' code, which must not happen under the lock.
 #[must_use]
-pub(crate) struct Unopened<A: Actor<Context = Context<A>>> {
+pub(crate) struct Undelivered<A: Actor<Context = Context<A>>> {
     pub(crate) items: Vec<Item<A>>,
     pub(crate) reason: DeadReason,
 }
@@ -147,7 +148,7 @@ pub(crate) struct Unopened<A: Actor<Context = Context<A>>> {
 pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
     inner: Mutex<Inner<A>>,
     /// Rises whenever the slot is given to somebody else.
-    term: AtomicU32,
+    reader_epoch: AtomicU32,
     rules: Rules,
     cell: CellRef,
     /// actix's channel into this mailbox, if anybody has asked for an `Addr`.
@@ -161,7 +162,7 @@ struct Inner<A: Actor<Context = Context<A>>> {
     channel: Option<AddressReceiver<A>>,
     /// How to wake whoever has the slot.
     waker: Option<Waker>,
-    /// Whether a new letter is a reason to.
+    /// Whether a new envelope is a reason to.
     wants_mail: bool,
     /// Whether an answer that comes is a reason to, since there is then room for another one.
     wants_room: bool,
@@ -178,20 +179,20 @@ struct Inner<A: Actor<Context = Context<A>>> {
     overloaded: bool,
     /// Whether a message in the pool's queue is a reason to wake the reader, too.
     wants_shared: bool,
-    fates: MessageCounts,
+    counts: MessageCounts,
 }
 
-/// A letter whose answer is under way.
+/// An envelope whose answer is under way.
 struct Answering<A: Actor<Context = Context<A>>> {
-    letter: Arc<dyn DynEnvelope<A>>,
+    envelope: Arc<dyn DynEnvelope<A>>,
     /// What its sender is told if the answer is dropped now; without it, that the handler did.
     why: Option<Interruption>,
     /// Whether the life that began it has ended. A future of its own on the thread may still
     /// answer.
-    outlives: bool,
+    is_detached: bool,
 }
 
-/// What a reader finds when it asks for a letter.
+/// What a reader finds when it asks for an envelope.
 pub(crate) enum Taken<A: Actor<Context = Context<A>>> {
     /// This one, which is in flight from now on.
     Item(Item<A>),
@@ -199,8 +200,8 @@ pub(crate) enum Taken<A: Actor<Context = Context<A>>> {
     Nothing,
     /// As many answers are under way as may be; the reader is woken when one comes.
     Full,
-    /// The reader's term is over.
-    Over,
+    /// The reader's reader epoch is over.
+    Stale,
 }
 
 /// What a reader that stops still has to do.
@@ -214,23 +215,23 @@ pub(crate) struct Draining {
 
 /// What was cut off when a reader was fenced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Cut {
+pub(crate) struct FencedMessages {
     /// Messages that were begun, and answers under way.
     pub(crate) begun: u32,
     /// Messages in the queue, if it is closed.
     pub(crate) queued: u32,
 }
 
-impl Cut {
+impl FencedMessages {
     /// Writes the numbers into the event that follows a fence: the engine does not know them.
-    pub(crate) fn tell(self, event: &mut Event) {
+    pub(crate) fn write_into(self, event: &mut Event) {
         if let Event::Fenced { interrupted, dropped, .. } = event {
             (*interrupted, *dropped) = (self.begun, self.queued);
         }
     }
 }
 
-/// The letter that is being handled, so that its sender can be told when the worker is replaced.
+/// The envelope that is being handled, so that its sender can be told when the worker is replaced.
 enum InFlight<A: Actor<Context = Context<A>>> {
     Envelope(Arc<dyn DynEnvelope<A>>),
     /// One that came through an `Addr`, and could not be kept.
@@ -253,14 +254,14 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             ending: Interruption::Stopped,
             overloaded: false,
             wants_shared: false,
-            fates: MessageCounts::default(),
+            counts: MessageCounts::default(),
         };
         if let Some((shared, worker)) = &shared {
             // From the beginning, as its own queue is: messages wait until it has started.
             shared.open(*worker);
         }
-        let term = AtomicU32::new(0);
-        Mailbox { inner: Mutex::new(inner), term, rules, cell, sender: OnceLock::new(), shared }
+        let reader_epoch = AtomicU32::new(0);
+        Mailbox { inner: Mutex::new(inner), reader_epoch, rules, cell, sender: OnceLock::new(), shared }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<A>> {
@@ -269,45 +270,49 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given
-    /// back to be dropped.
-    pub(crate) fn push(&self, letter: Arc<dyn DynEnvelope<A>>) -> Result<Option<Unopened<A>>, SendError> {
-        let (waker, unopened) = {
+    /// Takes an envelope in, or says why not. What had to make room for it, or was not kept, is
+    /// given back to be dropped.
+    pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
+        let (waker, undelivered) = {
             let mut inner = self.lock();
             if let Some(closing) = inner.closed {
-                inner.fates.rejected += 1;
+                inner.counts.rejected += 1;
                 return Err(closing.refusal());
             }
             inner.fetch_before_push(self.rules.capacity);
-            let mut unopened = None;
+            let mut undelivered = None;
             let is_full = inner.queue.len() >= self.rules.capacity as usize;
             match self.rules.overflow {
                 Overflow::Reject if is_full => {
-                    inner.fates.rejected += 1;
+                    inner.counts.rejected += 1;
                     return Err(SendError::Full);
                 }
                 Overflow::DropNewest if is_full => {
-                    inner.fates.accepted += 1;
-                    inner.fates.dead += 1;
-                    return Ok(Some(Unopened { items: vec![Item::Envelope(letter)], reason: DeadReason::Overflow }));
+                    inner.counts.accepted += 1;
+                    inner.counts.dead += 1;
+                    return Ok(Some(Undelivered {
+                        items: vec![Item::Envelope(envelope)],
+                        reason: DeadReason::Overflow,
+                    }));
                 }
                 Overflow::DropOldest if is_full => {
                     let oldest = inner.queue.pop_front();
-                    inner.fates.dead += 1;
-                    unopened = oldest.map(|oldest| Unopened { items: vec![oldest.item], reason: DeadReason::Overflow });
+                    inner.counts.dead += 1;
+                    undelivered =
+                        oldest.map(|oldest| Undelivered { items: vec![oldest.item], reason: DeadReason::Overflow });
                 }
                 Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
             }
-            inner.fates.accepted += 1;
-            inner.queue.push_back(Queued { item: Item::Envelope(letter), attempts: 0 });
-            self.mark(&mut inner);
+            inner.counts.accepted += 1;
+            inner.queue.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
+            self.update_overload(&mut inner);
             let waker = if std::mem::take(&mut inner.wants_mail) { inner.waker.take() } else { None };
-            (waker, unopened)
+            (waker, undelivered)
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        Ok(unopened)
+        Ok(undelivered)
     }
 
     /// An address of actix's own. Of a mailbox that is closed meanwhile, the caller drains it once
@@ -341,7 +346,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     /// Messages that wait, those that came through a plain `Addr` while no reader took any
     /// included, and answers under way. If there are none, the message in hand.
-    pub(crate) fn look(&self) -> u32 {
+    pub(crate) fn sample_queue(&self) -> u32 {
         let mut inner = self.lock();
         // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for
         // something else will look for itself. A closed mailbox has a waker there, too, and keeps
@@ -350,30 +355,31 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             && inner.closed.is_none()
             && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop()))
         {
-            self.mark(&mut inner);
+            self.update_overload(&mut inner);
         }
         (inner.queue.len() + inner.answers.len()).max(usize::from(inner.in_flight.is_some())) as u32
     }
 
     /// Where the messages have ended.
-    pub(crate) fn fates(&self) -> MessageCounts {
+    pub(crate) fn message_counts(&self) -> MessageCounts {
         let inner = self.lock();
         let queued = inner.queue.len() as u64 + u64::from(inner.in_flight.is_some());
-        MessageCounts { queued, answering: inner.answers.len() as u64, ..inner.fates }
+        MessageCounts { queued, answering: inner.answers.len() as u64, ..inner.counts }
     }
 
     // ---- for whoever has the slot --------------------------------------------------------------------------------------------------------
 
-    /// Whether this term is over: whoever had the slot in it is void, and may do nothing more.
-    pub(crate) fn is_over(&self, term: u32) -> bool {
-        self.term.load(Ordering::Acquire) != term
+    /// Whether this reader epoch is over: whoever had the slot in it is void, and may do nothing
+    /// more.
+    pub(crate) fn is_stale(&self, reader_epoch: u32) -> bool {
+        self.reader_epoch.load(Ordering::Acquire) != reader_epoch
     }
 
-    /// The next letter in `term`.
-    pub(crate) fn take(&self, term: u32, task: &mut task::Context<'_>) -> Taken<A> {
+    /// The next envelope in `reader_epoch`.
+    pub(crate) fn take(&self, reader_epoch: u32, task: &mut task::Context<'_>) -> Taken<A> {
         let mut inner = self.lock();
-        if self.is_over(term) {
-            return Taken::Over;
+        if self.is_stale(reader_epoch) {
+            return Taken::Stale;
         }
         inner.wants_room = inner.answers.len() >= self.rules.answers_max as usize;
         if inner.wants_room {
@@ -388,11 +394,11 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         match self.or_shared(next, &mut inner, task) {
             Some(item) => {
                 inner.in_flight = Some(match &item {
-                    Item::Envelope(letter) => InFlight::Envelope(letter.clone()),
+                    Item::Envelope(envelope) => InFlight::Envelope(envelope.clone()),
                     Item::Actix(_) => InFlight::Actix,
                 });
                 if came || inner.overloaded {
-                    self.mark(&mut inner);
+                    self.update_overload(&mut inner);
                 }
                 Taken::Item(item)
             }
@@ -404,11 +410,11 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// Says how to wake the reader of `term` for anything but mail. Returns whether the term is not
-    /// over.
-    pub(crate) fn register(&self, term: u32, waker: &Waker) -> bool {
+    /// Says how to wake the reader of `reader_epoch` for anything but mail. Returns whether the
+    /// reader epoch is not over.
+    pub(crate) fn register(&self, reader_epoch: u32, waker: &Waker) -> bool {
         let mut inner = self.lock();
-        if self.is_over(term) {
+        if self.is_stale(reader_epoch) {
             return false;
         }
         inner.register(waker);
@@ -417,62 +423,62 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         true
     }
 
-    /// What the reader is to take up next: `own`, or else a letter of the pool. If there is none,
-    /// it is woken when there is one.
+    /// What the reader is to take up next: `own`, or else an envelope of the pool. If there is
+    /// none, it is woken when there is one.
     fn or_shared(&self, own: Option<Item<A>>, inner: &mut Inner<A>, task: &task::Context<'_>) -> Option<Item<A>> {
         let Some((shared, worker)) = &self.shared else { return own };
         if own.is_some() {
             self.leave_shared(inner);
             return own;
         }
-        let letter = shared.take(*worker, task.waker());
-        inner.wants_shared = letter.is_none();
-        inner.fates.accepted += u64::from(letter.is_some());
-        letter.map(Item::Envelope)
+        let envelope = shared.take(*worker, task.waker());
+        inner.wants_shared = envelope.is_none();
+        inner.counts.accepted += u64::from(envelope.is_some());
+        envelope.map(Item::Envelope)
     }
 
-    /// The reader has something else to do than to wait for a letter of the pool.
+    /// The reader has something else to do than to wait for an envelope of the pool.
     fn leave_shared(&self, inner: &mut Inner<A>) {
         if let (true, Some((shared, worker))) = (std::mem::take(&mut inner.wants_shared), &self.shared) {
             shared.is_not_idle(*worker);
         }
     }
 
-    /// The letter that a plain `Addr` brought is in flight in this form.
-    pub(crate) fn keep_in_flight(&self, term: u32, letter: Arc<dyn DynEnvelope<A>>) {
+    /// The envelope that a plain `Addr` brought is in flight in this form.
+    pub(crate) fn keep_in_flight(&self, reader_epoch: u32, envelope: Arc<dyn DynEnvelope<A>>) {
         let mut inner = self.lock();
-        if !self.is_over(term) {
-            inner.in_flight = Some(InFlight::Envelope(letter));
+        if !self.is_stale(reader_epoch) {
+            inner.in_flight = Some(InFlight::Envelope(envelope));
         }
     }
 
     /// The handler has returned, and its answer is there. Returns whether that was in time: `false`
-    /// if the term is over, and the sender was told long ago.
-    pub(crate) fn finish(&self, term: u32) -> bool {
+    /// if the reader epoch is over, and the sender was told long ago.
+    pub(crate) fn finish(&self, reader_epoch: u32) -> bool {
         let mut inner = self.lock();
-        if self.is_over(term) {
+        if self.is_stale(reader_epoch) {
             return false;
         }
         if inner.in_flight.take().is_some() {
-            inner.fates.handled += 1;
+            inner.counts.handled += 1;
             self.cell.count_handled();
         }
         true
     }
 
     /// The handler has returned, and its answer is under way. Returns the answer's number; none if
-    /// the term is over.
-    pub(crate) fn begin_answer(&self, term: u32) -> Option<u64> {
+    /// the reader epoch is over.
+    pub(crate) fn begin_answer(&self, reader_epoch: u32) -> Option<u64> {
         let mut inner = self.lock();
-        if self.is_over(term) {
+        if self.is_stale(reader_epoch) {
             return None;
         }
-        let InFlight::Envelope(letter) = inner.in_flight.take()? else { return None };
+        let InFlight::Envelope(envelope) = inner.in_flight.take()? else { return None };
         let number = inner.next_answer;
         inner.next_answer += 1;
-        inner.answers.insert(number, Answering { letter, why: None, outlives: false });
+        inner.answers.insert(number, Answering { envelope, why: None, is_detached: false });
         if inner.answers.len() >= self.rules.answers_max as usize {
-            self.mark(&mut inner);
+            self.update_overload(&mut inner);
         }
         Some(number)
     }
@@ -480,12 +486,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     /// An answer has come. Returns whether it may be delivered: not if its sender was told that
     /// there will be none.
     pub(crate) fn finish_answer(&self, number: u64) -> bool {
-        self.end_answer(number, |fates| fates.handled += 1).is_some()
+        self.end_answer(number, |counts| counts.handled += 1).is_some()
     }
 
     /// An answer was dropped. Returns what its sender is to be told, unless it was told already.
     pub(crate) fn drop_answer(&self, number: u64) -> Option<Interruption> {
-        let answer = self.end_answer(number, |fates| fates.interrupted += 1)?;
+        let answer = self.end_answer(number, |counts| counts.interrupted += 1)?;
         Some(answer.why.unwrap_or(Interruption::Unanswered))
     }
 
@@ -494,13 +500,13 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         let (answer, waker) = {
             let mut inner = self.lock();
             let answer = inner.answers.remove(&number)?;
-            let before = inner.fates.handled;
-            count(&mut inner.fates);
-            if inner.fates.handled > before {
+            let before = inner.counts.handled;
+            count(&mut inner.counts);
+            if inner.counts.handled > before {
                 self.cell.count_handled();
             }
             if inner.overloaded {
-                self.mark(&mut inner);
+                self.update_overload(&mut inner);
             }
             let is_wanted = inner.wants_room || inner.wants_idle && inner.answers.is_empty();
             (answer, if is_wanted { inner.waker.take() } else { None })
@@ -511,11 +517,11 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Some(answer)
     }
 
-    /// What the reader of `term`, which stops, still has to do. If anything is left, it is woken
-    /// when that may have changed.
-    pub(crate) fn draining(&self, term: u32, task: &mut task::Context<'_>) -> Draining {
+    /// What the reader of `reader_epoch`, which stops, still has to do. If anything is left, it is
+    /// woken when that may have changed.
+    pub(crate) fn draining(&self, reader_epoch: u32, task: &mut task::Context<'_>) -> Draining {
         let mut inner = self.lock();
-        if self.is_over(term) {
+        if self.is_stale(reader_epoch) {
             return Draining { with_queue: false, is_done: true };
         }
         let is_final = inner.closed.is_some();
@@ -535,93 +541,94 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Draining { with_queue, is_done }
     }
 
-    /// The life of `term` ends: if its answers are dropped with it, their senders are told why.
-    pub(crate) fn end_life(&self, term: u32, why: Option<&Interruption>) {
+    /// The life of `reader_epoch` ends: if its answers are dropped with it, their senders are told
+    /// why.
+    pub(crate) fn end_generation(&self, reader_epoch: u32, why: Option<&Interruption>) {
         let mut inner = self.lock();
-        if !self.is_over(term) {
+        if !self.is_stale(reader_epoch) {
             let why = why.unwrap_or(&inner.ending).clone();
-            for answer in inner.answers.values_mut().filter(|answer| !answer.outlives) {
+            for answer in inner.answers.values_mut().filter(|answer| !answer.is_detached) {
                 answer.why = Some(why.clone());
             }
         }
     }
 
-    /// The life of `term` has ended: what is under way still comes from futures of their own, which
-    /// actix leaves on the thread.
-    pub(crate) fn outlive(&self, term: u32) {
+    /// The life of `reader_epoch` has ended: what is under way still comes from futures of their
+    /// own, which actix leaves on the thread.
+    pub(crate) fn detach_answers(&self, reader_epoch: u32) {
         let mut inner = self.lock();
-        if !self.is_over(term) {
+        if !self.is_stale(reader_epoch) {
             for answer in inner.answers.values_mut() {
-                (answer.why, answer.outlives) = (None, true);
+                (answer.why, answer.is_detached) = (None, true);
             }
         }
     }
 
-    /// The letter in flight was not opened after all.
-    pub(crate) fn discard(&self, term: u32) {
+    /// The envelope in flight was not opened after all.
+    pub(crate) fn discard_in_flight(&self, reader_epoch: u32) {
         let mut inner = self.lock();
-        if !self.is_over(term) && inner.in_flight.take().is_some() {
-            inner.fates.dead += 1;
+        if !self.is_stale(reader_epoch) && inner.in_flight.take().is_some() {
+            inner.counts.dead += 1;
         }
     }
 
     /// The handler will not return: its sender is told why.
-    pub(crate) fn interrupt(&self, term: u32, why: &Interruption) {
+    pub(crate) fn interrupt(&self, reader_epoch: u32, why: &Interruption) {
         let in_flight = {
             let mut inner = self.lock();
-            if self.is_over(term) { None } else { inner.interrupt() }
+            if self.is_stale(reader_epoch) { None } else { inner.interrupt() }
         };
-        if let Some(letter) = in_flight {
-            letter.interrupt(why);
+        if let Some(envelope) = in_flight {
+            envelope.interrupt(why);
         }
     }
 
     // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
 
-    /// Begins a new term, in which another reader has the slot; `change` is done before any thread
-    /// can see it. The senders of the letter in flight and of the answers of the life that had the
-    /// slot are told that they were interrupted and why, and that life is woken. Answers that
-    /// outlive their life still come.
-    pub(crate) fn begin_term(&self, why: &Interruption, change: impl FnOnce()) -> u32 {
-        self.turn_over(why, |answer| !answer.outlives, change).0
+    /// Begins a new reader epoch, in which another reader has the slot; `change` is done before any
+    /// thread can see it. The senders of the envelope in flight and of the answers of the life that
+    /// had the slot are told that they were interrupted and why, and that life is woken. Answers
+    /// that outlive their life still come.
+    pub(crate) fn replace_reader(&self, why: &Interruption, change: impl FnOnce()) -> u32 {
+        self.change_reader(why, |answer| !answer.is_detached, change).0
     }
 
-    /// As [`Mailbox::begin_term`], but no answer of any former life comes any more. Says what was
-    /// cut.
-    pub(crate) fn fence(&self, why: &Interruption, change: impl FnOnce()) -> Cut {
-        self.turn_over(why, |_| true, change).1
+    /// As [`Mailbox::replace_reader`], but no answer of any former life comes any more. Says what
+    /// was cut.
+    pub(crate) fn fence(&self, why: &Interruption, change: impl FnOnce()) -> FencedMessages {
+        self.change_reader(why, |_| true, change).1
     }
 
-    fn turn_over(
+    fn change_reader(
         &self,
         why: &Interruption,
         is_cut: impl Fn(&Answering<A>) -> bool,
         change: impl FnOnce(),
-    ) -> (u32, Cut) {
-        let (term, waker, interrupted, queued) = {
+    ) -> (u32, FencedMessages) {
+        let (reader_epoch, waker, interrupted, queued) = {
             let mut inner = self.lock();
             change();
-            let term = self.term.fetch_add(1, Ordering::AcqRel) + 1;
+            let reader_epoch = self.reader_epoch.fetch_add(1, Ordering::AcqRel) + 1;
             (inner.wants_mail, inner.wants_room, inner.wants_idle) = (false, false, false);
             let mut interrupted: Vec<_> = inner.interrupt().into_iter().collect();
             let answers = std::mem::take(&mut inner.answers).into_iter();
             let (cut, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = answers.partition(|(_, answer)| is_cut(answer));
             inner.answers = kept;
-            inner.fates.interrupted += cut.len() as u64;
-            interrupted.extend(cut.into_values().map(|cut| cut.letter));
+            inner.counts.interrupted += cut.len() as u64;
+            interrupted.extend(cut.into_values().map(|cut| cut.envelope));
             self.leave_shared(&mut inner);
-            self.mark(&mut inner);
+            self.update_overload(&mut inner);
             let queued = if inner.closed.is_some() { inner.queue.len() as u32 } else { 0 };
-            (term, inner.waker.take(), interrupted, queued)
+            (reader_epoch, inner.waker.take(), interrupted, queued)
         };
         let begun = interrupted.len() as u32;
-        for letter in interrupted {
-            letter.interrupt(why);
+        for envelope in interrupted {
+            envelope.interrupt(why);
         }
         if let Some(waker) = waker {
             waker.wake();
         }
-        (term, Cut { begun, queued })
+        (reader_epoch, FencedMessages { begun, queued })
     }
 
     /// Wakes whoever has the slot.
@@ -632,8 +639,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The worker is told to stop, for this reason. If it is for good, letters are refused from now
-    /// on; those that have come through a plain `Addr` by now are in the queue.
+    /// The worker is told to stop, for this reason. If it is for good, envelopes are refused from
+    /// now on; those that have come through a plain `Addr` by now are in the queue.
     pub(crate) fn begin_drain(&self, why: Interruption) {
         let mut inner = self.lock();
         let is_final = why != Interruption::Restarted;
@@ -649,7 +656,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.lock().ending.clone()
     }
 
-    /// Takes letters in again.
+    /// Takes envelopes in again.
     pub(crate) fn open(&self) {
         let mut inner = self.lock();
         (inner.closed, inner.ending) = (None, Interruption::Stopped);
@@ -659,7 +666,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// Refuses letters from now on; those in the queue stay there until it is drained.
+    /// Refuses envelopes from now on; those in the queue stay there until it is drained.
     pub(crate) fn close(&self, closing: CloseReason) {
         self.lock().closed = Some(closing);
         if let Some((shared, worker)) = &self.shared {
@@ -667,9 +674,9 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// A worker that held its thread was replaced: takes out those letters that may not wait any
+    /// A worker that held its thread was replaced: takes out those envelopes that may not wait any
     /// longer.
-    pub(crate) fn replaced(&self) -> Unopened<A> {
+    pub(crate) fn replaced(&self) -> Undelivered<A> {
         let mut inner = self.lock();
         let (attempts_max, reason) = match self.rules.on_replace {
             OnReplace::Redeliver { attempts_max } => (attempts_max, DeadReason::Attempts),
@@ -684,46 +691,46 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 inner.queue.push_back(queued);
             }
         }
-        inner.fates.dead += items.len() as u64;
-        self.mark(&mut inner);
-        Unopened { items, reason }
+        inner.counts.dead += items.len() as u64;
+        self.update_overload(&mut inner);
+        Undelivered { items, reason }
     }
 
     /// Takes out what lies in a closed mailbox; nothing if it is open again. `waker` is woken by
     /// the next message that a plain `Addr` brings.
-    pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Unopened<A> {
+    pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Undelivered<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
             Some(CloseReason::GaveUp) => DeadReason::GaveUp,
             Some(CloseReason::Stopped) => DeadReason::Stopped,
-            None => return Unopened { items: Vec::new(), reason: DeadReason::Stopped },
+            None => return Undelivered { items: Vec::new(), reason: DeadReason::Stopped },
         };
         if inner.channel.is_some() {
             inner.fetch(u32::MAX, &mut task::Context::from_waker(&waker()));
         }
-        Unopened { items: self.take_all(&mut inner), reason }
+        Undelivered { items: self.take_all(&mut inner), reason }
     }
 
     /// Takes out what is left, for the last time: the mailbox goes.
-    pub(crate) fn take_rest(&self) -> Unopened<A> {
+    pub(crate) fn take_rest(&self) -> Undelivered<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
             Some(CloseReason::GaveUp) => DeadReason::GaveUp,
             Some(CloseReason::Stopped) | None => DeadReason::Stopped,
         };
-        Unopened { items: self.take_all(&mut inner), reason }
+        Undelivered { items: self.take_all(&mut inner), reason }
     }
 
     fn take_all(&self, inner: &mut Inner<A>) -> Vec<Item<A>> {
         let items: Vec<Item<A>> = std::mem::take(&mut inner.queue).into_iter().map(|queued| queued.item).collect();
-        inner.fates.dead += items.len() as u64;
-        self.mark(inner);
+        inner.counts.dead += items.len() as u64;
+        self.update_overload(inner);
         items
     }
 
     /// Notes whether requests should go elsewhere: the queue is long, from three quarters of its
     /// capacity on until it is below half of it, or no further answer may be under way.
-    fn mark(&self, inner: &mut Inner<A>) {
+    fn update_overload(&self, inner: &mut Inner<A>) {
         let (length, capacity) = (inner.queue.len() as u64, u64::from(self.rules.capacity));
         let overloaded = if inner.overloaded { length * 2 >= capacity } else { length * 4 >= capacity * 3 };
         let overloaded = overloaded || inner.answers.len() >= self.rules.answers_max as usize;
@@ -744,15 +751,15 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             // The mailbox holds a sender, so the channel never ends.
             && let Poll::Ready(Some(envelope)) = Pin::new(&mut *channel).poll_next(task)
         {
-            self.fates.accepted += 1;
+            self.counts.accepted += 1;
             self.queue.push_back(Queued { item: Item::Actix(envelope), attempts: 0 });
         }
         self.queue.len() > before
     }
 
-    /// Takes in what came through a plain `Addr` before the letter that is about to be put into the
-    /// queue, so that both kinds of address keep the order in which one sender uses them. It costs
-    /// nothing where no plain address was asked for.
+    /// Takes in what came through a plain `Addr` before the envelope that is about to be put into
+    /// the queue, so that both kinds of address keep the order in which one sender uses them. It
+    /// costs nothing where no plain address was asked for.
     fn fetch_before_push(&mut self, capacity: u32) {
         if self.channel.is_none() {
             return;
@@ -771,12 +778,12 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
         }
     }
 
-    /// Counts the letter in flight as interrupted, and gives it back if its sender can be told.
+    /// Counts the envelope in flight as interrupted, and gives it back if its sender can be told.
     fn interrupt(&mut self) -> Option<Arc<dyn DynEnvelope<A>>> {
         let in_flight = self.in_flight.take()?;
-        self.fates.interrupted += 1;
+        self.counts.interrupted += 1;
         match in_flight {
-            InFlight::Envelope(letter) => Some(letter),
+            InFlight::Envelope(envelope) => Some(envelope),
             InFlight::Actix => None,
         }
     }

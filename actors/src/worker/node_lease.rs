@@ -11,7 +11,7 @@ use std::time::Duration;
 use heartbeat_core::Instant;
 
 /// How soon a shard looks again that found its node without the right to act.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub(crate) const RECHECK_EVERY: Duration = Duration::from_millis(10);
 
 /// Until when this node may act for its shards.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl NodeLease {
     }
 
     /// Whether it holds at `now`. At the instant itself it is over.
-    pub(crate) fn holds(&self, now: Instant) -> bool {
+    pub(crate) fn is_valid(&self, now: Instant) -> bool {
         now < Instant::from_nanos(self.0.load(Ordering::Acquire))
     }
 }

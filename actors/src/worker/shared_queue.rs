@@ -9,7 +9,7 @@
 //! A member that finds nothing leaves its waker. A message wakes two of them: the thread of one may
 //! be held by a neighbour at this very moment, and the other one comes in its place. Once no member
 //! is left that may ever take a message, new ones are refused and those that wait become dead
-//! letters.
+//! envelopes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,10 +19,11 @@ use actix::Actor;
 use heartbeat_core::WorkerId;
 
 use crate::lock::{get_mut, lock};
-use crate::worker::addr::SendError;
 use crate::worker::context::Context;
-use crate::worker::envelope::{DeadReason, DynEnvelope};
-use crate::worker::mailbox::{CloseReason, Item, MessageCounts, Overflow, Unopened};
+use crate::worker::dead_letter::DeadReason;
+use crate::worker::envelope::DynEnvelope;
+use crate::worker::mailbox::{CloseReason, Item, MessageCounts, Overflow, Undelivered};
+use crate::worker::send_error::SendError;
 
 /// Idle members that are woken for one message.
 const WOKEN: usize = 2;
@@ -46,20 +47,20 @@ struct Inner<A: Actor<Context = Context<A>>> {
     /// Why the last member has gone.
     closing: CloseReason,
     /// What became of the messages that no member took; those that one took are in that member's
-    /// fates.
-    fates: MessageCounts,
+    /// counts.
+    counts: MessageCounts,
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
     /// Some idle members, which are not idle any more.
-    fn rouse(&mut self) -> Vec<Waker> {
+    fn take_idle_wakers(&mut self) -> Vec<Waker> {
         (0..WOKEN).filter_map(|_| self.idle.pop_first()).map(|(_, waker)| waker).collect()
     }
 
-    fn take_dead(&mut self, reason: DeadReason) -> Unopened<A> {
+    fn take_dead(&mut self, reason: DeadReason) -> Undelivered<A> {
         let items: Vec<Item<A>> = self.queue.drain(..).map(Item::Envelope).collect();
-        self.fates.dead += items.len() as u64;
-        Unopened { items, reason }
+        self.counts.dead += items.len() as u64;
+        Undelivered { items, reason }
     }
 }
 
@@ -71,7 +72,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
             open: BTreeSet::new(),
             stopping: BTreeSet::new(),
             closing: CloseReason::Stopped,
-            fates: MessageCounts::default(),
+            counts: MessageCounts::default(),
         };
         SharedQueue { inner: Mutex::new(inner), capacity, overflow }
     }
@@ -82,42 +83,42 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
 
     // ---- for senders -------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a letter in, or says why not. What had to make room for it, or was not kept, is given
-    /// back to be dropped.
-    pub(crate) fn push(&self, letter: Arc<dyn DynEnvelope<A>>) -> Result<Option<Unopened<A>>, SendError> {
-        let (wakers, unopened) = {
+    /// Takes an envelope in, or says why not. What had to make room for it, or was not kept, is
+    /// given back to be dropped.
+    pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
+        let (wakers, undelivered) = {
             let mut inner = self.lock();
             if inner.open.is_empty() {
-                inner.fates.rejected += 1;
+                inner.counts.rejected += 1;
                 return Err(inner.closing.refusal());
             }
             let is_full = inner.queue.len() >= self.capacity as usize;
-            let unopened =
-                |letter| Some(Unopened { items: vec![Item::Envelope(letter)], reason: DeadReason::Overflow });
+            let undelivered =
+                |envelope| Some(Undelivered { items: vec![Item::Envelope(envelope)], reason: DeadReason::Overflow });
             let mut dropped = None;
             match self.overflow {
                 Overflow::Reject if is_full => {
-                    inner.fates.rejected += 1;
+                    inner.counts.rejected += 1;
                     return Err(SendError::Full);
                 }
                 Overflow::DropNewest if is_full => {
-                    inner.fates.accepted += 1;
-                    inner.fates.dead += 1;
-                    return Ok(unopened(letter));
+                    inner.counts.accepted += 1;
+                    inner.counts.dead += 1;
+                    return Ok(undelivered(envelope));
                 }
                 Overflow::DropOldest if is_full => {
-                    inner.fates.dead += 1;
-                    dropped = inner.queue.pop_front().and_then(unopened);
+                    inner.counts.dead += 1;
+                    dropped = inner.queue.pop_front().and_then(undelivered);
                 }
                 Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
             }
-            inner.fates.accepted += 1;
-            inner.queue.push_back(letter);
-            (inner.rouse(), dropped)
+            inner.counts.accepted += 1;
+            inner.queue.push_back(envelope);
+            (inner.take_idle_wakers(), dropped)
         };
         // Waking runs code of the runtime, so not under the lock.
         wakers.into_iter().for_each(Waker::wake);
-        Ok(unopened)
+        Ok(undelivered)
     }
 
     /// Messages that wait.
@@ -126,33 +127,34 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     }
 
     /// What became of the messages that no member took.
-    pub(crate) fn fates(&self) -> MessageCounts {
+    pub(crate) fn message_counts(&self) -> MessageCounts {
         let inner = self.lock();
-        MessageCounts { queued: inner.queue.len() as u64, ..inner.fates }
+        MessageCounts { queued: inner.queue.len() as u64, ..inner.counts }
     }
 
     // ---- for members -------------------------------------------------------------------------------------------------------------------
 
-    /// The next letter for this member, which is the member's to account for from now on. If there
-    /// is none, the member is woken when one comes.
+    /// The next envelope for this member, which is the member's to account for from now on. If
+    /// there is none, the member is woken when one comes.
     pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn DynEnvelope<A>>> {
-        let (letter, wakers) = {
+        let (envelope, wakers) = {
             let mut inner = self.lock();
             let leaves_it = inner.stopping.contains(&member) && inner.stopping.len() < inner.open.len();
-            let letter = if leaves_it { None } else { inner.queue.pop_front() };
-            match &letter {
-                Some(_) => inner.fates.accepted -= 1,
+            let envelope = if leaves_it { None } else { inner.queue.pop_front() };
+            match &envelope {
+                Some(_) => inner.counts.accepted -= 1,
                 None if leaves_it => {}
                 None => {
                     inner.idle.insert(member, waker.clone());
                 }
             }
             // Of those that were woken for several messages some may not come.
-            let wakers = if letter.is_some() && !inner.queue.is_empty() { inner.rouse() } else { Vec::new() };
-            (letter, wakers)
+            let wakers =
+                if envelope.is_some() && !inner.queue.is_empty() { inner.take_idle_wakers() } else { Vec::new() };
+            (envelope, wakers)
         };
         wakers.into_iter().for_each(Waker::wake);
-        letter
+        envelope
     }
 
     /// Whether messages wait that this member, which was told to stop, is to take: no other one
@@ -195,7 +197,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     }
 
     /// What waits in vain since the last member has gone.
-    pub(crate) fn take_dead(&self) -> Option<Unopened<A>> {
+    pub(crate) fn take_dead(&self) -> Option<Undelivered<A>> {
         let mut inner = self.lock();
         if !inner.open.is_empty() || inner.queue.is_empty() {
             return None;
@@ -212,8 +214,8 @@ impl<A: Actor<Context = Context<A>>> Drop for SharedQueue<A> {
     fn drop(&mut self) {
         // No member is left, and the last one has emptied the queue, unless it lost its thread.
         let inner = get_mut(&mut self.inner);
-        for letter in inner.queue.drain(..) {
-            letter.condemn(DeadReason::Stopped);
+        for envelope in inner.queue.drain(..) {
+            envelope.dead_letter(DeadReason::Stopped);
         }
     }
 }

@@ -18,16 +18,16 @@ use crate::clock::Clock;
 use crate::lock::lock;
 use crate::thread::ThreadHandle;
 use crate::worker::context::Context;
-use crate::worker::disposal::Disposal;
-use crate::worker::envelope::DeadLetterSink;
+use crate::worker::dead_letter::DeadLetterSink;
+use crate::worker::drop_queue::DropQueue;
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
-use crate::worker::mailbox::{CloseReason, Cut, Mailbox, Rules, Unopened};
+use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, Rules, Undelivered};
 use crate::worker::messages::{Command, MadeSnapshot, ToSupervisor, WorkerReport};
 use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::Runner;
 use crate::worker::shared_queue::SharedQueue;
-use crate::worker::status_cell::{CellRef, Kind, LifeNumber};
+use crate::worker::status_cell::{ActivityKind, CellRef, WorkerGeneration};
 
 /// What the slots of a node share.
 pub(crate) struct Control {
@@ -35,15 +35,15 @@ pub(crate) struct Control {
     /// Messages and futures handled in a row.
     pub(crate) burst: u32,
     /// Until when its shards may act.
-    pub(crate) right: Arc<NodeLease>,
+    pub(crate) node_lease: Arc<NodeLease>,
     /// Longest snapshot of a shard, in bytes.
     pub(crate) snapshot_bytes_max: u32,
     /// Whether the node leaves, or has left: nothing is taken on any more.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Where dead letters are told.
-    pub(crate) undertaker: DeadLetterSink,
+    pub(crate) dead_letters: DeadLetterSink,
     /// Where dead letters are dropped.
-    pub(crate) disposal: Disposal,
+    pub(crate) drop_queue: DropQueue,
     /// Where workers send their reports.
     pub(crate) supervisor: Recipient<ToSupervisor>,
 }
@@ -193,16 +193,17 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         }
     }
 
-    /// Whether this term is over: whoever had the slot in it is void, and may do nothing more.
-    pub(crate) fn is_over(&self, term: u32) -> bool {
-        self.mailbox.is_over(term)
+    /// Whether this reader epoch is over: whoever had the slot in it is void, and may do nothing
+    /// more.
+    pub(crate) fn is_stale(&self, reader_epoch: u32) -> bool {
+        self.mailbox.is_stale(reader_epoch)
     }
 
-    /// Keeps what the next generation is to start from, unless `term` is over.
-    pub(crate) fn keep(&self, term: u32, snapshot: Kept) {
+    /// Keeps what the next generation is to start from, unless `reader_epoch` is over.
+    pub(crate) fn keep(&self, reader_epoch: u32, snapshot: Kept) {
         let former = {
             let mut kept = lock(&self.kept);
-            if self.is_over(term) { Some(snapshot) } else { kept.replace(snapshot) }
+            if self.is_stale(reader_epoch) { Some(snapshot) } else { kept.replace(snapshot) }
         };
         // Dropping it runs its user's code, so not under the lock.
         drop(former);
@@ -219,11 +220,11 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     }
 
     /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless
-    /// `term` is over.
-    pub(crate) fn replicate(&self, term: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
+    /// `reader_epoch` is over.
+    pub(crate) fn replicate(&self, reader_epoch: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
         {
             let mut kept = lock(&self.replica);
-            if self.is_over(term) {
+            if self.is_stale(reader_epoch) {
                 return;
             }
             let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
@@ -235,7 +236,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
 
     /// Whether it may act now: one that is no shard may always.
     pub(crate) fn may_act(&self) -> bool {
-        !self.is_shard || self.control.right.holds(self.control.clock.now())
+        !self.is_shard || self.control.node_lease.is_valid(self.control.clock.now())
     }
 
     /// An address of actix's own.
@@ -252,42 +253,42 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     /// `Addr` cannot be closed, since it must work again when the worker is started again: so each
     /// message that it brings meanwhile is refused in this way, on the thread of its sender.
     fn refuse_mail(self: &Arc<Self>) {
-        let unopened = self.drain();
-        if !unopened.items.is_empty() {
-            self.bury(unopened);
+        let undelivered = self.drain();
+        if !undelivered.items.is_empty() {
+            self.discard(undelivered);
         }
     }
 
     /// Makes dead letters of what lies in the mailbox while it is closed, on a thread of its own.
     fn dispose_of_mail(self: &Arc<Self>) {
-        let unopened = self.drain();
-        if !unopened.items.is_empty() || self.mailbox.shared.is_some() {
+        let undelivered = self.drain();
+        if !undelivered.items.is_empty() || self.mailbox.shared.is_some() {
             let slot = self.clone();
-            self.control.disposal.run(move || {
-                slot.bury(unopened);
-                slot.bury_shared();
+            self.control.drop_queue.run(move || {
+                slot.discard(undelivered);
+                slot.discard_shared();
             });
         }
     }
 
-    fn drain(self: &Arc<Self>) -> Unopened<A> {
+    fn drain(self: &Arc<Self>) -> Undelivered<A> {
         self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
     }
 
-    /// Drops letters that were never opened, and tells of them.
-    pub(crate) fn bury(&self, unopened: Unopened<A>) {
-        self.control.undertaker.bury(unopened.items, &self.name, unopened.reason);
+    /// Drops envelopes that were never opened, and tells of them.
+    pub(crate) fn discard(&self, undelivered: Undelivered<A>) {
+        self.control.dead_letters.discard(undelivered.items, &self.name, undelivered.reason);
     }
 
     /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages
     /// any more.
-    fn bury_shared(&self) {
-        if let Some(unopened) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
-            self.bury(unopened);
+    fn discard_shared(&self) {
+        if let Some(undelivered) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
+            self.discard(undelivered);
         }
     }
 
-    pub(crate) fn begin(&self, kind: &'static Kind) {
+    pub(crate) fn begin(&self, kind: &'static ActivityKind) {
         self.cell.begin(kind, self.control.clock.now());
     }
 
@@ -305,12 +306,17 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
 
 /// A slot whose worker's type is forgotten: what the supervisor does with it.
 pub(crate) trait DynSlot: Send + Sync {
-    /// Starts the generation of `birth` on this thread, and voids every other; without a thread
-    /// nothing runs until it is launched again. Returns which life it is.
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, birth: StartInfo, leave: RestartPermit) -> LifeNumber;
+    /// Starts the generation of `start_info` on this thread, and voids every other; without a
+    /// thread nothing runs until it is launched again. Returns which life it is.
+    fn launch(
+        self: Arc<Self>,
+        thread: Option<ThreadHandle>,
+        start_info: StartInfo,
+        permit: RestartPermit,
+    ) -> WorkerGeneration;
 
-    /// Gives or takes back leave for immediate restarts.
-    fn permit(&self, leave: RestartPermit);
+    /// Gives or takes back permit for immediate restarts.
+    fn set_permit(&self, permit: RestartPermit);
 
     /// Notes whether the worker waits for its thread, which is held.
     fn set_held(&self, is_held: bool);
@@ -319,7 +325,7 @@ pub(crate) trait DynSlot: Send + Sync {
     fn stop(&self, why: Interruption);
 
     /// Voids the life that has the slot, for this reason; the queue stays. Says what was cut.
-    fn fence(&self, why: Interruption) -> Cut;
+    fn fence(&self, why: Interruption) -> FencedMessages;
 
     /// Refuses messages from now on, by whatever address they come, and makes dead letters of those
     /// that wait.
@@ -330,10 +336,10 @@ pub(crate) trait DynSlot: Send + Sync {
     fn end(self: Arc<Self>);
 
     /// No driver has the slot any more, nor ever will.
-    fn vacate(self: Arc<Self>);
+    fn close_for_good(self: Arc<Self>);
 
     /// Messages that wait, as a look at the worker finds them.
-    fn look(&self) -> u32;
+    fn sample_queue(&self) -> u32;
 
     fn name(&self) -> &Arc<str>;
 
@@ -343,44 +349,50 @@ pub(crate) trait DynSlot: Send + Sync {
 
     /// Has whoever sits here look up.
     #[cfg(feature = "testkit")]
-    fn nudge(&self);
+    fn wake(&self);
 }
 
 impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
-    fn launch(self: Arc<Self>, thread: Option<ThreadHandle>, mut birth: StartInfo, leave: RestartPermit) -> LifeNumber {
-        let generation = birth.generation;
-        let mut life = LifeNumber { inner: generation, shown: generation };
-        if let Some(replica) = birth.replica.clone() {
+    fn launch(
+        self: Arc<Self>,
+        thread: Option<ThreadHandle>,
+        mut start_info: StartInfo,
+        permit: RestartPermit,
+    ) -> WorkerGeneration {
+        let generation = start_info.generation;
+        let mut numbers = WorkerGeneration { internal: generation, shown: generation };
+        if let Some(replica) = start_info.replica.clone() {
             *lock(&self.replica) = Some(replica);
         }
         // A launch that finds no thread is followed by another one, and counts for no message.
         let is_counted = |cause: &&Cause| cause.holds_thread() && thread.is_some();
-        let unopened = birth.cause.as_ref().filter(is_counted).map(|_| self.mailbox.replaced());
+        let undelivered = start_info.cause.as_ref().filter(is_counted).map(|_| self.mailbox.replaced());
         // Whoever sat here before looks up, sees that it is void, and goes.
-        let why = birth.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
-        let term = self.mailbox.begin_term(&why, || life = self.cell.begin_generation(generation, leave));
-        birth.generation = life.shown;
+        let why = start_info.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
+        let reader_epoch =
+            self.mailbox.replace_reader(&why, || numbers = self.cell.begin_generation(generation, permit));
+        start_info.generation = numbers.shown;
         self.mailbox.open();
         let slot = self.clone();
         #[cfg(feature = "testkit")]
         self.faults.set_thread(thread.as_ref());
         let start = move || {
             // Here and not where the supervisor runs: dropping messages runs their users' code.
-            if let Some(unopened) = unopened {
-                slot.bury(unopened);
+            if let Some(undelivered) = undelivered {
+                slot.discard(undelivered);
             }
-            Runner::new(slot, term, life.inner, birth)
+            Runner::new(slot, reader_epoch, numbers.internal, start_info)
         };
         // Without a thread it waits: the supervisor says so to the engine, which starts it again.
         if thread.is_some_and(|thread| !thread.run(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
         }
-        life
+        numbers
     }
 
-    fn permit(&self, leave: RestartPermit) {
-        self.cell.permit(leave);
+    fn set_permit(&self, permit: RestartPermit) {
+        self.cell.set_permit(permit);
     }
 
     fn set_held(&self, is_held: bool) {
@@ -396,18 +408,18 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         self.mailbox.wake();
     }
 
-    fn fence(&self, why: Interruption) -> Cut {
+    fn fence(&self, why: Interruption) -> FencedMessages {
         self.mailbox.fence(&why, || self.cell.fence())
     }
 
-    fn look(&self) -> u32 {
-        self.mailbox.look()
+    fn sample_queue(&self) -> u32 {
+        self.mailbox.sample_queue()
     }
 
     fn close(self: Arc<Self>, closing: CloseReason) {
         self.mailbox.close(closing);
         // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
-        self.mailbox.begin_term(&self.mailbox.ending(), || self.cell.close());
+        self.mailbox.replace_reader(&self.mailbox.ending(), || self.cell.close());
         self.dispose_of_mail();
     }
 
@@ -417,12 +429,12 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         self.dispose_of_mail();
     }
 
-    fn vacate(self: Arc<Self>) {
-        self.mailbox.begin_term(&Interruption::Stopped, || self.cell.close());
+    fn close_for_good(self: Arc<Self>) {
+        self.mailbox.replace_reader(&Interruption::Stopped, || self.cell.close());
         // This may be the last hold on it, and its factory, its snapshot and its mail are its
         // user's.
-        let disposal = self.control.disposal.clone();
-        disposal.run(move || drop(self));
+        let drop_queue = self.control.drop_queue.clone();
+        drop_queue.run(move || drop(self));
     }
 
     fn name(&self) -> &Arc<str> {
@@ -435,7 +447,7 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     }
 
     #[cfg(feature = "testkit")]
-    fn nudge(&self) {
+    fn wake(&self) {
         self.mailbox.wake();
     }
 }
@@ -455,10 +467,10 @@ impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
 impl<A: Actor<Context = Context<A>>> Drop for WorkerSlot<A> {
     fn drop(&mut self) {
         // Nobody can send here any more, and nobody will read what is left.
-        let unopened = self.mailbox.take_rest();
-        if !unopened.items.is_empty() {
-            self.bury(unopened);
+        let undelivered = self.mailbox.take_rest();
+        if !undelivered.items.is_empty() {
+            self.discard(undelivered);
         }
-        self.bury_shared();
+        self.discard_shared();
     }
 }

@@ -13,27 +13,27 @@ use crossbeam_utils::atomic::AtomicCell;
 use heartbeat_core::{Activity, Generation, Health, Instant, RestartPermit, WorkerActivity, WorkerId};
 
 use crate::lock::{lock, read, write};
+use crate::worker::interval;
 
 /// Cells in one chunk; 16 KiB of memory.
 const CHUNK: usize = 256;
 
 /// What a worker may be busy with, at a fixed address, so that it fits into one word of a cell.
-pub(crate) struct Kind {
+pub(crate) struct ActivityKind {
     /// A function, since type names are not constants.
     pub(crate) activity: fn() -> Activity,
 }
 
-/// Gives every type of message or future its `Kind`.
-struct KindOf<T>(std::marker::PhantomData<T>);
+/// Gives every type of message or future its `ActivityKind`.
+struct ActivityKindOf<T>(std::marker::PhantomData<T>);
 
-impl<T> KindOf<T> {
-    const MESSAGE: &'static Kind = &Kind { activity: || Activity::Message(type_name::<T>()) };
-    const FUTURE: &'static Kind = &Kind { activity: future_or_timer::<T> };
+impl<T> ActivityKindOf<T> {
+    const MESSAGE: &'static ActivityKind = &ActivityKind { activity: || Activity::Message(type_name::<T>()) };
+    const FUTURE: &'static ActivityKind = &ActivityKind { activity: future_or_timer::<T> };
 }
 
 /// The types of the futures that are timers.
-const TIMERS: [&str; 3] =
-    ["actix::utils::TimerFunc", "actix::utils::IntervalFunc", "heartbeat_actors::pieces::Interval"];
+const TIMERS: [&str; 3] = ["actix::utils::TimerFunc", "actix::utils::IntervalFunc", interval::TYPE_NAME];
 
 /// actix makes a future of each timer, and so does our context; only its type tells.
 fn future_or_timer<T>() -> Activity {
@@ -41,48 +41,52 @@ fn future_or_timer<T>() -> Activity {
     if TIMERS.iter().any(|timer| name.starts_with(timer)) { Activity::Timer(name) } else { Activity::Future(name) }
 }
 
-impl Kind {
+impl ActivityKind {
     /// While the factory makes the worker.
-    pub(crate) const FACTORY: &'static Kind = &Kind { activity: || Activity::Factory };
+    pub(crate) const FACTORY: &'static ActivityKind = &ActivityKind { activity: || Activity::Factory };
     /// While `started` runs.
-    pub(crate) const STARTED: &'static Kind = &Kind { activity: || Activity::Started };
+    pub(crate) const STARTED: &'static ActivityKind = &ActivityKind { activity: || Activity::Started };
     /// While `stopping` or `stopped` runs.
-    pub(crate) const STOPPING: &'static Kind = &Kind { activity: || Activity::Stopping };
+    pub(crate) const STOPPING: &'static ActivityKind = &ActivityKind { activity: || Activity::Stopping };
     /// While the worker's value is dropped.
-    pub(crate) const DROP: &'static Kind = &Kind { activity: || Activity::Drop };
+    pub(crate) const DROP: &'static ActivityKind = &ActivityKind { activity: || Activity::Drop };
 
     /// While a message of type `M` is handled.
-    pub(crate) const fn message<M>() -> &'static Kind {
-        KindOf::<M>::MESSAGE
+    pub(crate) const fn message<M>() -> &'static ActivityKind {
+        ActivityKindOf::<M>::MESSAGE
     }
 
     /// While a spawned future, stream or timer of type `F` is polled.
-    pub(crate) const fn future<F>() -> &'static Kind {
-        KindOf::<F>::FUTURE
+    pub(crate) const fn future<F>() -> &'static ActivityKind {
+        ActivityKindOf::<F>::FUTURE
     }
 }
 
-/// Of a leave in one piece, the bits of the last generation that may be started by it; the time
+/// Of a permit in one piece, the bits of the last generation that may be started by it; the time
 /// from which it holds is above them.
 const UNTIL_BITS: u32 = 16;
 
 /// What that time is counted in, in nanoseconds, so that it lasts for eight years.
-const LEAVE_UNIT: u64 = 1_000;
+const PERMIT_UNIT: u64 = 1_000;
 
-const NO_LEAVE: u64 = u64::MAX;
+const NO_PERMIT: u64 = u64::MAX;
 
-/// A leave in one piece: it holds from the next microsecond on.
-fn packed(leave: RestartPermit) -> u64 {
-    let from = leave.from.as_nanos().div_ceil(LEAVE_UNIT);
-    if from >= NO_LEAVE >> UNTIL_BITS { NO_LEAVE } else { from << UNTIL_BITS | leave.until.0 & ((1 << UNTIL_BITS) - 1) }
+/// A permit in one piece: it holds from the next microsecond on.
+fn packed(permit: RestartPermit) -> u64 {
+    let from = permit.from.as_nanos().div_ceil(PERMIT_UNIT);
+    if from >= NO_PERMIT >> UNTIL_BITS {
+        NO_PERMIT
+    } else {
+        from << UNTIL_BITS | permit.until.0 & ((1 << UNTIL_BITS) - 1)
+    }
 }
 
-/// Which life of a worker. The inner number tells a void life from the valid one, and leaves
-/// numbers out: those that a thread may have used by its leave without having said so yet. The
-/// shown one counts 1, 2, 3; no two lives have the same.
+/// Which life of a worker. The internal number tells a void life from the valid one, and leaves
+/// numbers out: those that a thread may have used by its permit without having said so yet. The
+/// shown one counts 1, 2, 3; no two starts have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LifeNumber {
-    pub(crate) inner: Generation,
+pub(crate) struct WorkerGeneration {
+    pub(crate) internal: Generation,
     pub(crate) shown: Generation,
 }
 
@@ -96,16 +100,16 @@ pub(crate) struct StatusCell {
     /// none.
     since: AtomicU64,
     /// The present business.
-    busy: AtomicCell<Option<&'static Kind>>,
+    busy: AtomicCell<Option<&'static ActivityKind>>,
     /// Messages handled in all generations.
     handled: AtomicU64,
     /// How often progress was reported, in all generations.
     progress: AtomicU64,
-    /// Its thread's leave to restart it by itself, in one piece ([`packed`]): half of a new one and
-    /// half of the one before would be leave that nobody gave.
-    leave: AtomicU64,
+    /// Its thread's permit to restart it by itself, in one piece ([`packed`]): half of a new one
+    /// and half of the one before would be permit that nobody gave.
+    permit: AtomicU64,
     /// Lives begun, by a thread or by the supervisor. Over 2^32 it starts anew.
-    lives: AtomicU32,
+    starts: AtomicU32,
     /// Whether it was told to stop.
     stop: AtomicBool,
     /// Whether messages are refused.
@@ -121,14 +125,14 @@ pub(crate) struct StatusCell {
     /// Whether it waits for its thread, which is held.
     held: AtomicBool,
     /// Whether the last look had something to say of it.
-    noted: AtomicBool,
+    was_noteworthy: AtomicBool,
     /// How it says that it is; see `health`.
     health: AtomicU8,
 }
 
 impl StatusCell {
     /// Notes that `kind` is begun at `now`.
-    pub(crate) fn begin(&self, kind: &'static Kind, now: Instant) {
+    pub(crate) fn begin(&self, kind: &'static ActivityKind, now: Instant) {
         self.since.store(now.as_nanos(), Ordering::Relaxed);
         self.busy.store(Some(kind));
     }
@@ -228,11 +232,11 @@ impl StatusCell {
     }
 
     /// Whether a look at it has something to say, or had the last time.
-    pub(crate) fn is_noteworthy(&self) -> bool {
+    pub(crate) fn take_noteworthy(&self) -> bool {
         let now = self.is_waiting() || self.is_overloaded() || self.health() != Health::Ok;
-        let before = self.noted.load(Ordering::Relaxed);
+        let before = self.was_noteworthy.load(Ordering::Relaxed);
         if now != before {
-            self.noted.store(now, Ordering::Relaxed);
+            self.was_noteworthy.store(now, Ordering::Relaxed);
         }
         now || before
     }
@@ -248,18 +252,18 @@ impl StatusCell {
     }
 
     /// What is being done, and since when.
-    pub(crate) fn busy(&self) -> Option<(&'static Kind, Instant)> {
+    pub(crate) fn busy(&self) -> Option<(&'static ActivityKind, Instant)> {
         self.busy.load().map(|kind| (kind, self.since()))
     }
 
     /// The newest life, as readers count them; 0 before the first.
-    pub(crate) fn life(&self) -> Generation {
-        Generation(u64::from(self.lives.load(Ordering::Acquire)))
+    pub(crate) fn shown_generation(&self) -> Generation {
+        Generation(u64::from(self.starts.load(Ordering::Acquire)))
     }
 
     /// Counts a life that begins.
-    fn count_life(&self) -> Generation {
-        Generation(u64::from(self.lives.fetch_add(1, Ordering::AcqRel).wrapping_add(1)))
+    fn count_start(&self) -> Generation {
+        Generation(u64::from(self.starts.fetch_add(1, Ordering::AcqRel).wrapping_add(1)))
     }
 
     /// The generation that may run.
@@ -268,17 +272,17 @@ impl StatusCell {
     }
 
     /// Lets `generation` run, and voids every other. Returns which life that is.
-    pub(crate) fn begin_generation(&self, generation: Generation, leave: RestartPermit) -> LifeNumber {
-        self.set_generation(generation, leave);
-        LifeNumber { inner: generation, shown: self.count_life() }
+    pub(crate) fn begin_generation(&self, generation: Generation, permit: RestartPermit) -> WorkerGeneration {
+        self.set_generation(generation, permit);
+        WorkerGeneration { internal: generation, shown: self.count_start() }
     }
 
-    fn set_generation(&self, generation: Generation, leave: RestartPermit) {
-        // No leave first: what the void generation may not do, it must not do by its successor's
-        // leave either.
-        self.leave.store(NO_LEAVE, Ordering::SeqCst);
+    fn set_generation(&self, generation: Generation, permit: RestartPermit) {
+        // No permit first: what the void generation may not do, it must not do by its successor's
+        // permit either.
+        self.permit.store(NO_PERMIT, Ordering::SeqCst);
         self.generation.store(generation.0, Ordering::SeqCst);
-        self.permit(leave);
+        self.set_permit(permit);
         self.stop.store(false, Ordering::Release);
         self.closed.store(false, Ordering::Release);
         self.up.store(false, Ordering::Release);
@@ -292,25 +296,25 @@ impl StatusCell {
     /// Voids whatever generation runs; the next one to begin has a higher number than this.
     pub(crate) fn fence(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.leave.store(NO_LEAVE, Ordering::Release);
+        self.permit.store(NO_PERMIT, Ordering::Release);
         self.set_down();
         self.end();
     }
 
-    /// Gives or takes back leave for immediate restarts. Only the supervisor does.
-    pub(crate) fn permit(&self, leave: RestartPermit) {
-        self.leave.store(packed(leave), Ordering::Release);
+    /// Gives or takes back permit for immediate restarts. Only the supervisor does.
+    pub(crate) fn set_permit(&self, permit: RestartPermit) {
+        self.permit.store(packed(permit), Ordering::Release);
     }
 
-    /// Uses the leave for an immediate restart, if there is one at `now` and `generation` may still
-    /// run. Returns the next life.
-    pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<LifeNumber> {
+    /// Uses the permit for an immediate restart, if there is one at `now` and `generation` may
+    /// still run. Returns the next life.
+    pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<WorkerGeneration> {
         let next = generation.0 + 1;
-        let leave = self.leave.load(Ordering::Acquire);
-        // Generations of one leave are no more than a few apart, so their lower bits tell which is
+        let permit = self.permit.load(Ordering::Acquire);
+        // Generations of one permit are no more than a few apart, so their lower bits tell which is
         // later.
-        let is_used_up = (leave as u16).wrapping_sub(next as u16) >= 1 << 15;
-        if leave == NO_LEAVE || now.as_nanos() / LEAVE_UNIT < leave >> UNTIL_BITS || is_used_up {
+        let is_used_up = (permit as u16).wrapping_sub(next as u16) >= 1 << 15;
+        if permit == NO_PERMIT || now.as_nanos() / PERMIT_UNIT < permit >> UNTIL_BITS || is_used_up {
             return None;
         }
         if self.is_asked_to_stop() {
@@ -320,7 +324,7 @@ impl StatusCell {
         self.waiting.store(false, Ordering::Relaxed);
         self.set_health(Health::Ok);
         self.live.store(true, Ordering::Release);
-        Some(LifeNumber { inner: Generation(next), shown: self.count_life() })
+        Some(WorkerGeneration { internal: Generation(next), shown: self.count_start() })
     }
 
     /// Asks the worker to stop; its driver looks at its next turn.
@@ -336,9 +340,9 @@ impl StatusCell {
     /// As nobody has used it.
     fn reset(&self) {
         self.set_generation(Generation(0), RestartPermit::none(Generation(0)));
-        self.lives.store(0, Ordering::Release);
+        self.starts.store(0, Ordering::Release);
         self.overloaded.store(false, Ordering::Relaxed);
-        self.noted.store(false, Ordering::Relaxed);
+        self.was_noteworthy.store(false, Ordering::Relaxed);
         self.handled.store(0, Ordering::Relaxed);
         self.progress.store(0, Ordering::Relaxed);
     }
@@ -360,10 +364,10 @@ type Chunk = [StatusCell; CHUNK];
 /// One worker's cell, and the chunk it lies in. Its number is free again when the last of these is
 /// gone: then nobody can mistake the next worker's cell for this one.
 pub(crate) struct CellRef {
-    held: Arc<Held>,
+    owner: Arc<CellOwner>,
 }
 
-struct Held {
+struct CellOwner {
     chunk: Arc<Chunk>,
     worker: WorkerId,
     cells: Arc<Cells>,
@@ -372,13 +376,13 @@ struct Held {
 impl CellRef {
     /// The number of the worker whose cell this is.
     pub(crate) fn worker(&self) -> WorkerId {
-        self.held.worker
+        self.owner.worker
     }
 }
 
 impl Clone for CellRef {
     fn clone(&self) -> CellRef {
-        CellRef { held: self.held.clone() }
+        CellRef { owner: self.owner.clone() }
     }
 }
 
@@ -386,11 +390,11 @@ impl std::ops::Deref for CellRef {
     type Target = StatusCell;
 
     fn deref(&self) -> &StatusCell {
-        &self.held.chunk[self.held.worker.0 as usize % CHUNK]
+        &self.owner.chunk[self.owner.worker.0 as usize % CHUNK]
     }
 }
 
-impl Drop for Held {
+impl Drop for CellOwner {
     fn drop(&mut self) {
         self.chunk[self.worker.0 as usize % CHUNK].reset();
         lock(&self.cells.free).push(self.worker);
@@ -412,7 +416,7 @@ impl Cells {
     pub(crate) fn take(self: &Arc<Self>) -> CellRef {
         let free = lock(&self.free).pop();
         match free {
-            Some(worker) => self.hold(worker),
+            Some(worker) => self.cell_ref(worker),
             None => self.take_run(1).remove(0),
         }
     }
@@ -425,10 +429,10 @@ impl Cells {
             *next = first.checked_add(count).expect("fewer than 2^32 workers");
             first
         };
-        (first..first + count).map(|worker| self.hold(WorkerId(worker))).collect()
+        (first..first + count).map(|worker| self.cell_ref(WorkerId(worker))).collect()
     }
 
-    fn hold(self: &Arc<Self>, worker: WorkerId) -> CellRef {
+    fn cell_ref(self: &Arc<Self>, worker: WorkerId) -> CellRef {
         let index = worker.0 as usize / CHUNK;
         let known = read(&self.chunks).get(index).cloned();
         let chunk = known.unwrap_or_else(|| {
@@ -438,7 +442,7 @@ impl Cells {
             }
             chunks[index].clone()
         });
-        CellRef { held: Arc::new(Held { chunk, worker, cells: self.clone() }) }
+        CellRef { owner: Arc::new(CellOwner { chunk, worker, cells: self.clone() }) }
     }
 
     /// The workers that are at work, with what and since when.
@@ -472,14 +476,14 @@ mod tests {
     #[test]
     fn a_cell_is_one_cache_line() {
         assert_eq!(size_of::<StatusCell>(), 64);
-        assert!(AtomicCell::<Option<&'static Kind>>::is_lock_free());
+        assert!(AtomicCell::<Option<&'static ActivityKind>>::is_lock_free());
     }
 
     #[test]
     fn a_look_names_who_is_busy_with_what() {
         let cells = Arc::new(Cells::default());
         let taken = cells.take_run(1_000);
-        taken[601].begin(Kind::message::<String>(), Instant::from_millis(5));
+        taken[601].begin(ActivityKind::message::<String>(), Instant::from_millis(5));
         let doing = Activity::Message("alloc::string::String");
         assert_eq!(cells.busy(), [WorkerActivity { worker: WorkerId(601), doing, since: Instant::from_millis(5) }]);
         taken[601].end();
@@ -504,12 +508,12 @@ mod tests {
     #[test]
     fn something_to_say_is_said_once_more_when_it_is_over() {
         let cell = StatusCell::default();
-        assert!(!cell.is_noteworthy());
+        assert!(!cell.take_noteworthy());
         cell.set_overloaded(true);
-        assert!(cell.is_noteworthy());
+        assert!(cell.take_noteworthy());
         cell.set_overloaded(false);
-        assert!(cell.is_noteworthy());
-        assert!(!cell.is_noteworthy());
+        assert!(cell.take_noteworthy());
+        assert!(!cell.take_noteworthy());
     }
 
     #[test]
@@ -523,7 +527,7 @@ mod tests {
         let later = RestartPermit { from: Instant::from_millis(1_000), until: Generation(2) };
         cell.begin_generation(Generation(1), used);
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..ROUNDS).for_each(|round| cell.permit(if round % 2 == 0 { later } else { used })));
+            scope.spawn(|| (0..ROUNDS).for_each(|round| cell.set_permit(if round % 2 == 0 { later } else { used })));
             let granted = (0..ROUNDS).find_map(|_| cell.restart(Generation(1), now));
             assert_eq!(granted, None);
         });
@@ -533,22 +537,22 @@ mod tests {
     fn leave_to_restart_is_used_as_often_as_it_says_by_the_valid_generation_and_not_before_its_time() {
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
-        let next = |generation, now| cell.restart(generation, now).map(|life| life.inner);
-        let leave =
+        let next = |generation, now| cell.restart(generation, now).map(|life| life.internal);
+        let permit =
             |from: u64, until: u64| RestartPermit { from: Instant::from_millis(from), until: Generation(until) };
-        cell.begin_generation(Generation(1), leave(11, 2));
+        cell.begin_generation(Generation(1), permit(11, 2));
         assert_eq!(next(Generation(1), now), None, "before its time");
-        cell.begin_generation(Generation(1), leave(10, 3));
+        cell.begin_generation(Generation(1), permit(10, 3));
         assert_eq!(next(Generation(1), now), Some(Generation(2)));
         assert_eq!(next(Generation(1), now), None, "void");
         assert_eq!(next(Generation(2), now), Some(Generation(3)));
         assert_eq!(next(Generation(3), now), None, "used up");
-        cell.permit(leave(0, 4));
+        cell.set_permit(permit(0, 4));
         assert_eq!(next(Generation(3), now), Some(Generation(4)));
-        cell.permit(RestartPermit::none(Generation(4)));
+        cell.set_permit(RestartPermit::none(Generation(4)));
         assert_eq!(next(Generation(4), Instant::NEVER), None, "taken back");
         let last = (1 << 16) - 1;
-        cell.begin_generation(Generation(last), leave(10, last + 1));
+        cell.begin_generation(Generation(last), permit(10, last + 1));
         assert_eq!(next(Generation(last), now), Some(Generation(last + 1)), "where the lower bits begin anew");
         assert_eq!(next(Generation(last + 1), now), None);
     }
@@ -557,15 +561,15 @@ mod tests {
     fn lives_count_one_two_three_whatever_numbers_are_left_out() {
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
-        let leave = |until: u64| RestartPermit { from: Instant::ZERO, until: Generation(until) };
-        assert_eq!(cell.life(), Generation(0));
-        let first = cell.begin_generation(Generation(1), leave(2));
-        let second = cell.restart(first.inner, now).unwrap();
+        let permit = |until: u64| RestartPermit { from: Instant::ZERO, until: Generation(until) };
+        assert_eq!(cell.shown_generation(), Generation(0));
+        let first = cell.begin_generation(Generation(1), permit(2));
+        let second = cell.restart(first.internal, now).unwrap();
         cell.fence();
-        assert_eq!(cell.restart(second.inner, now), None);
-        let third = cell.begin_generation(Generation(7), leave(8));
+        assert_eq!(cell.restart(second.internal, now), None);
+        let third = cell.begin_generation(Generation(7), permit(8));
         let shown = [first, second, third].map(|life| life.shown);
         assert_eq!(shown, [Generation(1), Generation(2), Generation(3)]);
-        assert_eq!((third.inner, cell.life()), (Generation(7), Generation(3)));
+        assert_eq!((third.internal, cell.shown_generation()), (Generation(7), Generation(3)));
     }
 }

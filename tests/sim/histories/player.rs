@@ -315,7 +315,7 @@ impl Remains {
 
     /// Messages and answers that are somewhere still.
     fn left(&self) -> u64 {
-        let there = |worker: &WorkerAddr<Server>| worker.fates().queued + worker.fates().answering;
+        let there = |worker: &WorkerAddr<Server>| worker.message_counts().queued + worker.message_counts().answering;
         self.ledger.alive() + self.workers.iter().map(there).sum::<u64>()
     }
 
@@ -345,7 +345,7 @@ impl Remains {
         }
         let mut sum = MessageCounts::default();
         for worker in &self.workers {
-            let fates = worker.fates();
+            let fates = worker.message_counts();
             let wrong = |what: &str| Err(format!("{}: {what}: {fates:?}", worker.name()));
             let there = fates.queued + fates.answering;
             if fates.accepted != fates.handled + fates.interrupted + fates.dead + there {

@@ -1,4 +1,4 @@
-//! `Disposal`: where messages that no worker will handle are dropped.
+//! `DropQueue`: where messages that no worker will handle are dropped.
 //!
 //! Dropping a message runs its user's code, so it must not happen on the control thread. It must
 //! not happen on a worker's thread either: a neighbour may hold that one for minutes, or it has
@@ -20,7 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Drops what is given to it, in order, on a thread that exists only meanwhile.
 #[derive(Clone)]
-pub(crate) struct Disposal {
+pub(crate) struct DropQueue {
     source: ThreadSource,
     queue: Arc<Mutex<Queue>>,
 }
@@ -32,9 +32,9 @@ struct Queue {
     is_running: bool,
 }
 
-impl Disposal {
-    pub(crate) fn new(source: ThreadSource) -> Disposal {
-        Disposal { source, queue: Arc::default() }
+impl DropQueue {
+    pub(crate) fn new(source: ThreadSource) -> DropQueue {
+        DropQueue { source, queue: Arc::default() }
     }
 
     /// Does `job` soon, and the present thread does not wait for it. A panic in it stays in it.
@@ -53,16 +53,16 @@ impl Disposal {
             }
         }
         let queue = self.queue.clone();
-        let made = std::thread::Builder::new().name("heartbeat-drop".to_owned()).spawn(move || work_off(&queue));
+        let made = std::thread::Builder::new().name("heartbeat-drop".to_owned()).spawn(move || run_jobs(&queue));
         if made.is_err() {
             // The system has no more threads. Late is better than never: a sender waits.
-            work_off(&self.queue);
+            run_jobs(&self.queue);
         }
     }
 }
 
 /// Does all jobs that are there.
-fn work_off(queue: &Mutex<Queue>) {
+fn run_jobs(queue: &Mutex<Queue>) {
     loop {
         let job = {
             let mut queue = lock(queue);
@@ -89,12 +89,12 @@ mod tests {
 
     #[test]
     fn jobs_are_done_in_order_elsewhere_and_a_panic_stops_none() {
-        let disposal = Disposal::new(ThreadSource::System);
+        let drop_queue = DropQueue::new(ThreadSource::System);
         let (told, tell) = mpsc::channel();
         let here = std::thread::current().id();
         for number in 0..100 {
             let told = told.clone();
-            disposal.run(move || {
+            drop_queue.run(move || {
                 assert_ne!(std::thread::current().id(), here);
                 told.send(number).unwrap();
                 assert!(number % 10 != 0, "told to panic");

@@ -1,0 +1,256 @@
+//! `throttle`: when workers of one type panic in great numbers, they give way to the others of
+//! their thread.
+//!
+//! A thread's tasks have their turns in order. If a hundred thousand workers are told to panic, a
+//! healthy neighbour that is asked meanwhile waits for a turn of each, and a turn with a panic
+//! takes some forty times as long as one without. So each thread counts panics by the type of
+//! actor. While a type panics more often than [`PANICS_MAX`] times in [`WINDOW`], its workers stand
+//! in a queue of their own, and a few of them have their turn each time that all others have had
+//! theirs.
+//!
+//! It cannot tell the healthy from the failing among workers of one type: before its first panic a
+//! worker looks like any other.
+
+use std::any::TypeId;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Duration;
+
+use heartbeat_core::{Instant, WorkerId};
+
+/// Panics of one type within [`WINDOW`] that are no storm: together they take a fraction of a
+/// millisecond.
+const PANICS_MAX: u32 = 32;
+
+/// The time in which they are counted.
+const WINDOW: Duration = Duration::from_millis(10);
+
+/// How long a type gives way after its last panic over the limit.
+const COOL_DOWN: Duration = Duration::from_millis(50);
+
+/// How many of the queue have their turn in a row. At some microseconds a panic the others wait a
+/// tenth of a millisecond for them.
+const BATCH: usize = 16;
+
+/// How long the queue waits at most while more workers come to it: the thread then has others to
+/// find among them.
+const WAIT_MAX: Duration = Duration::from_millis(10);
+
+/// Types that are counted at once; a further one takes the place of the one that has been quiet for
+/// longest.
+const TYPES_MAX: usize = 16;
+
+thread_local! {
+    /// Whether a type gives way on this thread: all that is looked at on most days.
+    static IS_ACTIVE: Cell<bool> = const { Cell::new(false) };
+    static THROTTLE: RefCell<Throttle> = const { RefCell::new(Throttle::new()) };
+}
+
+/// What one thread knows of its panics.
+struct Throttle {
+    types: Vec<Panics>,
+    /// How to wake those that have given way, in order.
+    queue: VecDeque<Waker>,
+    /// Whether a task lets the queue go on.
+    is_running: bool,
+    /// Workers that came to the queue since its last turn.
+    arrivals: usize,
+}
+
+/// The panics of one type of actor.
+struct Panics {
+    actor: TypeId,
+    begun: Instant,
+    count: u32,
+    /// Which worker panicked last: one that panics again and again is no storm.
+    last: Option<WorkerId>,
+    /// It gives way until then.
+    throttled_until: Instant,
+}
+
+impl Throttle {
+    const fn new() -> Throttle {
+        Throttle { types: Vec::new(), queue: VecDeque::new(), is_running: false, arrivals: 0 }
+    }
+
+    /// The entry of a type, with nothing counted if it is new.
+    fn entry(&mut self, actor: TypeId, now: Instant) -> &mut Panics {
+        let fresh = Panics { actor, begun: now, count: 0, last: None, throttled_until: Instant::ZERO };
+        let index = match self.types.iter().position(|panics| panics.actor == actor) {
+            Some(index) => index,
+            None if self.types.len() < TYPES_MAX => {
+                self.types.push(fresh);
+                self.types.len() - 1
+            }
+            None => {
+                let quiet = (0..TYPES_MAX).min_by_key(|&index| self.types[index].begun).unwrap_or_default();
+                self.types[quiet] = fresh;
+                quiet
+            }
+        };
+        &mut self.types[index]
+    }
+
+    /// Those whose turn it is: none while many more come to the queue and it may wait for them.
+    /// `None` once the queue is empty.
+    fn next_batch(&mut self, may_wait: bool) -> Option<Vec<Waker>> {
+        let are_coming = std::mem::take(&mut self.arrivals) > BATCH;
+        if are_coming && may_wait {
+            return Some(Vec::new());
+        }
+        self.is_running = !self.queue.is_empty();
+        let count = self.queue.len().min(BATCH);
+        self.is_running.then(|| self.queue.drain(..count).collect())
+    }
+}
+
+/// Counts a panic of a worker whose actor is of this type on this thread.
+pub(crate) fn record_panic(actor: TypeId, worker: WorkerId, now: Instant) {
+    THROTTLE.with_borrow_mut(|throttle| {
+        let panics = throttle.entry(actor, now);
+        if now - panics.begun > WINDOW {
+            (panics.begun, panics.count) = (now, 0);
+        }
+        panics.count += u32::from(panics.last.replace(worker) != Some(worker));
+        if panics.count > PANICS_MAX {
+            panics.throttled_until = now + COOL_DOWN;
+            IS_ACTIVE.set(true);
+        }
+    });
+}
+
+/// Whether any type gives way on this thread, as far as is known.
+#[inline]
+pub(crate) fn is_active() -> bool {
+    IS_ACTIVE.get()
+}
+
+/// Whether workers of this type give way on this thread.
+pub(crate) fn is_throttled(actor: TypeId, now: Instant) -> bool {
+    THROTTLE.with_borrow(|throttle| {
+        if throttle.types.iter().all(|panics| panics.throttled_until <= now) {
+            IS_ACTIVE.set(false);
+        }
+        throttle.types.iter().any(|panics| panics.actor == actor && now < panics.throttled_until)
+    })
+}
+
+/// Wakes this task when its turn in the queue has come. Returns whether the queue has nothing yet
+/// that leads it: [`run_queue`].
+pub(crate) fn enqueue(waker: &Waker) -> bool {
+    THROTTLE.with_borrow_mut(|throttle| {
+        throttle.queue.push_back(waker.clone());
+        throttle.arrivals += 1;
+        !std::mem::replace(&mut throttle.is_running, true)
+    })
+}
+
+/// Forgets what was counted on this thread, for a clock that starts anew.
+#[cfg(feature = "testkit")]
+pub(crate) fn reset() {
+    IS_ACTIVE.set(false);
+    THROTTLE.set(Throttle::new());
+}
+
+/// Lets the queue go on if the task that leads it is dropped: another System may follow on this
+/// thread, and no worker may wait for a leader that is gone.
+struct QueueRunner;
+
+impl Drop for QueueRunner {
+    fn drop(&mut self) {
+        // The thread itself may be at its end; then there is no queue any more.
+        let left = THROTTLE.try_with(|throttle| {
+            let mut throttle = throttle.borrow_mut();
+            throttle.is_running = false;
+            std::mem::take(&mut throttle.queue)
+        });
+        left.unwrap_or_default().into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Lets the queue of this thread go on, a few at a time, until it is empty; `now` tells the time.
+pub(crate) async fn run_queue(now: impl Fn() -> Instant) {
+    let _runner = QueueRunner;
+    let mut last = now();
+    loop {
+        // Not a plain wake-up: woken in this way, the queue comes after all that is ready now.
+        tokio::task::yield_now().await;
+        let at = now();
+        let Some(turn) = THROTTLE.with_borrow_mut(|throttle| throttle.next_batch(at - last < WAIT_MAX)) else { return };
+        if !turn.is_empty() {
+            last = at;
+        }
+        turn.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn a_type_gives_way_while_it_panics_too_often_and_no_other_does() {
+        let (storming, calm) = (TypeId::of::<u8>(), TypeId::of::<u16>());
+        for worker in 0..PANICS_MAX {
+            record_panic(storming, WorkerId(worker), at(100));
+        }
+        for _ in 0..1_000 {
+            record_panic(calm, WorkerId(9), at(100)); // One worker alone.
+        }
+        assert!(!is_active() && !is_throttled(storming, at(100)), "some panics are no storm");
+        record_panic(storming, WorkerId(77), at(110));
+        assert!(is_active() && is_throttled(storming, at(110)) && !is_throttled(calm, at(110)));
+        assert!(is_throttled(storming, at(159)) && !is_throttled(storming, at(160)));
+        assert!(!is_active(), "nothing is looked at any more");
+    }
+
+    #[test]
+    fn panics_that_are_far_apart_are_no_storm() {
+        let actor = TypeId::of::<u32>();
+        for round in 0..1_000 {
+            record_panic(actor, WorkerId(round as u32), at(round));
+        }
+        assert!(!is_throttled(actor, at(1_000)), "eleven in any 10 ms");
+    }
+
+    #[test]
+    fn a_line_whose_leader_is_dropped_goes_on_and_is_led_again() {
+        assert!(enqueue(Waker::noop()));
+        assert!(!enqueue(Waker::noop()), "it is led");
+        let mut leading = Box::pin(run_queue(|| at(1)));
+        assert!(leading.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_pending());
+        drop(leading);
+        assert!(THROTTLE.with_borrow(|throttle| throttle.queue.is_empty()));
+        assert!(enqueue(Waker::noop()), "it needs a new leader");
+    }
+
+    #[test]
+    fn types_are_bounded() {
+        let mut throttle = Throttle::new();
+        let types = [TypeId::of::<u8>(), TypeId::of::<u16>(), TypeId::of::<u32>()];
+        for round in 0..1_000 {
+            throttle.entry(types[round as usize % 3], at(round)).begun = at(round);
+        }
+        assert!(throttle.types.len() <= TYPES_MAX);
+    }
+
+    #[test]
+    fn the_line_waits_for_those_that_come_and_not_for_ever() {
+        let mut throttle = Throttle::new();
+        throttle.is_running = true;
+        throttle.queue.extend((0..BATCH + 1).map(|_| Waker::noop().clone()));
+        throttle.arrivals = throttle.queue.len();
+        let turn = |throttle: &mut Throttle, may_wait| throttle.next_batch(may_wait).map(|turn| turn.len());
+        assert_eq!(turn(&mut throttle, true), Some(0), "many have come since");
+        assert_eq!(turn(&mut throttle, true), Some(BATCH));
+        throttle.arrivals = 1_000;
+        assert_eq!(turn(&mut throttle, false), Some(1), "it has waited for long enough");
+        assert!(throttle.is_running);
+        assert_eq!((turn(&mut throttle, true), throttle.is_running), (None, false));
+    }
+}
