@@ -1,25 +1,25 @@
-//! `Clock`: the only reader of the system's clocks, but for the one that processes of a host share
-//! (`authority/file/host.rs`).
+//! `Clock`: the only reader of the system's clocks, apart from the clock that the processes of a
+//! host share (`authority/file/host.rs`).
 //!
-//! Everything else is handed an [`Instant`]; so what time means for a whole node can be seen, and
-//! changed, in one place.
+//! All other code is handed an [`Instant`]. So the time of a whole node can be seen, and replaced,
+//! in one place.
 
 use std::time::{Duration, SystemTime};
 
 use heartbeat_core::{Generation, Instant};
 
-/// A monotonic clock whose origin is its own making.
+/// A monotonic clock that starts when it is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// The system's. On Linux it goes on while the machine sleeps, so that a lease is over by then:
-    /// `CLOCK_BOOTTIME` (clock_gettime(2)).
+    /// The system's clock. On Linux it advances while the machine sleeps (`CLOCK_BOOTTIME`,
+    /// clock_gettime(2)), so that a lease ends meanwhile.
     System { origin: Running },
-    /// The virtual one of a tokio runtime whose time is paused.
+    /// The virtual clock of a tokio runtime whose time is paused.
     #[cfg(feature = "testkit")]
     Virtual { origin: tokio::time::Instant },
 }
 
-/// A look at the clock that goes on while the machine sleeps.
+/// A reading of the clock that advances while the machine sleeps.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Running(Duration);
@@ -28,7 +28,7 @@ pub(crate) struct Running(Duration);
 impl Running {
     fn now() -> Running {
         use nix::time::{ClockId, clock_gettime};
-        // Linux has had it since 2.6.39, and a clock that is there can be read.
+        // Linux has had this clock since 2.6.39, and reading a clock that exists cannot fail.
         Running(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("the system has CLOCK_BOOTTIME").into())
     }
 
@@ -37,15 +37,15 @@ impl Running {
     }
 }
 
-/// A look at the monotonic clock, which stands still while the machine sleeps.
+/// A reading of the monotonic clock, which may stand still while the machine sleeps.
 #[cfg(not(target_os = "linux"))]
 use std::time::Instant as Running;
 
-/// What a clock shows at its start: so that "a while before the start" can still be named.
+/// The time at the start. It is not zero, so that an instant shortly before the start can be
+/// expressed.
 const ORIGIN: Instant = Instant::from_millis(1_000);
 
-/// Waits for this long. Outside of any tokio runtime, where there are no timers, a thread waits
-/// instead.
+/// Waits for this long. Outside a tokio runtime there are no timers, so a thread waits instead.
 pub(crate) async fn sleep(time: Duration) {
     if tokio::runtime::Handle::try_current().is_ok() {
         return tokio::time::sleep(time).await;
@@ -53,11 +53,10 @@ pub(crate) async fn sleep(time: Duration) {
     let (over, wait) = tokio::sync::oneshot::channel();
     let waits = std::thread::Builder::new().spawn(move || {
         std::thread::sleep(time);
-        let _ = over.send(()); // Whoever waited may have what it waited for.
+        let _ = over.send(()); // The future may have been dropped.
     });
     match waits {
-        // An error would mean that the thread is gone without a word; then there is nothing to wait
-        // for.
+        // An error would mean that the thread has ended early; then there is nothing to wait for.
         Ok(_) => drop(wait.await),
         Err(_) => std::thread::sleep(time),
     }
@@ -69,13 +68,13 @@ impl Clock {
         Clock::System { origin: Running::now() }
     }
 
-    /// The virtual clock of the runtime this is called in.
+    /// The virtual clock of the current runtime.
     #[cfg(feature = "testkit")]
     pub(crate) fn start_virtual() -> Clock {
         Clock::Virtual { origin: tokio::time::Instant::now() }
     }
 
-    /// What it shows.
+    /// The current time.
     pub(crate) fn now(&self) -> Instant {
         ORIGIN
             + match self {
@@ -85,11 +84,12 @@ impl Clock {
             }
     }
 
-    /// What it shows, and what the wall clock shows beside it: the time since 1970, or since the
-    /// start in virtual time.
+    /// The current time, and the time of the wall clock: since 1970, or since the start in virtual
+    /// time.
     pub(crate) fn with_wall(&self) -> (Instant, Duration) {
-        // In this order: of a pause between the two looks the wall clock tells at once. The other
-        // way round it would tell at the next look, when the pause is long known.
+        // In this order: if the process is paused between the two readings, the wall clock shows
+        // the pause at once. In the other order it would show at the next reading, when the pause
+        // is known anyway.
         let now = self.now();
         let wall = match self {
             Clock::System { .. } => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
@@ -99,8 +99,8 @@ impl Clock {
         (now, wall)
     }
 
-    /// A process start's generation: the wall clock in milliseconds, so that a later start has a
-    /// higher one. In virtual time it is always the same.
+    /// The generation of this start of the process: the wall clock in milliseconds, so that a later
+    /// start has a higher one. In virtual time it is always the same.
     pub(crate) fn generation(&self) -> Generation {
         match self {
             Clock::System { .. } => {

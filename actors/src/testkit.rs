@@ -1,10 +1,16 @@
-//! Tests of your own supervision, in virtual time: put a fault into a worker of yours, let time
-//! pass, and see what became of it.
+//! Tests of your own supervision, in virtual time.
 //!
-//! A node of the kit is a real one: the same engine, supervisor, mailboxes and drivers. Only two
-//! things are played: the clock, which jumps from one wake-up to the next, so an hour takes
-//! milliseconds and every run is the same; and the threads, which are gates on the one thread of
-//! the test, so that a worker can "block" without anything being blocked.
+//! # Overview
+//! Inject a fault into one of your workers, let time pass, and check what became of it. A node of
+//! the kit is a real one: the same engine, supervisor, mailboxes and runners. Only two things are
+//! simulated:
+//!
+//! - **The clock** jumps from one wake-up to the next. An hour takes milliseconds, and every run is
+//!   the same.
+//! - **The threads** are gates on the one thread of the test. A worker can "block" without blocking
+//!   the test.
+//!
+//! # Quick start
 //!
 //! ```
 //! use std::time::Duration;
@@ -47,13 +53,23 @@
 //! });
 //! ```
 //!
+//! # Choices
+//! | to test | use |
+//! |---|---|
+//! | one process, in virtual time | [`run`] and [`TestNode`] |
+//! | a node on real threads | [`inject`], [`inject_now`] |
+//! | the next message or the next start | [`TestNode::inject`] |
+//! | this moment, without a message | [`TestNode::inject_now`] |
+//! | timers and deadlines | [`TestNode::advance`] |
+//! | a process that was stopped (SIGSTOP) | [`TestNode::pause`] |
+//! | a system without threads | [`TestNode::refuse_threads`] |
+//!
 //! # Limits
 //! - A handler that really blocks (`std::thread::sleep`) blocks the test. Inject [`Fault::Block`]
 //!   instead.
-//! - Time passes when nothing else is to be done. Awaiting an answer that never comes lets the
-//!   timers run for ever: give it a deadline.
-//! - Work on other threads (`spawn_blocking`) takes real time; while it runs, virtual time stands
-//!   still.
+//! - Time passes when nothing else is left to do. To await an answer that never comes lets the
+//!   timers run without end: give it a deadline.
+//! - Work on other threads (`spawn_blocking`) takes real time; meanwhile virtual time stands still.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -71,15 +87,15 @@ use crate::thread::simulated::refuse;
 use crate::view::subscribe::Update;
 pub use crate::worker::fault::Fault;
 
-/// Turns that everything else gets before [`TestNode::settle`] goes on: more than the hops of any
-/// chain of messages within a node.
+/// How many turns all other tasks get before [`TestNode::settle`] returns: more than the hops of
+/// any chain of messages within a node.
 const SETTLE_TURNS: u32 = 256;
 
 /// Runs a test on a node of its own, in virtual time.
 ///
 /// # Panics
-/// If the config contradicts itself, or has a `[cluster]` table: the kit is for one process. And
-/// whenever the test does.
+/// If the config contradicts itself or has a `[cluster]` table: the kit runs one process. Also if
+/// the test panics.
 pub fn run<F, Fut>(config: Config, test: F)
 where
     F: FnOnce(TestNode) -> Fut,
@@ -106,8 +122,8 @@ where
     });
 }
 
-/// Puts a fault into a worker of any node, a real one too: it strikes with the next message, or at
-/// the next start if it is one of a start.
+/// Injects a fault into a worker of any node, also of a real one. It takes effect with the next
+/// message, or at the next start if it is a fault of a start.
 ///
 /// # Panics
 /// If no worker has this name.
@@ -115,7 +131,8 @@ pub fn inject(node: &Node, worker: &str, fault: Fault) {
     node.seated(worker).faults().inject(fault);
 }
 
-/// Strikes a worker of any node, a real one too, at once, without a message.
+/// Injects a fault into a worker of any node, also of a real one. It takes effect at once, without
+/// a message.
 ///
 /// # Panics
 /// If no worker has this name.
@@ -125,9 +142,9 @@ pub fn inject_now(node: &Node, worker: &str, fault: Fault) {
     slot.wake();
 }
 
-/// Tells a node of a cluster of these members, as if it had just heard of them: for tests and
-/// measurements of who is responsible. Those who are not there in truth are concluded dead after a
-/// while, as any others.
+/// Adds members to the table of a node in a cluster, as if it had just received them. It is meant
+/// for tests and measurements of owners. A member that does not exist is declared dead after a
+/// while, like any other.
 pub async fn add_members(node: &Node, members: Vec<Member>) {
     node.introduce(members).await;
 }
@@ -155,6 +172,29 @@ impl fmt::Debug for TestNode {
 
 impl TestNode {
     /// As [`inject`], in this node.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # use heartbeat_actors::Cause;
+    /// # use heartbeat_actors::testkit::{self, Fault};
+    /// # struct Echo;
+    /// # impl Actor for Echo { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u32")]
+    /// # struct Say(u32);
+    /// # impl Handler<Say> for Echo {
+    /// #     type Result = u32;
+    /// #     fn handle(&mut self, say: Say, _: &mut Context<Self>) -> u32 { say.0 }
+    /// # }
+    /// testkit::run(Config::default(), async |node| {
+    ///     let echo = node.supervise("echo", || Echo).unwrap();
+    ///     node.inject("echo", Fault::Panic("broken".to_owned()));
+    ///     assert!(echo.send(Say(1)).await.is_err());
+    ///     assert_eq!(echo.send(Say(2)).await, Ok(2)); // the next generation
+    ///     node.settle().await;
+    ///     assert!(matches!(node.causes("echo")[..], [Cause::Panicked { .. }]));
+    /// });
+    /// ```
     pub fn inject(&self, worker: &str, fault: Fault) {
         inject(&self.node, worker, fault);
     }
@@ -164,17 +204,28 @@ impl TestNode {
         inject_now(&self.node, worker, fault);
     }
 
-    /// Lets the thread go on that this worker runs on, before its time is over.
+    /// Releases the thread of this worker before its fault is over.
     pub fn release(&self, worker: &str) {
         self.node.seated(worker).faults().release();
     }
 
-    /// Refuses the next `count` threads that the node asks for, as a system does that has no more.
+    /// Refuses the next `count` threads that the node asks for, as a system without further threads
+    /// does.
     pub fn refuse_threads(&self, count: u32) {
         refuse(count);
     }
 
-    /// Lets this much time pass; whatever is due meanwhile happens at its instant.
+    /// Lets this much time pass. Timers that are due meanwhile fire at their instants.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use heartbeat_actors::Config;
+    /// # use heartbeat_actors::testkit;
+    /// testkit::run(Config::default(), async |node| {
+    ///     node.advance(Duration::from_secs(3_600)).await;
+    ///     assert_eq!(node.elapsed(), Duration::from_secs(3_600));
+    /// });
+    /// ```
     pub async fn advance(&self, time: Duration) {
         tokio::time::sleep(time).await;
         self.settle().await;
@@ -187,7 +238,7 @@ impl TestNode {
         self.settle().await;
     }
 
-    /// Lets happen what can happen without time passing.
+    /// Lets everything happen that can happen without time passing.
     pub async fn settle(&self) {
         for _ in 0..SETTLE_TURNS {
             tokio::task::yield_now().await;
@@ -204,7 +255,7 @@ impl TestNode {
         self.events.borrow().clone()
     }
 
-    /// Why the lives of this worker ended that ended with a fault, in order.
+    /// Why the generations of this worker failed, in order.
     pub fn causes(&self, name: &str) -> Vec<Cause> {
         self.pick(|event| match event {
             Event::Failed { worker, cause, .. } if **worker == *name => Some(cause.clone()),
@@ -212,18 +263,18 @@ impl TestNode {
         })
     }
 
-    /// How often this worker was put in the place of a failed one.
+    /// How often a failed generation of this worker was replaced.
     pub fn replacements(&self, name: &str) -> usize {
         self.pick(|event| matches!(event, Event::Replaced { worker, .. } if **worker == *name).then_some(())).len()
     }
 
-    /// Whatever `wanted` picks from the events so far, in order.
+    /// What `wanted` returns for the events so far, in order.
     pub fn pick<T>(&self, wanted: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
         self.events.borrow().iter().map(|(_, event)| event).filter_map(wanted).collect()
     }
 }
 
-/// Notes what the node tells.
+/// Records the events of the node.
 struct EventLog {
     events: Rc<RefCell<Vec<(Duration, Event)>>>,
     begun: tokio::time::Instant,

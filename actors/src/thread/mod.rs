@@ -1,9 +1,9 @@
-//! `Thread`: what workers run on: an arbiter with its thread, or, in a user's test, one that is
-//! only simulated.
+//! `Thread`: what workers run on. It is an arbiter with its thread, or a simulated one in a user's
+//! test.
 //!
-//! A simulated thread is a gate in front of some tasks of the one real thread: closed, none of them
-//! is polled, as if the thread were held. So a test can block, starve or end a thread in virtual
-//! time, and everything above this file is the same as in production.
+//! A simulated thread is a gate in front of some tasks of the one real thread. While the gate is
+//! closed, none of them is polled, as if the thread were held. So a test can block, starve or end a
+//! thread in virtual time, and all code above this file is the same as in production.
 
 #[cfg(feature = "testkit")]
 pub(crate) mod simulated;
@@ -25,12 +25,12 @@ use system::ThreadNumber;
 pub(crate) enum ThreadSource {
     /// The operating system.
     System,
-    /// They are simulated on the thread of the node itself.
+    /// Simulated threads on the one thread of the test.
     #[cfg(feature = "testkit")]
     SimulatedThread,
 }
 
-/// Something that runs workers.
+/// A thread that runs workers.
 pub(crate) enum Thread {
     System {
         arbiter: Arbiter,
@@ -40,11 +40,11 @@ pub(crate) enum Thread {
     SimulatedThread(SimulatedThread),
 }
 
-/// What the operating system calls a thread, once the thread has said so. It says so before it runs
-/// anything else: also a thread that is held by the first thing it does can be looked at.
+/// The operating system's number of a thread, once the thread has stored it. It does so before it
+/// runs anything else: so a thread that is held by its first task can be inspected, too.
 type Number = Arc<OnceLock<ThreadNumber>>;
 
-/// How to give a thread something to run, from any other.
+/// Gives a thread something to run, from any other thread.
 #[derive(Clone)]
 pub(crate) enum ThreadHandle {
     System {
@@ -84,7 +84,7 @@ impl Thread {
         }
     }
 
-    /// What it is doing, as seen from outside; `None` where nobody can say.
+    /// What it is doing, as seen from outside; `None` where that is not known.
     pub(crate) fn sample(&self) -> Option<ThreadSample> {
         match self {
             Thread::System { number, .. } => number.get()?.sample(),
@@ -93,7 +93,7 @@ impl Thread {
         }
     }
 
-    /// Has it end before it runs anything more.
+    /// Ends the thread before it runs anything more.
     pub(crate) fn stop(&self) {
         match self {
             Thread::System { arbiter, .. } => drop(arbiter.stop()), // False if it has ended already.
@@ -104,7 +104,8 @@ impl Thread {
 }
 
 impl ThreadHandle {
-    /// Has the thread run what `make` makes there. Returns whether the thread is there to do so.
+    /// Runs the future that `make` returns on this thread. Returns whether the thread is there to
+    /// do so.
     pub(crate) fn run<F>(&self, make: impl FnOnce() -> F + Send + 'static) -> bool
     where
         F: Future<Output = ()> + 'static,
@@ -125,12 +126,11 @@ impl ThreadHandle {
         }
     }
 
-    /// Has the thread end once it comes to it, after what it was given before; `last` is done just
-    /// before.
+    /// Ends the thread after all that it was given before, and calls `last` just before it ends.
     pub(crate) fn end_after(&self, last: impl FnOnce() + Send + 'static) -> bool {
         match self {
             ThreadHandle::System { .. } => self.run(move || async {
-                // What was spawned before has its turn before this.
+                // Tasks that were spawned before get their turn before this one.
                 tokio::task::yield_now().await;
                 last();
                 Arbiter::current().stop();
@@ -147,7 +147,7 @@ impl ThreadHandle {
         }
     }
 
-    /// Whether it may run now, as a thread that is held may not.
+    /// Whether the thread may run now: a simulated thread that is held may not.
     pub(crate) fn may_run(&self) -> bool {
         match self {
             ThreadHandle::System { .. } => true,
@@ -156,7 +156,7 @@ impl ThreadHandle {
         }
     }
 
-    /// What it has used of its CPU so far; `None` where nobody can say.
+    /// The CPU time that it has used so far; `None` where that is not known.
     pub(crate) fn times(&self) -> Option<CpuTimes> {
         match self {
             ThreadHandle::System { number, .. } => number.get()?.times(),

@@ -1,4 +1,4 @@
-//! `simulated`: a thread that is only simulated, in the virtual time of a test.
+//! `SimulatedThread`: a thread in the virtual time of a test.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -26,11 +26,11 @@ pub(crate) enum Hold {
 }
 
 thread_local! {
-    /// How many simulated threads the test wants refused from now on.
+    /// How many of the next threads are refused.
     static REFUSED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Has the next `count` threads of this test be refused, as if the system had no more.
+/// Refuses the next `count` threads of this test, as if the system had no more.
 pub(crate) fn refuse(count: u32) {
     REFUSED.set(count);
 }
@@ -45,9 +45,9 @@ struct Gate {
     held: Option<(Hold, Instant)>,
     ended: bool,
     times: CpuTimes,
-    /// Tasks that would run if they might.
+    /// Tasks that wait for the gate to open.
     waiting: Vec<Waker>,
-    /// All tasks that were given to it and may still be there.
+    /// All tasks that were given to it and may still exist.
     tasks: Vec<AbortHandle>,
 }
 
@@ -58,7 +58,7 @@ impl SimulatedThread {
             REFUSED.set(refused - 1);
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        // A thread that has done nothing has run all the same, to say so.
+        // A real thread has used some CPU time before its first task, too.
         let times = CpuTimes { ran: Duration::from_micros(1), waited: Duration::ZERO };
         Ok(SimulatedThread {
             gate: Arc::new(Mutex::new(Gate {
@@ -89,7 +89,7 @@ impl SimulatedThread {
         true
     }
 
-    /// Holds the thread until it is let go.
+    /// Holds the thread until it is released.
     pub(crate) fn hold(&self, how: Hold) {
         self.gate().held = Some((how, Instant::now()));
     }
@@ -105,7 +105,7 @@ impl SimulatedThread {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends the thread: whatever it was to run is dropped.
+    /// Ends the thread: its tasks are dropped.
     pub(crate) fn end(&self) {
         let tasks = {
             let mut gate = self.gate();
@@ -172,7 +172,7 @@ impl Future for Gated {
             }
         }
         let polled = self.task.as_mut().poll(context);
-        // It may itself be what holds the thread, and goes on when that is let go.
+        // The task may itself have held the thread, and goes on when that is released.
         let mut gate = self.simulated.gate();
         if polled.is_pending() && gate.held.is_some() {
             gate.waiting.push(context.waker().clone());

@@ -1,9 +1,8 @@
-//! `system`: what the operating system says of a thread: what it does now, and what it has used of
-//! the CPU.
+//! What the operating system reports about a thread: its state, and the CPU time that it has used.
 //!
-//! It is the only way to tell a thread that sleeps in a call from one that spins, and both from one
-//! that got no CPU. Linux says it in files (proc(5): `stat` and `schedstat` of a task; one read
-//! takes about 2.5 us); elsewhere nothing is said, and the verdicts are coarser.
+//! Only this tells a thread that sleeps in a call from one that spins, and both from one that got
+//! no CPU. Linux reports it in files (proc(5): `stat` and `schedstat` of a task; one read takes
+//! about 2.5 us). On other systems it is not known, and the verdicts are coarser.
 
 use std::time::Duration;
 
@@ -14,26 +13,26 @@ use heartbeat_core::{CpuTimes, ThreadSample, ThreadState};
 pub(crate) struct ThreadNumber(u32);
 
 impl ThreadNumber {
-    /// The thread that asks.
+    /// The calling thread.
     #[cfg(target_os = "linux")]
     pub(crate) fn own() -> Option<ThreadNumber> {
         let link = std::fs::read_link("/proc/thread-self").ok()?;
         link.file_name()?.to_str()?.parse().ok().map(ThreadNumber)
     }
 
-    /// The thread that asks; not known on this system.
+    /// The calling thread; not known on this system.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn own() -> Option<ThreadNumber> {
         None
     }
 
-    /// What the thread has used so far; nothing yet, if it was made a moment ago.
+    /// The CPU time that the thread has used so far; zero if it was made a moment ago.
     pub(crate) fn times(self) -> Option<CpuTimes> {
         parse_times(&std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.0)).ok()?)
     }
 
-    /// What the thread is doing and has used so far, some time after it was made: where it has used
-    /// nothing, the kernel does not count.
+    /// The thread's state and the CPU time it has used. To be called some time after the thread was
+    /// made: if the time is still zero, the kernel does not count, and the answer is `None`.
     pub(crate) fn sample(self) -> Option<ThreadSample> {
         let state = parse_state(&std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0)).ok()?)?;
         let times = self.times().filter(|times| !times.ran.is_zero())?;
@@ -49,7 +48,7 @@ fn parse_times(text: &str) -> Option<CpuTimes> {
     Some(CpuTimes { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
 }
 
-/// `stat`: the number, the name in brackets, which may itself hold brackets and blanks, then the
+/// `stat`: the number, the name in brackets (which may itself hold brackets and blanks), then the
 /// letter of the state.
 fn parse_state(text: &str) -> Option<ThreadState> {
     match text.rsplit_once(')')?.1.trim_start().chars().next()? {

@@ -1,4 +1,4 @@
-//! Datagrams between nodes of one process, for tests and for trying things out.
+//! Datagrams between nodes of one process, for tests and trials.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -43,7 +43,7 @@ impl MemoryNetwork {
     /// Takes an address; port 0 takes a free one.
     ///
     /// # Errors
-    /// `AddrInUse` if somebody holds it.
+    /// `AddrInUse` if the address is taken.
     pub fn bind(&self, listen: SocketAddr) -> io::Result<impl Transport + use<>> {
         let mut ports = lock(&self.ports);
         let mut address = listen;
@@ -73,7 +73,7 @@ impl Transport for MemoryTransport {
 
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let port = lock(&self.network.ports).get(&to).cloned();
-        // Nobody there: lost, as on a real network.
+        // No transport has this address: the datagram is lost, as on a real network.
         let Some(port) = port else { return Ok(()) };
         let mut waiting = lock(&port.waiting);
         if waiting.len() < WAITING_MAX {

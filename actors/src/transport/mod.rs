@@ -1,8 +1,8 @@
-//! `Transport`: how datagrams leave and arrive, and nothing of what is in them.
+//! `Transport`: sends and receives datagrams and does not look into them.
 //!
-//! A transport may lose, double, delay and reorder, as UDP does; everything above has to bear that.
-//! It never waits on sending and never grows: what there is no room for is lost. Two of them pass
-//! the same suite (`tests/live/transport.rs`).
+//! A transport may lose, duplicate, delay and reorder datagrams, as UDP does; the code above it
+//! must cope with that. It never waits on sending and never grows: a datagram for which there is no
+//! room is lost. The two transports here pass the same suite (`tests/live/transport.rs`).
 
 mod memory;
 mod udp;
@@ -14,41 +14,40 @@ use std::task::{Context, Poll};
 pub use memory::MemoryNetwork;
 pub use udp::UdpTransport;
 
-/// Datagrams in one batch at most: what one wake-up takes from a socket before timers and others
-/// have their turn.
+/// Most datagrams in one batch: how many one wake-up takes from a socket before timers and other
+/// tasks get their turn.
 pub const BATCH_MAX: usize = 64;
 
-/// Room for one datagram: one byte more than is allowed, so that a longer one is seen to be too
-/// long.
+/// Room for one datagram: one byte more than is allowed, so that a datagram that is too long is
+/// recognised.
 const ROOM: usize = heartbeat_core::wire::DATAGRAM_BYTES_MAX + 1;
 
 /// Sends and receives datagrams for one node.
 pub trait Transport {
-    /// The address that others can send to.
+    /// The address at which other nodes reach this one.
     fn address(&self) -> SocketAddr;
 
     /// Sends one datagram, or loses it.
     ///
     /// # Errors
-    /// What the system said; the datagram is then lost, and the transport is as good as before.
+    /// The system's error. The datagram is lost, and the transport can be used as before.
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()>;
 
-    /// Where others can connect to, at the same address; none if this transport carries datagrams
-    /// only. Asked once.
+    /// The listener for connections at the same address; `None` if this transport carries datagrams
+    /// only. Called once.
     fn listener(&self) -> Option<std::net::TcpListener> {
         None
     }
 
-    /// Waits for datagrams, then puts those that are there into `batch`, as many as it has room
-    /// for. A batch that is not full afterwards says that nothing more was there.
+    /// Waits for datagrams, then puts as many into `batch` as it has room for. If the batch is not
+    /// full afterwards, there were no more.
     ///
     /// # Errors
-    /// What the system said. The transport may be used further; an error that stays will come
-    /// again.
+    /// The system's error. The transport can be used as before; a lasting error comes again.
     fn poll_receive(&self, task: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<()>>;
 }
 
-/// Datagrams received together, each with its sender, in one buffer that is used again.
+/// Datagrams that were received together, each with its sender, in one buffer that is used again.
 #[derive(Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -83,17 +82,16 @@ impl Batch {
         self.datagrams.len() == BATCH_MAX
     }
 
-    /// The datagrams in their order, each with its sender. One that was longer than the buffer is
-    /// one byte longer than is allowed.
+    /// The datagrams in their order, each with its sender. A datagram that is too long for the
+    /// protocol is cut to one byte more than is allowed.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         self.datagrams.iter().zip(self.bytes.chunks(ROOM)).map(|(&(from, length), room)| (from, &room[..length]))
     }
 
-    /// Offers room for one more datagram; `fill` puts it there and says how long it is and whence
-    /// it came.
+    /// Adds a datagram: `fill` writes it into the buffer and returns its length and its sender.
     ///
     /// # Errors
-    /// Those of `fill`; the batch is then as before.
+    /// The error of `fill`; the batch is then unchanged.
     ///
     /// # Panics
     /// If the batch is full.

@@ -13,19 +13,19 @@ use super::{Batch, Transport};
 #[derive(Debug)]
 pub struct UdpTransport {
     socket: UdpSocket,
-    /// The same socket for sending: the runtime would call it not writable until it has had a look,
-    /// and lose what is sent first.
+    /// The same socket for sending. The runtime's socket counts as not writable until the runtime
+    /// has polled it, so the first datagrams would be lost.
     sender: std::net::UdpSocket,
-    /// The streams' side of the same port.
+    /// The listener at the same port.
     listener: RefCell<Option<std::net::TcpListener>>,
     address: SocketAddr,
 }
 
 impl UdpTransport {
-    /// Binds a socket; port 0 takes a free one. To be called on the thread that is to use it.
+    /// Binds a socket; port 0 takes a free one. Call it on the thread that uses the socket.
     ///
     /// # Errors
-    /// What the system said; most often that the port is in use.
+    /// The system's error; most often the port is in use.
     pub fn bind(listen: SocketAddr) -> io::Result<UdpTransport> {
         let (socket, listener) = bind_both(listen)?;
         socket.set_nonblocking(true)?;
@@ -36,8 +36,8 @@ impl UdpTransport {
     }
 }
 
-/// Binds both at one port. A free port of one kind may be taken for the other; then another one is
-/// tried.
+/// Binds both at one port. A port that is free for one may be taken for the other; then another
+/// port is tried.
 fn bind_both(listen: SocketAddr) -> io::Result<(std::net::UdpSocket, std::net::TcpListener)> {
     const TRIES: u32 = 16;
     for _ in 1..TRIES {
@@ -61,7 +61,7 @@ impl Transport for UdpTransport {
     }
 
     fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        // A socket for both versions of IP takes an IPv4 address as a mapped one.
+        // An IPv6 socket takes an IPv4 address as a mapped one.
         let to = match (self.address, to) {
             (SocketAddr::V6(_), SocketAddr::V4(to)) => SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()),
             (SocketAddr::V4(_) | SocketAddr::V6(_), to) => to,
@@ -76,8 +76,8 @@ impl Transport for UdpTransport {
                 match batch.push_with(|room| self.socket.try_recv_from(room)) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // A datagram of ours that nobody received, told late; it says nothing about
-                    // this socket.
+                    // A late report that an earlier datagram was not received; it says nothing
+                    // about this socket.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                     Err(error) => return Poll::Ready(Err(error)),
                 }

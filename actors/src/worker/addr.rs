@@ -1,9 +1,9 @@
-//! `WorkerAddr`: a supervised worker as its users see it.
+//! `WorkerAddr`: the address of a supervised worker.
 //!
-//! The address belongs to the worker's slot, not to one of its lives: it is good for as long as the
-//! node runs. What it cannot promise is that a message was handled. A message that was refused was
-//! never handed over and may be sent again; one whose worker failed while it was being handled may
-//! have had its effect, so it is never repeated for you.
+//! The address belongs to the worker's slot and not to one generation: it is good for as long as
+//! the node runs. It does not promise that a message is handled. A message that was refused may be
+//! sent again. A message whose worker failed in the middle of it may have had its effect, so it is
+//! never repeated for you.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,17 +21,56 @@ use crate::worker::send_error::{SendError, TrySendError};
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::slot::WorkerSlot;
 
-/// The address of a supervised worker; it follows every replacement. Cloning it is cheap.
+/// The address of a supervised worker. It follows every replacement. Cloning it is cheap.
+///
+/// ```
+/// # use heartbeat_actors::prelude::*;
+/// # struct Echo;
+/// # impl Actor for Echo { type Context = Context<Self>; }
+/// # #[derive(Message)]
+/// # #[rtype(result = "u32")]
+/// # struct Say(u32);
+/// # impl Handler<Say> for Echo {
+/// #     type Result = u32;
+/// #     fn handle(&mut self, say: Say, _: &mut Context<Self>) -> u32 { say.0 }
+/// # }
+/// # actix::System::new().block_on(async {
+/// # let node = Node::start(Config::default()).await.unwrap();
+/// let worker: WorkerAddr<Echo> = node.supervise("echo", || Echo).unwrap();
+/// worker.restart();
+/// worker.until_up().await.unwrap();
+/// assert_eq!(worker.generation().0, 2);
+/// assert_eq!(worker.send(Say(7)).await, Ok(7)); // the same address
+/// # });
+/// ```
 pub struct WorkerAddr<A: Actor<Context = Context<A>>> {
     pub(crate) slot: Arc<WorkerSlot<A>>,
 }
 
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
-    /// Hands a message over and returns its answer to be awaited, without end or with
-    /// [`Reply::within`].
+    /// Puts a message into the queue. The returned [`Reply`] is a future of the answer;
+    /// [`Reply::within`] limits the wait.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Echo;
+    /// # impl Actor for Echo { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u32")]
+    /// # struct Say(u32);
+    /// # impl Handler<Say> for Echo {
+    /// #     type Result = u32;
+    /// #     fn handle(&mut self, say: Say, _: &mut Context<Self>) -> u32 { say.0 }
+    /// # }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let worker = node.supervise("echo", || Echo).unwrap();
+    /// assert_eq!(worker.send(Say(7)).await, Ok(7));
+    /// # });
+    /// ```
     ///
     /// # Errors
-    /// The awaited result is a [`SendError`]; each says whether the message may have been handled.
+    /// The future's error is a [`SendError`], which says whether the message may have been handled.
     pub fn send<M>(&self, message: M) -> Reply<M::Result>
     where
         A: Handler<M>,
@@ -41,8 +80,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.send_through(None, message).unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
-    /// As [`WorkerAddr::send`], but gives a message back that is refused; through the queue of its
-    /// pool, if that is given.
+    /// As [`WorkerAddr::send`], but returns a message that is refused. It goes through the queue of
+    /// the worker's pool if that is given.
     pub(crate) fn send_through<M>(
         &self,
         shared: Option<&SharedQueue<A>>,
@@ -56,10 +95,34 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         Ok(Reply(Ok(self.push(shared, Envelope::with_reply(message))?)))
     }
 
-    /// Hands a message over without wanting an answer.
+    /// Puts a message into the queue and asks for no answer.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// use heartbeat_actors::SendError;
+    /// # struct Echo;
+    /// # impl Actor for Echo { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u32")]
+    /// # struct Say(u32);
+    /// # impl Handler<Say> for Echo {
+    /// #     type Result = u32;
+    /// #     fn handle(&mut self, say: Say, _: &mut Context<Self>) -> u32 { say.0 }
+    /// # }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    ///
+    /// let worker = node.supervise("echo", || Echo).unwrap();
+    /// assert!(worker.try_send(Say(7)).is_ok());
+    /// node.leave().await;
+    /// let refused = worker.try_send(Say(8)).unwrap_err();
+    /// assert_eq!(refused.error, SendError::Closed);
+    /// assert_eq!(refused.message.0, 8); // the message comes back
+    /// # });
+    /// ```
     ///
     /// # Errors
-    /// [`TrySendError`], with the message: it was not handed over.
+    /// [`TrySendError`], with the message: it was not accepted.
     pub fn try_send<M>(&self, message: M) -> Result<(), TrySendError<M>>
     where
         A: Handler<M>,
@@ -69,8 +132,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.try_send_through(None, message)
     }
 
-    /// Hands a message over without wanting to know what becomes of it. One that is refused is a
-    /// dead letter, told to those who subscribe to them.
+    /// Puts a message into the queue and reports nothing back. A message that is refused becomes a
+    /// dead letter ([`Node::subscribe_dead_letters`](crate::Node::subscribe_dead_letters)).
     pub fn do_send<M>(&self, message: M)
     where
         A: Handler<M>,
@@ -85,13 +148,13 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         }
     }
 
-    /// Sends a message again as long as its worker fails over it, at most `attempts_max` times in
-    /// all. Only for messages that do no harm when they are handled twice; the framework never
-    /// sends one again by itself.
+    /// Sends a message, and again each time that its worker fails while handling it, at most
+    /// `attempts_max` times in all. Use it only for messages that do no harm when they are handled
+    /// twice; the framework never repeats one by itself.
     ///
     /// # Errors
-    /// That of the last attempt. A message that was interrupted as often as it may is a dead
-    /// envelope.
+    /// The error of the last attempt. If the attempt number `attempts_max` fails, the message
+    /// becomes a dead letter.
     pub async fn send_retrying<M>(&self, message: M, attempts_max: u32) -> Result<M::Result, SendError>
     where
         A: Handler<M>,
@@ -114,7 +177,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         answer
     }
 
-    /// As [`WorkerAddr::try_send`], through the queue of its pool, if that is given.
+    /// As [`WorkerAddr::try_send`], through the queue of the worker's pool if that is given.
     pub(crate) fn try_send_through<M>(&self, shared: Option<&SharedQueue<A>>, message: M) -> Result<(), TrySendError<M>>
     where
         A: Handler<M>,
@@ -147,53 +210,89 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
             }
             Err(error) => match envelope.take() {
                 Some(message) => Err(TrySendError { error, message }),
-                None => unreachable!("a envelope that was refused was not opened"),
+                None => unreachable!("an envelope that was refused was not opened"),
             },
         }
     }
 
-    /// Where the messages to this worker have ended, in all its lives. The sums add up at any
+    /// What became of the messages to this worker, in all its generations. The counts add up at any
     /// instant.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Echo;
+    /// # impl Actor for Echo { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u32")]
+    /// # struct Say(u32);
+    /// # impl Handler<Say> for Echo {
+    /// #     type Result = u32;
+    /// #     fn handle(&mut self, say: Say, _: &mut Context<Self>) -> u32 { say.0 }
+    /// # }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let worker = node.supervise("echo", || Echo).unwrap();
+    /// worker.send(Say(7)).await.unwrap();
+    /// let counts = worker.message_counts();
+    /// assert_eq!((counts.accepted, counts.handled, counts.queued), (1, 1, 0));
+    /// # });
+    /// ```
     pub fn message_counts(&self) -> MessageCounts {
         self.slot.mailbox.message_counts()
     }
 
-    /// Messages that wait in its queue.
+    /// Messages that wait in the queue.
     pub fn depth(&self) -> u32 {
         self.slot.mailbox.depth()
     }
 
-    /// What it has to do: the message in hand, those that wait in its queue, and the answers under
+    /// The worker's load: the message in hand, those that wait in the queue, and the answers under
     /// way.
     pub fn load(&self) -> u32 {
         self.slot.mailbox.load()
     }
 
-    /// Starts it again, if it has ended, was stopped or was given up. A shard's worker is started
-    /// as that shard, on the node that runs it; on any other nothing happens.
+    /// Starts the worker again if it has ended, was stopped or was given up. A shard's worker
+    /// starts on the node that owns the shard; on any other node nothing happens.
     pub fn start(&self) {
         self.order(Order::Start);
     }
 
-    /// Stops it in good order and starts it again; its queue is kept and nothing is counted.
+    /// Stops the worker gracefully and starts it again. Its queue is kept, and the restart does not
+    /// count towards the restart intensity.
     pub fn restart(&self) {
         self.order(Order::Restart);
     }
 
-    /// Stops it in good order; messages are refused until it is started again. One that does not
-    /// stop in time is fenced. A shard stays this node's, and runs nowhere meanwhile.
+    /// Stops the worker gracefully; messages are refused until it is started again. A worker that
+    /// does not stop in time is fenced. A shard stays owned by this node and runs nowhere
+    /// meanwhile.
     pub fn stop(&self) {
         self.order(Order::Stop);
     }
 
-    /// Stops it in good order and forgets it; its name is free again. A shard's worker is only
+    /// Stops the worker gracefully and forgets it; its name is free again. A shard's worker is only
     /// stopped, since it belongs to its group.
     pub fn remove(&self) {
         self.order(Order::Remove);
     }
 
-    /// Where it stands now, in three separate verdicts, read from its status cell without asking
-    /// anybody.
+    /// The worker's state, as three separate verdicts. It is read from the status cell, so it needs
+    /// no answer from the worker.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Echo;
+    /// # impl Actor for Echo { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let worker = node.supervise("echo", || Echo).unwrap();
+    /// worker.until_up().await.unwrap();
+    /// let status = worker.status();
+    /// assert!(status.is_live && status.is_up && status.is_ready);
+    /// assert_eq!((status.generation.0, status.queued, status.not_ready), (1, 0, None));
+    /// # });
+    /// ```
     pub fn status(&self) -> WorkerStatus {
         let cell = &self.slot.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
@@ -208,18 +307,19 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         WorkerStatus { generation, is_live, is_up, is_ready, not_ready, queued: self.depth(), doing }
     }
 
-    /// Whether requests may come here: it is up, was not told to stop, its queue is not long,
-    /// another answer may be under way, and it has not said otherwise.
+    /// Whether requests may come here. The worker is up and was not asked to stop, its queue is not
+    /// too long, and another answer may be under way. Its thread is not held, and it reports good
+    /// health.
     pub fn is_ready(&self) -> bool {
         self.slot.cell.is_ready()
     }
 
-    /// The life that runs now, or that ran last.
+    /// The current generation, or the last one.
     pub fn generation(&self) -> Generation {
         self.slot.cell.shown_generation()
     }
 
-    /// Messages handled to their end, in all lives.
+    /// Messages handled to their end, in all generations.
     pub fn handled(&self) -> u64 {
         self.slot.cell.handled()
     }
@@ -246,25 +346,25 @@ impl<A: Actor<Context = Context<A>>> fmt::Debug for WorkerAddr<A> {
     }
 }
 
-/// Where a worker stands. The three verdicts are separate: one that starts is live but not up, one
-/// that is overloaded is up but not ready, and one that failed is none of them until its
-/// replacement was told to start.
+/// The state of a worker, as three separate verdicts. A worker that starts is live but not up. A
+/// worker that is overloaded is up but not ready. A worker that failed is none of them until its
+/// replacement is started.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct WorkerStatus {
-    /// Its present or last life.
+    /// Its current or last generation.
     pub generation: Generation,
-    /// Liveness: a life was told to start, and has not ended or been judged to have failed. Only
-    /// this leads to replacement.
+    /// Liveness: a generation was started and has not ended or been judged to have failed. Only
+    /// this verdict leads to a replacement.
     pub is_live: bool,
-    /// Startup: this life is up. Until then nothing but `workers.start_timeout` is held against it.
+    /// Startup: this generation is up. Until then only `workers.start_timeout` applies to it.
     pub is_up: bool,
-    /// Readiness: requests may come here. A pool sends them elsewhere while it is not.
+    /// Readiness: requests may come here. A pool sends them to other members while this is false.
     pub is_ready: bool,
-    /// Why requests should go elsewhere although it is up, if they should.
+    /// Why requests should go elsewhere, if the worker is held, overloaded or reports so.
     pub not_ready: Option<NotReadyReason>,
     /// Messages in its queue.
     pub queued: u32,
-    /// What it is doing, and since when by its node's clock.
+    /// Its current activity, and since when by its node's clock.
     pub doing: Option<(Activity, Instant)>,
 }

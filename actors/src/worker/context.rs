@@ -1,10 +1,10 @@
-//! `Context`: what a worker has instead of actix's `Context`, and the one word in which it differs
+//! `Context`: what a worker has in place of actix's `Context`, and the one word in which it differs
 //! from a plain actor.
 //!
-//! It offers the same: spawn, wait, timers, streams, stop. It is driven by our own future
-//! (`driver`), not by actix's, because three things cannot be had there: a fence that a replaced
-//! generation runs into, a panic caught before it takes the mailbox along, and bursts that end, so
-//! that a full mailbox starves neither the timers nor the neighbours.
+//! It offers the same: spawn, wait, timers, streams, stop. Our own future (`Runner`) drives it,
+//! because actix's lacks three things. A replaced generation must run into a fence. A panic must be
+//! caught before it takes the mailbox along. Bursts must end, so that a full mailbox starves
+//! neither the timers nor other workers.
 
 use std::cell::Cell;
 use std::fmt;
@@ -31,7 +31,7 @@ use crate::worker::status_cell::{ActivityKind, WorkerGeneration};
 /// A future that runs within the worker, and what it is.
 pub(crate) struct Task<A: Actor<Context = Context<A>>> {
     pub(crate) kind: &'static ActivityKind,
-    /// Whether one poll may do any number of budget of work, and says so after each.
+    /// Whether one poll may handle any number of items, with a check of the budget after each.
     pub(crate) is_batched: bool,
     pub(crate) future: Pin<Box<dyn ActorFuture<A, Output = ()>>>,
 }
@@ -43,12 +43,12 @@ impl<A: Actor<Context = Context<A>>> Task<A> {
     }
 }
 
-/// A snapshot is too long to be passed on.
+/// A snapshot is too long to be copied to other nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SnapshotTooLarge {
-    /// How long it is.
+    /// Its length, in bytes.
     pub bytes: usize,
-    /// How long it may be.
+    /// The longest that is accepted, in bytes: `ownership.snapshot_bytes_max`.
     pub bytes_max: u32,
 }
 
@@ -57,14 +57,14 @@ impl fmt::Display for SnapshotTooLarge {
         let SnapshotTooLarge { bytes, bytes_max } = self;
         write!(
             f,
-            "a snapshot of {bytes} bytes is too large; use at bytes_max {bytes_max}, or raise ownership.snapshot_bytes_max"
+            "a snapshot of {bytes} bytes is too large; use at most {bytes_max}, or raise ownership.snapshot_bytes_max"
         )
     }
 }
 
 impl std::error::Error for SnapshotTooLarge {}
 
-/// What is left to be done with a message.
+/// The rest of the handling of a message.
 #[cfg(feature = "testkit")]
 pub(crate) type Handling<A> = Box<dyn FnOnce(&mut A, &mut Context<A>)>;
 
@@ -74,32 +74,32 @@ pub(crate) type Handling<A> = Box<dyn FnOnce(&mut A, &mut Context<A>)>;
 /// struct Counter;
 ///
 /// impl actix::Actor for Counter {
-///     type Context = heartbeat_actors::Context<Self>; // the one word that differs from plain actix
+///     type Context = heartbeat_actors::Context<Self>; // the one word that differs from actix
 /// }
 /// ```
 pub struct Context<A: Actor<Context = Context<A>>> {
     slot: Arc<WorkerSlot<A>>,
-    /// The reader epoch in which its driver has the slot.
+    /// The reader epoch in which its runner owns the slot.
     reader_epoch: u32,
     generation: WorkerGeneration,
     state: ActorState,
     next_handle: SpawnHandle,
-    /// Of the spawned future that is being polled, or was last.
+    /// The handle of the spawned future that is being polled, or was last.
     current: SpawnHandle,
-    /// Spawned and not yet taken over by the driver.
+    /// Spawned and not yet taken over by the runner.
     pub(crate) spawned: Vec<(SpawnHandle, Task<A>)>,
-    /// To be waited for, the newest first, and not yet taken over by the driver.
+    /// To be waited for, the newest first, and not yet taken over by the runner.
     pub(crate) waits: Vec<Task<A>>,
     /// Whether it will say itself when it is up.
     is_starting: bool,
-    /// A message whose handling waits until its thread, which is played, is let go.
+    /// A message whose handling waits until its simulated thread is released.
     #[cfg(feature = "testkit")]
     pub(crate) held_handler: Option<Handling<A>>,
     /// Handles of spawned futures that are to be dropped.
     pub(crate) cancelled: Vec<SpawnHandle>,
-    /// Whether the driver has futures to wait for.
+    /// Whether the runner has futures to wait for.
     pub(crate) waiting: bool,
-    /// What the future that is polled now may still do, if it works in budget.
+    /// What the future that is polled now may still do, if it handles items.
     budget: Cell<Option<PollBudget>>,
     shard: Option<Shard>,
 }
@@ -130,31 +130,29 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         }
     }
 
-    /// Which generation of this worker this is: 1 for the first, one more for each that follows.
+    /// The generation of this worker: 1 for the first, one more for each that follows.
     pub fn generation(&self) -> Generation {
         self.generation.shown
     }
 
-    /// Which shard this worker is and under which epoch, if it is one.
+    /// The shard that this worker runs, with its epoch, if it runs one.
     pub fn shard(&self) -> Option<Shard> {
         self.shard
     }
 
-    /// Whether this generation has been replaced: its handler returns into nothing, and what it
-    /// still does is on nobody's behalf.
+    /// Whether this generation was replaced. Its answers are then not delivered, and its successor
+    /// may be working on the same data.
     pub fn is_fenced(&self) -> bool {
         self.slot.is_stale(self.reader_epoch)
     }
 
-    /// The address of this worker, which is bounded and follows every replacement, unlike actix's
-    /// own.
+    /// The address of this worker. Unlike actix's own it is bounded for all clones together.
     pub fn worker(&self) -> WorkerAddr<A> {
         WorkerAddr { slot: self.slot.clone() }
     }
 
-    /// Whether messages can still reach this generation: it has not been replaced, and its queue is
-    /// open. Other than with actix it does not matter whether there are addresses: the node holds
-    /// one.
+    /// Whether messages can still reach this generation: it was not replaced, and its queue is
+    /// open. Unlike in actix it does not matter whether there are addresses: the node holds one.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -175,8 +173,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         !self.is_fenced() && !self.slot.cell.is_closed()
     }
 
-    /// The handle of the spawned future, stream or timer that is being polled; of the last one, in
-    /// between.
+    /// The handle of the spawned future, stream or timer that is being polled; between two polls,
+    /// of the last one.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -201,58 +199,167 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.current
     }
 
-    /// Notes that the spawned future of this handle is polled.
+    /// Records that the spawned future of this handle is polled.
     pub(crate) fn set_handle(&mut self, handle: SpawnHandle) {
         self.current = handle;
     }
 
-    /// The right of this generation to act, to be looked at before a side effect, by this
-    /// worker or by whatever it has started.
+    /// The right of this generation to act. The worker, and anything that it has started, checks it
+    /// before a side effect.
+    ///
+    /// ```
+    /// # use heartbeat_actors::Lease;
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Writer;
+    /// # impl Actor for Writer { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "Lease")]
+    /// # struct GetLease;
+    /// impl Handler<GetLease> for Writer {
+    ///     type Result = MessageResult<GetLease>;
+    ///
+    ///     fn handle(&mut self, _: GetLease, context: &mut Context<Self>) -> Self::Result {
+    ///         MessageResult(context.lease())
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    ///
+    /// let writer = node.supervise("writer", || Writer).unwrap();
+    /// let lease = writer.send(GetLease).await.unwrap();
+    /// assert!(lease.is_valid());
+    /// node.leave().await;
+    /// assert!(!lease.is_valid());
+    /// # });
+    /// ```
     pub fn lease(&self) -> Lease {
         let node_lease = self.shard.map(|shard| (shard.epoch, self.slot.control.node_lease.clone()));
         Lease::new(self.slot.cell.clone(), self.slot.control.clock, self.generation, node_lease)
     }
 
-    /// A handle by which a long handler, or what it has started elsewhere, says that it makes
-    /// progress.
+    /// A handle by which a long handler, or work that it has started elsewhere, reports progress.
+    /// Each report gives the handler the whole of `workers.timeout` again.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Encoder;
+    /// # impl Actor for Encoder { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "usize")]
+    /// # struct Encode(Vec<u8>);
+    /// impl Handler<Encode> for Encoder {
+    ///     type Result = usize;
+    ///
+    ///     fn handle(&mut self, encode: Encode, context: &mut Context<Self>) -> usize {
+    ///         let progress = context.progress();
+    ///         encode.0.chunks(2).map(|_frame| progress.report()).count()
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    ///
+    /// let encoder = node.supervise("encoder", || Encoder).unwrap();
+    /// assert_eq!(encoder.send(Encode(vec![0; 6])).await, Ok(3));
+    /// # });
+    /// ```
     pub fn progress(&self) -> Progress {
         Progress::new(self.slot.cell.clone(), self.slot.control.clock, self.generation.internal)
     }
 
-    /// Called in `started`: this worker is not up until it calls [`Context::up`]. Without this it
-    /// is up when `started` has returned and what it waits for there is done.
+    /// To be called in `started`: this worker is not up until it calls [`Context::up`]. Without
+    /// this call it is up once `started` has returned and the futures that it waits for there are
+    /// done.
     pub fn starting(&mut self) {
         self.is_starting = true;
     }
 
-    /// Says that this worker is up, after [`Context::starting`].
+    /// Reports that this worker is up, after [`Context::starting`].
     pub fn up(&mut self) {
         self.is_starting = false;
     }
 
-    /// Says how this worker is. [`Health::NotReady`] has requests go elsewhere; [`Health::Failed`]
-    /// has it replaced at the next look (`workers.scan`).
+    /// Reports the health of this worker. With [`Health::NotReady`] requests go elsewhere. With
+    /// [`Health::Failed`] the worker is replaced at the next scan (`workers.scan`).
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// use heartbeat_actors::{Health, NotReadyReason};
+    /// # struct Store;
+    /// # impl Actor for Store { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "()")]
+    /// # struct ConnectionLost;
+    ///
+    /// impl Handler<ConnectionLost> for Store {
+    ///     type Result = ();
+    ///
+    ///     fn handle(&mut self, _: ConnectionLost, context: &mut Context<Self>) {
+    ///         context.report_health(Health::NotReady);
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    ///
+    /// let store = node.supervise("store", || Store).unwrap();
+    /// store.send(ConnectionLost).await.unwrap();
+    /// assert_eq!(store.status().not_ready, Some(NotReadyReason::Reported));
+    /// # });
+    /// ```
     pub fn report_health(&self, health: Health) {
         self.slot.cell.set_health(health);
     }
 
-    /// Keeps what the next generation is to start from, in the place of what was kept before. It
-    /// lies outside this worker's thread, so it survives whatever becomes of that; the factory
-    /// finds it in its [`crate::StartInfo`]. A void generation keeps nothing.
+    /// Keeps a snapshot for the next generation, in place of the one before. It lies outside this
+    /// worker's thread, so it outlives the thread. The factory reads it with
+    /// [`StartInfo::snapshot`](crate::StartInfo::snapshot). A fenced generation keeps nothing.
+    ///
+    /// ```
+    /// # use heartbeat_actors::StartInfo;
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Counter { total: u64 }
+    /// # impl Actor for Counter { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u64")]
+    /// # struct Add(u64);
+    /// impl Handler<Add> for Counter {
+    ///     type Result = u64;
+    ///
+    ///     fn handle(&mut self, add: Add, context: &mut Context<Self>) -> u64 {
+    ///         self.total += add.0;
+    ///         context.snapshot(self.total);
+    ///         self.total
+    ///     }
+    /// }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    ///
+    /// let counter = node.supervise_with(WorkerSpec::new("counter"), |start: &StartInfo| {
+    ///     Ok(Counter { total: start.snapshot::<u64>()?.map_or(0, |total| *total) })
+    /// });
+    /// let counter = counter.unwrap();
+    /// assert_eq!(counter.send(Add(2)).await, Ok(2));
+    /// counter.restart();
+    /// counter.until_up().await.unwrap();
+    /// assert_eq!(counter.send(Add(3)).await, Ok(5));
+    /// # });
+    /// ```
     pub fn snapshot<S: Send + Sync + 'static>(&self, snapshot: S) {
         self.slot.keep(self.reader_epoch, Arc::new(snapshot));
     }
 
-    /// Keeps a snapshot of this shard for whoever runs it next, on this node or another one, in the
-    /// place of the one before: this node passes it on to the member that would own the shard
-    /// without it, at bytes_max every `ownership.copy_every`, the newest only. The factory finds it
-    /// in its [`crate::StartInfo`]. `version` is that of the format, by your own count
-    /// ([`ShardSnapshot::up_to`](heartbeat_core::ShardSnapshot::up_to)). A void generation keeps nothing. A
-    /// worker that is no shard keeps it for its own next generation.
+    /// Keeps a snapshot of this shard for its next owner, on this node or another one, in place of
+    /// the one before.
+    ///
+    /// The node copies the newest one to the shard's successor: the member that would own the shard
+    /// without this node. It does so at most every `ownership.copy_every`. The factory reads the
+    /// snapshot with [`StartInfo::replica`](crate::StartInfo::replica). `version` is the version of
+    /// your format ([`ShardSnapshot::up_to`](heartbeat_core::ShardSnapshot::up_to)). A fenced
+    /// generation keeps nothing. A worker that is not a shard keeps the snapshot for its own next
+    /// generation.
     ///
     /// # Errors
-    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; what was kept
-    /// before is kept.
+    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; the snapshot
+    /// before it is kept.
     pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), SnapshotTooLarge> {
         let (bytes, bytes_max) = (bytes.into(), self.slot.control.snapshot_bytes_max);
         if bytes.len() > bytes_max as usize {
@@ -263,22 +370,22 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         Ok(())
     }
 
-    /// Whether it will still say itself when it is up.
+    /// Whether the worker will call [`Context::up`] and has not yet.
     pub(crate) fn is_starting(&self) -> bool {
         self.is_starting
     }
 
-    /// Notes in the status cell what is begun.
+    /// Records in the status cell what is begun.
     pub(crate) fn begin(&self, kind: &'static ActivityKind) {
         self.slot.cell.begin(kind, self.slot.control.clock.now());
     }
 
-    /// Notes in the status cell that nothing is being done.
+    /// Records in the status cell that the worker is idle.
     pub(crate) fn end(&self) {
         self.slot.cell.end();
     }
 
-    /// The future that is polled next works in budget, or does not.
+    /// Sets the budget of the future that is polled next, if it handles items.
     pub(crate) fn begin_poll(&self, budget: Option<PollBudget>) {
         self.budget.set(budget);
     }
@@ -288,8 +395,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         self.budget.take().is_some_and(|budget| budget.is_over())
     }
 
-    /// A piece of work was done: it is progress, whatever comes after it in the same poll. Returns
-    /// whether the future is to leave the rest for its next turn.
+    /// Records that an item was handled: that is progress, even if the rest of the poll takes long.
+    /// Returns whether the future must leave the rest for its next turn.
     pub(crate) fn end_item(&self) -> bool {
         let Some(mut budget) = self.budget.get() else { return false };
         let now = self.slot.control.clock.now();
@@ -299,42 +406,42 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         budget.is_over()
     }
 
-    /// The envelope in flight, which came through a plain `Addr`, can be told from now on when this
-    /// worker is replaced.
+    /// Keeps the envelope in flight, which came through a plain `Addr`, so that its sender can be
+    /// notified when this worker is replaced.
     pub(crate) fn keep_in_flight(&self, envelope: Arc<dyn DynEnvelope<A>>) {
         self.slot.mailbox.keep_in_flight(self.reader_epoch, envelope);
     }
 
-    /// The envelope in flight is not opened, since nobody waits for its answer.
+    /// Discards the envelope in flight unopened, since its sender has stopped waiting.
     pub(crate) fn discard_in_flight(&self, envelope: Item<A>) {
         self.slot.mailbox.discard_in_flight(self.reader_epoch);
         self.slot.discard(Undelivered { items: vec![envelope], reason: DeadReason::Cancelled });
     }
 
-    /// The handler has returned, and its answer is there. Returns whether it may answer: whether
-    /// this generation is not void.
+    /// Records that the handler has returned with its answer. Returns whether the answer may be
+    /// delivered: whether this generation is not fenced.
     pub(crate) fn finish_message(&self) -> bool {
         self.slot.mailbox.finish(self.reader_epoch)
     }
 
-    /// What stays when this generation ends.
+    /// The slot, which stays when this generation ends.
     pub(crate) fn slot(&self) -> &Arc<WorkerSlot<A>> {
         &self.slot
     }
 
-    /// The reader epoch in which it has the slot.
+    /// The reader epoch in which it owns the slot.
     pub(crate) fn reader_epoch(&self) -> u32 {
         self.reader_epoch
     }
 
-    /// Whether a test has put anything down for this worker.
+    /// Whether a test has injected a fault into this worker.
     #[cfg(feature = "testkit")]
     pub(crate) fn is_armed(&self) -> bool {
         self.slot.faults.is_armed()
     }
 
-    /// Does to the message whose handling is about to begin what a test has put down for it. Gives
-    /// back the rest of the handling if it is to begin now.
+    /// Applies a fault that a test has injected into the next message. Returns the handling of the
+    /// message if it is to begin now.
     #[cfg(feature = "testkit")]
     pub(crate) fn apply_fault(&mut self, handling: Handling<A>) -> Option<Handling<A>>
     where
@@ -380,10 +487,10 @@ impl<A: Actor<Context = Context<A>>> ActorContext for Context<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
-    /// An address of actix's own. It survives replacements like a `WorkerAddr`, but knows nothing
-    /// of the bound on the queue. A message that is sent through it while the worker is stopped or
-    /// given up becomes a dead letter at once: `send` answers
-    /// [`MailboxError::Closed`](actix::MailboxError), `try_send` and `do_send` say nothing.
+    /// An address of actix's own. It follows replacements like a `WorkerAddr`, but the bound of the
+    /// queue does not hold for it. A message that is sent through it while the worker is stopped or
+    /// given up becomes a dead letter at once: `send` returns
+    /// [`MailboxError::Closed`](actix::MailboxError), `try_send` and `do_send` report nothing.
     fn address(&self) -> Addr<A> {
         self.slot.address()
     }
@@ -407,7 +514,7 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
     }
 
     /// Whether the context waits for a future, or stops. Within [`StreamHandler::handle`] it is
-    /// also true once the stream has used up its turn: actix's streams ask here after each item,
+    /// also true once the stream has used up its turn: actix's streams call this after each item,
     /// and go on at the next turn.
     ///
     /// [`StreamHandler::handle`]: actix::StreamHandler::handle
@@ -415,8 +522,9 @@ impl<A: Actor<Context = Context<A>>> AsyncContext<A> for Context<A> {
         self.waiting || self.state.stopping() || self.end_item()
     }
 
-    /// As in actix, but a callback that takes longer than the interval does not hold the thread:
-    /// each call is progress, and the others have their turn before the calls that were missed.
+    /// As in actix, but a callback that takes longer than the interval does not hold the thread.
+    /// Each call counts as progress, and other tasks get their turn before the calls that were
+    /// missed.
     fn run_interval<F>(&mut self, interval: Duration, call: F) -> SpawnHandle
     where
         F: FnMut(&mut A, &mut Context<A>) + 'static,

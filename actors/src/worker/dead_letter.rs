@@ -16,7 +16,7 @@ use crate::worker::mailbox::Item;
 static DEAD_LETTER_COUNTS: LazyLock<DashMap<&'static str, u64>> = LazyLock::new(DashMap::new);
 
 thread_local! {
-    /// Why, and for whom, an envelope dies that is dropped on this thread now.
+    /// The worker and the reason of the envelopes that are dropped on this thread now.
     static DROP_CONTEXT: RefCell<Option<DropContext>> = const { RefCell::new(None) };
 }
 
@@ -49,14 +49,15 @@ pub enum DeadReason {
     GaveUp,
     /// The queue was full.
     Overflow,
-    /// Its sender had stopped waiting when the worker came to it.
+    /// Its sender had stopped waiting when the worker took it.
     Cancelled,
     /// It has waited through more replacements of its worker than it may, or was sent again as
     /// often as it may.
     Attempts,
-    /// Its worker held its thread and was replaced, and its queue is not kept then.
+    /// Its worker held its thread and was replaced, and its queue is not redelivered
+    /// ([`OnReplace::DeadLetter`](crate::OnReplace::DeadLetter)).
     Replaced,
-    /// It was refused, and its sender did not want to hear of it.
+    /// It was refused, and its sender asked for no report (`do_send`).
     Refused,
 }
 
@@ -69,10 +70,11 @@ pub fn dead_letters() -> Vec<(&'static str, u64)> {
     counts
 }
 
-/// Dead letters that wait for a slow subscriber at most: their places are made at the start.
+/// Most dead letters that can wait for a slow subscriber: the channel allocates their places in
+/// advance.
 const WAITING_MAX: usize = 65_536;
 
-/// Where dead letters of a node are published.
+/// Where the dead letters of a node are published.
 pub(crate) struct DeadLetterSink {
     sender: broadcast::Sender<DeadLetter>,
 }
@@ -88,8 +90,8 @@ impl DeadLetterSink {
         self.sender.subscribe()
     }
 
-    /// Drops envelopes that were never opened. A panic in one message's `Drop` is reported by the
-    /// panic hook; the others are none of its business.
+    /// Drops envelopes that were never opened. A panic in the `Drop` of one message is reported by
+    /// the panic hook and does not affect the others.
     pub(crate) fn discard<A: Actor<Context = Context<A>>>(
         &self,
         items: impl IntoIterator<Item = Item<A>>,
@@ -108,11 +110,11 @@ impl DeadLetterSink {
     }
 }
 
-/// Counts a dead letter, and tells of it if it is known for whom it dies.
+/// Counts a dead letter, and publishes it if its worker is known.
 pub(crate) fn count_dead_letter(message: &'static str) {
     *DEAD_LETTER_COUNTS.entry(message).or_default() += 1;
     if let Some(DropContext { worker, reason, sender }) = DROP_CONTEXT.with_borrow(Clone::clone) {
-        // Nobody may be listening.
+        // An error means that there is no subscriber.
         let _ = sender.send(DeadLetter { worker, message, reason });
     }
 }

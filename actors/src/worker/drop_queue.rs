@@ -1,12 +1,12 @@
-//! `DropQueue`: where messages that no worker will handle are dropped.
+//! `DropQueue`: drops messages that no worker will handle.
 //!
-//! Dropping a message runs its user's code, so it must not happen on the control thread. It must
-//! not happen on a worker's thread either: a neighbour may hold that one for minutes, or it has
-//! ended, and each of the senders waits for an answer. So a thread is made when there is something
-//! to drop, and ends when that is done.
+//! Dropping a message runs code of the application, so it must not happen on the control thread. A
+//! worker's thread will not do either: another worker may hold it for minutes, or it has ended, and
+//! meanwhile each sender waits for an answer. So a thread is made when there is something to drop,
+//! and ends when that is done.
 //!
-//! A `drop` that never returns keeps those behind it from their turn; what they hold is not lost,
-//! and no worker waits for it.
+//! A `drop` that never returns holds up those behind it. Their messages stay in memory, and no
+//! worker waits for them.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex};
 use crate::lock::lock;
 use crate::thread::ThreadSource;
 
-/// Something to be dropped, and what is to be said of it.
+/// Drops something, and publishes what is to be published about it.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Drops what is given to it, in order, on a thread that exists only meanwhile.
+/// Runs jobs in order, on a thread that exists only while there are any.
 #[derive(Clone)]
 pub(crate) struct DropQueue {
     source: ThreadSource,
@@ -28,7 +28,7 @@ pub(crate) struct DropQueue {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Whether a thread is at work on them.
+    /// Whether a thread runs them.
     is_running: bool,
 }
 
@@ -37,11 +37,11 @@ impl DropQueue {
         DropQueue { source, queue: Arc::default() }
     }
 
-    /// Does `job` soon, and the present thread does not wait for it. A panic in it stays in it.
+    /// Runs `job` soon, without waiting for it. A panic in it affects no other job.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         match self.source {
             ThreadSource::System => {}
-            // There is one thread for everything.
+            // A test has one thread for everything.
             #[cfg(feature = "testkit")]
             ThreadSource::SimulatedThread => return run(Box::new(job)),
         }
@@ -55,13 +55,13 @@ impl DropQueue {
         let queue = self.queue.clone();
         let made = std::thread::Builder::new().name("heartbeat-drop".to_owned()).spawn(move || run_jobs(&queue));
         if made.is_err() {
-            // The system has no more threads. Late is better than never: a sender waits.
+            // The system has no more threads. This thread runs the jobs, since senders wait.
             run_jobs(&self.queue);
         }
     }
 }
 
-/// Does all jobs that are there.
+/// Runs the jobs until there are none.
 fn run_jobs(queue: &Mutex<Queue>) {
     loop {
         let job = {
@@ -76,7 +76,7 @@ fn run_jobs(queue: &Mutex<Queue>) {
 }
 
 fn run(job: Job) {
-    // The panic hook has told of it.
+    // The panic hook has logged it.
     let _ = catch_unwind(AssertUnwindSafe(job));
 }
 

@@ -1,17 +1,15 @@
-//! `Envelope`: the envelope every message to a worker travels in, whoever sends it through whatever
-//! address.
+//! `Envelope`: carries each message to a worker, through whichever address it was sent.
 //!
-//! It is where the proof of life is made: around the handler it notes in the status cell which
-//! message is being handled since when, and afterwards that it was. An envelope that is dropped
-//! undelivered is a dead letter: counted by the type of its message, and told to those who want to
-//! know. An answer given by a generation that has become void meanwhile is not delivered: its
-//! worker has been replaced, its caller was told, and nobody must take a zombie's word.
+//! The proof of life is made here. Before the handler runs, the status cell records the message and
+//! the time; afterwards it records that the handler has returned. An envelope that is dropped
+//! unopened is a dead letter: it is counted by the type of its message and published. An answer of
+//! a fenced generation is not delivered: its worker was replaced, and its sender was notified then.
 //!
-//! The answer often comes after the handler has returned: from a future within the worker
-//! (`ResponseActFuture`, `AtomicResponse`), from one of its own (`ResponseFuture`, which actix
-//! leaves on the thread), or from a sender that the worker keeps. All of them are given the end of
-//! a channel. If the answer is in it when the handler has returned, it is passed on at once, else
-//! it is an answer under way (`AnswerWaker`).
+//! The answer often comes after the handler has returned. It comes from a future within the worker
+//! (`ResponseActFuture`, `AtomicResponse`), from a future of its own (`ResponseFuture`, which actix
+//! leaves on the thread), or from a sender that the worker keeps. Each of them gets the end of a
+//! channel. If the answer is there when the handler returns, it is delivered at once; otherwise an
+//! `AnswerWaker` delivers it.
 
 use std::any::{TypeId, type_name};
 use std::future::Future;
@@ -33,50 +31,50 @@ use crate::worker::send_error::SendError;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::status_cell::ActivityKind;
 
-/// A message on its way to a worker, and the place where its answer is laid down.
+/// A message on its way to a worker, and the place for its answer.
 pub(crate) struct Envelope<M: Message> {
     /// `None` once opened.
     message: Mutex<Option<M>>,
     reply: Mutex<ReplyState<M::Result>>,
 }
 
-/// What is known of an answer.
+/// The state of an answer.
 enum ReplyState<R> {
-    /// Its sender does not want it.
+    /// The sender does not want one.
     Unwanted,
-    /// Its sender has stopped waiting for it.
+    /// The sender has stopped waiting.
     Cancelled,
-    /// Its sender waits, and is woken like this.
+    /// The sender waits, and is woken by this.
     Awaited(Option<Waker>),
-    /// Its sender waits in actix's way.
+    /// The sender waits at actix's own channel.
     Actix(OneshotSender<R>),
-    /// It is there.
+    /// The answer is there.
     Ready(R),
     /// There will be none.
     Failed(SendError),
 }
 
-/// An envelope whose message's type is forgotten.
+/// An envelope without the type of its message.
 pub(crate) trait DynEnvelope<A: Actor<Context = Context<A>>>: PendingReply {
-    /// Opens it and has it handled; it is the one in flight.
+    /// Opens the envelope and calls the handler. The envelope is in flight meanwhile.
     fn handle(self: Arc<Self>, actor: &mut A, context: &mut Context<A>);
 }
 
-/// An envelope as those see it who only decide what becomes of it.
+/// An envelope without the type of its worker: all that is needed to end it unanswered.
 pub(crate) trait PendingReply: Send + Sync {
-    /// Tells its sender that there will be no answer, and why.
+    /// Notifies the sender that there will be no answer, and why.
     fn interrupt(&self, why: &Interruption);
 
-    /// Drops the message and notes why; its sender is told.
+    /// Drops the message as a dead letter and notifies its sender.
     fn dead_letter(&self, reason: DeadReason);
 }
 
-/// An envelope as its sender sees it.
+/// The sender's end of an envelope.
 pub(crate) trait ReplyReceiver<R>: Send + Sync {
     /// The answer, or why there is none.
     fn poll_reply(&self, task: &mut task::Context<'_>) -> Poll<Result<R, SendError>>;
 
-    /// The sender does not wait any more.
+    /// The sender no longer waits.
     fn cancel(&self);
 }
 
@@ -95,7 +93,7 @@ impl<M: Message> Envelope<M> {
         Envelope { message: Mutex::new(Some(message)), reply: Mutex::new(reply) }
     }
 
-    /// Takes the message out again, if it was not opened.
+    /// Takes the message out, if the envelope was not opened.
     pub(crate) fn take(&self) -> Option<M> {
         lock(&self.message).take()
     }
@@ -113,10 +111,10 @@ impl<M: Message> Envelope<M> {
         }
     }
 
-    /// Lays the answer down, or why there is none, unless that was settled before.
+    /// Sets the answer, or why there is none, unless one was set before.
     fn set_reply(&self, result: Result<M::Result, SendError>) {
-        // What is not needed any more is dropped when the lock is free, since that runs its user's
-        // code.
+        // Values that are no longer needed are dropped after the lock is released, since that runs
+        // code of the application.
         let mut reply = self.reply();
         match &mut *reply {
             ReplyState::Awaited(waker) => {
@@ -144,7 +142,7 @@ impl<M: Message> Envelope<M> {
         }
     }
 
-    /// actix's own sender for the answer, if that is how it is waited for.
+    /// actix's own sender for the answer, if the sender of the message waits there.
     fn take_actix(&self) -> Option<OneshotSender<M::Result>> {
         let mut reply = self.reply();
         match &*reply {
@@ -179,8 +177,8 @@ where
     }
 
     fn dead_letter(&self, reason: DeadReason) {
-        // Now, and not when the sender lets go of the envelope too; and before the sender hears,
-        // who may ask for the count.
+        // The message is dropped now and not with the sender's end of the envelope. It is counted
+        // before the sender is notified, who may ask for the count.
         let message = self.take();
         if message.is_some() {
             count_dead_letter(type_name::<M>());
@@ -228,15 +226,15 @@ where
     }
 }
 
-/// An answer under way: the end of a channel whose other end lies with the handler's response. It
-/// is the waker of that channel, so an answer is passed on where it is given, whichever future or
-/// thread gives it, and however many are under way.
+/// An answer under way: the receiver of a channel whose sender the handler's response holds. This
+/// is the waker of that channel. So the answer is delivered by the future or thread that gives it,
+/// however many answers are under way.
 struct AnswerWaker<A: Actor<Context = Context<A>>, M: Message> {
     slot: Arc<WorkerSlot<A>>,
     envelope: Arc<Envelope<M>>,
     number: u64,
-    /// `None` once the answer has come or was dropped. The channel holds its waker, which holds
-    /// this, until then and no longer.
+    /// `None` once the answer has come or was dropped. Until then the channel holds its waker,
+    /// which holds this.
     receiver: Mutex<Option<oneshot::Receiver<M::Result>>>,
 }
 
@@ -246,7 +244,7 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    /// Waits for the answer of the envelope in flight, whose handler has returned.
+    /// Begins to wait for the answer of the envelope in flight, whose handler has returned.
     fn begin(
         slot: &Arc<WorkerSlot<A>>,
         reader_epoch: u32,
@@ -258,8 +256,8 @@ where
         let waker = Waker::from(open.clone());
         let mut receiver = lock(&open.receiver);
         let Some(channel) = &mut *receiver else { return };
-        // The channel is asked once, to leave the waker there. That is no work of the task's, so it
-        // must not cost its budget.
+        // The channel is polled once, to register the waker. The task does no work by that, so the
+        // poll must not cost its budget.
         let asked = pin!(tokio::task::unconstrained(channel));
         if let Poll::Ready(came) = asked.poll(&mut task::Context::from_waker(&waker)) {
             *receiver = None;
@@ -349,13 +347,12 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    /// Passes on what the handler has returned: now, or when it comes.
+    /// Delivers the handler's response: now, or when it comes.
     fn respond<A>(self: Arc<Self>, response: A::Result, context: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<M>,
     {
-        // A response of the very type of the answer is the answer, and no channel is needed to see
-        // it come.
+        // A response of the same type as the answer is the answer, and needs no channel.
         let is_answer = TypeId::of::<A::Result>() == TypeId::of::<M::Result>();
         if is_answer && !self.is_awaited() {
             if context.finish_message() {
@@ -374,7 +371,7 @@ where
                 }
             }
             Err(TryRecvError::Closed) => {
-                // The handler has dropped the answer. A channel that has said so must not be asked
+                // The handler has dropped the answer. A channel that has said so must not be polled
                 // again.
                 let mailbox = &context.slot().mailbox;
                 let number = mailbox.begin_answer(context.reader_epoch());

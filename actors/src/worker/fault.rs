@@ -1,9 +1,9 @@
-//! `fault`: what a test may do to a worker, and how the driver plays it.
+//! `fault`: what a test may do to a worker, and how the runner applies it.
 //!
-//! Everything here is compiled for the feature `testkit` only. A fault is put down in the worker's
-//! slot and found there by its driver: before a turn, before the next message, or before the next
-//! start. On a simulated thread time is virtual, so a fault that holds the thread closes its gate
-//! and lets the driver go on when it is opened; on a real one it holds the thread really.
+//! Everything here is compiled for the feature `testkit` only. A fault is stored in the worker's
+//! slot. The runner finds it there before a turn, before the next message, or before the next
+//! start. A simulated thread runs in virtual time, so a fault that holds it closes its gate, and
+//! the runner goes on when the gate opens. A real thread is held in fact.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -13,38 +13,37 @@ use crate::lock::lock;
 use crate::thread::ThreadHandle;
 use crate::thread::simulated::{Hold, SimulatedThread};
 
-/// Something that is done to a worker.
+/// A fault that a test injects into a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It panics with this text.
+    /// The worker panics with this text.
     Panic(String),
-    /// It sleeps in a call for this long, and its thread with it.
+    /// The worker sleeps in a call for this long, and holds its thread.
     Block(Duration),
-    /// It runs in a loop for this long, and its thread with it.
+    /// The worker runs in a loop for this long, and holds its thread.
     Spin(Duration),
-    /// Its thread gets no CPU for this long. On a real thread this cannot be done: it sleeps
-    /// instead.
+    /// The worker's thread gets no CPU for this long. A real thread sleeps instead.
     Starve(Duration),
-    /// It waits for a future that never ends.
+    /// The worker waits for a future that never ends.
     AwaitStuck,
-    /// It stops itself.
+    /// The worker stops itself.
     Stop,
-    /// Its thread ends.
+    /// The worker's thread ends.
     EndThread,
-    /// Its next start takes this long without holding the thread: it is not up before.
+    /// The worker's next start takes this long without holding the thread: it is not up before.
     SlowStart(Duration),
-    /// Its next start holds the thread for this long.
+    /// The worker's next start holds the thread for this long.
     HangStart(Duration),
-    /// Its next start fails with this text.
+    /// The worker's next start fails with this text.
     FailStart(String),
 }
 
-/// Faults that wait for their moment, and the simulated thread they are to hold.
+/// Faults that wait for their moment, and the simulated thread that they hold.
 #[derive(Default)]
 pub(crate) struct Faults {
-    /// Whether anything waits: looked at for each message, so that a test build is about as fast as
-    /// any other.
+    /// Whether any fault waits. This is read for each message, so that a test build is about as
+    /// fast as any other.
     armed: AtomicBool,
     waiting: Mutex<Waiting>,
 }
@@ -57,15 +56,15 @@ struct Waiting {
     thread: Option<SimulatedThread>,
 }
 
-/// What is left to the driver.
+/// What the runner must do about a fault.
 pub(crate) enum FaultAction {
-    /// The thread was held on the spot, or nothing was to be done: go on.
+    /// Go on: the thread was held on the spot, or nothing was to be done.
     Done,
-    /// The thread is held from now on: let go of it, and go on when it runs again.
+    /// Return: the thread is held from now on. Go on when it runs again.
     Held,
     /// Panic with this text.
     Panic(String),
-    /// Wait for ever.
+    /// Wait without end.
     Wait,
     /// Wait for this long.
     WaitFor(Duration),
@@ -80,7 +79,7 @@ impl Faults {
         lock(&self.waiting)
     }
 
-    /// Notes on which thread the worker runs from now on.
+    /// Records on which thread the worker runs from now on.
     pub(crate) fn set_thread(&self, thread: Option<&ThreadHandle>) {
         self.waiting().thread = match thread {
             Some(ThreadHandle::SimulatedThread(simulated)) => Some(simulated.clone()),
@@ -88,7 +87,7 @@ impl Faults {
         };
     }
 
-    /// Whether anything was put down that has not struck yet.
+    /// Whether a fault waits.
     pub(crate) fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire)
     }
@@ -104,7 +103,7 @@ impl Faults {
         fault
     }
 
-    /// Puts a fault down for the next message, or for the next start if it is one of a start.
+    /// Stores a fault for the next message, or for the next start if it is a fault of a start.
     pub(crate) fn inject(&self, fault: Fault) {
         let mut waiting = self.waiting();
         match fault {
@@ -114,14 +113,14 @@ impl Faults {
         self.armed.store(true, Ordering::Release);
     }
 
-    /// Puts a fault down for this very moment.
+    /// Stores a fault for this moment.
     pub(crate) fn inject_now(&self, fault: Fault) {
         let mut waiting = self.waiting();
         waiting.now = Some(fault);
         self.armed.store(true, Ordering::Release);
     }
 
-    /// Opens the gate of its thread, if it is a simulated one.
+    /// Opens the gate of the worker's thread, if it is simulated.
     pub(crate) fn release(&self) {
         let thread = self.waiting().thread.clone();
         if let Some(thread) = thread {
@@ -129,22 +128,22 @@ impl Faults {
         }
     }
 
-    /// What is to be done at this very moment.
+    /// Takes the fault for this moment.
     pub(crate) fn take_now(&self) -> Option<Fault> {
         self.disarm(|waiting| waiting.now.take())
     }
 
-    /// What is to be done with the message that comes now.
+    /// Takes the fault for the message that comes now.
     pub(crate) fn take_message(&self) -> Option<Fault> {
         self.disarm(|waiting| waiting.message.take())
     }
 
-    /// What is to be done with the start that comes now.
+    /// Takes the fault for the start that comes now.
     pub(crate) fn take_start(&self) -> Option<Fault> {
         self.disarm(|waiting| waiting.start.take())
     }
 
-    /// Does what can be done here; the rest is left to the driver.
+    /// Does what can be done here, and returns what the runner must do.
     pub(crate) fn apply(&self, fault: Fault) -> FaultAction {
         let thread = self.waiting().thread.clone();
         match fault {
@@ -170,7 +169,8 @@ impl Faults {
     }
 }
 
-/// Holds the thread for this long: a simulated one until a timer opens it, a real one here and now.
+/// Holds the thread for this long: a simulated one until a timer opens its gate, a real one here
+/// and now.
 fn hold(thread: Option<SimulatedThread>, how: Hold, time: Duration) -> FaultAction {
     if let Some(simulated) = thread {
         simulated.hold(how);

@@ -10,13 +10,13 @@ use tokio::time::Sleep;
 
 use crate::worker::context::Context;
 
-/// How the type names of intervals begin.
+/// The beginning of the type name of each interval.
 pub(crate) const TYPE_NAME: &str = concat!(module_path!(), "::Interval<");
 
-/// What is called at every tick.
+/// The function that is called at every tick.
 type Call<A> = Box<dyn FnMut(&mut A, &mut Context<A>)>;
 
-/// Calls a function of an actor at every tick. Ticks that were missed are made up for, as in actix.
+/// Calls a function of an actor at every tick. Missed ticks are made up for, as in actix.
 pub(crate) struct Interval<A: Actor<Context = Context<A>>> {
     call: Call<A>,
     interval: Duration,
@@ -24,7 +24,7 @@ pub(crate) struct Interval<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Interval<A> {
-    /// The first tick is when `timer` is over.
+    /// The first tick comes when `timer` ends.
     pub(crate) fn new(
         timer: Sleep,
         interval: Duration,
@@ -41,9 +41,8 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Interval<A> {
         let this = self.get_mut();
         while this.timer.as_mut().poll(task).is_ready() {
             let next = this.timer.deadline() + this.interval;
-            // A timer that is set anew to a tick already missed wakes this task at once, and a task
-            // that wakes itself is polled again before its neighbours. A fresh timer wakes only
-            // later.
+            // A timer that is reset to a tick in the past wakes this task at once, and tokio polls
+            // a task that wakes itself again before other tasks. A fresh timer wakes only later.
             this.timer.set(tokio::time::sleep_until(next));
             (this.call)(actor, context);
             if context.end_item() || context.is_fenced() {

@@ -1,9 +1,9 @@
-//! `Lease` and `Progress`: what a worker may carry out of its own thread: its shard_lease to act,
-//! and its voice.
+//! `Lease` and `Progress`: what a worker may hand to other threads: its right to act, and a way to
+//! report progress.
 //!
-//! A handler that has been replaced cannot be stopped, only asked to look before it acts. What
-//! happens between the look and the act cannot be undone, so the window is small, not zero; whoever
-//! must close it writes the epoch with the data and has the store refuse a lower one.
+//! A handler that was replaced cannot be stopped; it can only check its lease before it acts.
+//! Between the check and the act the lease may end, so the window is small and not zero. To close
+//! it, write the epoch with the data and have the store refuse a lower one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,21 +14,52 @@ use crate::clock::Clock;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::status_cell::{CellRef, WorkerGeneration};
 
-/// The shard_lease of one generation of a worker to act. It is over when that generation has failed
-/// or ended, or was replaced, fenced or stopped. That of a shard is over, too, when its node may
-/// not act for its shards any more: its session at the authority or its quorum has ended, or it was
-/// itself away for longer than `timeout`. That is seen by comparing with the clock, whatever else
-/// is held up. Cloning it is cheap, and any thread may ask it.
+/// The right of one generation of a worker to act.
+///
+/// It is over when that generation has failed or ended, or was replaced, fenced or stopped. The
+/// lease of a shard is also over when its node may no longer act for its shards: its session at the
+/// authority or its quorum has ended, or the node itself was suspended for longer than `timeout`.
+/// That is found by comparing with the clock, so it holds even if the control thread is held up.
+///
+/// Cloning it is cheap, and any thread may check it. [`Context::lease`](crate::Context::lease) has
+/// an example.
+///
+/// ```
+/// use heartbeat_actors::{Fenced, Lease};
+///
+/// fn append(lease: &Lease, log: &mut Vec<u8>, byte: u8) -> Result<(), Fenced> {
+///     lease.check()?; // right before the side effect
+///     log.push(byte);
+///     Ok(())
+/// }
+/// # use heartbeat_actors::prelude::*;
+/// # struct Writer(Vec<u8>);
+/// # impl Actor for Writer { type Context = Context<Self>; }
+/// # #[derive(Message)]
+/// # #[rtype(result = "bool")]
+/// # struct Append(u8);
+/// # impl Handler<Append> for Writer {
+/// #     type Result = bool;
+/// #     fn handle(&mut self, byte: Append, context: &mut Context<Self>) -> bool {
+/// #         append(&context.lease(), &mut self.0, byte.0).is_ok()
+/// #     }
+/// # }
+/// # actix::System::new().block_on(async {
+/// # let node = Node::start(Config::default()).await.unwrap();
+/// # let writer = node.supervise("writer", || Writer(Vec::new())).unwrap();
+/// # assert_eq!(writer.send(Append(7)).await, Ok(true));
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct Lease {
     cell: CellRef,
     clock: Clock,
     generation: WorkerGeneration,
-    /// Of a shard: its epoch, and until when its node may act for it.
+    /// For a shard: its epoch, and the lease of its node.
     shard_lease: Option<(Epoch, Arc<NodeLease>)>,
 }
 
-/// The lease is over: whatever was to be done must not be.
+/// The lease is over: do not act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fenced {
     /// The generation that held it.
@@ -53,7 +84,7 @@ impl Lease {
         Lease { cell, clock, generation, shard_lease }
     }
 
-    /// Whether it is good at this instant.
+    /// Whether it is valid at this instant.
     pub fn is_valid(&self) -> bool {
         let may_act = self.shard_lease.as_ref().is_none_or(|(_, shard_lease)| shard_lease.is_valid(self.clock.now()));
         may_act && self.cell.generation() == self.generation.internal && self.cell.is_live()
@@ -72,7 +103,7 @@ impl Lease {
         self.generation.shown
     }
 
-    /// The shard's token, if its holder is a shard: to be written with the data.
+    /// The shard's epoch, if its holder is a shard: to be written with the data.
     pub fn epoch(&self) -> Option<Epoch> {
         self.shard_lease.as_ref().map(|(epoch, _)| *epoch)
     }
@@ -88,7 +119,8 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// Says on behalf of one generation of a worker that its work goes on, however long it takes.
+/// Reports progress on behalf of one generation of a worker; see
+/// [`Context::progress`](crate::Context::progress).
 #[derive(Clone)]
 pub struct Progress {
     cell: CellRef,
@@ -101,8 +133,8 @@ impl Progress {
         Progress { cell, clock, generation }
     }
 
-    /// Says so now. What the worker does has all its time anew from here; a void generation says
-    /// nothing.
+    /// Reports progress now. The current activity has its whole `timeout` again from here. A report
+    /// of a fenced generation has no effect.
     pub fn report(&self) {
         if self.cell.generation() == self.generation {
             self.cell.report_progress(self.clock.now());

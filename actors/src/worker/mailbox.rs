@@ -1,22 +1,24 @@
-//! `Mailbox`: the queue of one worker, which knows how many messages lie in it, where each of them
-//! ends, and who may take the next.
+//! `Mailbox`: the queue of one worker. It counts what became of each message and decides which
+//! runner may take the next one.
 //!
-//! It is not actix's own channel, for three reasons: a bound there holds for each clone of an
-//! address, so with many clones there is none; nobody can ask it how long it is; and a message that
-//! a blocked handler has in its hands is out of everybody's reach. Here one lock holds the queue,
-//! the waker of whoever reads it, the envelope that is being handled, and the sums. The sums always
-//! add up: accepted is handled, interrupted, dead, answering and still there.
+//! actix's own channel would not do, for three reasons. Its bound holds for each clone of an
+//! address, so with many clones there is none. Its length cannot be asked for. And a message in the
+//! hands of a blocked handler is out of reach for the rest of the program.
 //!
-//! A handler may return before its answer is there. The mailbox keeps such an envelope until the
-//! answer comes, or cannot come any more. These envelopes have a bound (`answers_max`): at the
-//! bound the reader takes no further envelope.
+//! Here one lock guards the queue, the waker of its reader, the envelope that is being handled, and
+//! the counts. The counts always add up: accepted = handled + interrupted + dead + answering +
+//! queued.
 //!
-//! A reader epoch is one reader's time in the slot. It is over when somebody else is given the
-//! slot, and it is looked at under the lock: a void reader that looked before and acted after would
-//! take a envelope, or leave its own waker, in the place of its successor.
+//! A handler may return before its answer is there. The mailbox keeps its envelope until the answer
+//! comes or can no longer come. At most `answers_max` envelopes wait like this: at the bound the
+//! reader takes no further one.
 //!
-//! A plain `Addr` of actix still works. Its channel is made when the first one is asked for, and
-//! emptied into the queue as long as there is room.
+//! A reader epoch is the time in which one runner reads the mailbox. It ends when another runner
+//! takes over. It is compared under the lock: otherwise a fenced runner could check first, and then
+//! take an envelope or leave its waker in place of its successor.
+//!
+//! A plain `Addr` of actix works, too. Its channel is made when the first one is asked for, and its
+//! messages move into the queue as long as there is room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -42,12 +44,13 @@ use crate::worker::status_cell::CellRef;
 /// What happens to a message that finds the queue full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Overflow {
-    /// It is refused, and its sender hears of it: [`SendError::Full`].
+    /// It is refused, and its sender gets [`SendError::Full`].
     #[default]
     Reject,
-    /// It is taken, and the message that has waited longest becomes a dead letter.
+    /// It is accepted, and the message that has waited longest becomes a dead letter.
     DropOldest,
-    /// It becomes a dead letter itself, at once, as if it had waited in vain.
+    /// It becomes a dead letter itself, at once, and a sender that waits gets
+    /// [`SendError::Dropped`].
     DropNewest,
 }
 
@@ -66,7 +69,7 @@ pub enum OnReplace {
 }
 
 impl Default for OnReplace {
-    /// Three replacements.
+    /// Redelivers through three replacements.
     fn default() -> OnReplace {
         OnReplace::Redeliver { attempts_max: 3 }
     }
@@ -84,7 +87,7 @@ pub(crate) struct Rules {
     pub(crate) drain: Drain,
 }
 
-/// Where the messages of one worker have ended, in all its lives.
+/// What became of the messages of one worker, in all its generations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct MessageCounts {
@@ -94,7 +97,7 @@ pub struct MessageCounts {
     pub handled: u64,
     /// Begun, and not handled to the end: the worker failed, was replaced or dropped the answer.
     pub interrupted: u64,
-    /// Never begun, and never will be.
+    /// Dead letters: never begun, and never will be.
     pub dead: u64,
     /// In the queue, or being handled.
     pub queued: u64,
@@ -113,7 +116,7 @@ pub(crate) enum CloseReason {
 }
 
 impl CloseReason {
-    /// What the sender of a message is told that comes then.
+    /// The error for a message that arrives at a closed queue.
     pub(crate) fn refusal(self) -> SendError {
         match self {
             CloseReason::Stopped => SendError::Closed,
@@ -122,7 +125,7 @@ impl CloseReason {
     }
 }
 
-/// Something to be handled.
+/// A message to be handled.
 pub(crate) enum Item<A: Actor<Context = Context<A>>> {
     /// Sent through a `WorkerAddr`.
     Envelope(Arc<dyn DynEnvelope<A>>),
@@ -132,12 +135,12 @@ pub(crate) enum Item<A: Actor<Context = Context<A>>> {
 
 struct Queued<A: Actor<Context = Context<A>>> {
     item: Item<A>,
-    /// Replacements it has waited through.
+    /// Replacements that the message has waited through.
     attempts: u32,
 }
 
-/// Letters that left the queue undelivered: they are dropped by the caller, since that runs their
-/// users' code, which must not happen under the lock.
+/// Envelopes that left the queue unopened. The caller drops them: that runs code of the
+/// application, which must not happen under the lock.
 #[must_use]
 pub(crate) struct Undelivered<A: Actor<Context = Context<A>>> {
     pub(crate) items: Vec<Item<A>>,
@@ -147,37 +150,36 @@ pub(crate) struct Undelivered<A: Actor<Context = Context<A>>> {
 /// The queue of one worker.
 pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
     inner: Mutex<Inner<A>>,
-    /// Rises whenever the slot is given to somebody else.
+    /// Rises with each new reader.
     reader_epoch: AtomicU32,
     rules: Rules,
     cell: CellRef,
-    /// actix's channel into this mailbox, if anybody has asked for an `Addr`.
+    /// actix's channel into this mailbox, once an `Addr` was asked for.
     sender: OnceLock<AddressSender<A>>,
-    /// The queue of the pool that its worker is a member of, and that worker's number.
+    /// The queue of the pool that the worker is a member of, and the worker's number.
     pub(crate) shared: Option<(Arc<SharedQueue<A>>, WorkerId)>,
 }
 
 struct Inner<A: Actor<Context = Context<A>>> {
     queue: VecDeque<Queued<A>>,
     channel: Option<AddressReceiver<A>>,
-    /// How to wake whoever has the slot.
+    /// How to wake the reader.
     waker: Option<Waker>,
-    /// Whether a new envelope is a reason to.
+    /// Whether to wake it for a new envelope.
     wants_mail: bool,
-    /// Whether an answer that comes is a reason to, since there is then room for another one.
+    /// Whether to wake it when an answer comes, since there is then room for another one.
     wants_room: bool,
-    /// Whether the last answer is a reason to, since the reader stops.
+    /// Whether to wake it at the last answer, since it stops.
     wants_idle: bool,
     in_flight: Option<InFlight<A>>,
-    /// Letters whose handlers have returned and whose answers are under way, in the order of their
-    /// numbers.
+    /// Envelopes whose handlers have returned and whose answers are under way, by number.
     answers: BTreeMap<u64, Answering<A>>,
     next_answer: u64,
     closed: Option<CloseReason>,
-    /// Why the worker was told to stop last.
+    /// Why the worker was asked to stop last.
     ending: Interruption,
     overloaded: bool,
-    /// Whether a message in the pool's queue is a reason to wake the reader, too.
+    /// Whether to wake the reader for a message in the pool's queue, too.
     wants_shared: bool,
     counts: MessageCounts,
 }
@@ -185,35 +187,35 @@ struct Inner<A: Actor<Context = Context<A>>> {
 /// An envelope whose answer is under way.
 struct Answering<A: Actor<Context = Context<A>>> {
     envelope: Arc<dyn DynEnvelope<A>>,
-    /// What its sender is told if the answer is dropped now; without it, that the handler did.
+    /// What interrupts it if the answer is dropped now. `None` means that the handler itself
+    /// dropped it.
     why: Option<Interruption>,
-    /// Whether the life that began it has ended. A future of its own on the thread may still
-    /// answer.
+    /// Whether the generation that began it has ended. A future on the thread may still answer.
     is_detached: bool,
 }
 
-/// What a reader finds when it asks for an envelope.
+/// What a reader gets when it asks for an envelope.
 pub(crate) enum Taken<A: Actor<Context = Context<A>>> {
-    /// This one, which is in flight from now on.
+    /// This envelope, which is in flight from now on.
     Item(Item<A>),
     /// None; the reader is woken when one comes.
     Nothing,
     /// As many answers are under way as may be; the reader is woken when one comes.
     Full,
-    /// The reader's reader epoch is over.
+    /// The mailbox has another reader by now.
     Stale,
 }
 
-/// What a reader that stops still has to do.
+/// What a worker that stops still has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Draining {
-    /// Whether it is to handle what lies in the queue.
+    /// Whether it is to handle the messages in the queue.
     pub(crate) with_queue: bool,
     /// Whether nothing is left.
     pub(crate) is_done: bool,
 }
 
-/// What was cut off when a reader was fenced.
+/// The messages that a fence interrupted or dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct FencedMessages {
     /// Messages that were begun, and answers under way.
@@ -231,10 +233,11 @@ impl FencedMessages {
     }
 }
 
-/// The envelope that is being handled, so that its sender can be told when the worker is replaced.
+/// The envelope that is being handled, kept so that its sender can be notified when the worker is
+/// replaced.
 enum InFlight<A: Actor<Context = Context<A>>> {
     Envelope(Arc<dyn DynEnvelope<A>>),
-    /// One that came through an `Addr`, and could not be kept.
+    /// A message that came through a plain `Addr` and could not be kept.
     Actix,
 }
 
@@ -257,7 +260,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             counts: MessageCounts::default(),
         };
         if let Some((shared, worker)) = &shared {
-            // From the beginning, as its own queue is: messages wait until it has started.
+            // From the beginning, like the worker's own queue: messages wait until it has started.
             shared.open(*worker);
         }
         let reader_epoch = AtomicU32::new(0);
@@ -268,10 +271,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         lock(&self.inner)
     }
 
-    // ---- for senders -------------------------------------------------------------------------------------------------------------------
+    // ---- for senders ----
 
-    /// Takes an envelope in, or says why not. What had to make room for it, or was not kept, is
-    /// given back to be dropped.
+    /// Adds an envelope to the queue. Returns the envelopes that must be dropped: the one that had
+    /// to make room, or the new one itself.
     pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
         let (waker, undelivered) = {
             let mut inner = self.lock();
@@ -315,14 +318,13 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Ok(undelivered)
     }
 
-    /// An address of actix's own. Of a mailbox that is closed meanwhile, the caller drains it once
-    /// more.
+    /// An address of actix's own. If the mailbox is closed, the caller must drain it once more.
     pub(crate) fn address(&self) -> Addr<A> {
         let sender = self.sender.get_or_init(|| {
             let (sender, receiver) = actix::dev::channel::channel(self.rules.capacity as usize);
             let mut inner = self.lock();
             inner.channel = Some(receiver);
-            // Whoever sleeps here does not know of the channel yet.
+            // The reader may be asleep and does not know the channel yet.
             let waker = inner.waker.take();
             drop(inner);
             if let Some(waker) = waker {
@@ -338,19 +340,19 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.lock().queue.len() as u32
     }
 
-    /// What the worker has to do: the message in hand, those that wait, and the answers under way.
+    /// The worker's load: the message in hand, those that wait, and the answers under way.
     pub(crate) fn load(&self) -> u32 {
         let inner = self.lock();
         (inner.queue.len() + usize::from(inner.in_flight.is_some()) + inner.answers.len()) as u32
     }
 
-    /// Messages that wait, those that came through a plain `Addr` while no reader took any
-    /// included, and answers under way. If there are none, the message in hand.
+    /// The messages that wait, with those that came through a plain `Addr` while the reader took
+    /// none, and the answers under way. If there are none, the message in hand.
     pub(crate) fn sample_queue(&self) -> u32 {
         let mut inner = self.lock();
-        // Whoever wants mail has its waker in the channel, and has emptied it. Whoever waits for
-        // something else will look for itself. A closed mailbox has a waker there, too, and keeps
-        // it.
+        // A reader that waits for mail has its waker in the channel and has emptied it. A reader
+        // that waits for something else fetches by itself later. A closed mailbox has a waker in
+        // the channel, too, and keeps it.
         if !inner.wants_mail
             && inner.closed.is_none()
             && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop()))
@@ -360,22 +362,22 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         (inner.queue.len() + inner.answers.len()).max(usize::from(inner.in_flight.is_some())) as u32
     }
 
-    /// Where the messages have ended.
+    /// What became of the messages.
     pub(crate) fn message_counts(&self) -> MessageCounts {
         let inner = self.lock();
         let queued = inner.queue.len() as u64 + u64::from(inner.in_flight.is_some());
         MessageCounts { queued, answering: inner.answers.len() as u64, ..inner.counts }
     }
 
-    // ---- for whoever has the slot --------------------------------------------------------------------------------------------------------
+    // ---- for the reader ----
 
-    /// Whether this reader epoch is over: whoever had the slot in it is void, and may do nothing
-    /// more.
+    /// Whether the mailbox has another reader by now. The runner of this epoch is then fenced and
+    /// must do nothing more.
     pub(crate) fn is_stale(&self, reader_epoch: u32) -> bool {
         self.reader_epoch.load(Ordering::Acquire) != reader_epoch
     }
 
-    /// The next envelope in `reader_epoch`.
+    /// The next envelope for the runner of this epoch.
     pub(crate) fn take(&self, reader_epoch: u32, task: &mut task::Context<'_>) -> Taken<A> {
         let mut inner = self.lock();
         if self.is_stale(reader_epoch) {
@@ -388,7 +390,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             self.leave_shared(&mut inner);
             return Taken::Full;
         }
-        // What comes through a plain `Addr` once the mailbox is closed is for whoever drains it.
+        // Once the mailbox is closed, messages from a plain `Addr` stay in the channel until it is
+        // drained.
         let came = inner.closed.is_none() && inner.fetch(self.rules.capacity, task);
         let next = inner.queue.pop_front().map(|queued| queued.item);
         match self.or_shared(next, &mut inner, task) {
@@ -410,8 +413,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// Says how to wake the reader of `reader_epoch` for anything but mail. Returns whether the
-    /// reader epoch is not over.
+    /// Sets how to wake the runner of this epoch for anything but mail. Returns whether it is still
+    /// the reader.
     pub(crate) fn register(&self, reader_epoch: u32, waker: &Waker) -> bool {
         let mut inner = self.lock();
         if self.is_stale(reader_epoch) {
@@ -423,8 +426,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         true
     }
 
-    /// What the reader is to take up next: `own`, or else an envelope of the pool. If there is
-    /// none, it is woken when there is one.
+    /// What the reader takes next: `own`, or else an envelope of the pool. If there is none, it is
+    /// woken when one comes.
     fn or_shared(&self, own: Option<Item<A>>, inner: &mut Inner<A>, task: &task::Context<'_>) -> Option<Item<A>> {
         let Some((shared, worker)) = &self.shared else { return own };
         if own.is_some() {
@@ -437,14 +440,14 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         envelope.map(Item::Envelope)
     }
 
-    /// The reader has something else to do than to wait for an envelope of the pool.
+    /// The reader no longer waits for an envelope of the pool.
     fn leave_shared(&self, inner: &mut Inner<A>) {
         if let (true, Some((shared, worker))) = (std::mem::take(&mut inner.wants_shared), &self.shared) {
             shared.is_not_idle(*worker);
         }
     }
 
-    /// The envelope that a plain `Addr` brought is in flight in this form.
+    /// Keeps the envelope in flight that a plain `Addr` brought.
     pub(crate) fn keep_in_flight(&self, reader_epoch: u32, envelope: Arc<dyn DynEnvelope<A>>) {
         let mut inner = self.lock();
         if !self.is_stale(reader_epoch) {
@@ -452,8 +455,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The handler has returned, and its answer is there. Returns whether that was in time: `false`
-    /// if the reader epoch is over, and the sender was told long ago.
+    /// Records that the handler has returned with its answer. Returns whether the answer may be
+    /// delivered: not if the worker was replaced, since its sender was notified then.
     pub(crate) fn finish(&self, reader_epoch: u32) -> bool {
         let mut inner = self.lock();
         if self.is_stale(reader_epoch) {
@@ -466,8 +469,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         true
     }
 
-    /// The handler has returned, and its answer is under way. Returns the answer's number; none if
-    /// the reader epoch is over.
+    /// Records that the handler has returned and its answer is under way. Returns the answer's
+    /// number; `None` if the worker was replaced.
     pub(crate) fn begin_answer(&self, reader_epoch: u32) -> Option<u64> {
         let mut inner = self.lock();
         if self.is_stale(reader_epoch) {
@@ -483,19 +486,20 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Some(number)
     }
 
-    /// An answer has come. Returns whether it may be delivered: not if its sender was told that
-    /// there will be none.
+    /// Records that an answer has come. Returns whether it may be delivered: not if its sender was
+    /// notified that there will be none.
     pub(crate) fn finish_answer(&self, number: u64) -> bool {
         self.end_answer(number, |counts| counts.handled += 1).is_some()
     }
 
-    /// An answer was dropped. Returns what its sender is to be told, unless it was told already.
+    /// Records that an answer was dropped. Returns the error for its sender, unless it was notified
+    /// already.
     pub(crate) fn drop_answer(&self, number: u64) -> Option<Interruption> {
         let answer = self.end_answer(number, |counts| counts.interrupted += 1)?;
         Some(answer.why.unwrap_or(Interruption::Unanswered))
     }
 
-    /// Takes out an answer that is not under way any more, and wakes a reader that waits for that.
+    /// Removes an answer that is no longer under way, and wakes a reader that waits for that.
     fn end_answer(&self, number: u64, count: impl FnOnce(&mut MessageCounts)) -> Option<Answering<A>> {
         let (answer, waker) = {
             let mut inner = self.lock();
@@ -517,7 +521,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Some(answer)
     }
 
-    /// What the reader of `reader_epoch`, which stops, still has to do. If anything is left, it is
+    /// What the worker of this epoch, which stops, still has to do. If anything is left, it is
     /// woken when that may have changed.
     pub(crate) fn draining(&self, reader_epoch: u32, task: &mut task::Context<'_>) -> Draining {
         let mut inner = self.lock();
@@ -541,8 +545,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Draining { with_queue, is_done }
     }
 
-    /// The life of `reader_epoch` ends: if its answers are dropped with it, their senders are told
-    /// why.
+    /// The generation of this epoch ends: answers that are dropped with it are interrupted for this
+    /// reason.
     pub(crate) fn end_generation(&self, reader_epoch: u32, why: Option<&Interruption>) {
         let mut inner = self.lock();
         if !self.is_stale(reader_epoch) {
@@ -553,8 +557,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The life of `reader_epoch` has ended: what is under way still comes from futures of their
-    /// own, which actix leaves on the thread.
+    /// The generation of this epoch has ended. Answers that are still under way come from futures
+    /// that actix leaves on the thread.
     pub(crate) fn detach_answers(&self, reader_epoch: u32) {
         let mut inner = self.lock();
         if !self.is_stale(reader_epoch) {
@@ -564,7 +568,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The envelope in flight was not opened after all.
+    /// Counts the envelope in flight as dead: it was not opened after all.
     pub(crate) fn discard_in_flight(&self, reader_epoch: u32) {
         let mut inner = self.lock();
         if !self.is_stale(reader_epoch) && inner.in_flight.take().is_some() {
@@ -572,7 +576,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The handler will not return: its sender is told why.
+    /// The handler will not return: notifies the sender of the message in flight.
     pub(crate) fn interrupt(&self, reader_epoch: u32, why: &Interruption) {
         let in_flight = {
             let mut inner = self.lock();
@@ -583,18 +587,18 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
+    // ---- for the supervisor ----
 
-    /// Begins a new reader epoch, in which another reader has the slot; `change` is done before any
-    /// thread can see it. The senders of the envelope in flight and of the answers of the life that
-    /// had the slot are told that they were interrupted and why, and that life is woken. Answers
-    /// that outlive their life still come.
+    /// Begins a new reader epoch; `change` runs before any thread can see it.
+    ///
+    /// The previous reader is woken. The message in its hands and its answers are interrupted for
+    /// this reason, apart from answers that have outlived their generation: those still come.
     pub(crate) fn replace_reader(&self, why: &Interruption, change: impl FnOnce()) -> u32 {
         self.change_reader(why, |answer| !answer.is_detached, change).0
     }
 
-    /// As [`Mailbox::replace_reader`], but no answer of any former life comes any more. Says what
-    /// was cut.
+    /// As [`Mailbox::replace_reader`], but interrupts all answers. Returns how many messages that
+    /// affected.
     pub(crate) fn fence(&self, why: &Interruption, change: impl FnOnce()) -> FencedMessages {
         self.change_reader(why, |_| true, change).1
     }
@@ -631,7 +635,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         (reader_epoch, FencedMessages { begun, queued })
     }
 
-    /// Wakes whoever has the slot.
+    /// Wakes the reader.
     pub(crate) fn wake(&self) {
         let waker = self.lock().waker.take();
         if let Some(waker) = waker {
@@ -639,8 +643,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// The worker is told to stop, for this reason. If it is for good, envelopes are refused from
-    /// now on; those that have come through a plain `Addr` by now are in the queue.
+    /// The worker is asked to stop, for this reason. If it stops for good, messages are refused
+    /// from now on. Messages that have come through a plain `Addr` by now are in the queue.
     pub(crate) fn begin_drain(&self, why: Interruption) {
         let mut inner = self.lock();
         let is_final = why != Interruption::Restarted;
@@ -651,12 +655,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         inner.ending = why;
     }
 
-    /// Why the worker was told to stop last.
+    /// Why the worker was asked to stop last.
     pub(crate) fn ending(&self) -> Interruption {
         self.lock().ending.clone()
     }
 
-    /// Takes envelopes in again.
+    /// Accepts messages again.
     pub(crate) fn open(&self) {
         let mut inner = self.lock();
         (inner.closed, inner.ending) = (None, Interruption::Stopped);
@@ -666,7 +670,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// Refuses envelopes from now on; those in the queue stay there until it is drained.
+    /// Refuses messages from now on; those in the queue stay there until it is drained.
     pub(crate) fn close(&self, closing: CloseReason) {
         self.lock().closed = Some(closing);
         if let Some((shared, worker)) = &self.shared {
@@ -674,7 +678,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
     }
 
-    /// A worker that held its thread was replaced: takes out those envelopes that may not wait any
+    /// A worker that held its thread was replaced: removes the messages that may not wait any
     /// longer.
     pub(crate) fn replaced(&self) -> Undelivered<A> {
         let mut inner = self.lock();
@@ -696,8 +700,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Undelivered { items, reason }
     }
 
-    /// Takes out what lies in a closed mailbox; nothing if it is open again. `waker` is woken by
-    /// the next message that a plain `Addr` brings.
+    /// Empties a closed mailbox; takes nothing if it is open again. The next message through a
+    /// plain `Addr` wakes `waker`.
     pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Undelivered<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
@@ -711,7 +715,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Undelivered { items: self.take_all(&mut inner), reason }
     }
 
-    /// Takes out what is left, for the last time: the mailbox goes.
+    /// Takes what is left, for the last time: the mailbox is about to be dropped.
     pub(crate) fn take_rest(&self) -> Undelivered<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
@@ -728,8 +732,9 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         items
     }
 
-    /// Notes whether requests should go elsewhere: the queue is long, from three quarters of its
-    /// capacity on until it is below half of it, or no further answer may be under way.
+    /// Updates whether the worker is overloaded, so that requests should go elsewhere. It is from
+    /// three quarters of the queue's capacity on until the queue is below half of it, and while no
+    /// further answer may be under way.
     fn update_overload(&self, inner: &mut Inner<A>) {
         let (length, capacity) = (inner.queue.len() as u64, u64::from(self.rules.capacity));
         let overloaded = if inner.overloaded { length * 2 >= capacity } else { length * 4 >= capacity * 3 };
@@ -742,8 +747,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
-    /// Moves what came through actix's channel into the queue, while there is room. Returns whether
-    /// anything came.
+    /// Moves messages from actix's channel into the queue, while there is room. Returns whether
+    /// there were any.
     fn fetch(&mut self, capacity: u32, task: &mut task::Context<'_>) -> bool {
         let Some(channel) = &mut self.channel else { return false };
         let before = self.queue.len();
@@ -757,15 +762,14 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
         self.queue.len() > before
     }
 
-    /// Takes in what came through a plain `Addr` before the envelope that is about to be put into
-    /// the queue, so that both kinds of address keep the order in which one sender uses them. It
-    /// costs nothing where no plain address was asked for.
+    /// Moves messages from a plain `Addr` into the queue before an envelope is added. So both kinds
+    /// of address keep the order in which one sender uses them. It costs nothing where no plain
+    /// address was asked for.
     fn fetch_before_push(&mut self, capacity: u32) {
         if self.channel.is_none() {
             return;
         }
-        // A reader that sleeps until mail comes has left its waker in the channel; it is to stay
-        // there.
+        // A reader that waits for mail has left its waker in the channel, where it must stay.
         let waker = if self.wants_mail { self.waker.clone() } else { None };
         let waker = waker.as_ref().unwrap_or(Waker::noop());
         self.fetch(capacity, &mut task::Context::from_waker(waker));
@@ -778,7 +782,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
         }
     }
 
-    /// Counts the envelope in flight as interrupted, and gives it back if its sender can be told.
+    /// Counts the envelope in flight as interrupted. Returns it if its sender can be notified.
     fn interrupt(&mut self) -> Option<Arc<dyn DynEnvelope<A>>> {
         let in_flight = self.in_flight.take()?;
         self.counts.interrupted += 1;

@@ -1,6 +1,6 @@
 //! What a worker sends to the supervisor of its node.
 //!
-//! The supervisor stands above this room, so a worker does not know it: a worker holds a
+//! The supervisor stands above this room, so a worker does not know its type. A worker holds a
 //! [`Recipient`](actix::Recipient) of [`ToSupervisor`], and the supervisor turns each message into
 //! an input of the engine.
 
@@ -40,7 +40,7 @@ pub(crate) struct MadeSnapshot {
     pub(crate) bytes: Arc<[u8]>,
 }
 
-/// What is to be done with a child.
+/// An order for a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Order {
     Start,

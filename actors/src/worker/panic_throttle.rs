@@ -1,14 +1,13 @@
-//! `throttle`: when workers of one type panic in great numbers, they give way to the others of
-//! their thread.
+//! Panic throttling: while many workers of one type panic, they yield to the other workers of their
+//! thread.
 //!
-//! A thread's tasks have their turns in order. If a hundred thousand workers are told to panic, a
-//! healthy neighbour that is asked meanwhile waits for a turn of each, and a turn with a panic
-//! takes some forty times as long as one without. So each thread counts panics by the type of
-//! actor. While a type panics more often than [`PANICS_MAX`] times in [`WINDOW`], its workers stand
-//! in a queue of their own, and a few of them have their turn each time that all others have had
-//! theirs.
+//! The tasks of a thread run in turn. If a hundred thousand workers panic, a healthy neighbour
+//! waits for a turn of each, and a turn with a panic takes some forty times as long as one without.
+//! So each thread counts panics by the type of actor. While a type panics more often than
+//! [`PANICS_MAX`] times in [`WINDOW`], its workers wait in a queue of their own. A few of them run
+//! each time that all other tasks have had their turn.
 //!
-//! It cannot tell the healthy from the failing among workers of one type: before its first panic a
+//! The throttle cannot tell healthy from failing workers of one type: before its first panic a
 //! worker looks like any other.
 
 use std::any::TypeId;
@@ -19,42 +18,41 @@ use std::time::Duration;
 
 use heartbeat_core::{Instant, WorkerId};
 
-/// Panics of one type within [`WINDOW`] that are no storm: together they take a fraction of a
+/// Panics of one type within [`WINDOW`] that are tolerated: together they take a fraction of a
 /// millisecond.
 const PANICS_MAX: u32 = 32;
 
-/// The time in which they are counted.
+/// The time in which panics are counted.
 const WINDOW: Duration = Duration::from_millis(10);
 
-/// How long a type gives way after its last panic over the limit.
+/// How long a type stays throttled after its last panic over the limit.
 const COOL_DOWN: Duration = Duration::from_millis(50);
 
-/// How many of the queue have their turn in a row. At some microseconds a panic the others wait a
-/// tenth of a millisecond for them.
+/// How many workers of the queue run in a row. At some microseconds for each panic the other tasks
+/// wait a tenth of a millisecond for them.
 const BATCH: usize = 16;
 
-/// How long the queue waits at most while more workers come to it: the thread then has others to
+/// Longest time that the queue waits while more workers join it: the thread then has other tasks to
 /// find among them.
 const WAIT_MAX: Duration = Duration::from_millis(10);
 
-/// Types that are counted at once; a further one takes the place of the one that has been quiet for
-/// longest.
+/// Types that are counted at once. A further one replaces the one that has been quiet for longest.
 const TYPES_MAX: usize = 16;
 
 thread_local! {
-    /// Whether a type gives way on this thread: all that is looked at on most days.
+    /// Whether any type is throttled on this thread. Usually this flag is all that is read.
     static IS_ACTIVE: Cell<bool> = const { Cell::new(false) };
     static THROTTLE: RefCell<Throttle> = const { RefCell::new(Throttle::new()) };
 }
 
-/// What one thread knows of its panics.
+/// What one thread knows about its panics.
 struct Throttle {
     types: Vec<Panics>,
-    /// How to wake those that have given way, in order.
+    /// The wakers of the workers that wait, in order.
     queue: VecDeque<Waker>,
-    /// Whether a task lets the queue go on.
+    /// Whether a task runs the queue.
     is_running: bool,
-    /// Workers that came to the queue since its last turn.
+    /// Workers that joined the queue since its last turn.
     arrivals: usize,
 }
 
@@ -63,9 +61,9 @@ struct Panics {
     actor: TypeId,
     begun: Instant,
     count: u32,
-    /// Which worker panicked last: one that panics again and again is no storm.
+    /// The worker that panicked last: one worker that panics again and again is not throttled.
     last: Option<WorkerId>,
-    /// It gives way until then.
+    /// The type is throttled until then.
     throttled_until: Instant,
 }
 
@@ -92,7 +90,7 @@ impl Throttle {
         &mut self.types[index]
     }
 
-    /// Those whose turn it is: none while many more come to the queue and it may wait for them.
+    /// The next workers to run: none while many more join the queue and it may wait for them.
     /// `None` once the queue is empty.
     fn next_batch(&mut self, may_wait: bool) -> Option<Vec<Waker>> {
         let are_coming = std::mem::take(&mut self.arrivals) > BATCH;
@@ -120,13 +118,13 @@ pub(crate) fn record_panic(actor: TypeId, worker: WorkerId, now: Instant) {
     });
 }
 
-/// Whether any type gives way on this thread, as far as is known.
+/// Whether any type is throttled on this thread; may be true for a while after the last one ended.
 #[inline]
 pub(crate) fn is_active() -> bool {
     IS_ACTIVE.get()
 }
 
-/// Whether workers of this type give way on this thread.
+/// Whether workers of this type are throttled on this thread.
 pub(crate) fn is_throttled(actor: TypeId, now: Instant) -> bool {
     THROTTLE.with_borrow(|throttle| {
         if throttle.types.iter().all(|panics| panics.throttled_until <= now) {
@@ -136,8 +134,8 @@ pub(crate) fn is_throttled(actor: TypeId, now: Instant) -> bool {
     })
 }
 
-/// Wakes this task when its turn in the queue has come. Returns whether the queue has nothing yet
-/// that leads it: [`run_queue`].
+/// Adds a task to the queue, which wakes it when its turn has come. Returns whether the queue needs
+/// a task that runs it: [`run_queue`].
 pub(crate) fn enqueue(waker: &Waker) -> bool {
     THROTTLE.with_borrow_mut(|throttle| {
         throttle.queue.push_back(waker.clone());
@@ -146,20 +144,20 @@ pub(crate) fn enqueue(waker: &Waker) -> bool {
     })
 }
 
-/// Forgets what was counted on this thread, for a clock that starts anew.
+/// Forgets the counts of this thread, for a clock that starts anew.
 #[cfg(feature = "testkit")]
 pub(crate) fn reset() {
     IS_ACTIVE.set(false);
     THROTTLE.set(Throttle::new());
 }
 
-/// Lets the queue go on if the task that leads it is dropped: another System may follow on this
-/// thread, and no worker may wait for a leader that is gone.
+/// Wakes all waiting workers if the task that runs the queue is dropped. Another `System` may
+/// follow on this thread, and no worker may wait for a task that is gone.
 struct QueueRunner;
 
 impl Drop for QueueRunner {
     fn drop(&mut self) {
-        // The thread itself may be at its end; then there is no queue any more.
+        // The thread itself may be ending; then the queue is gone already.
         let left = THROTTLE.try_with(|throttle| {
             let mut throttle = throttle.borrow_mut();
             throttle.is_running = false;
@@ -169,12 +167,13 @@ impl Drop for QueueRunner {
     }
 }
 
-/// Lets the queue of this thread go on, a few at a time, until it is empty; `now` tells the time.
+/// Runs the queue of this thread, a batch at a time, until it is empty; `now` reads the clock.
 pub(crate) async fn run_queue(now: impl Fn() -> Instant) {
     let _runner = QueueRunner;
     let mut last = now();
     loop {
-        // Not a plain wake-up: woken in this way, the queue comes after all that is ready now.
+        // Not a plain wake-up: woken in this way, the queue comes after all tasks that are ready
+        // now.
         tokio::task::yield_now().await;
         let at = now();
         let Some(turn) = THROTTLE.with_borrow_mut(|throttle| throttle.next_batch(at - last < WAIT_MAX)) else { return };

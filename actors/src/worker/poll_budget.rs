@@ -1,12 +1,12 @@
-//! `pieces`: futures that do any number of pieces of work in one poll: streams and intervals.
+//! `PollBudget`: how many items a stream or an interval may handle in one poll.
 //!
-//! actix takes up to sixteen items of a stream in one poll, any number of messages of a message
-//! stream, and all ticks that an interval has missed. Each piece may take its time; together they
-//! look like one piece that holds the thread. So each piece counts as progress by itself, and once
-//! the pieces of a poll have taken as long as a turn may, the rest waits for the next turn.
+//! In one poll actix takes up to sixteen items of a stream, any number of messages of a message
+//! stream, and all ticks that an interval has missed. Each item may take its time; together they
+//! look like one that holds the thread. So each item counts as progress by itself. Once the items
+//! of a poll have taken a whole time slice, the rest waits for the next turn.
 //!
-//! A stream that is made an actor's future by hand (`wrap_stream(..).map(..).finish()`) is opaque:
-//! its pieces cannot be seen from here. [`Context::progress`] is there for those.
+//! A stream that is turned into an actor's future by hand (`wrap_stream(..).map(..).finish()`) is
+//! opaque: its items cannot be seen from here. Use [`Context::progress`] in its handlers.
 
 use std::any::type_name;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use heartbeat_core::Instant;
 use crate::worker::context::Context;
 use crate::worker::interval::Interval;
 
-/// How long messages or pieces in a row may take before others have their turn. It is nothing
-/// beside any interval, so that they never add up to a silence of the thread; and much beside what
-/// a turn costs.
+/// How long messages or items in a row may take before other tasks get their turn. The slice is
+/// short beside any interval, so that items never add up to a silence of the thread. It is long
+/// beside the cost of a turn.
 pub(crate) const TIME_SLICE: Duration = Duration::from_millis(1);
 
-/// actix's own futures that ask `AsyncContext::waiting` after each piece.
+/// actix's own futures that call `AsyncContext::waiting` after each item.
 const BATCHED: [&str; 2] = ["actix::stream::ActorStream<", "actix::context_items::ActorMessageStreamItem<"];
 
-/// Whether futures of this type work in pieces and say so after each.
+/// Whether futures of this type handle items and check the budget after each.
 pub(crate) fn is_batched<A: Actor<Context = Context<A>>, F: 'static>() -> bool {
     let name = type_name::<F>();
     BATCHED.iter().any(|known| name.starts_with(known)) || name == type_name::<Interval<A>>()
 }
 
-/// What a future may still do in the present poll.
+/// What a future may still do in the current poll.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PollBudget {
     begun: Instant,
@@ -39,17 +39,17 @@ pub(crate) struct PollBudget {
 }
 
 impl PollBudget {
-    /// For a poll that began at `begun`: at most `left` pieces.
+    /// The budget of a poll that began at `begun`: at most `left` items.
     pub(crate) fn new(begun: Instant, left: u32) -> PollBudget {
         PollBudget { begun, left }
     }
 
-    /// Counts a piece that was done at `now`.
+    /// Counts an item that was done at `now`.
     pub(crate) fn count(&mut self, now: Instant) {
         self.left = if now - self.begun < TIME_SLICE { self.left.saturating_sub(1) } else { 0 };
     }
 
-    /// Whether the rest is to wait for the next turn.
+    /// Whether the rest must wait for the next turn.
     pub(crate) fn is_over(&self) -> bool {
         self.left == 0
     }

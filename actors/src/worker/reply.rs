@@ -13,13 +13,38 @@ use crate::clock::sleep;
 use crate::worker::envelope::ReplyReceiver;
 use crate::worker::send_error::SendError;
 
-/// The answer to a message, to be awaited. The message was handed over (or refused) when this was
-/// made, awaited or not.
-#[must_use = "an answer that is dropped tells the worker that nobody waits for it"]
+/// The answer to a message: a future. The message was put into the queue, or refused, when this
+/// value was made, whether it is awaited or not. A reply that is dropped cancels the message if the
+/// worker has not begun it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use heartbeat_actors::prelude::*;
+/// use heartbeat_actors::SendError;
+/// # struct Silent;
+/// # impl Actor for Silent { type Context = Context<Self>; }
+/// # #[derive(Message)]
+/// # #[rtype(result = "u32")]
+/// # struct Ask;
+/// # impl Handler<Ask> for Silent {
+/// #     type Result = ResponseFuture<u32>;
+/// #     fn handle(&mut self, _: Ask, _: &mut Context<Self>) -> ResponseFuture<u32> {
+/// #         Box::pin(std::future::pending())
+/// #     }
+/// # }
+/// # actix::System::new().block_on(async {
+/// # let node = Node::start(Config::default()).await.unwrap();
+///
+/// let silent = node.supervise("silent", || Silent).unwrap();
+/// let reply = silent.send(Ask);
+/// assert_eq!(reply.within(Duration::from_millis(10)).await, Err(SendError::TimedOut));
+/// # });
+/// ```
+#[must_use = "a reply that is dropped cancels the message"]
 pub struct Reply<R>(pub(super) Result<Arc<dyn ReplyReceiver<R>>, SendError>);
 
 impl<R> Reply<R> {
-    /// No answer, and why.
+    /// A reply without an answer.
     pub(crate) fn refused(error: SendError) -> Reply<R> {
         Reply(Err(error))
     }
@@ -27,7 +52,7 @@ impl<R> Reply<R> {
     /// Waits at most this long, from now on.
     ///
     /// # Errors
-    /// [`SendError::TimedOut`] if no answer came by then, otherwise as the answer itself.
+    /// [`SendError::TimedOut`] if no answer came by then, otherwise those of the reply itself.
     pub async fn within(self, time: Duration) -> Result<R, SendError> {
         match select(self, pin!(sleep(time))).await {
             Either::Left((answer, _)) => answer,
@@ -43,7 +68,7 @@ impl<R> Future for Reply<R> {
         match &self.0 {
             Ok(envelope) => {
                 let answer = ready!(envelope.poll_reply(task));
-                // It is settled, so there is nothing to cancel.
+                // The answer is taken, so there is nothing to cancel.
                 self.0 = Err(SendError::Closed);
                 Poll::Ready(answer)
             }

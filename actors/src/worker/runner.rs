@@ -1,18 +1,18 @@
 //! `Runner`: the future that runs one generation of a worker on an arbiter, and the next one in its
-//! place if it may.
+//! place after a panic.
 //!
-//! The mailbox does not belong to the driver; it lies in the slot, and the driver takes one
-//! envelope at a time from it. A driver that is replaced, because its thread is blocked, finds
-//! itself void when it wakes: its successor reads the same mailbox, and nothing was lost but the
-//! one message it was stuck in.
+//! The mailbox belongs to the slot, and the runner takes one envelope at a time from it. A runner
+//! whose thread is blocked is replaced. When it wakes, it finds itself fenced: its successor reads
+//! the same mailbox, and only the message that it was stuck in is lost.
 //!
-//! Panics are caught around a whole turn. What panicked is dropped, under a second catch, since a
-//! `Drop` may panic too; if the cell holds leave for an immediate restart, the factory makes a new
-//! worker within the same poll, else the supervisor is told and the driver ends.
+//! A panic is caught around a whole turn. The worker is then dropped, under a second catch, since a
+//! `Drop` may panic too. If the status cell holds a permit for an immediate restart, the factory
+//! makes a new worker within the same poll. Otherwise the runner reports to the supervisor and
+//! ends.
 //!
-//! It is a loop of our own over the receiver, not actix's `ContextFut`: that one keeps the old
-//! value of the actor, asks for a trait on the user's type, and drains its mailbox to the end
-//! before anything else has a turn.
+//! This is a loop of our own and not actix's `ContextFut`. That one keeps the old value of the
+//! actor, asks for a trait on the user's type, and empties its mailbox before timers and streams
+//! get a turn.
 
 use std::any::{Any, TypeId};
 use std::future::Future;
@@ -37,32 +37,32 @@ use crate::worker::poll_budget::{PollBudget, TIME_SLICE};
 use crate::worker::slot::{StartInfo, WorkerSlot};
 use crate::worker::status_cell::{ActivityKind, WorkerGeneration};
 
-/// Runs one generation of a worker, and the next one if its panic may be answered at once.
+/// Runs one generation of a worker, and the next one after a panic that may be answered at once.
 pub(crate) struct Runner<A: Actor<Context = Context<A>>> {
     slot: Arc<WorkerSlot<A>>,
-    /// The reader epoch in which it has the slot.
+    /// The reader epoch in which it owns the slot.
     reader_epoch: u32,
-    /// The inner number of the present worker; see [`WorkerGeneration`].
+    /// The internal number of the current generation; see [`WorkerGeneration`].
     generation: Generation,
     start_info: StartInfo,
-    /// The failure that the generation to be born makes good by leave of the cell.
+    /// The failure after which the next generation starts by the permit of the status cell.
     failure: Option<(Cause, Instant)>,
-    /// What is to be reported when the turn is over: telling another thread costs as much as the
-    /// restart, and queued mail is waiting.
+    /// The report to send at the end of the turn: a message to another thread costs as much as the
+    /// restart, and messages are waiting.
     pending_report: Option<(Generation, Report)>,
-    /// Whether the present generation is up, and that has been told.
+    /// Whether the current generation is up and was reported to be.
     is_up: bool,
-    /// How long a test wants the present start to take.
+    /// How long a test makes the current start take.
     #[cfg(feature = "testkit")]
     slow_start: Option<Duration>,
     worker: Option<RunningWorker<A>>,
-    /// Whether it has given way to the others of its thread, and this is its turn.
+    /// Whether it has yielded to other workers of its thread, so that this turn is its own.
     has_yielded: bool,
-    /// The context of the worker that the factory is making. It lies here, and not on the stack
-    /// that a panic of the factory unwinds, since what the factory has spawned may panic when it is
-    /// dropped, too.
+    /// The context of the worker that the factory is making. It lies here and not on the stack that
+    /// a panic of the factory unwinds, since futures that the factory has spawned may panic when
+    /// they are dropped, too.
     new_context: Option<Box<Context<A>>>,
-    /// When it looks again whether its node may act.
+    /// When it checks again whether the node's lease is valid.
     recheck: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -70,13 +70,14 @@ pub(crate) struct Runner<A: Actor<Context = Context<A>>> {
 struct RunningWorker<A: Actor<Context = Context<A>>> {
     actor: A,
     context: Context<A>,
-    /// In the order of their turns; what is done or cancelled is `None` until the round is over.
+    /// In the order of their turns. A future that is done or cancelled is `None` until the round is
+    /// over.
     spawned: Vec<(SpawnHandle, Option<Task<A>>)>,
     /// The newest one, at the end, is waited for first.
     waits: Vec<Task<A>>,
-    /// Whether it was told to stop and knows.
+    /// Whether the worker has seen the request to stop.
     knows_of_stop: bool,
-    /// Whether it has answered that it would rather stay for a while.
+    /// Whether `stopping` has returned `Running::Continue` since.
     declined_stop: bool,
 }
 
@@ -84,11 +85,11 @@ struct RunningWorker<A: Actor<Context = Context<A>>> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QueueAccess {
     Take,
-    /// They are for the next worker, or for nobody.
+    /// They stay for the next generation, or become dead letters.
     Leave,
 }
 
-/// What may still be done before others have their turn.
+/// How much may still be done before other tasks get their turn.
 struct Burst {
     left: u32,
     begun: Option<Instant>,
@@ -112,24 +113,24 @@ impl Burst {
 
 /// How a turn ended.
 enum Turn {
-    /// Nothing more to do until something wakes us.
+    /// Nothing is left to do until something wakes the runner.
     Idle,
-    /// The burst is used up; others have their turn.
+    /// The burst is used up; other tasks get their turn.
     Yield,
-    /// Its node may not act for its shards now, and it is one.
+    /// The worker is a shard, and the node's lease is not valid now.
     LeaseLost,
-    /// Replaced: nothing more may be handled.
+    /// The worker was replaced and must handle nothing more.
     Fenced,
     /// It stopped.
     Stopped,
-    /// The factory refused.
+    /// The factory returned this error.
     FactoryFailed(String),
 }
 
 impl<A: Actor<Context = Context<A>>> Unpin for Runner<A> {}
 
 impl<A: Actor<Context = Context<A>>> Runner<A> {
-    /// A driver for the generation of `start_info`.
+    /// A runner for the generation of `start_info`.
     pub(crate) fn new(
         slot: Arc<WorkerSlot<A>>,
         reader_epoch: u32,
@@ -209,7 +210,7 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         if knows_of_stop {
             return worker.shut_down(&self.slot, self.reader_epoch, task);
         }
-        // With something left to tell, one message is all that may come before it.
+        // With a report pending, at most one message comes before it.
         let burst = if self.pending_report.is_some() { 1 } else { self.slot.control.burst };
         let turn = worker.run(&self.slot, self.reader_epoch, burst, QueueAccess::Take, task);
         if !self.is_up && !matches!(turn, Turn::Fenced) {
@@ -218,8 +219,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         turn
     }
 
-    /// Does to a start what a test has put down for it. Returns how the turn ends, if that is all
-    /// of it.
+    /// Applies a fault that a test has injected into the start. Returns how the turn ends, if the
+    /// fault ends it.
     #[cfg(feature = "testkit")]
     fn apply_start_fault(&mut self) -> Option<Turn> {
         match self.slot.faults.apply(self.slot.faults.take_start()?) {
@@ -233,7 +234,7 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         }
     }
 
-    /// Says that a generation was born, and whether it is up already.
+    /// Reports that a generation was started, and whether it is up already.
     fn report_started(&mut self) {
         let is_up = self.worker.as_ref().is_some_and(RunningWorker::is_up);
         if let Some(restart_report) = self.take_restart_report(is_up) {
@@ -247,14 +248,14 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         }
     }
 
-    /// The report that the former generation failed and that the present one was started in its
-    /// place, if that has not been reported yet.
+    /// The report that the previous generation failed and the current one was started in its place,
+    /// unless it was sent already.
     fn take_restart_report(&mut self, is_up: bool) -> Option<(Generation, Report)> {
         let (cause, failed_at) = self.failure.take()?;
         Some((Generation(self.generation.0 - 1), Report::Restarted { cause, failed_at, is_up }))
     }
 
-    /// Says that the present generation is up, once it is.
+    /// Reports that the current generation is up, once it is.
     fn report_up(&mut self) {
         if self.worker.as_ref().is_some_and(RunningWorker::is_up) {
             self.is_up = true;
@@ -263,11 +264,11 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         }
     }
 
-    /// Drops the worker and its futures; a panic in their `Drop` stays here. The senders of answers
-    /// that end with it are told `why`, or why it was told to stop.
+    /// Drops the worker and its futures and catches a panic in their `Drop`. Answers that end with
+    /// them are interrupted for the reason `why`; without it, for the reason of the last stop.
     ///
     /// # Errors
-    /// What that panic said.
+    /// The payload of that panic.
     fn drop_worker(&mut self, why: Option<&Interruption>) -> Result<(), Box<dyn Any + Send>> {
         let (worker, new_context) = (self.worker.take(), self.new_context.take());
         self.is_up = false;
@@ -277,10 +278,10 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         dropped
     }
 
-    /// Sleeps until it is to look again whether its node may act for its shard. False if there is
-    /// something to do at once.
+    /// Sleeps until the next check of the node's lease. Returns false if there is something to do
+    /// at once.
     fn wait_for_lease(&mut self, task: &mut task::Context<'_>) -> bool {
-        // To be told to stop, or that it is void, it is woken in any case.
+        // A request to stop and a fence wake it in any case.
         let is_fenced = !self.slot.mailbox.register(self.reader_epoch, task.waker());
         if is_fenced || self.slot.is_stale(self.reader_epoch) || self.slot.cell.is_asked_to_stop() {
             return false;
@@ -293,8 +294,7 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         true
     }
 
-    /// Whether it waits for its turn, since workers of its type panic in great numbers on this
-    /// thread.
+    /// Whether it must wait for its turn, since many workers of its type panic on this thread.
     fn yield_to_others(&mut self, task: &task::Context<'_>) -> bool {
         let clock = self.slot.control.clock;
         if std::mem::take(&mut self.has_yielded) || !panic_throttle::is_throttled(TypeId::of::<A>(), clock.now()) {
@@ -307,11 +307,11 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         true
     }
 
-    /// Takes in that the worker panicked. `Pending` if the next generation may be made at once.
+    /// Handles a panic of the worker. Returns `Pending` if the next generation may be made at once.
     fn handle_panic(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
         if self.slot.is_stale(self.reader_epoch) {
-            // A zombie's panic is nobody's business any more, and the status cell is its
-            // successor's.
+            // The panic of a replaced worker is not reported, and the status cell belongs to its
+            // successor.
             let _ = self.drop_worker(None);
             return Poll::Ready(());
         }
@@ -325,13 +325,13 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
             during => Cause::Panicked { payload: text, during },
         };
         self.slot.mailbox.interrupt(self.reader_epoch, &why);
-        // One panic is reported, the first; the panic hook has told of both.
+        // Only the first panic is reported; the panic hook has logged both.
         let _ = self.drop_worker(Some(&why));
         self.slot.cell.end();
         self.slot.cell.set_down();
         match self.slot.cell.restart(generation, now) {
             Some(next) => {
-                // A start that failed at once makes good a failure of its own: each is reported.
+                // The restart may itself have followed a failure; each failure is reported.
                 if let Some(restart_report) = self.take_restart_report(false) {
                     self.slot.report(restart_report);
                 }
@@ -345,12 +345,12 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         }
     }
 
-    /// Whether it was told to stop since its last turn.
+    /// Whether the worker was asked to stop since its last turn.
     fn has_stop_request(&self) -> bool {
         self.slot.cell.is_asked_to_stop() && self.worker.as_ref().is_none_or(|worker| !worker.knows_of_stop)
     }
 
-    /// Whether a test holds it, or it has not been born yet because a test holds that.
+    /// Whether a test holds the worker or its start.
     #[cfg(feature = "testkit")]
     fn is_held(&self) -> bool {
         self.worker
@@ -363,8 +363,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
         false
     }
 
-    /// Tells the supervisor and ends. If an immediate restart failed, both failures are reported,
-    /// each of its own generation: the restart counts, and the cause that began it is not lost.
+    /// Reports to the supervisor and ends. If an immediate restart failed, both failures are
+    /// reported, each of its own generation: so the restart is counted, and its cause is not lost.
     fn end(&mut self, report: Report) -> Poll<()> {
         if self.slot.is_stale(self.reader_epoch) {
             return Poll::Ready(());
@@ -380,8 +380,8 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Drop for Runner<A> {
-    /// The thread ends under a worker that was not told to stop, with its system or by itself. As
-    /// in actix, `stopping` and `stopped` run; what they begin is not done any more.
+    /// The thread ends under a worker that was not asked to stop, with its system or by itself. As
+    /// in actix, `stopping` and `stopped` run, but nothing that they start.
     fn drop(&mut self) {
         if self.slot.is_stale(self.reader_epoch) {
             return;
@@ -398,7 +398,7 @@ impl<A: Actor<Context = Context<A>>> Drop for Runner<A> {
             self.slot.cell.end();
         }
         let _ = self.drop_worker(Some(&Interruption::Stopped)); // The panic hook has told of a panic in it.
-        // A message that a test holds was begun, and its handler does not return any more.
+        // A message that a test holds was begun, and its handler will not return.
         self.slot.mailbox.interrupt(self.reader_epoch, &Interruption::Stopped);
     }
 }
@@ -413,7 +413,7 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
         }
         loop {
             if this.slot.is_stale(this.reader_epoch) {
-                let _ = this.drop_worker(None); // Nobody is interested any more in what becomes of it.
+                let _ = this.drop_worker(None); // Its panic is not reported.
                 return Poll::Ready(());
             }
             let turn = catch_unwind(AssertUnwindSafe(|| this.turn(task)));
@@ -422,9 +422,9 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
             }
             match turn {
                 Ok(Turn::Idle) => {
-                    // Whoever waits for a future, or has nothing to do, is woken for mail only in
-                    // the second case; but for being told to stop, or that it is void, always. What
-                    // was said before we could be woken is looked at now.
+                    // An idle runner is woken for mail, one that waits for a future is not. A
+                    // request to stop and a fence wake both. What happened before the waker was
+                    // registered is checked here.
                     let is_waiting = this.slot.cell.is_waiting() || this.is_held();
                     let is_fenced = is_waiting && !this.slot.mailbox.register(this.reader_epoch, task.waker());
                     if is_fenced || this.slot.is_stale(this.reader_epoch) || this.has_stop_request() {
@@ -435,9 +435,9 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
                 Ok(Turn::LeaseLost) if this.wait_for_lease(task) => return Poll::Pending,
                 Ok(Turn::LeaseLost) => {}
                 Ok(Turn::Yield) => {
-                    // Not a plain wake-up: after that, tokio comes back to us up to 60 times before
-                    // it looks at its timers, and the thread gives no sign of worker meanwhile.
-                    // Woken in this way, we come after the timers.
+                    // Not a plain wake-up: after one, tokio polls this task up to 60 times before
+                    // it looks at its timers, and the thread sends no beat meanwhile. Woken in this
+                    // way, the task comes after the timers.
                     let next_turn = pin!(tokio::task::yield_now());
                     assert!(next_turn.poll(task).is_pending(), "yielding takes a turn");
                     return Poll::Pending;
@@ -453,7 +453,8 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
                     }
                 }
                 Ok(Turn::FactoryFailed(reason)) => {
-                    // What the factory has spawned goes; its refusal is the failure that is told.
+                    // Futures that the factory has spawned are dropped. The error it returned is
+                    // what is reported.
                     let new_context = this.new_context.take();
                     let _ = catch_unwind(AssertUnwindSafe(|| drop(new_context)));
                     return this.end(Report::Failed(Cause::StartFailed { reason: reason.into() }));
@@ -470,8 +471,8 @@ impl<A: Actor<Context = Context<A>>> Future for Runner<A> {
 
 impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
     /// One burst: futures that are waited for, then messages, then spawned futures, until nothing
-    /// is left or a burst is used up. Messages and futures have one each: a mailbox that is never
-    /// empty would else keep the timers from their turn for ever.
+    /// is left or a burst is used up. Messages and futures have a burst each: otherwise a mailbox
+    /// that is never empty would starve the timers.
     fn run(
         &mut self,
         slot: &WorkerSlot<A>,
@@ -485,8 +486,7 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
             let waited = self.context.waiting;
             let may_go_on = self.poll_waits(task);
             if waited && may_go_on && !self.context.is_fenced() {
-                // Between two messages that are waited for, the others have a turn: timers,
-                // streams, answers.
+                // Between two messages that are waited for, timers, streams and answers get a turn.
                 self.poll_spawned(slot, &mut futures, task);
                 if !self.waits.is_empty() && !self.context.is_fenced() {
                     continue;
@@ -551,14 +551,15 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
         }
     }
 
-    /// A turn of a worker that was told to stop: it finishes what it may, then it is asked whether
-    /// it stops. One that would rather stay goes on until it stops itself, or its time is over.
+    /// A turn of a worker that was asked to stop. It finishes what it may, then `stopping` is
+    /// called. If that returns `Running::Continue`, the worker goes on until it stops itself or its
+    /// time is over.
     fn shut_down(&mut self, slot: &WorkerSlot<A>, reader_epoch: u32, task: &mut task::Context<'_>) -> Turn {
         self.knows_of_stop = true;
         let burst = slot.control.burst;
         loop {
             let draining = slot.mailbox.draining(reader_epoch, task);
-            // A shard that may not act any more can finish nothing.
+            // A shard without a valid lease can finish nothing.
             let may_act = slot.may_act();
             if !may_act || draining.is_done && !self.declined_stop {
                 self.context.begin(ActivityKind::STOPPING);
@@ -586,7 +587,8 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
         }
     }
 
-    /// Goes on after `stopping` has said so; one that has terminated meanwhile stays so.
+    /// Goes on after `stopping` has returned `Running::Continue`. A worker that has terminated
+    /// meanwhile stays stopped.
     fn keep_running(&mut self) {
         if self.context.state() != ActorState::Stopped {
             self.context.set_state(ActorState::Running);
@@ -594,12 +596,12 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
         self.take_over();
     }
 
-    /// Does to a worker what a test has put down for this very moment, and goes on with a message
-    /// that was held_handler. Returns how the turn ends, if that is all of it.
+    /// Applies a fault that a test has injected for this moment, and goes on with a message that
+    /// was held. Returns how the turn ends, if the fault ends it.
     #[cfg(feature = "testkit")]
     fn apply_fault(&mut self, slot: &WorkerSlot<A>) -> Option<Turn> {
         if self.context.held_handler.is_none() {
-            // A thread that was held_handler without a message was released, or this would not run.
+            // A thread that was held without a message was released, or this would not run.
             self.context.end();
         }
         if let Some(fault) = slot.faults.take_now() {
@@ -623,8 +625,8 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
         None
     }
 
-    /// Whether it is up: it waits for nothing that it began in `started`, and has not said that it
-    /// will say so itself.
+    /// Whether the worker is up: it waits for nothing that it began in `started`, and has not
+    /// announced that it will say so itself.
     fn is_up(&self) -> bool {
         self.waits.is_empty() && !self.context.is_starting()
     }
@@ -636,8 +638,8 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
         Turn::Stopped
     }
 
-    /// Takes over what the worker has spawned, waited for or cancelled since. Returns whether there
-    /// was anything.
+    /// Takes over the futures that the worker has spawned, waited for or cancelled since. Returns
+    /// whether there were any.
     fn take_over(&mut self) -> bool {
         let context = &mut self.context;
         let any = !(context.spawned.is_empty() && context.waits.is_empty() && context.cancelled.is_empty());
@@ -645,7 +647,7 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
             self.spawned.extend(context.spawned.drain(..).map(|(handle, future)| (handle, Some(future))));
             self.waits.append(&mut context.waits);
             for handle in context.cancelled.drain(..) {
-                // It is dropped in its place, so that the others stay in theirs.
+                // It is dropped in its place, so that the others keep theirs.
                 if let Some((_, future)) = self.spawned.iter_mut().find(|(candidate, _)| *candidate == handle) {
                     *future = None;
                 }
@@ -672,8 +674,8 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
             self.take_over();
             self.context.waiting = !self.waits.is_empty();
             if !done {
-                // What was spawned by the very future that waits must not wait for a wake-up that
-                // nobody gives.
+                // The future that waits may have spawned others, which must not wait for its
+                // wake-up.
                 return false;
             }
         }
@@ -681,7 +683,7 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
     }
 
     /// Polls each spawned future once, in turn, those that are spawned meanwhile too, until the
-    /// burst is used up; whoever was not reached then comes first the next time. Returns whether
+    /// burst is used up. Futures that were not reached come first the next time. Returns whether
     /// there is more to do at once.
     fn poll_spawned(&mut self, slot: &WorkerSlot<A>, burst: &mut Burst, task: &mut task::Context<'_>) -> bool {
         let mut index = 0;
@@ -703,7 +705,8 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
                     self.spawned[index].1 = None;
                     burst.count(slot.cell.since());
                 }
-                // It has more to do and was cut off: the others have their turn before it goes on.
+                // The future has more to do and was cut off: the others get their turn before it
+                // goes on.
                 if self.context.end_poll() {
                     burst.left = 0;
                 }
@@ -717,7 +720,7 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
     }
 }
 
-/// What a panic said, if it said it in words.
+/// The text of a panic, if its payload is text.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&'static str>()

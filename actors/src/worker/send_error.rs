@@ -5,10 +5,32 @@ use std::fmt;
 use heartbeat_core::Interruption;
 
 /// Why a message was not answered.
+///
+/// ```
+/// # use heartbeat_actors::prelude::*;
+/// use heartbeat_actors::SendError;
+/// # struct Fragile;
+/// # impl Actor for Fragile { type Context = Context<Self>; }
+/// # #[derive(Message)]
+/// # #[rtype(result = "()")]
+/// # struct Break;
+/// # impl Handler<Break> for Fragile {
+/// #     type Result = ();
+/// #     fn handle(&mut self, _: Break, _: &mut Context<Self>) { panic!("broken") }
+/// # }
+/// # actix::System::new().block_on(async {
+/// # let node = Node::start(Config::default()).await.unwrap();
+///
+/// let fragile = node.supervise("fragile", || Fragile).unwrap();
+/// let error = fragile.send(Break).await.unwrap_err();
+/// assert!(matches!(error, SendError::Interrupted(_)));
+/// assert!(!error.is_unhandled()); // it may have had an effect: do not send it again blindly
+/// # });
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The queue is full. The message was not handed over: it is safe to send it again.
+    /// The queue is full. The message was not accepted, and it is safe to send it again.
     Full,
     /// No worker runs here: it was stopped, has ended, or its shard lives on another node. The
     /// message was not handled, and will not be.
@@ -16,22 +38,22 @@ pub enum SendError {
     /// The worker failed too often and is not started again. The message was not handled, and will
     /// not be.
     GaveUp,
-    /// No member of the pool can serve now. The message was not handed over.
+    /// No member of the pool can serve now. The message was not accepted.
     NotReady,
-    /// The message was handed over and dropped unhandled: the queue overflowed, or it had waited
-    /// through too many replacements of the worker. It is safe to send it again.
+    /// The message was accepted and dropped unhandled: the queue overflowed, or the message had
+    /// waited through too many replacements of the worker. It is safe to send it again.
     Dropped,
-    /// The message was handed over and there will be no answer, for this reason. It may have been
+    /// The message was accepted and there will be no answer, for this reason. It may have been
     /// handled, in part or in full.
     Interrupted(Interruption),
-    /// No answer came in time. The message may have been handled, or may be yet, unless the worker
-    /// finds that nobody waits any more.
+    /// No answer came in time. The message may have been handled, or may still be: only a message
+    /// that the worker has not begun is dropped.
     TimedOut,
 }
 
 impl SendError {
     /// Whether the message was certainly not handled and never will be, so that sending it again
-    /// does not do anything twice.
+    /// cannot repeat an effect.
     pub fn is_unhandled(&self) -> bool {
         match self {
             SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
@@ -56,7 +78,7 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Why a message was refused, with the message.
+/// Why a message was refused, with the message itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TrySendError<M> {
     /// Why.

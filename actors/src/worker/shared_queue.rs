@@ -1,15 +1,14 @@
-//! `SharedQueue`: the one queue of a pool from which each member takes the next message when it has
-//! nothing else to do.
+//! `SharedQueue`: the one queue of a pool. Each member takes the next message when it is idle.
 //!
-//! What a `SyncArbiter` does, for supervised workers. No message waits behind a slow one while
-//! another member is idle, and a member that fails takes only the message in its hands along: the
-//! rest was never its own. A member looks here after its own queue, which holds what was sent to
-//! that member alone.
+//! It does for supervised workers what a `SyncArbiter` does. No message waits behind a slow one
+//! while another member is idle. A member that fails takes along only the message in its hands. A
+//! member looks here after its own queue, which holds the messages that were sent to that member
+//! alone.
 //!
-//! A member that finds nothing leaves its waker. A message wakes two of them: the thread of one may
-//! be held by a neighbour at this very moment, and the other one comes in its place. Once no member
-//! is left that may ever take a message, new ones are refused and those that wait become dead
-//! envelopes.
+//! A member that finds nothing leaves its waker. A message wakes two members: another worker may
+//! hold the thread of one at this moment, and the other one then takes the message. Once no member
+//! is left that can ever take a message, new ones are refused and those that wait become dead
+//! letters.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -41,18 +40,18 @@ struct Inner<A: Actor<Context = Context<A>>> {
     idle: BTreeMap<WorkerId, Waker>,
     /// Members that may take messages, now or after a restart.
     open: BTreeSet<WorkerId>,
-    /// Those of them that were told to stop, and leave the queue to the others as long as there are
-    /// any.
+    /// Open members that were asked to stop. They leave the queue to the others as long as there
+    /// are any.
     stopping: BTreeSet<WorkerId>,
-    /// Why the last member has gone.
+    /// Why the last member was closed.
     closing: CloseReason,
-    /// What became of the messages that no member took; those that one took are in that member's
-    /// counts.
+    /// What became of the messages that no member took. Messages that a member took are in that
+    /// member's counts.
     counts: MessageCounts,
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
-    /// Some idle members, which are not idle any more.
+    /// Removes the wakers of some idle members.
     fn take_idle_wakers(&mut self) -> Vec<Waker> {
         (0..WOKEN).filter_map(|_| self.idle.pop_first()).map(|(_, waker)| waker).collect()
     }
@@ -81,10 +80,10 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         lock(&self.inner)
     }
 
-    // ---- for senders -------------------------------------------------------------------------------------------------------------------
+    // ---- for senders ----
 
-    /// Takes an envelope in, or says why not. What had to make room for it, or was not kept, is
-    /// given back to be dropped.
+    /// Adds an envelope to the queue. Returns the envelopes that must be dropped: the one that had
+    /// to make room, or the new one itself.
     pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
         let (wakers, undelivered) = {
             let mut inner = self.lock();
@@ -132,10 +131,10 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         MessageCounts { queued: inner.queue.len() as u64, ..inner.counts }
     }
 
-    // ---- for members -------------------------------------------------------------------------------------------------------------------
+    // ---- for members ----
 
-    /// The next envelope for this member, which is the member's to account for from now on. If
-    /// there is none, the member is woken when one comes.
+    /// The next envelope for this member, which counts it from now on. If there is none, the member
+    /// is woken when one comes.
     pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn DynEnvelope<A>>> {
         let (envelope, wakers) = {
             let mut inner = self.lock();
@@ -148,7 +147,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
                     inner.idle.insert(member, waker.clone());
                 }
             }
-            // Of those that were woken for several messages some may not come.
+            // Some members that were woken for several messages may not come.
             let wakers =
                 if envelope.is_some() && !inner.queue.is_empty() { inner.take_idle_wakers() } else { Vec::new() };
             (envelope, wakers)
@@ -157,19 +156,19 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         envelope
     }
 
-    /// Whether messages wait that this member, which was told to stop, is to take: no other one
-    /// will.
+    /// Whether messages wait that this member, which was asked to stop, must take since no other
+    /// one will.
     pub(crate) fn waits_for(&self, member: WorkerId) -> bool {
         let inner = self.lock();
         !inner.queue.is_empty() && inner.open.contains(&member) && inner.stopping.len() == inner.open.len()
     }
 
-    /// This member has something else to do, or somebody else has its place.
+    /// This member is busy, or has another runner.
     pub(crate) fn is_not_idle(&self, member: WorkerId) {
         self.lock().idle.remove(&member);
     }
 
-    // ---- for the supervisor --------------------------------------------------------------------------------------------------------------
+    // ---- for the supervisor ----
 
     /// This member may take messages from now on.
     pub(crate) fn open(&self, member: WorkerId) {
@@ -178,7 +177,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         inner.stopping.remove(&member);
     }
 
-    /// This member was told to stop.
+    /// This member was asked to stop.
     pub(crate) fn stop(&self, member: WorkerId) {
         let mut inner = self.lock();
         if inner.open.contains(&member) {
@@ -186,7 +185,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         }
     }
 
-    /// This member takes none any more.
+    /// This member takes no further messages.
     pub(crate) fn close(&self, member: WorkerId, closing: CloseReason) {
         let mut inner = self.lock();
         inner.idle.remove(&member);
@@ -196,7 +195,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
         }
     }
 
-    /// What waits in vain since the last member has gone.
+    /// The messages that no member can take, once the last one is closed.
     pub(crate) fn take_dead(&self) -> Option<Undelivered<A>> {
         let mut inner = self.lock();
         if !inner.open.is_empty() || inner.queue.is_empty() {

@@ -1,8 +1,8 @@
-//! `WorkerSlot`: what stays when a worker goes: its mailbox, its cell, its factory.
+//! `WorkerSlot`: what stays when a worker is replaced: its mailbox, its status cell, its factory.
 //!
-//! A generation sits down, works, and is carried out; the next one sits down in the same slot and
-//! reads the same mail. That is why an address outlives every replacement, even one whose
-//! predecessor's thread is blocked and will never give anything back.
+//! Each generation of a worker takes over the slot of the one before and reads the same mailbox.
+//! That is why an address outlives every replacement, even one whose predecessor's thread is
+//! blocked and gives nothing back.
 
 use std::any::Any;
 use std::error::Error;
@@ -32,57 +32,59 @@ use crate::worker::status_cell::{ActivityKind, CellRef, WorkerGeneration};
 /// What the slots of a node share.
 pub(crate) struct Control {
     pub(crate) clock: Clock,
-    /// Messages and futures handled in a row.
+    /// How many messages and futures a worker handles in a row.
     pub(crate) burst: u32,
-    /// Until when its shards may act.
+    /// Until when the node's shards may act.
     pub(crate) node_lease: Arc<NodeLease>,
     /// Longest snapshot of a shard, in bytes.
     pub(crate) snapshot_bytes_max: u32,
-    /// Whether the node leaves, or has left: nothing is taken on any more.
+    /// Whether the node leaves or has left: it accepts no further workers.
     pub(crate) is_leaving: Arc<AtomicBool>,
-    /// Where dead letters are told.
+    /// Where dead letters are published.
     pub(crate) dead_letters: DeadLetterSink,
-    /// Where dead letters are dropped.
+    /// Where undelivered messages are dropped.
     pub(crate) drop_queue: DropQueue,
     /// Where workers send their reports.
     pub(crate) supervisor: Recipient<ToSupervisor>,
 }
 
-/// What a factory is told of the life it is to begin.
+/// What a factory knows about the generation that it starts.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StartInfo {
     /// The worker's name; a shard's is `group/index`.
     pub name: Arc<str>,
-    /// Which life: 1 for the first, one more for each that follows.
+    /// The generation: 1 for the first, one more for each that follows.
     pub generation: Generation,
-    /// Why the former life ended, if there was one.
+    /// Why the previous generation ended, if there was one.
     pub cause: Option<Cause>,
-    /// Which shard it is to be, if it is one.
+    /// The shard that the worker is to run, if it is one.
     pub shard: Option<Shard>,
-    /// What a former life has kept for it.
+    /// The snapshot that a previous generation kept.
     pub(crate) snapshot: Option<Kept>,
-    /// What the shard's last owner has left behind, if it is a shard.
+    /// The snapshot that the shard's last owner left behind, if the worker is a shard.
     pub(crate) replica: Option<ShardSnapshot>,
 }
 
-/// What one life keeps for the next; outside any thread.
+/// A snapshot that one generation keeps for the next, outside any thread.
 pub(crate) type Kept = Arc<dyn Any + Send + Sync>;
 
 impl StartInfo {
-    /// The newest snapshot of this shard that its former owner, on whatever node, has made with
-    /// [`Context::replicate`] and that was copied here; or that a former life on this node has
-    /// made. It lacks what happened since: at most `ownership.copy_every`, and the time it took on
-    /// its way, if the former owner was killed; nothing if it handed over.
+    /// The newest snapshot that was made with [`Context::replicate`] and has reached this node: by
+    /// the shard's previous owner, or by a previous generation on this node.
+    ///
+    /// After a planned hand-over nothing is missing from it. If the previous owner was killed, the
+    /// last changes are missing: those of at most `ownership.copy_every` and the time the copy was
+    /// under way.
     pub fn replica(&self) -> Option<&ShardSnapshot> {
         self.replica.as_ref()
     }
 
-    /// What a former life has kept with [`Context::snapshot`], the newest; `None` if nothing was
-    /// kept.
+    /// The newest snapshot that a previous generation kept with [`Context::snapshot`]; `None` if
+    /// there is none.
     ///
     /// # Errors
-    /// [`SnapshotError`] if what was kept is of another type.
+    /// [`SnapshotError`] if the snapshot is of another type.
     pub fn snapshot<S: Send + Sync + 'static>(&self) -> Result<Option<Arc<S>>, SnapshotError> {
         let Some(kept) = &self.snapshot else { return Ok(None) };
         match kept.clone().downcast() {
@@ -105,7 +107,7 @@ impl fmt::Debug for StartInfo {
     }
 }
 
-/// A snapshot was asked for under another type than it was kept under; it is kept still.
+/// The snapshot is of another type than the one asked for. It is still kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotError {
     /// Name of the worker.
@@ -128,17 +130,17 @@ pub type StartError = Box<dyn Error + Send + Sync>;
 
 pub(crate) type Factory<A> = Box<dyn Fn(&StartInfo, &mut Context<A>) -> Result<A, StartError> + Send + Sync>;
 
-/// What a worker is a part of.
+/// What a worker belongs to.
 pub(crate) enum Part<A: Actor<Context = Context<A>>> {
-    /// Nothing that matters to it.
+    /// Nothing that changes how it runs.
     Alone,
-    /// A sharded group: it may act only while its node may.
+    /// A sharded group: the worker may act only while the node's lease is valid.
     Shard,
     /// A pool with one queue for all members.
     Member(Arc<SharedQueue<A>>),
 }
 
-/// What stays when a worker goes.
+/// What stays when a worker is replaced.
 pub(crate) struct WorkerSlot<A: Actor<Context = Context<A>>> {
     pub(crate) control: Arc<Control>,
     pub(crate) worker: WorkerId,
@@ -146,13 +148,13 @@ pub(crate) struct WorkerSlot<A: Actor<Context = Context<A>>> {
     pub(crate) cell: CellRef,
     pub(crate) factory: Factory<A>,
     pub(crate) mailbox: Mailbox<A>,
-    /// What the next generation is to start from, if any has kept something.
+    /// The snapshot for the next generation, if one was kept.
     kept: Mutex<Option<Kept>>,
-    /// The same in bytes, as other nodes have it, too.
+    /// The snapshot in bytes, which is copied to other nodes.
     replica: Mutex<Option<ShardSnapshot>>,
-    /// Whether it is a shard, which may act only while its node may.
+    /// Whether it is a shard, which may act only while the node's lease is valid.
     is_shard: bool,
-    /// What a test has put down for it.
+    /// Faults that a test has injected.
     #[cfg(feature = "testkit")]
     pub(crate) faults: Faults,
 }
@@ -193,19 +195,19 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         }
     }
 
-    /// Whether this reader epoch is over: whoever had the slot in it is void, and may do nothing
-    /// more.
+    /// Whether the slot has another reader by now. The runner of this epoch is then fenced and must
+    /// do nothing more.
     pub(crate) fn is_stale(&self, reader_epoch: u32) -> bool {
         self.mailbox.is_stale(reader_epoch)
     }
 
-    /// Keeps what the next generation is to start from, unless `reader_epoch` is over.
+    /// Keeps a snapshot for the next generation, unless the caller is fenced.
     pub(crate) fn keep(&self, reader_epoch: u32, snapshot: Kept) {
         let former = {
             let mut kept = lock(&self.kept);
             if self.is_stale(reader_epoch) { Some(snapshot) } else { kept.replace(snapshot) }
         };
-        // Dropping it runs its user's code, so not under the lock.
+        // Dropping it runs code of the application, so not under the lock.
         drop(former);
     }
 
@@ -214,13 +216,14 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         lock(&self.kept).clone()
     }
 
-    /// What its shard's last owner has left behind, or this node's own last life of it.
+    /// The snapshot in bytes: by the shard's previous owner, or by the last generation on this
+    /// node.
     pub(crate) fn replica(&self) -> Option<ShardSnapshot> {
         lock(&self.replica).clone()
     }
 
-    /// Keeps a snapshot of this shard for the next life and has it copied to its heir, unless
-    /// `reader_epoch` is over.
+    /// Keeps a snapshot of this shard for its next generation and has it copied to the shard's
+    /// successor, unless the caller is fenced.
     pub(crate) fn replicate(&self, reader_epoch: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
         {
             let mut kept = lock(&self.replica);
@@ -234,7 +237,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.control.supervisor.do_send(ToSupervisor::Snapshot(made));
     }
 
-    /// Whether it may act now: one that is no shard may always.
+    /// Whether the worker may act now. A worker that is not a shard always may.
     pub(crate) fn may_act(&self) -> bool {
         !self.is_shard || self.control.node_lease.is_valid(self.control.clock.now())
     }
@@ -243,15 +246,17 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     pub(crate) fn address(self: &Arc<Self>) -> Addr<A> {
         let address = self.mailbox.address();
         if self.cell.is_closed() {
-            // Its channel may be new, and this mailbox was drained without it.
+            // The channel may be new, and the mailbox was drained before it existed.
             self.refuse_mail();
         }
         address
     }
 
-    /// Makes dead letters of what lies in the mailbox while it is closed, here and now. A plain
-    /// `Addr` cannot be closed, since it must work again when the worker is started again: so each
-    /// message that it brings meanwhile is refused in this way, on the thread of its sender.
+    /// Turns the messages in a closed mailbox into dead letters, on this thread.
+    ///
+    /// A plain `Addr` cannot be closed, since it must work again when the worker is started again.
+    /// So each message that arrives through it meanwhile is refused here, on the thread of its
+    /// sender.
     fn refuse_mail(self: &Arc<Self>) {
         let undelivered = self.drain();
         if !undelivered.items.is_empty() {
@@ -259,7 +264,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         }
     }
 
-    /// Makes dead letters of what lies in the mailbox while it is closed, on a thread of its own.
+    /// Turns the messages in a closed mailbox into dead letters, on a thread of their own.
     fn dispose_of_mail(self: &Arc<Self>) {
         let undelivered = self.drain();
         if !undelivered.items.is_empty() || self.mailbox.shared.is_some() {
@@ -275,13 +280,13 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
     }
 
-    /// Drops envelopes that were never opened, and tells of them.
+    /// Drops envelopes that were never opened, and publishes them as dead letters.
     pub(crate) fn discard(&self, undelivered: Undelivered<A>) {
         self.control.dead_letters.discard(undelivered.items, &self.name, undelivered.reason);
     }
 
-    /// Drops what waits in the pool's queue, if it is a member of a pool and none takes messages
-    /// any more.
+    /// Drops the messages in the pool's queue, if the worker is a member of a pool and no member
+    /// takes messages any more.
     fn discard_shared(&self) {
         if let Some(undelivered) = self.mailbox.shared.as_ref().and_then(|(shared, _)| shared.take_dead()) {
             self.discard(undelivered);
@@ -297,17 +302,18 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.control.supervisor.do_send(ToSupervisor::Command(command));
     }
 
-    /// Tells the supervisor what became of a generation.
+    /// Reports to the supervisor what became of a generation.
     pub(crate) fn report(&self, (generation, report): (Generation, Report)) {
         let report = WorkerReport { at: self.control.clock.now(), worker: self.worker, generation, report };
         self.control.supervisor.do_send(ToSupervisor::Report(report));
     }
 }
 
-/// A slot whose worker's type is forgotten: what the supervisor does with it.
+/// A slot without the type of its worker: what the supervisor does with it.
 pub(crate) trait DynSlot: Send + Sync {
-    /// Starts the generation of `start_info` on this thread, and voids every other; without a
-    /// thread nothing runs until it is launched again. Returns which life it is.
+    /// Starts the generation of `start_info` on this thread and fences every other. Without a
+    /// thread nothing runs until the worker is launched again. Returns the numbers of the
+    /// generation.
     fn launch(
         self: Arc<Self>,
         thread: Option<ThreadHandle>,
@@ -315,20 +321,22 @@ pub(crate) trait DynSlot: Send + Sync {
         permit: RestartPermit,
     ) -> WorkerGeneration;
 
-    /// Gives or takes back permit for immediate restarts.
+    /// Gives or takes back the permit for immediate restarts.
     fn set_permit(&self, permit: RestartPermit);
 
-    /// Notes whether the worker waits for its thread, which is held.
+    /// Records whether the worker waits for its thread, which is held.
     fn set_held(&self, is_held: bool);
 
-    /// Asks the worker to stop; what it cannot answer any more was interrupted for this reason.
+    /// Asks the worker to stop. Messages that it can no longer answer are interrupted for this
+    /// reason.
     fn stop(&self, why: Interruption);
 
-    /// Voids the life that has the slot, for this reason; the queue stays. Says what was cut.
+    /// Fences the generation that runs, for this reason; the queue stays. Returns how many messages
+    /// that affected.
     fn fence(&self, why: Interruption) -> FencedMessages;
 
-    /// Refuses messages from now on, by whatever address they come, and makes dead letters of those
-    /// that wait.
+    /// Refuses messages from now on, through every kind of address, and turns those that wait into
+    /// dead letters.
     fn close(self: Arc<Self>, closing: CloseReason);
 
     /// The node ends: refuses messages from now on. A driver that still has the slot keeps it until
@@ -343,11 +351,11 @@ pub(crate) trait DynSlot: Send + Sync {
 
     fn name(&self) -> &Arc<str>;
 
-    /// What a test has put down for it.
+    /// Faults that a test has injected.
     #[cfg(feature = "testkit")]
     fn faults(&self) -> &Faults;
 
-    /// Has whoever sits here look up.
+    /// Wakes the runner.
     #[cfg(feature = "testkit")]
     fn wake(&self);
 }
@@ -364,10 +372,11 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         if let Some(replica) = start_info.replica.clone() {
             *lock(&self.replica) = Some(replica);
         }
-        // A launch that finds no thread is followed by another one, and counts for no message.
+        // A launch without a thread is followed by another one and is not counted against any
+        // message.
         let is_counted = |cause: &&Cause| cause.holds_thread() && thread.is_some();
         let undelivered = start_info.cause.as_ref().filter(is_counted).map(|_| self.mailbox.replaced());
-        // Whoever sat here before looks up, sees that it is void, and goes.
+        // This wakes the previous runner, which finds itself fenced and ends.
         let why = start_info.cause.as_ref().map_or(Interruption::Restarted, Interruption::from);
         let reader_epoch =
             self.mailbox.replace_reader(&why, || numbers = self.cell.begin_generation(generation, permit));
@@ -377,13 +386,14 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         #[cfg(feature = "testkit")]
         self.faults.set_thread(thread.as_ref());
         let start = move || {
-            // Here and not where the supervisor runs: dropping messages runs their users' code.
+            // Here and not on the control thread: dropping messages runs code of the application.
             if let Some(undelivered) = undelivered {
                 slot.discard(undelivered);
             }
             Runner::new(slot, reader_epoch, numbers.internal, start_info)
         };
-        // Without a thread it waits: the supervisor says so to the engine, which starts it again.
+        // Without a thread the worker waits: the supervisor reports that to the engine, which
+        // starts it again.
         if thread.is_some_and(|thread| !thread.run(start)) {
             let reason = "there is no thread to run on".into();
             self.report((generation, Report::Failed(Cause::StartFailed { reason })));
@@ -418,7 +428,8 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
 
     fn close(self: Arc<Self>, closing: CloseReason) {
         self.mailbox.close(closing);
-        // A worker that was told to stop and is stuck may still sit here; should it wake, it goes.
+        // A worker that was asked to stop and is stuck may still have the slot; if it wakes, it
+        // ends.
         self.mailbox.replace_reader(&self.mailbox.ending(), || self.cell.close());
         self.dispose_of_mail();
     }
@@ -431,8 +442,8 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
 
     fn close_for_good(self: Arc<Self>) {
         self.mailbox.replace_reader(&Interruption::Stopped, || self.cell.close());
-        // This may be the last hold on it, and its factory, its snapshot and its mail are its
-        // user's.
+        // This may be the last reference. Factory, snapshot and queued messages run code of the
+        // application when they are dropped, so they are dropped on a thread of their own.
         let drop_queue = self.control.drop_queue.clone();
         drop_queue.run(move || drop(self));
     }
@@ -452,8 +463,8 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     }
 }
 
-/// Refuses what a plain `Addr` brings to a closed mailbox, as soon as it is sent. It holds no slot
-/// up.
+/// Refuses messages that arrive in a closed mailbox through a plain `Addr`, as soon as they are
+/// sent. It does not keep the slot alive.
 struct Refuser<A: Actor<Context = Context<A>>>(Weak<WorkerSlot<A>>);
 
 impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
@@ -466,7 +477,7 @@ impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
 
 impl<A: Actor<Context = Context<A>>> Drop for WorkerSlot<A> {
     fn drop(&mut self) {
-        // Nobody can send here any more, and nobody will read what is left.
+        // No address is left, and no worker will read these messages.
         let undelivered = self.mailbox.take_rest();
         if !undelivered.items.is_empty() {
             self.discard(undelivered);

@@ -1,8 +1,8 @@
-//! Status cells: what each worker is doing, written by its thread, readable from any other.
+//! Status cells: what each worker is doing, written by its thread and readable from any other.
 //!
-//! A blocked thread cannot answer a question, so the answer has to lie open before it is asked:
-//! which message, since when, in which life. A cell is one cache line, written with plain stores by
-//! one thread, and cells lie side by side in chunks, so a look at a million of them is a walk
+//! A blocked thread cannot answer a question. So each worker writes down in advance which message
+//! it handles, since when, and in which generation. A cell is one cache line, written with plain
+//! stores by one thread. Cells lie side by side in chunks, so reading a million of them is a walk
 //! through memory.
 
 use std::any::type_name;
@@ -18,7 +18,8 @@ use crate::worker::interval;
 /// Cells in one chunk; 16 KiB of memory.
 const CHUNK: usize = 256;
 
-/// What a worker may be busy with, at a fixed address, so that it fits into one word of a cell.
+/// What a worker can be busy with. Each kind has a fixed address, so that it fits into one word of
+/// a cell.
 pub(crate) struct ActivityKind {
     /// A function, since type names are not constants.
     pub(crate) activity: fn() -> Activity,
@@ -35,7 +36,8 @@ impl<T> ActivityKindOf<T> {
 /// The types of the futures that are timers.
 const TIMERS: [&str; 3] = ["actix::utils::TimerFunc", "actix::utils::IntervalFunc", interval::TYPE_NAME];
 
-/// actix makes a future of each timer, and so does our context; only its type tells.
+/// actix makes a future of each timer, and so does our context; only the type's name tells them
+/// apart.
 fn future_or_timer<T>() -> Activity {
     let name = type_name::<T>();
     if TIMERS.iter().any(|timer| name.starts_with(timer)) { Activity::Timer(name) } else { Activity::Future(name) }
@@ -62,16 +64,16 @@ impl ActivityKind {
     }
 }
 
-/// Of a permit in one piece, the bits of the last generation that may be started by it; the time
-/// from which it holds is above them.
+/// How many bits of a packed permit hold the last generation that it covers. The time from which
+/// the permit is valid is above them.
 const UNTIL_BITS: u32 = 16;
 
-/// What that time is counted in, in nanoseconds, so that it lasts for eight years.
+/// The unit of that time, in nanoseconds: with it the time lasts for eight years.
 const PERMIT_UNIT: u64 = 1_000;
 
 const NO_PERMIT: u64 = u64::MAX;
 
-/// A permit in one piece: it holds from the next microsecond on.
+/// Packs a permit into one word. It is valid from the next whole microsecond on.
 fn packed(permit: RestartPermit) -> u64 {
     let from = permit.from.as_nanos().div_ceil(PERMIT_UNIT);
     if from >= NO_PERMIT >> UNTIL_BITS {
@@ -81,9 +83,11 @@ fn packed(permit: RestartPermit) -> u64 {
     }
 }
 
-/// Which life of a worker. The internal number tells a void life from the valid one, and leaves
-/// numbers out: those that a thread may have used by its permit without having said so yet. The
-/// shown one counts 1, 2, 3; no two starts have the same.
+/// The two numbers of a worker's generation.
+///
+/// The internal number tells the valid generation from a fenced one. It skips numbers: those that a
+/// thread may have used by its permit without having reported them. The shown number counts 1, 2, 3
+/// for readers; no two generations of a worker share one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WorkerGeneration {
     pub(crate) internal: Generation,
@@ -94,61 +98,61 @@ pub(crate) struct WorkerGeneration {
 #[repr(align(64))]
 #[derive(Default)]
 pub(crate) struct StatusCell {
-    /// The generation that may run; a driver of any other is void.
+    /// The generation that may run; a runner of any other one is fenced.
     generation: AtomicU64,
-    /// When the present business began, or last made progress, in nanoseconds; stale while there is
+    /// When the current activity began or last made progress, in nanoseconds; stale while there is
     /// none.
     since: AtomicU64,
-    /// The present business.
+    /// The current activity.
     busy: AtomicCell<Option<&'static ActivityKind>>,
     /// Messages handled in all generations.
     handled: AtomicU64,
     /// How often progress was reported, in all generations.
     progress: AtomicU64,
-    /// Its thread's permit to restart it by itself, in one piece ([`packed`]): half of a new one
-    /// and half of the one before would be permit that nobody gave.
+    /// The permit by which the thread may restart the worker by itself, packed into one word
+    /// ([`packed`]): so a reader never combines halves of two permits.
     permit: AtomicU64,
-    /// Lives begun, by a thread or by the supervisor. Over 2^32 it starts anew.
+    /// Generations begun, by a thread or by the supervisor. Past 2^32 it starts again at zero.
     starts: AtomicU32,
-    /// Whether it was told to stop.
+    /// Whether the worker was asked to stop.
     stop: AtomicBool,
     /// Whether messages are refused.
     closed: AtomicBool,
-    /// Whether it waits for a future before it takes up the next message.
+    /// Whether it waits for a future before it takes the next message.
     waiting: AtomicBool,
-    /// Whether its queue is over the mark.
+    /// Whether its queue is too long; see `Mailbox::update_overload`.
     overloaded: AtomicBool,
-    /// Whether a generation was told to start and has not ended.
+    /// Whether a generation was started and has not ended.
     live: AtomicBool,
     /// Whether it is up.
     up: AtomicBool,
     /// Whether it waits for its thread, which is held.
     held: AtomicBool,
-    /// Whether the last look had something to say of it.
+    /// What [`StatusCell::take_noteworthy`] found the last time.
     was_noteworthy: AtomicBool,
-    /// How it says that it is; see `health`.
+    /// The health that the worker reports; see [`StatusCell::health`].
     health: AtomicU8,
 }
 
 impl StatusCell {
-    /// Notes that `kind` is begun at `now`.
+    /// Records that the worker begins an activity at `now`.
     pub(crate) fn begin(&self, kind: &'static ActivityKind, now: Instant) {
         self.since.store(now.as_nanos(), Ordering::Relaxed);
         self.busy.store(Some(kind));
     }
 
-    /// Notes that nothing is being done.
+    /// Records that the worker is idle.
     pub(crate) fn end(&self) {
         self.busy.store(None);
     }
 
-    /// Counts a message that was handled to its end. That is done under the lock of the mailbox
-    /// only, so a load and a store are enough.
+    /// Counts a message that was handled to its end. Callers hold the lock of the mailbox, so a
+    /// load and a store are enough.
     pub(crate) fn count_handled(&self) {
         self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Says that the present business goes on well, however long it takes. Any thread may.
+    /// Reports progress of the current activity, however long it takes. Any thread may call this.
     pub(crate) fn report_progress(&self, now: Instant) {
         self.since.store(now.as_nanos(), Ordering::Relaxed);
         self.progress.fetch_add(1, Ordering::Relaxed);
@@ -159,27 +163,27 @@ impl StatusCell {
         self.handled().wrapping_add(self.progress.load(Ordering::Relaxed))
     }
 
-    /// Notes whether a future is waited for.
+    /// Records whether the worker waits for a future.
     pub(crate) fn set_waiting(&self, is_waiting: bool) {
         self.waiting.store(is_waiting, Ordering::Relaxed);
     }
 
-    /// Whether a future is waited for.
+    /// Whether the worker waits for a future.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Notes whether the queue is over the mark at which requests should go elsewhere.
+    /// Records whether the queue is so long that requests should go elsewhere.
     pub(crate) fn set_overloaded(&self, is_overloaded: bool) {
         self.overloaded.store(is_overloaded, Ordering::Relaxed);
     }
 
-    /// Whether the queue is over the mark.
+    /// Whether the queue is so long that requests should go elsewhere.
     pub(crate) fn is_overloaded(&self) -> bool {
         self.overloaded.load(Ordering::Relaxed)
     }
 
-    /// Notes whether it waits for its thread, which is held.
+    /// Records whether it waits for its thread, which is held.
     pub(crate) fn set_held(&self, is_held: bool) {
         self.held.store(is_held, Ordering::Release);
     }
@@ -189,7 +193,7 @@ impl StatusCell {
         self.held.load(Ordering::Acquire)
     }
 
-    /// Notes that the worker is up.
+    /// Records that the worker is up.
     pub(crate) fn set_up(&self) {
         self.up.store(true, Ordering::Release);
     }
@@ -199,23 +203,23 @@ impl StatusCell {
         self.up.load(Ordering::Acquire)
     }
 
-    /// Notes that the worker has ended.
+    /// Records that the worker has ended.
     pub(crate) fn set_down(&self) {
         self.up.store(false, Ordering::Release);
         self.live.store(false, Ordering::Release);
     }
 
-    /// Whether a generation was told to start and has not ended or been judged to have failed.
+    /// Whether a generation was started and has not ended or been judged to have failed.
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)
     }
 
-    /// Notes how the worker says that it is.
+    /// Records the health that the worker reports.
     pub(crate) fn set_health(&self, health: Health) {
         self.health.store(health as u8, Ordering::Release);
     }
 
-    /// How the worker says that it is.
+    /// The health that the worker reports.
     pub(crate) fn health(&self) -> Health {
         match self.health.load(Ordering::Acquire) {
             value if value == Health::NotReady as u8 => Health::NotReady,
@@ -224,14 +228,15 @@ impl StatusCell {
         }
     }
 
-    /// Whether requests may come here: it is up, was not told to stop, its queue is not long, its
-    /// thread is not held, and it has not said otherwise.
+    /// Whether requests may come here: the worker is up, was not asked to stop, its queue is not
+    /// too long, its thread is not held, and it reports good health.
     pub(crate) fn is_ready(&self) -> bool {
         let is_free = !self.is_closed() && !self.is_asked_to_stop() && !self.is_overloaded() && !self.is_held();
         self.is_up() && is_free && self.health() == Health::Ok
     }
 
-    /// Whether a look at it has something to say, or had the last time.
+    /// Whether the worker's status must be passed to the engine: something about it is out of the
+    /// ordinary, or was at the previous call. Each call records what it found.
     pub(crate) fn take_noteworthy(&self) -> bool {
         let now = self.is_waiting() || self.is_overloaded() || self.health() != Health::Ok;
         let before = self.was_noteworthy.load(Ordering::Relaxed);
@@ -246,22 +251,22 @@ impl StatusCell {
         self.handled.load(Ordering::Relaxed)
     }
 
-    /// When the present business began, or the last one.
+    /// When the current activity began, or the last one.
     pub(crate) fn since(&self) -> Instant {
         Instant::from_nanos(self.since.load(Ordering::Relaxed))
     }
 
-    /// What is being done, and since when.
+    /// The current activity, and since when.
     pub(crate) fn busy(&self) -> Option<(&'static ActivityKind, Instant)> {
         self.busy.load().map(|kind| (kind, self.since()))
     }
 
-    /// The newest life, as readers count them; 0 before the first.
+    /// The newest generation, as readers count them; 0 before the first.
     pub(crate) fn shown_generation(&self) -> Generation {
         Generation(u64::from(self.starts.load(Ordering::Acquire)))
     }
 
-    /// Counts a life that begins.
+    /// Counts a generation that begins.
     fn count_start(&self) -> Generation {
         Generation(u64::from(self.starts.fetch_add(1, Ordering::AcqRel).wrapping_add(1)))
     }
@@ -271,15 +276,15 @@ impl StatusCell {
         Generation(self.generation.load(Ordering::Acquire))
     }
 
-    /// Lets `generation` run, and voids every other. Returns which life that is.
+    /// Lets `generation` run and fences every other. Returns both its numbers.
     pub(crate) fn begin_generation(&self, generation: Generation, permit: RestartPermit) -> WorkerGeneration {
         self.set_generation(generation, permit);
         WorkerGeneration { internal: generation, shown: self.count_start() }
     }
 
     fn set_generation(&self, generation: Generation, permit: RestartPermit) {
-        // No permit first: what the void generation may not do, it must not do by its successor's
-        // permit either.
+        // The old permit goes first: a generation that is being fenced must not restart by the
+        // permit of its successor.
         self.permit.store(NO_PERMIT, Ordering::SeqCst);
         self.generation.store(generation.0, Ordering::SeqCst);
         self.set_permit(permit);
@@ -293,7 +298,7 @@ impl StatusCell {
         self.end();
     }
 
-    /// Voids whatever generation runs; the next one to begin has a higher number than this.
+    /// Fences the generation that runs. The next one to begin has a higher number than the fence.
     pub(crate) fn fence(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.permit.store(NO_PERMIT, Ordering::Release);
@@ -301,18 +306,18 @@ impl StatusCell {
         self.end();
     }
 
-    /// Gives or takes back permit for immediate restarts. Only the supervisor does.
+    /// Gives or takes back the permit for immediate restarts. Only the supervisor does so.
     pub(crate) fn set_permit(&self, permit: RestartPermit) {
         self.permit.store(packed(permit), Ordering::Release);
     }
 
-    /// Uses the permit for an immediate restart, if there is one at `now` and `generation` may
-    /// still run. Returns the next life.
+    /// Uses the permit for an immediate restart, if it covers one at `now` and `generation` may
+    /// still run. Returns the next generation.
     pub(crate) fn restart(&self, generation: Generation, now: Instant) -> Option<WorkerGeneration> {
         let next = generation.0 + 1;
         let permit = self.permit.load(Ordering::Acquire);
-        // Generations of one permit are no more than a few apart, so their lower bits tell which is
-        // later.
+        // The generations that one permit covers are only a few apart, so their lower bits tell
+        // which is later.
         let is_used_up = (permit as u16).wrapping_sub(next as u16) >= 1 << 15;
         if permit == NO_PERMIT || now.as_nanos() / PERMIT_UNIT < permit >> UNTIL_BITS || is_used_up {
             return None;
@@ -327,7 +332,7 @@ impl StatusCell {
         Some(WorkerGeneration { internal: Generation(next), shown: self.count_start() })
     }
 
-    /// Asks the worker to stop; its driver looks at its next turn.
+    /// Asks the worker to stop; its runner checks this at its next turn.
     pub(crate) fn ask_to_stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
@@ -337,7 +342,7 @@ impl StatusCell {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// As nobody has used it.
+    /// Puts the cell back into the state of a cell that was never used.
     fn reset(&self) {
         self.set_generation(Generation(0), RestartPermit::none(Generation(0)));
         self.starts.store(0, Ordering::Release);
@@ -361,8 +366,8 @@ impl StatusCell {
 
 type Chunk = [StatusCell; CHUNK];
 
-/// One worker's cell, and the chunk it lies in. Its number is free again when the last of these is
-/// gone: then nobody can mistake the next worker's cell for this one.
+/// One worker's cell, and the chunk that holds it. Its number is free again when the last clone is
+/// dropped: from then on no holder of a reference can mistake the next worker's cell for this one.
 pub(crate) struct CellRef {
     owner: Arc<CellOwner>,
 }
@@ -412,7 +417,7 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// A cell that nobody uses.
+    /// Takes a cell that is not in use.
     pub(crate) fn take(self: &Arc<Self>) -> CellRef {
         let free = lock(&self.free).pop();
         match free {
@@ -421,7 +426,7 @@ impl Cells {
         }
     }
 
-    /// This many cells with numbers in a row, none of them used before.
+    /// Takes this many cells with consecutive numbers, none of them used before.
     pub(crate) fn take_run(self: &Arc<Self>, count: u32) -> Vec<CellRef> {
         let first = {
             let mut next = lock(&self.next);
@@ -445,7 +450,7 @@ impl Cells {
         CellRef { owner: Arc::new(CellOwner { chunk, worker, cells: self.clone() }) }
     }
 
-    /// The workers that are at work, with what and since when.
+    /// The workers that are busy, with what and since when.
     pub(crate) fn busy(&self) -> Vec<WorkerActivity> {
         let mut busy = Vec::new();
         self.visit(0..usize::MAX, |worker, cell| {
@@ -456,7 +461,7 @@ impl Cells {
         busy
     }
 
-    /// Shows `visit` the cells of these chunks; returns whether there are more behind them.
+    /// Calls `visit` with each cell of these chunks. Returns whether there are chunks behind them.
     pub(crate) fn visit(&self, chunks: std::ops::Range<usize>, mut visit: impl FnMut(WorkerId, &StatusCell)) -> bool {
         let known = read(&self.chunks);
         let end = chunks.end.min(known.len());
@@ -521,8 +526,8 @@ mod tests {
         const ROUNDS: u64 = 3_000_000;
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
-        // Leave in turn for what was done already, and for what may be done later: never for the
-        // next one now.
+        // By turns a permit for a generation that began already, and one for later: never one for
+        // now.
         let used = RestartPermit { from: Instant::ZERO, until: Generation(1) };
         let later = RestartPermit { from: Instant::from_millis(1_000), until: Generation(2) };
         cell.begin_generation(Generation(1), used);

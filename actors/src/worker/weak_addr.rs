@@ -16,9 +16,8 @@ use crate::worker::slot::WorkerSlot;
 impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// An address of actix's own, for libraries that want one. It follows every replacement, too.
     ///
-    /// Its channel is bounded as actix bounds it: each clone may put one message more than
-    /// `capacity` there. A message that comes through it is behind those that one and the same
-    /// sender has sent through a `WorkerAddr` before, and before those it sends after.
+    /// Its channel is bounded as in actix: each clone may put one message more than `capacity`
+    /// there. Messages that one sender sends through both kinds of address keep their order.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -73,8 +72,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.address().recipient()
     }
 
-    /// An address that does not keep what belongs to the worker: its queue, its factory, its
-    /// snapshot.
+    /// An address that does not keep the worker's queue, factory and snapshot alive.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -92,9 +90,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         WeakWorkerAddr { slot: Arc::downgrade(&self.slot) }
     }
 
-    /// Whether the worker takes messages: it was not stopped, removed or given up, and has not
-    /// ended. It says nothing of how the worker is: ask [`WorkerAddr::is_ready`] whether it can
-    /// serve.
+    /// Whether the worker accepts messages: it was not stopped, removed or given up, and has not
+    /// ended. This does not mean that it can serve: see [`WorkerAddr::is_ready`].
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -113,8 +110,8 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         !self.slot.cell.is_closed()
     }
 
-    /// Waits until the worker is up: at once if it is. After [`WorkerAddr::restart`] or
-    /// [`WorkerAddr::start`] it waits for the new life. It has no deadline of its own.
+    /// Waits until the worker is up: not at all if it is. After [`WorkerAddr::restart`] or
+    /// [`WorkerAddr::start`] it waits for the new generation. The wait has no deadline of its own.
     ///
     /// ```
     /// # use actix::prelude::*;
@@ -130,10 +127,10 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// ```
     ///
     /// # Errors
-    /// [`NotUp`] as soon as it will not be up unless it is started by hand.
+    /// [`NotUp`] as soon as the worker will not be up unless it is started by hand.
     pub async fn until_up(&self) -> Result<(), NotUp> {
         let (child, cell) = (Child::Worker(self.slot.worker), self.slot.cell.clone());
-        // Its thread may have begun a life of which the supervisor has not heard.
+        // Its thread may have begun a generation that the supervisor does not know of yet.
         let check = move |engine: &_| match is_up(engine, child) {
             Poll::Ready(Ok(())) if !cell.is_up() => Poll::Pending,
             found => found,
@@ -142,7 +139,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     }
 }
 
-/// Two addresses are equal if they lead to the same worker, in whatever life.
+/// Two addresses are equal if they lead to the same worker, in any generation.
 impl<A: Actor<Context = Context<A>>> PartialEq for WorkerAddr<A> {
     fn eq(&self, other: &WorkerAddr<A>) -> bool {
         Arc::ptr_eq(&self.slot, &other.slot)
