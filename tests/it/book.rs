@@ -100,8 +100,9 @@ fn rooms(heading: &str) -> Vec<String> {
     let book = std::fs::read_to_string(root().join("docs/src/architecture.md")).unwrap();
     let section = book.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
-    let name = |line: &str| line.split('`').nth(1).unwrap().trim_end_matches('/').trim_end_matches(".rs").to_owned();
-    rows.map(name).collect()
+    let first_column = rows.map(|line| line.split('|').nth(1).unwrap());
+    let names = first_column.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    names.map(|name| name.trim_end_matches('/').trim_end_matches(".rs").to_owned()).collect()
 }
 
 /// The names of a list in the tidy test.
