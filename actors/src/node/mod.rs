@@ -350,8 +350,9 @@ impl Node {
         self.inner.supervisor.send(SetInterval(interval)).await.unwrap_or(Ok(()))
     }
 
-    /// Leaves in good order: workers are stopped, then the other nodes are told. Returns when that
-    /// is done, after `workers.timeout` at the latest. The node does nothing afterwards.
+    /// Leaves the cluster gracefully: hands shards over (up to `ownership.hand_over_timeout`), stops
+    /// the workers in reverse order (up to `workers.leave_timeout`), then notifies the other nodes.
+    /// It returns when that is done. The node does nothing afterwards.
     pub async fn leave(&self) {
         let (done, left) = oneshot::channel();
         self.inner.supervisor.do_send(Leave { done });
