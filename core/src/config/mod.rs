@@ -639,8 +639,12 @@ fn name(key: &str, value: &str) -> Result<(), ConfigError> {
 }
 
 impl DetectorConfig {
-    /// Only what the chosen detector uses has to fit.
+    /// Only the settings of the chosen detector have to fit. The threshold has to be a number in any
+    /// case: a config that holds NaN would differ from itself.
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        if !self.threshold.is_finite() {
+            return contradiction(format!("detector.threshold {} is not a number; use over 0 to 16", self.threshold));
+        }
         match self.kind {
             DetectorKind::Fixed => {
                 longer("timeout", config.timeout, "detector.suspect_after", self.suspect_after)?;
@@ -1073,6 +1077,17 @@ mod tests {
         check("[membership]\nredraw = '1s'", &["membership.redraw 1s is not longer than timeout 6s"]);
         check("[membership]\non_isolated = 'panic'", &["line 2", "unknown variant `panic`"]);
         check("[membership]\nforget_after = '1s'", &["membership.forget_after 1s is not longer than timeout 6s"]);
+    }
+
+    /// Found by `tests/fuzz`.
+    #[test]
+    fn a_threshold_that_is_no_number_is_refused_for_every_detector() {
+        for kind in ["budget", "fixed", "chen", "phi"] {
+            for threshold in ["nan", "inf", "-inf"] {
+                let text = format!("[detector]\nkind = '{kind}'\nthreshold = {threshold}");
+                check(&text, &["detector.threshold", "is not a number; use over 0 to 16"]);
+            }
+        }
     }
 
     #[test]
