@@ -1,0 +1,241 @@
+//! Members, and the names and numbers of everything a node knows.
+//!
+//! Nothing here is a rule. `ids` names nodes, workers and shards; this file describes a member;
+//! `declined` holds the shards that a member cannot run; `activity` describes what workers and
+//! threads do. All of it is public under this module.
+
+mod activity;
+mod declined;
+mod ids;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use activity::{Activity, CpuTimes, Health, StatusSample, ThreadSample, ThreadState, WorkerActivity};
+pub use declined::{DECLINED_BYTES_MAX, DECLINED_RANGES_MAX, Declined};
+pub(crate) use ids::ShardKey;
+pub use ids::{
+    ArbiterId, Child, Epoch, Generation, GroupId, Incarnation, LOCAL_NAME, NodeId, Shard, Target, ThreadSlotId,
+    WorkerId, bytes_hash, name_hash,
+};
+
+/// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes
+/// hold any host name part.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// What the membership holds of a node. Later ones win at the same incarnation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Heard of within the time the detector expects.
+    Alive,
+    /// Silent for longer than the detector expects; still a member, and it can refute.
+    Suspect,
+    /// Silent past the timeout: no more requests, its work is moved. It may come back under a
+    /// higher incarnation.
+    Dead,
+    /// Said goodbye.
+    Left,
+}
+
+impl Status {
+    /// Whether the node may own work: it is alive, or only suspected.
+    pub fn is_member(self) -> bool {
+        match self {
+            Status::Alive | Status::Suspect => true,
+            Status::Dead | Status::Left => false,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Alive => "alive",
+            Status::Suspect => "suspect",
+            Status::Dead => "dead",
+            Status::Left => "left",
+        })
+    }
+}
+
+/// What a node is in the cluster for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Watches the others and keeps the view; runs no shards.
+    Monitor,
+    /// Runs workers and shards.
+    Worker,
+}
+
+/// What a member tells of itself beside its name: keys and values of its own choosing, small enough
+/// to travel with it.
+pub type Metadata = BTreeMap<String, String>;
+
+/// The key of the metadata under which a member says its [`Weight`].
+pub const WEIGHT_KEY: &str = "weight";
+
+/// How much of the work a member takes, as against the others: one of weight 2 twice as much as one
+/// of weight 1, one of weight 0 none. It stays the same for the life of a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// The greatest one.
+    pub const MAX: u16 = 1_000;
+
+    /// This weight; `None` over [`Weight::MAX`].
+    pub fn new(weight: u16) -> Option<Weight> {
+        (weight <= Weight::MAX).then_some(Weight(weight))
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The weight that this metadata says: 1 if it says nothing; `None` if it says what is none.
+    pub fn said_in(metadata: &Metadata) -> Option<Weight> {
+        match metadata.get(WEIGHT_KEY) {
+            Some(text) => Weight::parse(text),
+            None => Some(Weight::default()),
+        }
+    }
+
+    /// The weight that this text says; `None` if it is none.
+    pub(crate) fn parse(text: &str) -> Option<Weight> {
+        Weight::new(text.parse().ok()?)
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Weight {
+        Weight(1)
+    }
+}
+
+/// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and
+/// what they hold.
+pub const METADATA_BYTES_MAX: usize = 256;
+
+/// Most shards of one group.
+pub const SHARDS_MAX: u32 = 65_536;
+
+/// Most sharded groups of one member.
+pub const GROUPS_MAX: usize = 16;
+
+/// A sharded group that a member supervises, so that it may own shards of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct ShardGroup {
+    /// Hash of its name ([`name_hash`]).
+    pub group: u64,
+    /// How many shards it has there; 1 to [`SHARDS_MAX`].
+    pub count: u32,
+    /// Shards that it cannot run, since their worker failed too often there: other members run
+    /// them.
+    pub declined: Declined,
+}
+
+impl ShardGroup {
+    /// A group of which the member runs whatever shard is its.
+    pub fn new(group: u64, count: u32) -> ShardGroup {
+        ShardGroup { group, count, declined: Declined::default() }
+    }
+}
+
+/// What a member says of itself. Its metadata may change while it runs, and its groups grow, under
+/// a higher revision; all else stays the same for the life of a process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Profile {
+    /// What people call it; 1 to [`NAME_BYTES_MAX`] bytes.
+    pub name: Arc<str>,
+    /// Where its datagrams go, and its streams.
+    pub address: SocketAddr,
+    /// What it is in the cluster for.
+    pub role: Role,
+    /// What fails together with it: a rack, a data centre. Empty if it says nothing; at most
+    /// [`NAME_BYTES_MAX`] bytes.
+    pub zone: Arc<str>,
+    /// Whatever else it tells.
+    pub metadata: Metadata,
+    /// The sharded groups it supervises; at most [`GROUPS_MAX`].
+    pub groups: Vec<ShardGroup>,
+    /// Which of the things that this process has said of itself: 1 at its start, one more for each
+    /// change, at most [`Profile::REVISION_MAX`]; 0 where all this is from a process before it.
+    pub revision: u32,
+}
+
+impl Profile {
+    /// The highest revision. A higher one is refused as it arrives, for the reason that
+    /// [`Incarnation::PART_MAX`] gives.
+    pub const REVISION_MAX: u32 = (1 << 31) - 1;
+}
+
+/// One node as another one sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Member {
+    /// Hash of the name.
+    pub id: NodeId,
+    /// What it says of itself; shared, since a table is copied more often than it changes.
+    #[serde(flatten)]
+    pub profile: Arc<Profile>,
+    /// Which start of its process this is.
+    pub generation: Generation,
+    /// How often it has refuted or returned in this generation.
+    pub incarnation: Incarnation,
+    /// What is held of it.
+    pub status: Status,
+}
+
+impl Member {
+    /// How much of the work it takes. What another release may say and this one does not understand
+    /// counts as the default.
+    pub fn weight(&self) -> Weight {
+        Weight::said_in(&self.metadata).unwrap_or_default()
+    }
+
+    /// How many shards the group with this name hash has there; `None` if it does not supervise it.
+    pub fn shards_of(&self, group: u64) -> Option<u32> {
+        self.sharded(group).map(|sharded| sharded.count)
+    }
+
+    /// What it says of the group with this name hash, if it supervises it.
+    pub fn sharded(&self, group: u64) -> Option<&ShardGroup> {
+        self.groups.iter().find(|sharded| sharded.group == group)
+    }
+}
+
+impl std::ops::Deref for Member {
+    type Target = Profile;
+
+    fn deref(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+/// An IPv4 address as such, also where it is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for
+/// both have it.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Bytes that `metadata` takes in a datagram.
+pub fn metadata_bytes(metadata: &Metadata) -> usize {
+    metadata.iter().map(|(key, value)| 2 + key.len() + value.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_and_the_departed_own_nothing() {
+        assert!(Status::Alive.is_member() && Status::Suspect.is_member());
+        assert!(!Status::Dead.is_member() && !Status::Left.is_member());
+    }
+}
