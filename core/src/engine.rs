@@ -708,6 +708,7 @@ impl Engine {
         }
         // While we are a member still, others take our shards over one by one.
         self.leaving = Leaving::HandingOver(self.ctx.now + self.ctx.config.ownership.hand_over_timeout);
+        self.ownership.begin_leaving();
         if let Some(cluster) = &mut self.cluster {
             cluster.withdraw(&mut self.ctx);
             self.settle();
@@ -737,7 +738,7 @@ impl Engine {
         if let Leaving::HandingOver(latest) = self.leaving {
             let is_done = self.is_handed_over();
             if !is_done && self.ctx.now >= latest {
-                let cut = self.cluster.as_ref().map_or(0, |cluster| self.ownership.unfinished(cluster));
+                let cut = self.cluster.as_ref().map_or(0, |cluster| self.ownership.unfinished(cluster, self.ctx.now));
                 self.ctx.emit(Event::HandOverCut { shards: cut });
             }
             if is_done || self.ctx.now >= latest {
@@ -757,7 +758,7 @@ impl Engine {
 
     /// Whether whatever ran here for the cluster has stopped, and others have what it left behind.
     fn is_handed_over(&self) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| self.ownership.is_handed_over(cluster))
+        self.cluster.as_ref().is_none_or(|cluster| self.ownership.is_handed_over(cluster, self.ctx.now))
     }
 }
 

@@ -61,8 +61,11 @@ pub(super) struct ShardState {
     pub(super) local: LocalState,
     /// The node that waits until the shard does not run here, and the number of its request.
     pub(super) requested_by: Option<(NodeId, u32)>,
-    /// It was given up to another node, which has not yet asked for its snapshot.
-    pub(super) handover_pending: bool,
+    /// It was given up to another node, which has not yet requested its snapshot: until when that
+    /// request is expected. It may never come. Two nodes that supervise a group in the same instant
+    /// each start all its shards; when they learn of each other, each gives up shards that the
+    /// other runs already.
+    pub(super) handover_until: Option<Instant>,
     /// The highest epoch that it has had here.
     pub(super) epoch_max: Epoch,
     /// It ran here when it was last given up for want of a lease, and has not been started here
@@ -148,6 +151,8 @@ pub(super) struct PlacementInput<'a> {
     pub(super) until: Instant,
     /// The number of the requests to them.
     pub(super) number: u32,
+    /// Until when the new owner of a shard that is given up is expected to request it.
+    pub(super) handover_until: Instant,
     /// Whether a shard may start only after all other members have answered that they do not run
     /// it.
     pub(super) is_exclusive: bool,
@@ -358,7 +363,10 @@ impl LocalGroup {
         }));
         match pending {
             Some(pending) => state.take_over(worker, at, pending, changes),
-            None => state.give_up(worker, at, changes),
+            None => {
+                let handover_until = to.map(|_| input.handover_until);
+                state.give_up(worker, at, handover_until, changes);
+            }
         }
     }
 
@@ -379,7 +387,7 @@ impl LocalGroup {
             }
             if is_lost(index) {
                 state.was_ours |= matches!(state.local, LocalState::Running(_));
-                state.give_up(WorkerId(self.first.0 + index), ShardRef { group, index }, changes);
+                state.give_up(WorkerId(self.first.0 + index), ShardRef { group, index }, None, changes);
             }
         }
     }
@@ -390,14 +398,14 @@ impl LocalGroup {
     }
 
     /// Whether a shard of it has yet to be handed to its new owner, where that is a member.
-    pub(super) fn is_handover_pending(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
-        self.shards.iter().any(|state| state.is_handover_pending(&is_member))
+    pub(super) fn is_handover_pending(&self, now: Instant, is_member: impl Fn(NodeId) -> bool) -> bool {
+        self.shards.iter().any(|state| state.is_handover_pending(now, &is_member))
     }
 
     /// How many of its shards run here, are on their way, or have yet to be handed to a member.
-    pub(super) fn unfinished(&self, is_member: impl Fn(NodeId) -> bool) -> usize {
+    pub(super) fn unfinished(&self, now: Instant, is_member: impl Fn(NodeId) -> bool) -> usize {
         let is_unfinished =
-            |state: &&ShardState| state.local != LocalState::NotOwned || state.is_handover_pending(&is_member);
+            |state: &&ShardState| state.local != LocalState::NotOwned || state.is_handover_pending(now, &is_member);
         self.shards.iter().filter(is_unfinished).count()
     }
 
@@ -433,8 +441,9 @@ impl ShardState {
         }
     }
 
-    fn is_handover_pending(&self, is_member: impl Fn(NodeId) -> bool) -> bool {
-        self.handover_pending && self.owner.is_some_and(|(owner, _)| is_member(owner))
+    /// At `handover_until` itself the request is still expected.
+    fn is_handover_pending(&self, now: Instant, is_member: impl Fn(NodeId) -> bool) -> bool {
+        self.handover_until.is_some_and(|until| now <= until) && self.owner.is_some_and(|(owner, _)| is_member(owner))
     }
 
     /// This node owns it from now on, or owns it anew.
@@ -451,7 +460,7 @@ impl ShardState {
     }
 
     /// This node does not own it any more.
-    fn give_up(&mut self, worker: WorkerId, at: ShardRef, changes: &mut Changes) {
+    fn give_up(&mut self, worker: WorkerId, at: ShardRef, handover_until: Option<Instant>, changes: &mut Changes) {
         match self.local {
             LocalState::NotOwned => {}
             LocalState::Pending(_) => {
@@ -461,7 +470,7 @@ impl ShardState {
             }
             LocalState::Running(epoch) => {
                 self.local = LocalState::Stopping { epoch, resume: None };
-                self.handover_pending = self.owner.is_some();
+                self.handover_until = handover_until;
                 changes.in_transition.push(at);
                 changes.actions.push(Action::Stop { worker });
             }
@@ -499,7 +508,17 @@ mod tests {
         epoch: Epoch,
     ) -> (Vec<Event>, Vec<u32>) {
         let (me, now, until) = (NodeId::of("me"), Instant::ZERO, Instant::ZERO);
-        let input = PlacementInput { me, table, transient_owners, epoch, now, until, number: 1, is_exclusive: false };
+        let input = PlacementInput {
+            me,
+            table,
+            transient_owners,
+            epoch,
+            now,
+            until,
+            number: 1,
+            handover_until: until,
+            is_exclusive: false,
+        };
         let actions = assignment.recompute_owners(&input).actions;
         let mut started = Vec::new();
         for at in std::mem::take(&mut assignment.in_transition) {
@@ -516,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_nobody_saw_come_and_go_makes_its_shards_ours_anew() {
+    fn shards_of_an_unseen_owner_start_anew_under_a_higher_epoch() {
         let (me, other) = (NodeId::of("me"), NodeId::of("other"));
         let table = MemberTable::new(member("me", 20), Instant::ZERO);
         let mut assignment = Assignment::default();
@@ -536,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_shards_than_that_in_force_owns_nothing_until_it_is_in_force() {
+    fn a_node_with_a_count_that_is_not_in_force_owns_nothing() {
         let told = |events: &[Event]| {
             let concerns_number =
                 |event: &&Event| matches!(event, Event::ShardsRefused { .. } | Event::ShardsAdmitted { .. });
@@ -551,7 +570,7 @@ mod tests {
         let (group, by) = (Arc::from("orders"), Arc::from("other"));
         assert_eq!(told(&events), [Event::ShardsRefused { group, count: 20, in_force: 30, by }]);
         assert!(started.is_empty() && !assignment.groups()[0].is_any_running());
-        assert_eq!(settle(&mut assignment, &table, &[], Epoch(7)), (vec![], vec![]), "it is said once");
+        assert_eq!(settle(&mut assignment, &table, &[], Epoch(7)), (vec![], vec![]), "the event is emitted once");
         assert!(table.judge(Instant::ZERO, NodeId::of("other"), Status::Dead).is_some());
         let (events, started) = settle(&mut assignment, &table, &[], Epoch(8));
         assert_eq!(told(&events), [Event::ShardsAdmitted { group: "orders".into(), count: 20 }]);
@@ -559,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_from_a_member_waits_for_it_and_what_is_taken_from_the_dead_does_not() {
+    fn a_shard_of_a_member_waits_for_it_one_of_the_dead_does_not() {
         let other = NodeId::of("other");
         let mut table = MemberTable::new(member("me", 20), Instant::ZERO);
         table.recall(Instant::ZERO, &member("other", 20));
@@ -568,8 +587,17 @@ mod tests {
         let (me, until) = (NodeId::of("me"), Instant::from_millis(2_000));
         let find = |assignment: &mut Assignment, table: &MemberTable| {
             let (now, epoch) = (Instant::ZERO, Epoch(5));
-            let input =
-                PlacementInput { me, table, transient_owners: &[], epoch, now, until, number: 7, is_exclusive: false };
+            let input = PlacementInput {
+                me,
+                table,
+                transient_owners: &[],
+                epoch,
+                now,
+                until,
+                number: 7,
+                handover_until: until,
+                is_exclusive: false,
+            };
             assignment.recompute_owners(&input);
             let previous = |at: &ShardRef| match &assignment.shard(*at).local {
                 LocalState::Pending(pending) => Some(pending.previous.clone()),
@@ -585,5 +613,129 @@ mod tests {
         let previous = find(&mut assignment, &table);
         assert_eq!(previous.len(), 20);
         assert!(previous.iter().filter(|previous| previous.is_none()).count() > 0);
+    }
+
+    const ME: &str = "me";
+
+    fn both() -> MemberTable {
+        let mut table = MemberTable::new(member(ME, 20), Instant::ZERO);
+        table.recall(Instant::ZERO, &member("other", 20));
+        table
+    }
+
+    fn input(table: &MemberTable, now_ms: u64) -> PlacementInput<'_> {
+        let now = Instant::from_millis(now_ms);
+        let until = Instant::from_millis(now_ms + 2_000);
+        let (me, transient_owners) = (NodeId::of(ME), &[][..]);
+        let (epoch, number, handover_until) = (Epoch(5), 7, until);
+        PlacementInput { me, table, transient_owners, epoch, now, until, number, handover_until, is_exclusive: false }
+    }
+
+    /// What is decided for shard 0 of two members, `before` being its owner by the last view.
+    #[track_caller]
+    fn check(before: Option<&str>, owner: &str, is_exclusive: bool, waits_for: Option<&[&str]>) {
+        let table = both();
+        let layout = ShardGroupLayout::among(table.members(), name_hash("orders")).unwrap();
+        let group = name_hash("orders");
+        let owns = |index: &u32| rendezvous::owner(group, *index, layout.owners_of(*index)) == Some(NodeId::of(owner));
+        let key = ShardKey { group, index: (0..20).find(owns).unwrap() };
+        let state = ShardState { owner: before.map(|name| (NodeId::of(name), Epoch(1))), ..ShardState::default() };
+        let change = decide(&state, key, &layout, &PlacementInput { is_exclusive, ..input(&table, 0) });
+        let nodes = |pending: Pending| pending.previous.map_or(Vec::new(), |previous| previous.nodes);
+        let actual = match change {
+            OwnerChange::Here(pending) => Some(nodes(pending)),
+            OwnerChange::Elsewhere(to) => {
+                assert_eq!(to, Some(NodeId::of(owner)));
+                None
+            }
+            OwnerChange::None => {
+                assert_eq!(before, Some(owner));
+                None
+            }
+        };
+        assert_eq!(actual, waits_for.map(|names| names.iter().map(|name| NodeId::of(name)).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_new_owner_waits_for_the_last_one_that_it_saw() {
+        check(Some(ME), ME, false, None);
+        check(Some("other"), ME, false, Some(&["other"]));
+        check(Some("gone"), ME, false, Some(&[]));
+        check(None, ME, false, Some(&["other"]));
+        check(Some(ME), "other", false, None);
+        check(None, "other", false, None);
+    }
+
+    #[test]
+    fn with_a_quorum_a_new_owner_waits_for_all_other_members() {
+        check(Some("gone"), ME, true, Some(&["other"]));
+        check(None, ME, true, Some(&["other"]));
+        check(Some(ME), ME, true, None);
+    }
+
+    /// Two nodes that supervise a group in the same instant each run all its shards, so neither
+    /// requests a shard from the other. Before there was a time, this stayed pending, and a later
+    /// leave waited for the whole of `ownership.hand_over_timeout`.
+    #[test]
+    fn a_handover_that_is_never_requested_ends() {
+        let alone = MemberTable::new(member(ME, 20), Instant::ZERO);
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(0), 20);
+        settle(&mut assignment, &alone, &[], Epoch(5));
+        assignment.recompute_owners(&input(&both(), 1_000));
+        let stopping = std::mem::take(&mut assignment.in_transition);
+        assert!((1..20).contains(&stopping.len()));
+        for &at in &stopping {
+            assignment.shard_mut(at).local = LocalState::NotOwned;
+        }
+        let is_pending = |now_ns| assignment.groups()[0].is_handover_pending(Instant::from_nanos(now_ns), |_| true);
+        assert!(is_pending(1_000_000_000) && is_pending(3_000_000_000), "at its end it is pending");
+        assert!(!is_pending(3_000_000_001));
+        let count = |now_ms| assignment.groups()[0].unfinished(Instant::from_millis(now_ms), |_| true);
+        assert_eq!((count(3_000) - count(3_001)) as usize, stopping.len());
+        assert!(!assignment.groups()[0].is_handover_pending(Instant::from_millis(1_000), |_| false), "no member");
+    }
+
+    #[test]
+    fn a_node_that_is_revoked_stops_all_and_owes_nothing() {
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(3), 20);
+        let alone = MemberTable::new(member(ME, 20), Instant::ZERO);
+        settle(&mut assignment, &alone, &[], Epoch(5));
+        let changes = assignment.revoke_all(NodeId::of(ME), &alone);
+        let stops = |action: &&Action| matches!(action, Action::Stop { .. });
+        assert_eq!(changes.actions.iter().filter(stops).count(), 20);
+        assert!(changes.withdrawn.is_empty());
+        assert!((0..20).all(|index| assignment.shard(ShardRef { group: 0, index }).was_ours));
+        assert!(!assignment.groups()[0].is_handover_pending(Instant::ZERO, |_| true));
+    }
+
+    #[test]
+    fn a_pending_shard_that_is_lost_is_withdrawn_and_not_stopped() {
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(0), 20);
+        let alone = MemberTable::new(member(ME, 20), Instant::ZERO);
+        assignment.recompute_owners(&input(&alone, 0));
+        let table = both();
+        let changes = assignment.release_lost(NodeId::of(ME), &table);
+        assert!((1..20).contains(&changes.withdrawn.len()));
+        assert!(
+            changes.actions.iter().all(|action| matches!(action, Action::Emit(Event::ShardMoved { to: None, .. })))
+        );
+        assert_eq!(changes.actions.len(), changes.withdrawn.len());
+    }
+
+    #[test]
+    fn a_shard_is_found_by_key_name_and_worker_and_not_past_its_end() {
+        let mut assignment = Assignment::default();
+        assignment.add("orders".into(), WorkerId(0), 2);
+        assignment.add("users".into(), WorkerId(2), 3);
+        let last = ShardRef { group: 1, index: 2 };
+        assert_eq!(assignment.find_worker(WorkerId(4)), Some(last));
+        assert_eq!(assignment.find_worker(WorkerId(5)), None);
+        assert_eq!(assignment.find_named("users", 2), Some(last));
+        assert_eq!(assignment.find_named("users", 3), None);
+        assert_eq!(assignment.find(assignment.key(last)), Some(last));
+        assert_eq!(assignment.worker(last), WorkerId(4));
     }
 }

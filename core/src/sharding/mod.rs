@@ -79,6 +79,8 @@ pub(crate) struct Sharding {
     start_round: (Instant, u32),
     /// The number of the next request to previous owners.
     request_number: u32,
+    /// This node leaves, and hands its shards over.
+    is_leaving: bool,
     /// When `advance` has something to do next.
     due: Instant,
     /// When all shards in transition were last scanned.
@@ -131,6 +133,7 @@ impl Sharding {
             recompute: Recompute::No,
             start_round: (Instant::ZERO, 0),
             request_number: 0,
+            is_leaving: false,
             due: Instant::NEVER,
             scanned_at: Instant::ZERO,
             is_revoked: false,
@@ -146,6 +149,12 @@ impl Sharding {
     /// Adds a group whose shard `i` is worker `first + i`.
     pub(crate) fn add_group(&mut self, name: Arc<str>, first: WorkerId, count: u32) {
         self.assignment.add(name, first, count);
+    }
+
+    /// This node leaves: from now on each shard that it gives up waits for the request of its new
+    /// owner until the leave itself is over.
+    pub(crate) fn begin_leaving(&mut self) {
+        self.is_leaving = true;
     }
 
     /// Recomputes the owners, since the view may have changed.
@@ -325,18 +334,18 @@ impl Sharding {
 
     /// Whether no shard runs here or is on its way any more, and the new owners have received their
     /// snapshots.
-    pub(crate) fn is_handed_over(&self, cluster: &Cluster) -> bool {
+    pub(crate) fn is_handed_over(&self, cluster: &Cluster, now: Instant) -> bool {
         let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
-        let is_done = |group: &LocalGroup| !group.is_any_running() && !group.is_handover_pending(is_member);
+        let is_done = |group: &LocalGroup| !group.is_any_running() && !group.is_handover_pending(now, is_member);
         cluster.has_delivered()
             && self.assignment.in_transition.is_empty()
             && self.assignment.groups().iter().all(is_done)
     }
 
     /// How many shards run here or are on their way, or have yet to be sent to their new owner.
-    pub(crate) fn unfinished(&self, cluster: &Cluster) -> u32 {
+    pub(crate) fn unfinished(&self, cluster: &Cluster, now: Instant) -> u32 {
         let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
-        let here: usize = self.assignment.groups().iter().map(|group| group.unfinished(is_member)).sum();
+        let here: usize = self.assignment.groups().iter().map(|group| group.unfinished(now, is_member)).sum();
         u32::try_from(here.saturating_add(cluster.undelivered())).unwrap_or(u32::MAX)
     }
 
@@ -383,9 +392,12 @@ impl Sharding {
             // With a quorum a shard may run in one place only, and no authority says which node has
             // stopped it: only that node can, or its death.
             let is_exclusive = cluster.lease_until().is_some();
-            let until = if is_exclusive { Instant::NEVER } else { now + node.ctx.config.ownership.hand_over_timeout };
+            let hand_over_until = now + node.ctx.config.ownership.hand_over_timeout;
+            let until = if is_exclusive { Instant::NEVER } else { hand_over_until };
+            let handover_until = if self.is_leaving { Instant::NEVER } else { hand_over_until };
             let (table, number) = (cluster.membership(), self.request_number);
-            let input = PlacementInput { me, table, transient_owners, epoch, now, until, number, is_exclusive };
+            let input =
+                PlacementInput { me, table, transient_owners, epoch, now, until, number, handover_until, is_exclusive };
             self.assignment.recompute_owners(&input)
         } else {
             self.recompute = Recompute::OnceSynced;
@@ -741,7 +753,9 @@ impl Sharding {
     fn reply_to_requester(&mut self, at: ShardRef, node: &mut ShardingCtx<'_>) {
         let key = self.assignment.key(at);
         let state = self.assignment.shard_mut(at);
-        state.handover_pending &= state.requested_by.is_none();
+        if state.requested_by.is_some() {
+            state.handover_until = None;
+        }
         if let (Some((requester, number)), Some(cluster)) = (state.requested_by.take(), &mut node.cluster) {
             cluster.deliver(requester, number, key, self.snapshots.newest(key).cloned(), node.ctx.now);
         }
