@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_of_which_half_works_is_reached_once_the_other_half_does() {
+    fn a_renewal_does_not_show_that_claims_work_again() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         let events = |ctx: &mut Ctx| -> Vec<Event> {
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_good_from_when_its_renewal_was_sent_less_a_margin() {
+    fn a_session_is_valid_from_the_sending_of_its_renewal() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         assert_eq!(claims.until(), Instant::from_millis(9_000));
@@ -493,16 +493,16 @@ mod tests {
         let (number, ask) = asked(&mut claims, &mut ctx, 3_334).pop().unwrap();
         assert_eq!(ask, AuthorityRequest::Renew { session: SessionId(4) });
         ctx.now = Instant::from_millis(8_999);
-        assert_eq!(claims.expire(&mut ctx), Outcome::Nothing, "a moment before its end it is good");
+        assert_eq!(claims.expire(&mut ctx), Outcome::Nothing, "a moment before its end it is valid");
         claims.handle_answer(number, Ok(AuthorityResponse::Renewed), &mut ctx);
-        assert_eq!(claims.until(), Instant::from_millis(12_334), "the answer came late, and that counts for nothing");
+        assert_eq!(claims.until(), Instant::from_millis(12_334), "the delay of the answer does not count");
         ctx.now = Instant::from_millis(12_334);
         assert_eq!(claims.expire(&mut ctx), Outcome::SessionLost, "at its end it is over");
         assert_eq!(claims.until(), Instant::ZERO);
     }
 
     #[test]
-    fn a_session_that_is_gone_is_over_at_once_and_another_is_begun() {
+    fn a_session_that_is_gone_ends_at_once_and_another_begins() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         let (number, _) = asked(&mut claims, &mut ctx, 4_000).pop().unwrap();
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_absence_what_was_others_is_left_alone_for_as_long_as_they_may_need_to_come_back() {
+    fn after_an_absence_takeovers_wait_for_one_session_ttl() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         assert!(claims.is_takeover_allowed(ctx.now));
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_given_back_is_not_claimed_and_a_lost_answer_is_asked_again() {
+    fn a_release_or_claim_without_an_answer_is_sent_again() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         let shard = ShardName { group: "orders".into(), index: 3 };
@@ -540,7 +540,7 @@ mod tests {
         assert!(claims.is_release_in_flight(&shard));
         claims.handle_answer(number, Err("no answer"), &mut ctx);
         assert!(!claims.is_release_in_flight(&shard));
-        assert_eq!(asked(&mut claims, &mut ctx, 600).len(), 1, "it is asked again");
+        assert_eq!(asked(&mut claims, &mut ctx, 600).len(), 1, "it is sent again");
         claims.claim(vec![shard.clone()], Epoch(7), &mut ctx);
         let (number, _) = asks(&mut ctx).pop().unwrap();
         assert_eq!(claims.handle_answer(number, Err("no answer"), &mut ctx), Outcome::Unknown(vec![shard]));
@@ -552,14 +552,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_one_by_one_goes_together() {
+    fn shards_released_one_by_one_go_in_one_request() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         let shard = |index| ShardName { group: "orders".into(), index };
         claims.release(shard(0));
         let (number, _) = asked(&mut claims, &mut ctx, 1).pop().unwrap();
         (1..5).for_each(|index| claims.release(shard(index)));
-        assert!(asked(&mut claims, &mut ctx, 2).is_empty(), "one is under way");
+        assert!(asked(&mut claims, &mut ctx, 2).is_empty(), "one is in flight");
         assert!(claims.next_due() > ctx.now, "nothing is due before it is answered");
         claims.handle_answer(number, Ok(AuthorityResponse::Done), &mut ctx);
         let asked = asked(&mut claims, &mut ctx, 3);
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_held_by_a_question_older_than_the_news_that_it_is_free_is_asked_again_at_once() {
+    fn a_claim_sent_before_a_release_has_a_stale_result() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         let shard = ShardName { group: "orders".into(), index: 3 };
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_fenced_is_taken_from_a_process_that_was_seen_to_end() {
+    fn an_ended_process_is_evicted_only_if_writes_are_fenced() {
         let (mut claims, mut ctx) = begin();
         open(&mut claims, &mut ctx);
         claims.evict("node-1".into(), Generation(7));
@@ -599,5 +599,43 @@ mod tests {
         claims.evict("node-1".into(), Generation(7));
         let (_, ask) = asked(&mut claims, &mut ctx, 1).pop().unwrap();
         assert_eq!(ask, AuthorityRequest::Evict { node: "node-1".into(), generation: Generation(7) });
+    }
+
+    #[test]
+    fn a_session_that_opens_too_late_is_requested_anew() {
+        let (mut claims, mut ctx) = begin();
+        let (number, _) = asked(&mut claims, &mut ctx, 0).pop().unwrap();
+        ctx.now = Instant::from_millis(9_000);
+        let opened = AuthorityResponse::Opened { session: SessionId(4), ttl: Duration::from_secs(10) };
+        assert_eq!(claims.handle_answer(number, Ok(opened), &mut ctx), Outcome::Nothing);
+        let (_, request) = asked(&mut claims, &mut ctx, 9_000).pop().unwrap();
+        let previous = Some(SessionId(4));
+        assert_eq!(request, AuthorityRequest::Open { ttl: Duration::from_secs(10), previous });
+    }
+
+    #[test]
+    fn more_shards_than_fit_in_one_claim_go_in_two() {
+        let (mut claims, mut ctx) = begin();
+        let shards: Vec<ShardName> =
+            (0..=CLAIMS_MAX as u32).map(|index| ShardName { group: "orders".into(), index }).collect();
+        claims.claim(shards.clone(), Epoch(7), &mut ctx);
+        assert!(asks(&mut ctx).is_empty(), "without a session nothing is sent");
+        open(&mut claims, &mut ctx);
+        claims.claim(shards, Epoch(7), &mut ctx);
+        let length = |(_, request): &(u64, AuthorityRequest)| match request {
+            AuthorityRequest::Claim { shards, .. } => shards.len(),
+            AuthorityRequest::Open { .. }
+            | AuthorityRequest::Renew { .. }
+            | AuthorityRequest::Release { .. }
+            | AuthorityRequest::Evict { .. } => 0,
+        };
+        assert_eq!(asks(&mut ctx).iter().map(length).collect::<Vec<_>>(), [CLAIMS_MAX, 1]);
+        assert!(claims.is_claiming());
+    }
+
+    #[test]
+    fn a_token_is_current_from_the_highest_known_epoch_on() {
+        assert!(is_current_token(Epoch(7), Epoch(7)) && is_current_token(Epoch(8), Epoch(7)));
+        assert!(!is_current_token(Epoch(6), Epoch(7)));
     }
 }

@@ -795,3 +795,108 @@ impl Sharding {
         self.snapshots.set_successor(key, successor, node.ctx.now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::monitor::Monitor;
+    use crate::random::Random;
+
+    /// A node without a cluster, with one group of `count` shards, `starts` of which may start at
+    /// once. Its workers are not there, which supervision ignores.
+    struct Node {
+        sharding: Sharding,
+        supervision: Supervision,
+        ctx: Ctx,
+        count: u32,
+    }
+
+    impl Node {
+        fn new(count: u32, starts: u32) -> Node {
+            let mut config = Config::default();
+            config.ownership.starts = starts;
+            let (now, random) = (Instant::ZERO, Random::seeded(1));
+            let monitor = Monitor::new(now);
+            let mut ctx = Ctx { now, arrivals_stale: false, config, random, monitor, outputs: VecDeque::new() };
+            let mut sharding = Sharding::new(&ctx.config, Generation(7), now);
+            sharding.add_group("orders".into(), WorkerId(0), count);
+            Node { sharding, supervision: Supervision::new(&mut ctx), ctx, count }
+        }
+
+        fn recompute_owners(&mut self) {
+            let (supervision, ctx) = (&mut self.supervision, &mut self.ctx);
+            self.sharding.recompute_owners(&mut ShardingCtx { cluster: None, supervision, ctx });
+        }
+
+        /// How many shards run at this instant.
+        #[track_caller]
+        fn check(&mut self, at_ms: u64, running: usize) {
+            self.ctx.now = Instant::from_millis(at_ms);
+            let (supervision, ctx) = (&mut self.supervision, &mut self.ctx);
+            self.sharding.advance(&mut ShardingCtx { cluster: None, supervision, ctx });
+            let is_running = |index: &u32| self.sharding.running_epoch("orders", *index).is_some();
+            assert_eq!((0..self.count).filter(is_running).count(), running, "at {at_ms} ms");
+        }
+    }
+
+    #[test]
+    fn shards_start_in_rounds_50_ms_apart() {
+        let mut node = Node::new(5, 2);
+        node.check(0, 0);
+        node.recompute_owners();
+        node.check(0, 2);
+        assert_eq!(node.sharding.next_due(), Some(Instant::from_millis(50)));
+        node.check(49, 2);
+        node.check(50, 4);
+        node.check(100, 5);
+        assert_eq!(node.sharding.next_due(), None);
+    }
+
+    #[test]
+    fn up_to_256_shards_on_their_way_are_scanned_each_time() {
+        for (count, running, scanned_at_ms) in [(256, 1, 10), (257, 0, 0)] {
+            let mut node = Node::new(count, 1);
+            node.recompute_owners();
+            node.check(10, running);
+            assert_eq!(node.sharding.scanned_at, Instant::from_millis(scanned_at_ms), "{count}");
+            node.check(20, 1);
+            assert_eq!(node.sharding.scanned_at, Instant::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn owners_that_are_recomputed_again_start_no_shard_again() {
+        let mut node = Node::new(3, 64);
+        node.recompute_owners();
+        node.check(0, 3);
+        node.ctx.outputs.clear();
+        node.recompute_owners();
+        assert!(node.ctx.outputs.is_empty());
+        assert_eq!(node.sharding.recompute, Recompute::No);
+    }
+
+    #[test]
+    fn only_the_snapshot_of_a_running_shard_is_kept() {
+        let mut node = Node::new(1, 1);
+        for (worker, bytes) in [(0, 0), (1, 0)] {
+            node.sharding.handle_snapshot(WorkerId(worker), 1, Arc::from([0; 4]), &node.ctx);
+            assert_eq!(node.sharding.snapshots.bytes(), bytes);
+        }
+        node.recompute_owners();
+        for (worker, bytes) in [(1, 0), (0, 4), (0, 4)] {
+            node.sharding.handle_snapshot(WorkerId(worker), 1, Arc::from([0; 4]), &node.ctx);
+            assert_eq!(node.sharding.snapshots.bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn without_a_cluster_the_right_has_no_end() {
+        let mut node = Node::new(1, 1);
+        assert_eq!(node.sharding.lease_until(None), None);
+        node.recompute_owners();
+        assert_eq!(node.sharding.running_epoch("orders", 0), Some(Epoch::at(7, 0)));
+        assert_eq!(node.sharding.running_epoch("orders", 1), None);
+        assert!(node.sharding.is_shard(Child::Worker(WorkerId(0))));
+        assert!(!node.sharding.is_shard(Child::Worker(WorkerId(1))));
+    }
+}

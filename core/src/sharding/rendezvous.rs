@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_lot_never_waits_longer_and_the_wait_is_the_logarithm() {
+    fn a_wait_is_the_logarithm_and_falls_as_the_lot_rises() {
         let mut lots: Vec<u64> = (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]).collect();
         lots.extend((0..10_000).map(mix));
         lots.extend([u64::MAX, u64::MAX - 1]);

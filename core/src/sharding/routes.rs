@@ -259,7 +259,7 @@ mod tests {
     /// However the members come, go, are suspected and cleared, and however much was asked in
     /// between.
     #[test]
-    fn what_was_found_before_changes_no_answer() {
+    fn owners_computed_before_change_no_answer() {
         let mut random = Random::seeded(7);
         let mut members = members(12);
         let mut routes = Routes::default();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_belongs_to_those_who_supervise_it_with_the_number_in_force() {
+    fn a_group_belongs_to_members_with_the_count_in_force() {
         let mut members = members(4);
         let group = name_hash("orders");
         for (place, (generation, count)) in [(3, 8), (1, 16), (4, 16), (2, 8)].into_iter().enumerate() {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_responsible_where_nobody_is_ready() {
+    fn without_a_ready_member_a_key_has_no_owner() {
         let mut members = members(1);
         assert!(fresh(&[]).owner("a", b"b").is_none());
         let profile = |metadata: &str| {
@@ -327,5 +327,38 @@ mod tests {
     fn the_mapping_never_changes() {
         let expected = "node-2 node-4 node-3 node-1 node-4 node-3 node-4 node-3 node-4 node-1 node-4 node-1";
         assert_eq!(owners(&members(4))[..12].join(" "), expected);
+    }
+
+    #[test]
+    fn of_two_processes_of_one_generation_the_lower_id_decides() {
+        let mut members = members(2);
+        let group = name_hash("orders");
+        for (place, count) in [8, 16].into_iter().enumerate() {
+            let groups = vec![ShardGroup::new(group, count)];
+            members[place].profile = Arc::new(Profile { groups, ..(*members[place].profile).clone() });
+        }
+        let layout = ShardGroupLayout::among(members.iter(), group).unwrap();
+        assert_eq!(layout.decided_by, members[0].id.min(members[1].id));
+        members.reverse();
+        assert_eq!(ShardGroupLayout::among(members.iter(), group), Some(layout));
+        assert_eq!(ShardGroupLayout::among(members.iter(), name_hash("users")), None);
+    }
+
+    #[test]
+    fn a_declined_shard_is_routed_to_another_member() {
+        let mut members = members(2);
+        let group = name_hash("orders");
+        for member in &mut members {
+            let groups = vec![ShardGroup::new(group, 8)];
+            member.profile = Arc::new(Profile { groups, ..(*member.profile).clone() });
+        }
+        let owner = |layout: &ShardGroupLayout, index| rendezvous::owner(group, index, layout.owners_of(index));
+        let mut layout = ShardGroupLayout::among(members.iter(), group).unwrap();
+        let mine = (0..8).find(|&index| owner(&layout, index) == Some(members[0].id)).unwrap();
+        let before: Vec<_> = (0..8).map(|index| owner(&layout, index)).collect();
+        layout.declined.insert(members[0].id, Declined::of(&[mine].into(), 8, 64));
+        let after: Vec<_> = (0..8).map(|index| owner(&layout, index)).collect();
+        assert_eq!(after[mine as usize], Some(members[1].id));
+        assert_eq!((0..8).filter(|&index| before[index] != after[index]).count(), 1);
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_heir_is_passed_the_newest_at_most_so_often_and_a_new_heir_at_once() {
+    fn a_successor_is_sent_the_newest_and_a_new_one_at_once() {
         let mut snapshots = Snapshots::default();
         snapshots.set_successor(KEY, Some(NodeId(7)), Instant::ZERO);
         assert_eq!(passed_on(&mut snapshots, 0), [], "there is nothing yet");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_is_kept_by_epoch_then_sequence_and_the_bytes_are_counted() {
+    fn the_newer_is_kept_and_its_bytes_are_counted() {
         let mut snapshots = Snapshots::default();
         let snapshot = |epoch, sequence, length| ShardSnapshot {
             epoch: Epoch(epoch),
@@ -195,5 +195,25 @@ mod tests {
         }
         snapshots.retain(|_| false);
         assert!(snapshots.newest(KEY).is_none());
+    }
+
+    #[test]
+    fn a_snapshot_waits_for_the_rest_of_the_interval_only() {
+        let mut snapshots = Snapshots::default();
+        snapshots.set_successor(KEY, Some(NodeId(7)), Instant::ZERO);
+        made(&mut snapshots, 10);
+        assert_eq!(passed_on(&mut snapshots, 10), [(NodeId(7), 1)]);
+        made(&mut snapshots, 500);
+        assert_eq!(snapshots.next_due(), Some(Instant::from_millis(500)), "the interval was over long before");
+        assert_eq!(passed_on(&mut snapshots, 500), [(NodeId(7), 2)]);
+    }
+
+    #[test]
+    fn without_a_successor_nothing_is_sent() {
+        let mut snapshots = Snapshots::default();
+        snapshots.set_successor(KEY, None, Instant::ZERO);
+        made(&mut snapshots, 10);
+        assert_eq!(passed_on(&mut snapshots, 10), []);
+        assert!(snapshots.newest(KEY).is_some());
     }
 }
