@@ -175,7 +175,7 @@ impl TestNode {
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
-    /// # use heartbeat_actors::Cause;
+    /// # use heartbeat_actors::event::Cause;
     /// # use heartbeat_actors::testkit::{self, Fault};
     /// # struct Echo;
     /// # impl Actor for Echo { type Context = Context<Self>; }
@@ -257,9 +257,9 @@ impl TestNode {
 
     /// Why the generations of this worker failed, in order.
     pub fn causes(&self, name: &str) -> Vec<Cause> {
-        self.pick(|event| match event {
-            Event::Failed { worker, cause, .. } if **worker == *name => Some(cause.clone()),
-            _ => None,
+        self.pick(|event| {
+            let Event::Failed { worker, cause, .. } = event else { return None };
+            (**worker == *name).then(|| cause.clone())
         })
     }
 

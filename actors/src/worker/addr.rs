@@ -296,11 +296,11 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     pub fn status(&self) -> WorkerStatus {
         let cell = &self.slot.cell;
         let (is_up, is_live, is_ready) = (cell.is_up(), cell.is_live(), cell.is_ready());
-        let not_ready = match (cell.health(), cell.is_overloaded()) {
-            _ if cell.is_held() => Some(NotReadyReason::ThreadHeld),
-            (Health::NotReady | Health::Failed, _) => Some(NotReadyReason::Reported),
-            (Health::Ok, true) => Some(NotReadyReason::Overloaded),
-            (Health::Ok, false) => None,
+        let not_ready = match (cell.is_held(), cell.health(), cell.is_overloaded()) {
+            (true, Health::Ok | Health::NotReady | Health::Failed, _) => Some(NotReadyReason::ThreadHeld),
+            (false, Health::NotReady | Health::Failed, _) => Some(NotReadyReason::Reported),
+            (false, Health::Ok, true) => Some(NotReadyReason::Overloaded),
+            (false, Health::Ok, false) => None,
         };
         let doing = cell.busy().map(|(kind, since)| ((kind.activity)(), since));
         let generation = cell.shown_generation();

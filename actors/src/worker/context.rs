@@ -208,7 +208,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// before a side effect.
     ///
     /// ```
-    /// # use heartbeat_actors::Lease;
+    /// # use heartbeat_actors::worker::Lease;
     /// # use heartbeat_actors::prelude::*;
     /// # struct Writer;
     /// # impl Actor for Writer { type Context = Context<Self>; }
@@ -283,7 +283,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
-    /// use heartbeat_actors::{Health, NotReadyReason};
+    /// use heartbeat_actors::event::NotReadyReason;
+    /// use heartbeat_actors::worker::Health;
     /// # struct Store;
     /// # impl Actor for Store { type Context = Context<Self>; }
     /// # #[derive(Message)]

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_are_done_in_order_elsewhere_and_a_panic_stops_none() {
+    fn jobs_run_in_order_elsewhere_and_a_panic_stops_none() {
         let drop_queue = DropQueue::new(ThreadSource::System);
         let (told, tell) = mpsc::channel();
         let here = std::thread::current().id();

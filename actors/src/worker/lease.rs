@@ -25,7 +25,7 @@ use crate::worker::status_cell::{CellRef, WorkerGeneration};
 /// an example.
 ///
 /// ```
-/// use heartbeat_actors::{Fenced, Lease};
+/// use heartbeat_actors::worker::{Fenced, Lease};
 ///
 /// fn append(lease: &Lease, log: &mut Vec<u8>, byte: u8) -> Result<(), Fenced> {
 ///     lease.check()?; // right before the side effect

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_gives_way_while_it_panics_too_often_and_no_other_does() {
+    fn a_type_is_throttled_while_it_panics_too_often_alone() {
         let (storming, calm) = (TypeId::of::<u8>(), TypeId::of::<u16>());
         for worker in 0..PANICS_MAX {
             record_panic(storming, WorkerId(worker), at(100));
@@ -205,11 +205,11 @@ mod tests {
         record_panic(storming, WorkerId(77), at(110));
         assert!(is_active() && is_throttled(storming, at(110)) && !is_throttled(calm, at(110)));
         assert!(is_throttled(storming, at(159)) && !is_throttled(storming, at(160)));
-        assert!(!is_active(), "nothing is looked at any more");
+        assert!(!is_active(), "the flag is down");
     }
 
     #[test]
-    fn panics_that_are_far_apart_are_no_storm() {
+    fn panics_that_are_far_apart_throttle_nothing() {
         let actor = TypeId::of::<u32>();
         for round in 0..1_000 {
             record_panic(actor, WorkerId(round as u32), at(round));
@@ -218,18 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_whose_leader_is_dropped_goes_on_and_is_led_again() {
+    fn a_queue_whose_runner_is_dropped_wakes_all_and_runs_again() {
         assert!(enqueue(Waker::noop()));
-        assert!(!enqueue(Waker::noop()), "it is led");
-        let mut leading = Box::pin(run_queue(|| at(1)));
-        assert!(leading.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_pending());
-        drop(leading);
+        assert!(!enqueue(Waker::noop()), "it runs");
+        let mut running = Box::pin(run_queue(|| at(1)));
+        assert!(running.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_pending());
+        drop(running);
         assert!(THROTTLE.with_borrow(|throttle| throttle.queue.is_empty()));
-        assert!(enqueue(Waker::noop()), "it needs a new leader");
+        assert!(enqueue(Waker::noop()), "it needs a new runner");
     }
 
     #[test]
-    fn types_are_bounded() {
+    fn the_number_of_types_is_bounded() {
         let mut throttle = Throttle::new();
         let types = [TypeId::of::<u8>(), TypeId::of::<u16>(), TypeId::of::<u32>()];
         for round in 0..1_000 {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_waits_for_those_that_come_and_not_for_ever() {
+    fn the_queue_waits_for_arrivals_for_a_bounded_time() {
         let mut throttle = Throttle::new();
         throttle.is_running = true;
         throttle.queue.extend((0..BATCH + 1).map(|_| Waker::noop().clone()));

@@ -485,7 +485,19 @@ mod tests {
     }
 
     #[test]
-    fn a_look_names_who_is_busy_with_what() {
+    fn an_interval_is_reported_as_a_timer() {
+        struct Idle;
+
+        impl actix::Actor for Idle {
+            type Context = crate::worker::context::Context<Idle>;
+        }
+
+        let activity = ActivityKind::future::<interval::Interval<Idle>>().activity;
+        assert!(matches!(activity(), Activity::Timer(_)), "{:?}", activity());
+    }
+
+    #[test]
+    fn the_busy_cells_name_worker_and_activity() {
         let cells = Arc::new(Cells::default());
         let taken = cells.take_run(1_000);
         taken[601].begin(ActivityKind::message::<String>(), Instant::from_millis(5));
@@ -496,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_used_again_when_nobody_can_see_its_cell_and_not_before() {
+    fn a_number_is_used_again_once_its_cell_has_no_reader() {
         let cells = Arc::new(Cells::default());
         let (first, second) = (cells.take(), cells.take());
         assert_eq!((first.worker(), second.worker()), (WorkerId(0), WorkerId(1)));
@@ -507,11 +519,11 @@ mod tests {
         drop(other);
         let again = [cells.take(), cells.take()];
         let fresh = again.iter().find(|cell| cell.worker() == WorkerId(0)).unwrap();
-        assert!(!fresh.is_closed(), "as nobody had used it");
+        assert!(!fresh.is_closed(), "as if it had never been used");
     }
 
     #[test]
-    fn something_to_say_is_said_once_more_when_it_is_over() {
+    fn a_status_is_passed_on_once_more_when_it_is_over() {
         let cell = StatusCell::default();
         assert!(!cell.take_noteworthy());
         cell.set_overloaded(true);
@@ -522,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_new_leave_is_none() {
+    fn half_of_a_new_permit_permits_nothing() {
         const ROUNDS: u64 = 3_000_000;
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
@@ -539,17 +551,17 @@ mod tests {
     }
 
     #[test]
-    fn leave_to_restart_is_used_as_often_as_it_says_by_the_valid_generation_and_not_before_its_time() {
+    fn a_permit_covers_its_generations_from_its_time_on() {
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
-        let next = |generation, now| cell.restart(generation, now).map(|life| life.internal);
+        let next = |generation, now| cell.restart(generation, now).map(|next| next.internal);
         let permit =
             |from: u64, until: u64| RestartPermit { from: Instant::from_millis(from), until: Generation(until) };
         cell.begin_generation(Generation(1), permit(11, 2));
         assert_eq!(next(Generation(1), now), None, "before its time");
         cell.begin_generation(Generation(1), permit(10, 3));
         assert_eq!(next(Generation(1), now), Some(Generation(2)));
-        assert_eq!(next(Generation(1), now), None, "void");
+        assert_eq!(next(Generation(1), now), None, "fenced");
         assert_eq!(next(Generation(2), now), Some(Generation(3)));
         assert_eq!(next(Generation(3), now), None, "used up");
         cell.set_permit(permit(0, 4));
@@ -563,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn lives_count_one_two_three_whatever_numbers_are_left_out() {
+    fn shown_generations_count_1_2_3_whatever_is_skipped() {
         let cell = StatusCell::default();
         let now = Instant::from_millis(10);
         let permit = |until: u64| RestartPermit { from: Instant::ZERO, until: Generation(until) };
@@ -573,7 +585,7 @@ mod tests {
         cell.fence();
         assert_eq!(cell.restart(second.internal, now), None);
         let third = cell.begin_generation(Generation(7), permit(8));
-        let shown = [first, second, third].map(|life| life.shown);
+        let shown = [first, second, third].map(|started| started.shown);
         assert_eq!(shown, [Generation(1), Generation(2), Generation(3)]);
         assert_eq!((third.internal, cell.shown_generation()), (Generation(7), Generation(3)));
     }
