@@ -1,4 +1,42 @@
-//! The other nodes: members, their status, and what this node and they exchange.
+//! The other nodes: who is a member, in which state, and what the members publish.
+//!
+//! A config with a `[cluster]` table makes a node a member. Each member watches some others, and
+//! all agree on one table of members: [`Alive`](Status::Alive), [`Suspect`](Status::Suspect),
+//! [`Dead`](Status::Dead) or [`Left`](Status::Left). A suspicion moves no work; a death does.
+//!
+//! # Quick start
+//! ```
+//! use heartbeat_actors::cluster::{Metadata, Status};
+//! use heartbeat_actors::prelude::*;
+//!
+//! # actix::System::new().block_on(async {
+//! let config = Config::from_toml(
+//!     "[cluster]
+//!     name = 'orders'
+//!     node = 'node-1'
+//!     role = 'worker'
+//!     mode = 'random'
+//!     listen = '127.0.0.1:0'
+//!     seeds = []",
+//! )
+//! .unwrap();
+//! let node = Node::start(config).await.unwrap();
+//! node.until_joined().await.unwrap(); // without a seed it begins a cluster
+//! assert_eq!(node.view().member("node-1").unwrap().status, Status::Alive);
+//! node.set_metadata(Metadata::from([("http".into(), "10.0.0.1:80".into())])).await.unwrap();
+//! node.leave().await;
+//! # });
+//! ```
+//!
+//! # What to ask
+//! | question | answer |
+//! |---|---|
+//! | which members are there | [`View::members`](crate::View::members), [`View::member`](crate::View::member) |
+//! | when did a member come, fail or leave | [`event`](crate::event) |
+//! | which member is responsible for a key | [`Node::owner`](crate::Node::owner), [`shard`](crate::shard) |
+//! | who watches this node, and how well is it | [`Node::neighbourhood`](crate::Node::neighbourhood) |
+//! | how much traffic is there | [`Node::counters`](crate::Node::counters) |
+//! | how regular are the links | [`Node::record`](crate::Node::record), [`trace`] |
 
 pub use heartbeat_core::detection::trace;
 pub use heartbeat_core::member::{Declined, LOCAL_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, ShardGroup, WEIGHT_KEY};

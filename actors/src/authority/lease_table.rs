@@ -1,5 +1,5 @@
-//! `Ledger`: who has which shard, and the highest number given out: the rules that the authorities
-//! in memory and on a disk share.
+//! `LeaseTable`: who has which shard, and the highest number given out: the rules that the
+//! authorities in memory and on a disk share.
 //!
 //! It is the porter's book. Time is not in it: whoever keeps it says which sessions are over. One
 //! counter numbers sessions and epochs alike, so that an epoch is higher than all before it,
@@ -22,7 +22,7 @@ pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What has been given out.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct LeaseTable {
     /// The highest number given out, to a session or with a shard. It only rises.
     pub(super) number: u64,
     /// How often something was given back or taken back. It only rises; with `number` it tells any
@@ -46,7 +46,7 @@ pub(super) struct Grant {
     pub(super) epoch: Epoch,
 }
 
-impl Ledger {
+impl LeaseTable {
     /// Begins a session; `None` if there are too many.
     pub(super) fn open(&mut self, session: Session) -> Option<SessionId> {
         if self.sessions.len() >= SESSIONS_MAX {
@@ -130,32 +130,32 @@ mod tests {
 
     /// What becomes of a claim to shard 0.
     #[track_caller]
-    fn check(ledger: &mut Ledger, session: SessionId, expected: Claimed) {
-        assert_eq!(ledger.claim(session, &[shard(0)], Epoch(0)), Some(vec![expected]));
+    fn check(table: &mut LeaseTable, session: SessionId, expected: Claimed) {
+        assert_eq!(table.claim(session, &[shard(0)], Epoch(0)), Some(vec![expected]));
     }
 
     #[test]
     fn a_shard_is_one_sessions_until_it_is_given_back_or_the_session_ends() {
-        let mut ledger = Ledger::default();
-        let (a, b) = (ledger.open(session("a", 1)).unwrap(), ledger.open(session("b", 1)).unwrap());
+        let mut table = LeaseTable::default();
+        let (a, b) = (table.open(session("a", 1)).unwrap(), table.open(session("b", 1)).unwrap());
         let held = |by: &str| Claimed::Held { by: by.into() };
-        check(&mut ledger, a, Claimed::Granted(Epoch(3)));
-        check(&mut ledger, a, Claimed::Granted(Epoch(3)));
-        check(&mut ledger, b, held("a"));
-        ledger.release(b, &[shard(0)]);
-        check(&mut ledger, b, held("a"));
-        ledger.release(a, &[shard(0)]);
-        check(&mut ledger, b, Claimed::Granted(Epoch(4)));
-        ledger.end(b);
-        check(&mut ledger, a, Claimed::Granted(Epoch(5)));
-        assert_eq!((ledger.claim(b, &[], Epoch(0)), ledger.freed), (None, 2));
+        check(&mut table, a, Claimed::Granted(Epoch(3)));
+        check(&mut table, a, Claimed::Granted(Epoch(3)));
+        check(&mut table, b, held("a"));
+        table.release(b, &[shard(0)]);
+        check(&mut table, b, held("a"));
+        table.release(a, &[shard(0)]);
+        check(&mut table, b, Claimed::Granted(Epoch(4)));
+        table.end(b);
+        check(&mut table, a, Claimed::Granted(Epoch(5)));
+        assert_eq!((table.claim(b, &[], Epoch(0)), table.freed), (None, 2));
     }
 
     #[test]
     fn epochs_are_not_below_the_floor_and_never_go_back() {
-        let mut ledger = Ledger::default();
-        let a = ledger.open(session("a", 1)).unwrap();
-        let mut claim = |index, floor| ledger.claim(a, &[shard(index)], Epoch(floor)).unwrap().remove(0);
+        let mut table = LeaseTable::default();
+        let a = table.open(session("a", 1)).unwrap();
+        let mut claim = |index, floor| table.claim(a, &[shard(index)], Epoch(floor)).unwrap().remove(0);
         assert_eq!(claim(0, 1_000), Claimed::Granted(Epoch(1_000)));
         assert_eq!(claim(1, 500), Claimed::Granted(Epoch(1_001)));
         assert_eq!(claim(0, 5_000), Claimed::Granted(Epoch(1_000)), "it has that one already");
@@ -164,18 +164,18 @@ mod tests {
 
     #[test]
     fn a_later_process_of_the_name_keeps_its_sessions() {
-        let mut ledger = Ledger::default();
-        let all = [("a", 1), ("a", 2), ("b", 1), ("a", 3)].map(|(node, of)| ledger.open(session(node, of)).unwrap());
-        assert_eq!(ledger.sessions_until("a", Generation(2)), [all[0], all[1]]);
-        assert_eq!(ledger.sessions_until("a", Generation(0)), []);
+        let mut table = LeaseTable::default();
+        let all = [("a", 1), ("a", 2), ("b", 1), ("a", 3)].map(|(node, of)| table.open(session(node, of)).unwrap());
+        assert_eq!(table.sessions_until("a", Generation(2)), [all[0], all[1]]);
+        assert_eq!(table.sessions_until("a", Generation(0)), []);
     }
 
     #[test]
     fn sessions_are_bounded() {
-        let mut ledger = Ledger::default();
+        let mut table = LeaseTable::default();
         for _ in 0..SESSIONS_MAX {
-            ledger.open(session("a", 1)).unwrap();
+            table.open(session("a", 1)).unwrap();
         }
-        assert_eq!(ledger.open(session("a", 1)), None);
+        assert_eq!(table.open(session("a", 1)), None);
     }
 }

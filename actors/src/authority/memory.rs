@@ -12,7 +12,7 @@ use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, SessionId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::lease_table::{Ledger, SESSIONS_MAX, Session};
+use super::lease_table::{LeaseTable, SESSIONS_MAX, Session};
 use super::{Authority, AuthorityError, Claimant, check};
 use crate::lock::lock;
 
@@ -46,7 +46,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    ledger: Ledger,
+    table: LeaseTable,
     /// How long each session lasts, and when it ends.
     ends: BTreeMap<SessionId, (Duration, Instant)>,
     reaches: BTreeMap<Arc<str>, Reach>,
@@ -76,7 +76,7 @@ impl MemoryStore {
     /// The authority for one node. The name of its cluster says nothing here: all who share a store
     /// are in one.
     pub fn authority(&self, claimant: Claimant) -> Rc<dyn Authority> {
-        let seen = Mutex::new(self.state().ledger.freed);
+        let seen = Mutex::new(self.state().table.freed);
         Rc::new(MemoryAuthority { store: self.clone(), claimant, seen })
     }
 
@@ -102,10 +102,10 @@ impl MemoryStore {
 
     fn answer(&self, claimant: &Claimant, ask: AuthorityRequest) -> Result<AuthorityResponse, AuthorityError> {
         let mut state = self.state();
-        let before = (state.ledger.freed, state.ends.len());
+        let before = (state.table.freed, state.ends.len());
         let answer = state.answer(claimant, ask);
         // A new session may be the next to end.
-        if (state.ledger.freed, state.ends.len()) != before {
+        if (state.table.freed, state.ends.len()) != before {
             self.shared.changes.send_modify(|changes| *changes += 1);
         }
         answer
@@ -118,7 +118,7 @@ impl State {
             AuthorityRequest::Open { ttl, previous } => {
                 previous.into_iter().for_each(|previous| self.end(previous));
                 let begun = Session { node: claimant.node.clone(), generation: claimant.generation };
-                let Some(session) = self.ledger.open(begun) else {
+                let Some(session) = self.table.open(begun) else {
                     let text = format!("the store in memory has {SESSIONS_MAX} sessions; it has room for no more");
                     return Err(AuthorityError(text));
                 };
@@ -133,14 +133,14 @@ impl State {
                 None => AuthorityResponse::Gone,
             },
             AuthorityRequest::Claim { session, shards, floor } => {
-                self.ledger.claim(session, &shards, floor).map_or(AuthorityResponse::Gone, AuthorityResponse::Claimed)
+                self.table.claim(session, &shards, floor).map_or(AuthorityResponse::Gone, AuthorityResponse::Claimed)
             }
             AuthorityRequest::Release { session, shards } => {
-                self.ledger.release(session, &shards);
+                self.table.release(session, &shards);
                 AuthorityResponse::Done
             }
             AuthorityRequest::Evict { node, generation } => {
-                self.ledger.sessions_until(&node, generation).into_iter().for_each(|session| self.end(session));
+                self.table.sessions_until(&node, generation).into_iter().for_each(|session| self.end(session));
                 AuthorityResponse::Done
             }
         })
@@ -148,7 +148,7 @@ impl State {
 
     fn end(&mut self, session: SessionId) {
         self.ends.remove(&session);
-        self.ledger.end(session);
+        self.table.end(session);
     }
 }
 
@@ -158,10 +158,10 @@ impl MemoryAuthority {
         let state = self.store.state();
         let mut seen = lock(&self.seen);
         let is_cut = state.reaches.get(&self.claimant.node) == Some(&Reach::Cut);
-        if is_cut || *seen == state.ledger.freed {
+        if is_cut || *seen == state.table.freed {
             return Err(state.ends.values().map(|(_, end)| *end).min());
         }
-        *seen = state.ledger.freed;
+        *seen = state.table.freed;
         Ok(())
     }
 }

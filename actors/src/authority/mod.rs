@@ -4,8 +4,8 @@
 //! answer the same way, which the same suite checks. They live on the control arbiter and hold it
 //! up for nothing: what takes time is awaited, or done on another thread.
 //!
-//! - `ledger`: the rules of those who keep their own book. `memory`: one process. `file`: one host.
-//!   `etcd`: several hosts.
+//! - `lease_table`: the rules of the authorities that keep their own table. `memory`: one process.
+//!   `file`: one host. `etcd`: several hosts.
 //! - `name`: how names are written where not every character can be.
 
 #[cfg(feature = "etcd")]

@@ -1,9 +1,46 @@
-//! Groups: workers that fail, start and stop together, and the templates of which any number can be
-//! started.
+//! Groups: workers that fail, start and stop together.
 //!
-//! A group is a supervisor in the sense of Erlang/OTP, and what it does when a child fails is
-//! decided in `heartbeat-core`. This file is the way to describe one and a handle on it. A handle
-//! holds nothing up: dropping it stops nothing.
+//! A group is a supervisor in the sense of Erlang/OTP. Its children are workers and other groups;
+//! they start in the order in which they were added and stop in reverse. If the children fail more
+//! often than the group's intensity allows, the group ends and its parent decides. A [`Group`] is a
+//! handle: dropping it stops nothing. The decisions are made in `heartbeat-core`.
+//!
+//! # Quick start
+//! ```
+//! use std::time::Duration;
+//!
+//! use heartbeat_actors::group::{GroupSpec, Strategy};
+//! use heartbeat_actors::prelude::*;
+//!
+//! struct Connection;
+//! struct Cache;
+//! # impl Actor for Connection { type Context = Context<Self>; }
+//! # impl Actor for Cache { type Context = Context<Self>; }
+//! # actix::System::new().block_on(async {
+//! # let node = Node::start(Config::default()).await.unwrap();
+//! let spec = GroupSpec::new("storage").strategy(Strategy::RestForOne).intensity(5, Duration::from_secs(60));
+//! let storage = node.root().group(spec).unwrap();
+//! let connection = storage.supervise("connection", || Connection).unwrap();
+//! let cache = storage.supervise("cache", || Cache).unwrap(); // starts once the connection is up
+//! storage.until_up().await.unwrap();
+//! assert!(connection.status().is_up && cache.status().is_up);
+//! # });
+//! ```
+//!
+//! # Which strategy
+//! | [`Strategy`] | a failed child is started again together with |
+//! |---|---|
+//! | [`OneForOne`](Strategy::OneForOne) | no other child (default) |
+//! | [`OneForAll`](Strategy::OneForAll) | all children |
+//! | [`RestForOne`](Strategy::RestForOne) | the children added after it |
+//!
+//! # Which kind of group
+//! | children | use |
+//! |---|---|
+//! | different workers, known at the start | [`Group::group`] |
+//! | any number of one kind, each from an argument | [`Group::template`] |
+//! | some of one kind behind one address | [`Group::pool`], see [`pool`](crate::pool) |
+//! | one kind spread over the nodes | [`Node::supervise_shards`], see [`shard`](crate::shard) |
 
 use std::fmt;
 use std::sync::Arc;
@@ -222,7 +259,8 @@ impl Group {
     /// Starts a group within this one, empty, after those that were taken on before.
     ///
     /// # Errors
-    /// [`SuperviseError`] if the name is taken or is no name at all, or the spec contradicts itself.
+    /// [`SuperviseError`] if the name is taken or is no name at all, or the spec contradicts
+    /// itself.
     pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
         spec.check(self.auto_shutdown)?;
         let restart = spec.restart_config(self.node.config()).map_err(SuperviseError::Config)?;

@@ -51,7 +51,29 @@ use crate::worker::slot::{DynSlot, Factory, Part, StartError, StartInfo, WorkerS
 use crate::worker::spec::{Arbiters, Placement, WorkerSpec};
 use crate::worker::status_cell::CellRef;
 
-/// This process as a member. Cloning it is cheap; dropping it stops nothing.
+/// This process: it supervises workers and, with a `[cluster]` table, is a member of a cluster.
+///
+/// A node runs its supervisor on a thread of its own. Cloning a `Node` is cheap; dropping it stops
+/// nothing. Call [`Node::leave`] to stop.
+///
+/// ```
+/// use heartbeat_actors::prelude::*;
+///
+/// struct Worker;
+///
+/// impl Actor for Worker {
+///     type Context = Context<Self>;
+/// }
+/// # actix::System::new().block_on(async {
+/// let node = Node::start(Config::default()).await.unwrap();
+/// let worker = node.supervise("worker", || Worker).unwrap();
+/// worker.until_up().await.unwrap();
+/// assert!(node.supervise("worker", || Worker).is_err(), "the name is taken");
+///
+/// node.leave().await;
+/// assert!(!worker.status().is_up);
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -133,8 +155,22 @@ impl Node {
         self.supervise_with(WorkerSpec::new(name), move |_| Ok(factory()))
     }
 
-    /// Starts a worker and keeps it running, with limits of its own and a factory that may fail and
-    /// is told why it is called.
+    /// Starts a worker and keeps it running, with limits of its own. The factory may fail, and its
+    /// [`StartInfo`] says why it is called.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// # struct Reader(std::net::Ipv4Addr);
+    /// # impl Actor for Reader { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let reader = node.supervise_with(WorkerSpec::new("reader").capacity(64), |start| {
+    ///     assert!(start.generation.0 >= 1); // 1 for the first, one more for each replacement
+    ///     Ok(Reader("10.0.0.1".parse()?)) // an error is a failed start
+    /// });
+    /// reader.unwrap().until_up().await.unwrap();
+    /// # });
+    /// ```
     ///
     /// # Errors
     /// [`SuperviseError`] if the name is taken or no name at all, or the limits contradict each

@@ -1,13 +1,47 @@
-//! `Pool`: several workers of one kind behind one address that sends each message to one who can
-//! serve it now.
+//! Pools: several workers of one kind behind one address.
 //!
-//! Either the pool chooses a member for each message, by turn, load or key, from what the status
-//! cells say; or all members take their messages from one queue, each when it has nothing else to
-//! do ([`Routing::SharedQueue`]).
+//! A [`Pool`] sends each message to a member that can serve it now. Either the pool chooses the
+//! member from what the status cells show, or all members take their messages from one queue. A
+//! member that fails is replaced alone, and the others serve meanwhile. Members are never given up,
+//! however many requests make them fail, unless their spec sets an intensity.
 //!
-//! A member that fails is replaced by itself; meanwhile the others get its share. Members are never
-//! given up, however many bad requests come, unless their spec says otherwise: a pool does not
-//! shrink for good.
+//! # Quick start
+//! ```
+//! use heartbeat_actors::prelude::*;
+//!
+//! struct Encoder;
+//!
+//! impl Actor for Encoder {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! #[derive(Message)]
+//! #[rtype(result = "u32")]
+//! struct Encode(u32);
+//!
+//! impl Handler<Encode> for Encoder {
+//!     type Result = u32;
+//!
+//!     fn handle(&mut self, encode: Encode, _: &mut Context<Self>) -> u32 {
+//!         encode.0 * 2
+//!     }
+//! }
+//! # actix::System::new().block_on(async {
+//! # let node = Node::start(Config::default()).await.unwrap();
+//! let encoders = node.root().pool("encoders", 4, || Encoder).unwrap();
+//! encoders.until_ready().await;
+//! assert_eq!(encoders.send(Encode(21)).await, Ok(42));
+//! assert_eq!(encoders.send_by("customer 7", Encode(1)).await, Ok(2)); // always the same member
+//! # });
+//! ```
+//!
+//! # Which routing
+//! | [`Routing`] | the message goes to | choose it if |
+//! |---|---|---|
+//! | [`RoundRobin`](Routing::RoundRobin) | the next ready member in turn | all messages cost the same |
+//! | [`LeastLoaded`](Routing::LeastLoaded) | a ready member with the least to do | their costs differ |
+//! | [`SharedQueue`](Routing::SharedQueue) | the member that is free first | handlers block, as under actix's `SyncArbiter` |
+//! | any, with [`Pool::send_by`] | the member responsible for a key | members keep state for each key |
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

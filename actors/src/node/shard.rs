@@ -1,4 +1,43 @@
-//! Sharded groups.
+//! Sharded groups: one worker for each slice of the keys, spread over the nodes of a cluster.
+//!
+//! All nodes that supervise a group of the same name share its shards out among themselves. Each
+//! shard runs on one node, its owner. When the owner dies or leaves, another node starts the shard
+//! under a higher [`Epoch`]. This node does not forward requests: [`Shards::owner`] says where a
+//! key belongs, and the application sends the request there.
+//!
+//! # Quick start
+//! ```
+//! use heartbeat_actors::prelude::*;
+//! use heartbeat_actors::shard::Owner;
+//!
+//! struct Orders;
+//!
+//! impl Actor for Orders {
+//!     type Context = Context<Self>;
+//! }
+//! # actix::System::new().block_on(async {
+//! # let node = Node::start(Config::default()).await.unwrap();
+//! let orders = node.supervise_shards("orders", 16, |start| {
+//!     assert!(start.shard.is_some()); // its number and epoch
+//!     Ok(Orders)
+//! }).unwrap();
+//! orders.until_up().await.unwrap();
+//! match orders.owner("customer 7").unwrap() {
+//!     Owner::Here(worker) => assert!(worker.is_ready()),
+//!     Owner::There(member) => println!("send it to {}", member.address),
+//! }
+//! # });
+//! ```
+//!
+//! # How a second owner is kept from doing harm
+//! | `ownership` | in a partition | what to add |
+//! |---|---|---|
+//! | `authority = "view"`, `quorum = "none"` | both sides may run a shard | a [`Fence`] where writes arrive |
+//! | `authority = "view"`, `quorum = "majority"` | the smaller side gives its shards up | a [`Fence`] for late writes |
+//! | `authority = "file"` or `"etcd"` | a node without a session runs no shard | a [`Fence`] for late writes |
+//!
+//! Before a side effect a worker asks its [`Lease`](crate::worker::Lease). A lease cannot stop a
+//! write that is already under way; a [`Fence`] at the store can.
 
 use std::fmt;
 use std::sync::Arc;

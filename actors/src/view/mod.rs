@@ -1,4 +1,35 @@
-//! What a node knows.
+//! What a node knows now: members, owners of shards, workers and groups, readable from any thread.
+//!
+//! One actor writes the [`View`](crate::View) from the engine's events. Readers never wait for that
+//! actor; it waits for a reader at most as long as one entry is read. The result of one call is
+//! consistent for one entry only. For a picture of the whole at one instant, subscribe: the first
+//! [`Update`](crate::Update) is one.
+//!
+//! # Quick start
+//! ```
+//! use heartbeat_actors::prelude::*;
+//! use heartbeat_actors::view::WorkerState;
+//!
+//! struct Mailer;
+//!
+//! impl Actor for Mailer {
+//!     type Context = Context<Self>;
+//! }
+//! # actix::System::new().block_on(async {
+//! # let node = Node::start(Config::default()).await.unwrap();
+//! node.supervise("mailer", || Mailer).unwrap().until_up().await.unwrap();
+//! let mailer = node.view().worker("mailer").unwrap();
+//! assert_eq!((mailer.state, mailer.failures), (WorkerState::Up, 0));
+//! # });
+//! ```
+//!
+//! | about | ask |
+//! |---|---|
+//! | a worker or all of them | [`View::worker`](crate::View::worker), [`View::workers`](crate::View::workers) |
+//! | a group | [`View::group`](crate::View::group) |
+//! | a member or all of them | [`View::member`](crate::View::member), [`View::members`](crate::View::members) |
+//! | the owner of a shard | [`View::owner`](crate::View::owner) |
+//! | what happened in between | [`event`](crate::event) |
 
 pub(crate) mod node_view;
 pub(crate) mod owner;

@@ -1,8 +1,4 @@
-//! `View`: members, owners and workers, for any number of readers on any thread.
-//!
-//! One actor writes it, from the engine's events; readers never wait for that actor, nor it for
-//! them longer than one entry. What is read in one call holds together for one entry only: for a
-//! picture of the whole at one instant, subscribe.
+//! `View`: the tables behind the answers, written by the supervisor only.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};

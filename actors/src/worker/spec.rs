@@ -8,12 +8,28 @@ use heartbeat_core::{Config, ConfigError, RestartKind, ThreadSlotId, Times, UNLI
 
 use crate::worker::mailbox::{OnReplace, Overflow, Rules};
 
-/// Longest pause before a member of a pool is started again. A start that fails each time costs two
-/// calls of the factory a second then, and a bad request in a row of them costs the pool one member
-/// for a quarter of a second on average.
+/// Longest pause before a member of a pool is started again. If each start fails, the factory is
+/// called twice a second. If each request makes its handler fail, a request costs the pool one
+/// member for a quarter of a second on average.
 const MEMBER_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// How a worker is to be supervised. What is not said is as the config has it.
+/// How a worker is to be supervised. A setting that is not made here is as in the config.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use heartbeat_actors::prelude::*;
+/// # struct Mailer;
+/// # impl Actor for Mailer { type Context = Context<Self>; }
+/// # actix::System::new().block_on(async {
+/// # let node = Node::start(Config::default()).await.unwrap();
+/// let spec = WorkerSpec::new("mailer").capacity(64).timeout(Duration::from_secs(2));
+/// let mailer = node.supervise_with(spec, |_| Ok(Mailer)).unwrap();
+/// assert_eq!(mailer.name(), "mailer");
+///
+/// let contradiction = WorkerSpec::new("other").capacity(0);
+/// assert!(node.supervise_with(contradiction, |_| Ok(Mailer)).is_err());
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct WorkerSpec {
@@ -49,15 +65,15 @@ pub enum Placement {
     /// [`WorkerSpec::on_thread_held`] says. Give a worker that may block a thread of its own.
     #[default]
     Shared,
-    /// A thread of its own: about 30 KiB, and nobody else is stopped. It is made when the worker
-    /// starts and ends with it.
+    /// A thread of its own, which costs about 30 KiB. If the worker blocks, no other worker waits.
+    /// The thread is made when the worker starts and ends with it.
     Dedicated,
     /// One of the threads of this pool, in turn.
     Pool(Arbiters),
 }
 
-/// Some threads that only those workers run on that are put there; see [`crate::Node::arbiters`].
-/// They are made when the first worker starts there.
+/// Threads for the workers that are placed there and for no others; see
+/// [`Node::arbiters`](crate::Node::arbiters). They are made when the first worker starts there.
 #[derive(Clone, Debug)]
 pub struct Arbiters {
     pub(crate) places: Arc<[ThreadSlotId]>,
@@ -86,30 +102,30 @@ impl WorkerSpec {
         }
     }
 
-    /// Which of its ends are followed by a new start.
+    /// After which of its ends the worker is started again.
     pub fn restart(mut self, kind: RestartKind) -> WorkerSpec {
         self.kind = kind;
         self
     }
 
-    /// Its end matters to its group; only for transient and temporary workers in a group with an
-    /// `auto_shutdown`.
+    /// The group may shut down when this worker ends by itself. Only for transient and temporary
+    /// workers in a group with an `auto_shutdown`.
     pub fn significant(mut self) -> WorkerSpec {
         self.significant = true;
         self
     }
 
-    /// At most `intensity` restarts in any `period`; one more and it is given up. In a group that
-    /// counts its children together, the group's own limits hold instead.
+    /// At most `intensity` restarts in any `period`. At the next failure the worker is given up. In
+    /// a group that counts its children together, the group's own limits hold instead.
     pub fn intensity(mut self, intensity: u32, period: Duration) -> WorkerSpec {
         self.limits.intensity = Some((intensity, period));
         self
     }
 
-    /// After the first, immediate restart: random pauses up to a limit that doubles from `least` to
-    /// `most`. Zero means no pauses.
-    pub fn delay(mut self, least: Duration, most: Duration) -> WorkerSpec {
-        self.limits.delay = Some((least, most));
+    /// Pauses before restarts after the first one, which is immediate. A pause is random, up to a
+    /// limit that doubles from `delay_min` to `delay_max`. Zero means no pauses.
+    pub fn delay(mut self, delay_min: Duration, delay_max: Duration) -> WorkerSpec {
+        self.limits.delay = Some((delay_min, delay_max));
         self
     }
 
@@ -143,9 +159,9 @@ impl WorkerSpec {
         self
     }
 
-    /// How many messages may wait in its queue, instead of `workers.capacity`. It holds whatever
-    /// number of addresses there are, but not for actix's own `Addr`, whose messages wait outside
-    /// once the queue is full.
+    /// How many messages may wait in its queue, instead of `workers.capacity`. The bound does not
+    /// depend on the number of addresses. It does not hold for actix's own `Addr`: its messages
+    /// wait outside the queue once that is full.
     pub fn capacity(mut self, capacity: u32) -> WorkerSpec {
         self.capacity = Some(capacity);
         self
@@ -187,13 +203,13 @@ impl WorkerSpec {
         self
     }
 
-    /// As a member of a pool is supervised, where this does not say otherwise: it is never given
-    /// up, and pauses are short.
+    /// The spec of a pool's member: unless this spec says otherwise, the member is never given up,
+    /// and pauses are short.
     pub(crate) fn for_member(mut self, config: &Config) -> WorkerSpec {
         let restart = &config.restart;
         self.limits.intensity.get_or_insert((UNLIMITED, restart.period));
-        let most = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);
-        self.limits.delay.get_or_insert((restart.delay_min, most));
+        let delay_max = restart.delay_max.min(MEMBER_DELAY_MAX).max(restart.delay_min);
+        self.limits.delay.get_or_insert((restart.delay_min, delay_max));
         self
     }
 
@@ -255,8 +271,8 @@ impl Limits {
         if let Some((intensity, period)) = self.intensity {
             (restart.intensity, restart.period) = (intensity, period);
         }
-        if let Some((least, most)) = self.delay {
-            (restart.delay_min, restart.delay_max) = (least, most);
+        if let Some((delay_min, delay_max)) = self.delay {
+            (restart.delay_min, restart.delay_max) = (delay_min, delay_max);
         }
         restart.check()?;
         Ok(Some(Arc::new(restart)))

@@ -34,7 +34,7 @@ const UNAUTHENTICATED: i32 = 16;
 const UNIMPLEMENTED: i32 = 12;
 
 /// The servers, and the connection to one of them.
-pub(super) struct Link {
+pub(super) struct ServerClient {
     endpoints: Vec<String>,
     user: Option<(String, String)>,
     /// Longest time of one call.
@@ -83,8 +83,8 @@ pub(super) enum Cause {
     Passing(String),
 }
 
-impl Link {
-    pub(super) fn new(config: &EtcdConfig, ttl: Duration) -> Result<Link, AuthorityError> {
+impl ServerClient {
+    pub(super) fn new(config: &EtcdConfig, ttl: Duration) -> Result<ServerClient, AuthorityError> {
         for endpoint in &config.endpoints {
             if !endpoint.starts_with("http://") || address(endpoint).is_none() {
                 return Err(AuthorityError(format!(
@@ -96,7 +96,7 @@ impl Link {
             let text = "ownership.etcd.endpoints is empty; use one like \"http://10.0.0.2:2379\"";
             return Err(AuthorityError(text.to_owned()));
         }
-        Ok(Link {
+        Ok(ServerClient {
             endpoints: config.endpoints.clone(),
             user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
             call_max: CALL_MAX.min(ttl / 6),

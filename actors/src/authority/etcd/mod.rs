@@ -53,7 +53,7 @@ use heartbeat_core::config::EtcdConfig;
 use heartbeat_core::member::Epoch;
 
 use super::{Authority, AuthorityError, Claimant, check};
-use client::{Connected, Failure, Link};
+use client::{Connected, Failure, ServerClient};
 use guard::Guard;
 use keys::Keys;
 use watch::Watch;
@@ -68,7 +68,7 @@ const SESSIONS_MAX: i64 = 1_000;
 /// What one node asks of an etcd cluster. It belongs to the thread, and the tokio runtime, on which
 /// it was first used.
 pub struct EtcdAuthority {
-    link: Link,
+    link: ServerClient,
     keys: Keys,
     claimant: Claimant,
     guard: Guard,
@@ -92,7 +92,7 @@ impl EtcdAuthority {
     /// If an endpoint is none, or asks for TLS.
     pub fn new(config: &EtcdConfig, ttl: Duration, claimant: Claimant) -> Result<EtcdAuthority, AuthorityError> {
         let keys = Keys::new(&config.prefix, &claimant.cluster);
-        let (link, guard, watch) = (Link::new(config, ttl)?, Guard::default(), tokio::sync::Mutex::default());
+        let (link, guard, watch) = (ServerClient::new(config, ttl)?, Guard::default(), tokio::sync::Mutex::default());
         Ok(EtcdAuthority { link, keys, claimant, guard, watch })
     }
 

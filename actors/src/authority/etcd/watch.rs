@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use etcd_client::{Error, WatchFilterType, WatchOptions, WatchStream};
 
-use super::client::{Connected, Link};
+use super::client::{Connected, ServerClient};
 
 /// How long a silent stream is believed: then it is asked whether anybody is there.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ enum Told {
 
 impl Watch {
     /// Waits until a shard may have become free. May be stopped at any time.
-    pub(super) async fn freed(&mut self, link: &Link, keys: &str) {
+    pub(super) async fn freed(&mut self, link: &ServerClient, keys: &str) {
         let mut turns = link.turns();
         loop {
             let Some((stream, turn)) = &mut self.stream else {
@@ -68,7 +68,7 @@ impl Watch {
     }
 
     /// Opens the stream. Returns whether something may have been missed.
-    async fn open(&mut self, link: &Link, keys: &str) -> bool {
+    async fn open(&mut self, link: &ServerClient, keys: &str) -> bool {
         let turn = *link.turns().borrow();
         let Ok(connected) = link.connected().await else {
             // What is wrong is said to whoever asks something.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lock` | locked by whoever changes something, for a few milliseconds; its process number, for the message when it takes too long |
 //! | `state` | who has what: see `state`. Replaced as a whole: written as `state.new`, synced, renamed, the folder synced |
-//! | `sessions/N` | the end of session N, locked by its process: see `hold` |
+//! | `sessions/N` | the end of session N, locked by its process: see `session_lock` |
 //!
 //! The lock file is empty until there was a state for the first time. If it is not and there is no
 //! state, somebody has removed it, and numbers would be given out twice: that is an error, and
@@ -21,18 +21,17 @@ use std::time::{Duration, Instant, SystemTime};
 use heartbeat_core::authority::SessionId;
 
 use super::super::AuthorityError;
-use super::super::lease_table::Ledger;
+use super::super::lease_table::LeaseTable;
 use super::host::Boot;
-use super::session_lock::{self, Hold, Sign};
+use super::session_lock::{self, LockState, SessionLock};
 use super::state::{self, HEAD_BYTES, StateError};
 use crate::lock::lock;
 
-/// How long a change waits for its turn. The changes of 16 nodes that start together take less, on
+/// How long a change waits for the lock. The changes of 16 nodes that start together take less, on
 /// a disk that takes 20 ms to sync.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
-/// How long between two looks whether it is our turn: a change on a fast disk takes half a
-/// millisecond.
+/// Time between two attempts to take the lock: a change on a fast disk takes half a millisecond.
 const TURN_NAP: Duration = Duration::from_micros(200);
 
 /// Longest state: a million shards with the longest names take 260 MB, those of people about 50.
@@ -44,17 +43,17 @@ pub(super) struct Folder {
     path: PathBuf,
     boot: Boot,
     /// The state as we left it, which spares reading it where nobody else has changed it since.
-    last: Mutex<Option<Ledger>>,
+    last: Mutex<Option<LeaseTable>>,
     /// Whether the state may be one that is not on the disk yet, since a sync has failed.
     is_unsynced: AtomicBool,
 }
 
 /// The right to change the state, until it is dropped.
-pub(super) struct Turn<'a> {
+pub(super) struct Transaction<'a> {
     folder: &'a Folder,
     /// Its lock ends with it.
     _lock: File,
-    ledger: Ledger,
+    table: LeaseTable,
     /// The numbers of the state before.
     before: (u64, u64),
 }
@@ -69,8 +68,8 @@ impl Folder {
         Ok(Folder { path, boot, last: Mutex::default(), is_unsynced: AtomicBool::new(false) })
     }
 
-    /// Waits for our turn, for a bounded time; on a thread that may be held up.
-    pub(super) fn turn(&self) -> Result<Turn<'_>, AuthorityError> {
+    /// Takes the lock, waiting for it for a bounded time. Called on a thread that may block.
+    pub(super) fn begin(&self) -> Result<Transaction<'_>, AuthorityError> {
         let path = self.path.join("lock");
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let lock = open.map_err(|error| refused(&path, "opened", &error))?;
@@ -86,22 +85,22 @@ impl Folder {
         let is_first = lock.metadata().map_err(|error| refused(&path, "read", &error))?.len() == 0;
         let head = self.read_head();
         let last = self.last().take().filter(|last| head == Some(last.head()));
-        let ledger = match last.map_or_else(|| self.read(), |last| Ok(Some(last)))? {
-            Some(ledger) => ledger,
+        let table = match last.map_or_else(|| self.read(), |last| Ok(Some(last)))? {
+            Some(table) => table,
             None if is_first => {
-                let ledger = Ledger { number: first_number(), ..Ledger::default() };
-                self.write(&ledger)?;
-                ledger
+                let table = LeaseTable { number: first_number(), ..LeaseTable::default() };
+                self.write(&table)?;
+                table
             }
             None => return Err(removed(&self.path)),
         };
         lock.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0)
             .map_err(|error| refused(&path, "written", &error))?;
-        Ok(Turn { folder: self, _lock: lock, before: ledger.head(), ledger })
+        Ok(Transaction { folder: self, _lock: lock, before: table.head(), table })
     }
 
     /// The state; `None` if there is none.
-    pub(super) fn read(&self) -> Result<Option<Ledger>, AuthorityError> {
+    pub(super) fn read(&self) -> Result<Option<LeaseTable>, AuthorityError> {
         let path = self.path.join("state");
         let mut text = String::new();
         match File::open(&path).and_then(|file| file.take(STATE_BYTES_MAX).read_to_string(&mut text)) {
@@ -121,14 +120,14 @@ impl Folder {
     }
 
     /// Where a session stands.
-    pub(super) fn look(&self, session: SessionId) -> Result<Sign, AuthorityError> {
+    pub(super) fn look(&self, session: SessionId) -> Result<LockState, AuthorityError> {
         let path = self.session(session);
         session_lock::look(&path, self.boot).map_err(|error| refused(&path, "used", &error))
     }
 
     /// Makes the file of a new session.
-    pub(super) fn hold(&self, session: SessionId, ttl: Duration) -> Result<Hold, AuthorityError> {
-        Hold::new(&self.session(session), self.boot, ttl).map_err(|error| self.unwritable(session, &error))
+    pub(super) fn lock_session(&self, session: SessionId, ttl: Duration) -> Result<SessionLock, AuthorityError> {
+        SessionLock::new(&self.session(session), self.boot, ttl).map_err(|error| self.unwritable(session, &error))
     }
 
     pub(super) fn unwritable(&self, session: SessionId, error: &io::Error) -> AuthorityError {
@@ -139,15 +138,15 @@ impl Folder {
         self.path.join("sessions").join(session.0.to_string())
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<Ledger>> {
+    fn last(&self) -> MutexGuard<'_, Option<LeaseTable>> {
         lock(&self.last)
     }
 
-    fn write(&self, ledger: &Ledger) -> Result<(), AuthorityError> {
+    fn write(&self, table: &LeaseTable) -> Result<(), AuthorityError> {
         let (new, path) = (self.path.join("state.new"), self.path.join("state"));
         let write = || {
             let mut file = File::create(&new)?;
-            file.write_all(state::encode(ledger).as_bytes())?;
+            file.write_all(state::encode(table).as_bytes())?;
             file.sync_all()?;
             self.is_unsynced.store(true, Ordering::Relaxed);
             std::fs::rename(&new, &path)?;
@@ -159,29 +158,29 @@ impl Folder {
     }
 }
 
-impl Turn<'_> {
-    pub(super) fn ledger(&mut self) -> &mut Ledger {
-        &mut self.ledger
+impl Transaction<'_> {
+    pub(super) fn table(&mut self) -> &mut LeaseTable {
+        &mut self.table
     }
 
     /// Ends a session for all to see, before anybody is given what it has.
     pub(super) fn end(&mut self, session: SessionId) -> Result<(), AuthorityError> {
         remove(&self.folder.session(session))?;
-        self.ledger.end(session);
+        self.table.end(session);
         Ok(())
     }
 
     /// Ends the sessions that are over.
     pub(super) fn end_those_over(&mut self) -> Result<(), AuthorityError> {
-        let sessions: Vec<_> = self.ledger.sessions.keys().copied().collect();
+        let sessions: Vec<_> = self.table.sessions.keys().copied().collect();
         sessions.into_iter().try_for_each(|session| self.end_if_over(session))
     }
 
     /// Ends a session if it is over.
     pub(super) fn end_if_over(&mut self, session: SessionId) -> Result<(), AuthorityError> {
         match self.folder.look(session)? {
-            Sign::Over => self.end(session),
-            Sign::Until(_) => Ok(()),
+            LockState::Over => self.end(session),
+            LockState::Until(_) => Ok(()),
         }
     }
 
@@ -192,7 +191,7 @@ impl Turn<'_> {
         for entry in std::fs::read_dir(&path).map_err(unreadable)? {
             let file = entry.map_err(unreadable)?.path();
             let number = file.file_name().and_then(|name| name.to_str()?.parse().ok());
-            if number.is_none_or(|number| !self.ledger.sessions.contains_key(&SessionId(number))) {
+            if number.is_none_or(|number| !self.table.sessions.contains_key(&SessionId(number))) {
                 remove(&file)?;
             }
         }
@@ -201,10 +200,10 @@ impl Turn<'_> {
 
     /// Puts the changes on the disk, if there are any that are not.
     pub(super) fn finish(self) -> Result<(), AuthorityError> {
-        if self.ledger.head() != self.before || self.folder.is_unsynced.load(Ordering::Relaxed) {
-            self.folder.write(&self.ledger)?;
+        if self.table.head() != self.before || self.folder.is_unsynced.load(Ordering::Relaxed) {
+            self.folder.write(&self.table)?;
         }
-        *self.folder.last() = Some(self.ledger);
+        *self.folder.last() = Some(self.table);
         Ok(())
     }
 }

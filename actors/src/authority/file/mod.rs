@@ -3,9 +3,9 @@
 //!
 //! Whoever changes something locks the folder, reads who has what, and puts the changed whole on
 //! the disk before it answers; a batch of claims costs two syncs. A number that was given out is
-//! never given out again, whatever crashes. A renewal takes no lock and no sync (`hold`), so that
-//! the living keep what they have also while somebody who was stopped in the middle of a change
-//! holds the lock; others are told after two seconds which process that is.
+//! never given out again, whatever crashes. A renewal takes no lock and no sync (`session_lock`),
+//! so that the living keep what they have also while somebody who was stopped in the middle of a
+//! change holds the lock; others are told after two seconds which process that is.
 //!
 //! A shard whose process has *ended* is free at once, by whatever way it ended: the kernel then
 //! gives up the lock it held on its session's file, which is the best proof of death there is. A
@@ -44,7 +44,7 @@ use super::name::escaped;
 use super::{Authority, AuthorityError, Claimant, check};
 use crate::lock::lock;
 use folder::Folder;
-use session_lock::Hold;
+use session_lock::SessionLock;
 use watch::Watch;
 
 /// How often the folder is looked at by those who wait for something to become free.
@@ -58,18 +58,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// node has, so its session lasts until its time is over or the process ends.
 #[derive(Debug)]
 pub struct FileAuthority {
-    desk: Arc<Desk>,
+    inner: Arc<Inner>,
 }
 
-/// What the threads share that answer.
+/// The state that the blocking threads share.
 #[derive(Debug)]
-struct Desk {
+struct Inner {
     folder: Folder,
     claimant: Claimant,
-    /// The sessions of this process. Their files stay open until the process ends, also when the
-    /// node has gone, unless another session was begun in their place: a thread that nobody can
-    /// stop may still run what the session has.
-    holds: Mutex<BTreeMap<SessionId, Arc<Hold>>>,
+    /// The sessions of this process. Their files stay open until the process ends, even after the
+    /// node has left, unless a new session replaced them: a held thread may still run a shard of
+    /// the session, and no code can stop it.
+    locks: Mutex<BTreeMap<SessionId, Arc<SessionLock>>>,
     watch: Mutex<Watch>,
 }
 
@@ -81,20 +81,22 @@ impl FileAuthority {
     /// If the folder cannot be used, or what is in it is damaged; nothing is changed then.
     pub fn open(folder: &Path, claimant: Claimant) -> Result<FileAuthority, AuthorityError> {
         let folder = Folder::open(folder.join(escaped(&claimant.cluster)))?;
-        let mut turn = folder.turn()?;
-        let watch = Mutex::new(Watch::new(turn.ledger()));
-        turn.finish()?;
-        Ok(FileAuthority { desk: Arc::new(Desk { folder, claimant, holds: Mutex::default(), watch }) })
+        let mut transaction = folder.begin()?;
+        let watch = Mutex::new(Watch::new(transaction.table()));
+        transaction.finish()?;
+        Ok(FileAuthority { inner: Arc::new(Inner { folder, claimant, locks: Mutex::default(), watch }) })
     }
 
-    /// Has a thread do this that may wait for the disk.
-    async fn at_desk<T: Send + 'static>(
+    /// Runs this on a thread that may wait for the disk.
+    async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Desk) -> Result<T, AuthorityError> + Send + 'static,
+        work: impl FnOnce(&Inner) -> Result<T, AuthorityError> + Send + 'static,
     ) -> Result<T, AuthorityError> {
-        let desk = self.desk.clone();
-        tokio::task::spawn_blocking(move || work(&desk)).await.unwrap_or_else(|error| {
-            Err(AuthorityError(format!("ownership.folder: nobody is there to look into it any more ({error})")))
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
+            Err(AuthorityError(format!(
+                "ownership.folder: the thread that reads and writes it has ended ({error}); restart this process"
+            )))
         })
     }
 }
@@ -106,7 +108,7 @@ impl Authority for FileAuthority {
     ) -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>> {
         async move {
             check(&ask)?;
-            self.at_desk(|desk| desk.answer(ask)).await
+            self.blocking(|inner| inner.answer(ask)).await
         }
         .boxed_local()
     }
@@ -114,64 +116,64 @@ impl Authority for FileAuthority {
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
             // An error shows with the next question; here it means to go on waiting.
-            while !self.at_desk(|desk| desk.watch().look(&desk.folder)).await.unwrap_or(false) {
+            while !self.blocking(|inner| inner.watch().look(&inner.folder)).await.unwrap_or(false) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            self.desk.watch().told();
+            self.inner.watch().told();
         }
         .boxed_local()
     }
 }
 
-impl Desk {
+impl Inner {
     fn answer(&self, ask: AuthorityRequest) -> Result<AuthorityResponse, AuthorityError> {
         match ask {
             AuthorityRequest::Open { ttl, previous } => self.begin(ttl, previous),
             AuthorityRequest::Renew { session } => self.renew(session),
             AuthorityRequest::Claim { session, shards, floor } => self.claim(session, &shards, floor),
             AuthorityRequest::Release { session, shards } => {
-                let mut turn = self.folder.turn()?;
-                turn.ledger().release(session, &shards);
-                turn.finish()?;
+                let mut transaction = self.folder.begin()?;
+                transaction.table().release(session, &shards);
+                transaction.finish()?;
                 Ok(AuthorityResponse::Done)
             }
             AuthorityRequest::Evict { node, generation } => {
-                let mut turn = self.folder.turn()?;
-                for session in turn.ledger().sessions_until(&node, generation) {
-                    turn.end(session)?;
+                let mut transaction = self.folder.begin()?;
+                for session in transaction.table().sessions_until(&node, generation) {
+                    transaction.end(session)?;
                 }
-                turn.finish()?;
+                transaction.finish()?;
                 Ok(AuthorityResponse::Done)
             }
         }
     }
 
     fn begin(&self, ttl: Duration, previous: Option<SessionId>) -> Result<AuthorityResponse, AuthorityError> {
-        let mut turn = self.folder.turn()?;
+        let mut transaction = self.folder.begin()?;
         // Only one of ours: another's number would be a mistake of the caller.
-        let previous = previous.filter(|previous| self.holds().contains_key(previous));
+        let previous = previous.filter(|previous| self.locks().contains_key(previous));
         if let Some(previous) = previous {
-            turn.end(previous)?;
+            transaction.end(previous)?;
         }
-        turn.end_those_over()?;
-        turn.clear()?;
+        transaction.end_those_over()?;
+        transaction.clear()?;
         let Claimant { node, generation, .. } = &self.claimant;
-        let Some(session) = turn.ledger().open(Session { node: node.clone(), generation: *generation }) else {
+        let Some(session) = transaction.table().open(Session { node: node.clone(), generation: *generation }) else {
             let text =
                 format!("ownership.folder has {SESSIONS_MAX} sessions that are not over; it has room for no more");
             return Err(AuthorityError(text));
         };
-        let hold = self.folder.hold(session, ttl)?;
-        turn.finish()?;
-        let mut holds = self.holds();
-        previous.map(|previous| holds.remove(&previous));
-        holds.insert(session, Arc::new(hold));
+        let session_lock = self.folder.lock_session(session, ttl)?;
+        transaction.finish()?;
+        let mut locks = self.locks();
+        previous.map(|previous| locks.remove(&previous));
+        locks.insert(session, Arc::new(session_lock));
         Ok(AuthorityResponse::Opened { session, ttl })
     }
 
     fn renew(&self, session: SessionId) -> Result<AuthorityResponse, AuthorityError> {
-        let Some(hold) = self.holds().get(&session).cloned() else { return Ok(AuthorityResponse::Gone) };
-        let is_there = hold.renew().map_err(|error| self.folder.unwritable(session, &error))?;
+        let Some(session_lock) = self.locks().get(&session).cloned() else { return Ok(AuthorityResponse::Gone) };
+        let is_there = session_lock.renew().map_err(|error| self.folder.unwritable(session, &error))?;
         Ok(if is_there { AuthorityResponse::Renewed } else { AuthorityResponse::Gone })
     }
 
@@ -181,20 +183,20 @@ impl Desk {
         shards: &[ShardName],
         floor: Epoch,
     ) -> Result<AuthorityResponse, AuthorityError> {
-        let mut turn = self.folder.turn()?;
+        let mut transaction = self.folder.begin()?;
         // Our own first: what it was given after its end could be taken away at once.
-        turn.end_if_over(session)?;
+        transaction.end_if_over(session)?;
         let is_held = |claimed: &Claimed| matches!(claimed, Claimed::Held { .. });
-        if turn.ledger().claim(session, shards, floor).is_some_and(|claimed| claimed.iter().any(is_held)) {
-            turn.end_those_over()?;
+        if transaction.table().claim(session, shards, floor).is_some_and(|claimed| claimed.iter().any(is_held)) {
+            transaction.end_those_over()?;
         }
-        let claimed = turn.ledger().claim(session, shards, floor);
-        turn.finish()?;
+        let claimed = transaction.table().claim(session, shards, floor);
+        transaction.finish()?;
         Ok(claimed.map_or(AuthorityResponse::Gone, AuthorityResponse::Claimed))
     }
 
-    fn holds(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Hold>>> {
-        lock(&self.holds)
+    fn locks(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<SessionLock>>> {
+        lock(&self.locks)
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
@@ -202,9 +204,9 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for Inner {
     fn drop(&mut self) {
-        // Never closed before the process ends: see `holds`.
-        std::mem::take(&mut *self.holds()).into_values().for_each(std::mem::forget);
+        // Never closed before the process ends: see `locks`.
+        std::mem::take(&mut *self.locks()).into_values().for_each(std::mem::forget);
     }
 }

@@ -1,5 +1,5 @@
-//! `hold`: the file of one session, which its process holds locked for its whole life, and in which
-//! the end of the session stands.
+//! `session_lock`: the file of one session, which its process holds locked for its whole life, and
+//! in which the end of the session stands.
 //!
 //! Who can lock it knows that the process has ended, whatever killed it: the kernel gives a lock up
 //! with the last copy of its file, and a process that is only stopped keeps it (flock(2)). The file
@@ -37,7 +37,7 @@ const LOOKS_MAX: u32 = 1_000;
 
 /// The file of a session of this process.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct SessionLock {
     /// Locked as long as it is open. It is never closed while the session may have shards: see
     /// [`super::FileAuthority`].
     file: File,
@@ -49,16 +49,16 @@ pub(super) struct Hold {
 
 /// Where a session stands, as others see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Sign {
+pub(super) enum LockState {
     /// Its process has ended, or its time is over, or its file is gone.
     Over,
     /// Until this moment at least.
     Until(u64),
 }
 
-impl Hold {
+impl SessionLock {
     /// Makes the file under a name that nobody looks at, locks it, and gives it its own name.
-    pub(super) fn new(path: &Path, boot: Boot, ttl: Duration) -> io::Result<Hold> {
+    pub(super) fn new(path: &Path, boot: Boot, ttl: Duration) -> io::Result<SessionLock> {
         let begun = path.with_extension("new");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&begun)?;
         file.try_lock()?;
@@ -66,7 +66,7 @@ impl Hold {
         file.write_all_at(&boot.0, BOOT_AT)?;
         file.write_all_at(&written(end), 0)?;
         std::fs::rename(&begun, path)?;
-        Ok(Hold { file, boot, ttl, end: Mutex::new(end) })
+        Ok(SessionLock { file, boot, ttl, end: Mutex::new(end) })
     }
 
     /// Lets the session last for its whole time from now on, if that does not come too late.
@@ -94,20 +94,20 @@ impl Hold {
     }
 }
 
-/// Looks at the file of whatever session. At its end itself a session is over.
+/// The state of a session by its file. At its end itself a session is over.
 ///
-/// An error may mean that somebody on another host holds the file, whose clock says nothing here.
-pub(super) fn look(path: &Path, boot: Boot) -> io::Result<Sign> {
+/// An error may mean that a process on another host holds the file; its clock says nothing here.
+pub(super) fn look(path: &Path, boot: Boot) -> io::Result<LockState> {
     // Before the file is read: see the head of this module.
     let now = host::now()?;
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sign::Over),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Over),
         Err(error) => return Err(error),
     };
     // Shared, so that those who look do not take each other for the holder.
     match file.try_lock_shared() {
-        Ok(()) => return Ok(Sign::Over),
+        Ok(()) => return Ok(LockState::Over),
         Err(TryLockError::WouldBlock) => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -117,7 +117,7 @@ pub(super) fn look(path: &Path, boot: Boot) -> io::Result<Sign> {
         // then nothing says that the session is over, and other sessions are no matter of this
         // file.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Ok(Sign::Until(host::later(now, CUT_FOR)));
+            return Ok(LockState::Until(host::later(now, CUT_FOR)));
         }
         other => other?,
     }
@@ -126,7 +126,7 @@ pub(super) fn look(path: &Path, boot: Boot) -> io::Result<Sign> {
         return Err(io::Error::other(text));
     }
     let end = read(&file)?;
-    Ok(if end <= now { Sign::Over } else { Sign::Until(end) })
+    Ok(if end <= now { LockState::Over } else { LockState::Until(end) })
 }
 
 fn read(file: &File) -> io::Result<u64> {
@@ -158,7 +158,7 @@ mod tests {
 
     /// Runs a test on a file of its own.
     fn with_file(name: &str, test: impl FnOnce(PathBuf, Boot)) {
-        let folder = std::env::temp_dir().join(format!("heartbeat-hold-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("heartbeat-lock-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         test(folder.join("1"), Boot::current().unwrap());
         std::fs::remove_dir_all(&folder).unwrap();
@@ -167,24 +167,24 @@ mod tests {
     #[test]
     fn a_file_that_is_held_lives_until_its_end_and_one_that_is_not_is_over() {
         with_file("life", |path, boot| {
-            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
-            let hold = Hold::new(&path, boot, LONG).unwrap();
-            assert_eq!(look(&path, boot).unwrap(), Sign::Until(*hold.end()));
-            assert!(hold.renew().unwrap());
-            assert_eq!(look(&path, boot).unwrap(), Sign::Until(*hold.end()));
-            drop(hold);
-            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            assert_eq!(look(&path, boot).unwrap(), LockState::Over);
+            let lock = SessionLock::new(&path, boot, LONG).unwrap();
+            assert_eq!(look(&path, boot).unwrap(), LockState::Until(*lock.end()));
+            assert!(lock.renew().unwrap());
+            assert_eq!(look(&path, boot).unwrap(), LockState::Until(*lock.end()));
+            drop(lock);
+            assert_eq!(look(&path, boot).unwrap(), LockState::Over);
         });
     }
 
     #[test]
     fn a_renewal_that_comes_too_late_ends_the_session_for_good() {
         with_file("late", |path, boot| {
-            let hold = Hold::new(&path, boot, Duration::ZERO).unwrap();
-            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            let lock = SessionLock::new(&path, boot, Duration::ZERO).unwrap();
+            assert_eq!(look(&path, boot).unwrap(), LockState::Over);
             for _ in 0..2 {
-                assert!(!hold.renew().unwrap());
-                assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+                assert!(!lock.renew().unwrap());
+                assert_eq!(look(&path, boot).unwrap(), LockState::Over);
             }
         });
     }
@@ -192,43 +192,43 @@ mod tests {
     #[test]
     fn a_session_that_was_ended_by_another_is_not_renewed() {
         with_file("ended", |path, boot| {
-            let hold = Hold::new(&path, boot, LONG).unwrap();
+            let lock = SessionLock::new(&path, boot, LONG).unwrap();
             std::fs::remove_file(&path).unwrap();
-            assert!(!hold.renew().unwrap());
+            assert!(!lock.renew().unwrap());
         });
     }
 
     #[test]
     fn a_holder_of_another_boot_is_an_error_and_what_is_left_of_one_is_over() {
         with_file("boot", |path, boot| {
-            let hold = Hold::new(&path, Boot([b'x'; BOOT_BYTES]), LONG).unwrap();
+            let lock = SessionLock::new(&path, Boot([b'x'; BOOT_BYTES]), LONG).unwrap();
             assert!(look(&path, boot).unwrap_err().to_string().contains("on another host"));
-            drop(hold);
-            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            drop(lock);
+            assert_eq!(look(&path, boot).unwrap(), LockState::Over);
         });
     }
 
     #[test]
     fn a_file_that_was_cut_short_is_whole_again_after_a_renewal() {
         with_file("cut", |path, boot| {
-            let hold = Hold::new(&path, boot, LONG).unwrap();
+            let lock = SessionLock::new(&path, boot, LONG).unwrap();
             for length in [0, 16, 20] {
-                hold.file.set_len(length).unwrap();
-                assert!(matches!(look(&path, boot).unwrap(), Sign::Until(_)), "its process is there");
-                assert!(hold.renew().unwrap());
-                assert_eq!(look(&path, boot).unwrap(), Sign::Until(*hold.end()));
+                lock.file.set_len(length).unwrap();
+                assert!(matches!(look(&path, boot).unwrap(), LockState::Until(_)), "its process is there");
+                assert!(lock.renew().unwrap());
+                assert_eq!(look(&path, boot).unwrap(), LockState::Until(*lock.end()));
             }
-            hold.file.set_len(0).unwrap();
-            drop(hold);
-            assert_eq!(look(&path, boot).unwrap(), Sign::Over);
+            lock.file.set_len(0).unwrap();
+            drop(lock);
+            assert_eq!(look(&path, boot).unwrap(), LockState::Over);
         });
     }
 
     #[test]
     fn half_a_time_is_not_taken_for_one() {
         with_file("torn", |path, boot| {
-            let hold = Hold::new(&path, boot, LONG).unwrap();
-            hold.file.write_all_at(&[0; 8], 0).unwrap();
+            let lock = SessionLock::new(&path, boot, LONG).unwrap();
+            lock.file.write_all_at(&[0; 8], 0).unwrap();
             assert!(look(&path, boot).unwrap_err().to_string().contains("damaged"));
         });
     }

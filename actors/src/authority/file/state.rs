@@ -1,4 +1,4 @@
-//! `state`: a [`Ledger`] as text, so that an operator can read who has what. It begins with a
+//! `state`: a [`LeaseTable`] as text, so that an operator can read who has what. It begins with a
 //! version and ends with a checksum.
 //!
 //! ```text
@@ -19,7 +19,7 @@ use heartbeat_core::Generation;
 use heartbeat_core::authority::{SessionId, ShardName};
 use heartbeat_core::member::Epoch;
 
-use super::super::lease_table::{Grant, Ledger, NUMBER_MAX, Session};
+use super::super::lease_table::{Grant, LeaseTable, NUMBER_MAX, Session};
 use super::super::name::{escaped, unescaped};
 
 /// The first words of every version.
@@ -31,12 +31,12 @@ const VERSION: u32 = 1;
 /// Bytes of the first two lines.
 pub(super) const HEAD_BYTES: usize = 77;
 
-/// Why a text is no ledger.
+/// Why a text is not a lease table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum StateError {
     /// It is of a version that was written by a later release.
     Newer(u32),
-    /// It does not begin as a ledger does.
+    /// It does not begin as a lease table does.
     NoLedger,
     /// Its checksum is wrong, or missing.
     Sum,
@@ -55,13 +55,13 @@ impl fmt::Display for StateError {
     }
 }
 
-/// The whole text of a ledger.
-pub(super) fn encode(ledger: &Ledger) -> String {
-    let mut text = format!("{MAGIC}{VERSION}\nnumber {:020} freed {:020}\n", ledger.number, ledger.freed);
-    for (id, Session { node, generation }) in &ledger.sessions {
+/// The whole text of a lease table.
+pub(super) fn encode(table: &LeaseTable) -> String {
+    let mut text = format!("{MAGIC}{VERSION}\nnumber {:020} freed {:020}\n", table.number, table.freed);
+    for (id, Session { node, generation }) in &table.sessions {
         line(&mut text, format_args!("session {} {} {}", id.0, generation.0, escaped(node)));
     }
-    for (shard, Grant { session, epoch }) in &ledger.shards {
+    for (shard, Grant { session, epoch }) in &table.shards {
         line(&mut text, format_args!("shard {} {} {} {}", epoch.0, session.0, shard.index, escaped(&shard.group)));
     }
     let sum = checksum(text.as_bytes());
@@ -69,8 +69,8 @@ pub(super) fn encode(ledger: &Ledger) -> String {
     text
 }
 
-/// The ledger that a whole text holds.
-pub(super) fn decode(text: &str) -> Result<Ledger, StateError> {
+/// The lease table that a whole text holds.
+pub(super) fn decode(text: &str) -> Result<LeaseTable, StateError> {
     check_version(text)?;
     let body = text.trim_end_matches('\n').rfind('\n').map_or(0, |end| end + 1);
     let (lines, sum) = text.split_at(body);
@@ -78,12 +78,12 @@ pub(super) fn decode(text: &str) -> Result<Ledger, StateError> {
     if told != Some(checksum(lines.as_bytes())) {
         return Err(StateError::Sum);
     }
-    let mut ledger = Ledger::default();
-    (ledger.number, ledger.freed) = decode_head(text).ok_or(StateError::Line(2))?;
+    let mut table = LeaseTable::default();
+    (table.number, table.freed) = decode_head(text).ok_or(StateError::Line(2))?;
     for (number, line) in lines.lines().enumerate().skip(2) {
-        read(&mut ledger, line).ok_or(StateError::Line(number + 1))?;
+        read(&mut table, line).ok_or(StateError::Line(number + 1))?;
     }
-    Ok(ledger)
+    Ok(table)
 }
 
 /// The numbers in the first two lines, which tell any two states apart; `None` if they are no such
@@ -105,21 +105,21 @@ fn check_version(text: &str) -> Result<(), StateError> {
 
 /// Takes one line in. No number may be above the highest that was given out, nor any shard be that
 /// of a session that is not there: they would be given out again.
-fn read(ledger: &mut Ledger, line: &str) -> Option<()> {
+fn read(table: &mut LeaseTable, line: &str) -> Option<()> {
     let mut words = line.split(' ');
     let kind = words.next()?;
-    let id = words.next()?.parse().ok().filter(|id| *id <= ledger.number)?;
+    let id = words.next()?.parse().ok().filter(|id| *id <= table.number)?;
     let second = words.next()?.parse().ok()?;
     match kind {
         "session" => {
             let session = Session { node: unescaped(words.next()?)?.into(), generation: Generation(second) };
-            ledger.sessions.insert(SessionId(id), session);
+            table.sessions.insert(SessionId(id), session);
         }
         "shard" => {
             let index = words.next()?.parse().ok()?;
             let shard = ShardName { group: unescaped(words.next()?)?.into(), index };
-            ledger.sessions.get(&SessionId(second))?;
-            ledger.shards.insert(shard, Grant { session: SessionId(second), epoch: Epoch(id) });
+            table.sessions.get(&SessionId(second))?;
+            table.shards.insert(shard, Grant { session: SessionId(second), epoch: Epoch(id) });
         }
         _ => return None,
     }
@@ -140,28 +140,28 @@ fn checksum(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn ledger() -> Ledger {
-        let mut ledger = Ledger { number: 1_764_373_448_209, freed: 7, ..Ledger::default() };
+    fn table() -> LeaseTable {
+        let mut table = LeaseTable { number: 1_764_373_448_209, freed: 7, ..LeaseTable::default() };
         let session = Session { node: "node 1\n".into(), generation: Generation(u64::MAX) };
-        let session = ledger.open(session).unwrap();
+        let session = table.open(session).unwrap();
         let shards = [("orders", 0), ("a/b", u32::MAX)].map(|(group, index)| ShardName { group: group.into(), index });
-        ledger.claim(session, &shards, Epoch(0)).unwrap();
-        ledger
+        table.claim(session, &shards, Epoch(0)).unwrap();
+        table
     }
 
     #[test]
     fn a_ledger_comes_back_as_it_was() {
-        for ledger in [ledger(), Ledger::default()] {
-            let text = encode(&ledger);
-            assert_eq!(decode(&text).as_ref(), Ok(&ledger));
-            assert_eq!(decode_head(&text[..HEAD_BYTES]), Some((ledger.number, ledger.freed)));
+        for table in [table(), LeaseTable::default()] {
+            let text = encode(&table);
+            assert_eq!(decode(&text).as_ref(), Ok(&table));
+            assert_eq!(decode_head(&text[..HEAD_BYTES]), Some((table.number, table.freed)));
             assert_eq!(text.as_bytes()[HEAD_BYTES - 1], b'\n');
         }
     }
 
     #[test]
     fn whatever_is_spoilt_is_found() {
-        let text = encode(&ledger());
+        let text = encode(&table());
         for end in 0..text.len() - 1 {
             assert!(decode(&text[..end]).is_err(), "cut at {end}");
         }

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use heartbeat_core::authority::SessionId;
 
 use super::super::AuthorityError;
-use super::super::lease_table::Ledger;
+use super::super::lease_table::LeaseTable;
 use super::folder::Folder;
-use super::session_lock::Sign;
+use super::session_lock::LockState;
 
 /// What is known of the folder to those who wait.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(ledger: &Ledger) -> Watch {
+    pub(super) fn new(table: &LeaseTable) -> Watch {
         let mut watch = Watch { head: (0, 0), sessions: BTreeSet::new(), over: BTreeSet::new(), is_news: false };
-        watch.take(ledger);
+        watch.take(table);
         watch.is_news = false;
         watch
     }
@@ -38,19 +38,19 @@ impl Watch {
     /// Looks, and says whether something may have become free that nobody was told of.
     pub(super) fn look(&mut self, folder: &Folder) -> Result<bool, AuthorityError> {
         if folder.read_head() != Some(self.head)
-            && let Some(ledger) = folder.read()?
+            && let Some(table) = folder.read()?
         {
-            self.take(&ledger);
+            self.take(&table);
         }
         let sessions: Vec<_> = self.sessions.iter().copied().collect();
         for session in sessions {
             match folder.look(session)? {
-                Sign::Over => {
+                LockState::Over => {
                     self.sessions.remove(&session);
                     self.over.insert(session);
                     self.is_news = true;
                 }
-                Sign::Until(_) => {}
+                LockState::Until(_) => {}
             }
         }
         Ok(self.is_news)
@@ -61,10 +61,10 @@ impl Watch {
         self.is_news = false;
     }
 
-    fn take(&mut self, ledger: &Ledger) {
-        self.is_news |= ledger.freed != self.head.1;
-        self.head = ledger.head();
-        self.over.retain(|session| ledger.sessions.contains_key(session));
-        self.sessions = ledger.sessions.keys().filter(|session| !self.over.contains(session)).copied().collect();
+    fn take(&mut self, table: &LeaseTable) {
+        self.is_news |= table.freed != self.head.1;
+        self.head = table.head();
+        self.over.retain(|session| table.sessions.contains_key(session));
+        self.sessions = table.sessions.keys().filter(|session| !self.over.contains(session)).copied().collect();
     }
 }
