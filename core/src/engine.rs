@@ -208,7 +208,7 @@ impl Engine {
         for (from, bytes) in batch {
             self.handle_datagram(canonical(from), bytes);
         }
-        self.hand_out_mail();
+        self.route_shard_messages();
     }
 
     /// Takes in that somebody has connected a stream to us. Returns its number; it may be shut
@@ -216,7 +216,8 @@ impl Engine {
     pub fn handle_accepted(&mut self, at: Instant) -> StreamId {
         self.advance(at);
         match &mut self.cluster {
-            Some(cluster) => cluster.accepted(self.leaving == Leaving::Done, &self.ctx),
+            Some(cluster) if self.leaving == Leaving::Done => cluster.reject_accepted(),
+            Some(cluster) => cluster.handle_accepted(&self.ctx),
             None => StreamId(0),
         }
     }
@@ -238,9 +239,9 @@ impl Engine {
             return;
         }
         let frame = datagram.as_ref().map(|(datagram, from)| (datagram, *from));
-        let follow = cluster.hear_stream(stream, event, frame, &mut self.ctx);
+        let follow = cluster.handle_stream(stream, event, frame, &mut self.ctx);
         self.follow(follow);
-        self.hand_out_mail();
+        self.route_shard_messages();
         self.follow_up();
     }
 
@@ -250,8 +251,8 @@ impl Engine {
         self.advance(now);
         let Some(cluster) = &mut self.cluster else { return };
         match found {
-            Ok(addresses) => cluster.resolved(seed, addresses, self.ctx.now),
-            Err(reason) => cluster.unresolved(seed, reason, &mut self.ctx),
+            Ok(addresses) => cluster.handle_resolved(seed, addresses, self.ctx.now),
+            Err(reason) => cluster.handle_unresolved(seed, reason, &mut self.ctx),
         }
     }
 
@@ -261,7 +262,7 @@ impl Engine {
     pub fn recall(&mut self, now: Instant, members: &[Member]) {
         self.advance(now);
         if let Some(cluster) = &mut self.cluster {
-            cluster.recall(members, &self.ctx);
+            cluster.preload(members, &self.ctx);
         }
         self.settle();
     }
@@ -419,7 +420,7 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            let follow = cluster.tick(self.guard.held_until().is_some(), &mut self.ctx);
+            let follow = cluster.handle_timeout(self.guard.held_until(), &mut self.ctx);
             self.follow(follow);
         }
         while self.guard.held_until().is_none()
@@ -445,22 +446,22 @@ impl Engine {
     pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
         // Datagrams first: a verdict travels before its events are told here.
         while let Some(cluster) = &mut self.cluster
-            && let Some(post) = cluster.out.queue.pop_front()
+            && let Some(outgoing) = cluster.poll_outgoing()
         {
-            match post {
-                Outgoing::Send { to, letter } => {
-                    if cluster.write(letter, None, self.ctx.now, buffer) {
+            match outgoing {
+                Outgoing::Send { to, payload } => {
+                    if cluster.write(payload, None, self.ctx.now, buffer) {
                         self.counters.sent += 1;
                         return Some(Output::Transmit { to });
                     }
                 }
-                Outgoing::Frame { stream, letter } => {
-                    if cluster.write(letter, Some(stream), self.ctx.now, buffer) {
+                Outgoing::Frame { stream, payload } => {
+                    if cluster.write(payload, Some(stream), self.ctx.now, buffer) {
                         return Some(Output::Frame { stream });
                     }
                 }
                 Outgoing::Open { stream, to } => return Some(Output::Open { stream, to }),
-                Outgoing::Shut { stream } => return Some(Output::Shut { stream }),
+                Outgoing::Close { stream } => return Some(Output::Shut { stream }),
             }
         }
         let output = self.ctx.outputs.pop_front();
@@ -483,13 +484,13 @@ impl Engine {
     /// The members as this node sees them, itself included, in the order of their ids; none without
     /// a cluster.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.cluster.iter().flat_map(|cluster| cluster.membership().members())
+        self.cluster.iter().flat_map(|cluster| cluster.table().members())
     }
 
     /// How often the table of members has changed: a copy made at this version is up to date.
     /// Always 0 without a cluster.
     pub fn members_version(&self) -> u64 {
-        self.cluster.as_ref().map_or(0, |cluster| cluster.membership().version())
+        self.cluster.as_ref().map_or(0, |cluster| cluster.table().version())
     }
 
     /// Ids of those who watch this node, former observers included; none without a cluster.
@@ -574,7 +575,7 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && self.leaving != Leaving::Done
         {
-            let mut follow = cluster.look_at_quorum(&mut self.ctx);
+            let mut follow = cluster.expire_quorum(&mut self.ctx);
             if self.ownership.expire_session(&mut self.ctx) {
                 follow = OwnershipEffect::Revoke;
             }
@@ -590,7 +591,7 @@ impl Engine {
         self.ctx.monitor.excuse(pause);
         self.supervision.excuse(&self.ctx);
         if let Some(cluster) = &mut self.cluster {
-            cluster.excuse(pause, &mut self.ctx);
+            cluster.discount_pause(pause, &mut self.ctx);
             self.guard.hold(pause, self.ctx.config.interval);
             self.ctx.push(Output::Drain);
         }
@@ -631,7 +632,7 @@ impl Engine {
         if self.leaving == Leaving::Done {
             return;
         }
-        let follow = cluster.receive(from, bytes.len(), &datagram, &mut self.ctx);
+        let follow = cluster.handle_datagram(from, bytes.len(), &datagram, &mut self.ctx);
         self.follow(follow);
     }
 
@@ -639,7 +640,7 @@ impl Engine {
     fn decode<'b>(&mut self, from: SocketAddr, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
         let cluster = self.cluster.as_mut()?;
         let counter = match wire::decode(bytes) {
-            Ok(datagram) if cluster.is_ours(datagram.header) => {
+            Ok(datagram) if cluster.is_own_cluster(datagram.header) => {
                 self.counters.received += 1;
                 return Some(datagram);
             }
@@ -663,7 +664,7 @@ impl Engine {
                 if let Some(cluster) = &mut self.cluster
                     && self.leaving != Leaving::Done
                 {
-                    let follow = cluster.judge(id, change, &mut self.ctx);
+                    let follow = cluster.handle_verdict(id, change, &mut self.ctx);
                     self.follow(follow);
                 }
             }
@@ -695,10 +696,10 @@ impl Engine {
     }
 
     /// What others sent about shards, to whoever owns them.
-    fn hand_out_mail(&mut self) {
-        while let Some(mail) = self.cluster.as_mut().and_then(Cluster::take_mail) {
+    fn route_shard_messages(&mut self) {
+        while let Some(message) = self.cluster.as_mut().and_then(Cluster::poll_shard_message) {
             self.ownership
-                .handle_shard_message(mail, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+                .handle_shard_message(message, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         }
     }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::wire::{
-    Ack, Body, EPOCH_MAX, Echo, Evidence, Heartbeat, Inquire, Observers, Part, Rows, SEQUENCE_MAX, STAGE_MAX, TIME_MAX,
-    encode, encode_join, push_rumour,
+    Ack, Body, EPOCH_MAX, Echo, Heartbeat, IndirectProbe, Observers, Part, ProbeReport, Rows, SEQUENCE_MAX, STAGE_MAX,
+    TIME_MAX, encode, encode_join, push_rumour,
 };
 use heartbeat_core::{
     Config, Engine, Epoch, Generation, Incarnation, Instant, Member, NodeId, Output, Profile, Random, Role, ShardGroup,
@@ -124,9 +124,9 @@ impl Driver {
         }
     }
 
-    fn evidence(&mut self) -> Evidence {
+    fn evidence(&mut self) -> ProbeReport {
         let target = self.one();
-        Evidence {
+        ProbeReport {
             number: self.small(u32::MAX),
             target: target.id,
             generation: self.generation(&target),
@@ -166,9 +166,9 @@ impl Driver {
                 let target = self.one();
                 let (gone, death) = (self.random.chance(0.5), self.random.chance(0.5));
                 let (generation, stage) = (self.generation(&target), self.number(STAGE_MAX));
-                Body::Inquire(Inquire { number, target: target.id, generation, stage, gone, death })
+                Body::IndirectProbe(IndirectProbe { number, target: target.id, generation, stage, gone, death })
             }
-            7 => Body::Evidence(self.evidence()),
+            7 => Body::ProbeReport(self.evidence()),
             8 => Body::Release,
             9 => Body::Challenge { token: self.number(u64::MAX) },
             10 => Body::Introduce,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heartbeat_core::config::Config;
 use heartbeat_core::member::{ShardGroup, name_hash};
-use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, Inquire, Observers, STAGE_MAX};
+use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, IndirectProbe, Observers, STAGE_MAX};
 use heartbeat_core::wire::{encode, encode_join, push_rumour};
 use heartbeat_core::{
     Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Profile, Role, Status, StreamId,
@@ -44,7 +44,7 @@ fn provocations(header: Header) -> Vec<Vec<u8>> {
         Body::Heartbeat(heartbeat),
         Body::Probe { number },
         Body::Echo(Echo { number, incarnation, is_observer: true }),
-        Body::Inquire(Inquire { number, target, generation, stage: 1, gone: true, death: true }),
+        Body::IndirectProbe(IndirectProbe { number, target, generation, stage: 1, gone: true, death: true }),
         Body::Release,
         Body::Challenge { token: 9 },
         Body::Introduce,

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartbeat_core::wire::{self, Ack, Body, Echo, Evidence, Heartbeat, Inquire, Observers};
+use heartbeat_core::wire::{self, Ack, Body, Echo, Heartbeat, IndirectProbe, Observers, ProbeReport};
 use heartbeat_core::{
     Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Status,
 };
@@ -30,7 +30,7 @@ fn other(index: usize) -> Member {
 }
 
 /// What the two watchers answer to a question.
-type Answer = fn(&Inquire) -> Evidence;
+type Answer = fn(&IndirectProbe) -> ProbeReport;
 
 struct Village {
     engine: Engine,
@@ -105,9 +105,9 @@ impl Village {
             let answer = match wire::decode(&buffer).unwrap().body {
                 Body::Heartbeat(Heartbeat { stage, asks: true, .. }) => Body::Ack(Ack { stage, health: 0 }),
                 Body::Probe { number } => Body::Echo(Echo { number, incarnation, is_observer: true }),
-                Body::Inquire(inquire) => {
+                Body::IndirectProbe(inquire) => {
                     let stage = self.heard * wire::STAGES;
-                    Body::Evidence(Evidence { stage, ..(self.answer)(&inquire) })
+                    Body::ProbeReport(ProbeReport { stage, ..(self.answer)(&inquire) })
                 }
                 _ => continue,
             };
@@ -130,9 +130,9 @@ impl Village {
 }
 
 /// "I have not heard it either, and would not call it dead."
-fn doubtful(inquire: &Inquire, health: u8) -> Evidence {
-    let Inquire { number, target, generation, .. } = *inquire;
-    Evidence {
+fn doubtful(inquire: &IndirectProbe, health: u8) -> ProbeReport {
+    let IndirectProbe { number, target, generation, .. } = *inquire;
+    ProbeReport {
         number,
         target,
         generation,
@@ -156,7 +156,7 @@ fn silent_for_long(answer: Answer) -> Village {
 
 #[test]
 fn a_death_takes_most_of_those_who_answer() {
-    let village = silent_for_long(|inquire| Evidence { agrees: true, ..doubtful(inquire, 0) });
+    let village = silent_for_long(|inquire| ProbeReport { agrees: true, ..doubtful(inquire, 0) });
     assert_eq!(
         (village.status(), village.witnesses()),
         (Status::Dead, ["here", OTHERS[1], OTHERS[2]].map(String::from).into())
@@ -172,7 +172,7 @@ fn the_word_of_those_who_are_not_well_does_not_count() {
     assert_eq!((village.status(), village.witnesses()), (Status::Dead, vec!["here".to_owned()]));
     // That somebody was heard is no matter of patience.
     let village =
-        silent_for_long(|inquire| Evidence { reached: true, silence: Duration::ZERO, ..doubtful(inquire, 8) });
+        silent_for_long(|inquire| ProbeReport { reached: true, silence: Duration::ZERO, ..doubtful(inquire, 8) });
     assert_eq!(village.status(), Status::Alive);
     assert!(village.told.iter().all(|event| !matches!(event, Event::Suspected { .. })), "{:?}", village.told);
 }

@@ -19,13 +19,13 @@ use crate::membership::table::MemberTable;
 use crate::time::Instant;
 
 /// Share of a zone that makes silence suspicious, in percent, and the number it must be over.
-const MOST_PERCENT: usize = 55;
-const MOST_OVER: usize = 2;
+const SILENT_PERCENT_MIN: usize = 55;
+const SILENT_OVER: usize = 2;
 
 /// Share of a zone that silence may make dead within [`PACE`], in percent, and the number it may
 /// make dead in any case.
 const PACE_PERCENT: usize = 10;
-const PACE_LEAST: usize = 4;
+const PACE_MIN: usize = 4;
 
 /// The time for that.
 const PACE: Duration = Duration::from_secs(10);
@@ -69,14 +69,14 @@ struct Count {
 impl Brakes {
     /// Whether a member of `zone` may be called dead at `now` for its silence; `me` does not count
     /// for anybody's silence.
-    pub(crate) fn ask(&mut self, zone: &Arc<str>, table: &MemberTable, now: Instant, tell: &mut Vec<Event>) -> Brake {
-        self.look(table, now, tell);
+    pub(crate) fn ask(&mut self, zone: &Arc<str>, table: &MemberTable, now: Instant, events: &mut Vec<Event>) -> Brake {
+        self.look(table, now, events);
         let Some((_, counts)) = &mut self.counted else { return Brake::Free };
         let concerned = |count: &&mut Count| count.zone.as_ref().is_none_or(|other| other == zone);
         if self.frozen.contains(&None) || self.frozen.contains(&Some(zone.clone())) {
             return Brake::ZoneDisrupted;
         }
-        let is_over = |count: &Count| count.died >= PACE_LEAST.max(count.members * PACE_PERCENT / 100);
+        let is_over = |count: &Count| count.died >= PACE_MIN.max(count.members * PACE_PERCENT / 100);
         if counts.iter_mut().filter(concerned).any(|count| is_over(count)) {
             return Brake::RateLimited;
         }
@@ -91,31 +91,31 @@ impl Brakes {
     }
 
     /// Counts anew, if the last count is too old. Returns whether a freeze ended.
-    pub(crate) fn look(&mut self, table: &MemberTable, now: Instant, tell: &mut Vec<Event>) -> bool {
+    pub(crate) fn look(&mut self, table: &MemberTable, now: Instant, events: &mut Vec<Event>) -> bool {
         if self.counted.as_ref().is_some_and(|(at, _)| now - *at < GOOD_FOR) {
             return false;
         }
         let counts = count(table, now);
-        let told = tell.len();
+        let emitted = events.len();
         for count in &counts {
-            let is_suspicious = count.silent > MOST_OVER && count.silent * 100 >= count.others * MOST_PERCENT;
+            let is_suspicious = count.silent > SILENT_OVER && count.silent * 100 >= count.others * SILENT_PERCENT_MIN;
             if is_suspicious && self.frozen.insert(count.zone.clone()) {
                 let zone = name(&count.zone);
-                tell.push(Event::ZoneDisrupted { zone, silent: count.silent as u32, of: count.members as u32 });
+                events.push(Event::ZoneDisrupted { zone, silent: count.silent as u32, of: count.members as u32 });
             } else if !is_suspicious && self.frozen.remove(&count.zone) {
-                tell.push(Event::ZoneRecovered { zone: name(&count.zone) });
+                events.push(Event::ZoneRecovered { zone: name(&count.zone) });
             }
         }
         // A zone of which nobody is left.
         self.frozen.retain(|zone| {
             let is_there = counts.iter().any(|count| count.zone == *zone);
             if !is_there {
-                tell.push(Event::ZoneRecovered { zone: name(zone) });
+                events.push(Event::ZoneRecovered { zone: name(zone) });
             }
             is_there
         });
         self.counted = Some((now, counts));
-        tell[told..].iter().any(|event| matches!(event, Event::ZoneRecovered { .. }))
+        events[emitted..].iter().any(|event| matches!(event, Event::ZoneRecovered { .. }))
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
             .zip(counts)
             .flat_map(|(zone, count)| (0..count).map(|number| member(&name(zone, number), zone)));
         let mut table = MemberTable::new(all.next().unwrap(), at(0));
-        all.for_each(|member| table.recall(at(0), &member));
+        all.for_each(|member| table.preload(at(0), &member));
         table
     }
 
@@ -197,7 +197,7 @@ mod tests {
 
     /// The last `count` of a zone are this from now on.
     fn judge(table: &mut MemberTable, now: Instant, zone: &str, of: usize, count: usize, status: Status) {
-        (of - count..of).for_each(|number| drop(table.judge(now, NodeId::of(&name(zone, number)), status)));
+        (of - count..of).for_each(|number| drop(table.set_status(now, NodeId::of(&name(zone, number)), status)));
     }
 
     /// What is said to a death in each zone, where this many of `counts` are suspect.
@@ -207,10 +207,10 @@ mod tests {
         for (zone, (of, count)) in ZONES.iter().zip(counts.into_iter().zip(silent)) {
             judge(&mut table, at(0), zone, of, count, Status::Suspect);
         }
-        let (mut brakes, mut told) = (Brakes::default(), Vec::new());
-        let said = ZONES.map(|zone| brakes.ask(&zone.into(), &table, at(0), &mut told));
-        assert_eq!(said, expected, "{told:?}");
-        assert_eq!(told.is_empty(), expected == [Brake::Free; 2], "{told:?}");
+        let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
+        let said = ZONES.map(|zone| brakes.ask(&zone.into(), &table, at(0), &mut emitted));
+        assert_eq!(said, expected, "{emitted:?}");
+        assert_eq!(emitted.is_empty(), expected == [Brake::Free; 2], "{emitted:?}");
     }
 
     #[test]
@@ -241,15 +241,15 @@ mod tests {
         for (members, most) in [(20, 4), (100, 10)] {
             let mut table = table([members, 0]);
             let zone: Arc<str> = ZONES[0].into();
-            let (mut brakes, mut told) = (Brakes::default(), Vec::new());
+            let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
             // All at the same instant, of which the table does not know yet.
-            let freed = (0..members).filter(|_| brakes.ask(&zone, &table, at(0), &mut told) == Brake::Free).count();
+            let freed = (0..members).filter(|_| brakes.ask(&zone, &table, at(0), &mut emitted) == Brake::Free).count();
             assert_eq!(freed, most);
             judge(&mut table, at(0), &zone, members, most, Status::Dead);
             for (millis, expected) in [(60, Brake::RateLimited), (9_999, Brake::RateLimited), (10_050, Brake::Free)] {
-                assert_eq!(brakes.ask(&zone, &table, at(millis), &mut told), expected, "after {millis} ms");
+                assert_eq!(brakes.ask(&zone, &table, at(millis), &mut emitted), expected, "after {millis} ms");
             }
-            assert_eq!(told, []);
+            assert_eq!(emitted, []);
         }
     }
 
@@ -257,32 +257,36 @@ mod tests {
     fn a_freeze_is_told_once_and_ends_with_the_doubt() {
         let mut table = table([10, 10]);
         judge(&mut table, at(0), "west", 10, 6, Status::Suspect);
-        let (mut brakes, mut told) = (Brakes::default(), Vec::new());
+        let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
         for millis in [0, 500, 1_000] {
-            assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut told), Brake::ZoneDisrupted);
-            assert!(!brakes.look(&table, at(millis), &mut told));
+            assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut emitted), Brake::ZoneDisrupted);
+            assert!(!brakes.look(&table, at(millis), &mut emitted));
         }
-        assert_eq!(told, [Event::ZoneDisrupted { zone: "west".into(), silent: 6, of: 10 }]);
+        assert_eq!(emitted, [Event::ZoneDisrupted { zone: "west".into(), silent: 6, of: 10 }]);
         // Half of it is back.
         for number in 4..7 {
             let id = NodeId::of(&name("west", number));
-            table.vouch(at(1_100), id, Incarnation::default()).unwrap();
+            table.clear_suspicion(at(1_100), id, Incarnation::default()).unwrap();
         }
-        assert!(brakes.look(&table, at(1_200), &mut told), "who leaves it is told so, and gives fresh timers");
-        assert_eq!(told[1..], [Event::ZoneRecovered { zone: "west".into() }]);
+        assert!(brakes.look(&table, at(1_200), &mut emitted), "who leaves it is emitted so, and gives fresh timers");
+        assert_eq!(emitted[1..], [Event::ZoneRecovered { zone: "west".into() }]);
         assert!(!brakes.is_frozen());
-        assert_eq!(brakes.ask(&"west".into(), &table, at(1_200), &mut told), Brake::Free);
+        assert_eq!(brakes.ask(&"west".into(), &table, at(1_200), &mut emitted), Brake::Free);
     }
 
     #[test]
     fn a_frozen_zone_of_which_nobody_is_left_is_forgotten() {
         let mut table = table([10, 4]);
         judge(&mut table, at(0), "west", 4, 3, Status::Suspect);
-        let (mut brakes, mut told) = (Brakes::default(), Vec::new());
-        assert_eq!(brakes.ask(&"west".into(), &table, at(0), &mut told), Brake::ZoneDisrupted);
+        let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
+        assert_eq!(brakes.ask(&"west".into(), &table, at(0), &mut emitted), Brake::ZoneDisrupted);
         judge(&mut table, at(100), "west", 4, 4, Status::Left);
-        assert!(brakes.look(&table, at(200), &mut told));
-        assert_eq!(told[1..], [Event::ZoneRecovered { zone: "west".into() }], "or people would wait for it for ever");
+        assert!(brakes.look(&table, at(200), &mut emitted));
+        assert_eq!(
+            emitted[1..],
+            [Event::ZoneRecovered { zone: "west".into() }],
+            "or people would wait for it for ever"
+        );
         assert!(!brakes.is_frozen());
     }
 }

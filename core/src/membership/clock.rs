@@ -19,9 +19,6 @@
 
 use std::time::Duration;
 
-use super::Cluster;
-use crate::ctx::Ctx;
-use crate::event::Event;
 use crate::member::{Epoch, NodeId};
 use crate::membership::table::MemberTable;
 use crate::random::mix;
@@ -42,53 +39,60 @@ pub(super) struct Clock {
     wall: u64,
     started: Instant,
     /// The latest clock that a member has shown, and when it came.
-    heard: (u64, Instant),
+    followed: (u64, Instant),
     /// The latest clock under which an epoch was given out to this node.
     given: u64,
+    /// Epochs of this node are above this one.
+    epoch_min: Epoch,
 }
 
 impl Clock {
-    pub(super) fn new(wall: u64, now: Instant) -> Clock {
-        Clock { wall: wall.min(Epoch::MILLIS_MAX), started: now, heard: (0, now), given: 0 }
+    pub(super) fn new(wall: u64, epoch_min: Epoch, now: Instant) -> Clock {
+        Clock { wall: wall.min(Epoch::MILLIS_MAX), started: now, followed: (0, now), given: 0, epoch_min }
     }
 
     /// This node's own clock.
-    fn own(&self, now: Instant) -> u64 {
+    pub(super) fn own(&self, now: Instant) -> u64 {
         self.wall.saturating_add((now - self.started).as_millis() as u64).min(Epoch::MILLIS_MAX)
     }
 
     /// What it shows. The own clock counts only where the table is whole.
-    fn at(&self, now: Instant, is_whole: bool) -> u64 {
-        let told = self.heard.0.max(self.given);
+    pub(super) fn at(&self, now: Instant, is_whole: bool) -> u64 {
+        let told = self.followed.0.max(self.given);
         if is_whole { told.max(self.own(now)) } else { told }
     }
 
     /// Handles the clock of a member.
-    pub(super) fn hear(&mut self, theirs: u64, now: Instant) {
-        if theirs > self.heard.0 && theirs <= FOLLOWED_MAX.max(self.own(now)) {
-            self.heard = (theirs, now);
+    pub(super) fn follow(&mut self, theirs: u64, now: Instant) {
+        if theirs > self.followed.0 && theirs <= FOLLOWED_MAX.max(self.own(now)) {
+            self.followed = (theirs, now);
         }
     }
 
     /// Handles an epoch that was given out: later ones are higher.
-    fn note(&mut self, epoch: Epoch) {
+    pub(super) fn note(&mut self, epoch: Epoch) {
         self.given = self.given.max(epoch.millis());
     }
 
     /// Goes on from the clock of a member with a whole table, if the own one is farther from it
     /// than `skew_max`. Returns how far it is then.
-    fn meet(&mut self, theirs: u64, now: Instant, skew_max: Duration) -> Option<Skew> {
+    pub(super) fn synchronize(&mut self, theirs: u64, now: Instant, skew_max: Duration) -> Option<Skew> {
         let skew = Skew::between(self.own(now), theirs, skew_max)?;
         self.wall = theirs.saturating_sub((now - self.started).as_millis() as u64);
         Some(skew)
     }
 
-    /// The next epoch: later than any clock that was heard of, and higher than `former`.
+    /// The next epoch of the node whose table this is: later than any clock that was received, and
+    /// higher than `former`.
+    pub(super) fn next_epoch(&mut self, table: &MemberTable, former: Epoch, now: Instant) -> Epoch {
+        self.epoch(number_among(table, table.me()), former.max(self.epoch_min), now)
+    }
+
     fn epoch(&mut self, number: u64, former: Epoch, now: Instant) -> Epoch {
-        let (heard, at) = self.heard;
+        let (followed, at) = self.followed;
         // The member whose clock that is may have given out epochs since.
         let since = (now - at).as_millis() as u64;
-        let mut millis = self.own(now).max(heard.saturating_add(1).saturating_add(since)).max(self.given);
+        let mut millis = self.own(now).max(followed.saturating_add(1).saturating_add(since)).max(self.given);
         if Epoch::at(millis, number) <= former {
             millis = former.millis().saturating_add(1);
         }
@@ -117,75 +121,8 @@ impl Skew {
 
 /// Of two clocks far apart, whether `theirs` is rather the right one: the earlier, unless it is
 /// certainly wrong.
-fn is_rather_right(theirs: u64, ours: u64) -> bool {
+pub(super) fn is_more_plausible(theirs: u64, ours: u64) -> bool {
     theirs >= WALL_MIN && (theirs < ours || ours < WALL_MIN)
-}
-
-impl Cluster {
-    /// An epoch for owners found now: higher than `former`, and than any this node has heard of.
-    pub(crate) fn next_epoch(&mut self, former: Epoch, now: Instant) -> Epoch {
-        let number = number_among(&self.peers.table, self.peers.me.id);
-        self.out.clock.epoch(number, former.max(self.out.epoch_min), now)
-    }
-
-    /// Handles an epoch that was given out elsewhere, by an authority say: later ones of this node
-    /// are higher.
-    pub(crate) fn note_epoch(&mut self, epoch: Epoch) {
-        self.out.clock.note(epoch);
-    }
-
-    /// Handles the clock of a member.
-    pub(super) fn hear_clock(&mut self, header: Header, now: Instant) {
-        self.out.clock.hear(clock_in(header), now);
-    }
-
-    /// Compares our clock with that of the member that lets us in, and goes on from that if it is
-    /// far off.
-    pub(super) fn meet_clock(&mut self, header: Header, ctx: &mut Ctx) {
-        if let Some(skew) = self.out.clock.meet(clock_in(header), ctx.now, ctx.config.membership.clock_skew_max) {
-            let Skew { ahead, behind } = skew;
-            ctx.emit(Event::ClockSkewed { node: self.peers.me.name.clone(), ahead, behind });
-        }
-        self.out.clock.hear(clock_in(header), ctx.now);
-    }
-
-    /// Handles the wall clock of a node that asks to be let in. If we might be the first of all,
-    /// and our clock is rather the wrong one of the two, we found nothing and wait to be let in.
-    pub(super) fn compare_clocks(&mut self, header: Header, ctx: &mut Ctx) {
-        if self.joining.is_whole(ctx.now) {
-            return;
-        }
-        let (ours, theirs) = (self.out.clock.own(ctx.now), clock_in(header));
-        let skew = Skew::between(ours, theirs, ctx.config.membership.clock_skew_max);
-        if let Some(Skew { ahead, behind }) = skew.filter(|_| is_rather_right(theirs, ours))
-            && self.joining.found_nothing()
-        {
-            ctx.emit(Event::ClockSkewed { node: self.peers.me.name.clone(), ahead, behind });
-        }
-    }
-
-    /// Tells that the clock of a node that was let in is far from ours: it goes on from ours.
-    pub(super) fn tell_skew(&self, name: &str, header: Header, ctx: &mut Ctx) {
-        let ours = self.out.clock.at(ctx.now, self.joining.is_whole(ctx.now));
-        let skew_max = ctx.config.membership.clock_skew_max;
-        if let Some(Skew { ahead, behind }) = Skew::between(clock_in(header), ours, skew_max)
-            && self.joining.is_whole(ctx.now)
-        {
-            ctx.emit(Event::ClockSkewed { node: name.into(), ahead, behind });
-        }
-    }
-
-    pub(super) fn header(&self, now: Instant) -> Header {
-        let generation = self.peers.me.generation;
-        // A node that has not heard of any clock yet shows 1970, which no node follows.
-        let clock = self.out.clock.at(now, self.joining.is_whole(now)).wrapping_sub(generation.0);
-        Header { cluster: self.out.cluster, from: self.peers.me.id, generation, clock }
-    }
-
-    /// The header of a join: it shows the wall clock, which no node follows.
-    pub(super) fn join_header(&self, now: Instant) -> Header {
-        Header { clock: self.out.clock.own(now).wrapping_sub(self.peers.me.generation.0), ..self.header(now) }
-    }
 }
 
 /// The clock that a header shows.
@@ -220,12 +157,12 @@ mod tests {
     const YEAR: u64 = 31_557_600_000;
     const SKEW_MAX: Duration = Duration::from_secs(60);
 
-    fn at(seconds: u64) -> Instant {
+    pub(super) fn at(seconds: u64) -> Instant {
         Instant::from_millis(seconds * 1_000)
     }
 
     fn clock(wall: u64) -> Clock {
-        Clock::new(wall, at(0))
+        Clock::new(wall, Epoch(0), at(0))
     }
 
     #[test]
@@ -242,7 +179,7 @@ mod tests {
         assert_eq!(clock.epoch(7, far, at(1)), Epoch::at(far.millis() + 1, 7));
         assert_eq!(clock.epoch(7, Epoch(0), at(1)), Epoch::at(far.millis() + 1, 7), "never lower than its last one");
         let mut clock = self::clock(TODAY);
-        clock.hear(TODAY + 30_000, at(1));
+        clock.follow(TODAY + 30_000, at(1));
         assert_eq!(clock.epoch(7, Epoch(0), at(3)), Epoch::at(TODAY + 32_001, 7), "the other one went on for 2 s");
     }
 
@@ -250,7 +187,7 @@ mod tests {
     fn a_damaged_clock_is_not_followed_and_the_last_number_is_not_passed() {
         let mut clock = clock(TODAY);
         for theirs in [FOLLOWED_MAX + 1, Epoch::MILLIS_MAX, u64::MAX] {
-            clock.hear(theirs, at(1));
+            clock.follow(theirs, at(1));
             assert_eq!(clock.at(at(1), true), TODAY + 1_000);
         }
         assert!(clock.epoch(7, Epoch(u64::MAX), at(1)) <= Epoch::MAX);
@@ -262,25 +199,25 @@ mod tests {
         for (ours, ahead, behind) in [(TODAY + 20 * YEAR, 20 * YEAR, 0), (0, 0, TODAY), (TODAY + 60_001, 60_001, 0)] {
             let mut clock = clock(ours);
             let (ahead, behind) = (Duration::from_millis(ahead), Duration::from_millis(behind));
-            assert_eq!(clock.meet(TODAY, at(0), SKEW_MAX), Some(Skew { ahead, behind }));
+            assert_eq!(clock.synchronize(TODAY, at(0), SKEW_MAX), Some(Skew { ahead, behind }));
             assert_eq!(clock.own(at(5)), TODAY + 5_000);
         }
         let mut near = clock(TODAY + 60_000);
-        assert_eq!(near.meet(TODAY, at(0), SKEW_MAX), None);
+        assert_eq!(near.synchronize(TODAY, at(0), SKEW_MAX), None);
         assert_eq!(near.own(at(0)), TODAY + 60_000);
     }
 
     #[test]
     fn of_two_clocks_the_earlier_is_believed_unless_it_is_older_than_this_program() {
-        assert!(is_rather_right(TODAY, TODAY + YEAR) && !is_rather_right(TODAY + YEAR, TODAY));
-        assert!(is_rather_right(TODAY, 0) && !is_rather_right(0, TODAY));
+        assert!(is_more_plausible(TODAY, TODAY + YEAR) && !is_more_plausible(TODAY + YEAR, TODAY));
+        assert!(is_more_plausible(TODAY, 0) && !is_more_plausible(0, TODAY));
     }
 
     #[test]
     fn the_wall_clock_counts_once_the_table_is_whole() {
         let mut clock = clock(TODAY);
         assert_eq!((clock.at(at(1), false), clock.at(at(1), true)), (0, TODAY + 1_000));
-        clock.hear(TODAY - YEAR, at(1));
+        clock.follow(TODAY - YEAR, at(1));
         assert_eq!(clock.at(at(1), false), TODAY - YEAR);
     }
 }

@@ -28,11 +28,20 @@ const PUSHES: u32 = 12;
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// News that are still to be told.
+/// How much of a row is news.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Extent {
+    /// Its status and numbers.
+    Note,
+    /// Its profile as well.
+    Row,
+}
+
+/// News that is still to be sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gossip {
-    told: BTreeMap<NodeId, Rumour>,
-    /// The least told first.
+    rumours: BTreeMap<NodeId, Rumour>,
+    /// How often each was sent: the least sent first.
     queue: BTreeSet<(u32, NodeId)>,
     /// When the next round is due, if there is one.
     round: Option<Instant>,
@@ -40,55 +49,53 @@ pub(crate) struct Gossip {
 
 #[derive(Clone, Copy, Debug)]
 struct Rumour {
-    /// How often it was told.
-    told: u32,
-    /// Whether all of the row is news.
-    whole: bool,
+    /// How often it was sent.
+    sent: u32,
+    extent: Extent,
 }
 
 impl Gossip {
     /// Takes in that there is news of a member, and whether it is news what the member says of
     /// itself.
-    pub(crate) fn add(&mut self, id: NodeId, whole: bool, now: Instant) {
-        let before = self.told.insert(id, Rumour { told: 0, whole });
-        if let Some(Rumour { told, whole }) = before {
-            self.queue.remove(&(told, id));
-            // Whoever has not heard the former news of it lacks all of it still.
-            if whole && let Some(rumour) = self.told.get_mut(&id) {
-                rumour.whole = true;
-            }
+    pub(crate) fn add(&mut self, id: NodeId, extent: Extent, now: Instant) {
+        let mut rumour = Rumour { sent: 0, extent };
+        if let Some(former) = self.rumours.get(&id) {
+            self.queue.remove(&(former.sent, id));
+            // A node that has not received the former news still lacks what it carried.
+            rumour.extent = extent.max(former.extent);
         }
+        self.rumours.insert(id, rumour);
         self.queue.insert((0, id));
         self.round.get_or_insert(now);
     }
 
-    /// Tells no more of a member, until there is news of it.
-    pub(crate) fn drop(&mut self, id: NodeId) {
-        if let Some(Rumour { told, .. }) = self.told.remove(&id) {
-            self.queue.remove(&(told, id));
+    /// Sends no more news of a member, until there is new.
+    pub(crate) fn remove(&mut self, id: NodeId) {
+        if let Some(rumour) = self.rumours.remove(&id) {
+            self.queue.remove(&(rumour.sent, id));
         }
     }
 
-    /// Picks rumours for one datagram among `members`: `tell` says whether there was room for this
-    /// one, whole or as a note.
-    pub(crate) fn pick(&mut self, members: usize, mut tell: impl FnMut(NodeId, bool) -> bool) {
-        let most = limit(members);
+    /// Picks rumours for one datagram among `members`, the least sent first. `push` adds one and
+    /// returns whether there was room for it.
+    pub(crate) fn pick(&mut self, members: usize, mut push: impl FnMut(NodeId, Extent) -> bool) {
+        let sent_max = sent_max(members);
         let mut moved = Vec::new();
-        for &(told, id) in &self.queue {
-            let Some(rumour) = self.told.get(&id) else { continue };
-            if !tell(id, rumour.whole) {
+        for &(sent, id) in &self.queue {
+            let Some(rumour) = self.rumours.get(&id) else { continue };
+            if !push(id, rumour.extent) {
                 break;
             }
-            moved.push((told, id));
+            moved.push((sent, id));
         }
-        for (told, id) in moved {
-            self.queue.remove(&(told, id));
-            if told + 1 >= most {
-                self.told.remove(&id);
+        for (sent, id) in moved {
+            self.queue.remove(&(sent, id));
+            if sent + 1 >= sent_max {
+                self.rumours.remove(&id);
             } else {
-                self.queue.insert((told + 1, id));
-                if let Some(rumour) = self.told.get_mut(&id) {
-                    rumour.told = told + 1;
+                self.queue.insert((sent + 1, id));
+                if let Some(rumour) = self.rumours.get_mut(&id) {
+                    rumour.sent = sent + 1;
                 }
             }
         }
@@ -101,7 +108,7 @@ impl Gossip {
 
     /// Begins a round at `now`. Returns whether there is anything to be passed on.
     pub(crate) fn begin_round(&mut self, now: Instant) -> bool {
-        let is_fresh = self.queue.first().is_some_and(|&(told, _)| told < PUSHES);
+        let is_fresh = self.queue.first().is_some_and(|&(sent, _)| sent < PUSHES);
         self.round = is_fresh.then_some(now + ROUND);
         is_fresh
     }
@@ -114,7 +121,7 @@ impl Gossip {
 }
 
 /// How often a rumour is told by each node.
-fn limit(members: usize) -> u32 {
+fn sent_max(members: usize) -> u32 {
     PUSHES + 3 * (usize::BITS - members.leading_zeros())
 }
 
@@ -122,13 +129,13 @@ fn limit(members: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn pick(gossip: &mut Gossip, room: usize) -> Vec<(u64, bool)> {
+    fn pick(gossip: &mut Gossip, room: usize) -> Vec<(u64, Extent)> {
         let mut picked = Vec::new();
-        gossip.pick(50, |id, whole| {
+        gossip.pick(50, |id, extent| {
             if picked.len() == room {
                 return false;
             }
-            picked.push((id.0, whole));
+            picked.push((id.0, extent));
             true
         });
         picked
@@ -138,7 +145,7 @@ mod tests {
     fn the_least_told_comes_first_and_each_is_told_so_often() {
         let mut gossip = Gossip::default();
         for id in 0..5 {
-            gossip.add(NodeId(id), true, Instant::ZERO);
+            gossip.add(NodeId(id), Extent::Row, Instant::ZERO);
         }
         let mut counts = [0; 5];
         while !gossip.is_empty() {
@@ -146,26 +153,26 @@ mod tests {
                 counts[id as usize] += 1;
             }
         }
-        assert_eq!(counts, [limit(50); 5]);
-        assert_eq!(limit(50), 30);
-        assert_eq!(limit(10_000), 54);
+        assert_eq!(counts, [sent_max(50); 5]);
+        assert_eq!(sent_max(50), 30);
+        assert_eq!(sent_max(10_000), 54);
     }
 
     #[test]
     fn newer_news_start_over_and_keep_what_was_not_told() {
         let mut gossip = Gossip::default();
-        gossip.add(NodeId(1), true, Instant::ZERO);
+        gossip.add(NodeId(1), Extent::Row, Instant::ZERO);
         pick(&mut gossip, 1);
-        gossip.add(NodeId(2), false, Instant::ZERO);
-        gossip.add(NodeId(1), false, Instant::ZERO);
-        assert_eq!(pick(&mut gossip, 5), [(1, true), (2, false)]);
+        gossip.add(NodeId(2), Extent::Note, Instant::ZERO);
+        gossip.add(NodeId(1), Extent::Note, Instant::ZERO);
+        assert_eq!(pick(&mut gossip, 5), [(1, Extent::Row), (2, Extent::Note)]);
     }
 
     #[test]
     fn rounds_end_when_all_was_passed_on() {
         let mut gossip = Gossip::default();
         assert_eq!(gossip.due(), None);
-        gossip.add(NodeId(1), false, Instant::ZERO);
+        gossip.add(NodeId(1), Extent::Note, Instant::ZERO);
         let mut rounds = 0;
         while let Some(due) = gossip.due() {
             if gossip.begin_round(due) {

@@ -1,534 +1,675 @@
-//! What follows when a heartbeat does not come: others are asked, and a verdict is reached.
+//! `Inquiries`: what follows when a heartbeat does not come. Others are asked, then a verdict is
+//! reached.
 //!
 //! ```text
 //! doubt      the detector's deadline has passed        -> probe the target; wait
-//! inquiry    it did not answer                         -> ask its other observers, who probe it too; probe again; wait
-//! suspicion  none of them has heard what we miss       -> told to everybody, the target first; it can refute
-//! inquiry    nothing for `timeout`                     -> ask them again
-//! death      most of those who answer say so too       -> told to everybody
+//! inquiry    the target did not answer                 -> ask its other observers, who probe it too; probe again; wait
+//! suspicion  no observer has received what is missing  -> published, to the target first; it can refute
+//! inquiry    no sign of life for `timeout`             -> ask the observers again
+//! death      most of the answers agree                 -> published
 //! ```
-//! Where the target has no other observer there is nobody to ask: its detector alone makes it
-//! suspect, and `timeout` dead. Where its observers do not answer, a few other members are asked,
-//! too; those go by whether all have held it suspect for nearly the timeout. A sign of life at any
-//! step ends the matter; what counts is when it was sent, by its stage, and not when it came. A
-//! closed lifeline and a refused connection ([`super::lifeline`]) lead to the last inquiry at once.
+//! If the target has no other observer, its detector alone makes it suspect, and `timeout` dead. If
+//! its observers do not answer, a few other members are asked too. Each of those agrees to the
+//! death once its own table has held the target suspect for `timeout - interval`. A sign of life at
+//! any step ends the inquiry; what counts is when it was sent, by its stage, and not when it came.
+//! A closed lifeline and a refused connection ([`super::streams`]) lead to the last inquiry at
+//! once.
 //!
-//! An observer that hears less than half of those it watches is rather cut off itself: it asks on
-//! and concludes nothing.
+//! An observer that receives heartbeats of less than half of the nodes it watches is probably cut
+//! off itself. It goes on asking and concludes nothing.
+//!
+//! Source: A. Das, I. Gupta and A. Motivala, "SWIM: scalable weakly-consistent infection-style
+//! process group membership protocol", DSN 2002, section 3.1, for the indirect probe. Here the
+//! target's own observers are asked before random members.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::heard::EVER;
-use super::watch::Link;
-use super::{Cluster, OwnershipEffect, Payload, Source};
 use crate::config::OnIsolated;
 use crate::ctx::Ctx;
 use crate::detection::Verdict;
 use crate::event::{Event, ObserverReport};
-use crate::member::{Member, NodeId, Status};
-use crate::membership::brake::Brake;
-use crate::membership::local_health::counts;
-use crate::time::Instant;
-use crate::wire::{Body, Evidence, Inquire, SILENCE_MAX};
+use crate::member::{Generation, Member, NodeId, Status};
+use crate::membership::brake::{Brake, Brakes};
+use crate::membership::local_health::is_credible;
+use crate::membership::outbox::{Outbox, Payload};
+use crate::membership::peers::Peers;
+use crate::membership::quorum::Quorum;
+use crate::membership::refutation::Refutations;
+use crate::membership::streams::Streams;
+use crate::membership::table::Change;
+use crate::membership::unconfirmed::{EVER, Unconfirmed};
+use crate::membership::watch::{WatchedPeer, Watching};
+use crate::time::{Instant, earliest};
+use crate::wire::{Body, IndirectProbe, ProbeReport, SILENCE_MAX};
 
-/// Members asked about a target whose observers are not known.
-const STRANGERS: usize = 3;
+/// Indirect probes of others that wait for an answer of their target, at most.
+const PENDING_MAX: usize = 1_024;
 
-/// Members that are looked at for it.
-const STRANGERS_LOOKED_AT: usize = 64;
-
-/// Questions of others that wait for a probe of ours at most.
-const WAITING_MAX: usize = 1_024;
-
-/// What we want to know of a target.
+/// What an inquiry wants to know of its target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Step {
-    /// Whether it answers us.
+enum Step {
+    /// Whether it answers this node.
     Probe,
-    /// Whether others have heard it.
+    /// Whether others have received its heartbeats.
     Suspect,
-    /// Whether others would call it dead.
+    /// Whether others agree to its death.
     Death,
 }
 
-/// Who is asked about a target.
+/// Which members are asked about a target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Whom {
-    /// Its other observers, if we know of any that are there.
-    Watchers,
-    /// Some other members as well.
-    Anybody,
+enum Ask {
+    /// Its other observers, if any is a member.
+    Observers,
+    /// A few random members as well.
+    Random,
 }
 
-/// A question that is being asked about a target.
+/// A question about one target.
 #[derive(Clone, Debug)]
-pub(super) struct Inquiry {
+struct Inquiry {
     number: u32,
     step: Step,
     begun: Instant,
     due: Instant,
-    /// Nothing is decided before.
+    /// Reports decide nothing before.
     not_before: Instant,
     /// The stage that did not come.
     missing: u64,
-    pub(super) asked: usize,
-    /// Whether nobody answered the last time either, though we heard others.
+    /// How many members were asked.
+    asked: usize,
+    /// Whether the inquiry before this one was not answered either, though others were received.
     unanswered: bool,
-    answers: Vec<(NodeId, Evidence)>,
+    reports: Vec<(NodeId, ProbeReport)>,
 }
 
-/// Another member waits for us to reach a target.
+/// An indirect probe of another member, while its target has not answered.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+struct PendingProbe {
     asker: NodeId,
-    inquire: Inquire,
-    pub(super) until: Instant,
+    probe: IndirectProbe,
+    until: Instant,
 }
 
-impl Cluster {
-    // ---- what comes in -------------------------------------------------------------------------------------------------------------------
+/// What follows from the reports on a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Decision {
+    /// No member answers, and this node receives little of others or is unwell: the fault is
+    /// probably its own. Ask again after an interval.
+    Hold,
+    /// No member answers: ask random members too.
+    AskRandom,
+    Suspect,
+    DeclareDead,
+    /// Others do have a connection. Heartbeats decide from here on.
+    EndRefused,
+    /// Too few agree: ask again.
+    AskAgain,
+    /// As before; random members go by how long a target has been suspect, so it is made suspect.
+    SuspectAndAskAgain,
+}
 
-    pub(super) fn hear_inquire(&mut self, from: NodeId, inquire: &Inquire, ctx: &mut Ctx) {
-        let Inquire { target, generation, .. } = *inquire;
-        if target == self.peers.me.id {
-            // Whoever asks us about ourselves has its answer.
-            let evidence = self.testify(inquire, true, ctx);
-            return self.send_to(from, Payload::Say(Body::Evidence(evidence)));
-        }
-        match self.peers.table.member(target) {
-            Some(member) if member.generation == generation && member.status.is_member() => {}
-            // It is over, or another process: the asker has to hear of that first.
-            Some(_) => return self.tell_about(from, target),
-            None => return,
-        }
-        // Whoever has only begun to watch it knows no more than one who does not.
-        let link = self.links.get(&target).filter(|link| link.stage > 0 || link.gone);
-        let verdict = link.map(|link| ctx.monitor.verdict(link.watch));
-        let has_heard = match link {
-            Some(link) if inquire.death => verdict == Some(Verdict::Alive) && !link.gone,
-            Some(link) => link.stage >= inquire.stage,
-            None if inquire.stage == EVER && !inquire.death => self.heard.has_met(target, generation),
-            None => false,
-        };
-        let is_decided = inquire.death && !inquire.gone && link.is_some() || link.is_some_and(|link| link.gone);
-        if has_heard && !inquire.gone || is_decided {
-            let evidence = self.testify(inquire, has_heard, ctx);
-            return self.send_to(from, Payload::Say(Body::Evidence(evidence)));
-        }
-        if self.waiting.len() >= WAITING_MAX {
-            return;
-        }
-        if inquire.gone {
-            self.look_whether_gone(target, ctx);
-        } else {
-            let number = self.next_number();
-            self.send_to(target, Payload::Say(Body::Probe { number }));
-        }
-        // Connecting is the system's business at both ends, which may be busy; whoever has an
-        // answer gives it at once.
-        let patience = self.patience(ctx);
-        let until = ctx.now + if inquire.gone { patience.max(ctx.config.interval) } else { patience };
-        self.waiting.push(Waiting { asker: from, inquire: *inquire, until });
-        self.waiting.sort_by_key(|waiting| waiting.until);
+/// What came of a report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ReportOutcome {
+    /// It answers no inquiry, does not count, or others are still to come.
+    Nothing,
+    /// The target was alive at this instant.
+    Alive(Instant),
+    /// All reports have come: decide.
+    Complete,
+}
+
+/// What inquiries use of the other rules.
+pub(super) struct InquiryCtx<'a> {
+    pub(super) watching: &'a mut Watching,
+    pub(super) streams: &'a mut Streams,
+    pub(super) refutations: &'a mut Refutations,
+    pub(super) unconfirmed: &'a Unconfirmed,
+    pub(super) quorum: Option<&'a Quorum>,
+    pub(super) peers: &'a mut Peers,
+    pub(super) out: &'a mut Outbox,
+    pub(super) ctx: &'a mut Ctx,
+}
+
+impl InquiryCtx<'_> {
+    fn send_to(&mut self, id: NodeId, payload: Payload) {
+        self.out.send_to(self.peers, id, payload);
     }
 
-    /// What we know of a target.
-    fn testify(&self, inquire: &Inquire, reached: bool, ctx: &Ctx) -> Evidence {
-        let Inquire { number, target, generation, .. } = *inquire;
-        let link = self.links.get(&target);
-        let silence = link.map_or(Duration::ZERO, |link| ctx.monitor.silence(link.watch, ctx.now));
-        let silence = Duration::from_micros(silence.min(SILENCE_MAX).as_micros() as u64);
-        let is_dead = match link.filter(|link| link.stage > 0) {
-            Some(link) => ctx.monitor.verdict(link.watch) == Verdict::Dead,
-            None => self.is_long_suspect(target, ctx),
+    fn is_refused(&self, id: NodeId) -> bool {
+        self.watching.peer(id).is_some_and(|peer| peer.refused)
+    }
+
+    /// Whether this node receives enough from others to conclude anything.
+    fn is_well_connected(&self, but: NodeId) -> bool {
+        !holds_when_isolated(self.ctx) || self.watching.is_well_connected(but, self.peers, self.ctx)
+    }
+
+    /// Sends what this node knows of a target to the member that asked.
+    fn send_report(&mut self, asker: NodeId, probe: &IndirectProbe, reached: bool) {
+        let report = self.report(probe, reached);
+        self.send_to(asker, Payload::Body(Body::ProbeReport(report)));
+    }
+
+    /// What this node knows of a target.
+    fn report(&self, probe: &IndirectProbe, reached: bool) -> ProbeReport {
+        let IndirectProbe { number, target, generation, .. } = *probe;
+        let peer = self.watching.peer(target);
+        let silence = self.watching.silence(target, self.ctx);
+        let is_dead = match peer.filter(|peer| peer.stage > 0) {
+            Some(peer) => self.ctx.monitor.verdict(peer.watch) == Verdict::Dead,
+            None => self.peers.is_long_suspect(target, self.ctx),
         };
-        let gone = link.is_some_and(|link| link.gone) || self.streams.found_nobody(target);
-        Evidence {
+        let refused = self.is_refused(target) || self.streams.was_refused(target);
+        ProbeReport {
             number,
             target,
             generation,
-            stage: link.map_or(0, |link| link.stage),
-            silence,
+            stage: peer.map_or(0, |peer| peer.stage),
+            silence: Duration::from_micros(silence.min(SILENCE_MAX).as_micros() as u64),
             reached,
-            gone,
-            agrees: !reached && (gone || is_dead),
+            gone: refused,
+            agrees: !reached && (refused || is_dead),
             health: self.peers.health.score(),
         }
     }
+}
 
-    /// Tells those who wait for us to reach a target, or have waited long enough.
-    pub(super) fn answer_waiting(&mut self, target: NodeId, reached: bool, ctx: &Ctx) {
-        if self.waiting.is_empty() {
+/// The questions that are asked about silent nodes, by this node and by others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inquiries {
+    inquiries: BTreeMap<NodeId, Inquiry>,
+    /// When each of them is due.
+    due: BTreeSet<(Instant, NodeId)>,
+    /// The earliest first.
+    pending: Vec<PendingProbe>,
+    brakes: Brakes,
+    brakes_due: Option<Instant>,
+    /// Processes that have certainly ended: name and generation.
+    exited: Vec<(Arc<str>, Generation)>,
+}
+
+impl Inquiries {
+    /// When [`Inquiries::poll_due`], the brakes or a pending probe are due; verdicts are held until
+    /// `held_until`.
+    pub(super) fn next_due(&self, held_until: Instant) -> Instant {
+        let held = [self.due.first().map(|(due, _)| *due), self.brakes_due].into_iter().flatten();
+        let pending = self.pending.first().map(|pending| pending.until);
+        earliest(Instant::NEVER, [held.map(|due| due.max(held_until)).min(), pending])
+    }
+
+    // ---- asked by others -----------------------------------------------------------------------------------------------------------------
+
+    /// Handles the question of another member about a target.
+    pub(super) fn handle_indirect_probe(&mut self, from: NodeId, probe: &IndirectProbe, cx: &mut InquiryCtx<'_>) {
+        let IndirectProbe { target, generation, .. } = *probe;
+        if target == cx.peers.me.id {
+            return cx.send_report(from, probe, true);
+        }
+        match cx.peers.table.member(target) {
+            Some(member) if member.generation == generation && member.status.is_member() => {}
+            // The asker does not know of its end, or of its later process.
+            Some(_) => return cx.refutations.send_status(from, target, cx.peers, cx.out),
+            None => return,
+        }
+        // An observer that has not yet received a heartbeat has no evidence.
+        let peer = cx.watching.peer(target).filter(|peer| peer.stage > 0 || peer.refused);
+        let has_received = match peer {
+            Some(peer) if probe.death => cx.ctx.monitor.verdict(peer.watch) == Verdict::Alive && !peer.refused,
+            Some(peer) => peer.stage >= probe.stage,
+            None if probe.stage == EVER && !probe.death => cx.unconfirmed.has_answered(target, generation),
+            None => false,
+        };
+        let is_decided = probe.death && !probe.gone && peer.is_some() || peer.is_some_and(|peer| peer.refused);
+        if has_received && !probe.gone || is_decided {
+            return cx.send_report(from, probe, has_received);
+        }
+        if self.pending.len() >= PENDING_MAX {
             return;
         }
-        let (over, rest) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.inquire.target == target);
-        self.waiting = rest;
-        for Waiting { asker, inquire, .. } in over {
-            let evidence = self.testify(&inquire, reached, ctx);
-            self.send_to(asker, Payload::Say(Body::Evidence(evidence)));
+        if probe.gone {
+            cx.streams.probe_connection(target, cx.peers, cx.out, cx.ctx);
+        } else {
+            let number = cx.out.next_number();
+            cx.send_to(target, Payload::Body(Body::Probe { number }));
+        }
+        // The system connects at both ends and may be busy. An answer is passed on at once.
+        let reply = cx.peers.reply_timeout(cx.ctx);
+        let until = cx.ctx.now + if probe.gone { reply.max(cx.ctx.config.interval) } else { reply };
+        self.pending.push(PendingProbe { asker: from, probe: *probe, until });
+        self.pending.sort_by_key(|pending| pending.until);
+    }
+
+    /// Reports to the members that asked about a target: it has answered.
+    pub(super) fn handle_target_reached(&mut self, target: NodeId, cx: &mut InquiryCtx<'_>) {
+        self.report_pending(target, true, cx);
+    }
+
+    /// Reports to the members that asked about a target: no connection to it came about.
+    pub(super) fn handle_target_unreached(&mut self, target: NodeId, cx: &mut InquiryCtx<'_>) {
+        self.report_pending(target, false, cx);
+    }
+
+    fn report_pending(&mut self, target: NodeId, reached: bool, cx: &mut InquiryCtx<'_>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let (over, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.probe.target == target);
+        self.pending = rest;
+        over.into_iter().for_each(|pending| cx.send_report(pending.asker, &pending.probe, reached));
+    }
+
+    /// Reports on the targets that have not answered in time.
+    pub(super) fn expire_pending(&mut self, cx: &mut InquiryCtx<'_>) {
+        while let Some(pending) = self.pending.first().filter(|pending| pending.until <= cx.ctx.now) {
+            let PendingProbe { asker, probe, .. } = pending.clone();
+            self.pending.remove(0);
+            cx.send_report(asker, &probe, false);
         }
     }
 
-    pub(super) fn answer_those_who_wait(&mut self, ctx: &Ctx) {
-        while let Some(waiting) = self.waiting.first().filter(|waiting| waiting.until <= ctx.now) {
-            let Waiting { asker, inquire, .. } = waiting.clone();
-            self.waiting.remove(0);
-            let evidence = self.testify(&inquire, false, ctx);
-            self.send_to(asker, Payload::Say(Body::Evidence(evidence)));
-        }
-    }
+    // ---- asked by this node --------------------------------------------------------------------------------------------------------------
 
-    pub(super) fn hear_evidence(&mut self, from: NodeId, evidence: &Evidence, ctx: &mut Ctx) -> OwnershipEffect {
-        let id = evidence.target;
-        let met = match evidence.reached {
-            true => self.hear_that_it_is_there(id, evidence.number, ctx),
-            false => OwnershipEffect::Nothing,
-        };
-        let Some(inquiry) = self.inquiries.get_mut(&id).filter(|inquiry| inquiry.number == evidence.number) else {
-            return met;
-        };
-        if evidence.reached {
-            // Its heartbeats do not reach us, but another one heard it: a bad link is no death.
-            // What counts is when that was, or the dead would live on in what each of us tells the
-            // next.
-            let at = ctx.now - evidence.silence;
-            if let Some(link) = self.links.get_mut(&id) {
-                link.told = link.told.max(evidence.stage);
+    /// Handles the verdict of a detector. Returns the change if this node suspects the target or
+    /// declares it dead at once.
+    pub(super) fn handle_verdict(&mut self, id: NodeId, verdict: Verdict, cx: &mut InquiryCtx<'_>) -> Option<Change> {
+        let peer = cx.watching.peer(id)?;
+        let (missing, unsolicited, is_suspect) = (peer.missing_stage(), peer.unsolicited, cx.peers.is_suspect(id));
+        if verdict == Verdict::Suspect && !is_suspect {
+            cx.streams.handle_silence(id, cx.peers, cx.out, cx.ctx);
+        }
+        match verdict {
+            Verdict::Alive => None,
+            Verdict::Suspect if is_suspect => None,
+            Verdict::Suspect if !unsolicited && members_to_ask(id, Ask::Observers, cx).is_empty() => {
+                self.suspect(id, &[], cx)
             }
-            self.reached(id, at, ctx);
-            return OwnershipEffect::Nothing;
+            Verdict::Suspect => {
+                self.begin(id, Step::Probe, missing, Ask::Observers, cx);
+                None
+            }
+            Verdict::Dead => {
+                self.begin(id, Step::Death, missing, Ask::Observers, cx);
+                // A node that never named this one may still answer the probe.
+                if unsolicited { None } else { self.decide_if_none_asked(id, cx) }
+            }
         }
-        if !counts(evidence.health) && !evidence.gone || inquiry.answers.iter().any(|(who, _)| *who == from) {
-            return OwnershipEffect::Nothing;
-        }
-        inquiry.answers.push((from, *evidence));
-        if inquiry.answers.len() < inquiry.asked || ctx.now < inquiry.not_before || ctx.arrivals_stale {
-            return OwnershipEffect::Nothing;
-        }
-        self.conclude(id, ctx)
     }
 
-    // ---- inquiries -----------------------------------------------------------------------------------------------------------------------
+    /// Handles that a connection to a watched node was refused: its process has ended, or its port
+    /// is closed. The other observers are asked at once.
+    pub(super) fn handle_refused_connection(&mut self, id: NodeId, cx: &mut InquiryCtx<'_>) -> Option<Change> {
+        let peer = cx.watching.peer_mut(id)?;
+        peer.refused = true;
+        let missing = peer.missing_stage();
+        self.begin(id, Step::Death, missing, Ask::Observers, cx);
+        self.decide_if_none_asked(id, cx)
+    }
+
+    fn decide_if_none_asked(&mut self, id: NodeId, cx: &mut InquiryCtx<'_>) -> Option<Change> {
+        if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) { self.decide(id, cx) } else { None }
+    }
+
+    /// Handles what another member reports of a target.
+    pub(super) fn handle_report(
+        &mut self,
+        from: NodeId,
+        report: &ProbeReport,
+        watching: &mut Watching,
+        ctx: &Ctx,
+    ) -> ReportOutcome {
+        let id = report.target;
+        let Some(inquiry) = self.inquiries.get_mut(&id).filter(|inquiry| inquiry.number == report.number) else {
+            return ReportOutcome::Nothing;
+        };
+        if report.reached {
+            // Its heartbeats do not come here, but another member received one: a bad link is no
+            // death. What counts is when that was. Otherwise reports of reports would keep a dead
+            // node alive.
+            if let Some(peer) = watching.peer_mut(id) {
+                peer.seen_elsewhere = peer.seen_elsewhere.max(report.stage);
+            }
+            return ReportOutcome::Alive(ctx.now - report.silence);
+        }
+        let is_repeated = inquiry.reports.iter().any(|(who, _)| *who == from);
+        if !is_credible(report.health) && !report.gone || is_repeated {
+            return ReportOutcome::Nothing;
+        }
+        inquiry.reports.push((from, *report));
+        if inquiry.reports.len() < inquiry.asked || ctx.now < inquiry.not_before || ctx.arrivals_stale {
+            return ReportOutcome::Nothing;
+        }
+        ReportOutcome::Complete
+    }
 
     /// Begins to ask about a target, or goes on to another question.
-    pub(super) fn inquire(&mut self, id: NodeId, step: Step, missing: u64, whom: Whom, ctx: &mut Ctx) {
-        self.end_inquiry(id);
-        let Some(generation) = self.peers.table.member(id).map(|member| member.generation) else { return };
-        let number = self.next_number();
-        let gone = self.links.get(&id).is_some_and(|link| link.gone);
-        if !gone {
-            self.send_to(id, Payload::Say(Body::Probe { number }));
+    fn begin(&mut self, id: NodeId, step: Step, missing: u64, ask: Ask, cx: &mut InquiryCtx<'_>) {
+        self.end(id);
+        let Some(generation) = cx.peers.table.member(id).map(|member| member.generation) else { return };
+        let number = cx.out.next_number();
+        let refused = cx.is_refused(id);
+        if !refused {
+            cx.send_to(id, Payload::Body(Body::Probe { number }));
         }
-        let asked = if step == Step::Probe { Vec::new() } else { self.whom_to_ask(id, whom, ctx) };
+        let asked = if step == Step::Probe { Vec::new() } else { members_to_ask(id, ask, cx) };
         let death = step == Step::Death;
-        let inquire = Inquire { number, target: id, generation, stage: missing, gone, death };
+        let probe = IndirectProbe { number, target: id, generation, stage: missing, gone: refused, death };
         for &other in &asked {
-            if death && self.is_suspect(id) {
-                // It may have been cut off when that became known.
-                self.send_to(other, Payload::About(id));
+            if death && cx.peers.is_suspect(id) {
+                // It may have been cut off when the suspicion was gossiped.
+                cx.send_to(other, Payload::About(id));
             }
-            self.send_to(other, Payload::Say(Body::Inquire(inquire)));
+            cx.send_to(other, Payload::Body(Body::IndirectProbe(probe)));
         }
-        let patience = self.patience(ctx);
-        // Those who are asked probe it first.
-        let due = ctx.now
-            + match (step, gone) {
-                (Step::Probe, _) => patience,
-                (_, false) => patience * 2,
-                (_, true) => patience + ctx.config.interval,
-            };
-        let (asked, answers) = (asked.len(), Vec::new());
-        self.inquiries.insert(
-            id,
-            Inquiry {
-                number,
-                step,
-                begun: ctx.now,
-                due,
-                not_before: ctx.now,
-                missing,
-                asked,
-                unanswered: false,
-                answers,
-            },
-        );
-        self.inquiries_due.insert((due, id));
+        let (now, reply) = (cx.ctx.now, cx.peers.reply_timeout(cx.ctx));
+        let wait = match (step, refused) {
+            (Step::Probe, _) => reply,
+            // The members that are asked probe the target first.
+            (Step::Suspect | Step::Death, false) => reply * 2,
+            (Step::Suspect | Step::Death, true) => reply + cx.ctx.config.interval,
+        };
+        let inquiry = Inquiry {
+            number,
+            step,
+            begun: now,
+            due: now + wait,
+            not_before: now,
+            missing,
+            asked: asked.len(),
+            unanswered: false,
+            reports: Vec::new(),
+        };
+        self.due.insert((inquiry.due, id));
+        self.inquiries.insert(id, inquiry);
     }
 
-    /// Who else may know of a target: its other observers, or anybody if we watch it for want of
-    /// others, or those it named are gone.
-    pub(super) fn whom_to_ask(&self, id: NodeId, whom: Whom, ctx: &mut Ctx) -> Vec<NodeId> {
-        let Some(link) = self.links.get(&id) else { return Vec::new() };
-        let others = link.others.iter().flat_map(|short| self.peers.table.of_short(short));
-        let may_know = |member: &&Member| member.id != self.peers.me.id && member.id != id && member.status.is_member();
-        let mut known: Vec<NodeId> = others.filter(may_know).map(|member| member.id).collect();
-        let has_others = link.others.iter().nth(1).is_some();
-        if link.adopted || known.is_empty() && has_others {
-            return self.strangers(id, ctx);
-        }
-        if whom == Whom::Anybody {
-            known.extend(self.strangers(id, ctx));
-            known.sort();
-            known.dedup();
-        }
-        known
-    }
-
-    /// A few members that are alive, by lot.
-    pub(super) fn strangers(&self, id: NodeId, ctx: &mut Ctx) -> Vec<NodeId> {
-        let all = self.peers.table.others();
-        let first = ctx.random.below(all.len().max(1) as u64) as usize;
-        let from_there = all.iter().cycle().skip(first).take(all.len().min(STRANGERS_LOOKED_AT));
-        from_there
-            .filter(|&&other| other != id)
-            .filter(|&&other| self.peers.table.member(other).is_some_and(|member| member.status == Status::Alive))
-            .take(STRANGERS)
-            .copied()
-            .collect()
-    }
-
-    pub(super) fn end_inquiry(&mut self, id: NodeId) {
+    /// Ends the inquiry about a target, if there is one.
+    pub(super) fn end(&mut self, id: NodeId) {
         if let Some(inquiry) = self.inquiries.remove(&id) {
-            self.inquiries_due.remove(&(inquiry.due, id));
+            self.due.remove(&(inquiry.due, id));
         }
     }
 
-    /// Looks at an inquiry again at `due`.
-    pub(super) fn put_off(&mut self, id: NodeId, due: Instant) {
+    fn postpone(&mut self, id: NodeId, due: Instant) {
         if let Some(inquiry) = self.inquiries.get_mut(&id) {
-            self.inquiries_due.remove(&(inquiry.due, id));
+            self.due.remove(&(inquiry.due, id));
             inquiry.due = due;
-            self.inquiries_due.insert((due, id));
+            self.due.insert((due, id));
         }
     }
 
-    /// Goes on with the inquiries whose time is over.
-    pub(super) fn look_at_inquiries(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
-        let mut follow = OwnershipEffect::Nothing;
-        while let Some(&(due, id)) = self.inquiries_due.first()
-            && due <= ctx.now
-        {
-            let Some(Inquiry { step, missing, .. }) = self.inquiries.get(&id) else {
-                self.inquiries_due.pop_first();
-                continue;
-            };
-            if *step == Step::Probe {
-                let missing = *missing;
-                self.inquire(id, Step::Suspect, missing, Whom::Watchers, ctx);
-            } else {
-                follow = follow.max(self.conclude(id, ctx));
-            }
-        }
-        follow
-    }
-
-    /// Decides by the answers that have come.
-    pub(super) fn conclude(&mut self, id: NodeId, ctx: &mut Ctx) -> OwnershipEffect {
-        let Some(inquiry) = self.inquiries.get(&id) else { return OwnershipEffect::Nothing };
-        let Inquiry { step, missing, asked, answers, .. } = inquiry.clone();
-        let gone = self.links.get(&id).is_some_and(|link| link.gone);
-        // Whoever watches it knows better than one who has only tried to reach it.
-        let knows = |evidence: &Evidence| evidence.stage > 0 || evidence.gone;
-        let by_watchers = answers.iter().any(|(_, evidence)| knows(evidence));
-        let counted =
-            || answers.iter().map(|(_, evidence)| evidence).filter(|evidence| !by_watchers || knows(evidence));
-        // Those who never had a heartbeat of a newcomer know no more than that it does not answer.
-        let newcomer = self.links.get(&id).is_some_and(Link::is_newcomer);
-        let is_new_to = |evidence: &Evidence| newcomer && evidence.stage == 0;
-        let agrees = |evidence: &&Evidence| if gone { evidence.gone } else { evidence.agrees || is_new_to(evidence) };
-        let agree = 1 + counted().filter(agrees).count();
-        let is_answered = !answers.is_empty() || asked == 0;
-        let interval = ctx.config.interval;
-        let begun = inquiry.begun;
-        let unanswered = inquiry.unanswered;
-        let is_cut_off = || !self.is_well_connected(id, ctx) || !self.has_heard_since(begun, id, ctx);
-        if !is_answered && holds(ctx) && (is_cut_off() || !counts(self.peers.health.score())) {
-            // Nobody answers, and we hear little of others or are not well: it is rather us.
-            self.peers.health.worsen();
-            self.inquire(id, step, missing, Whom::Anybody, ctx);
-            self.put_off(id, ctx.now + interval);
-            return OwnershipEffect::Nothing;
-        }
-        let adopted = self.links.get(&id).is_some_and(|link| link.adopted);
-        if !is_answered && (!unanswered || adopted && self.peers.table.others().len() > 1) {
-            // Those who were asked may have slept just then, or what they say does not reach us.
-            self.ask_again(id, step, missing, Duration::ZERO, Whom::Anybody, ctx);
-            if let Some(inquiry) = self.inquiries.get_mut(&id) {
-                inquiry.unanswered = true;
-            }
-            return OwnershipEffect::Nothing;
-        }
-        if step != Step::Death {
-            return self.suspect(id, &answers, ctx);
-        }
-        let mut follow = OwnershipEffect::Nothing;
-        if agree * 2 > 1 + counted().count() {
-            return self.bury(id, &answers, ctx);
-        }
-        if !by_watchers && !gone {
-            // Strangers go by what all have known for long.
-            follow = self.suspect(id, &answers, ctx);
-        }
-        if gone && is_answered {
-            // Others have a connection: the rest is for heartbeats to show.
-            if let Some(link) = self.links.get_mut(&id) {
-                link.gone = false;
-            }
-            self.end_inquiry(id);
-            return OwnershipEffect::Nothing;
-        }
-        self.ask_again(id, step, missing, interval / 4, Whom::Watchers, ctx);
-        follow
-    }
-
-    /// Whether a suspicion has been known here for nearly the timeout. Where nobody answers who
-    /// watches a node, that gives those who do watch it the time to hear of it, to hear the node,
-    /// and to speak for it.
-    pub(super) fn is_long_suspect(&self, id: NodeId, ctx: &Ctx) -> bool {
-        let for_long = ctx.config.timeout.saturating_sub(ctx.config.interval);
-        self.is_suspect(id) && self.peers.table.changed(id).is_some_and(|at| ctx.now - at >= for_long)
-    }
-
-    /// Asks anew, and decides nothing before `after`: what was answered until now is old by then.
-    fn ask_again(&mut self, id: NodeId, step: Step, missing: u64, after: Duration, whom: Whom, ctx: &mut Ctx) {
-        self.inquire(id, step, missing, whom, ctx);
-        let due = ctx.now + after.max(self.patience(ctx) * 2);
-        self.put_off(id, due);
+    /// Asks anew, and decides nothing before `after`: the reports that came until now are old by
+    /// then.
+    fn ask_again(
+        &mut self,
+        id: NodeId,
+        (step, missing): (Step, u64),
+        after: Duration,
+        ask: Ask,
+        cx: &mut InquiryCtx<'_>,
+    ) {
+        self.begin(id, step, missing, ask, cx);
+        let due = cx.ctx.now + after.max(cx.peers.reply_timeout(cx.ctx) * 2);
+        self.postpone(id, due);
         if let Some(inquiry) = self.inquiries.get_mut(&id) {
             inquiry.not_before = due;
         }
     }
 
-    /// Whatever was answered before a pause of our own is old after it.
-    pub(super) fn ask_all_again(&mut self, ctx: &mut Ctx) {
+    /// Asks all questions anew after a pause of this node: reports from before it are old.
+    pub(super) fn discount_pause(&mut self, cx: &mut InquiryCtx<'_>) {
         let asked: Vec<(NodeId, Step, u64)> =
             self.inquiries.iter().map(|(id, inquiry)| (*id, inquiry.step, inquiry.missing)).collect();
+        let reply = cx.peers.reply_timeout(cx.ctx);
         for (id, step, missing) in asked {
-            self.ask_again(id, step, missing, Duration::ZERO, Whom::Watchers, ctx);
+            self.ask_again(id, (step, missing), Duration::ZERO, Ask::Observers, cx);
+        }
+        for pending in &mut self.pending {
+            pending.until = pending.until.max(cx.ctx.now + reply);
         }
     }
 
-    /// Makes a suspicion known.
-    pub(super) fn suspect(&mut self, id: NodeId, answers: &[(NodeId, Evidence)], ctx: &mut Ctx) -> OwnershipEffect {
-        self.end_inquiry(id);
-        let Some(change) = self.peers.table.judge(ctx.now, id, Status::Suspect) else {
-            return OwnershipEffect::Nothing;
-        };
-        if let Some(link) = self.links.get_mut(&id) {
-            link.accused = true;
+    /// A target whose inquiry is due.
+    pub(super) fn poll_due(&mut self, now: Instant) -> Option<NodeId> {
+        while let Some(&(due, id)) = self.due.first()
+            && due <= now
+        {
+            if self.inquiries.contains_key(&id) {
+                return Some(id);
+            }
+            self.due.pop_first();
         }
-        let (silent_for, evidence) = self.evidence(id, answers, ctx);
-        ctx.emit(Event::Suspected { node: change.after.name.clone(), silent_for, evidence, told_by: None });
-        // The one concerned first: it alone can contradict.
-        self.send_to(id, Payload::About(id));
-        self.changed(&change, Source::Verdict, ctx)
+        None
     }
 
-    /// Concludes a death, unless something speaks for waiting.
-    fn bury(&mut self, id: NodeId, answers: &[(NodeId, Evidence)], ctx: &mut Ctx) -> OwnershipEffect {
-        let interval = ctx.config.interval;
-        let gone = self.links.get(&id).is_some_and(|link| link.gone);
-        if !gone {
-            let Some(zone) = self.peers.table.member(id).map(|member| member.zone.clone()) else {
-                return OwnershipEffect::Nothing;
-            };
+    /// Goes on with the inquiry about a target: it asks others, or decides.
+    pub(super) fn advance(&mut self, id: NodeId, cx: &mut InquiryCtx<'_>) -> Option<Change> {
+        let (step, missing) = self.inquiries.get(&id).map(|inquiry| (inquiry.step, inquiry.missing))?;
+        match step {
+            Step::Probe => {
+                self.begin(id, Step::Suspect, missing, Ask::Observers, cx);
+                None
+            }
+            Step::Suspect | Step::Death => self.decide(id, cx),
+        }
+    }
+
+    // ---- verdicts ------------------------------------------------------------------------------------------------------------------------
+
+    /// Decides by the reports that have come. Returns the change if the target is suspected or
+    /// declared dead.
+    pub(super) fn decide(&mut self, id: NodeId, cx: &mut InquiryCtx<'_>) -> Option<Change> {
+        let inquiry = self.inquiries.get(&id)?;
+        let (question, reports) = ((inquiry.step, inquiry.missing), inquiry.reports.clone());
+        let interval = cx.ctx.config.interval;
+        match decision(id, inquiry, cx) {
+            Decision::Hold => {
+                cx.peers.health.degrade();
+                self.begin(id, question.0, question.1, Ask::Random, cx);
+                self.postpone(id, cx.ctx.now + interval);
+                None
+            }
+            Decision::AskRandom => {
+                // The members that were asked may have paused, or their reports were lost.
+                self.ask_again(id, question, Duration::ZERO, Ask::Random, cx);
+                if let Some(inquiry) = self.inquiries.get_mut(&id) {
+                    inquiry.unanswered = true;
+                }
+                None
+            }
+            Decision::Suspect => self.suspect(id, &reports, cx),
+            Decision::DeclareDead => self.declare_dead(id, &reports, cx),
+            Decision::EndRefused => {
+                if let Some(peer) = cx.watching.peer_mut(id) {
+                    peer.refused = false;
+                }
+                self.end(id);
+                None
+            }
+            Decision::AskAgain => {
+                self.ask_again(id, question, interval / 4, Ask::Observers, cx);
+                None
+            }
+            Decision::SuspectAndAskAgain => {
+                let change = self.suspect(id, &reports, cx);
+                self.ask_again(id, question, interval / 4, Ask::Observers, cx);
+                change
+            }
+        }
+    }
+
+    /// Suspects a target. The suspicion goes to the target first: it alone can refute it.
+    fn suspect(&mut self, id: NodeId, reports: &[(NodeId, ProbeReport)], cx: &mut InquiryCtx<'_>) -> Option<Change> {
+        self.end(id);
+        let change = cx.peers.table.set_status(cx.ctx.now, id, Status::Suspect)?;
+        cx.watching.note_suspected(id);
+        let (silent_for, evidence) = evidence(id, reports, cx);
+        cx.ctx.emit(Event::Suspected { node: change.after.name.clone(), silent_for, evidence, told_by: None });
+        cx.send_to(id, Payload::About(id));
+        Some(change)
+    }
+
+    /// Declares a target dead, unless there is a reason to wait.
+    fn declare_dead(
+        &mut self,
+        id: NodeId,
+        reports: &[(NodeId, ProbeReport)],
+        cx: &mut InquiryCtx<'_>,
+    ) -> Option<Change> {
+        let refused = cx.is_refused(id);
+        if !refused && self.must_wait(id, cx) {
             let missing = self.inquiries.get(&id).map_or(0, |inquiry| inquiry.missing);
-            let lacks_quorum = self.quorum.as_ref().is_some_and(|quorum| !quorum.is_held());
-            if lacks_quorum || !self.is_well_connected(id, ctx) {
-                self.ask_again(id, Step::Death, missing, interval / 2, Whom::Watchers, ctx);
-                return OwnershipEffect::Nothing;
-            }
-            let mut events = Vec::new();
-            let brake = if ctx.config.membership.brake {
-                self.brakes.ask(&zone, &self.peers.table, ctx.now, &mut events)
-            } else {
-                Brake::Free
-            };
-            events.into_iter().for_each(|event| ctx.emit(event));
-            if brake != Brake::Free {
-                self.ask_again(id, Step::Death, missing, interval / 2, Whom::Watchers, ctx);
-                self.brake_due = self.brakes.is_frozen().then_some(ctx.now + interval / 2);
-                return OwnershipEffect::Nothing;
-            }
+            let after = cx.ctx.config.interval / 2;
+            self.ask_again(id, (Step::Death, missing), after, Ask::Observers, cx);
+            return None;
         }
-        if let Some(member) = self.peers.table.member(id).filter(|_| gone) {
-            self.ended.push((member.name.clone(), member.generation));
+        if let Some(member) = cx.peers.table.member(id).filter(|_| refused) {
+            self.exited.push((member.name.clone(), member.generation));
         }
-        let (silent_for, evidence) = self.evidence(id, answers, ctx);
-        let Some(change) = self.peers.table.judge(ctx.now, id, Status::Dead) else {
-            self.end_inquiry(id);
-            return OwnershipEffect::Nothing;
+        let (silent_for, evidence) = evidence(id, reports, cx);
+        let Some(change) = cx.peers.table.set_status(cx.ctx.now, id, Status::Dead) else {
+            self.end(id);
+            return None;
         };
-        ctx.emit(Event::Died { node: change.after.name.clone(), silent_for, evidence, told_by: None });
-        self.send_to(id, Payload::About(id));
-        self.changed(&change, Source::Verdict, ctx)
+        cx.ctx.emit(Event::Died { node: change.after.name.clone(), silent_for, evidence, told_by: None });
+        cx.send_to(id, Payload::About(id));
+        Some(change)
     }
 
-    /// Looks whether a freeze is over; then everybody has a fresh timer.
-    pub(super) fn look_at_brakes(&mut self, ctx: &mut Ctx) {
-        if self.brake_due.is_none_or(|due| due > ctx.now) {
-            return;
-        }
-        let mut events = Vec::new();
-        let thawed = self.brakes.look(&self.peers.table, ctx.now, &mut events);
-        events.into_iter().for_each(|event| ctx.emit(event));
-        if thawed {
-            let watched: Vec<NodeId> = self.links.keys().copied().collect();
-            watched.into_iter().for_each(|id| self.reached(id, ctx.now, ctx));
-        }
-        self.brake_due = self.brakes.is_frozen().then_some(ctx.now + ctx.config.interval / 2);
-    }
-
-    /// Whether we hear enough of others to conclude anything of one.
-    fn is_well_connected(&self, but: NodeId, ctx: &Ctx) -> bool {
-        if !holds(ctx) || self.peers.table.others().len() < 2 {
-            // With two members nobody can tell.
+    /// Whether silence may not make this target dead now: this node has no quorum, is badly
+    /// connected, or the brake holds.
+    fn must_wait(&mut self, id: NodeId, cx: &mut InquiryCtx<'_>) -> bool {
+        if cx.quorum.is_some_and(|quorum| !quorum.is_held()) || !cx.is_well_connected(id) {
             return true;
         }
-        // One that was never heard says nothing of what we hear.
-        let others = || self.links.iter().filter(|(id, link)| **id != but && link.stage > 0);
-        let heard = others().filter(|(_, link)| ctx.monitor.verdict(link.watch) == Verdict::Alive).count();
-        let watched = others().count();
-        let by_observers =
-            !self.peers.observers.places().is_empty() && self.peers.answers.silence(ctx.now) < ctx.config.interval * 3;
-        if watched == 0 { by_observers } else { heard * 2 >= watched || heard > 0 && by_observers }
+        let Some(zone) = cx.peers.table.member(id).map(|member| member.zone.clone()) else { return true };
+        if !cx.ctx.config.membership.brake {
+            return false;
+        }
+        let mut events = Vec::new();
+        let brake = self.brakes.ask(&zone, &cx.peers.table, cx.ctx.now, &mut events);
+        events.into_iter().for_each(|event| cx.ctx.emit(event));
+        if brake == Brake::Free {
+            return false;
+        }
+        self.brakes_due = self.brakes.is_frozen().then_some(cx.ctx.now + cx.ctx.config.interval / 2);
+        true
     }
 
-    /// Whether anybody else was heard since then.
-    fn has_heard_since(&self, begun: Instant, but: NodeId, ctx: &Ctx) -> bool {
-        let since = ctx.now - begun;
-        let by_links = || {
-            let others = self.links.iter().filter(|(id, link)| **id != but && link.stage > 0);
-            others.map(|(_, link)| ctx.monitor.silence(link.watch, ctx.now)).any(|silence| silence < since)
-        };
-        self.peers.table.others().len() < 2 || self.peers.answers.silence(ctx.now) < since || by_links()
+    /// Checks whether a disrupted zone has recovered. Returns whether one has: then all watched
+    /// nodes get a fresh timer.
+    pub(super) fn check_brakes(&mut self, peers: &Peers, ctx: &mut Ctx) -> bool {
+        if self.brakes_due.is_none_or(|due| due > ctx.now) {
+            return false;
+        }
+        let mut events = Vec::new();
+        let has_recovered = self.brakes.look(&peers.table, ctx.now, &mut events);
+        events.into_iter().for_each(|event| ctx.emit(event));
+        self.brakes_due = self.brakes.is_frozen().then_some(ctx.now + ctx.config.interval / 2);
+        has_recovered
     }
 
-    /// Who says what of a silent node.
-    fn evidence(&self, id: NodeId, answers: &[(NodeId, Evidence)], ctx: &Ctx) -> (Duration, Arc<[ObserverReport]>) {
-        let link = self.links.get(&id);
-        let silent_for = link.map_or(Duration::ZERO, |link| ctx.monitor.silence(link.watch, ctx.now));
-        let own = ObserverReport {
-            observer: self.peers.me.name.clone(),
-            silent_for: Some(silent_for),
-            refused: link.is_some_and(|link| link.gone),
-            agrees: true,
-            health: self.peers.health.score(),
-        };
-        let theirs = answers.iter().filter_map(|(who, evidence)| {
-            let observer = self.peers.table.member(*who)?.name.clone();
-            let silent_for = (evidence.stage > 0).then_some(evidence.silence);
-            let (refused, agrees, health) = (evidence.gone, evidence.agrees, evidence.health);
-            Some(ObserverReport { observer, silent_for, refused, agrees, health })
-        });
-        (silent_for, std::iter::once(own).chain(theirs).collect())
+    /// Processes that have certainly ended, since this was last asked.
+    pub(super) fn take_exited(&mut self) -> Vec<(Arc<str>, Generation)> {
+        std::mem::take(&mut self.exited)
     }
 }
 
-/// Whether one who hears hardly anybody is to hold its verdicts.
-fn holds(ctx: &Ctx) -> bool {
+/// What follows from the reports of an inquiry.
+fn decision(id: NodeId, inquiry: &Inquiry, cx: &InquiryCtx<'_>) -> Decision {
+    let peer = cx.watching.peer(id);
+    let refused = peer.is_some_and(|peer| peer.refused);
+    let is_answered = !inquiry.reports.is_empty() || inquiry.asked == 0;
+    if !is_answered {
+        let is_cut_off =
+            || !cx.is_well_connected(id) || !cx.watching.has_received_since(inquiry.begun, id, cx.peers, cx.ctx);
+        if holds_when_isolated(cx.ctx) && (is_cut_off() || !is_credible(cx.peers.health.score())) {
+            return Decision::Hold;
+        }
+        let unsolicited = peer.is_some_and(|peer| peer.unsolicited);
+        if !inquiry.unanswered || unsolicited && cx.peers.table.others().len() > 1 {
+            return Decision::AskRandom;
+        }
+    }
+    if inquiry.step != Step::Death {
+        return Decision::Suspect;
+    }
+    // The reports of observers outweigh those of members that only tried to reach the target.
+    let is_observer = |report: &ProbeReport| report.stage > 0 || report.gone;
+    let by_observers = inquiry.reports.iter().any(|(_, report)| is_observer(report));
+    let counted: Vec<&ProbeReport> = inquiry
+        .reports
+        .iter()
+        .map(|(_, report)| report)
+        .filter(|report| !by_observers || is_observer(report))
+        .collect();
+    // Members that never received a heartbeat of a newcomer know only that it does not answer.
+    let is_newcomer = peer.is_some_and(WatchedPeer::is_newcomer);
+    let agrees = |report: &&&ProbeReport| match refused {
+        true => report.gone,
+        false => report.agrees || is_newcomer && report.stage == 0,
+    };
+    // This node agrees.
+    let agreeing = 1 + counted.iter().filter(agrees).count();
+    if agreeing * 2 > 1 + counted.len() {
+        Decision::DeclareDead
+    } else if refused && is_answered {
+        Decision::EndRefused
+    } else if !by_observers && !refused {
+        Decision::SuspectAndAskAgain
+    } else {
+        Decision::AskAgain
+    }
+}
+
+/// The members that may know of a target: its other observers. Random members are asked instead if
+/// it has not named this node, or if none of its observers is a member.
+fn members_to_ask(id: NodeId, ask: Ask, cx: &mut InquiryCtx<'_>) -> Vec<NodeId> {
+    let Some(peer) = cx.watching.peer(id) else { return Vec::new() };
+    let (table, me) = (&cx.peers.table, cx.peers.me.id);
+    let may_know = |member: &&Member| member.id != me && member.id != id && member.status.is_member();
+    let observers = peer.observers.iter().flat_map(|short| table.with_short_id(short)).filter(may_know);
+    let mut known: Vec<NodeId> = observers.map(|member| member.id).collect();
+    let has_others = peer.observers.iter().nth(1).is_some();
+    if peer.unsolicited || known.is_empty() && has_others {
+        return cx.peers.random_members(id, &mut cx.ctx.random);
+    }
+    match ask {
+        Ask::Observers => {}
+        Ask::Random => {
+            known.extend(cx.peers.random_members(id, &mut cx.ctx.random));
+            known.sort();
+            known.dedup();
+        }
+    }
+    known
+}
+
+/// For how long a target has been silent here, and what each observer reports.
+fn evidence(id: NodeId, reports: &[(NodeId, ProbeReport)], cx: &InquiryCtx<'_>) -> (Duration, Arc<[ObserverReport]>) {
+    let silent_for = cx.watching.silence(id, cx.ctx);
+    let own = ObserverReport {
+        observer: cx.peers.me.name.clone(),
+        silent_for: Some(silent_for),
+        refused: cx.is_refused(id),
+        agrees: true,
+        health: cx.peers.health.score(),
+    };
+    let theirs = reports.iter().filter_map(|(who, report)| {
+        let observer = cx.peers.table.member(*who)?.name.clone();
+        let silent_for = (report.stage > 0).then_some(report.silence);
+        let (refused, agrees, health) = (report.gone, report.agrees, report.health);
+        Some(ObserverReport { observer, silent_for, refused, agrees, health })
+    });
+    (silent_for, std::iter::once(own).chain(theirs).collect())
+}
+
+/// Whether an isolated node holds its verdicts.
+fn holds_when_isolated(ctx: &Ctx) -> bool {
     match ctx.config.membership.on_isolated {
         OnIsolated::Hold => true,
         OnIsolated::Proceed => false,

@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 /// The worst score: patience is then nine times as long.
-const WORST: u8 = 8;
+const SCORE_MAX: u8 = 8;
 
 /// From this score on, a word of doubt does not count.
-const POOR: u8 = 4;
+const CREDIBLE_BELOW: u8 = 4;
 
 /// The score: 0 is well.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,12 +22,12 @@ pub(crate) struct LocalHealth(u8);
 
 impl LocalHealth {
     /// Takes in a sign that something is wrong with us.
-    pub(crate) fn worsen(&mut self) {
-        self.0 = (self.0 + 1).min(WORST);
+    pub(crate) fn degrade(&mut self) {
+        self.0 = (self.0 + 1).min(SCORE_MAX);
     }
 
     /// Takes in a sign that all is well.
-    pub(crate) fn improve(&mut self) {
+    pub(crate) fn recover(&mut self) {
         self.0 = self.0.saturating_sub(1);
     }
 
@@ -43,8 +43,8 @@ impl LocalHealth {
 }
 
 /// Whether the word of a node with this score counts.
-pub(crate) fn counts(score: u8) -> bool {
-    score < POOR
+pub(crate) fn is_credible(score: u8) -> bool {
+    score < CREDIBLE_BELOW
 }
 
 #[cfg(test)]
@@ -54,12 +54,12 @@ mod tests {
     #[test]
     fn it_has_bounds_and_stretches_patience() {
         let mut health = LocalHealth::default();
-        health.improve();
+        health.recover();
         assert_eq!(health.stretch(Duration::from_secs(1)), Duration::from_secs(1));
-        (0..20).for_each(|_| health.worsen());
+        (0..20).for_each(|_| health.degrade());
         assert_eq!((health.score(), health.stretch(Duration::from_secs(1))), (8, Duration::from_secs(9)));
-        assert!(!counts(health.score()));
-        (0..5).for_each(|_| health.improve());
-        assert!(counts(health.score()));
+        assert!(!is_credible(health.score()));
+        (0..5).for_each(|_| health.recover());
+        assert!(is_credible(health.score()));
     }
 }

@@ -1,10 +1,10 @@
 //! `Observers`: who watches this node now.
 //!
-//! A node has a number of places for observers, and each place has its turn in every interval, so
-//! that the heartbeats to them are spread over it: whoever is next in turn notices a silence first.
-//! Who sits in a place is drawn by rendezvous hashing over the pool, which is all members, or those
-//! whose business it is. An observer keeps its place, or no detector could learn anything; one
-//! place is drawn anew from time to time, so that no two nodes are bound to each other for ever,
+//! A node has a number of slots for observers, and each slot has its phase in every interval, so
+//! that the heartbeats to them are spread over it: whoever is next in phase notices a silence first.
+//! Who sits in a slot is drawn by rendezvous hashing over the pool, which is all members, or those
+//! whose business it is. An observer keeps its slot, or no detector could learn anything; one
+//! slot is drawn anew from time to time, so that no two nodes are bound to each other for ever,
 //! and at once when its observer is gone. The former one goes on hearing for two intervals.
 //!
 //! Source for the hashing: Thaler and Ravishankar, "Using name-based mappings to increase hit
@@ -19,117 +19,117 @@ use crate::wire::{self, STAGES};
 
 /// One that watches this node.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ObserverSlot {
     /// Who.
     pub(crate) id: NodeId,
-    /// Its turn within the interval, in parts of [`STAGES`].
-    pub(crate) turn: u64,
-    /// Which of the places it sits in.
+    /// Its phase within the interval, in parts of [`STAGES`].
+    pub(crate) phase: u64,
+    /// Which of the slots it sits in.
     index: usize,
-    /// Until when it goes on hearing, if another one has taken its place.
+    /// Until when it goes on hearing, if another one has taken its slot.
     pub(crate) until: Option<Instant>,
     /// The stage of the heartbeat that asked it for an answer and had none yet.
     pub(crate) asked: Option<(u64, Instant)>,
     /// How often a longer interval may still be announced to it.
-    pub(crate) unheard: u32,
+    pub(crate) announcements: u32,
 }
 
 /// The observers of this node, in the order of their turns.
 #[derive(Clone, Debug)]
 pub(crate) struct Observers {
     me: NodeId,
-    most: usize,
-    places: Vec<Place>,
-    /// By place: how often it was drawn anew.
+    slots_max: usize,
+    slots: Vec<ObserverSlot>,
+    /// By slot: how often it was drawn anew.
     draws: Vec<u64>,
     redraw_at: Instant,
-    /// The place to be drawn anew next.
+    /// The slot to be drawn anew next.
     next: usize,
 }
 
 impl Observers {
-    /// No observer yet, of `most` (1 to 16).
-    pub(crate) fn new(me: NodeId, most: usize, redraw_at: Instant) -> Observers {
-        Observers { me, most, places: Vec::new(), draws: vec![0; most], redraw_at, next: 0 }
+    /// No observer yet, of `slots_max` (1 to 16).
+    pub(crate) fn new(me: NodeId, slots_max: usize, redraw_at: Instant) -> Observers {
+        Observers { me, slots_max, slots: Vec::new(), draws: vec![0; slots_max], redraw_at, next: 0 }
     }
 
     /// Those who are to hear from us, the former ones included.
-    pub(crate) fn places(&self) -> &[Place] {
-        &self.places
+    pub(crate) fn slots(&self) -> &[ObserverSlot] {
+        &self.slots
     }
 
     /// The same, to note what is asked of them and heard.
-    pub(crate) fn places_mut(&mut self) -> &mut [Place] {
-        &mut self.places
+    pub(crate) fn slots_mut(&mut self) -> &mut [ObserverSlot] {
+        &mut self.slots
     }
 
-    /// The place of this node, if it has one.
-    pub(crate) fn place_mut(&mut self, id: NodeId) -> Option<&mut Place> {
-        self.places.iter_mut().find(|place| place.id == id)
+    /// The slot of this node, if it has one.
+    pub(crate) fn slot_mut(&mut self, id: NodeId) -> Option<&mut ObserverSlot> {
+        self.slots.iter_mut().find(|slot| slot.id == id)
     }
 
     /// Whether this node watches us, and is meant to.
     pub(crate) fn contains(&self, id: NodeId) -> bool {
-        self.places.iter().any(|place| place.id == id)
+        self.slots.iter().any(|slot| slot.id == id)
     }
 
     /// Who watches us, as a heartbeat names them.
     pub(crate) fn named(&self) -> wire::Observers {
-        wire::Observers::new(self.places.iter().filter(|place| place.until.is_none()).map(|place| place.id))
+        wire::Observers::new(self.slots.iter().filter(|slot| slot.until.is_none()).map(|slot| slot.id))
     }
 
-    /// The first turn after `turn` in this interval, or at it if `turn` was not had yet.
-    pub(crate) fn turn_from(&self, turn: u64) -> Option<u64> {
+    /// The first phase after `phase` in this interval, or at it if `phase` was not had yet.
+    pub(crate) fn phase_from(&self, phase: u64) -> Option<u64> {
         // They are in the order of their turns.
-        self.places.iter().map(|place| place.turn).find(|&next| next >= turn)
+        self.slots.iter().map(|slot| slot.phase).find(|&next| next >= phase)
     }
 
     /// When a former observer is to be released next.
     pub(crate) fn next_release(&self) -> Option<Instant> {
-        self.places.iter().filter_map(|place| place.until).min()
+        self.slots.iter().filter_map(|slot| slot.until).min()
     }
 
     /// Former observers whose time is over: they are to be told so.
     pub(crate) fn release(&mut self, now: Instant) -> Vec<NodeId> {
-        let over = |place: &Place| place.until.is_some_and(|until| until <= now);
-        if !self.places.iter().any(over) {
+        let over = |slot: &ObserverSlot| slot.until.is_some_and(|until| until <= now);
+        if !self.slots.iter().any(over) {
             return Vec::new();
         }
-        let released = self.places.iter().filter(|place| over(place)).map(|place| place.id).collect();
-        self.places.retain(|place| !over(place));
+        let released = self.slots.iter().filter(|slot| over(slot)).map(|slot| slot.id).collect();
+        self.slots.retain(|slot| !over(slot));
         released
     }
 
     /// Takes out one that is gone. Returns whether it was there.
-    pub(crate) fn lose(&mut self, id: NodeId) -> bool {
-        let before = self.places.len();
-        self.places.retain(|place| place.id != id);
-        self.places.len() < before
+    pub(crate) fn remove(&mut self, id: NodeId) -> bool {
+        let before = self.slots.len();
+        self.slots.retain(|slot| slot.id != id);
+        self.slots.len() < before
     }
 
-    /// Fills the places that are free from the pool; called when the pool may have grown, or an
+    /// Fills the slots that are free from the pool; called when the pool may have grown, or an
     /// observer was lost. Returns who is new.
     pub(crate) fn fill<'m>(&mut self, pool: impl Iterator<Item = &'m Member> + Clone) -> Vec<NodeId> {
         let mut new = Vec::new();
-        for index in 0..self.most {
-            if self.places.iter().any(|place| place.index == index && place.until.is_none()) {
+        for index in 0..self.slots_max {
+            if self.slots.iter().any(|slot| slot.index == index && slot.until.is_none()) {
                 continue;
             }
             let Some(id) = self.draw(index, pool.clone(), None) else { break };
-            // One that was to be released may be drawn into another place.
-            self.places.retain(|place| place.id != id);
-            self.seat(index, id);
+            // One that was to be released may be drawn into another slot.
+            self.slots.retain(|slot| slot.id != id);
+            self.assign(index, id);
             new.push(id);
         }
         new
     }
 
-    /// Whether a place is due to be drawn anew.
+    /// Whether a slot is due to be drawn anew.
     pub(crate) fn redraw_at(&self) -> Instant {
         self.redraw_at
     }
 
-    /// Draws one place anew; the former observer is released after `overlap`. Returns who is new.
+    /// Draws one slot anew; the former observer is released after `overlap`. Returns who is new.
     pub(crate) fn redraw<'m>(
         &mut self,
         pool: impl Iterator<Item = &'m Member> + Clone,
@@ -139,24 +139,24 @@ impl Observers {
     ) -> Option<NodeId> {
         self.redraw_at = now + every;
         let index = self.next;
-        self.next = (self.next + 1) % self.most;
-        let former = self.places.iter().find(|place| place.index == index && place.until.is_none())?.id;
+        self.next = (self.next + 1) % self.slots_max;
+        let former = self.slots.iter().find(|slot| slot.index == index && slot.until.is_none())?.id;
         self.draws[index] += 1;
         let id = self.draw(index, pool, Some(former))?;
-        if let Some(place) = self.place_mut(former) {
-            place.until = Some(now + overlap);
+        if let Some(slot) = self.slot_mut(former) {
+            slot.until = Some(now + overlap);
         }
-        self.seat(index, id);
+        self.assign(index, id);
         Some(id)
     }
 
-    fn seat(&mut self, index: usize, id: NodeId) {
-        let turn = index as u64 * STAGES / self.most as u64;
-        self.places.push(Place { id, turn, index, until: None, asked: None, unheard: 0 });
-        self.places.sort_by_key(|place| (place.turn, place.until.is_some()));
+    fn assign(&mut self, index: usize, id: NodeId) {
+        let phase = index as u64 * STAGES / self.slots_max as u64;
+        self.slots.push(ObserverSlot { id, phase, index, until: None, asked: None, announcements: 0 });
+        self.slots.sort_by_key(|slot| (slot.phase, slot.until.is_some()));
     }
 
-    /// Who of the pool ranks first for this place and sits in none; one of another zone than those
+    /// Who of the pool ranks first for this slot and sits in none; one of another zone than those
     /// who sit, if they are all of one.
     fn draw<'m>(
         &self,
@@ -165,7 +165,7 @@ impl Observers {
         but: Option<NodeId>,
     ) -> Option<NodeId> {
         let key = mix(self.me.0 ^ mix(self.draws[index] << 8 | index as u64));
-        let sits = |id: NodeId| self.places.iter().any(|place| place.id == id && place.until.is_none());
+        let sits = |id: NodeId| self.slots.iter().any(|slot| slot.id == id && slot.until.is_none());
         let free = pool.clone().filter(|member| member.id != self.me && !sits(member.id) && Some(member.id) != but);
         let mut zones = pool.filter(|member| sits(member.id) && Some(member.id) != but).map(|member| &member.zone);
         let only = zones.next().filter(|first| zones.all(|zone| zone == *first));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn ids(observers: &Observers) -> Vec<NodeId> {
-        observers.places().iter().map(|place| place.id).collect()
+        observers.slots().iter().map(|slot| slot.id).collect()
     }
 
     #[test]
@@ -214,12 +214,12 @@ mod tests {
         for me in 1..=200 {
             let mut observers = observers(me);
             observers.fill(pool.iter());
-            assert_eq!(observers.places().len(), 5);
+            assert_eq!(observers.slots().len(), 5);
             assert!(!observers.contains(observers.me));
             ids(&observers).into_iter().for_each(|id| *watches.entry(id).or_default() += 1);
         }
-        let most = *watches.values().max().unwrap();
-        assert!(watches.len() > 190 && most < 20, "{} watch, one of them {most}", watches.len());
+        let slots_max = *watches.values().max().unwrap();
+        assert!(watches.len() > 190 && slots_max < 20, "{} watch, one of them {slots_max}", watches.len());
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
         let mut observers = observers(1);
         observers.fill(pool.iter());
         let before = ids(&observers);
-        assert!(observers.lose(before[2]));
+        assert!(observers.remove(before[2]));
         let left: Vec<Member> = pool.iter().filter(|member| member.id != before[2]).cloned().collect();
         let new = observers.fill(left.iter());
         let after = ids(&observers);
@@ -248,7 +248,7 @@ mod tests {
         assert!(!observers.named().contains(former) && observers.named().contains(new));
         assert_eq!(observers.release(now + Duration::from_millis(1_999)), []);
         assert_eq!(observers.release(now + Duration::from_secs(2)), [former]);
-        assert_eq!(observers.places().len(), 5);
+        assert_eq!(observers.slots().len(), 5);
         assert_eq!(observers.redraw_at(), now + Duration::from_secs(60));
     }
 

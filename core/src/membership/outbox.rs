@@ -1,21 +1,275 @@
-//! `Outbox`: what leaves this node, and the numbers that it leaves under.
+//! `Outbox`: what leaves this node.
+//!
+//! Rules queue what is to be sent. It is encoded only when the driver takes it out, from what is
+//! known then, and filled up with gossip. So a rule may queue a message and change the table after
+//! that, and the newest row travels.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
-use super::Outgoing;
-use super::clock::Clock;
-use crate::member::Epoch;
+use crate::ctx::Ctx;
+use crate::member::{Member, NodeId, name_hash};
+use crate::membership::clock::Clock;
+use crate::membership::gossip::Extent;
+use crate::membership::heartbeat_schedule::HeartbeatSchedule;
+use crate::membership::peers::Peers;
+use crate::membership::transfer::Parcel;
+use crate::output::StreamId;
+use crate::time::Instant;
+use crate::wire::{self, BUCKETS, Body, Header};
 
-/// What leaves this node.
+/// What a message says, encoded when it is sent.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Payload {
+    /// A heartbeat of the present slot.
+    Heartbeat {
+        /// The phase of its observer within the slot.
+        phase: u64,
+        /// Whether the observer is to acknowledge it.
+        wants_ack: bool,
+    },
+    /// This body, and gossip where there is room.
+    Body(Body<'static>),
+    Join {
+        token: u64,
+    },
+    /// The digests of the table.
+    Sync,
+    /// Rows of these parts of the table.
+    RowRange(RowRange),
+    /// The rows of these members.
+    Members(Vec<NodeId>),
+    /// Gossip; nothing is sent if none is fresh.
+    Gossip,
+    /// The row of this member before any other gossip.
+    About(NodeId),
+    /// The part of a snapshot that begins at `offset`.
+    Part {
+        parcel: Parcel,
+        offset: u32,
+    },
+}
+
+/// Rows of some parts of the table, from one id on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RowRange {
+    /// Which parts, one bit each.
+    pub(super) differing: u64,
+    /// The first id.
+    pub(super) from: NodeId,
+    /// Whether the receiver is admitted by these rows.
+    pub(super) admits: bool,
+}
+
+impl RowRange {
+    /// All rows, for a node that was just admitted.
+    pub(super) fn admission() -> RowRange {
+        RowRange { differing: u64::MAX, from: NodeId(0), admits: true }
+    }
+
+    /// All rows of these parts, for a member.
+    pub(super) fn of(differing: u64) -> RowRange {
+        RowRange { differing, from: NodeId(0), admits: false }
+    }
+}
+
+/// What is to be done with the network.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Outgoing {
+    Send { to: SocketAddr, payload: Payload },
+    Open { stream: StreamId, to: SocketAddr },
+    Frame { stream: StreamId, payload: Payload },
+    Close { stream: StreamId },
+}
+
+/// What is encoded besides the outbox's own state.
+pub(super) struct Encoding<'a> {
+    pub(super) peers: &'a mut Peers,
+    pub(super) schedule: &'a HeartbeatSchedule,
+    /// Whether this node's table holds all members.
+    pub(super) is_synced: bool,
+    pub(super) now: Instant,
+}
+
+/// The queue of what leaves this node, and the numbers that it leaves under.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
-    /// What is to be sent, the oldest first.
-    pub(crate) queue: VecDeque<Outgoing>,
+    /// The oldest first.
+    queue: VecDeque<Outgoing>,
     pub(super) clock: Clock,
     /// Number of the newest probe, inquiry or poll.
-    pub(super) number: u32,
-    /// Lower half of the hash of the cluster's name; in every datagram.
-    pub(super) cluster: u32,
-    /// Epochs given out are above this one.
-    pub(super) epoch_min: Epoch,
+    number: u32,
+    /// Lower half of the hash of the cluster's name; in every header.
+    cluster: u32,
+}
+
+impl Outbox {
+    /// An empty queue. Numbers begin at random, so that an answer to a former process of this name
+    /// answers nothing.
+    pub(super) fn new(cluster: &str, clock: Clock, ctx: &mut Ctx) -> Outbox {
+        let number = ctx.random.next_u64() as u32;
+        Outbox { queue: VecDeque::new(), clock, number, cluster: name_hash(cluster) as u32 }
+    }
+
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    pub(super) fn send(&mut self, to: SocketAddr, payload: Payload) {
+        self.queue.push_back(Outgoing::Send { to, payload });
+    }
+
+    /// Sends to a node if it is in the table.
+    pub(super) fn send_to(&mut self, peers: &Peers, id: NodeId, payload: Payload) {
+        if let Some(to) = peers.address(id) {
+            self.send(to, payload);
+        }
+    }
+
+    pub(super) fn open(&mut self, stream: StreamId, to: SocketAddr) {
+        self.queue.push_back(Outgoing::Open { stream, to });
+    }
+
+    pub(super) fn frame(&mut self, stream: StreamId, payload: Payload) {
+        self.queue.push_back(Outgoing::Frame { stream, payload });
+    }
+
+    pub(super) fn close(&mut self, stream: StreamId) {
+        self.queue.push_back(Outgoing::Close { stream });
+    }
+
+    /// The number of the next probe, inquiry or poll.
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.number = self.number.wrapping_add(1);
+        self.number
+    }
+
+    // ---- outputs -------------------------------------------------------------------------------------------------------------------------
+
+    /// Takes the oldest out of the queue.
+    pub(crate) fn poll(&mut self) -> Option<Outgoing> {
+        self.queue.pop_front()
+    }
+
+    /// Writes a message into `buffer`. Returns whether there is anything to be sent; `stream` is
+    /// where a frame goes.
+    pub(super) fn write(
+        &mut self,
+        payload: Payload,
+        stream: Option<StreamId>,
+        encoding: &mut Encoding<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        let Encoding { ref mut peers, schedule, is_synced, now } = *encoding;
+        let header = self.header(&peers.me, is_synced, now);
+        match payload {
+            Payload::Join { token } => wire::encode_join(buffer, self.join_header(&peers.me, now), token, &peers.me),
+            Payload::Body(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
+                // These go to addresses that are not proven, so they carry no gossip.
+                wire::encode(buffer, header, &body);
+            }
+            Payload::RowRange(rows) => {
+                if let Some(rest) = write_rows(rows, header, encoding, buffer)
+                    && let Some(stream) = stream
+                {
+                    self.queue.push_front(Outgoing::Frame { stream, payload: Payload::RowRange(rest) });
+                }
+            }
+            Payload::Part { parcel, offset } => wire::encode(buffer, header, &Body::Part(parcel.part(offset))),
+            Payload::Members(ids) => {
+                let rows = wire::Rows { differing: 0, more: false, welcome: false, whole: is_synced };
+                wire::encode(buffer, header, &Body::Rows(rows));
+                let count_at = buffer.len() - 1;
+                let members = ids.iter().filter_map(|&id| peers.table.member(id));
+                members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
+            }
+            Payload::Heartbeat { phase, wants_ack } => {
+                let heartbeat = wire::Heartbeat {
+                    incarnation: peers.me.incarnation,
+                    stage: schedule.stage(phase),
+                    interval: schedule.announced(),
+                    slept: schedule.slept(),
+                    health: peers.health.score(),
+                    asks: wants_ack,
+                    observers: peers.observers.named(),
+                };
+                wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
+                push_gossip(peers, None, buffer);
+            }
+            Payload::Sync => {
+                wire::encode_sync(buffer, header, peers.table.digests());
+                push_gossip(peers, None, buffer);
+            }
+            Payload::Body(body) => {
+                wire::encode(buffer, header, &body);
+                push_gossip(peers, None, buffer);
+            }
+            Payload::Gossip => {
+                wire::encode(buffer, header, &Body::Gossip);
+                return push_gossip(peers, None, buffer);
+            }
+            Payload::About(id) => {
+                wire::encode(buffer, header, &Body::Gossip);
+                push_gossip(peers, Some(id), buffer);
+            }
+        }
+        true
+    }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    /// Whether a datagram is of this node's cluster.
+    pub(super) fn is_own_cluster(&self, header: Header) -> bool {
+        header.cluster == self.cluster
+    }
+
+    /// The header of a message. A node whose table is not synced and that has received no clock yet
+    /// shows 1970, which no node follows.
+    pub(super) fn header(&self, me: &Member, is_synced: bool, now: Instant) -> Header {
+        let clock = self.clock.at(now, is_synced).wrapping_sub(me.generation.0);
+        Header { cluster: self.cluster, from: me.id, generation: me.generation, clock }
+    }
+
+    /// The header of a join: it shows the wall clock, which no node follows.
+    fn join_header(&self, me: &Member, now: Instant) -> Header {
+        let clock = self.clock.own(now).wrapping_sub(me.generation.0);
+        Header { cluster: self.cluster, from: me.id, generation: me.generation, clock }
+    }
+}
+
+/// Adds the row of `first`, if any, and then as much gossip as there is room for. Returns whether
+/// anything was added.
+fn push_gossip(peers: &mut Peers, first: Option<NodeId>, buffer: &mut Vec<u8>) -> bool {
+    let count_at = buffer.len() - 1;
+    if let Some(id) = first
+        && let Some(member) = peers.table.member(id)
+    {
+        wire::push_rumour(buffer, count_at, member, id == peers.me.id);
+    }
+    let (table, members) = (&peers.table, peers.table.others().len() + 1);
+    peers.gossip.pick(members, |id, extent| match table.member(id) {
+        Some(member) => wire::push_rumour(buffer, count_at, member, extent == Extent::Row),
+        None => true,
+    });
+    buffer[count_at] > 0
+}
+
+/// Writes one page of rows. Returns the rest, if there was no room for all.
+fn write_rows(range: RowRange, header: Header, encoding: &Encoding<'_>, buffer: &mut Vec<u8>) -> Option<RowRange> {
+    let RowRange { differing, from, admits } = range;
+    let Encoding { peers, is_synced, .. } = encoding;
+    let rows = wire::Rows { differing, more: false, welcome: admits, whole: *is_synced };
+    wire::encode(buffer, header, &Body::Rows(rows));
+    let (flags_at, count_at) = (buffer.len() - 2, buffer.len() - 1);
+    if from == NodeId(0) {
+        // A node that is admitted has to know the node that admits it.
+        wire::push_rumour(buffer, count_at, &peers.me, true);
+    }
+    for bucket in (0..BUCKETS).filter(|bucket| differing & 1 << bucket != 0) {
+        for member in peers.table.bucket(bucket).filter(|member| member.id >= from && member.id != peers.me.id) {
+            if !wire::push_rumour(buffer, count_at, member, true) {
+                buffer[flags_at] |= 1;
+                return Some(RowRange { from: member.id, ..range });
+            }
+        }
+    }
+    None
 }

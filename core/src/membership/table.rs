@@ -48,11 +48,11 @@ struct Entry {
     member: Member,
     /// When it last changed.
     changed: Instant,
-    /// Its place in `others` or `dead`.
-    place: u32,
+    /// Its list_index in `others` or `dead`.
+    list_index: u32,
     /// Whether it was over before we heard of it, nobody knows for how long: then it is told to
     /// nobody.
-    hearsay: bool,
+    suppressed: bool,
 }
 
 /// A row that changed.
@@ -63,7 +63,7 @@ pub struct Change {
     /// As it is.
     pub after: Member,
     /// It is over, and had said something else of itself that was never heard here.
-    pub unheard: bool,
+    pub missed_update: bool,
 }
 
 /// Why a node was not admitted; the table is as before.
@@ -91,7 +91,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// As it travels.
-    pub(crate) fn said(&self) -> Refused {
+    pub(crate) fn to_wire(&self) -> Refused {
         let (reason, value) = match self {
             Refusal::IdOfAnotherName(_) => (0, 0),
             Refusal::IdTaken(_) => (1, 0),
@@ -106,7 +106,7 @@ impl Refusal {
     }
 
     /// What another node has said to `me`; `None` for a reason that this release does not know.
-    pub(crate) fn heard(refused: Refused, me: &Member) -> Option<Refusal> {
+    pub(crate) fn from_wire(refused: Refused, me: &Member) -> Option<Refusal> {
         let generation = Generation(refused.value);
         Some(match refused.reason {
             0 => Refusal::IdOfAnotherName(me.name.to_string()),
@@ -154,10 +154,8 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Which of two entries of the same member is the later one.
-type Rank = (Generation, u32, u8, u32, bool);
-
-fn rank(generation: Generation, incarnation: Incarnation, status: Status) -> Rank {
+/// What two entries of one member are compared by: the larger is the later one.
+fn rank(generation: Generation, incarnation: Incarnation, status: Status) -> impl Ord {
     let end = match status {
         Status::Alive | Status::Suspect => 0,
         Status::Dead => 1,
@@ -219,9 +217,9 @@ impl MemberTable {
         if is_news {
             (after.generation, after.incarnation, after.status) = (row.generation, row.incarnation, row.status);
         }
-        let unheard = is_same_process && !after.status.is_member() && row.revision > after.revision;
+        let missed_update = is_same_process && !after.status.is_member() && row.revision > after.revision;
         self.put(after.clone(), now);
-        Ok(Some(Change { before: Some(before), after, unheard }))
+        Ok(Some(Change { before: Some(before), after, missed_update }))
     }
 
     /// Takes in a node that asks to be a member: as [`MemberTable::merge`], but what stands against
@@ -248,19 +246,19 @@ impl MemberTable {
     }
 
     /// Puts down a verdict on a node, at the incarnation known. Returns the change, if it was one.
-    pub fn judge(&mut self, now: Instant, id: NodeId, status: Status) -> Option<Change> {
+    pub fn set_status(&mut self, now: Instant, id: NodeId, status: Status) -> Option<Change> {
         let before = self.member(id)?.clone();
         if status <= before.status {
             return None;
         }
         let after = Member { status, ..before.clone() };
         self.put(after.clone(), now);
-        Some(Change { before: Some(before), after, unheard: false })
+        Some(Change { before: Some(before), after, missed_update: false })
     }
 
     /// Puts down that a suspect lives, at the next word after the one that it was heard to say: it
     /// does not hear that it is suspected. Returns the change, if it was one.
-    pub fn vouch(&mut self, now: Instant, id: NodeId, heard: Incarnation) -> Option<Change> {
+    pub fn clear_suspicion(&mut self, now: Instant, id: NodeId, heard: Incarnation) -> Option<Change> {
         let before = self.member(id)?.clone();
         if before.status != Status::Suspect || heard.life != before.incarnation.life {
             return None;
@@ -268,32 +266,32 @@ impl MemberTable {
         let incarnation = before.incarnation.max(heard).refuted().filter(|next| next.life == heard.life)?;
         let after = Member { status: Status::Alive, incarnation, ..before.clone() };
         self.put(after.clone(), now);
-        Some(Change { before: Some(before), after, unheard: false })
+        Some(Change { before: Some(before), after, missed_update: false })
     }
 
     /// Puts down a member as it was known elsewhere, if it is not known here.
-    pub(crate) fn recall(&mut self, now: Instant, member: &Member) {
+    pub(crate) fn preload(&mut self, now: Instant, member: &Member) {
         if !self.rows.contains_key(&member.id) {
             self.put(member.clone(), now);
         }
     }
 
     /// Puts down what this node says of itself.
-    pub fn speak(&mut self, now: Instant, me: Member) {
+    pub fn set_local(&mut self, now: Instant, me: Member) {
         self.put(me, now);
     }
 
     /// Tells nobody of this row any more, unless there is news of it: those who have seen its end
     /// tell of it, and forget it in time. If those told of it who have heard of it from them, one
     /// after the other, it would never be forgotten.
-    pub(crate) fn keep_to_ourselves(&mut self, id: NodeId) {
+    pub(crate) fn suppress_gossip(&mut self, id: NodeId) {
         if let Some(entry) = self.rows.get_mut(&id) {
-            entry.hearsay = true;
+            entry.suppressed = true;
         }
     }
 
     /// Forgets members that have been dead or gone for `forget_after`. Returns their names.
-    pub fn reap(&mut self, now: Instant, forget_after: Duration) -> Vec<Arc<str>> {
+    pub fn expire(&mut self, now: Instant, forget_after: Duration) -> Vec<Arc<str>> {
         if self.rows.len() == self.others.len() + 1 {
             return Vec::new(); // All are members.
         }
@@ -301,7 +299,7 @@ impl MemberTable {
         let gone: Vec<NodeId> = self.rows.iter().filter(|(_, entry)| over(entry)).map(|(&id, _)| id).collect();
         let mut forgotten = Vec::with_capacity(gone.len());
         for id in gone {
-            self.take_out(id);
+            self.unlist(id);
             forgotten.extend(self.rows.remove(&id).map(|entry| entry.member.name.clone()));
             self.version += 1;
         }
@@ -332,14 +330,14 @@ impl MemberTable {
     }
 
     /// Rows of one part of the table, but for those that are told to nobody.
-    pub fn part(&self, bucket: usize) -> impl Iterator<Item = &Member> {
+    pub fn bucket(&self, bucket: usize) -> impl Iterator<Item = &Member> {
         let first = NodeId((bucket as u64) << 58);
         let last = NodeId(first.0 | ((1 << 58) - 1));
-        self.rows.range(first..=last).filter(|(_, entry)| !entry.hearsay).map(|(_, entry)| &entry.member)
+        self.rows.range(first..=last).filter(|(_, entry)| !entry.suppressed).map(|(_, entry)| &entry.member)
     }
 
     /// Rows whose id has this upper half: one, or none, or by a rare chance more.
-    pub fn of_short(&self, short: u32) -> impl Iterator<Item = &Member> {
+    pub fn with_short_id(&self, short: u32) -> impl Iterator<Item = &Member> {
         let first = NodeId(u64::from(short) << 32);
         self.rows.range(first..=NodeId(first.0 | u64::from(u32::MAX))).map(|(_, entry)| &entry.member)
     }
@@ -398,33 +396,33 @@ impl MemberTable {
             status: row.status,
         };
         self.put(after.clone(), now);
-        Ok(Some(Change { before: None, after, unheard: false }))
+        Ok(Some(Change { before: None, after, missed_update: false }))
     }
 
     fn put(&mut self, member: Member, now: Instant) {
         self.version += 1;
         let id = member.id;
-        self.take_out(id);
+        self.unlist(id);
         let list = self.list(&member);
-        let place = list.as_ref().map_or(0, |list| list.len() as u32);
+        let list_index = list.as_ref().map_or(0, |list| list.len() as u32);
         if let Some(list) = list {
             list.push(id);
         }
-        self.digests[bucket(id)] ^= digest(&member);
-        self.rows.insert(id, Entry { member, changed: now, place, hearsay: false });
+        self.digests[bucket_of(id)] ^= digest(&member);
+        self.rows.insert(id, Entry { member, changed: now, list_index, suppressed: false });
     }
 
     /// Takes a row out of the digest and of its list.
-    fn take_out(&mut self, id: NodeId) {
+    fn unlist(&mut self, id: NodeId) {
         let Some(entry) = self.rows.get(&id) else { return };
-        let (member, place) = (entry.member.clone(), entry.place as usize);
-        self.digests[bucket(id)] ^= digest(&member);
+        let (member, list_index) = (entry.member.clone(), entry.list_index as usize);
+        self.digests[bucket_of(id)] ^= digest(&member);
         let Some(list) = self.list(&member) else { return };
-        list.swap_remove(place);
-        if let Some(&moved) = list.get(place)
+        list.swap_remove(list_index);
+        if let Some(&moved) = list.get(list_index)
             && let Some(entry) = self.rows.get_mut(&moved)
         {
-            entry.place = place as u32;
+            entry.list_index = list_index as u32;
         }
     }
 
@@ -440,7 +438,7 @@ impl MemberTable {
 }
 
 /// The part of the table that an id belongs to.
-fn bucket(id: NodeId) -> usize {
+fn bucket_of(id: NodeId) -> usize {
     (id.0 >> 58) as usize
 }
 
@@ -612,9 +610,9 @@ mod tests {
     fn a_refutation_does_not_undo_a_death_that_its_sender_may_not_know_of() {
         let mut table = table();
         merge(&mut table, &member("a", 1, (0, 0), Status::Alive));
-        assert!(table.judge(NOW, NodeId::of("a"), Status::Dead).is_some());
+        assert!(table.set_status(NOW, NodeId::of("a"), Status::Dead).is_some());
         assert!(!merge(&mut table, &member("a", 1, (0, 7), Status::Alive)));
-        assert!(table.judge(NOW, NodeId::of("a"), Status::Suspect).is_none(), "the dead are not suspected");
+        assert!(table.set_status(NOW, NodeId::of("a"), Status::Suspect).is_none(), "the dead are not suspected");
         assert!(merge(&mut table, &member("a", 1, (1, 0), Status::Alive)));
     }
 
@@ -671,11 +669,11 @@ mod tests {
             merge(&mut other, &member(name, 1, (0, 0), Status::Alive));
         }
         assert_eq!(one.differing(other.digests()), 0);
-        one.judge(NOW, NodeId::of("a"), Status::Suspect);
+        one.set_status(NOW, NodeId::of("a"), Status::Suspect);
         assert_eq!(one.differing(other.digests()).count_ones(), 1);
-        one.judge(NOW, NodeId::of("a"), Status::Dead);
+        one.set_status(NOW, NodeId::of("a"), Status::Dead);
         let only = MemberTable::new(member("me", 5, (0, 0), Status::Alive), NOW);
-        one.reap(NOW + Duration::from_secs(61), Duration::from_secs(60));
+        one.expire(NOW + Duration::from_secs(61), Duration::from_secs(60));
         assert_eq!(one.differing(only.digests()).count_ones(), other.differing(only.digests()).count_ones() - 1);
     }
 
@@ -686,12 +684,12 @@ mod tests {
         for name in ["a", "b", "c"] {
             merge(&mut table, &member(name, 1, (0, 0), Status::Alive));
         }
-        table.judge(NOW, NodeId::of("a"), Status::Dead);
+        table.set_status(NOW, NodeId::of("a"), Status::Dead);
         let drawn: std::collections::BTreeSet<String> =
             (0..100).map(|_| table.draw(&mut random).unwrap().name.to_string()).collect();
         assert_eq!(drawn, ["b".to_owned(), "c".to_owned()].into());
         assert_eq!(&*table.draw_dead(&mut random).unwrap().name, "a");
-        table.reap(NOW + Duration::from_secs(61), Duration::from_secs(60));
+        table.expire(NOW + Duration::from_secs(61), Duration::from_secs(60));
         assert!(table.draw_dead(&mut random).is_none());
         assert_eq!(table.members().count(), 3);
     }

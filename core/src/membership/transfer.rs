@@ -1,12 +1,13 @@
-//! Snapshots of shards on their way from one node to another, over streams of their own.
+//! `Transfers`: snapshots of shards on their way from one node to another, over streams of their
+//! own.
 //!
-//! One stream for each node that is sent any, opened when there is something to send and closed
-//! when there was nothing for a while. A snapshot goes in parts that fit a frame. What is under way
-//! and not acknowledged is bounded, so that a slow receiver holds up its sender and fills nobody's
-//! memory. Of a shard's snapshots that wait, only the newest does.
+//! There is one stream for each receiver. It is opened when there is something to send and closed
+//! when it was idle for a while. A snapshot is sent in parts that fit a frame. The parts that are
+//! not acknowledged are bounded, so that a slow receiver holds up its sender and fills no memory.
+//! Of the snapshots of one shard that wait, only the newest is kept.
 //!
-//! A delivery under a number answers who asked for the shard ([`Body::Ask`]): it says that the
-//! shard does not run there any more, with the newest snapshot, if there is one.
+//! A snapshot with a number answers a request for the shard ([`Body::Ask`]): the shard does not run
+//! at the sender any more. If there is no snapshot, the answer comes without one.
 //!
 //! What is lost with a stream is sent again over the next one, for as long as the receiver is a
 //! member.
@@ -15,368 +16,411 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Outgoing, OwnershipEffect, Payload};
-use crate::ctx::Ctx;
 use crate::member::{NodeId, ShardKey};
+use crate::membership::outbox::{Outbox, Payload};
+use crate::membership::peers::Peers;
+use crate::membership::streams::{StreamKind, Streams};
 use crate::output::StreamId;
 use crate::snapshot::ShardSnapshot;
-use crate::time::Instant;
-use crate::wire::{Body, PART_BYTES_MAX, Part};
+use crate::time::{Instant, earliest};
+use crate::wire::{Body, Header, PART_BYTES_MAX, Part};
 
 /// Parts under way that are not acknowledged, at most: a quarter of a megabyte.
 const WINDOW: u32 = 256;
 
-/// An acknowledgement comes after so many parts, and at the end of a snapshot.
+/// The receiver acknowledges after this many parts, and at the end of a snapshot.
 const ACK_EVERY: u32 = 64;
 
-/// A stream on which nothing was sent for so long is closed.
-const IDLE: Duration = Duration::from_secs(10);
+/// An outgoing stream on which nothing was sent for this long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream on which nothing was acknowledged for so long is given up for another one: the system
-/// may wait for minutes before it tries again to get through.
-const STUCK: Duration = Duration::from_secs(2);
+/// An outgoing stream on which nothing was acknowledged for this long is replaced by another: the
+/// system may wait for minutes before it tries again to get through.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a snapshot that has begun to come may take to its next part.
-const PART_FOR: Duration = Duration::from_secs(10);
+const PART_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream on which no snapshot has come for so long is closed; its sender closes it after
-/// [`IDLE`].
-const SILENT_FOR: Duration = Duration::from_secs(30);
+/// An incoming stream on which no snapshot has come for this long is closed. Its sender closes it
+/// after [`IDLE_TIMEOUT`].
+const SILENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Nodes that may send us snapshots at a time.
+/// Nodes that may send snapshots at a time.
 const SENDERS_MAX: usize = 1_024;
 
-/// What others send about shards.
+/// What another node sent about shards.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Mail {
-    /// These shards are another's by its view; it waits to hear that they do not run here any more.
-    Asked { from: NodeId, number: u32, group: u64, indexes: Vec<u32> },
-    /// A snapshot, or under a number the answer to our asking.
-    Came { from: NodeId, number: u32, key: ShardKey, replica: Option<ShardSnapshot> },
-    /// A snapshot of ours was not taken.
+pub(crate) enum ShardMessage {
+    /// The sender owns these shards by its view. It waits until they do not run here any more.
+    Requested { from: NodeId, number: u32, group: u64, indexes: Vec<u32> },
+    /// A snapshot, or under a number the answer to a request of this node.
+    Received { from: NodeId, number: u32, key: ShardKey, snapshot: Option<ShardSnapshot> },
+    /// A snapshot of this node was refused for its size.
     Refused { by: Arc<str>, key: ShardKey, bytes: u64 },
 }
 
-/// One snapshot, or word that there is none.
+/// One snapshot, or the answer that there is none.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Parcel {
     number: u32,
     key: ShardKey,
-    replica: Option<ShardSnapshot>,
+    snapshot: Option<ShardSnapshot>,
 }
 
 impl Parcel {
     fn bytes(&self) -> usize {
-        self.replica.as_ref().map_or(0, |replica| replica.bytes.len())
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes.len())
     }
 
     /// The part that begins at `offset`.
     pub(super) fn part(&self, offset: u32) -> Part<'_> {
-        let bytes = self.replica.as_ref().map_or(&[][..], |replica| &replica.bytes[..]);
+        let bytes = self.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.bytes[..]);
         let from = (offset as usize).min(bytes.len());
         let to = (from + PART_BYTES_MAX).min(bytes.len());
-        let (epoch, sequence, version) = match &self.replica {
-            Some(replica) => (replica.epoch, replica.sequence, replica.version),
+        let (epoch, sequence, version) = match &self.snapshot {
+            Some(snapshot) => (snapshot.epoch, snapshot.sequence, snapshot.version),
             None => (crate::Epoch(0), 0, 0),
         };
         let (number, ShardKey { group, index }) = (self.number, self.key);
-        Part {
-            number,
-            group,
-            index,
-            epoch,
-            sequence,
-            version,
-            total: bytes.len() as u32,
-            offset,
-            bytes: &bytes[from..to],
-        }
+        let total = bytes.len() as u32;
+        Part { number, group, index, epoch, sequence, version, total, offset, bytes: &bytes[from..to] }
     }
 }
 
-/// What we send, and what we are sent.
+/// The snapshots that this node sends and receives.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Deliveries {
-    to: BTreeMap<NodeId, Courier>,
-    from: BTreeMap<StreamId, Intake>,
-    mail: VecDeque<Mail>,
-    /// Bytes of snapshots that there is room for, and of one.
+pub(super) struct Transfers {
+    outgoing: BTreeMap<NodeId, OutgoingTransfer>,
+    incoming: BTreeMap<StreamId, IncomingTransfer>,
+    messages: VecDeque<ShardMessage>,
+    /// Bytes of snapshots that there is room for.
     room: u64,
-    most: u32,
+    /// Bytes of one snapshot, at most.
+    snapshot_bytes_max: u32,
 }
 
-/// The way to one node.
+/// Snapshots to one node.
 #[derive(Clone, Debug)]
-struct Courier {
+struct OutgoingTransfer {
     stream: Option<StreamId>,
     is_open: bool,
     /// Not sent, or not wholly.
     waiting: VecDeque<Parcel>,
-    /// How much of the first that waits is sent.
+    /// How much of the first that waits was sent.
     offset: u32,
     /// Sent and not acknowledged, each with the number of parts up to its end.
     sent: VecDeque<(u32, Parcel)>,
     parts: u32,
     acknowledged: u32,
-    /// When it is tried again, given up for another one, or closed if there is nothing to send.
+    /// When it is tried again, replaced, or closed if there is nothing to send.
     due: Instant,
 }
 
-/// What comes from one node over one stream.
+impl OutgoingTransfer {
+    fn new(now: Instant) -> OutgoingTransfer {
+        let (waiting, sent) = (VecDeque::new(), VecDeque::new());
+        OutgoingTransfer { stream: None, is_open: false, waiting, offset: 0, sent, parts: 0, acknowledged: 0, due: now }
+    }
+
+    /// Handles that the stream is lost: what is not acknowledged is sent again from `again_at` on.
+    fn lose_stream(&mut self, again_at: Instant) {
+        self.stream = None;
+        self.is_open = false;
+        let unsure = std::mem::take(&mut self.sent);
+        for (_, parcel) in unsure.into_iter().rev() {
+            self.waiting.push_front(parcel);
+        }
+        (self.offset, self.parts, self.acknowledged) = (0, 0, 0);
+        self.due = again_at;
+    }
+}
+
+/// Snapshots from one node over one stream.
 #[derive(Clone, Debug)]
-struct Intake {
+struct IncomingTransfer {
     from: NodeId,
     parts: u32,
     /// What has come of the present snapshot; none if it is refused.
     bytes: Option<Vec<u8>>,
-    /// How long the present snapshot will be. It counts towards `ownership.copies_bytes_max` until
-    /// it has come.
+    /// The length of the present snapshot. It counts towards `ownership.copies_bytes_max` until the
+    /// snapshot has come.
     total: u32,
     /// When the stream is closed if nothing more comes on it.
     due: Instant,
 }
 
-impl Deliveries {
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        let intakes = self.from.values().map(|intake| intake.due);
-        self.to.values().map(|courier| courier.due).chain(intakes).min()
+impl Transfers {
+    // ---- requests of this node -----------------------------------------------------------------------------------------------------------
+
+    /// Sends a snapshot to a member, or the answer that there is none.
+    pub(super) fn send(
+        &mut self,
+        to: NodeId,
+        parcel: (u32, ShardKey, Option<ShardSnapshot>),
+        streams: &mut Streams,
+        peers: &Peers,
+        out: &mut Outbox,
+        now: Instant,
+    ) {
+        if !peers.table.member(to).is_some_and(|member| member.status.is_member()) {
+            return;
+        }
+        let (number, key, snapshot) = parcel;
+        let parcel = Parcel { number, key, snapshot };
+        let transfer = self.outgoing.entry(to).or_insert_with(|| OutgoingTransfer::new(now));
+        // A parcel that is half sent is sent to its end.
+        let begun = usize::from(transfer.offset > 0);
+        let is_same = |waiting: &&mut Parcel| waiting.key == key && (waiting.number == 0) == (number == 0);
+        match transfer.waiting.iter_mut().skip(begun).find(is_same) {
+            Some(waiting) => *waiting = parcel,
+            None => transfer.waiting.push_back(parcel),
+        }
+        if transfer.sent.is_empty() && transfer.offset == 0 {
+            transfer.due = now + STUCK_TIMEOUT;
+        }
+        self.send_window(to, streams, peers, out, now);
+    }
+
+    /// Sets how many bytes of snapshots there is room for, and how long one may be.
+    pub(super) fn set_room(&mut self, room: u64, snapshot_bytes_max: u32) {
+        (self.room, self.snapshot_bytes_max) = (room, snapshot_bytes_max);
+    }
+
+    /// The oldest message of another node about shards.
+    pub(super) fn poll_message(&mut self) -> Option<ShardMessage> {
+        self.messages.pop_front()
+    }
+
+    /// Whether all snapshots have arrived.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outgoing.values().all(|transfer| transfer.waiting.is_empty() && transfer.sent.is_empty())
+    }
+
+    /// How many snapshots have yet to arrive.
+    pub(super) fn undelivered(&self) -> usize {
+        self.outgoing.values().map(|transfer| transfer.waiting.len() + transfer.sent.len()).sum()
+    }
+
+    pub(super) fn next_due(&self) -> Instant {
+        let incoming = self.incoming.values().map(|transfer| transfer.due);
+        earliest(Instant::NEVER, [self.outgoing.values().map(|transfer| transfer.due).chain(incoming).min()])
+    }
+
+    // ---- sending -------------------------------------------------------------------------------------------------------------------------
+
+    /// Sends what the window allows.
+    fn send_window(&mut self, to: NodeId, streams: &mut Streams, peers: &Peers, out: &mut Outbox, now: Instant) {
+        let Some(transfer) = self.outgoing.get_mut(&to) else { return };
+        let Some(stream) = transfer.stream else {
+            let Some(address) = peers.address(to) else { return };
+            let stream = streams.add(StreamKind::OutgoingTransfer(to));
+            (transfer.stream, transfer.due) = (Some(stream), now + STUCK_TIMEOUT);
+            return out.open(stream, address);
+        };
+        while transfer.is_open && transfer.parts.wrapping_sub(transfer.acknowledged) < WINDOW {
+            let Some(parcel) = transfer.waiting.front() else { break };
+            out.frame(stream, Payload::Part { parcel: parcel.clone(), offset: transfer.offset });
+            transfer.parts = transfer.parts.wrapping_add(1);
+            transfer.offset += PART_BYTES_MAX as u32;
+            if transfer.offset as usize >= parcel.bytes() {
+                transfer.offset = 0;
+                let sent = transfer.waiting.pop_front();
+                transfer.sent.extend(sent.map(|parcel| (transfer.parts, parcel)));
+            }
+        }
+    }
+
+    /// Handles that the stream to a node is connected.
+    pub(super) fn handle_opened(
+        &mut self,
+        to: NodeId,
+        streams: &mut Streams,
+        peers: &Peers,
+        out: &mut Outbox,
+        now: Instant,
+    ) {
+        if let Some(transfer) = self.outgoing.get_mut(&to) {
+            transfer.is_open = true;
+            transfer.due = now + STUCK_TIMEOUT;
+        }
+        self.send_window(to, streams, peers, out, now);
+    }
+
+    /// Handles how many parts the receiver has taken, and whether it `refused` the snapshot that
+    /// ended with the last of them.
+    pub(super) fn handle_kept(
+        &mut self,
+        from: NodeId,
+        (parts, refused): (u32, bool),
+        streams: &mut Streams,
+        peers: &Peers,
+        out: &mut Outbox,
+        now: Instant,
+    ) {
+        let by = peers.table.member(from).map(|member| member.name.clone());
+        let Some(transfer) = self.outgoing.get_mut(&from) else { return };
+        if transfer.parts.wrapping_sub(parts) > transfer.parts.wrapping_sub(transfer.acknowledged) {
+            return;
+        }
+        transfer.acknowledged = parts;
+        while transfer.sent.front().is_some_and(|(end, _)| parts.wrapping_sub(*end) <= WINDOW)
+            && let Some((end, parcel)) = transfer.sent.pop_front()
+        {
+            if let (true, true, Some(by)) = (refused, end == parts, by.clone()) {
+                let (key, bytes) = (parcel.key, parcel.bytes() as u64);
+                self.messages.push_back(ShardMessage::Refused { by, key, bytes });
+            }
+        }
+        let is_done = transfer.sent.is_empty() && transfer.waiting.is_empty();
+        transfer.due = now + if is_done { IDLE_TIMEOUT } else { STUCK_TIMEOUT };
+        self.send_window(from, streams, peers, out, now);
+    }
+
+    // ---- receiving -----------------------------------------------------------------------------------------------------------------------
+
+    /// Handles a request for shards.
+    pub(super) fn handle_request(&mut self, from: NodeId, number: u32, group: u64, indexes: &[u32]) {
+        self.messages.push_back(ShardMessage::Requested { from, number, group, indexes: indexes.to_vec() });
+    }
+
+    /// Handles a part of a snapshot. The stream is closed if the part does not fit the ones before.
+    pub(super) fn handle_part(
+        &mut self,
+        stream: StreamId,
+        header: Header,
+        part: &Part<'_>,
+        streams: &mut Streams,
+        out: &mut Outbox,
+        now: Instant,
+    ) {
+        let kind = StreamKind::IncomingTransfer(header.from, header.generation);
+        match streams.kind(stream) {
+            Some(StreamKind::Unidentified) => streams.identify(stream, kind),
+            known if known == Some(kind) => {}
+            Some(_) | None => return self.close(stream, streams, out),
+        }
+        // A node has one stream for its snapshots: a new one replaces the former one.
+        if !self.incoming.contains_key(&stream)
+            && let Some(former) = self.other_stream_from(header.from, stream)
+        {
+            self.close(former, streams, out);
+        }
+        match self.add_part(stream, header.from, part, now) {
+            Ok(Some(kept)) => out.frame(stream, Payload::Body(kept)),
+            Ok(None) => {}
+            Err(()) => self.close(stream, streams, out),
+        }
+    }
+
+    /// Adds a part to its snapshot. Returns the acknowledgement, if one is due.
+    fn add_part(
+        &mut self,
+        stream: StreamId,
+        from: NodeId,
+        part: &Part<'_>,
+        now: Instant,
+    ) -> Result<Option<Body<'static>>, ()> {
+        if self.incoming.len() >= SENDERS_MAX && !self.incoming.contains_key(&stream) {
+            return Err(());
+        }
+        let unfinished = self.unfinished(stream);
+        let new = IncomingTransfer { from, parts: 0, bytes: None, total: 0, due: now };
+        let transfer = self.incoming.entry(stream).or_insert(new);
+        transfer.parts = transfer.parts.wrapping_add(1);
+        if part.offset == 0 {
+            let fits = part.total <= self.snapshot_bytes_max && unfinished + u64::from(part.total) <= self.room;
+            transfer.bytes = fits.then(Vec::new);
+            transfer.total = if fits { part.total } else { 0 };
+        }
+        // A stream keeps the order of its parts.
+        if transfer.bytes.as_ref().is_some_and(|bytes| bytes.len() != part.offset as usize) {
+            return Err(());
+        }
+        if let Some(bytes) = &mut transfer.bytes {
+            bytes.extend_from_slice(part.bytes);
+        }
+        let is_end = part.offset as usize + part.bytes.len() >= part.total as usize;
+        let (parts, refused) = (transfer.parts, is_end && transfer.bytes.is_none());
+        transfer.due = now + if is_end { SILENT_TIMEOUT } else { PART_TIMEOUT };
+        if is_end {
+            let bytes = transfer.bytes.take();
+            transfer.total = 0;
+            let Part { number, group, index, epoch, sequence, version, .. } = *part;
+            let snapshot = bytes.filter(|_| sequence > 0);
+            let snapshot = snapshot.map(|bytes| ShardSnapshot { epoch, sequence, version, bytes: bytes.into() });
+            // That the shard does not run there any more counts even if its snapshot does not fit.
+            if number != 0 || snapshot.is_some() {
+                let (from, key) = (transfer.from, ShardKey { group, index });
+                self.messages.push_back(ShardMessage::Received { from, number, key, snapshot });
+            }
+        }
+        let is_acknowledged = is_end || parts.is_multiple_of(ACK_EVERY);
+        Ok(is_acknowledged.then_some(Body::Kept { parts, refused }))
     }
 
     /// Bytes of snapshots that have begun to come over other streams than this one.
     fn unfinished(&self, but: StreamId) -> u64 {
-        let others = self.from.iter().filter(|(stream, _)| **stream != but);
-        others.map(|(_, intake)| u64::from(intake.total)).sum()
+        let others = self.incoming.iter().filter(|(stream, _)| **stream != but);
+        others.map(|(_, transfer)| u64::from(transfer.total)).sum()
     }
 
-    /// The stream over which this node sends us snapshots, if there is another one than this.
-    fn other_from(&self, from: NodeId, but: StreamId) -> Option<StreamId> {
-        self.from.iter().find(|(stream, intake)| intake.from == from && **stream != but).map(|(stream, _)| *stream)
-    }
-
-    /// Lets go of whatever concerns this stream.
-    pub(super) fn forget(&mut self, stream: StreamId, again_at: Instant) {
-        self.from.remove(&stream);
-        for courier in self.to.values_mut().filter(|courier| courier.stream == Some(stream)) {
-            courier.stream = None;
-            courier.is_open = false;
-            let unsure = std::mem::take(&mut courier.sent);
-            for (_, parcel) in unsure.into_iter().rev() {
-                courier.waiting.push_front(parcel);
-            }
-            (courier.offset, courier.parts, courier.acknowledged) = (0, 0, 0);
-            courier.due = again_at;
-        }
-    }
-}
-
-impl Cluster {
-    // ---- what the owner of shards wants -------------------------------------------------------------------------------------------------
-
-    /// Asks a node for shards that it may run still.
-    pub(crate) fn ask_for(&mut self, node: NodeId, number: u32, group: u64, indexes: &[u32]) {
-        for some in indexes.chunks(crate::wire::ASKED_MAX) {
-            let body = Body::Ask { number, group, indexes: some.to_vec().into() };
-            self.send_to(node, Payload::Say(body));
-        }
-    }
-
-    /// Sends a node what there is of a shard.
-    pub(crate) fn deliver(
-        &mut self,
-        to: NodeId,
-        number: u32,
-        key: ShardKey,
-        replica: Option<ShardSnapshot>,
-        now: Instant,
-    ) {
-        if !self.peers.table.member(to).is_some_and(|member| member.status.is_member()) {
-            return;
-        }
-        let courier = self.deliveries.to.entry(to).or_insert_with(|| Courier {
-            stream: None,
-            is_open: false,
-            waiting: VecDeque::new(),
-            offset: 0,
-            sent: VecDeque::new(),
-            parts: 0,
-            acknowledged: 0,
-            due: now,
-        });
-        let parcel = Parcel { number, key, replica };
-        // One that is half sent is sent to its end.
-        let begun = usize::from(courier.offset > 0);
-        let same = |waiting: &&mut Parcel| waiting.key == key && (waiting.number == 0) == (number == 0);
-        match courier.waiting.iter_mut().skip(begun).find(same) {
-            Some(waiting) => *waiting = parcel,
-            None => courier.waiting.push_back(parcel),
-        }
-        if courier.sent.is_empty() && courier.offset == 0 {
-            courier.due = now + STUCK;
-        }
-        self.pump(to, now);
-    }
-
-    /// Whether everything that was sent has arrived, or is of no use to anybody any more.
-    pub(crate) fn has_delivered(&self) -> bool {
-        self.deliveries.to.values().all(|courier| courier.waiting.is_empty() && courier.sent.is_empty())
-    }
-
-    /// How many snapshots have yet to arrive at members.
-    pub(crate) fn undelivered(&self) -> usize {
-        self.deliveries.to.values().map(|courier| courier.waiting.len() + courier.sent.len()).sum()
-    }
-
-    /// What others sent about shards since this was last asked.
-    pub(crate) fn take_mail(&mut self) -> Option<Mail> {
-        self.deliveries.mail.pop_front()
-    }
-
-    /// Says for how many bytes of snapshots there is room, and how long one may be.
-    pub(crate) fn set_room(&mut self, room: u64, most: u32) {
-        (self.deliveries.room, self.deliveries.most) = (room, most);
+    /// Another stream than this one over which a node sends snapshots.
+    fn other_stream_from(&self, from: NodeId, but: StreamId) -> Option<StreamId> {
+        let is_other = |(stream, transfer): &(&StreamId, &IncomingTransfer)| transfer.from == from && **stream != but;
+        self.incoming.iter().find(is_other).map(|(stream, _)| *stream)
     }
 
     // ---- streams -------------------------------------------------------------------------------------------------------------------------
 
-    /// Sends what the window allows.
-    fn pump(&mut self, to: NodeId, now: Instant) {
-        let Some(courier) = self.deliveries.to.get_mut(&to) else { return };
-        let Some(stream) = courier.stream else { return self.open_delivery(to, now) };
-        while courier.is_open && courier.parts.wrapping_sub(courier.acknowledged) < WINDOW {
-            let Some(parcel) = courier.waiting.front() else { break };
-            let letter = Payload::Part { parcel: parcel.clone(), offset: courier.offset };
-            self.out.queue.push_back(Outgoing::Frame { stream, letter });
-            courier.parts = courier.parts.wrapping_add(1);
-            courier.offset += PART_BYTES_MAX as u32;
-            if courier.offset as usize >= parcel.bytes() {
-                courier.offset = 0;
-                let sent = courier.waiting.pop_front();
-                courier.sent.extend(sent.map(|parcel| (courier.parts, parcel)));
-            }
+    fn close(&mut self, stream: StreamId, streams: &mut Streams, out: &mut Outbox) {
+        self.forget(stream, Instant::ZERO);
+        streams.close(stream, out);
+    }
+
+    /// Forgets a stream that is closed. What was not acknowledged on it is sent again from
+    /// `again_at` on.
+    pub(super) fn forget(&mut self, stream: StreamId, again_at: Instant) {
+        self.incoming.remove(&stream);
+        for transfer in self.outgoing.values_mut().filter(|transfer| transfer.stream == Some(stream)) {
+            transfer.lose_stream(again_at);
         }
     }
 
-    fn open_delivery(&mut self, to: NodeId, now: Instant) {
-        let Some(address) = self.peers.table.member(to).map(|member| member.address) else { return };
-        let stream = self.streams.open_delivery(to);
-        if let Some(courier) = self.deliveries.to.get_mut(&to) {
-            courier.stream = Some(stream);
-            courier.due = now + STUCK;
-        }
-        self.out.queue.push_back(Outgoing::Open { stream, to: address });
+    /// Forgets all streams.
+    pub(super) fn forget_all(&mut self) {
+        self.incoming.clear();
+        let connected = self.outgoing.values_mut().filter(|transfer| transfer.stream.is_some());
+        connected.for_each(|transfer| transfer.lose_stream(Instant::ZERO));
     }
 
-    pub(super) fn delivery_opened(&mut self, to: NodeId, now: Instant) {
-        if let Some(courier) = self.deliveries.to.get_mut(&to) {
-            courier.is_open = true;
-            courier.due = now + STUCK;
-        }
-        self.pump(to, now);
-    }
-
-    /// Takes in how much of what we sent has come.
-    pub(super) fn hear_kept(&mut self, from: NodeId, parts: u32, refused: bool, ctx: &Ctx) -> OwnershipEffect {
-        let by = self.peers.table.member(from).map(|member| member.name.clone());
-        let Some(courier) = self.deliveries.to.get_mut(&from) else { return OwnershipEffect::Nothing };
-        if courier.parts.wrapping_sub(parts) > courier.parts.wrapping_sub(courier.acknowledged) {
-            return OwnershipEffect::Nothing;
-        }
-        courier.acknowledged = parts;
-        while courier.sent.front().is_some_and(|(end, _)| parts.wrapping_sub(*end) <= WINDOW)
-            && let Some((end, parcel)) = courier.sent.pop_front()
+    /// Handles that a process is no member any more: nothing is sent to it or received from it.
+    /// Its incoming streams are closed already.
+    pub(super) fn cancel(&mut self, id: NodeId, streams: &mut Streams, out: &mut Outbox) {
+        self.incoming.retain(|_, transfer| transfer.from != id);
+        if let Some(transfer) = self.outgoing.remove(&id)
+            && let Some(stream) = transfer.stream
         {
-            if let (true, true, Some(by)) = (refused, end == parts, by.clone()) {
-                self.deliveries.mail.push_back(Mail::Refused { by, key: parcel.key, bytes: parcel.bytes() as u64 });
-            }
+            streams.close(stream, out);
         }
-        let is_done = courier.sent.is_empty() && courier.waiting.is_empty();
-        courier.due = ctx.now + if is_done { IDLE } else { STUCK };
-        self.pump(from, ctx.now);
-        OwnershipEffect::Nothing
     }
 
-    /// Takes in a part of a snapshot; `false` if the stream is to be shut.
-    pub(super) fn hear_part(&mut self, stream: StreamId, from: NodeId, part: &Part<'_>, now: Instant) -> bool {
-        // A node has one stream for its snapshots: a new one takes the place of the former.
-        if !self.deliveries.from.contains_key(&stream)
-            && let Some(former) = self.deliveries.other_from(from, stream)
-        {
-            self.shut(former);
+    /// Opens streams again that were lost, and closes those on which nothing is sent.
+    pub(super) fn handle_timeout(&mut self, streams: &mut Streams, peers: &Peers, out: &mut Outbox, now: Instant) {
+        let silent = self.incoming.iter().filter(|(_, transfer)| transfer.due <= now).map(|(stream, _)| *stream);
+        for stream in silent.collect::<Vec<_>>() {
+            self.close(stream, streams, out);
         }
-        let deliveries = &mut self.deliveries;
-        if deliveries.from.len() >= SENDERS_MAX && !deliveries.from.contains_key(&stream) {
-            return false;
-        }
-        let unfinished: u64 = deliveries.unfinished(stream);
-        let intake =
-            deliveries.from.entry(stream).or_insert(Intake { from, parts: 0, bytes: None, total: 0, due: now });
-        intake.parts = intake.parts.wrapping_add(1);
-        if part.offset == 0 {
-            let fits = part.total <= deliveries.most && unfinished + u64::from(part.total) <= deliveries.room;
-            intake.bytes = fits.then(Vec::new);
-            intake.total = if fits { part.total } else { 0 };
-        }
-        // Parts come in their order, since the stream does.
-        if intake.bytes.as_ref().is_some_and(|bytes| bytes.len() != part.offset as usize) {
-            return false;
-        }
-        if let Some(bytes) = &mut intake.bytes {
-            bytes.extend_from_slice(part.bytes);
-        }
-        let is_end = part.offset as usize + part.bytes.len() >= part.total as usize;
-        let (parts, refused) = (intake.parts, is_end && intake.bytes.is_none());
-        intake.due = now + if is_end { SILENT_FOR } else { PART_FOR };
-        if is_end {
-            let bytes = intake.bytes.take();
-            intake.total = 0;
-            let Part { number, group, index, epoch, sequence, version, .. } = *part;
-            let replica = bytes.filter(|_| sequence > 0);
-            let replica = replica.map(|bytes| ShardSnapshot { epoch, sequence, version, bytes: bytes.into() });
-            // That it does not run there any more is said even if the snapshot has no room here.
-            if number != 0 || replica.is_some() {
-                let from = intake.from;
-                deliveries.mail.push_back(Mail::Came { from, number, key: ShardKey { group, index }, replica });
-            }
-        }
-        if is_end || parts.is_multiple_of(ACK_EVERY) {
-            let letter = Payload::Say(Body::Kept { parts, refused });
-            self.out.queue.push_back(Outgoing::Frame { stream, letter });
-        }
-        true
-    }
-
-    /// Opens streams anew that were lost, and closes those on which nothing is sent.
-    pub(super) fn look_at_deliveries(&mut self, now: Instant) {
-        let silent = self.deliveries.from.iter().filter(|(_, intake)| intake.due <= now);
-        for stream in silent.map(|(stream, _)| *stream).collect::<Vec<_>>() {
-            self.shut(stream);
-        }
-        let is_due = |(_, courier): &(&NodeId, &Courier)| courier.due <= now;
-        let due: Vec<NodeId> = self.deliveries.to.iter().filter(is_due).map(|(id, _)| *id).collect();
-        for id in due {
-            let Some(courier) = self.deliveries.to.get_mut(&id) else { continue };
-            let stream = courier.stream;
-            if courier.waiting.is_empty() && courier.sent.is_empty() {
-                self.deliveries.to.remove(&id);
+        let due = self.outgoing.iter().filter(|(_, transfer)| transfer.due <= now).map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            let Some(transfer) = self.outgoing.get_mut(&id) else { continue };
+            let stream = transfer.stream;
+            if transfer.waiting.is_empty() && transfer.sent.is_empty() {
+                self.outgoing.remove(&id);
             }
             if let Some(stream) = stream {
-                self.shut(stream);
+                self.close(stream, streams, out);
             }
-            self.pump(id, now);
+            self.send_window(id, streams, peers, out, now);
         }
-    }
-
-    /// A node is no member any more: nothing is sent to it.
-    pub(super) fn cancel_deliveries(&mut self, to: NodeId) {
-        if let Some(courier) = self.deliveries.to.remove(&to)
-            && let Some(stream) = courier.stream
-        {
-            self.shut(stream);
-        }
-    }
-
-    pub(super) fn hear_ask(&mut self, from: NodeId, number: u32, group: u64, indexes: &[u32]) {
-        let indexes = indexes.to_vec();
-        self.deliveries.mail.push_back(Mail::Asked { from, number, group, indexes });
     }
 }

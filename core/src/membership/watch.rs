@@ -1,268 +1,283 @@
-//! Whom we watch, what we hear of them, and what a silence begins; [`super::inquiry`] goes on from
-//! there.
+//! `Watching`: the members that this node watches, and their heartbeats.
+//!
+//! A node names its observers in each heartbeat. A named observer watches the node from then on,
+//! until the node releases it. A node is watched unasked in two cases: it was just admitted here
+//! and may end before it names an observer, or it did not answer a random probe, so that its
+//! observers may all have died with it.
+//!
+//! What a silence leads to is the matter of [`super::inquiry`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::inquiry::{Step, Whom};
-use super::{Cluster, OwnershipEffect, Payload, Source};
 use crate::ctx::Ctx;
-use crate::detection::monitor::{self, Sign, WatchId};
+use crate::detection::monitor::{Sign, WatchId};
 use crate::detection::trace::Arrived;
 use crate::detection::{AnyDetector, Verdict};
-use crate::member::{Generation, NodeId, Status, Target};
+use crate::member::{Incarnation, NodeId, Target};
+use crate::membership::inquiry::Inquiries;
+use crate::membership::outbox::{Outbox, Payload};
+use crate::membership::peers::Peers;
+use crate::membership::table::Change;
 use crate::output::Output;
 use crate::time::Instant;
-use crate::wire::{Body, Datagram, Echo, Heartbeat, Observers, STAGES};
+use crate::wire::{Ack, Body, Header, Heartbeat, Observers, STAGES};
 
 /// The longest interval of another node that is believed, in timeouts of this one. Death takes two
 /// intervals of silence where they are longer than the timeout, so a node that announced hours and
-/// hangs is dead after four timeouts. One whose interval is longer than this cannot be watched with
-/// this timeout.
-const INTERVAL_TIMEOUTS: u32 = 2;
+/// hangs is dead after four timeouts. A node with a longer interval cannot be watched with this
+/// timeout.
+const INTERVAL_TIMEOUTS_MAX: u32 = 2;
 
-/// The shortest one, as a share of this node's own interval: with less, every heartbeat of a node
-/// that does not send as often as it says would end another suspicion.
-const INTERVAL_SHARE: u32 = 100;
+/// The shortest interval that is believed, as a share of this node's own. Below that, every
+/// heartbeat of a node that sends less often than it says would end another suspicion.
+const INTERVAL_SHARE_MIN: u32 = 100;
 
-/// A node that we watch.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    pub(super) watch: WatchId,
-    /// The newest stage that was heard.
-    pub(super) stage: u64,
-    /// The newest stage that another one says it has heard.
-    pub(super) told: u64,
-    /// Who else watches it, by its own word.
-    pub(super) others: Observers,
-    /// Whether we watch it because nobody else seems to: it has not named us.
-    pub(super) adopted: bool,
-    /// From this stage on all its observers have had a heartbeat of it.
-    pub(super) known_from: u64,
-    /// Whether its lifeline ended and nobody was found at its address.
-    pub(super) gone: bool,
-    /// Whether we made its suspicion known.
-    pub(super) accused: bool,
+/// Why a node is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WatchKind {
+    /// It named this node as its only observer.
+    OnlyObserver,
+    /// It named this node as one of several observers.
+    OneOfSeveral,
+    /// It has not named this node.
+    Unsolicited,
+    /// It was just admitted here and has not named this node.
+    Newcomer,
 }
 
-impl Link {
-    /// The stage that has not come, to anybody that we know of.
-    pub(super) fn missing(&self) -> u64 {
-        self.stage.max(self.told).saturating_add(STAGES)
+/// A node that this one watches.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedPeer {
+    pub(super) watch: WatchId,
+    /// The newest stage received; zero before the first heartbeat.
+    pub(super) stage: u64,
+    /// The newest stage that another observer reports.
+    pub(super) seen_elsewhere: u64,
+    /// Its observers, as its newest heartbeat names them.
+    pub(super) observers: Observers,
+    /// Whether it has not named this node as an observer.
+    pub(super) unsolicited: bool,
+    /// From this stage on, each of its observers has received a heartbeat.
+    known_from: u64,
+    /// Whether a connection to its address was refused.
+    pub(super) refused: bool,
+    /// Whether this node published the suspicion of it.
+    suspected_by_us: bool,
+}
+
+impl WatchedPeer {
+    /// The stage that no known observer has received.
+    pub(super) fn missing_stage(&self) -> u64 {
+        self.stage.max(self.seen_elsewhere).saturating_add(STAGES)
     }
 
-    /// Whether it may have ended before its other observers had a heartbeat of it.
+    /// Whether it may have ended before its other observers received a heartbeat.
     pub(super) fn is_newcomer(&self) -> bool {
         self.stage < self.known_from
     }
 }
 
-impl Cluster {
-    // ---- what comes in -------------------------------------------------------------------------------------------------------------------
+/// The members that this node watches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watching {
+    watched: BTreeMap<NodeId, WatchedPeer>,
+    /// Whether each heartbeat is put out as [`Output::Arrived`].
+    is_recorded: bool,
+}
 
-    /// Takes in a datagram of a process that is in the table with this status.
-    pub(super) fn hear_member(
-        &mut self,
-        from: NodeId,
-        status: Status,
-        datagram: &Datagram<'_>,
-        ctx: &mut Ctx,
-    ) -> OwnershipEffect {
-        if status != Status::Alive && !matches!(datagram.body, Body::Gossip | Body::Rows(_)) {
-            // It may not know what is said of it; until it contradicts, nothing ends. That we live
-            // it may know in any case.
-            self.tell_about(from, from);
-        }
-        if !status.is_member() && !matches!(datagram.body, Body::Probe { .. }) {
-            return OwnershipEffect::Nothing;
-        }
-        match &datagram.body {
-            Body::Heartbeat(heartbeat) => {
-                let is_newest = self.hear_heartbeat(from, datagram.header.generation, heartbeat, ctx);
-                if is_newest && status == Status::Suspect {
-                    return self.vouch(from, heartbeat, ctx);
-                }
-            }
-            Body::Ack(ack) => self.hear_ack(from, *ack, ctx),
-            Body::Probe { number } => {
-                let echo = self.echo(*number, from);
-                self.send_to(from, Payload::Say(echo));
-            }
-            Body::Echo(echo) => self.hear_echo(from, echo, ctx),
-            Body::Poll { number } => self.send_to(from, Payload::Say(Body::Vote { number: *number })),
-            Body::Ask { number, group, indexes } => self.hear_ask(from, *number, *group, indexes),
-            Body::Vote { number } => return self.hear_vote(from, *number, ctx),
-            Body::Inquire(inquire) => self.hear_inquire(from, inquire, ctx),
-            Body::Evidence(evidence) => return self.hear_evidence(from, evidence, ctx),
-            Body::Release => self.unwatch(from, ctx),
-            Body::Sync(digests) => self.hear_sync(from, digests, ctx),
-            Body::Rows(rows) => return self.hear_rows(from, *rows, datagram, ctx),
-            Body::Gossip | Body::Hello => {}
-            // Snapshots come over streams of their own.
-            Body::Part(_) | Body::Kept { .. } => {}
-            Body::Join(_) | Body::Challenge { .. } | Body::Introduce | Body::Refused(_) => {}
-        }
-        OwnershipEffect::Nothing
+impl Watching {
+    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+
+    /// Puts out each heartbeat from now on.
+    pub(super) fn record(&mut self) {
+        self.is_recorded = true;
     }
 
-    /// Takes in a heartbeat. Returns whether it is the newest of one that we watch.
-    fn hear_heartbeat(&mut self, from: NodeId, generation: Generation, heartbeat: &Heartbeat, ctx: &mut Ctx) -> bool {
+    /// Handles a heartbeat of a member. Returns whether it is the newest of a node that is watched.
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        header: Header,
+        heartbeat: &Heartbeat,
+        inquiries: &mut Inquiries,
+        peers: &Peers,
+        out: &mut Outbox,
+        ctx: &mut Ctx,
+    ) -> bool {
         let Heartbeat { stage, slept, asks, observers, .. } = *heartbeat;
-        let config = &ctx.config;
-        let interval = heartbeat.interval.clamp(config.interval / INTERVAL_SHARE, config.timeout * INTERVAL_TIMEOUTS);
+        let (from, config) = (header.from, &ctx.config);
+        let believed = config.interval / INTERVAL_SHARE_MIN..=config.timeout * INTERVAL_TIMEOUTS_MAX;
+        let interval = heartbeat.interval.clamp(*believed.start(), *believed.end());
         if asks {
-            let ack = crate::wire::Ack { stage, health: self.peers.health.score() };
-            self.send_to(from, Payload::Say(Body::Ack(ack)));
+            let ack = Ack { stage, health: peers.health.score() };
+            out.send_to(peers, from, Payload::Body(Body::Ack(ack)));
         }
-        let names_us = observers.contains(self.peers.me.id);
-        if names_us && self.links.get(&from).is_some_and(|link| link.stage == 0 && link.is_newcomer()) {
-            // From its first heartbeat on it is watched as any other node.
-            self.unwatch(from, ctx);
-        }
-        if names_us && !self.links.contains_key(&from) {
-            self.watch(from, interval, observers.iter().nth(1).is_some(), false, ctx);
-            if let Some(link) = self.links.get_mut(&from) {
-                link.known_from = stage.saturating_add(STAGES);
-            }
-        }
-        let Some(link) = self.links.get_mut(&from).filter(|link| link.stage < stage) else { return false };
-        link.stage = stage;
-        link.gone = false;
+        let names_us = observers.contains(peers.me.id);
         if names_us {
-            (link.others, link.adopted) = (observers, false);
+            self.start_named(from, interval, heartbeat, inquiries, ctx);
         }
-        let (slot, is_news) = (stage / STAGES, stage / STAGES > ctx.monitor.slot(link.watch));
-        if is_news {
-            ctx.monitor.heartbeat(link.watch, Sign { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale });
+        let Some(peer) = self.watched.get_mut(&from).filter(|peer| peer.stage < stage) else { return false };
+        peer.stage = stage;
+        peer.refused = false;
+        if names_us {
+            (peer.observers, peer.unsolicited) = (observers, false);
+        }
+        let slot = stage / STAGES;
+        if slot > ctx.monitor.slot(peer.watch) {
+            ctx.monitor.heartbeat(peer.watch, Sign { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale });
+            if self.is_recorded
+                && let Some(member) = peers.table.member(from)
+            {
+                let (node, generation, at) = (member.name.clone(), header.generation, ctx.now);
+                ctx.push(Output::Arrived(Arrived { node, generation, at, slot, interval }));
+            }
         } else {
-            ctx.monitor.life(link.watch, ctx.now);
+            ctx.monitor.life(peer.watch, ctx.now);
         }
-        if is_news
-            && self.is_recorded
-            && let Some(member) = self.peers.table.member(from)
-        {
-            let (node, at) = (member.name.clone(), ctx.now);
-            ctx.push(Output::Arrived(Arrived { node, generation, at, slot, interval }));
-        }
-        self.end_inquiry(from);
-        self.answer_waiting(from, true, ctx);
+        inquiries.end(from);
         true
     }
 
-    /// A suspect that goes on sending and does not contradict hears nothing: whoever hears it
-    /// speaks for it.
-    fn vouch(&mut self, id: NodeId, heartbeat: &Heartbeat, ctx: &mut Ctx) -> OwnershipEffect {
-        let is_deaf = self.peers.table.changed(id).is_some_and(|at| ctx.now - at > ctx.config.interval);
-        if !is_deaf || ctx.arrivals_stale {
-            return OwnershipEffect::Nothing;
+    /// Watches a node that names this one as an observer. A newcomer is watched anew from its first
+    /// heartbeat on, as any other node.
+    fn start_named(
+        &mut self,
+        from: NodeId,
+        interval: Duration,
+        heartbeat: &Heartbeat,
+        inquiries: &mut Inquiries,
+        ctx: &mut Ctx,
+    ) {
+        if self.watched.get(&from).is_some_and(|peer| peer.stage == 0 && peer.is_newcomer()) {
+            self.stop(from, inquiries, ctx);
         }
-        match self.peers.table.vouch(ctx.now, id, heartbeat.incarnation) {
-            Some(change) => self.changed(&change, Source::News(None), ctx),
-            None => OwnershipEffect::Nothing,
-        }
-    }
-
-    /// The answer to a probe.
-    pub(super) fn echo(&self, number: u32, to: NodeId) -> Body<'static> {
-        let is_observer = self.peers.observers.contains(to);
-        Body::Echo(Echo { number, incarnation: self.peers.me.incarnation, is_observer })
-    }
-
-    fn hear_echo(&mut self, from: NodeId, echo: &Echo, ctx: &mut Ctx) {
-        self.reached(from, ctx.now, ctx);
-        self.answer_waiting(from, true, ctx);
-        if !echo.is_observer {
-            // It has let us go, and the word of it was lost; or it is well and somebody else
-            // watches it.
-            self.unwatch(from, ctx);
-        }
-    }
-
-    /// The target lived at `at`, by a sign outside its schedule: its own answer, or what another
-    /// one heard.
-    pub(super) fn reached(&mut self, id: NodeId, at: Instant, ctx: &mut Ctx) {
-        self.end_inquiry(id);
-        self.joining.reached(id);
-        if let Some(link) = self.links.get_mut(&id) {
-            link.gone = false;
-            ctx.monitor.renew(link.watch, at);
-        }
-    }
-
-    // ---- watching ------------------------------------------------------------------------------------------------------------------------
-
-    /// Watches a node from now on, if it does not yet.
-    pub(super) fn watch(&mut self, id: NodeId, interval: Duration, among_others: bool, adopted: bool, ctx: &mut Ctx) {
-        if self.links.contains_key(&id) {
+        if self.watched.contains_key(&from) {
             return;
         }
-        let mut detector = AnyDetector::new(&ctx.config.detector, interval, ctx.now);
-        if among_others {
-            detector = detector.among_others();
+        let has_others = heartbeat.observers.iter().nth(1).is_some();
+        let kind = if has_others { WatchKind::OneOfSeveral } else { WatchKind::OnlyObserver };
+        self.start(from, interval, kind, ctx);
+        if let Some(peer) = self.watched.get_mut(&from) {
+            peer.known_from = heartbeat.stage.saturating_add(STAGES);
         }
+    }
+
+    /// Watches a node from now on; nothing changes if it is watched already.
+    pub(super) fn start(&mut self, id: NodeId, interval: Duration, kind: WatchKind, ctx: &mut Ctx) {
+        if self.watched.contains_key(&id) {
+            return;
+        }
+        let detector = AnyDetector::new(&ctx.config.detector, interval, ctx.now);
+        let (detector, unsolicited, known_from) = match kind {
+            WatchKind::OnlyObserver => (detector, false, 0),
+            WatchKind::OneOfSeveral => (detector.among_others(), false, 0),
+            WatchKind::Unsolicited => (detector.among_others(), true, 0),
+            WatchKind::Newcomer => (detector.among_others(), true, u64::MAX),
+        };
         let watch = ctx.monitor.watch(Target::Node(id), detector, ctx.config.timeout, ctx.now);
-        let (others, gone, accused) = (Observers::default(), false, false);
-        let link = Link { watch, stage: 0, told: 0, others, adopted, known_from: 0, gone, accused };
-        self.links.insert(id, link);
+        let peer = WatchedPeer {
+            watch,
+            stage: 0,
+            seen_elsewhere: 0,
+            observers: Observers::default(),
+            unsolicited,
+            known_from,
+            refused: false,
+            suspected_by_us: false,
+        };
+        self.watched.insert(id, peer);
     }
 
-    /// Stops watching a node.
-    pub(super) fn unwatch(&mut self, id: NodeId, ctx: &mut Ctx) {
-        self.end_inquiry(id);
-        if let Some(link) = self.links.remove(&id) {
-            ctx.monitor.unwatch(link.watch);
+    /// Stops watching a node, and ends the inquiry about it.
+    pub(super) fn stop(&mut self, id: NodeId, inquiries: &mut Inquiries, ctx: &mut Ctx) {
+        inquiries.end(id);
+        if let Some(peer) = self.watched.remove(&id) {
+            ctx.monitor.unwatch(peer.watch);
         }
     }
 
-    /// A suspect has contradicted: whoever suspected it was wrong.
-    pub(super) fn refuted(&mut self, id: NodeId, ctx: &mut Ctx) {
-        self.reached(id, ctx.now, ctx);
-        if let Some(link) = self.links.get_mut(&id)
-            && std::mem::take(&mut link.accused)
-        {
-            self.peers.health.worsen();
+    /// Handles that a node was alive at `at`, by a sign outside its schedule: its own answer, or
+    /// the report of another observer.
+    pub(super) fn handle_sign_of_life(&mut self, id: NodeId, at: Instant, ctx: &mut Ctx) {
+        if let Some(peer) = self.watched.get_mut(&id) {
+            peer.refused = false;
+            ctx.monitor.renew(peer.watch, at);
         }
     }
 
-    /// Takes in that a node that we watch is silent.
-    pub(crate) fn judge(&mut self, id: NodeId, change: monitor::Change, ctx: &mut Ctx) -> OwnershipEffect {
-        let Some(link) = self.links.get(&id) else { return OwnershipEffect::Nothing };
-        let (missing, adopted) = (link.missing(), link.adopted);
-        if change.to == Verdict::Suspect && !self.is_suspect(id) {
-            self.look_at_silent(id, ctx);
-        }
-        match change.to {
-            Verdict::Alive => OwnershipEffect::Nothing,
-            Verdict::Suspect if self.is_suspect(id) => OwnershipEffect::Nothing,
-            Verdict::Suspect if !adopted && self.whom_to_ask(id, Whom::Watchers, ctx).is_empty() => {
-                self.suspect(id, &[], ctx)
-            }
-            Verdict::Suspect => {
-                self.inquire(id, Step::Probe, missing, Whom::Watchers, ctx);
-                OwnershipEffect::Nothing
-            }
-            Verdict::Dead => {
-                self.inquire(id, Step::Death, missing, Whom::Watchers, ctx);
-                // One that never named us may answer us all the same.
-                let nobody = self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) && !adopted;
-                if nobody { self.conclude(id, ctx) } else { OwnershipEffect::Nothing }
-            }
+    /// Handles that this node publishes its suspicion of another.
+    pub(super) fn note_suspected(&mut self, id: NodeId) {
+        if let Some(peer) = self.watched.get_mut(&id) {
+            peer.suspected_by_us = true;
         }
     }
 
-    /// Nobody was found at the address of a node.
-    pub(super) fn found_gone(&mut self, id: NodeId, ctx: &mut Ctx) -> OwnershipEffect {
-        let Some(link) = self.links.get_mut(&id) else { return OwnershipEffect::Nothing };
-        link.gone = true;
-        let missing = link.missing();
-        self.inquire(id, Step::Death, missing, Whom::Watchers, ctx);
-        if self.inquiries.get(&id).is_some_and(|inquiry| inquiry.asked == 0) {
-            self.conclude(id, ctx)
-        } else {
-            OwnershipEffect::Nothing
-        }
+    /// Whether this node published the suspicion that was just refuted. Says so once.
+    pub(super) fn take_suspected_by_us(&mut self, id: NodeId) -> bool {
+        self.watched.get_mut(&id).is_some_and(|peer| std::mem::take(&mut peer.suspected_by_us))
     }
 
-    pub(super) fn is_suspect(&self, id: NodeId) -> bool {
-        self.peers.table.member(id).is_some_and(|member| member.status == Status::Suspect)
+    pub(super) fn peer_mut(&mut self, id: NodeId) -> Option<&mut WatchedPeer> {
+        self.watched.get_mut(&id)
     }
+
+    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+
+    pub(super) fn peer(&self, id: NodeId) -> Option<&WatchedPeer> {
+        self.watched.get(&id)
+    }
+
+    /// Ids of all watched nodes.
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.watched.keys().copied().collect()
+    }
+
+    /// All watched nodes, each with the time since its last sign of life.
+    pub(super) fn silences(&self, ctx: &Ctx) -> impl Iterator<Item = (NodeId, Duration)> {
+        self.watched.iter().map(|(&id, peer)| (id, ctx.monitor.silence(peer.watch, ctx.now)))
+    }
+
+    /// For how long a node has been silent; zero if it is not watched.
+    pub(super) fn silence(&self, id: NodeId, ctx: &Ctx) -> Duration {
+        self.watched.get(&id).map_or(Duration::ZERO, |peer| ctx.monitor.silence(peer.watch, ctx.now))
+    }
+
+    /// Watched nodes other than `but` of which a heartbeat was received. A node that never sent one
+    /// says nothing of this node's connection.
+    fn received_from(&self, but: NodeId) -> impl Iterator<Item = &WatchedPeer> {
+        self.watched.iter().filter(move |(id, peer)| **id != but && peer.stage > 0).map(|(_, peer)| peer)
+    }
+
+    /// Whether this node receives enough from others to conclude anything of one: heartbeats of
+    /// half of the nodes that it watches, or of any of them if its own observers answer too. With
+    /// fewer than two other members there is nothing to go by.
+    pub(super) fn is_well_connected(&self, but: NodeId, peers: &Peers, ctx: &Ctx) -> bool {
+        if peers.table.others().len() < 2 {
+            return true;
+        }
+        let is_alive = |peer: &&WatchedPeer| ctx.monitor.verdict(peer.watch) == Verdict::Alive;
+        let (alive, watched) = (self.received_from(but).filter(is_alive).count(), self.received_from(but).count());
+        let observers_answer =
+            !peers.observers.slots().is_empty() && peers.contact.silence(ctx.now) < ctx.config.interval * 3;
+        if watched == 0 { observers_answer } else { alive * 2 >= watched || alive > 0 && observers_answer }
+    }
+
+    /// Whether this node received anything of other nodes than `but` after `begun`.
+    pub(super) fn has_received_since(&self, begun: Instant, but: NodeId, peers: &Peers, ctx: &Ctx) -> bool {
+        let since = ctx.now - begun;
+        let is_recent = |peer: &WatchedPeer| ctx.monitor.silence(peer.watch, ctx.now) < since;
+        peers.table.others().len() < 2
+            || peers.contact.silence(ctx.now) < since
+            || self.received_from(but).any(is_recent)
+    }
+}
+
+/// Clears the suspicion of a member that goes on sending and does not refute it for an interval: it
+/// does not receive that it is suspected. An observer that receives its heartbeats refutes for it.
+pub(super) fn clear_suspicion(id: NodeId, received: Incarnation, peers: &mut Peers, ctx: &Ctx) -> Option<Change> {
+    let is_deaf = peers.table.changed(id).is_some_and(|at| ctx.now - at > ctx.config.interval);
+    if !is_deaf || ctx.arrivals_stale {
+        return None;
+    }
+    peers.table.clear_suspicion(ctx.now, id, received)
 }

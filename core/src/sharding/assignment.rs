@@ -565,13 +565,13 @@ mod tests {
         let mut assignment = Assignment::default();
         assignment.add("orders".into(), WorkerId(0), 20);
         assert_eq!(settle(&mut assignment, &table, &[], Epoch(5)).1.len(), 20);
-        table.recall(Instant::ZERO, &member("other", 30));
+        table.preload(Instant::ZERO, &member("other", 30));
         let (events, started) = settle(&mut assignment, &table, &[], Epoch(6));
         let (group, by) = (Arc::from("orders"), Arc::from("other"));
         assert_eq!(told(&events), [Event::ShardsRefused { group, count: 20, in_force: 30, by }]);
         assert!(started.is_empty() && !assignment.groups()[0].is_any_running());
         assert_eq!(settle(&mut assignment, &table, &[], Epoch(7)), (vec![], vec![]), "the event is emitted once");
-        assert!(table.judge(Instant::ZERO, NodeId::of("other"), Status::Dead).is_some());
+        assert!(table.set_status(Instant::ZERO, NodeId::of("other"), Status::Dead).is_some());
         let (events, started) = settle(&mut assignment, &table, &[], Epoch(8));
         assert_eq!(told(&events), [Event::ShardsAdmitted { group: "orders".into(), count: 20 }]);
         assert_eq!(started.len(), 20);
@@ -581,7 +581,7 @@ mod tests {
     fn a_shard_of_a_member_waits_for_it_one_of_the_dead_does_not() {
         let other = NodeId::of("other");
         let mut table = MemberTable::new(member("me", 20), Instant::ZERO);
-        table.recall(Instant::ZERO, &member("other", 20));
+        table.preload(Instant::ZERO, &member("other", 20));
         let mut assignment = Assignment::default();
         assignment.add("orders".into(), WorkerId(0), 20);
         let (me, until) = (NodeId::of("me"), Instant::from_millis(2_000));
@@ -609,7 +609,7 @@ mod tests {
         let expected = PreviousOwners { nodes: vec![other], number: 7, ask_at: Instant::ZERO, until };
         assert!(!previous.is_empty() && previous.len() < 20);
         assert!(previous.iter().all(|previous| previous.as_ref() == Some(&expected)));
-        assert!(table.judge(Instant::ZERO, other, Status::Dead).is_some());
+        assert!(table.set_status(Instant::ZERO, other, Status::Dead).is_some());
         let previous = find(&mut assignment, &table);
         assert_eq!(previous.len(), 20);
         assert!(previous.iter().filter(|previous| previous.is_none()).count() > 0);
@@ -619,7 +619,7 @@ mod tests {
 
     fn both() -> MemberTable {
         let mut table = MemberTable::new(member(ME, 20), Instant::ZERO);
-        table.recall(Instant::ZERO, &member("other", 20));
+        table.preload(Instant::ZERO, &member("other", 20));
         table
     }
 

@@ -47,7 +47,7 @@ use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::member::{Child, Epoch, Generation, LOCAL_NAME, NodeId, Shard, ShardKey, WorkerId};
-use crate::membership::{Cluster, Mail};
+use crate::membership::{Cluster, ShardMessage};
 use crate::sharding::routes::ShardGroupLayout;
 use crate::supervision::Supervision;
 use crate::time::{Instant, earliest};
@@ -166,7 +166,7 @@ impl Sharding {
     /// Gives up all shards of this node: it has no right to run them any more.
     pub(crate) fn revoke_all(&mut self, node: &mut ShardingCtx<'_>) {
         let Some(cluster) = &node.cluster else { return };
-        let changes = self.assignment.revoke_all(cluster.me(), cluster.membership());
+        let changes = self.assignment.revoke_all(cluster.me(), cluster.table());
         self.execute(changes, node);
         self.advance(node);
     }
@@ -259,23 +259,23 @@ impl Sharding {
     }
 
     /// Handles what another node sent about shards.
-    pub(crate) fn handle_shard_message(&mut self, message: Mail, node: &mut ShardingCtx<'_>) {
+    pub(crate) fn handle_shard_message(&mut self, message: ShardMessage, node: &mut ShardingCtx<'_>) {
         match message {
-            Mail::Asked { from, number, group, indexes } => {
+            ShardMessage::Requested { from, number, group, indexes } => {
                 for index in indexes {
                     self.handle_request(from, number, ShardKey { group, index }, node);
                 }
             }
-            Mail::Came { from, number, key, replica } => {
+            ShardMessage::Received { from, number, key, snapshot } => {
                 let Some(at) = self.assignment.find(key) else { return };
                 // Under the epoch at which a shard runs here, only this node makes snapshots.
                 let epoch = self.assignment.shard(at).epoch();
-                if let Some(replica) = replica.filter(|replica| epoch != Some(replica.epoch)) {
-                    self.snapshots.keep(key, replica);
+                if let Some(snapshot) = snapshot.filter(|snapshot| epoch != Some(snapshot.epoch)) {
+                    self.snapshots.keep(key, snapshot);
                 }
                 self.handle_stopped_elsewhere(at, from, number);
             }
-            Mail::Refused { by, key, bytes } => {
+            ShardMessage::Refused { by, key, bytes } => {
                 let Some(at) = self.assignment.find(key) else { return };
                 let group = self.assignment.group(at.group).name.clone();
                 node.ctx.emit(Event::ReplicaRefused { group, index: at.index, by, bytes });
@@ -335,7 +335,7 @@ impl Sharding {
     /// Whether no shard runs here or is on its way any more, and the new owners have received their
     /// snapshots.
     pub(crate) fn is_handed_over(&self, cluster: &Cluster, now: Instant) -> bool {
-        let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
+        let is_member = |id| cluster.table().member(id).is_some_and(|member| member.status.is_member());
         let is_done = |group: &LocalGroup| !group.is_any_running() && !group.is_handover_pending(now, is_member);
         cluster.has_delivered()
             && self.assignment.in_transition.is_empty()
@@ -344,7 +344,7 @@ impl Sharding {
 
     /// How many shards run here or are on their way, or have yet to be sent to their new owner.
     pub(crate) fn unfinished(&self, cluster: &Cluster, now: Instant) -> u32 {
-        let is_member = |id| cluster.membership().member(id).is_some_and(|member| member.status.is_member());
+        let is_member = |id| cluster.table().member(id).is_some_and(|member| member.status.is_member());
         let here: usize = self.assignment.groups().iter().map(|group| group.unfinished(now, is_member)).sum();
         u32::try_from(here.saturating_add(cluster.undelivered())).unwrap_or(u32::MAX)
     }
@@ -383,10 +383,10 @@ impl Sharding {
             return true;
         };
         let (me, now) = (cluster.me(), node.ctx.now);
-        let changes = if cluster.is_whole(now) {
+        let changes = if cluster.may_find_owners(now) {
             self.request_number = self.request_number.wrapping_add(1).max(1);
             // With an authority its grant proves that no other node had the shard meanwhile.
-            let transient_owners = cluster.take_passed();
+            let transient_owners = cluster.take_transient_owners();
             let transient_owners = if self.claims.is_some() { &[][..] } else { &transient_owners[..] };
             let epoch = cluster.next_epoch(Epoch::default(), now);
             // With a quorum a shard may run in one place only, and no authority says which node has
@@ -395,17 +395,17 @@ impl Sharding {
             let hand_over_until = now + node.ctx.config.ownership.hand_over_timeout;
             let until = if is_exclusive { Instant::NEVER } else { hand_over_until };
             let handover_until = if self.is_leaving { Instant::NEVER } else { hand_over_until };
-            let (table, number) = (cluster.membership(), self.request_number);
+            let (table, number) = (cluster.table(), self.request_number);
             let input =
                 PlacementInput { me, table, transient_owners, epoch, now, until, number, handover_until, is_exclusive };
             self.assignment.recompute_owners(&input)
         } else {
             self.recompute = Recompute::OnceSynced;
-            if !cluster.holds_starts() {
+            if !cluster.delays_starts() {
                 return false;
             }
             // What this node has lost need not wait.
-            self.assignment.release_lost(me, cluster.membership())
+            self.assignment.release_lost(me, cluster.table())
         };
         self.execute(changes, node);
         true
@@ -436,10 +436,13 @@ impl Sharding {
         self.is_revoked = self.is_revoked && self.is_any_stopping(node.supervision);
         let has_right = self.has_right(now);
         let is_right_new = match &mut node.cluster {
-            Some(cluster) => self.claims.is_some() && cluster.set_right(has_right, node.ctx),
-            None => false,
+            Some(cluster) if self.claims.is_some() => match has_right {
+                true => cluster.publish_groups(node.ctx),
+                false => cluster.withhold_groups(node.ctx),
+            },
+            Some(_) | None => false,
         };
-        let is_synced = |cluster: &&mut Cluster| cluster.is_whole(now);
+        let is_synced = |cluster: &&mut Cluster| cluster.may_find_owners(now);
         if is_right_new
             || self.update_declined(node)
             || self.recompute == Recompute::OnceSynced && node.cluster.as_ref().is_some_and(is_synced)
@@ -457,7 +460,7 @@ impl Sharding {
         for worker in given_up {
             let Some(at) = self.assignment.find_worker(worker) else { continue };
             let key = self.assignment.key(at);
-            if cluster.said_of(key.group).is_some() && self.declined.entry(key.group).or_default().insert(key.index) {
+            if cluster.own_group(key.group).is_some() && self.declined.entry(key.group).or_default().insert(key.index) {
                 self.declined_until.push_back((node.ctx.now + DECLINE_FOR, key));
                 changed.insert(key.group);
             }
@@ -475,7 +478,7 @@ impl Sharding {
         for hash in changed {
             let Some(group) = self.assignment.groups().iter().find(|group| group.hash == hash) else { continue };
             let declined = self.declined.get(&hash).map_or(0, BTreeSet::len) as u32;
-            let published = cluster.said_of(hash).map_or(0, |group| group.declined.len(group.count));
+            let published = cluster.own_group(hash).map_or(0, |group| group.declined.len(group.count));
             let withheld = published.saturating_sub(declined);
             node.ctx.emit(Event::Declined { group: group.name.clone(), declined, withheld });
         }
@@ -500,7 +503,7 @@ impl Sharding {
             if self.assignment.in_transition.is_empty() { Vec::new() } else { self.scan(node) }
         };
         if let Some(cluster) = &mut node.cluster {
-            for (name, generation) in cluster.take_ended() {
+            for (name, generation) in cluster.take_exited_processes() {
                 if let Some(claims) = &mut self.claims {
                     claims.evict(name, generation);
                 }
@@ -508,7 +511,7 @@ impl Sharding {
             let limits = &node.ctx.config.ownership;
             cluster.set_room(limits.copies_bytes_max.saturating_sub(self.snapshots.bytes()), limits.snapshot_bytes_max);
             for (successor, key, snapshot) in self.snapshots.pop_due(now) {
-                cluster.deliver(successor, 0, key, Some(snapshot), now);
+                cluster.send_snapshot(successor, 0, key, Some(snapshot), now);
             }
         }
         if !claims.is_empty() {
@@ -525,7 +528,7 @@ impl Sharding {
         }
         if let Some(cluster) = &mut node.cluster {
             for ((previous, group, number), indexes) in batch.requests {
-                cluster.ask_for(previous, number, group, &indexes);
+                cluster.request_shards(previous, number, group, &indexes);
             }
         }
         batch.claims
@@ -597,7 +600,7 @@ impl Sharding {
         node: &ShardingCtx<'_>,
     ) -> Option<PreviousOwners> {
         let (now, key) = (node.ctx.now, self.assignment.key(at));
-        let table = node.cluster.as_ref().map(|cluster| cluster.membership())?;
+        let table = node.cluster.as_ref().map(|cluster| cluster.table())?;
         previous.nodes.retain(|id| table.member(*id).is_some_and(|member| member.status.is_member()));
         if previous.nodes.is_empty() || previous.until <= now {
             return None;
@@ -669,7 +672,7 @@ impl Sharding {
         match &node.cluster {
             Some(_) if announced == Some(epoch) => {}
             Some(cluster) => {
-                let me = cluster.membership().member(cluster.me()).map(|member| member.name.clone());
+                let me = cluster.table().member(cluster.me()).map(|member| member.name.clone());
                 node.ctx.emit(Event::ShardMoved { group, shard, from: me.clone(), to: me });
             }
             None => node.ctx.emit(Event::ShardMoved { group, shard, from: None, to: Some(LOCAL_NAME.into()) }),
@@ -738,7 +741,7 @@ impl Sharding {
         let Some(at) = self.assignment.find(key) else {
             // A node without the group has nothing to hand over.
             if let Some(cluster) = &mut node.cluster {
-                cluster.deliver(from, number, key, None, node.ctx.now);
+                cluster.send_snapshot(from, number, key, None, node.ctx.now);
             }
             return;
         };
@@ -757,7 +760,7 @@ impl Sharding {
             state.handover_until = None;
         }
         if let (Some((requester, number)), Some(cluster)) = (state.requested_by.take(), &mut node.cluster) {
-            cluster.deliver(requester, number, key, self.snapshots.newest(key).cloned(), node.ctx.now);
+            cluster.send_snapshot(requester, number, key, self.snapshots.newest(key).cloned(), node.ctx.now);
         }
     }
 
@@ -768,7 +771,7 @@ impl Sharding {
         let (me, now) = (cluster.me(), node.ctx.now);
         let mut layouts: BTreeMap<u64, ShardGroupLayout> = BTreeMap::new();
         for group in self.assignment.groups() {
-            let Some(layout) = ShardGroupLayout::among(cluster.membership().members(), group.hash) else { continue };
+            let Some(layout) = ShardGroupLayout::among(cluster.table().members(), group.hash) else { continue };
             for index in group.running() {
                 self.snapshots.set_successor(group.key(index), successor(&layout, group.key(index), me), now);
             }
@@ -790,7 +793,7 @@ impl Sharding {
     fn update_successor(&mut self, at: ShardRef, node: &ShardingCtx<'_>) {
         let Some(cluster) = &node.cluster else { return };
         let key = self.assignment.key(at);
-        let layout = ShardGroupLayout::among(cluster.membership().members(), key.group);
+        let layout = ShardGroupLayout::among(cluster.table().members(), key.group);
         let successor = layout.and_then(|layout| successor(&layout, key, cluster.me()));
         self.snapshots.set_successor(key, successor, node.ctx.now);
     }

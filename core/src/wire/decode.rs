@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{
     ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo,
-    Evidence, Groups, Header, Heartbeat, INTERVAL_MAX, Inquire, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX,
-    Pairs, Part, Refused, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
+    Groups, Header, Heartbeat, INTERVAL_MAX, IndirectProbe, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX,
+    Pairs, Part, ProbeReport, Refused, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
 };
 use crate::member::{
     DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX,
@@ -178,8 +178,8 @@ impl<'a> Reader<'a> {
                 let (number, incarnation) = (self.word()?, self.incarnation()?);
                 Body::Echo(Echo { number, incarnation, is_observer: self.flags(1)? != 0 })
             }
-            4 => Body::Inquire(self.inquire()?),
-            5 => Body::Evidence(self.evidence()?),
+            4 => Body::IndirectProbe(self.inquire()?),
+            5 => Body::ProbeReport(self.evidence()?),
             6 => Body::Release,
             7 => {
                 let (token, row) = (u64::from_le_bytes(self.array()?), self.row()?);
@@ -265,19 +265,19 @@ impl<'a> Reader<'a> {
         Ok(Heartbeat { incarnation, stage, interval, slept, health, asks, observers })
     }
 
-    fn inquire(&mut self) -> Result<Inquire, DecodeError> {
+    fn inquire(&mut self) -> Result<IndirectProbe, DecodeError> {
         let (number, target, generation) = (self.word()?, self.id()?, self.generation()?);
         let (stage, flags) = (self.stage()?, self.flags(3)?);
-        Ok(Inquire { number, target, generation, stage, gone: flags & 1 != 0, death: flags & 2 != 0 })
+        Ok(IndirectProbe { number, target, generation, stage, gone: flags & 1 != 0, death: flags & 2 != 0 })
     }
 
-    fn evidence(&mut self) -> Result<Evidence, DecodeError> {
+    fn evidence(&mut self) -> Result<ProbeReport, DecodeError> {
         let (number, target, generation) = (self.word()?, self.id()?, self.generation()?);
         let (stage, silence) = (self.stage()?, self.up_to(SILENCE_MAX.as_micros() as u64, "silence")?);
         let silence = Duration::from_micros(silence);
         let (flags, health) = (self.flags(7)?, self.byte()?);
         let (reached, gone, agrees) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-        Ok(Evidence { number, target, generation, stage, silence, reached, gone, agrees, health })
+        Ok(ProbeReport { number, target, generation, stage, silence, reached, gone, agrees, health })
     }
 
     fn row(&mut self) -> Result<Row<'a>, DecodeError> {

@@ -48,14 +48,14 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
             incarnation(buffer, echo.incarnation);
             buffer.push(u8::from(echo.is_observer));
         }
-        Body::Inquire(inquire) => {
+        Body::IndirectProbe(inquire) => {
             buffer.extend_from_slice(&inquire.number.to_le_bytes());
             buffer.extend_from_slice(&inquire.target.0.to_le_bytes());
             varint(buffer, inquire.generation.0);
             varint(buffer, inquire.stage);
             buffer.push(u8::from(inquire.gone) | u8::from(inquire.death) << 1);
         }
-        Body::Evidence(evidence) => {
+        Body::ProbeReport(evidence) => {
             buffer.extend_from_slice(&evidence.number.to_le_bytes());
             buffer.extend_from_slice(&evidence.target.0.to_le_bytes());
             varint(buffer, evidence.generation.0);
@@ -124,8 +124,8 @@ const fn kind(body: &Body<'_>) -> u8 {
         Body::Ack(_) => 1,
         Body::Probe { .. } => 2,
         Body::Echo(_) => 3,
-        Body::Inquire(_) => 4,
-        Body::Evidence(_) => 5,
+        Body::IndirectProbe(_) => 4,
+        Body::ProbeReport(_) => 5,
         Body::Release => 6,
         Body::Join(_) => 7,
         Body::Challenge { .. } => 8,

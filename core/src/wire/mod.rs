@@ -158,9 +158,9 @@ pub enum Body<'a> {
     /// "I am."
     Echo(Echo),
     /// "Have you heard of it?", to another observer of the target, or to anybody.
-    Inquire(Inquire),
+    IndirectProbe(IndirectProbe),
     /// The answer.
-    Evidence(Evidence),
+    ProbeReport(ProbeReport),
     /// "You are no longer my observer."
     Release,
     /// "I want to be a member."
@@ -281,7 +281,7 @@ pub struct Echo {
 
 /// "Have you heard of it?"
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Inquire {
+pub struct IndirectProbe {
     /// Comes back in the evidence.
     pub number: u32,
     /// Of whom.
@@ -299,7 +299,7 @@ pub struct Inquire {
 
 /// What one observer knows of a target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Evidence {
+pub struct ProbeReport {
     /// Of the inquiry.
     pub number: u32,
     /// Of whom.
@@ -575,8 +575,8 @@ mod tests {
             Body::Ack(Ack { stage: 57_603, health: 2 }),
             Body::Probe { number },
             Body::Echo(Echo { number, incarnation, is_observer: true }),
-            Body::Inquire(Inquire { number, target, generation, stage: 5, gone: true, death: false }),
-            Body::Evidence(Evidence {
+            Body::IndirectProbe(IndirectProbe { number, target, generation, stage: 5, gone: true, death: false }),
+            Body::ProbeReport(ProbeReport {
                 number,
                 target,
                 generation,
@@ -768,7 +768,7 @@ mod tests {
     fn numbers_past_their_ends_are_refused() {
         let end = Incarnation { life: Incarnation::PART_MAX, word: Incarnation::PART_MAX };
         let heartbeat = Heartbeat { incarnation: end, stage: STAGE_MAX, slept: STAGE_MAX, ..heartbeat() };
-        let evidence = Evidence {
+        let evidence = ProbeReport {
             number: 1,
             target: NodeId(2),
             generation: Generation(TIME_MAX),
@@ -780,7 +780,7 @@ mod tests {
             health: 0,
         };
         let (target, generation) = (evidence.target, evidence.generation);
-        let inquire = Inquire { number: 1, target, generation, stage: STAGE_MAX, gone: false, death: true };
+        let inquire = IndirectProbe { number: 1, target, generation, stage: STAGE_MAX, gone: false, death: true };
         let part = Part {
             number: 1,
             group: 2,
@@ -801,10 +801,19 @@ mod tests {
             (beat(heartbeat), (beat(Heartbeat { incarnation: life, ..heartbeat }), "incarnation")),
             (beat(heartbeat), (beat(Heartbeat { incarnation: word, ..heartbeat }), "incarnation")),
             (Body::Ack(Ack { stage: STAGE_MAX, health: 0 }), (Body::Ack(Ack { stage: u64::MAX, health: 0 }), "stage")),
-            (Body::Inquire(inquire), (Body::Inquire(Inquire { generation: beyond, ..inquire }), "generation")),
-            (Body::Inquire(inquire), (Body::Inquire(Inquire { stage: u64::MAX, ..inquire }), "stage")),
-            (Body::Evidence(evidence), (Body::Evidence(Evidence { stage: u64::MAX, ..evidence }), "stage")),
-            (Body::Evidence(evidence), (Body::Evidence(Evidence { silence: SILENCE_MAX * 2, ..evidence }), "silence")),
+            (
+                Body::IndirectProbe(inquire),
+                (Body::IndirectProbe(IndirectProbe { generation: beyond, ..inquire }), "generation"),
+            ),
+            (
+                Body::IndirectProbe(inquire),
+                (Body::IndirectProbe(IndirectProbe { stage: u64::MAX, ..inquire }), "stage"),
+            ),
+            (Body::ProbeReport(evidence), (Body::ProbeReport(ProbeReport { stage: u64::MAX, ..evidence }), "stage")),
+            (
+                Body::ProbeReport(evidence),
+                (Body::ProbeReport(ProbeReport { silence: SILENCE_MAX * 2, ..evidence }), "silence"),
+            ),
             (Body::Part(part), (Body::Part(Part { sequence: u64::MAX, ..part }), "sequence")),
             (Body::Part(part), (Body::Part(Part { epoch: Epoch(u64::MAX), ..part }), "epoch")),
         ] {

@@ -1,0 +1,219 @@
+//! What follows when a row of the table changes.
+//!
+//! Rows change by verdicts of this node and by what it receives. Either way the change is gossiped,
+//! and each rule that keeps something about the member is told: the observers, the watching, the
+//! quorum, the streams and the transfers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cluster, OwnershipEffect};
+use crate::ctx::Ctx;
+use crate::event::Event;
+use crate::member::{Member, NodeId, Role, ShardGroup, Status};
+use crate::membership::gossip::Extent;
+use crate::membership::refutation::SelfOutcome;
+use crate::membership::table::Change;
+use crate::membership::unconfirmed::is_unconfirmed;
+use crate::time::Instant;
+use crate::wire::{self, Body, Datagram, Row};
+
+/// Where a change of a row comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// A verdict of this node, whose event is emitted already.
+    Own,
+    /// News, from this member if it came from one.
+    Received(Option<NodeId>),
+}
+
+impl Cluster {
+    /// Merges all rows that a datagram carries. A row that arrives in a table sync, is over, and
+    /// was unknown here may be arbitrarily old: it is stored, and not gossiped.
+    pub(super) fn merge_rows(&mut self, datagram: &Datagram<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        let (header, is_table) = (datagram.header, matches!(datagram.body, Body::Rows(_)));
+        let mut effect = OwnershipEffect::Nothing;
+        for row in datagram.rumours.iter() {
+            if is_unconfirmed(&row, header, &self.joining, &self.peers, ctx) {
+                let own = self.header(ctx.now);
+                self.unconfirmed.handle_row(&row, own, header.from, &mut self.out, ctx.now);
+                continue;
+            }
+            let is_unknown = self.peers.table.member(row.id).is_none();
+            effect = effect.max(self.merge_row(header.from, &row, ctx));
+            if is_table && is_unknown && !row.status.is_member() {
+                self.peers.table.suppress_gossip(row.id);
+                self.peers.gossip.remove(row.id);
+            }
+        }
+        effect
+    }
+
+    /// Merges the row that `from` sent of another member, or of this node.
+    pub(super) fn merge_row(&mut self, from: NodeId, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        if row.id == self.peers.me.id {
+            return self.handle_row_of_self(row, ctx);
+        }
+        match self.peers.table.merge(ctx.now, row, &ctx.config.membership) {
+            Ok(None) => OwnershipEffect::Nothing,
+            Ok(Some(change)) => self.apply(&change, Origin::Received(Some(from)), ctx),
+            Err(refusal) => {
+                let address = row.details.map_or(self.peers.me.address, |details| details.address);
+                self.joining.report_refusal(&refusal, address, ctx);
+                OwnershipEffect::Nothing
+            }
+        }
+    }
+
+    /// Merges the row of a process that has just been confirmed.
+    pub(super) fn merge_confirmed(&mut self, row: Option<Vec<u8>>, ctx: &mut Ctx) -> OwnershipEffect {
+        let Some(row) = row else { return OwnershipEffect::Nothing };
+        let Ok(Datagram { header, rumours, .. }) = wire::decode(&row) else { return OwnershipEffect::Nothing };
+        rumours.iter().map(|row| self.merge_row(header.from, &row, ctx)).max().unwrap_or(OwnershipEffect::Nothing)
+    }
+
+    /// Handles what others hold of this node.
+    fn handle_row_of_self(&mut self, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        match self.refutations.handle_row_of_self(row, &mut self.peers, ctx) {
+            SelfOutcome::Nothing => return OwnershipEffect::Nothing,
+            SelfOutcome::Superseded(generation, address) => return self.give_way(generation, address, ctx),
+            SelfOutcome::WasDead => {}
+            // Lifelines are those of a generation.
+            SelfOutcome::Renewed => self.close_lifelines(),
+        }
+        // No other member names this node any more, and its verdicts are of before.
+        if let Some(quorum) = &mut self.quorum {
+            quorum.delay_starts(ctx.now);
+        }
+        for id in self.watching.ids() {
+            self.watching.stop(id, &mut self.inquiries, ctx);
+        }
+        // Peers ignored our messages while they held us dead. Sync tables once they know that we
+        // are alive.
+        self.sync.compare_by(ctx.now + ctx.config.interval);
+        OwnershipEffect::Revoke
+    }
+
+    /// Applies a verdict of this node, if there was one.
+    pub(super) fn apply_own(&mut self, change: Option<Change>, ctx: &mut Ctx) -> OwnershipEffect {
+        change.map_or(OwnershipEffect::Nothing, |change| self.apply(&change, Origin::Own, ctx))
+    }
+
+    /// Does what follows from a row that changed.
+    pub(super) fn apply(&mut self, change: &Change, origin: Origin, ctx: &mut Ctx) -> OwnershipEffect {
+        let Change { before, after, missed_update } = change;
+        let id = after.id;
+        let same_process = before.as_ref().filter(|before| before.generation == after.generation);
+        let is_known = same_process.is_some_and(|before| before.profile == after.profile);
+        self.peers.gossip.add(id, if is_known { Extent::Note } else { Extent::Row }, ctx.now);
+        if let Origin::Received(from) = origin {
+            let told_by = from.and_then(|from| self.peers.table.member(from)).map(|member| member.name.clone());
+            emit_status_change(before.as_ref(), after, told_by, ctx);
+        }
+        let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
+        if same_process.is_none() || !is {
+            self.watching.stop(id, &mut self.inquiries, ctx);
+        }
+        self.update_quorum(after, was, ctx.now);
+        let was_suspect = before.as_ref().is_some_and(|before| before.status == Status::Suspect);
+        if after.status == Status::Alive && was_suspect {
+            self.handle_refutation(id, ctx);
+        }
+        if !is || same_process.is_none() && before.is_some() {
+            // The streams of an ended process say nothing. A later process has streams of its own.
+            self.streams.close_all_of(id, &mut self.out);
+            self.transfers.cancel(id, &mut self.streams, &mut self.out);
+        }
+        if !is {
+            self.peers.observers.remove(id);
+        }
+        if is != was || same_process.is_none() {
+            self.fill_observers();
+        }
+        let is_new_life = is_later_life(before.as_ref(), after) && same_process.is_none_or(|b| !b.status.is_member());
+        // The member is over, and may have owned shards of groups that were unknown here.
+        let has_other_groups = *missed_update || same_process.is_some_and(|before| before.groups != after.groups);
+        let is_transient = !is && after.role == Role::Worker && (has_other_groups || is_new_life);
+        if is_transient {
+            self.transient_owners.push((id, after.weight()));
+        }
+        if ownable_groups(before.as_ref()) != ownable_groups(Some(after)) || is_new_life || is_transient {
+            OwnershipEffect::Recompute
+        } else {
+            OwnershipEffect::Nothing
+        }
+    }
+
+    fn update_quorum(&mut self, after: &Member, was_member: bool, now: Instant) {
+        let Some(quorum) = &mut self.quorum else { return };
+        match after.status {
+            Status::Dead if was_member => quorum.handle_death(after.id, now),
+            Status::Dead => {}
+            Status::Alive | Status::Suspect | Status::Left => quorum.handle_return(after.id),
+        }
+    }
+
+    /// Handles that a suspect is alive: each node that suspected it was wrong.
+    fn handle_refutation(&mut self, id: NodeId, ctx: &mut Ctx) {
+        self.handle_sign_of_life(id, ctx.now, ctx);
+        if self.watching.take_suspected_by_us(id) {
+            self.peers.health.degrade();
+        }
+    }
+
+    /// Handles that a node was alive at `at`, by a sign outside its schedule.
+    pub(super) fn handle_sign_of_life(&mut self, id: NodeId, at: Instant, ctx: &mut Ctx) {
+        self.inquiries.end(id);
+        self.random_probe.handle_answer(id);
+        self.watching.handle_sign_of_life(id, at, ctx);
+    }
+
+    /// Fills the free observer slots, and opens a lifeline to each new observer.
+    pub(super) fn fill_observers(&mut self) {
+        for id in self.peers.fill_observers() {
+            self.streams.open_lifeline(id, &self.peers, &mut self.out);
+        }
+    }
+}
+
+/// The groups that a node of this row may own shards of.
+fn ownable_groups(row: Option<&Member>) -> Option<&[ShardGroup]> {
+    row.filter(|member| member.role == Role::Worker && member.status.is_member()).map(|member| &*member.groups)
+}
+
+/// Whether a row is of a later life than the row before it.
+fn is_later_life(before: Option<&Member>, after: &Member) -> bool {
+    let life = |member: &Member| (member.generation, member.incarnation.life);
+    before.is_none_or(|before| life(before) < life(after))
+}
+
+/// Emits the event for a change that this node did not make itself.
+fn emit_status_change(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, ctx: &mut Ctx) {
+    let same_process = before.filter(|before| before.generation == after.generation);
+    if let Some(before) = same_process {
+        if before.profile != after.profile && after.status.is_member() {
+            ctx.emit(Event::Updated { member: after.clone() });
+        }
+        if (before.incarnation, before.status) == (after.incarnation, after.status) {
+            return;
+        }
+    }
+    let (node, silent_for, evidence) = (after.name.clone(), Duration::ZERO, Arc::from([]));
+    // If a later process is over when its first row comes, the former one is over with it.
+    let was_member = before.is_some_and(|before| before.status.is_member());
+    ctx.emit(match (same_process.map(|before| before.status), after.status) {
+        (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
+        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, told_by },
+        (None, Status::Left) if was_member => Event::Left { node },
+        // It was over before it was known here: no news.
+        (None, Status::Dead | Status::Left) => return,
+        (Some(Status::Suspect), Status::Alive) => Event::Cleared { node },
+        (Some(Status::Dead | Status::Left), Status::Alive | Status::Suspect) => {
+            Event::Returned { node, incarnation: after.incarnation }
+        }
+        (Some(Status::Alive), Status::Alive) => return,
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence, told_by },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence, told_by },
+        (Some(_), Status::Left) => Event::Left { node },
+    });
+}

@@ -1,0 +1,552 @@
+//! Where each message goes: the one place that takes a decoded message to its rule.
+//!
+//! A message comes as a datagram or as a frame of a stream, and what it may do depends on who sent
+//! it. A process that is not in the table may ask to join; anything else it sends is answered with
+//! an introduction, so that it learns that it is unknown. A dead or departed member may be probed,
+//! so that it can come back. A stream has one purpose, and a frame that does not serve it closes
+//! the stream.
+
+use std::net::SocketAddr;
+
+use super::change::Origin;
+use super::{Cluster, OwnershipEffect};
+use crate::ctx::Ctx;
+use crate::event::Event;
+use crate::member::{Generation, Incarnation, Member, NodeId, Status};
+use crate::membership::clock::clock_in;
+use crate::membership::inquiry::ReportOutcome;
+use crate::membership::join::RefusalOutcome;
+use crate::membership::outbox::{Payload, RowRange};
+use crate::membership::streams::{StreamEvent, StreamKind};
+use crate::membership::sync;
+use crate::membership::watch::{WatchKind, clear_suspicion};
+use crate::output::StreamId;
+use crate::time::Instant;
+use crate::wire::{self, Body, Datagram, Echo, Header, Heartbeat, Join, ProbeReport, Refused, Row, Rows};
+
+/// The way a message came, and who sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Route {
+    /// A datagram about joining, from any address.
+    Admission,
+    /// A datagram of a process that is not in the table.
+    Stranger,
+    /// A datagram of a member of this status.
+    Member(Status),
+    /// A datagram of a process that is dead or has left.
+    Former,
+    /// A frame of a stream of this kind.
+    Stream(StreamId, StreamKind),
+}
+
+/// A message, where it came from, and its length.
+struct Received<'d, 'a> {
+    from: SocketAddr,
+    length: usize,
+    datagram: &'d Datagram<'a>,
+    route: Route,
+}
+
+impl Cluster {
+    /// Handles a datagram of `length` bytes, already found to be of this cluster.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        length: usize,
+        datagram: &Datagram<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        let header = datagram.header;
+        if header.from == self.peers.me.id {
+            return self.handle_duplicate_name(from, header, ctx);
+        }
+        let row = self.unconfirmed.handle_datagram(from, header);
+        let mut effect = self.merge_confirmed(row, ctx);
+        let route = if is_admission(&datagram.body) {
+            Route::Admission
+        } else {
+            match self.peers.table.member(header.from).filter(|known| known.generation == header.generation) {
+                Some(known) => {
+                    let (status, incarnation) = (known.status, known.incarnation);
+                    self.out.clock.follow(clock_in(header), ctx.now);
+                    effect = effect.max(self.merge_own_incarnation(datagram, incarnation, ctx));
+                    if datagram.rumours.count > 0 {
+                        effect = effect.max(self.merge_rows(datagram, ctx));
+                    }
+                    let status = self.peers.table.member(header.from).map_or(status, |member| member.status);
+                    self.send_status_if_doubted(header.from, status, &datagram.body);
+                    if status.is_member() { Route::Member(status) } else { Route::Former }
+                }
+                None => Route::Stranger,
+            }
+        };
+        effect.max(self.dispatch(&Received { from, length, datagram, route }, ctx))
+    }
+
+    /// Takes a message to its rule.
+    fn dispatch(&mut self, received: &Received<'_, '_>, ctx: &mut Ctx) -> OwnershipEffect {
+        let &Received { from, datagram, route, .. } = received;
+        let (header, id) = (datagram.header, datagram.header.from);
+        match (&datagram.body, route) {
+            (Body::Join(join), Route::Admission) => return self.handle_join(from, header, join, ctx),
+            (Body::Challenge { token }, Route::Admission) => {
+                self.joining.handle_challenge(from, *token, &self.peers, &mut self.out);
+            }
+            (Body::Introduce, Route::Admission) => {
+                self.joining.handle_introduction(from, &self.peers, &mut self.out, ctx.now);
+            }
+            (Body::Refused(refused), Route::Admission) => return self.handle_refused(from, *refused, ctx),
+            (Body::Heartbeat(heartbeat), Route::Member(status)) => {
+                return self.handle_heartbeat(header, heartbeat, status, ctx);
+            }
+            (Body::Ack(ack), Route::Member(_)) => self.heartbeats.handle_ack(header, *ack, &mut self.peers, ctx),
+            (Body::Probe { number }, Route::Member(_) | Route::Former) => {
+                let echo = self.echo(*number, id);
+                self.out.send_to(&self.peers, id, Payload::Body(echo));
+            }
+            (Body::Probe { number }, Route::Stream(stream, StreamKind::Unidentified)) => {
+                let echo = self.echo(*number, id);
+                self.out.frame(stream, Payload::Body(echo));
+            }
+            (Body::Echo(echo), Route::Member(_)) => self.handle_echo(id, *echo, ctx),
+            (Body::IndirectProbe(probe), Route::Member(_)) => {
+                let (inquiries, mut cx) = self.lend(ctx);
+                inquiries.handle_indirect_probe(id, probe, &mut cx);
+            }
+            (Body::ProbeReport(report), Route::Member(_)) => return self.handle_report(id, report, ctx),
+            (Body::Release, Route::Member(_)) => self.watching.stop(id, &mut self.inquiries, ctx),
+            (Body::Sync(digests), Route::Member(_)) => sync::handle_sync(id, digests, &self.peers, &mut self.out),
+            (Body::Sync(digests), Route::Stream(stream, StreamKind::Unidentified)) => {
+                let differing = self.peers.table.differing(digests);
+                self.out.frame(stream, Payload::RowRange(RowRange::of(differing)));
+            }
+            (Body::Rows(rows), Route::Member(_)) => return self.handle_rows(*rows, datagram, ctx),
+            (Body::Rows(rows), Route::Stranger) => return self.handle_rows_of_stranger(from, *rows, datagram, ctx),
+            (Body::Rows(rows), Route::Stream(stream, StreamKind::TablePull { from, admits })) if from == id => {
+                return self.handle_page(stream, admits, *rows, datagram, ctx);
+            }
+            // All that it carries are rows, and they are merged.
+            (Body::Gossip, Route::Member(_)) => {}
+            (Body::Hello, Route::Stream(stream, StreamKind::Unidentified)) => {
+                self.streams.handle_hello(stream, id, header.generation, &mut self.out);
+            }
+            (Body::Poll { number }, Route::Member(_)) => {
+                self.out.send_to(&self.peers, id, Payload::Body(Body::Vote { number: *number }));
+            }
+            (Body::Vote { number }, Route::Member(_)) => return self.handle_vote(id, *number, ctx),
+            (Body::Ask { number, group, indexes }, Route::Member(_)) => {
+                self.transfers.handle_request(id, *number, *group, indexes);
+            }
+            (Body::Part(part), Route::Stream(stream, StreamKind::Unidentified | StreamKind::IncomingTransfer(..))) => {
+                self.transfers.handle_part(stream, header, part, &mut self.streams, &mut self.out, ctx.now);
+            }
+            (Body::Kept { parts, refused }, Route::Stream(_, StreamKind::OutgoingTransfer(to))) if to == id => {
+                let (kept, streams) = ((*parts, *refused), &mut self.streams);
+                self.transfers.handle_kept(id, kept, streams, &self.peers, &mut self.out, ctx.now);
+            }
+            // Answers to a question of before: the sender knows this node.
+            (Body::Ack(_) | Body::Echo(_) | Body::ProbeReport(_), Route::Stranger) => {}
+            (
+                Body::Heartbeat(_)
+                | Body::Ack(_)
+                | Body::Probe { .. }
+                | Body::Echo(_)
+                | Body::IndirectProbe(_)
+                | Body::ProbeReport(_)
+                | Body::Release
+                | Body::Join(_)
+                | Body::Challenge { .. }
+                | Body::Introduce
+                | Body::Sync(_)
+                | Body::Rows(_)
+                | Body::Gossip
+                | Body::Hello
+                | Body::Poll { .. }
+                | Body::Vote { .. }
+                | Body::Ask { .. }
+                | Body::Part(_)
+                | Body::Kept { .. }
+                | Body::Refused(_),
+                route,
+            ) => self.reject(from, received.length, route, ctx),
+        }
+        OwnershipEffect::Nothing
+    }
+
+    /// Handles a message that has no meaning on its route. A stranger learns that it is unknown
+    /// here. It is sent no more than it sent, so that this node amplifies nothing; what members
+    /// send is never as short.
+    fn reject(&mut self, from: SocketAddr, length: usize, route: Route, ctx: &Ctx) {
+        match route {
+            Route::Stranger => {
+                if length >= wire::introduction_bytes(self.header(ctx.now)) {
+                    self.out.send(from, Payload::Body(Body::Introduce));
+                }
+            }
+            Route::Stream(stream, _) => {
+                self.transfers.forget(stream, Instant::ZERO);
+                self.streams.close(stream, &mut self.out);
+            }
+            Route::Admission | Route::Member(_) | Route::Former => {}
+        }
+    }
+
+    // ---- the sender ----------------------------------------------------------------------------------------------------------------------
+
+    /// Handles a datagram under this node's own name: its own, or one of another process.
+    fn handle_duplicate_name(&mut self, from: SocketAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
+        let own = self.peers.me.generation;
+        if header.generation > own {
+            return self.give_way(header.generation, Some(from), ctx);
+        }
+        if header.generation < own {
+            self.out.send(from, Payload::Body(Body::Introduce));
+        }
+        OwnershipEffect::Nothing
+    }
+
+    /// Merges the incarnation that a member's own heartbeat or echo carries. Nearly always it is
+    /// the known one.
+    fn merge_own_incarnation(&mut self, datagram: &Datagram<'_>, known: Incarnation, ctx: &mut Ctx) -> OwnershipEffect {
+        let (Body::Heartbeat(Heartbeat { incarnation, .. }) | Body::Echo(Echo { incarnation, .. })) = datagram.body
+        else {
+            return OwnershipEffect::Nothing;
+        };
+        if incarnation == known {
+            return OwnershipEffect::Nothing;
+        }
+        let (id, generation) = (datagram.header.from, datagram.header.generation);
+        let note = Row { id, status: Status::Alive, generation, incarnation, revision: 0, details: None };
+        self.merge_row(id, &note, ctx)
+    }
+
+    /// Sends a member that is not held alive its own status, since it may not know of it. Nothing
+    /// changes until it refutes. Gossip and rows are not answered: two nodes that hold each other
+    /// dead would go on for ever.
+    fn send_status_if_doubted(&mut self, id: NodeId, status: Status, body: &Body<'_>) {
+        if status != Status::Alive && !matches!(body, Body::Gossip | Body::Rows(_)) {
+            self.refutations.send_status(id, id, &self.peers, &mut self.out);
+        }
+    }
+
+    // ---- admission -----------------------------------------------------------------------------------------------------------------------
+
+    fn handle_join(&mut self, from: SocketAddr, header: Header, join: &Join<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        let (peers, out) = (&mut self.peers, &mut self.out);
+        let Some(row) = self.joining.handle_join(from, header, join, peers, out, ctx) else {
+            return OwnershipEffect::Nothing;
+        };
+        let Some(change) = self.joining.admit(from, &row, self.quorum.as_ref(), peers, out, ctx) else {
+            return OwnershipEffect::Nothing;
+        };
+        if let Some(change) = &change {
+            self.joining.report_skew(&change.after.name, header, &self.out, ctx);
+        }
+        self.unconfirmed.note_answer(row.id, row.generation);
+        let is_new = change.as_ref().is_some_and(|change| change.after.status.is_member());
+        let effect = change.map_or(OwnershipEffect::Nothing, |change| self.apply(&change, Origin::Received(None), ctx));
+        if is_new {
+            // It may end before it names an observer.
+            self.watching.start(header.from, ctx.config.interval, WatchKind::Newcomer, ctx);
+        }
+        self.joining.welcome(from, header.from, &self.peers, &mut self.out);
+        effect
+    }
+
+    fn handle_refused(&mut self, from: SocketAddr, refused: Refused, ctx: &mut Ctx) -> OwnershipEffect {
+        match self.joining.handle_refused(from, refused, &mut self.peers, ctx) {
+            RefusalOutcome::Nothing => OwnershipEffect::Nothing,
+            RefusalOutcome::Superseded(generation) => self.give_way(generation, None, ctx),
+            RefusalOutcome::Revoked => OwnershipEffect::Revoke,
+        }
+    }
+
+    /// Gives up everything: a later process uses this node's name.
+    pub(super) fn give_way(
+        &mut self,
+        generation: Generation,
+        address: Option<SocketAddr>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        if std::mem::replace(&mut self.superseded, true) {
+            return OwnershipEffect::Nothing;
+        }
+        ctx.emit(Event::Superseded { generation, address });
+        self.streams.close_all(&mut self.out);
+        self.transfers.forget_all();
+        OwnershipEffect::Revoke
+    }
+
+    // ---- signs of life -------------------------------------------------------------------------------------------------------------------
+
+    fn handle_heartbeat(
+        &mut self,
+        header: Header,
+        heartbeat: &Heartbeat,
+        status: Status,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        let (inquiries, peers, out) = (&mut self.inquiries, &self.peers, &mut self.out);
+        if !self.watching.handle_heartbeat(header, heartbeat, inquiries, peers, out, ctx) {
+            return OwnershipEffect::Nothing;
+        }
+        let (inquiries, mut cx) = self.lend(ctx);
+        inquiries.handle_target_reached(header.from, &mut cx);
+        if status != Status::Suspect {
+            return OwnershipEffect::Nothing;
+        }
+        match clear_suspicion(header.from, heartbeat.incarnation, &mut self.peers, ctx) {
+            Some(change) => self.apply(&change, Origin::Received(None), ctx),
+            None => OwnershipEffect::Nothing,
+        }
+    }
+
+    /// The answer to a probe of this node.
+    fn echo(&self, number: u32, to: NodeId) -> Body<'static> {
+        let is_observer = self.peers.observers.contains(to);
+        Body::Echo(Echo { number, incarnation: self.peers.me.incarnation, is_observer })
+    }
+
+    fn handle_echo(&mut self, from: NodeId, echo: Echo, ctx: &mut Ctx) {
+        self.handle_sign_of_life(from, ctx.now, ctx);
+        let (inquiries, mut cx) = self.lend(ctx);
+        inquiries.handle_target_reached(from, &mut cx);
+        if !echo.is_observer {
+            // It has released this node and the release was lost, or it was watched unasked and is
+            // well.
+            self.watching.stop(from, &mut self.inquiries, ctx);
+        }
+    }
+
+    fn handle_report(&mut self, from: NodeId, report: &ProbeReport, ctx: &mut Ctx) -> OwnershipEffect {
+        let mut effect = OwnershipEffect::Nothing;
+        if report.reached {
+            let row = self.unconfirmed.handle_report(report.target, report.number);
+            effect = self.merge_confirmed(row, ctx);
+        }
+        match self.inquiries.handle_report(from, report, &mut self.watching, ctx) {
+            ReportOutcome::Nothing => {}
+            ReportOutcome::Alive(at) => self.handle_sign_of_life(report.target, at, ctx),
+            ReportOutcome::Complete => {
+                let (inquiries, mut cx) = self.lend(ctx);
+                let change = inquiries.decide(report.target, &mut cx);
+                effect = effect.max(self.apply_own(change, ctx));
+            }
+        }
+        effect
+    }
+
+    fn handle_vote(&mut self, from: NodeId, number: u32, ctx: &mut Ctx) -> OwnershipEffect {
+        let Some(quorum) = &mut self.quorum else { return OwnershipEffect::Nothing };
+        let begins = quorum.handle_vote(from, number, &self.peers.table, ctx);
+        if begins { OwnershipEffect::Recompute } else { OwnershipEffect::Nothing }
+    }
+
+    // ---- tables --------------------------------------------------------------------------------------------------------------------------
+
+    /// Handles what differs between the table of the sender and this node's. The rows are merged
+    /// already.
+    fn handle_rows(&mut self, rows: Rows, datagram: &Datagram<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        let (header, mut effect) = (datagram.header, OwnershipEffect::Nothing);
+        if rows.welcome && self.joining.handle_admission(rows, header, &mut self.peers, &mut self.out, ctx) {
+            effect = OwnershipEffect::Recompute;
+        }
+        if rows.differing == 0 {
+            return effect;
+        }
+        sync::send_missing_rows(header.from, rows, datagram, &self.peers, &mut self.out);
+        if rows.more {
+            self.streams.pull_table(header.from, rows.welcome, &self.peers, &mut self.out, ctx.now);
+        }
+        effect
+    }
+
+    /// Handles the rows of a node that is unknown here: it has admitted this one, and its own row
+    /// is among them.
+    fn handle_rows_of_stranger(
+        &mut self,
+        from: SocketAddr,
+        rows: Rows,
+        datagram: &Datagram<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        let header = datagram.header;
+        let is_former = self.peers.table.member(header.from).is_some_and(|known| known.generation >= header.generation);
+        if is_former || !rows.welcome || !self.joining.may_have_asked(from, &self.peers) {
+            return OwnershipEffect::Nothing;
+        }
+        self.joining.trust(header.from, ctx.now);
+        let effect = self.merge_rows(datagram, ctx);
+        effect.max(self.handle_rows(rows, datagram, ctx))
+    }
+
+    /// Handles a page of a table that is fetched over a stream. After the last one, the tables are
+    /// compared once more, which shows what the other node lacks.
+    fn handle_page(
+        &mut self,
+        stream: StreamId,
+        admits: bool,
+        rows: Rows,
+        datagram: &Datagram<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        self.streams.handle_page(stream, ctx.now);
+        let effect = self.merge_rows(datagram, ctx);
+        if rows.more {
+            return effect;
+        }
+        self.streams.close(stream, &mut self.out);
+        let rows = Rows { welcome: admits, differing: 0, ..rows };
+        let effect = effect.max(self.handle_rows(rows, datagram, ctx));
+        self.out.send_to(&self.peers, datagram.header.from, Payload::Sync);
+        effect
+    }
+
+    // ---- streams -------------------------------------------------------------------------------------------------------------------------
+
+    /// Handles what became of a stream; `frame` is the frame, if it was one, and the address of its
+    /// sender.
+    pub(crate) fn handle_stream(
+        &mut self,
+        stream: StreamId,
+        event: StreamEvent<'_>,
+        frame: Option<(&Datagram<'_>, SocketAddr)>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        let Some(kind) = self.streams.kind(stream) else { return OwnershipEffect::Nothing };
+        match event {
+            StreamEvent::Opened => self.handle_opened(stream, kind, ctx),
+            StreamEvent::Frame(_) => match frame {
+                Some((datagram, from)) => return self.handle_frame(stream, kind, from, datagram, ctx),
+                None => {}
+            },
+            StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended => {
+                return self.handle_stream_end(stream, kind, event, ctx);
+            }
+        }
+        OwnershipEffect::Nothing
+    }
+
+    fn handle_opened(&mut self, stream: StreamId, kind: StreamKind, ctx: &Ctx) {
+        match kind {
+            StreamKind::Outbound(_) => self.out.frame(stream, Payload::Body(Body::Hello)),
+            StreamKind::TablePull { .. } => self.out.frame(stream, Payload::Sync),
+            StreamKind::OutgoingTransfer(to) => {
+                self.transfers.handle_opened(to, &mut self.streams, &self.peers, &mut self.out, ctx.now);
+            }
+            StreamKind::ConnectProbe(_) => {
+                let number = self.out.next_number();
+                self.out.frame(stream, Payload::Body(Body::Probe { number }));
+            }
+            StreamKind::Unidentified | StreamKind::Inbound(..) | StreamKind::IncomingTransfer(..) => {}
+        }
+    }
+
+    fn handle_stream_end(
+        &mut self,
+        stream: StreamId,
+        kind: StreamKind,
+        event: StreamEvent<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        match kind {
+            StreamKind::ConnectProbe(id) if event == StreamEvent::Ended => {
+                if !self.streams.repeat_connect_probe(id, stream, &self.peers, &mut self.out) {
+                    return self.finish_connect_probe(id, event, ctx);
+                }
+            }
+            StreamKind::ConnectProbe(id) => {
+                self.streams.forget(stream);
+                return self.finish_connect_probe(id, event, ctx);
+            }
+            StreamKind::Inbound(id, generation) => {
+                self.streams.forget(stream);
+                let is_same = |member: &&Member| member.generation == generation && member.status.is_member();
+                let is_member = self.peers.table.member(id).filter(is_same).is_some();
+                if event == StreamEvent::Ended && is_member && self.watching.peer(id).is_some() {
+                    self.streams.probe_connection(id, &self.peers, &mut self.out, ctx);
+                }
+            }
+            StreamKind::OutgoingTransfer(_) | StreamKind::IncomingTransfer(..) => {
+                self.streams.forget(stream);
+                self.transfers.forget(stream, ctx.now + ctx.config.interval / 2);
+            }
+            StreamKind::Outbound(_) | StreamKind::Unidentified | StreamKind::TablePull { .. } => {
+                self.streams.forget(stream);
+            }
+        }
+        OwnershipEffect::Nothing
+    }
+
+    /// Handles how an attempt to connect to a node ended.
+    pub(super) fn finish_connect_probe(
+        &mut self,
+        id: NodeId,
+        event: StreamEvent<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        self.streams.begin_connect_probes(&self.peers, &mut self.out, ctx);
+        let mut effect = OwnershipEffect::Nothing;
+        if event == StreamEvent::Refused {
+            self.streams.note_refused(id);
+            let (inquiries, mut cx) = self.lend(ctx);
+            let change = inquiries.handle_refused_connection(id, &mut cx);
+            effect = self.apply_own(change, ctx);
+        }
+        let (inquiries, mut cx) = self.lend(ctx);
+        inquiries.handle_target_unreached(id, &mut cx);
+        effect
+    }
+
+    fn handle_frame(
+        &mut self,
+        stream: StreamId,
+        kind: StreamKind,
+        from: SocketAddr,
+        datagram: &Datagram<'_>,
+        ctx: &mut Ctx,
+    ) -> OwnershipEffect {
+        if let StreamKind::ConnectProbe(id) = kind {
+            // A process answers there, the known one or a later one. Whether its datagrams arrive
+            // is another question.
+            self.streams.close(stream, &mut self.out);
+            return self.finish_connect_probe(id, StreamEvent::Ended, ctx);
+        }
+        let row = self.unconfirmed.handle_frame(from.ip(), datagram.header);
+        let effect = self.merge_confirmed(row, ctx);
+        let is_own = |node: NodeId| node == datagram.header.from;
+        match kind {
+            StreamKind::Inbound(id, _) if is_own(id) => {
+                return effect.max(self.handle_datagram(from, usize::MAX, datagram, ctx));
+            }
+            StreamKind::Unidentified if !self.may_open_stream(datagram) => {
+                self.streams.close(stream, &mut self.out);
+                return effect;
+            }
+            StreamKind::Inbound(..)
+            | StreamKind::Unidentified
+            | StreamKind::Outbound(_)
+            | StreamKind::ConnectProbe(_)
+            | StreamKind::TablePull { .. }
+            | StreamKind::OutgoingTransfer(_)
+            | StreamKind::IncomingTransfer(..) => {}
+        }
+        let route = Route::Stream(stream, kind);
+        effect.max(self.dispatch(&Received { from, length: usize::MAX, datagram, route }, ctx))
+    }
+
+    /// Whether the sender of the first frame may open a stream: it has to be in the table. What is
+    /// kept of lifelines and transfers ends with the membership of their sender, so those take a
+    /// member.
+    fn may_open_stream(&self, datagram: &Datagram<'_>) -> bool {
+        let header = datagram.header;
+        let known = self.peers.table.member(header.from).filter(|known| known.generation == header.generation);
+        let is_lasting = matches!(datagram.body, Body::Hello | Body::Part(_));
+        known.is_some_and(|known| known.status.is_member() || !is_lasting) && header.from != self.peers.me.id
+    }
+}
+
+/// Whether a message is about joining. Such messages come from any process, known or not.
+fn is_admission(body: &Body<'_>) -> bool {
+    matches!(body, Body::Join(_) | Body::Challenge { .. } | Body::Introduce | Body::Refused(_))
+}

@@ -1,0 +1,136 @@
+//! `OwnProfile`: what this node publishes of itself: metadata, sharded groups, declined shards.
+//!
+//! Each change raises the revision of the profile and is gossiped. While this node may own no
+//! shards, for want of a session at the authority, its groups are withheld, so that others own
+//! their shards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::{AuthorityKind, Config, ConfigError};
+use crate::ctx::Ctx;
+use crate::event::Event;
+use crate::member::{DECLINED_BYTES_MAX, Declined, GROUPS_MAX, Metadata, Profile, ShardGroup, Weight};
+use crate::membership::gossip::Extent;
+use crate::membership::peers::Peers;
+
+/// The part of this node's profile that is not published.
+#[derive(Clone, Debug)]
+pub(super) struct OwnProfile {
+    /// The sharded groups of this node while it may own no shards.
+    withheld: Option<Vec<ShardGroup>>,
+}
+
+impl OwnProfile {
+    /// A node that needs a session at an authority withholds its groups until it has one.
+    pub(super) fn new(config: &Config) -> OwnProfile {
+        let withheld = match config.ownership.authority {
+            AuthorityKind::View => None,
+            AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
+        };
+        OwnProfile { withheld }
+    }
+
+    /// Replaces the metadata.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if the weight would change. Other nodes go by the weight that
+    /// they see: a weight that came and went between two of their looks would have given a shard to
+    /// another owner and back, and the present owner would not know that its epoch is over.
+    pub(super) fn set_metadata(
+        &mut self,
+        metadata: Metadata,
+        peers: &mut Peers,
+        ctx: &mut Ctx,
+    ) -> Result<(), ConfigError> {
+        let (is, would_be) = (peers.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
+        if is != would_be {
+            let (is, would_be) = (is.get(), would_be.get());
+            let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
+            return Err(ConfigError::Contradiction(reason));
+        }
+        update(peers, |profile| profile.metadata = metadata, ctx);
+        Ok(())
+    }
+
+    /// Publishes that this node supervises a sharded group, so that it may own shards of it.
+    ///
+    /// # Panics
+    /// If it supervises [`GROUPS_MAX`] already.
+    pub(super) fn announce(&mut self, sharded: ShardGroup, peers: &mut Peers, ctx: &mut Ctx) {
+        assert!(self.groups(peers).len() < GROUPS_MAX, "more than {GROUPS_MAX} sharded groups");
+        self.change_groups(peers, |groups| groups.push(sharded), ctx);
+    }
+
+    /// Publishes which shards this node cannot run, by group, in place of what it published before.
+    pub(super) fn set_declined(&mut self, declined: &BTreeMap<u64, BTreeSet<u32>>, peers: &mut Peers, ctx: &mut Ctx) {
+        let declines = |sharded: &ShardGroup| declined.get(&sharded.group).is_some_and(|shards| !shards.is_empty());
+        let groups = self.groups(peers).iter().filter(|sharded| declines(sharded)).count().max(1);
+        // Each group that declines nothing takes a byte.
+        let bytes_max = (DECLINED_BYTES_MAX - GROUPS_MAX) / groups;
+        let change = |groups: &mut Vec<ShardGroup>| {
+            for sharded in groups {
+                let shards = declined.get(&sharded.group);
+                sharded.declined =
+                    shards.map(|shards| Declined::of(shards, sharded.count, bytes_max)).unwrap_or_default();
+            }
+        };
+        self.change_groups(peers, change, ctx);
+    }
+
+    /// Publishes the groups: this node may own shards from now on. Returns whether that changes
+    /// what it may own.
+    pub(super) fn publish_groups(&mut self, peers: &mut Peers, ctx: &mut Ctx) -> bool {
+        let groups = self.withheld.take().unwrap_or_default();
+        let is_news = !groups.is_empty();
+        if is_news {
+            update(peers, |profile| profile.groups = groups, ctx);
+        }
+        is_news
+    }
+
+    /// Withholds the groups: this node may own no shards from now on. Returns whether that changes
+    /// what it may own.
+    pub(super) fn withhold_groups(&mut self, peers: &mut Peers, ctx: &mut Ctx) -> bool {
+        if self.withheld.is_some() {
+            return false;
+        }
+        let groups = peers.me.groups.clone();
+        let is_news = !groups.is_empty();
+        if is_news {
+            update(peers, |profile| profile.groups.clear(), ctx);
+        }
+        self.withheld = Some(groups);
+        is_news
+    }
+
+    /// Publishes that this node supervises no sharded group any more, so that others take its
+    /// shards over.
+    pub(super) fn withdraw(&mut self, peers: &mut Peers, ctx: &mut Ctx) {
+        if !self.groups(peers).is_empty() {
+            self.change_groups(peers, Vec::clear, ctx);
+        }
+    }
+
+    /// The sharded groups of this node, published or withheld.
+    pub(super) fn groups<'a>(&'a self, peers: &'a Peers) -> &'a [ShardGroup] {
+        self.withheld.as_deref().unwrap_or(&peers.me.groups)
+    }
+
+    /// Changes the sharded groups, and publishes them unless they are withheld.
+    fn change_groups(&mut self, peers: &mut Peers, change: impl FnOnce(&mut Vec<ShardGroup>), ctx: &mut Ctx) {
+        match &mut self.withheld {
+            Some(groups) => change(groups),
+            None => update(peers, |profile| change(&mut profile.groups), ctx),
+        }
+    }
+}
+
+/// Changes this node's profile and publishes it under the next revision.
+fn update(peers: &mut Peers, change: impl FnOnce(&mut Profile), ctx: &mut Ctx) {
+    let profile = Arc::make_mut(&mut peers.me.profile);
+    profile.revision += 1;
+    change(profile);
+    peers.publish_self(Extent::Row, ctx.now);
+    ctx.emit(Event::Updated { member: peers.me.clone() });
+}
