@@ -1,10 +1,11 @@
-//! `Brake`: many at once is suspicious.
+//! `Brake`: holds back deaths when a large share of a zone falls silent at once.
 //!
-//! When most of a zone falls silent together, it is more likely the network, or ourselves, than all
-//! of them; to bury them would move all their work for nothing. So silence makes at most a share of
-//! a zone dead in a while, and none of it while most of the zone is silent: it is frozen until the
-//! doubt is over, and then everybody has a fresh timer. What was *seen* to end (a closed lifeline
-//! and a refused connection) is no silence, and is not held up.
+//! If most of a zone falls silent together, the likely cause is the network or this node, and not
+//! all of the zone's nodes. To declare them dead would move all their work for nothing. So silence
+//! makes at most a share of a zone dead within [`PACE`], and no member of it while most of the zone
+//! is silent. The zone is then *disrupted*. When it has recovered, all its members get a fresh
+//! timer. A process that certainly ended (its lifeline closed and its port refuses) is not silent,
+//! and its death is not held back.
 //!
 //! Source: the zones of Kubernetes' node controller (`node_lifecycle_controller.go`): partial
 //! disruption from 55 % and over two nodes on, and fresh timers afterwards.
@@ -33,10 +34,10 @@ const PACE: Duration = Duration::from_secs(10);
 /// How long a count of the table is good for.
 const GOOD_FOR: Duration = Duration::from_millis(50);
 
-/// What the brake says to a death by silence.
+/// Whether silence may make a member dead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Brake {
-    /// Go on.
+    /// It may.
     Free,
     /// Not now: too many have died just now.
     RateLimited,
@@ -44,70 +45,71 @@ pub(crate) enum Brake {
     ZoneDisrupted,
 }
 
-/// Counts who is silent, and holds deaths up.
+/// Counts the silent members of each zone, and holds back deaths.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Brakes {
-    /// Zones that are frozen; the empty name stands for those without one, none for all together.
-    frozen: BTreeSet<Option<Arc<str>>>,
+    /// The disrupted zones. The empty name stands for members without a zone, none for all zones
+    /// together.
+    disrupted: BTreeSet<Option<Arc<str>>>,
     counted: Option<(Instant, Vec<Count>)>,
 }
 
-/// One zone, or all together.
+/// The count of one zone, or of all together.
 #[derive(Clone, Debug)]
 struct Count {
     zone: Option<Arc<str>>,
-    /// Who is or was a member just now, ourselves included.
+    /// Members now or within [`PACE`], this node included.
     members: usize,
-    /// Of them, all but ourselves.
+    /// Of them, all but this node.
     others: usize,
-    /// Of them, suspects and those who died just now.
+    /// Of them, those that are suspect or died within [`PACE`].
     silent: usize,
-    /// Of them, those who died just now.
+    /// Of them, those that died within [`PACE`].
     died: usize,
 }
 
 impl Brakes {
-    /// Whether a member of `zone` may be called dead at `now` for its silence; `me` does not count
-    /// for anybody's silence.
+    /// Whether a member of `zone` may be declared dead at `now` for its silence. If so, it counts
+    /// as dead from now on.
     pub(crate) fn ask(&mut self, zone: &Arc<str>, table: &MemberTable, now: Instant, events: &mut Vec<Event>) -> Brake {
-        self.look(table, now, events);
+        self.recount(table, now, events);
         let Some((_, counts)) = &mut self.counted else { return Brake::Free };
         let concerned = |count: &&mut Count| count.zone.as_ref().is_none_or(|other| other == zone);
-        if self.frozen.contains(&None) || self.frozen.contains(&Some(zone.clone())) {
+        if self.disrupted.contains(&None) || self.disrupted.contains(&Some(zone.clone())) {
             return Brake::ZoneDisrupted;
         }
         let is_over = |count: &Count| count.died >= PACE_MIN.max(count.members * PACE_PERCENT / 100);
         if counts.iter_mut().filter(concerned).any(|count| is_over(count)) {
             return Brake::RateLimited;
         }
-        // The one that is asked for counts at once.
+        // This death counts at once.
         counts.iter_mut().filter(concerned).for_each(|count| count.died += 1);
         Brake::Free
     }
 
-    /// Whether anything is frozen, so that it should be looked at again.
-    pub(crate) fn is_frozen(&self) -> bool {
-        !self.frozen.is_empty()
+    /// Whether a zone is disrupted, so that it has to be checked again.
+    pub(crate) fn is_disrupted(&self) -> bool {
+        !self.disrupted.is_empty()
     }
 
-    /// Counts anew, if the last count is too old. Returns whether a freeze ended.
-    pub(crate) fn look(&mut self, table: &MemberTable, now: Instant, events: &mut Vec<Event>) -> bool {
+    /// Counts anew, if the last count is too old. Returns whether a zone has recovered.
+    pub(crate) fn recount(&mut self, table: &MemberTable, now: Instant, events: &mut Vec<Event>) -> bool {
         if self.counted.as_ref().is_some_and(|(at, _)| now - *at < GOOD_FOR) {
             return false;
         }
         let counts = count(table, now);
         let emitted = events.len();
         for count in &counts {
-            let is_suspicious = count.silent > SILENT_OVER && count.silent * 100 >= count.others * SILENT_PERCENT_MIN;
-            if is_suspicious && self.frozen.insert(count.zone.clone()) {
+            let is_over_limit = count.silent > SILENT_OVER && count.silent * 100 >= count.others * SILENT_PERCENT_MIN;
+            if is_over_limit && self.disrupted.insert(count.zone.clone()) {
                 let zone = name(&count.zone);
                 events.push(Event::ZoneDisrupted { zone, silent: count.silent as u32, of: count.members as u32 });
-            } else if !is_suspicious && self.frozen.remove(&count.zone) {
+            } else if !is_over_limit && self.disrupted.remove(&count.zone) {
                 events.push(Event::ZoneRecovered { zone: name(&count.zone) });
             }
         }
-        // A zone of which nobody is left.
-        self.frozen.retain(|zone| {
+        // A zone without members has recovered.
+        self.disrupted.retain(|zone| {
             let is_there = counts.iter().any(|count| count.zone == *zone);
             if !is_there {
                 events.push(Event::ZoneRecovered { zone: name(zone) });
@@ -119,7 +121,7 @@ impl Brakes {
     }
 }
 
-/// What a zone is called in events.
+/// The name of a zone in events.
 fn name(zone: &Option<Arc<str>>) -> Arc<str> {
     zone.clone().unwrap_or_else(|| "all".into())
 }
@@ -147,7 +149,7 @@ fn count(table: &MemberTable, now: Instant) -> Vec<Count> {
             count.died += usize::from(has_died);
         }
     }
-    // Where there is one zone only, it is all there is.
+    // A single zone is the same as all together.
     if counts.len() == 2 {
         counts.pop();
     }
@@ -180,7 +182,7 @@ mod tests {
         format!("{zone}-{number}")
     }
 
-    /// A table of so many members in each zone; we are the first of the first one.
+    /// A table of so many members in each zone. This node is the first of the first zone.
     fn table(counts: [usize; 2]) -> MemberTable {
         let mut all = ZONES
             .iter()
@@ -195,17 +197,17 @@ mod tests {
         Instant::from_millis(100_000 + millis)
     }
 
-    /// The last `count` of a zone are this from now on.
-    fn judge(table: &mut MemberTable, now: Instant, zone: &str, of: usize, count: usize, status: Status) {
+    /// The last `count` members of a zone have this status from now on.
+    fn set_all(table: &mut MemberTable, now: Instant, zone: &str, of: usize, count: usize, status: Status) {
         (of - count..of).for_each(|number| drop(table.set_status(now, NodeId::of(&name(zone, number)), status)));
     }
 
-    /// What is said to a death in each zone, where this many of `counts` are suspect.
+    /// Checks the answer to a death in each zone, where this many of `counts` are suspect.
     #[track_caller]
     fn check(counts: [usize; 2], silent: [usize; 2], expected: [Brake; 2]) {
         let mut table = table(counts);
         for (zone, (of, count)) in ZONES.iter().zip(counts.into_iter().zip(silent)) {
-            judge(&mut table, at(0), zone, of, count, Status::Suspect);
+            set_all(&mut table, at(0), zone, of, count, Status::Suspect);
         }
         let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
         let said = ZONES.map(|zone| brakes.ask(&zone.into(), &table, at(0), &mut emitted));
@@ -214,21 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_frozen_by_itself_and_all_together_freeze_everything() {
+    fn one_zone_is_disrupted_by_itself_or_all_together() {
         use Brake::{Free, ZoneDisrupted};
         check([10, 10], [0, 5], [Free, Free]);
         check([10, 10], [0, 6], [Free, ZoneDisrupted]);
-        // In our own zone there are nine others.
+        // In the zone of this node there are nine others.
         check([10, 10], [4, 0], [Free, Free]);
         check([10, 10], [5, 0], [ZoneDisrupted, Free]);
-        // Ten of nineteen are less than the share, and eleven more; of the second zone it would be
-        // too few.
+        // Ten of nineteen are less than the share, and eleven are more. Four of the second zone
+        // would be too few.
         check([10, 10], [6, 4], [ZoneDisrupted, Free]);
         check([10, 10], [7, 4], [ZoneDisrupted, ZoneDisrupted]);
     }
 
     #[test]
-    fn two_that_are_silent_freeze_nothing_however_few_there_are() {
+    fn two_silent_members_disrupt_no_zone() {
         use Brake::{Free, ZoneDisrupted};
         check([3, 0], [2, 0], [Free, Free]);
         check([4, 0], [3, 0], [ZoneDisrupted, ZoneDisrupted]);
@@ -237,15 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn silence_makes_a_tenth_dead_in_ten_seconds_and_four_in_any_case() {
+    fn silence_makes_a_tenth_dead_in_ten_seconds_or_four() {
         for (members, most) in [(20, 4), (100, 10)] {
             let mut table = table([members, 0]);
             let zone: Arc<str> = ZONES[0].into();
             let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
-            // All at the same instant, of which the table does not know yet.
+            // All at the same instant, before the table holds any of them dead.
             let freed = (0..members).filter(|_| brakes.ask(&zone, &table, at(0), &mut emitted) == Brake::Free).count();
             assert_eq!(freed, most);
-            judge(&mut table, at(0), &zone, members, most, Status::Dead);
+            set_all(&mut table, at(0), &zone, members, most, Status::Dead);
             for (millis, expected) in [(60, Brake::RateLimited), (9_999, Brake::RateLimited), (10_050, Brake::Free)] {
                 assert_eq!(brakes.ask(&zone, &table, at(millis), &mut emitted), expected, "after {millis} ms");
             }
@@ -254,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn a_freeze_is_told_once_and_ends_with_the_doubt() {
+    fn a_disruption_is_published_once_and_ends_with_the_silence() {
         let mut table = table([10, 10]);
-        judge(&mut table, at(0), "west", 10, 6, Status::Suspect);
+        set_all(&mut table, at(0), "west", 10, 6, Status::Suspect);
         let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
         for millis in [0, 500, 1_000] {
             assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut emitted), Brake::ZoneDisrupted);
-            assert!(!brakes.look(&table, at(millis), &mut emitted));
+            assert!(!brakes.recount(&table, at(millis), &mut emitted));
         }
         assert_eq!(emitted, [Event::ZoneDisrupted { zone: "west".into(), silent: 6, of: 10 }]);
         // Half of it is back.
@@ -268,25 +270,21 @@ mod tests {
             let id = NodeId::of(&name("west", number));
             table.clear_suspicion(at(1_100), id, Incarnation::default()).unwrap();
         }
-        assert!(brakes.look(&table, at(1_200), &mut emitted), "who leaves it is emitted so, and gives fresh timers");
+        assert!(brakes.recount(&table, at(1_200), &mut emitted), "who leaves it is emitted so, and gives fresh timers");
         assert_eq!(emitted[1..], [Event::ZoneRecovered { zone: "west".into() }]);
-        assert!(!brakes.is_frozen());
+        assert!(!brakes.is_disrupted());
         assert_eq!(brakes.ask(&"west".into(), &table, at(1_200), &mut emitted), Brake::Free);
     }
 
     #[test]
-    fn a_frozen_zone_of_which_nobody_is_left_is_forgotten() {
+    fn a_disrupted_zone_without_members_is_forgotten() {
         let mut table = table([10, 4]);
-        judge(&mut table, at(0), "west", 4, 3, Status::Suspect);
+        set_all(&mut table, at(0), "west", 4, 3, Status::Suspect);
         let (mut brakes, mut emitted) = (Brakes::default(), Vec::new());
         assert_eq!(brakes.ask(&"west".into(), &table, at(0), &mut emitted), Brake::ZoneDisrupted);
-        judge(&mut table, at(100), "west", 4, 4, Status::Left);
-        assert!(brakes.look(&table, at(200), &mut emitted));
-        assert_eq!(
-            emitted[1..],
-            [Event::ZoneRecovered { zone: "west".into() }],
-            "or people would wait for it for ever"
-        );
-        assert!(!brakes.is_frozen());
+        set_all(&mut table, at(100), "west", 4, 4, Status::Left);
+        assert!(brakes.recount(&table, at(200), &mut emitted));
+        assert_eq!(emitted[1..], [Event::ZoneRecovered { zone: "west".into() }], "its recovery is published");
+        assert!(!brakes.is_disrupted());
     }
 }

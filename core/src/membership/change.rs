@@ -1,7 +1,7 @@
 //! What follows when a row of the table changes.
 //!
 //! Rows change by verdicts of this node and by what it receives. Either way the change is gossiped,
-//! and each rule that keeps something about the member is told: the observers, the watching, the
+//! and each rule that keeps something about the member follows it: the observers, the watching, the
 //! quorum, the streams and the transfers.
 
 use std::sync::Arc;

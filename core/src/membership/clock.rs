@@ -8,7 +8,7 @@
 //! A wall clock can be years off. A node's own one counts only once the node's table is whole. A
 //! node that is let in compares it with the clock of the member that lets it in. If the two are
 //! farther apart than `membership.clock_skew_max`, the node goes on from the member's clock
-//! instead, and both sides tell of it. No node follows the clock of a node that is not a member.
+//! instead, and both sides publish that. No node follows the clock of a node that is not a member.
 //!
 //! What this does not do: it keeps nothing over the end of all nodes. Epochs that were given out
 //! while a wrong clock was believed stay higher than those of later processes;

@@ -4,8 +4,8 @@
 //! of them answers for `timeout`, this node is cut off and says so. Of the answers, a round-trip
 //! time is estimated as TCP does.
 //!
-//! Source: V. Paxson, M. Allman, J. Chu and M. Sargent, "Computing TCP's Retransmission Timer",
-//! RFC 6298, 2011, section 2.
+//! Source: V. Paxson, M. Allman, J. Chu and M. Sargent, "Computing TCP's Retransmission Timer", RFC
+//! 6298, 2011, section 2.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Contact {
         Contact { answered_at: now, is_connected: None, round_trip: None }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     /// Takes a pause of this node out of the silence. An answer to what was sent before the pause
     /// is late through no fault of the network.
@@ -78,7 +78,7 @@ impl Contact {
         Some(silent_for)
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// For how long no node has answered.
     pub(super) fn silence(&self, now: Instant) -> Duration {

@@ -1,7 +1,7 @@
 //! Where each message goes: the one place that takes a decoded message to its rule.
 //!
 //! A message comes as a datagram or as a frame of a stream, and what it may do depends on who sent
-//! it. A process that is not in the table may ask to join; anything else it sends is answered with
+//! it. A process that is not in the table may ask to join. Anything else it sends is answered with
 //! an introduction, so that it learns that it is unknown. A dead or departed member may be probed,
 //! so that it can come back. A stream has one purpose, and a frame that does not serve it closes
 //! the stream.
@@ -191,7 +191,7 @@ impl Cluster {
         }
     }
 
-    // ---- the sender ----------------------------------------------------------------------------------------------------------------------
+    // ---- the sender -----------------------------------------------------------------------------
 
     /// Handles a datagram under this node's own name: its own, or one of another process.
     fn handle_duplicate_name(&mut self, from: SocketAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
@@ -222,14 +222,14 @@ impl Cluster {
 
     /// Sends a member that is not held alive its own status, since it may not know of it. Nothing
     /// changes until it refutes. Gossip and rows are not answered: two nodes that hold each other
-    /// dead would go on for ever.
+    /// dead would never stop.
     fn send_status_if_doubted(&mut self, id: NodeId, status: Status, body: &Body<'_>) {
         if status != Status::Alive && !matches!(body, Body::Gossip | Body::Rows(_)) {
             self.refutations.send_status(id, id, &self.peers, &mut self.out);
         }
     }
 
-    // ---- admission -----------------------------------------------------------------------------------------------------------------------
+    // ---- admission ------------------------------------------------------------------------------
 
     fn handle_join(&mut self, from: SocketAddr, header: Header, join: &Join<'_>, ctx: &mut Ctx) -> OwnershipEffect {
         let (peers, out) = (&mut self.peers, &mut self.out);
@@ -277,7 +277,7 @@ impl Cluster {
         OwnershipEffect::Revoke
     }
 
-    // ---- signs of life -------------------------------------------------------------------------------------------------------------------
+    // ---- signs of life --------------------------------------------------------------------------
 
     fn handle_heartbeat(
         &mut self,
@@ -342,7 +342,7 @@ impl Cluster {
         if begins { OwnershipEffect::Recompute } else { OwnershipEffect::Nothing }
     }
 
-    // ---- tables --------------------------------------------------------------------------------------------------------------------------
+    // ---- tables ---------------------------------------------------------------------------------
 
     /// Handles what differs between the table of the sender and this node's. The rows are merged
     /// already.
@@ -402,7 +402,7 @@ impl Cluster {
         effect
     }
 
-    // ---- streams -------------------------------------------------------------------------------------------------------------------------
+    // ---- streams --------------------------------------------------------------------------------
 
     /// Handles what became of a stream; `frame` is the frame, if it was one, and the address of its
     /// sender.

@@ -1,14 +1,13 @@
-//! `Gossip`: which news ride along, and which are passed on at once.
+//! `Gossip`: which rows travel with other messages, and which are pushed at once.
 //!
-//! News are about members, and only the newest of each is worth telling; so a rumour is the id of a
-//! member, and what is told is what the table holds when it is told. Each rumour is told a number
-//! of times that grows with the logarithm of the members, the least told first. The first
-//! [`PUSHES`] of them are not left to wait for a heartbeat: they go to members drawn at random,
-//! [`FANOUT`] at once and as many again each [`ROUND`]. Whoever is still missed hears it from a
-//! heartbeat, or when tables are compared.
+//! Only the newest row of a member is worth sending. So a rumour is the id of a member, and its row
+//! is read from the table when it is sent. Each rumour is sent a number of times that grows with
+//! the logarithm of the members, the least sent first. The first [`PUSHES`] of them do not wait for
+//! a heartbeat: they go to random members, [`FANOUT`] at once and as many again each [`ROUND`]. A
+//! member that is still missed receives the rumour with a heartbeat, or when tables are compared.
 //!
 //! Source: the rounds are those of rumour mongering in Demers et al., "Epidemic algorithms for
-//! replicated database maintenance", PODC 1987; that a rumour rides on what is sent anyway is
+//! replicated database maintenance", PODC 1987. That a rumour travels with other messages is
 //! SWIM's: Das, Gupta and Motivala, "SWIM: scalable weakly-consistent infection-style process group
 //! membership protocol", DSN 2002.
 
@@ -18,11 +17,11 @@ use std::time::Duration;
 use crate::member::NodeId;
 use crate::time::Instant;
 
-/// Members that news are passed to at once in each round.
+/// Members that a round pushes rumours to.
 pub(crate) const FANOUT: usize = 3;
 
-/// How often each rumour is passed on at once: after that, a given one of many members was missed
-/// with chance e^-12.
+/// How often each rumour is pushed. After that, a given one of many members was missed with chance
+/// e^-12.
 const PUSHES: u32 = 12;
 
 /// Time between two rounds.
@@ -37,11 +36,11 @@ pub(crate) enum Extent {
     Row,
 }
 
-/// News that is still to be sent.
+/// The rumours that are still to be sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gossip {
     rumours: BTreeMap<NodeId, Rumour>,
-    /// How often each was sent: the least sent first.
+    /// By how often each was sent, the least first.
     queue: BTreeSet<(u32, NodeId)>,
     /// When the next round is due, if there is one.
     round: Option<Instant>,
@@ -55,8 +54,7 @@ struct Rumour {
 }
 
 impl Gossip {
-    /// Takes in that there is news of a member, and whether it is news what the member says of
-    /// itself.
+    /// Adds a rumour: this much of the member's row is news.
     pub(crate) fn add(&mut self, id: NodeId, extent: Extent, now: Instant) {
         let mut rumour = Rumour { sent: 0, extent };
         if let Some(former) = self.rumours.get(&id) {
@@ -69,7 +67,7 @@ impl Gossip {
         self.round.get_or_insert(now);
     }
 
-    /// Sends no more news of a member, until there is new.
+    /// Drops the rumour of a member.
     pub(crate) fn remove(&mut self, id: NodeId) {
         if let Some(rumour) = self.rumours.remove(&id) {
             self.queue.remove(&(rumour.sent, id));
@@ -101,26 +99,26 @@ impl Gossip {
         }
     }
 
-    /// When news are to be passed on at once, if there are any.
+    /// When the next round is due, if there is one.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.round
     }
 
-    /// Begins a round at `now`. Returns whether there is anything to be passed on.
+    /// Begins a round at `now`. Returns whether a rumour is fresh enough to be pushed.
     pub(crate) fn begin_round(&mut self, now: Instant) -> bool {
         let is_fresh = self.queue.first().is_some_and(|&(sent, _)| sent < PUSHES);
         self.round = is_fresh.then_some(now + ROUND);
         is_fresh
     }
 
-    /// Whether nothing is left to be told.
+    /// Whether no rumour is left.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 }
 
-/// How often a rumour is told by each node.
+/// How often each node sends a rumour.
 fn sent_max(members: usize) -> u32 {
     PUSHES + 3 * (usize::BITS - members.leading_zeros())
 }
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_told_comes_first_and_each_is_told_so_often() {
+    fn the_least_sent_comes_first_and_each_is_sent_so_often() {
         let mut gossip = Gossip::default();
         for id in 0..5 {
             gossip.add(NodeId(id), Extent::Row, Instant::ZERO);
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_news_start_over_and_keep_what_was_not_told() {
+    fn a_newer_rumour_starts_over_and_keeps_its_extent() {
         let mut gossip = Gossip::default();
         gossip.add(NodeId(1), Extent::Row, Instant::ZERO);
         pick(&mut gossip, 1);
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_end_when_all_was_passed_on() {
+    fn rounds_end_once_all_was_pushed() {
         let mut gossip = Gossip::default();
         assert_eq!(gossip.due(), None);
         gossip.add(NodeId(1), Extent::Note, Instant::ZERO);

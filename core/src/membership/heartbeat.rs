@@ -83,7 +83,7 @@ impl Heartbeats {
 
     /// Sends the heartbeats whose phase has come.
     pub(super) fn send_due(&mut self, peers: &mut Peers, out: &mut Outbox, ctx: &Ctx) {
-        while let Some(phase) = self.schedule.take_turn(ctx.now, |phase| peers.observers.phase_from(phase)) {
+        while let Some(phase) = self.schedule.take_phase(ctx.now, |phase| peers.observers.phase_from(phase)) {
             self.send_phase(phase, peers, out, ctx.now);
         }
         self.send_announcements(peers, out, ctx.now);

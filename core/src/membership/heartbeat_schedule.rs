@@ -1,8 +1,9 @@
-//! `HeartbeatSchedule`: this node's own schedule: which slot it is, and whose turn within it.
+//! `HeartbeatSchedule`: the slot that this node is in, and the next phase within it.
 //!
-//! A slot is an interval. Its heartbeats are spread over it, one turn for each observer, and a
-//! heartbeat's *stage* says slot and turn in one number. What was slept through is counted and not
-//! made up for. A changed interval begins with a slot, and the slot's heartbeats announce it.
+//! A slot is an interval. Its heartbeats are spread over it, one phase for each observer. The
+//! *stage* of a heartbeat is its slot and phase in one number. Slots that pass while this node
+//! pauses are counted, and their heartbeats are not sent. A changed interval begins with a slot,
+//! and the heartbeats of that slot announce it.
 
 use std::time::Duration;
 
@@ -20,38 +21,38 @@ pub(crate) struct HeartbeatSchedule {
     announced: Duration,
     /// First slot of the present interval.
     announced_from: u64,
-    /// The next turn in it.
-    turn: u64,
-    /// HeartbeatSchedule slept through.
+    /// The next phase in it.
+    phase: u64,
+    /// Slots that passed while this node paused.
     slept: u64,
 }
 
 impl HeartbeatSchedule {
     /// The first slot begins at `now`.
     pub(crate) fn new(interval: Duration, now: Instant) -> HeartbeatSchedule {
-        HeartbeatSchedule { slot: 1, began: now, announced: interval, announced_from: 1, turn: 0, slept: 0 }
+        HeartbeatSchedule { slot: 1, began: now, announced: interval, announced_from: 1, phase: 0, slept: 0 }
     }
 
-    /// When the next turn is, or the next slot if there is none left: `next` is the first turn from
-    /// a given one on.
+    /// When the next phase begins, or the next slot if no phase is left. `next` is the first phase
+    /// of an observer from a given one on.
     pub(crate) fn due(&self, next: impl FnOnce(u64) -> Option<u64>) -> Instant {
-        self.began + next(self.turn).map_or(self.announced, |turn| self.offset(turn))
+        self.began + next(self.phase).map_or(self.announced, |phase| self.offset(phase))
     }
 
-    /// The turn that has come by `now`, if there is one left in this slot.
-    pub(crate) fn take_turn(&mut self, now: Instant, next: impl FnOnce(u64) -> Option<u64>) -> Option<u64> {
-        let turn = next(self.turn).filter(|&turn| self.began + self.offset(turn) <= now)?;
-        self.turn = turn + 1;
-        Some(turn)
+    /// The phase that has begun by `now`, if one is left in this slot.
+    pub(crate) fn take_phase(&mut self, now: Instant, next: impl FnOnce(u64) -> Option<u64>) -> Option<u64> {
+        let phase = next(self.phase).filter(|&phase| self.began + self.offset(phase) <= now)?;
+        self.phase = phase + 1;
+        Some(phase)
     }
 
-    /// Begins the slot that has come by `now`, if it has. From it on, `interval` holds. Returns the
-    /// former interval if it was shorter.
+    /// Begins the slot that is due by `now`; `None` if none is. From it on, `interval` holds.
+    /// Within, the former interval if it was shorter.
     pub(crate) fn begin(&mut self, now: Instant, interval: Duration) -> Option<Option<Duration>> {
         if now < self.began + self.announced {
             return None;
         }
-        // HeartbeatSchedule that passed while we slept are named as such and not made up for.
+        // Slots that passed meanwhile are counted, and their heartbeats are not sent.
         let passed = nanos(now - self.began) / nanos(self.announced).max(1);
         if passed == 0 {
             return None; // The end of time.
@@ -59,7 +60,7 @@ impl HeartbeatSchedule {
         self.slot += passed;
         self.slept += passed - 1;
         self.began += self.announced.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
-        self.turn = 0;
+        self.phase = 0;
         let former = std::mem::replace(&mut self.announced, interval);
         if former != interval {
             self.announced_from = self.slot;
@@ -77,14 +78,14 @@ impl HeartbeatSchedule {
         self.announced
     }
 
-    /// HeartbeatSchedule slept through since the start.
+    /// Slots that passed while this node paused, since the start.
     pub(crate) fn slept(&self) -> u64 {
         self.slept
     }
 
-    /// The stage of a turn in the present slot.
-    pub(crate) fn stage(&self, turn: u64) -> u64 {
-        self.slot * STAGES + turn
+    /// The stage of a phase in the present slot.
+    pub(crate) fn stage(&self, phase: u64) -> u64 {
+        self.slot * STAGES + phase
     }
 
     /// Whether a heartbeat of this stage announced the present interval.
@@ -92,8 +93,8 @@ impl HeartbeatSchedule {
         stage / STAGES >= self.announced_from
     }
 
-    fn offset(&self, turn: u64) -> Duration {
-        Duration::from_nanos(nanos(self.announced) / STAGES * turn)
+    fn offset(&self, phase: u64) -> Duration {
+        Duration::from_nanos(nanos(self.announced) / STAGES * phase)
     }
 }
 
@@ -107,25 +108,25 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    fn turns(turn: u64) -> Option<u64> {
-        [0, 8].into_iter().find(|&next| next >= turn)
+    fn phases(phase: u64) -> Option<u64> {
+        [0, 8].into_iter().find(|&next| next >= phase)
     }
 
     #[test]
-    fn turns_are_spread_over_the_slot() {
+    fn phases_are_spread_over_the_slot() {
         let mut slots = HeartbeatSchedule::new(SECOND, ms(0));
-        assert_eq!(slots.take_turn(ms(0), turns), Some(0));
-        assert_eq!((slots.take_turn(ms(499), turns), slots.due(turns)), (None, ms(500)));
-        assert_eq!((slots.take_turn(ms(500), turns), slots.stage(8)), (Some(8), 24));
-        assert_eq!((slots.due(turns), slots.begin(ms(999), SECOND)), (ms(1_000), None));
+        assert_eq!(slots.take_phase(ms(0), phases), Some(0));
+        assert_eq!((slots.take_phase(ms(499), phases), slots.due(phases)), (None, ms(500)));
+        assert_eq!((slots.take_phase(ms(500), phases), slots.stage(8)), (Some(8), 24));
+        assert_eq!((slots.due(phases), slots.begin(ms(999), SECOND)), (ms(1_000), None));
         assert_eq!((slots.begin(ms(1_000), SECOND), slots.slot(), slots.slept()), (Some(None), 2, 0));
     }
 
     #[test]
-    fn what_was_slept_through_is_counted() {
+    fn slots_that_pass_in_a_pause_are_counted() {
         let mut slots = HeartbeatSchedule::new(SECOND, ms(0));
         assert_eq!(slots.begin(ms(4_300), SECOND), Some(None));
-        assert_eq!((slots.slot(), slots.slept(), slots.due(turns)), (5, 3, ms(4_000)));
+        assert_eq!((slots.slot(), slots.slept(), slots.due(phases)), (5, 3, ms(4_000)));
     }
 
     #[test]

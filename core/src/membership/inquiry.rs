@@ -201,7 +201,7 @@ impl Inquiries {
         earliest(Instant::NEVER, [held.map(|due| due.max(held_until)).min(), pending])
     }
 
-    // ---- asked by others -----------------------------------------------------------------------------------------------------------------
+    // ---- asked by others ------------------------------------------------------------------------
 
     /// Handles the question of another member about a target.
     pub(super) fn handle_indirect_probe(&mut self, from: NodeId, probe: &IndirectProbe, cx: &mut InquiryCtx<'_>) {
@@ -272,7 +272,7 @@ impl Inquiries {
         }
     }
 
-    // ---- asked by this node --------------------------------------------------------------------------------------------------------------
+    // ---- asked by this node ---------------------------------------------------------------------
 
     /// Handles the verdict of a detector. Returns the change if this node suspects the target or
     /// declares it dead at once.
@@ -458,7 +458,7 @@ impl Inquiries {
         }
     }
 
-    // ---- verdicts ------------------------------------------------------------------------------------------------------------------------
+    // ---- verdicts -------------------------------------------------------------------------------
 
     /// Decides by the reports that have come. Returns the change if the target is suspected or
     /// declared dead.
@@ -556,7 +556,7 @@ impl Inquiries {
         if brake == Brake::Free {
             return false;
         }
-        self.brakes_due = self.brakes.is_frozen().then_some(cx.ctx.now + cx.ctx.config.interval / 2);
+        self.brakes_due = self.brakes.is_disrupted().then_some(cx.ctx.now + cx.ctx.config.interval / 2);
         true
     }
 
@@ -567,9 +567,9 @@ impl Inquiries {
             return false;
         }
         let mut events = Vec::new();
-        let has_recovered = self.brakes.look(&peers.table, ctx.now, &mut events);
+        let has_recovered = self.brakes.recount(&peers.table, ctx.now, &mut events);
         events.into_iter().for_each(|event| ctx.emit(event));
-        self.brakes_due = self.brakes.is_frozen().then_some(ctx.now + ctx.config.interval / 2);
+        self.brakes_due = self.brakes.is_disrupted().then_some(ctx.now + ctx.config.interval / 2);
         has_recovered
     }
 

@@ -4,8 +4,8 @@
 //! echoes it. This proves the address and prevents amplification. Then the seed sends its rows, and
 //! the two compare their tables ([`super::sync`]).
 //!
-//! The table of a node is *synced* once a node with a synced table has admitted it. A node whose
-//! own address is among its seeds, or that has no seeds, may be the first of its cluster: it waits
+//! The table of a node is *synced* once a node with a synced table has admitted it. A node may be
+//! the first of its cluster if its own address is among its seeds, or if it has no seeds. It waits
 //! two intervals for others, and then its own table is the synced one.
 //!
 //! Seeds that are not members are asked again from time to time, so that the parts of a cluster
@@ -116,7 +116,7 @@ impl Joining {
         }
     }
 
-    // ---- asking --------------------------------------------------------------------------------------------------------------------------
+    // ---- asking ---------------------------------------------------------------------------------
 
     /// Looks up seeds and asks them, if that is due.
     pub(super) fn handle_timeout(&mut self, peers: &Peers, out: &mut Outbox, ctx: &mut Ctx) {
@@ -282,7 +282,7 @@ impl Joining {
         }
     }
 
-    // ---- admitting -----------------------------------------------------------------------------------------------------------------------
+    // ---- admitting ------------------------------------------------------------------------------
 
     /// Handles a node that asks to become a member. Returns its row if it has proven its address
     /// and the row is its own; else it is sent a token.
@@ -385,7 +385,7 @@ impl Joining {
         }
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     pub(super) fn next_due(&self) -> Instant {
         self.join_at.min(self.resolve_at)

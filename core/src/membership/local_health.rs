@@ -1,19 +1,19 @@
 //! `LocalHealth`: how far this node trusts itself.
 //!
-//! Whoever is slow, or badly connected, finds everybody else late. Each sign of it (a pause, an
-//! answer that did not come, a suspicion of ours that was refuted) raises a score, each answer that
-//! came lowers it. The score stretches our own patience, and we tell it, so that others can leave
-//! our word out.
+//! A node that is slow or badly connected finds all others late. Each sign of that raises a score:
+//! a pause, a missing answer, a suspicion that was refuted. Each answer that comes lowers it. The
+//! score lengthens this node's own timeouts. It travels with each report, so that others can
+//! discount the reports of an unwell node.
 //!
 //! Source: Dadgar, Phillips and Currey, "Lifeguard: local health awareness for more accurate
 //! failure detection", 2017 (arXiv 1707.00788).
 
 use std::time::Duration;
 
-/// The worst score: patience is then nine times as long.
+/// The worst score: timeouts are then nine times as long.
 const SCORE_MAX: u8 = 8;
 
-/// From this score on, a word of doubt does not count.
+/// From this score on, a report that agrees to a suspicion does not count.
 const CREDIBLE_BELOW: u8 = 4;
 
 /// The score: 0 is well.
@@ -21,28 +21,28 @@ const CREDIBLE_BELOW: u8 = 4;
 pub(crate) struct LocalHealth(u8);
 
 impl LocalHealth {
-    /// Takes in a sign that something is wrong with us.
+    /// Handles a sign that something is wrong with this node.
     pub(crate) fn degrade(&mut self) {
         self.0 = (self.0 + 1).min(SCORE_MAX);
     }
 
-    /// Takes in a sign that all is well.
+    /// Handles a sign that this node is well.
     pub(crate) fn recover(&mut self) {
         self.0 = self.0.saturating_sub(1);
     }
 
-    /// The score, as it is told to others.
+    /// The score, as it is sent to others.
     pub(crate) fn score(self) -> u8 {
         self.0
     }
 
-    /// Our patience where a node in good health has `patience`.
-    pub(crate) fn stretch(self, patience: Duration) -> Duration {
-        patience * (1 + u32::from(self.0))
+    /// The timeout of this node, where a healthy node has `timeout`.
+    pub(crate) fn stretch(self, timeout: Duration) -> Duration {
+        timeout * (1 + u32::from(self.0))
     }
 }
 
-/// Whether the word of a node with this score counts.
+/// Whether the report of a node with this score counts.
 pub(crate) fn is_credible(score: u8) -> bool {
     score < CREDIBLE_BELOW
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_has_bounds_and_stretches_patience() {
+    fn it_has_bounds_and_lengthens_timeouts() {
         let mut health = LocalHealth::default();
         health.recover();
         assert_eq!(health.stretch(Duration::from_secs(1)), Duration::from_secs(1));

@@ -25,9 +25,9 @@
 //! `Cluster` joins them: [`dispatch`] takes each message to its rule, [`change`] does what follows
 //! from a row that changed, and this file has the clockwork and the public face.
 //!
-//! What this does not do: both sides of a partition go on, and of two owners that did not know of
-//! each other the one with the later epoch is the one whose clock was ahead. Which node may own
-//! shards is another question than which one is alive, and gossip does not settle it.
+//! What this does not do: decide which node may own shards. That is another question than which
+//! nodes are alive, and gossip does not settle it. Both sides of a partition go on. Of two owners
+//! that do not know of each other, the one whose clock is ahead has the higher epoch.
 
 pub(crate) mod brake;
 mod change;
@@ -184,7 +184,7 @@ impl Cluster {
         }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     /// Does what is due. While verdicts are held, this node concludes nothing.
     pub(crate) fn handle_timeout(&mut self, held_until: Option<Instant>, ctx: &mut Ctx) -> OwnershipEffect {
@@ -308,7 +308,7 @@ impl Cluster {
         self.close_lifelines();
     }
 
-    // ---- what this node publishes --------------------------------------------------------------------------------------------------------
+    // ---- what this node publishes ---------------------------------------------------------------
 
     /// Publishes other metadata.
     ///
@@ -357,7 +357,7 @@ impl Cluster {
         self.profile.groups(&self.peers).iter().find(|sharded| sharded.group == group)
     }
 
-    // ---- shards --------------------------------------------------------------------------------------------------------------------------
+    // ---- shards ---------------------------------------------------------------------------------
 
     /// Nodes that may have owned shards since this was last asked, and are members no more.
     pub(crate) fn take_transient_owners(&mut self) -> Vec<(NodeId, Weight)> {
@@ -405,9 +405,9 @@ impl Cluster {
         self.transfers.set_room(room, snapshot_bytes_max);
     }
 
-    // ---- outputs -------------------------------------------------------------------------------------------------------------------------
+    // ---- outputs --------------------------------------------------------------------------------
 
-    /// What is to be done with the network next. A message has yet to be written.
+    /// The next message or stream for the driver. A message has yet to be written.
     pub(crate) fn poll_outgoing(&mut self) -> Option<Outgoing> {
         self.out.poll()
     }
@@ -453,7 +453,7 @@ impl Cluster {
         earliest(rules, [gossip, quorum, self.peers.observers.next_release()])
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// The members as this node sees them.
     pub(crate) fn table(&self) -> &MemberTable {
@@ -514,7 +514,7 @@ impl Cluster {
         self.out.is_own_cluster(header)
     }
 
-    // ---- private -------------------------------------------------------------------------------------------------------------------------
+    // ---- private --------------------------------------------------------------------------------
 
     fn header(&self, now: Instant) -> Header {
         self.out.header(&self.peers.me, self.joining.is_synced(now), now)

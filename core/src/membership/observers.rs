@@ -1,11 +1,12 @@
-//! `Observers`: who watches this node now.
+//! `Observers`: the members that watch this node now.
 //!
-//! A node has a number of slots for observers, and each slot has its phase in every interval, so
-//! that the heartbeats to them are spread over it: whoever is next in phase notices a silence first.
-//! Who sits in a slot is drawn by rendezvous hashing over the pool, which is all members, or those
-//! whose business it is. An observer keeps its slot, or no detector could learn anything; one
-//! slot is drawn anew from time to time, so that no two nodes are bound to each other for ever,
-//! and at once when its observer is gone. The former one goes on hearing for two intervals.
+//! A node has a number of slots for observers. Each slot has its phase in every interval, so that
+//! the heartbeats are spread over the interval, and the observer that is next in phase notices a
+//! silence first. The observer of a slot is drawn by rendezvous hashing over the pool: all members,
+//! or only monitors. An observer keeps its slot, since a detector has to learn. From time to time
+//! one slot is drawn anew, so that no two nodes are bound to each other for ever. A slot is drawn
+//! at once when its observer is gone. The former observer of a redrawn slot receives heartbeats for
+//! two more intervals.
 //!
 //! Source for the hashing: Thaler and Ravishankar, "Using name-based mappings to increase hit
 //! rates", IEEE/ACM Transactions on Networking 6(1), 1998.
@@ -17,30 +18,30 @@ use crate::random::mix;
 use crate::time::Instant;
 use crate::wire::{self, STAGES};
 
-/// One that watches this node.
+/// A slot, and the member that watches this node in it.
 #[derive(Clone, Debug)]
 pub(crate) struct ObserverSlot {
-    /// Who.
+    /// The observer.
     pub(crate) id: NodeId,
     /// Its phase within the interval, in parts of [`STAGES`].
     pub(crate) phase: u64,
-    /// Which of the slots it sits in.
+    /// The number of the slot.
     index: usize,
-    /// Until when it goes on hearing, if another one has taken its slot.
+    /// Until when it is sent heartbeats, if its slot has another observer.
     pub(crate) until: Option<Instant>,
-    /// The stage of the heartbeat that asked it for an answer and had none yet.
+    /// The stage of the heartbeat that it has yet to acknowledge, and when that was sent.
     pub(crate) asked: Option<(u64, Instant)>,
-    /// How often a longer interval may still be announced to it.
+    /// How often a longer interval is still to be announced to it.
     pub(crate) announcements: u32,
 }
 
-/// The observers of this node, in the order of their turns.
+/// The observers of this node, in the order of their phases.
 #[derive(Clone, Debug)]
 pub(crate) struct Observers {
     me: NodeId,
     slots_max: usize,
     slots: Vec<ObserverSlot>,
-    /// By slot: how often it was drawn anew.
+    /// How often each slot was drawn anew.
     draws: Vec<u64>,
     redraw_at: Instant,
     /// The slot to be drawn anew next.
@@ -53,12 +54,12 @@ impl Observers {
         Observers { me, slots_max, slots: Vec::new(), draws: vec![0; slots_max], redraw_at, next: 0 }
     }
 
-    /// Those who are to hear from us, the former ones included.
+    /// The members that are sent heartbeats, former observers included.
     pub(crate) fn slots(&self) -> &[ObserverSlot] {
         &self.slots
     }
 
-    /// The same, to note what is asked of them and heard.
+    /// The same, to note what they were sent and have acknowledged.
     pub(crate) fn slots_mut(&mut self) -> &mut [ObserverSlot] {
         &mut self.slots
     }
@@ -68,19 +69,19 @@ impl Observers {
         self.slots.iter_mut().find(|slot| slot.id == id)
     }
 
-    /// Whether this node watches us, and is meant to.
+    /// Whether this member is an observer, or a former one that is not released yet.
     pub(crate) fn contains(&self, id: NodeId) -> bool {
         self.slots.iter().any(|slot| slot.id == id)
     }
 
-    /// Who watches us, as a heartbeat names them.
+    /// The observers, as a heartbeat names them: without the former ones.
     pub(crate) fn named(&self) -> wire::Observers {
         wire::Observers::new(self.slots.iter().filter(|slot| slot.until.is_none()).map(|slot| slot.id))
     }
 
-    /// The first phase after `phase` in this interval, or at it if `phase` was not had yet.
+    /// The first phase of a slot at or after `phase`.
     pub(crate) fn phase_from(&self, phase: u64) -> Option<u64> {
-        // They are in the order of their turns.
+        // They are in the order of their phases.
         self.slots.iter().map(|slot| slot.phase).find(|&next| next >= phase)
     }
 
@@ -89,7 +90,7 @@ impl Observers {
         self.slots.iter().filter_map(|slot| slot.until).min()
     }
 
-    /// Former observers whose time is over: they are to be told so.
+    /// Removes the former observers whose time is over. Returns them: they have to be notified.
     pub(crate) fn release(&mut self, now: Instant) -> Vec<NodeId> {
         let over = |slot: &ObserverSlot| slot.until.is_some_and(|until| until <= now);
         if !self.slots.iter().any(over) {
@@ -100,15 +101,15 @@ impl Observers {
         released
     }
 
-    /// Takes out one that is gone. Returns whether it was there.
+    /// Removes an observer that is gone. Returns whether it was there.
     pub(crate) fn remove(&mut self, id: NodeId) -> bool {
         let before = self.slots.len();
         self.slots.retain(|slot| slot.id != id);
         self.slots.len() < before
     }
 
-    /// Fills the slots that are free from the pool; called when the pool may have grown, or an
-    /// observer was lost. Returns who is new.
+    /// Fills the slots that are free from the pool. To be called when the pool may have grown, or
+    /// an observer was removed. Returns the new observers.
     pub(crate) fn fill<'m>(&mut self, pool: impl Iterator<Item = &'m Member> + Clone) -> Vec<NodeId> {
         let mut new = Vec::new();
         for index in 0..self.slots_max {
@@ -116,7 +117,7 @@ impl Observers {
                 continue;
             }
             let Some(id) = self.draw(index, pool.clone(), None) else { break };
-            // One that was to be released may be drawn into another slot.
+            // A former observer may be drawn into another slot.
             self.slots.retain(|slot| slot.id != id);
             self.assign(index, id);
             new.push(id);
@@ -124,12 +125,12 @@ impl Observers {
         new
     }
 
-    /// Whether a slot is due to be drawn anew.
+    /// When the next slot is drawn anew.
     pub(crate) fn redraw_at(&self) -> Instant {
         self.redraw_at
     }
 
-    /// Draws one slot anew; the former observer is released after `overlap`. Returns who is new.
+    /// Draws one slot anew. Its former observer is released after `overlap`. Returns the new one.
     pub(crate) fn redraw<'m>(
         &mut self,
         pool: impl Iterator<Item = &'m Member> + Clone,
@@ -156,8 +157,8 @@ impl Observers {
         self.slots.sort_by_key(|slot| (slot.phase, slot.until.is_some()));
     }
 
-    /// Who of the pool ranks first for this slot and sits in none; one of another zone than those
-    /// who sit, if they are all of one.
+    /// The member of the pool that ranks first for this slot and has none. If all observers are of
+    /// one zone, a member of another zone comes first.
     fn draw<'m>(
         &self,
         index: usize,
@@ -165,9 +166,9 @@ impl Observers {
         but: Option<NodeId>,
     ) -> Option<NodeId> {
         let key = mix(self.me.0 ^ mix(self.draws[index] << 8 | index as u64));
-        let sits = |id: NodeId| self.slots.iter().any(|slot| slot.id == id && slot.until.is_none());
-        let free = pool.clone().filter(|member| member.id != self.me && !sits(member.id) && Some(member.id) != but);
-        let mut zones = pool.filter(|member| sits(member.id) && Some(member.id) != but).map(|member| &member.zone);
+        let has_slot = |id: NodeId| self.slots.iter().any(|slot| slot.id == id && slot.until.is_none());
+        let free = pool.clone().filter(|member| member.id != self.me && !has_slot(member.id) && Some(member.id) != but);
+        let mut zones = pool.filter(|member| has_slot(member.id) && Some(member.id) != but).map(|member| &member.zone);
         let only = zones.next().filter(|first| zones.all(|zone| zone == *first));
         let elsewhere = |member: &Member| only.is_some_and(|zone| member.zone != *zone);
         free.max_by_key(|member| (elsewhere(member), mix(key ^ member.id.0), member.id)).map(|member| member.id)
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn each_has_as_many_as_it_may_and_each_watches_about_as_many() {
+    fn the_load_of_observing_is_spread() {
         let pool = pool(200, 1);
         let mut watches: BTreeMap<NodeId, u32> = BTreeMap::new();
         for me in 1..=200 {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_made_good_and_moves_nobody_else() {
+    fn a_removed_observer_is_replaced_and_no_other_moves() {
         let pool = pool(50, 1);
         let mut observers = observers(1);
         observers.fill(pool.iter());
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_not_all_of_one_zone() {
+    fn observers_are_not_all_of_one_zone() {
         for me in 1..=50 {
             let pool = pool(50, 2);
             let mut observers = observers(me);

@@ -73,7 +73,7 @@ impl RowRange {
     }
 }
 
-/// What is to be done with the network.
+/// A message or a stream for the driver.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Outgoing {
     Send { to: SocketAddr, payload: Payload },
@@ -82,7 +82,7 @@ pub(crate) enum Outgoing {
     Close { stream: StreamId },
 }
 
-/// What is encoded besides the outbox's own state.
+/// The state of other rules that messages are encoded from.
 pub(super) struct Encoding<'a> {
     pub(super) peers: &'a mut Peers,
     pub(super) schedule: &'a HeartbeatSchedule,
@@ -111,7 +111,7 @@ impl Outbox {
         Outbox { queue: VecDeque::new(), clock, number, cluster: name_hash(cluster) as u32 }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     pub(super) fn send(&mut self, to: SocketAddr, payload: Payload) {
         self.queue.push_back(Outgoing::Send { to, payload });
@@ -142,7 +142,7 @@ impl Outbox {
         self.number
     }
 
-    // ---- outputs -------------------------------------------------------------------------------------------------------------------------
+    // ---- outputs --------------------------------------------------------------------------------
 
     /// Takes the oldest out of the queue.
     pub(crate) fn poll(&mut self) -> Option<Outgoing> {
@@ -214,7 +214,7 @@ impl Outbox {
         true
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// Whether a datagram is of this node's cluster.
     pub(super) fn is_own_cluster(&self, header: Header) -> bool {

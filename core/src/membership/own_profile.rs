@@ -35,8 +35,8 @@ impl OwnProfile {
     ///
     /// # Errors
     /// [`ConfigError::Contradiction`] if the weight would change. Other nodes go by the weight that
-    /// they see: a weight that came and went between two of their looks would have given a shard to
-    /// another owner and back, and the present owner would not know that its epoch is over.
+    /// they see. A weight that came and went between two of their looks would have given a shard to
+    /// another owner and back. The present owner would not know that its epoch is over.
     pub(super) fn set_metadata(
         &mut self,
         metadata: Metadata,

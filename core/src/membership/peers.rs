@@ -57,7 +57,7 @@ impl Peers {
         }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     /// Puts this node's own row into the table and gossips it.
     pub(super) fn publish_self(&mut self, extent: Extent, now: Instant) {
@@ -81,7 +81,7 @@ impl Peers {
         self.observers.redraw(pool, ctx.now, every, ctx.config.interval * 2)
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// The address of a node in the table.
     pub(super) fn address(&self, id: NodeId) -> Option<SocketAddr> {

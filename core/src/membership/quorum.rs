@@ -10,7 +10,7 @@
 //!
 //! The view says which members count: those alive, those suspect, and the dead until a lease after
 //! their death, if there was a quorum all the while. Without a quorum a node declares no other dead
-//! for silence and admits none, so that a minority cannot become a majority by declaring the others
+//! for silence, and it admits none. So a minority cannot become a majority by declaring the others
 //! dead or by admitting new nodes.
 //!
 //! What this does not do: agree on the view. If a second partition follows before the first has
@@ -77,10 +77,10 @@ impl Quorum {
         })
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
-    /// Ends the quorum if its time is over. Returns whether it ended now. This is asked before any
-    /// input is handled: after a pause the quorum has ended whatever comes in then.
+    /// Ends the quorum if its time is over. Returns whether it ended now. To be called before any
+    /// input is handled: after a pause the quorum has ended, even if votes wait in the socket.
     pub(super) fn expire(&mut self, table: &MemberTable, ctx: &mut Ctx) -> bool {
         if !self.held || self.until > ctx.now {
             return false;
@@ -157,7 +157,7 @@ impl Quorum {
         begins
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     pub(super) fn is_held(&self) -> bool {
         self.held

@@ -1,11 +1,11 @@
 //! `Refutations`: how this node answers what others hold of it.
 //!
-//! Only a member itself can contradict what is said of it. If others hold something of this node
-//! that it does not hold itself, it answers with a higher number: a suspicion with the next
+//! Only a member itself can refute what is said of it. If others hold something of this node that
+//! it does not hold itself, it answers with a higher number. It answers a suspicion with the next
 //! refutation, a death with the next life, and a revision that it has not published with the one
-//! after it. A life or revision that is later than its own means that its memory is of before: a
-//! process that goes on from an image of itself has forgotten what it published since. If it has
-//! lost lives, others have had its shards, and it gives them up.
+//! after it. A process that goes on from an image of itself has forgotten what it published since.
+//! Others then hold a later life or revision of it than it knows. If it has lost lives, others have
+//! had its shards, and it gives them up.
 //!
 //! The largest number has no next one. Neither has an address, a role or a weight that this process
 //! never had: those never change within a generation, so no revision takes them back. Both are
@@ -77,7 +77,7 @@ enum ProfileMatch {
 }
 
 impl Refutations {
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     /// Begins a slot: each member may be answered anew.
     pub(super) fn begin_slot(&mut self) {
@@ -179,7 +179,7 @@ impl Refutations {
         }
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     pub(super) fn next_due(&self) -> Instant {
         self.pending.map_or(Instant::NEVER, |(at, _)| at)

@@ -20,7 +20,7 @@ use crate::wire::Body;
 /// The shortest time between two events about another cluster.
 const FOREIGN_EVERY: Duration = Duration::from_secs(60);
 
-/// What was published about the settings.
+/// The settings that do not fit, as far as they were published.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SettingsCheck {
     /// When another cluster was last published.

@@ -126,7 +126,7 @@ impl Streams {
         }
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     pub(super) fn next_due(&self) -> Instant {
         let unidentified = self.unidentified.front().map(|(at, _)| *at + IDENTIFY_TIMEOUT);
@@ -143,7 +143,7 @@ impl Streams {
         self.refused.contains(&id)
     }
 
-    // ---- any stream ----------------------------------------------------------------------------------------------------------------------
+    // ---- any stream -----------------------------------------------------------------------------
 
     /// The number of a new stream.
     pub(super) fn add(&mut self, kind: StreamKind) -> StreamId {
@@ -238,7 +238,7 @@ impl Streams {
         }
     }
 
-    // ---- lifelines -----------------------------------------------------------------------------------------------------------------------
+    // ---- lifelines ------------------------------------------------------------------------------
 
     /// Opens this node's lifeline to an observer, if it is not open.
     pub(super) fn open_lifeline(&mut self, id: NodeId, peers: &Peers, out: &mut Outbox) {
@@ -287,7 +287,7 @@ impl Streams {
         }
     }
 
-    // ---- connection probes ---------------------------------------------------------------------------------------------------------------
+    // ---- connection probes ----------------------------------------------------------------------
 
     /// Handles that a node is silent. The end of its lifeline may have been lost, or may have come
     /// while it could not be followed.
@@ -351,7 +351,7 @@ impl Streams {
         self.refused.insert(id);
     }
 
-    // ---- tables --------------------------------------------------------------------------------------------------------------------------
+    // ---- tables ---------------------------------------------------------------------------------
 
     /// Fetches the rows that differ over a stream, unless a table is being fetched already.
     pub(super) fn pull_table(&mut self, from: NodeId, admits: bool, peers: &Peers, out: &mut Outbox, now: Instant) {

@@ -1,22 +1,21 @@
-//! `MemberTable`: the table of nodes, and whose word about them counts.
+//! `MemberTable`: the table of members, and which of two rows about one member is the later.
 //!
-//! Like a parish register: births, doubts, deaths and departures, each entry with a number that
-//! says which of two entries about the same person is the later. A newer generation (a new process)
-//! beats everything said of the older one; within a generation a later life wins, and within a life
-//! its end does; else the higher word of the member itself, and at the same word the doubt. So
-//! every two registers that have taken in the same entries are the same, in whatever order they
-//! came, and only the member itself can contradict what is said of it.
+//! A later generation (a new process) beats every row of an earlier one. Within a generation a
+//! later life wins, and within a life its end does. Else the higher refutation of the member itself
+//! wins, and at the same refutation the suspicion. So two tables that have merged the same rows are
+//! the same, in whatever order the rows came, and only the member itself can refute what is said of
+//! it.
 //!
-//! What a member says of itself (its profile) is numbered apart, by its revision: news of how it is
-//! may overtake news of what it says. An entry can so be the later one in one respect and the
-//! earlier one in the other, and is taken for what it is worth in each.
+//! The profile of a member has a number of its own, its revision: a row with a newer status may
+//! overtake a row with a newer profile. A row can so be the later one in one respect and the
+//! earlier one in the other. The table keeps the later one in each.
 //!
 //! The table keeps a digest of each of its parts (by the upper six bits of the ids), so that two
 //! nodes can find in one datagram whether and where they differ. The dead and the departed do not
-//! count for the digests: they are forgotten by everybody in his own time.
+//! count for the digests, since each node forgets them at its own time.
 //!
-//! It keeps no time of its own beyond when an entry last changed, asks nobody, and forgets only
-//! what is over.
+//! The table sends nothing, decides no verdict, and forgets only members that have ended. It keeps
+//! no time but that of the last change of each row.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,17 +28,17 @@ use crate::random::{Random, mix};
 use crate::time::Instant;
 use crate::wire::{BUCKETS, Digests, Refused, Row};
 
-/// The table of nodes as this one sees it, itself included.
+/// The members as this node sees them, itself included.
 #[derive(Clone, Debug)]
 pub struct MemberTable {
     me: NodeId,
     rows: BTreeMap<NodeId, Entry>,
-    /// Members other than ourselves, in no order, so that one can be drawn.
+    /// Members other than this node, in no order, so that one can be drawn.
     others: Vec<NodeId>,
-    /// Those whom the table calls dead, in no order.
+    /// Nodes that the table holds dead, in no order.
     dead: Vec<NodeId>,
     digests: Digests,
-    /// How often a row was put down or forgotten.
+    /// How often a row was stored or forgotten.
     version: u64,
 }
 
@@ -50,19 +49,19 @@ struct Entry {
     changed: Instant,
     /// Its list_index in `others` or `dead`.
     list_index: u32,
-    /// Whether it was over before we heard of it, nobody knows for how long: then it is told to
-    /// nobody.
+    /// Whether it was over, for an unknown time, when its first row came: then it is not sent to
+    /// others.
     suppressed: bool,
 }
 
 /// A row that changed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Change {
-    /// As it was, if it was known.
+    /// The row before, if there was one.
     pub before: Option<Member>,
-    /// As it is.
+    /// The row now.
     pub after: Member,
-    /// It is over, and had said something else of itself that was never heard here.
+    /// Whether the member is over, and had published a profile that was never received here.
     pub missed_update: bool,
 }
 
@@ -82,15 +81,14 @@ pub enum Refusal {
     Twin(Generation),
     /// This generation said goodbye; it must start anew.
     HasLeft,
-    /// A row of a process that gives it another address, role or weight than it began with; its
-    /// name.
+    /// A row that gives a process another address, role or weight than it began with; its name.
     Changed(Arc<str>),
-    /// Whoever was asked reaches too few of the others to let in one who was no member.
+    /// The node that was asked has no quorum, and admits no new member without one.
     NoQuorum,
 }
 
 impl Refusal {
-    /// As it travels.
+    /// The refusal as a message carries it.
     pub(crate) fn to_wire(&self) -> Refused {
         let (reason, value) = match self {
             Refusal::IdOfAnotherName(_) => (0, 0),
@@ -105,7 +103,8 @@ impl Refusal {
         Refused { reason, value }
     }
 
-    /// What another node has said to `me`; `None` for a reason that this release does not know.
+    /// The refusal that another node sent to `me`; `None` for a reason that this release does not
+    /// know.
     pub(crate) fn from_wire(refused: Refused, me: &Member) -> Option<Refusal> {
         let generation = Generation(refused.value);
         Some(match refused.reason {
@@ -141,11 +140,11 @@ impl fmt::Display for Refusal {
             Refusal::Changed(name) => {
                 write!(
                     f,
-                    "{name:?} is told of with another address, role or weight than its process began with; start it anew to change them"
+                    "{name:?} has another address, role or weight than its process began with; start it anew to change them"
                 )
             }
             Refusal::NoQuorum => {
-                f.write_str("this node has no quorum and lets nobody new in; mend its connection to the others")
+                f.write_str("this node has no quorum and admits no new member; restore its connection to the others")
             }
             Refusal::HasLeft => f.write_str("this process has left; start a new one"),
         }
@@ -179,11 +178,11 @@ impl MemberTable {
         membership
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
-    /// Takes in what is told of a member. Returns the change if it was news, or why it was refused.
+    /// Merges a row. Returns the change if the row was news.
     ///
-    /// A note on somebody unknown is no news: the row comes when the tables are compared.
+    /// A note about an unknown member is no news: its row comes when the tables are compared.
     ///
     /// # Errors
     /// [`Refusal`]; the table is then as before. That a row is older than what is held is no error.
@@ -222,8 +221,8 @@ impl MemberTable {
         Ok(Some(Change { before: Some(before), after, missed_update }))
     }
 
-    /// Takes in a node that asks to be a member: as [`MemberTable::merge`], but what stands against
-    /// it is said.
+    /// Merges the row of a node that asks to be a member, as [`MemberTable::merge`] does. It says
+    /// what stands against the admission.
     ///
     /// # Errors
     /// [`Refusal`]; the table is then as before.
@@ -245,7 +244,8 @@ impl MemberTable {
         self.merge(now, row, config)
     }
 
-    /// Puts down a verdict on a node, at the incarnation known. Returns the change, if it was one.
+    /// Sets the status of a node, at its known incarnation. Returns the change, if the status is a
+    /// later one.
     pub fn set_status(&mut self, now: Instant, id: NodeId, status: Status) -> Option<Change> {
         let before = self.member(id)?.clone();
         if status <= before.status {
@@ -256,34 +256,34 @@ impl MemberTable {
         Some(Change { before: Some(before), after, missed_update: false })
     }
 
-    /// Puts down that a suspect lives, at the next word after the one that it was heard to say: it
-    /// does not hear that it is suspected. Returns the change, if it was one.
-    pub fn clear_suspicion(&mut self, now: Instant, id: NodeId, heard: Incarnation) -> Option<Change> {
+    /// Clears the suspicion of a node that does not receive it, with the next refutation after the
+    /// one in its heartbeat. Returns the change, if it was one.
+    pub fn clear_suspicion(&mut self, now: Instant, id: NodeId, received: Incarnation) -> Option<Change> {
         let before = self.member(id)?.clone();
-        if before.status != Status::Suspect || heard.life != before.incarnation.life {
+        if before.status != Status::Suspect || received.life != before.incarnation.life {
             return None;
         }
-        let incarnation = before.incarnation.max(heard).refuted().filter(|next| next.life == heard.life)?;
+        let incarnation = before.incarnation.max(received).refuted().filter(|next| next.life == received.life)?;
         let after = Member { status: Status::Alive, incarnation, ..before.clone() };
         self.put(after.clone(), now);
         Some(Change { before: Some(before), after, missed_update: false })
     }
 
-    /// Puts down a member as it was known elsewhere, if it is not known here.
+    /// Stores a member that is known from elsewhere, if it is not known here.
     pub(crate) fn preload(&mut self, now: Instant, member: &Member) {
         if !self.rows.contains_key(&member.id) {
             self.put(member.clone(), now);
         }
     }
 
-    /// Puts down what this node says of itself.
+    /// Stores this node's own row.
     pub fn set_local(&mut self, now: Instant, me: Member) {
         self.put(me, now);
     }
 
-    /// Tells nobody of this row any more, unless there is news of it: those who have seen its end
-    /// tell of it, and forget it in time. If those told of it who have heard of it from them, one
-    /// after the other, it would never be forgotten.
+    /// Stops gossiping this row until it changes. It was learnt from a table sync; nodes that saw
+    /// the death gossip it and expire it. If every late learner gossiped it again, the row would
+    /// never expire.
     pub(crate) fn suppress_gossip(&mut self, id: NodeId) {
         if let Some(entry) = self.rows.get_mut(&id) {
             entry.suppressed = true;
@@ -306,7 +306,7 @@ impl MemberTable {
         forgotten
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// The node whose table it is.
     pub fn me(&self) -> NodeId {
@@ -329,14 +329,14 @@ impl MemberTable {
         self.rows.values().map(|entry| &entry.member)
     }
 
-    /// Rows of one part of the table, but for those that are told to nobody.
+    /// Rows of one part of the table, without those whose gossip is suppressed.
     pub fn bucket(&self, bucket: usize) -> impl Iterator<Item = &Member> {
         let first = NodeId((bucket as u64) << 58);
         let last = NodeId(first.0 | ((1 << 58) - 1));
         self.rows.range(first..=last).filter(|(_, entry)| !entry.suppressed).map(|(_, entry)| &entry.member)
     }
 
-    /// Rows whose id has this upper half: one, or none, or by a rare chance more.
+    /// Rows whose id has this upper half: none, one, or by a rare chance more.
     pub fn with_short_id(&self, short: u32) -> impl Iterator<Item = &Member> {
         let first = NodeId(u64::from(short) << 32);
         self.rows.range(first..=NodeId(first.0 | u64::from(u32::MAX))).map(|(_, entry)| &entry.member)
@@ -357,12 +357,12 @@ impl MemberTable {
         self.others.get(random.below(self.others.len() as u64) as usize).and_then(|&id| self.member(id))
     }
 
-    /// One of those whom the table calls dead, drawn with equal chance.
+    /// A dead node, drawn with equal chance.
     pub fn draw_dead(&self, random: &mut Random) -> Option<&Member> {
         self.dead.get(random.below(self.dead.len() as u64) as usize).and_then(|&id| self.member(id))
     }
 
-    /// Whether no row of another name is taken in any more.
+    /// Whether no row of another name is stored any more.
     pub(crate) fn is_full(&self, config: &MembershipConfig) -> bool {
         self.rows.len() >= config.members_max as usize
     }
@@ -378,7 +378,7 @@ impl MemberTable {
         (0..BUCKETS).filter(differs).fold(0, |bits, bucket| bits | 1 << bucket)
     }
 
-    // ---- private -------------------------------------------------------------------------------------------------------------------------
+    // ---- private --------------------------------------------------------------------------------
 
     fn add(&mut self, now: Instant, row: &Row<'_>, config: &MembershipConfig) -> Result<Option<Change>, Refusal> {
         let Some(details) = &row.details else { return Ok(None) };
@@ -490,7 +490,7 @@ mod tests {
         MemberTable::new(member("me", 5, (0, 0), Status::Alive), NOW)
     }
 
-    /// Takes `member` in as it comes over the wire, whole or as a note.
+    /// Merges `member` as it comes over the wire, as a row or as a note.
     fn merge_as(table: &mut MemberTable, member: &Member, whole: bool) -> Result<Option<Change>, Refusal> {
         let header = Header { cluster: 0, from: NodeId(0), generation: Generation(0), clock: 0 };
         let mut buffer = Vec::new();
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_in_which_news_come_does_not_matter() {
+    fn the_order_in_which_rows_come_does_not_matter() {
         let alive = |generation, life, word| member("a", generation, (life, word), Status::Alive);
         let doubted = |generation, life, word| member("a", generation, (life, word), Status::Suspect);
         // Each later than all before it.
@@ -537,14 +537,14 @@ mod tests {
         }
     }
 
-    /// What a member says and how it is travel apart, and either may overtake the other.
+    /// Profile and status travel apart, and either may overtake the other.
     #[test]
-    fn tables_that_have_heard_the_same_in_any_order_are_the_same_in_what_members_say_too() {
+    fn profiles_are_the_same_in_whatever_order_rows_come() {
         let say = |generation, word, revision: u32, status| {
-            let mut told = member("a", generation, (0, word), status);
+            let mut said = member("a", generation, (0, word), status);
             let metadata = [("note".to_owned(), format!("{generation} {revision}"))].into();
-            told.profile = Arc::new(Profile { metadata, revision, ..(*told.profile).clone() });
-            told
+            said.profile = Arc::new(Profile { metadata, revision, ..(*said.profile).clone() });
+            said
         };
         let story = [
             say(1, 0, 1, Status::Alive),
@@ -566,8 +566,8 @@ mod tests {
                     let next = random.below(newest as u64) as usize;
                     let _ = merge_as(table, &story[next], random.chance(0.5)).unwrap();
                 }
-                // Whoever lacks anything shows it by its digest, and is told it whole, as when
-                // tables are compared.
+                // A table that lacks anything differs in its digest, and gets the whole row, as
+                // when tables are compared.
                 let lacks = table.differing(&with(&story[newest - 1])) != 0;
                 assert_eq!(merge(table, &story[newest - 1]), lacks, "seed {seed}");
                 assert_eq!(table.member(NodeId::of("a")), Some(&story[newest - 1]), "seed {seed}");
@@ -584,20 +584,20 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_which_only_the_end_was_told_has_said_nothing_yet() {
+    fn a_process_known_by_its_end_alone_has_no_profile() {
         let mut table = table();
         merge(&mut table, &member("a", 1, (0, 0), Status::Alive));
         assert!(merge_as(&mut table, &member("a", 2, (0, 0), Status::Dead), false).unwrap().is_some());
         assert!(merge_as(&mut table, &member("a", 2, (1, 0), Status::Alive), false).unwrap().is_some());
         let now = table.member(NodeId::of("a")).unwrap();
         assert_eq!((now.generation, now.revision, &*now.metadata["port"]), (Generation(2), 0, "1"));
-        assert!(merge(&mut table, &member("a", 2, (1, 0), Status::Alive)), "it is told whole when tables are compared");
+        assert!(merge(&mut table, &member("a", 2, (1, 0), Status::Alive)), "the row comes when tables are compared");
         let now = table.member(NodeId::of("a")).unwrap();
         assert_eq!((now.revision, &*now.metadata["port"]), (1, "2"));
     }
 
     #[test]
-    fn a_note_is_enough_for_those_who_know_and_nothing_for_others() {
+    fn a_note_changes_a_known_row_and_adds_none() {
         let mut table = table();
         assert_eq!(merge_as(&mut table, &member("a", 1, (0, 0), Status::Alive), false), Ok(None));
         assert!(merge(&mut table, &member("a", 1, (0, 0), Status::Alive)));
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refutation_does_not_undo_a_death_that_its_sender_may_not_know_of() {
+    fn a_refutation_does_not_undo_a_death() {
         let mut table = table();
         merge(&mut table, &member("a", 1, (0, 0), Status::Alive));
         assert!(table.set_status(NOW, NodeId::of("a"), Status::Dead).is_some());
@@ -633,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_began_with_stays_for_its_life() {
+    fn address_role_and_weight_stay_for_a_generation() {
         let mut table = table();
         let began = member("a", 5, (0, 0), Status::Alive);
         merge(&mut table, &began);
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_drawn_and_the_dead_among_the_dead() {
+    fn members_are_drawn_and_the_dead_among_the_dead() {
         let (mut table, mut random) = (table(), Random::seeded(1));
         assert!(table.draw(&mut random).is_none());
         for name in ["a", "b", "c"] {

@@ -150,7 +150,7 @@ struct IncomingTransfer {
 }
 
 impl Transfers {
-    // ---- requests of this node -----------------------------------------------------------------------------------------------------------
+    // ---- requests of this node ------------------------------------------------------------------
 
     /// Sends a snapshot to a member, or the answer that there is none.
     pub(super) fn send(
@@ -206,7 +206,7 @@ impl Transfers {
         earliest(Instant::NEVER, [self.outgoing.values().map(|transfer| transfer.due).chain(incoming).min()])
     }
 
-    // ---- sending -------------------------------------------------------------------------------------------------------------------------
+    // ---- sending --------------------------------------------------------------------------------
 
     /// Sends what the window allows.
     fn send_window(&mut self, to: NodeId, streams: &mut Streams, peers: &Peers, out: &mut Outbox, now: Instant) {
@@ -276,7 +276,7 @@ impl Transfers {
         self.send_window(from, streams, peers, out, now);
     }
 
-    // ---- receiving -----------------------------------------------------------------------------------------------------------------------
+    // ---- receiving ------------------------------------------------------------------------------
 
     /// Handles a request for shards.
     pub(super) fn handle_request(&mut self, from: NodeId, number: u32, group: u64, indexes: &[u32]) {
@@ -370,7 +370,7 @@ impl Transfers {
         self.incoming.iter().find(is_other).map(|(stream, _)| *stream)
     }
 
-    // ---- streams -------------------------------------------------------------------------------------------------------------------------
+    // ---- streams --------------------------------------------------------------------------------
 
     fn close(&mut self, stream: StreamId, streams: &mut Streams, out: &mut Outbox) {
         self.forget(stream, Instant::ZERO);
@@ -393,8 +393,8 @@ impl Transfers {
         connected.for_each(|transfer| transfer.lose_stream(Instant::ZERO));
     }
 
-    /// Handles that a process is no member any more: nothing is sent to it or received from it.
-    /// Its incoming streams are closed already.
+    /// Handles that a process is no member any more: nothing is sent to it or received from it. Its
+    /// incoming streams are closed already.
     pub(super) fn cancel(&mut self, id: NodeId, streams: &mut Streams, out: &mut Outbox) {
         self.incoming.retain(|_, transfer| transfer.from != id);
         if let Some(transfer) = self.outgoing.remove(&id)

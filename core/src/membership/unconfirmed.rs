@@ -80,7 +80,7 @@ struct Process {
 }
 
 impl Unconfirmed {
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
     /// Handles the row of a process that is to be confirmed: it is probed at once. A row that there
     /// is no room for comes again when tables are compared.
@@ -188,7 +188,7 @@ impl Unconfirmed {
         Ok(())
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     pub(super) fn next_due(&self) -> Instant {
         self.due.first().map_or(Instant::NEVER, |(due, _)| *due)
@@ -203,7 +203,7 @@ impl Unconfirmed {
         self.processes.len() < PROCESSES_MAX && self.by_sender.get(&sender).is_none_or(|count| *count < BY_SENDER_MAX)
     }
 
-    // ---- private -------------------------------------------------------------------------------------------------------------------------
+    // ---- private --------------------------------------------------------------------------------
 
     fn put(&mut self, id: NodeId, process: Process) {
         self.remove(id);
