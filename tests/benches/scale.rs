@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Random};
-use heartbeat_tests::{Fault, Place};
+use heartbeat_tests::{Fault, NodeIndex};
 
 #[path = "scale/curve.rs"]
 mod curve;
@@ -67,10 +67,10 @@ fn figures(times: &[f64]) -> String {
 }
 
 /// Victims drawn from `nodes`, each once.
-fn draw(random: &mut Random, nodes: usize, count: usize) -> Vec<Place> {
+fn draw(random: &mut Random, nodes: usize, count: usize) -> Vec<NodeIndex> {
     let mut drawn = BTreeSet::new();
     while drawn.len() < count {
-        drawn.insert(random.below(nodes as u64) as Place);
+        drawn.insert(random.below(nodes as u64) as NodeIndex);
     }
     drawn.into_iter().collect()
 }
@@ -147,7 +147,7 @@ fn rapid(make: Make<'_>, seed: u64, nodes: usize) {
             || ill.iter().flat_map(|&to| (0..nodes).filter(move |from| *from != to).map(move |from| (from, to)));
         for _ in 0..3 {
             match loss {
-                Some(loss) => ill.iter().for_each(|&place| cluster.played.apply(Fault::Garble(place, loss))),
+                Some(loss) => ill.iter().for_each(|&place| cluster.played.apply(Fault::LossyNode(place, loss))),
                 None => links().for_each(|(from, to)| cluster.played.apply(Fault::Cut(from, to))),
             }
             cluster.played.run(SECOND * 20);

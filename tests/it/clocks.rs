@@ -19,7 +19,7 @@ const FAR: u64 = 2_210_000_000_000 << Epoch::NUMBER_BITS;
 
 /// Five nodes without a centre, a few seconds old.
 fn world(seed: u64, config: Config) -> World {
-    let mut world = World::of(seed, Shape::new(0, 5), config);
+    let mut world = World::of(seed, Shape::decentralised(5), config);
     world.run(Duration::from_secs(15));
     check_well(&world);
     world
@@ -93,7 +93,7 @@ fn a_clock_within_the_bound_is_followed() {
 #[test]
 fn the_node_with_the_wrong_clock_founds_no_cluster() {
     for (seed, off) in [(7, 20 * YEAR), (8, -50 * YEAR)] {
-        let mut world = World::of(seed, Shape::new(0, 3), Config::default());
+        let mut world = World::of(seed, Shape::decentralised(3), Config::default());
         (0..3).for_each(|place| world.apply(Fault::Kill(place)));
         world.apply(Fault::SetClock(0, off));
         (0..3).for_each(|place| world.apply(Fault::Start(place)));
@@ -107,7 +107,7 @@ fn the_node_with_the_wrong_clock_founds_no_cluster() {
 
 #[test]
 fn epochs_rise_when_the_mode_or_the_authority_changes() {
-    let mut world = World::of(9, Shape::new(0, 3), Config::default());
+    let mut world = World::of(9, Shape::decentralised(3), Config::default());
     let mut fence = Fence::new();
     let (view, file) = (AuthorityKind::View, AuthorityKind::File);
     let (none, majority) = (QuorumRule::None, QuorumRule::Majority);
@@ -129,7 +129,7 @@ fn epochs_rise_when_an_authority_has_lost_everything() {
     let mut fence = Fence::new();
     for _ in 0..3 {
         write(&world, &mut fence);
-        after(&mut world, Fault::Empty, 20);
+        after(&mut world, Fault::EmptyAuthority, 20);
     }
     write(&world, &mut fence);
     let is_refused = |event: &Event| matches!(event, Event::TokenRefused { .. });
@@ -138,7 +138,7 @@ fn epochs_rise_when_an_authority_has_lost_everything() {
 
 #[test]
 fn epochs_rise_over_those_of_a_clock_that_was_wrong() {
-    let mut world = World::of(11, Shape::new(0, 3), Config::default());
+    let mut world = World::of(11, Shape::decentralised(3), Config::default());
     let mut fence = Fence::new();
     let restart = |world: &mut World, off| {
         (0..3).for_each(|place| world.apply(Fault::Kill(place)));

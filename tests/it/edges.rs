@@ -38,7 +38,8 @@ fn time_to_notice(seed: u64, shape: Shape, config: heartbeat_core::Config) -> Du
 
 #[test]
 fn a_newcomer_that_ends_at_once_is_found_dead_in_time() {
-    let shapes = [(0, 2), (1, 1), (0, 3), (1, 3), (2, 2), (0, 6)].map(|(monitors, nodes)| Shape::new(monitors, nodes));
+    let shapes = [(0, 2), (1, 1), (0, 3), (1, 3), (2, 2), (0, 6)]
+        .map(|(monitors, nodes)| Shape { monitors, ..Shape::decentralised(nodes) });
     for (seed, shape) in (1..).zip(shapes) {
         for config in every_detector() {
             // The timeout, one inquiry, and the way of the news.
@@ -53,7 +54,7 @@ fn a_newcomer_that_ends_at_once_is_found_dead_in_time() {
 fn a_node_that_a_full_table_refuses_is_told_so_and_runs_nothing() {
     let mut config = heartbeat_core::Config::default();
     config.membership.members_max = 2;
-    let mut world = World::of(1, Shape::new(0, 3), config);
+    let mut world = World::of(1, Shape::decentralised(3), config);
     world.run(Duration::from_secs(30));
     let told = |place: usize, is: fn(&Event) -> bool| {
         world.events().filter(|(_, here, event)| *here == place && is(event)).count()
@@ -70,7 +71,11 @@ fn a_node_that_a_full_table_refuses_is_told_so_and_runs_nothing() {
 #[test]
 fn a_newcomer_that_lives_is_not_suspected_for_having_been_let_in() {
     for seed in 1..20 {
-        let mut world = World::of(seed, Shape::new((seed % 2) as usize, 12), heartbeat_core::Config::default());
+        let mut world = World::of(
+            seed,
+            Shape { monitors: (seed % 2) as usize, ..Shape::decentralised(12) },
+            heartbeat_core::Config::default(),
+        );
         world.run(Duration::from_secs(30));
         let suspected = world.events().filter(|(_, _, event)| matches!(event, Event::Suspected { .. })).count();
         assert_eq!(suspected, 0, "seed {seed}");

@@ -45,7 +45,7 @@ impl Driver {
         if seed.is_multiple_of(3) {
             config.ownership.quorum = heartbeat_core::config::QuorumRule::Majority;
         }
-        let mut world = World::of(seed, Shape::new(0, 4), config);
+        let mut world = World::of(seed, Shape::decentralised(4), config);
         world.run(Duration::from_secs(5));
         let engine = world.engine(0).unwrap().clone();
         let (now, members) = (world.clock_of(0), engine.members().cloned().collect());

@@ -74,7 +74,7 @@ fn a_monitor_whose_clock_jumped_blames_nobody_then_or_later_and_learns_nothing()
     for (kind, config) in detectors() {
         for (seconds, timers_first) in [(2, false), (15, false), (15, true), (600, false)] {
             let mut world = regular_world(config.clone(), timers_first);
-            after(&mut world, Fault::Jump(0, Duration::from_secs(seconds)), 60);
+            after(&mut world, Fault::JumpClock(0, Duration::from_secs(seconds)), 60);
             let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
             assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "{name}");
             for verdict in ["Suspected", "Died"] {

@@ -20,7 +20,7 @@ const VALID: Duration = Duration::from_millis(4_500);
 
 /// Five nodes without a centre, eight seconds old, by this config.
 fn world_by(seed: u64, config: Config) -> World {
-    let mut world = World::of(seed, Shape::new(0, 5), config);
+    let mut world = World::of(seed, Shape::decentralised(5), config);
     world.run(Duration::from_secs(8));
     let all: usize = (0..5).map(|place| world.shards_on(place).len()).sum();
     assert_eq!(all, SHARDS as usize);
@@ -216,7 +216,7 @@ fn a_frozen_holder_has_no_right_when_it_wakes_and_its_shards_ran_nowhere_else_be
 fn while_the_authority_is_away_nobody_new_starts_and_its_holders_stop_by_their_own_clocks() {
     let mut world = world_by(9, with_authority());
     let (place, before) = somebody(&world);
-    world.apply(Fault::Absent);
+    world.apply(Fault::StopAuthority);
     let away_at = world.elapsed();
     // It dies, and nobody can take over; the others go on until their sessions are over.
     after(&mut world, Fault::Kill(place), 2);
@@ -228,7 +228,7 @@ fn while_the_authority_is_away_nobody_new_starts_and_its_holders_stop_by_their_o
     assert!(!lines(&world, &["Died"]).is_empty());
     after(&mut world, Fault::Start(place), 2);
     let back_at = world.elapsed();
-    after(&mut world, Fault::Present, 12);
+    after(&mut world, Fault::StartAuthority, 12);
     check_well(&world);
     // What the one who is new would own was another's before: it is left alone for a session's
     // time.
@@ -249,7 +249,7 @@ fn an_authority_that_has_forgotten_is_found_out_by_its_tokens() {
         after(&mut world, Fault::Leave(place), 3);
         after(&mut world, Fault::Start(place), 8);
     }
-    after(&mut world, Fault::Forget, 10);
+    after(&mut world, Fault::ResetAuthority, 10);
     let refused = |event: &Event| match event {
         Event::TokenRefused { shard, highest, .. } => shard.epoch < *highest,
         _ => false,
@@ -321,7 +321,7 @@ fn hosts_whose_clocks_are_an_hour_apart_still_give_out_rising_epochs() {
     let mut world = world_by(14, Config::default());
     let (place, before) = somebody(&world);
     after(&mut world, Fault::Kill(place), 1);
-    world.apply(Fault::Jump(place, Duration::from_secs(3_600)));
+    world.apply(Fault::JumpClock(place, Duration::from_secs(3_600)));
     after(&mut world, Fault::Start(place), 8);
     let ahead: BTreeMap<u32, u64> =
         before.keys().map(|&shard| (shard, world.epoch_on(place, shard).unwrap())).collect();
@@ -361,13 +361,13 @@ fn shards_of_a_node_without_the_authority_run_on_the_others() {
     let (place, before) = somebody(&world);
     // Its session ends, and the authority lets go of it one session's time after that at the
     // latest.
-    after(&mut world, Fault::CutOff(place), TTL.as_secs() * 2 + 3);
+    after(&mut world, Fault::CutFromAuthority(place), TTL.as_secs() * 2 + 3);
     for (&shard, &counted) in &before {
         let (at, count) = now(&world, shard).unwrap();
         assert!(at != place && count >= counted, "shard {shard} is on {at} with {count}, and had {counted}");
     }
     check_well(&world);
-    after(&mut world, Fault::Reach(place), 10);
+    after(&mut world, Fault::ReconnectToAuthority(place), 10);
     assert_eq!(world.shards_on(place).len(), before.len(), "it has its own again");
     check_well(&world);
 }
@@ -378,14 +378,14 @@ fn a_newcomer_without_the_authority_takes_no_shard_away() {
     let (place, _) = somebody(&world);
     after(&mut world, Fault::Kill(place), TTL.as_secs() + 5);
     check_well(&world);
-    world.apply(Fault::CutOff(place));
+    world.apply(Fault::CutFromAuthority(place));
     let since = world.elapsed();
     after(&mut world, Fault::Start(place), 20);
     let is_moved = |event: &Event| matches!(event, Event::ShardMoved { .. } | Event::Stopped { .. });
     let of_others = |(at, here, event): &(Duration, usize, &Event)| *at > since && *here != place && is_moved(event);
     assert_eq!(world.events().filter(of_others).count(), 0, "no shard of the others was touched");
     check_well(&world);
-    after(&mut world, Fault::Reach(place), 10);
+    after(&mut world, Fault::ReconnectToAuthority(place), 10);
     assert!(!world.shards_on(place).is_empty());
     check_well(&world);
 }

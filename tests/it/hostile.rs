@@ -22,7 +22,7 @@ fn world(seed: u64, members_max: u32) -> World {
     config.membership.members_max = members_max;
     // Or too many ghosts would stop all verdicts.
     config.membership.brake = false;
-    let mut world = World::of(seed, Shape::new(0, 6), config);
+    let mut world = World::of(seed, Shape::decentralised(6), config);
     world.run(SECOND * 8);
     check_well(&world);
     world
@@ -344,7 +344,7 @@ fn ghosts(count: usize, address: &str) -> Vec<Member> {
 
 #[test]
 fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
-    let mut world = World::of(12, Shape::new(0, 3), Config::default());
+    let mut world = World::of(12, Shape::decentralised(3), Config::default());
     world.run(SECOND * 10);
     check_well(&world);
     for round in 0..20 {
@@ -391,7 +391,7 @@ fn a_newcomer_behind_a_bad_link_becomes_a_member_by_anothers_word() {
 
 #[test]
 fn a_hundred_that_start_together_know_each_other_within_seconds() {
-    let mut world = World::of(15, Shape { workers: false, log: false, ..Shape::new(0, 100) }, Config::default());
+    let mut world = World::of(15, Shape { workers: false, log: false, ..Shape::decentralised(100) }, Config::default());
     let is_known = |world: &World| (0..100).all(|place| world.engine(place).unwrap().members().count() == 100);
     let seconds = (1..=20).find(|_| {
         world.run(SECOND);

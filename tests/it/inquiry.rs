@@ -32,7 +32,7 @@ fn other(index: usize) -> Member {
 /// What the two watchers answer to a question.
 type Answer = fn(&IndirectProbe) -> ProbeReport;
 
-struct Village {
+struct Cluster {
     engine: Engine,
     /// The newest slot in which the first of the others was heard.
     heard: u64,
@@ -40,15 +40,15 @@ struct Village {
     told: Vec<Event>,
 }
 
-impl Village {
+impl Cluster {
     /// The engine at 1 s, to which all are known.
-    fn new(answer: Answer) -> Village {
+    fn new(answer: Answer) -> Cluster {
         let text = "[detector]\nkind = 'fixed'\nsuspect_after = '3s'\n[membership]\nlifelines = false\n[cluster]\nname = 'sim'\n\
                     node = 'here'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:7100'\nseeds = []";
         let identity = Identity { generation: GENERATION, address: "10.0.0.1:7100".parse().unwrap() };
         let mut engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, ms(1_000)).unwrap();
         engine.recall(ms(1_000), &[0, 1, 2].map(other));
-        Village { engine, heard: 0, answer, told: Vec::new() }
+        Cluster { engine, heard: 0, answer, told: Vec::new() }
     }
 
     /// Lets time pass up to the end of this second, in which these of the others send their
@@ -146,19 +146,19 @@ fn doubtful(inquire: &IndirectProbe, health: u8) -> ProbeReport {
 }
 
 /// All are heard for ten seconds, then the first falls silent for fifteen: what became of it.
-fn silent_for_long(answer: Answer) -> Village {
-    let mut village = Village::new(answer);
-    village.run(1..=10, &[0, 1, 2]);
-    assert_eq!(village.status(), Status::Alive);
-    village.run(11..=25, &[1, 2]);
-    village
+fn silent_for_long(answer: Answer) -> Cluster {
+    let mut cluster = Cluster::new(answer);
+    cluster.run(1..=10, &[0, 1, 2]);
+    assert_eq!(cluster.status(), Status::Alive);
+    cluster.run(11..=25, &[1, 2]);
+    cluster
 }
 
 #[test]
 fn a_death_takes_most_of_those_who_answer() {
-    let village = silent_for_long(|inquire| ProbeReport { agrees: true, ..doubtful(inquire, 0) });
+    let cluster = silent_for_long(|inquire| ProbeReport { agrees: true, ..doubtful(inquire, 0) });
     assert_eq!(
-        (village.status(), village.witnesses()),
+        (cluster.status(), cluster.witnesses()),
         (Status::Dead, ["here", OTHERS[1], OTHERS[2]].map(String::from).into())
     );
     assert_eq!(silent_for_long(|inquire| doubtful(inquire, 0)).status(), Status::Suspect);
@@ -168,11 +168,11 @@ fn a_death_takes_most_of_those_who_answer() {
 fn the_word_of_those_who_are_not_well_does_not_count() {
     // At the edge: at three they are still believed.
     assert_eq!(silent_for_long(|inquire| doubtful(inquire, 3)).status(), Status::Suspect);
-    let village = silent_for_long(|inquire| doubtful(inquire, 4));
-    assert_eq!((village.status(), village.witnesses()), (Status::Dead, vec!["here".to_owned()]));
+    let cluster = silent_for_long(|inquire| doubtful(inquire, 4));
+    assert_eq!((cluster.status(), cluster.witnesses()), (Status::Dead, vec!["here".to_owned()]));
     // That somebody was heard is no matter of patience.
-    let village =
+    let cluster =
         silent_for_long(|inquire| ProbeReport { reached: true, silence: Duration::ZERO, ..doubtful(inquire, 8) });
-    assert_eq!(village.status(), Status::Alive);
-    assert!(village.told.iter().all(|event| !matches!(event, Event::Suspected { .. })), "{:?}", village.told);
+    assert_eq!(cluster.status(), Status::Alive);
+    assert!(cluster.told.iter().all(|event| !matches!(event, Event::Suspected { .. })), "{:?}", cluster.told);
 }

@@ -6,6 +6,7 @@
 mod book;
 mod clocks;
 mod config;
+mod decentralised;
 mod detection;
 mod determinism;
 mod edges;
@@ -18,7 +19,7 @@ mod interval;
 mod membership;
 mod partition;
 mod placement;
-mod random;
+
 mod reference;
 mod restart;
 mod scenarios;

@@ -139,13 +139,13 @@ fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
     let mut world = quiet_world(7);
     let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
     let begun = world.elapsed().as_secs_f64();
-    after(&mut world, Fault::Say(2, 7), 1);
+    after(&mut world, Fault::SetNote(2, 7), 1);
     let told = lines(&world, &["Updated", "\"note\": \"7\""]);
     assert_eq!(told.len(), 5, "each once, itself included");
     assert!(told.iter().all(|line| at(line) - begun < 0.2), "{told:?}");
     // Three in a row, of which some overtake others.
     world.apply(Fault::Disturb(0.2, 0.2, 0.5));
-    (8..11).for_each(|note| world.apply(Fault::Say(2, note)));
+    (8..11).for_each(|note| world.apply(Fault::SetNote(2, note)));
     after(&mut world, Fault::Heal, 15);
     for place in 0..5 {
         let engine = world.engine(place).unwrap();

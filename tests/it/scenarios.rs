@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event, NodeId, Status};
-use heartbeat_tests::{Fault, Place, Shape, World};
+use heartbeat_tests::{Fault, NodeIndex, Shape, World};
 
 use crate::{check_well, lines};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Who called whom dead.
-type Deaths = Rc<RefCell<Vec<(Place, Place)>>>;
+type Deaths = Rc<RefCell<Vec<(NodeIndex, NodeIndex)>>>;
 
 /// Nodes without workers that know each other, ten seconds old, and what they say of deaths.
 fn large(seed: u64, nodes: usize) -> (World, Deaths) {
@@ -25,7 +25,7 @@ fn large(seed: u64, nodes: usize) -> (World, Deaths) {
     let told = deaths.clone();
     world.listener = Some(Box::new(move |_, by, event| {
         if let Event::Died { node, .. } = event {
-            let place = node.strip_prefix("node-").and_then(|number| number.parse::<Place>().ok()).unwrap() - 1;
+            let place = node.strip_prefix("node-").and_then(|number| number.parse::<NodeIndex>().ok()).unwrap() - 1;
             told.borrow_mut().push((by, place));
         }
     }));
@@ -34,13 +34,13 @@ fn large(seed: u64, nodes: usize) -> (World, Deaths) {
 }
 
 /// Nodes that were called dead and are not in `ill`, by anybody.
-fn wronged(deaths: &Deaths, ill: &[Place]) -> BTreeSet<Place> {
+fn wronged(deaths: &Deaths, ill: &[NodeIndex]) -> BTreeSet<NodeIndex> {
     deaths.borrow().iter().map(|(_, place)| *place).filter(|place| !ill.contains(place)).collect()
 }
 
 /// Whether a node takes all but `gone` for members.
 #[track_caller]
-fn check_view(world: &World, observer: Place, nodes: usize, gone: usize) {
+fn check_view(world: &World, observer: NodeIndex, nodes: usize, gone: usize) {
     let members = world.engine(observer).unwrap().members();
     let present = members.filter(|member| matches!(member.status, Status::Alive | Status::Suspect)).count();
     assert_eq!(present, nodes - gone);
@@ -53,7 +53,7 @@ fn lifeguards_pauses_make_no_healthy_node_dead() {
         [(1, 2_048, 1), (4, 128, 64), (4, 16_384, 16), (8, 8_192, 1_024), (16, 1_024, 1), (32, 4_096, 256)]
     {
         let (mut world, deaths) = large(7, NODES);
-        let ill: Vec<Place> = (0..count).map(|index| index * 4 + 1).collect();
+        let ill: Vec<NodeIndex> = (0..count).map(|index| index * 4 + 1).collect();
         let end = world.elapsed() + SECOND * 30;
         while world.elapsed() < end {
             ill.iter().for_each(|&place| world.apply(Fault::Pause(place)));
@@ -93,7 +93,7 @@ fn nodes_that_lose_most_of_all_harm_no_others() {
     const NODES: usize = 100;
     let (mut world, deaths) = large(9, NODES);
     for ill in [17, 60] {
-        world.apply(Fault::Garble(ill, 0.8));
+        world.apply(Fault::LossyNode(ill, 0.8));
     }
     world.run(SECOND * 60);
     assert_eq!(wronged(&deaths, &[17, 60]), BTreeSet::new());
@@ -104,7 +104,7 @@ fn three_in_ten_that_end_at_once_are_all_found_and_nobody_else() {
     const NODES: usize = 100;
     for fault in [Fault::Kill, Fault::Unplug] {
         let (mut world, deaths) = large(10, NODES);
-        let ended: Vec<Place> = (0..30).map(|index| index * 3 + 1).collect();
+        let ended: Vec<NodeIndex> = (0..30).map(|index| index * 3 + 1).collect();
         ended.iter().for_each(|&place| world.apply(fault(place)));
         world.run(SECOND * 40);
         assert_eq!(wronged(&deaths, &ended), BTreeSet::new());
@@ -116,7 +116,7 @@ fn three_in_ten_that_end_at_once_are_all_found_and_nobody_else() {
 
 #[test]
 fn a_monitor_that_is_cut_off_blames_nobody_and_is_not_missed() {
-    let mut world = World::of(11, Shape::new(3, 8), Config::default());
+    let mut world = World::of(11, Shape::central(3, 8), Config::default());
     world.run(SECOND * 10);
     check_well(&world);
     world.apply(Fault::Partition(vec![0]));
@@ -135,7 +135,7 @@ fn a_monitor_that_is_cut_off_blames_nobody_and_is_not_missed() {
 
 #[test]
 fn whoever_comes_back_from_the_dead_has_lost_its_shards_and_gets_its_place_back() {
-    let mut world = World::of(12, Shape::new(0, 6), Config::default());
+    let mut world = World::of(12, Shape::decentralised(6), Config::default());
     world.run(SECOND * 10);
     let sleeper = (0..6).find(|&place| !world.shards_on(place).is_empty()).unwrap();
     let held = world.shards_on(sleeper);
@@ -161,11 +161,11 @@ fn whoever_comes_back_from_the_dead_has_lost_its_shards_and_gets_its_place_back(
 /// suspected for it, and a node that ends just then is found.
 #[test]
 fn the_nodes_of_a_monitor_that_ends_are_taken_over_without_a_suspicion() {
-    for (seed, fault) in [(13, Fault::Kill as fn(Place) -> Fault), (14, Fault::Unplug)] {
-        let mut world = World::of(seed, Shape::new(8, 24), Config::default());
+    for (seed, fault) in [(13, Fault::Kill as fn(NodeIndex) -> Fault), (14, Fault::Unplug)] {
+        let mut world = World::of(seed, Shape::central(8, 24), Config::default());
         world.run(SECOND * 20);
         check_well(&world);
-        let watched_by = |world: &World, monitor: Place| {
+        let watched_by = |world: &World, monitor: NodeIndex| {
             let id = NodeId::of(world.name(monitor));
             (8..32).filter(|&node| world.engine(node).unwrap().observers().any(|observer| observer == id)).count()
         };

@@ -89,7 +89,7 @@ fn a_misspelt_cluster_name_is_told_on_both_sides() {
 
 #[test]
 fn a_datagram_of_another_cluster_is_answered_only_if_it_is_a_join() {
-    let mut world = World::of(1, Shape::new(0, 3), Config::default());
+    let mut world = World::of(1, Shape::decentralised(3), Config::default());
     world.run(Duration::from_secs(3));
     let from: SocketAddr = "10.9.9.9:9".parse().unwrap();
     let stranger = member("stranger", Generation(1_700_000_000_000), from);

@@ -5,7 +5,7 @@ use heartbeat_tests::{Shape, schedule};
 
 #[track_caller]
 fn check(seeds: std::ops::Range<u64>, nodes: usize) {
-    check_in(seeds, Shape::new(1, nodes));
+    check_in(seeds, Shape::central(1, nodes));
 }
 
 #[test]
@@ -32,17 +32,17 @@ fn check_in(seeds: std::ops::Range<u64>, shape: Shape) {
 
 #[test]
 fn worlds_without_a_centre_keep_their_promises() {
-    check_in(30_000..31_000, Shape::new(0, 6));
+    check_in(30_000..31_000, Shape::decentralised(6));
 }
 
 #[test]
 fn worlds_of_many_without_a_centre_keep_their_promises() {
-    check_in(31_000..31_300, Shape::new(0, 15));
+    check_in(31_000..31_300, Shape::decentralised(15));
 }
 
 #[test]
 fn worlds_of_three_monitors_keep_their_promises() {
-    check_in(32_000..32_600, Shape::new(3, 5));
+    check_in(32_000..32_600, Shape::central(3, 5));
 }
 
 /// Seeds that once found a fault, with the monitors and nodes of their worlds; each says which.
@@ -68,7 +68,7 @@ fn seeds_that_found_faults_stay_mended() {
         (111_410, 2, 6, "a monitor that had been buried held up a death"),
         (700_290, 0, 8, "one that came back did not ask what it had missed"),
     ] {
-        let (_, result) = schedule::run_in(seed, Shape::new(monitors, nodes));
+        let (_, result) = schedule::run_in(seed, Shape { monitors, ..Shape::decentralised(nodes) });
         assert_eq!(result, Ok(()), "again: {fault}");
     }
 }

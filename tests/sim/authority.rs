@@ -10,7 +10,7 @@ use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::{Epoch, Generation, NodeId};
 
 use crate::event_queue::Item;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::world::{GROUP, World};
 
 /// Sessions and shards, by the world's clock.
@@ -135,14 +135,14 @@ impl World {
 
     /// Whether a node has the right to act for a shard, by its own word and by its own clock; it
     /// may be stopped just now.
-    pub(crate) fn may_act(&self, place: Place, shard: u32) -> bool {
+    pub(crate) fn may_act(&self, place: NodeIndex, shard: u32) -> bool {
         let Some(engine) = self.engine(place).filter(|engine| !engine.has_left()) else { return false };
         self.is_exclusive()
             && engine.held(GROUP, shard).is_some()
             && engine.lease_until().is_some_and(|until| until > self.clock(place))
     }
 
-    pub(crate) fn ask(&mut self, place: Place, life: u64, number: u64, ask: &AuthorityRequest) {
+    pub(crate) fn ask(&mut self, place: NodeIndex, life: u64, number: u64, ask: &AuthorityRequest) {
         let is_cut_off = self.nodes[place].is_cut_off;
         let is_down = self.authority.is_down || is_cut_off;
         // Nobody can tell a request that was lost from an answer that was.
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    pub(crate) fn generations_of(&self, place: Place) -> Generation {
+    pub(crate) fn generations_of(&self, place: NodeIndex) -> Generation {
         let id = NodeId::of(&self.nodes[place].name);
         let own = self.engine(place).and_then(|engine| engine.members().find(|member| member.id == id));
         own.map_or(Generation(0), |member| member.generation)

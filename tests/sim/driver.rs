@@ -7,7 +7,7 @@ use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{Engine, Instant, Output, Report, StreamId};
 
 use crate::event_queue::Item;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::worker::Thread;
 use crate::world::World;
 
@@ -19,14 +19,14 @@ pub(crate) const SPARE_MAX: usize = 4_096;
 
 impl World {
     /// One input to a node's engine, then whatever it says is done.
-    pub(crate) fn with_engine(&mut self, place: Place, input: impl FnOnce(&mut Engine, Instant)) {
+    pub(crate) fn with_engine(&mut self, place: NodeIndex, input: impl FnOnce(&mut Engine, Instant)) {
         let now = self.clock(place);
         let Some(process) = &mut self.nodes[place].process else { return };
         input(&mut process.engine, now);
         self.drain(place);
     }
 
-    pub(crate) fn drain(&mut self, place: Place) {
+    pub(crate) fn drain(&mut self, place: NodeIndex) {
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(process) = &mut self.nodes[place].process {
             let Some(output) = process.engine.poll_output(&mut buffer) else { break };
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    pub(crate) fn act(&mut self, place: Place, output: Output, buffer: &[u8]) {
+    pub(crate) fn act(&mut self, place: NodeIndex, output: Output, buffer: &[u8]) {
         let life = self.nodes[place].life;
         match output {
             Output::Transmit { to } => self.transmit(place, to, buffer),
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    pub(crate) fn transmit(&mut self, from: Place, to: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn transmit(&mut self, from: NodeIndex, to: SocketAddr, bytes: &[u8]) {
         self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
         let Some(place) = self.at_address(to) else {
             if self.lost.len() < BACKLOG_MAX {
@@ -136,13 +136,13 @@ impl World {
     }
 
     /// A connection comes in; its outputs are still to be drained.
-    pub(crate) fn take_connection(&mut self, place: Place) -> Option<StreamId> {
+    pub(crate) fn take_connection(&mut self, place: NodeIndex) -> Option<StreamId> {
         let now = self.clock(place);
         self.nodes[place].process.as_mut().map(|process| process.engine.handle_accepted(now))
     }
 
     /// Who has this address.
-    pub(crate) fn at_address(&self, address: SocketAddr) -> Option<Place> {
+    pub(crate) fn at_address(&self, address: SocketAddr) -> Option<NodeIndex> {
         let SocketAddr::V4(address) = address else { return None };
         let [ten, _, high, low] = address.ip().octets();
         let place = (usize::from(high) * 250 + usize::from(low)).checked_sub(1)?;

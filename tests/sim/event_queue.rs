@@ -10,7 +10,7 @@ use heartbeat_core::{ArbiterId, Generation, Report, WorkerId};
 
 use crate::driver::{BACKLOG_MAX, SPARE_MAX};
 use crate::fault::Fault;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::node::take_on_shards;
 use crate::world::World;
 
@@ -75,61 +75,61 @@ impl<T> EventQueue<T> {
 #[derive(Clone)]
 pub(crate) enum Item {
     Datagram {
-        to: Place,
+        to: NodeIndex,
         from: SocketAddr,
         bytes: Vec<u8>,
     },
     Timer {
-        place: Place,
+        place: NodeIndex,
         life: u64,
         at: u64,
     },
     /// Something happens on a stream, at one end of it.
     Stream(crate::streams::Move),
     Beat {
-        place: Place,
+        place: NodeIndex,
         life: u64,
         arbiter: ArbiterId,
     },
     Report {
-        place: Place,
+        place: NodeIndex,
         life: u64,
         worker: WorkerId,
         generation: Generation,
         report: Report,
     },
     Wake {
-        place: Place,
+        place: NodeIndex,
         life: u64,
         arbiter: ArbiterId,
     },
     /// A node takes its shards on.
     TakeOn {
-        place: Place,
+        place: NodeIndex,
         life: u64,
     },
     /// The socket is found empty.
     Drained {
-        place: Place,
+        place: NodeIndex,
         life: u64,
     },
     /// The authority is asked.
     Ask {
-        place: Place,
+        place: NodeIndex,
         life: u64,
         number: u64,
         ask: AuthorityRequest,
     },
     /// The authority answers, or does not.
     Answer {
-        place: Place,
+        place: NodeIndex,
         life: u64,
         number: u64,
         answer: Option<AuthorityResponse>,
     },
     /// Shards may be free at the authority.
     Freed {
-        place: Place,
+        place: NodeIndex,
         life: u64,
     },
     Fault(Fault),

@@ -6,7 +6,7 @@ use heartbeat_core::WorkerId;
 
 use crate::authority::Authority;
 use crate::event_queue::Item;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::shape::NOTE;
 use crate::world::World;
 
@@ -14,59 +14,59 @@ use crate::world::World;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// End a node's process without a word. Its system closes its connections.
-    Kill(Place),
+    Kill(NodeIndex),
     /// Cut a node's power: its process ends, and nobody answers for it.
-    Unplug(Place),
+    Unplug(NodeIndex),
     /// Start a node's process, with a generation of its own.
-    Start(Place),
+    Start(NodeIndex),
     /// Stop a node's process as SIGSTOP does.
-    Pause(Place),
+    Pause(NodeIndex),
     /// Let it go on.
-    Resume(Place),
+    Resume(NodeIndex),
     /// Let a worker panic.
-    Panic(Place, WorkerId),
+    Panic(NodeIndex, WorkerId),
     /// Let a worker stop itself in good order.
-    Finish(Place, WorkerId),
+    Finish(NodeIndex, WorkerId),
     /// Let a worker block its thread for this long.
-    Block(Place, WorkerId, Duration),
+    Block(NodeIndex, WorkerId, Duration),
     /// Let a node send its heartbeats this often.
-    SetInterval(Place, Duration),
+    SetInterval(NodeIndex, Duration),
     /// Let a node say this of itself from now on, beside its weight.
-    Say(Place, u64),
+    SetNote(NodeIndex, u64),
     /// Ask a node to leave.
-    Leave(Place),
+    Leave(NodeIndex),
     /// Cut a link in one direction.
-    Cut(Place, Place),
+    Cut(NodeIndex, NodeIndex),
     /// Restore a link in one direction.
-    Mend(Place, Place),
+    Mend(NodeIndex, NodeIndex),
     /// Cut these nodes off from all others, in both directions; among themselves they go on.
-    Partition(Vec<Place>),
+    Partition(Vec<NodeIndex>),
     /// Set the chance of loss, duplication and reordering.
     Disturb(f64, f64, f64),
     /// Let a node lose this share of all it sends and receives.
-    Garble(Place, f64),
+    LossyNode(NodeIndex, f64),
     /// Let all that a node sends and receives take up to this much longer.
-    Slow(Place, Duration),
+    Slow(NodeIndex, Duration),
     /// Let a node's clock run ahead by this much at once.
-    Jump(Place, Duration),
+    JumpClock(NodeIndex, Duration),
     /// End all connections of a node, as a box on the way may; the processes go on.
-    Sever(Place),
+    CloseConnections(NodeIndex),
     /// Let the authority be away: it answers nothing, and what it is asked may be done or not.
-    Absent,
+    StopAuthority,
     /// Let it be back.
-    Present,
+    StartAuthority,
     /// Let the authority forget everything. Its epochs begin anew, as it knows nothing of floors.
-    Forget,
+    ResetAuthority,
     /// Let the authority forget everything, as an emptied store does.
-    Empty,
+    EmptyAuthority,
     /// Set the wall clock of a node, in milliseconds from the right time, from its next start on.
-    SetClock(Place, i64),
+    SetClock(NodeIndex, i64),
     /// Let one node not reach the authority: what it asks is not done, and it hears of nothing.
-    CutOff(Place),
+    CutFromAuthority(NodeIndex),
     /// Let it reach the authority again.
-    Reach(Place),
+    ReconnectToAuthority(NodeIndex),
     /// Let the authority's answers take up to this much longer.
-    Delay(Duration),
+    DelayAuthority(Duration),
     /// Make the network quiet and whole.
     Heal,
 }
@@ -97,10 +97,10 @@ impl World {
                 self.nodes[place].process = None;
                 self.nodes[place].unplugged = true;
             }
-            Fault::Sever(place) => self.sever(place),
-            Fault::Garble(place, loss) => drop(self.network.lossy.insert(place, loss)),
+            Fault::CloseConnections(place) => self.sever(place),
+            Fault::LossyNode(place, loss) => drop(self.network.lossy.insert(place, loss)),
             Fault::Slow(place, by) => drop(self.network.slow.insert(place, by)),
-            Fault::Jump(place, by) => {
+            Fault::JumpClock(place, by) => {
                 self.nodes[place].offset += by.as_nanos() as u64;
                 self.nodes[place].ahead += by.as_nanos() as u64;
                 self.with_engine(place, |engine, now| engine.handle_timeout(now));
@@ -118,7 +118,7 @@ impl World {
             Fault::SetInterval(place, interval) => self.with_engine(place, |engine, now| {
                 engine.set_interval(now, interval).expect("an interval that the config allows");
             }),
-            Fault::Say(place, note) => {
+            Fault::SetNote(place, note) => {
                 let mut metadata = self.metadata_of(place);
                 metadata.insert(NOTE.into(), note.to_string());
                 if self.nodes[place].process.as_ref().is_some_and(|process| !process.paused) {
@@ -135,14 +135,14 @@ impl World {
                 (self.network.loss, self.network.duplication, self.network.reordering) =
                     (loss, duplication, reordering);
             }
-            Fault::Absent => self.authority.is_down = true,
-            Fault::Present => self.authority.return_at(self.now),
-            Fault::Forget => self.authority = Authority::without_floors(),
-            Fault::Empty => self.authority = Authority::default(),
+            Fault::StopAuthority => self.authority.is_down = true,
+            Fault::StartAuthority => self.authority.return_at(self.now),
+            Fault::ResetAuthority => self.authority = Authority::without_floors(),
+            Fault::EmptyAuthority => self.authority = Authority::default(),
             Fault::SetClock(place, off) => self.nodes[place].off = off,
-            Fault::CutOff(place) => self.nodes[place].is_cut_off = true,
-            Fault::Reach(place) => self.nodes[place].is_cut_off = false,
-            Fault::Delay(by) => self.hesitation = by,
+            Fault::CutFromAuthority(place) => self.nodes[place].is_cut_off = true,
+            Fault::ReconnectToAuthority(place) => self.nodes[place].is_cut_off = false,
+            Fault::DelayAuthority(by) => self.hesitation = by,
             Fault::Heal => self.network.heal(),
         }
     }

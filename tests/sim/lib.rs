@@ -23,7 +23,7 @@ mod worker;
 pub mod world;
 
 pub use fault::Fault;
-pub use network::{Network, Place};
+pub use network::{Network, NodeIndex};
 pub use shape::Shape;
 pub use world::{GROUP, SHARDS, World};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use heartbeat_core::Random;
 
 /// Which node of a world: its place in the list.
-pub type Place = usize;
+pub type NodeIndex = usize;
 
 /// How links behave. The defaults are a quiet local network.
 #[derive(Clone, Debug)]
@@ -23,11 +23,11 @@ pub struct Network {
     /// Mean of the exponentially distributed delay on top of the least.
     pub delay_mean: Duration,
     /// Nodes that lose this share of whatever they send and receive.
-    pub lossy: BTreeMap<Place, f64>,
+    pub lossy: BTreeMap<NodeIndex, f64>,
     /// Nodes for which all takes up to this much longer.
-    pub slow: BTreeMap<Place, Duration>,
+    pub slow: BTreeMap<NodeIndex, Duration>,
     /// Links that carry nothing, each in one direction.
-    cut: BTreeSet<(Place, Place)>,
+    cut: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
 impl Default for Network {
@@ -47,23 +47,23 @@ impl Default for Network {
 
 impl Network {
     /// Cuts the link in one direction.
-    pub fn cut(&mut self, from: Place, to: Place) {
+    pub fn cut(&mut self, from: NodeIndex, to: NodeIndex) {
         self.cut.insert((from, to));
     }
 
     /// Restores the link in one direction.
-    pub fn mend(&mut self, from: Place, to: Place) {
+    pub fn mend(&mut self, from: NodeIndex, to: NodeIndex) {
         self.cut.remove(&(from, to));
     }
 
     /// Whether a link carries nothing in this direction.
-    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+    pub fn is_cut(&self, from: NodeIndex, to: NodeIndex) -> bool {
         !self.cut.is_empty() && self.cut.contains(&(from, to))
     }
 
     /// Cuts `island` off from the rest of `count` nodes, in both directions; within it all links
     /// stay as they are.
-    pub fn partition(&mut self, island: &[Place], count: usize) {
+    pub fn partition(&mut self, island: &[NodeIndex], count: usize) {
         for other in (0..count).filter(|place| !island.contains(place)) {
             for &place in island {
                 self.cut(place, other);
@@ -78,7 +78,7 @@ impl Network {
     }
 
     /// The delays after which a datagram arrives: none if it is lost, two if it is doubled.
-    pub fn deliveries(&self, from: Place, to: Place, random: &mut Random) -> [Option<Duration>; 2] {
+    pub fn deliveries(&self, from: NodeIndex, to: NodeIndex, random: &mut Random) -> [Option<Duration>; 2] {
         if self.duplication == 0.0 && self.reordering == 0.0 {
             // The quick way; the chance drawn is always the same on one network.
             let (lost, delay) =
@@ -98,14 +98,14 @@ impl Network {
         [Some(delays[0]), doubled.then_some(delays[1])]
     }
 
-    fn loss_of(&self, place: Place) -> f64 {
+    fn loss_of(&self, place: NodeIndex) -> f64 {
         if self.lossy.is_empty() {
             return 0.0;
         }
         self.lossy.get(&place).copied().unwrap_or_default()
     }
 
-    fn slowness(&self, from: Place, to: Place, random: &mut Random) -> Duration {
+    fn slowness(&self, from: NodeIndex, to: NodeIndex, random: &mut Random) -> Duration {
         if self.slow.is_empty() {
             return Duration::ZERO;
         }

@@ -8,7 +8,7 @@ use heartbeat_core::{ArbiterId, Engine, Generation, Identity, Instant, Member, O
 
 use crate::event_queue::Item;
 use crate::fault::Fault;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::worker::{Thread, Worker};
 use crate::world::{GROUP, SHARDS, WORKERS, World};
 
@@ -48,17 +48,17 @@ pub(crate) struct Process {
 
 impl World {
     /// What a node's own clock shows now.
-    pub fn clock_of(&self, place: Place) -> Instant {
+    pub fn clock_of(&self, place: NodeIndex) -> Instant {
         self.clock(place)
     }
 
-    pub(crate) fn clock(&self, place: Place) -> Instant {
+    pub(crate) fn clock(&self, place: NodeIndex) -> Instant {
         Instant::from_nanos(self.local(place, self.now))
     }
 
     /// What a node's clock shows at this time of the world. Every second one runs fast, the others
     /// slow.
-    pub(crate) fn local(&self, place: Place, at: u64) -> u64 {
+    pub(crate) fn local(&self, place: NodeIndex, at: u64) -> u64 {
         if self.drift == 0.0 {
             return at + self.nodes[place].offset;
         }
@@ -66,19 +66,19 @@ impl World {
         (at as i64 + (at as f64 * drift) as i64) as u64 + self.nodes[place].offset
     }
 
-    pub(crate) fn life(&self, place: Place) -> u64 {
+    pub(crate) fn life(&self, place: NodeIndex) -> u64 {
         self.nodes[place].life
     }
 
-    pub(crate) fn is_unplugged(&self, place: Place) -> bool {
+    pub(crate) fn is_unplugged(&self, place: NodeIndex) -> bool {
         self.nodes[place].unplugged
     }
 
-    pub(crate) fn has_process(&self, place: Place) -> bool {
+    pub(crate) fn has_process(&self, place: NodeIndex) -> bool {
         self.nodes[place].process.is_some()
     }
 
-    pub(crate) fn is_paused(&self, place: Place) -> bool {
+    pub(crate) fn is_paused(&self, place: NodeIndex) -> bool {
         self.nodes[place].process.as_ref().is_some_and(|process| process.paused)
     }
 
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    pub(crate) fn start(&mut self, place: Place) {
+    pub(crate) fn start(&mut self, place: NodeIndex) {
         let address = self.nodes[place].address;
         self.break_streams(place);
         self.nodes[place].life += 1;
@@ -129,7 +129,7 @@ impl World {
 
     /// What waited in the socket and in queues comes in, in its order, and then the one timer that
     /// is late, or that first.
-    pub(crate) fn resume(&mut self, place: Place) {
+    pub(crate) fn resume(&mut self, place: NodeIndex) {
         let Some(process) = &mut self.nodes[place].process else { return };
         if !process.paused {
             return;

@@ -3,7 +3,7 @@
 use heartbeat_core::config::QuorumRule;
 use heartbeat_core::{Engine, Member, NodeId};
 
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::shape::NOTE;
 use crate::world::{GROUP, SHARDS, World};
 
@@ -11,8 +11,8 @@ impl World {
     /// Where and what is wrong now that all faults are over; empty if nothing is.
     pub fn unsettled(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        let running: Vec<Place> = self.running();
-        let present: Vec<Place> =
+        let running: Vec<NodeIndex> = self.running();
+        let present: Vec<NodeIndex> =
             running.iter().copied().filter(|&place| !self.engine(place).is_some_and(Engine::has_left)).collect();
         if self.shape.monitors > 0 && !(0..self.shape.monitors).any(|place| present.contains(&place)) {
             return wrong;
@@ -21,7 +21,7 @@ impl World {
             let note = member.metadata.get(NOTE).map(|note| format!(" saying {note}")).unwrap_or_default();
             (member.id, format!("{} {}{note}", member.name, member.status))
         };
-        let own = |place: &Place| {
+        let own = |place: &NodeIndex| {
             let id = NodeId::of(&self.nodes[*place].name);
             self.engine(*place)?.members().find(|member| member.id == id).map(text)
         };
@@ -43,9 +43,9 @@ impl World {
         wrong
     }
 
-    pub(crate) fn look_for_shards(&self, present: &[Place], wrong: &mut Vec<String>) {
+    pub(crate) fn look_for_shards(&self, present: &[NodeIndex], wrong: &mut Vec<String>) {
         for shard in 0..SHARDS {
-            let owners: Vec<Place> =
+            let owners: Vec<NodeIndex> =
                 present.iter().copied().filter(|&place| self.shards_on(place).contains(&shard)).collect();
             let enough = match self.config.ownership.quorum {
                 QuorumRule::None => 1,
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// Whether the node that owns a shard now cannot run it.
-    pub(crate) fn may_be_down(&self, shard: u32, present: &[Place]) -> bool {
+    pub(crate) fn may_be_down(&self, shard: u32, present: &[NodeIndex]) -> bool {
         let one = present.first().and_then(|&place| self.engine(place));
         let owner = one.and_then(|engine| engine.owner(GROUP, shard)).map(|(owner, _)| owner);
         let place = self.nodes.iter().position(|node| Some(NodeId::of(&node.name)) == owner);

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(monitors) if monitors < 10 => monitors,
         _ => return refuse(&format!("--monitors {monitors:?} is out of range")),
     };
-    let shape = Shape::new(monitors, nodes);
+    let shape = Shape { monitors, ..Shape::decentralised(nodes) };
     if seed.contains("..") { play_all(from..to, shape) } else { play(from, shape) }
 }
 

@@ -7,7 +7,7 @@ use heartbeat_core::{Config, Random, WorkerId};
 
 use crate::checker::replay;
 use crate::fault::Fault;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::shape::Shape;
 use crate::world::{SHARDS, WORKERS, World};
 
@@ -42,7 +42,7 @@ pub fn recovery(config: &Config) -> Duration {
 /// # Errors
 /// What was found broken, one line each with the command that shows it.
 pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
-    run_in(seed, Shape::new(1, nodes))
+    run_in(seed, Shape::central(1, nodes))
 }
 
 /// A run of a world of this shape under the faults of `seed`, harmed and healed.
@@ -129,7 +129,7 @@ fn plan(world: &mut World, nodes: usize, random: &mut Random) {
 }
 
 /// One harm to one node, over by `at + length`.
-fn plan_one(world: &mut World, place: Place, nodes: usize, at: Duration, length: Duration, random: &mut Random) {
+fn plan_one(world: &mut World, place: NodeIndex, nodes: usize, at: Duration, length: Duration, random: &mut Random) {
     // What ends after the harm is ended by the healing.
     let end = at + length;
     let mut end_with = |fault: Fault| {
@@ -210,20 +210,20 @@ fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
         let place = random.below(count as u64) as usize;
         let end = (at + Duration::from_millis(200) + random.duration_below(Duration::from_secs(15))).min(HARM);
         let others = || (0..count).filter(move |other| *other != place);
-        let drawn: Vec<Place> = (0..count).filter(|_| random.chance(0.4)).collect();
+        let drawn: Vec<NodeIndex> = (0..count).filter(|_| random.chance(0.4)).collect();
         match random.below(10) {
             0 => {
                 world.plan(at, Fault::Unplug(place));
                 world.plan(end, Fault::Start(place));
             }
-            1 => world.plan(at, Fault::Jump(place, random.duration_below(Duration::from_secs(20)))),
+            1 => world.plan(at, Fault::JumpClock(place, random.duration_below(Duration::from_secs(20)))),
             2 => {
                 world.plan(at, Fault::Slow(place, random.duration_below(Duration::from_millis(400))));
                 world.plan(end, Fault::Slow(place, Duration::ZERO));
             }
             3 => {
-                world.plan(at, Fault::Garble(place, 0.3 + random.unit() * 0.6));
-                world.plan(end, Fault::Garble(place, 0.0));
+                world.plan(at, Fault::LossyNode(place, 0.3 + random.unit() * 0.6));
+                world.plan(end, Fault::LossyNode(place, 0.0));
             }
             4 => {
                 others().for_each(|other| world.plan(at, Fault::Cut(other, place)));
@@ -268,7 +268,9 @@ fn plan_boxes(world: &mut World, nodes: usize, random: &mut Random) {
     while at < HARM {
         let all = random.chance(0.3);
         let one = random.below(nodes as u64 + 1) as usize;
-        (0..=nodes).filter(|&place| all || place == one).for_each(|place| world.plan(at, Fault::Sever(place)));
+        (0..=nodes)
+            .filter(|&place| all || place == one)
+            .for_each(|place| world.plan(at, Fault::CloseConnections(place)));
         at += random.duration_below(Duration::from_secs(10));
     }
 }
@@ -279,11 +281,11 @@ fn plan_authority(world: &mut World, random: &mut Random) {
     while at < HARM {
         let end = (at + Duration::from_millis(200) + random.duration_below(Duration::from_secs(15))).min(HARM);
         if random.chance(0.5) {
-            world.plan(at, Fault::Absent);
-            world.plan(end, Fault::Present);
+            world.plan(at, Fault::StopAuthority);
+            world.plan(end, Fault::StartAuthority);
         } else {
-            world.plan(at, Fault::Delay(random.duration_below(Duration::from_millis(1_500))));
-            world.plan(end, Fault::Delay(Duration::ZERO));
+            world.plan(at, Fault::DelayAuthority(random.duration_below(Duration::from_millis(1_500))));
+            world.plan(end, Fault::DelayAuthority(Duration::ZERO));
         }
         at = end + random.duration_below(Duration::from_secs(15));
     }
@@ -295,8 +297,8 @@ fn plan_reach(world: &mut World, nodes: usize, random: &mut Random) {
     while at < HARM {
         let place = random.below(nodes as u64 + 1) as usize;
         let end = (at + Duration::from_secs(1) + random.duration_below(Duration::from_secs(20))).min(HARM);
-        world.plan(at, Fault::CutOff(place));
-        world.plan(end, Fault::Reach(place));
+        world.plan(at, Fault::CutFromAuthority(place));
+        world.plan(end, Fault::ReconnectToAuthority(place));
         at = end + random.duration_below(Duration::from_secs(10));
     }
 }
@@ -307,7 +309,7 @@ fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
     let mut at = Duration::from_secs(2);
     let mut note = 0;
     while at < HARM {
-        world.plan(at, Fault::Say(random.below(nodes as u64 + 1) as usize, note));
+        world.plan(at, Fault::SetNote(random.below(nodes as u64 + 1) as usize, note));
         note += 1;
         at += random.duration_below(Duration::from_secs(3));
     }
@@ -316,10 +318,10 @@ fn plan_notes(world: &mut World, nodes: usize, random: &mut Random) {
 /// Ends all harm: the network is whole, stopped processes go on, ended ones are started.
 fn heal(world: &mut World, nodes: usize) {
     world.apply(Fault::Heal);
-    world.apply(Fault::Present);
-    world.apply(Fault::Delay(Duration::ZERO));
+    world.apply(Fault::StartAuthority);
+    world.apply(Fault::DelayAuthority(Duration::ZERO));
     for place in 0..=nodes {
-        world.apply(Fault::Reach(place));
+        world.apply(Fault::ReconnectToAuthority(place));
         if world.engine(place).is_none_or(|engine| engine.has_left()) {
             world.apply(Fault::Start(place));
         } else {

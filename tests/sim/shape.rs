@@ -6,7 +6,7 @@ use heartbeat_core::config::{ClusterConfig, Mode};
 use heartbeat_core::member::{Role, WEIGHT_KEY};
 use heartbeat_core::{Config, Metadata};
 
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::world::World;
 
 /// How often the thread of a node without workers gives a sign of life.
@@ -35,9 +35,14 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// `nodes` nodes without a monitor, with workers and a log, that have yet to join.
+    pub fn decentralised(nodes: usize) -> Shape {
+        Shape { monitors: 0, nodes, workers: true, acquainted: false, log: true, weighted: false, late: false }
+    }
+
     /// `monitors` monitors and `nodes` other nodes, with workers and a log, that have yet to join.
-    pub fn new(monitors: usize, nodes: usize) -> Shape {
-        Shape { monitors, nodes, workers: true, acquainted: false, log: true, weighted: false, late: false }
+    pub fn central(monitors: usize, nodes: usize) -> Shape {
+        Shape { monitors, ..Shape::decentralised(nodes) }
     }
 
     /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are
@@ -49,7 +54,7 @@ impl Shape {
 
 impl World {
     /// The config of a node: the seeds are the monitors, or the first three nodes.
-    pub(crate) fn config_of(&self, place: Place) -> Config {
+    pub(crate) fn config_of(&self, place: NodeIndex) -> Config {
         let (name, address) = (&self.nodes[place].name, self.nodes[place].address);
         let seeds = if self.shape.monitors > 0 { self.shape.monitors } else { self.nodes.len().min(3) };
         let mut config = self.config.clone();
@@ -71,7 +76,7 @@ impl World {
     }
 
     /// What a node says of itself when it starts.
-    pub(crate) fn metadata_of(&self, place: Place) -> Metadata {
+    pub(crate) fn metadata_of(&self, place: NodeIndex) -> Metadata {
         let weight = self.shape.weighted.then(|| (WEIGHT_KEY.to_owned(), (place % 4 + 1).to_string()));
         weight.into_iter().collect()
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use heartbeat_core::{Random, StreamEvent, StreamId};
 
 use crate::event_queue::Item;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::world::World;
 
 /// How long one tries to connect to somebody who does not answer.
@@ -22,7 +22,7 @@ const GIVE_UP: Duration = Duration::from_secs(3);
 const LISTENS_FOR: Duration = Duration::from_millis(20);
 
 /// One end: a process at a place, and its number for the stream.
-type End = (Place, u64, StreamId);
+type End = (NodeIndex, u64, StreamId);
 
 /// All connections of a world.
 #[derive(Default)]
@@ -31,13 +31,13 @@ pub(crate) struct Streams {
     open: BTreeMap<u64, Connection>,
     by_end: BTreeMap<End, u64>,
     /// Until when the port of a process that has ended is open.
-    closing: BTreeMap<Place, u64>,
+    closing: BTreeMap<NodeIndex, u64>,
 }
 
 struct Connection {
     opener: End,
     acceptor: Option<End>,
-    to: Place,
+    to: NodeIndex,
     /// When the newest frame arrives at the acceptor, and at the opener: later ones do not overtake
     /// it.
     arrived: [u64; 2],
@@ -49,7 +49,7 @@ struct Connection {
 #[derive(Clone)]
 pub(crate) struct Move {
     connection: u64,
-    at: Place,
+    at: NodeIndex,
     life: u64,
     what: What,
 }
@@ -66,13 +66,13 @@ enum What {
 }
 
 impl Move {
-    pub(crate) fn at(&self) -> Place {
+    pub(crate) fn at(&self) -> NodeIndex {
         self.at
     }
 }
 
 impl World {
-    pub(crate) fn open(&mut self, from: Place, stream: StreamId, to: Option<Place>) {
+    pub(crate) fn open(&mut self, from: NodeIndex, stream: StreamId, to: Option<NodeIndex>) {
         let life = self.life(from);
         let opener = (from, life, stream);
         self.streams.next += 1;
@@ -91,19 +91,19 @@ impl World {
         self.move_at(after, Move { connection, at, life: if answers { u64::MAX } else { life }, what });
     }
 
-    pub(crate) fn frame(&mut self, from: Place, stream: StreamId, bytes: &[u8]) {
+    pub(crate) fn frame(&mut self, from: NodeIndex, stream: StreamId, bytes: &[u8]) {
         let (what, life) = (What::Frame(bytes.to_vec()), self.life(from));
         self.send_over((from, life, stream), what);
     }
 
-    pub(crate) fn shut(&mut self, from: Place, stream: StreamId) {
+    pub(crate) fn shut(&mut self, from: NodeIndex, stream: StreamId) {
         let end = (from, self.life(from), stream);
         self.send_over(end, What::Ended);
         self.streams.by_end.remove(&end);
     }
 
     /// Closes all streams of the process at a place, as its system does when it ends.
-    pub(crate) fn break_streams(&mut self, place: Place) {
+    pub(crate) fn break_streams(&mut self, place: NodeIndex) {
         for end in self.ends_of(place) {
             if !self.is_unplugged(place) {
                 self.send_over(end, What::Ended);
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// Ends all streams of a process without its doing.
-    pub(crate) fn sever(&mut self, place: Place) {
+    pub(crate) fn sever(&mut self, place: NodeIndex) {
         for end in self.ends_of(place) {
             self.send_over(end, What::Ended);
             if let Some(&connection) = self.streams.by_end.get(&end) {
@@ -129,14 +129,14 @@ impl World {
         }
     }
 
-    fn ends_of(&self, place: Place) -> Vec<End> {
+    fn ends_of(&self, place: NodeIndex) -> Vec<End> {
         let life = self.life(place);
         let range = (place, life, StreamId(0))..=(place, life, StreamId(u64::MAX));
         self.streams.by_end.range(range).map(|(end, _)| *end).collect()
     }
 
     /// Closes what a process at a place was connected to without having seen it.
-    fn break_backlog(&mut self, place: Place) {
+    fn break_backlog(&mut self, place: NodeIndex) {
         let waits = |(_, open): &(&u64, &Connection)| open.to == place && open.acceptor.is_none() && open.opened;
         let waiting: Vec<(u64, End)> =
             self.streams.open.iter().filter(waits).map(|(&connection, open)| (connection, open.opener)).collect();
@@ -207,7 +207,7 @@ impl World {
         self.with_engine(at, |engine, now| engine.handle_stream(now, end.2, other, event));
     }
 
-    fn accept(&mut self, connection: u64, at: Place) {
+    fn accept(&mut self, connection: u64, at: NodeIndex) {
         let Some(stream) = self.take_connection(at) else { return };
         let end = (at, self.life(at), stream);
         self.streams.by_end.insert(end, connection);

@@ -9,7 +9,7 @@ use heartbeat_core::{
 };
 
 use crate::event_queue::Item;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::shape::LONG_BEAT;
 use crate::world::{WORKERS, World};
 
@@ -36,26 +36,26 @@ pub(crate) struct Worker {
 }
 
 impl World {
-    pub(crate) fn abandon(&mut self, place: Place, arbiter: ArbiterId) {
+    pub(crate) fn abandon(&mut self, place: NodeIndex, arbiter: ArbiterId) {
         if let Some(thread) = self.threads(place).get_mut(&arbiter) {
             thread.abandoned = true;
         }
     }
 
-    pub(crate) fn threads(&mut self, place: Place) -> &mut BTreeMap<ArbiterId, Thread> {
+    pub(crate) fn threads(&mut self, place: NodeIndex) -> &mut BTreeMap<ArbiterId, Thread> {
         &mut self.nodes[place].process.as_mut().expect("only a running process acts").arbiters
     }
 
-    pub(crate) fn worker(&mut self, place: Place, worker: WorkerId) -> Option<&mut Worker> {
+    pub(crate) fn worker(&mut self, place: NodeIndex, worker: WorkerId) -> Option<&mut Worker> {
         self.nodes[place].process.as_mut()?.workers.get_mut(&worker)
     }
 
-    pub(crate) fn start_worker(&mut self, place: Place, start: Start) {
+    pub(crate) fn start_worker(&mut self, place: NodeIndex, start: Start) {
         let life = self.nodes[place].life;
         if let Some(shard) = start.shard {
             self.checker.shard_started(self.now, place, shard);
             let others = (0..self.nodes.len()).filter(|&other| other != place && self.may_act(other, shard.index));
-            let others: Vec<Place> = others.collect();
+            let others: Vec<NodeIndex> = others.collect();
             self.checker.alone(self.now, place, shard, &others);
         }
         self.checker.generation(self.now, place, start.worker, start.generation);
@@ -73,7 +73,7 @@ impl World {
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
     }
 
-    pub(crate) fn report(&mut self, place: Place, worker: WorkerId, generation: Generation, report: Report) {
+    pub(crate) fn report(&mut self, place: NodeIndex, worker: WorkerId, generation: Generation, report: Report) {
         let Some(found) = self.worker(place, worker) else { return };
         if found.generation != generation && !matches!(report, Report::Restarted { .. }) {
             return;
@@ -99,7 +99,7 @@ impl World {
         self.with_engine(place, |engine, now| engine.handle_report(now, worker, generation, report));
     }
 
-    pub(crate) fn beat(&mut self, place: Place, life: u64, arbiter: ArbiterId) {
+    pub(crate) fn beat(&mut self, place: NodeIndex, life: u64, arbiter: ArbiterId) {
         let Some(thread) = self.threads(place).get_mut(&arbiter) else { return };
         if thread.abandoned {
             return;
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Every shard on this thread counts one on, and says so.
-    pub(crate) fn count(&mut self, place: Place, arbiter: ArbiterId) {
+    pub(crate) fn count(&mut self, place: NodeIndex, arbiter: ArbiterId) {
         let Some(process) = &mut self.nodes[place].process else { return };
         let mut counted = Vec::new();
         for (&id, worker) in &mut process.workers {
@@ -133,12 +133,12 @@ impl World {
     }
 
     /// What a shard on a node has counted to, if it runs there.
-    pub fn count_on(&self, place: Place, shard: u32) -> Option<u64> {
+    pub fn count_on(&self, place: NodeIndex, shard: u32) -> Option<u64> {
         let worker = self.nodes[place].process.as_ref()?.workers.get(&WorkerId(WORKERS + shard))?;
         worker.running.then_some(worker.count)
     }
 
-    pub(crate) fn panic(&mut self, place: Place, id: WorkerId) {
+    pub(crate) fn panic(&mut self, place: NodeIndex, id: WorkerId) {
         let now = self.clock(place);
         let life = self.nodes[place].life;
         let Some(worker) = self.at_work(place, id) else { return };
@@ -158,7 +158,7 @@ impl World {
         self.put(at, Item::Report { place, life, worker: id, generation, report });
     }
 
-    pub(crate) fn finish(&mut self, place: Place, id: WorkerId) {
+    pub(crate) fn finish(&mut self, place: NodeIndex, id: WorkerId) {
         let life = self.nodes[place].life;
         let Some(generation) = self.at_work(place, id).map(|worker| worker.generation) else { return };
         let at = self.soon(Duration::from_micros(100));
@@ -167,14 +167,14 @@ impl World {
 
     /// A worker that runs on a thread that is not blocked, in a process that is not stopped: one
     /// that can do something by itself.
-    pub(crate) fn at_work(&mut self, place: Place, id: WorkerId) -> Option<&mut Worker> {
+    pub(crate) fn at_work(&mut self, place: NodeIndex, id: WorkerId) -> Option<&mut Worker> {
         let process = self.nodes[place].process.as_mut().filter(|process| !process.paused)?;
         let worker = process.workers.get_mut(&id)?;
         let blocked = process.arbiters.get(&worker.arbiter).is_none_or(|thread| thread.blocked.is_some());
         (worker.running && !blocked).then_some(worker)
     }
 
-    pub(crate) fn block(&mut self, place: Place, id: WorkerId, duration: Duration) {
+    pub(crate) fn block(&mut self, place: NodeIndex, id: WorkerId, duration: Duration) {
         let (now, life) = (self.clock(place), self.nodes[place].life);
         let Some(Worker { generation, arbiter, .. }) = self.at_work(place, id).cloned() else { return };
         if let Some(thread) = self.threads(place).get_mut(&arbiter) {
@@ -184,7 +184,7 @@ impl World {
         self.put(self.now + duration.as_nanos() as u64, Item::Wake { place, life, arbiter });
     }
 
-    pub(crate) fn inspect(&mut self, place: Place, arbiter: ArbiterId) {
+    pub(crate) fn inspect(&mut self, place: NodeIndex, arbiter: ArbiterId) {
         let blocked = self.threads(place).get(&arbiter).and_then(|thread| thread.blocked);
         let busy: Vec<WorkerActivity> = blocked
             .into_iter()
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    pub(crate) fn wake(&mut self, place: Place, arbiter: ArbiterId) {
+    pub(crate) fn wake(&mut self, place: NodeIndex, arbiter: ArbiterId) {
         let Some(thread) = self.threads(place).get_mut(&arbiter) else { return };
         thread.blocked = None;
         if thread.abandoned {

@@ -15,7 +15,7 @@ use crate::authority::Authority;
 use crate::checker::Checker;
 use crate::event_queue::{EventQueue, Item};
 use crate::fault::Fault;
-use crate::network::{Network, Place};
+use crate::network::{Network, NodeIndex};
 use crate::node::Node;
 use crate::shape::{Shape, cluster_table};
 use crate::streams::Streams;
@@ -30,7 +30,7 @@ pub const SHARDS: u32 = 8;
 pub const WORKERS: u32 = 4;
 
 /// Hears of each event: when, where, what.
-pub type Listener = Box<dyn FnMut(Duration, Place, &Event)>;
+pub type Listener = Box<dyn FnMut(Duration, NodeIndex, &Event)>;
 
 /// Some nodes and their network.
 pub struct World {
@@ -65,7 +65,7 @@ pub struct World {
     /// Datagrams to addresses where nobody is.
     pub(crate) lost: Vec<(SocketAddr, Vec<u8>)>,
     pub(crate) log: Vec<String>,
-    pub(crate) events: Vec<(Duration, Place, Event)>,
+    pub(crate) events: Vec<(Duration, NodeIndex, Event)>,
     /// Who hears of each event as it is told, in worlds without a log.
     pub listener: Option<Listener>,
 }
@@ -73,7 +73,7 @@ pub struct World {
 impl World {
     /// A monitor and `nodes` nodes, all started, on a quiet network.
     pub fn new(seed: u64, nodes: usize, config: Config) -> World {
-        World::of(seed, Shape::new(1, nodes), config)
+        World::of(seed, Shape::central(1, nodes), config)
     }
 
     /// A world of this shape, all nodes started, on a quiet network.
@@ -159,12 +159,12 @@ impl World {
     }
 
     /// The name of a node.
-    pub fn name(&self, place: Place) -> &str {
+    pub fn name(&self, place: NodeIndex) -> &str {
         &self.nodes[place].name
     }
 
     /// The place of the node with this name.
-    pub fn place_of(&self, name: &str) -> Option<Place> {
+    pub fn place_of(&self, name: &str) -> Option<NodeIndex> {
         let (kind, number) = name.rsplit_once('-').unwrap_or((name, "1"));
         let number: usize = number.parse().ok()?;
         Some(if kind == "node" { self.shape.monitors + number - 1 } else { number - 1 })
@@ -177,51 +177,51 @@ impl World {
 
     /// Every event that a node told, with its place and the time since the start, in the order of
     /// their telling.
-    pub fn events(&self) -> impl Iterator<Item = (Duration, Place, &Event)> {
+    pub fn events(&self) -> impl Iterator<Item = (Duration, NodeIndex, &Event)> {
         self.events.iter().map(|(at, place, event)| (*at, *place, event))
     }
 
     /// The engine of a node whose process runs.
-    pub fn engine(&self, place: Place) -> Option<&Engine> {
+    pub fn engine(&self, place: NodeIndex) -> Option<&Engine> {
         self.nodes[place].process.as_ref().map(|process| &process.engine)
     }
 
     /// Places of the nodes whose process runs and is not stopped.
-    pub fn running(&self) -> Vec<Place> {
-        let runs = |place: &Place| self.nodes[*place].process.as_ref().is_some_and(|process| !process.paused);
+    pub fn running(&self) -> Vec<NodeIndex> {
+        let runs = |place: &NodeIndex| self.nodes[*place].process.as_ref().is_some_and(|process| !process.paused);
         (0..self.nodes.len()).filter(runs).collect()
     }
 
     /// The shards that run on a node, with their epochs.
-    pub fn shards_on(&self, place: Place) -> BTreeSet<u32> {
+    pub fn shards_on(&self, place: NodeIndex) -> BTreeSet<u32> {
         let Some(process) = &self.nodes[place].process else { return BTreeSet::new() };
         let runs = |index: &u32| process.workers.get(&WorkerId(WORKERS + index)).is_some_and(|worker| worker.running);
         (0..SHARDS).filter(runs).collect()
     }
 
     /// The epoch under which a shard runs on a node.
-    pub fn epoch_on(&self, place: Place, shard: u32) -> Option<u64> {
+    pub fn epoch_on(&self, place: NodeIndex, shard: u32) -> Option<u64> {
         let worker = self.nodes[place].process.as_ref()?.workers.get(&WorkerId(WORKERS + shard))?;
         worker.epoch.filter(|_| worker.running)
     }
 
     /// Hands a node a datagram as if it had come from `from`.
-    pub fn inject(&mut self, to: Place, from: SocketAddr, bytes: Vec<u8>) {
+    pub fn inject(&mut self, to: NodeIndex, from: SocketAddr, bytes: Vec<u8>) {
         self.handle(Item::Datagram { to, from, bytes });
     }
 
     /// The address of a node.
-    pub fn address(&self, place: Place) -> SocketAddr {
+    pub fn address(&self, place: NodeIndex) -> SocketAddr {
         self.nodes[place].address
     }
 
     /// Places of those who watch a node, by its own word.
-    pub(crate) fn observers_of(&self, place: Place) -> Vec<Place> {
+    pub(crate) fn observers_of(&self, place: NodeIndex) -> Vec<NodeIndex> {
         let observers: Vec<NodeId> = self.engine(place).into_iter().flat_map(Engine::observers).collect();
         (0..self.nodes.len()).filter(|&other| observers.contains(&NodeId::of(&self.nodes[other].name))).collect()
     }
 
-    pub(crate) fn note(&mut self, place: Place, text: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, place: NodeIndex, text: impl FnOnce() -> String) {
         if !self.shape.log {
             return;
         }
@@ -231,7 +231,7 @@ impl World {
     }
 
     /// Whether nothing gets through between two places, in either direction.
-    pub(crate) fn is_apart(&self, one: Place, other: Place) -> bool {
+    pub(crate) fn is_apart(&self, one: NodeIndex, other: NodeIndex) -> bool {
         self.network.is_cut(one, other) || self.network.is_cut(other, one)
     }
 

@@ -9,7 +9,7 @@ use foca::{Config, Foca, Member, PostcardCodec, State, Timer};
 use heartbeat_core::Random;
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_tests::event_queue::EventQueue;
-use heartbeat_tests::{Fault, Network, Place};
+use heartbeat_tests::{Fault, Network, NodeIndex};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro128PlusPlus;
 
@@ -19,12 +19,12 @@ use crate::played::{Gathered, Played, Shared};
 /// How often we look who is suspect: foca does not tell.
 const LOOK: Duration = Duration::from_millis(50);
 
-fn id_of(place: Place) -> Id {
+fn id_of(place: NodeIndex) -> Id {
     Id { address: SocketAddrV4::new(Ipv4Addr::from(0x0a00_0001 + place as u32), 7_100), life: 0 }
 }
 
-fn place_of(id: Id) -> Place {
-    (u32::from(*id.address.ip()) - 0x0a00_0001) as Place
+fn place_of(id: Id) -> NodeIndex {
+    (u32::from(*id.address.ip()) - 0x0a00_0001) as NodeIndex
 }
 
 struct Node {
@@ -35,13 +35,13 @@ struct Node {
 
 enum Item {
     /// The node knows all others.
-    Begin(Place),
-    Datagram(Place, Vec<u8>),
-    Timer(Place, Timer<Id>),
+    Begin(NodeIndex),
+    Datagram(NodeIndex, Vec<u8>),
+    Timer(NodeIndex, Timer<Id>),
 }
 
 impl Item {
-    fn place(&self) -> Place {
+    fn place(&self) -> NodeIndex {
         match self {
             Item::Begin(place) | Item::Datagram(place, _) | Item::Timer(place, _) => *place,
         }
@@ -56,7 +56,7 @@ struct Nodes {
     nodes: Vec<Node>,
     told: Shared,
     sent: (u64, u64),
-    looked_for: Vec<Place>,
+    looked_for: Vec<NodeIndex>,
 }
 
 /// A cluster of `nodes`, all of which know each other within the first second. `suspect_for`
@@ -107,7 +107,7 @@ impl Nodes {
         self.act(place, asked);
     }
 
-    fn act(&mut self, from: Place, asked: Asked) {
+    fn act(&mut self, from: NodeIndex, asked: Asked) {
         for (after, timer) in asked.timers {
             self.queue.put(self.now + after.as_nanos() as u64, Item::Timer(from, timer));
         }
@@ -163,7 +163,7 @@ impl Played for Nodes {
             }
             Fault::Cut(from, to) => self.network.cut(from, to),
             Fault::Mend(from, to) => self.network.mend(from, to),
-            Fault::Garble(place, loss) => drop(self.network.lossy.insert(place, loss)),
+            Fault::LossyNode(place, loss) => drop(self.network.lossy.insert(place, loss)),
             Fault::Disturb(loss, duplication, reordering) => {
                 (self.network.loss, self.network.duplication, self.network.reordering) =
                     (loss, duplication, reordering);
@@ -191,12 +191,12 @@ impl Played for Nodes {
         self.sent
     }
 
-    fn missing(&self, observer: Place) -> usize {
+    fn missing(&self, observer: NodeIndex) -> usize {
         let members = self.nodes[observer].engine.iter().flat_map(|engine| engine.iter_membership_state());
         members.filter(|member| member.state() == State::Down).count()
     }
 
-    fn look_for(&mut self, victims: &[Place]) {
+    fn look_for(&mut self, victims: &[NodeIndex]) {
         self.looked_for = victims.to_vec();
     }
 }

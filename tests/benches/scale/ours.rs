@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event, Status};
-use heartbeat_tests::{Fault, Place, Shape, World};
+use heartbeat_tests::{Fault, NodeIndex, Shape, World};
 
 use crate::played::{Gathered, Played, Shared};
 
@@ -12,7 +12,8 @@ pub(crate) fn ours(seed: u64, nodes: usize, config: Config) -> Gathered {
     let mut world = World::of(seed, Shape::large(nodes), config);
     let told = Shared::default();
     let gathered = told.clone();
-    let place_of = |name: &str| name.rsplit_once('-').and_then(|(_, number)| Some(number.parse::<Place>().ok()? - 1));
+    let place_of =
+        |name: &str| name.rsplit_once('-').and_then(|(_, number)| Some(number.parse::<NodeIndex>().ok()? - 1));
     world.listener = Some(Box::new(move |at, by, event| match event {
         Event::Suspected { node, .. } => {
             if let Some(whom) = place_of(node) {
@@ -52,10 +53,10 @@ impl Played for Ours {
         self.0.sent()
     }
 
-    fn missing(&self, observer: Place) -> usize {
+    fn missing(&self, observer: NodeIndex) -> usize {
         let members = self.0.engine(observer).into_iter().flat_map(|engine| engine.members());
         members.filter(|member| matches!(member.status, Status::Dead | Status::Left)).count()
     }
 
-    fn look_for(&mut self, _: &[Place]) {}
+    fn look_for(&mut self, _: &[NodeIndex]) {}
 }

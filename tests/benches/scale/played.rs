@@ -6,29 +6,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use heartbeat_tests::{Fault, Place};
+use heartbeat_tests::{Fault, NodeIndex};
 
 /// Time, kind and subject of a report.
 #[derive(Default)]
 pub(crate) struct Told {
     /// By the member concerned, then by the node that was notified, in seconds since the start.
-    suspected: BTreeMap<Place, BTreeMap<Place, f64>>,
-    died: BTreeMap<Place, BTreeMap<Place, f64>>,
+    suspected: BTreeMap<NodeIndex, BTreeMap<NodeIndex, f64>>,
+    died: BTreeMap<NodeIndex, BTreeMap<NodeIndex, f64>>,
     /// Deaths by a node's own verdict: the node, the member.
-    concluded: Vec<(Place, Place)>,
+    concluded: Vec<(NodeIndex, NodeIndex)>,
     /// How often a node declared a member dead.
-    views: Vec<(Place, Place)>,
+    views: Vec<(NodeIndex, NodeIndex)>,
 }
 
 /// Shared by a cluster and the one who gathers.
 pub(crate) type Shared = Rc<RefCell<Told>>;
 
 impl Told {
-    pub(crate) fn suspected(&mut self, at: Duration, by: Place, whom: Place) {
+    pub(crate) fn suspected(&mut self, at: Duration, by: NodeIndex, whom: NodeIndex) {
         self.suspected.entry(whom).or_default().entry(by).or_insert(at.as_secs_f64());
     }
 
-    pub(crate) fn died(&mut self, at: Duration, by: Place, whom: Place, is_own: bool) {
+    pub(crate) fn died(&mut self, at: Duration, by: NodeIndex, whom: NodeIndex, is_own: bool) {
         self.died.entry(whom).or_default().entry(by).or_insert(at.as_secs_f64());
         self.views.push((by, whom));
         if is_own {
@@ -36,7 +36,7 @@ impl Told {
         }
     }
 
-    pub(crate) fn has_suspected(&self, by: Place, whom: Place) -> bool {
+    pub(crate) fn has_suspected(&self, by: NodeIndex, whom: NodeIndex) -> bool {
         self.suspected.get(&whom).is_some_and(|told| told.contains_key(&by))
     }
 
@@ -59,9 +59,9 @@ pub(crate) trait Played {
     /// Datagrams sent so far, and their bytes with the headers of IPv4 and UDP.
     fn sent(&self) -> (u64, u64);
     /// How many a node takes for dead or gone.
-    fn missing(&self, observer: Place) -> usize;
+    fn missing(&self, observer: NodeIndex) -> usize;
     /// The members whose suspicions are looked for from now on, for libraries without such events.
-    fn look_for(&mut self, victims: &[Place]);
+    fn look_for(&mut self, victims: &[NodeIndex]);
 }
 
 /// Makes a cluster from a seed and a number of nodes.
@@ -107,10 +107,10 @@ impl Gathered {
 
     /// For each of `victims`, harmed at `since`: when the first and the last of the others learnt
     /// of it.
-    pub(crate) fn spread(&self, victims: &[Place], since: Duration) -> Spread {
+    pub(crate) fn spread(&self, victims: &[NodeIndex], since: Duration) -> Spread {
         let told = self.told.borrow();
         let (mut spread, none) = (Spread::default(), BTreeMap::new());
-        let times = |known: &BTreeMap<Place, f64>| -> Option<(f64, f64)> {
+        let times = |known: &BTreeMap<NodeIndex, f64>| -> Option<(f64, f64)> {
             let by_survivors = known.iter().filter(|(place, _)| !victims.contains(place));
             let times: Vec<f64> = by_survivors.map(|(_, at)| at - since.as_secs_f64()).collect();
             let (first, last) = (times.iter().copied().reduce(f64::min)?, times.iter().copied().reduce(f64::max)?);
@@ -137,10 +137,10 @@ impl Gathered {
 
     /// Nodes declared dead though they were alive; the number of own verdicts; and the number of
     /// views with that death.
-    pub(crate) fn false_deaths(&self, ended: &[Place]) -> (usize, usize, usize) {
+    pub(crate) fn false_deaths(&self, ended: &[NodeIndex]) -> (usize, usize, usize) {
         let told = self.told.borrow();
-        let wrong = |deaths: &[(Place, Place)]| deaths.iter().filter(|(_, whom)| !ended.contains(whom)).count();
-        let nodes: BTreeSet<Place> =
+        let wrong = |deaths: &[(NodeIndex, NodeIndex)]| deaths.iter().filter(|(_, whom)| !ended.contains(whom)).count();
+        let nodes: BTreeSet<NodeIndex> =
             told.views.iter().map(|(_, whom)| *whom).filter(|whom| !ended.contains(whom)).collect();
         (nodes.len(), wrong(&told.concluded), wrong(&told.views))
     }

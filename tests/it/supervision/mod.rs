@@ -1,16 +1,16 @@
 //! The rules of supervision, driven without actors: the tests T1 to T6 of `docs/src/promises.md`.
 //!
-//! T1 (`naive`): what follows a failure or an end, compared with a second model on random trees. T2
+//! T1 (`model`): what follows a failure or an end, compared with a second model on random trees. T2
 //! and T3, the window and the pauses, stand with the rule in `core/src/restart.rs`. T4, T5 and T6
-//! (`order`): stale inputs, stopping and starting, significant children. `asked`: what somebody
+//! (`order`): stale inputs, stopping and starting, significant children. `commands`: what somebody
 //! asks of a child in the middle of all that. A12 (`nested`): groups in groups that fail too often.
 //! `verdicts`: what a silent thread and a look at a cell mean. `held`: what the neighbours on a
 //! held thread do. `fuzz`: what must never happen does not.
 
-mod asked;
+mod commands;
 mod fuzz;
 mod held;
-mod naive;
+mod model;
 mod nested;
 mod order;
 mod play;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use heartbeat_core::{Generation, Member};
 
 use crate::checker::{Checker, nanos};
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::node::generation_at;
 
 /// Deaths by silence that the brake lets pass within [`PACE`], of a zone of up to forty: as
@@ -18,41 +18,41 @@ pub(crate) const PACE: Duration = Duration::from_secs(10);
 /// What is known of nodes, to judge deaths.
 #[derive(Default)]
 pub(crate) struct Nodes {
-    pub(crate) killed: BTreeSet<Place>,
-    pub(crate) left: BTreeSet<Place>,
-    pub(crate) paused: BTreeSet<Place>,
+    pub(crate) killed: BTreeSet<NodeIndex>,
+    pub(crate) left: BTreeSet<NodeIndex>,
+    pub(crate) paused: BTreeSet<NodeIndex>,
     /// Links that carry nothing, each in one direction.
-    pub(crate) cut: BTreeSet<(Place, Place)>,
+    pub(crate) cut: BTreeSet<(NodeIndex, NodeIndex)>,
     /// Those to whom some link was ever cut.
-    pub(crate) deaf: BTreeSet<Place>,
+    pub(crate) deaf: BTreeSet<NodeIndex>,
     /// Those who lose most of what they send and receive.
-    pub(crate) garbled: BTreeSet<Place>,
+    pub(crate) garbled: BTreeSet<NodeIndex>,
     /// From when to when a node was paused or cut off. Until it has had the time to be heard in
     /// between, it counts as one span.
-    pub(crate) hampered: BTreeMap<Place, (u64, Option<u64>)>,
+    pub(crate) hampered: BTreeMap<NodeIndex, (u64, Option<u64>)>,
     /// Who was started and has not joined since: the death of the process before it may still be
     /// noticed.
-    pub(crate) unknown: BTreeSet<Place>,
+    pub(crate) unknown: BTreeSet<NodeIndex>,
     /// When each was last started: for a while, some may still conclude the death of the process
     /// before it.
-    pub(crate) started: BTreeMap<Place, u64>,
+    pub(crate) started: BTreeMap<NodeIndex, u64>,
     /// The generation under which each was last started.
-    pub(crate) generations: BTreeMap<Place, Generation>,
+    pub(crate) generations: BTreeMap<NodeIndex, Generation>,
     /// How far the clock of each has jumped ahead.
-    pub(crate) ahead: BTreeMap<Place, u64>,
+    pub(crate) ahead: BTreeMap<NodeIndex, u64>,
     /// Whether the network ever lost or delayed datagrams.
     pub(crate) disturbed: bool,
     /// Whom anybody holds for a member.
-    pub(crate) members: BTreeSet<Place>,
+    pub(crate) members: BTreeSet<NodeIndex>,
     /// Promise 2: by when somebody must have said that this node died, and who watched it.
-    pub(crate) owed: BTreeMap<Place, (u64, Vec<Place>)>,
+    pub(crate) owed: BTreeMap<NodeIndex, (u64, Vec<NodeIndex>)>,
     /// When each death was first concluded by somebody.
     pub(crate) died: Vec<u64>,
     pub(crate) deaths: u32,
 }
 
 impl Checker {
-    pub(crate) fn killed(&mut self, now: u64, place: Place, watched_by: &[Place]) {
+    pub(crate) fn killed(&mut self, now: u64, place: NodeIndex, watched_by: &[NodeIndex]) {
         /// A datagram that is held back arrives at most this long after its sender died; see
         /// `Network::reordering`.
         const HELD_BACK: Duration = Duration::from_millis(1_100);
@@ -60,11 +60,11 @@ impl Checker {
         self.nodes.killed.insert(place);
         self.owe_nothing(place);
         let spare = self.spare();
-        let is_new = |observer: &Place| self.nodes.started.get(observer).is_some_and(|&at| now - at <= spare);
-        let was_well = |place: &Place| {
+        let is_new = |observer: &NodeIndex| self.nodes.started.get(observer).is_some_and(|&at| now - at <= spare);
+        let was_well = |place: &NodeIndex| {
             self.nodes.hampered.get(place).is_none_or(|(_, until)| until.is_some_and(|end| now - end > spare))
         };
-        let is_well = |observer: &Place| {
+        let is_well = |observer: &NodeIndex| {
             !is_new(observer)
                 && was_well(observer)
                 && !self.nodes.killed.contains(observer)
@@ -87,7 +87,7 @@ impl Checker {
         }
     }
 
-    pub(crate) fn started(&mut self, now: u64, place: Place) {
+    pub(crate) fn started(&mut self, now: u64, place: NodeIndex) {
         self.nodes.unknown.insert(place);
         self.nodes.started.insert(place, now);
         let ahead = self.nodes.ahead.get(&place).copied().unwrap_or_default();
@@ -120,7 +120,7 @@ impl Checker {
     }
 
     /// Whether a node is paused, or more than a third of those who may observe it cannot hear it.
-    pub(crate) fn is_hampered(&self, place: Place) -> bool {
+    pub(crate) fn is_hampered(&self, place: NodeIndex) -> bool {
         let pool = self.pool();
         let unheard = (0..pool).filter(|&other| self.nodes.cut.contains(&(place, other))).count();
         self.nodes.paused.contains(&place)
@@ -128,7 +128,7 @@ impl Checker {
             || unheard * 3 > pool.saturating_sub(1)
     }
 
-    pub(crate) fn may_observe(&self, place: Place) -> bool {
+    pub(crate) fn may_observe(&self, place: NodeIndex) -> bool {
         self.shape.monitors == 0 || place < self.shape.monitors
     }
 
@@ -138,7 +138,7 @@ impl Checker {
     }
 
     /// What this place was to show is not owed any more; nor what it was to notice.
-    pub(crate) fn owe_nothing(&mut self, place: Place) {
+    pub(crate) fn owe_nothing(&mut self, place: NodeIndex) {
         self.nodes.owed.retain(|dead, (_, watched_by)| *dead != place && !watched_by.contains(&place));
         self.threads.owed.retain(|(here, _), _| *here != place);
     }
@@ -159,16 +159,16 @@ impl Checker {
         }
     }
 
-    pub(crate) fn no_member(&mut self, name: &str) -> Option<Place> {
+    pub(crate) fn no_member(&mut self, name: &str) -> Option<NodeIndex> {
         let place = self.place(name)?;
         self.nodes.members.remove(&place);
         self.nodes.owed.remove(&place);
         Some(place)
     }
 
-    pub(crate) fn check_death(&mut self, now: u64, judge: Place, place: Place) {
+    pub(crate) fn check_death(&mut self, now: u64, judge: NodeIndex, place: NodeIndex) {
         let spare = self.spare();
-        let was_long = |place: &Place, at_least: u64| {
+        let was_long = |place: &NodeIndex, at_least: u64| {
             self.nodes.hampered.get(place).is_some_and(|&(since, until)| {
                 let end = until.unwrap_or(now);
                 now - end <= spare && end - since + spare > at_least

@@ -23,7 +23,7 @@ use heartbeat_core::{Cause, Config, Event, Generation, WorkerId};
 use crate::checker::deaths::{Nodes, PACE, PACE_LEAST};
 use crate::checker::replacements::Threads;
 use crate::fault::Fault;
-use crate::network::Place;
+use crate::network::NodeIndex;
 use crate::shape::Shape;
 use crate::world::{GROUP, WORKERS};
 
@@ -35,24 +35,24 @@ pub struct Checker {
     pub(crate) config: Config,
     pub(crate) broken: Vec<String>,
     /// Which start of its process each place is at; what was noted of an earlier one is void.
-    pub(crate) lives: BTreeMap<Place, u64>,
+    pub(crate) lives: BTreeMap<NodeIndex, u64>,
     /// Promise 3: who owned a shard at an epoch, by place and life.
-    pub(crate) owners: BTreeMap<(u32, u64), (Place, u64)>,
+    pub(crate) owners: BTreeMap<(u32, u64), (NodeIndex, u64)>,
     /// Promise 3: the epoch of the newest start of a shard on a node in one life.
-    pub(crate) epochs: BTreeMap<(Place, u64, u32), u64>,
-    pub(crate) generations: BTreeMap<(Place, u64, WorkerId), Generation>,
+    pub(crate) epochs: BTreeMap<(NodeIndex, u64, u32), u64>,
+    pub(crate) generations: BTreeMap<(NodeIndex, u64, WorkerId), Generation>,
     pub(crate) nodes: Nodes,
     pub(crate) threads: Threads,
     /// Workers that were told to fail.
-    pub(crate) harmed: BTreeSet<(Place, String)>,
+    pub(crate) harmed: BTreeSet<(NodeIndex, String)>,
     /// Promise 5: restarts of a worker within one life of its process.
-    pub(crate) restarts: BTreeMap<(Place, u64, String), Vec<u64>>,
+    pub(crate) restarts: BTreeMap<(NodeIndex, u64, String), Vec<u64>>,
     /// How far each shard has counted anywhere.
     pub(crate) counts: BTreeMap<u32, u64>,
     /// The newest epoch of each shard that an authority gave out.
     pub(crate) tokens: BTreeMap<u32, u64>,
     /// Workers that failed too often, by place and life.
-    pub(crate) given_up: BTreeSet<(Place, u64, String)>,
+    pub(crate) given_up: BTreeSet<(NodeIndex, u64, String)>,
 }
 
 impl Checker {
@@ -78,7 +78,7 @@ impl Checker {
     }
 
     /// Takes in what is done; `watched_by` are those who watch whoever ends by it.
-    pub(crate) fn fault(&mut self, now: u64, fault: &Fault, watched_by: &[Place]) {
+    pub(crate) fn fault(&mut self, now: u64, fault: &Fault, watched_by: &[NodeIndex]) {
         match fault {
             Fault::Kill(place) | Fault::Unplug(place) => self.killed(now, *place, watched_by),
             Fault::Start(place) => self.started(now, *place),
@@ -110,19 +110,24 @@ impl Checker {
                 self.hampered(now);
             }
             // Nobody is to be suspected for it, and nobody is excused by it.
-            Fault::SetInterval(..) | Fault::Say(..) | Fault::Sever(_) | Fault::SetClock(..) => {}
+            Fault::SetInterval(..) | Fault::SetNote(..) | Fault::CloseConnections(_) | Fault::SetClock(..) => {}
             // Its epochs begin anew, so nothing is to be said of their order.
-            Fault::Forget => self.tokens.clear(),
-            Fault::Absent | Fault::Present | Fault::Delay(_) | Fault::Empty | Fault::CutOff(_) | Fault::Reach(_) => {}
+            Fault::ResetAuthority => self.tokens.clear(),
+            Fault::StopAuthority
+            | Fault::StartAuthority
+            | Fault::DelayAuthority(_)
+            | Fault::EmptyAuthority
+            | Fault::CutFromAuthority(_)
+            | Fault::ReconnectToAuthority(_) => {}
             // It is a pause to the one concerned, and its threads have all their time anew.
-            Fault::Jump(place, by) => {
+            Fault::JumpClock(place, by) => {
                 self.threads.owed.retain(|(here, _), _| here != place);
                 // It counts restarts by its own clock.
                 self.restarts.retain(|(here, ..), _| here != place);
                 *self.nodes.ahead.entry(*place).or_default() += nanos(*by);
             }
             Fault::Slow(..) => self.nodes.owed.clear(),
-            Fault::Garble(place, loss) => {
+            Fault::LossyNode(place, loss) => {
                 if *loss > 0.0 {
                     self.nodes.garbled.insert(*place);
                 } else {
@@ -150,7 +155,7 @@ impl Checker {
     }
 
     /// Takes in what a node tells; `is_alone` says whether it knows of no other member now.
-    pub(crate) fn event(&mut self, now: u64, place: Place, is_alone: bool, event: &Event) {
+    pub(crate) fn event(&mut self, now: u64, place: NodeIndex, is_alone: bool, event: &Event) {
         match event {
             Event::Joined { member } => self.joined(member),
             Event::Returned { node, .. } => self.member(node),
@@ -238,18 +243,18 @@ impl Checker {
 
     /// Whether a shard that is a node's need not run there at `now`: it failed too often, or it may
     /// sit on a blocked thread that was one too many.
-    pub(crate) fn may_be_down(&self, now: u64, place: Place, shard: u32) -> bool {
+    pub(crate) fn may_be_down(&self, now: u64, place: NodeIndex, shard: u32) -> bool {
         let workers = &self.config.workers;
         let refused = self.threads.refused.get(&place);
         self.given_up.contains(&(place, self.life(place), format!("{GROUP}/{shard}")))
             || refused.is_some_and(|since| now - since <= nanos(workers.timeout + workers.interval))
     }
 
-    pub(crate) fn life(&self, place: Place) -> u64 {
+    pub(crate) fn life(&self, place: NodeIndex) -> u64 {
         self.lives.get(&place).copied().unwrap_or_default()
     }
 
-    pub(crate) fn place(&self, name: &str) -> Option<Place> {
+    pub(crate) fn place(&self, name: &str) -> Option<NodeIndex> {
         self.names.iter().position(|known| known == name)
     }
 

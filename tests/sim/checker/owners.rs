@@ -4,10 +4,10 @@ use heartbeat_core::Shard;
 use heartbeat_core::config::AuthorityKind;
 
 use crate::checker::Checker;
-use crate::network::Place;
+use crate::network::NodeIndex;
 
 impl Checker {
-    pub(crate) fn shard_started(&mut self, now: u64, place: Place, shard: Shard) {
+    pub(crate) fn shard_started(&mut self, now: u64, place: NodeIndex, shard: Shard) {
         let life = self.life(place);
         let (index, epoch) = (shard.index, shard.epoch.0);
         let first = *self.owners.entry((index, epoch)).or_insert((place, life));
@@ -31,7 +31,7 @@ impl Checker {
     }
 
     /// Takes in from where a shard goes on.
-    pub(crate) fn took_over(&mut self, now: u64, place: Place, shard: Shard, count: u64) {
+    pub(crate) fn took_over(&mut self, now: u64, place: NodeIndex, shard: Shard, count: u64) {
         let (index, here) = (shard.index, self.names[place].clone());
         let most = self.counts.get(&index).copied().unwrap_or_default();
         if count > most {
@@ -49,7 +49,7 @@ impl Checker {
     }
 
     /// Takes in who else may act for a shard while it is started: nobody, where a quorum is wanted.
-    pub(crate) fn alone(&mut self, now: u64, place: Place, shard: Shard, others: &[Place]) {
+    pub(crate) fn alone(&mut self, now: u64, place: NodeIndex, shard: Shard, others: &[NodeIndex]) {
         if let Some(&other) = others.first() {
             let (index, here, other) = (shard.index, &self.names[place], &self.names[other]);
             self.note(now, &format!("shard {index} starts on {here} while {other} has a lease of it"));

@@ -6,23 +6,23 @@ use std::time::Duration;
 use heartbeat_core::{ArbiterId, Cause};
 
 use crate::checker::{Checker, nanos};
-use crate::network::Place;
+use crate::network::NodeIndex;
 
 /// What is known of blocked threads, to judge replacements.
 #[derive(Default)]
 pub(crate) struct Threads {
     /// When a thread was last blocked, and until when.
-    pub(crate) blocked: BTreeMap<(Place, ArbiterId), (u64, u64)>,
+    pub(crate) blocked: BTreeMap<(NodeIndex, ArbiterId), (u64, u64)>,
     /// Promise 2: by when a blocked thread must have been abandoned.
-    pub(crate) owed: BTreeMap<(Place, ArbiterId), u64>,
+    pub(crate) owed: BTreeMap<(NodeIndex, ArbiterId), u64>,
     /// When a node last abandoned a thread.
-    pub(crate) abandoned: BTreeMap<Place, u64>,
+    pub(crate) abandoned: BTreeMap<NodeIndex, u64>,
     /// When a node last refused to abandon a thread, since it had too many already.
-    pub(crate) refused: BTreeMap<Place, u64>,
+    pub(crate) refused: BTreeMap<NodeIndex, u64>,
 }
 
 impl Checker {
-    pub(crate) fn thread_blocked(&mut self, now: u64, place: Place, arbiter: ArbiterId, duration: Duration) {
+    pub(crate) fn thread_blocked(&mut self, now: u64, place: NodeIndex, arbiter: ArbiterId, duration: Duration) {
         /// Deadlines come up to a millisecond late, by construction.
         const SLACK: Duration = Duration::from_millis(2);
         self.threads.blocked.insert((place, arbiter), (now, now + nanos(duration)));
@@ -32,7 +32,7 @@ impl Checker {
         }
     }
 
-    pub(crate) fn check_abandonment(&mut self, now: u64, place: Place, arbiter: ArbiterId) {
+    pub(crate) fn check_abandonment(&mut self, now: u64, place: NodeIndex, arbiter: ArbiterId) {
         self.threads.owed.remove(&(place, arbiter));
         self.threads.abandoned.insert(place, now);
         let workers = &self.config.workers;
@@ -44,7 +44,7 @@ impl Checker {
         }
     }
 
-    pub(crate) fn check_failure(&mut self, now: u64, place: Place, worker: &str, cause: &Cause) {
+    pub(crate) fn check_failure(&mut self, now: u64, place: NodeIndex, worker: &str, cause: &Cause) {
         let abandoned_now = self.threads.abandoned.get(&place) == Some(&now);
         let harmed = self.harmed.contains(&(place, worker.to_owned()));
         let has_cause = match cause {

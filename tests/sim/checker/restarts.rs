@@ -5,10 +5,10 @@ use std::time::Duration;
 use heartbeat_core::{Generation, WorkerId};
 
 use crate::checker::{Checker, nanos};
-use crate::network::Place;
+use crate::network::NodeIndex;
 
 impl Checker {
-    pub(crate) fn generation(&mut self, now: u64, place: Place, worker: WorkerId, generation: Generation) {
+    pub(crate) fn generation(&mut self, now: u64, place: NodeIndex, worker: WorkerId, generation: Generation) {
         let life = self.life(place);
         let newest = self.generations.entry((place, life, worker)).or_insert(Generation(0));
         if generation <= *newest {
@@ -21,7 +21,7 @@ impl Checker {
 
     /// A restart that takes place at `at`: with the `intensity`-th before it, it must not lie in
     /// one period.
-    pub(crate) fn check_intensity(&mut self, at: u64, place: Place, worker: &str) {
+    pub(crate) fn check_intensity(&mut self, at: u64, place: NodeIndex, worker: &str) {
         /// A worker's thread reports up to this much later than it restarted.
         const SKEW: u64 = Duration::from_millis(2).as_nanos() as u64;
         let (intensity, period) = (self.config.restart.intensity as usize, nanos(self.config.restart.period));

@@ -12,7 +12,7 @@ use crate::{after, at, check_well, lines};
 fn world(seed: u64, nodes: usize, lifelines: bool) -> World {
     let mut config = Config::default();
     config.membership.lifelines = lifelines;
-    let mut world = World::of(seed, Shape::new(0, nodes), config);
+    let mut world = World::of(seed, Shape::decentralised(nodes), config);
     world.run(Duration::from_secs(10));
     check_well(&world);
     world
@@ -60,11 +60,11 @@ fn a_killed_process_is_known_dead_by_all_within_a_tenth_of_a_second() {
 #[test]
 fn connections_that_are_cut_off_by_a_box_are_no_death_and_are_made_again() {
     for (seed, monitors, nodes) in [(1, 0, 12), (2, 0, 2), (3, 1, 100), (4, 3, 40)] {
-        let mut world = World::of(seed, Shape::new(monitors, nodes), Config::default());
+        let mut world = World::of(seed, Shape { monitors, ..Shape::decentralised(nodes) }, Config::default());
         world.run(Duration::from_secs(20));
         let begun = world.elapsed().as_secs_f64();
         for _ in 0..3 {
-            (0..monitors + nodes).for_each(|place| world.apply(Fault::Sever(place)));
+            (0..monitors + nodes).for_each(|place| world.apply(Fault::CloseConnections(place)));
             world.run(Duration::from_secs(5));
         }
         for kind in ["Suspected", "Died"] {
@@ -234,7 +234,7 @@ fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
     for (on_isolated, buries) in [(OnIsolated::Hold, false), (OnIsolated::Proceed, true)] {
         let mut config = Config::default();
         (config.membership.brake, config.membership.on_isolated) = (false, on_isolated);
-        let mut world = World::of(3, Shape::new(0, 10), config);
+        let mut world = World::of(3, Shape::decentralised(10), config);
         world.run(Duration::from_secs(10));
         after(&mut world, Fault::Partition(vec![4]), 60);
         let watched = world.engine(4).unwrap().watched().count();
@@ -251,7 +251,7 @@ fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
 fn who_is_over_is_forgotten_by_all_in_time() {
     let mut config = Config::default();
     config.membership.forget_after = Duration::from_secs(30);
-    let mut world = World::of(5, Shape::new(0, 8), config);
+    let mut world = World::of(5, Shape::decentralised(8), config);
     world.run(Duration::from_secs(10));
     world.apply(Fault::Kill(3));
     world.apply(Fault::Leave(5));
@@ -275,7 +275,7 @@ fn who_is_over_is_forgotten_by_all_in_time() {
 fn the_dead_are_forgotten_although_somebody_starts_anew_all_the_while() {
     let mut config = Config::default();
     config.membership.forget_after = Duration::from_secs(30);
-    let mut world = World::of(5, Shape::new(0, 8), config);
+    let mut world = World::of(5, Shape::decentralised(8), config);
     world.run(Duration::from_secs(10));
     world.apply(Fault::Kill(3));
     let others = [0, 1, 2, 4, 5, 6, 7];

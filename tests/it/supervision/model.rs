@@ -57,7 +57,7 @@ struct Group {
 }
 
 /// The second model.
-struct Naive {
+struct Model {
     now: Instant,
     nodes: BTreeMap<Child, Node>,
     /// As that of `Play`.
@@ -91,8 +91,8 @@ fn may_restart(restarts: &mut Vec<Instant>, limit: usize, now: Instant) -> bool 
     has_room
 }
 
-impl Naive {
-    fn new(now: Instant) -> Naive {
+impl Model {
+    fn new(now: Instant) -> Model {
         let group = Group {
             strategy: Strategy::OneForOne,
             counting: Counting::Each,
@@ -104,7 +104,7 @@ impl Naive {
         };
         let mut root = Node::new(GroupId::ROOT, RestartKind::Permanent, false, Some(group));
         root.state = State::Up;
-        Naive { now, nodes: BTreeMap::from([(ROOT, root)]), log: Vec::new(), ends: Vec::new() }
+        Model { now, nodes: BTreeMap::from([(ROOT, root)]), log: Vec::new(), ends: Vec::new() }
     }
 
     fn node(&mut self, child: Child) -> &mut Node {
@@ -311,7 +311,7 @@ struct Room {
 }
 
 /// Builds the same random tree in both.
-fn build(random: &mut Random, play: &mut Play, naive: &mut Naive) {
+fn build(random: &mut Random, play: &mut Play, model: &mut Model) {
     use RestartKind::{Permanent, Temporary, Transient};
     let mut rooms = vec![Room { group: GroupId::ROOT, has_significant: false, dynamic: false }];
     for id in 1..=1 + random.below(11) as u32 {
@@ -319,16 +319,16 @@ fn build(random: &mut Random, play: &mut Play, naive: &mut Naive) {
         let kind = pick(random, &[Permanent, Permanent, Transient, Temporary]);
         let significant = room.has_significant && kind != Permanent && random.below(2) == 0;
         if random.below(3) == 0 && !room.dynamic {
-            rooms.push(build_group(random, play, naive, id, Node::new(room.group, kind, significant, None)));
+            rooms.push(build_group(random, play, model, id, Node::new(room.group, kind, significant, None)));
         } else {
-            naive.add(Child::Worker(WorkerId(id)), Node::new(room.group, kind, significant, None));
+            model.add(Child::Worker(WorkerId(id)), Node::new(room.group, kind, significant, None));
             let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
             play.worker_with(Supervise { group: room.group, kind, significant, ..worker });
         }
     }
 }
 
-fn build_group(random: &mut Random, play: &mut Play, naive: &mut Naive, id: u32, node: Node) -> Room {
+fn build_group(random: &mut Random, play: &mut Play, model: &mut Model, id: u32, node: Node) -> Room {
     let strategy = pick(random, &[Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne]);
     let dynamic = strategy == Strategy::OneForOne && random.below(3) == 0;
     let counting = pick(random, &[Counting::Together, Counting::Together, Counting::Each]);
@@ -338,7 +338,7 @@ fn build_group(random: &mut Random, play: &mut Play, naive: &mut Naive, id: u32,
     let restart = RestartConfig { intensity: limit as u32, ..play.engine.config().restart.clone() };
     let group = Group { strategy, counting, auto_shutdown, dynamic, limit, restarts: vec![], children: vec![] };
     let Node { parent, kind, significant, .. } = node;
-    naive.add(Child::Group(GroupId(id)), Node { group: Some(group), ..node });
+    model.add(Child::Group(GroupId(id)), Node { group: Some(group), ..node });
     play.group_with(SuperviseGroup {
         group: GroupId(id),
         name: format!("g{id}").into(),
@@ -368,30 +368,30 @@ fn ends(play: &mut Play) -> Vec<String> {
 }
 
 /// Lets something random happen in both; false if nothing can.
-fn happen(random: &mut Random, play: &mut Play, naive: &mut Naive) -> Option<String> {
+fn happen(random: &mut Random, play: &mut Play, model: &mut Model) -> Option<String> {
     let time = Duration::from_millis(random.below(20_000));
     play.advance(time);
     let slot = play.now.as_nanos();
     play.beat(slot);
-    naive.now = play.now;
-    let children: Vec<Child> = naive.nodes.keys().copied().filter(|&child| child != ROOT).collect();
+    model.now = play.now;
+    let children: Vec<Child> = model.nodes.keys().copied().filter(|&child| child != ROOT).collect();
     let running: Vec<WorkerId> = play.running.keys().copied().collect();
     if children.is_empty() {
         return None;
     }
     let child = pick(random, &children);
     match random.below(16) {
-        0 if naive.nodes[&child].state == State::Up => {
+        0 if model.nodes[&child].state == State::Up => {
             play.stop(child);
-            naive.told_to_stop(child);
+            model.told_to_stop(child);
         }
         1 | 2 => {
             play.start(child);
-            naive.told_to_start(child);
+            model.told_to_start(child);
         }
-        3 if naive.nodes[&child].state == State::Up && random.below(4) == 0 => {
+        3 if model.nodes[&child].state == State::Up && random.below(4) == 0 => {
             play.order(|engine, now| engine.remove(now, child));
-            naive.told_to_go(child);
+            model.told_to_go(child);
         }
         _ if running.is_empty() => {}
         _ => {
@@ -400,7 +400,7 @@ fn happen(random: &mut Random, play: &mut Play, naive: &mut Naive) -> Option<Str
                 Reason::Normal => play.finish(victim),
                 Reason::Fault => play.panic(victim),
             }
-            naive.exit(Child::Worker(victim), reason);
+            model.exit(Child::Worker(victim), reason);
             return Some(format!("{victim:?} {reason:?}"));
         }
     }
@@ -414,17 +414,17 @@ fn t1_a_second_model_starts_and_stops_the_same_in_the_same_order() {
         let _seed = Seed(seed);
         let mut random = Random::seeded(seed);
         let mut play = Play::with(config.clone());
-        let mut naive = Naive::new(play.now);
-        build(&mut random, &mut play, &mut naive);
-        assert_eq!(play.story(), std::mem::take(&mut naive.log), "seed {seed}, at the start");
+        let mut model = Model::new(play.now);
+        build(&mut random, &mut play, &mut model);
+        assert_eq!(play.story(), std::mem::take(&mut model.log), "seed {seed}, at the start");
         play.events.clear();
         for step in 0..25 {
-            let Some(what) = happen(&mut random, &mut play, &mut naive) else { break };
+            let Some(what) = happen(&mut random, &mut play, &mut model) else { break };
             let at = format!("seed {seed}, step {step}: {what}");
-            assert_eq!(play.story(), std::mem::take(&mut naive.log), "{at}");
-            assert_eq!(ends(&mut play), std::mem::take(&mut naive.ends), "{at}");
+            assert_eq!(play.story(), std::mem::take(&mut model.log), "{at}");
+            assert_eq!(ends(&mut play), std::mem::take(&mut model.ends), "{at}");
             let running: Vec<WorkerId> = play.running.keys().copied().collect();
-            assert_eq!(running, naive.running(), "{at}");
+            assert_eq!(running, model.running(), "{at}");
             // Nothing waits here, so what does not run takes no message.
             assert_eq!(play.open.iter().copied().collect::<Vec<_>>(), running, "{at}");
         }
