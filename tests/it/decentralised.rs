@@ -6,7 +6,11 @@ use heartbeat_core::config::OnIsolated;
 use heartbeat_core::{Config, Event};
 use heartbeat_tests::{Fault, Shape, World};
 
-use crate::{after, at, check_well, lines};
+use crate::events::{
+    is_about, is_death, is_death_of, is_departure_of, is_isolated, is_suspicion, is_suspicion_of, seen, seen_by,
+    times_after,
+};
+use crate::{after, check_well};
 
 /// Nodes of a cluster without a centre, a few seconds old.
 fn world(seed: u64, nodes: usize, lifelines: bool) -> World {
@@ -18,15 +22,6 @@ fn world(seed: u64, nodes: usize, lifelines: bool) -> World {
     world
 }
 
-/// When each node was told of this of another: seconds after `since`.
-fn told(world: &World, kind: &str, node: &str, since: f64) -> Vec<f64> {
-    let name = format!("node: {node:?}");
-    let mut times: Vec<f64> =
-        lines(world, &[kind, &name]).into_iter().map(|line| at(line) - since).filter(|at| *at >= 0.0).collect();
-    times.sort_by(f64::total_cmp);
-    times
-}
-
 #[test]
 fn all_know_each_other_soon_and_nobody_is_blamed() {
     for seed in 0..20 {
@@ -36,8 +31,8 @@ fn all_know_each_other_soon_and_nobody_is_blamed() {
         for place in 0..12 {
             assert_eq!(world.engine(place).unwrap().observers().count(), 5);
         }
-        assert_eq!(lines(&world, &["Suspected"]), [] as [&str; 0], "seed {seed}");
-        assert_eq!(lines(&world, &["Isolated"]), [] as [&str; 0], "seed {seed}");
+        assert_eq!(seen(&world, is_suspicion), [], "seed {seed}");
+        assert_eq!(seen(&world, is_isolated), [], "seed {seed}");
     }
 }
 
@@ -45,13 +40,16 @@ fn all_know_each_other_soon_and_nobody_is_blamed() {
 fn a_killed_process_is_known_dead_by_all_within_a_tenth_of_a_second() {
     for seed in 0..20 {
         let mut world = world(seed, 12, true);
-        let since = world.elapsed().as_secs_f64();
+        let since = world.elapsed();
         after(&mut world, Fault::Kill(4), 2);
-        let died = told(&world, "Died", "node-5", since);
+        let died = times_after(&world, since, is_death_of("node-5"));
         assert_eq!(died.len(), 11, "seed {seed}");
         assert!(died[10] < 0.1, "seed {seed}: {died:?}");
-        let by = lines(&world, &["Died", "node-5", "refused: true"]);
-        assert!(!by.is_empty(), "the verdict carries its evidence");
+        let is_refused = |event: &Event| match event {
+            Event::Died { evidence, .. } => evidence.iter().any(|report| report.refused),
+            _ => false,
+        };
+        assert!(!seen(&world, is_refused).is_empty(), "the verdict carries its evidence");
         world.run(Duration::from_secs(8));
         check_well(&world);
     }
@@ -62,19 +60,17 @@ fn connections_that_are_cut_off_by_a_box_are_no_death_and_are_made_again() {
     for (seed, monitors, nodes) in [(1, 0, 12), (2, 0, 2), (3, 1, 100), (4, 3, 40)] {
         let mut world = World::of(seed, Shape { monitors, ..Shape::decentralised(nodes) }, Config::default());
         world.run(Duration::from_secs(20));
-        let begun = world.elapsed().as_secs_f64();
+        let begun = world.elapsed();
         for _ in 0..3 {
             (0..monitors + nodes).for_each(|place| world.apply(Fault::CloseConnections(place)));
             world.run(Duration::from_secs(5));
         }
-        for kind in ["Suspected", "Died"] {
-            let since = |line: &&&str| at(line) > begun;
-            assert_eq!(lines(&world, &[kind]).iter().find(since), None, "seed {seed}");
-        }
+        assert_eq!(times_after(&world, begun, is_suspicion), [], "seed {seed}");
+        assert_eq!(times_after(&world, begun, is_death), [], "seed {seed}");
         check_well(&world);
-        let since = world.elapsed().as_secs_f64();
+        let since = world.elapsed();
         after(&mut world, Fault::Kill(monitors + nodes - 1), 2);
-        let died = told(&world, "Died", &format!("node-{nodes}"), since);
+        let died = times_after(&world, since, is_death_of(&format!("node-{nodes}")));
         assert!(died.len() == monitors + nodes - 1 && died.iter().all(|&after| after < 0.2), "seed {seed}: {died:?}");
     }
 }
@@ -83,12 +79,12 @@ fn connections_that_are_cut_off_by_a_box_are_no_death_and_are_made_again() {
 fn a_killed_process_whose_last_word_was_lost_is_known_dead_long_before_the_timeout() {
     for seed in 0..20 {
         let mut world = world(seed, 12, true);
-        let since = world.elapsed().as_secs_f64();
+        let since = world.elapsed();
         world.apply(Fault::Partition(vec![4]));
         after(&mut world, Fault::Kill(4), 0);
         world.run(Duration::from_millis(100));
         after(&mut world, Fault::Heal, 4);
-        let died = told(&world, "Died", "node-5", since);
+        let died = times_after(&world, since, is_death_of("node-5"));
         assert!(died.len() == 11 && died[10] < 2.0, "seed {seed}: {died:?}");
         check_well(&world);
     }
@@ -99,9 +95,10 @@ fn a_node_without_power_is_suspected_within_a_second_and_dead_at_the_timeout() {
     let mut suspicions = Vec::new();
     for seed in 0..20 {
         let mut world = world(seed, 12, true);
-        let since = world.elapsed().as_secs_f64();
+        let since = world.elapsed();
         after(&mut world, Fault::Unplug(4), 10);
-        let (suspected, died) = (told(&world, "Suspected", "node-5", since), told(&world, "Died", "node-5", since));
+        let (suspected, died) =
+            (times_after(&world, since, is_suspicion_of("node-5")), times_after(&world, since, is_death_of("node-5")));
         assert_eq!((suspected.len(), died.len()), (11, 11), "seed {seed}");
         assert!(died[0] > 5.0 && died[10] < 7.0, "seed {seed}: {died:?}");
         suspicions.push(suspected[10]);
@@ -117,10 +114,10 @@ fn a_pause_shorter_than_the_timeout_is_a_suspicion_and_no_death_and_the_sleeper_
         let mut world = world(seed, 12, true);
         after(&mut world, Fault::Pause(4), 5);
         after(&mut world, Fault::Resume(4), 10);
-        assert!(!lines(&world, &["Suspected", "node-5"]).is_empty());
-        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
-        let of_others = lines(&world, &["Suspected"]).into_iter().filter(|line| !line.contains("node-5")).count();
-        assert_eq!(of_others, 0, "seed {seed}");
+        assert!(!seen(&world, is_suspicion_of("node-5")).is_empty());
+        assert_eq!(seen(&world, is_death), [], "seed {seed}");
+        let is_of_another = |event: &Event| is_suspicion(event) && !is_about(event, "node-5");
+        assert_eq!(seen(&world, is_of_another), [], "seed {seed}");
         check_well(&world);
     }
 }
@@ -133,7 +130,7 @@ fn a_link_that_fails_one_way_kills_neither_end() {
             world.apply(Fault::Cut(from, to));
         }
         world.run(Duration::from_secs(60));
-        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        assert_eq!(seen(&world, is_death), [], "seed {seed}");
         after(&mut world, Fault::Heal, 10);
         check_well(&world);
     }
@@ -143,12 +140,12 @@ fn a_link_that_fails_one_way_kills_neither_end() {
 fn a_node_that_leaves_is_not_missed_by_anybody() {
     for seed in 0..10 {
         let mut world = world(seed, 8, true);
-        let since = world.elapsed().as_secs_f64();
+        let since = world.elapsed();
         after(&mut world, Fault::Leave(3), 10);
-        let left = told(&world, "Left", "node-4", since);
+        let left = times_after(&world, since, is_departure_of("node-4"));
         assert!(left.len() == 7 && left[6] < 0.2, "seed {seed}: {left:?}");
-        assert_eq!(lines(&world, &["Suspected"]), [] as [&str; 0], "seed {seed}");
-        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
+        assert_eq!(seen(&world, is_suspicion), [], "seed {seed}");
+        assert_eq!(seen(&world, is_death), [], "seed {seed}");
         check_well(&world);
     }
 }
@@ -196,7 +193,7 @@ fn nobody_buries_a_cluster_because_it_lost_its_network() {
         after(&mut world, Fault::Partition(vec![4]), 60);
         let by = |(_, place, event): &(Duration, usize, &Event)| *place == 4 && matches!(event, Event::Died { .. });
         assert_eq!(world.events().filter(by).count(), 0, "seed {seed}: it is rather itself");
-        assert!(!lines(&world, &["node-5 ", "Isolated"]).is_empty());
+        assert!(!seen_by(&world, "node-5", is_isolated).is_empty());
         after(&mut world, Fault::Heal, 20);
         check_well(&world);
     }
@@ -210,18 +207,20 @@ fn most_at_once_freeze_all_verdicts_and_all_have_fresh_timers_afterwards() {
         let mut world = world(seed, 12, true);
         (4..12).for_each(|place| world.apply(Fault::Unplug(place)));
         world.run(Duration::from_secs(60));
-        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
-        let frozen = lines(&world, &["ZoneDisrupted { zone: \"all\""]).len();
+        assert_eq!(seen(&world, is_death), [], "seed {seed}");
+        let is_disrupted = |event: &Event| matches!(event, Event::ZoneDisrupted { zone, .. } if &**zone == "all");
+        let is_recovered = |event: &Event| matches!(event, Event::ZoneRecovered { zone } if &**zone == "all");
+        let frozen = seen(&world, is_disrupted).len();
         assert!(frozen > 0, "seed {seed}");
-        assert_eq!(lines(&world, &["ZoneRecovered"]), [] as [&str; 0], "it does not end by itself");
+        assert_eq!(seen(&world, |event| matches!(event, Event::ZoneRecovered { .. })), [], "it does not end by itself");
         (4..10).for_each(|place| world.apply(Fault::Start(place)));
         world.run(Duration::from_secs(20));
-        let thawed: Vec<f64> = lines(&world, &["ZoneRecovered { zone: \"all\""]).into_iter().map(at).collect();
+        let thawed: Vec<Duration> = seen(&world, is_recovered).into_iter().map(|seen| seen.at).collect();
         assert_eq!(thawed.len(), frozen, "seed {seed}");
-        let died = lines(&world, &["Died"]);
+        let died = seen(&world, is_death);
         assert_eq!(died.len(), 20, "two of twelve did not come back: {died:?}");
-        let timeout = world.config.timeout.as_secs_f64();
-        assert!(at(died[0]) - thawed[0] > timeout - 1.0, "seed {seed}: {thawed:?} {died:?}");
+        let timeout = world.config.timeout;
+        assert!(died[0].at - thawed[0] > timeout - Duration::from_secs(1), "seed {seed}: {thawed:?} {died:?}");
         (10..12).for_each(|place| world.apply(Fault::Start(place)));
         world.run(Duration::from_secs(10));
         check_well(&world);
@@ -238,7 +237,7 @@ fn whoever_is_cut_off_buries_the_others_only_if_it_was_told_to() {
         world.run(Duration::from_secs(10));
         after(&mut world, Fault::Partition(vec![4]), 60);
         let watched = world.engine(4).unwrap().watched().count();
-        assert_eq!(!lines(&world, &["node-5 ", "Died"]).is_empty(), buries, "{on_isolated:?}");
+        assert_eq!(!seen_by(&world, "node-5", is_death).is_empty(), buries, "{on_isolated:?}");
         assert_eq!(watched == 0, buries, "{on_isolated:?}: all that it watched are dead to it");
         after(&mut world, Fault::Heal, 30);
         assert_eq!(world.unsettled(), [] as [String; 0], "{on_isolated:?}");
@@ -300,7 +299,7 @@ fn the_dead_are_forgotten_although_somebody_starts_anew_all_the_while() {
 fn loss_is_no_death() {
     let mut world = world(1, 10, true);
     after(&mut world, Fault::Disturb(0.05, 0.05, 0.05), 600);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    assert_eq!(seen(&world, is_death), []);
     after(&mut world, Fault::Heal, 10);
     check_well(&world);
 }
@@ -311,8 +310,8 @@ fn a_node_that_hears_nothing_is_spoken_for_by_those_who_hear_it() {
         let mut world = world(seed, 12, true);
         (0..12).filter(|from| *from != 4).for_each(|from| world.apply(Fault::Cut(from, 4)));
         world.run(Duration::from_secs(60));
-        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "seed {seed}");
-        assert_eq!(lines(&world, &["node-5 ", "Isolated"]).len(), 1);
+        assert_eq!(seen(&world, is_death), [], "seed {seed}");
+        assert_eq!(seen_by(&world, "node-5", is_isolated).len(), 1);
         after(&mut world, Fault::Heal, 10);
         check_well(&world);
     }

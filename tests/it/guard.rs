@@ -9,7 +9,11 @@ use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{Config, Engine, Event, Generation, Identity, Instant, Member, NodeId, Output, Status};
 use heartbeat_tests::{Fault, World};
 
-use crate::{after, at, check_well, lines};
+use crate::events::{
+    is_about, is_death, is_death_of, is_failure, is_isolated, is_move, is_paused, is_suspicion, is_suspicion_of, seen,
+    seen_by, times_after,
+};
+use crate::{after, check_well};
 
 /// Every detector, and what to call it.
 pub(crate) fn detectors() -> [(&'static str, Config); 5] {
@@ -43,9 +47,10 @@ fn regular_world(mut config: Config, timers_first: bool) -> World {
 /// never suspects.
 fn judged_after(world: &mut World, age: u64) -> f64 {
     world.run(Duration::from_secs(age).saturating_sub(world.elapsed()) + Duration::from_millis(700));
-    let killed = world.elapsed().as_secs_f64();
+    let killed = world.elapsed();
     after(world, Fault::Kill(2), 10);
-    at(lines(world, &["monitor ", "node: \"node-2\"", "silent_for"])[0]) - killed
+    let is_verdict = |event: &Event| (is_suspicion(event) || is_death(event)) && is_about(event, "node-2");
+    (seen_by(world, "monitor", is_verdict)[0].at - killed).as_secs_f64()
 }
 
 #[test]
@@ -56,11 +61,10 @@ fn a_monitor_that_slept_blames_nobody_and_learns_nothing() {
             after(&mut world, Fault::Pause(0), seconds);
             after(&mut world, Fault::Resume(0), 30);
             let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
-            assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "{name}");
-            for verdict in ["Suspected", "Died", "Failed", "Moved"] {
-                let before = |line: &&&str| at(line) > 40.0;
-                assert_eq!(lines(&world, &[verdict]).iter().find(before), None, "{name}");
-            }
+            assert_eq!(seen_by(&world, "monitor", is_paused).len(), 1, "{name}");
+            let is_wrong =
+                |event: &Event| is_suspicion(event) || is_death(event) || is_failure(event) || is_move(event);
+            assert_eq!(times_after(&world, Duration::from_secs(40), is_wrong), [], "{name}");
             check_well(&world);
             let slept = judged_after(&mut world, 140);
             let awake = judged_after(&mut regular_world(config.clone(), timers_first), 140);
@@ -76,11 +80,9 @@ fn a_monitor_whose_clock_jumped_blames_nobody_then_or_later_and_learns_nothing()
             let mut world = regular_world(config.clone(), timers_first);
             after(&mut world, Fault::JumpClock(0, Duration::from_secs(seconds)), 60);
             let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
-            assert_eq!(lines(&world, &["monitor ", "Paused"]).len(), 1, "{name}");
-            for verdict in ["Suspected", "Died"] {
-                let before = |line: &&&str| at(line) > 40.0;
-                assert_eq!(lines(&world, &[verdict]).iter().find(before), None, "{name}");
-            }
+            assert_eq!(seen_by(&world, "monitor", is_paused).len(), 1, "{name}");
+            let is_wrong = |event: &Event| is_suspicion(event) || is_death(event);
+            assert_eq!(times_after(&world, Duration::from_secs(40), is_wrong), [], "{name}");
             check_well(&world);
             let jumped = judged_after(&mut world, 140);
             let steady = judged_after(&mut regular_world(config.clone(), timers_first), 140);
@@ -96,8 +98,8 @@ fn a_node_that_slept_does_not_blame_the_monitor() {
             let mut world = regular_world(config.clone(), timers_first);
             after(&mut world, Fault::Pause(1), seconds);
             after(&mut world, Fault::Resume(1), 30);
-            assert_eq!(lines(&world, &["node-1 ", "Paused"]).len(), 1, "{kind}");
-            assert_eq!(lines(&world, &["node-1 ", "Isolated"]), [] as [&str; 0], "{kind}");
+            assert_eq!(seen_by(&world, "node-1", is_paused).len(), 1, "{kind}");
+            assert_eq!(seen_by(&world, "node-1", is_isolated), [], "{kind}");
             check_well(&world);
         }
     }
@@ -110,7 +112,7 @@ fn who_died_before_or_during_our_pause_is_still_found() {
             [(5, false, false), (5, true, true), (60, false, true), (60, true, false)]
         {
             let mut world = regular_world(config.clone(), timers_first);
-            let killed = world.elapsed().as_secs_f64();
+            let killed = world.elapsed();
             if during {
                 after(&mut world, Fault::Pause(0), 1);
                 after(&mut world, Fault::Kill(2), seconds - 1);
@@ -120,14 +122,14 @@ fn who_died_before_or_during_our_pause_is_still_found() {
             }
             after(&mut world, Fault::Resume(0), 20);
             let name = format!("{kind}, {seconds} s, during: {during}");
-            let died = at(lines(&world, &["monitor ", "Died", "node-2"])[0]) - killed;
+            let died = (seen_by(&world, "monitor", is_death_of("node-2"))[0].at - killed).as_secs_f64();
             let bound = (config.timeout + config.interval).as_secs_f64() + seconds as f64;
             assert!(died > seconds as f64 && died < bound, "{name}: dead after {died} s");
             // These two may take longer than the timeout: the former's threshold is high, the
             // latter has yet to learn.
             let suspects = !["phi, cassandra", "budget"].contains(&kind);
-            assert!(!suspects || lines(&world, &["monitor ", "Suspected", "node-2"]).len() == 1, "{name}");
-            assert_eq!(lines(&world, &["monitor ", "Died"]).len(), 1, "{name}");
+            assert!(!suspects || seen_by(&world, "monitor", is_suspicion_of("node-2")).len() == 1, "{name}");
+            assert_eq!(seen_by(&world, "monitor", is_death).len(), 1, "{name}");
             check_well(&world);
         }
     }
@@ -139,7 +141,7 @@ fn a_death_is_put_off_by_no_more_than_the_stalls() {
         for stall in [100, 250] {
             config.stall = Duration::from_millis(stall);
             let mut world = regular_world(config.clone(), false);
-            let killed = world.elapsed().as_secs_f64();
+            let killed = world.elapsed();
             world.apply(Fault::Kill(2));
             for _ in 0..10 {
                 world.apply(Fault::Pause(0));
@@ -147,14 +149,15 @@ fn a_death_is_put_off_by_no_more_than_the_stalls() {
                 world.apply(Fault::Resume(0));
                 world.run(Duration::from_millis(1_700));
             }
-            let died = at(lines(&world, &["monitor ", "Died", "node-2"])[0]) - killed;
+            let died = (seen_by(&world, "monitor", is_death_of("node-2"))[0].at - killed).as_secs_f64();
             let timeout = config.timeout.as_secs_f64();
             let stalls = (died / 2.0).ceil() * 0.3;
             assert!(died > timeout - 1.0 && died < timeout + stalls + 1.0, "{kind}: dead after {died} s");
-            assert_eq!(lines(&world, &["Died"]).iter().filter(|line| !line.contains("node-2")).count(), 0, "{kind}");
+            let is_of_another = |event: &Event| is_death(event) && !is_about(event, "node-2");
+            assert_eq!(seen(&world, is_of_another), [], "{kind}");
             // Every one of them is longer than one stall of 100 ms and shorter than two of 250 ms;
             // only the former must show.
-            assert!(stall > 100 || lines(&world, &["monitor ", "Paused"]).len() == 10, "{kind}");
+            assert!(stall > 100 || seen_by(&world, "monitor", is_paused).len() == 10, "{kind}");
         }
     }
 }

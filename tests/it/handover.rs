@@ -11,7 +11,8 @@ use heartbeat_core::{Config, Instant, WorkerId};
 use heartbeat_tests::world::{SHARDS, WORKERS};
 use heartbeat_tests::{Fault, Shape, World};
 
-use crate::{after, check_well, lines};
+use crate::events::{is_death, is_given_up, seen};
+use crate::{after, check_well};
 
 /// How long a session at the authority lasts in these worlds, and when its holder counts it as
 /// over.
@@ -138,7 +139,7 @@ fn with_a_quorum_the_smaller_side_has_stopped_before_the_larger_one_starts() {
     let other = (place + 1) % 5;
     after(&mut world, Fault::Partition(vec![place, other]), 20);
     assert!(world.shards_on(place).is_empty() && world.shards_on(other).is_empty());
-    assert_eq!(lines(&world, &["QuorumLost"]).len(), 2);
+    assert_eq!(seen(&world, |event| matches!(event, Event::QuorumLost { .. })).len(), 2);
     let stopped = |event: &Event| matches!(event, Event::Stopped { worker, .. } if worker.starts_with("orders/"));
     let last_stop = world
         .events()
@@ -202,7 +203,7 @@ fn a_frozen_holder_has_no_right_when_it_wakes_and_its_shards_ran_nowhere_else_be
     let starts = starts(&world, &before, frozen_at);
     assert!(starts.iter().all(|at| *at - frozen_at >= VALID - TTL / 3), "{starts:?}");
     after(&mut world, Fault::Resume(place), 0);
-    assert_eq!(lines(&world, &["SessionEnded"]).len(), 1);
+    assert_eq!(seen(&world, |event| matches!(event, Event::SessionEnded { .. })).len(), 1);
     assert_eq!(world.engine(place).unwrap().lease_until(), Some(Instant::ZERO));
     world.run(Duration::from_millis(10));
     for (&shard, &epoch) in &epochs {
@@ -225,7 +226,7 @@ fn while_the_authority_is_away_nobody_new_starts_and_its_holders_stop_by_their_o
     world.run(Duration::from_secs(6));
     assert!((0..5).all(|place| world.shards_on(place).is_empty()));
     // All else goes on: the death was noticed, and so is the return.
-    assert!(!lines(&world, &["Died"]).is_empty());
+    assert!(!seen(&world, is_death).is_empty());
     after(&mut world, Fault::Start(place), 2);
     let back_at = world.elapsed();
     after(&mut world, Fault::StartAuthority, 12);
@@ -292,7 +293,7 @@ fn a_shard_that_fails_on_one_node_only_runs_on_another_and_is_tried_again_later(
     for _ in 0..60 {
         after(&mut world, Fault::Panic(place, WorkerId(WORKERS + shard)), 1);
     }
-    assert_eq!(lines(&world, &["GaveUp"]).len(), 1);
+    assert_eq!(seen(&world, is_given_up).len(), 1);
     let (at, count) = now(&world, shard).unwrap();
     assert!(at != place && count >= before[&shard], "it goes on from its snapshot");
     assert_eq!(world.shards_on(place).len(), others, "its other shards stay where they are");
@@ -310,7 +311,7 @@ fn a_shard_that_fails_everywhere_is_nobodys_and_stops_no_other() {
         let at = now(&world, shard).map_or(0, |(at, _)| at);
         after(&mut world, Fault::Panic(at, WorkerId(WORKERS + shard)), 1);
     }
-    let given_up = lines(&world, &["GaveUp"]).len();
+    let given_up = seen(&world, is_given_up).len();
     assert!(given_up >= 5, "{given_up}");
     let rest: usize = (0..5).map(|place| world.shards_on(place).len()).sum();
     assert!(rest >= SHARDS as usize - 1, "{rest}");

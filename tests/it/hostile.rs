@@ -12,7 +12,8 @@ use heartbeat_core::{
 };
 use heartbeat_tests::{Fault, GROUP, SHARDS, Shape, World};
 
-use crate::{after, check_well, header, lines, member};
+use crate::events::{is_death, is_death_of, is_suspicion, node_of, seen, seen_by, times_after};
+use crate::{after, check_well, header, member};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -84,7 +85,7 @@ fn an_address_that_has_proved_nothing_gets_no_more_bytes_than_came_from_it() {
             assert!(answered <= sent, "{answered} bytes for {sent}, as {name}: {bytes:?} -> {answers:?}");
         }
         check_well(&world);
-        assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+        assert_eq!(seen(&world, is_death), []);
     }
 }
 
@@ -96,14 +97,14 @@ fn what_a_former_process_said_is_not_believed_when_it_is_repeated() {
     world.run(SECOND * 2);
     world.apply(Fault::Start(3));
     world.run(SECOND * 3);
-    let (address, log) = (world.address(3), world.log().len());
+    let (address, since) = (world.address(3), world.elapsed());
     for bytes in provocations(header_of("node-4", former)) {
         for place in [0, 1, 2, 4, 5] {
             world.inject(place, address, bytes.clone());
         }
     }
     world.run(SECOND * 10);
-    assert_eq!(world.log()[log..].iter().filter(|line| line.contains("node-4\"")).count(), 0);
+    assert_eq!(times_after(&world, since, |event| node_of(event) == Some("node-4")), []);
     check_well(&world);
 }
 
@@ -129,7 +130,10 @@ fn a_member_that_tells_of_a_million_others_is_believed_up_to_a_bound() {
     }
     world.run(SECOND);
     assert!(world.engine(0).unwrap().members().count() <= 20);
-    assert!(lines(&world, &["Refused"]).len() < 20, "complaints are paced");
+    assert!(
+        seen(&world, |event| matches!(event, Event::JoinRefused { .. } | Event::RefusedBy { .. })).len() < 20,
+        "complaints are paced"
+    );
     // The ghosts are silent, and found out.
     world.run(SECOND * 200);
     assert_eq!(world.engine(0).unwrap().members().filter(|member| member.status.is_member()).count(), 6);
@@ -272,7 +276,7 @@ fn a_role_or_weight_never_changes_within_a_process() {
         // Where a table holds it all the same, the node hears of it, and goes on as a new process
         // would.
         tell(&mut world, 1, 0, &said, true);
-        assert_eq!(lines(&world, &["node-1 ", "Renewed"]).len(), 1);
+        assert_eq!(seen_by(&world, "node-1", |event| matches!(event, Event::Renewed { .. })).len(), 1);
         world.run(SECOND * 20);
         assert_eq!(own(&world, 0).generation.0, before.generation.0 + 1);
         check_well(&world);
@@ -286,7 +290,7 @@ fn the_end_of_a_process_not_yet_known_is_told() {
     world.apply(Fault::Pause(3));
     let dead = Member { generation: Generation(former.generation.0 + 5), status: Status::Dead, ..former };
     tell(&mut world, 1, 0, &dead, false);
-    assert_eq!(lines(&world, &["node-1 ", "Died { node: \"node-4\""]).len(), 1);
+    assert_eq!(seen_by(&world, "node-1", is_death_of("node-4")).len(), 1);
 }
 
 /// A heartbeat of the node at `place` to all others, ahead of its own, that announces this
@@ -315,7 +319,7 @@ fn a_node_that_announced_an_hour_and_hangs_is_found_dead() {
     world.apply(Fault::Pause(1));
     let timeouts = world.config.timeout * 4;
     world.run(timeouts + SECOND * 3);
-    assert_eq!(lines(&world, &["Died { node: \"node-2\""]).len(), 5);
+    assert_eq!(seen(&world, is_death_of("node-2")).len(), 5);
 }
 
 #[test]
@@ -323,8 +327,8 @@ fn a_node_that_announces_a_microsecond_is_not_suspected_without_end() {
     let mut world = world(11, 100);
     announce(&mut world, 1, Duration::from_micros(1));
     world.run(SECOND * 30);
-    assert!(lines(&world, &["Suspected"]).len() < 20, "{:?}", lines(&world, &["Suspected"]));
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    assert!(seen(&world, is_suspicion).len() < 20, "{:?}", seen(&world, is_suspicion));
+    assert_eq!(seen(&world, is_death), []);
     world.run(SECOND * 10);
     assert_eq!(world.unsettled(), [] as [String; 0]);
 }
@@ -354,10 +358,10 @@ fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
         world.run(SECOND);
         assert_eq!(world.unsettled(), [] as [String; 0], "round {round}");
     }
-    assert_eq!(lines(&world, &["ghost"]), [] as [&str; 0]);
-    assert_eq!(lines(&world, &["ZoneDisrupted"]), [] as [&str; 0]);
+    assert_eq!(seen(&world, |event| node_of(event).is_some_and(|node| node.starts_with("ghost"))), []);
+    assert_eq!(seen(&world, |event| matches!(event, Event::ZoneDisrupted { .. })), []);
     after(&mut world, Fault::Kill(2), 15);
-    assert_eq!(lines(&world, &["Died { node: \"node-3\""]).len(), 2, "verdicts go on");
+    assert_eq!(seen(&world, is_death_of("node-3")).len(), 2, "verdicts go on");
     assert_eq!((0..2).map(|place| world.shards_on(place).len()).sum::<usize>(), SHARDS as usize);
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use heartbeat_core::{Config, ConfigError};
 use heartbeat_tests::{Fault, World};
 
-use crate::{after, check_well, every_detector, lines};
+use crate::events::{is_death, is_isolated, is_suspicion, seen, seen_by};
+use crate::{after, check_well, every_detector};
 
 const MS: Duration = Duration::from_millis(1);
 
 fn suspicions(world: &World) -> usize {
-    lines(world, &["Suspected"]).len() + lines(world, &["Died"]).len() + lines(world, &["Isolated"]).len()
+    seen(world, is_suspicion).len() + seen(world, is_death).len() + seen(world, is_isolated).len()
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn an_announcement_that_is_lost_is_made_again() {
         // Until the second heartbeat at the new interval is due: whoever suspects by then was not
         // told.
         world.run(Duration::from_millis(6_500));
-        usize::from(!lines(&world, &["monitor ", "Suspected"]).is_empty())
+        usize::from(!seen_by(&world, "monitor", is_suspicion).is_empty())
     };
     let count = |change: bool| (0..300).map(|seed| lossy(seed, change)).sum::<usize>();
     let (without, with) = (count(false), count(true));
@@ -58,9 +59,7 @@ fn a_death_after_a_change_is_noticed_by_the_new_interval() {
     after(&mut world, Fault::SetInterval(1, MS * 100), 20);
     let killed = world.elapsed();
     after(&mut world, Fault::Unplug(1), 10);
-    let suspected =
-        world.events().find(|(_, place, event)| *place == 0 && format!("{event:?}").starts_with("Suspected"));
-    let after = suspected.expect("it is suspected").0 - killed;
+    let after = seen_by(&world, "monitor", is_suspicion)[0].at - killed;
     assert!(after < Duration::from_millis(600), "suspected after {after:?}");
     check_well(&world);
 }

@@ -10,6 +10,7 @@ mod decentralised;
 mod detection;
 mod determinism;
 mod edges;
+mod events;
 mod extremes;
 mod guard;
 mod handover;
@@ -72,17 +73,6 @@ fn member(name: &str, generation: Generation, address: SocketAddr) -> Member {
 /// The header of whatever a member sends.
 fn header(me: &Member) -> Header {
     Header { cluster: name_hash("sim") as u32, from: me.id, generation: me.generation, clock: 0 }
-}
-
-/// Lines of the log that hold all of `parts`.
-fn lines<'w>(world: &'w World, parts: &[&str]) -> Vec<&'w str> {
-    let holds = |line: &&str| parts.iter().all(|part| line.contains(part));
-    world.log().iter().map(String::as_str).filter(holds).collect()
-}
-
-/// The time of a line of the log, in seconds.
-fn at(line: &str) -> f64 {
-    line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a line begins with its time")
 }
 
 /// Asserts that nothing is broken and that the world has recovered.

@@ -1,8 +1,15 @@
 //! Joining, leaving, dying and coming back.
 
+use std::time::Duration;
+
+use heartbeat_core::{Event, Generation};
 use heartbeat_tests::Fault;
 
-use crate::{after, at, check_well, lines, quiet_world};
+use crate::events::{
+    is_death, is_death_of, is_declared_dead, is_departure_of, is_join_of, is_stop, is_suspicion, seen, seen_by,
+    times_after,
+};
+use crate::{after, check_well, quiet_world};
 
 #[test]
 fn all_nodes_see_the_same_members() {
@@ -19,11 +26,13 @@ fn a_node_frozen_past_the_timeout_dies_returns_and_has_lost_what_it_held() {
         let mut world = quiet_world(seed);
         let held = world.shards_on(2);
         after(&mut world, Fault::Pause(2), 10);
-        assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
+        assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
         after(&mut world, Fault::Resume(2), 3);
-        assert_eq!(lines(&world, &["node-2 ", "DeclaredDead"]).len(), 1);
-        assert_eq!(lines(&world, &["monitor ", "Returned", "Incarnation { life: 1"]).len(), 1);
-        assert_eq!(lines(&world, &["Died"]).len(), 4, "it blamed nobody, and nobody else was blamed");
+        assert_eq!(seen_by(&world, "node-2", is_declared_dead).len(), 1);
+        let is_next_life =
+            |event: &Event| matches!(event, Event::Returned { incarnation, .. } if incarnation.life == 1);
+        assert_eq!(seen_by(&world, "monitor", is_next_life).len(), 1);
+        assert_eq!(seen(&world, is_death).len(), 4, "it blamed nobody, and nobody else was blamed");
         assert_eq!(world.shards_on(2), held, "it owns the same again, under newer epochs");
         check_well(&world);
     }
@@ -32,12 +41,12 @@ fn a_node_frozen_past_the_timeout_dies_returns_and_has_lost_what_it_held() {
 #[test]
 fn a_node_that_leaves_is_not_missed() {
     let mut world = quiet_world(2);
-    let left = world.elapsed().as_secs_f64();
+    let left = world.elapsed();
     after(&mut world, Fault::Leave(3), 20);
-    let told = lines(&world, &["monitor ", "Left", "node-3"]);
+    let told = seen_by(&world, "monitor", is_departure_of("node-3"));
     assert_eq!(told.len(), 1);
-    assert!(at(told[0]) - left < 0.1, "at once, not after a timeout");
-    assert_eq!(lines(&world, &["Suspected"]), [] as [&str; 0]);
+    assert!(told[0].at - left < Duration::from_millis(100), "at once, not after a timeout");
+    assert_eq!(seen(&world, is_suspicion), []);
     check_well(&world);
 }
 
@@ -46,8 +55,8 @@ fn a_process_started_anew_under_its_old_name_is_a_member_at_once() {
     let mut world = quiet_world(3);
     after(&mut world, Fault::Kill(1), 1);
     after(&mut world, Fault::Start(1), 3);
-    assert_eq!(lines(&world, &["monitor ", "Joined", "node-1"]).len(), 2);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "it was back before anybody missed it");
+    assert_eq!(seen_by(&world, "monitor", is_join_of("node-1")).len(), 2);
+    assert_eq!(seen(&world, is_death), [], "it was back before anybody missed it");
     check_well(&world);
 }
 
@@ -55,13 +64,12 @@ fn a_process_started_anew_under_its_old_name_is_a_member_at_once() {
 fn a_restarted_monitor_finds_everybody_and_moves_nothing() {
     let mut world = quiet_world(4);
     let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
-    let log = world.log().len();
+    let since = world.elapsed();
     after(&mut world, Fault::Kill(0), 2);
     after(&mut world, Fault::Start(0), 10);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    assert_eq!(seen(&world, is_death), []);
     assert_eq!((1..5).map(|place| world.shards_on(place)).collect::<Vec<_>>(), before);
-    let stopped = world.log()[log..].iter().filter(|line| line.contains("Stopped")).count();
-    assert_eq!(stopped, 0, "nobody's shards were disturbed");
+    assert_eq!(times_after(&world, since, is_stop), [], "nobody's shards were disturbed");
     check_well(&world);
 }
 
@@ -69,18 +77,21 @@ fn a_restarted_monitor_finds_everybody_and_moves_nothing() {
 fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
     let mut world = quiet_world(5);
     after(&mut world, Fault::Kill(0), 20);
+    let is_cut_off =
+        |event: &Event| matches!(event, Event::Isolated { tried, .. } if &**tried == "monitor at 10.0.0.1:7100");
     for node in ["node-1", "node-2", "node-3", "node-4"] {
-        assert_eq!(lines(&world, &[&format!("{node} "), "Isolated { tried: \"monitor at 10.0.0.1:7100\""]).len(), 1);
+        assert_eq!(seen_by(&world, node, is_cut_off).len(), 1);
     }
     after(&mut world, Fault::Start(0), 10);
-    assert_eq!(lines(&world, &["node-", "Connected"]).len(), 8);
+    let connected = seen(&world, |event| matches!(event, Event::Connected));
+    assert_eq!(connected.iter().filter(|seen| seen.by != "monitor").count(), 8);
     check_well(&world);
 }
 
 #[test]
 fn two_processes_under_one_name_do_not_both_stay() {
     use heartbeat_core::wire::{Body, decode, encode_join};
-    use heartbeat_core::{Generation, Member, NodeId};
+    use heartbeat_core::{Member, NodeId};
 
     let mut world = quiet_world(6);
     let mut join = |name: &str, id: &str, generation: u64| {
@@ -102,17 +113,24 @@ fn two_processes_under_one_name_do_not_both_stay() {
     let newer = 1_800_000_000_000;
     join("node-2", "node-2", newer); // Started after the one that is a member.
     world.run(std::time::Duration::from_secs(3));
-    let refused = lines(&world, &["monitor ", "Refused", "10.9.9.9:7100"]);
+    let refused: Vec<&str> = seen_by(&world, "monitor", |_| true)
+        .into_iter()
+        .filter_map(|seen| match seen.event {
+            Event::JoinRefused { address, reason } if address.to_string() == "10.9.9.9:7100" => Some(&**reason),
+            _ => None,
+        })
+        .collect();
     assert_eq!(refused.len(), 2);
     assert!(refused[0].contains("uses this name; end one of the two"), "{}", refused[0]);
     assert!(refused[1].contains("not that of the name"), "{}", refused[1]);
-    assert!(!lines(&world, &["node-2 ", "Superseded { generation: Generation(1800000000000)"]).is_empty());
+    let is_superseded =
+        |event: &Event| matches!(event, Event::Superseded { generation: Generation(1_800_000_000_000), .. });
+    assert!(!seen_by(&world, "node-2", is_superseded).is_empty());
     assert!(world.shards_on(2).is_empty(), "the older process has given up its shards");
 }
 
 #[test]
 fn a_process_started_anew_at_another_address_is_found_there_by_all() {
-    use heartbeat_core::Generation;
     use heartbeat_core::wire::{Body, decode, encode_join};
 
     let mut world = quiet_world(9);
@@ -130,7 +148,7 @@ fn a_process_started_anew_at_another_address_is_found_there_by_all() {
         let member = world.engine(place).unwrap().members().find(|member| &*member.name == "node-2").unwrap();
         assert_eq!((member.address, member.generation), (address, me.generation), "as {} sees it", world.name(place));
     }
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "it was back before anybody missed it");
+    assert_eq!(seen(&world, is_death), [], "it was back before anybody missed it");
     assert!(!world.take_lost(address).is_empty(), "it is spoken to at its new address");
 }
 
@@ -138,11 +156,15 @@ fn a_process_started_anew_at_another_address_is_found_there_by_all() {
 fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
     let mut world = quiet_world(7);
     let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
-    let begun = world.elapsed().as_secs_f64();
+    let begun = world.elapsed();
     after(&mut world, Fault::SetNote(2, 7), 1);
-    let told = lines(&world, &["Updated", "\"note\": \"7\""]);
+    let is_note = |event: &Event| match event {
+        Event::Updated { member } => member.metadata.get("note").is_some_and(|note| note == "7"),
+        _ => false,
+    };
+    let told = seen(&world, is_note);
     assert_eq!(told.len(), 5, "each once, itself included");
-    assert!(told.iter().all(|line| at(line) - begun < 0.2), "{told:?}");
+    assert!(told.iter().all(|seen| seen.at - begun < Duration::from_millis(200)), "{told:?}");
     // Three in a row, of which some overtake others.
     world.apply(Fault::Disturb(0.2, 0.2, 0.5));
     (8..11).for_each(|note| world.apply(Fault::SetNote(2, note)));
@@ -159,7 +181,7 @@ fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
 
 #[test]
 fn a_process_keeps_the_weight_it_began_with() {
-    use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Metadata};
+    use heartbeat_core::{Config, Engine, Identity, Instant, Metadata};
 
     let text = "[cluster]\nname = 'sim'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:1'\nseeds = []\nmetadata = { weight = '3' }";
     let identity = Identity { generation: Generation(1), address: "10.0.0.1:1".parse().unwrap() };

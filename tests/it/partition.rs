@@ -5,16 +5,20 @@ use std::time::Duration;
 use heartbeat_tests::Fault;
 use heartbeat_tests::world::SHARDS;
 
-use crate::{after, check_well, lines, quiet_world};
+use crate::events::{
+    is_cleared, is_death, is_death_of, is_declared_dead, is_isolated, is_return, is_return_of, is_suspicion,
+    is_suspicion_of, seen, seen_by,
+};
+use crate::{after, check_well, quiet_world};
 
 #[test]
 fn a_node_that_the_monitor_alone_does_not_hear_is_doubted_and_lives() {
     let mut world = quiet_world(1);
     after(&mut world, Fault::Cut(2, 0), 20);
     // It hears of each suspicion, and what it says to it comes by way of the others.
-    assert!(lines(&world, &["monitor ", "Suspected", "node-2"]).len() > 1);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
-    assert_eq!(lines(&world, &["node-2 ", "Isolated"]).len(), 1, "the monitor does not answer it");
+    assert!(seen_by(&world, "monitor", is_suspicion_of("node-2")).len() > 1);
+    assert_eq!(seen(&world, is_death), []);
+    assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1, "the monitor does not answer it");
     after(&mut world, Fault::Heal, 5);
     check_well(&world);
 }
@@ -24,14 +28,14 @@ fn a_node_that_nobody_hears_is_dead_and_comes_back() {
     let mut world = quiet_world(1);
     [0, 1, 3, 4].into_iter().for_each(|other| world.apply(Fault::Cut(2, other)));
     world.run(Duration::from_secs(20));
-    assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
-    assert_eq!(lines(&world, &["node-2 ", "Isolated"]).len(), 1, "nobody answers it");
+    assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
+    assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1, "nobody answers it");
     assert!(
-        !lines(&world, &["node-2 ", "DeclaredDead"]).is_empty(),
+        !seen_by(&world, "node-2", is_declared_dead).is_empty(),
         "it hears of its death, and nobody hears that it lives"
     );
     after(&mut world, Fault::Heal, 10);
-    assert_eq!(lines(&world, &["monitor ", "Returned", "node-2"]).len(), 1);
+    assert_eq!(seen_by(&world, "monitor", is_return_of("node-2")).len(), 1);
     check_well(&world);
 }
 
@@ -39,11 +43,11 @@ fn a_node_that_nobody_hears_is_dead_and_comes_back() {
 fn an_island_dies_and_comes_back_together() {
     let mut world = quiet_world(4);
     after(&mut world, Fault::Partition(vec![1, 2]), 10);
-    assert_eq!(lines(&world, &["monitor ", "Died"]).len(), 2);
+    assert_eq!(seen_by(&world, "monitor", is_death).len(), 2);
     let rest: usize = [3, 4].into_iter().map(|place| world.shards_on(place).len()).sum();
     assert_eq!(rest, SHARDS as usize, "those in reach of the monitor run all shards");
     after(&mut world, Fault::Heal, 5);
-    assert_eq!(lines(&world, &["monitor ", "Returned"]).len(), 2);
+    assert_eq!(seen_by(&world, "monitor", is_return).len(), 2);
     check_well(&world);
 }
 
@@ -54,9 +58,9 @@ fn a_cut_shorter_than_the_timeout_is_no_death() {
         after(&mut world, Fault::Cut(place, 0), 4);
         after(&mut world, Fault::Mend(place, 0), 2);
     }
-    assert_eq!(lines(&world, &["monitor ", "Suspected"]).len(), 4);
-    assert_eq!(lines(&world, &["monitor ", "Cleared"]).len(), 4);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0]);
+    assert_eq!(seen_by(&world, "monitor", is_suspicion).len(), 4);
+    assert_eq!(seen_by(&world, "monitor", is_cleared).len(), 4);
+    assert_eq!(seen(&world, is_death), []);
     check_well(&world);
 }
 
@@ -66,7 +70,7 @@ fn a_node_that_a_former_monitor_called_dead_holds_nothing_under_its_old_epoch() 
     let held = world.shards_on(2);
     assert!(!held.is_empty());
     after(&mut world, Fault::Partition(vec![2]), 8);
-    assert_eq!(lines(&world, &["monitor ", "Died", "node-2"]).len(), 1);
+    assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
     // It never hears of its death: the monitor that knew it ends, and the next one knows nothing.
     after(&mut world, Fault::Kill(0), 1);
     after(&mut world, Fault::Heal, 1);
@@ -78,8 +82,8 @@ fn a_node_that_a_former_monitor_called_dead_holds_nothing_under_its_old_epoch() 
 fn a_node_that_does_not_hear_is_alive_and_says_that_it_is_alone() {
     let mut world = quiet_world(2);
     after(&mut world, Fault::Cut(0, 2), 20);
-    assert_eq!(lines(&world, &["Died"]), [] as [&str; 0], "its heartbeats arrive");
-    assert_eq!(lines(&world, &["node-2 ", "Isolated"]).len(), 1);
+    assert_eq!(seen(&world, is_death), [], "its heartbeats arrive");
+    assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1);
     after(&mut world, Fault::Heal, 5);
     check_well(&world);
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use heartbeat_tests::Fault;
 use heartbeat_tests::world::SHARDS;
 
-use crate::{after, check_well, lines, quiet_world};
+use crate::events::{is_move, is_stop, seen};
+use crate::{after, check_well, quiet_world};
 
 #[test]
 fn every_shard_runs_on_one_node() {
@@ -24,7 +25,7 @@ fn a_death_moves_only_the_shards_of_the_dead() {
     for place in [1, 3, 4] {
         assert!(world.shards_on(place).is_superset(&before[place]), "node-{place} lost something");
     }
-    assert_eq!(lines(&world, &["Stopped"]), [] as [&str; 0]);
+    assert_eq!(seen(&world, is_stop), []);
     check_well(&world);
 }
 
@@ -65,7 +66,7 @@ fn an_owner_that_came_and_went_unseen_leaves_its_epoch_behind() {
 fn nobody_acts_before_the_view_is_settled() {
     let mut world = heartbeat_tests::World::new(3, 4, heartbeat_core::Config::default());
     world.run(std::time::Duration::from_millis(1_900));
-    assert_eq!(lines(&world, &["Moved"]), [] as [&str; 0]);
+    assert_eq!(seen(&world, is_move), []);
     world.run(std::time::Duration::from_millis(1_200));
     check_well(&world);
 }

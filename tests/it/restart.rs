@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use heartbeat_core::WorkerId;
+use heartbeat_core::{Event, Generation, WorkerId};
 use heartbeat_tests::Fault;
 
-use crate::{after, check_well, lines, quiet_world};
+use crate::events::{is_failure_of, is_given_up, is_given_up_of, is_replacement_of, seen};
+use crate::{after, check_well, quiet_world};
 
 const NODE: usize = 1;
 const WORKER: WorkerId = WorkerId(0);
@@ -14,8 +15,16 @@ const WORKER: WorkerId = WorkerId(0);
 fn a_first_panic_is_answered_at_once() {
     let mut world = quiet_world(1);
     after(&mut world, Fault::Panic(NODE, WORKER), 1);
-    assert_eq!(lines(&world, &["Failed", "worker-0", "restart_in: Some(0ns)"]).len(), 1);
-    assert_eq!(lines(&world, &["Replaced", "worker-0", "Generation(2)"]).len(), 1);
+    let is_answered_at_once = |event: &Event| match event {
+        Event::Failed { worker, restart_in, .. } => &**worker == "worker-0" && *restart_in == Some(Duration::ZERO),
+        _ => false,
+    };
+    let is_second_life = |event: &Event| match event {
+        Event::Replaced { worker, generation, .. } => &**worker == "worker-0" && *generation == Generation(2),
+        _ => false,
+    };
+    assert_eq!(seen(&world, is_answered_at_once).len(), 1);
+    assert_eq!(seen(&world, is_second_life).len(), 1);
     check_well(&world);
 }
 
@@ -27,9 +36,9 @@ fn a_storm_of_panics_is_slowed_down_and_then_given_up() {
         world.run(Duration::from_millis(10));
     }
     let intensity = world.config.restart.intensity as usize;
-    assert_eq!(lines(&world, &["Replaced", "worker-0"]).len(), intensity);
-    assert_eq!(lines(&world, &["GaveUp", "worker-0"]).len(), 1);
-    assert_eq!(lines(&world, &["Failed", "worker-1"]), [] as [&str; 0], "its neighbours are not touched");
+    assert_eq!(seen(&world, is_replacement_of("worker-0")).len(), intensity);
+    assert_eq!(seen(&world, is_given_up_of("worker-0")).len(), 1);
+    assert_eq!(seen(&world, is_failure_of("worker-1")), [], "its neighbours are not touched");
     assert_eq!(world.checker.broken(), [] as [String; 0]);
 }
 
@@ -39,8 +48,8 @@ fn failures_spread_out_are_never_given_up() {
     for _ in 0..50 {
         after(&mut world, Fault::Panic(NODE, WORKER), 31);
     }
-    assert_eq!(lines(&world, &["GaveUp"]), [] as [&str; 0]);
-    assert_eq!(lines(&world, &["Replaced", "worker-0"]).len(), 50);
+    assert_eq!(seen(&world, is_given_up), []);
+    assert_eq!(seen(&world, is_replacement_of("worker-0")).len(), 50);
     check_well(&world);
 }
 
@@ -59,13 +68,14 @@ fn threads_over_the_cap_are_not_replaced_until_one_comes_back() {
         world.apply(Fault::Block(NODE, worker, Duration::from_secs(120)));
         world.run(Duration::from_secs(8));
     }
-    assert_eq!(lines(&world, &["Abandoned"]).len(), most);
-    let refused = lines(&world, &["TooManyZombies"]).len();
+    assert_eq!(seen(&world, |event| matches!(event, Event::Abandoned { .. })).len(), most);
+    let is_refused = |event: &Event| matches!(event, Event::TooManyZombies { .. });
+    let refused = seen(&world, is_refused).len();
     assert!(refused > 0);
     world.run(Duration::from_secs(20));
-    assert!(lines(&world, &["TooManyZombies"]).len() > refused, "it is looked at again and again");
+    assert!(seen(&world, is_refused).len() > refused, "it is looked at again and again");
     world.run(Duration::from_secs(130));
     // The thread that was one too many was abandoned, too, once there was room.
-    assert_eq!(lines(&world, &["ZombieEnded"]).len(), most + 1);
+    assert_eq!(seen(&world, |event| matches!(event, Event::ZombieEnded { .. })).len(), most + 1);
     assert_eq!(world.checker.broken(), [] as [String; 0]);
 }

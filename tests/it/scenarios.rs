@@ -11,7 +11,8 @@ use std::time::Duration;
 use heartbeat_core::{Config, Event, NodeId, Status};
 use heartbeat_tests::{Fault, NodeIndex, Shape, World};
 
-use crate::{check_well, lines};
+use crate::check_well;
+use crate::events::{is_about, is_death, is_death_of, is_declared_dead, is_suspicion, node_of, seen, seen_by};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,12 +123,9 @@ fn a_monitor_that_is_cut_off_blames_nobody_and_is_not_missed() {
     world.apply(Fault::Partition(vec![0]));
     world.run(SECOND * 20);
     // The others conclude its death, and nobody else's; it concludes none.
-    let died: BTreeSet<&str> = lines(&world, &["Died"])
-        .into_iter()
-        .filter_map(|line| line.split("node: \"").nth(1)?.split('"').next())
-        .collect();
+    let died: BTreeSet<&str> = seen(&world, is_death).into_iter().filter_map(|seen| node_of(seen.event)).collect();
     assert_eq!(died, BTreeSet::from(["monitor-1"]));
-    assert_eq!(lines(&world, &["monitor-1  Died"]), [] as [&str; 0]);
+    assert_eq!(seen_by(&world, "monitor-1", is_death), []);
     world.apply(Fault::Heal);
     world.run(SECOND * 20);
     check_well(&world);
@@ -149,7 +147,7 @@ fn whoever_comes_back_from_the_dead_has_lost_its_shards_and_gets_its_place_back(
     world.apply(Fault::Resume(sleeper));
     world.run(SECOND * 10);
     let name = world.name(sleeper).to_owned();
-    assert_eq!(lines(&world, &[&format!("{name}  "), "DeclaredDead"]).len(), 1);
+    assert_eq!(seen_by(&world, &name, is_declared_dead).len(), 1);
     assert_eq!(world.shards_on(sleeper), held, "it is the owner again");
     for (&shard, &epoch) in held.iter().zip(&epochs) {
         assert!(world.epoch_on(sleeper, shard).unwrap() > epoch);
@@ -177,13 +175,11 @@ fn the_nodes_of_a_monitor_that_ends_are_taken_over_without_a_suspicion() {
             assert_eq!(world.engine(node).unwrap().observers().count(), 5, "of {}", world.name(node));
         }
         assert_eq!(watched_by(&world, 2), 0);
-        for verdict in ["Suspected", "Died"] {
-            let of_others = lines(&world, &[verdict]).into_iter().find(|line| !line.contains("node: \"monitor-3\""));
-            assert_eq!(of_others, None, "seed {seed}");
-        }
-        assert_eq!(lines(&world, &["Died", "monitor-3"]).len(), 31);
+        let is_of_another = |event: &Event| (is_suspicion(event) || is_death(event)) && !is_about(event, "monitor-3");
+        assert_eq!(seen(&world, is_of_another), [], "seed {seed}");
+        assert_eq!(seen(&world, is_death_of("monitor-3")).len(), 31);
         world.apply(Fault::Unplug(20));
         world.run(SECOND * 8);
-        assert_eq!(lines(&world, &["Died", "node: \"node-13\""]).len(), 30, "seed {seed}");
+        assert_eq!(seen(&world, is_death_of("node-13")).len(), 30, "seed {seed}");
     }
 }

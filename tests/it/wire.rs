@@ -9,7 +9,8 @@ use heartbeat_core::wire::{Body, DATAGRAM_BYTES_MAX, Header, encode, push_rumour
 use heartbeat_core::{Generation, NodeId, Status};
 use heartbeat_tests::World;
 
-use crate::{check_well, lines, quiet_world};
+use crate::events::{is_departure, is_isolated, seen};
+use crate::{check_well, quiet_world};
 
 fn inject(world: &mut World, bytes: &[u8]) {
     let from = "192.0.2.1:9".parse().unwrap();
@@ -25,7 +26,7 @@ fn header(cluster: &str, from: &str) -> Header {
 #[test]
 fn garbage_is_counted_by_kind_and_changes_nothing() {
     let mut world = quiet_world(1);
-    let (members, log) = (world.engine(0).unwrap().members().cloned().collect::<Vec<_>>(), world.log().len());
+    let (members, events) = (world.engine(0).unwrap().members().cloned().collect::<Vec<_>>(), world.events().count());
     let mut random = Random::seeded(1);
     for length in 0..200 {
         let bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
@@ -42,7 +43,7 @@ fn garbage_is_counted_by_kind_and_changes_nothing() {
     let counters = world.engine(0).unwrap().counters();
     assert_eq!((counters.malformed, counters.wrong_version, counters.wrong_cluster), (202, 1, 1));
     assert_eq!(world.engine(0).unwrap().members().cloned().collect::<Vec<_>>(), members);
-    assert_eq!(world.log().len(), log);
+    assert_eq!(world.events().count(), events);
     world.run(Duration::from_secs(10));
     check_well(&world);
 }
@@ -63,7 +64,7 @@ fn a_stranger_is_not_believed_whoever_it_says_it_is() {
         inject(&mut world, &bytes);
     }
     world.run(Duration::from_secs(10));
-    assert_eq!(lines(&world, &["Left"]), [] as [&str; 0]);
-    assert_eq!(lines(&world, &["Isolated"]), [] as [&str; 0]);
+    assert_eq!(seen(&world, is_departure), []);
+    assert_eq!(seen(&world, is_isolated), []);
     check_well(&world);
 }
