@@ -62,7 +62,7 @@ fn monitor_config() -> Config {
 }
 
 #[test]
-fn a_heartbeat_through_the_engine_and_its_answer_allocate_nothing() {
+fn a_heartbeat_through_the_engine_allocates_nothing() {
     let address: SocketAddr = "10.0.0.1:1".parse().unwrap();
     let mut engine =
         Engine::new(monitor_config(), Identity { generation: Generation(1), address }, 1, Instant::ZERO).unwrap();

@@ -43,8 +43,8 @@ fn write(world: &World, fence: &mut Fence<u32>) {
     }
 }
 
-/// Which nodes told that the clock of `node` is off.
-fn told(world: &World, node: &str) -> Vec<usize> {
+/// Which nodes reporters that the clock of `node` is off.
+fn reporters(world: &World, node: &str) -> Vec<usize> {
     let of = |event: &Event| matches!(event, Event::ClockSkewed { node: named, .. } if &**named == node);
     let mut places: Vec<usize> = world.events().filter(|(_, _, event)| of(event)).map(|(_, place, _)| place).collect();
     places.sort_unstable();
@@ -56,22 +56,23 @@ fn told(world: &World, node: &str) -> Vec<usize> {
 fn a_clock_that_is_years_off_is_not_believed() {
     for (seed, off) in [(1, 5 * YEAR), (2, 20 * YEAR), (3, 300 * YEAR), (4, -5 * YEAR), (5, 61_000)] {
         let mut world = world(seed, Config::default());
+        let node_5 = world.node("node-5");
         let mut fence = Fence::new();
         write(&world, &mut fence);
-        after(&mut world, Fault::Kill(4), 1);
+        after(&mut world, Fault::Kill(node_5), 1);
         // A process before it has the later generation.
         if off < 0 {
             continue;
         }
-        world.apply(Fault::SetClock(4, off));
-        after(&mut world, Fault::Start(4), 10);
+        world.apply(Fault::SetClock(node_5, off));
+        after(&mut world, Fault::Start(node_5), 10);
         check_well(&world);
-        assert!(!world.shards_on(4).is_empty(), "it is let in, and runs shards");
-        let by = told(&world, "node-5");
+        assert!(!world.shards_on(node_5).is_empty(), "it is let in, and runs shards");
+        let by = reporters(&world, "node-5");
         assert!(by.len() > 1 && by.contains(&4), "it tells, and so do those that let it in: {by:?}");
         assert!(epochs(&world).values().all(|epoch| *epoch < FAR), "{:?}", epochs(&world));
         write(&world, &mut fence);
-        after(&mut world, Fault::Kill(4), 10);
+        after(&mut world, Fault::Kill(node_5), 10);
         check_well(&world);
         write(&world, &mut fence);
     }
@@ -80,26 +81,28 @@ fn a_clock_that_is_years_off_is_not_believed() {
 #[test]
 fn a_clock_within_the_bound_is_followed() {
     let mut world = world(6, Config::default());
+    let node_5 = world.node("node-5");
     let mut fence = Fence::new();
-    after(&mut world, Fault::Kill(4), 1);
-    world.apply(Fault::SetClock(4, 50_000));
-    after(&mut world, Fault::Start(4), 10);
+    after(&mut world, Fault::Kill(node_5), 1);
+    world.apply(Fault::SetClock(node_5, 50_000));
+    after(&mut world, Fault::Start(node_5), 10);
     write(&world, &mut fence);
-    after(&mut world, Fault::Kill(4), 10);
+    after(&mut world, Fault::Kill(node_5), 10);
     write(&world, &mut fence);
-    assert!(told(&world, "node-5").is_empty());
+    assert!(reporters(&world, "node-5").is_empty());
 }
 
 #[test]
 fn the_node_with_the_wrong_clock_founds_no_cluster() {
     for (seed, off) in [(7, 20 * YEAR), (8, -50 * YEAR)] {
         let mut world = World::of(seed, Shape::decentralised(3), Config::default());
+        let node_1 = world.node("node-1");
         (0..3).for_each(|place| world.apply(Fault::Kill(place)));
-        world.apply(Fault::SetClock(0, off));
+        world.apply(Fault::SetClock(node_1, off));
         (0..3).for_each(|place| world.apply(Fault::Start(place)));
         world.run(Duration::from_secs(20));
         check_well(&world);
-        assert!(told(&world, "node-1").contains(&0));
+        assert!(reporters(&world, "node-1").contains(&0));
         let right = |epoch: &u64| (1_600_000_000_000 << Epoch::NUMBER_BITS..FAR).contains(epoch);
         assert!(epochs(&world).values().all(right), "{:?}", epochs(&world));
     }

@@ -51,7 +51,7 @@ fn a_newcomer_that_ends_at_once_is_found_dead_in_time() {
 }
 
 #[test]
-fn a_node_that_a_full_table_refuses_is_told_so_and_runs_nothing() {
+fn a_node_that_a_full_table_refuses_runs_nothing() {
     let mut config = heartbeat_core::Config::default();
     config.membership.members_max = 2;
     let mut world = World::of(1, Shape::decentralised(3), config);
@@ -69,7 +69,7 @@ fn a_node_that_a_full_table_refuses_is_told_so_and_runs_nothing() {
 }
 
 #[test]
-fn a_newcomer_that_lives_is_not_suspected_for_having_been_let_in() {
+fn a_newcomer_that_lives_is_not_suspected() {
     for seed in 1..20 {
         let mut world = World::of(
             seed,

@@ -31,6 +31,13 @@ pub(crate) fn seen_by<'w>(world: &'w World, node: &str, is: impl Fn(&Event) -> b
     found
 }
 
+/// The events after `since` for which `is` holds, in their order.
+pub(crate) fn seen_after(world: &World, since: Duration, is: impl Fn(&Event) -> bool) -> Vec<Seen<'_>> {
+    let mut found = seen(world, is);
+    found.retain(|seen| seen.at > since);
+    found
+}
+
 /// When each node said this after `since`, in seconds after it and in ascending order.
 pub(crate) fn times_after(world: &World, since: Duration, is: impl Fn(&Event) -> bool) -> Vec<f64> {
     let times = seen(world, is).into_iter().filter_map(|seen| seen.at.checked_sub(since));

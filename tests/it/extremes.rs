@@ -94,7 +94,7 @@ impl Driver {
     }
 
     /// One of them as it never was.
-    fn told(&mut self) -> Member {
+    fn rumour(&mut self) -> Member {
         let mut told = self.one();
         let status = [Status::Alive, Status::Suspect, Status::Dead, Status::Left][self.random.below(4) as usize];
         told.generation = self.generation(&told);
@@ -205,7 +205,7 @@ impl Driver {
         encode(&mut bytes, header, &body);
         let count_at = bytes.len() - 1;
         for _ in 0..self.random.below(6) {
-            let (told, whole) = (self.told(), self.random.chance(0.6));
+            let (told, whole) = (self.rumour(), self.random.chance(0.6));
             push_rumour(&mut bytes, count_at, &told, whole);
         }
         (sender.address, bytes)

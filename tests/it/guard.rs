@@ -11,7 +11,7 @@ use heartbeat_tests::{Fault, World};
 
 use crate::events::{
     is_about, is_death, is_death_of, is_failure, is_isolated, is_move, is_paused, is_suspicion, is_suspicion_of, seen,
-    seen_by, times_after,
+    seen_after, seen_by,
 };
 use crate::{after, check_well};
 
@@ -54,17 +54,18 @@ fn judged_after(world: &mut World, age: u64) -> f64 {
 }
 
 #[test]
-fn a_monitor_that_slept_blames_nobody_and_learns_nothing() {
+fn a_monitor_that_slept_suspects_no_node() {
     for (kind, config) in detectors() {
         for (seconds, timers_first) in [(5, false), (5, true), (60, false), (60, true)] {
             let mut world = regular_world(config.clone(), timers_first);
-            after(&mut world, Fault::Pause(0), seconds);
-            after(&mut world, Fault::Resume(0), 30);
+            let monitor = world.node("monitor");
+            after(&mut world, Fault::Pause(monitor), seconds);
+            after(&mut world, Fault::Resume(monitor), 30);
             let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
             assert_eq!(seen_by(&world, "monitor", is_paused).len(), 1, "{name}");
             let is_wrong =
                 |event: &Event| is_suspicion(event) || is_death(event) || is_failure(event) || is_move(event);
-            assert_eq!(times_after(&world, Duration::from_secs(40), is_wrong), [], "{name}");
+            assert_eq!(seen_after(&world, Duration::from_secs(40), is_wrong), [], "{name}");
             check_well(&world);
             let slept = judged_after(&mut world, 140);
             let awake = judged_after(&mut regular_world(config.clone(), timers_first), 140);
@@ -74,15 +75,16 @@ fn a_monitor_that_slept_blames_nobody_and_learns_nothing() {
 }
 
 #[test]
-fn a_monitor_whose_clock_jumped_blames_nobody_then_or_later_and_learns_nothing() {
+fn a_clock_jump_of_the_monitor_is_no_silence() {
     for (kind, config) in detectors() {
         for (seconds, timers_first) in [(2, false), (15, false), (15, true), (600, false)] {
             let mut world = regular_world(config.clone(), timers_first);
-            after(&mut world, Fault::JumpClock(0, Duration::from_secs(seconds)), 60);
+            let monitor = world.node("monitor");
+            after(&mut world, Fault::JumpClock(monitor, Duration::from_secs(seconds)), 60);
             let name = format!("{kind}, {seconds} s, timers first: {timers_first}");
             assert_eq!(seen_by(&world, "monitor", is_paused).len(), 1, "{name}");
             let is_wrong = |event: &Event| is_suspicion(event) || is_death(event);
-            assert_eq!(times_after(&world, Duration::from_secs(40), is_wrong), [], "{name}");
+            assert_eq!(seen_after(&world, Duration::from_secs(40), is_wrong), [], "{name}");
             check_well(&world);
             let jumped = judged_after(&mut world, 140);
             let steady = judged_after(&mut regular_world(config.clone(), timers_first), 140);
@@ -92,12 +94,13 @@ fn a_monitor_whose_clock_jumped_blames_nobody_then_or_later_and_learns_nothing()
 }
 
 #[test]
-fn a_node_that_slept_does_not_blame_the_monitor() {
+fn a_node_that_slept_does_not_suspect_the_monitor() {
     for (kind, config) in detectors() {
         for (seconds, timers_first) in [(5, false), (5, true), (60, false), (60, true)] {
             let mut world = regular_world(config.clone(), timers_first);
-            after(&mut world, Fault::Pause(1), seconds);
-            after(&mut world, Fault::Resume(1), 30);
+            let node_1 = world.node("node-1");
+            after(&mut world, Fault::Pause(node_1), seconds);
+            after(&mut world, Fault::Resume(node_1), 30);
             assert_eq!(seen_by(&world, "node-1", is_paused).len(), 1, "{kind}");
             assert_eq!(seen_by(&world, "node-1", is_isolated), [], "{kind}");
             check_well(&world);
@@ -106,21 +109,22 @@ fn a_node_that_slept_does_not_blame_the_monitor() {
 }
 
 #[test]
-fn who_died_before_or_during_our_pause_is_still_found() {
+fn a_death_before_or_during_our_pause_is_still_found() {
     for (kind, config) in detectors() {
         for (seconds, during, timers_first) in
             [(5, false, false), (5, true, true), (60, false, true), (60, true, false)]
         {
             let mut world = regular_world(config.clone(), timers_first);
+            let [monitor, node_2] = ["monitor", "node-2"].map(|name| world.node(name));
             let killed = world.elapsed();
             if during {
-                after(&mut world, Fault::Pause(0), 1);
-                after(&mut world, Fault::Kill(2), seconds - 1);
+                after(&mut world, Fault::Pause(monitor), 1);
+                after(&mut world, Fault::Kill(node_2), seconds - 1);
             } else {
-                after(&mut world, Fault::Kill(2), 1);
-                after(&mut world, Fault::Pause(0), seconds);
+                after(&mut world, Fault::Kill(node_2), 1);
+                after(&mut world, Fault::Pause(monitor), seconds);
             }
-            after(&mut world, Fault::Resume(0), 20);
+            after(&mut world, Fault::Resume(monitor), 20);
             let name = format!("{kind}, {seconds} s, during: {during}");
             let died = (seen_by(&world, "monitor", is_death_of("node-2"))[0].at - killed).as_secs_f64();
             let bound = (config.timeout + config.interval).as_secs_f64() + seconds as f64;
@@ -141,12 +145,13 @@ fn a_death_is_put_off_by_no_more_than_the_stalls() {
         for stall in [100, 250] {
             config.stall = Duration::from_millis(stall);
             let mut world = regular_world(config.clone(), false);
+            let [monitor, node_2] = ["monitor", "node-2"].map(|name| world.node(name));
             let killed = world.elapsed();
-            world.apply(Fault::Kill(2));
+            world.apply(Fault::Kill(node_2));
             for _ in 0..10 {
-                world.apply(Fault::Pause(0));
+                world.apply(Fault::Pause(monitor));
                 world.run(Duration::from_millis(300));
-                world.apply(Fault::Resume(0));
+                world.apply(Fault::Resume(monitor));
                 world.run(Duration::from_millis(1_700));
             }
             let died = (seen_by(&world, "monitor", is_death_of("node-2"))[0].at - killed).as_secs_f64();
@@ -274,7 +279,7 @@ fn fixed() -> Config {
 }
 
 #[test]
-fn nobody_is_judged_before_the_socket_was_drained() {
+fn no_verdict_falls_before_the_socket_was_drained() {
     let mut lone = Lone::new(fixed());
     lone.beats_up_to(20);
     // Silent for 5.9 s when we fall asleep, so an interval of grace is all that is left.
@@ -300,7 +305,7 @@ fn nobody_is_judged_before_the_socket_was_drained() {
 }
 
 #[test]
-fn a_socket_that_is_never_drained_holds_no_verdict_for_longer_than_an_interval() {
+fn an_undrained_socket_holds_verdicts_for_one_interval() {
     let mut lone = Lone::new(fixed());
     lone.beats_up_to(20);
     lone.run(ms(25_900));
@@ -351,7 +356,7 @@ fn a_clock_that_goes_back_stands_still() {
 }
 
 #[test]
-fn a_wall_clock_that_ran_ahead_is_a_pause_and_one_set_back_is_nothing() {
+fn a_wall_clock_ahead_is_a_pause_and_one_set_back_is_not() {
     let mut lone = Lone::new(fixed());
     let wall = |seconds: u64| Duration::from_secs(1_700_000_000 + seconds);
     lone.order(|engine| engine.handle_wall_clock(ms(1_000), wall(1)));

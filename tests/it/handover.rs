@@ -42,7 +42,7 @@ fn with_quorum() -> Config {
 }
 
 /// Some node with shards, and what each of them has counted there.
-fn somebody(world: &World) -> (usize, BTreeMap<u32, u64>) {
+fn busiest_node(world: &World) -> (usize, BTreeMap<u32, u64>) {
     let place = (0..5).max_by_key(|&place| world.shards_on(place).len()).unwrap();
     (place, world.shards_on(place).into_iter().map(|shard| (shard, world.count_on(place, shard).unwrap())).collect())
 }
@@ -65,10 +65,10 @@ fn starts(world: &World, shards: &BTreeMap<u32, u64>, since: Duration) -> Vec<Du
 }
 
 #[test]
-fn whoever_leaves_and_whoever_joins_hands_over_all_that_was_counted_within_a_moment() {
+fn leaving_and_joining_hand_over_every_count_within_50_ms() {
     for config in [Config::default(), with_quorum(), with_authority()] {
         let mut world = world_by(1, config);
-        let (place, before) = somebody(&world);
+        let (place, before) = busiest_node(&world);
         let left_at = world.elapsed();
         after(&mut world, Fault::Leave(place), 3);
         for (&shard, &counted) in &before {
@@ -87,9 +87,9 @@ fn whoever_leaves_and_whoever_joins_hands_over_all_that_was_counted_within_a_mom
 }
 
 #[test]
-fn the_successor_of_a_killed_node_goes_on_from_a_snapshot_as_old_as_is_promised() {
+fn a_crash_loses_no_more_counts_than_promised() {
     let mut world = world_by(2, Config::default());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     after(&mut world, Fault::Kill(place), 1);
     let ownership = &world.config.ownership;
     let lost_most = ownership.copy_every.as_millis() / world.config.workers.interval.as_millis() + 1;
@@ -101,7 +101,7 @@ fn the_successor_of_a_killed_node_goes_on_from_a_snapshot_as_old_as_is_promised(
 }
 
 #[test]
-fn a_snapshot_that_has_no_room_at_the_heir_is_refused_in_words() {
+fn a_snapshot_too_large_for_the_successor_is_refused() {
     let mut config = Config::default();
     config.ownership.copies_bytes_max = 2_000;
     let mut world = world_by(3, config);
@@ -110,7 +110,7 @@ fn a_snapshot_that_has_no_room_at_the_heir_is_refused_in_words() {
         _ => false,
     };
     assert!(world.events().any(|(_, _, event)| refused(event)));
-    let (place, _) = somebody(&world);
+    let (place, _) = busiest_node(&world);
     after(&mut world, Fault::Kill(place), 5);
     check_well(&world);
 }
@@ -132,9 +132,9 @@ fn shards_start_a_few_at_a_time() {
 }
 
 #[test]
-fn with_a_quorum_the_smaller_side_has_stopped_before_the_larger_one_starts() {
+fn with_a_quorum_the_minority_stops_before_the_majority_starts() {
     let mut world = world_by(5, with_quorum());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     let cut_at = world.elapsed();
     let other = (place + 1) % 5;
     after(&mut world, Fault::Partition(vec![place, other]), 20);
@@ -166,12 +166,12 @@ fn without_a_majority_anywhere_nothing_runs() {
 }
 
 #[test]
-fn an_authority_lets_a_killed_nodes_shards_go_at_the_end_of_its_session_and_at_once_if_they_are_fenced() {
+fn an_authority_frees_shards_at_session_end_or_by_fencing() {
     for fenced in [false, true] {
         let mut config = with_authority();
         config.ownership.fenced = fenced;
         let mut world = world_by(7, config);
-        let (place, before) = somebody(&world);
+        let (place, before) = busiest_node(&world);
         let killed_at = world.elapsed();
         after(&mut world, Fault::Kill(place), 8);
         let starts = starts(&world, &before, killed_at);
@@ -193,9 +193,9 @@ fn an_authority_lets_a_killed_nodes_shards_go_at_the_end_of_its_session_and_at_o
 }
 
 #[test]
-fn a_frozen_holder_has_no_right_when_it_wakes_and_its_shards_ran_nowhere_else_before() {
+fn a_paused_holder_wakes_without_a_session() {
     let mut world = world_by(8, with_authority());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     let epochs: BTreeMap<u32, u64> =
         before.keys().map(|&shard| (shard, world.epoch_on(place, shard).unwrap())).collect();
     let frozen_at = world.elapsed();
@@ -214,9 +214,9 @@ fn a_frozen_holder_has_no_right_when_it_wakes_and_its_shards_ran_nowhere_else_be
 }
 
 #[test]
-fn while_the_authority_is_away_nobody_new_starts_and_its_holders_stop_by_their_own_clocks() {
+fn without_the_authority_nothing_starts_and_holders_stop() {
     let mut world = world_by(9, with_authority());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     world.apply(Fault::StopAuthority);
     let away_at = world.elapsed();
     // It dies, and nobody can take over; the others go on until their sessions are over.
@@ -259,9 +259,9 @@ fn an_authority_that_has_forgotten_is_found_out_by_its_tokens() {
 }
 
 #[test]
-fn a_plain_write_of_a_zombie_is_accepted_and_one_that_carries_its_epoch_is_not() {
+fn only_a_write_that_carries_its_epoch_can_be_refused() {
     let mut world = world_by(11, Config::default());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     let (&shard, _) = before.first_key_value().unwrap();
     let old = Epoch(world.epoch_on(place, shard).unwrap());
     after(&mut world, Fault::Partition(vec![place]), 20);
@@ -286,9 +286,9 @@ fn a_plain_write_of_a_zombie_is_accepted_and_one_that_carries_its_epoch_is_not()
 }
 
 #[test]
-fn a_shard_that_fails_on_one_node_only_runs_on_another_and_is_tried_again_later() {
+fn a_shard_that_fails_on_one_node_moves_and_returns_later() {
     let mut world = world_by(12, Config::default());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     let (&shard, others) = (before.first_key_value().unwrap().0, before.len() - 1);
     for _ in 0..60 {
         after(&mut world, Fault::Panic(place, WorkerId(WORKERS + shard)), 1);
@@ -304,9 +304,9 @@ fn a_shard_that_fails_on_one_node_only_runs_on_another_and_is_tried_again_later(
 }
 
 #[test]
-fn a_shard_that_fails_everywhere_is_nobodys_and_stops_no_other() {
+fn a_shard_that_fails_everywhere_stops_no_other_shard() {
     let mut world = world_by(13, Config::default());
-    let shard = *somebody(&world).1.first_key_value().unwrap().0;
+    let shard = *busiest_node(&world).1.first_key_value().unwrap().0;
     for _ in 0..300 {
         let at = now(&world, shard).map_or(0, |(at, _)| at);
         after(&mut world, Fault::Panic(at, WorkerId(WORKERS + shard)), 1);
@@ -318,9 +318,9 @@ fn a_shard_that_fails_everywhere_is_nobodys_and_stops_no_other() {
 }
 
 #[test]
-fn hosts_whose_clocks_are_an_hour_apart_still_give_out_rising_epochs() {
+fn clocks_an_hour_apart_still_give_rising_epochs() {
     let mut world = world_by(14, Config::default());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     after(&mut world, Fault::Kill(place), 1);
     world.apply(Fault::JumpClock(place, Duration::from_secs(3_600)));
     after(&mut world, Fault::Start(place), 8);
@@ -335,10 +335,10 @@ fn hosts_whose_clocks_are_an_hour_apart_still_give_out_rising_epochs() {
 }
 
 #[test]
-fn whoever_comes_back_from_the_dead_is_handed_its_shards_with_all_that_was_counted_meanwhile() {
+fn a_returned_node_gets_its_shards_with_every_count() {
     for config in [Config::default(), with_authority(), with_quorum()] {
         let mut world = world_by(15, config);
-        let (place, before) = somebody(&world);
+        let (place, before) = busiest_node(&world);
         after(&mut world, Fault::Pause(place), 20);
         let meanwhile: BTreeMap<u32, u64> = before
             .keys()
@@ -359,7 +359,7 @@ fn whoever_comes_back_from_the_dead_is_handed_its_shards_with_all_that_was_count
 #[test]
 fn shards_of_a_node_without_the_authority_run_on_the_others() {
     let mut world = world_by(20, with_authority());
-    let (place, before) = somebody(&world);
+    let (place, before) = busiest_node(&world);
     // Its session ends, and the authority lets go of it one session's time after that at the
     // latest.
     after(&mut world, Fault::CutFromAuthority(place), TTL.as_secs() * 2 + 3);
@@ -376,7 +376,7 @@ fn shards_of_a_node_without_the_authority_run_on_the_others() {
 #[test]
 fn a_newcomer_without_the_authority_takes_no_shard_away() {
     let mut world = world_by(21, with_authority());
-    let (place, _) = somebody(&world);
+    let (place, _) = busiest_node(&world);
     after(&mut world, Fault::Kill(place), TTL.as_secs() + 5);
     check_well(&world);
     world.apply(Fault::CutFromAuthority(place));
@@ -397,7 +397,7 @@ fn a_leave_that_is_cut_short_says_how_many_shards() {
         let mut config = Config::default();
         config.ownership.hand_over_timeout = hand_over;
         let mut world = world_by(1, config);
-        let (place, before) = somebody(&world);
+        let (place, before) = busiest_node(&world);
         after(&mut world, Fault::Leave(place), 3);
         let cut = world.events().find_map(|(_, _, event)| match event {
             Event::HandOverCut { shards } => Some(*shards),

@@ -12,7 +12,7 @@ use heartbeat_core::{
 };
 use heartbeat_tests::{Fault, GROUP, SHARDS, Shape, World};
 
-use crate::events::{is_death, is_death_of, is_suspicion, node_of, seen, seen_by, times_after};
+use crate::events::{is_death, is_death_of, is_suspicion, node_of, seen, seen_after, seen_by};
 use crate::{after, check_well, header, member};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ fn provocations(header: Header) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn an_address_that_has_proved_nothing_gets_no_more_bytes_than_came_from_it() {
+fn an_unproven_address_gets_no_more_bytes_than_it_sent() {
     let from = "192.0.2.1:9".parse().unwrap();
     for name in ["m", "node-1", "node-2"] {
         let mut world = world(1, 100);
@@ -90,28 +90,30 @@ fn an_address_that_has_proved_nothing_gets_no_more_bytes_than_came_from_it() {
 }
 
 #[test]
-fn what_a_former_process_said_is_not_believed_when_it_is_repeated() {
+fn repeated_datagrams_of_a_former_process_are_ignored() {
     let mut world = world(2, 100);
-    let former = world.engine(3).unwrap().members().find(|member| &*member.name == "node-4").unwrap().generation;
-    world.apply(Fault::Kill(3));
+    let node_4 = world.node("node-4");
+    let former = world.engine(node_4).unwrap().members().find(|member| &*member.name == "node-4").unwrap().generation;
+    world.apply(Fault::Kill(node_4));
     world.run(SECOND * 2);
-    world.apply(Fault::Start(3));
+    world.apply(Fault::Start(node_4));
     world.run(SECOND * 3);
-    let (address, since) = (world.address(3), world.elapsed());
+    let (address, since) = (world.address(node_4), world.elapsed());
     for bytes in provocations(header_of("node-4", former)) {
         for place in [0, 1, 2, 4, 5] {
             world.inject(place, address, bytes.clone());
         }
     }
     world.run(SECOND * 10);
-    assert_eq!(times_after(&world, since, |event| node_of(event) == Some("node-4")), []);
+    assert_eq!(seen_after(&world, since, |event| node_of(event) == Some("node-4")), []);
     check_well(&world);
 }
 
 #[test]
-fn a_member_that_tells_of_a_million_others_is_believed_up_to_a_bound() {
+fn a_member_that_gossips_a_million_rows_is_bounded() {
     let mut world = world(3, 20);
-    let teller = world.engine(1).unwrap().members().find(|member| &*member.name == "node-2").unwrap().clone();
+    let [node_1, node_2] = ["node-1", "node-2"].map(|name| world.node(name));
+    let teller = world.engine(node_2).unwrap().members().find(|member| &*member.name == "node-2").unwrap().clone();
     let header = header_of("node-2", teller.generation);
     for million in 0..10_000 {
         let mut bytes = Vec::new();
@@ -129,14 +131,14 @@ fn a_member_that_tells_of_a_million_others_is_believed_up_to_a_bound() {
         world.inject(0, teller.address, bytes);
     }
     world.run(SECOND);
-    assert!(world.engine(0).unwrap().members().count() <= 20);
+    assert!(world.engine(node_1).unwrap().members().count() <= 20);
     assert!(
         seen(&world, |event| matches!(event, Event::JoinRefused { .. } | Event::RefusedBy { .. })).len() < 20,
         "complaints are paced"
     );
     // The ghosts are silent, and found out.
     world.run(SECOND * 200);
-    assert_eq!(world.engine(0).unwrap().members().filter(|member| member.status.is_member()).count(), 6);
+    assert_eq!(world.engine(node_1).unwrap().members().filter(|member| member.status.is_member()).count(), 6);
 }
 
 /// What the node at `place` holds of itself.
@@ -167,13 +169,14 @@ const END: u32 = Incarnation::PART_MAX;
 #[test]
 fn an_ack_of_a_stage_near_the_end_is_no_panic() {
     let mut world = world(4, 100);
-    let node_2 = own(&world, 1);
+    let [node_1, node_2] = ["node-1", "node-2"].map(|name| world.node(name));
+    let sender = own(&world, node_2);
     for stage in [STAGE_MAX, STAGE_MAX + 1, u64::MAX - 1, u64::MAX] {
-        let (mut bytes, from) = (Vec::new(), world.address(1));
-        encode(&mut bytes, header(&node_2), &Body::Ack(Ack { stage, health: 0 }));
-        (0..6).filter(|place| *place != 1).for_each(|place| world.inject(place, from, bytes.clone()));
+        let (mut bytes, from) = (Vec::new(), world.address(node_2));
+        encode(&mut bytes, header(&sender), &Body::Ack(Ack { stage, health: 0 }));
+        (0..6).filter(|place| *place != node_2).for_each(|place| world.inject(place, from, bytes.clone()));
     }
-    assert_eq!(world.engine(0).unwrap().counters().malformed, 3);
+    assert_eq!(world.engine(node_1).unwrap().counters().malformed, 3);
     world.run(SECOND * 5);
     check_well(&world);
 }
@@ -215,7 +218,7 @@ fn numbers_at_their_end_are_contradicted_and_that_ends() {
 
 /// The same lie again and again, each time of what was answered last.
 #[test]
-fn a_node_that_is_called_dead_without_end_answers_at_a_bounded_rate() {
+fn a_node_called_dead_again_and_again_answers_at_a_bounded_rate() {
     let mut world = world(6, 100);
     let before = world.sent().0;
     for _ in 0..10_000 {
@@ -231,7 +234,7 @@ fn a_node_that_is_called_dead_without_end_answers_at_a_bounded_rate() {
 
 /// As after a restored image: others hold a later revision, or another text under the same one.
 #[test]
-fn what_others_hold_of_a_node_and_it_does_not_is_said_anew() {
+fn a_profile_that_others_hold_and_the_node_lacks_is_replaced() {
     let change = |revision: u32, note: &str, world: &World| {
         saying(&own(world, 0), |profile| {
             profile.revision = revision;
@@ -284,10 +287,11 @@ fn a_role_or_weight_never_changes_within_a_process() {
 }
 
 #[test]
-fn the_end_of_a_process_not_yet_known_is_told() {
+fn the_death_of_a_process_not_yet_known_is_reported() {
     let mut world = world(9, 100);
+    let node_4 = world.node("node-4");
     let former = own(&world, 3);
-    world.apply(Fault::Pause(3));
+    world.apply(Fault::Pause(node_4));
     let dead = Member { generation: Generation(former.generation.0 + 5), status: Status::Dead, ..former };
     tell(&mut world, 1, 0, &dead, false);
     assert_eq!(seen_by(&world, "node-1", is_death_of("node-4")).len(), 1);
@@ -315,15 +319,16 @@ fn announce(world: &mut World, place: usize, interval: Duration) {
 #[test]
 fn a_node_that_announced_an_hour_and_hangs_is_found_dead() {
     let mut world = world(10, 100);
+    let node_2 = world.node("node-2");
     announce(&mut world, 1, SECOND * 3_600);
-    world.apply(Fault::Pause(1));
+    world.apply(Fault::Pause(node_2));
     let timeouts = world.config.timeout * 4;
     world.run(timeouts + SECOND * 3);
     assert_eq!(seen(&world, is_death_of("node-2")).len(), 5);
 }
 
 #[test]
-fn a_node_that_announces_a_microsecond_is_not_suspected_without_end() {
+fn an_announced_interval_of_a_microsecond_is_tolerated() {
     let mut world = world(11, 100);
     announce(&mut world, 1, Duration::from_micros(1));
     world.run(SECOND * 30);
@@ -347,8 +352,9 @@ fn ghosts(count: usize, address: &str) -> Vec<Member> {
 }
 
 #[test]
-fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
+fn gossiped_ghosts_own_nothing_and_stop_nothing() {
     let mut world = World::of(12, Shape::decentralised(3), Config::default());
+    let node_3 = world.node("node-3");
     world.run(SECOND * 10);
     check_well(&world);
     for round in 0..20 {
@@ -360,13 +366,13 @@ fn ghosts_that_a_member_tells_of_own_nothing_and_stop_nothing() {
     }
     assert_eq!(seen(&world, |event| node_of(event).is_some_and(|node| node.starts_with("ghost"))), []);
     assert_eq!(seen(&world, |event| matches!(event, Event::ZoneDisrupted { .. })), []);
-    after(&mut world, Fault::Kill(2), 15);
+    after(&mut world, Fault::Kill(node_3), 15);
     assert_eq!(seen(&world, is_death_of("node-3")).len(), 2, "verdicts go on");
     assert_eq!((0..2).map(|place| world.shards_on(place).len()).sum::<usize>(), SHARDS as usize);
 }
 
 #[test]
-fn an_address_that_many_are_told_of_is_sent_little() {
+fn an_address_in_thousands_of_rows_is_sent_little() {
     let mut world = world(13, 10_000);
     let target = "192.0.2.1:9";
     for ghost in ghosts(5_000, target) {
@@ -382,14 +388,15 @@ fn an_address_that_many_are_told_of_is_sent_little() {
 
 /// It does not answer this node, and is there all the same: another one has had its answer.
 #[test]
-fn a_newcomer_behind_a_bad_link_becomes_a_member_by_anothers_word() {
+fn a_newcomer_behind_a_bad_link_joins_through_another_node() {
     let mut world = world(14, 100);
-    after(&mut world, Fault::Kill(5), 10);
-    world.apply(Fault::Cut(5, 4));
-    world.apply(Fault::Cut(4, 5));
-    after(&mut world, Fault::Start(5), 4);
+    let [node_5, node_6] = ["node-5", "node-6"].map(|name| world.node(name));
+    after(&mut world, Fault::Kill(node_6), 10);
+    world.apply(Fault::Cut(node_6, node_5));
+    world.apply(Fault::Cut(node_5, node_6));
+    after(&mut world, Fault::Start(node_6), 4);
     let generation = own(&world, 5).generation;
-    let theirs = world.engine(4).unwrap().members().find(|member| &*member.name == "node-6").unwrap();
+    let theirs = world.engine(node_5).unwrap().members().find(|member| &*member.name == "node-6").unwrap();
     assert_eq!((theirs.generation, theirs.status.is_member()), (generation, true));
 }
 

@@ -155,7 +155,7 @@ fn silent_for_long(answer: Answer) -> Cluster {
 }
 
 #[test]
-fn a_death_takes_most_of_those_who_answer() {
+fn a_death_takes_a_majority_of_the_answers() {
     let cluster = silent_for_long(|inquire| ProbeReport { agrees: true, ..doubtful(inquire, 0) });
     assert_eq!(
         (cluster.status(), cluster.witnesses()),
@@ -165,7 +165,7 @@ fn a_death_takes_most_of_those_who_answer() {
 }
 
 #[test]
-fn the_word_of_those_who_are_not_well_does_not_count() {
+fn reports_of_unhealthy_observers_do_not_count() {
     // At the edge: at three they are still believed.
     assert_eq!(silent_for_long(|inquire| doubtful(inquire, 3)).status(), Status::Suspect);
     let cluster = silent_for_long(|inquire| doubtful(inquire, 4));

@@ -19,9 +19,10 @@ fn observers_follow_without_a_suspicion() {
     for config in every_detector() {
         for seed in 0..5 {
             let mut world = World::new(seed, 3, config.clone());
+            let node_1 = world.node("node-1");
             world.run(Duration::from_secs(30));
             for millis in [100, 1_000, 100, 4_000, 2_000, 500] {
-                world.apply(Fault::SetInterval(1, MS * millis));
+                world.apply(Fault::SetInterval(node_1, MS * millis));
                 world.run(Duration::from_secs(20));
                 assert_eq!(suspicions(&world), 0, "{:?}, seed {seed}, to {millis} ms", config.detector.kind);
             }
@@ -55,10 +56,11 @@ fn an_announcement_that_is_lost_is_made_again() {
 #[test]
 fn a_death_after_a_change_is_noticed_by_the_new_interval() {
     let mut world = World::new(9, 3, Config::default());
+    let node_1 = world.node("node-1");
     world.run(Duration::from_secs(30));
-    after(&mut world, Fault::SetInterval(1, MS * 100), 20);
+    after(&mut world, Fault::SetInterval(node_1, MS * 100), 20);
     let killed = world.elapsed();
-    after(&mut world, Fault::Unplug(1), 10);
+    after(&mut world, Fault::Unplug(node_1), 10);
     let after = seen_by(&world, "monitor", is_suspicion)[0].at - killed;
     assert!(after < Duration::from_millis(600), "suspected after {after:?}");
     check_well(&world);

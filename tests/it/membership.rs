@@ -6,8 +6,8 @@ use heartbeat_core::{Event, Generation};
 use heartbeat_tests::Fault;
 
 use crate::events::{
-    is_death, is_death_of, is_declared_dead, is_departure_of, is_join_of, is_stop, is_suspicion, seen, seen_by,
-    times_after,
+    is_death, is_death_of, is_declared_dead, is_departure_of, is_join_of, is_stop, is_suspicion, seen, seen_after,
+    seen_by,
 };
 use crate::{after, check_well, quiet_world};
 
@@ -21,19 +21,20 @@ fn all_nodes_see_the_same_members() {
 }
 
 #[test]
-fn a_node_frozen_past_the_timeout_dies_returns_and_has_lost_what_it_held() {
+fn a_node_paused_past_the_timeout_dies_and_returns() {
     for seed in 0..20 {
         let mut world = quiet_world(seed);
-        let held = world.shards_on(2);
-        after(&mut world, Fault::Pause(2), 10);
+        let node_2 = world.node("node-2");
+        let held = world.shards_on(node_2);
+        after(&mut world, Fault::Pause(node_2), 10);
         assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
-        after(&mut world, Fault::Resume(2), 3);
+        after(&mut world, Fault::Resume(node_2), 3);
         assert_eq!(seen_by(&world, "node-2", is_declared_dead).len(), 1);
         let is_next_life =
             |event: &Event| matches!(event, Event::Returned { incarnation, .. } if incarnation.life == 1);
         assert_eq!(seen_by(&world, "monitor", is_next_life).len(), 1);
         assert_eq!(seen(&world, is_death).len(), 4, "it blamed nobody, and nobody else was blamed");
-        assert_eq!(world.shards_on(2), held, "it owns the same again, under newer epochs");
+        assert_eq!(world.shards_on(node_2), held, "it owns the same again, under newer epochs");
         check_well(&world);
     }
 }
@@ -41,8 +42,9 @@ fn a_node_frozen_past_the_timeout_dies_returns_and_has_lost_what_it_held() {
 #[test]
 fn a_node_that_leaves_is_not_missed() {
     let mut world = quiet_world(2);
+    let node_3 = world.node("node-3");
     let left = world.elapsed();
-    after(&mut world, Fault::Leave(3), 20);
+    after(&mut world, Fault::Leave(node_3), 20);
     let told = seen_by(&world, "monitor", is_departure_of("node-3"));
     assert_eq!(told.len(), 1);
     assert!(told[0].at - left < Duration::from_millis(100), "at once, not after a timeout");
@@ -51,38 +53,41 @@ fn a_node_that_leaves_is_not_missed() {
 }
 
 #[test]
-fn a_process_started_anew_under_its_old_name_is_a_member_at_once() {
+fn a_restarted_process_is_a_member_at_once() {
     let mut world = quiet_world(3);
-    after(&mut world, Fault::Kill(1), 1);
-    after(&mut world, Fault::Start(1), 3);
+    let node_1 = world.node("node-1");
+    after(&mut world, Fault::Kill(node_1), 1);
+    after(&mut world, Fault::Start(node_1), 3);
     assert_eq!(seen_by(&world, "monitor", is_join_of("node-1")).len(), 2);
     assert_eq!(seen(&world, is_death), [], "it was back before anybody missed it");
     check_well(&world);
 }
 
 #[test]
-fn a_restarted_monitor_finds_everybody_and_moves_nothing() {
+fn a_restarted_monitor_finds_all_nodes_and_moves_nothing() {
     let mut world = quiet_world(4);
+    let monitor = world.node("monitor");
     let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
     let since = world.elapsed();
-    after(&mut world, Fault::Kill(0), 2);
-    after(&mut world, Fault::Start(0), 10);
+    after(&mut world, Fault::Kill(monitor), 2);
+    after(&mut world, Fault::Start(monitor), 10);
     assert_eq!(seen(&world, is_death), []);
     assert_eq!((1..5).map(|place| world.shards_on(place)).collect::<Vec<_>>(), before);
-    assert_eq!(times_after(&world, since, is_stop), [], "nobody's shards were disturbed");
+    assert_eq!(seen_after(&world, since, is_stop), [], "nobody's shards were disturbed");
     check_well(&world);
 }
 
 #[test]
 fn a_monitor_that_is_not_there_is_named_and_found_when_it_comes() {
     let mut world = quiet_world(5);
-    after(&mut world, Fault::Kill(0), 20);
+    let monitor = world.node("monitor");
+    after(&mut world, Fault::Kill(monitor), 20);
     let is_cut_off =
         |event: &Event| matches!(event, Event::Isolated { tried, .. } if &**tried == "monitor at 10.0.0.1:7100");
     for node in ["node-1", "node-2", "node-3", "node-4"] {
         assert_eq!(seen_by(&world, node, is_cut_off).len(), 1);
     }
-    after(&mut world, Fault::Start(0), 10);
+    after(&mut world, Fault::Start(monitor), 10);
     let connected = seen(&world, |event| matches!(event, Event::Connected));
     assert_eq!(connected.iter().filter(|seen| seen.by != "monitor").count(), 8);
     check_well(&world);
@@ -94,6 +99,7 @@ fn two_processes_under_one_name_do_not_both_stay() {
     use heartbeat_core::{Member, NodeId};
 
     let mut world = quiet_world(6);
+    let node_2 = world.node("node-2");
     let mut join = |name: &str, id: &str, generation: u64| {
         let address = "10.9.9.9:7100".parse().unwrap();
         let me = Member { id: NodeId::of(id), ..crate::member(name, Generation(generation), address) };
@@ -126,15 +132,16 @@ fn two_processes_under_one_name_do_not_both_stay() {
     let is_superseded =
         |event: &Event| matches!(event, Event::Superseded { generation: Generation(1_800_000_000_000), .. });
     assert!(!seen_by(&world, "node-2", is_superseded).is_empty());
-    assert!(world.shards_on(2).is_empty(), "the older process has given up its shards");
+    assert!(world.shards_on(node_2).is_empty(), "the older process has given up its shards");
 }
 
 #[test]
-fn a_process_started_anew_at_another_address_is_found_there_by_all() {
+fn a_process_restarted_at_another_address_is_found_there() {
     use heartbeat_core::wire::{Body, decode, encode_join};
 
     let mut world = quiet_world(9);
-    after(&mut world, Fault::Kill(2), 1);
+    let node_2 = world.node("node-2");
+    after(&mut world, Fault::Kill(node_2), 1);
     let address = "10.9.9.9:7100".parse().unwrap();
     let me = crate::member("node-2", Generation(1_800_000_000_000), address);
     let mut bytes = Vec::new();
@@ -153,11 +160,12 @@ fn a_process_started_anew_at_another_address_is_found_there_by_all() {
 }
 
 #[test]
-fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
+fn a_profile_change_reaches_all_and_the_newest_wins() {
     let mut world = quiet_world(7);
+    let node_2 = world.node("node-2");
     let before: Vec<_> = (1..5).map(|place| world.shards_on(place)).collect();
     let begun = world.elapsed();
-    after(&mut world, Fault::SetNote(2, 7), 1);
+    after(&mut world, Fault::SetNote(node_2, 7), 1);
     let is_note = |event: &Event| match event {
         Event::Updated { member } => member.metadata.get("note").is_some_and(|note| note == "7"),
         _ => false,
@@ -167,7 +175,7 @@ fn what_a_member_says_of_itself_reaches_all_at_once_and_the_last_of_it_stays() {
     assert!(told.iter().all(|seen| seen.at - begun < Duration::from_millis(200)), "{told:?}");
     // Three in a row, of which some overtake others.
     world.apply(Fault::Disturb(0.2, 0.2, 0.5));
-    (8..11).for_each(|note| world.apply(Fault::SetNote(2, note)));
+    (8..11).for_each(|note| world.apply(Fault::SetNote(node_2, note)));
     after(&mut world, Fault::Heal, 15);
     for place in 0..5 {
         let engine = world.engine(place).unwrap();

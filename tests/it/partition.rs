@@ -12,9 +12,10 @@ use crate::events::{
 use crate::{after, check_well, quiet_world};
 
 #[test]
-fn a_node_that_the_monitor_alone_does_not_hear_is_doubted_and_lives() {
+fn a_node_silent_to_the_monitor_alone_stays_a_member() {
     let mut world = quiet_world(1);
-    after(&mut world, Fault::Cut(2, 0), 20);
+    let [monitor, node_2] = ["monitor", "node-2"].map(|name| world.node(name));
+    after(&mut world, Fault::Cut(node_2, monitor), 20);
     // It hears of each suspicion, and what it says to it comes by way of the others.
     assert!(seen_by(&world, "monitor", is_suspicion_of("node-2")).len() > 1);
     assert_eq!(seen(&world, is_death), []);
@@ -24,9 +25,10 @@ fn a_node_that_the_monitor_alone_does_not_hear_is_doubted_and_lives() {
 }
 
 #[test]
-fn a_node_that_nobody_hears_is_dead_and_comes_back() {
+fn a_node_silent_to_all_dies_and_comes_back() {
     let mut world = quiet_world(1);
-    [0, 1, 3, 4].into_iter().for_each(|other| world.apply(Fault::Cut(2, other)));
+    let node_2 = world.node("node-2");
+    [0, 1, 3, 4].into_iter().for_each(|other| world.apply(Fault::Cut(node_2, other)));
     world.run(Duration::from_secs(20));
     assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
     assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1, "nobody answers it");
@@ -42,7 +44,8 @@ fn a_node_that_nobody_hears_is_dead_and_comes_back() {
 #[test]
 fn an_island_dies_and_comes_back_together() {
     let mut world = quiet_world(4);
-    after(&mut world, Fault::Partition(vec![1, 2]), 10);
+    let [node_1, node_2] = ["node-1", "node-2"].map(|name| world.node(name));
+    after(&mut world, Fault::Partition(vec![node_1, node_2]), 10);
     assert_eq!(seen_by(&world, "monitor", is_death).len(), 2);
     let rest: usize = [3, 4].into_iter().map(|place| world.shards_on(place).len()).sum();
     assert_eq!(rest, SHARDS as usize, "those in reach of the monitor run all shards");
@@ -54,9 +57,10 @@ fn an_island_dies_and_comes_back_together() {
 #[test]
 fn a_cut_shorter_than_the_timeout_is_no_death() {
     let mut world = quiet_world(5);
+    let monitor = world.node("monitor");
     for place in 1..5 {
-        after(&mut world, Fault::Cut(place, 0), 4);
-        after(&mut world, Fault::Mend(place, 0), 2);
+        after(&mut world, Fault::Cut(place, monitor), 4);
+        after(&mut world, Fault::Mend(place, monitor), 2);
     }
     assert_eq!(seen_by(&world, "monitor", is_suspicion).len(), 4);
     assert_eq!(seen_by(&world, "monitor", is_cleared).len(), 4);
@@ -65,23 +69,25 @@ fn a_cut_shorter_than_the_timeout_is_no_death() {
 }
 
 #[test]
-fn a_node_that_a_former_monitor_called_dead_holds_nothing_under_its_old_epoch() {
+fn a_new_monitor_gives_no_shard_back_under_its_old_epoch() {
     let mut world = quiet_world(6);
-    let held = world.shards_on(2);
+    let [monitor, node_2] = ["monitor", "node-2"].map(|name| world.node(name));
+    let held = world.shards_on(node_2);
     assert!(!held.is_empty());
-    after(&mut world, Fault::Partition(vec![2]), 8);
+    after(&mut world, Fault::Partition(vec![node_2]), 8);
     assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
     // It never hears of its death: the monitor that knew it ends, and the next one knows nothing.
-    after(&mut world, Fault::Kill(0), 1);
+    after(&mut world, Fault::Kill(monitor), 1);
     after(&mut world, Fault::Heal, 1);
-    after(&mut world, Fault::Start(0), 10);
+    after(&mut world, Fault::Start(monitor), 10);
     check_well(&world);
 }
 
 #[test]
-fn a_node_that_does_not_hear_is_alive_and_says_that_it_is_alone() {
+fn a_node_that_receives_nothing_lives_and_reports_isolation() {
     let mut world = quiet_world(2);
-    after(&mut world, Fault::Cut(0, 2), 20);
+    let [monitor, node_2] = ["monitor", "node-2"].map(|name| world.node(name));
+    after(&mut world, Fault::Cut(monitor, node_2), 20);
     assert_eq!(seen(&world, is_death), [], "its heartbeats arrive");
     assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1);
     after(&mut world, Fault::Heal, 5);
@@ -89,17 +95,18 @@ fn a_node_that_does_not_hear_is_alive_and_says_that_it_is_alone() {
 }
 
 #[test]
-fn a_node_cut_off_keeps_its_shards_under_its_old_epoch_and_loses_them_when_it_is_back() {
+fn a_node_cut_off_keeps_its_shards_until_it_is_back() {
     let mut world = quiet_world(3);
-    let held = world.shards_on(2);
+    let node_2 = world.node("node-2");
+    let held = world.shards_on(node_2);
     assert!(!held.is_empty());
-    after(&mut world, Fault::Partition(vec![2]), 20);
+    after(&mut world, Fault::Partition(vec![node_2]), 20);
     // What is promised: two owners for a while, told apart by their epochs. The test holds us to
     // both halves.
     for &shard in &held {
         let others: Vec<_> = [1, 3, 4].into_iter().filter_map(|place| world.epoch_on(place, shard)).collect();
         assert_eq!(others.len(), 1);
-        assert!(world.epoch_on(2, shard).unwrap() < others[0]);
+        assert!(world.epoch_on(node_2, shard).unwrap() < others[0]);
     }
     after(&mut world, Fault::Heal, 5);
     check_well(&world);

@@ -63,7 +63,7 @@ impl Nodes {
 }
 
 #[test]
-fn central_mode_without_a_monitor_is_told_and_again_at_a_silence() {
+fn central_mode_without_a_monitor_is_reported() {
     const TABLE: &str = "name = 'c'\nrole = 'worker'\nmode = 'central'";
     let mut nodes = Nodes::start(&[TABLE, TABLE]);
     nodes.run(1_000, 20_000);
@@ -77,7 +77,7 @@ fn central_mode_without_a_monitor_is_told_and_again_at_a_silence() {
 }
 
 #[test]
-fn a_misspelt_cluster_name_is_told_on_both_sides() {
+fn a_misspelt_cluster_name_is_reported_on_both_sides() {
     let table = |name: &str| format!("name = '{name}'\nrole = 'worker'\nmode = 'random'");
     let mut nodes = Nodes::start(&[&table("orders"), &table("order")]);
     nodes.run(1_000, 60_000);
@@ -88,7 +88,7 @@ fn a_misspelt_cluster_name_is_told_on_both_sides() {
 }
 
 #[test]
-fn a_datagram_of_another_cluster_is_answered_only_if_it_is_a_join() {
+fn only_a_join_of_another_cluster_is_answered() {
     let mut world = World::of(1, Shape::decentralised(3), Config::default());
     world.run(Duration::from_secs(3));
     let from: SocketAddr = "10.9.9.9:9".parse().unwrap();

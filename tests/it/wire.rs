@@ -49,7 +49,7 @@ fn garbage_is_counted_by_kind_and_changes_nothing() {
 }
 
 #[test]
-fn a_stranger_is_not_believed_whoever_it_says_it_is() {
+fn a_stranger_with_a_members_name_is_ignored() {
     let mut world = quiet_world(2);
     let mut bytes = Vec::new();
     let gone =

@@ -163,7 +163,16 @@ impl World {
         &self.nodes[place].name
     }
 
-    /// The place of the node with this name.
+    /// The node with this name.
+    ///
+    /// # Panics
+    /// If the world has no such node.
+    pub fn node(&self, name: &str) -> NodeIndex {
+        let found = self.nodes.iter().position(|node| node.name == name);
+        found.unwrap_or_else(|| panic!("the world has no node {name:?}"))
+    }
+
+    /// The index that the node with this name has or would have.
     pub fn place_of(&self, name: &str) -> Option<NodeIndex> {
         let (kind, number) = name.rsplit_once('-').unwrap_or((name, "1"));
         let number: usize = number.parse().ok()?;
@@ -179,6 +188,11 @@ impl World {
     /// their telling.
     pub fn events(&self) -> impl Iterator<Item = (Duration, NodeIndex, &Event)> {
         self.events.iter().map(|(at, place, event)| (*at, *place, event))
+    }
+
+    /// The events of one node, with the time since the start, in their order.
+    pub fn events_of(&self, node: NodeIndex) -> impl Iterator<Item = (Duration, &Event)> {
+        self.events().filter(move |(_, by, _)| *by == node).map(|(at, _, event)| (at, event))
     }
 
     /// The engine of a node whose process runs.

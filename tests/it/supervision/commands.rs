@@ -45,7 +45,7 @@ fn three(strategy: Strategy, kinds: [RestartKind; 3]) -> (Play, GroupId) {
 }
 
 #[test]
-fn a_child_that_waits_for_its_turn_is_started_once_however_often_it_is_asked_for() {
+fn a_child_waiting_for_its_turn_starts_once_however_often_asked() {
     let mut play = Play::new(AT_ONCE);
     let group = play.group(1, GroupId::ROOT, Strategy::OneForOne);
     play.sluggish.insert(WorkerId(1));
@@ -58,7 +58,7 @@ fn a_child_that_waits_for_its_turn_is_started_once_however_often_it_is_asked_for
 }
 
 #[test]
-fn a_child_that_waits_after_its_first_failure_is_started_at_once_if_it_is_asked_for() {
+fn a_start_command_ends_the_pause_after_a_failure() {
     let mut play = Play::new("[restart]\ndelay_min = '10s'\ndelay_max = '10s'");
     let group = play.group(1, GroupId::ROOT, Strategy::OneForOne);
     play.sluggish.insert(WorkerId(1));
@@ -76,7 +76,7 @@ fn a_child_that_waits_after_its_first_failure_is_started_at_once_if_it_is_asked_
 }
 
 #[test]
-fn a_child_that_is_told_to_stop_before_its_turn_does_not_start() {
+fn a_child_stopped_before_its_turn_does_not_start() {
     let mut play = Play::new(AT_ONCE);
     let group = play.group(1, GroupId::ROOT, Strategy::OneForOne);
     play.sluggish.insert(WorkerId(1));
@@ -91,7 +91,7 @@ fn a_child_that_is_told_to_stop_before_its_turn_does_not_start() {
 }
 
 #[test]
-fn a_child_that_is_told_to_stop_while_its_group_restarts_stays_down() {
+fn a_child_stopped_while_its_group_restarts_stays_down() {
     for told in ["while it runs still", "when it is parked", "when it waits for its turn"] {
         let (mut play, group) = three(Strategy::OneForAll, [Permanent; 3]);
         play.stubborn.insert(WorkerId(if told == "while it runs still" { 3 } else { 1 }));
@@ -118,7 +118,7 @@ fn a_child_that_is_told_to_stop_while_its_group_restarts_stays_down() {
 }
 
 #[test]
-fn a_child_that_is_told_to_start_while_its_group_restarts_starts_even_if_it_is_temporary() {
+fn a_child_started_while_its_group_restarts_starts() {
     let (mut play, _) = three(Strategy::RestForOne, [Permanent, Permanent, Temporary]);
     play.stop(worker(1));
     play.stubborn.insert(WorkerId(3));
@@ -132,7 +132,7 @@ fn a_child_that_is_told_to_start_while_its_group_restarts_starts_even_if_it_is_t
 }
 
 #[test]
-fn whoever_waits_for_its_turn_before_those_that_are_restarted_starts() {
+fn a_child_waiting_before_the_restarted_ones_starts() {
     let (mut play, _) = three(Strategy::RestForOne, [Permanent; 3]);
     play.stop(worker(1));
     play.stop(worker(2));
@@ -148,7 +148,7 @@ fn whoever_waits_for_its_turn_before_those_that_are_restarted_starts() {
 /// A template's children are started as they are asked for, also while their group starts the
 /// others.
 #[test]
-fn whoever_was_started_out_of_its_turn_is_not_started_again_when_another_fails() {
+fn a_child_started_out_of_turn_starts_only_once() {
     let mut play = Play::new(AT_ONCE);
     let (dynamic, strategy) = (true, Strategy::RestForOne);
     let group = play.group_with(SuperviseGroup { dynamic, strategy, ..spec(1, GroupId::ROOT) });
@@ -195,7 +195,7 @@ fn a_number_that_is_used_again_meanwhile_is_left_alone() {
 /// Nobody reads the queue of a temporary child that fell while its group was restarting: it is
 /// closed, and the thread of its own ends.
 #[test]
-fn a_temporary_child_that_falls_while_its_group_restarts_leaves_nothing_behind() {
+fn a_temporary_child_failing_in_a_restart_leaves_nothing() {
     for fault in [true, false] {
         let (mut play, group) = three(Strategy::OneForAll, [Permanent; 3]);
         let threads = play.threads.len();
@@ -220,7 +220,7 @@ fn a_temporary_child_that_falls_while_its_group_restarts_leaves_nothing_behind()
 /// A transient child that ends while its group is about to stop it ends nothing: in OTP its exit is
 /// taken for the answer to the order.
 #[test]
-fn a_child_that_ends_just_before_its_group_stops_it_is_started_again_with_the_others() {
+fn a_child_that_ends_before_its_stop_restarts_with_the_others() {
     let mut play = Play::new(AT_ONCE);
     let any = AutoShutdown::AnySignificant;
     let all = Strategy::OneForAll;

@@ -212,7 +212,7 @@ fn no_order_leaves_an_open_queue_without_a_reader() {
 }
 
 #[test]
-fn random_orders_and_failures_break_nothing_and_leaving_ends_everything() {
+fn random_commands_and_failures_keep_every_invariant() {
     let settings = "workers.leave_timeout = '20s'\nworkers.zombies_max = 3\n\
         [restart]\nintensity = 3\nperiod = '20s'\ndelay_max = '1s'";
     let config = Config::from_toml(settings).unwrap();

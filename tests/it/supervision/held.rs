@@ -148,7 +148,7 @@ fn the_culprit_may_hold_the_next_thread_meanwhile() {
 }
 
 #[test]
-fn a_worker_that_waits_and_is_told_to_stop_has_its_time_once() {
+fn a_waiting_worker_that_is_stopped_has_its_time_once() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None), (OTHER, None)]);
     let thread = hold(&mut play);
     play.stop(Child::Worker(NEIGHBOUR));
@@ -161,7 +161,7 @@ fn a_worker_that_waits_and_is_told_to_stop_has_its_time_once() {
 }
 
 #[test]
-fn a_worker_that_waits_and_is_told_to_restart_does_so_at_once() {
+fn a_waiting_worker_that_is_restarted_starts_at_once() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None)]);
     let thread = hold(&mut play);
     play.story();

@@ -263,12 +263,12 @@ impl Model {
     }
 
     /// What somebody asks: OTP's `terminate_child`.
-    fn told_to_stop(&mut self, child: Child) {
+    fn command_stop(&mut self, child: Child) {
         self.stop(child);
     }
 
     /// OTP's `restart_child`, and a new beginning for what is counted.
-    fn told_to_start(&mut self, child: Child) {
+    fn command_start(&mut self, child: Child) {
         if self.nodes[&child].state != State::Up {
             self.node(child).restarts.clear();
             if self.nodes[&self.parent(child)].state == State::Up {
@@ -278,7 +278,7 @@ impl Model {
     }
 
     /// OTP's `terminate_child` and `delete_child`.
-    fn told_to_go(&mut self, child: Child) {
+    fn command_remove(&mut self, child: Child) {
         self.stop(child);
         self.forget(child);
     }
@@ -383,15 +383,15 @@ fn happen(random: &mut Random, play: &mut Play, model: &mut Model) -> Option<Str
     match random.below(16) {
         0 if model.nodes[&child].state == State::Up => {
             play.stop(child);
-            model.told_to_stop(child);
+            model.command_stop(child);
         }
         1 | 2 => {
             play.start(child);
-            model.told_to_start(child);
+            model.command_start(child);
         }
         3 if model.nodes[&child].state == State::Up && random.below(4) == 0 => {
             play.order(|engine, now| engine.remove(now, child));
-            model.told_to_go(child);
+            model.command_remove(child);
         }
         _ if running.is_empty() => {}
         _ => {
@@ -408,7 +408,7 @@ fn happen(random: &mut Random, play: &mut Play, model: &mut Model) -> Option<Str
 }
 
 #[test]
-fn t1_a_second_model_starts_and_stops_the_same_in_the_same_order() {
+fn t1_a_second_model_gives_the_same_starts_and_stops() {
     let config = Config::from_toml(SETTINGS).unwrap();
     for seed in 0..8_000 {
         let _seed = Seed(seed);

@@ -47,7 +47,7 @@ fn gave_up(play: &Play) -> Vec<String> {
     })
 }
 
-fn told(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+fn pairs_of(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|&(group, child)| (group.to_owned(), child.to_owned())).collect()
 }
 
@@ -57,7 +57,7 @@ fn a12_an_exhausted_group_is_started_again_by_its_parent() {
     panics(&mut play, 1);
     assert_eq!(play.story(), ["-w2", "+w1", "+w2"]);
     panics(&mut play, 1);
-    assert_eq!(escalated(&play), told(&[("g2", "w1")]));
+    assert_eq!(escalated(&play), pairs_of(&[("g2", "w1")]));
     assert_eq!(play.story(), ["-w2", "+w1", "+w2"], "w3 is not concerned");
     let causes = play.pick(|event| match event {
         Event::GroupStarted { group, cause: Some(Cause::Exhausted { child, .. }) } if **group == *"g2" => {
@@ -72,13 +72,13 @@ fn a12_an_exhausted_group_is_started_again_by_its_parent() {
 }
 
 #[test]
-fn a12_a_parent_that_is_exhausted_itself_ends_with_all_that_is_in_it_and_the_root_gives_up() {
+fn a12_an_exhausted_parent_ends_and_the_root_gives_up() {
     let mut play = tree("");
     panics(&mut play, 4);
-    assert_eq!(escalated(&play), told(&[("g2", "w1"), ("g2", "w1"), ("g1", "g2")]));
+    assert_eq!(escalated(&play), pairs_of(&[("g2", "w1"), ("g2", "w1"), ("g1", "g2")]));
     assert_eq!(play.story()[9..], ["-w2", "-w3", "+w1", "+w2", "+w3"]);
     panics(&mut play, 4);
-    assert_eq!(escalated(&play)[3..], told(&[("g2", "w1"), ("g2", "w1"), ("g1", "g2")]));
+    assert_eq!(escalated(&play)[3..], pairs_of(&[("g2", "w1"), ("g2", "w1"), ("g1", "g2")]));
     assert_eq!(gave_up(&play), ["g1"]);
     assert_eq!(play.running.keys().copied().collect::<Vec<_>>(), [NEIGHBOUR]);
     for id in 1..=3 {
@@ -92,7 +92,7 @@ fn a12_a_parent_that_is_exhausted_itself_ends_with_all_that_is_in_it_and_the_roo
 }
 
 #[test]
-fn a12_what_follows_when_the_root_gives_up_is_as_chosen() {
+fn a12_giving_up_has_the_configured_consequence() {
     for (chosen, exits, leaves) in [("report", 0, false), ("leave", 0, true), ("exit", 1, false)] {
         let mut play = tree(&format!("workers.on_give_up = '{chosen}'\nworkers.exit_code = 42"));
         panics(&mut play, 8);

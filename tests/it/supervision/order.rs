@@ -33,7 +33,7 @@ pub(crate) fn spec(id: u32, parent: GroupId) -> SuperviseGroup {
 }
 
 #[test]
-fn t4_reports_of_a_void_generation_change_nothing() {
+fn t4_reports_of_a_stale_generation_change_nothing() {
     let mut play = Play::new(AT_ONCE);
     let worker = play.worker(0, GroupId::ROOT, Permanent);
     let first = play.running[&worker];
@@ -83,7 +83,7 @@ fn t5_stopping_is_in_reverse_order_each_with_its_own_deadline() {
 }
 
 #[test]
-fn t5_stopping_during_a_pause_ends_cleanly_and_nothing_starts_afterwards() {
+fn t5_a_group_stopped_during_a_pause_starts_nothing_later() {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let mut play = Play::new("[restart]\ndelay_min = '10s'\ndelay_max = '10s'");
         let group = play.group(1, GroupId::ROOT, strategy);
@@ -103,7 +103,7 @@ fn t5_stopping_during_a_pause_ends_cleanly_and_nothing_starts_afterwards() {
 }
 
 #[test]
-fn t5_a_child_starts_when_the_one_before_is_up_and_a_late_one_in_its_turn() {
+fn t5_a_child_starts_once_the_one_before_it_is_up() {
     let mut play = Play::new(AT_ONCE);
     let group = play.group(1, GroupId::ROOT, Strategy::OneForOne);
     play.sluggish.insert(WorkerId(1));
@@ -119,7 +119,7 @@ fn t5_a_child_starts_when_the_one_before_is_up_and_a_late_one_in_its_turn() {
 }
 
 #[test]
-fn t5_leaving_stops_everything_in_reverse_and_does_not_wait_for_ever() {
+fn t5_leaving_stops_all_in_reverse_within_its_timeout() {
     let mut play = Play::new("workers.leave_timeout = '12s'\nworkers.shutdown_timeout = '5s'");
     for id in 0..6 {
         let worker = play.worker(id, GroupId::ROOT, Permanent);
@@ -139,7 +139,7 @@ fn t5_leaving_stops_everything_in_reverse_and_does_not_wait_for_ever() {
 }
 
 #[test]
-fn t5_of_a_great_many_nobody_waits_for_another() {
+fn t5_ten_thousand_workers_stop_side_by_side() {
     let mut play = Play::new(AT_ONCE);
     for id in 0..10_001 {
         let worker = play.worker(id, GroupId::ROOT, Permanent);
@@ -169,7 +169,7 @@ fn check_t6(auto_shutdown: AutoShutdown, children: &[(RestartKind, bool)], ended
 }
 
 #[test]
-fn t6_a_group_ends_with_its_significant_children_as_it_was_told() {
+fn t6_a_group_ends_with_its_significant_children() {
     use AutoShutdown::{AllSignificant, AnySignificant, Never};
     let two = [(Transient, true), (Temporary, true), (Permanent, false), (Transient, false)];
     check_t6(Never, &two, &[0, 1], false);
@@ -184,7 +184,7 @@ fn t6_a_group_ends_with_its_significant_children_as_it_was_told() {
 /// As in OTP, all have ended when the last one that is *active* has: one that was stopped, or is
 /// not started again, is not waited for.
 #[test]
-fn t6_whoever_does_not_run_any_more_is_not_waited_for() {
+fn t6_a_child_that_no_longer_runs_is_not_waited_for() {
     for was_stopped in [true, false] {
         let mut play = Play::new(AT_ONCE);
         let (auto_shutdown, strategy) = (AutoShutdown::AllSignificant, Strategy::OneForAll);
@@ -207,7 +207,7 @@ fn t6_whoever_does_not_run_any_more_is_not_waited_for() {
 }
 
 #[test]
-fn t6_a_significant_child_that_is_told_to_stop_or_is_restarted_ends_nothing() {
+fn t6_a_stopped_or_restarted_significant_child_ends_nothing() {
     let mut play = Play::new(AT_ONCE);
     let any = AutoShutdown::AnySignificant;
     let group = play.group_with(SuperviseGroup { auto_shutdown: any, ..spec(1, GroupId::ROOT) });
@@ -222,7 +222,7 @@ fn t6_a_significant_child_that_is_told_to_stop_or_is_restarted_ends_nothing() {
 }
 
 #[test]
-fn a_dynamic_group_stops_all_at_once_and_forgets_whoever_ends() {
+fn a_dynamic_group_stops_all_at_once_and_forgets_the_ended() {
     let mut play = Play::new(AT_ONCE);
     let group = play.group_with(SuperviseGroup { dynamic: true, ..spec(1, GroupId::ROOT) });
     let workers: Vec<WorkerId> = (0..3).map(|id| play.worker(id, group, Temporary)).collect();

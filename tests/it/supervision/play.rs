@@ -257,7 +257,7 @@ impl Play {
                 continue;
             }
             if std::mem::take(&mut self.has_lost) {
-                self.assert_that_nobody_runs_on_a_lost_thread();
+                self.assert_that_no_worker_runs_on_a_lost_thread();
             }
             let held = |worker: &WorkerId| self.at.get(worker).is_some_and(|at| self.held.contains_key(at));
             let Some(place) = self.reports.iter().position(|(worker, ..)| !held(worker)) else { return };
@@ -273,7 +273,7 @@ impl Play {
     }
 
     /// Whoever was on a thread that was lost is void, or a zombie would go on handling messages.
-    fn assert_that_nobody_runs_on_a_lost_thread(&self) {
+    fn assert_that_no_worker_runs_on_a_lost_thread(&self) {
         let ghost = self.running.iter().find(|(id, _)| !self.threads.contains(&self.at[id]));
         assert_eq!(ghost, None, "it runs on a thread that was lost, and was not fenced");
     }

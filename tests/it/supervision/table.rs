@@ -114,7 +114,7 @@ fn check(strategy: Strategy, kind: RestartKind, way: Way, expected: &str) {
 }
 
 #[test]
-fn t1_a_fault_concerns_whom_the_strategy_says_unless_the_child_is_temporary() {
+fn t1_a_fault_restarts_the_children_the_strategy_names() {
     for way in FAULTS {
         for kind in [Permanent, Transient] {
             check(OneForOne, kind, way, "+w2");

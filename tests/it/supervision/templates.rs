@@ -27,7 +27,7 @@ fn shape(play: &Play) -> usize {
 }
 
 #[test]
-fn of_a_template_whose_group_starts_again_the_temporary_children_are_gone() {
+fn a_template_that_restarts_drops_its_temporary_children() {
     let mut play = Play::new("[restart]\ndelay_min = '0s'\ndelay_max = '0s'");
     let none = RestartConfig { intensity: 0, ..play.engine.config().restart.clone() };
     let template = SuperviseGroup { dynamic: true, restart: Some(none.into()), ..spec(1, GroupId::ROOT) };
@@ -51,7 +51,7 @@ fn of_a_template_whose_group_starts_again_the_temporary_children_are_gone() {
 }
 
 #[test]
-fn a_child_of_a_template_that_ends_by_itself_is_forgotten_whatever_its_kind() {
+fn a_template_forgets_a_child_that_ends_by_itself() {
     let mut play = Play::new(SETTINGS);
     let group = play.group_with(SuperviseGroup { dynamic: true, ..spec(1, GroupId::ROOT) });
     for kind in [Transient, Temporary] {
@@ -100,7 +100,7 @@ fn check_removed(phase: &str, prepare: impl Fn(&mut Play)) {
 }
 
 #[test]
-fn a_child_may_be_removed_in_every_phase_and_its_number_used_again() {
+fn a_child_can_be_removed_in_every_phase_and_its_id_reused() {
     check_removed("running", |_| {});
     check_removed("starting", |play| {
         play.sluggish.insert(ID);
@@ -202,7 +202,7 @@ fn nothing_is_kept_of_ten_thousand_children_that_came_and_went() {
 }
 
 #[test]
-fn a_place_of_its_own_has_a_thread_while_somebody_has_use_for_it() {
+fn a_slot_of_its_own_has_a_thread_while_a_worker_needs_it() {
     let mut play = Play::new(SETTINGS);
     let threads = play.threads.len();
     let group = play.group_with(SuperviseGroup { counting: Counting::Each, ..spec(1, GroupId::ROOT) });

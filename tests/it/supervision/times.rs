@@ -61,7 +61,7 @@ fn check_about(found: Duration, seconds: u64, slack: Duration) {
 }
 
 #[test]
-fn a_worker_may_hold_its_thread_for_its_own_time_and_its_neighbour_for_the_config_s() {
+fn a_worker_may_hold_its_thread_for_its_own_timeout() {
     for seconds in [1, 20] {
         let mut play = two(Duration::from_secs(seconds));
         play.hold(OWN);
@@ -77,7 +77,7 @@ fn a_worker_may_hold_its_thread_for_its_own_time_and_its_neighbour_for_the_confi
 /// Nobody with a short time is on it any more: a thread that is looked at early is judged as late
 /// as ever.
 #[test]
-fn the_time_of_a_worker_that_has_gone_shortens_nobody_else_s() {
+fn a_removed_workers_timeout_shortens_no_other() {
     let mut play = two(Duration::from_secs(1));
     play.order(|engine, now| engine.remove(now, Child::Worker(OWN)));
     play.hold(NEIGHBOUR);
@@ -146,7 +146,7 @@ fn messages_may_wait_for_its_own_time() {
 
 /// A stop deadline, too, begins anew when we were paused ourselves.
 #[test]
-fn a_pause_of_our_own_gives_whoever_stops_all_its_time_again() {
+fn a_pause_of_this_process_extends_a_stop() {
     let mut play = two(Duration::from_secs(10));
     play.stubborn.insert(OWN);
     play.stop(Child::Worker(OWN));
@@ -163,7 +163,7 @@ fn a_pause_of_our_own_gives_whoever_stops_all_its_time_again() {
 
 /// A thread of one's own is judged by its worker's time from the first moment on.
 #[test]
-fn a_thread_of_its_own_may_be_held_for_as_long_as_its_worker_says() {
+fn a_dedicated_thread_may_be_held_for_its_workers_timeout() {
     for seconds in [1, 20] {
         let mut play = two(millis(1_000));
         let alone = Supervise { worker: WorkerId(5), name: "alone".into(), ..with_times(Duration::from_secs(seconds)) };

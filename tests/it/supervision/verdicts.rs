@@ -60,7 +60,7 @@ fn verdict(seen: Option<ThreadSample>) -> Option<Cause> {
 }
 
 #[test]
-fn blocked_spinning_held_and_starved_are_told_apart() {
+fn blocked_spinning_held_and_starved_are_distinguished() {
     assert!(matches!(verdict(look(ThreadState::Sleeping, 10, 10)), Some(Cause::Blocked { .. })));
     assert!(matches!(verdict(look(ThreadState::Runnable, 5_400, 50)), Some(Cause::Spinning { .. })));
     assert!(matches!(verdict(None), Some(Cause::HeldThread { .. })));
@@ -70,7 +70,7 @@ fn blocked_spinning_held_and_starved_are_told_apart() {
 }
 
 #[test]
-fn a_spinning_thread_that_shares_its_cpu_is_found_once_it_has_run_for_as_long_as_it_may() {
+fn a_spinning_thread_on_a_shared_cpu_is_judged_by_cpu_time() {
     let (mut play, first, _) = two(ONE);
     let since = play.now;
     let begun = play.now;
@@ -110,7 +110,7 @@ fn progress_gives_all_the_time_anew_and_a_beat_ends_the_silence() {
 }
 
 #[test]
-fn whoever_took_up_work_last_is_blamed_and_the_neighbour_is_moved_without_a_mark() {
+fn the_last_worker_to_begin_is_at_fault_and_neighbours_move() {
     let (mut play, first, second) =
         two("workers.arbiters = 1\nworkers.on_thread_held = 'start_anew'\n[restart]\nintensity = 0");
     let since = play.now;
@@ -127,7 +127,7 @@ fn whoever_took_up_work_last_is_blamed_and_the_neighbour_is_moved_without_a_mark
 }
 
 #[test]
-fn a_start_has_its_own_time_and_a_second_one_that_hangs_is_given_up() {
+fn a_start_has_its_own_timeout_and_a_second_hang_gives_up() {
     let mut play = Play::new("workers.arbiters = 1\nworkers.start_timeout = '20s'\n[restart]\nintensity = 100");
     play.sluggish.insert(WorkerId(0));
     let worker = play.worker(0, GroupId::ROOT, RestartKind::Permanent);
@@ -201,7 +201,7 @@ fn seen(play: &Play, worker: WorkerId) -> StatusSample {
 }
 
 #[test]
-fn only_a_worker_that_waits_while_messages_wait_and_none_is_handled_is_stuck() {
+fn only_an_await_that_holds_up_messages_is_stuck() {
     let cases: [(&str, bool, u32, bool, bool); 4] = [
         ("it does not wait", false, 9, false, false),
         ("nobody waits for it", true, 0, false, false),
@@ -220,7 +220,7 @@ fn only_a_worker_that_waits_while_messages_wait_and_none_is_handled_is_stuck() {
 }
 
 #[test]
-fn overload_and_a_report_make_it_not_ready_and_only_a_report_of_failure_replaces_it() {
+fn only_a_reported_failure_replaces_an_unready_worker() {
     let (mut play, first, _) = two(ONE);
     let base = seen(&play, first);
     watch(&mut play, 3, |_| StatusSample { is_overloaded: true, queued: 900, ..base });
@@ -240,7 +240,7 @@ fn overload_and_a_report_make_it_not_ready_and_only_a_report_of_failure_replaces
 }
 
 #[test]
-fn a_pause_of_our_own_is_nobodys_fault() {
+fn a_pause_of_this_process_is_no_workers_fault() {
     let (mut play, first, _) = two(ONE);
     let starting = Supervise::new(WorkerId(5), "w5", 1);
     play.sluggish.insert(WorkerId(5));
@@ -262,7 +262,7 @@ fn a_pause_of_our_own_is_nobodys_fault() {
 }
 
 #[test]
-fn a_pause_of_our_own_is_no_silence_of_a_thread_that_was_looked_at_before_it() {
+fn a_pause_of_this_process_is_no_silence_of_a_thread() {
     let (mut play, first, _) = two(ONE);
     play.advance(millis(5_500));
     let since = play.now - seconds(1);
@@ -284,7 +284,7 @@ fn a_pause_of_our_own_is_no_silence_of_a_thread_that_was_looked_at_before_it() {
 }
 
 #[test]
-fn a_thread_that_was_just_let_go_is_not_lost_and_one_that_nobody_of_ours_holds_is() {
+fn a_thread_held_by_no_worker_is_lost_after_its_timeout() {
     let (mut play, first, _) = two(ONE);
     let since = play.now;
     play.advance(millis(5_500));
@@ -305,7 +305,7 @@ fn a_thread_that_was_just_let_go_is_not_lost_and_one_that_nobody_of_ours_holds_i
 /// A thread may come back while its workers wait to be started again: they must not go on with
 /// their queues meanwhile.
 #[test]
-fn a_zombie_that_wakes_during_the_pause_is_void_already() {
+fn a_zombie_that_wakes_during_the_pause_is_fenced() {
     let settings = "workers.arbiters = 1\n[restart]\ndelay_min = '10s'\ndelay_max = '10s'";
     let (mut play, first, second) = two(settings);
     play.answers = true;
@@ -323,7 +323,7 @@ fn a_zombie_that_wakes_during_the_pause_is_void_already() {
 /// A11: each group of a tree may try again as often as its limits allow, but after the first two
 /// each try is one start; and a person's order is a new beginning.
 #[test]
-fn a11_a_start_that_hangs_in_a_group_ends_the_group_and_threads_are_bounded() {
+fn a11_a_start_that_hangs_ends_its_group_with_few_threads() {
     let settings = "workers.arbiters = 1\nworkers.zombies_max = 3\nworkers.start_timeout = '1s'\n\
         [restart]\nintensity = 4294967295\ndelay_min = '0s'\ndelay_max = '0s'";
     let mut play = Play::new(settings);
