@@ -16,6 +16,7 @@
 
 use std::any::{Any, TypeId};
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -499,28 +500,13 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
                 slot.cell.set_waiting(true);
                 return Turn::Idle;
             }
-            let mut is_full = false;
-            while access == QueueAccess::Take && !envelopes.is_over() && !self.context.waiting() {
-                if !slot.may_act() {
-                    return Turn::Yield;
-                }
-                match slot.mailbox.take(reader_epoch, task) {
-                    Taken::Item(Item::Envelope(envelope)) => envelope.handle(&mut self.actor, &mut self.context),
-                    Taken::Item(Item::Actix(mut envelope)) => envelope.handle(&mut self.actor, &mut self.context),
-                    Taken::Stale => return Turn::Fenced,
-                    Taken::Nothing => break,
-                    Taken::Full => {
-                        is_full = true;
-                        break;
-                    }
-                }
-                envelopes.count(slot.cell.since());
-                self.take_over();
-                #[cfg(feature = "testkit")]
-                if self.context.held_handler.is_some() && self.waits.is_empty() {
-                    return Turn::Idle;
-                }
-            }
+            let is_full = match access {
+                QueueAccess::Take => match self.handle_messages(slot, reader_epoch, &mut envelopes, task) {
+                    ControlFlow::Continue(is_full) => is_full,
+                    ControlFlow::Break(turn) => return turn,
+                },
+                QueueAccess::Leave => false,
+            };
             slot.cell.set_waiting(is_full);
             let worked = self.poll_spawned(slot, &mut futures, task);
             if self.context.is_fenced() {
@@ -549,6 +535,38 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
                 return Turn::Idle;
             }
         }
+    }
+
+    /// Handles messages until none is left, the burst is used up, or a future is to be waited for.
+    /// Breaks with the end of the turn; otherwise returns whether as many answers are under way as
+    /// may be.
+    #[inline]
+    fn handle_messages(
+        &mut self,
+        slot: &WorkerSlot<A>,
+        reader_epoch: u32,
+        burst: &mut Burst,
+        task: &mut task::Context<'_>,
+    ) -> ControlFlow<Turn, bool> {
+        while !burst.is_over() && !self.context.waiting() {
+            if !slot.may_act() {
+                return ControlFlow::Break(Turn::Yield);
+            }
+            match slot.mailbox.take(reader_epoch, task) {
+                Taken::Item(Item::Envelope(envelope)) => envelope.handle(&mut self.actor, &mut self.context),
+                Taken::Item(Item::Actix(mut envelope)) => envelope.handle(&mut self.actor, &mut self.context),
+                Taken::Stale => return ControlFlow::Break(Turn::Fenced),
+                Taken::Nothing => return ControlFlow::Continue(false),
+                Taken::Full => return ControlFlow::Continue(true),
+            }
+            burst.count(slot.cell.since());
+            self.take_over();
+            #[cfg(feature = "testkit")]
+            if self.context.held_handler.is_some() && self.waits.is_empty() {
+                return ControlFlow::Break(Turn::Idle);
+            }
+        }
+        ControlFlow::Continue(false)
     }
 
     /// A turn of a worker that was asked to stop. It finishes what it may, then `stopping` is
