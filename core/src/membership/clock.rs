@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_higher_than_the_former_one_and_than_those_heard_of() {
+    fn an_epoch_is_higher_than_all_that_are_known() {
         let mut clock = clock(TODAY);
         let far = Epoch::at(TODAY + 20 * YEAR, 1_000);
         assert_eq!(clock.epoch(7, far, at(1)), Epoch::at(far.millis() + 1, 7));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_clock_is_not_followed_and_the_last_number_is_not_passed() {
+    fn a_damaged_clock_is_not_followed() {
         let mut clock = clock(TODAY);
         for theirs in [FOLLOWED_MAX + 1, Epoch::MILLIS_MAX, u64::MAX] {
             clock.follow(theirs, at(1));
@@ -208,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn of_two_clocks_the_earlier_is_believed_unless_it_is_older_than_this_program() {
+    fn the_earlier_clock_is_more_plausible_unless_it_is_too_old() {
         assert!(is_more_plausible(TODAY, TODAY + YEAR) && !is_more_plausible(TODAY + YEAR, TODAY));
         assert!(is_more_plausible(TODAY, 0) && !is_more_plausible(0, TODAY));
     }
 
     #[test]
-    fn the_wall_clock_counts_once_the_table_is_whole() {
+    fn the_wall_clock_counts_once_the_table_is_synced() {
         let mut clock = clock(TODAY);
         assert_eq!((clock.at(at(1), false), clock.at(at(1), true)), (0, TODAY + 1_000));
         clock.follow(TODAY - YEAR, at(1));

@@ -550,3 +550,106 @@ impl Cluster {
 fn is_admission(body: &Body<'_>) -> bool {
     matches!(body, Body::Join(_) | Body::Challenge { .. } | Body::Introduce | Body::Refused(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{self, GENERATION, address, cluster, events, id, ms};
+    use crate::membership::outbox::Outgoing;
+    use crate::wire::Rumours;
+
+    /// Hands a message of `from` to the cluster, `length` bytes long. Returns what leaves it.
+    fn handle(cluster: &mut Cluster, ctx: &mut Ctx, from: &str, length: usize, body: Body<'_>) -> Vec<Outgoing> {
+        let header = Header { cluster: 0, from: id(from), generation: GENERATION, clock: 0 };
+        let datagram = Datagram { header, body, rumours: Rumours::default() };
+        cluster.handle_datagram(address(from), length, &datagram, ctx);
+        std::iter::from_fn(|| cluster.poll_outgoing()).collect()
+    }
+
+    fn send(to: &str, body: Body<'static>) -> Vec<Outgoing> {
+        vec![Outgoing::Send { to: address(to), payload: Payload::Body(body) }]
+    }
+
+    #[test]
+    fn a_stranger_is_introduced_if_it_sent_enough() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        let enough = wire::introduction_bytes(cluster.header(ctx.now));
+        let probe = || Body::Probe { number: 1 };
+        assert_eq!(handle(&mut cluster, &mut ctx, "x", enough - 1, probe()), []);
+        assert_eq!(handle(&mut cluster, &mut ctx, "x", enough, probe()), send("x", Body::Introduce));
+        let ack = Body::Ack(wire::Ack { stage: 16, health: 0 });
+        assert_eq!(handle(&mut cluster, &mut ctx, "x", 1_000, ack), [], "an answer to a question of before");
+    }
+
+    #[test]
+    fn only_the_poll_of_a_member_is_answered() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        let poll = || Body::Poll { number: 5 };
+        assert_eq!(handle(&mut cluster, &mut ctx, "a", 100, poll()), send("a", Body::Vote { number: 5 }));
+        assert_eq!(handle(&mut cluster, &mut ctx, "x", 100, poll()), send("x", Body::Introduce));
+    }
+
+    #[test]
+    fn a_dead_member_may_be_probed_and_learns_of_its_death() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        cluster.peers.table.set_status(ms(0), id("a"), Status::Dead).unwrap();
+        let about = Outgoing::Send { to: address("a"), payload: Payload::About(id("a")) };
+        let sent = handle(&mut cluster, &mut ctx, "a", 100, Body::Probe { number: 3 });
+        assert_eq!((sent.len(), &sent[0]), (2, &about));
+        assert_eq!(handle(&mut cluster, &mut ctx, "a", 100, Body::Poll { number: 5 }), [about]);
+        assert_eq!(handle(&mut cluster, &mut ctx, "a", 100, Body::Gossip), []);
+    }
+
+    #[test]
+    fn a_later_process_of_this_name_supersedes_this_one() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        let mut namesake = |ctx: &mut Ctx, generation| {
+            let header = Header { cluster: 0, from: id("me"), generation: Generation(generation), clock: 0 };
+            let datagram = Datagram { header, body: Body::Gossip, rumours: Rumours::default() };
+            let effect = cluster.handle_datagram(address("x"), 100, &datagram, ctx);
+            (effect, std::iter::from_fn(|| cluster.poll_outgoing()).count())
+        };
+        assert_eq!(namesake(&mut ctx, 7), (OwnershipEffect::Nothing, 0), "its own");
+        assert_eq!(namesake(&mut ctx, 6), (OwnershipEffect::Nothing, 1), "an earlier one is introduced");
+        assert_eq!(namesake(&mut ctx, 8).0, OwnershipEffect::Revoke);
+        assert_eq!(namesake(&mut ctx, 9).0, OwnershipEffect::Nothing, "once");
+        let generation = Generation(8);
+        assert_eq!(events(&mut ctx), [Event::Superseded { generation, address: Some(address("x")) }]);
+        assert_eq!(cluster.next_due(ms(0)), Instant::NEVER);
+    }
+
+    #[test]
+    fn a_frame_that_does_not_serve_its_stream_closes_it() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        let mut frame = |from: &str, body: Body<'_>| {
+            let stream = cluster.handle_accepted(&ctx);
+            let header = Header { cluster: 0, from: id(from), generation: GENERATION, clock: 0 };
+            let datagram = Datagram { header, body, rumours: Rumours::default() };
+            cluster.handle_stream(stream, StreamEvent::Frame(&[]), Some((&datagram, address(from))), &mut ctx);
+            let left: Vec<Outgoing> = std::iter::from_fn(|| cluster.poll_outgoing()).collect();
+            left.contains(&Outgoing::Close { stream })
+        };
+        assert!(!frame("a", Body::Hello));
+        assert!(!frame("a", Body::Probe { number: 1 }));
+        assert!(frame("a", Body::Gossip));
+        assert!(frame("a", Body::Kept { parts: 1, refused: false }));
+        assert!(frame("x", Body::Hello), "of no member");
+        assert!(frame("me", Body::Probe { number: 1 }), "under this node's own name");
+    }
+
+    #[test]
+    fn messages_of_the_past_and_duplicates_change_nothing() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        for body in [
+            Body::Vote { number: 1 },
+            Body::Release,
+            Body::Echo(Echo { number: 1, incarnation: Incarnation::default(), is_observer: true }),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(handle(&mut cluster, &mut ctx, "a", 100, body.clone()), []);
+            }
+        }
+        assert_eq!(events(&mut ctx), []);
+        assert_eq!(cluster.table().member(id("a")), Some(&fixture::member("a")));
+    }
+}

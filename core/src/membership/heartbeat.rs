@@ -159,3 +159,111 @@ fn tried(peers: &Peers, joining: &Joining) -> Arc<str> {
     let names: Vec<String> = observers.map(|member| format!("{} at {}", member.name, member.address)).collect();
     if names.is_empty() { joining.seeds().into() } else { names.join(", ").into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, SECOND, address, header, id, just_after, ms};
+
+    /// One observer, and the heartbeats of this node.
+    fn start() -> (Fixture, Heartbeats, Joining) {
+        let mut node = Fixture::new(&["a"]);
+        assert_eq!(node.peers.fill_observers(), [id("a")]);
+        let (heartbeats, joining) = (Heartbeats::new(&node.ctx.config, node.ctx.now), node.joining());
+        (node, heartbeats, joining)
+    }
+
+    /// Lets time pass to `now`. Returns whether each heartbeat sent asks for an acknowledgement.
+    fn advance(node: &mut Fixture, heartbeats: &mut Heartbeats, joining: &Joining, now: Instant) -> Vec<bool> {
+        node.at(now);
+        heartbeats.begin_slots(&mut node.peers, joining, &mut node.ctx);
+        heartbeats.send_due(&mut node.peers, &mut node.out, &node.ctx);
+        let asks = |(to, payload)| match payload {
+            Payload::Heartbeat { wants_ack, .. } if to == address("a") => wants_ack,
+            other => panic!("{other:?}"),
+        };
+        node.sent().into_iter().map(asks).collect()
+    }
+
+    #[test]
+    fn an_observer_is_sent_a_heartbeat_once_an_interval() {
+        let (mut node, mut heartbeats, joining) = start();
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(0)), [true]);
+        assert_eq!(heartbeats.next_due(&node.peers), ms(1_000));
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(999)), []);
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(1_000)), [true]);
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(5_500)), [true], "a pause is not made up for");
+    }
+
+    #[test]
+    fn without_an_observer_no_heartbeat_is_sent() {
+        let mut node = Fixture::new(&[]);
+        let (mut heartbeats, joining) = (Heartbeats::new(&node.ctx.config, ms(0)), node.joining());
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(3_000)), []);
+        assert_eq!(heartbeats.next_due(&node.peers), ms(4_000));
+    }
+
+    #[test]
+    fn an_acknowledgement_may_take_an_interval() {
+        let (mut node, mut heartbeats, joining) = start();
+        advance(&mut node, &mut heartbeats, &joining, ms(0));
+        advance(&mut node, &mut heartbeats, &joining, ms(1_000));
+        assert_eq!(node.peers.health.score(), 0, "it is not overdue at the end of the interval");
+        advance(&mut node, &mut heartbeats, &joining, ms(2_000));
+        assert_eq!(node.peers.health.score(), 1);
+    }
+
+    #[test]
+    fn an_acknowledgement_restores_health_and_times_the_round_trip() {
+        let (mut node, mut heartbeats, joining) = start();
+        node.peers.health.degrade();
+        advance(&mut node, &mut heartbeats, &joining, ms(0));
+        node.at(ms(40));
+        let ack = Ack { stage: STAGES, health: 0 };
+        heartbeats.handle_ack(header("a"), ack, &mut node.peers, &mut node.ctx);
+        assert_eq!(node.peers.health.score(), 0);
+        assert_eq!(node.peers.contact.reply_time(), Duration::from_millis(120), "40 ms and four deviations of 20");
+        heartbeats.handle_ack(header("a"), ack, &mut node.peers, &mut node.ctx);
+        assert_eq!(node.peers.contact.reply_time(), Duration::from_millis(120), "a duplicate times nothing");
+        assert_eq!(node.events(), [Event::Connected]);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_two_slots_ago_is_no_contact() {
+        for (stage, expected) in [(STAGES, vec![]), (STAGES + 1, vec![Event::Connected])] {
+            let (mut node, mut heartbeats, joining) = start();
+            advance(&mut node, &mut heartbeats, &joining, ms(2_000));
+            let ack = Ack { stage, health: 0 };
+            heartbeats.handle_ack(header("a"), ack, &mut node.peers, &mut node.ctx);
+            assert_eq!(node.events(), expected, "stage {stage} in slot 3");
+            heartbeats.handle_ack(header("stranger"), ack, &mut node.peers, &mut node.ctx);
+            assert_eq!(node.events(), [], "of a node that is no observer");
+        }
+    }
+
+    #[test]
+    fn a_longer_interval_is_announced_until_it_is_acknowledged() {
+        let (mut node, mut heartbeats, joining) = start();
+        advance(&mut node, &mut heartbeats, &joining, ms(0));
+        node.ctx.config.interval = SECOND * 3;
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(1_000)).len(), 1);
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(1_999)), []);
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(2_000)), [true], "at the former interval");
+        let ack = Ack { stage: 2 * STAGES, health: 0 };
+        heartbeats.handle_ack(header("a"), ack, &mut node.peers, &mut node.ctx);
+        assert_eq!(advance(&mut node, &mut heartbeats, &joining, ms(3_000)), []);
+        assert_eq!(heartbeats.next_due(&node.peers), ms(4_000));
+    }
+
+    #[test]
+    fn a_node_is_isolated_past_the_timeout_and_says_so_once() {
+        let (mut node, mut heartbeats, joining) = start();
+        advance(&mut node, &mut heartbeats, &joining, ms(6_000));
+        assert_eq!(node.events(), [], "at the timeout itself it is not");
+        advance(&mut node, &mut heartbeats, &joining, ms(7_000));
+        let tried = format!("a at {}", address("a")).into();
+        assert_eq!(node.events(), [Event::Isolated { tried, silent_for: SECOND * 7 }]);
+        advance(&mut node, &mut heartbeats, &joining, just_after(ms(8_000)));
+        assert_eq!(node.events(), []);
+    }
+}

@@ -675,3 +675,247 @@ fn holds_when_isolated(ctx: &Ctx) -> bool {
         OnIsolated::Proceed => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Incarnation;
+    use crate::membership::fixture::{Fixture, GENERATION, SECOND, address, header, id, just_after, ms};
+    use crate::wire::{Heartbeat, Observers};
+
+    /// The rules that an inquiry uses, and the node `silent`, whose observers are `me` and others.
+    struct Case {
+        node: Fixture,
+        inquiries: Inquiries,
+        watching: Watching,
+        streams: Streams,
+        refutations: Refutations,
+        unconfirmed: Unconfirmed,
+    }
+
+    impl Case {
+        fn new(observers: &[&str]) -> Case {
+            let node = Fixture::new(&["silent", "a", "b", "c"]);
+            let streams = Streams::new(&node.ctx.config);
+            let (inquiries, watching) = (Inquiries::default(), Watching::default());
+            let (refutations, unconfirmed) = (Refutations::default(), Unconfirmed::default());
+            let mut case = Case { node, inquiries, watching, streams, refutations, unconfirmed };
+            case.receive_heartbeat("silent", 16, observers);
+            case.receive_heartbeat("c", 16, &["me"]);
+            case.node.sent();
+            case
+        }
+
+        fn receive_heartbeat(&mut self, from: &str, stage: u64, observers: &[&str]) {
+            let observers = Observers::new(observers.iter().map(|name| id(name)));
+            let incarnation = Incarnation::default();
+            let heartbeat =
+                Heartbeat { incarnation, stage, interval: SECOND, slept: 0, health: 0, asks: false, observers };
+            let (peers, out) = (&self.node.peers, &mut self.node.out);
+            self.watching.handle_heartbeat(
+                header(from),
+                &heartbeat,
+                &mut self.inquiries,
+                peers,
+                out,
+                &mut self.node.ctx,
+            );
+        }
+
+        fn with<R>(&mut self, act: impl FnOnce(&mut Inquiries, &mut InquiryCtx<'_>) -> R) -> R {
+            let mut cx = InquiryCtx {
+                watching: &mut self.watching,
+                streams: &mut self.streams,
+                refutations: &mut self.refutations,
+                unconfirmed: &self.unconfirmed,
+                quorum: None,
+                peers: &mut self.node.peers,
+                out: &mut self.node.out,
+                ctx: &mut self.node.ctx,
+            };
+            act(&mut self.inquiries, &mut cx)
+        }
+
+        fn verdict(&mut self, verdict: Verdict) -> Option<Status> {
+            let change = self.with(|inquiries, cx| inquiries.handle_verdict(id("silent"), verdict, cx));
+            change.map(|change| change.after.status)
+        }
+
+        /// Goes on with what is due at `now`.
+        fn advance(&mut self, now: Instant) -> Option<Status> {
+            self.node.at(now);
+            let due = self.inquiries.poll_due(now)?;
+            let change = self.with(|inquiries, cx| inquiries.advance(due, cx));
+            change.map(|change| change.after.status)
+        }
+
+        /// The members that were asked about `silent`, each with the number of the question.
+        fn asked(&mut self) -> Vec<(std::net::SocketAddr, u32)> {
+            let number = |(to, body)| match body {
+                Body::IndirectProbe(probe) => Some((to, probe.number)),
+                _ => None,
+            };
+            self.node.bodies().into_iter().filter_map(number).collect()
+        }
+
+        fn report(&mut self, from: &str, report: ProbeReport) -> ReportOutcome {
+            self.inquiries.handle_report(id(from), &report, &mut self.watching, &self.node.ctx)
+        }
+    }
+
+    /// A report on `silent` by an observer of good health that has missed it for 6 s.
+    fn report(number: u32) -> ProbeReport {
+        let (target, generation, silence) = (id("silent"), GENERATION, SECOND * 6);
+        ProbeReport {
+            number,
+            target,
+            generation,
+            stage: 16,
+            silence,
+            reached: false,
+            gone: false,
+            agrees: true,
+            health: 0,
+        }
+    }
+
+    #[test]
+    fn the_only_observer_suspects_by_its_own_detector() {
+        let mut case = Case::new(&["me"]);
+        assert_eq!(case.verdict(Verdict::Alive), None);
+        assert_eq!(case.verdict(Verdict::Suspect), Some(Status::Suspect));
+        assert_eq!(case.verdict(Verdict::Suspect), None, "it is suspect already");
+        assert!(matches!(case.node.events()[..], [Event::Suspected { .. }]));
+        assert_eq!(case.node.sent(), [(address("silent"), Payload::About(id("silent")))]);
+    }
+
+    #[test]
+    fn one_of_several_observers_probes_first_and_asks_then() {
+        let mut case = Case::new(&["me", "a", "b"]);
+        assert_eq!(case.verdict(Verdict::Suspect), None);
+        let probed = case.node.bodies();
+        assert!(matches!(probed[..], [(to, Body::Probe { .. })] if to == address("silent")), "{probed:?}");
+        let due = ms(125);
+        assert_eq!(case.inquiries.next_due(ms(0)), due, "an eighth of an interval");
+        assert_eq!(case.inquiries.next_due(ms(500)), ms(500), "verdicts are held");
+        assert_eq!(case.advance(Instant::from_nanos(due.as_nanos() - 1)), None);
+        assert_eq!(case.asked(), []);
+        assert_eq!(case.advance(due), None);
+        let asked: Vec<_> = case.asked().into_iter().map(|(to, _)| to).collect();
+        assert!(asked.len() == 2 && asked.contains(&address("a")) && asked.contains(&address("b")));
+    }
+
+    #[test]
+    fn a_report_counts_once_and_only_if_it_is_credible() {
+        let mut case = Case::new(&["me", "a", "b"]);
+        case.verdict(Verdict::Dead);
+        let number = case.asked()[0].1;
+        assert_eq!(case.report("a", report(number.wrapping_add(1))), ReportOutcome::Nothing, "of another question");
+        assert_eq!(case.report("a", ProbeReport { health: 4, ..report(number) }), ReportOutcome::Nothing, "unwell");
+        assert_eq!(case.report("a", report(number)), ReportOutcome::Nothing, "b is still to come");
+        assert_eq!(case.report("a", report(number)), ReportOutcome::Nothing, "a duplicate");
+        assert_eq!(case.report("b", report(number)), ReportOutcome::Complete);
+        let change = case.with(|inquiries, cx| inquiries.decide(id("silent"), cx));
+        assert_eq!(change.map(|change| change.after.status), Some(Status::Dead));
+        assert!(matches!(&case.node.events()[..], [Event::Died { evidence, .. }] if evidence.len() == 3));
+    }
+
+    #[test]
+    fn a_sign_of_life_elsewhere_is_as_old_as_it_was_there() {
+        let mut case = Case::new(&["me", "a"]);
+        case.node.at(ms(7_000));
+        case.verdict(Verdict::Dead);
+        let number = case.asked()[0].1;
+        let reached = ProbeReport { reached: true, stage: 48, silence: SECOND * 2, health: 8, ..report(number) };
+        assert_eq!(case.report("a", reached), ReportOutcome::Alive(ms(5_000)), "even of an unwell observer");
+        assert_eq!(case.watching.peer(id("silent")).unwrap().missing_stage(), 64);
+    }
+
+    /// Checks whether `silent` is declared dead after the reports of `a` and `b`.
+    #[track_caller]
+    fn check_death(agree: [bool; 2], expected: Option<Status>) {
+        let mut case = Case::new(&["me", "a", "b"]);
+        case.verdict(Verdict::Dead);
+        let number = case.asked()[0].1;
+        for (from, agrees) in ["a", "b"].into_iter().zip(agree) {
+            case.report(from, ProbeReport { agrees, ..report(number) });
+        }
+        let change = case.with(|inquiries, cx| inquiries.decide(id("silent"), cx));
+        assert_eq!(change.map(|change| change.after.status), expected);
+    }
+
+    #[test]
+    fn a_death_takes_more_than_half_of_the_observers() {
+        check_death([true, true], Some(Status::Dead));
+        check_death([true, false], Some(Status::Dead));
+        check_death([false, false], None);
+    }
+
+    #[test]
+    fn a_refused_connection_leads_to_a_death_at_once() {
+        let mut case = Case::new(&["me"]);
+        let change = case.with(|inquiries, cx| inquiries.handle_refused_connection(id("silent"), cx));
+        assert_eq!(change.map(|change| change.after.status), Some(Status::Dead));
+        assert_eq!(case.inquiries.take_exited(), [("silent".into(), GENERATION)]);
+        assert_eq!(case.inquiries.take_exited(), []);
+        let of_unwatched = case.with(|inquiries, cx| inquiries.handle_refused_connection(id("b"), cx));
+        assert_eq!(of_unwatched, None);
+    }
+
+    #[test]
+    fn a_question_about_this_node_is_answered_at_once() {
+        let mut case = Case::new(&["me"]);
+        let probe =
+            IndirectProbe { number: 3, target: id("me"), generation: GENERATION, stage: 16, gone: false, death: true };
+        case.with(|inquiries, cx| inquiries.handle_indirect_probe(id("a"), &probe, cx));
+        let bodies = case.node.bodies();
+        assert!(
+            matches!(bodies[..], [(_, Body::ProbeReport(ProbeReport { number: 3, reached: true, .. }))]),
+            "{bodies:?}"
+        );
+    }
+
+    #[test]
+    fn a_pending_probe_is_answered_at_its_deadline() {
+        let mut case = Case::new(&["me"]);
+        let probe =
+            IndirectProbe { number: 3, target: id("b"), generation: GENERATION, stage: 16, gone: false, death: false };
+        case.with(|inquiries, cx| inquiries.handle_indirect_probe(id("a"), &probe, cx));
+        assert!(matches!(case.node.bodies()[..], [(to, Body::Probe { .. })] if to == address("b")));
+        assert_eq!(case.inquiries.next_due(Instant::ZERO), ms(125));
+        case.node.at(Instant::from_nanos(ms(125).as_nanos() - 1));
+        case.with(Inquiries::expire_pending);
+        assert_eq!(case.node.bodies(), []);
+        case.node.at(ms(125));
+        case.with(Inquiries::expire_pending);
+        let bodies = case.node.bodies();
+        assert!(matches!(bodies[..], [(_, Body::ProbeReport(ProbeReport { reached: false, .. }))]), "{bodies:?}");
+        assert_eq!(case.inquiries.next_due(Instant::ZERO), Instant::NEVER);
+    }
+
+    #[test]
+    fn pending_probes_are_bounded() {
+        let mut case = Case::new(&["me"]);
+        for number in 0..=PENDING_MAX as u32 {
+            let (target, generation) = (id("b"), GENERATION);
+            let probe = IndirectProbe { number, target, generation, stage: 16, gone: false, death: false };
+            case.with(|inquiries, cx| inquiries.handle_indirect_probe(id("a"), &probe, cx));
+        }
+        assert_eq!(case.node.bodies().len(), PENDING_MAX);
+        case.with(|inquiries, cx| inquiries.handle_target_reached(id("b"), cx));
+        assert_eq!(case.node.bodies().len(), PENDING_MAX, "each asker has its report");
+    }
+
+    #[test]
+    fn reports_from_before_a_pause_decide_nothing() {
+        let mut case = Case::new(&["me", "a"]);
+        case.verdict(Verdict::Dead);
+        let former = case.asked()[0].1;
+        case.with(Inquiries::discount_pause);
+        let number = case.asked()[0].1;
+        assert_eq!(case.report("a", report(former)), ReportOutcome::Nothing);
+        assert_eq!(case.report("a", report(number)), ReportOutcome::Nothing, "before its answers can be new");
+        case.node.at(just_after(ms(250)));
+        assert!(case.inquiries.poll_due(case.node.ctx.now).is_some());
+    }
+}

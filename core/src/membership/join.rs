@@ -431,3 +431,158 @@ impl Joining {
         mix(key ^ mix(header.from.0 ^ header.generation.0)).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, address, header, id, just_after, ms};
+
+    /// A node whose own address is among its seeds.
+    fn founder(others: &[&str]) -> (Fixture, Joining) {
+        let mut node = Fixture::with(others, &["me", "seed"], "");
+        let joining = node.joining();
+        (node, joining)
+    }
+
+    fn row_of(member: &Member) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        wire::encode_join(&mut buffer, Header { from: member.id, ..header("new") }, 0, member);
+        buffer
+    }
+
+    /// Sends a join with this token. Returns whether the row was accepted, and the challenges.
+    fn join(node: &mut Fixture, joining: &mut Joining, from: SocketAddr, token: u64) -> (bool, Vec<u64>) {
+        let bytes = row_of(&crate::membership::fixture::member("new"));
+        let datagram = wire::decode(&bytes).unwrap();
+        let Body::Join(join) = &datagram.body else { panic!("{datagram:?}") };
+        let join = Join { token, ..*join };
+        let accepted = joining.handle_join(from, datagram.header, &join, &node.peers, &mut node.out, &mut node.ctx);
+        let challenge = |(_, body)| match body {
+            Body::Challenge { token } => token,
+            other => panic!("{other:?}"),
+        };
+        (accepted.is_some(), node.bodies().into_iter().map(challenge).collect())
+    }
+
+    #[test]
+    fn only_a_join_that_echoes_its_token_is_accepted() {
+        let (mut node, mut joining) = founder(&[]);
+        let (accepted, tokens) = join(&mut node, &mut joining, address("new"), 0);
+        assert!(!accepted && tokens.len() == 1 && tokens[0] != 0);
+        assert_eq!(join(&mut node, &mut joining, address("new"), tokens[0]), (true, vec![]));
+        let (accepted, others) = join(&mut node, &mut joining, address("x"), tokens[0]);
+        assert!(!accepted && others != tokens, "the token of another address");
+    }
+
+    #[test]
+    fn a_founder_is_synced_after_two_intervals() {
+        let (_, joining) = founder(&[]);
+        assert!(!joining.is_waiting());
+        assert!(!joining.is_synced(Instant::from_nanos(ms(2_000).as_nanos() - 1)));
+        assert!(joining.is_synced(ms(2_000)));
+    }
+
+    #[test]
+    fn a_node_with_other_seeds_waits_to_be_admitted() {
+        let mut node = Fixture::with(&[], &["seed"], "");
+        let joining = node.joining();
+        assert!(joining.is_waiting() && !joining.is_synced(ms(3_600_000)));
+        let mut alone = Fixture::with(&[], &[], "");
+        assert!(!alone.joining().is_waiting(), "without seeds it may be the first");
+    }
+
+    #[test]
+    fn a_pause_does_not_count_towards_the_wait_of_a_founder() {
+        let (_, mut joining) = founder(&[]);
+        joining.discount_pause(Pause { from: ms(1_000), to: ms(9_000) });
+        assert!(!joining.is_synced(Instant::from_nanos(ms(10_000).as_nanos() - 1)));
+        assert!(joining.is_synced(ms(10_000)));
+    }
+
+    #[test]
+    fn seeds_are_asked_less_and_less_often() {
+        let mut node = Fixture::with(&[], &["seed"], "");
+        let mut joining = node.joining();
+        let mut asked = Vec::new();
+        for millis in 0..10_000 {
+            node.at(ms(millis));
+            joining.handle_timeout(&node.peers, &mut node.out, &mut node.ctx);
+            asked.extend(node.sent().into_iter().map(|(to, _)| (to, millis)));
+        }
+        let at = |millis| (address("seed"), millis);
+        assert_eq!(asked, [0, 250, 750, 1_750, 3_750, 7_750].map(at));
+    }
+
+    #[test]
+    fn one_introduction_in_20_ms_is_followed() {
+        let mut node = Fixture::with(&["a"], &["seed"], "");
+        let mut joining = node.joining();
+        for (at, expected) in [(ms(100), 1), (ms(119), 0), (ms(120), 1)] {
+            joining.handle_introduction(address("a"), &node.peers, &mut node.out, at);
+            assert_eq!(node.sent().len(), expected, "at {at:?}");
+        }
+        joining.handle_introduction(address("stranger"), &node.peers, &mut node.out, ms(500));
+        assert_eq!(node.sent(), [], "from no seed and no member");
+    }
+
+    /// Checks what a refusal makes of a founder that is synced.
+    #[track_caller]
+    fn check_refusal(others: &[&str], refusal: &Refusal, expected: RefusalOutcome) {
+        let (mut node, mut joining) = founder(others);
+        node.at(ms(2_000));
+        let refused = refusal.to_wire();
+        assert_eq!(
+            joining.handle_refused(address("x"), refused, &mut node.peers, &mut node.ctx),
+            RefusalOutcome::Nothing
+        );
+        assert_eq!(node.events(), [], "from no seed and no member");
+        assert_eq!(joining.handle_refused(address("seed"), refused, &mut node.peers, &mut node.ctx), expected);
+        assert!(matches!(node.events()[..], [Event::RefusedBy { .. }]));
+        joining.handle_refused(address("seed"), refused, &mut node.peers, &mut node.ctx);
+        assert_eq!(node.events(), [], "it is published once in ten seconds");
+    }
+
+    #[test]
+    fn a_refused_founder_goes_on_only_with_others() {
+        check_refusal(&[], &Refusal::Full(4), RefusalOutcome::Revoked);
+        check_refusal(&["a"], &Refusal::Full(4), RefusalOutcome::Nothing);
+        check_refusal(&[], &Refusal::NoQuorum, RefusalOutcome::Nothing);
+        let later = Generation(8);
+        check_refusal(&["a"], &Refusal::Superseded(later), RefusalOutcome::Superseded(later));
+        check_refusal(&["a"], &Refusal::Superseded(Generation(7)), RefusalOutcome::Nothing);
+    }
+
+    #[test]
+    fn the_first_admission_by_a_synced_node_syncs() {
+        let mut node = Fixture::with(&[], &["seed"], "");
+        let mut joining = node.joining();
+        let mut admit = |node: &mut Fixture, whole, more| {
+            let rows = Rows { differing: 0, more, welcome: true, whole };
+            joining.handle_admission(rows, header("seed"), &mut node.peers, &mut node.out, &mut node.ctx)
+        };
+        assert!(!admit(&mut node, false, false), "by a node that is not synced");
+        assert!(!admit(&mut node, true, true), "before all rows have come");
+        assert!(admit(&mut node, true, false));
+        assert!(!admit(&mut node, true, false), "again");
+    }
+
+    #[test]
+    fn rows_of_the_admitting_node_are_trusted_until_synced() {
+        let mut node = Fixture::with(&[], &["seed"], "");
+        let mut joining = node.joining();
+        joining.trust(id("seed"), ms(0));
+        assert!(joining.trusts(id("seed")) && !joining.trusts(id("a")));
+        joining.preload();
+        assert!(!joining.trusts(id("seed")));
+    }
+
+    #[test]
+    fn refusals_are_reported_once_an_interval() {
+        let (mut node, mut joining) = founder(&[]);
+        for (at, expected) in [(ms(0), 1), (ms(999), 0), (ms(1_000), 1), (just_after(ms(1_000)), 0)] {
+            node.at(at);
+            joining.report_refusal(&Refusal::HasLeft, address("x"), &mut node.ctx);
+            assert_eq!(node.events().len(), expected, "at {at:?}");
+        }
+    }
+}

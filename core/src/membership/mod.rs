@@ -34,6 +34,8 @@ mod change;
 mod clock;
 mod contact;
 mod dispatch;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod gossip;
 mod heartbeat;
 pub(crate) mod heartbeat_schedule;

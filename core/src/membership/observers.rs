@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_drawn_anew_keeps_the_former_observer_for_a_while() {
+    fn a_redrawn_slot_keeps_its_former_observer_for_a_while() {
         let pool = pool(50, 1);
         let mut observers = observers(1);
         observers.fill(pool.iter());
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_members_than_places_are_all_observers() {
+    fn with_few_members_all_are_observers() {
         let pool = pool(3, 1);
         let mut observers = observers(1);
         assert_eq!(observers.fill(pool.iter()).len(), 2);

@@ -273,3 +273,103 @@ fn write_rows(range: RowRange, header: Header, encoding: &Encoding<'_>, buffer: 
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Status;
+    use crate::membership::fixture::{Fixture, address, id, ms};
+    use crate::wire::Datagram;
+
+    /// Writes a message, and hands what was written to `assert`.
+    fn write(
+        node: &mut Fixture,
+        payload: Payload,
+        stream: Option<StreamId>,
+        assert: impl FnOnce(&Datagram<'_>),
+    ) -> bool {
+        let schedule = HeartbeatSchedule::new(node.ctx.config.interval, ms(0));
+        let mut encoding = Encoding { peers: &mut node.peers, schedule: &schedule, is_synced: true, now: node.ctx.now };
+        let mut buffer = Vec::new();
+        let is_sent = node.out.write(payload, stream, &mut encoding, &mut buffer);
+        assert(&wire::decode(&buffer).unwrap());
+        is_sent
+    }
+
+    fn ids(datagram: &Datagram<'_>) -> Vec<NodeId> {
+        datagram.rumours.iter().map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_only_to_known_members() {
+        let mut node = Fixture::new(&["a"]);
+        node.out.send_to(&node.peers, id("a"), Payload::Sync);
+        node.out.send_to(&node.peers, id("stranger"), Payload::Sync);
+        node.out.send(address("x"), Payload::Gossip);
+        assert_eq!(node.sent(), [(address("a"), Payload::Sync), (address("x"), Payload::Gossip)]);
+    }
+
+    #[test]
+    fn numbers_follow_each_other_past_the_largest() {
+        let mut node = Fixture::new(&[]);
+        node.out.number = u32::MAX - 1;
+        assert_eq!([node.out.next_number(), node.out.next_number(), node.out.next_number()], [u32::MAX, 0, 1]);
+    }
+
+    #[test]
+    fn a_message_carries_what_is_known_when_it_is_written() {
+        let mut node = Fixture::new(&["a"]);
+        node.peers.table.set_status(ms(0), id("a"), Status::Suspect);
+        let is_sent = write(&mut node, Payload::About(id("a")), None, |datagram| {
+            assert_eq!(datagram.rumours.iter().map(|row| row.status).collect::<Vec<_>>(), [Status::Suspect]);
+        });
+        assert!(is_sent);
+    }
+
+    #[test]
+    fn gossip_is_sent_only_if_there_is_any() {
+        let mut node = Fixture::new(&["a"]);
+        assert!(!write(&mut node, Payload::Gossip, None, |datagram| assert_eq!(ids(datagram), [])));
+        node.peers.gossip.add(id("a"), Extent::Note, ms(0));
+        assert!(write(&mut node, Payload::Gossip, None, |datagram| assert_eq!(ids(datagram), [id("a")])));
+    }
+
+    #[test]
+    fn addresses_that_are_not_proven_get_no_gossip() {
+        let mut node = Fixture::new(&["a"]);
+        node.peers.gossip.add(id("a"), Extent::Row, ms(0));
+        let refused = crate::membership::table::Refusal::HasLeft.to_wire();
+        for body in [Body::Challenge { token: 1 }, Body::Introduce, Body::Refused(refused)] {
+            assert!(write(&mut node, Payload::Body(body), None, |datagram| assert_eq!(ids(datagram), [])));
+        }
+        assert!(write(&mut node, Payload::Body(Body::Hello), None, |datagram| assert_eq!(ids(datagram), [id("a")])));
+    }
+
+    #[test]
+    fn over_a_stream_rows_follow_page_after_page() {
+        let names: Vec<String> = (0..100).map(|index| format!("node-{index}")).collect();
+        let mut node = Fixture::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let (mut next, mut received) = (Some(Payload::RowRange(RowRange::admission())), Vec::new());
+        while let Some(payload) = next.take() {
+            write(&mut node, payload, Some(StreamId(1)), |datagram| {
+                let Body::Rows(rows) = datagram.body else { panic!("{datagram:?}") };
+                assert!(rows.welcome && rows.whole);
+                received.extend(ids(datagram));
+            });
+            if let Some(Outgoing::Frame { payload, .. }) = node.out.poll() {
+                next = Some(payload);
+            }
+        }
+        assert_eq!((received.len(), received[0]), (101, id("me")), "the own row first, and each once");
+    }
+
+    #[test]
+    fn in_a_datagram_rows_that_do_not_fit_are_marked_as_left_out() {
+        let names: Vec<String> = (0..100).map(|index| format!("node-{index}")).collect();
+        let mut node = Fixture::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        write(&mut node, Payload::RowRange(RowRange::of(u64::MAX)), None, |datagram| {
+            assert!(matches!(datagram.body, Body::Rows(wire::Rows { more: true, welcome: false, .. })));
+        });
+        assert!(node.out.poll().is_none());
+    }
+}

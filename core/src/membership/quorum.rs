@@ -202,3 +202,114 @@ impl Quorum {
         others.chain(self.rounds.back().map(|(_, sent)| *sent))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, id, ms};
+
+    /// The quorum of `me` among these, with a lease of 2 s, which is valid for 1.8 s.
+    fn start(others: &[&str]) -> (Fixture, Quorum) {
+        let node = Fixture::with(others, &["seed"], "[ownership]\nquorum = 'majority'\nquorum_min = 2\nlease = '2s'");
+        let quorum = Quorum::new(&node.ctx.config, ms(0)).unwrap();
+        (node, quorum)
+    }
+
+    /// Polls at `now`. Returns the number of the poll.
+    fn poll(node: &mut Fixture, quorum: &mut Quorum, now: Instant) -> u32 {
+        node.at(now);
+        quorum.handle_timeout(&node.peers, &mut node.out, now);
+        match node.bodies()[..] {
+            [(_, Body::Poll { number }), ..] => number,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn vote(node: &mut Fixture, quorum: &mut Quorum, from: &str, number: u32) -> bool {
+        quorum.handle_vote(id(from), number, &node.peers.table, &mut node.ctx)
+    }
+
+    #[test]
+    fn more_than_half_have_to_answer() {
+        let (mut node, mut quorum) = start(&["a", "b", "c"]);
+        let number = poll(&mut node, &mut quorum, ms(0));
+        assert!(!vote(&mut node, &mut quorum, "a", number), "two of four");
+        assert!(!vote(&mut node, &mut quorum, "a", number), "a duplicate");
+        assert!(!vote(&mut node, &mut quorum, "b", number.wrapping_add(1)), "of no poll");
+        assert!(!vote(&mut node, &mut quorum, "stranger", number), "of no member");
+        assert!(vote(&mut node, &mut quorum, "b", number));
+        assert_eq!(node.events(), [Event::QuorumGained { reached: 3, of: 4 }]);
+        assert!(!vote(&mut node, &mut quorum, "c", number), "it is held already");
+    }
+
+    #[test]
+    fn a_quorum_ends_with_the_poll_that_it_rests_on() {
+        let (mut node, mut quorum) = start(&["a", "b"]);
+        let number = poll(&mut node, &mut quorum, ms(0));
+        node.at(ms(500));
+        assert!(vote(&mut node, &mut quorum, "a", number));
+        assert_eq!(quorum.until(), ms(1_800), "counted from the poll, not from the vote");
+        node.at(Instant::from_nanos(ms(1_800).as_nanos() - 1));
+        assert!(!quorum.expire(&node.peers.table, &mut node.ctx));
+        node.at(ms(1_800));
+        assert!(quorum.expire(&node.peers.table, &mut node.ctx));
+        assert!(!quorum.is_held() && !quorum.may_start());
+        assert_eq!(quorum.until(), Instant::ZERO);
+        assert!(!quorum.expire(&node.peers.table, &mut node.ctx), "it ends once");
+    }
+
+    #[test]
+    fn no_shard_is_started_for_a_lease_after_a_death() {
+        let (mut node, mut quorum) = start(&["a", "b"]);
+        let number = poll(&mut node, &mut quorum, ms(0));
+        vote(&mut node, &mut quorum, "a", number);
+        assert!(!quorum.may_start(), "nor after the quorum begins");
+        for second in 1..=3 {
+            let number = poll(&mut node, &mut quorum, ms(second * 700));
+            vote(&mut node, &mut quorum, "a", number);
+        }
+        assert!(quorum.may_start());
+        quorum.handle_death(id("b"), ms(2_100));
+        assert!(!quorum.may_start());
+        quorum.handle_timeout(&node.peers, &mut node.out, Instant::from_nanos(ms(4_100).as_nanos() - 1));
+        assert!(!quorum.may_start());
+        quorum.handle_timeout(&node.peers, &mut node.out, ms(4_100));
+        assert!(quorum.may_start());
+    }
+
+    #[test]
+    fn the_dead_count_for_a_lease() {
+        let (mut node, mut quorum) = start(&["a", "b"]);
+        quorum.handle_death(id("c"), ms(0));
+        quorum.handle_death(id("d"), ms(0));
+        let number = poll(&mut node, &mut quorum, ms(0));
+        assert!(!vote(&mut node, &mut quorum, "a", number), "two of five");
+        quorum.handle_return(id("d"));
+        quorum.handle_return(id("d"));
+        assert!(!vote(&mut node, &mut quorum, "a", number), "two of four");
+        assert!(vote(&mut node, &mut quorum, "b", number));
+    }
+
+    #[test]
+    fn without_a_quorum_no_new_node_is_admitted() {
+        let (node, mut quorum) = start(&["a"]);
+        assert!(!quorum.may_admit(id("new"), &node.peers.table));
+        assert!(quorum.may_admit(id("a"), &node.peers.table), "it is a member");
+        quorum.handle_death(id("new"), ms(0));
+        assert!(quorum.may_admit(id("new"), &node.peers.table), "it counts already");
+        let (alone, quorum) = start(&[]);
+        assert!(quorum.may_admit(id("new"), &alone.peers.table), "one member is too few for a quorum");
+    }
+
+    #[test]
+    fn late_votes_count_for_six_rounds() {
+        let (mut node, mut quorum) = start(&["a", "b"]);
+        let first = poll(&mut node, &mut quorum, ms(0));
+        for round in 1..6 {
+            poll(&mut node, &mut quorum, ms(round * 667));
+        }
+        assert!(quorum.rounds.iter().any(|(number, _)| *number == first));
+        poll(&mut node, &mut quorum, ms(6 * 667));
+        assert!(!quorum.rounds.iter().any(|(number, _)| *number == first));
+    }
+}

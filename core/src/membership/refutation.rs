@@ -202,3 +202,120 @@ fn match_profile(me: &Member, row: &Row<'_>) -> ProfileMatch {
     let is_other = row.revision == me.revision && details.profile(row.revision) != *me.profile;
     if is_other || is_later { ProfileMatch::Unknown(row.revision) } else { ProfileMatch::Ours }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, id, just_after, ms, note};
+
+    fn incarnation(life: u32, refutations: u32) -> Incarnation {
+        let mut incarnation = Incarnation::default();
+        (0..life).for_each(|_| incarnation = incarnation.returned().unwrap());
+        (0..refutations).for_each(|_| incarnation = incarnation.refuted().unwrap());
+        incarnation
+    }
+
+    /// Checks how a node at life 1, refutation 1, answers a row about it.
+    #[track_caller]
+    fn check(status: Status, said: Incarnation, outcome: SelfOutcome, answer: Incarnation) {
+        let mut node = Fixture::new(&["a"]);
+        node.peers.me.incarnation = incarnation(1, 1);
+        let row = note("me", status, said);
+        let mut refutations = Refutations::default();
+        assert_eq!(refutations.handle_row_of_self(&row, &mut node.peers, &mut node.ctx), outcome);
+        assert_eq!(node.peers.me.incarnation, answer);
+        assert_eq!(refutations.handle_row_of_self(&row, &mut node.peers, &mut node.ctx), SelfOutcome::Nothing, "again");
+    }
+
+    #[test]
+    fn what_others_hold_is_answered_with_a_higher_number() {
+        use SelfOutcome::{Nothing, WasDead};
+        use Status::{Alive, Dead, Left, Suspect};
+        let mine = incarnation(1, 1);
+        check(Alive, mine, Nothing, mine);
+        check(Alive, incarnation(1, 5), Nothing, incarnation(1, 5));
+        check(Suspect, incarnation(1, 0), Nothing, mine);
+        check(Suspect, mine, Nothing, incarnation(1, 2));
+        check(Suspect, incarnation(1, 7), Nothing, incarnation(1, 8));
+        check(Dead, incarnation(0, 9), Nothing, mine);
+        check(Dead, incarnation(1, 0), WasDead, incarnation(2, 0));
+        check(Left, mine, WasDead, incarnation(2, 0));
+        check(Alive, incarnation(3, 0), WasDead, incarnation(4, 0));
+    }
+
+    #[test]
+    fn a_later_generation_supersedes_and_an_earlier_one_is_nothing() {
+        let mut node = Fixture::new(&["a"]);
+        let mut refutations = Refutations::default();
+        let own = note("me", Status::Suspect, Incarnation::default());
+        let mut handle = |generation| {
+            let row = Row { generation: Generation(generation), ..own };
+            refutations.handle_row_of_self(&row, &mut node.peers, &mut node.ctx)
+        };
+        assert_eq!(handle(6), SelfOutcome::Nothing);
+        assert_eq!(handle(8), SelfOutcome::Superseded(Generation(8), None));
+    }
+
+    #[test]
+    fn an_unknown_revision_is_answered_with_the_next_one() {
+        let mut node = Fixture::new(&["a"]);
+        let mut refutations = Refutations::default();
+        let row = Row { revision: 5, ..note("me", Status::Alive, Incarnation::default()) };
+        refutations.handle_row_of_self(&row, &mut node.peers, &mut node.ctx);
+        assert_eq!(node.peers.me.revision, 6);
+        let past = Row { revision: 5, ..row };
+        assert_eq!(refutations.handle_row_of_self(&past, &mut node.peers, &mut node.ctx), SelfOutcome::Nothing);
+        assert_eq!(node.peers.me.revision, 6);
+    }
+
+    #[test]
+    fn after_the_last_revision_comes_the_next_generation() {
+        let mut node = Fixture::new(&["a"]);
+        let mut refutations = Refutations::default();
+        let row = Row { revision: Profile::REVISION_MAX, ..note("me", Status::Alive, Incarnation::default()) };
+        let generation = node.peers.me.generation;
+        let outcome = refutations.handle_row_of_self(&row, &mut node.peers, &mut node.ctx);
+        assert_eq!((outcome, node.peers.me.generation.0), (SelfOutcome::Renewed, generation.0 + 1));
+        let again = Row { generation: node.peers.me.generation, ..row };
+        node.at(Instant::from_nanos(ms(10_000).as_nanos() - 1));
+        assert_eq!(refutations.handle_row_of_self(&again, &mut node.peers, &mut node.ctx), SelfOutcome::Nothing);
+        node.at(ms(10_000));
+        assert_eq!(refutations.handle_row_of_self(&again, &mut node.peers, &mut node.ctx), SelfOutcome::Renewed);
+    }
+
+    #[test]
+    fn refutations_over_the_rate_come_an_interval_later() {
+        let mut node = Fixture::new(&["a"]);
+        let mut refutations = Refutations::default();
+        node.at(ms(5_000));
+        for _ in 0..REFUTATIONS_MAX {
+            assert!(refutations.take_refutation(Extent::Note, ms(5_000), ms(1_000).since_origin()));
+        }
+        assert_eq!(refutations.next_due(), Instant::NEVER);
+        assert!(!refutations.take_refutation(Extent::Row, ms(5_000), ms(1_000).since_origin()));
+        assert!(!refutations.take_refutation(Extent::Note, ms(5_999), ms(1_000).since_origin()));
+        assert_eq!(refutations.next_due(), ms(6_000));
+        refutations.publish_pending(&mut node.peers, Instant::from_nanos(ms(6_000).as_nanos() - 1));
+        assert!(node.peers.gossip.is_empty());
+        refutations.publish_pending(&mut node.peers, ms(6_000));
+        let mut picked = Vec::new();
+        node.peers.gossip.pick(2, |id, extent| {
+            picked.push((id, extent));
+            true
+        });
+        assert_eq!(picked, [(id("me"), Extent::Row)], "the whole row, as the first one asked");
+        assert!(refutations.take_refutation(Extent::Note, just_after(ms(6_000)), ms(1_000).since_origin()));
+    }
+
+    #[test]
+    fn a_member_is_sent_a_status_so_often_in_a_slot() {
+        let mut node = Fixture::new(&["a", "b"]);
+        let mut refutations = Refutations::default();
+        let mut send = |node: &mut Fixture| refutations.send_status(id("a"), id("b"), &node.peers, &mut node.out);
+        (0..=ANSWERS_MAX).for_each(|_| send(&mut node));
+        assert_eq!(node.sent().len(), ANSWERS_MAX as usize);
+        refutations.begin_slot();
+        refutations.send_status(id("a"), id("b"), &node.peers, &mut node.out);
+        assert_eq!(node.sent().len(), 1);
+    }
+}

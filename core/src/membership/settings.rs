@@ -89,3 +89,61 @@ impl SettingsCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, address, id, ms};
+    use crate::wire::Join;
+
+    #[test]
+    fn a_foreign_join_is_answered_once_an_interval() {
+        let mut node = Fixture::new(&[]);
+        let (joining, mut settings) = (node.joining(), SettingsCheck::default());
+        let row = crate::membership::fixture::note("x", crate::Status::Alive, crate::Incarnation::default());
+        let body = Body::Join(Join { token: 0, row });
+        let mut told = Vec::new();
+        for (at, answers) in [(ms(0), 1), (ms(999), 0), (ms(1_000), 1)] {
+            node.at(at);
+            settings.handle_foreign(address("x"), &body, &joining, &mut node.out, &mut node.ctx);
+            assert_eq!(node.bodies().len(), answers, "at {at:?}");
+            told.extend(node.events());
+        }
+        assert_eq!(told, [Event::OtherCluster { address: address("x") }], "it is published once a minute");
+    }
+
+    #[test]
+    fn of_other_foreign_datagrams_only_those_of_seeds_matter() {
+        let mut node = Fixture::new(&[]);
+        let (joining, mut settings) = (node.joining(), SettingsCheck::default());
+        for (from, at, events) in
+            [("x", ms(0), 0), ("seed", ms(0), 1), ("seed", ms(59_999), 0), ("seed", ms(60_000), 1)]
+        {
+            node.at(at);
+            settings.handle_foreign(address(from), &Body::Gossip, &joining, &mut node.out, &mut node.ctx);
+            assert_eq!((node.bodies().len(), node.events().len()), (0, events), "{from} at {at:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_monitor_is_published_after_the_timeout() {
+        let mut node = Fixture::new(&["a"]);
+        let (mut joining, mut settings) = (node.joining(), SettingsCheck::default());
+        joining.preload();
+        settings.check_monitors(&node.peers, &joining, &mut node.ctx);
+        node.at(ms(60_000));
+        settings.check_monitors(&node.peers, &joining, &mut node.ctx);
+        settings.handle_silent_member(id("a"), &node.peers, &mut node.ctx);
+        assert_eq!(node.events(), [], "in mode random there is none");
+        node.peers.mode = Mode::Central;
+        for (at, expected) in [(ms(60_000), 0), (ms(65_999), 0), (ms(66_000), 1), (ms(90_000), 0)] {
+            node.at(at);
+            settings.check_monitors(&node.peers, &joining, &mut node.ctx);
+            assert_eq!(node.events().len(), expected, "at {at:?}");
+        }
+        for expected in [1, 0] {
+            settings.handle_silent_member(id("a"), &node.peers, &mut node.ctx);
+            assert_eq!(node.events().len(), expected);
+        }
+    }
+}

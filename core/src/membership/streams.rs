@@ -376,3 +376,152 @@ fn remove_if<V>(map: &mut BTreeMap<NodeId, V>, id: NodeId, is_it: impl FnOnce(&V
         map.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, GENERATION, address, id, ms};
+    use crate::membership::outbox::Outgoing;
+
+    fn start(others: &[&str]) -> (Fixture, Streams) {
+        let node = Fixture::new(others);
+        let streams = Streams::new(&node.ctx.config);
+        (node, streams)
+    }
+
+    /// All that is to be done with streams since this was last asked.
+    fn outgoing(node: &mut Fixture) -> Vec<Outgoing> {
+        std::iter::from_fn(|| node.out.poll()).collect()
+    }
+
+    #[test]
+    fn an_observer_has_one_lifeline() {
+        let (mut node, mut streams) = start(&["a"]);
+        for _ in 0..2 {
+            streams.open_lifeline(id("a"), &node.peers, &mut node.out);
+        }
+        streams.open_lifeline(id("stranger"), &node.peers, &mut node.out);
+        assert_eq!(outgoing(&mut node), [Outgoing::Open { stream: StreamId(1), to: address("a") }]);
+        streams.forget(StreamId(1));
+        streams.open_lifeline(id("a"), &node.peers, &mut node.out);
+        assert_eq!(outgoing(&mut node), [Outgoing::Open { stream: StreamId(2), to: address("a") }]);
+        streams.forget(StreamId(1));
+        streams.close_lifeline_to(id("a"), &mut node.out);
+        assert_eq!(outgoing(&mut node), [Outgoing::Close { stream: StreamId(2) }]);
+    }
+
+    #[test]
+    fn lifelines_end_with_the_row_of_this_node() {
+        let (mut node, mut streams) = start(&["a"]);
+        streams.open_lifeline(id("a"), &node.peers, &mut node.out);
+        outgoing(&mut node);
+        streams.close_lifelines(id("me"), &mut node.out);
+        let payload = Payload::About(id("me"));
+        let stream = StreamId(1);
+        assert_eq!(outgoing(&mut node), [Outgoing::Frame { stream, payload }, Outgoing::Close { stream }]);
+    }
+
+    #[test]
+    fn streams_without_a_sender_are_bounded_in_number_and_time() {
+        let (mut node, mut streams) = start(&[]);
+        for _ in 0..UNIDENTIFIED_MAX {
+            streams.handle_accepted(&mut node.out, &node.ctx);
+        }
+        assert_eq!(outgoing(&mut node), []);
+        let one_more = streams.handle_accepted(&mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), [Outgoing::Close { stream: one_more }]);
+        assert_eq!(streams.next_due(), ms(5_000));
+        streams.identify(StreamId(1), StreamKind::Inbound(id("a"), GENERATION));
+        node.at(Instant::from_nanos(ms(5_000).as_nanos() - 1));
+        streams.handle_timeout(&node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), []);
+        node.at(ms(5_000));
+        streams.handle_timeout(&node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node).len(), UNIDENTIFIED_MAX - 1, "the identified one stays");
+        assert_eq!(streams.kind(StreamId(1)), Some(StreamKind::Inbound(id("a"), GENERATION)));
+    }
+
+    #[test]
+    fn a_second_lifeline_of_a_node_replaces_the_first() {
+        let (mut node, mut streams) = start(&["a"]);
+        let accepted = [(); 2].map(|()| streams.handle_accepted(&mut node.out, &node.ctx));
+        for stream in accepted {
+            streams.handle_hello(stream, id("a"), GENERATION, &mut node.out);
+        }
+        assert_eq!(outgoing(&mut node), [Outgoing::Close { stream: accepted[0] }]);
+        assert_eq!(streams.kind(accepted[0]), None);
+    }
+
+    #[test]
+    fn silence_is_followed_only_of_nodes_that_had_a_lifeline() {
+        let (mut node, mut streams) = start(&["a"]);
+        streams.handle_silence(id("a"), &node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), []);
+        let stream = streams.handle_accepted(&mut node.out, &node.ctx);
+        streams.handle_hello(stream, id("a"), GENERATION, &mut node.out);
+        streams.handle_silence(id("a"), &node.peers, &mut node.out, &node.ctx);
+        streams.handle_silence(id("a"), &node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), [Outgoing::Open { stream: StreamId(2), to: address("a") }]);
+    }
+
+    #[test]
+    fn few_connection_probes_are_under_way_at_a_time() {
+        let names: Vec<String> = (0..=CONNECT_PROBES_MAX).map(|index| format!("node-{index}")).collect();
+        let (mut node, mut streams) = start(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for name in &names {
+            streams.probe_connection(id(name), &node.peers, &mut node.out, &node.ctx);
+        }
+        assert_eq!(outgoing(&mut node).len(), CONNECT_PROBES_MAX);
+        streams.forget(StreamId(1));
+        streams.begin_connect_probes(&node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node).len(), 1, "the last one had to wait");
+    }
+
+    #[test]
+    fn a_connection_probe_that_ends_is_repeated_three_times() {
+        let (mut node, mut streams) = start(&["a"]);
+        streams.probe_connection(id("a"), &node.peers, &mut node.out, &node.ctx);
+        for stream in 1..=3 {
+            assert!(streams.repeat_connect_probe(id("a"), StreamId(stream), &node.peers, &mut node.out));
+        }
+        assert!(!streams.repeat_connect_probe(id("a"), StreamId(4), &node.peers, &mut node.out));
+        assert_eq!(streams.next_due(), Instant::NEVER);
+    }
+
+    #[test]
+    fn a_connection_probe_is_given_up_after_an_interval() {
+        let (mut node, mut streams) = start(&["a"]);
+        streams.probe_connection(id("a"), &node.peers, &mut node.out, &node.ctx);
+        assert_eq!(streams.overdue_connect_probes(Instant::from_nanos(ms(1_000).as_nanos() - 1)), []);
+        assert_eq!(streams.overdue_connect_probes(ms(1_000)), [(id("a"), StreamId(1))]);
+    }
+
+    #[test]
+    fn one_table_is_fetched_at_a_time_and_given_up_after_3_s() {
+        let (mut node, mut streams) = start(&["a", "b"]);
+        streams.pull_table(id("a"), true, &node.peers, &mut node.out, ms(0));
+        streams.pull_table(id("b"), true, &node.peers, &mut node.out, ms(0));
+        assert_eq!(outgoing(&mut node), [Outgoing::Open { stream: StreamId(1), to: address("a") }]);
+        streams.handle_page(StreamId(1), ms(2_000));
+        assert_eq!(streams.next_due(), ms(5_000));
+        node.at(ms(5_000));
+        streams.handle_timeout(&node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), [Outgoing::Close { stream: StreamId(1) }]);
+    }
+
+    #[test]
+    fn the_streams_of_an_ended_process_are_closed() {
+        let (mut node, mut streams) = start(&["a"]);
+        streams.open_lifeline(id("a"), &node.peers, &mut node.out);
+        let stream = streams.handle_accepted(&mut node.out, &node.ctx);
+        streams.handle_hello(stream, id("a"), GENERATION, &mut node.out);
+        streams.probe_connection(id("a"), &node.peers, &mut node.out, &node.ctx);
+        streams.note_refused(id("a"));
+        outgoing(&mut node);
+        streams.close_all_of(id("a"), &mut node.out);
+        assert_eq!(outgoing(&mut node).len(), 3);
+        assert!(!streams.was_refused(id("a")) && streams.next_due() == Instant::NEVER);
+        streams.handle_silence(id("a"), &node.peers, &mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), [], "a later process has yet to open a lifeline");
+    }
+}

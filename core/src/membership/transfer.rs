@@ -424,3 +424,186 @@ impl Transfers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Epoch;
+    use crate::membership::fixture::{Fixture, header, id, ms};
+    use crate::membership::outbox::Outgoing;
+
+    const KEY: ShardKey = ShardKey { group: 1, index: 2 };
+    const STREAM: StreamId = StreamId(1);
+
+    fn snapshot(bytes: usize) -> ShardSnapshot {
+        ShardSnapshot { epoch: Epoch(5), sequence: 1, version: 3, bytes: vec![7; bytes].into() }
+    }
+
+    /// A node that knows `a`, its streams and its transfers.
+    fn start() -> (Fixture, Streams, Transfers) {
+        let node = Fixture::new(&["a"]);
+        let streams = Streams::new(&node.ctx.config);
+        let mut transfers = Transfers::default();
+        transfers.set_room(1_000_000, 100_000);
+        (node, streams, transfers)
+    }
+
+    /// Sends a snapshot of this many bytes to `a`, over a stream that is open.
+    fn send(node: &mut Fixture, streams: &mut Streams, transfers: &mut Transfers, bytes: usize) {
+        let parcel = (0, KEY, Some(snapshot(bytes)));
+        transfers.send(id("a"), parcel, streams, &node.peers, &mut node.out, ms(0));
+        transfers.handle_opened(id("a"), streams, &node.peers, &mut node.out, ms(0));
+    }
+
+    /// The frames, and whether a stream was closed.
+    fn frames(node: &mut Fixture) -> (Vec<Payload>, bool) {
+        let (mut frames, mut is_closed) = (Vec::new(), false);
+        while let Some(outgoing) = node.out.poll() {
+            match outgoing {
+                Outgoing::Frame { payload, .. } => frames.push(payload),
+                Outgoing::Close { .. } => is_closed = true,
+                Outgoing::Open { .. } | Outgoing::Send { .. } => {}
+            }
+        }
+        (frames, is_closed)
+    }
+
+    fn kept(node: &mut Fixture, streams: &mut Streams, transfers: &mut Transfers, parts: u32, refused: bool) {
+        transfers.handle_kept(id("a"), (parts, refused), streams, &node.peers, &mut node.out, ms(0));
+    }
+
+    #[track_caller]
+    fn check_parts(bytes: usize, expected: usize) {
+        let (mut node, mut streams, mut transfers) = start();
+        send(&mut node, &mut streams, &mut transfers, bytes);
+        assert_eq!(frames(&mut node).0.len(), expected, "{bytes} bytes");
+        assert!(!transfers.is_idle());
+        kept(&mut node, &mut streams, &mut transfers, expected as u32, false);
+        assert!(transfers.is_idle() && transfers.undelivered() == 0);
+    }
+
+    #[test]
+    fn a_snapshot_goes_in_parts_that_fit_a_frame() {
+        check_parts(0, 1);
+        check_parts(1, 1);
+        check_parts(PART_BYTES_MAX, 1);
+        check_parts(PART_BYTES_MAX + 1, 2);
+    }
+
+    #[test]
+    fn parts_that_are_not_acknowledged_are_bounded() {
+        let (mut node, mut streams, mut transfers) = start();
+        send(&mut node, &mut streams, &mut transfers, PART_BYTES_MAX * (WINDOW as usize + 2));
+        assert_eq!(frames(&mut node).0.len(), WINDOW as usize);
+        kept(&mut node, &mut streams, &mut transfers, 1, false);
+        assert_eq!(frames(&mut node).0.len(), 1);
+        kept(&mut node, &mut streams, &mut transfers, 1, false);
+        kept(&mut node, &mut streams, &mut transfers, WINDOW * 2, false);
+        assert_eq!(frames(&mut node).0.len(), 0, "a duplicate, and more than was sent");
+    }
+
+    #[test]
+    fn of_the_snapshots_that_wait_the_newest_is_sent() {
+        let (mut node, mut streams, mut transfers) = start();
+        for bytes in [10, 20, 30] {
+            let parcel = (0, KEY, Some(snapshot(bytes)));
+            transfers.send(id("a"), parcel, &mut streams, &node.peers, &mut node.out, ms(0));
+        }
+        assert_eq!(transfers.undelivered(), 1);
+        transfers.send(id("a"), (9, KEY, None), &mut streams, &node.peers, &mut node.out, ms(0));
+        assert_eq!(transfers.undelivered(), 2, "an answer is a thing of its own");
+        transfers.send(id("stranger"), (0, KEY, None), &mut streams, &node.peers, &mut node.out, ms(0));
+        assert_eq!(transfers.undelivered(), 2);
+    }
+
+    #[test]
+    fn what_a_lost_stream_carried_is_sent_again() {
+        let (mut node, mut streams, mut transfers) = start();
+        send(&mut node, &mut streams, &mut transfers, 10);
+        streams.forget(STREAM);
+        transfers.forget(STREAM, ms(500));
+        assert_eq!((transfers.undelivered(), transfers.next_due()), (1, ms(500)));
+        frames(&mut node);
+        transfers.handle_timeout(&mut streams, &node.peers, &mut node.out, ms(500));
+        transfers.handle_opened(id("a"), &mut streams, &node.peers, &mut node.out, ms(500));
+        assert_eq!(frames(&mut node).0.len(), 1);
+        transfers.cancel(id("a"), &mut streams, &mut node.out);
+        assert!(transfers.is_idle() && frames(&mut node).1);
+    }
+
+    #[test]
+    fn an_idle_stream_is_closed_after_10_s_and_a_stuck_one_after_2() {
+        for (acknowledged, due) in [(true, ms(10_000)), (false, ms(2_000))] {
+            let (mut node, mut streams, mut transfers) = start();
+            send(&mut node, &mut streams, &mut transfers, 10);
+            if acknowledged {
+                kept(&mut node, &mut streams, &mut transfers, 1, false);
+            }
+            frames(&mut node);
+            assert_eq!(transfers.next_due(), due);
+            let just_before = Instant::from_nanos(due.as_nanos() - 1);
+            transfers.handle_timeout(&mut streams, &node.peers, &mut node.out, just_before);
+            assert!(!frames(&mut node).1);
+            transfers.handle_timeout(&mut streams, &node.peers, &mut node.out, due);
+            assert!(frames(&mut node).1);
+            assert_eq!(transfers.undelivered(), usize::from(!acknowledged));
+        }
+    }
+
+    /// A part of a snapshot of `total` bytes, from `offset` on.
+    fn part(total: u32, offset: u32, bytes: &[u8]) -> Part<'_> {
+        Part { number: 0, group: 1, index: 2, epoch: Epoch(5), sequence: 1, version: 3, total, offset, bytes }
+    }
+
+    /// Handles these parts on an accepted stream. Returns the frames, and whether it was closed.
+    fn receive(transfers: &mut Transfers, parts: &[Part<'_>]) -> (Vec<Payload>, bool) {
+        let (mut node, mut streams, _) = start();
+        let stream = streams.handle_accepted(&mut node.out, &node.ctx);
+        for part in parts {
+            transfers.handle_part(stream, header("a"), part, &mut streams, &mut node.out, ms(0));
+        }
+        frames(&mut node)
+    }
+
+    fn acknowledged(parts: u32, refused: bool) -> (Vec<Payload>, bool) {
+        (vec![Payload::Body(Body::Kept { parts, refused })], false)
+    }
+
+    #[test]
+    fn a_snapshot_is_put_together_and_acknowledged() {
+        let (_, _, mut transfers) = start();
+        let frames = receive(&mut transfers, &[part(4, 0, b"ab"), part(4, 2, b"cd")]);
+        assert_eq!(frames, acknowledged(2, false));
+        let snapshot = Some(ShardSnapshot { bytes: (*b"abcd").into(), ..snapshot(0) });
+        let expected = ShardMessage::Received { from: id("a"), number: 0, key: KEY, snapshot };
+        assert_eq!((transfers.poll_message(), transfers.poll_message()), (Some(expected), None));
+    }
+
+    #[test]
+    fn a_part_out_of_order_closes_the_stream() {
+        let (_, _, mut transfers) = start();
+        assert_eq!(receive(&mut transfers, &[part(4, 0, b"ab"), part(4, 3, b"d")]), (vec![], true));
+        assert_eq!(transfers.poll_message(), None);
+        let duplicate = receive(&mut transfers, &[part(6, 0, b"ab"), part(6, 2, b"cd"), part(6, 2, b"cd")]);
+        assert_eq!(duplicate, (vec![], true));
+    }
+
+    #[test]
+    fn a_snapshot_over_its_bound_is_refused() {
+        for (room, bytes_max, refused) in [(4, 4, false), (3, 4, true), (4, 3, true)] {
+            let (_, _, mut transfers) = start();
+            transfers.set_room(room, bytes_max);
+            assert_eq!(receive(&mut transfers, &[part(4, 0, b"abcd")]), acknowledged(1, refused));
+            assert_eq!(transfers.poll_message().is_none(), refused);
+        }
+    }
+
+    #[test]
+    fn a_refused_snapshot_is_reported_with_its_size() {
+        let (mut node, mut streams, mut transfers) = start();
+        send(&mut node, &mut streams, &mut transfers, 10);
+        kept(&mut node, &mut streams, &mut transfers, 1, true);
+        let refused = ShardMessage::Refused { by: "a".into(), key: KEY, bytes: 10 };
+        assert_eq!(transfers.poll_message(), Some(refused));
+    }
+}

@@ -255,3 +255,102 @@ fn ask(id: NodeId, process: &Process, peers: &Peers, out: &mut Outbox, ctx: &mut
         out.send_to(peers, other, Payload::Body(Body::IndirectProbe(probe)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{self, Fixture, address, header, id, ms};
+    use crate::wire::Datagram;
+
+    /// Hands the row of `name` over, as `sender` sent it.
+    fn handle_row(node: &mut Fixture, unconfirmed: &mut Unconfirmed, name: &str, sender: &str) {
+        let mut buffer = Vec::new();
+        wire::encode(&mut buffer, header(sender), &Body::Gossip);
+        let count_at = buffer.len() - 1;
+        assert!(wire::push_rumour(&mut buffer, count_at, &fixture::member(name), true));
+        let Ok(Datagram { rumours, .. }) = wire::decode(&buffer) else { panic!("{buffer:?}") };
+        let row = rumours.iter().next().unwrap();
+        unconfirmed.handle_row(&row, header("me"), id(sender), &mut node.out, node.ctx.now);
+    }
+
+    /// Does what is due at `now`. Returns where messages went.
+    fn advance(node: &mut Fixture, unconfirmed: &mut Unconfirmed, now: Instant) -> Vec<SocketAddr> {
+        node.at(now);
+        unconfirmed.handle_timeout(&node.peers, &mut node.out, &mut node.ctx);
+        node.sent().into_iter().map(|(to, _)| to).collect()
+    }
+
+    #[test]
+    fn a_process_is_probed_at_once_and_confirmed_by_its_answer() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
+        handle_row(&mut node, &mut unconfirmed, "x", "a");
+        handle_row(&mut node, &mut unconfirmed, "x", "a");
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(0)), [address("x")]);
+        assert_eq!(unconfirmed.handle_datagram(address("y"), header("x")), None, "from another address");
+        let later = Header { generation: Generation(8), ..header("x") };
+        assert_eq!(unconfirmed.handle_datagram(address("x"), later), None, "of another process");
+        assert!(!unconfirmed.has_answered(id("x"), fixture::GENERATION));
+        assert!(unconfirmed.handle_datagram(address("x"), header("x")).is_some());
+        assert!(unconfirmed.has_answered(id("x"), fixture::GENERATION));
+        assert_eq!(unconfirmed.handle_datagram(address("x"), header("x")), None, "it is confirmed once");
+    }
+
+    #[test]
+    fn a_frame_confirms_from_any_port_of_the_host() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
+        handle_row(&mut node, &mut unconfirmed, "x", "a");
+        assert_eq!(unconfirmed.handle_frame([10, 0, 0, 2].into(), header("x")), None);
+        assert!(unconfirmed.handle_frame(address("y").ip(), header("x")).is_some());
+    }
+
+    #[test]
+    fn a_silent_process_is_asked_about_and_then_forgotten() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
+        handle_row(&mut node, &mut unconfirmed, "x", "a");
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(0)), [address("x")]);
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(249)), []);
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(250)), [address("x"), address("a")]);
+        let mut probes = 2;
+        for second in 1..100 {
+            probes += advance(&mut node, &mut unconfirmed, ms(second * 1_000)).len() / 2;
+        }
+        assert_eq!((probes, unconfirmed.next_due()), (TRIES_MAX as usize, Instant::NEVER));
+    }
+
+    #[test]
+    fn a_report_is_believed_only_as_an_answer() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
+        handle_row(&mut node, &mut unconfirmed, "x", "a");
+        let number = unconfirmed.processes[&id("x")].number;
+        assert_eq!(unconfirmed.handle_report(id("x"), number), None, "before it was asked");
+        advance(&mut node, &mut unconfirmed, ms(0));
+        assert_eq!(unconfirmed.handle_report(id("x"), number.wrapping_add(1)), None);
+        assert!(unconfirmed.handle_report(id("x"), number).is_some());
+    }
+
+    #[test]
+    fn unanswered_probes_are_bounded_and_answered_ones_are_not() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
+        let names: Vec<String> = (0..200).map(|index| format!("{}-{index}", (b'A' + (index % 20)) as char)).collect();
+        node.at(ms(10_000));
+        names.iter().for_each(|name| handle_row(&mut node, &mut unconfirmed, name, "a"));
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(10_000)).len(), PROBES_MAX as usize);
+        let probed: Vec<NodeId> =
+            unconfirmed.processes.iter().filter(|(_, process)| process.tries > 0).map(|(id, _)| *id).collect();
+        probed.iter().for_each(|id| drop(unconfirmed.confirm(*id)));
+        assert_eq!(unconfirmed.unanswered, 0);
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(10_999)).len(), 0);
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(11_000)).len(), PROBES_MAX as usize);
+    }
+
+    #[test]
+    fn one_sender_leaves_room_for_others() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a", "b"]), Unconfirmed::default());
+        for index in 0..=BY_SENDER_MAX {
+            handle_row(&mut node, &mut unconfirmed, &format!("x{index}"), "a");
+        }
+        assert_eq!(unconfirmed.processes.len(), BY_SENDER_MAX as usize);
+        handle_row(&mut node, &mut unconfirmed, "other", "b");
+        assert_eq!(unconfirmed.processes.len(), BY_SENDER_MAX as usize + 1);
+    }
+}

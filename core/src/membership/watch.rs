@@ -281,3 +281,123 @@ pub(super) fn clear_suspicion(id: NodeId, received: Incarnation, peers: &mut Pee
     }
     peers.table.clear_suspicion(ctx.now, id, received)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Status;
+    use crate::membership::fixture::{Fixture, SECOND, header, id, just_after, ms};
+
+    fn heartbeat(stage: u64, observers: &[&str]) -> Heartbeat {
+        Heartbeat {
+            incarnation: Incarnation::default(),
+            stage,
+            interval: SECOND,
+            slept: 0,
+            health: 0,
+            asks: false,
+            observers: Observers::new(observers.iter().map(|name| id(name))),
+        }
+    }
+
+    fn handle(node: &mut Fixture, watching: &mut Watching, from: &str, heartbeat: Heartbeat) -> bool {
+        let (peers, out, mut inquiries) = (&node.peers, &mut node.out, Inquiries::default());
+        watching.handle_heartbeat(header(from), &heartbeat, &mut inquiries, peers, out, &mut node.ctx)
+    }
+
+    #[test]
+    fn a_node_that_names_this_one_is_watched() {
+        let (mut node, mut watching) = (Fixture::new(&["a", "b"]), Watching::default());
+        assert!(!handle(&mut node, &mut watching, "a", heartbeat(16, &["b"])), "it names another");
+        assert!(watching.ids().is_empty());
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(16, &["me"])));
+        assert_eq!(watching.ids(), [id("a")]);
+        let peer = watching.peer(id("a")).unwrap();
+        assert!(!peer.unsolicited && peer.is_newcomer(), "its other observers may not know it yet");
+    }
+
+    #[test]
+    fn duplicates_and_heartbeats_of_the_past_change_nothing() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(32, &["me"])));
+        node.at(ms(900));
+        for stage in [0, 1, 31, 32] {
+            assert!(!handle(&mut node, &mut watching, "a", heartbeat(stage, &["me"])), "stage {stage}");
+        }
+        assert_eq!(watching.silence(id("a"), &node.ctx), Duration::from_millis(900));
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(33, &["me"])));
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(u64::MAX, &["me"])));
+        assert_eq!(watching.peer(id("a")).unwrap().missing_stage(), u64::MAX);
+    }
+
+    #[test]
+    fn a_heartbeat_that_asks_is_acknowledged_by_any_member() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        node.peers.health.degrade();
+        handle(&mut node, &mut watching, "a", Heartbeat { asks: true, ..heartbeat(16, &[]) });
+        let bodies: Vec<Body<'_>> = node.bodies().into_iter().map(|(_, body)| body).collect();
+        assert_eq!(bodies, [Body::Ack(Ack { stage: 16, health: 1 })]);
+    }
+
+    #[test]
+    fn a_newcomer_is_watched_anew_from_its_first_heartbeat_on() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        watching.start(id("a"), SECOND, WatchKind::Newcomer, &mut node.ctx);
+        assert!(watching.peer(id("a")).unwrap().unsolicited);
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(16, &["me"])));
+        let peer = watching.peer(id("a")).unwrap();
+        assert!(!peer.unsolicited && peer.is_newcomer());
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(32, &["me"])));
+        assert!(!watching.peer(id("a")).unwrap().is_newcomer(), "an interval later all observers have had one");
+    }
+
+    #[test]
+    fn starting_twice_and_stopping_twice_is_harmless() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        watching.start(id("a"), SECOND, WatchKind::Unsolicited, &mut node.ctx);
+        watching.start(id("a"), SECOND, WatchKind::OnlyObserver, &mut node.ctx);
+        assert!(watching.peer(id("a")).unwrap().unsolicited, "the first reason stands");
+        for _ in 0..2 {
+            watching.stop(id("a"), &mut Inquiries::default(), &mut node.ctx);
+            assert!(watching.ids().is_empty());
+        }
+    }
+
+    /// Checks whether a node is well connected that received heartbeats of `alive` nodes just now,
+    /// and of `silent` nodes an hour ago.
+    #[track_caller]
+    fn check_connection(alive: usize, silent: usize, expected: bool) {
+        const NAMES: [&str; 6] = ["a1", "b2", "c3", "d4", "e5", "f6"];
+        let (mut node, mut watching) = (Fixture::new(&NAMES), Watching::default());
+        for name in &NAMES[..alive + silent] {
+            handle(&mut node, &mut watching, name, heartbeat(16, &["me"]));
+        }
+        node.at(ms(3_600_000));
+        for name in &NAMES[..alive] {
+            handle(&mut node, &mut watching, name, heartbeat(16 * 3_600, &["me"]));
+        }
+        while node.ctx.monitor.poll_change(node.ctx.now).is_some() {}
+        assert_eq!(watching.is_well_connected(id("other"), &node.peers, &node.ctx), expected);
+    }
+
+    #[test]
+    fn half_of_the_watched_nodes_are_enough_of_a_connection() {
+        check_connection(0, 0, false);
+        check_connection(0, 1, false);
+        check_connection(1, 1, true);
+        check_connection(1, 2, false);
+        check_connection(3, 3, true);
+    }
+
+    #[test]
+    fn a_deaf_suspect_is_cleared_after_an_interval() {
+        for (now, expected) in [(ms(1_000), false), (just_after(ms(1_000)), true)] {
+            let mut node = Fixture::new(&["a"]);
+            node.peers.table.set_status(ms(0), id("a"), Status::Suspect).unwrap();
+            node.at(now);
+            let change = clear_suspicion(id("a"), Incarnation::default(), &mut node.peers, &node.ctx);
+            assert_eq!(change.is_some(), expected);
+            assert_eq!(node.peers.is_suspect(id("a")), !expected);
+        }
+    }
+}
