@@ -173,7 +173,8 @@ fn functions(text: &str) -> Vec<(String, usize, String)> {
         let is_function = line.trim_start().split("fn ").next().is_some_and(|before| {
             ["", "pub ", "pub(crate) ", "async ", "pub async ", "const ", "pub const "].contains(&before)
         }) && line.contains("fn ")
-            && !line.ends_with(';');
+            && !line.ends_with(';')
+            && !is_declaration(&lines[start..], indent);
         let Some(end) = lines[start..].iter().position(|line| *line == format!("{}}}", " ".repeat(indent))) else {
             continue;
         };
@@ -182,6 +183,12 @@ fn functions(text: &str) -> Vec<(String, usize, String)> {
         }
     }
     found
+}
+
+/// Whether the function that begins here has no body: its list of arguments ends in a semicolon.
+fn is_declaration(lines: &[&str], indent: usize) -> bool {
+    let is_end = |line: &&&str| line.strip_prefix(&" ".repeat(indent)).is_some_and(|rest| rest.starts_with([')', '}']));
+    lines.iter().find(is_end).is_some_and(|line| line.ends_with(';'))
 }
 
 #[test]
