@@ -1,23 +1,30 @@
-//! `Engine`: the joint. It takes inputs in, routes them to the rules, and hands outputs out. It
-//! holds no rule of its own.
+//! `Engine`: the joint. It takes inputs, routes them to the rules, and gives outputs.
+//!
+//! It holds no rule of its own: leaving is in the private `leaving`, counting in
+//! [`counters`](crate::Counters).
 //!
 //! # How to drive it
-//! - **Inputs** are the methods that take `now` (or `at`, the instant an arrival was stamped at the
-//!   door): `handle_*`, `supervise*`, `leave`. Times passed in never go back.
+//! - **Inputs**: [`Engine::handle`] takes an [`Input`] and its instant: for an arrival the one that
+//!   was stamped at the door. Instants never go back.
 //! - **Outputs**: after each input, call [`Engine::poll_output`] until it returns `None` and do
 //!   what it says, in order. One input, drain, next input: an engine that is not drained holds back
 //!   datagrams and starts.
-//! - **Time**: then read [`Engine::poll_timeout`] and call [`Engine::handle_timeout`] at that
-//!   instant, or as soon after as you can. It may be called early; nothing happens then.
+//! - **Time**: then read [`Engine::poll_timeout`] and handle [`Input::Timeout`] at that instant, or
+//!   as soon after as you can. It may come early; nothing happens then.
 //! - **Questions** (`members`, `owner`, `counters`) change nothing.
+//!
+//! # Replay
+//! An engine has no other source of time or chance than these. So the inputs of a run with their
+//! instants, handled by a new engine of the same config, identity and seed and drained at the same
+//! places, give the same outputs with the same datagrams, byte for byte.
 //!
 //! # The guard
 //! If a timeout that was asked for comes more than `stall` too late, this process was paused or
-//! starved, and whatever silence it sees is its own. In a cluster one is asked for every `stall`,
-//! so that no pause of over twice that goes unseen. Every input looks for that first, takes the
-//! pause out of all silences, and says [`Event::Paused`]. In a cluster it says [`Output::Drain`] as
-//! well, and judges nobody until [`Engine::handle_drained`], for an interval at most: what waited
-//! in the socket speaks first.
+//! starved, and the silence that it sees is its own. In a cluster a timeout is asked for every
+//! `stall`, so that no pause of over twice that goes unseen. Every input looks for that first,
+//! takes the pause out of all silences, and emits [`Event::Paused`]. In a cluster it says
+//! [`Output::Drain`] as well, and gives no verdict until [`Input::Drained`], for an interval at
+//! most: datagrams that waited in the socket are handled first.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,38 +33,24 @@ use std::time::Duration;
 
 use crate::authority::AuthorityResponse;
 use crate::config::{Config, ConfigError, OnGiveUp, check_metadata};
+use crate::counters::{Counters, Received};
 use crate::ctx::Ctx;
 use crate::detection::monitor::{Change, Monitor};
 use crate::detection::pause::PauseDetector;
 use crate::detection::{Pause, Verdict};
 use crate::event::Event;
+use crate::input::{Batch, Input, StreamEvent};
+use crate::leaving::{HandOver, Leaving};
 use crate::member::{
-    ArbiterId, Child, CpuTimes, Epoch, Generation, Member, Metadata, NodeId, ShardGroup, StatusSample, Target,
-    ThreadSample, WorkerActivity, WorkerId, canonical, name_hash,
+    ArbiterId, Child, Epoch, Generation, Member, Metadata, NodeId, ShardGroup, Target, WorkerId, canonical, name_hash,
 };
-use crate::membership::{Cluster, Identity, Outgoing, OwnershipEffect, StreamEvent};
+use crate::membership::{Cluster, Identity, Outgoing, OwnershipEffect};
 use crate::output::{Output, StreamId};
 use crate::random::Random;
 use crate::sharding::{Sharding, ShardingCtx};
-use crate::supervision::{Report, Standing, Supervise, SuperviseGroup, Supervision};
+use crate::supervision::{Report, Standing, Supervise, Supervision};
 use crate::time::{Instant, earliest};
 use crate::wire;
-
-/// What was counted and dropped, or sent; for `/metrics` and for users who wonder where datagrams
-/// go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Datagrams handed out to be sent.
-    pub sent: u64,
-    /// Datagrams taken in that were well-formed and of our cluster.
-    pub received: u64,
-    /// Datagrams that were not ours or not well-formed.
-    pub malformed: u64,
-    /// Datagrams of another version of the wire format.
-    pub wrong_version: u64,
-    /// Datagrams of another cluster.
-    pub wrong_cluster: u64,
-}
 
 /// One node: everything it decides.
 #[derive(Clone, Debug)]
@@ -68,20 +61,12 @@ pub struct Engine {
     ownership: Sharding,
     cluster: Option<Cluster>,
     leaving: Leaving,
+    /// The number of the stream that was accepted last.
+    accepted: StreamId,
     counters: Counters,
     /// When something is due next, found when the outputs of an input are drained; none in between.
     /// The driver asks for it, and the guard at the next input.
     due: Option<Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leaving {
-    No,
-    /// Until all shards are handed over, or this instant.
-    HandingOver(Instant),
-    /// Until all workers have stopped, or this instant.
-    Until(Instant),
-    Done,
 }
 
 impl Engine {
@@ -105,7 +90,8 @@ impl Engine {
             guard: PauseDetector::new(now),
             ownership: Sharding::new(&config, generation, now),
             cluster,
-            leaving: Leaving::No,
+            leaving: Leaving::default(),
+            accepted: StreamId(0),
             counters: Counters::default(),
             due: None,
         })
@@ -113,330 +99,76 @@ impl Engine {
 
     // ---- inputs --------------------------------------------------------------------------------------------------------------------------
 
-    /// Takes a worker on and starts it; in a group that starts its children in order, in its turn.
+    /// Handles one input of this instant; then drain the outputs.
     ///
     /// # Panics
-    /// If its number is in use.
-    pub fn supervise(&mut self, now: Instant, supervise: Supervise) {
-        self.advance(now);
-        self.supervision.supervise(supervise, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Takes a group on and starts it. It is empty; its children name it when they are taken on.
-    ///
-    /// # Panics
-    /// If its number was used before.
-    pub fn supervise_group(&mut self, now: Instant, supervise: SuperviseGroup) {
-        self.advance(now);
-        self.supervision.supervise_group(supervise, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Takes a sharded group on: worker `first + i` is shard `i`, of which this node runs those it
-    /// owns. Without a cluster it owns all.
-    ///
-    /// # Panics
-    /// If one of the workers' numbers is in use, or in a cluster with the group after
-    /// [`GROUPS_MAX`](crate::member::GROUPS_MAX).
-    pub fn supervise_shards(&mut self, now: Instant, group: Arc<str>, workers: Vec<Supervise>) {
-        self.advance(now);
-        let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
-        let count = workers.len() as u32;
-        if let Some(cluster) = &mut self.cluster {
-            cluster.announce(ShardGroup::new(name_hash(&group), count), &mut self.ctx);
-        }
-        self.ownership.add_group(group, first, count);
-        for supervise in workers {
-            self.supervision.take_on(supervise);
-        }
-        self.settle();
-    }
-
-    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that
-    /// runs. A worker that is a shard is started as that shard, and only on the node that runs the
-    /// shard.
-    pub fn start(&mut self, now: Instant, child: Child) {
-        self.advance(now);
-        if self.ownership.is_shard(child) {
-            self.ownership.restart_worker(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
-        } else {
-            self.supervision.start(child, &mut self.ctx);
-        }
-        self.follow_up();
-    }
-
-    /// Stops a child in good order and starts it again with its queue; nothing is counted. One that
-    /// does not run is only started, as by [`Engine::start`].
-    pub fn restart(&mut self, now: Instant, child: Child) {
-        self.advance(now);
-        match child {
-            Child::Worker(worker) if self.ownership.is_shard(child) && !self.supervision.is_up_or_starting(worker) => {
-                self.ownership
-                    .restart_worker(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+    /// If a number is in use that a new worker or group is given; see [`Input`].
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Datagrams { batch, wall, empty_at } => {
+                if let Some(wall) = wall {
+                    self.handle_wall_clock(now, wall);
+                }
+                self.handle_datagrams(now, &batch);
+                if let Some(empty_at) = empty_at {
+                    self.handle_drained(empty_at);
+                }
             }
-            Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.ctx),
+            Input::Timeout => self.handle_timeout(now),
+            Input::WallClock(wall) => self.handle_wall_clock(now, wall),
+            Input::Drained => self.handle_drained(now),
+            Input::Beat { arbiter, slot, times } => {
+                self.advance(now);
+                self.supervision.beat(arbiter, slot, times, &mut self.ctx);
+            }
+            Input::Report { worker, generation, report } => self.handle_report(now, worker, generation, report),
+            Input::Accepted => self.handle_accepted(now),
+            Input::Stream { stream, from, event } => self.handle_stream(now, stream, canonical(from), &event),
+            Input::Resolved { seed, found } => self.handle_resolved(now, &seed, &found),
+            Input::Answer { number, answer } => self.handle_answer(now, number, answer),
+            Input::Freed => {
+                self.advance(now);
+                self.ownership.handle_freed(self.ctx.now);
+                self.follow_up();
+            }
+            Input::Snapshot { worker, version, bytes } => self.handle_snapshot(now, worker, version, bytes),
+            Input::Looks(looks) => self.supervise(now, |supervision, ctx| supervision.look(&looks, ctx)),
+            Input::Inspection { arbiter, busy, seen } => {
+                self.supervise(now, |supervision, ctx| supervision.inspected(arbiter, &busy, seen, ctx));
+            }
+            Input::ArbiterNotMade { arbiter, reason } => {
+                self.supervise(now, |supervision, ctx| supervision.arbiter_not_made(arbiter, &reason, ctx));
+            }
+            Input::ArbiterDead(arbiter) => {
+                self.supervise(now, |supervision, ctx| supervision.arbiter_dead(arbiter, ctx));
+            }
+            Input::ArbiterEnded(arbiter) => {
+                self.advance(now);
+                self.supervision.arbiter_ended(arbiter, &mut self.ctx);
+            }
+            Input::Supervise(worker) => self.supervise(now, |supervision, ctx| supervision.supervise(*worker, ctx)),
+            Input::SuperviseGroup(group) => {
+                self.supervise(now, |supervision, ctx| supervision.supervise_group(*group, ctx));
+            }
+            Input::SuperviseShards { group, workers } => self.supervise_shards(now, group, workers),
+            Input::Start(child) => self.start(now, child),
+            Input::Restart(child) => self.restart(now, child),
+            Input::Stop(child) => self.supervise(now, |supervision, ctx| supervision.stop(child, ctx)),
+            Input::Remove(child) => self.remove(now, child),
+            Input::Leave => {
+                self.advance(now);
+                self.begin_leaving();
+                self.follow_up();
+            }
+            Input::SetMetadata(metadata) => self.set_metadata(now, metadata),
+            Input::SetInterval(interval) => self.set_interval(now, interval),
+            Input::Recall(members) => self.recall(now, &members),
+            Input::Record => {
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.record();
+                }
+            }
         }
-        self.follow_up();
-    }
-
-    /// Stops a child in good order and closes its queue, until it is started again. A shard whose
-    /// worker is stopped stays this node's: it runs nowhere until the worker is started, or the
-    /// shard has another owner.
-    pub fn stop(&mut self, now: Instant, child: Child) {
-        self.advance(now);
-        self.supervision.stop(child, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Stops a child in good order and forgets it. [`Output::Forget`] says of each worker when its
-    /// number may be used again. A worker that is a shard is only stopped: it belongs to its group.
-    pub fn remove(&mut self, now: Instant, child: Child) {
-        self.advance(now);
-        if self.ownership.is_shard(child) {
-            self.supervision.stop(child, &mut self.ctx);
-        } else {
-            self.supervision.remove(child, &mut self.ctx);
-        }
-        self.follow_up();
-    }
-
-    /// Takes in datagrams that came in at `at`, each with its sender. Bad ones are counted and
-    /// dropped.
-    pub fn handle_datagrams<'a>(&mut self, at: Instant, batch: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) {
-        self.advance(at);
-        for (from, bytes) in batch {
-            self.handle_datagram(canonical(from), bytes);
-        }
-        self.route_shard_messages();
-    }
-
-    /// Takes in that somebody has connected a stream to us. Returns its number; it may be shut
-    /// again by the next outputs.
-    pub fn handle_accepted(&mut self, at: Instant) -> StreamId {
-        self.advance(at);
-        match &mut self.cluster {
-            Some(cluster) if self.leaving == Leaving::Done => cluster.reject_accepted(),
-            Some(cluster) => cluster.handle_accepted(&self.ctx),
-            None => StreamId(0),
-        }
-    }
-
-    /// Takes in what became of a stream, with the address of its other end. A frame is a datagram;
-    /// a bad one is counted and dropped.
-    pub fn handle_stream(&mut self, at: Instant, stream: StreamId, from: SocketAddr, event: StreamEvent<'_>) {
-        self.advance(at);
-        let from = canonical(from);
-        let datagram = match event {
-            StreamEvent::Frame(bytes) => match self.decode(from, bytes) {
-                Some(datagram) => Some((datagram, from)),
-                None => return,
-            },
-            StreamEvent::Opened | StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended => None,
-        };
-        let Some(cluster) = &mut self.cluster else { return };
-        if self.leaving == Leaving::Done {
-            return;
-        }
-        let frame = datagram.as_ref().map(|(datagram, from)| (datagram, *from));
-        let follow = cluster.handle_stream(stream, event, frame, &mut self.ctx);
-        self.follow(follow);
-        self.route_shard_messages();
-        self.follow_up();
-    }
-
-    /// Takes in the addresses of a seed: the answer to [`Output::Resolve`]. An error in words is
-    /// told as an event while nobody has let us in.
-    pub fn handle_resolved(&mut self, now: Instant, seed: &str, found: Result<&[SocketAddr], &str>) {
-        self.advance(now);
-        let Some(cluster) = &mut self.cluster else { return };
-        match found {
-            Ok(addresses) => cluster.handle_resolved(seed, addresses, self.ctx.now),
-            Err(reason) => cluster.handle_unresolved(seed, reason, &mut self.ctx),
-        }
-    }
-
-    /// Takes in members known from elsewhere, as if they had just been heard of, and calls the view
-    /// whole: what a node was told before it was restarted, say. Whoever is not there any more is
-    /// found out.
-    pub fn recall(&mut self, now: Instant, members: &[Member]) {
-        self.advance(now);
-        if let Some(cluster) = &mut self.cluster {
-            cluster.preload(members, &self.ctx);
-        }
-        self.settle();
-    }
-
-    /// Tells other nodes something else of this one from now on.
-    ///
-    /// # Errors
-    /// [`ConfigError::Contradiction`] if it is more than travels, or would change this node's
-    /// weight; nothing changes then.
-    pub fn set_metadata(&mut self, now: Instant, metadata: Metadata) -> Result<(), ConfigError> {
-        self.advance(now);
-        check_metadata("the metadata", &metadata)?;
-        match &mut self.cluster {
-            Some(cluster) => cluster.set_metadata(metadata, &mut self.ctx),
-            None => Ok(()),
-        }
-    }
-
-    /// Sends heartbeats every `interval` from the next one on, which announces it. Observers
-    /// follow; a longer interval is announced again to each until it has answered.
-    ///
-    /// # Errors
-    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval;
-    /// nothing changes then.
-    pub fn set_interval(&mut self, now: Instant, interval: Duration) -> Result<(), ConfigError> {
-        self.advance(now);
-        let config = Config { interval, ..self.ctx.config.clone() };
-        config.check()?;
-        self.ctx.config = config;
-        Ok(())
-    }
-
-    /// Says of each heartbeat from now on that it came in ([`Output::Arrived`]), so that a
-    /// [`crate::detection::trace::Recording`] can be made.
-    pub fn record(&mut self) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.record();
-        }
-    }
-
-    /// Takes in a sign of life from a thread that runs workers, sent in this `slot` of its
-    /// schedule, counted from 1, with what the thread had used of its CPU by then, if the system
-    /// says.
-    pub fn handle_beat(&mut self, at: Instant, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>) {
-        self.advance(at);
-        self.supervision.beat(arbiter, slot, times, &mut self.ctx);
-    }
-
-    /// Takes in that a look at the socket that was begun at `at` found nothing in it: the answer to
-    /// [`Output::Drain`]. It may be said at any time; said of a look before we woke, it means
-    /// nothing.
-    pub fn handle_drained(&mut self, at: Instant) {
-        self.advance(at);
-        self.guard.drained(at);
-    }
-
-    /// Takes in what the wall clock shows, as the time since any instant that stays the same, at
-    /// `now`. If it ran ahead of our own clock by more than `stall` since the last time, the
-    /// machine was suspended, or the wall clock was set forward: a pause that ends now.
-    pub fn handle_wall_clock(&mut self, now: Instant, wall: Duration) {
-        self.advance(now);
-        if let Some(late_by) = self.guard.compare(now, wall, self.ctx.config.stall) {
-            // Our own clock stood still, so that it shows no silence; but whoever spoke meanwhile
-            // was not heard.
-            let now = self.ctx.now;
-            self.excuse(Pause { from: now, to: now }, late_by);
-        }
-    }
-
-    /// Takes in what a worker's thread says of one of its generations, at `at` by its own look at
-    /// our clock.
-    pub fn handle_report(&mut self, at: Instant, worker: WorkerId, generation: Generation, report: Report) {
-        // That thread was awake then; it does not mean that we were.
-        self.ctx.now = self.ctx.now.max(at);
-        self.due = None;
-        self.supervision.report(worker, generation, report, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Takes in a new snapshot of a shard that runs here, to be passed on to whoever would run it
-    /// next. `version` is that of its format, by the application's own count. One that is longer
-    /// than `ownership.snapshot_bytes_max` is not taken.
-    pub fn handle_snapshot(&mut self, now: Instant, worker: WorkerId, version: u32, bytes: Arc<[u8]>) {
-        self.advance(now);
-        if bytes.len() <= self.ctx.config.ownership.snapshot_bytes_max as usize {
-            self.ownership.handle_snapshot(worker, version, bytes, &self.ctx);
-        }
-        self.follow_up();
-    }
-
-    /// Takes in what the authority answered to [`Output::AskAuthority`] of this number, or in words
-    /// why it did not.
-    pub fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<AuthorityResponse, &str>) {
-        self.advance(now);
-        if self.ownership.handle_answer(number, answer, &mut self.ctx) {
-            self.follow(OwnershipEffect::Revoke);
-        }
-        self.follow_up();
-    }
-
-    /// Takes in that shards which somebody had at the authority may be free now.
-    pub fn handle_freed(&mut self, now: Instant) {
-        self.advance(now);
-        self.ownership.handle_freed(self.ctx.now);
-        self.follow_up();
-    }
-
-    /// Takes in what the workers of a silent thread are doing, and what the system says of the
-    /// thread: the answer to [`Output::Inspect`].
-    pub fn handle_inspection(
-        &mut self,
-        now: Instant,
-        arbiter: ArbiterId,
-        busy: &[WorkerActivity],
-        seen: Option<ThreadSample>,
-    ) {
-        self.advance(now);
-        self.supervision.inspected(arbiter, busy, seen, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Takes in a look at the status cells: the answer to [`Output::Scan`], in as many parts as the
-    /// caller likes. A worker of which there is nothing to say, and of which there was nothing to
-    /// say the last time, may be left out.
-    pub fn handle_looks(&mut self, now: Instant, looks: &[StatusSample]) {
-        self.advance(now);
-        self.supervision.look(looks, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Handles that a thread, which [`Output::Spawn`] asked for, could not be made.
-    pub fn handle_arbiter_not_made(&mut self, now: Instant, arbiter: ArbiterId, reason: &str) {
-        self.advance(now);
-        self.supervision.arbiter_not_made(arbiter, reason, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Takes in that a thread that should run workers has ended.
-    pub fn handle_arbiter_dead(&mut self, now: Instant, arbiter: ArbiterId) {
-        self.advance(now);
-        self.supervision.arbiter_dead(arbiter, &mut self.ctx);
-        self.follow_up();
-    }
-
-    /// Takes in that a thread which was abandoned came back and ended.
-    pub fn handle_arbiter_ended(&mut self, now: Instant, arbiter: ArbiterId) {
-        self.advance(now);
-        self.supervision.arbiter_ended(arbiter, &mut self.ctx);
-    }
-
-    /// Does whatever is due by `now`.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.advance(now);
-        self.supervision.expire(&mut self.ctx);
-        if let Some(cluster) = &mut self.cluster
-            && self.leaving != Leaving::Done
-        {
-            let follow = cluster.handle_timeout(self.guard.held_until(), &mut self.ctx);
-            self.follow(follow);
-        }
-        while self.guard.held_until().is_none()
-            && let Some(change) = self.ctx.monitor.poll_change(self.ctx.now)
-        {
-            self.route(change);
-        }
-        self.follow_up();
-    }
-
-    /// Begins to leave: workers stop, the last one taken on first, then the others are told. Done
-    /// when [`Engine::has_left`] says so, after `workers.leave_timeout` at the latest.
-    pub fn leave(&mut self, now: Instant) {
-        self.advance(now);
-        self.begin_leaving();
-        self.follow_up();
     }
 
     // ---- outputs -------------------------------------------------------------------------------------------------------------------------
@@ -473,7 +205,7 @@ impl Engine {
         output
     }
 
-    /// When to call [`Engine::handle_timeout`]; `None` if nothing will ever be due.
+    /// When to handle [`Input::Timeout`]; `None` if nothing will ever be due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.due.unwrap_or_else(|| self.next_due());
         (due != Instant::NEVER).then_some(due)
@@ -546,19 +278,228 @@ impl Engine {
         !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.ctx.now))
     }
 
+    /// The number of the stream that the last [`Input::Accepted`] was about.
+    pub fn accepted(&self) -> StreamId {
+        self.accepted
+    }
+
+    /// Whether [`Input::SetMetadata`] would be followed.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if it is more than travels, or would change this node's
+    /// weight.
+    pub fn check_metadata(&self, metadata: &Metadata) -> Result<(), ConfigError> {
+        check_metadata("the metadata", metadata)?;
+        self.cluster.as_ref().map_or(Ok(()), |cluster| cluster.check_metadata(metadata))
+    }
+
+    /// Whether [`Input::SetInterval`] would be followed.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval.
+    pub fn check_interval(&self, interval: Duration) -> Result<(), ConfigError> {
+        Config { interval, ..self.ctx.config.clone() }.check().map(drop)
+    }
+
     /// Whether it leaves, or has left.
     pub fn is_leaving(&self) -> bool {
-        self.leaving != Leaving::No
+        self.leaving.is_begun()
     }
 
     /// Whether `leave` is done.
     pub fn has_left(&self) -> bool {
-        self.leaving == Leaving::Done
+        self.leaving.is_over()
     }
 
     /// The settings it runs by.
     pub fn config(&self) -> &Config {
         &self.ctx.config
+    }
+
+    // ---- inputs, one by one --------------------------------------------------------------------------------------------------------------
+
+    /// An input that is for supervision alone.
+    fn supervise(&mut self, now: Instant, input: impl FnOnce(&mut Supervision, &mut Ctx)) {
+        self.advance(now);
+        input(&mut self.supervision, &mut self.ctx);
+        self.follow_up();
+    }
+
+    fn supervise_shards(&mut self, now: Instant, group: Arc<str>, workers: Vec<Supervise>) {
+        self.advance(now);
+        let Some(first) = workers.first().map(|supervise| supervise.worker) else { return };
+        let count = workers.len() as u32;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.announce(ShardGroup::new(name_hash(&group), count), &mut self.ctx);
+        }
+        self.ownership.add_group(group, first, count);
+        for supervise in workers {
+            self.supervision.take_on(supervise);
+        }
+        self.settle();
+    }
+
+    fn start(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        if self.ownership.is_shard(child) {
+            self.ownership.restart_worker(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+        } else {
+            self.supervision.start(child, &mut self.ctx);
+        }
+        self.follow_up();
+    }
+
+    fn restart(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        match child {
+            Child::Worker(worker) if self.ownership.is_shard(child) && !self.supervision.is_up_or_starting(worker) => {
+                self.ownership
+                    .restart_worker(child, &mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
+            }
+            Child::Worker(_) | Child::Group(_) => self.supervision.restart(child, &mut self.ctx),
+        }
+        self.follow_up();
+    }
+
+    fn remove(&mut self, now: Instant, child: Child) {
+        self.advance(now);
+        if self.ownership.is_shard(child) {
+            self.supervision.stop(child, &mut self.ctx);
+        } else {
+            self.supervision.remove(child, &mut self.ctx);
+        }
+        self.follow_up();
+    }
+
+    fn handle_datagrams(&mut self, now: Instant, batch: &Batch) {
+        self.advance(now);
+        for (from, bytes) in batch.iter() {
+            self.handle_datagram(canonical(from), bytes);
+        }
+        self.route_shard_messages();
+    }
+
+    fn handle_accepted(&mut self, now: Instant) {
+        self.advance(now);
+        if let Some(cluster) = &mut self.cluster {
+            self.accepted = match self.leaving.is_over() {
+                true => cluster.reject_accepted(),
+                false => cluster.handle_accepted(&self.ctx),
+            };
+        }
+    }
+
+    fn handle_stream(&mut self, now: Instant, stream: StreamId, from: SocketAddr, event: &StreamEvent) {
+        self.advance(now);
+        let datagram = match event {
+            StreamEvent::Frame(bytes) => match self.decode(from, bytes) {
+                Some(datagram) => Some((datagram, from)),
+                None => return,
+            },
+            StreamEvent::Opened | StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended => None,
+        };
+        let Some(cluster) = &mut self.cluster else { return };
+        if self.leaving.is_over() {
+            return;
+        }
+        let frame = datagram.as_ref().map(|(datagram, from)| (datagram, *from));
+        let follow = cluster.handle_stream(stream, event, frame, &mut self.ctx);
+        self.follow(follow);
+        self.route_shard_messages();
+        self.follow_up();
+    }
+
+    fn handle_resolved(&mut self, now: Instant, seed: &str, found: &Result<Vec<SocketAddr>, Arc<str>>) {
+        self.advance(now);
+        let Some(cluster) = &mut self.cluster else { return };
+        match found {
+            Ok(addresses) => cluster.handle_resolved(seed, addresses, self.ctx.now),
+            Err(reason) => cluster.handle_unresolved(seed, reason, &mut self.ctx),
+        }
+    }
+
+    fn recall(&mut self, now: Instant, members: &[Member]) {
+        self.advance(now);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.preload(members, &self.ctx);
+        }
+        self.settle();
+    }
+
+    fn set_metadata(&mut self, now: Instant, metadata: Metadata) {
+        self.advance(now);
+        if self.check_metadata(&metadata).is_ok()
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.set_metadata(metadata, &mut self.ctx);
+        }
+    }
+
+    fn set_interval(&mut self, now: Instant, interval: Duration) {
+        self.advance(now);
+        if self.check_interval(interval).is_ok() {
+            self.ctx.config.interval = interval;
+        }
+    }
+
+    fn handle_drained(&mut self, at: Instant) {
+        self.advance(at);
+        self.guard.drained(at);
+    }
+
+    fn handle_wall_clock(&mut self, now: Instant, wall: Duration) {
+        self.advance(now);
+        if let Some(late_by) = self.guard.compare(now, wall, self.ctx.config.stall) {
+            // Our own clock stood still, so it shows no silence; but this node received nothing
+            // meanwhile.
+            let now = self.ctx.now;
+            self.excuse(Pause { from: now, to: now }, late_by);
+        }
+    }
+
+    fn handle_report(&mut self, at: Instant, worker: WorkerId, generation: Generation, report: Report) {
+        // The worker's thread was awake then; it does not follow that the control thread was.
+        self.ctx.now = self.ctx.now.max(at);
+        self.due = None;
+        self.supervision.report(worker, generation, report, &mut self.ctx);
+        self.follow_up();
+    }
+
+    fn handle_snapshot(&mut self, now: Instant, worker: WorkerId, version: u32, bytes: Arc<[u8]>) {
+        self.advance(now);
+        if bytes.len() <= self.ctx.config.ownership.snapshot_bytes_max as usize {
+            self.ownership.handle_snapshot(worker, version, bytes, &self.ctx);
+        }
+        self.follow_up();
+    }
+
+    fn handle_answer(&mut self, now: Instant, number: u64, answer: Result<AuthorityResponse, Arc<str>>) {
+        self.advance(now);
+        let answer = match &answer {
+            Ok(answer) => Ok(answer.clone()),
+            Err(reason) => Err(&**reason),
+        };
+        if self.ownership.handle_answer(number, answer, &mut self.ctx) {
+            self.follow(OwnershipEffect::Revoke);
+        }
+        self.follow_up();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.supervision.expire(&mut self.ctx);
+        if let Some(cluster) = &mut self.cluster
+            && !self.leaving.is_over()
+        {
+            let follow = cluster.handle_timeout(self.guard.held_until(), &mut self.ctx);
+            self.follow(follow);
+        }
+        while self.guard.held_until().is_none()
+            && let Some(change) = self.ctx.monitor.poll_change(self.ctx.now)
+        {
+            self.route(change);
+        }
+        self.follow_up();
     }
 
     // ---- private -------------------------------------------------------------------------------------------------------------------------
@@ -573,7 +514,7 @@ impl Engine {
         }
         self.ctx.arrivals_stale = self.guard.held_until().is_some();
         if let Some(cluster) = &mut self.cluster
-            && self.leaving != Leaving::Done
+            && !self.leaving.is_over()
         {
             let mut follow = cluster.expire_quorum(&mut self.ctx);
             if self.ownership.expire_session(&mut self.ctx) {
@@ -612,48 +553,35 @@ impl Engine {
     /// When something is due next, verdicts apart.
     fn due_apart(&self) -> Instant {
         let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
-        let slot = match (self.leaving, &self.cluster) {
-            (Leaving::Done, _) | (_, None) => Instant::NEVER,
-            (Leaving::No | Leaving::HandingOver(_) | Leaving::Until(_), Some(cluster)) => {
-                cluster.next_due(held_until).min(self.guard.tick(self.ctx.config.stall))
-            }
+        let is_over = self.leaving.is_over();
+        let slot = match &self.cluster {
+            Some(cluster) if !is_over => cluster.next_due(held_until).min(self.guard.tick(self.ctx.config.stall)),
+            Some(_) | None => Instant::NEVER,
         };
-        let leave = match self.leaving {
-            Leaving::HandingOver(at) | Leaving::Until(at) => Some(at),
-            Leaving::No | Leaving::Done => None,
-        };
-        let moves = self.ownership.next_due().filter(|_| self.leaving != Leaving::Done);
-        earliest(slot, [leave, self.supervision.next_due(), moves])
+        let moves = self.ownership.next_due().filter(|_| !is_over);
+        earliest(slot.min(self.leaving.next_due()).min(self.supervision.next_due()), [moves])
     }
 
     fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let Some(datagram) = self.decode(from, bytes) else { return };
         let Some(cluster) = &mut self.cluster else { return };
-        if self.leaving == Leaving::Done {
+        if self.leaving.is_over() {
             return;
         }
         let follow = cluster.handle_datagram(from, bytes.len(), &datagram, &mut self.ctx);
         self.follow(follow);
     }
 
-    /// Reads and counts a datagram; none if it is not one of our cluster's.
+    /// Decodes and counts a datagram; none if it is not of our cluster.
     fn decode<'b>(&mut self, from: SocketAddr, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
         let cluster = self.cluster.as_mut()?;
-        let counter = match wire::decode(bytes) {
-            Ok(datagram) if cluster.is_own_cluster(datagram.header) => {
-                self.counters.received += 1;
-                return Some(datagram);
+        match self.counters.decode(bytes, |header| cluster.is_own_cluster(header)) {
+            Received::Ours(datagram) => return Some(datagram),
+            Received::Foreign(datagram) if !self.leaving.is_begun() => {
+                cluster.handle_foreign(from, &datagram.body, &mut self.ctx);
             }
-            Ok(datagram) => {
-                if self.leaving == Leaving::No {
-                    cluster.handle_foreign(from, &datagram.body, &mut self.ctx);
-                }
-                &mut self.counters.wrong_cluster
-            }
-            Err(wire::DecodeError::Version(_)) => &mut self.counters.wrong_version,
-            Err(_) => &mut self.counters.malformed,
-        };
-        *counter += 1;
+            Received::Foreign(_) | Received::Unreadable => {}
+        }
         None
     }
 
@@ -662,7 +590,7 @@ impl Engine {
             Target::Node(id) => {
                 // Whoever has left judges nobody.
                 if let Some(cluster) = &mut self.cluster
-                    && self.leaving != Leaving::Done
+                    && !self.leaving.is_over()
                 {
                     let follow = cluster.handle_verdict(id, change, &mut self.ctx);
                     self.follow(follow);
@@ -687,11 +615,8 @@ impl Engine {
     }
 
     fn settle(&mut self) {
-        match self.leaving {
-            Leaving::No | Leaving::HandingOver(_) => {
-                self.ownership.recompute_owners(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
-            }
-            Leaving::Until(_) | Leaving::Done => {}
+        if self.leaving.has_shards() {
+            self.ownership.recompute_owners(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         }
     }
 
@@ -704,21 +629,15 @@ impl Engine {
     }
 
     fn begin_leaving(&mut self) {
-        if self.leaving != Leaving::No {
+        // While this node is still a member, others take its shards over one by one.
+        if !self.leaving.begin(self.ctx.now, self.ctx.config.ownership.hand_over_timeout) {
             return;
         }
-        // While we are a member still, others take our shards over one by one.
-        self.leaving = Leaving::HandingOver(self.ctx.now + self.ctx.config.ownership.hand_over_timeout);
         self.ownership.begin_leaving();
         if let Some(cluster) = &mut self.cluster {
             cluster.withdraw(&mut self.ctx);
             self.settle();
         }
-    }
-
-    fn begin_stopping(&mut self) {
-        self.leaving = Leaving::Until(self.ctx.now + self.ctx.config.workers.leave_timeout);
-        self.supervision.stop_all(&mut self.ctx);
     }
 
     /// What the end of supervision, or of a worker, means for the node.
@@ -733,23 +652,30 @@ impl Engine {
                 }
             }
         }
-        if self.leaving != Leaving::Done {
+        if !self.leaving.is_over() {
             self.ownership.advance(&mut lend(&mut self.cluster, &mut self.supervision, &mut self.ctx));
         }
-        if let Leaving::HandingOver(latest) = self.leaving {
-            let is_done = self.is_handed_over();
-            if !is_done && self.ctx.now >= latest {
-                let cut = self.cluster.as_ref().map_or(0, |cluster| self.ownership.unfinished(cluster, self.ctx.now));
-                self.ctx.emit(Event::HandOverCut { shards: cut });
-            }
-            if is_done || self.ctx.now >= latest {
-                self.begin_stopping();
+        if self.leaving.is_begun() {
+            self.go_on_leaving();
+        }
+    }
+
+    /// Takes the steps of leaving whose time has come.
+    fn go_on_leaving(&mut self) {
+        let (now, timeout) = (self.ctx.now, self.ctx.config.workers.leave_timeout);
+        if self.leaving.is_handing_over() {
+            let is_handed_over = self.is_handed_over();
+            match self.leaving.end_hand_over(now, is_handed_over, timeout) {
+                HandOver::GoesOn => {}
+                HandOver::Done => self.supervision.stop_all(&mut self.ctx),
+                HandOver::Cut => {
+                    let shards = self.cluster.as_ref().map_or(0, |cluster| self.ownership.unfinished(cluster, now));
+                    self.ctx.emit(Event::HandOverCut { shards });
+                    self.supervision.stop_all(&mut self.ctx);
+                }
             }
         }
-        if let Leaving::Until(latest) = self.leaving
-            && (self.ctx.now >= latest || !self.supervision.is_stopping())
-        {
-            self.leaving = Leaving::Done;
+        if self.leaving.end_stopping(now, !self.supervision.is_stopping()) {
             self.supervision.fence_all(&mut self.ctx);
             if let Some(cluster) = &mut self.cluster {
                 cluster.leave(&mut self.ctx);

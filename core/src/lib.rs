@@ -17,11 +17,12 @@
 //!    of them speak in.
 //!
 //! ```
-//! use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, Supervise, WorkerId};
+//! use heartbeat_core::{Config, Engine, Generation, Identity, Input, Instant, Output, Supervise, WorkerId};
 //!
 //! let identity = Identity { generation: Generation(1), address: "127.0.0.1:0".parse().unwrap() };
 //! let mut engine = Engine::new(Config::default(), identity, 42, Instant::ZERO).unwrap();
-//! engine.supervise(Instant::ZERO, Supervise::new(WorkerId(0), "counter", 2));
+//! let counter = Supervise::new(WorkerId(0), "counter", 2);
+//! engine.handle(Instant::ZERO, Input::Supervise(counter.into()));
 //!
 //! let mut buffer = Vec::new();
 //! let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output(&mut buffer)).collect();
@@ -31,12 +32,15 @@
 pub mod authority;
 pub mod bounds;
 pub mod config;
+mod counters;
 mod ctx;
 pub mod detection;
 pub mod engine;
 pub mod event;
+pub mod input;
 mod interruption;
 mod lease;
+mod leaving;
 pub mod member;
 pub mod membership;
 pub mod output;
@@ -52,16 +56,18 @@ pub use authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, Sha
 pub use bounds::Bounds;
 pub use config::rate::{MistakeRate, MistakeRateError};
 pub use config::{Config, ConfigError};
+pub use counters::Counters;
 pub use detection::trace::{Trace, TraceError};
-pub use engine::{Counters, Engine};
+pub use engine::Engine;
 pub use event::{Cause, Event, NotReadyReason, ObserverReport, Waiting};
+pub use input::{Batch, Input, StreamEvent};
 pub use interruption::Interruption;
 pub use member::{
     Activity, ArbiterId, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Member, Metadata, NodeId,
     Profile, Role, Shard, ShardGroup, Status, StatusSample, Target, ThreadSample, ThreadSlotId, ThreadState, Weight,
     WorkerActivity, WorkerId,
 };
-pub use membership::{Identity, StreamEvent};
+pub use membership::Identity;
 pub use output::{Output, RestartPermit, Start, StreamId};
 pub use random::Random;
 pub use sharding::routes::Routes;

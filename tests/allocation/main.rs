@@ -13,8 +13,8 @@ use heartbeat_core::detection::monitor::{Monitor, Sign};
 use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
 use heartbeat_core::{
-    ArbiterId, Config, Engine, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,
-    Role, Status,
+    ArbiterId, Config, Engine, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId, Output,
+    Profile, Role, Status,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
     let mut token = 0;
     for _ in 0..2 {
         encode_join(&mut bytes, header, token, &me);
-        engine.handle_datagrams(Instant::ZERO, [(from, &bytes[..])]);
+        engine.handle(Instant::ZERO, Input::datagrams([(from, &bytes[..])]));
         while let Some(output) = engine.poll_output(&mut buffer) {
             if let (Output::Transmit { .. }, Ok(Body::Challenge { token: said })) =
                 (output, decode(&buffer).map(|said| said.body))
@@ -92,21 +92,21 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
         let heartbeat = Heartbeat { incarnation, stage, interval, slept: 0, health: 0, asks: true, observers };
         encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
         while let Some(due) = engine.poll_timeout().filter(|&due| due < now) {
-            engine.handle_timeout(due);
+            engine.handle(due, Input::Timeout);
             while let Some(output) = engine.poll_output(&mut buffer) {
                 // A pause would mean that something else is measured than is said.
                 assert!(!matches!(output, Output::Event(_) | Output::Drain), "{output:?}");
             }
         }
-        engine.handle_datagrams(now, [(from, &bytes[..])]);
+        engine.handle(now, Input::datagrams([(from, &bytes[..])]));
         let mut sent = 0;
         while engine.poll_output(&mut buffer).is_some() {
             sent += 1;
         }
         assert!(sent >= 1, "it is answered");
-        engine.handle_beat(now, ArbiterId(0), slot, None);
-        engine.handle_beat(now, ArbiterId(1), slot, None);
-        engine.handle_timeout(now);
+        engine.handle(now, Input::Beat { arbiter: ArbiterId(0), slot, times: None });
+        engine.handle(now, Input::Beat { arbiter: ArbiterId(1), slot, times: None });
+        engine.handle(now, Input::Timeout);
         while engine.poll_output(&mut buffer).is_some() {}
     };
     (1..40).for_each(|slot| beat(&mut engine, slot));

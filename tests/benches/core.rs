@@ -25,8 +25,8 @@ use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
-    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, Metadata, NodeId, Output, Profile,
-    Random, Role, Weight,
+    Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId, Output,
+    Profile, Random, Role, Weight,
 };
 use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
@@ -261,7 +261,7 @@ impl Cluster {
             let mut token = 0;
             for _ in 0..2 {
                 wire::encode_join(&mut bytes, header, token, &member(&name, address));
-                cluster.engine.handle_datagrams(Instant::ZERO, [(address, &bytes[..])]);
+                cluster.engine.handle(Instant::ZERO, Input::datagrams([(address, &bytes[..])]));
                 while let Some(output) = cluster.engine.poll_output(&mut cluster.buffer) {
                     if let (Output::Transmit { .. }, Ok(Body::Challenge { token: said })) =
                         (output, wire::decode(&cluster.buffer).map(|said| said.body))
@@ -305,10 +305,10 @@ impl Cluster {
         let mut sent = 0;
         for batch in datagrams.chunks(Cluster::BATCH) {
             while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= now) {
-                self.engine.handle_timeout(due);
+                self.engine.handle(due, Input::Timeout);
                 sent += self.drain();
             }
-            self.engine.handle_datagrams(now, batch.iter().map(|(from, bytes)| (*from, &bytes[..])));
+            self.engine.handle(now, Input::datagrams(batch.iter().map(|(from, bytes)| (*from, &bytes[..]))));
             sent += self.drain();
             now += pause;
         }

@@ -6,9 +6,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartbeat_core::membership::StreamEvent;
 use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
-use heartbeat_core::{Config, Engine, Generation, Identity, Instant, Output, Random, StreamId};
+use heartbeat_core::{Config, Engine, Generation, Identity, Input, Instant, Output, Random, StreamEvent, StreamId};
 
 use crate::{bounded, datagrams, fuzz, mutate};
 
@@ -61,48 +60,54 @@ impl Node {
         let mut now = Instant::ZERO;
         for _ in 0..50 {
             now += Duration::from_millis(100);
-            a.handle_timeout(now);
-            b.handle_timeout(now);
+            a.handle(now, Input::Timeout);
+            b.handle(now, Input::Timeout);
             for _ in 0..4 {
                 for (_, bytes) in sent(&mut a).into_iter().filter(|(to, _)| *to == address("b")) {
-                    b.handle_datagrams(now, [(address("a"), bytes.as_slice())]);
+                    b.handle(now, Input::datagrams([(address("a"), bytes.as_slice())]));
                 }
                 for (_, bytes) in sent(&mut b).into_iter().filter(|(to, _)| *to == address("a")) {
-                    a.handle_datagrams(now, [(address("b"), bytes.as_slice())]);
+                    a.handle(now, Input::datagrams([(address("b"), bytes.as_slice())]));
                     samples.push(bytes);
                 }
             }
         }
         assert_eq!(a.members().count(), 2, "b has joined");
-        let stream = a.handle_accepted(now);
+        a.handle(now, Input::Accepted);
+        let stream = a.accepted();
         Node { engine: a, now, stream, left: INPUTS_PER_NODE }
     }
 
     /// Hands `bytes` to the node as a datagram, or as a frame of a stream.
-    fn handle(&mut self, input: &Input) {
-        self.now += input.pause;
-        let from = address("b");
-        match input.way {
-            Way::Datagram => self.engine.handle_datagrams(self.now, [(from, input.bytes.as_slice())]),
-            Way::Frame => {
-                self.engine.handle_stream(self.now, self.stream, from, StreamEvent::Frame(&input.bytes));
+    fn handle(&mut self, message: &Message) {
+        self.now += message.pause;
+        match message.way {
+            Way::Datagram => {
+                let datagram = (address("b"), message.bytes.as_slice());
+                self.engine.handle(self.now, Input::datagrams([datagram]));
             }
+            Way::Frame => self.on_stream(StreamEvent::Frame(message.bytes.clone())),
             Way::NewStream => {
-                self.engine.handle_stream(self.now, self.stream, from, StreamEvent::Ended);
-                self.stream = self.engine.handle_accepted(self.now);
-                self.engine.handle_stream(self.now, self.stream, from, StreamEvent::Frame(&input.bytes));
+                self.on_stream(StreamEvent::Ended);
+                self.engine.handle(self.now, Input::Accepted);
+                self.stream = self.engine.accepted();
+                self.on_stream(StreamEvent::Frame(message.bytes.clone()));
             }
         }
         sent(&mut self.engine);
         while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= self.now) {
-            self.engine.handle_timeout(due.max(self.now));
+            self.engine.handle(due.max(self.now), Input::Timeout);
             sent(&mut self.engine);
         }
         assert!(self.engine.members().count() <= MEMBERS_MAX as usize, "the table is bounded");
     }
+
+    fn on_stream(&mut self, event: StreamEvent) {
+        self.engine.handle(self.now, Input::Stream { stream: self.stream, from: address("b"), event });
+    }
 }
 
-/// How an input comes to the node.
+/// How a message comes to the node.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Datagram,
@@ -112,32 +117,32 @@ enum Way {
 
 /// Bytes that come to the node a while after those before.
 #[derive(Debug)]
-struct Input {
+struct Message {
     pause: Duration,
     way: Way,
     bytes: Vec<u8>,
 }
 
-fn input(random: &mut Random, ways: &[Way], samples: &[Vec<u8>]) -> Input {
+fn message(random: &mut Random, ways: &[Way], samples: &[Vec<u8>]) -> Message {
     let pause = match random.below(50) {
         0 => Duration::from_secs(random.below(10)),
         _ => Duration::from_micros(random.below(20_000)),
     };
     let way = ways[mutate::index(random, ways.len())];
-    Input { pause, way, bytes: mutate::bytes(random, samples, DATAGRAM_BYTES_MAX + 10) }
+    Message { pause, way, bytes: mutate::bytes(random, samples, DATAGRAM_BYTES_MAX + 10) }
 }
 
 fn check(ways: &[Way]) {
     let mut samples = datagrams::samples(datagrams::header("b", Generation(1)));
     let mut node = Node::new(&mut samples);
     fuzz(
-        |random| input(random, ways, &samples),
-        |input| {
+        |random| message(random, ways, &samples),
+        |message| {
             if node.left == 0 {
                 node = Node::new(&mut Vec::new());
             }
             node.left -= 1;
-            bounded(INPUT_BYTES_MAX, || node.handle(input));
+            bounded(INPUT_BYTES_MAX, || node.handle(message));
         },
     );
 }

@@ -12,8 +12,8 @@ use heartbeat_core::wire::{
     TIME_MAX, encode, encode_join, push_rumour,
 };
 use heartbeat_core::{
-    Config, Engine, Epoch, Generation, Incarnation, Instant, Member, NodeId, Output, Profile, Random, Role, ShardGroup,
-    Status, StreamEvent, StreamId,
+    Config, Engine, Epoch, Generation, Incarnation, Input, Instant, Member, NodeId, Output, Profile, Random, Role,
+    ShardGroup, Status, StreamEvent, StreamId,
 };
 use heartbeat_tests::{SHARDS, Shape, World};
 
@@ -229,22 +229,25 @@ impl Driver {
         let (from, bytes) = self.datagram();
         match self.random.below(10) {
             0 => {
-                let stream = self.engine.handle_accepted(self.now);
-                self.streams.push(stream);
+                self.engine.handle(self.now, Input::Accepted);
+                self.streams.push(self.engine.accepted());
             }
             1 | 2 if !self.streams.is_empty() => {
                 let stream = self.streams[self.random.below(self.streams.len() as u64) as usize];
-                let events =
-                    [StreamEvent::Opened, StreamEvent::Frame(&bytes), StreamEvent::Frame(&bytes), StreamEvent::Ended];
-                self.engine.handle_stream(self.now, stream, from, events[self.random.below(4) as usize]);
+                let event = match self.random.below(4) {
+                    0 => StreamEvent::Opened,
+                    1 | 2 => StreamEvent::Frame(bytes),
+                    _ => StreamEvent::Ended,
+                };
+                self.engine.handle(self.now, Input::Stream { stream, from, event });
             }
-            _ => self.engine.handle_datagrams(self.now, [(from, &bytes[..])]),
+            _ => self.engine.handle(self.now, Input::datagrams([(from, &bytes[..])])),
         }
         self.drain();
         self.now += self.random.duration_below(Duration::from_millis(60));
         for _ in 0..64 {
             let Some(due) = self.engine.poll_timeout().filter(|due| *due <= self.now) else { break };
-            self.engine.handle_timeout(due);
+            self.engine.handle(due, Input::Timeout);
             self.drain();
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use heartbeat_core::config::{DetectorKind, PhiReading};
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
-use heartbeat_core::{Config, Engine, Event, Generation, Identity, Instant, Member, NodeId, Output, Status};
+use heartbeat_core::{Config, Engine, Event, Generation, Identity, Input, Instant, Member, NodeId, Output, Status};
 use heartbeat_tests::{Fault, World};
 
 use crate::events::{
@@ -220,7 +220,7 @@ impl Lone {
     /// Does what is due up to this instant, each at its own.
     pub(crate) fn run(&mut self, end: Instant) {
         while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= end) {
-            self.engine.handle_timeout(due);
+            self.engine.handle(due, Input::Timeout);
             self.drain();
         }
     }
@@ -231,7 +231,7 @@ impl Lone {
     }
 
     fn hand_over(&mut self, at: Instant, bytes: &[u8]) {
-        self.order(|engine| engine.handle_datagrams(at, [("10.0.0.2:1".parse().unwrap(), bytes)]));
+        self.order(|engine| engine.handle(at, Input::datagrams([("10.0.0.2:1".parse().unwrap(), bytes)])));
     }
 
     fn drain(&mut self) {
@@ -285,16 +285,16 @@ fn no_verdict_falls_before_the_socket_was_drained() {
     // Silent for 5.9 s when we fall asleep, so an interval of grace is all that is left.
     lone.run(ms(25_900));
     assert_eq!(lone.status(), Status::Suspect);
-    lone.order(|engine| engine.handle_timeout(ms(60_000)));
+    lone.order(|engine| engine.handle(ms(60_000), Input::Timeout));
     assert_eq!((lone.drains, lone.pauses().len()), (1, 1));
     // A look before the waking does not count; nor is anything judged while it is awaited.
-    lone.order(|engine| engine.handle_drained(ms(59_999)));
+    lone.order(|engine| engine.handle(ms(59_999), Input::Drained));
     lone.run(ms(60_999));
     assert_eq!(lone.status(), Status::Suspect);
     // Two heartbeats that had waited.
     lone.beat(ms(60_999), 58, Duration::from_secs(1));
     lone.beat(ms(60_999), 59, Duration::from_secs(1));
-    lone.order(|engine| engine.handle_drained(ms(60_999)));
+    lone.order(|engine| engine.handle(ms(60_999), Input::Drained));
     assert_eq!(lone.status(), Status::Alive);
     lone.run(ms(63_999));
     assert_eq!(lone.status(), Status::Alive);
@@ -311,7 +311,7 @@ fn an_undrained_socket_holds_verdicts_for_one_interval() {
     lone.run(ms(25_900));
     // Waking and pausing again, and never a word that the socket is empty.
     for pause in 0..4 {
-        lone.order(|engine| engine.handle_timeout(ms(60_000 + pause * 10_300)));
+        lone.order(|engine| engine.handle(ms(60_000 + pause * 10_300), Input::Timeout));
         lone.run(ms(60_350 + pause * 10_300));
     }
     assert_eq!((lone.drains, lone.status()), (4, Status::Dead));
@@ -324,11 +324,11 @@ fn a_pause_between_two_slots_is_found() {
     lone.beats_up_to(20);
     lone.run(ms(20_300));
     lone.beat(ms(20_300), 21, Duration::from_secs(1));
-    lone.order(|engine| engine.handle_timeout(ms(20_801)));
+    lone.order(|engine| engine.handle(ms(20_801), Input::Timeout));
     assert_eq!(lone.pauses(), [Duration::from_millis(251)]);
     // One that is not longer than `stall` is never found, wherever it falls.
     for step in 1..400 {
-        lone.order(|engine| engine.handle_timeout(ms(20_801 + step * 250)));
+        lone.order(|engine| engine.handle(ms(20_801 + step * 250), Input::Timeout));
     }
     assert_eq!(lone.pauses().len(), 1);
 }
@@ -339,9 +339,9 @@ fn a_clock_that_goes_back_stands_still() {
     lone.beats_up_to(20);
     let due = lone.engine.poll_timeout();
     for back in [19_999, 5_000, 0] {
-        lone.order(|engine| engine.handle_timeout(ms(back)));
-        lone.order(|engine| engine.handle_drained(ms(back)));
-        lone.order(|engine| engine.handle_wall_clock(ms(back), Duration::ZERO));
+        lone.order(|engine| engine.handle(ms(back), Input::Timeout));
+        lone.order(|engine| engine.handle(ms(back), Input::Drained));
+        lone.order(|engine| engine.handle(ms(back), Input::WallClock(Duration::ZERO)));
         lone.beat(ms(back), 20, Duration::from_secs(1));
     }
     assert_eq!(lone.engine.poll_timeout(), due);
@@ -350,8 +350,8 @@ fn a_clock_that_goes_back_stands_still() {
     assert_eq!((lone.status(), lone.pauses()), (Status::Alive, vec![]), "the heartbeat counts as of 20 s");
     lone.run(ms(23_001));
     assert_eq!(lone.status(), Status::Suspect);
-    lone.order(|engine| engine.handle_timeout(Instant::NEVER));
-    lone.order(|engine| engine.handle_timeout(ms(23_001)));
+    lone.order(|engine| engine.handle(Instant::NEVER, Input::Timeout));
+    lone.order(|engine| engine.handle(ms(23_001), Input::Timeout));
     assert_eq!(lone.pauses().len(), 1);
 }
 
@@ -359,17 +359,17 @@ fn a_clock_that_goes_back_stands_still() {
 fn a_wall_clock_ahead_is_a_pause_and_one_set_back_is_not() {
     let mut lone = Lone::new(fixed());
     let wall = |seconds: u64| Duration::from_secs(1_700_000_000 + seconds);
-    lone.order(|engine| engine.handle_wall_clock(ms(1_000), wall(1)));
+    lone.order(|engine| engine.handle(ms(1_000), Input::WallClock(wall(1))));
     lone.beats_up_to(20);
     lone.run(ms(25_900));
-    lone.order(|engine| engine.handle_wall_clock(ms(25_900), wall(3_600)));
+    lone.order(|engine| engine.handle(ms(25_900), Input::WallClock(wall(3_600))));
     assert_eq!((lone.drains, lone.pauses()), (1, vec![Duration::from_millis(3_574_100)]));
-    lone.order(|engine| engine.handle_drained(ms(25_900)));
+    lone.order(|engine| engine.handle(ms(25_900), Input::Drained));
     lone.run(ms(26_900));
     assert_eq!(lone.status(), Status::Suspect, "an interval to be heard in");
     lone.run(ms(26_901));
     assert_eq!(lone.status(), Status::Dead);
-    lone.order(|engine| engine.handle_wall_clock(ms(27_000), wall(0)));
-    lone.order(|engine| engine.handle_wall_clock(ms(27_100), wall(0)));
+    lone.order(|engine| engine.handle(ms(27_000), Input::WallClock(wall(0))));
+    lone.order(|engine| engine.handle(ms(27_100), Input::WallClock(wall(0))));
     assert_eq!(lone.pauses().len(), 1);
 }

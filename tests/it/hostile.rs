@@ -8,7 +8,8 @@ use heartbeat_core::member::{ShardGroup, name_hash};
 use heartbeat_core::wire::{Ack, Body, Echo, HEADERS_BYTES, Header, Heartbeat, IndirectProbe, Observers, STAGE_MAX};
 use heartbeat_core::wire::{encode, encode_join, push_rumour};
 use heartbeat_core::{
-    Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Profile, Role, Status, StreamId,
+    Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, NodeId, Output, Profile, Role, Status,
+    StreamId,
 };
 use heartbeat_tests::{Fault, GROUP, SHARDS, Shape, World};
 
@@ -429,7 +430,11 @@ fn outputs(engine: &mut Engine) -> Vec<Output> {
 fn streams_that_are_opened_and_never_used_are_shut() {
     let mut engine = engine("[]");
     outputs(&mut engine);
-    let streams: Vec<StreamId> = (0..1_000).map(|_| engine.handle_accepted(Instant::from_millis(10))).collect();
+    let mut accept = |_| {
+        engine.handle(Instant::from_millis(10), Input::Accepted);
+        engine.accepted()
+    };
+    let streams: Vec<StreamId> = (0..1_000).map(&mut accept).collect();
     let is_shut = |outputs: &[Output], stream: &StreamId| {
         outputs.iter().any(|output| matches!(output, Output::Shut { stream: shut } if shut == stream))
     };
@@ -438,7 +443,7 @@ fn streams_that_are_opened_and_never_used_are_shut() {
     assert!(kept.len() <= 64, "{} are kept", kept.len());
     let mut later = Vec::new();
     while let Some(due) = engine.poll_timeout().filter(|due| *due <= Instant::from_millis(6_000)) {
-        engine.handle_timeout(due);
+        engine.handle(due, Input::Timeout);
         later.extend(outputs(&mut engine));
     }
     assert!(kept.iter().all(|stream| is_shut(&later, stream)), "after a few seconds none is kept");
@@ -450,12 +455,12 @@ fn a_seed_that_has_no_address_is_named_and_looked_up_again() {
     let (mut asked, mut told) = (Vec::new(), Vec::new());
     for second in 0..100 {
         let now = Instant::from_millis(second * 1_000);
-        engine.handle_timeout(now);
+        engine.handle(now, Input::Timeout);
         for output in outputs(&mut engine) {
             match output {
                 Output::Resolve { seed } => {
                     asked.push(second);
-                    engine.handle_resolved(now, &seed, Err("no such host is known"));
+                    engine.handle(now, Input::Resolved { seed, found: Err("no such host is known".into()) });
                 }
                 Output::Event(Event::Unresolved { seed, reason }) => told.push((second, seed, reason)),
                 _ => {}
@@ -473,7 +478,7 @@ fn a_seed_that_has_no_address_is_named_and_looked_up_again() {
 fn a_node_that_is_its_own_only_seed_is_a_cluster_of_one() {
     let mut engine = engine("['10.0.0.1:7100']");
     for half in 0..20 {
-        engine.handle_timeout(Instant::from_millis(half * 500));
+        engine.handle(Instant::from_millis(half * 500), Input::Timeout);
         let sent = outputs(&mut engine).into_iter().filter(|output| matches!(output, Output::Transmit { .. })).count();
         assert_eq!(sent, 0, "it does not talk to itself");
     }

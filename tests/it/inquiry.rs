@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use heartbeat_core::wire::{self, Ack, Body, Echo, Heartbeat, IndirectProbe, Observers, ProbeReport};
 use heartbeat_core::{
-    Config, Engine, Event, Generation, Identity, Incarnation, Instant, Member, NodeId, Output, Status,
+    Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, NodeId, Output, Status,
 };
 
 use crate::{header, member};
@@ -47,7 +47,7 @@ impl Cluster {
                     node = 'here'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:7100'\nseeds = []";
         let identity = Identity { generation: GENERATION, address: "10.0.0.1:7100".parse().unwrap() };
         let mut engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, ms(1_000)).unwrap();
-        engine.recall(ms(1_000), &[0, 1, 2].map(other));
+        engine.handle(ms(1_000), Input::Recall([0, 1, 2].map(other).into()));
         Cluster { engine, heard: 0, answer, told: Vec::new() }
     }
 
@@ -75,7 +75,7 @@ impl Cluster {
             }
             let end = ms(second * 1_000 + 999);
             while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= end) {
-                self.engine.handle_timeout(due);
+                self.engine.handle(due, Input::Timeout);
                 self.hear(due, alive);
             }
         }
@@ -85,7 +85,7 @@ impl Cluster {
     fn say(&mut self, now: Instant, index: usize, body: &Body<'_>) {
         let mut bytes = Vec::new();
         wire::encode(&mut bytes, header(&other(index)), body);
-        self.engine.handle_datagrams(now, [(address(index), &*bytes)]);
+        self.engine.handle(now, Input::datagrams([(address(index), &*bytes)]));
     }
 
     /// Takes in what the engine puts out; whoever is alive answers at once.

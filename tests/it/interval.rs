@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::{Config, ConfigError};
+use heartbeat_core::{Config, ConfigError, Input};
 use heartbeat_tests::{Fault, World};
 
 use crate::events::{is_death, is_isolated, is_suspicion, seen, seen_by};
@@ -75,7 +75,8 @@ fn an_interval_that_contradicts_the_config_is_refused() {
         (Duration::from_secs(6), "timeout 6s is not longer than interval 6s"),
         (Duration::from_secs(31_557_600), "out of range"),
     ] {
-        let refused = engine.set_interval(heartbeat_core::Instant::from_millis(1_000), interval);
+        let refused = engine.check_interval(interval);
+        engine.handle(heartbeat_core::Instant::from_millis(1_000), Input::SetInterval(interval));
         let Err(ConfigError::Contradiction(text)) = refused else { panic!("{interval:?}: {refused:?}") };
         assert!(text.contains(part), "{text}");
     }

@@ -22,6 +22,7 @@ mod partition;
 mod placement;
 
 mod reference;
+mod replay;
 mod restart;
 mod scenarios;
 mod settings;

@@ -189,14 +189,16 @@ fn a_profile_change_reaches_all_and_the_newest_wins() {
 
 #[test]
 fn a_process_keeps_the_weight_it_began_with() {
-    use heartbeat_core::{Config, Engine, Identity, Instant, Metadata};
+    use heartbeat_core::{Config, Engine, Identity, Input, Instant, Metadata};
 
     let text = "[cluster]\nname = 'sim'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '10.0.0.1:1'\nseeds = []\nmetadata = { weight = '3' }";
     let identity = Identity { generation: Generation(1), address: "10.0.0.1:1".parse().unwrap() };
     let mut engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, Instant::ZERO).unwrap();
     let mut say = |weight: Option<&str>| {
         let metadata: Metadata = weight.map(|weight| ("weight".to_owned(), weight.to_owned())).into_iter().collect();
-        engine.set_metadata(Instant::ZERO, metadata).map_err(|error| error.to_string())
+        let checked = engine.check_metadata(&metadata).map_err(|error| error.to_string());
+        engine.handle(Instant::ZERO, Input::SetMetadata(metadata));
+        checked
     };
     assert_eq!(say(Some("3")), Ok(()));
     let kept = "the metadata has the weight 1; this process began with 3 and keeps it";

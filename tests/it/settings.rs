@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{self, Body, Header};
-use heartbeat_core::{Config, Engine, Event, Generation, Identity, Instant, NodeId, Output, StreamEvent};
+use heartbeat_core::{Config, Engine, Event, Generation, Identity, Input, Instant, NodeId, Output, StreamEvent};
 use heartbeat_tests::{Shape, World};
 
 use crate::{header, member};
@@ -40,14 +40,16 @@ impl Nodes {
                     .map(|(_, from, bytes)| (from, bytes))
                     .collect();
                 let (address, Some(engine)) = &mut self.engines[place] else { continue };
-                engine.handle_datagrams(now, arrived.iter().map(|(from, bytes)| (*from, &bytes[..])));
-                engine.handle_timeout(now);
+                engine.handle(now, Input::datagrams(arrived.iter().map(|(from, bytes)| (*from, &bytes[..]))));
+                engine.handle(now, Input::Timeout);
                 let mut buffer = Vec::new();
                 while let Some(output) = engine.poll_output(&mut buffer) {
                     match output {
                         Output::Transmit { to } => sent.push((to, *address, buffer.clone())),
-                        Output::Open { stream, to } => engine.handle_stream(now, stream, to, StreamEvent::Failed),
-                        Output::Drain => engine.handle_drained(now),
+                        Output::Open { stream, to } => {
+                            engine.handle(now, Input::Stream { stream, from: to, event: StreamEvent::Failed })
+                        }
+                        Output::Drain => engine.handle(now, Input::Drained),
                         Output::Event(event) => self.told.push((place, event)),
                         _ => {}
                     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::wire::HEADERS_BYTES;
-use heartbeat_core::{Engine, Instant, Output, Report, StreamId};
+use heartbeat_core::{Engine, Input, Output, Report, StreamId};
 
 use crate::event_queue::Item;
 use crate::network::NodeIndex;
@@ -18,19 +18,25 @@ pub(crate) const BACKLOG_MAX: usize = 2_000;
 pub(crate) const SPARE_MAX: usize = 4_096;
 
 impl World {
-    /// One input to a node's engine, then whatever it says is done.
-    pub(crate) fn with_engine(&mut self, place: NodeIndex, input: impl FnOnce(&mut Engine, Instant)) {
+    /// One input to a node's engine, then its outputs are executed.
+    pub(crate) fn handle_input(&mut self, place: NodeIndex, input: Input) {
         let now = self.clock(place);
         let Some(process) = &mut self.nodes[place].process else { return };
-        input(&mut process.engine, now);
+        process.handle(now, input);
         self.drain(place);
     }
 
     pub(crate) fn drain(&mut self, place: NodeIndex) {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let now = self.clock(place);
         while let Some(process) = &mut self.nodes[place].process {
-            let Some(output) = process.engine.poll_output(&mut buffer) else { break };
-            self.act(place, output, &buffer);
+            if let Some(output) = process.poll_output(&mut buffer) {
+                self.act(place, output, &buffer);
+            } else if let Some(inspection) = process.inspections.pop_front() {
+                process.handle(now, inspection);
+            } else {
+                break;
+            }
         }
         self.buffer = buffer;
         let life = self.nodes[place].life;
@@ -138,7 +144,10 @@ impl World {
     /// A connection comes in; its outputs are still to be drained.
     pub(crate) fn take_connection(&mut self, place: NodeIndex) -> Option<StreamId> {
         let now = self.clock(place);
-        self.nodes[place].process.as_mut().map(|process| process.engine.handle_accepted(now))
+        self.nodes[place].process.as_mut().map(|process| {
+            process.handle(now, Input::Accepted);
+            process.engine.accepted()
+        })
     }
 
     /// Who has this address.

@@ -3,15 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse};
-use heartbeat_core::{ArbiterId, Generation, Report, WorkerId};
+use heartbeat_core::{ArbiterId, Generation, Input, Report, WorkerId};
 
 use crate::driver::{BACKLOG_MAX, SPARE_MAX};
 use crate::fault::Fault;
 use crate::network::NodeIndex;
-use crate::node::take_on_shards;
+use crate::node::shards;
 use crate::world::World;
 
 /// Bits of an entry's place in `things`, and of its number: seventeen million things at a time, a
@@ -177,29 +178,33 @@ impl World {
         }
         match item {
             Item::Datagram { from, bytes, .. } => {
-                self.with_engine(place, |engine, now| engine.handle_datagrams(now, [(from, &bytes[..])]));
+                let batch = Arc::make_mut(&mut self.batch);
+                batch.clear();
+                batch.push(from, &bytes);
+                self.handle_input(place, Input::from(self.batch.clone()));
                 if self.spare.len() < SPARE_MAX {
                     self.spare.push(bytes);
                 }
             }
             Item::Timer { at, .. } if at == process.timer_at => {
                 process.timer_at = u64::MAX;
-                self.with_engine(place, |engine, now| engine.handle_timeout(now));
+                self.handle_input(place, Input::Timeout);
             }
             Item::Timer { .. } | Item::Fault(_) | Item::Ask { .. } => {}
-            Item::Answer { number, answer, .. } => self.with_engine(place, |engine, now| {
-                engine.handle_answer(now, number, answer.ok_or("no answer within 1s"));
-            }),
-            Item::Freed { .. } => self.with_engine(place, |engine, now| engine.handle_freed(now)),
+            Item::Answer { number, answer, .. } => {
+                let answer = answer.ok_or_else(|| "no answer within 1s".into());
+                self.handle_input(place, Input::Answer { number, answer });
+            }
+            Item::Freed { .. } => self.handle_input(place, Input::Freed),
             Item::Stream(action) => self.stream(action),
             Item::Beat { arbiter, .. } => self.beat(place, life, arbiter),
             Item::Report { worker, generation, report, .. } => self.report(place, worker, generation, report),
             Item::Wake { arbiter, .. } => self.wake(place, arbiter),
             Item::TakeOn { .. } => {
                 let arbiters = self.config.workers.arbiters;
-                self.with_engine(place, |engine, now| take_on_shards(engine, now, arbiters));
+                self.handle_input(place, shards(arbiters));
             }
-            Item::Drained { .. } => self.with_engine(place, |engine, now| engine.handle_drained(now)),
+            Item::Drained { .. } => self.handle_input(place, Input::Drained),
         }
     }
 }

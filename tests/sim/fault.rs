@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heartbeat_core::WorkerId;
+use heartbeat_core::{Input, WorkerId};
 
 use crate::authority::Authority;
 use crate::event_queue::Item;
@@ -90,11 +90,11 @@ impl World {
         }
         match fault {
             Fault::Kill(place) => {
-                self.nodes[place].process = None;
+                self.end_process(place);
                 self.break_streams(place);
             }
             Fault::Unplug(place) => {
-                self.nodes[place].process = None;
+                self.end_process(place);
                 self.nodes[place].unplugged = true;
             }
             Fault::CloseConnections(place) => self.sever(place),
@@ -103,7 +103,7 @@ impl World {
             Fault::JumpClock(place, by) => {
                 self.nodes[place].offset += by.as_nanos() as u64;
                 self.nodes[place].ahead += by.as_nanos() as u64;
-                self.with_engine(place, |engine, now| engine.handle_timeout(now));
+                self.handle_input(place, Input::Timeout);
             }
             Fault::Start(place) => self.start(place),
             Fault::Pause(place) => {
@@ -115,19 +115,15 @@ impl World {
             Fault::Panic(place, worker) => self.panic(place, worker),
             Fault::Finish(place, worker) => self.finish(place, worker),
             Fault::Block(place, worker, duration) => self.block(place, worker, duration),
-            Fault::SetInterval(place, interval) => self.with_engine(place, |engine, now| {
-                engine.set_interval(now, interval).expect("an interval that the config allows");
-            }),
+            Fault::SetInterval(place, interval) => self.handle_input(place, Input::SetInterval(interval)),
             Fault::SetNote(place, note) => {
                 let mut metadata = self.metadata_of(place);
                 metadata.insert(NOTE.into(), note.to_string());
                 if self.nodes[place].process.as_ref().is_some_and(|process| !process.paused) {
-                    self.with_engine(place, |engine, now| {
-                        engine.set_metadata(now, metadata).expect("metadata that travels");
-                    });
+                    self.handle_input(place, Input::SetMetadata(metadata));
                 }
             }
-            Fault::Leave(place) => self.with_engine(place, |engine, now| engine.leave(now)),
+            Fault::Leave(place) => self.handle_input(place, Input::Leave),
             Fault::Cut(from, to) => self.network.cut(from, to),
             Fault::Mend(from, to) => self.network.mend(from, to),
             Fault::Partition(places) => self.network.partition(&places, self.nodes.len()),

@@ -14,6 +14,7 @@ pub mod histories;
 pub mod links;
 pub mod network;
 mod node;
+pub mod record;
 mod recovery;
 pub mod schedule;
 pub mod shape;

@@ -1,14 +1,17 @@
 //! `Node`: the machine, process and clock of one node: start, pause and resumption.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartbeat_core::{ArbiterId, Engine, Generation, Identity, Instant, Member, Output, Random, Supervise, WorkerId};
+use heartbeat_core::{
+    ArbiterId, Engine, Generation, Identity, Input, Instant, Member, Output, Random, Supervise, WorkerId,
+};
 
 use crate::event_queue::Item;
 use crate::fault::Fault;
 use crate::network::NodeIndex;
+use crate::record::Record;
 use crate::worker::{Thread, Worker};
 use crate::world::{GROUP, SHARDS, WORKERS, World};
 
@@ -38,12 +41,33 @@ pub(crate) struct Node {
 
 pub(crate) struct Process {
     pub(crate) engine: Engine,
+    /// What passes its engine, where it is recorded.
+    pub(crate) record: Option<Record>,
+    /// The answers to what the engine asked of its threads, for when it is drained.
+    pub(crate) inspections: VecDeque<Input>,
     pub(crate) paused: bool,
     pub(crate) backlog: Vec<Item>,
     /// When the timer that is set will go off; others are void.
     pub(crate) timer_at: u64,
     pub(crate) arbiters: BTreeMap<ArbiterId, Thread>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
+}
+
+impl Process {
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
+        if let Some(record) = &mut self.record {
+            record.input(now, &input);
+        }
+        self.engine.handle(now, input);
+    }
+
+    pub(crate) fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
+        let output = self.engine.poll_output(buffer);
+        if let (Some(output), Some(record)) = (&output, &mut self.record) {
+            record.output(output, buffer);
+        }
+        output
+    }
 }
 
 impl World {
@@ -91,12 +115,13 @@ impl World {
             let within = self.soon(self.config.interval) - self.now;
             // Its clock began that much earlier, so that not all of them send at once.
             self.nodes[place].offset += within;
-            self.with_engine(place, |engine, now| engine.recall(now, &tables));
+            self.handle_input(place, Input::Recall(tables.clone()));
         }
     }
 
     pub(crate) fn start(&mut self, place: NodeIndex) {
         let address = self.nodes[place].address;
+        self.end_process(place);
         self.break_streams(place);
         self.nodes[place].life += 1;
         self.nodes[place].unplugged = false;
@@ -104,27 +129,49 @@ impl World {
         let generation = generation_at(self.now + self.nodes[place].ahead);
         let generation = Generation(generation.0.saturating_add_signed(self.nodes[place].off));
         let (seed, now) = (self.random.next_u64(), self.clock(place));
-        let mut engine = Engine::new(config, Identity { generation, address }, seed, now).expect("the config is valid");
-        if self.shape.workers {
-            take_on(&mut engine, now, self.config.workers.arbiters);
-            if self.shape.late {
-                let life = self.nodes[place].life;
-                // Without a draw of the world's own, so that its other seeds stay what they are.
-                let after = Random::seeded(seed ^ life).duration_below(LATE_MAX);
-                self.put(self.now + after.as_nanos() as u64, Item::TakeOn { place, life });
-            } else {
-                take_on_shards(&mut engine, now, self.config.workers.arbiters);
-            }
-        }
+        let identity = Identity { generation, address };
+        let record = (self.shape.recorded == Some(place)).then(|| Record::new(&config, &identity, seed, now));
+        let engine = Engine::new(config, identity, seed, now).expect("the config is valid");
         self.nodes[place].process = Some(Process {
             engine,
+            record,
+            inspections: VecDeque::new(),
             paused: false,
             backlog: Vec::new(),
             timer_at: u64::MAX,
             arbiters: BTreeMap::new(),
             workers: BTreeMap::new(),
         });
+        if self.shape.workers && self.shape.late {
+            let life = self.nodes[place].life;
+            // Without a draw of the world's own, so that its other seeds stay what they are.
+            let after = Random::seeded(seed ^ life).duration_below(LATE_MAX);
+            self.put(self.now + after.as_nanos() as u64, Item::TakeOn { place, life });
+        }
         self.drain(place);
+        if self.shape.workers {
+            let arbiters = self.config.workers.arbiters;
+            for index in 0..WORKERS {
+                let worker = Supervise::new(WorkerId(index), format!("worker-{index}"), arbiters);
+                self.handle_input(place, Input::Supervise(worker.into()));
+            }
+            if !self.shape.late {
+                self.handle_input(place, shards(arbiters));
+            }
+        }
+    }
+
+    /// Ends a node's process, if one runs.
+    pub(crate) fn end_process(&mut self, place: NodeIndex) {
+        let ended = self.nodes[place].process.take();
+        self.records.extend(ended.and_then(|process| process.record));
+    }
+
+    /// What passed the engines of the recorded node, one record for each of its processes.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        let mut records = std::mem::take(&mut self.records);
+        records.extend(self.nodes.iter_mut().filter_map(|node| node.process.as_mut()?.record.take()));
+        records
     }
 
     /// What waited in the socket and in queues comes in, in its order, and then the one timer that
@@ -144,28 +191,19 @@ impl World {
         }
         backlog.retain(|item| !matches!(item, Item::Timer { .. } | Item::Drained { .. }));
         if self.timers_first {
-            self.with_engine(place, |engine, now| engine.handle_timeout(now));
+            self.handle_input(place, Input::Timeout);
         }
         for item in backlog {
             self.handle(item);
         }
-        self.with_engine(place, |engine, now| engine.handle_timeout(now));
+        self.handle_input(place, Input::Timeout);
     }
 }
 
-/// Takes on the workers that every node has.
-pub(crate) fn take_on(engine: &mut Engine, now: Instant, arbiters: u32) {
-    let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
-    for index in 0..WORKERS {
-        engine.supervise(now, supervise(index, format!("worker-{index}")));
-    }
-}
-
-/// Takes on the shards that every node may own.
-pub(crate) fn take_on_shards(engine: &mut Engine, now: Instant, arbiters: u32) {
-    let supervise = |index: u32, name: String| Supervise::new(WorkerId(index), name, arbiters);
-    let shards = (0..SHARDS).map(|index| supervise(WORKERS + index, format!("{GROUP}/{index}"))).collect();
-    engine.supervise_shards(now, GROUP.into(), shards);
+/// Adds the shards that every node may own.
+pub(crate) fn shards(arbiters: u32) -> Input {
+    let shard = |index| Supervise::new(WorkerId(WORKERS + index), format!("{GROUP}/{index}"), arbiters);
+    Input::SuperviseShards { group: GROUP.into(), workers: (0..SHARDS).map(shard).collect() }
 }
 
 /// The generation of a process that is started at this time of the world.

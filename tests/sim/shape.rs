@@ -32,12 +32,23 @@ pub struct Shape {
     pub weighted: bool,
     /// Whether nodes take their shards on only some time after their start, each at another one.
     pub late: bool,
+    /// The node whose inputs and outputs are recorded, if one is.
+    pub recorded: Option<NodeIndex>,
 }
 
 impl Shape {
     /// `nodes` nodes without a monitor, with workers and a log, that have yet to join.
     pub fn decentralised(nodes: usize) -> Shape {
-        Shape { monitors: 0, nodes, workers: true, acquainted: false, log: true, weighted: false, late: false }
+        Shape {
+            monitors: 0,
+            nodes,
+            workers: true,
+            acquainted: false,
+            log: true,
+            weighted: false,
+            late: false,
+            recorded: None,
+        }
     }
 
     /// `monitors` monitors and `nodes` other nodes, with workers and a log, that have yet to join.
@@ -48,7 +59,16 @@ impl Shape {
     /// `nodes` nodes that know each other and have no workers, without a log: what large worlds are
     /// made of.
     pub fn large(nodes: usize) -> Shape {
-        Shape { monitors: 0, nodes, workers: false, acquainted: true, log: false, weighted: false, late: false }
+        Shape {
+            monitors: 0,
+            nodes,
+            workers: false,
+            acquainted: true,
+            log: false,
+            weighted: false,
+            late: false,
+            recorded: None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heartbeat_core::{Random, StreamEvent, StreamId};
+use heartbeat_core::{Input, Random, StreamEvent, StreamId};
 
 use crate::event_queue::Item;
 use crate::network::NodeIndex;
@@ -197,14 +197,14 @@ impl World {
             What::Opened => StreamEvent::Opened,
             What::Refused => StreamEvent::Refused,
             What::Failed => StreamEvent::Failed,
-            What::Frame(bytes) => StreamEvent::Frame(bytes),
+            What::Frame(bytes) => StreamEvent::Frame(bytes.clone()),
             What::Ended => StreamEvent::Ended,
         };
         let Some(end) = end.filter(|end| self.streams.by_end.contains_key(end)) else { return };
         if matches!(what, What::Refused | What::Failed | What::Ended) {
             self.streams.by_end.remove(&end);
         }
-        self.with_engine(at, |engine, now| engine.handle_stream(now, end.2, other, event));
+        self.handle_input(at, Input::Stream { stream: end.2, from: other, event });
     }
 
     fn accept(&mut self, connection: u64, at: NodeIndex) {

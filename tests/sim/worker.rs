@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Cause, CpuTimes, Generation, Instant, Report, RestartPermit, Start, ThreadSample, ThreadState,
-    WorkerActivity, WorkerId,
+    Activity, ArbiterId, Cause, CpuTimes, Generation, Input, Instant, Report, RestartPermit, Start, ThreadSample,
+    ThreadState, WorkerActivity, WorkerId,
 };
 
 use crate::event_queue::Item;
@@ -96,7 +96,7 @@ impl World {
         {
             found.running = false;
         }
-        self.with_engine(place, |engine, now| engine.handle_report(now, worker, generation, report));
+        self.handle_input(place, Input::Report { worker, generation, report });
     }
 
     pub(crate) fn beat(&mut self, place: NodeIndex, life: u64, arbiter: ArbiterId) {
@@ -108,7 +108,7 @@ impl World {
         if !blocked {
             thread.slot += 1;
             let slot = thread.slot;
-            self.with_engine(place, |engine, now| engine.handle_beat(now, arbiter, slot, Some(CpuTimes::default())));
+            self.handle_input(place, Input::Beat { arbiter, slot, times: Some(CpuTimes::default()) });
             self.count(place, arbiter);
         }
         let interval = if self.shape.workers { self.config.workers.interval } else { LONG_BEAT };
@@ -128,7 +128,7 @@ impl World {
         }
         for (id, count) in counted {
             self.checker.counted(id.0 - WORKERS, count);
-            self.with_engine(place, |engine, now| engine.handle_snapshot(now, id, 1, bytes_of(id, count)));
+            self.handle_input(place, Input::Snapshot { worker: id, version: 1, bytes: bytes_of(id, count) });
         }
     }
 
@@ -191,9 +191,8 @@ impl World {
             .map(|(worker, _, since)| WorkerActivity { worker, doing: Activity::Message("Block"), since })
             .collect();
         let asleep = ThreadSample { state: ThreadState::Sleeping, times: CpuTimes::default() };
-        let now = self.clock(place);
         if let Some(process) = &mut self.nodes[place].process {
-            process.engine.handle_inspection(now, arbiter, &busy, Some(asleep));
+            process.inspections.push_back(Input::Inspection { arbiter, busy, seen: Some(asleep) });
         }
     }
 
@@ -201,7 +200,7 @@ impl World {
         let Some(thread) = self.threads(place).get_mut(&arbiter) else { return };
         thread.blocked = None;
         if thread.abandoned {
-            self.with_engine(place, |engine, now| engine.handle_arbiter_ended(now, arbiter));
+            self.handle_input(place, Input::ArbiterEnded(arbiter));
         }
     }
 }

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::config::ClusterConfig;
-use heartbeat_core::{Config, Engine, Event, NodeId, Random, WorkerId};
+use heartbeat_core::{Batch, Config, Engine, Event, NodeId, Random, WorkerId};
 
 use crate::authority::Authority;
 use crate::checker::Checker;
@@ -17,6 +18,7 @@ use crate::event_queue::{EventQueue, Item};
 use crate::fault::Fault;
 use crate::network::{Network, NodeIndex};
 use crate::node::Node;
+use crate::record::Record;
 use crate::shape::{Shape, cluster_table};
 use crate::streams::Streams;
 
@@ -62,6 +64,10 @@ pub struct World {
     pub(crate) buffer: Vec<u8>,
     /// Buffers of datagrams that arrived.
     pub(crate) spare: Vec<Vec<u8>>,
+    /// The datagram that is handed to an engine.
+    pub(crate) batch: Arc<Batch>,
+    /// The records of processes that have ended.
+    pub(crate) records: Vec<Record>,
     /// Datagrams to addresses where nobody is.
     pub(crate) lost: Vec<(SocketAddr, Vec<u8>)>,
     pub(crate) log: Vec<String>,
@@ -114,6 +120,8 @@ impl World {
             sent: (0, 0),
             buffer: Vec::new(),
             spare: Vec::new(),
+            batch: Arc::default(),
+            records: Vec::new(),
             lost: Vec::new(),
             log: Vec::new(),
             events: Vec::new(),

@@ -1,47 +1,86 @@
-//! What the supervisor is told and asked.
+//! What the supervisor is asked that is no input of the engine: it carries a slot, a socket or a
+//! channel, or has an answer of its own.
+//!
+//! Inputs of the engine come as [`ToSupervisor`](crate::worker::messages::ToSupervisor). These two
+//! are all that the supervisor handles.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "systemd")]
-use actix::Addr;
-use actix::Message;
-use heartbeat_core::{ArbiterId, ConfigError, Counters, Supervise, SuperviseGroup};
+use actix::{Addr, Message};
+use heartbeat_core::{ConfigError, Counters, Instant, Metadata, Supervise};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 #[cfg(feature = "systemd")]
 use crate::control::receiver::Receiver;
 use crate::control::record::Recorder;
+use crate::control::supervisor::Supervisor;
+use crate::control::until::Until;
+use crate::view::peer_status::PeerStatus;
 use crate::view::subscribe::Subscriber;
 use crate::worker::slot::DynSlot;
 
-/// Heartbeats are to be sent this often.
-pub(crate) struct SetInterval(pub(crate) Duration);
-
-impl Message for SetInterval {
-    type Result = Result<(), ConfigError>;
+/// Something that the supervisor is asked. A sender in it takes the answer; its receiver may be
+/// gone.
+pub(crate) enum Request {
+    /// Supervise these workers.
+    TakeOn(TakeOn),
+    /// Take a connection that another node has opened.
+    Accepted { at: Instant, from: std::net::SocketAddr, socket: TcpStream },
+    /// Look at the status cells from this chunk on.
+    Scan { from: usize },
+    /// Write down what is received of other nodes.
+    Record(Recorder),
+    /// Publish this metadata of the node.
+    SetMetadata(Metadata, oneshot::Sender<Result<(), ConfigError>>),
+    /// Send heartbeats this often.
+    SetInterval(Duration, oneshot::Sender<Result<(), ConfigError>>),
+    /// Leave the cluster, and answer when that is done.
+    Leave(oneshot::Sender<()>),
+    /// Pass on what happens to this subscriber.
+    Subscribe(Subscriber),
+    /// Answer when something holds.
+    Until(Until),
+    /// How many datagrams were sent and received?
+    Counters(oneshot::Sender<Counters>),
+    /// Which nodes watch this one, and which does it watch?
+    PeerStatus(oneshot::Sender<PeerStatus>),
+    /// Do this as soon as the node leaves, by itself or because it was told to.
+    #[cfg(feature = "systemd")]
+    OnLeave(Box<dyn FnOnce() + Send>),
+    /// Where is the receiver?
+    #[cfg(feature = "systemd")]
+    Receiver(oneshot::Sender<Addr<Receiver>>),
+    /// Show that receiver and supervisor do their work.
+    #[cfg(feature = "systemd")]
+    Pulse(Pulse),
 }
 
-/// What is heard of others is to be written down.
-pub(crate) struct Record(pub(crate) Recorder);
-
-impl Message for Record {
+impl Message for Request {
     type Result = ();
 }
 
-/// Workers to take on: one, or the shards of a group.
+/// Asks the supervisor and waits for its answer; `None` if it has ended.
+pub(crate) async fn ask<T>(
+    supervisor: &Addr<Supervisor>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    supervisor.do_send(request(sender));
+    answer.await.ok()
+}
+
+/// Workers to supervise: one, or the shards of a group.
 pub(crate) struct TakeOn {
     pub(crate) workers: Vec<(Supervise, Arc<dyn DynSlot>)>,
-    /// The group's name, if they are its shards.
+    /// The name of the group, if they are its shards.
     pub(crate) group: Option<Arc<str>>,
 }
 
-impl Message for TakeOn {
-    type Result = ();
-}
-
 impl Drop for TakeOn {
-    /// A supervisor that has ended takes no worker on; their senders must hear of it all the same.
+    /// A supervisor that has ended supervises no further worker; the senders of its messages are
+    /// notified all the same.
     fn drop(&mut self) {
         for (_, slot) in self.workers.drain(..) {
             slot.end();
@@ -49,64 +88,7 @@ impl Drop for TakeOn {
     }
 }
 
-/// An abandoned thread came back.
-pub(super) struct ArbiterEnded(pub(super) ArbiterId);
-
-impl Message for ArbiterEnded {
-    type Result = ();
-}
-
-/// The status cells from this chunk on are to be looked at.
-pub(super) struct Scan {
-    pub(super) from: usize,
-}
-
-impl Message for Scan {
-    type Result = ();
-}
-
-/// A group to take on.
-pub(crate) struct TakeOnGroup(pub(crate) SuperviseGroup);
-
-impl Message for TakeOnGroup {
-    type Result = ();
-}
-
-/// Somebody wants to be told what happens.
-pub(crate) struct Subscribe(pub(crate) Subscriber);
-
-impl Message for Subscribe {
-    type Result = ();
-}
-
-/// Leave in good order; `done` is told when that is over.
-pub(crate) struct Leave {
-    pub(crate) done: oneshot::Sender<()>,
-}
-
-impl Message for Leave {
-    type Result = ();
-}
-
-/// Something is to be done as soon as the node leaves, by itself or because it was told to.
-#[cfg(feature = "systemd")]
-pub(crate) struct OnLeave(pub(crate) Box<dyn FnOnce() + Send>);
-
-#[cfg(feature = "systemd")]
-impl Message for OnLeave {
-    type Result = ();
-}
-
-/// Where is the receiver?
-#[cfg(feature = "systemd")]
-pub(crate) struct AddrOf;
-
-#[cfg(feature = "systemd")]
-impl Message for AddrOf {
-    type Result = Addr<Receiver>;
-}
-
-/// Goes through the receiver and the supervisor, and shows that both do their work.
+/// Goes through the receiver and the supervisor.
 #[cfg(feature = "systemd")]
 pub(crate) struct Pulse {
     pub(crate) number: u64,
@@ -117,34 +99,4 @@ pub(crate) struct Pulse {
 #[cfg(feature = "systemd")]
 impl Message for Pulse {
     type Result = ();
-}
-
-/// What was counted so far?
-pub(crate) struct Count;
-
-impl Message for Count {
-    type Result = Counters;
-}
-
-/// Others are to be told something else of this node.
-pub(crate) struct SetMetadata(pub(crate) heartbeat_core::Metadata);
-
-impl Message for SetMetadata {
-    type Result = Result<(), heartbeat_core::ConfigError>;
-}
-
-/// These are members, as if they had just been heard of.
-#[cfg(feature = "testkit")]
-pub(crate) struct Introduce(pub(crate) Vec<heartbeat_core::Member>);
-
-#[cfg(feature = "testkit")]
-impl Message for Introduce {
-    type Result = ();
-}
-
-/// Who watches this node, and whom does it watch?
-pub(crate) struct Neighbours;
-
-impl Message for Neighbours {
-    type Result = crate::view::peer_status::PeerStatus;
 }

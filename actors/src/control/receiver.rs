@@ -6,60 +6,30 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures_util::task::AtomicWaker;
-use heartbeat_core::Instant;
+use heartbeat_core::Input;
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::control::sender::{Beat, End};
 #[cfg(feature = "systemd")]
-use crate::control::supervisor::Pulse;
+use crate::control::input::{Pulse, Request};
+use crate::control::sender::{Beat, End};
 use crate::control::supervisor::Supervisor;
 use crate::transport::{Batch, Transport};
+use crate::worker::messages::ToSupervisor;
 
 /// How long a socket that gives errors is left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A thread's sign of life, with the instant it came in at.
-pub(crate) struct StampedBeat {
-    pub(crate) at: Instant,
-    pub(crate) beat: Beat,
-}
-
-impl Message for StampedBeat {
-    type Result = ();
-}
-
-/// Datagrams of other nodes, with the instant they came in at; the answer gives the batch back to
-/// be filled again. One that is not full was the last: the transport was found empty.
-pub(crate) struct Datagrams {
-    pub(crate) at: Instant,
-    /// What the wall clock showed then.
-    pub(crate) wall: Duration,
-    pub(crate) batch: Box<Batch>,
-    /// When the look was begun after which nothing was left, if nothing was.
-    pub(crate) empty_at: Option<Instant>,
-}
-
-impl Message for Datagrams {
-    type Result = Box<Batch>;
-}
-
-/// StatusSample whether anything is left in the socket, and say so when nothing is.
+/// Look whether anything is left in the socket, and say so when nothing is.
 pub(crate) struct Drain;
 
 impl Message for Drain {
-    type Result = ();
-}
-
-/// Nothing was in the socket, by a look that was begun at this instant.
-pub(crate) struct Drained(pub(crate) Instant);
-
-impl Message for Drained {
     type Result = ();
 }
 
@@ -100,7 +70,7 @@ impl Handler<Drain> for Receiver {
 
     fn handle(&mut self, _: Drain, context: &mut Context<Self>) {
         if self.transport.is_none() {
-            return self.supervisor.do_send(Drained(self.clock.now()));
+            return self.supervisor.do_send(ToSupervisor::at(self.clock.now(), Input::Drained));
         }
         // The runtime knows of the socket what it saw when it last looked, which may have been
         // before we were paused. After a yield it has looked again.
@@ -124,7 +94,8 @@ impl Handler<Beat> for Receiver {
     type Result = ();
 
     fn handle(&mut self, beat: Beat, _: &mut Context<Self>) {
-        self.supervisor.do_send(StampedBeat { at: self.clock.now(), beat });
+        let Beat { arbiter, slot, times } = beat;
+        self.supervisor.do_send(ToSupervisor::at(self.clock.now(), Input::Beat { arbiter, slot, times }));
     }
 }
 
@@ -133,22 +104,25 @@ impl Handler<Pulse> for Receiver {
     type Result = ();
 
     fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
-        self.supervisor.do_send(pulse);
+        self.supervisor.do_send(Request::Pulse(pulse));
     }
 }
 
 /// Takes datagrams from the transport and passes them on in batches, for ever. When it is asked to,
 /// it says that there are none.
 async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn Transport>, question: Rc<Question>) {
-    let mut batch = Box::new(Batch::default());
+    let mut batch = Arc::new(Batch::default());
     loop {
+        // Nothing else holds the batch between two of them.
+        let room = Arc::make_mut(&mut batch);
+        room.clear();
         let looked = std::future::poll_fn(|task| {
             question.waker.register(task.waker());
             let begun = clock.now();
-            match transport.poll_receive(task, &mut batch) {
+            match transport.poll_receive(task, room) {
                 Poll::Ready(received) => Poll::Ready(received.map(|()| begun)),
                 Poll::Pending if question.is_asked.take() => {
-                    supervisor.do_send(Drained(begun));
+                    supervisor.do_send(ToSupervisor::at(begun, Input::Drained));
                     Poll::Pending
                 }
                 Poll::Pending => Poll::Pending,
@@ -158,15 +132,12 @@ async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn T
             Ok(begun) => {
                 let (at, wall) = clock.with_wall();
                 let empty_at = (!batch.is_full()).then_some(begun);
+                let input = Input::Datagrams { batch: batch.clone(), wall: Some(wall), empty_at };
                 // One batch is under way at a time; what comes meanwhile waits in the socket, whose
                 // buffer is bounded.
-                batch = match supervisor.send(Datagrams { at, wall, batch, empty_at }).await {
-                    Ok(mut batch) => {
-                        batch.clear();
-                        batch
-                    }
-                    Err(_) => return, // The supervisor is gone, and so is this node.
-                };
+                if supervisor.send(ToSupervisor::at(at, input)).await.is_err() {
+                    return; // The supervisor is gone, and so is this node.
+                }
             }
             Err(error) => {
                 warn!(%error, "cannot receive datagrams; trying again");

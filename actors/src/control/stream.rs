@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::{Addr, Message};
+use actix::Addr;
 use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
-use heartbeat_core::{Instant, StreamEvent, StreamId};
+use heartbeat_core::{Input, StreamEvent, StreamId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -22,7 +22,9 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::clock::Clock;
+use crate::control::input::Request;
 use crate::control::supervisor::Supervisor;
+use crate::worker::messages::ToSupervisor;
 
 /// How long connecting may take.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
@@ -47,67 +49,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long a listener that gives errors is left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What became of a stream.
-pub(crate) enum Happened {
-    Opened,
-    Refused,
-    Failed,
-    Frame(Vec<u8>),
-    Ended,
-}
-
-impl Happened {
-    /// Whether nothing more happens on the stream.
-    pub(crate) fn is_end(&self) -> bool {
-        match self {
-            Happened::Refused | Happened::Failed | Happened::Ended => true,
-            Happened::Opened | Happened::Frame(_) => false,
-        }
-    }
-
-    pub(crate) fn event(&self) -> StreamEvent<'_> {
-        match self {
-            Happened::Opened => StreamEvent::Opened,
-            Happened::Refused => StreamEvent::Refused,
-            Happened::Failed => StreamEvent::Failed,
-            Happened::Frame(bytes) => StreamEvent::Frame(bytes),
-            Happened::Ended => StreamEvent::Ended,
-        }
-    }
-}
-
-/// Something happened on a stream.
-pub(crate) struct OnStream {
-    pub(crate) at: Instant,
-    pub(crate) stream: StreamId,
-    /// The other end.
-    pub(crate) from: SocketAddr,
-    pub(crate) what: Happened,
-}
-
-impl Message for OnStream {
-    type Result = ();
-}
-
-/// Somebody has connected.
-pub(crate) struct Accepted {
-    pub(crate) at: Instant,
-    pub(crate) from: SocketAddr,
-    pub(crate) socket: TcpStream,
-}
-
-impl Message for Accepted {
-    type Result = ();
-}
-
-/// A seed was looked up, or not.
-pub(crate) struct Resolved {
-    pub(crate) seed: std::sync::Arc<str>,
-    pub(crate) found: Result<Vec<SocketAddr>, String>,
-}
-
-impl Message for Resolved {
-    type Result = ();
+/// Something happened on a stream, whose other end is `from`.
+fn happened(clock: Clock, stream: StreamId, from: SocketAddr, event: StreamEvent) -> ToSupervisor {
+    ToSupervisor::at(clock.now(), Input::Stream { stream, from, event })
 }
 
 /// The streams of this node, by the engine's numbers.
@@ -158,20 +102,20 @@ impl Streams {
     /// Connects a stream.
     pub(crate) fn open(&mut self, stream: StreamId, to: SocketAddr, supervisor: Addr<Supervisor>) {
         let clock = self.clock;
-        let tell = move |what| OnStream { at: clock.now(), stream, from: to, what };
+        let tell = move |event| happened(clock, stream, to, event);
         if !self.has_streams {
-            return supervisor.do_send(tell(Happened::Failed));
+            return supervisor.do_send(tell(StreamEvent::Failed));
         }
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let teller = supervisor.clone();
         let task = actix_rt::spawn(async move {
             let what = match tokio::time::timeout(CONNECT_FOR, TcpStream::connect(to)).await {
                 Ok(Ok(socket)) => {
-                    supervisor.do_send(tell(Happened::Opened));
+                    supervisor.do_send(tell(StreamEvent::Opened));
                     return converse(clock, stream, to, socket, frames, supervisor).await;
                 }
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Happened::Refused,
-                Ok(Err(_)) | Err(_) => Happened::Failed,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => StreamEvent::Refused,
+                Ok(Err(_)) | Err(_) => StreamEvent::Failed,
             };
             supervisor.do_send(tell(what));
         });
@@ -222,7 +166,7 @@ impl Streams {
     fn cut(&mut self, stream: StreamId) {
         let Some(Writer { task, from, supervisor, .. }) = self.writers.remove(&stream) else { return };
         task.abort();
-        supervisor.do_send(OnStream { at: self.clock.now(), stream, from, what: Happened::Ended });
+        supervisor.do_send(happened(self.clock, stream, from, StreamEvent::Ended));
     }
 
     /// Closes a stream once its frames are written, or when they had their time.
@@ -244,9 +188,9 @@ pub(crate) fn resolve(seed: std::sync::Arc<str>, supervisor: Addr<Supervisor>) {
     actix_rt::spawn(async move {
         let found = match tokio::net::lookup_host(&*seed).await {
             Ok(addresses) => Ok(addresses.collect()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.to_string().into()),
         };
-        supervisor.do_send(Resolved { seed, found });
+        supervisor.do_send(ToSupervisor::unstamped(Input::Resolved { seed, found }));
     });
 }
 
@@ -257,7 +201,7 @@ pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr
             Ok((socket, from)) => {
                 // One at a time: whoever connects faster than we look waits in the system's queue,
                 // which is bounded.
-                if supervisor.send(Accepted { at: clock.now(), from, socket }).await.is_err() {
+                if supervisor.send(Request::Accepted { at: clock.now(), from, socket }).await.is_err() {
                     return;
                 }
             }
@@ -295,7 +239,7 @@ async fn converse(
             if reader.read_exact(&mut bytes).await.is_err() {
                 return;
             }
-            let frame = OnStream { at: clock.now(), stream, from, what: Happened::Frame(bytes) };
+            let frame = happened(clock, stream, from, StreamEvent::Frame(bytes));
             if teller.send(frame).await.is_err() {
                 return;
             }
@@ -320,5 +264,5 @@ async fn converse(
         actix_rt::time::sleep(LINGER).await;
     };
     tokio::select! { () = read => {}, () = write => {} }
-    supervisor.do_send(OnStream { at: clock.now(), stream, from, what: Happened::Ended });
+    supervisor.do_send(happened(clock, stream, from, StreamEvent::Ended));
 }

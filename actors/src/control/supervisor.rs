@@ -6,47 +6,38 @@
 //! a line here compares two silences, the line is in the wrong room. It lives on an arbiter of its
 //! own, where no code of a user ever runs, and waits for nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, SpawnHandle, WrapFuture,
-};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use actix_rt::Arbiter;
 use heartbeat_core::detection::Pause;
 use heartbeat_core::{
-    ArbiterId, ConfigError, Engine, Event, Generation, Instant, Interruption, Output, Start, StatusSample, WorkerId,
+    ArbiterId, Engine, Event, Generation, Input, Instant, Interruption, Output, Start, StatusSample, StreamEvent,
+    StreamId, WorkerId,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
-#[cfg(feature = "testkit")]
-pub(crate) use super::input::Introduce;
-#[cfg(feature = "systemd")]
-pub(crate) use super::input::{AddrOf, OnLeave, Pulse};
-use super::input::{ArbiterEnded, Scan};
-pub(crate) use super::input::{
-    Count, Leave, Neighbours, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
-};
+use super::input::{Request, TakeOn};
 use super::log::log;
 use crate::authority::{Authority, AuthorityError, AuthorityRequest, AuthorityResponse};
 use crate::clock::Clock;
-use crate::control::receiver::{Datagrams, Drain, Drained, Receiver, StampedBeat};
+use crate::control::receiver::{Drain, Receiver};
 use crate::control::record::Recorder;
 use crate::control::sender::{BeatSender, End, NodeSender, Outgoing};
-use crate::control::stream::{Accepted, OnStream, Resolved, Streams, resolve};
-use crate::control::until::{Until, Waiters};
+use crate::control::stream::{Streams, resolve};
+use crate::control::until::Waiters;
 use crate::thread::{Thread, ThreadSource};
-use crate::transport::Batch;
 use crate::view::node_view::View;
 use crate::view::peer_status::PeerStatus;
 use crate::view::subscribe::Subscribers;
 use crate::worker::mailbox::{CloseReason, FencedMessages};
-use crate::worker::messages::{Command, MadeSnapshot, Order, ToSupervisor, WorkerReport};
+use crate::worker::messages::ToSupervisor;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::slot::{DynSlot, StartInfo};
 use crate::worker::status_cell::{Cells, WorkerGeneration};
@@ -75,8 +66,9 @@ pub(crate) struct Supervisor {
     threads: BTreeMap<ArbiterId, Thread>,
     /// Those of them that are held, and for which workers wait.
     held: BTreeSet<ArbiterId>,
-    /// Threads that could not be made, and why, until the engine is told.
-    not_made: Vec<(ArbiterId, String)>,
+    /// What the engine is told once it is drained, because of what it said: a thread could not be
+    /// made, or was looked at.
+    answers: VecDeque<Input>,
     links: Links,
     streams: Streams,
     /// The version of the table of members that the view shows.
@@ -157,7 +149,7 @@ impl Supervisor {
             floor,
             threads: BTreeMap::new(),
             held: BTreeSet::new(),
-            not_made: Vec::new(),
+            answers: VecDeque::new(),
             streams: Streams::new(clock, links.accepting.is_some()),
             links,
             members_shown: None,
@@ -197,21 +189,15 @@ impl Supervisor {
                 }
                 Output::Forget { worker } => self.forget(worker),
                 Output::ForgetGroup { group } => self.view.forget_group(&group),
-                Output::Scan => context.notify(Scan { from: 0 }),
+                Output::Scan => context.notify(Request::Scan { from: 0 }),
                 Output::Dismiss { arbiter } => self.dismiss(arbiter),
                 Output::Exit { code } => exit(code, context),
                 Output::Spawn { arbiter } => self.spawn(arbiter),
                 Output::Inspect { arbiter } => self.inspect(arbiter),
                 Output::Drain => self.links.receiver.do_send(Drain),
                 Output::Abandon { arbiter } => self.abandon(arbiter, context.address()),
-                Output::Held { arbiter, workers } => {
-                    self.held.insert(arbiter);
-                    workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(true)));
-                }
-                Output::Returned { arbiter, workers } => {
-                    self.held.remove(&arbiter);
-                    workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(false)));
-                }
+                Output::Held { arbiter, workers } => self.hold(arbiter, &workers),
+                Output::Returned { arbiter, workers } => self.go_on(arbiter, &workers),
                 Output::AskAuthority { number, ask } => self.ask(number, ask, context),
                 Output::Arrived(heard) => {
                     if let Some(recorder) = &mut self.recorder {
@@ -254,15 +240,14 @@ impl Supervisor {
         }
     }
 
-    /// The next thing to do. A thread that could not be made is an input of its own, between two
-    /// drains.
+    /// The next thing to do. An answer to an output is an input of its own, between two drains.
     fn next_output(&mut self) -> Option<Output> {
         loop {
             if let Some(output) = self.engine.poll_output(&mut self.buffer) {
                 return Some(output);
             }
-            let (arbiter, reason) = self.not_made.pop()?;
-            self.engine.handle_arbiter_not_made(self.clock.now(), arbiter, &reason);
+            let answer = self.answers.pop_front()?;
+            self.engine.handle(self.clock.now(), answer);
         }
     }
 
@@ -338,8 +323,8 @@ impl Supervisor {
         let handle = context.run_later(due - self.clock.now(), |supervisor, context| {
             supervisor.timer = None;
             let (now, wall) = supervisor.clock.with_wall();
-            supervisor.engine.handle_wall_clock(now, wall);
-            supervisor.engine.handle_timeout(now);
+            supervisor.engine.handle(now, Input::WallClock(wall));
+            supervisor.engine.handle(now, Input::Timeout);
             supervisor.drive(context);
         });
         self.timer = Some((handle, due));
@@ -355,6 +340,18 @@ impl Supervisor {
     fn fence(&self, worker: WorkerId, why: Interruption) -> FencedMessages {
         let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
         worker.map_or(FencedMessages::default(), |worker| worker.slot.fence(why))
+    }
+
+    /// A thread is held, and these workers wait for it.
+    fn hold(&mut self, arbiter: ArbiterId, workers: &[WorkerId]) {
+        self.held.insert(arbiter);
+        workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(true)));
+    }
+
+    /// A thread that was held is back, and these workers go on.
+    fn go_on(&mut self, arbiter: ArbiterId, workers: &[WorkerId]) {
+        self.held.remove(&arbiter);
+        workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(false)));
     }
 
     fn start(&mut self, start: Start) {
@@ -398,12 +395,8 @@ impl Supervisor {
         let Some(authority) = self.links.authority.clone() else { return };
         let take_in = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
             let answer: Result<AuthorityResponse, AuthorityError> = answer;
-            let now = supervisor.clock.now();
-            let answer = match &answer {
-                Ok(answer) => Ok(answer.clone()),
-                Err(error) => Err(&*error.0),
-            };
-            supervisor.engine.handle_answer(now, number, answer);
+            let answer = answer.map_err(|error| error.0.into());
+            supervisor.engine.handle(supervisor.clock.now(), Input::Answer { number, answer });
             supervisor.drive(context);
         };
         context.spawn(authority.ask(ask).into_actor(self).map(take_in));
@@ -413,7 +406,7 @@ impl Supervisor {
     fn listen_to_authority(&self, context: &mut Context<Self>) {
         let Some(authority) = self.links.authority.clone() else { return };
         let take_in = |(), supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
-            supervisor.engine.handle_freed(supervisor.clock.now());
+            supervisor.engine.handle(supervisor.clock.now(), Input::Freed);
             supervisor.drive(context);
             if !supervisor.engine.has_left() {
                 supervisor.listen_to_authority(context);
@@ -436,7 +429,9 @@ impl Supervisor {
                 });
                 self.threads.insert(id, thread);
             }
-            Err(error) => self.not_made.push((id, error.to_string())),
+            Err(error) => {
+                self.answers.push_back(Input::ArbiterNotMade { arbiter: id, reason: error.to_string().into() });
+            }
         }
     }
 
@@ -454,7 +449,7 @@ impl Supervisor {
             seen = seen.as_ref().map(tracing::field::debug),
             "thread is silent"
         );
-        self.engine.handle_inspection(self.clock.now(), arbiter, &busy, seen);
+        self.answers.push_back(Input::Inspection { arbiter, busy, seen });
     }
 
     /// Looks at the status cells of some chunks, and at the threads; the rest has its turn after
@@ -484,15 +479,48 @@ impl Supervisor {
                 if self.threads.get(&arbiter).is_none_or(|thread| !thread.handle().is_alive()) {
                     self.threads.remove(&arbiter);
                     self.held.remove(&arbiter);
-                    self.engine.handle_arbiter_dead(now, arbiter);
+                    self.engine.handle(now, Input::ArbiterDead(arbiter));
                 }
             }
         }
         if !looks.is_empty() {
-            self.engine.handle_looks(now, &looks);
+            self.engine.handle(now, Input::Looks(looks));
         }
         if is_more {
-            context.notify(Scan { from: from + SCAN_CHUNKS });
+            context.notify(Request::Scan { from: from + SCAN_CHUNKS });
+        }
+    }
+
+    /// Has the engine supervise these workers, and keeps their slots.
+    fn take_on(&mut self, mut workers: TakeOn) {
+        let now = self.clock.now();
+        let (slots, group) = (std::mem::take(&mut workers.workers), workers.group.take());
+        let mut taken_on = Vec::with_capacity(slots.len());
+        for (supervise, slot) in slots {
+            let index = supervise.worker.0 as usize;
+            if self.workers.len() <= index {
+                self.workers.resize_with(index + 1, || None);
+            }
+            self.workers[index] = Some(Worker { slot, arbiter: None, life: None });
+            taken_on.push(supervise);
+        }
+        match group {
+            Some(group) => self.engine.handle(now, Input::SuperviseShards { group, workers: taken_on }),
+            None => {
+                for supervise in taken_on {
+                    self.engine.handle(now, Input::Supervise(supervise.into()));
+                }
+            }
+        }
+    }
+
+    /// Which nodes watch this one, and which it watches.
+    fn peer_status(&self) -> PeerStatus {
+        let name = |id| self.engine.members().find(|member| member.id == id).map(|member| member.name.clone());
+        PeerStatus {
+            observers: self.engine.observers().filter_map(name).collect(),
+            watched: self.engine.watched().filter_map(|(id, silent_for)| Some((name(id)?, silent_for))).collect(),
+            health: self.engine.health(),
         }
     }
 
@@ -519,9 +547,9 @@ impl Supervisor {
             // Stopping it from here would end the thread before it runs anything more; so it stops
             // itself, after it has said so.
             let told = supervisor.clone();
-            if !thread.handle().end_after(move || told.do_send(ArbiterEnded(id))) {
+            if !thread.handle().end_after(move || told.do_send(ToSupervisor::unstamped(Input::ArbiterEnded(id)))) {
                 // It was silent because it had ended: a worker may stop the thread it runs on.
-                supervisor.do_send(ArbiterEnded(id));
+                supervisor.do_send(ToSupervisor::unstamped(Input::ArbiterEnded(id)));
             }
         }
     }
@@ -554,266 +582,93 @@ impl Actor for Supervisor {
     }
 }
 
-impl Handler<StampedBeat> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, StampedBeat { at, beat }: StampedBeat, context: &mut Context<Self>) {
-        self.engine.handle_beat(at, beat.arbiter, beat.slot, beat.times);
-        self.drive(context);
-    }
-}
-
-impl Handler<Datagrams> for Supervisor {
-    type Result = MessageResult<Datagrams>;
-
-    fn handle(&mut self, datagrams: Datagrams, context: &mut Context<Self>) -> MessageResult<Datagrams> {
-        let Datagrams { at, wall, batch, empty_at } = datagrams;
-        self.engine.handle_wall_clock(at, wall);
-        self.engine.handle_datagrams(at, Batch::iter(&batch));
-        if let Some(empty_at) = empty_at {
-            self.engine.handle_drained(empty_at);
-        }
-        self.drive(context);
-        MessageResult(batch)
-    }
-}
-
-impl Handler<OnStream> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, OnStream { at, stream, from, what }: OnStream, context: &mut Context<Self>) {
-        self.engine.handle_stream(at, stream, from, what.event());
-        if what.is_end() {
-            // The engine forgets a stream that the other side has ended, and says nothing of it.
-            self.streams.shut(stream);
-        }
-        self.drive(context);
-    }
-}
-
-impl Handler<Accepted> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Accepted { at, from, socket }: Accepted, context: &mut Context<Self>) {
-        let stream = self.engine.handle_accepted(at);
-        self.streams.take_on(stream, from, socket, context.address());
-        self.drive(context);
-    }
-}
-
-impl Handler<Resolved> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Resolved { seed, found }: Resolved, context: &mut Context<Self>) {
-        let now = self.clock.now();
-        self.engine.handle_resolved(now, &seed, found.as_deref().map_err(String::as_str));
-        self.drive(context);
-    }
-}
-
-impl Handler<SetMetadata> for Supervisor {
-    type Result = Result<(), ConfigError>;
-
-    fn handle(&mut self, SetMetadata(metadata): SetMetadata, context: &mut Context<Self>) -> Result<(), ConfigError> {
-        let set = self.engine.set_metadata(self.clock.now(), metadata);
-        self.drive(context);
-        set
-    }
-}
-
-impl Handler<Neighbours> for Supervisor {
-    type Result = MessageResult<Neighbours>;
-
-    fn handle(&mut self, _: Neighbours, _: &mut Context<Self>) -> MessageResult<Neighbours> {
-        let name = |id| self.engine.members().find(|member| member.id == id).map(|member| member.name.clone());
-        MessageResult(PeerStatus {
-            observers: self.engine.observers().filter_map(name).collect(),
-            watched: self.engine.watched().filter_map(|(id, silent_for)| Some((name(id)?, silent_for))).collect(),
-            health: self.engine.health(),
-        })
-    }
-}
-
-impl Handler<Record> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Record(recorder): Record, _: &mut Context<Self>) {
-        self.recorder = Some(recorder);
-        self.engine.record();
-    }
-}
-
-impl Handler<SetInterval> for Supervisor {
-    type Result = Result<(), ConfigError>;
-
-    fn handle(&mut self, SetInterval(interval): SetInterval, context: &mut Context<Self>) -> Result<(), ConfigError> {
-        let set = self.engine.set_interval(self.clock.now(), interval);
-        self.drive(context);
-        set
-    }
-}
-
-impl Handler<Drained> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Drained(at): Drained, context: &mut Context<Self>) {
-        self.engine.handle_drained(at);
-        self.drive(context);
-    }
-}
-
 impl Handler<ToSupervisor> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: ToSupervisor, context: &mut Context<Self>) {
         match message {
-            ToSupervisor::Report(WorkerReport { at, worker, generation, report }) => {
-                self.engine.handle_report(at, worker, generation, report);
-            }
-            ToSupervisor::Snapshot(MadeSnapshot { at, worker, version, bytes }) => {
-                self.engine.handle_snapshot(at, worker, version, bytes);
-            }
-            ToSupervisor::Command(Command { child, order }) => {
-                let now = self.clock.now();
-                match order {
-                    Order::Start => self.engine.start(now, child),
-                    Order::Restart => self.engine.restart(now, child),
-                    Order::Stop => self.engine.stop(now, child),
-                    Order::Remove => self.engine.remove(now, child),
+            ToSupervisor::Input { at, input } => {
+                let ended = ended_stream(&input);
+                self.engine.handle(at.unwrap_or_else(|| self.clock.now()), input);
+                if let Some(stream) = ended {
+                    // The engine forgets a stream that the other side has ended, and says nothing
+                    // of it.
+                    self.streams.shut(stream);
                 }
+                self.drive(context);
             }
             ToSupervisor::Wait(wait) => {
                 self.waiters.add(wait.into());
                 self.waiters.look(&self.engine, &self.view);
-                return;
             }
         }
-        self.drive(context);
     }
 }
 
-impl Handler<TakeOn> for Supervisor {
+/// The stream on which nothing more happens after this input.
+fn ended_stream(input: &Input) -> Option<StreamId> {
+    let Input::Stream { stream, event, .. } = input else { return None };
+    match event {
+        StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended => Some(*stream),
+        StreamEvent::Opened | StreamEvent::Frame(_) => None,
+    }
+}
+
+impl Handler<Request> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, mut take_on: TakeOn, context: &mut Context<Self>) {
-        let now = self.clock.now();
-        let (workers, group) = (std::mem::take(&mut take_on.workers), take_on.group.take());
-        let mut taken_on = Vec::with_capacity(workers.len());
-        for (supervise, slot) in workers {
-            let index = supervise.worker.0 as usize;
-            if self.workers.len() <= index {
-                self.workers.resize_with(index + 1, || None);
+    fn handle(&mut self, request: Request, context: &mut Context<Self>) {
+        match request {
+            Request::TakeOn(workers) => {
+                self.take_on(workers);
+                self.drive(context);
             }
-            self.workers[index] = Some(Worker { slot, arbiter: None, life: None });
-            taken_on.push(supervise);
+            Request::Accepted { at, from, socket } => {
+                self.engine.handle(at, Input::Accepted);
+                self.streams.take_on(self.engine.accepted(), from, socket, context.address());
+                self.drive(context);
+            }
+            Request::Scan { from } => {
+                self.scan(from, context);
+                self.drive(context);
+            }
+            Request::Record(recorder) => {
+                self.recorder = Some(recorder);
+                self.engine.handle(self.clock.now(), Input::Record);
+            }
+            Request::SetMetadata(metadata, answer) => {
+                let checked = self.engine.check_metadata(&metadata);
+                self.engine.handle(self.clock.now(), Input::SetMetadata(metadata));
+                self.drive(context);
+                let _ = answer.send(checked); // Its caller may have stopped waiting.
+            }
+            Request::SetInterval(interval, answer) => {
+                let checked = self.engine.check_interval(interval);
+                self.engine.handle(self.clock.now(), Input::SetInterval(interval));
+                self.drive(context);
+                let _ = answer.send(checked); // As above.
+            }
+            Request::Leave(done) if self.ending == Ending::Done => {
+                let _ = done.send(()); // As above.
+            }
+            Request::Leave(done) => {
+                self.leavers.push(done);
+                self.engine.handle(self.clock.now(), Input::Leave);
+                self.drive(context);
+            }
+            Request::Subscribe(subscriber) => self.subscribers.add(subscriber, self.view.snapshot()),
+            Request::Until(until) => {
+                self.waiters.add(until);
+                self.waiters.look(&self.engine, &self.view);
+            }
+            Request::Counters(answer) => drop(answer.send(self.engine.counters())),
+            Request::PeerStatus(answer) => drop(answer.send(self.peer_status())),
+            #[cfg(feature = "systemd")]
+            Request::OnLeave(act) => self.on_leave.push(act),
+            #[cfg(feature = "systemd")]
+            Request::Receiver(answer) => drop(answer.send(self.links.receiver.clone())),
+            #[cfg(feature = "systemd")]
+            Request::Pulse(pulse) => pulse.back.store(pulse.number, Ordering::Release),
         }
-        match group {
-            Some(group) => self.engine.supervise_shards(now, group, taken_on),
-            None => taken_on.into_iter().for_each(|supervise| self.engine.supervise(now, supervise)),
-        }
-        self.drive(context);
-    }
-}
-
-impl Handler<TakeOnGroup> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, TakeOnGroup(group): TakeOnGroup, context: &mut Context<Self>) {
-        self.engine.supervise_group(self.clock.now(), group);
-        self.drive(context);
-    }
-}
-
-impl Handler<Scan> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Scan { from }: Scan, context: &mut Context<Self>) {
-        self.scan(from, context);
-        self.drive(context);
-    }
-}
-
-impl Handler<ArbiterEnded> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, ArbiterEnded(arbiter): ArbiterEnded, context: &mut Context<Self>) {
-        self.engine.handle_arbiter_ended(self.clock.now(), arbiter);
-        self.drive(context);
-    }
-}
-
-impl Handler<Subscribe> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Subscribe(subscriber): Subscribe, _: &mut Context<Self>) {
-        self.subscribers.add(subscriber, self.view.snapshot());
-    }
-}
-
-impl Handler<Until> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, until: Until, _: &mut Context<Self>) {
-        self.waiters.add(until);
-        self.waiters.look(&self.engine, &self.view);
-    }
-}
-
-impl Handler<Leave> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Leave { done }: Leave, context: &mut Context<Self>) {
-        if self.ending == Ending::Done {
-            let _ = done.send(()); // Its node may have stopped waiting.
-            return;
-        }
-        self.leavers.push(done);
-        self.engine.leave(self.clock.now());
-        self.drive(context);
-    }
-}
-
-#[cfg(feature = "systemd")]
-impl Handler<OnLeave> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, OnLeave(act): OnLeave, _: &mut Context<Self>) {
-        self.on_leave.push(act);
-    }
-}
-
-#[cfg(feature = "systemd")]
-impl Handler<AddrOf> for Supervisor {
-    type Result = Addr<Receiver>;
-
-    fn handle(&mut self, _: AddrOf, _: &mut Context<Self>) -> Addr<Receiver> {
-        self.links.receiver.clone()
-    }
-}
-
-#[cfg(feature = "systemd")]
-impl Handler<Pulse> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, pulse: Pulse, _: &mut Context<Self>) {
-        pulse.back.store(pulse.number, Ordering::Release);
-    }
-}
-
-#[cfg(feature = "testkit")]
-impl Handler<Introduce> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Introduce(members): Introduce, context: &mut Context<Self>) {
-        self.engine.recall(self.clock.now(), &members);
-        self.drive(context);
-    }
-}
-
-impl Handler<Count> for Supervisor {
-    type Result = MessageResult<Count>;
-
-    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> MessageResult<Count> {
-        MessageResult(self.engine.counters())
     }
 }

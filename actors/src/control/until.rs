@@ -7,10 +7,11 @@
 
 use std::task::Poll;
 
-use actix::{Addr, Message};
+use actix::Addr;
 use heartbeat_core::Engine;
 use tokio::sync::oneshot;
 
+use crate::control::input::{Request, ask};
 use crate::control::supervisor::Supervisor;
 use crate::view::node_view::View;
 use crate::worker::messages::{NotUp, WaitUntilUp};
@@ -22,10 +23,6 @@ type Check = Box<dyn FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send>;
 pub(crate) struct Until {
     check: Check,
     done: oneshot::Sender<Result<(), NotUp>>,
-}
-
-impl Message for Until {
-    type Result = ();
 }
 
 impl From<WaitUntilUp> for Until {
@@ -67,8 +64,7 @@ pub(crate) async fn until(
     supervisor: &Addr<Supervisor>,
     check: impl FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send + 'static,
 ) -> Result<(), NotUp> {
-    let (done, found) = oneshot::channel();
-    supervisor.do_send(Until { check: Box::new(check), done });
-    // The supervisor ends with its system, and with it all that it started.
-    found.await.unwrap_or(Err(NotUp::Stopped))
+    let found = ask(supervisor, |done| Request::Until(Until { check: Box::new(check), done })).await;
+    // The supervisor ends with its system, and with it all workers that it started.
+    found.unwrap_or(Err(NotUp::Stopped))
 }

@@ -48,14 +48,14 @@ use std::time::Duration;
 
 use actix::Actor;
 use heartbeat_core::config::RestartConfig;
-use heartbeat_core::{Child, Config, ConfigError, Counting, GroupId, RestartKind, SuperviseGroup};
+use heartbeat_core::{Child, Config, ConfigError, Counting, GroupId, Input, RestartKind, SuperviseGroup};
 
 use crate::node::Node;
 use crate::node::pool::{Pool, Routing};
 use crate::node::supervise_error::SuperviseError;
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
-use crate::worker::messages::{NotUp, Order, is_up};
+use crate::worker::messages::{NotUp, is_up};
 use crate::worker::slot::{Factory, Part, StartError, StartInfo};
 use crate::worker::spec::{Limits, WorkerSpec};
 
@@ -357,23 +357,23 @@ impl Group {
 
     /// Starts the group again, if it has ended, was stopped or was given up.
     pub fn start(&self) {
-        self.node.order(Child::Group(self.id), Order::Start);
+        self.node.input(Input::Start(Child::Group(self.id)));
     }
 
     /// Stops its children in reverse order, and starts them again in order. Their queues are kept;
     /// nothing is counted.
     pub fn restart(&self) {
-        self.node.order(Child::Group(self.id), Order::Restart);
+        self.node.input(Input::Restart(Child::Group(self.id)));
     }
 
     /// Stops its children in reverse order, each with its deadline.
     pub fn stop(&self) {
-        self.node.order(Child::Group(self.id), Order::Stop);
+        self.node.input(Input::Stop(Child::Group(self.id)));
     }
 
     /// Stops the group and forgets it with all that is in it; the names are free again.
     pub fn remove(&self) {
-        self.node.order(Child::Group(self.id), Order::Remove);
+        self.node.input(Input::Remove(Child::Group(self.id)));
     }
 
     /// Its name.

@@ -24,15 +24,12 @@ use actix::{Actor, Recipient};
 use heartbeat_core::config::ARBITERS_MAX;
 use heartbeat_core::member::NAME_BYTES_MAX;
 use heartbeat_core::{
-    Child, Config, ConfigError, Counters, Engine, GroupId, Instant, Metadata, Supervise, SuperviseGroup, ThreadSlotId,
+    Config, ConfigError, Counters, Engine, GroupId, Input, Instant, Metadata, Supervise, SuperviseGroup, ThreadSlotId,
     WorkerActivity, WorkerId,
 };
-use tokio::sync::oneshot;
 
+use crate::control::input::{Request, TakeOn, ask};
 use crate::control::record::Recorder;
-use crate::control::supervisor::{
-    Count, Leave, Neighbours, Record, SetInterval, SetMetadata, Subscribe, TakeOn, TakeOnGroup,
-};
 use crate::control::until::until;
 use crate::node::group::Group;
 use crate::node::service::Services;
@@ -46,7 +43,7 @@ use crate::view::subscribe::{DeadLetters, Subscriber, Update, Updates};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::mailbox::Rules;
-use crate::worker::messages::{Command, NotUp, Order, ToSupervisor};
+use crate::worker::messages::{NotUp, ToSupervisor};
 use crate::worker::slot::{DynSlot, Factory, Part, StartError, StartInfo, WorkerSlot};
 use crate::worker::spec::{Arbiters, Placement, WorkerSpec};
 use crate::worker::status_cell::CellRef;
@@ -219,7 +216,7 @@ impl Node {
     /// A recipient that subscribes again is sent the view again, and each event once. So a worker
     /// may subscribe in `started`, with an address that outlives its life.
     pub fn subscribe(&self, subscriber: Recipient<Update>) {
-        self.inner.supervisor.do_send(Subscribe(Subscriber::Recipient(subscriber)));
+        self.inner.supervisor.do_send(Request::Subscribe(Subscriber::Recipient(subscriber)));
     }
 
     /// The view as it is now and then every event, as a stream.
@@ -239,7 +236,7 @@ impl Node {
     /// ```
     pub fn updates(&self) -> Updates {
         let (sender, updates) = Updates::new();
-        self.inner.supervisor.do_send(Subscribe(Subscriber::Stream(None, sender)));
+        self.inner.supervisor.do_send(Request::Subscribe(Subscriber::Stream(None, sender)));
         updates
     }
 
@@ -263,7 +260,7 @@ impl Node {
     /// Outside an actix system or arbiter.
     pub fn subscribe_fn(&self, name: &str, mut subscriber: impl FnMut(Update) + 'static) {
         let (sender, mut updates) = Updates::new();
-        self.inner.supervisor.do_send(Subscribe(Subscriber::Stream(Some(name.into()), sender)));
+        self.inner.supervisor.do_send(Request::Subscribe(Subscriber::Stream(Some(name.into()), sender)));
         actix_rt::spawn(async move {
             while let Some(update) = updates.next().await {
                 subscriber(update);
@@ -342,13 +339,13 @@ impl Node {
 
     /// Datagrams sent, received and dropped so far; zeros once the node's system has ended.
     pub async fn counters(&self) -> Counters {
-        self.inner.supervisor.send(Count).await.unwrap_or_default()
+        ask(&self.inner.supervisor, Request::Counters).await.unwrap_or_default()
     }
 
     /// Who watches this node, whom it watches, and how well it is itself; nobody once its system
     /// has ended.
     pub async fn neighbourhood(&self) -> PeerStatus {
-        self.inner.supervisor.send(Neighbours).await.unwrap_or_default()
+        ask(&self.inner.supervisor, Request::PeerStatus).await.unwrap_or_default()
     }
 
     /// Tells other nodes something else of this one from now on: what
@@ -359,7 +356,7 @@ impl Node {
     /// [`ConfigError::Contradiction`] if it is more than
     /// [`METADATA_BYTES_MAX`](heartbeat_core::member::METADATA_BYTES_MAX); nothing changes then.
     pub async fn set_metadata(&self, metadata: Metadata) -> Result<(), ConfigError> {
-        self.inner.supervisor.send(SetMetadata(metadata)).await.unwrap_or(Ok(()))
+        ask(&self.inner.supervisor, |answer| Request::SetMetadata(metadata, answer)).await.unwrap_or(Ok(()))
     }
 
     /// Records what this node hears of others from now on into `folder`, which is made if there is
@@ -371,7 +368,7 @@ impl Node {
     /// What the system says of the folder or of one more thread.
     pub fn record(&self, folder: impl AsRef<Path>) -> io::Result<()> {
         let recorder = Recorder::start(folder.as_ref())?;
-        self.inner.supervisor.do_send(Record(recorder));
+        self.inner.supervisor.do_send(Request::Record(recorder));
         Ok(())
     }
 
@@ -383,24 +380,22 @@ impl Node {
     /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; it is
     /// then what it was.
     pub async fn set_interval(&self, interval: Duration) -> Result<(), ConfigError> {
-        self.inner.supervisor.send(SetInterval(interval)).await.unwrap_or(Ok(()))
+        ask(&self.inner.supervisor, |answer| Request::SetInterval(interval, answer)).await.unwrap_or(Ok(()))
     }
 
     /// Leaves the cluster gracefully: hands shards over (up to `ownership.hand_over_timeout`), stops
     /// the workers in reverse order (up to `workers.leave_timeout`), then notifies the other nodes.
     /// It returns when that is done. The node does nothing afterwards.
     pub async fn leave(&self) {
-        let (done, left) = oneshot::channel();
-        self.inner.supervisor.do_send(Leave { done });
-        // An error means that the supervisor is gone, which is as much as having left.
-        let _ = left.await;
+        // Without an answer the supervisor is gone, which is as much as having left.
+        let _ = ask(&self.inner.supervisor, Request::Leave).await;
     }
 
     #[cfg(feature = "testkit")]
     pub(crate) async fn introduce(&self, members: Vec<heartbeat_core::Member>) {
         // An error means that the supervisor is gone, and with it everybody who could be
         // introduced.
-        let _ = self.inner.supervisor.send(crate::control::supervisor::Introduce(members)).await;
+        let _ = self.inner.supervisor.send(ToSupervisor::unstamped(Input::Recall(members))).await;
     }
 
     /// Takes a worker on in a group.
@@ -427,7 +422,7 @@ impl Node {
         #[cfg(feature = "testkit")]
         self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
         let workers = vec![(supervise, slot.clone() as Arc<dyn DynSlot>)];
-        self.inner.supervisor.do_send(TakeOn { workers, group: None });
+        self.inner.supervisor.do_send(Request::TakeOn(TakeOn { workers, group: None }));
         Ok(WorkerAddr { slot })
     }
 
@@ -468,7 +463,7 @@ impl Node {
     }
 
     pub(crate) fn take_on_group(&self, group: SuperviseGroup) {
-        self.inner.supervisor.do_send(TakeOnGroup(group));
+        self.input(Input::SuperviseGroup(group.into()));
     }
 
     /// The slot of the worker with this name.
@@ -487,8 +482,9 @@ impl Node {
         &self.inner.supervisor
     }
 
-    pub(crate) fn order(&self, child: Child, order: Order) {
-        self.inner.supervisor.do_send(ToSupervisor::Command(Command { child, order }));
+    /// Hands an input to the engine.
+    pub(crate) fn input(&self, input: Input) {
+        self.inner.supervisor.do_send(ToSupervisor::unstamped(input));
     }
 
     fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {

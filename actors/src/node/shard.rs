@@ -48,7 +48,8 @@ use heartbeat_core::config::{AuthorityKind, OwnershipConfig, QuorumRule};
 use heartbeat_core::{Child, Engine, Role, Standing, Supervise};
 use tracing::{info, warn};
 
-use crate::control::supervisor::{Supervisor, TakeOn};
+use crate::control::input::{Request, TakeOn};
+use crate::control::supervisor::Supervisor;
 use crate::control::until::until;
 use crate::lock::lock;
 use crate::node::supervise_error::SuperviseError;
@@ -268,7 +269,7 @@ impl Node {
             say_promise(&group, &self.inner.config.ownership);
         }
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
-        self.inner.supervisor.do_send(TakeOn { workers, group: Some(group.clone()) });
+        self.inner.supervisor.do_send(Request::TakeOn(TakeOn { workers, group: Some(group.clone()) }));
         let supervisor = self.inner.supervisor.clone();
         Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
     }

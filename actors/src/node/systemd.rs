@@ -18,8 +18,8 @@ use actix::Addr;
 use sd_notify::NotifyState;
 use tracing::{debug, warn};
 
+use crate::control::input::{Pulse, Request, ask};
 use crate::control::receiver::Receiver;
-use crate::control::supervisor::{AddrOf, OnLeave, Pulse};
 use crate::node::Node;
 
 /// Pulses sent in the time systemd allows: two of them to each `WATCHDOG=1`, and two of those in
@@ -39,10 +39,10 @@ impl Node {
     pub async fn notify_systemd(&self) -> io::Result<()> {
         sd_notify::notify(&[NotifyState::Ready])?;
         let supervisor = self.supervisor();
-        supervisor.do_send(OnLeave(Box::new(|| tell(NotifyState::Stopping))));
+        supervisor.do_send(Request::OnLeave(Box::new(|| tell(NotifyState::Stopping))));
         let Some(allowed) = sd_notify::watchdog_enabled() else { return Ok(()) };
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the node has ended");
-        let receiver = supervisor.send(AddrOf).await.map_err(|_| gone())?;
+        let receiver = ask(supervisor, Request::Receiver).await.ok_or_else(gone)?;
         debug!(?allowed, "systemd watches");
         std::thread::Builder::new().name("heartbeat-watchdog".into()).spawn(move || feed(&receiver, allowed))?;
         Ok(())

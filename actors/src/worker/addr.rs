@@ -9,13 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix::{Actor, Handler, Message};
-use heartbeat_core::{Activity, Child, Generation, Health, Instant, NotReadyReason};
+use heartbeat_core::{Activity, Generation, Health, Input, Instant, NotReadyReason};
 
 use crate::worker::context::Context;
 use crate::worker::dead_letter::DeadReason;
 use crate::worker::envelope::Envelope;
 use crate::worker::mailbox::{Item, MessageCounts, Undelivered};
-use crate::worker::messages::{Command, Order};
 use crate::worker::reply::Reply;
 use crate::worker::send_error::{SendError, TrySendError};
 use crate::worker::shared_queue::SharedQueue;
@@ -255,26 +254,26 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// Starts the worker again if it has ended, was stopped or was given up. A shard's worker
     /// starts on the node that owns the shard; on any other node nothing happens.
     pub fn start(&self) {
-        self.order(Order::Start);
+        self.slot.order(Input::Start);
     }
 
     /// Stops the worker gracefully and starts it again. Its queue is kept, and the restart does not
     /// count towards the restart intensity.
     pub fn restart(&self) {
-        self.order(Order::Restart);
+        self.slot.order(Input::Restart);
     }
 
     /// Stops the worker gracefully; messages are refused until it is started again. A worker that
     /// does not stop in time is fenced. A shard stays owned by this node and runs nowhere
     /// meanwhile.
     pub fn stop(&self) {
-        self.order(Order::Stop);
+        self.slot.order(Input::Stop);
     }
 
     /// Stops the worker gracefully and forgets it; its name is free again. A shard's worker is only
     /// stopped, since it belongs to its group.
     pub fn remove(&self) {
-        self.order(Order::Remove);
+        self.slot.order(Input::Remove);
     }
 
     /// The worker's state, as three separate verdicts. It is read from the status cell, so it needs
@@ -327,10 +326,6 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     /// The worker's name.
     pub fn name(&self) -> &str {
         &self.slot.name
-    }
-
-    fn order(&self, order: Order) {
-        self.slot.order(Command { child: Child::Worker(self.slot.worker), order });
     }
 }
 

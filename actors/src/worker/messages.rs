@@ -5,54 +5,36 @@
 //! an input of the engine.
 
 use std::fmt;
-use std::sync::Arc;
 use std::task::Poll;
 
 use actix::{Message, Recipient};
-use heartbeat_core::{Child, Engine, Generation, Instant, Report, Standing, WorkerId};
+use heartbeat_core::{Child, Engine, Input, Instant, Standing};
 use tokio::sync::oneshot;
 
-/// All that a worker sends up.
+/// All that a worker sends up, and what else is an input of the engine: from its threads, the
+/// socket, streams and users of the node.
 pub(crate) enum ToSupervisor {
-    Report(WorkerReport),
-    Snapshot(MadeSnapshot),
-    Command(Command),
+    /// An input of the engine, with the instant at which it was stamped. Without one it counts from
+    /// when the supervisor handles it.
+    Input { at: Option<Instant>, input: Input },
+    /// A user of an address waits until a worker is up.
     Wait(WaitUntilUp),
+}
+
+impl ToSupervisor {
+    /// An input that was stamped at `at`.
+    pub(crate) fn at(at: Instant, input: Input) -> ToSupervisor {
+        ToSupervisor::Input { at: Some(at), input }
+    }
+
+    /// An input that counts from when the supervisor handles it.
+    pub(crate) fn unstamped(input: Input) -> ToSupervisor {
+        ToSupervisor::Input { at: None, input }
+    }
 }
 
 impl Message for ToSupervisor {
     type Result = ();
-}
-
-/// The thread of a worker reports what became of a generation.
-pub(crate) struct WorkerReport {
-    pub(crate) at: Instant,
-    pub(crate) worker: WorkerId,
-    pub(crate) generation: Generation,
-    pub(crate) report: Report,
-}
-
-/// The worker of a shard has made a snapshot.
-pub(crate) struct MadeSnapshot {
-    pub(crate) at: Instant,
-    pub(crate) worker: WorkerId,
-    pub(crate) version: u32,
-    pub(crate) bytes: Arc<[u8]>,
-}
-
-/// An order for a child.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
-    Start,
-    Restart,
-    Stop,
-    Remove,
-}
-
-/// A user of an address starts, stops or removes a child.
-pub(crate) struct Command {
-    pub(crate) child: Child,
-    pub(crate) order: Order,
 }
 
 /// A user of an address waits until a worker is up.

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 
 use actix::{Actor, Addr, Recipient};
-use heartbeat_core::{Cause, Generation, Interruption, Report, RestartPermit, Shard, ShardSnapshot, WorkerId};
+use heartbeat_core::{
+    Cause, Child, Generation, Input, Interruption, Report, RestartPermit, Shard, ShardSnapshot, WorkerId,
+};
 
 use crate::clock::Clock;
 use crate::lock::lock;
@@ -23,7 +25,7 @@ use crate::worker::drop_queue::DropQueue;
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
 use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, Rules, Undelivered};
-use crate::worker::messages::{Command, MadeSnapshot, ToSupervisor, WorkerReport};
+use crate::worker::messages::ToSupervisor;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::Runner;
 use crate::worker::shared_queue::SharedQueue;
@@ -233,8 +235,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
             *kept = Some(ShardSnapshot { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
         }
-        let made = MadeSnapshot { at: self.control.clock.now(), worker: self.worker, version, bytes };
-        self.control.supervisor.do_send(ToSupervisor::Snapshot(made));
+        let made = Input::Snapshot { worker: self.worker, version, bytes };
+        self.control.supervisor.do_send(ToSupervisor::at(self.control.clock.now(), made));
     }
 
     /// Whether the worker may act now. A worker that is not a shard always may.
@@ -298,14 +300,14 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     }
 
     /// Sends the supervisor what is to be done with this worker.
-    pub(crate) fn order(&self, command: Command) {
-        self.control.supervisor.do_send(ToSupervisor::Command(command));
+    pub(crate) fn order(&self, order: fn(Child) -> Input) {
+        self.control.supervisor.do_send(ToSupervisor::unstamped(order(Child::Worker(self.worker))));
     }
 
     /// Reports to the supervisor what became of a generation.
     pub(crate) fn report(&self, (generation, report): (Generation, Report)) {
-        let report = WorkerReport { at: self.control.clock.now(), worker: self.worker, generation, report };
-        self.control.supervisor.do_send(ToSupervisor::Report(report));
+        let report = Input::Report { worker: self.worker, generation, report };
+        self.control.supervisor.do_send(ToSupervisor::at(self.control.clock.now(), report));
     }
 }
 

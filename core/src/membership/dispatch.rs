@@ -12,12 +12,13 @@ use super::change::Origin;
 use super::{Cluster, OwnershipEffect};
 use crate::ctx::Ctx;
 use crate::event::Event;
+use crate::input::StreamEvent;
 use crate::member::{Generation, Incarnation, Member, NodeId, Status};
 use crate::membership::clock::clock_in;
 use crate::membership::inquiry::ReportOutcome;
 use crate::membership::join::RefusalOutcome;
 use crate::membership::outbox::{Payload, RowRange};
-use crate::membership::streams::{StreamEvent, StreamKind};
+use crate::membership::streams::StreamKind;
 use crate::membership::sync;
 use crate::membership::watch::{WatchKind, clear_suspicion};
 use crate::output::StreamId;
@@ -409,7 +410,7 @@ impl Cluster {
     pub(crate) fn handle_stream(
         &mut self,
         stream: StreamId,
-        event: StreamEvent<'_>,
+        event: &StreamEvent,
         frame: Option<(&Datagram<'_>, SocketAddr)>,
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
@@ -446,11 +447,11 @@ impl Cluster {
         &mut self,
         stream: StreamId,
         kind: StreamKind,
-        event: StreamEvent<'_>,
+        event: &StreamEvent,
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         match kind {
-            StreamKind::ConnectProbe(id) if event == StreamEvent::Ended => {
+            StreamKind::ConnectProbe(id) if *event == StreamEvent::Ended => {
                 if !self.streams.repeat_connect_probe(id, stream, &self.peers, &mut self.out) {
                     return self.finish_connect_probe(id, event, ctx);
                 }
@@ -463,7 +464,7 @@ impl Cluster {
                 self.streams.forget(stream);
                 let is_same = |member: &&Member| member.generation == generation && member.status.is_member();
                 let is_member = self.peers.table.member(id).filter(is_same).is_some();
-                if event == StreamEvent::Ended && is_member && self.watching.peer(id).is_some() {
+                if *event == StreamEvent::Ended && is_member && self.watching.peer(id).is_some() {
                     self.streams.probe_connection(id, &self.peers, &mut self.out, ctx);
                 }
             }
@@ -479,15 +480,10 @@ impl Cluster {
     }
 
     /// Handles how an attempt to connect to a node ended.
-    pub(super) fn finish_connect_probe(
-        &mut self,
-        id: NodeId,
-        event: StreamEvent<'_>,
-        ctx: &mut Ctx,
-    ) -> OwnershipEffect {
+    pub(super) fn finish_connect_probe(&mut self, id: NodeId, event: &StreamEvent, ctx: &mut Ctx) -> OwnershipEffect {
         self.streams.begin_connect_probes(&self.peers, &mut self.out, ctx);
         let mut effect = OwnershipEffect::Nothing;
-        if event == StreamEvent::Refused {
+        if *event == StreamEvent::Refused {
             self.streams.note_refused(id);
             let (inquiries, mut cx) = self.lend(ctx);
             let change = inquiries.handle_refused_connection(id, &mut cx);
@@ -510,7 +506,7 @@ impl Cluster {
             // A process answers there, the known one or a later one. Whether its datagrams arrive
             // is another question.
             self.streams.close(stream, &mut self.out);
-            return self.finish_connect_probe(id, StreamEvent::Ended, ctx);
+            return self.finish_connect_probe(id, &StreamEvent::Ended, ctx);
         }
         let row = self.unconfirmed.handle_frame(from.ip(), datagram.header);
         let effect = self.merge_confirmed(row, ctx);
@@ -625,7 +621,7 @@ mod tests {
             let stream = cluster.handle_accepted(&ctx);
             let header = Header { cluster: 0, from: id(from), generation: GENERATION, clock: 0 };
             let datagram = Datagram { header, body, rumours: Rumours::default() };
-            cluster.handle_stream(stream, StreamEvent::Frame(&[]), Some((&datagram, address(from))), &mut ctx);
+            cluster.handle_stream(stream, &StreamEvent::Frame(Vec::new()), Some((&datagram, address(from))), &mut ctx);
             let left: Vec<Outgoing> = std::iter::from_fn(|| cluster.poll_outgoing()).collect();
             left.contains(&Outgoing::Close { stream })
         };

@@ -58,7 +58,6 @@ mod unconfirmed;
 mod watch;
 
 pub(crate) use self::outbox::Outgoing;
-pub use self::streams::StreamEvent;
 pub(crate) use self::transfer::ShardMessage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +87,7 @@ use crate::config::{ClusterConfig, Config, ConfigError};
 use crate::ctx::Ctx;
 use crate::detection::{Pause, monitor};
 use crate::event::Event;
+use crate::input::StreamEvent;
 use crate::member::{
     Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Status, Weight, canonical,
 };
@@ -209,7 +209,7 @@ impl Cluster {
         self.unconfirmed.handle_timeout(&self.peers, &mut self.out, ctx);
         for (id, stream) in self.streams.overdue_connect_probes(ctx.now) {
             self.streams.close(stream, &mut self.out);
-            self.finish_connect_probe(id, StreamEvent::Failed, ctx);
+            self.finish_connect_probe(id, &StreamEvent::Failed, ctx);
         }
         self.streams.handle_timeout(&self.peers, &mut self.out, ctx);
         if self.transfers.next_due() <= ctx.now {
@@ -312,12 +312,17 @@ impl Cluster {
 
     // ---- what this node publishes ---------------------------------------------------------------
 
-    /// Publishes other metadata.
+    /// Whether this metadata may be published in place of the present.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if it changes the weight; nothing changes then.
-    pub(crate) fn set_metadata(&mut self, metadata: Metadata, ctx: &mut Ctx) -> Result<(), ConfigError> {
-        self.profile.set_metadata(metadata, &mut self.peers, ctx)
+    /// [`ConfigError::Contradiction`] if it changes the weight.
+    pub(crate) fn check_metadata(&self, metadata: &Metadata) -> Result<(), ConfigError> {
+        OwnProfile::check_metadata(metadata, &self.peers)
+    }
+
+    /// Publishes this metadata, which [`Cluster::check_metadata`] has accepted.
+    pub(crate) fn set_metadata(&mut self, metadata: Metadata, ctx: &mut Ctx) {
+        OwnProfile::set_metadata(metadata, &mut self.peers, ctx);
     }
 
     /// Publishes that this node supervises a sharded group. It starts no shards for a lease: their

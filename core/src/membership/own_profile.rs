@@ -31,26 +31,25 @@ impl OwnProfile {
         OwnProfile { withheld }
     }
 
-    /// Replaces the metadata.
+    /// Whether this metadata may replace the present.
     ///
     /// # Errors
     /// [`ConfigError::Contradiction`] if the weight would change. Other nodes go by the weight that
     /// they see. A weight that came and went between two of their looks would have given a shard to
     /// another owner and back. The present owner would not know that its epoch is over.
-    pub(super) fn set_metadata(
-        &mut self,
-        metadata: Metadata,
-        peers: &mut Peers,
-        ctx: &mut Ctx,
-    ) -> Result<(), ConfigError> {
-        let (is, would_be) = (peers.me.weight(), Weight::said_in(&metadata).unwrap_or_default());
+    pub(super) fn check_metadata(metadata: &Metadata, peers: &Peers) -> Result<(), ConfigError> {
+        let (is, would_be) = (peers.me.weight(), Weight::said_in(metadata).unwrap_or_default());
         if is != would_be {
             let (is, would_be) = (is.get(), would_be.get());
             let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");
             return Err(ConfigError::Contradiction(reason));
         }
-        update(peers, |profile| profile.metadata = metadata, ctx);
         Ok(())
+    }
+
+    /// Replaces the metadata by what [`OwnProfile::check_metadata`] has accepted.
+    pub(super) fn set_metadata(metadata: Metadata, peers: &mut Peers, ctx: &mut Ctx) {
+        update(peers, |profile| profile.metadata = metadata, ctx);
     }
 
     /// Publishes that this node supervises a sharded group, so that it may own shards of it.

@@ -40,21 +40,6 @@ const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a table that is fetched may take to its next page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What became of a stream, as its driver reports.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StreamEvent<'a> {
-    /// It is connected.
-    Opened,
-    /// No process listens at that address.
-    Refused,
-    /// It could not be connected, for any other reason.
-    Failed,
-    /// A frame came in.
-    Frame(&'a [u8]),
-    /// It was closed, by the other side or by the system.
-    Ended,
-}
-
 /// What a stream is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StreamKind {

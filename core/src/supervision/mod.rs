@@ -48,7 +48,7 @@ use children::{Asked, Children, Next, Phase, Work};
 use threads::{Ruling, Threads};
 
 /// A worker to supervise.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Supervise {
     /// Its number, not in use.
     pub worker: WorkerId,
@@ -102,7 +102,7 @@ pub struct Times {
 }
 
 /// A group to supervise.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct SuperviseGroup {
     /// Its number, not used before.
     pub group: GroupId,
@@ -556,10 +556,9 @@ impl Supervision {
 
     // ---- questions -----------------------------------------------------------------------------------------------------------------------
 
-    /// When `expire` has something to do next.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        let due = earliest(self.next_scan, [self.timers.next(), self.threads.next_look()]);
-        (due != Instant::NEVER).then_some(due)
+    /// When `expire` has something to do next; `NEVER` if nothing is due.
+    pub(crate) fn next_due(&self) -> Instant {
+        earliest(self.next_scan, [self.timers.next(), self.threads.next_look()])
     }
 
     /// Where a child stands. It looks at all that is in a group.

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    AutoShutdown, Child, Event, GroupId, Output, Report, RestartKind, Strategy, Supervise, SuperviseGroup, WorkerId,
+    AutoShutdown, Child, Event, GroupId, Input, Output, Report, RestartKind, Strategy, Supervise, SuperviseGroup,
+    WorkerId,
 };
 
 use super::order::spec;
@@ -173,7 +174,7 @@ fn a_number_that_is_used_again_meanwhile_is_left_alone() {
     let (mut play, _) = three(Strategy::OneForAll, [Permanent; 3]);
     play.stubborn.extend([WorkerId(3)]);
     play.panic(WorkerId(1));
-    play.order(|engine, now| engine.remove(now, worker(2)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(worker(2))));
     let stranger = play.worker(2, GroupId::ROOT, Permanent);
     let generation = play.running[&stranger];
     play.story();
@@ -186,7 +187,7 @@ fn a_number_that_is_used_again_meanwhile_is_left_alone() {
     play.sluggish.insert(WorkerId(1));
     play.worker(1, group, Permanent);
     play.worker(2, group, Permanent);
-    play.order(|engine, now| engine.remove(now, worker(2)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(worker(2))));
     play.worker(2, GroupId::ROOT, Permanent);
     come_up(&mut play, 1);
     assert_eq!(play.story(), ["+w1", "+w2"], "once, by the root");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use heartbeat_core::config::OnThreadHeld;
 use heartbeat_core::{
-    ArbiterId, AutoShutdown, Child, Config, Counting, GroupId, Health, Random, RestartKind, StatusSample, Strategy,
-    Supervise, SuperviseGroup, ThreadSlotId, WorkerId,
+    ArbiterId, AutoShutdown, Child, Config, Counting, GroupId, Health, Input, Random, RestartKind, StatusSample,
+    Strategy, Supervise, SuperviseGroup, ThreadSlotId, WorkerId,
 };
 
 use super::play::{Play, Seed};
@@ -67,10 +67,10 @@ fn ask(random: &mut Random, play: &mut Play, known: &mut Known) {
     };
     match random.below(7) {
         0..=2 => take_on(random, play, &mut known.workers, &mut known.groups, &mut known.next),
-        3 => play.order(|engine, now| engine.start(now, child)),
-        4 => play.order(|engine, now| engine.restart(now, child)),
-        5 => play.order(|engine, now| engine.stop(now, child)),
-        _ => play.order(|engine, now| engine.remove(now, child)),
+        3 => play.order(|engine, now| engine.handle(now, Input::Start(child))),
+        4 => play.order(|engine, now| engine.handle(now, Input::Restart(child))),
+        5 => play.order(|engine, now| engine.handle(now, Input::Stop(child))),
+        _ => play.order(|engine, now| engine.handle(now, Input::Remove(child))),
     }
 }
 
@@ -83,10 +83,10 @@ fn command(random: &mut Random, play: &mut Play, known: &Known) {
     }
     let child = pick(random, &children);
     match random.below(7) {
-        0 | 1 => play.order(|engine, now| engine.start(now, child)),
-        2 | 3 => play.order(|engine, now| engine.restart(now, child)),
-        4 | 5 => play.order(|engine, now| engine.stop(now, child)),
-        _ => play.order(|engine, now| engine.remove(now, child)),
+        0 | 1 => play.order(|engine, now| engine.handle(now, Input::Start(child))),
+        2 | 3 => play.order(|engine, now| engine.handle(now, Input::Restart(child))),
+        4 | 5 => play.order(|engine, now| engine.handle(now, Input::Stop(child))),
+        _ => play.order(|engine, now| engine.handle(now, Input::Remove(child))),
     }
 }
 
@@ -112,7 +112,7 @@ fn befall(random: &mut Random, play: &mut Play) {
                 progress: random.below(2),
                 health: pick(random, &[Health::Ok, Health::NotReady, Health::Failed]),
             };
-            play.order(|engine, now| engine.handle_looks(now, &[look]));
+            play.order(|engine, now| engine.handle(now, Input::Looks(vec![look])));
         }
     }
 }
@@ -131,7 +131,7 @@ fn befall_thread(random: &mut Random, play: &mut Play) {
         2 if !zombies.is_empty() => {
             let zombie = pick(random, &zombies);
             play.zombies.remove(&zombie);
-            play.order(|engine, now| engine.handle_arbiter_ended(now, zombie));
+            play.order(|engine, now| engine.handle(now, Input::ArbiterEnded(zombie)));
         }
         _ => {}
     }
@@ -148,7 +148,7 @@ fn pass(random: &mut Random, play: &mut Play) {
     }
     if random.below(8) == 0 {
         play.now += random.duration_below(Duration::from_secs(60));
-        play.order(|engine, now| engine.handle_timeout(now));
+        play.order(|engine, now| engine.handle(now, Input::Timeout));
     }
     for _ in 0..random.below(8) {
         play.advance(Duration::from_millis(500));
@@ -241,7 +241,7 @@ fn random_commands_and_failures_keep_every_invariant() {
             assert_that_no_queue_is_unread(&mut play, seed);
             forget(&mut play, &mut known.workers, &mut known.groups);
         }
-        play.order(|engine, now| engine.leave(now));
+        play.order(|engine, now| engine.handle(now, Input::Leave));
         play.advance(Duration::from_millis(20_002));
         assert!(play.engine.has_left(), "seed {seed}");
         assert!(play.running.is_empty(), "seed {seed}: {:?}", play.running);

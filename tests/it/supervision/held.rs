@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heartbeat_core::config::OnThreadHeld;
 use heartbeat_core::{
-    ArbiterId, Cause, Child, Event, GroupId, NotReadyReason, RestartKind, Strategy, Supervise, SuperviseGroup,
+    ArbiterId, Cause, Child, Event, GroupId, Input, NotReadyReason, RestartKind, Strategy, Supervise, SuperviseGroup,
     ThreadSlotId, WorkerId,
 };
 
@@ -94,7 +94,7 @@ fn a_neighbour_waits_for_its_thread_and_goes_on_with_it() {
     beat(&mut play, 100);
     assert_eq!((play.running[&NEIGHBOUR], failed(&play, "w1")), (before, vec![]), "as if nothing had happened");
     assert!(play.threads.contains(&thread) && play.zombies.is_empty());
-    play.order(|engine, now| engine.remove(now, Child::Worker(NEIGHBOUR)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(NEIGHBOUR))));
     assert!(!play.threads.contains(&thread), "its last worker is gone, and so is it");
 }
 
@@ -155,7 +155,7 @@ fn a_waiting_worker_that_is_stopped_has_its_time_once() {
     assert!(play.open.contains(&NEIGHBOUR));
     beat(&mut play, 6);
     assert!(!play.open.contains(&NEIGHBOUR) && !play.running.contains_key(&NEIGHBOUR), "fenced");
-    play.order(|engine, now| engine.remove(now, Child::Worker(OTHER)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(OTHER))));
     assert!(!play.open.contains(&OTHER), "the time is over for all that wait for this thread");
     assert!(play.zombies.contains(&thread), "no worker waits for it any more");
 }
@@ -165,7 +165,7 @@ fn a_waiting_worker_that_is_restarted_starts_at_once() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None)]);
     let thread = hold(&mut play);
     play.story();
-    play.order(|engine, now| engine.restart(now, Child::Worker(NEIGHBOUR)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(NEIGHBOUR))));
     assert_eq!(play.story(), ["+w1"]);
     assert!(play.zombies.contains(&thread) && play.at[&NEIGHBOUR] != thread);
 }
@@ -183,7 +183,7 @@ fn a_node_leaves_in_time_while_workers_wait_for_a_thread() {
     let neighbours: Vec<_> = (1..8).map(|id| (WorkerId(id), None)).collect();
     let mut play = beside(ONE, None, &neighbours);
     hold(&mut play);
-    play.order(|engine, now| engine.leave(now));
+    play.order(|engine, now| engine.handle(now, Input::Leave));
     play.advance(seconds(5));
     assert!(play.engine.has_left(), "5 s from the verdict on are enough for all of them");
     assert_eq!(play.unread(), []);
@@ -223,7 +223,7 @@ fn a_pause_of_our_own_is_no_part_of_a_wait() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None)]);
     let thread = hold(&mut play);
     play.now += seconds(3_600);
-    play.order(|engine, now| engine.handle_timeout(now));
+    play.order(|engine, now| engine.handle(now, Input::Timeout));
     let_go(&mut play, thread);
     assert_eq!(failed(&play, "w1"), []);
 }
@@ -237,7 +237,7 @@ fn a_thread_of_ones_own_that_is_held_is_replaced_alone() {
     beat(&mut play, 6);
     assert!(play.zombies.contains(&before) && play.at[&own] != before);
     let threads = play.threads.len();
-    play.order(|engine, now| engine.remove(now, Child::Worker(own)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(own))));
     assert_eq!(play.threads.len(), threads - 1);
     assert_eq!(failed(&play, "w1"), []);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use heartbeat_core::config::RestartConfig;
 use heartbeat_core::{
-    AutoShutdown, Child, Config, Counting, Event, GroupId, Instant, Random, RestartKind, Strategy, Supervise,
+    AutoShutdown, Child, Config, Counting, Event, GroupId, Input, Instant, Random, RestartKind, Strategy, Supervise,
     SuperviseGroup, WorkerId,
 };
 
@@ -390,7 +390,7 @@ fn happen(random: &mut Random, play: &mut Play, model: &mut Model) -> Option<Str
             model.command_start(child);
         }
         3 if model.nodes[&child].state == State::Up && random.below(4) == 0 => {
-            play.order(|engine, now| engine.remove(now, child));
+            play.order(|engine, now| engine.handle(now, Input::Remove(child)));
             model.command_remove(child);
         }
         _ if running.is_empty() => {}

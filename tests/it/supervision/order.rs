@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    AutoShutdown, Child, Counting, Event, Generation, GroupId, Output, Report, RestartKind, Strategy, Supervise,
+    AutoShutdown, Child, Counting, Event, Generation, GroupId, Input, Output, Report, RestartKind, Strategy, Supervise,
     SuperviseGroup, ThreadSlotId, WorkerId,
 };
 
@@ -128,7 +128,7 @@ fn t5_leaving_stops_all_in_reverse_within_its_timeout() {
         }
     }
     play.story();
-    play.order(|engine, now| engine.leave(now));
+    play.order(|engine, now| engine.handle(now, Input::Leave));
     assert_eq!(play.story(), ["-w5"]);
     play.advance(seconds(11));
     assert_eq!(play.story(), ["-w4", "-w3", "-w2"]);
@@ -145,7 +145,7 @@ fn t5_ten_thousand_workers_stop_side_by_side() {
         let worker = play.worker(id, GroupId::ROOT, Permanent);
         play.stubborn.insert(worker);
     }
-    play.order(|engine, now| engine.leave(now));
+    play.order(|engine, now| engine.handle(now, Input::Leave));
     play.advance(seconds(6));
     assert!(play.engine.has_left(), "each had its 5 s, all the same 5 s");
 }
@@ -215,7 +215,7 @@ fn t6_a_stopped_or_restarted_significant_child_ends_nothing() {
     let worker = play.worker_with(Supervise { group, kind: Transient, significant: true, ..worker });
     play.worker(2, group, Permanent);
     play.panic(worker);
-    play.order(|engine, now| engine.restart(now, Child::Worker(worker)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(worker))));
     play.stop(Child::Worker(worker));
     assert_eq!(play.running.len(), 1);
     assert_eq!(play.pick(|event| matches!(event, Event::GroupStopped { .. }).then_some(())), []);
@@ -247,7 +247,7 @@ fn a_thread_of_its_own_is_made_with_its_worker_and_ends_with_it() {
         assert_eq!(play.threads.len(), before + 1);
         play.panic(worker);
         assert_eq!(play.threads.len(), before + 1, "a restart keeps it");
-        play.order(|engine, now| engine.remove(now, Child::Worker(worker)));
+        play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(worker))));
         assert_eq!(play.threads.len(), before);
         play.outputs.clear();
         play.events.clear();
@@ -282,11 +282,11 @@ fn the_first_start_is_in_order_across_nested_groups_too() {
     play.worker(6, disk, Permanent);
     play.worker(7, shop, Permanent);
     assert_eq!(play.story(), ["+w6"]);
-    play.order(|engine, now| engine.remove(now, Child::Group(disk)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(Child::Group(disk))));
     play.advance(seconds(6));
     assert_eq!(play.story(), ["-w6", "+w7", "-w1"], "its group goes");
     play.sluggish.clear();
-    play.order(|engine, now| engine.restart(now, Child::Group(shop)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Group(shop))));
     assert_eq!(play.story(), ["-w7", "-w4", "-w3", "-w2", "+w2", "+w3", "+w4", "+w7"]);
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use heartbeat_core::{
     Activity, ArbiterId, AutoShutdown, Cause, Child, Config, Counting, Engine, Event, Generation, GroupId, Identity,
-    Instant, Output, Report, RestartKind, RestartPermit, Strategy, Supervise, SuperviseGroup, WorkerActivity, WorkerId,
+    Input, Instant, Output, Report, RestartKind, RestartPermit, Strategy, Supervise, SuperviseGroup, WorkerActivity,
+    WorkerId,
 };
 
 /// An engine and what its threads do.
@@ -110,7 +111,7 @@ impl Play {
 
     pub(crate) fn group_with(&mut self, group: SuperviseGroup) -> GroupId {
         let id = group.group;
-        self.engine.supervise_group(self.now, group);
+        self.engine.handle(self.now, Input::SuperviseGroup(group.into()));
         self.drain();
         id
     }
@@ -126,7 +127,7 @@ impl Play {
         self.names.insert(id, supervise.name.to_string());
         self.newest.remove(&id);
         self.open.insert(id);
-        self.engine.supervise(self.now, supervise);
+        self.engine.handle(self.now, Input::Supervise(supervise.into()));
         self.drain();
         id
     }
@@ -149,7 +150,7 @@ impl Play {
         if !is_up {
             self.reports.push_back((id, next, Report::Started));
         }
-        self.engine.handle_report(self.now, id, generation, report);
+        self.engine.handle(self.now, Input::Report { worker: id, generation, report });
         self.drain();
     }
 
@@ -164,7 +165,7 @@ impl Play {
         self.threads.remove(&arbiter);
         self.held.remove(&arbiter);
         self.running.retain(|id, _| self.at[id] != arbiter);
-        self.order(|engine, now| engine.handle_arbiter_dead(now, arbiter));
+        self.order(|engine, now| engine.handle(now, Input::ArbiterDead(arbiter)));
     }
 
     /// A worker that runs stops itself.
@@ -178,12 +179,12 @@ impl Play {
 
     fn end(&mut self, id: WorkerId, report: Report) {
         let generation = self.running.remove(&id).unwrap();
-        self.engine.handle_report(self.now, id, generation, report);
+        self.engine.handle(self.now, Input::Report { worker: id, generation, report });
         self.drain();
     }
 
     pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report) {
-        self.engine.handle_report(self.now, id, generation, report);
+        self.engine.handle(self.now, Input::Report { worker: id, generation, report });
         self.drain();
     }
 
@@ -200,7 +201,7 @@ impl Play {
             turns = if due > self.now { 0 } else { turns + 1 };
             assert!(turns < 3, "the engine asks for the same instant again and again");
             self.now = self.now.max(due);
-            self.engine.handle_timeout(self.now);
+            self.engine.handle(self.now, Input::Timeout);
             assert!(self.engine.poll_timeout().is_none_or(|next| next > self.now), "what was due was done");
             self.drain();
         }
@@ -212,7 +213,7 @@ impl Play {
         for arbiter in
             self.threads.clone().into_iter().filter(|arbiter| !self.held.contains_key(arbiter)).collect::<Vec<_>>()
         {
-            self.engine.handle_beat(self.now, arbiter, slot, None);
+            self.engine.handle(self.now, Input::Beat { arbiter, slot, times: None });
             self.drain();
         }
     }
@@ -222,7 +223,7 @@ impl Play {
         self.stubborn.clear();
         self.held.clear();
         for zombie in std::mem::take(&mut self.zombies) {
-            self.order(|engine, now| engine.handle_arbiter_ended(now, zombie));
+            self.order(|engine, now| engine.handle(now, Input::ArbiterEnded(zombie)));
         }
         let sluggish = std::mem::take(&mut self.sluggish);
         let coming: Vec<_> = sluggish.iter().filter_map(|id| Some((*id, *self.running.get(id)?))).collect();
@@ -253,7 +254,8 @@ impl Play {
             }
             if let Some(arbiter) = self.silent.pop_front() {
                 let busy = self.held.get(&arbiter).copied();
-                self.engine.handle_inspection(self.now, arbiter, busy.as_slice(), None);
+                self.engine
+                    .handle(self.now, Input::Inspection { arbiter, busy: busy.into_iter().collect(), seen: None });
                 continue;
             }
             if std::mem::take(&mut self.has_lost) {
@@ -267,7 +269,7 @@ impl Play {
                 if report == Report::Stopped {
                     self.running.remove(&worker);
                 }
-                self.engine.handle_report(self.now, worker, generation, report);
+                self.engine.handle(self.now, Input::Report { worker, generation, report });
             }
         }
     }
@@ -356,10 +358,10 @@ impl Play {
     }
 
     pub(crate) fn start(&mut self, child: Child) {
-        self.order(|engine, now| engine.start(now, child));
+        self.order(|engine, now| engine.handle(now, Input::Start(child)));
     }
 
     pub(crate) fn stop(&mut self, child: Child) {
-        self.order(|engine, now| engine.stop(now, child));
+        self.order(|engine, now| engine.handle(now, Input::Stop(child)));
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Cause, Child, Event, Generation, GroupId, Health, Report, RestartKind, StatusSample, Strategy, Supervise,
+    Cause, Child, Event, Generation, GroupId, Health, Input, Report, RestartKind, StatusSample, Strategy, Supervise,
     ThreadSlotId, WorkerId,
 };
 
@@ -52,14 +52,14 @@ fn look(play: &mut Play, health: Health) {
     let is_waiting = health == Health::Ok;
     let look =
         StatusSample { worker: VICTIM, generation, is_waiting, queued: 1, is_overloaded: false, progress: 0, health };
-    play.order(|engine, now| engine.handle_looks(now, &[look]));
+    play.order(|engine, now| engine.handle(now, Input::Looks(vec![look])));
 }
 
 /// The victim is told to start anew, which is no failure, and this time it does not come up.
 /// Returns its generation.
 fn start_anew(play: &mut Play) -> Generation {
     play.sluggish.insert(VICTIM);
-    play.order(|engine, now| engine.restart(now, Child::Worker(VICTIM)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(VICTIM))));
     play.sluggish.clear();
     play.story();
     play.running[&VICTIM]

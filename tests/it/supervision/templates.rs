@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use heartbeat_core::config::RestartConfig;
 use heartbeat_core::{
-    Child, Counting, Event, GroupId, Output, RestartKind, Strategy, Supervise, SuperviseGroup, ThreadSlotId, WorkerId,
+    Child, Counting, Event, GroupId, Input, Output, RestartKind, Strategy, Supervise, SuperviseGroup, ThreadSlotId,
+    WorkerId,
 };
 
 use super::order::spec;
@@ -85,8 +86,8 @@ fn check_removed(phase: &str, prepare: impl Fn(&mut Play)) {
         play.worker(2, group, Permanent);
         prepare(&mut play);
         assert_eq!(forgotten(&play, ID), 0);
-        play.order(|engine, now| engine.remove(now, Child::Worker(ID)));
-        play.order(|engine, now| engine.remove(now, Child::Worker(ID)));
+        play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(ID))));
+        play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(ID))));
         play.advance(Duration::from_secs(6));
         assert_eq!(forgotten(&play, ID), 1, "{phase}, {strategy:?}");
         assert_eq!(play.threads.len(), threads, "{phase}, {strategy:?}: its thread ends");
@@ -104,7 +105,7 @@ fn a_child_can_be_removed_in_every_phase_and_its_id_reused() {
     check_removed("running", |_| {});
     check_removed("starting", |play| {
         play.sluggish.insert(ID);
-        play.order(|engine, now| engine.restart(now, Child::Worker(ID)));
+        play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(ID))));
         play.sluggish.clear();
     });
     check_removed("waiting, or its group pausing", |play| {
@@ -117,7 +118,7 @@ fn a_child_can_be_removed_in_every_phase_and_its_id_reused() {
     });
     check_removed("stopping to be started again", |play| {
         play.stubborn.insert(ID);
-        play.order(|engine, now| engine.restart(now, Child::Worker(ID)));
+        play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(ID))));
     });
     check_removed("stopped", |play| play.stop(Child::Worker(ID)));
     check_removed("ended", |play| play.finish(ID));
@@ -156,7 +157,7 @@ fn a_group_may_be_removed_with_all_that_is_in_it_in_every_phase() {
                 play.panic(ID);
             }
         }
-        play.order(|engine, now| engine.remove(now, Child::Group(outer)));
+        play.order(|engine, now| engine.handle(now, Input::Remove(Child::Group(outer))));
         play.advance(Duration::from_secs(20));
         assert!(play.running.is_empty(), "phase {phase}");
         assert_eq!(workers.map(|id| forgotten(&play, id)), [1, 1, 1], "phase {phase}");
@@ -184,11 +185,11 @@ fn nothing_is_kept_of_ten_thousand_children_that_came_and_went() {
         match round % 3 {
             0 => play.panic(ID),
             1 => play.finish(ID),
-            _ => play.order(|engine, now| engine.remove(now, Child::Worker(ID))),
+            _ => play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(ID)))),
         }
         play.panic(WorkerId(2));
-        play.order(|engine, now| engine.remove(now, Child::Worker(WorkerId(2))));
-        play.order(|engine, now| engine.remove(now, Child::Group(group)));
+        play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(WorkerId(2)))));
+        play.order(|engine, now| engine.handle(now, Input::Remove(Child::Group(group))));
         play.outputs.clear();
         play.events.clear();
         play.log.clear();
@@ -221,7 +222,7 @@ fn a_slot_of_its_own_has_a_thread_while_a_worker_needs_it() {
     assert_eq!(play.threads.len(), threads, "given up");
     play.start(Child::Worker(WorkerId(2)));
     assert_eq!(play.threads.len(), threads + 1);
-    play.order(|engine, now| engine.restart(now, Child::Group(group)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Group(group))));
     assert_eq!(play.threads.len(), threads + 1);
     play.stop(Child::Group(group));
     assert_eq!(play.threads.len(), threads);

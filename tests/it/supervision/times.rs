@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::{
-    ArbiterId, Cause, Child, Event, GroupId, Health, Interruption, Output, RestartKind, StatusSample, Supervise,
+    ArbiterId, Cause, Child, Event, GroupId, Health, Input, Interruption, Output, RestartKind, StatusSample, Supervise,
     ThreadSlotId, Times, WorkerId,
 };
 
@@ -79,7 +79,7 @@ fn a_worker_may_hold_its_thread_for_its_own_timeout() {
 #[test]
 fn a_removed_workers_timeout_shortens_no_other() {
     let mut play = two(Duration::from_secs(1));
-    play.order(|engine, now| engine.remove(now, Child::Worker(OWN)));
+    play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(OWN))));
     play.hold(NEIGHBOUR);
     check_about(time_until(&mut play, |_| {}, |play| failed(play, "w1")), 5, millis(300));
 }
@@ -102,7 +102,7 @@ fn a_stop_may_take_its_own_time_and_none_if_it_is_zero() {
     for seconds in [0, 1, 40] {
         let mut play = two(Duration::from_secs(seconds.max(1)));
         if seconds == 0 {
-            play.order(|engine, now| engine.remove(now, Child::Worker(OWN)));
+            play.order(|engine, now| engine.handle(now, Input::Remove(Child::Worker(OWN))));
             let own = Times { shutdown_timeout: Duration::ZERO, ..*with_times(millis(5_000)).times.unwrap() };
             play.worker_with(Supervise { times: Some(Arc::new(own)), ..with_times(millis(1)) });
         }
@@ -136,7 +136,7 @@ fn messages_may_wait_for_its_own_time() {
         let look = |play: &mut Play| {
             play.beat(play.now.as_nanos());
             play.order(|engine, now| {
-                engine.handle_looks(now, &[stuck, StatusSample { worker: NEIGHBOUR, queued: 0, ..stuck }])
+                engine.handle(now, Input::Looks(vec![stuck, StatusSample { worker: NEIGHBOUR, queued: 0, ..stuck }]))
             });
         };
         check_about(time_until(&mut play, look, |play| failed(play, "own")), seconds, millis(20));
@@ -152,7 +152,7 @@ fn a_pause_of_this_process_extends_a_stop() {
     play.stop(Child::Worker(OWN));
     play.advance(Duration::from_secs(4));
     play.now += Duration::from_secs(3_600);
-    play.order(|engine, now| engine.handle_timeout(now));
+    play.order(|engine, now| engine.handle(now, Input::Timeout));
     assert!(!play.outputs.contains(&Output::Fence { worker: OWN, why: Interruption::Stopped }));
     let beat = |play: &mut Play| play.beat(play.now.as_nanos());
     let found = time_until(&mut play, beat, |play| {
@@ -190,14 +190,14 @@ fn a_stop_says_why_and_says_so_again_if_that_changes() {
         };
         play.outputs.iter().filter_map(why).collect()
     };
-    play.order(|engine, now| engine.restart(now, Child::Worker(OWN)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(OWN))));
     assert_eq!(whys(&play), [Interruption::Restarted]);
     play.stop(Child::Worker(OWN));
     assert_eq!(whys(&play)[1..], [Interruption::Stopped]);
     play.start(Child::Worker(OWN));
-    play.order(|engine, now| engine.restart(now, Child::Worker(OWN)));
+    play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(OWN))));
     assert_eq!(whys(&play)[2..], [Interruption::Restarted], "once");
-    play.order(|engine, now| engine.leave(now));
+    play.order(|engine, now| engine.handle(now, Input::Leave));
     let beat = |play: &mut Play| play.beat(play.now.as_nanos());
     time_until(&mut play, beat, |play| whys(play).len() > 4);
     assert_eq!(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heartbeat_core::{
-    Activity, ArbiterId, Cause, Child, CpuTimes, Event, GroupId, Health, Instant, Interruption, NotReadyReason, Output,
-    RestartKind, StatusSample, Strategy, Supervise, ThreadSample, ThreadState, WorkerActivity, WorkerId,
+    Activity, ArbiterId, Cause, Child, CpuTimes, Event, GroupId, Health, Input, Instant, Interruption, NotReadyReason,
+    Output, RestartKind, StatusSample, Strategy, Supervise, ThreadSample, ThreadState, WorkerActivity, WorkerId,
 };
 
 use super::play::Play;
@@ -26,7 +26,10 @@ fn seconds(seconds: u64) -> Duration {
 fn two(settings: &str) -> (Play, WorkerId, WorkerId) {
     let mut play = Play::new(settings);
     let workers = [0, 1].map(|id| play.worker(id, GroupId::ROOT, RestartKind::Permanent));
-    play.engine.handle_beat(play.now, THREAD, 1, Some(CpuTimes { ran: seconds(1), waited: seconds(1) }));
+    play.engine.handle(
+        play.now,
+        Input::Beat { arbiter: THREAD, slot: 1, times: Some(CpuTimes { ran: seconds(1), waited: seconds(1) }) },
+    );
     play.drain();
     (play, workers[0], workers[1])
 }
@@ -55,7 +58,9 @@ fn verdict(seen: Option<ThreadSample>) -> Option<Cause> {
     let since = play.now;
     play.advance(millis(5_500));
     assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }));
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], seen));
+    play.order(|engine, now| {
+        engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, since)], seen })
+    });
     causes(&play, "w0").into_iter().next()
 }
 
@@ -81,7 +86,9 @@ fn a_spinning_thread_on_a_shared_cpu_is_judged_by_cpu_time() {
         if play.outputs.contains(&Output::Inspect { arbiter: THREAD }) {
             let spent = (play.now - since).as_millis() as u64;
             let seen = look(ThreadState::Runnable, spent / 4, spent * 3 / 4);
-            play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], seen));
+            play.order(|engine, now| {
+                engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, since)], seen })
+            });
         }
         assert!(play.now - begun < seconds(30), "four times 5 s and some looks");
     }
@@ -96,7 +103,14 @@ fn progress_gives_all_the_time_anew_and_a_beat_ends_the_silence() {
     play.advance(millis(5_500));
     let progress = since + seconds(4);
     play.order(|engine, now| {
-        engine.handle_inspection(now, THREAD, &[busy(first, progress)], look(ThreadState::Sleeping, 0, 0));
+        engine.handle(
+            now,
+            Input::Inspection {
+                arbiter: THREAD,
+                busy: vec![busy(first, progress)],
+                seen: look(ThreadState::Sleeping, 0, 0),
+            },
+        );
     });
     assert_eq!(causes(&play, "w0"), []);
     play.outputs.clear();
@@ -104,8 +118,10 @@ fn progress_gives_all_the_time_anew_and_a_beat_ends_the_silence() {
     assert!(!play.outputs.contains(&Output::Inspect { arbiter: THREAD }));
     play.advance(millis(20));
     assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }), "5 s after it made progress");
-    play.engine.handle_beat(play.now, THREAD, 2, None);
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, progress)], None));
+    play.engine.handle(play.now, Input::Beat { arbiter: THREAD, slot: 2, times: None });
+    play.order(|engine, now| {
+        engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, progress)], seen: None })
+    });
     assert_eq!(causes(&play, "w0"), [], "it spoke between the question and the answer");
 }
 
@@ -116,7 +132,12 @@ fn the_last_worker_to_begin_is_at_fault_and_neighbours_move() {
     let since = play.now;
     play.advance(millis(5_500));
     let both = [busy(first, since - millis(3)), busy(second, since)];
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &both, look(ThreadState::Sleeping, 0, 0)));
+    play.order(|engine, now| {
+        engine.handle(
+            now,
+            Input::Inspection { arbiter: THREAD, busy: both.to_vec(), seen: look(ThreadState::Sleeping, 0, 0) },
+        )
+    });
     assert!(matches!(causes(&play, "w1")[..], [Cause::Blocked { .. }]));
     assert!(matches!(causes(&play, "w0")[..], [Cause::Displaced { .. }]));
     assert_eq!(
@@ -133,7 +154,7 @@ fn a_start_has_its_own_timeout_and_a_second_hang_gives_up() {
     let worker = play.worker(0, GroupId::ROOT, RestartKind::Permanent);
     for round in 1..=2 {
         let (since, thread) = (play.now, ArbiterId(round - 1));
-        play.engine.handle_beat(play.now, thread, 1, Some(CpuTimes::default()));
+        play.engine.handle(play.now, Input::Beat { arbiter: thread, slot: 1, times: Some(CpuTimes::default()) });
         play.drain();
         let hanging = [WorkerActivity { worker, doing: Activity::Factory, since }];
         let asleep = Some(ThreadSample { state: ThreadState::Sleeping, times: CpuTimes::default() });
@@ -141,7 +162,9 @@ fn a_start_has_its_own_timeout_and_a_second_hang_gives_up() {
             play.outputs.clear();
             play.advance(millis(50));
             if play.outputs.contains(&Output::Inspect { arbiter: thread }) {
-                play.order(|engine, now| engine.handle_inspection(now, thread, &hanging, asleep));
+                play.order(|engine, now| {
+                    engine.handle(now, Input::Inspection { arbiter: thread, busy: hanging.to_vec(), seen: asleep })
+                });
             }
             assert!(play.now - since < seconds(21));
         }
@@ -158,7 +181,9 @@ fn over_the_cap_nothing_is_replaced_and_what_was_chosen_happens() {
         let (mut play, first, _) = two(&settings);
         let since = play.now;
         play.advance(millis(5_500));
-        play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], None));
+        play.order(|engine, now| {
+            engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, since)], seen: None })
+        });
         assert_eq!(play.pick(|event| matches!(event, Event::TooManyZombies { .. }).then_some(())).len(), 1);
         assert_eq!(play.outputs.contains(&Output::Exit { code: 70 }), exits);
         assert_eq!(causes(&play, "w0"), []);
@@ -169,11 +194,11 @@ fn over_the_cap_nothing_is_replaced_and_what_was_chosen_happens() {
 fn a_thread_that_ended_costs_each_of_its_workers_one_failure() {
     let (mut play, first, second) = two(ONE);
     play.threads.remove(&THREAD);
-    play.order(|engine, now| engine.handle_arbiter_dead(now, THREAD));
+    play.order(|engine, now| engine.handle(now, Input::ArbiterDead(THREAD)));
     assert_eq!((causes(&play, "w0"), causes(&play, "w1")), (vec![Cause::ArbiterDead], vec![Cause::ArbiterDead]));
     assert_eq!(play.running.keys().copied().collect::<Vec<_>>(), [first, second]);
     let before = play.outputs.len();
-    play.order(|engine, now| engine.handle_arbiter_dead(now, THREAD));
+    play.order(|engine, now| engine.handle(now, Input::ArbiterDead(THREAD)));
     assert_eq!(play.outputs.len(), before, "told twice");
 }
 
@@ -182,9 +207,9 @@ fn watch(play: &mut Play, seconds_: u64, mut progress: impl FnMut(u64) -> Status
     for second in 0..seconds_ {
         play.advance(seconds(1));
         let slot = play.now.as_nanos() / 1_000_000;
-        play.engine.handle_beat(play.now, THREAD, slot, None);
+        play.engine.handle(play.now, Input::Beat { arbiter: THREAD, slot, times: None });
         let look = progress(second);
-        play.order(|engine, now| engine.handle_looks(now, &[look]));
+        play.order(|engine, now| engine.handle(now, Input::Looks(vec![look])));
     }
 }
 
@@ -249,7 +274,7 @@ fn a_pause_of_this_process_is_no_workers_fault() {
     watch(&mut play, 10, |_| stuck);
     // Nothing came in for half an hour, although a timeout was due.
     play.now += seconds(1_800);
-    play.engine.handle_timeout(play.now);
+    play.engine.handle(play.now, Input::Timeout);
     play.drain();
     assert_eq!(play.pick(|event| matches!(event, Event::Paused { .. }).then_some(())).len(), 1);
     watch(&mut play, 14, |_| stuck);
@@ -266,20 +291,22 @@ fn a_pause_of_this_process_is_no_silence_of_a_thread() {
     let (mut play, first, _) = two(ONE);
     play.advance(millis(5_500));
     let since = play.now - seconds(1);
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, since)], None));
+    play.order(|engine, now| {
+        engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, since)], seen: None })
+    });
     assert_eq!(causes(&play, "w0"), [], "it has just begun");
     play.now += seconds(3_600);
     play.outputs.clear();
-    play.engine.handle_timeout(play.now);
+    play.engine.handle(play.now, Input::Timeout);
     play.drain();
     assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }));
     // It has let go, and its beat is on its way.
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], None));
+    play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: None }));
     assert_eq!((causes(&play, "w0"), causes(&play, "w1")), (vec![], vec![]));
     play.outputs.clear();
     play.advance(seconds(5) + millis(1_000));
     assert!(play.outputs.contains(&Output::Inspect { arbiter: THREAD }), "it has the time anew, and no more");
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], None));
+    play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: None }));
     assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
 }
 
@@ -290,15 +317,17 @@ fn a_thread_held_by_no_worker_is_lost_after_its_timeout() {
     play.advance(millis(5_500));
     let asleep = look(ThreadState::Sleeping, 0, 0);
     let progress = since + seconds(5);
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[busy(first, progress)], asleep));
+    play.order(|engine, now| {
+        engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, progress)], seen: asleep })
+    });
     // It lets go a moment before the next look, and its beat is still on the way.
     play.advance(millis(4_600));
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
+    play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: asleep }));
     play.advance(millis(4_000));
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
+    play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: asleep }));
     assert_eq!(causes(&play, "w0"), [], "silent for 14 s, but for 4 s with nobody at work");
     play.advance(millis(1_100));
-    play.order(|engine, now| engine.handle_inspection(now, THREAD, &[], asleep));
+    play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: asleep }));
     assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
 }
 
@@ -335,9 +364,11 @@ fn a11_a_start_that_hangs_ends_its_group_with_few_threads() {
         let thread = play.at[&worker];
         let hanging = [WorkerActivity { worker, doing: Activity::Started, since: play.now }];
         play.advance(millis(5_100));
-        play.order(|engine, now| engine.handle_inspection(now, thread, &hanging, None));
+        play.order(|engine, now| {
+            engine.handle(now, Input::Inspection { arbiter: thread, busy: hanging.to_vec(), seen: None })
+        });
         if is_back && play.zombies.remove(&thread) {
-            play.order(|engine, now| engine.handle_arbiter_ended(now, thread));
+            play.order(|engine, now| engine.handle(now, Input::ArbiterEnded(thread)));
         }
     };
     for expected in [0, 1, 2] {
@@ -347,7 +378,7 @@ fn a11_a_start_that_hangs_ends_its_group_with_few_threads() {
     hang(&mut play, false);
     assert_eq!((escalations(&play), play.zombies.len()), (2, 3), "one more would be one too many");
     let zombies: Vec<ArbiterId> = std::mem::take(&mut play.zombies).into_iter().collect();
-    zombies.into_iter().for_each(|zombie| play.order(|engine, now| engine.handle_arbiter_ended(now, zombie)));
+    zombies.into_iter().for_each(|zombie| play.order(|engine, now| engine.handle(now, Input::ArbiterEnded(zombie))));
     for _ in 0..300 {
         hang(&mut play, true);
     }

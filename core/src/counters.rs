@@ -1,0 +1,96 @@
+//! `Counters`: the datagrams of a node, by what became of them.
+//!
+//! Decoding and counting are one step, so no datagram is dropped without being counted. What a
+//! datagram of another cluster means is not decided here.
+
+use crate::wire::{self, Datagram, DecodeError, Header};
+
+/// Datagrams by what became of them; for `/metrics` and for users who wonder where datagrams go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Datagrams handed out to be sent.
+    pub sent: u64,
+    /// Datagrams and frames received that were well-formed and of our cluster.
+    pub received: u64,
+    /// Datagrams and frames that were not ours or not well-formed.
+    pub malformed: u64,
+    /// Datagrams and frames of another version of the wire format.
+    pub wrong_version: u64,
+    /// Datagrams and frames of another cluster.
+    pub wrong_cluster: u64,
+}
+
+/// What a received datagram was found to be.
+#[derive(Debug)]
+pub(crate) enum Received<'a> {
+    /// Of our cluster.
+    Ours(Datagram<'a>),
+    /// Well-formed, and of another cluster.
+    Foreign(Datagram<'a>),
+    /// Of another version of the wire format, or not well-formed.
+    Unreadable,
+}
+
+impl Counters {
+    /// Decodes a datagram and counts it.
+    #[inline]
+    pub(crate) fn decode<'a>(&mut self, bytes: &'a [u8], is_ours: impl FnOnce(Header) -> bool) -> Received<'a> {
+        let counter = match wire::decode(bytes) {
+            Ok(datagram) if is_ours(datagram.header) => {
+                self.received += 1;
+                return Received::Ours(datagram);
+            }
+            Ok(datagram) => {
+                self.wrong_cluster += 1;
+                return Received::Foreign(datagram);
+            }
+            Err(DecodeError::Version(_)) => &mut self.wrong_version,
+            Err(_) => &mut self.malformed,
+        };
+        *counter += 1;
+        Received::Unreadable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{Generation, NodeId, name_hash};
+    use crate::wire::Body;
+
+    fn datagram(cluster: &str) -> Vec<u8> {
+        let cluster = name_hash(cluster) as u32;
+        let header = Header { cluster, from: NodeId::of("a"), generation: Generation(1), clock: 0 };
+        let mut bytes = Vec::new();
+        wire::encode(&mut bytes, header, &Body::Hello);
+        bytes
+    }
+
+    /// Counts one datagram in the cluster `ours`.
+    #[track_caller]
+    fn check(bytes: &[u8], expected: Counters) {
+        let mut counters = Counters::default();
+        let received = counters.decode(bytes, |header| header.cluster == name_hash("ours") as u32);
+        assert_eq!(counters, expected);
+        assert_eq!(matches!(received, Received::Ours(_)), expected.received == 1);
+        assert_eq!(matches!(received, Received::Foreign(_)), expected.wrong_cluster == 1);
+    }
+
+    #[test]
+    fn each_datagram_is_counted_once() {
+        check(&datagram("ours"), Counters { received: 1, ..Counters::default() });
+        check(&datagram("theirs"), Counters { wrong_cluster: 1, ..Counters::default() });
+        let whole = datagram("ours");
+        for length in 0..whole.len() {
+            check(&whole[..length], Counters { malformed: 1, ..Counters::default() });
+        }
+        check(&[whole, vec![0]].concat(), Counters { malformed: 1, ..Counters::default() });
+    }
+
+    #[test]
+    fn another_version_is_counted_apart() {
+        let mut other = datagram("ours");
+        other[2] ^= 0x40; // The version follows the two bytes that say whose datagram it is.
+        check(&other, Counters { wrong_version: 1, ..Counters::default() });
+    }
+}

@@ -1,0 +1,388 @@
+//! `Input`: everything that can be put into the engine.
+//!
+//! The set is closed: [`Engine::handle`](crate::Engine::handle) is the only way in, and each input is
+//! plain data. So inputs can be written down, and the same inputs at the same instants make an
+//! engine of the same config, identity and seed say the same outputs again, to the byte.
+//!
+//! It reads no clock and no socket: who calls stamps each input with its instant.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::authority::AuthorityResponse;
+use crate::member::{
+    ArbiterId, Child, CpuTimes, Generation, Member, Metadata, StatusSample, ThreadSample, WorkerActivity, WorkerId,
+};
+use crate::output::StreamId;
+use crate::supervision::{Report, Supervise, SuperviseGroup};
+use crate::time::Instant;
+use crate::wire::DATAGRAM_BYTES_MAX;
+
+/// Something for the engine to handle, at an instant that is given beside it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// The instant of [`Engine::poll_timeout`](crate::Engine::poll_timeout) has come. It may be said
+    /// early; nothing is due then.
+    Timeout,
+    /// What the wall clock shows at this instant, as the time since any instant that stays the
+    /// same. If it ran ahead of our own clock by more than `stall` since the last time, the machine
+    /// was suspended, or the wall clock was set forward: a pause that ends now.
+    WallClock(Duration),
+    /// Datagrams were received together, at this instant. Bad ones are counted and dropped.
+    Datagrams {
+        /// The datagrams with their senders.
+        batch: Arc<Batch>,
+        /// What the wall clock showed then: handled before the datagrams, as [`Input::WallClock`].
+        wall: Option<Duration>,
+        /// When the look at the socket was begun that found nothing more, if one did: handled after
+        /// the datagrams, as [`Input::Drained`] of that instant.
+        empty_at: Option<Instant>,
+    },
+    /// A look at the socket that was begun at this instant found nothing in it: the answer to
+    /// [`Output::Drain`](crate::Output::Drain). It may be said at any time; said of a look before
+    /// the pause ended, it means nothing.
+    Drained,
+    /// Another node has connected a stream to this one.
+    /// [`Engine::accepted`](crate::Engine::accepted) is its number; the next outputs may shut it
+    /// again.
+    Accepted,
+    /// Something happened on a stream.
+    Stream {
+        /// Its number.
+        stream: StreamId,
+        /// The address of its other end.
+        from: SocketAddr,
+        /// What happened.
+        event: StreamEvent,
+    },
+    /// The addresses of a seed, or in words why there are none: the answer to
+    /// [`Output::Resolve`](crate::Output::Resolve).
+    Resolved {
+        /// The host name and port that were asked for.
+        seed: Arc<str>,
+        /// What was found.
+        found: Result<Vec<SocketAddr>, Arc<str>>,
+    },
+    /// What the authority answered to
+    /// [`Output::AskAuthority`](crate::Output::AskAuthority), or in words why it did not.
+    Answer {
+        /// The number of the request.
+        number: u64,
+        /// Its answer.
+        answer: Result<AuthorityResponse, Arc<str>>,
+    },
+    /// Shards that another session had at the authority may be free now.
+    Freed,
+    /// A thread that runs workers gave a sign of life.
+    Beat {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// The number of the beat in the thread's schedule, from 1.
+        slot: u64,
+        /// What the thread had used of its CPU by then, if the system says.
+        times: Option<CpuTimes>,
+    },
+    /// A worker's thread says something of a generation of the worker. The instant is the one at
+    /// which the thread read our clock.
+    Report {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which generation of it.
+        generation: Generation,
+        /// What became of it.
+        report: Report,
+    },
+    /// A shard that runs here has a new snapshot, to be copied to its next owner. A longer one than
+    /// `ownership.snapshot_bytes_max` is not taken.
+    Snapshot {
+        /// The shard's worker.
+        worker: WorkerId,
+        /// The version of the format, by the application's own count.
+        version: u32,
+        /// The snapshot.
+        bytes: Arc<[u8]>,
+    },
+    /// What the status cells showed: the answer to [`Output::Scan`](crate::Output::Scan), in as
+    /// many parts as the caller likes. A worker may be left out if there is nothing to say of it,
+    /// and was nothing the last time.
+    Looks(Vec<StatusSample>),
+    /// What the workers of a silent thread are doing: the answer to
+    /// [`Output::Inspect`](crate::Output::Inspect).
+    Inspection {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// Those of its workers that are at work.
+        busy: Vec<WorkerActivity>,
+        /// What the system says of the thread, if it can be asked.
+        seen: Option<ThreadSample>,
+    },
+    /// A thread that [`Output::Spawn`](crate::Output::Spawn) asked for could not be made.
+    ArbiterNotMade {
+        /// Which thread.
+        arbiter: ArbiterId,
+        /// What the system said.
+        reason: Arc<str>,
+    },
+    /// A thread that should run workers has ended.
+    ArbiterDead(ArbiterId),
+    /// A thread that was abandoned came back and ended.
+    ArbiterEnded(ArbiterId),
+    /// Adds a worker and starts it; in a group that starts its children in order, in its turn.
+    /// Panics if its number is in use.
+    Supervise(Box<Supervise>),
+    /// Adds a group and starts it. It is empty; its children name it when they are added. Panics if
+    /// its number was used before.
+    SuperviseGroup(Box<SuperviseGroup>),
+    /// Adds a sharded group: worker `first + i` is shard `i`, of which this node runs those it
+    /// owns. Without a cluster it owns all. Panics if one of the workers' numbers is in use, or in a
+    /// cluster with the group after [`GROUPS_MAX`](crate::member::GROUPS_MAX).
+    SuperviseShards {
+        /// Name of the group.
+        group: Arc<str>,
+        /// The workers of its shards, in order.
+        workers: Vec<Supervise>,
+    },
+    /// Starts a child that has ended, was stopped or was given up; nothing happens to one that
+    /// runs. A worker that is a shard is started as that shard, and only on the node that runs the
+    /// shard.
+    Start(Child),
+    /// Stops a child gracefully and starts it again with its queue; nothing is counted. A child
+    /// that does not run is only started, as by [`Input::Start`].
+    Restart(Child),
+    /// Stops a child gracefully and closes its queue, until it is started again. A shard whose
+    /// worker is stopped stays this node's: it runs nowhere until the worker is started, or the
+    /// shard has another owner.
+    Stop(Child),
+    /// Stops a child gracefully and forgets it. [`Output::Forget`](crate::Output::Forget) says of
+    /// each worker when its number may be used again. A worker that is a shard is only stopped: it
+    /// belongs to its group.
+    Remove(Child),
+    /// Leaves the cluster: shards are handed over, for `ownership.hand_over_timeout` at most; then workers
+    /// stop, the last one added first, for `workers.leave_timeout` at most; then the other nodes are
+    /// notified. [`Engine::has_left`](crate::Engine::has_left) says when it is done.
+    Leave,
+    /// Publishes this metadata of the node from now on. Metadata that
+    /// [`Engine::check_metadata`](crate::Engine::check_metadata) refuses change nothing.
+    SetMetadata(Metadata),
+    /// Sends heartbeats this often from the next one on, which announces it. Observers follow; a
+    /// longer interval is announced again to each until it has answered. An interval that
+    /// [`Engine::check_interval`](crate::Engine::check_interval) refuses changes nothing.
+    SetInterval(Duration),
+    /// Adds members that are known from elsewhere as if their rows had just been received, and
+    /// calls the table synced: what a node knew before it was restarted, say. Members that are gone
+    /// meanwhile are detected as always.
+    Recall(Vec<Member>),
+    /// Says of each heartbeat from now on that it was received
+    /// ([`Output::Arrived`](crate::Output::Arrived)), so that a
+    /// [`Recording`](crate::detection::trace::Recording) can be made.
+    Record,
+}
+
+impl Input {
+    /// Datagrams with their senders, without a word on the wall clock and the socket.
+    pub fn datagrams<'a>(datagrams: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) -> Input {
+        let mut batch = Batch::default();
+        for (from, bytes) in datagrams {
+            batch.push(from, bytes);
+        }
+        Input::from(Arc::new(batch))
+    }
+}
+
+impl From<Arc<Batch>> for Input {
+    /// These datagrams, without a word on the wall clock and the socket.
+    fn from(batch: Arc<Batch>) -> Input {
+        Input::Datagrams { batch, wall: None, empty_at: None }
+    }
+}
+
+/// What happened on a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StreamEvent {
+    /// It is connected.
+    Opened,
+    /// No process listens at that address.
+    Refused,
+    /// It could not be connected, for another reason.
+    Failed,
+    /// A frame was received. A frame is a datagram; a bad one is counted and dropped.
+    Frame(Vec<u8>),
+    /// It was closed, by the other side or by the system.
+    Ended,
+}
+
+/// Room for one datagram: one byte more than is allowed, so that a longer one is seen to be too
+/// long.
+const ROOM: usize = DATAGRAM_BYTES_MAX + 1;
+
+/// Datagrams received together, each with its sender, one behind the other in one buffer that is
+/// used again.
+///
+/// It grows to the largest batch that it has held, and keeps that.
+#[derive(Default)]
+pub struct Batch {
+    /// The datagrams, one behind the other, and room for more.
+    bytes: Vec<u8>,
+    /// How much of `bytes` datagrams take.
+    used: usize,
+    /// Sender and length of each.
+    datagrams: Vec<(SocketAddr, usize)>,
+}
+
+impl Batch {
+    /// Empties it; its buffer stays.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.datagrams.clear();
+    }
+
+    /// How many datagrams it holds.
+    pub fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Whether a transport has no room for another one: it holds [`BATCH_MAX`].
+    pub fn is_full(&self) -> bool {
+        self.datagrams.len() >= BATCH_MAX
+    }
+
+    /// The datagrams in their order, each with its sender. A datagram that is too long for the
+    /// protocol is cut to one byte more than [`DATAGRAM_BYTES_MAX`].
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let mut rest = &self.bytes[..];
+        self.datagrams.iter().map(move |&(from, length)| {
+            let (datagram, after) = rest.split_at(length);
+            rest = after;
+            (from, datagram)
+        })
+    }
+
+    /// Adds a copy of a datagram; bytes over one more than [`DATAGRAM_BYTES_MAX`] are left out.
+    pub fn push(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(ROOM)];
+        self.bytes.truncate(self.used);
+        self.bytes.extend_from_slice(bytes);
+        self.used = self.bytes.len();
+        self.datagrams.push((from, bytes.len()));
+    }
+
+    /// Adds a datagram: `fill` writes it into the buffer and returns its length and its sender.
+    ///
+    /// # Errors
+    /// The error of `fill`; the batch is then unchanged.
+    ///
+    /// # Panics
+    /// If the batch is full, or `fill` returns a length over the room it was given.
+    pub fn push_with(&mut self, fill: impl FnOnce(&mut [u8]) -> io::Result<(usize, SocketAddr)>) -> io::Result<()> {
+        assert!(!self.is_full(), "a full batch was offered another datagram");
+        let end = self.used + ROOM;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        let (length, from) = fill(&mut self.bytes[self.used..end])?;
+        assert!(length <= ROOM, "a datagram of {length} bytes was put into {ROOM}");
+        self.used += length;
+        self.datagrams.push((from, length));
+        Ok(())
+    }
+}
+
+/// Datagrams in one batch at most: what one wake-up takes from a socket before timers and other
+/// messages have their turn.
+pub const BATCH_MAX: usize = 64;
+
+impl Clone for Batch {
+    /// The datagrams without the room behind them.
+    fn clone(&self) -> Batch {
+        Batch { bytes: self.bytes[..self.used].to_vec(), used: self.used, datagrams: self.datagrams.clone() }
+    }
+}
+
+impl PartialEq for Batch {
+    fn eq(&self, other: &Batch) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 7100))
+    }
+
+    #[track_caller]
+    fn check(batch: &Batch, expected: &[(u8, &[u8])]) {
+        let expected: Vec<(SocketAddr, &[u8])> = expected.iter().map(|&(from, bytes)| (address(from), bytes)).collect();
+        assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_batch_gives_back_what_was_put_in() {
+        let mut batch = Batch::default();
+        check(&batch, &[]);
+        batch.push(address(1), b"one");
+        batch.push(address(2), b"");
+        let filled = batch.push_with(|room| {
+            room[..5].copy_from_slice(b"three");
+            Ok((5, address(3)))
+        });
+        filled.unwrap();
+        batch.push(address(4), b"four");
+        check(&batch, &[(1, b"one"), (2, b""), (3, b"three"), (4, b"four")]);
+        batch.clear();
+        check(&batch, &[]);
+        batch.push(address(5), b"five");
+        check(&batch, &[(5, b"five")]);
+    }
+
+    #[test]
+    fn a_failed_fill_leaves_a_batch_as_it_was() {
+        let mut batch = Batch::default();
+        batch.push(address(1), b"one");
+        let failed = batch.push_with(|room| {
+            room[0] = 7;
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        assert_eq!(failed.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        check(&batch, &[(1, b"one")]);
+    }
+
+    #[test]
+    fn a_datagram_that_is_too_long_is_one_byte_too_long() {
+        let mut batch = Batch::default();
+        batch.push(address(1), &[7; ROOM + 10]);
+        assert_eq!(batch.iter().next().map(|(_, bytes)| bytes.len()), Some(DATAGRAM_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn a_batch_is_full_at_its_bound_and_a_copy_is_equal() {
+        let mut batch = Batch::default();
+        for _ in 0..BATCH_MAX {
+            assert!(!batch.is_full());
+            let pushed = batch.push_with(|_| Ok((ROOM, address(1))));
+            pushed.unwrap();
+        }
+        assert!(batch.is_full());
+        assert_eq!(batch.len(), BATCH_MAX);
+        let copy = batch.clone();
+        assert_eq!(copy, batch);
+        batch.clear();
+        assert_ne!(copy, batch);
+    }
+}
