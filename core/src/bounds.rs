@@ -26,7 +26,8 @@ impl Config {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bounds {
     /// A node that crashes is suspected at most this long afterwards, on a link as regular as the
-    /// interval; with a budget, as long as the link is not known yet, and sooner then.
+    /// interval. With the budget detector this holds while the link is not known yet; suspicion is
+    /// faster later.
     pub suspicion: Duration,
     /// A node that crashes is concluded dead at most this long afterwards.
     pub death: Duration,
@@ -38,15 +39,16 @@ pub struct Bounds {
     pub heartbeat_bytes: usize,
     /// What a node then sends in heartbeats, and in answers to those of others, in bytes a second.
     pub bytes_per_second: f64,
-    /// Those who watch a node, at most.
+    /// Members that watch a node, at most.
     pub observers: u32,
     /// Longest pause before a restart.
     pub delay_max: Duration,
     /// Restarts allowed, and in which time.
     pub intensity: (u32, Duration),
-    /// What is promised of a shard's owner, in a cluster.
+    /// The promise about a shard's owner, in a cluster.
     pub promise: &'static str,
-    /// What is allowed and unwise: each with the value, what comes of it, and what would be right.
+    /// Settings that are allowed and unwise: each with the value, the consequence, and a value that
+    /// would be right.
     pub warnings: Vec<String>,
 }
 

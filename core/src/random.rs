@@ -5,7 +5,7 @@
 //! "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021), its state filled by
 //! SplitMix64 as its authors advise. The golden values in the tests hold it still.
 //!
-//! It is not for secrets: whoever sees some outputs can compute the rest.
+//! It is not for secrets: from some outputs the rest can be computed.
 
 use std::time::Duration;
 

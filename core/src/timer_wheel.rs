@@ -1,6 +1,6 @@
 //! `TimerWheel`: which of a million deadlines is next, at no cost to the heartbeat that moves one.
 //!
-//! A kitchen has one timer and a row of pots. Nobody resets the timer each time a pot is stirred:
+//! A kitchen has one timer and a row of pots. The timer is not reset each time a pot is stirred:
 //! when it rings, the cook looks at the pot that was due, sees that it was stirred since, and puts
 //! it back for later. So here: an entry lies in the bucket of the deadline it once had. A heartbeat
 //! that moves the deadline *later* touches nothing; when the bucket comes up the entry is looked at

@@ -38,7 +38,7 @@ pub struct MistakeRate {
 pub enum MistakeRateError {
     /// Not a number, a slash and a unit of time.
     Malformed(String),
-    /// A rate that nobody can keep, or would want to.
+    /// Below one a year or above one a second.
     OutOfRange(String),
 }
 

@@ -1,9 +1,9 @@
 //! Budget: suspect as rarely as the user asked, and no later than that takes.
 //!
-//! Everyone who sets a timeout guesses how long the network and the other machine may be silent.
-//! Here the user says what a wrong suspicion is worth instead ("one an hour"), and the detector
-//! finds out which silence comes that rarely. It is a long memory for silences and a short one for
-//! the weather.
+//! A fixed timeout is a guess about how long the network and the other machine may be silent. Here
+//! the user says what a wrong suspicion is worth instead ("one an hour"), and the detector finds
+//! out which silence comes that rarely. It is a long memory for silences and a short one for the
+//! weather.
 //!
 //! A heartbeat is awaited at its place in the sender's schedule plus the usual delay. With the
 //! arrival A, its place S in the schedule, the interval eta, and m - 1 slots missing before it:
@@ -190,7 +190,7 @@ impl Budget {
         Budget { state }
     }
 
-    /// The same, for one who asks other observers before he suspects anybody: a doubt is then
+    /// The same, for an observer that asks other observers before it suspects: a doubt is then
     /// cheap, and comes a quarter of an interval late while nothing is known.
     #[must_use]
     pub fn among_others(mut self) -> Budget {

@@ -11,7 +11,7 @@
 //!
 //! The estimate follows the slots, so a lost heartbeat costs one interval of the margin and does
 //! not move the estimate. A margin of k intervals rides out the loss of k heartbeats in a row.
-//! Nothing else is learnt: the margin has to be chosen by somebody who knows the worst pause.
+//! Nothing else is learnt: the user has to know the worst pause and choose the margin.
 //!
 //! Phi assumes what the paper's analysis does when nothing is known of the delay but its mean:
 //! none. It is measured in margins: 0 up to the expected arrival, 1 at the deadline.

@@ -1,9 +1,9 @@
 //! Fixed timeout: suspect a target once a constant time has passed without a heartbeat.
 //!
 //! The plainest detector and the yardstick for the others. It keeps no history, so it is right from
-//! the first heartbeat on; it pays by not knowing the network: the constant has to cover the worst
-//! pause anyone should be forgiven. A sender that announces a longer interval than usual is given
-//! that much more.
+//! the first heartbeat on; it pays by not knowing the network: the constant has to cover the
+//! longest pause that should not be suspected. A sender that announces a longer interval than usual
+//! is given that much more.
 
 use std::time::Duration;
 

@@ -78,8 +78,8 @@ impl Pause {
 
 /// Learns from arrivals and turns silence into suspicion.
 pub trait Detector {
-    /// Takes in a heartbeat. Arrivals are handed over in the order of their slots; whoever was
-    /// overtaken is not handed over.
+    /// Takes in a heartbeat. The caller passes arrivals in the order of their slots, and leaves out
+    /// a heartbeat that a later one overtook.
     fn heartbeat(&mut self, arrival: Arrival);
 
     /// The last instant at which silence still counts as alive.
@@ -132,7 +132,7 @@ impl AnyDetector {
         }
     }
 
-    /// The same, for one who asks other observers before he suspects anybody.
+    /// The same, for an observer that asks other observers before it suspects.
     #[must_use]
     pub fn among_others(self) -> AnyDetector {
         match self {
@@ -223,8 +223,8 @@ mod tests {
         configs.iter().chain([&cassandra]).map(|config| AnyDetector::new(config, second, Instant::ZERO)).collect()
     }
 
-    /// Whatever the network says, a heartbeat that has just come in leaves its sender alive, and
-    /// nothing panics.
+    /// For any arrivals, a heartbeat that has just come in leaves its sender alive, and nothing
+    /// panics.
     #[test]
     fn nonsense_from_the_network_is_survived() {
         for seed in 0..200 {

@@ -4,11 +4,11 @@
 //! gives the deadline of death; the earlier of the two that still lies ahead is filed in the wheel.
 //! A heartbeat moves the detector on and touches nothing else, unless it makes the deadline earlier
 //! or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants
-//! to be woken, [`Monitor::put_off`] files anew whoever would be next and was heard meanwhile, so
-//! that nobody is woken for him.
+//! to be woken, [`Monitor::put_off`] refiles targets that are due next and were heard from
+//! meanwhile, so that the timer does not fire for them.
 //!
 //! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a
-//! verdict. It does not ask anyone else either: agreement is the membership's business.
+//! verdict. It does not ask other nodes either: the membership decides by agreement.
 
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl Monitor {
     }
 
     /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it
-    /// is dead whatever the detector says.
+    /// is dead, in spite of the detector.
     ///
     /// # Panics
     /// At 2^32 - 1 targets.
@@ -186,9 +186,9 @@ impl Monitor {
         None
     }
 
-    /// Whoever would be looked at before `horizon` and was heard since he was filed is filed anew
-    /// now, so that nobody is woken for him in vain. Those whose turn is later are left alone: the
-    /// longer they are, the more of their signs one look is enough for.
+    /// Refiles entries that are due before `horizon` and whose target was heard from since they
+    /// were filed, so that the timer does not fire for a deadline that has moved. Later entries
+    /// stay where they are: the longer they stay, the more arrivals one refiling covers.
     pub fn put_off(&mut self, horizon: Instant) {
         while let Some((place, at)) = self.wheel.first()
             && at < horizon
@@ -248,7 +248,7 @@ impl Monitor {
         self.wheel.next()
     }
 
-    /// What is thought of a target, as of the last call.
+    /// The verdict on a target, as of the last call.
     pub fn verdict(&self, watch: WatchId) -> Verdict {
         self.watches[watch.0 as usize].verdict
     }

@@ -1,16 +1,16 @@
 //! `PauseDetector`: was it us who slept?
 //!
-//! You wake on the sofa, the tea is cold, and nobody has written: before you call them all lost,
-//! look at the clock, and then at the letter box. Whoever was paused sees the silence of everybody
-//! else, though it is his own. The guard knows when we were last awake, by our inputs and by a tick
-//! it asks for; an input that was due much earlier tells of a pause (a stopped process, no CPU, a
-//! thread that was held). A suspended machine may stop our clock too, so that nothing comes late;
-//! then the wall clock has run ahead of it.
+//! A process that was paused has received nothing for as long. Before it judges others, it has to
+//! notice the pause and read what waits in its socket. The silence that it sees is its own. The
+//! guard knows when we were last awake, by our inputs and by a tick it asks for; an input that was
+//! due much earlier tells of a pause (a stopped process, no CPU, a thread that was held). A
+//! suspended machine may stop our clock too, so that nothing comes late; then the wall clock has
+//! run ahead of it.
 //!
-//! After a pause the letter box is emptied before anybody is judged: verdicts are held until the
-//! socket was found empty by a look that was begun after the waking, and what is found in it is not
-//! learnt from, since it says when we woke and not when it came. The hold has a bound in time that
-//! we are awake: a driver without a socket, or an endless flood, holds no verdict for ever.
+//! After a pause the socket is emptied before any verdict: verdicts are held until the socket was
+//! found empty by a look that was begun after the waking, and what is found in it is not learnt
+//! from, since it says when we woke and not when it came. The hold has a bound in time that we are
+//! awake: a driver without a socket, or an endless flood, holds no verdict for ever.
 //!
 //! It does not find a pause of up to `stall`, and finds every one of over twice that while it
 //! ticks. It does not tell a suspended machine from a wall clock that was set forward: both cost

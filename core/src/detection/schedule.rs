@@ -35,8 +35,8 @@ pub(super) struct Schedule {
     /// From it to the next one, as it announced. Nanoseconds, over zero.
     interval: i64,
     /// Since when all heartbeats have come more than an interval too late; `i64::MAX` if the newest
-    /// did not, `i64::MIN` before the first one: whatever was expected of that, it starts a
-    /// time-table.
+    /// did not, `i64::MIN` before the first one: the heartbeat then starts a time-table, in any
+    /// case.
     behind_since: i64,
 }
 
@@ -113,8 +113,8 @@ impl Schedule {
     }
 
     /// Time in the schedule from the newest heartbeat to one `slots` later that arrived at `at` and
-    /// announces `next`. Where the interval changed and heartbeats are missing, nobody knows at
-    /// which of them it did; then the latest that explains the arrival.
+    /// announces `next`. Where the interval changed and heartbeats are missing, it is unknown at
+    /// which of them it did. Then it is the latest slot that explains the arrival.
     fn step(&self, at: i64, slots: u64, next: i64) -> i64 {
         let slots = i64::try_from(slots).unwrap_or(i64::MAX);
         let step = self.interval.saturating_mul(slots);

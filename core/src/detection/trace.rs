@@ -1,4 +1,4 @@
-//! `Trace`: what one node heard of another, heartbeat by heartbeat, as text.
+//! `Trace`: the heartbeats that one node received from another, as text.
 //!
 //! Detectors are judged by what they would have said of heartbeats that really came, or did not; a
 //! trace is these heartbeats. It can be recorded on one's own network, made up by a simulation, or
@@ -10,10 +10,10 @@
 //! nanoseconds (the first one may not be missing), and `# stall START_NS END_NS`, a pause of the
 //! receiving process. Then one line of column names, `seq,send_time_ns,arrive_time_ns`, and one
 //! line a slot of the sender's schedule, in the order of slots: number, when it was sent, when it
-//! arrived, or `lost`. All times are nanoseconds of one clock. HeartbeatSchedule that are left out
-//! count as lost.
+//! arrived, or `lost`. All times are nanoseconds of one clock. Slots that are left out count as
+//! lost.
 //!
-//! What it does not hold: anything but times. Who they are of is in the name of the file.
+//! It holds nothing but times. The name of the file says which node they are of.
 
 use std::fmt;
 use std::sync::Arc;
@@ -206,7 +206,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// A heartbeat that came in, for whoever records.
+/// A heartbeat that came in, for the recorder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Arrived {
     /// Name of the node it is of.
@@ -221,8 +221,8 @@ pub struct Arrived {
     pub interval: Duration,
 }
 
-/// HeartbeatSchedule that a recording names as lost in a row, at most; a wilder jump in the numbers
-/// leaves the rest out.
+/// Slots that a recording names as lost in a row, at most. A larger jump in the numbers leaves the
+/// rest out.
 const LOST_ROWS_MAX: u64 = 10_000;
 
 /// Writes a trace of one node as its heartbeats come in.

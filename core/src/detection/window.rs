@@ -1,8 +1,8 @@
 //! `Window`: the last samples of something, with their sum.
 //!
-//! A ring in one block of memory, taken once: a sample more costs a store and two additions,
-//! whatever the length of the window. Bounds are kept in integers, so that a million samples in and
-//! out again leave no rounding behind.
+//! A ring in one block of memory, taken once: a sample more costs a store and two additions, for a
+//! window of any length. Bounds are kept in integers, so that a million samples in and out again
+//! leave no rounding behind.
 
 /// The last so many samples, in nanoseconds.
 #[derive(Clone, Debug)]

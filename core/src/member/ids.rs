@@ -53,21 +53,21 @@ impl fmt::Debug for NodeId {
 /// Rises each time a process or a worker starts; tells a restarted one from its predecessor.
 ///
 /// A node's is the wall clock in milliseconds at its start, so that a restarted node wins over
-/// rumours about its former life. A worker's starts at 1; numbers may be left out.
+/// rumours about its former process. A worker's starts at 1; numbers may be left out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
-/// Rises each time a member contradicts what is said of it; only the member itself raises it.
+/// Rises each time a member refutes what others hold of it; only the member itself raises it.
 ///
-/// It has two parts, as a doubt and a death are two matters: whoever refutes a doubt may not know
-/// that it has been called dead since, and that others have its work. So a death ends a *life*,
-/// whatever was refuted in it, and only a member that knows of its death begins the next one.
+/// It has two parts, since a suspicion and a death are two matters. A member that refutes a
+/// suspicion may not know that it was declared dead since, and that other nodes have its work. So a
+/// death ends a *life*, with all refutations in it, and only a member that knows of its death
+/// begins the next one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Incarnation {
     /// How often it has come back from the dead in this generation.
     pub life: u32,
-    /// How often it has spoken for itself in this life: refuted a suspicion, or changed what it
-    /// tells of itself.
+    /// How often it has refuted a suspicion in this life, or changed its profile.
     pub word: u32,
 }
 
@@ -180,11 +180,11 @@ impl GroupId {
 }
 
 /// A place for a thread that runs workers: those below `workers.arbiters` are shared by all, the
-/// others belong to whoever asked for one. A fresh thread takes the place of a lost one.
+/// others belong to the worker that asked for one. A fresh thread takes the place of a lost one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct ThreadSlotId(pub u32);
 
-/// Whatever a group can hold.
+/// A child of a group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Child {
@@ -194,7 +194,7 @@ pub enum Child {
     Group(GroupId),
 }
 
-/// Whatever is watched: the monitor treats all three alike.
+/// A node, thread or worker that is watched: the monitor treats all three alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Target {
     /// A node of the cluster.

@@ -31,14 +31,14 @@ pub const NAME_BYTES_MAX: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Heard of within the time the detector expects.
+    /// Its heartbeats arrive within the time that the detector expects.
     Alive,
     /// Silent for longer than the detector expects; still a member, and it can refute.
     Suspect,
     /// Silent past the timeout: no more requests, its work is moved. It may come back under a
     /// higher incarnation.
     Dead,
-    /// Said goodbye.
+    /// It left the cluster gracefully.
     Left,
 }
 
@@ -142,7 +142,7 @@ pub struct ShardGroup {
 }
 
 impl ShardGroup {
-    /// A group of which the member runs whatever shard is its.
+    /// A group of which the member runs every shard that it owns.
     pub fn new(group: u64, count: u32) -> ShardGroup {
         ShardGroup { group, count, declined: Declined::default() }
     }
@@ -161,7 +161,7 @@ pub struct Profile {
     /// What fails together with it: a rack, a data centre. Empty if it says nothing; at most
     /// [`NAME_BYTES_MAX`] bytes.
     pub zone: Arc<str>,
-    /// Whatever else it tells.
+    /// Keys and values of its own choosing.
     pub metadata: Metadata,
     /// The sharded groups it supervises; at most [`GROUPS_MAX`].
     pub groups: Vec<ShardGroup>,
@@ -188,7 +188,7 @@ pub struct Member {
     pub generation: Generation,
     /// How often it has refuted or returned in this generation.
     pub incarnation: Incarnation,
-    /// What is held of it.
+    /// Its status in the table of the node that holds this row.
     pub status: Status,
 }
 

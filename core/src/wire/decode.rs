@@ -1,5 +1,5 @@
-//! Reading datagrams: whatever comes in, it is one of ours or an error, and nothing is allocated
-//! for a heartbeat.
+//! Reading datagrams: any bytes are one datagram of this version or an error, and nothing is
+//! allocated for a heartbeat.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 struct Reader<'a> {
     bytes: &'a [u8],
 }

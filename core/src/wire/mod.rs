@@ -1,5 +1,4 @@
-//! `Datagram`: what nodes say to each other, in one bounded datagram each, or one frame of a
-//! stream.
+//! `Datagram`: a message between nodes, in one bounded datagram or one frame of a stream.
 //!
 //! The fields are written by hand. A serde codec of the same layout was measured beside it
 //! (`docs/src/benchmarks.md`, "wire"): the hand is faster, and decoding into borrowed views
@@ -59,11 +58,11 @@ use crate::member::{
     Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, WEIGHT_KEY, Weight,
 };
 
-/// The version this release speaks.
+/// The version of the format in this release.
 pub const VERSION: u8 = 3;
 
-/// Longest datagram sent or accepted, in bytes: IPv6's least MTU of 1,280 less 40 + 8 bytes of
-/// headers and 32 for a seal to come.
+/// Longest datagram sent or accepted, in bytes: IPv6's smallest MTU of 1,280, less 40 + 8 bytes of
+/// headers and 32 that are reserved for a later seal.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
 /// Most observers named in a heartbeat.
@@ -118,7 +117,7 @@ pub(crate) const BLOCKS_TAG: u8 = 128;
 
 pub(crate) const MAGIC: [u8; 2] = *b"HB";
 
-/// Who speaks, to whom, in which life.
+/// The sender, its cluster, and the start of its process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// The lower half of the hash of the cluster's name.
@@ -135,11 +134,11 @@ pub struct Header {
 /// One datagram, borrowed from the bytes it came in.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Datagram<'a> {
-    /// Who speaks.
+    /// The sender.
     pub header: Header,
     /// What is said.
     pub body: Body<'a>,
-    /// What else is told, of anybody.
+    /// News of members.
     pub rumours: Rumours<'a>,
 }
 
@@ -157,7 +156,7 @@ pub enum Body<'a> {
     },
     /// "I am."
     Echo(Echo),
-    /// "Have you heard of it?", to another observer of the target, or to anybody.
+    /// "Have you heard of it?", to another observer of the target, or to another member.
     IndirectProbe(IndirectProbe),
     /// The answer.
     ProbeReport(ProbeReport),
@@ -216,7 +215,7 @@ pub enum Body<'a> {
 /// A part of a shard's snapshot, in a frame of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Part<'a> {
-    /// Of the question that this answers; zero if nobody has asked.
+    /// The number of the ask that this answers; zero if there was none.
     pub number: u32,
     /// Hash of the group's name.
     pub group: u64,
@@ -243,13 +242,13 @@ pub struct Heartbeat {
     /// The sender's incarnation.
     pub incarnation: Incarnation,
     /// The number of the schedule slot times [`STAGES`], and in which part of the slot this
-    /// observer has its turn. Of two heartbeats of one sender, to whomever, the one with the higher
-    /// stage was sent later. A gap of slots is a loss, or they were slept through. At most
-    /// [`STAGE_MAX`].
+    /// observer has its turn. Of two heartbeats of one sender, also to different observers, the one
+    /// with the higher stage was sent later. A gap of slots is a loss, or they were slept through.
+    /// At most [`STAGE_MAX`].
     pub stage: u64,
     /// Time to the next one, in whole microseconds, over zero to [`INTERVAL_MAX`].
     pub interval: Duration,
-    /// HeartbeatSchedule that the sender slept through since it started, by its own count.
+    /// Slots that the sender slept through since it started, by its own count.
     pub slept: u64,
     /// The sender's local health: 0 is well.
     pub health: u8,
@@ -290,7 +289,7 @@ pub struct IndirectProbe {
     pub generation: Generation,
     /// The newest stage that the asker has heard.
     pub stage: u64,
-    /// Whether the asker has found nobody at its address.
+    /// Whether the asker found no process at its address.
     pub gone: bool,
     /// Whether it asks for a death, rather than for a suspicion: what counts then is how long
     /// others have heard nothing.
@@ -313,7 +312,7 @@ pub struct ProbeReport {
     /// Whether the target answered it just now, or has been heard since the stage that was asked
     /// about.
     pub reached: bool,
-    /// Whether it has found nobody at the target's address.
+    /// Whether it found no process at the target's address.
     pub gone: bool,
     /// Whether it would call the target dead.
     pub agrees: bool,
@@ -403,7 +402,7 @@ pub(crate) struct Pairs<'a> {
     pub(crate) count: u8,
 }
 
-/// ShardGroup groups, already found to be well-formed.
+/// Sharded groups, already found to be well-formed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Groups<'a> {
     pub(crate) bytes: &'a [u8],
