@@ -1,8 +1,8 @@
 //! Built-in liveness for actix applications.
 //!
 //! You write plain actix actors with one word changed: their context is [`Context`]. The node
-//! starts them, knows whether they live, tells a panic from a blocked thread, and puts a new one in
-//! the place of a failed one, with the same address and the same queue.
+//! starts them and watches them. It tells a panic from a blocked thread. It replaces a failed actor
+//! by a new one, with the same address and the same queue.
 //!
 //! ```
 //! use actix::{Actor, Handler, Message};

@@ -1,7 +1,7 @@
 //! `Fence`: what refuses the late writes of those who do not own a shard any more.
 //!
-//! A lease is not a fence: whoever looked at it and then slept writes all the same, and nothing in
-//! its own process can stop that. What can is the place where the write arrives. It remembers the
+//! A lease is not a fence: a worker that checked it and then slept still writes, and nothing in its
+//! own process can stop that. What can is the place where the write arrives. It remembers the
 //! highest epoch it has seen of each shard and refuses a lower one.
 //!
 //! Source: M. Burrows, "The Chubby lock service for loosely-coupled distributed systems", OSDI
@@ -12,11 +12,11 @@ use std::fmt;
 
 use heartbeat_core::Epoch;
 
-/// Remembers the highest epoch seen of each key, and refuses lower ones. A key is whatever is
-/// owned: a shard's number, or group and number.
+/// Remembers the highest epoch seen of each key, and refuses lower ones. A key names what is owned:
+/// a shard's number, or group and number.
 ///
-/// It lives where the writes arrive: in a store, or in whoever receives messages of a shard. What
-/// it remembers is as durable as the store makes it: write the epoch with the data, and
+/// It lives where the writes arrive: in a store, or in the receiver of a shard's messages. What it
+/// remembers is as durable as the store makes it: write the epoch with the data, and
 /// [`Fence::admit`] it again when the data are read back.
 ///
 /// ```
@@ -52,7 +52,7 @@ impl fmt::Display for StaleEpoch {
 impl std::error::Error for StaleEpoch {}
 
 impl<K: Ord> Fence<K> {
-    /// One that has seen nothing.
+    /// A fence that has seen no epoch.
     pub fn new() -> Fence<K> {
         Fence { newest: BTreeMap::new() }
     }

@@ -36,7 +36,7 @@ pub use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, CLAIMS_
 #[cfg(feature = "testkit")]
 pub use memory::{MemoryStore, Reach};
 
-/// Whoever hands out the right to run a shard.
+/// Hands out the right to run a shard.
 pub trait Authority {
     /// Answers one question. Several may be under way at a time.
     ///
@@ -74,8 +74,8 @@ impl fmt::Display for AuthorityError {
 
 impl std::error::Error for AuthorityError {}
 
-/// The authority that a config names, for this start of its node; `None` for `view`, which is
-/// nobody. To be called within a tokio runtime, on the thread that is to use it.
+/// The authority that a config names, for this start of its node; `None` for `view`, which needs
+/// none. To be called within a tokio runtime, on the thread that is to use it.
 ///
 /// # Errors
 /// If there is no `[cluster]` table, which has the name to claim under; if this build has no such

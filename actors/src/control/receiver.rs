@@ -140,7 +140,7 @@ async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn T
                 }
             }
             Err(error) => {
-                warn!(%error, "cannot receive datagrams; trying again");
+                warn!(event = "receive_failed", %error, "cannot receive datagrams; trying again");
                 actix_rt::time::sleep(PAUSE).await;
             }
         }

@@ -51,7 +51,7 @@ impl Recorder {
         let mut writer = Writer { folder: folder.to_owned(), files: BTreeMap::new() };
         std::thread::Builder::new().name("heartbeat-record".to_owned()).spawn(move || {
             if let Err(error) = writer.run(&waiting) {
-                warn!(folder = %writer.folder.display(), %error, "recording ended");
+                warn!(event = "recording_ended", folder = %writer.folder.display(), %error, "recording ended");
             }
         })?;
         Ok(Recorder { notes: Some(notes) })
@@ -70,7 +70,7 @@ impl Recorder {
         match notes.try_send(note) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                warn!(waiting = WAITING_MAX, "the disk does not keep up; recording ended");
+                warn!(event = "recording_ended", waiting = WAITING_MAX, "the disk does not keep up; recording ended");
                 self.notes = None;
             }
             // The writer has said why.

@@ -100,7 +100,7 @@ impl Handler<Outgoing> for NodeSender {
             rest = after;
             if let Err(error) = self.transport.send(to, datagram) {
                 // Lost, as any datagram may be; the next one comes in an interval.
-                trace!(%to, %error, "datagram not sent");
+                trace!(event = "datagram_not_sent", %to, %error, "datagram not sent");
             }
         }
     }

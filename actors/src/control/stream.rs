@@ -141,13 +141,18 @@ impl Streams {
         let Some(writer) = self.writers.get(&stream) else { return };
         let frame = Frame::new(bytes, [self.waiting.clone(), writer.waiting.clone()]);
         if writer.frames.try_send(frame).is_err() {
-            debug!(stream = stream.0, "a stream takes no more frames; closing it");
+            debug!(event = "stream_closed", stream = stream.0, "a stream takes no more frames; closing it");
             self.cut(stream);
         }
         while self.waiting.get() > BYTES_MAX
             && let Some((&largest, _)) = self.writers.iter().max_by_key(|(_, writer)| writer.waiting.get())
         {
-            warn!(stream = largest.0, bytes = BYTES_MAX, "too many bytes wait in all streams; closing the longest one");
+            warn!(
+                event = "stream_closed",
+                stream = largest.0,
+                bytes = BYTES_MAX,
+                "too many bytes wait in all streams; closing the longest one"
+            );
             self.cut(largest);
         }
     }
@@ -206,7 +211,7 @@ pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr
                 }
             }
             Err(error) => {
-                warn!(%error, "cannot accept connections; trying again");
+                warn!(event = "accept_failed", %error, "cannot accept connections; trying again");
                 actix_rt::time::sleep(PAUSE).await;
             }
         }
@@ -254,7 +259,11 @@ async fn converse(
                 // The reader sees the end, too.
                 Ok(Err(_)) => return std::future::pending().await,
                 Err(_) => {
-                    debug!(stream = stream.0, "the other side of a stream does not read; closing it");
+                    debug!(
+                        event = "stream_closed",
+                        stream = stream.0,
+                        "the other side of a stream does not read; closing it"
+                    );
                     return;
                 }
             }

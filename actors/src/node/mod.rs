@@ -311,13 +311,13 @@ impl Node {
     /// cluster it is this node.
     ///
     /// # Errors
-    /// [`NoOwner`] if nobody is ready, or not known; or if the owner of the shard is suspected.
+    /// [`NoOwner`] if no member is ready or known, or if the owner of the shard is suspected.
     pub fn owner(&self, namespace: &str, key: impl AsRef<[u8]>) -> Result<Owner, NoOwner> {
         self.inner.view.responsible(namespace, key.as_ref())
     }
 
     /// The workers that are at work now: which, with what message, since when by this node's clock
-    /// ([`Node::now`]). A look at all status cells; it asks nobody and stops nobody.
+    /// ([`Node::now`]). This reads the status cells; no worker is asked or interrupted.
     pub fn busy(&self) -> Vec<WorkerActivity> {
         self.inner.cells.busy()
     }
@@ -332,7 +332,7 @@ impl Node {
         &self.inner.config
     }
 
-    /// The address others are told, if this node is in a cluster.
+    /// The address that this node publishes, if it is in a cluster.
     pub fn address(&self) -> Option<SocketAddr> {
         self.inner.address
     }
@@ -383,9 +383,9 @@ impl Node {
         ask(&self.inner.supervisor, |answer| Request::SetInterval(interval, answer)).await.unwrap_or(Ok(()))
     }
 
-    /// Leaves the cluster gracefully: hands shards over (up to `ownership.hand_over_timeout`), stops
-    /// the workers in reverse order (up to `workers.leave_timeout`), then notifies the other nodes.
-    /// It returns when that is done. The node does nothing afterwards.
+    /// Leaves the cluster gracefully: hands shards over (up to `ownership.hand_over_timeout`),
+    /// stops the workers in reverse order (up to `workers.leave_timeout`), then notifies the other
+    /// nodes. It returns when that is done. The node does nothing afterwards.
     pub async fn leave(&self) {
         // Without an answer the supervisor is gone, which is as much as having left.
         let _ = ask(&self.inner.supervisor, Request::Leave).await;

@@ -256,15 +256,19 @@ impl Node {
             );
             #[cfg(feature = "testkit")]
             self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
-            // Closed until this node owns the shard, and before anybody can send to it: nobody
-            // would ever look at what was sent.
+            // Closed until this node owns the shard. This comes before the address is returned: a
+            // message sent earlier would never be handled.
             slot.cell.close();
             slot.mailbox.close(CloseReason::Stopped);
             workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
             slots.push(WorkerAddr { slot });
         }
         if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
-            warn!(group = &*group, "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"");
+            warn!(
+                event = "shards_on_monitor",
+                group = &*group,
+                "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\""
+            );
         } else if self.inner.config.cluster.is_some() {
             say_promise(&group, &self.inner.config.ownership);
         }
@@ -288,9 +292,11 @@ impl Node {
 fn say_promise(group: &str, ownership: &OwnershipConfig) {
     let promise = ownership.promise();
     match (ownership.authority, ownership.quorum) {
-        (AuthorityKind::View, QuorumRule::None) => warn!(group, promise, "shards"),
+        (AuthorityKind::View, QuorumRule::None) => {
+            warn!(event = "shards_promised", group, promise, "two nodes may run the same shard in a partition")
+        }
         (AuthorityKind::View, QuorumRule::Majority) | (AuthorityKind::File | AuthorityKind::Etcd, _) => {
-            info!(group, promise, "shards");
+            info!(event = "shards_promised", group, promise, "shards are supervised under this promise");
         }
     }
 }

@@ -160,7 +160,7 @@ where
     F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
 {
     for warning in config.check()?.warnings {
-        tracing::warn!(warning, "a setting is unwise");
+        tracing::warn!(event = "setting_unwise", warning, "a setting is unwise");
     }
     if actix_rt::System::try_current().is_none() {
         return Err(NodeError::NoSystem);
@@ -218,7 +218,7 @@ fn start_actors(
         #[cfg(feature = "testkit")]
         ThreadSource::SimulatedThread => generation.0,
     };
-    // Without a cluster every shard runs here, and there is nobody to ask.
+    // Without a cluster every shard runs here, and no authority is asked.
     let authority = match &config.cluster {
         Some(_) => crate::authority::open(&config, generation)?,
         None => None,
@@ -256,7 +256,9 @@ fn spawn_vital(floor: ThreadSource, part: &'static str, future: impl Future<Outp
             let Err(payload) = AssertUnwindSafe(future).catch_unwind().await else { return };
             let reason = panic_text(&*payload);
             // What takes the log may be what has panicked.
-            let _ = catch_unwind(|| error!(part, reason, "the control thread panicked; ending the process"));
+            let _ = catch_unwind(|| {
+                error!(event = "control_panicked", part, reason, "the control thread panicked; ending the process")
+            });
             std::process::exit(EXIT_SOFTWARE);
         }),
         // The panic hook tells a test, which goes on.

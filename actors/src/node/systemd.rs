@@ -1,4 +1,5 @@
-//! `systemd`: the watchdog outside, for when whoever watches the workers is itself stuck.
+//! `systemd`: the watchdog outside the process, for when the receiver or the supervisor is itself
+//! stuck.
 //!
 //! A night watchman carries a clock that he has to wind at each door of his round; a clock that was
 //! not wound tells that he is asleep. So a pulse goes the way that every sign of life goes, to the
@@ -43,13 +44,13 @@ impl Node {
         let Some(allowed) = sd_notify::watchdog_enabled() else { return Ok(()) };
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the node has ended");
         let receiver = ask(supervisor, Request::Receiver).await.ok_or_else(gone)?;
-        debug!(?allowed, "systemd watches");
+        debug!(event = "watchdog_started", ?allowed, "systemd's watchdog is fed");
         std::thread::Builder::new().name("heartbeat-watchdog".into()).spawn(move || feed(&receiver, allowed))?;
         Ok(())
     }
 }
 
-/// Feeds the watchdog for as long as there is somebody who answers.
+/// Feeds the watchdog as long as receiver and supervisor answer.
 fn feed(receiver: &Addr<Receiver>, allowed: Duration) {
     let back = Arc::new(AtomicU64::new(0));
     let mut fed = 0;
@@ -67,13 +68,17 @@ fn feed(receiver: &Addr<Receiver>, allowed: Duration) {
             fed = newest;
             tell(NotifyState::Watchdog);
         } else {
-            warn!(pulse = number, "receiver or supervisor is stuck; the watchdog is not fed");
+            warn!(
+                event = "watchdog_not_fed",
+                pulse = number,
+                "receiver or supervisor is stuck; the watchdog is not fed"
+            );
         }
     }
 }
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "systemd cannot be told");
+        warn!(event = "systemd_unreachable", %error, "systemd did not receive a notification");
     }
 }

@@ -163,8 +163,8 @@ impl View {
             Some(owner) => Err(NoOwner::Suspected(owner.clone())),
             None => Err(NoOwner::Unknown),
         };
-        // Whoever changes the members counts it afterwards: what was made of half a change is not
-        // asked again.
+        // The writer counts a change after it has made it, so routes computed from half a change
+        // are not used again.
         let changes = self.changes.load(Ordering::Acquire);
         let kept = read(&self.routes);
         if kept.0 == changes {

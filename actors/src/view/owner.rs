@@ -9,12 +9,12 @@ use heartbeat_core::Member;
 pub enum Owner<W = ()> {
     /// This node; of a shard, the address of its worker here.
     Here(W),
-    /// Another member, with its address and metadata. To bring a request there is the application's
-    /// task.
+    /// Another member, with its address and metadata. Forwarding the request is up to the
+    /// application.
     There(Member),
 }
 
-/// Why nobody is responsible for a key now.
+/// Why no member is known to be responsible for a key now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoOwner {
@@ -37,7 +37,7 @@ pub enum NoOwner {
 impl fmt::Display for NoOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NoOwner::Unknown => f.write_str("nobody is known to be responsible for this key now; ask again"),
+            NoOwner::Unknown => f.write_str("no member is known to be responsible for this key now; ask again"),
             NoOwner::Suspected(member) => {
                 write!(f, "{} is responsible for this key, and is suspected to be dead; ask again", member.name)
             }

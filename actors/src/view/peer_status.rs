@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub struct PeerStatus {
     /// Names of those who watch it.
     pub observers: Vec<Arc<str>>,
-    /// Names of those whom it watches, each with the time for which nothing was heard of it.
+    /// Names of the nodes that it watches, each with the time since its last heartbeat.
     pub watched: Vec<(Arc<str>, std::time::Duration)>,
     /// Its local health: 0 is well, 8 the worst.
     pub health: u8,

@@ -1,9 +1,9 @@
-//! `Update`: what a subscriber is sent, and the desk that sends it.
+//! `Update`: what a subscriber receives, and how it is delivered.
 //!
-//! A subscriber gets the view as it is and then every change of it, in order, with no gap between
-//! the two to miss something in. It gets one update at a time: the next is sent when it has handled
-//! the one before. A subscriber that is slow finds its updates waiting, up to a bound; past it the
-//! newest are not kept, and it is told how many it missed. Nobody waits for a subscriber.
+//! A subscriber first receives the view as it is, then every event in order. No event falls between
+//! the two. It receives one update at a time: the next is sent when it has handled the one before.
+//! The updates of a slow subscriber wait, up to a bound. Past the bound the newest are dropped, and
+//! the subscriber is told how many it missed. The node never waits for a subscriber.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(50);
 pub enum Update {
     /// Always the first one: what holds at the time of subscribing.
     View(ViewSnapshot),
-    /// What has happened since.
+    /// An event that happened since.
     Event(Event),
     /// This many updates were not kept because this subscriber was slow; ask for a view.
     Lagged {
@@ -64,7 +64,7 @@ pub struct ShardOwner {
     pub owner: Arc<str>,
 }
 
-/// Dead letters as they die, for one who wants to know.
+/// The dead letters of a node, as they are counted.
 #[derive(Debug)]
 pub struct DeadLetters {
     receiver: broadcast::Receiver<DeadLetter>,
@@ -98,7 +98,7 @@ impl DeadLetters {
 /// subscription.
 ///
 /// It takes one update at a time; more of them wait at the node, up to `events.queue`, and
-/// [`Update::Lagged`] tells of those that were not kept.
+/// [`Update::Lagged`] counts those that were dropped.
 #[derive(Debug)]
 pub struct Updates {
     receiver: mpsc::Receiver<Update>,
@@ -151,7 +151,7 @@ struct Queue {
 
 struct Subscription {
     key: Option<Key>,
-    tray: RefCell<Queue>,
+    pending: RefCell<Queue>,
     filled: Notify,
 }
 
@@ -172,14 +172,14 @@ impl Subscribers {
         self.subscriptions.retain(|other| {
             let is_same = key.is_some() && other.key == key;
             if is_same {
-                other.tray.replace(Queue { closed: true, ..Queue::default() });
+                other.pending.replace(Queue { closed: true, ..Queue::default() });
                 other.filled.notify_one();
             }
             !is_same
         });
-        let mut tray = Queue::default();
-        tray.waiting.push_back(Update::View(view));
-        let subscription = Rc::new(Subscription { key, tray: RefCell::new(tray), filled: Notify::new() });
+        let mut pending = Queue::default();
+        pending.waiting.push_back(Update::View(view));
+        let subscription = Rc::new(Subscription { key, pending: RefCell::new(pending), filled: Notify::new() });
         self.subscriptions.push(subscription.clone());
         actix_rt::spawn(deliver(subscription, subscriber));
     }
@@ -187,24 +187,24 @@ impl Subscribers {
     /// Whether a subscriber has not been sent all of its updates.
     pub(crate) fn are_waiting(&self) -> bool {
         self.subscriptions.iter().any(|subscription| {
-            let tray = subscription.tray.borrow();
-            !tray.closed && (tray.missed > 0 || !tray.waiting.is_empty())
+            let pending = subscription.pending.borrow();
+            !pending.closed && (pending.missed > 0 || !pending.waiting.is_empty())
         })
     }
 
-    /// Puts an event into every tray; a tray holds at most `queue` updates.
+    /// Queues an event for every subscriber, at most `queue` updates each.
     pub(crate) fn publish(&mut self, event: &Event, queue: u32) {
         self.subscriptions.retain(|subscription| {
-            let mut tray = subscription.tray.borrow_mut();
-            if tray.closed {
+            let mut pending = subscription.pending.borrow_mut();
+            if pending.closed {
                 return false;
             }
             // Once something was missed, all is, until the subscriber has been told: what it sees
             // has at most one kind of gap.
-            if tray.missed > 0 || tray.waiting.len() >= queue as usize {
-                tray.missed += 1;
+            if pending.missed > 0 || pending.waiting.len() >= queue as usize {
+                pending.missed += 1;
             } else {
-                tray.waiting.push_back(Update::Event(event.clone()));
+                pending.waiting.push_back(Update::Event(event.clone()));
             }
             subscription.filled.notify_one();
             true
@@ -216,12 +216,12 @@ impl Subscribers {
 async fn deliver(subscription: Rc<Subscription>, subscriber: Subscriber) {
     loop {
         let next = {
-            let mut tray = subscription.tray.borrow_mut();
-            if tray.closed {
+            let mut pending = subscription.pending.borrow_mut();
+            if pending.closed {
                 return; // Another one has taken its place.
             }
-            tray.waiting.pop_front().or_else(|| {
-                let missed = std::mem::take(&mut tray.missed);
+            pending.waiting.pop_front().or_else(|| {
+                let missed = std::mem::take(&mut pending.missed);
                 (missed > 0).then_some(Update::Lagged { missed })
             })
         };
@@ -234,7 +234,7 @@ async fn deliver(subscription: Rc<Subscription>, subscriber: Subscriber) {
             Subscriber::Stream(_, sender) => sender.send(update).await.is_ok(),
         };
         if !is_there {
-            subscription.tray.borrow_mut().closed = true;
+            subscription.pending.borrow_mut().closed = true;
             return;
         }
     }

@@ -140,7 +140,9 @@ fn read(file: &File) -> io::Result<u64> {
         }
         std::hint::spin_loop();
     }
-    Err(io::Error::other("the time in it is damaged; end its process, and the file is made anew"))
+    Err(io::Error::other(
+        "the session file is corrupt (a damaged time); stop the process that holds it and it will be recreated",
+    ))
 }
 
 /// A time with its complement, by which a reader sees that it has all of it.
