@@ -128,7 +128,7 @@ where
 /// # Panics
 /// If no worker has this name.
 pub fn inject(node: &Node, worker: &str, fault: Fault) {
-    node.seated(worker).faults().inject(fault);
+    node.slot_named(worker).faults().inject(fault);
 }
 
 /// Injects a fault into a worker of any node, also of a real one. It takes effect at once, without
@@ -137,7 +137,7 @@ pub fn inject(node: &Node, worker: &str, fault: Fault) {
 /// # Panics
 /// If no worker has this name.
 pub fn inject_now(node: &Node, worker: &str, fault: Fault) {
-    let slot = node.seated(worker);
+    let slot = node.slot_named(worker);
     slot.faults().inject_now(fault);
     slot.wake();
 }
@@ -146,7 +146,7 @@ pub fn inject_now(node: &Node, worker: &str, fault: Fault) {
 /// for tests and measurements of owners. A member that does not exist is declared dead after a
 /// while, like any other.
 pub async fn add_members(node: &Node, members: Vec<Member>) {
-    node.introduce(members).await;
+    node.add_members(members).await;
 }
 
 /// A node in virtual time.
@@ -206,7 +206,7 @@ impl TestNode {
 
     /// Releases the thread of this worker before its fault is over.
     pub fn release(&self, worker: &str) {
-        self.node.seated(worker).faults().release();
+        self.node.slot_named(worker).faults().release();
     }
 
     /// Refuses the next `count` threads that the node asks for, as a system without further threads

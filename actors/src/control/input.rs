@@ -25,7 +25,7 @@ use crate::worker::slot::DynSlot;
 /// gone.
 pub(crate) enum Request {
     /// Supervise these workers.
-    TakeOn(TakeOn),
+    Supervise(NewWorkers),
     /// Take a connection that another node has opened.
     Accepted { at: Instant, from: std::net::SocketAddr, socket: TcpStream },
     /// Look at the status cells from this chunk on.
@@ -72,13 +72,13 @@ pub(crate) async fn ask<T>(
 }
 
 /// Workers to supervise: one, or the shards of a group.
-pub(crate) struct TakeOn {
+pub(crate) struct NewWorkers {
     pub(crate) workers: Vec<(Supervise, Arc<dyn DynSlot>)>,
     /// The name of the group, if they are its shards.
     pub(crate) group: Option<Arc<str>>,
 }
 
-impl Drop for TakeOn {
+impl Drop for NewWorkers {
     /// A supervisor that has ended supervises no further worker; the senders of its messages are
     /// notified all the same.
     fn drop(&mut self) {

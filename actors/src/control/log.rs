@@ -73,13 +73,13 @@ fn log_verdict(verdict: &Event) {
             warn!(event, %node, %told_by, "another member suspects the node");
         }
         Event::Suspected { node, silent_for, evidence, told_by: None } => {
-            warn!(event, %node, silent_for = since(*silent_for), evidence = said(evidence), "node suspected: no heartbeat");
+            warn!(event, %node, silent_for = since(*silent_for), evidence = reports(evidence), "node suspected: no heartbeat");
         }
         Event::Died { node, told_by: Some(told_by), .. } => {
             warn!(event, %node, %told_by, "another member has declared the node dead");
         }
         Event::Died { node, silent_for, evidence, told_by: None } => {
-            warn!(event, %node, silent_for = since(*silent_for), evidence = said(evidence), "node declared dead");
+            warn!(event, %node, silent_for = since(*silent_for), evidence = reports(evidence), "node declared dead");
         }
         other => debug!(event, "{other:?}"),
     }
@@ -273,13 +273,13 @@ fn numbers(shard: Option<Shard>) -> (Option<u32>, Option<u64>) {
 }
 
 /// What members say of a silent one, as a field.
-fn said(evidence: &Arc<[ObserverReport]>) -> DisplayValue<Said<'_>> {
-    display(Said(evidence))
+fn reports(evidence: &Arc<[ObserverReport]>) -> DisplayValue<Reports<'_>> {
+    display(Reports(evidence))
 }
 
-struct Said<'a>(&'a [ObserverReport]);
+struct Reports<'a>(&'a [ObserverReport]);
 
-impl fmt::Display for Said<'_> {
+impl fmt::Display for Reports<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, ObserverReport { observer, silent_for, refused, agrees, health }) in self.0.iter().enumerate() {
             f.write_str(if index > 0 { "; " } else { "" })?;
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn evidence_reads_as_a_sentence() {
-        let testimony = |observer: &str, silent_for: Option<u64>, refused, agrees, health| ObserverReport {
+        let report = |observer: &str, silent_for: Option<u64>, refused, agrees, health| ObserverReport {
             observer: observer.into(),
             silent_for: silent_for.map(Duration::from_millis),
             refused,
@@ -313,12 +313,12 @@ mod tests {
             health,
         };
         let evidence: Arc<[ObserverReport]> = Arc::new([
-            testimony("node-1", Some(1_500), false, true, 0),
-            testimony("node-2", None, true, true, 0),
-            testimony("node-3", None, false, false, 2),
+            report("node-1", Some(1_500), false, true, 0),
+            report("node-2", None, true, true, 0),
+            report("node-3", None, false, false, 2),
         ]);
         let expected =
             "node-1: silent for 1.500s; node-2: refused; node-3: not reached, not dead (itself unwell: 2 of 8)";
-        assert_eq!(Said(&evidence).to_string(), expected);
+        assert_eq!(Reports(&evidence).to_string(), expected);
     }
 }

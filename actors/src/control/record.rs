@@ -57,8 +57,8 @@ impl Recorder {
         Ok(Recorder { notes: Some(notes) })
     }
 
-    pub(crate) fn heard(&mut self, heard: Arrived) {
-        self.note(Note::Arrived(heard));
+    pub(crate) fn arrived(&mut self, arrived: Arrived) {
+        self.note(Note::Arrived(arrived));
     }
 
     pub(crate) fn paused(&mut self, pause: Pause) {
@@ -100,7 +100,7 @@ impl Writer {
                 flushed = Instant::now();
             }
             match waiting.recv_timeout(FLUSH_EVERY) {
-                Ok(Note::Arrived(heard)) => self.heard(&heard)?,
+                Ok(Note::Arrived(arrived)) => self.arrived(&arrived)?,
                 Ok(Note::Paused(pause)) => {
                     for open in self.files.values_mut() {
                         let lines = open.recording.paused(pause);
@@ -113,19 +113,19 @@ impl Writer {
         }
     }
 
-    fn heard(&mut self, heard: &Arrived) -> io::Result<()> {
-        let key = (heard.node.clone(), heard.generation);
+    fn arrived(&mut self, arrived: &Arrived) -> io::Result<()> {
+        let key = (arrived.node.clone(), arrived.generation);
         if !self.files.contains_key(&key) {
             if self.files.len() == FILES_MAX {
                 let text = format!("{FILES_MAX} processes are recorded already; record for a shorter time");
                 return Err(io::Error::other(text));
             }
-            let path = self.folder.join(format!("{}-{}.csv", file_name(&heard.node), heard.generation.0));
+            let path = self.folder.join(format!("{}-{}.csv", file_name(&arrived.node), arrived.generation.0));
             let open = Open { recording: Recording::default(), file: BufWriter::new(File::create(path)?), bytes: 0 };
             self.files.insert(key.clone(), open);
         }
         let Some(open) = self.files.get_mut(&key) else { return Ok(()) };
-        let lines = open.recording.heard(heard);
+        let lines = open.recording.heard(arrived);
         open.write(&lines)
     }
 
@@ -148,7 +148,7 @@ impl Open {
 
 /// A node's name as the name of a file: whatever else it holds, no slash and nothing hidden.
 fn file_name(node: &str) -> String {
-    let safe = |letter: char| if letter.is_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
+    let safe = |character: char| if character.is_alphanumeric() || "-_".contains(character) { character } else { '_' };
     node.chars().map(safe).collect()
 }
 

@@ -102,35 +102,29 @@ impl Streams {
     /// Connects a stream.
     pub(crate) fn open(&mut self, stream: StreamId, to: SocketAddr, supervisor: Addr<Supervisor>) {
         let clock = self.clock;
-        let tell = move |event| happened(clock, stream, to, event);
+        let report = move |event| happened(clock, stream, to, event);
         if !self.has_streams {
-            return supervisor.do_send(tell(StreamEvent::Failed));
+            return supervisor.do_send(report(StreamEvent::Failed));
         }
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
-        let teller = supervisor.clone();
+        let reporter = supervisor.clone();
         let task = actix_rt::spawn(async move {
             let what = match tokio::time::timeout(CONNECT_FOR, TcpStream::connect(to)).await {
                 Ok(Ok(socket)) => {
-                    supervisor.do_send(tell(StreamEvent::Opened));
+                    supervisor.do_send(report(StreamEvent::Opened));
                     return converse(clock, stream, to, socket, frames, supervisor).await;
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => StreamEvent::Refused,
                 Ok(Err(_)) | Err(_) => StreamEvent::Failed,
             };
-            supervisor.do_send(tell(what));
+            supervisor.do_send(report(what));
         });
-        let writer = Writer { frames: sender, waiting: Rc::default(), task, from: to, supervisor: teller };
+        let writer = Writer { frames: sender, waiting: Rc::default(), task, from: to, supervisor: reporter };
         self.writers.insert(stream, writer);
     }
 
     /// Takes on a stream that somebody else has connected.
-    pub(crate) fn take_on(
-        &mut self,
-        stream: StreamId,
-        from: SocketAddr,
-        socket: TcpStream,
-        supervisor: Addr<Supervisor>,
-    ) {
+    pub(crate) fn add(&mut self, stream: StreamId, from: SocketAddr, socket: TcpStream, supervisor: Addr<Supervisor>) {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let task = actix_rt::spawn(converse(self.clock, stream, from, socket, frames, supervisor.clone()));
         self.writers.insert(stream, Writer { frames: sender, waiting: Rc::default(), task, from, supervisor });
@@ -229,7 +223,7 @@ async fn converse(
 ) {
     let (mut reader, mut writer) = socket.into_split();
     let supervisor = Rc::new(supervisor);
-    let teller = supervisor.clone();
+    let reporter = supervisor.clone();
     let read = async move {
         loop {
             let mut length = [0; 2];
@@ -245,7 +239,7 @@ async fn converse(
                 return;
             }
             let frame = happened(clock, stream, from, StreamEvent::Frame(bytes));
-            if teller.send(frame).await.is_err() {
+            if reporter.send(frame).await.is_err() {
                 return;
             }
         }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
-use super::input::{Request, TakeOn};
+use super::input::{NewWorkers, Request};
 use super::log::log;
 use crate::authority::{Authority, AuthorityError, AuthorityRequest, AuthorityResponse};
 use crate::clock::Clock;
@@ -62,7 +62,7 @@ pub(crate) struct Supervisor {
     /// By worker number.
     workers: Vec<Option<Worker>>,
     /// Where its threads come from.
-    floor: ThreadSource,
+    thread_source: ThreadSource,
     threads: BTreeMap<ArbiterId, Thread>,
     /// Those of them that are held, and for which workers wait.
     held: BTreeSet<ArbiterId>,
@@ -96,7 +96,7 @@ enum Ending {
     /// It runs, or leaves.
     No,
     /// It has left; its last datagrams are being sent and its port is given back.
-    CloseReason,
+    Closing,
     /// That is done, and those who waited for it know.
     Done,
 }
@@ -106,7 +106,7 @@ struct Worker {
     /// The thread it was last started on.
     arbiter: Option<ArbiterId>,
     /// Which life that was.
-    life: Option<WorkerGeneration>,
+    generation: Option<WorkerGeneration>,
 }
 
 /// The other two actors of the control arbiter, and what the node reads.
@@ -119,7 +119,7 @@ pub(crate) struct Links {
     /// Where it is noted that the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// Until when the node's shards may act.
-    pub(crate) right: Arc<NodeLease>,
+    pub(crate) node_lease: Arc<NodeLease>,
     /// Who hands out the right to run a shard, if anybody does.
     pub(crate) authority: Option<Rc<dyn Authority>>,
 }
@@ -134,7 +134,7 @@ impl Links {
 impl Supervisor {
     pub(crate) fn new(
         clock: Clock,
-        floor: ThreadSource,
+        thread_source: ThreadSource,
         engine: Engine,
         view: Arc<View>,
         cells: Arc<Cells>,
@@ -146,7 +146,7 @@ impl Supervisor {
             view,
             cells,
             workers: Vec::new(),
-            floor,
+            thread_source,
             threads: BTreeMap::new(),
             held: BTreeSet::new(),
             answers: VecDeque::new(),
@@ -180,12 +180,12 @@ impl Supervisor {
                 Output::Shut { stream } => self.streams.shut(stream),
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
-                Output::SetRestartPermit { worker, leave } => self.with_seat(worker, |slot| slot.set_permit(leave)),
-                Output::Stop { worker, why } => self.with_seat(worker, |slot| slot.stop(why)),
+                Output::SetRestartPermit { worker, leave } => self.with_slot(worker, |slot| slot.set_permit(leave)),
+                Output::Stop { worker, why } => self.with_slot(worker, |slot| slot.stop(why)),
                 Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
                     let closing = if gave_up { CloseReason::GaveUp } else { CloseReason::Stopped };
-                    self.with_seat(worker, |slot| slot.clone().close(closing));
+                    self.with_slot(worker, |slot| slot.clone().close(closing));
                 }
                 Output::Forget { worker } => self.forget(worker),
                 Output::ForgetGroup { group } => self.view.forget_group(&group),
@@ -199,9 +199,9 @@ impl Supervisor {
                 Output::Held { arbiter, workers } => self.hold(arbiter, &workers),
                 Output::Returned { arbiter, workers } => self.go_on(arbiter, &workers),
                 Output::AskAuthority { number, ask } => self.ask(number, ask, context),
-                Output::Arrived(heard) => {
+                Output::Arrived(arrived) => {
                     if let Some(recorder) = &mut self.recorder {
-                        recorder.heard(heard);
+                        recorder.arrived(arrived);
                     }
                 }
                 Output::Event(mut event) => {
@@ -213,12 +213,12 @@ impl Supervisor {
                     }
                     // Before what follows from it is done: whoever hears from a new owner finds it
                     // in the view.
-                    self.view.take_in(&event, self.clock.now());
+                    self.view.apply(&event, self.clock.now());
                     events.push(event);
                 }
             }
         }
-        self.links.right.set(self.engine.lease_until());
+        self.links.node_lease.set(self.engine.lease_until());
         if let Some(sender) = &self.links.sender
             && !outgoing.datagrams.is_empty()
         {
@@ -264,7 +264,7 @@ impl Supervisor {
 
     /// Ends what holds the node's port, once its last datagrams are sent; then the node has left.
     fn close_links(&mut self, context: &mut Context<Self>) {
-        self.ending = Ending::CloseReason;
+        self.ending = Ending::Closing;
         let (receiver, sender, accepting) = self.links.end();
         let closed = async move {
             // An error means that it has ended already. The sender comes to this after the
@@ -292,7 +292,7 @@ impl Supervisor {
         let rest = if has_streams || self.subscribers.are_waiting() { END_AFTER } else { Duration::ZERO };
         context.run_later(rest, |supervisor, context| {
             context.stop();
-            match supervisor.floor {
+            match supervisor.thread_source {
                 ThreadSource::System => drop(Arbiter::current().stop()), // False if it has ended already.
                 #[cfg(feature = "testkit")]
                 ThreadSource::SimulatedThread => {}
@@ -330,7 +330,7 @@ impl Supervisor {
         self.timer = Some((handle, due));
     }
 
-    fn with_seat(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn DynSlot>)) {
+    fn with_slot(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn DynSlot>)) {
         if let Some(Some(worker)) = self.workers.get(worker.0 as usize) {
             act(&worker.slot);
         }
@@ -345,19 +345,19 @@ impl Supervisor {
     /// A thread is held, and these workers wait for it.
     fn hold(&mut self, arbiter: ArbiterId, workers: &[WorkerId]) {
         self.held.insert(arbiter);
-        workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(true)));
+        workers.iter().for_each(|&worker| self.with_slot(worker, |slot| slot.set_held(true)));
     }
 
     /// A thread that was held is back, and these workers go on.
     fn go_on(&mut self, arbiter: ArbiterId, workers: &[WorkerId]) {
         self.held.remove(&arbiter);
-        workers.iter().for_each(|&worker| self.with_seat(worker, |slot| slot.set_held(false)));
+        workers.iter().for_each(|&worker| self.with_slot(worker, |slot| slot.set_held(false)));
     }
 
     fn start(&mut self, start: Start) {
         let Some(Some(worker)) = self.workers.get_mut(start.worker.0 as usize) else { return };
         worker.arbiter = Some(start.arbiter);
-        let birth = StartInfo {
+        let start_info = StartInfo {
             name: worker.slot.name().clone(),
             generation: start.generation,
             cause: start.cause,
@@ -366,9 +366,9 @@ impl Supervisor {
             replica: start.replica,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
-        let life = worker.slot.clone().launch(thread, birth, start.leave);
-        worker.life = Some(life);
-        self.view.begin(worker.slot.name(), life.shown);
+        let generation = worker.slot.clone().launch(thread, start_info, start.leave);
+        worker.generation = Some(generation);
+        self.view.begin(worker.slot.name(), generation.shown);
     }
 
     /// Numbers the life in an event of a worker as readers count them.
@@ -385,7 +385,7 @@ impl Supervisor {
         };
         let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
         // Lives that a thread begins by its leave have the numbers that follow.
-        if let Some(WorkerGeneration { internal, shown }) = known.and_then(|worker| worker.life) {
+        if let Some(WorkerGeneration { internal, shown }) = known.and_then(|worker| worker.generation) {
             *generation = Generation((shown.0 + generation.0).saturating_sub(internal.0));
         }
     }
@@ -393,30 +393,30 @@ impl Supervisor {
     /// Asks the authority, and takes in what it answers.
     fn ask(&self, number: u64, ask: AuthorityRequest, context: &mut Context<Self>) {
         let Some(authority) = self.links.authority.clone() else { return };
-        let take_in = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+        let handle = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
             let answer: Result<AuthorityResponse, AuthorityError> = answer;
             let answer = answer.map_err(|error| error.0.into());
             supervisor.engine.handle(supervisor.clock.now(), Input::Answer { number, answer });
             supervisor.drive(context);
         };
-        context.spawn(authority.ask(ask).into_actor(self).map(take_in));
+        context.spawn(authority.ask(ask).into_actor(self).map(handle));
     }
 
     /// Waits for the authority to say that shards may be free, again and again.
     fn listen_to_authority(&self, context: &mut Context<Self>) {
         let Some(authority) = self.links.authority.clone() else { return };
-        let take_in = |(), supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+        let handle = |(), supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
             supervisor.engine.handle(supervisor.clock.now(), Input::Freed);
             supervisor.drive(context);
             if !supervisor.engine.has_left() {
                 supervisor.listen_to_authority(context);
             }
         };
-        context.spawn(authority.freed().into_actor(self).map(take_in));
+        context.spawn(authority.freed().into_actor(self).map(handle));
     }
 
     fn spawn(&mut self, id: ArbiterId) {
-        match Thread::new(self.floor) {
+        match Thread::new(self.thread_source) {
             Ok(thread) => {
                 let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
                 let handle = thread.handle();
@@ -492,22 +492,22 @@ impl Supervisor {
     }
 
     /// Has the engine supervise these workers, and keeps their slots.
-    fn take_on(&mut self, mut workers: TakeOn) {
+    fn add_workers(&mut self, mut workers: NewWorkers) {
         let now = self.clock.now();
         let (slots, group) = (std::mem::take(&mut workers.workers), workers.group.take());
-        let mut taken_on = Vec::with_capacity(slots.len());
+        let mut supervised = Vec::with_capacity(slots.len());
         for (supervise, slot) in slots {
             let index = supervise.worker.0 as usize;
             if self.workers.len() <= index {
                 self.workers.resize_with(index + 1, || None);
             }
-            self.workers[index] = Some(Worker { slot, arbiter: None, life: None });
-            taken_on.push(supervise);
+            self.workers[index] = Some(Worker { slot, arbiter: None, generation: None });
+            supervised.push(supervise);
         }
         match group {
-            Some(group) => self.engine.handle(now, Input::SuperviseShards { group, workers: taken_on }),
+            Some(group) => self.engine.handle(now, Input::SuperviseShards { group, workers: supervised }),
             None => {
-                for supervise in taken_on {
+                for supervise in supervised {
                     self.engine.handle(now, Input::Supervise(supervise.into()));
                 }
             }
@@ -546,8 +546,8 @@ impl Supervisor {
         if let Some(thread) = self.threads.remove(&id) {
             // Stopping it from here would end the thread before it runs anything more; so it stops
             // itself, after it has said so.
-            let told = supervisor.clone();
-            if !thread.handle().end_after(move || told.do_send(ToSupervisor::unstamped(Input::ArbiterEnded(id)))) {
+            let reporter = supervisor.clone();
+            if !thread.handle().end_after(move || reporter.do_send(ToSupervisor::unstamped(Input::ArbiterEnded(id)))) {
                 // It was silent because it had ended: a worker may stop the thread it runs on.
                 supervisor.do_send(ToSupervisor::unstamped(Input::ArbiterEnded(id)));
             }
@@ -619,13 +619,13 @@ impl Handler<Request> for Supervisor {
 
     fn handle(&mut self, request: Request, context: &mut Context<Self>) {
         match request {
-            Request::TakeOn(workers) => {
-                self.take_on(workers);
+            Request::Supervise(workers) => {
+                self.add_workers(workers);
                 self.drive(context);
             }
             Request::Accepted { at, from, socket } => {
                 self.engine.handle(at, Input::Accepted);
-                self.streams.take_on(self.engine.accepted(), from, socket, context.address());
+                self.streams.add(self.engine.accepted(), from, socket, context.address());
                 self.drive(context);
             }
             Request::Scan { from } => {

@@ -208,7 +208,7 @@ impl Group {
         A: Actor<Context = Context<A>>,
         F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
-        self.supervise_with_context(spec, move |birth, _| factory(birth))
+        self.supervise_with_context(spec, move |start, _| factory(start))
     }
 
     /// As [`Group::supervise_with`], with a factory that also gets the context of the worker it
@@ -253,7 +253,7 @@ impl Group {
         factory: Factory<A>,
     ) -> Result<WorkerAddr<A>, SuperviseError> {
         check_significant(&spec.name, spec.significant, spec.kind, self.auto_shutdown)?;
-        self.node.take_on(self.id, spec, factory, part)
+        self.node.add_worker(self.id, spec, factory, part)
     }
 
     /// Starts a group within this one, empty, after those that were taken on before.
@@ -265,7 +265,7 @@ impl Group {
         spec.check(self.auto_shutdown)?;
         let restart = spec.restart_config(self.node.config()).map_err(SuperviseError::Config)?;
         let (id, name) = self.node.take_group(&spec.name)?;
-        self.node.take_on_group(SuperviseGroup {
+        self.node.add_group(SuperviseGroup {
             group: id,
             name: name.clone(),
             parent: self.id,

@@ -28,7 +28,7 @@ use heartbeat_core::{
     WorkerActivity, WorkerId,
 };
 
-use crate::control::input::{Request, TakeOn, ask};
+use crate::control::input::{NewWorkers, Request, ask};
 use crate::control::record::Recorder;
 use crate::control::until::until;
 use crate::node::group::Group;
@@ -392,14 +392,14 @@ impl Node {
     }
 
     #[cfg(feature = "testkit")]
-    pub(crate) async fn introduce(&self, members: Vec<heartbeat_core::Member>) {
+    pub(crate) async fn add_members(&self, members: Vec<heartbeat_core::Member>) {
         // An error means that the supervisor is gone, and with it everybody who could be
         // introduced.
         let _ = self.inner.supervisor.send(ToSupervisor::unstamped(Input::Recall(members))).await;
     }
 
     /// Takes a worker on in a group.
-    pub(crate) fn take_on<A: Actor<Context = Context<A>>>(
+    pub(crate) fn add_worker<A: Actor<Context = Context<A>>>(
         &self,
         group: GroupId,
         spec: WorkerSpec,
@@ -422,7 +422,7 @@ impl Node {
         #[cfg(feature = "testkit")]
         self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
         let workers = vec![(supervise, slot.clone() as Arc<dyn DynSlot>)];
-        self.inner.supervisor.do_send(Request::TakeOn(TakeOn { workers, group: None }));
+        self.inner.supervisor.do_send(Request::Supervise(NewWorkers { workers, group: None }));
         Ok(WorkerAddr { slot })
     }
 
@@ -462,13 +462,13 @@ impl Node {
         Ok((GroupId(self.inner.next_group.fetch_add(1, Ordering::Relaxed)), name))
     }
 
-    pub(crate) fn take_on_group(&self, group: SuperviseGroup) {
+    pub(crate) fn add_group(&self, group: SuperviseGroup) {
         self.input(Input::SuperviseGroup(group.into()));
     }
 
     /// The slot of the worker with this name.
     #[cfg(feature = "testkit")]
-    pub(crate) fn seated(&self, name: &str) -> Arc<dyn DynSlot> {
+    pub(crate) fn slot_named(&self, name: &str) -> Arc<dyn DynSlot> {
         let slot = self.inner.started.slots.get(name).and_then(|slot| slot.upgrade());
         slot.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }

@@ -110,7 +110,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
         spec.name = format!("{}/{next_number}", spec.name);
         let part = self.shared.clone().map_or(Part::Alone, Part::Member);
         let factory = self.factory.clone();
-        let member = self.group.supervise_part(spec, part, Box::new(move |birth, _| factory(birth)))?;
+        let member = self.group.supervise_part(spec, part, Box::new(move |start, _| factory(start)))?;
         *next_number += 1;
         Ok(member)
     }

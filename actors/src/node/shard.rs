@@ -48,7 +48,7 @@ use heartbeat_core::config::{AuthorityKind, OwnershipConfig, QuorumRule};
 use heartbeat_core::{Child, Engine, Role, Standing, Supervise};
 use tracing::{info, warn};
 
-use crate::control::input::{Request, TakeOn};
+use crate::control::input::{NewWorkers, Request};
 use crate::control::supervisor::Supervisor;
 use crate::control::until::until;
 use crate::lock::lock;
@@ -203,7 +203,7 @@ impl Node {
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
     /// let spec = WorkerSpec::new("orders").capacity(64);
-    /// let orders = node.supervise_shards_with(spec, 16, |_birth| Ok(Orders)).unwrap();
+    /// let orders = node.supervise_shards_with(spec, 16, |_start| Ok(Orders)).unwrap();
     /// assert_eq!(orders.worker(3).name(), "orders/3");
     /// # });
     /// ```
@@ -250,7 +250,7 @@ impl Node {
             let slot = self.make_slot(
                 cell,
                 name,
-                Box::new(move |birth: &StartInfo, _: &mut _| factory(birth)),
+                Box::new(move |start: &StartInfo, _: &mut _| factory(start)),
                 rules,
                 Part::Shard,
             );
@@ -270,10 +270,10 @@ impl Node {
                 "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\""
             );
         } else if self.inner.config.cluster.is_some() {
-            say_promise(&group, &self.inner.config.ownership);
+            log_promise(&group, &self.inner.config.ownership);
         }
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
-        self.inner.supervisor.do_send(Request::TakeOn(TakeOn { workers, group: Some(group.clone()) }));
+        self.inner.supervisor.do_send(Request::Supervise(NewWorkers { workers, group: Some(group.clone()) }));
         let supervisor = self.inner.supervisor.clone();
         Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
     }
@@ -289,7 +289,7 @@ impl Node {
 }
 
 /// Says in the log what is promised of the shards of a group, and what is not.
-fn say_promise(group: &str, ownership: &OwnershipConfig) {
+fn log_promise(group: &str, ownership: &OwnershipConfig) {
     let promise = ownership.promise();
     match (ownership.authority, ownership.quorum) {
         (AuthorityKind::View, QuorumRule::None) => {

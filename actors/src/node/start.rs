@@ -115,30 +115,38 @@ pub(crate) struct Started {
 struct Parts {
     config: Config,
     clock: Clock,
-    floor: ThreadSource,
+    thread_source: ThreadSource,
     view: Arc<View>,
     cells: Arc<Cells>,
     is_leaving: Arc<AtomicBool>,
-    right: Arc<NodeLease>,
+    node_lease: Arc<NodeLease>,
 }
 
 impl Parts {
-    fn new(config: Config, clock: Clock, floor: ThreadSource) -> Parts {
+    fn new(config: Config, clock: Clock, thread_source: ThreadSource) -> Parts {
         let me = config.cluster.as_ref().map(|cluster| NodeId::of(&cluster.node));
         let (view, cells) = (Arc::new(View::new(me)), Arc::default());
-        Parts { config, clock, floor, view, cells, is_leaving: Arc::default(), right: Arc::new(NodeLease::new()) }
+        Parts {
+            config,
+            clock,
+            thread_source,
+            view,
+            cells,
+            is_leaving: Arc::default(),
+            node_lease: Arc::new(NodeLease::new()),
+        }
     }
 
     fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>)) -> Started {
-        let Parts { config, clock, floor, view, cells, is_leaving, right } = self;
+        let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease } = self;
         let control = Arc::new(Control {
             clock,
             burst: config.workers.burst,
-            node_lease: right,
+            node_lease,
             snapshot_bytes_max: config.ownership.snapshot_bytes_max,
             is_leaving,
             dead_letters: DeadLetterSink::new(config.events.queue),
-            drop_queue: DropQueue::new(floor),
+            drop_queue: DropQueue::new(thread_source),
             supervisor: supervisor.clone().recipient(),
         });
         Started {
@@ -197,7 +205,7 @@ fn start_actors(
     parts: Parts,
     bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
 ) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
-    let Parts { config, clock, floor, view, cells, is_leaving, right } = parts;
+    let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease } = parts;
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
     let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
@@ -211,7 +219,7 @@ fn start_actors(
     let identity = Identity { generation, address: address.unwrap_or(nowhere) };
     // Chance is for jitter only, so that restarts do not fall together; any seed that differs from
     // node to node will do, and in virtual time every run is to be the same.
-    let seed = match floor {
+    let seed = match thread_source {
         ThreadSource::System => {
             generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32
         }
@@ -226,12 +234,13 @@ fn start_actors(
     let engine = Engine::new(config, identity, seed, clock.now())?;
     let context = Context::new();
     let supervisor = actix::AsyncContext::address(&context);
-    let sender = transport.clone().map(|transport| start_vital(floor, NodeSender { transport }));
-    let accepting = listener.map(|listener| spawn_vital(floor, "accept", accept(clock, listener, supervisor.clone())));
-    let receiver = start_vital(floor, Receiver::new(clock, supervisor.clone(), transport));
-    let links = Links { receiver, sender, accepting, is_leaving, right, authority };
-    let actor = Supervisor::new(clock, floor, engine, view, cells, links);
-    spawn_vital(floor, type_name::<Supervisor>(), context.into_future(actor));
+    let sender = transport.clone().map(|transport| start_vital(thread_source, NodeSender { transport }));
+    let accepting =
+        listener.map(|listener| spawn_vital(thread_source, "accept", accept(clock, listener, supervisor.clone())));
+    let receiver = start_vital(thread_source, Receiver::new(clock, supervisor.clone(), transport));
+    let links = Links { receiver, sender, accepting, is_leaving, node_lease, authority };
+    let actor = Supervisor::new(clock, thread_source, engine, view, cells, links);
+    spawn_vital(thread_source, type_name::<Supervisor>(), context.into_future(actor));
     Ok((supervisor, address))
 }
 
@@ -240,18 +249,22 @@ fn start_actors(
 const EXIT_SOFTWARE: i32 = 70;
 
 /// Starts an actor without which the node is none.
-fn start_vital<A: Actor<Context = Context<A>>>(floor: ThreadSource, actor: A) -> Addr<A> {
+fn start_vital<A: Actor<Context = Context<A>>>(thread_source: ThreadSource, actor: A) -> Addr<A> {
     let context = Context::new();
     let address = actix::AsyncContext::address(&context);
-    spawn_vital(floor, type_name::<A>(), context.into_future(actor));
+    spawn_vital(thread_source, type_name::<A>(), context.into_future(actor));
     address
 }
 
 /// Spawns a part of the control thread without which the node is none. A panic in it is a fault of
 /// this library. The node would go on half dead: workers run, and no failure is noticed any more.
 /// So it ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
-fn spawn_vital(floor: ThreadSource, part: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
-    match floor {
+fn spawn_vital(
+    thread_source: ThreadSource,
+    part: &'static str,
+    future: impl Future<Output = ()> + 'static,
+) -> JoinHandle<()> {
+    match thread_source {
         ThreadSource::System => actix_rt::spawn(async move {
             let Err(payload) = AssertUnwindSafe(future).catch_unwind().await else { return };
             let reason = panic_text(&*payload);

@@ -40,7 +40,7 @@ impl Node {
     pub async fn notify_systemd(&self) -> io::Result<()> {
         sd_notify::notify(&[NotifyState::Ready])?;
         let supervisor = self.supervisor();
-        supervisor.do_send(Request::OnLeave(Box::new(|| tell(NotifyState::Stopping))));
+        supervisor.do_send(Request::OnLeave(Box::new(|| notify(NotifyState::Stopping))));
         let Some(allowed) = sd_notify::watchdog_enabled() else { return Ok(()) };
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the node has ended");
         let receiver = ask(supervisor, Request::Receiver).await.ok_or_else(gone)?;
@@ -66,7 +66,7 @@ fn feed(receiver: &Addr<Receiver>, allowed: Duration) {
         let newest = back.load(Ordering::Acquire);
         if newest > fed {
             fed = newest;
-            tell(NotifyState::Watchdog);
+            notify(NotifyState::Watchdog);
         } else {
             warn!(
                 event = "watchdog_not_fed",
@@ -77,7 +77,7 @@ fn feed(receiver: &Addr<Receiver>, allowed: Duration) {
     }
 }
 
-fn tell(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(event = "systemd_unreachable", %error, "systemd did not receive a notification");
     }

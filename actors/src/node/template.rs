@@ -50,7 +50,7 @@ impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
         let mut spec = self.spec.clone();
         spec.name = format!("{}/{number}", self.spec.name);
         let maker = self.maker.clone();
-        self.group.supervise_with(spec, move |birth| maker(&argument, birth))
+        self.group.supervise_with(spec, move |start| maker(&argument, start))
     }
 
     /// Waits until the workers that were started so far are up, as [`Group::until_up`].

@@ -282,7 +282,7 @@ impl View {
     }
 
     /// Takes in what an event says of workers and owners.
-    pub(crate) fn take_in(&self, event: &Event, now: Instant) {
+    pub(crate) fn apply(&self, event: &Event, now: Instant) {
         match event {
             Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {
                 if let Some(mut entry) = self.workers.get_mut(worker) {

@@ -81,7 +81,7 @@ impl DeadLetters {
     pub async fn next(&mut self) -> Option<DeadLetter> {
         loop {
             match self.receiver.recv().await {
-                Ok(letter) => return Some(letter),
+                Ok(dead_letter) => return Some(dead_letter),
                 Err(broadcast::error::RecvError::Lagged(missed)) => self.missed += missed,
                 Err(broadcast::error::RecvError::Closed) => return None,
             }

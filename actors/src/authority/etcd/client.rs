@@ -21,7 +21,7 @@ const CALL_MAX: Duration = Duration::from_secs(1);
 
 /// Longest time of a call with all its repetitions, whatever the session's time: whoever asks has
 /// other things to ask.
-const PATIENCE_MAX: Duration = Duration::from_secs(5);
+const ALL_TRIES_MAX: Duration = Duration::from_secs(5);
 
 /// The pause after all servers have been asked in vain: twice as long after each such round up to
 /// the longest, and the first one again once one has answered. While they elect a leader they are
@@ -40,7 +40,7 @@ pub(super) struct ServerClient {
     /// Longest time of one call.
     pub(super) call_max: Duration,
     /// Longest time of a call with all its repetitions.
-    patience: Duration,
+    all_tries_max: Duration,
     state: RefCell<State>,
     /// Held by whoever connects, so that one does.
     connects: tokio::sync::Mutex<()>,
@@ -100,7 +100,7 @@ impl ServerClient {
             endpoints: config.endpoints.clone(),
             user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
             call_max: CALL_MAX.min(ttl / 6),
-            patience: PATIENCE_MAX.min(ttl / 3),
+            all_tries_max: ALL_TRIES_MAX.min(ttl / 3),
             state: RefCell::new(State { at: 0, client: None, keeper: None, pause: ROUND_PAUSE }),
             connects: tokio::sync::Mutex::default(),
             turns: watch::channel(0).0,
@@ -125,17 +125,17 @@ impl ServerClient {
             };
             causes[at] = Some(cause);
             self.turn_from(turn);
-            if begun.elapsed() + self.call_max > self.patience && attempt >= 2 {
+            if begun.elapsed() + self.call_max > self.all_tries_max && attempt >= 2 {
                 break;
             }
             if attempt % self.endpoints.len() == 0 {
                 tokio::time::sleep(self.next_pause()).await;
             }
         }
-        let told =
+        let answers =
             self.endpoints.iter().zip(causes).filter_map(|(endpoint, cause)| Some(format!("{endpoint}: {}", cause?)));
-        let told: Vec<_> = told.collect();
-        Err(Failure::Refused(AuthorityError(format!("etcd does not answer ({})", told.join("; ")))))
+        let answers: Vec<_> = answers.collect();
+        Err(Failure::Refused(AuthorityError(format!("etcd does not answer ({})", answers.join("; ")))))
     }
 
     /// How long to wait now that no server has answered.
@@ -178,8 +178,8 @@ impl ServerClient {
     async fn connect(&self, endpoint: &str) -> Result<Client, Cause> {
         // The client's own connection is made in the background and tells nobody that there is
         // none.
-        let knock = address(endpoint).unwrap_or_default();
-        if let Err(error) = TcpStream::connect(knock).await {
+        let host_and_port = address(endpoint).unwrap_or_default();
+        if let Err(error) = TcpStream::connect(host_and_port).await {
             return Err(Cause::Passing(format!("nobody listens there, {error}")));
         }
         let options = ConnectOptions::new().with_require_leader(true).with_connect_timeout(self.call_max);

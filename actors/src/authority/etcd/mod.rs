@@ -68,7 +68,7 @@ const SESSIONS_MAX: i64 = 1_000;
 /// What one node asks of an etcd cluster. It belongs to the thread, and the tokio runtime, on which
 /// it was first used.
 pub struct EtcdAuthority {
-    link: ServerClient,
+    servers: ServerClient,
     keys: Keys,
     claimant: Claimant,
     guard: Guard,
@@ -92,8 +92,9 @@ impl EtcdAuthority {
     /// If an endpoint is none, or asks for TLS.
     pub fn new(config: &EtcdConfig, ttl: Duration, claimant: Claimant) -> Result<EtcdAuthority, AuthorityError> {
         let keys = Keys::new(&config.prefix, &claimant.cluster);
-        let (link, guard, watch) = (ServerClient::new(config, ttl)?, Guard::default(), tokio::sync::Mutex::default());
-        Ok(EtcdAuthority { link, keys, claimant, guard, watch })
+        let (servers, guard, watch) =
+            (ServerClient::new(config, ttl)?, Guard::default(), tokio::sync::Mutex::default());
+        Ok(EtcdAuthority { servers, keys, claimant, guard, watch })
     }
 
     /// Writes a value, in one step with looking whether the shard is still owned under this epoch:
@@ -139,7 +140,7 @@ impl EtcdAuthority {
                 }
             }
         };
-        self.link.call(write).await.map_err(AuthorityError::from)
+        self.servers.call(write).await.map_err(AuthorityError::from)
     }
 
     async fn answer(&self, ask: AuthorityRequest) -> Result<AuthorityResponse, Failure> {
@@ -162,7 +163,7 @@ impl EtcdAuthority {
             }
         }
         let seconds = i64::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
-        self.link
+        self.servers
             .call(async |Connected { mut client, .. }| {
                 let lease = client.lease_grant(seconds, None).await?;
                 let session = SessionId(unsigned(lease.id()));
@@ -183,10 +184,10 @@ impl EtcdAuthority {
     async fn renew(&self, session: SessionId) -> Result<AuthorityResponse, Failure> {
         let lease = signed(session.0);
         let key = self.keys.session(&self.claimant.node, session);
-        self.link
+        self.servers
             .call(async |connected| {
                 let mut client = connected.client.clone();
-                let (mut keeper, mut stream) = match self.link.take_keeper(&connected, lease) {
+                let (mut keeper, mut stream) = match self.servers.take_keeper(&connected, lease) {
                     Some(open) => open,
                     None => client.lease_keep_alive(lease).await?,
                 };
@@ -203,7 +204,7 @@ impl EtcdAuthority {
                     }
                     let term = |header: Option<&etcd_client::ResponseHeader>| header.map(|header| header.raft_term());
                     if term(kept.header()) == term(read.header()) {
-                        self.link.put_keeper(&connected, lease, (keeper, stream));
+                        self.servers.put_keeper(&connected, lease, (keeper, stream));
                         return Ok(AuthorityResponse::Renewed);
                     }
                 }
@@ -252,7 +253,7 @@ impl EtcdAuthority {
             return Ok(Vec::new());
         }
         let get = async |Connected { mut client, .. }| client.txn(Txn::new().and_then(&*gets)).await;
-        let done = self.link.call(get).await?;
+        let done = self.servers.call(get).await?;
         Ok((0..shards.len()).map(|place| got(done.op_responses().get(place))).collect())
     }
 
@@ -304,13 +305,13 @@ impl EtcdAuthority {
             attempt.is_done();
             Ok(None)
         };
-        self.link.call(change).await?.ok_or(Failure::Gone)
+        self.servers.call(change).await?.ok_or(Failure::Gone)
     }
 
     async fn evict(&self, node: &str, until: Generation) -> Result<AuthorityResponse, Failure> {
         let all = GetOptions::new().with_prefix().with_limit(SESSIONS_MAX);
         let get = async |Connected { mut client, .. }| client.get(self.keys.sessions(node), Some(all.clone())).await;
-        let sessions = self.link.call(get).await?;
+        let sessions = self.servers.call(get).await?;
         let ended = sessions.kvs().iter().filter(|kv| keys::generation(kv.value()).is_some_and(|of| of <= until));
         for session in ended {
             match self.revoke(session.lease()).await {
@@ -322,7 +323,7 @@ impl EtcdAuthority {
     }
 
     async fn revoke(&self, lease: i64) -> Result<(), Failure> {
-        self.link.call(async |Connected { mut client, .. }| client.lease_revoke(lease).await.map(drop)).await
+        self.servers.call(async |Connected { mut client, .. }| client.lease_revoke(lease).await.map(drop)).await
     }
 }
 
@@ -395,7 +396,7 @@ impl Authority for EtcdAuthority {
     }
 
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        async move { self.watch.lock().await.freed(&self.link, &self.keys.shards()).await }.boxed_local()
+        async move { self.watch.lock().await.freed(&self.servers, &self.keys.shards()).await }.boxed_local()
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Watch {
 }
 
 /// What came of waiting for the next message.
-enum Told {
+enum Received {
     Freed,
     Nothing,
     /// It knows nothing any more of what came after the last message.
@@ -37,11 +37,11 @@ enum Told {
 
 impl Watch {
     /// Waits until a shard may have become free. May be stopped at any time.
-    pub(super) async fn freed(&mut self, link: &ServerClient, keys: &str) {
-        let mut turns = link.turns();
+    pub(super) async fn freed(&mut self, servers: &ServerClient, keys: &str) {
+        let mut turns = servers.turns();
         loop {
             let Some((stream, turn)) = &mut self.stream else {
-                if self.open(link, keys).await {
+                if self.open(servers, keys).await {
                     return;
                 }
                 continue;
@@ -51,33 +51,33 @@ impl Watch {
                 self.stream = None;
                 continue;
             }
-            let told = tokio::select! {
-                _ = turns.changed() => Told::Nothing, // The link is there, and so is the sender.
-                told = hear(stream, &mut self.next) => told,
+            let received = tokio::select! {
+                _ = turns.changed() => Received::Nothing, // The link is there, and so is the sender.
+                received = receive(stream, &mut self.next) => received,
             };
-            match told {
-                Told::Freed => return,
-                Told::Nothing => {}
-                Told::Forgotten => *self = Watch::default(),
-                Told::Lost => {
+            match received {
+                Received::Freed => return,
+                Received::Nothing => {}
+                Received::Forgotten => *self = Watch::default(),
+                Received::Lost => {
                     self.stream = None;
-                    link.turn_from(turn);
+                    servers.turn_from(turn);
                 }
             }
         }
     }
 
     /// Opens the stream. Returns whether something may have been missed.
-    async fn open(&mut self, link: &ServerClient, keys: &str) -> bool {
-        let turn = *link.turns().borrow();
-        let Ok(connected) = link.connected().await else {
+    async fn open(&mut self, servers: &ServerClient, keys: &str) -> bool {
+        let turn = *servers.turns().borrow();
+        let Ok(connected) = servers.connected().await else {
             // What is wrong is said to whoever asks something.
-            link.turn_from(turn);
+            servers.turn_from(turn);
             tokio::time::sleep(PAUSE).await;
             return false;
         };
         let turn = connected.turn();
-        match tokio::time::timeout(link.call_max, begin(connected, keys, self.next)).await {
+        match tokio::time::timeout(servers.call_max, begin(connected, keys, self.next)).await {
             Ok(Ok((stream, revision))) => {
                 let is_first = self.next == 0;
                 self.next = if is_first { revision + 1 } else { self.next };
@@ -85,7 +85,7 @@ impl Watch {
                 is_first
             }
             Ok(Err(_)) | Err(_) => {
-                link.turn_from(turn);
+                servers.turn_from(turn);
                 tokio::time::sleep(PAUSE).await;
                 false
             }
@@ -103,27 +103,27 @@ async fn begin(connected: Connected, keys: &str, next: i64) -> Result<(WatchStre
     Ok((stream, revision.ok_or_else(|| Error::WatchError("it ended before it began".to_owned()))?))
 }
 
-async fn hear(stream: &mut WatchStream, next: &mut i64) -> Told {
+async fn receive(stream: &mut WatchStream, next: &mut i64) -> Received {
     for _ in 0..2 {
         let Ok(message) = tokio::time::timeout(SILENCE_MAX, stream.message()).await else {
             // Asked once; silent again, and nobody is there.
             if stream.request_progress().await.is_err() {
-                return Told::Lost;
+                return Received::Lost;
             }
             continue;
         };
-        let Ok(Some(message)) = message else { return Told::Lost };
+        let Ok(Some(message)) = message else { return Received::Lost };
         if message.compact_revision() > 0 {
-            return Told::Forgotten;
+            return Received::Forgotten;
         }
         if message.canceled() {
-            return Told::Lost;
+            return Received::Lost;
         }
         let Some(last) = message.events().iter().filter_map(|event| Some(event.kv()?.mod_revision())).max() else {
-            return Told::Nothing;
+            return Received::Nothing;
         };
         *next = (*next).max(last + 1);
-        return Told::Freed;
+        return Received::Freed;
     }
-    Told::Lost
+    Received::Lost
 }

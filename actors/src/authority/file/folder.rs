@@ -29,10 +29,10 @@ use crate::lock::lock;
 
 /// How long a change waits for the lock. The changes of 16 nodes that start together take less, on
 /// a disk that takes 20 ms to sync.
-const TURN_MAX: Duration = Duration::from_secs(2);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Time between two attempts to take the lock: a change on a fast disk takes half a millisecond.
-const TURN_NAP: Duration = Duration::from_micros(200);
+const LOCK_RETRY_EVERY: Duration = Duration::from_micros(200);
 
 /// Longest state: a million shards with the longest names take 260 MB, those of people about 50.
 const STATE_BYTES_MAX: u64 = 512 << 20;
@@ -77,7 +77,9 @@ impl Folder {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < TURN_MAX => std::thread::sleep(TURN_NAP),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT_MAX => {
+                    std::thread::sleep(LOCK_RETRY_EVERY)
+                }
                 Err(TryLockError::WouldBlock) => return Err(busy(&path)),
                 Err(TryLockError::Error(error)) => return Err(refused(&path, "locked", &error)),
             }
@@ -230,25 +232,25 @@ fn busy(lock: &Path) -> AuthorityError {
     let holder = std::fs::read_to_string(lock).unwrap_or_default();
     let (path, holder) = (lock.display(), holder.trim());
     AuthorityError(format!(
-        "ownership.folder: {path} has been locked for {TURN_MAX:?}, last by process {holder}; if that is stopped, let it go on or end it"
+        "ownership.folder: {path} has been locked for {LOCK_WAIT_MAX:?}, last by process {holder}; if that is stopped, let it go on or end it"
     ))
 }
 
 /// What a person can do that has no sound state any more. The numbers of a new one are above the
 /// old ones: see [`first_number`].
-const ANEW: &str = "stop the nodes that use it, then put a sound copy back or remove the whole folder";
+const REMEDY: &str = "stop the nodes that use it, then put a sound copy back or remove the whole folder";
 
 fn removed(path: &Path) -> AuthorityError {
     let path = path.display();
     AuthorityError(format!(
-        "ownership.folder: {path} has no file \"state\" any more, where it stood who has what; {ANEW}"
+        "ownership.folder: {path} has no file \"state\" any more, where it stood who has what; {REMEDY}"
     ))
 }
 
 fn unusable(path: &Path, error: &StateError) -> AuthorityError {
     let remedy = match error {
         StateError::Newer(_) => "use the release that wrote it, or a later one",
-        StateError::NoLedger | StateError::Sum | StateError::Line(_) => ANEW,
+        StateError::NotATable | StateError::Sum | StateError::Line(_) => REMEDY,
     };
     AuthorityError(format!("ownership.folder: {} is no sound state ({error}); {remedy}", path.display()))
 }

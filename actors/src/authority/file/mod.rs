@@ -119,7 +119,7 @@ impl Authority for FileAuthority {
             while !self.blocking(|inner| inner.watch().look(&inner.folder)).await.unwrap_or(false) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            self.inner.watch().told();
+            self.inner.watch().clear_news();
         }
         .boxed_local()
     }

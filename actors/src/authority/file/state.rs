@@ -37,7 +37,7 @@ pub(super) enum StateError {
     /// It is of a version that was written by a later release.
     Newer(u32),
     /// It does not begin as a lease table does.
-    NoLedger,
+    NotATable,
     /// Its checksum is wrong, or missing.
     Sum,
     /// It has a right checksum and makes no sense all the same; the number of the line.
@@ -48,7 +48,7 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StateError::Newer(version) => write!(f, "it has version {version}; this release reads {VERSION}"),
-            StateError::NoLedger => write!(f, "it does not begin with {MAGIC:?}"),
+            StateError::NotATable => write!(f, "it does not begin with {MAGIC:?}"),
             StateError::Sum => f.write_str("its checksum is wrong"),
             StateError::Line(line) => write!(f, "line {line} makes no sense"),
         }
@@ -74,8 +74,8 @@ pub(super) fn decode(text: &str) -> Result<LeaseTable, StateError> {
     check_version(text)?;
     let body = text.trim_end_matches('\n').rfind('\n').map_or(0, |end| end + 1);
     let (lines, sum) = text.split_at(body);
-    let told = sum.trim_end_matches('\n').strip_prefix("sum ").and_then(|sum| u64::from_str_radix(sum, 16).ok());
-    if told != Some(checksum(lines.as_bytes())) {
+    let written = sum.trim_end_matches('\n').strip_prefix("sum ").and_then(|sum| u64::from_str_radix(sum, 16).ok());
+    if written != Some(checksum(lines.as_bytes())) {
         return Err(StateError::Sum);
     }
     let mut table = LeaseTable::default();
@@ -97,7 +97,7 @@ pub(super) fn decode_head(text: &str) -> Option<(u64, u64)> {
 
 fn check_version(text: &str) -> Result<(), StateError> {
     let version = text.strip_prefix(MAGIC).and_then(|rest| rest.lines().next()?.parse::<u32>().ok());
-    match version.ok_or(StateError::NoLedger)? {
+    match version.ok_or(StateError::NotATable)? {
         VERSION => Ok(()),
         newer => Err(StateError::Newer(newer)),
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_comes_back_as_it_was() {
+    fn a_lease_table_comes_back_as_it_was() {
         for table in [table(), LeaseTable::default()] {
             let text = encode(&table);
             assert_eq!(decode(&text).as_ref(), Ok(&table));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_spoilt_is_found() {
+    fn every_changed_or_missing_byte_is_found() {
         let text = encode(&table());
         for end in 0..text.len() - 1 {
             assert!(decode(&text[..end]).is_err(), "cut at {end}");
@@ -183,7 +183,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         let head = "heartbeat authority 1\nnumber 9 freed 0\n";
         check("heartbeat authority 2\nwhatever\n", StateError::Newer(2));
-        check("heartbeat\n", StateError::NoLedger);
+        check("heartbeat\n", StateError::NotATable);
         check("heartbeat authority 1\nnumber 18446744073709551615 freed 0\n", StateError::Line(2));
         check(&format!("{head}session 10 1 a\n"), StateError::Line(3));
         check(&format!("{head}session 9 1 a b\n"), StateError::Line(3));

@@ -57,7 +57,7 @@ impl Watch {
     }
 
     /// Somebody was told.
-    pub(super) fn told(&mut self) {
+    pub(super) fn clear_news(&mut self) {
         self.is_news = false;
     }
 
