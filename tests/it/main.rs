@@ -17,6 +17,7 @@ mod handover;
 mod hostile;
 mod inquiry;
 mod interval;
+mod language;
 mod membership;
 mod partition;
 mod placement;

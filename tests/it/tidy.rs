@@ -31,8 +31,8 @@ const CORE: [&str; 23] = [
     "lib",
 ];
 
-/// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root exports
-/// (`use crate::Config`) belongs to no room.
+/// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root
+/// exports (`use crate::Config`) belongs to no room.
 const ACTORS: [&str; 16] = [
     "clock",
     "lock",
@@ -52,12 +52,98 @@ const ACTORS: [&str; 16] = [
     "lib",
 ];
 
-fn root() -> PathBuf {
+/// Places at which a rule does not hold yet: the rule, and the beginning of the path. To be
+/// emptied.
+const NOT_YET: [(&str, &str); 63] = [
+    ("width of comments", "actors/src/node/mod.rs"),
+    ("width of comments", "core/src/config/mod.rs"),
+    ("width of comments", "core/src/event.rs"),
+    ("length of functions", "actors/src/control/supervisor.rs"),
+    ("length of functions", "actors/src/worker/runner.rs"),
+    ("length of functions", "actors/src/worker/slot.rs"),
+    ("length of functions", "core/src/membership/dispatch.rs"),
+    ("length of functions", "core/src/sharding/claims.rs"),
+    ("length of functions", "core/src/wire/mod.rs"),
+    ("private metaphors", "actors/src/authority/"),
+    ("private metaphors", "actors/src/control/"),
+    ("private metaphors", "actors/src/node/"),
+    ("private metaphors", "actors/src/testkit.rs"),
+    ("private metaphors", "actors/src/view/"),
+    ("private metaphors", "core/src/detection/"),
+    ("private metaphors", "core/src/engine.rs"),
+    ("private metaphors", "core/src/membership/"),
+    ("private metaphors", "core/src/supervision/"),
+    ("private metaphors", "examples/book/"),
+    ("private metaphors", "examples/cluster/"),
+    ("private metaphors", "examples/failover/"),
+    ("private metaphors", "tests/benches/"),
+    ("private metaphors", "tests/it/"),
+    ("private metaphors", "tests/kit/"),
+    ("private metaphors", "tests/live/"),
+    ("private metaphors", "tests/parity/"),
+    ("private metaphors", "tests/sim/"),
+    ("length of test names", "actors/src/authority/file/session_lock.rs"),
+    ("length of test names", "actors/src/authority/lease_table.rs"),
+    ("length of test names", "core/src/bounds.rs"),
+    ("length of test names", "core/src/config/rate.rs"),
+    ("length of test names", "core/src/detection/budget.rs"),
+    ("length of test names", "core/src/detection/monitor.rs"),
+    ("length of test names", "core/src/detection/qos.rs"),
+    ("length of test names", "core/src/detection/schedule.rs"),
+    ("length of test names", "core/src/member/declined.rs"),
+    ("length of test names", "core/src/membership/clock.rs"),
+    ("length of test names", "core/src/supervision/restart.rs"),
+    ("catch-all arms", "actors/src/control/log.rs"),
+    ("catch-all arms", "actors/src/control/supervisor.rs"),
+    ("catch-all arms", "actors/src/view/node_view.rs"),
+    ("catch-all arms", "core/src/supervision/held.rs"),
+    ("indefinite subjects", "actors/src/authority/"),
+    ("indefinite subjects", "actors/src/control/"),
+    ("indefinite subjects", "actors/src/node/"),
+    ("indefinite subjects", "actors/src/view/"),
+    ("indefinite subjects", "core/src/config/"),
+    ("indefinite subjects", "core/src/detection/"),
+    ("indefinite subjects", "core/src/engine.rs"),
+    ("indefinite subjects", "core/src/event.rs"),
+    ("indefinite subjects", "core/src/member/"),
+    ("indefinite subjects", "core/src/membership/"),
+    ("indefinite subjects", "core/src/output.rs"),
+    ("indefinite subjects", "core/src/random.rs"),
+    ("indefinite subjects", "core/src/supervision/"),
+    ("indefinite subjects", "core/src/timer_wheel.rs"),
+    ("indefinite subjects", "core/src/wire/"),
+    ("indefinite subjects", "docs/src/configuration.md"),
+    ("indefinite subjects", "docs/src/detectors.md"),
+    ("indefinite subjects", "docs/src/quickstart.md"),
+    ("indefinite subjects", "docs/src/wire.md"),
+    ("indefinite subjects", "tests/it/"),
+    ("indefinite subjects", "tests/sim/"),
+];
+
+/// Fails with what breaks a rule (each with its path), the places in [`NOT_YET`] apart.
+#[track_caller]
+pub(crate) fn check(rule: &str, mut found: Vec<(String, String)>) {
+    found.retain(|(path, _)| !is_exempt(rule, path));
+    let lines: Vec<String> = found.iter().map(|(path, what)| format!("{path}: {what}")).collect();
+    assert!(lines.is_empty(), "{} break the rule \"{rule}\":\n{}", lines.len(), lines.join("\n"));
+}
+
+/// Whether a rule does not hold yet in a file.
+pub(crate) fn is_exempt(rule: &str, path: &str) -> bool {
+    NOT_YET.iter().any(|(of, begin)| *of == rule && path.starts_with(begin))
+}
+
+/// A path as seen from the root of the repository.
+pub(crate) fn short(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// All Rust files below a folder, with their text.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -77,7 +163,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 /// The part of a file before its tests, without comments.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
 }
@@ -148,7 +234,7 @@ fn libraries_do_not_unwrap() {
 
 #[test]
 fn every_file_begins_with_what_it_is_for() {
-    for folder in ["core/src", "actors/src", "examples", "tests/sim", "tests/it"] {
+    for folder in ["core/src", "actors/src", "examples", "tests"] {
         for (path, text) in sources(folder) {
             assert!(text.starts_with("//! "), "{} has no head", path.display());
         }
@@ -157,14 +243,18 @@ fn every_file_begins_with_what_it_is_for() {
 
 #[test]
 fn functions_fit_on_a_screen() {
-    for folder in ["core/src", "actors/src", "examples", "tests/sim"] {
+    let mut found = Vec::new();
+    for folder in ["core/src", "actors/src", "examples", "tests/sim", "tests/it"] {
         for (path, text) in sources(folder) {
             for (name, length, body) in functions(&text) {
                 let is_flat_match = body.lines().filter(|line| line.contains("=>")).count() * 3 > length;
-                assert!(length <= 70 || is_flat_match, "{}: {name} has {length} lines", path.display());
+                if length > 70 && !is_flat_match {
+                    found.push((short(&path), format!("{name} has {length} lines")));
+                }
             }
         }
     }
+    check("length of functions", found);
 }
 
 /// Functions with their lengths, found by the indentation that rustfmt gives them.
@@ -173,10 +263,10 @@ fn functions(text: &str) -> Vec<(String, usize, String)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
-        let is_function = line.trim_start().split("fn ").next().is_some_and(|before| {
-            ["", "pub ", "pub(crate) ", "async ", "pub async ", "const ", "pub const "].contains(&before)
-        }) && line.contains("fn ")
-            && !line.ends_with(';')
+        let is_function = line.trim_start().split_once("fn ").is_some_and(|(before, _)| {
+            let words = ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe"];
+            before.split_whitespace().all(|word| words.contains(&word) || word.starts_with("pub(in "))
+        }) && !line.ends_with(';')
             && !is_declaration(&lines[start..], indent);
         let Some(end) = lines[start..].iter().position(|line| *line == format!("{}}}", " ".repeat(indent))) else {
             continue;

@@ -1,4 +1,5 @@
-//! `EventQueue`: what is to happen when, in the order of time, and of its making where times are equal.
+//! `EventQueue`: what is to happen when, in the order of time, and of its making where times are
+//! equal.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,6 +1,7 @@
 //! The simulated world: real engines, played everything else, one virtual clock, one seed.
 //!
-//! - [`world`]: the nodes and the run. [`shape`]: how many there are. [`fault`]: what is done to them.
+//! - [`world`]: the nodes and the run. [`shape`]: how many there are. [`fault`]: what is done to
+//!   them.
 //! - [`network`]: what becomes of a datagram. [`checker`]: what must hold after every step.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 

@@ -101,7 +101,18 @@ impl Checker {
         self.threads.blocked.retain(|(here, _), _| *here != place);
     }
 
-    /// Looks who is paused or cut off now, after that changed.
+    /// An island is cut off from all other nodes, in both directions.
+    pub(super) fn partitioned(&mut self, now: u64, island: &[NodeIndex]) {
+        for outside in (0..self.names.len()).filter(|node| !island.contains(node)) {
+            for &inside in island {
+                self.nodes.cut.extend([(inside, outside), (outside, inside)]);
+            }
+        }
+        self.nodes.owed.clear();
+        self.hampered(now);
+    }
+
+    /// Notes which nodes are paused or cut off, after that has changed.
     pub(crate) fn hampered(&mut self, now: u64) {
         let spare = self.spare();
         for place in 0..self.names.len() {

@@ -136,15 +136,7 @@ impl Checker {
                 self.nodes.owed.clear();
                 self.hampered(now);
             }
-            Fault::Partition(places) => {
-                for place in 0..self.names.len() {
-                    for &inside in places.iter().filter(|_| !places.contains(&place)) {
-                        self.nodes.cut.extend([(inside, place), (place, inside)]);
-                    }
-                }
-                self.nodes.owed.clear();
-                self.hampered(now);
-            }
+            Fault::Partition(island) => self.partitioned(now, island),
             Fault::Disturb(loss, _, reordering) => self.nodes.disturbed |= *loss > 0.0 || *reordering > 0.0,
             Fault::Heal => {
                 self.nodes.cut.clear();
