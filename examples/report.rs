@@ -225,7 +225,7 @@ fn words(line: &Value, reporter: &str) -> Option<Line> {
         "died" if is_reporter => Some(format!("hears that {} is dead", text("node"))),
         "left" if is_reporter => Some(format!("{} leaves in good order", text("node"))),
         "returned" if is_reporter => {
-            Some(format!("{} is back, in its life {}", text("node"), line["incarnation"]["life"]))
+            Some(format!("{} is back, return number {}", text("node"), line["incarnation"]["returns"]))
         }
         "zone_disrupted" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),
         "zone_recovered" => Some("gives verdicts again, after fresh timers for all".to_owned()),

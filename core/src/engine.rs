@@ -56,7 +56,7 @@ use crate::wire;
 #[derive(Clone, Debug)]
 pub struct Engine {
     ctx: Ctx,
-    guard: PauseDetector,
+    pause_detector: PauseDetector,
     supervision: Supervision,
     ownership: Sharding,
     cluster: Option<Cluster>,
@@ -87,7 +87,7 @@ impl Engine {
         Ok(Engine {
             supervision: Supervision::new(&mut ctx),
             ctx,
-            guard: PauseDetector::new(now),
+            pause_detector: PauseDetector::new(now),
             ownership: Sharding::new(&config, generation, now),
             cluster,
             leaving: Leaving::default(),
@@ -199,7 +199,7 @@ impl Engine {
         let output = self.ctx.outputs.pop_front();
         if output.is_none() && self.due.is_none() {
             let due = self.due_apart();
-            self.ctx.monitor.put_off(due);
+            self.ctx.monitor.refile_stale(due);
             self.due = Some(self.due_with(due));
         }
         output
@@ -444,16 +444,16 @@ impl Engine {
 
     fn handle_drained(&mut self, at: Instant) {
         self.advance(at);
-        self.guard.drained(at);
+        self.pause_detector.drained(at);
     }
 
     fn handle_wall_clock(&mut self, now: Instant, wall: Duration) {
         self.advance(now);
-        if let Some(late_by) = self.guard.compare(now, wall, self.ctx.config.stall) {
+        if let Some(late_by) = self.pause_detector.compare(now, wall, self.ctx.config.stall) {
             // Our own clock stood still, so it shows no silence; but this node received nothing
             // meanwhile.
             let now = self.ctx.now;
-            self.excuse(Pause { from: now, to: now }, late_by);
+            self.discount_pause(Pause { from: now, to: now }, late_by);
         }
     }
 
@@ -491,10 +491,10 @@ impl Engine {
         if let Some(cluster) = &mut self.cluster
             && !self.leaving.is_over()
         {
-            let follow = cluster.handle_timeout(self.guard.held_until(), &mut self.ctx);
+            let follow = cluster.handle_timeout(self.pause_detector.held_until(), &mut self.ctx);
             self.follow(follow);
         }
-        while self.guard.held_until().is_none()
+        while self.pause_detector.held_until().is_none()
             && let Some(change) = self.ctx.monitor.poll_change(self.ctx.now)
         {
             self.route(change);
@@ -506,13 +506,13 @@ impl Engine {
 
     /// Moves the clock on, and excuses everybody if it jumped.
     fn advance(&mut self, now: Instant) {
-        let pause = self.guard.wake(now, self.poll_timeout(), self.ctx.config.stall);
+        let pause = self.pause_detector.wake(now, self.poll_timeout(), self.ctx.config.stall);
         self.due = None;
         self.ctx.now = self.ctx.now.max(now);
         if let Some((pause, late_by)) = pause {
-            self.excuse(pause, late_by);
+            self.discount_pause(pause, late_by);
         }
-        self.ctx.arrivals_stale = self.guard.held_until().is_some();
+        self.ctx.arrivals_stale = self.pause_detector.held_until().is_some();
         if let Some(cluster) = &mut self.cluster
             && !self.leaving.is_over()
         {
@@ -528,12 +528,12 @@ impl Engine {
     }
 
     /// Takes a pause of our own out of every silence, and lets whatever waited speak first.
-    fn excuse(&mut self, pause: Pause, late_by: Duration) {
-        self.ctx.monitor.excuse(pause);
+    fn discount_pause(&mut self, pause: Pause, late_by: Duration) {
+        self.ctx.monitor.discount_pause(pause);
         self.supervision.excuse(&self.ctx);
         if let Some(cluster) = &mut self.cluster {
             cluster.discount_pause(pause, &mut self.ctx);
-            self.guard.hold(pause, self.ctx.config.interval);
+            self.pause_detector.hold(pause, self.ctx.config.interval);
             self.ctx.push(Output::Drain);
         }
         self.ctx.emit(Event::Paused { late_by });
@@ -546,16 +546,18 @@ impl Engine {
 
     /// What is due next of verdicts and what is `apart` from them.
     fn due_with(&self, apart: Instant) -> Instant {
-        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
+        let held_until = self.pause_detector.held_until().unwrap_or(Instant::ZERO);
         earliest(apart, [self.ctx.monitor.next_change().map(|at| at.max(held_until))])
     }
 
     /// When something is due next, verdicts apart.
     fn due_apart(&self) -> Instant {
-        let held_until = self.guard.held_until().unwrap_or(Instant::ZERO);
+        let held_until = self.pause_detector.held_until().unwrap_or(Instant::ZERO);
         let is_over = self.leaving.is_over();
         let slot = match &self.cluster {
-            Some(cluster) if !is_over => cluster.next_due(held_until).min(self.guard.tick(self.ctx.config.stall)),
+            Some(cluster) if !is_over => {
+                cluster.next_due(held_until).min(self.pause_detector.tick(self.ctx.config.stall))
+            }
             Some(_) | None => Instant::NEVER,
         };
         let moves = self.ownership.next_due().filter(|_| !is_over);

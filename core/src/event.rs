@@ -173,7 +173,7 @@ pub struct Waiting {
     pub worker: Arc<str>,
     /// How long it waits; then it is started anew on another thread.
     #[serde(serialize_with = "seconds")]
-    pub at_most: Duration,
+    pub timeout: Duration,
 }
 
 /// What one member says of a silent one.
@@ -225,7 +225,7 @@ pub enum Event {
         /// Who says so; empty where the news came from another member.
         evidence: Arc<[ObserverReport]>,
         /// Name of the member that brought the news, where this is no verdict of this node's.
-        told_by: Option<Arc<str>>,
+        reported_by: Option<Arc<str>>,
     },
     /// A suspicion was wrong: the number to watch.
     Cleared {
@@ -243,7 +243,7 @@ pub enum Event {
         /// Who says so; empty where the news came from another member.
         evidence: Arc<[ObserverReport]>,
         /// Name of the member that brought the news, where this is no verdict of this node's.
-        told_by: Option<Arc<str>>,
+        reported_by: Option<Arc<str>>,
     },
     /// A node that was dead or had left for `membership.forget_after` is no longer in the table.
     Forgotten {

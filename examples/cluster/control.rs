@@ -175,7 +175,10 @@ pub(crate) fn status(node: &str, json: bool) -> Result<(), Failure> {
     for member in rows("members") {
         let [name, role, status, address] = ["name", "role", "status", "address"].map(|key| text(&member, key));
         let incarnation = &member["incarnation"];
-        println!("  {name:12} {role:8} {status:8} {address:22} {}.{}", incarnation["life"], incarnation["word"]);
+        println!(
+            "  {name:12} {role:8} {status:8} {address:22} {}.{}",
+            incarnation["returns"], incarnation["refutations"]
+        );
     }
     let names = |values: Vec<Value>| values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
     println!("\n  local health {} (0 is well, 8 the worst)", value["health"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use heartbeat_core::config::{DetectorConfig, DetectorKind};
 use heartbeat_core::detection::AnyDetector;
-use heartbeat_core::detection::monitor::{Monitor, Sign};
+use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat};
 use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
 use heartbeat_core::{
@@ -45,8 +45,9 @@ fn a_beat_through_the_monitor_allocates_nothing() {
             for slot in 1..=100 {
                 let at = Instant::ZERO + SECOND * slot;
                 for &watch in &watches {
-                    let sign = Sign { at, slot: u64::from(slot), interval: SECOND, slept: 0, waited: false };
-                    assert!(monitor.heartbeat(watch, sign).is_none());
+                    let heartbeat =
+                        ReceivedHeartbeat { at, slot: u64::from(slot), interval: SECOND, slept: 0, waited: false };
+                    assert!(monitor.heartbeat(watch, heartbeat).is_none());
                 }
                 assert!(monitor.poll_change(at).is_none());
             }

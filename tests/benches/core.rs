@@ -18,7 +18,7 @@ use std::time::Duration;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use heartbeat_core::config::DetectorConfig;
-use heartbeat_core::detection::monitor::{Monitor, Sign, WatchId};
+use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat, WatchId};
 use heartbeat_core::detection::qos::Contender;
 use heartbeat_core::detection::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
 use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
@@ -162,8 +162,9 @@ impl Beats {
             for (slice, watches) in self.order.chunks(share).enumerate() {
                 let at = Instant::from_millis(self.second * 1_000 + slice as u64);
                 for &watch in watches {
-                    let sign = Sign { at, slot: self.second, interval: SECOND, slept: 0, waited: false };
-                    assert!(self.monitor.heartbeat(watch, sign).is_none());
+                    let heartbeat =
+                        ReceivedHeartbeat { at, slot: self.second, interval: SECOND, slept: 0, waited: false };
+                    assert!(self.monitor.heartbeat(watch, heartbeat).is_none());
                 }
                 assert!(self.monitor.poll_change(at).is_none());
             }
@@ -176,8 +177,8 @@ impl Beats {
             self.second += 1;
             let at = Instant::ZERO + SECOND * self.second as u32;
             for &watch in &self.order {
-                let sign = Sign { at, slot: self.second, interval: SECOND, slept: 0, waited: false };
-                assert!(self.monitor.heartbeat(watch, sign).is_none());
+                let heartbeat = ReceivedHeartbeat { at, slot: self.second, interval: SECOND, slept: 0, waited: false };
+                assert!(self.monitor.heartbeat(watch, heartbeat).is_none());
             }
         }
     }
@@ -424,7 +425,7 @@ fn serde_heartbeat() -> SerdeHeartbeat {
     let Heartbeat { incarnation, stage, interval, slept, health, asks, observers } = heartbeat(3_600);
     SerdeHeartbeat {
         header: serde_header(0),
-        incarnation: (incarnation.life, incarnation.word),
+        incarnation: (incarnation.returns, incarnation.refutations),
         stage,
         interval_us: interval.as_micros() as u64,
         slept,
@@ -445,7 +446,7 @@ fn serde_entry(member: &Member) -> SerdeEntry<'_> {
         id: member.id.0,
         flags: 4,
         generation: member.generation.0,
-        incarnation: (member.incarnation.life, member.incarnation.word),
+        incarnation: (member.incarnation.returns, member.incarnation.refutations),
         address: member.address,
         name: &member.name,
         zone: &member.zone,

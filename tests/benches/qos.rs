@@ -60,12 +60,12 @@ impl<D: Detector> Detector for Following<D> {
         self.inner.phi(now)
     }
 
-    fn excuse(&mut self, pause: Pause) {
-        self.deadline = pause.excuse(self.deadline, self.interval);
+    fn discount_pause(&mut self, pause: Pause) {
+        self.deadline = pause.discount(self.deadline, self.interval);
     }
 
-    fn renew(&mut self, now: Instant) {
-        self.inner.renew(now);
+    fn extend(&mut self, now: Instant) {
+        self.inner.extend(now);
     }
 }
 

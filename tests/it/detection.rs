@@ -46,16 +46,16 @@ fn second_hand_news_says_which_member_brought_it() {
     after(&mut world, Fault::Kill(node_2), 10);
     let (mut own, mut brought) = (0, 0);
     for (_, _, event) in world.events() {
-        let (Event::Suspected { evidence, told_by, silent_for, .. }
-        | Event::Died { evidence, told_by, silent_for, .. }) = event
+        let (Event::Suspected { evidence, reported_by, silent_for, .. }
+        | Event::Died { evidence, reported_by, silent_for, .. }) = event
         else {
             continue;
         };
-        match told_by {
-            Some(told_by) => {
+        match reported_by {
+            Some(reported_by) => {
                 brought += 1;
                 assert!(evidence.is_empty() && silent_for.is_zero());
-                assert!(["monitor", "node-1", "node-3", "node-4"].contains(&&**told_by), "{told_by}");
+                assert!(["monitor", "node-1", "node-3", "node-4"].contains(&&**reported_by), "{reported_by}");
             }
             None => {
                 own += 1;

@@ -73,7 +73,7 @@ impl Driver {
     }
 
     fn incarnation(&mut self) -> Incarnation {
-        Incarnation { life: self.small(Incarnation::PART_MAX), word: self.small(Incarnation::PART_MAX) }
+        Incarnation { returns: self.small(Incarnation::PART_MAX), refutations: self.small(Incarnation::PART_MAX) }
     }
 
     fn generation(&mut self, of: &Member) -> Generation {

@@ -186,7 +186,7 @@ fn an_ack_of_a_stage_near_the_end_is_no_panic() {
 /// that costs little.
 #[test]
 fn numbers_at_their_end_are_contradicted_and_that_ends() {
-    for (life, word, status) in [
+    for (returns, refutations, status) in [
         (END, END, Status::Dead),
         (END, 0, Status::Left),
         (END, END, Status::Suspect),
@@ -201,18 +201,18 @@ fn numbers_at_their_end_are_contradicted_and_that_ends() {
         world.run(SECOND * 10);
         let usual = world.sent().0 - before;
         let node_1 = own(&world, 0);
-        let said = Member { incarnation: Incarnation { life, word }, status, ..node_1.clone() };
+        let said = Member { incarnation: Incarnation { returns, refutations }, status, ..node_1.clone() };
         (0..6).for_each(|place| tell(&mut world, 1, place, &said, false));
         let before = world.sent().0;
         world.run(SECOND * 10);
         let sent = world.sent().0 - before;
-        assert!(sent < usual + 3_000, "{sent} datagrams, and {usual} as a rule: {life}.{word} {status}");
+        assert!(sent < usual + 3_000, "{sent} datagrams, and {usual} as a rule: {returns}.{refutations} {status}");
         let now = own(&world, 0);
         assert!((now.generation, now.incarnation) > (node_1.generation, said.incarnation), "{now:?}");
         check_well(&world);
         for place in 1..6 {
             let theirs = world.engine(place).unwrap().members().find(|member| member.id == now.id).unwrap();
-            assert_eq!(theirs, &now, "{life}.{word} {status}");
+            assert_eq!(theirs, &now, "{returns}.{refutations} {status}");
         }
     }
 }

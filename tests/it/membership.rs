@@ -31,7 +31,7 @@ fn a_node_paused_past_the_timeout_dies_and_returns() {
         after(&mut world, Fault::Resume(node_2), 3);
         assert_eq!(seen_by(&world, "node-2", is_declared_dead).len(), 1);
         let is_next_life =
-            |event: &Event| matches!(event, Event::Returned { incarnation, .. } if incarnation.life == 1);
+            |event: &Event| matches!(event, Event::Returned { incarnation, .. } if incarnation.returns == 1);
         assert_eq!(seen_by(&world, "monitor", is_next_life).len(), 1);
         assert_eq!(seen(&world, is_death).len(), 4, "it blamed nobody, and nobody else was blamed");
         assert_eq!(world.shards_on(node_2), held, "it owns the same again, under newer epochs");

@@ -564,7 +564,7 @@ fn a_frozen_process_dies_returns_and_blames_nobody() {
     processes.wait("monitor", "died", |event| event["node"] == "a");
     processes.signal("a", Signal::SIGCONT);
     let returned = processes.wait("monitor", "returned", |event| event["node"] == "a");
-    assert!(returned["incarnation"]["life"].as_u64().unwrap() >= 1);
+    assert!(returned["incarnation"]["returns"].as_u64().unwrap() >= 1);
     processes.wait("a", "declared_dead", |_| true);
     processes.wait("a", "paused", |_| true);
     processes.listen(Duration::from_secs(3));

@@ -105,7 +105,7 @@ fn a_shard_is_closed_from_the_first_moment_until_it_is_owned() {
 fn datagrams_of_another_cluster(members: &[Member]) -> [Vec<u8>; 5] {
     let header = Header { cluster: 1, from: NodeId::of("a"), generation: Generation(3), clock: 0 };
     let heartbeat = Heartbeat {
-        incarnation: Incarnation { life: 0, word: 1 },
+        incarnation: Incarnation { returns: 0, refutations: 1 },
         stage: 16_000,
         interval: Duration::from_millis(100),
         slept: 0,

@@ -69,16 +69,16 @@ pub(super) fn log(event: &Event) {
 fn log_verdict(verdict: &Event) {
     let event = verdict.name();
     match verdict {
-        Event::Suspected { node, told_by: Some(told_by), .. } => {
-            warn!(event, %node, %told_by, "another member suspects the node");
+        Event::Suspected { node, reported_by: Some(reported_by), .. } => {
+            warn!(event, %node, %reported_by, "another member suspects the node");
         }
-        Event::Suspected { node, silent_for, evidence, told_by: None } => {
+        Event::Suspected { node, silent_for, evidence, reported_by: None } => {
             warn!(event, %node, silent_for = since(*silent_for), evidence = reports(evidence), "node suspected: no heartbeat");
         }
-        Event::Died { node, told_by: Some(told_by), .. } => {
-            warn!(event, %node, %told_by, "another member has declared the node dead");
+        Event::Died { node, reported_by: Some(reported_by), .. } => {
+            warn!(event, %node, %reported_by, "another member has declared the node dead");
         }
-        Event::Died { node, silent_for, evidence, told_by: None } => {
+        Event::Died { node, silent_for, evidence, reported_by: None } => {
             warn!(event, %node, silent_for = since(*silent_for), evidence = reports(evidence), "node declared dead");
         }
         other => debug!(event, "{other:?}"),
@@ -238,7 +238,7 @@ fn log_thread(change: &Event) {
         }
         Event::ThreadHeld { arbiter, by, cause, waiting, started_anew, zombies } => {
             let by = by.as_deref().unwrap_or("none of its workers");
-            let waiting = named(waiting.iter().map(|waiting| format!("{} for {:?}", waiting.worker, waiting.at_most)));
+            let waiting = named(waiting.iter().map(|waiting| format!("{} for {:?}", waiting.worker, waiting.timeout)));
             let started_anew = named(started_anew.iter().map(|name| name.to_string()));
             warn!(event, arbiter = arbiter.0, %by, %cause, %waiting, %started_anew, zombies, "thread is held by a worker");
         }

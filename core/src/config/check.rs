@@ -287,7 +287,7 @@ pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), Confi
         return contradiction(format!("{key} takes {bytes} bytes; use at most {METADATA_BYTES_MAX}"));
     }
     if let Some(weight) = metadata.get(WEIGHT_KEY)
-        && Weight::said_in(metadata).is_none()
+        && Weight::from_metadata(metadata).is_none()
     {
         return contradiction(format!("{key} has the weight {weight:?}; use a whole number from 0 to {}", Weight::MAX));
     }

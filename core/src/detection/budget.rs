@@ -55,7 +55,7 @@
 use std::time::Duration;
 
 use super::schedule::{ClockDoubt, Schedule, instant, signed, span};
-use super::tail::{Grain, Tail, WHOLE_SLACK};
+use super::tail::{Resolution, Tail, WHOLE_SLACK};
 use super::{Arrival, Detector, Pause};
 use crate::config::rate::MistakeRate;
 use crate::time::{Instant, nanos};
@@ -84,17 +84,17 @@ const MARGIN_MAX: f32 = 120.0;
 /// Sat out in calm weather while nothing is known of it, in intervals: by one who judges alone, and
 /// by one who asks others before he judges.
 const GUESS: f32 = 3.0;
-const GUESS_AMONG_OTHERS: f32 = 0.25;
+const GUESS_WITH_SECOND_OPINION: f32 = 0.25;
 
 /// The largest share of heartbeats after which a wrong suspicion may follow; `Config::check`
 /// refuses more.
 const SHARE_MAX: f64 = 0.1;
 
 /// Heartbeats between two looks at the tails if nothing surprising comes.
-const LOOK_EVERY: u16 = 256;
+const SPLIT_EVERY: u16 = 256;
 
 /// Heartbeats between two looks at the weather if nothing is lost.
-const WEATHER_EVERY: u16 = 16;
+const REGIME_EVERY: u16 = 16;
 
 /// Of the budget, what may be spent in lossy weather.
 const LOSSY_SPEND_MAX: f64 = 0.5;
@@ -121,7 +121,7 @@ struct State {
     dev: f64,
     /// Chance that a heartbeat comes after a loss.
     enter: f32,
-    /// HeartbeatSchedule by which remembered losses went on, and how many losses that were.
+    /// Slots by which remembered losses went on, and how many losses that were.
     more: f32,
     bursts: f32,
     /// Share of remembered losses after which the next heartbeat came in on time, so that the
@@ -129,9 +129,9 @@ struct State {
     whole: f32,
     /// Share of heartbeats in lossy weather.
     lossy: f32,
-    /// HeartbeatSchedule sat out in this weather; zero if it is calm.
+    /// Slots sat out in this weather; zero if it is calm.
     slots: f32,
-    /// HeartbeatSchedule sat out in lossy weather, on average.
+    /// Slots sat out in lossy weather, on average.
     sat_out: f32,
     /// Heartbeats learnt from.
     count: u32,
@@ -144,7 +144,7 @@ struct State {
     /// Heartbeats since the last look at the tails.
     stale: u16,
     /// Whether a pause of ours lies in the silence now running.
-    excused: bool,
+    discounted: bool,
     clock_doubt: ClockDoubt,
     /// When the next heartbeat should come in.
     expected: Instant,
@@ -178,7 +178,7 @@ impl Budget {
             guess: GUESS,
             factor: 1.0,
             stale: 0,
-            excused: true, // The time before the first heartbeat is no silence.
+            discounted: true, // The time before the first heartbeat is no silence.
             clock_doubt: ClockDoubt::default(),
             expected: now,
             deadline: now,
@@ -193,8 +193,8 @@ impl Budget {
     /// The same, for an observer that asks other observers before it suspects: a doubt is then
     /// cheap, and comes a quarter of an interval late while nothing is known.
     #[must_use]
-    pub fn among_others(mut self) -> Budget {
-        (self.state.guess, self.state.long) = (GUESS_AMONG_OTHERS, GUESS_AMONG_OTHERS);
+    pub fn with_second_opinion(mut self) -> Budget {
+        (self.state.guess, self.state.long) = (GUESS_WITH_SECOND_OPINION, GUESS_WITH_SECOND_OPINION);
         self
     }
 
@@ -228,7 +228,7 @@ impl State {
     }
 
     /// Says which weather it is, and what a burst of losses as rare as the budget would be.
-    fn look_at_weather(&mut self) {
+    fn update_regime(&mut self) {
         self.slots = if self.enter <= LOSSY {
             0.0
         } else {
@@ -237,16 +237,16 @@ impl State {
         };
     }
 
-    fn grain(&self) -> Grain {
-        if self.whole > 0.5 { Grain::Whole } else { Grain::Fine }
+    fn resolution(&self) -> Resolution {
+        if self.whole > 0.5 { Resolution::Whole } else { Resolution::Fine }
     }
 
     fn set_deadline(&mut self) {
         let bad = self.factor * self.slots;
-        let intervals = match self.grain() {
-            Grain::Fine | Grain::Whole if self.slots == 0.0 => self.long,
-            Grain::Fine => bad,
-            Grain::Whole => (bad - WHOLE_SLACK).ceil() + WHOLE_SLACK,
+        let intervals = match self.resolution() {
+            Resolution::Fine | Resolution::Whole if self.slots == 0.0 => self.long,
+            Resolution::Fine => bad,
+            Resolution::Whole => (bad - WHOLE_SLACK).ceil() + WHOLE_SLACK,
         };
         let interval = self.interval();
         let margin = self.jitter().max(f64::from(intervals) * interval).min(f64::from(MARGIN_MAX) * interval);
@@ -255,11 +255,11 @@ impl State {
     }
 
     /// Moves the deadline, and with it what is expected, to no earlier than this.
-    fn put_off(&mut self, deadline: Instant) {
+    fn extend_to(&mut self, deadline: Instant) {
         if deadline > self.deadline {
             self.expected += deadline - self.deadline;
             self.deadline = deadline;
-            self.excused = true;
+            self.discounted = true;
         }
     }
 
@@ -273,25 +273,25 @@ impl State {
             self.learn_silence(newest, self.unit());
             self.learn_jitter(late, interval);
             let lost = arrival.slots.saturating_sub(arrival.slept.saturating_add(1));
-            if !self.excused {
+            if !self.discounted {
                 self.learn_loss(lost, late.abs() <= f64::from(WHOLE_SLACK) * interval);
             }
         }
-        self.excused = false;
+        self.discounted = false;
         if span(arrival.interval) != interval as i64 {
             self.set_interval();
-            self.stale = LOOK_EVERY;
+            self.stale = SPLIT_EVERY;
         }
-        if arrival.slots > 1 || self.stale.is_multiple_of(WEATHER_EVERY) {
-            self.look_at_weather();
+        if arrival.slots > 1 || self.stale.is_multiple_of(REGIME_EVERY) {
+            self.update_regime();
         }
-        if self.stale >= LOOK_EVERY {
+        if self.stale >= SPLIT_EVERY {
             self.stale = 0;
-            self.spend();
+            self.split_budget();
         }
         self.set_deadline();
         if arrival.waited {
-            self.put_off(arrival.at + arrival.interval);
+            self.extend_to(arrival.at + arrival.interval);
         }
     }
 
@@ -310,7 +310,7 @@ impl State {
         if is_surprising {
             tail.enter(((before - awaited) as f64 / unit) as f32, (over / unit) as f32);
             if over > 0.5 * unit {
-                self.stale = LOOK_EVERY;
+                self.stale = SPLIT_EVERY;
             }
         }
         let gain = (1.0 / memory).max(1.0 / (f64::from(self.count) + 2.0)) as f32;
@@ -342,7 +342,7 @@ impl State {
     }
 
     /// Splits the budget between calm and lossy weather so that the mean margin is least.
-    fn spend(&mut self) {
+    fn split_budget(&mut self) {
         let p = f64::from(self.p);
         let lossy = f64::from(self.lossy);
         let mut least = f32::INFINITY;
@@ -351,9 +351,9 @@ impl State {
             let p_calm = p * (1.0 - lossy * times) / (1.0 - lossy).max(0.01);
             let (calm, bad) = (&self.calm_tail, &self.lossy_tail);
             let beyond = || (calm.longest() * calm.stretch(p_calm)).max(self.guess);
-            let long = calm.quantile(p_calm, self.grain()).unwrap_or_else(beyond);
+            let long = calm.quantile(p_calm, self.resolution()).unwrap_or_else(beyond);
             let p_bad = p * times;
-            let factor = bad.quantile(p_bad, Grain::Fine).unwrap_or_else(|| bad.longest().max(1.0));
+            let factor = bad.quantile(p_bad, Resolution::Fine).unwrap_or_else(|| bad.longest().max(1.0));
             let mean = (1.0 - self.lossy) * long + self.lossy * (factor * self.sat_out).min(MARGIN_MAX);
             if mean < least {
                 (least, self.long, self.factor) = (mean, long, factor);
@@ -390,18 +390,18 @@ impl Detector for Budget {
         -tail.share_above((over / state.unit()) as f32).max(jitter).min(1.0).log10()
     }
 
-    fn excuse(&mut self, pause: Pause) {
+    fn discount_pause(&mut self, pause: Pause) {
         let interval = Duration::from_nanos(self.state.schedule.interval() as u64);
         self.state.clock_doubt = ClockDoubt::BEGUN;
-        let deadline = pause.excuse(self.state.deadline, interval);
-        self.state.put_off(deadline);
+        let deadline = pause.discount(self.state.deadline, interval);
+        self.state.extend_to(deadline);
     }
 
-    fn renew(&mut self, now: Instant) {
+    fn extend(&mut self, now: Instant) {
         let state = &mut *self.state;
         let margin = state.deadline - state.expected;
         let interval = Duration::from_nanos(state.schedule.interval() as u64);
-        state.put_off(now + interval + margin);
+        state.extend_to(now + interval + margin);
     }
 }
 
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_weather_passes() {
+    fn a_lossy_regime_passes() {
         let mut link = Link::new(1.0);
         link.beats(100_000, 0.0);
         link.beats(2_000, 0.3);
@@ -536,7 +536,7 @@ mod tests {
         let mut link = Link::new(1.0);
         link.beats(50_000, 0.0);
         let (before, due) = (link.margin(), link.slot * INTERVAL_MS);
-        link.budget.excuse(pause(due + 50, due + 5_050));
+        link.budget.discount_pause(pause(due + 50, due + 5_050));
         assert_eq!(link.budget.verdict(Instant::from_millis(due + 5_150)), Alive);
         for _ in 0..50 {
             link.budget.heartbeat(Arrival { waited: true, ..beat(due + 5_050, INTERVAL_MS) });
@@ -564,14 +564,14 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_outside_the_schedule_puts_the_deadline_off() {
+    fn a_sign_of_life_outside_the_schedule_extends_the_deadline() {
         let mut link = Link::new(1.0);
         link.beats(50_000, 0.0);
         let late = link.budget.deadline() + Duration::from_secs(1);
-        link.budget.renew(late);
+        link.budget.extend(late);
         assert!(link.budget.deadline() >= late + Duration::from_millis(INTERVAL_MS));
         let deadline = link.budget.deadline();
-        link.budget.renew(Instant::ZERO);
+        link.budget.extend(Instant::ZERO);
         assert_eq!(link.budget.deadline(), deadline);
     }
 }

@@ -97,13 +97,13 @@ impl Detector for Chen {
         nanos(now - self.expected) as f64 / nanos(self.deadline - self.expected).max(1) as f64
     }
 
-    fn excuse(&mut self, pause: Pause) {
+    fn discount_pause(&mut self, pause: Pause) {
         self.clock_doubt = ClockDoubt::BEGUN;
         let interval = Duration::from_nanos(self.schedule.interval() as u64);
-        self.deadline = pause.excuse(self.deadline, interval);
+        self.deadline = pause.discount(self.deadline, interval);
     }
 
-    fn renew(&mut self, now: Instant) {
+    fn extend(&mut self, now: Instant) {
         let interval = Duration::from_nanos(self.schedule.interval() as u64);
         self.deadline = self.deadline.max(now + interval + self.margin);
     }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn where_the_change_was_lost_the_arrival_says_when_it_was() {
         let mut chen = chen(200);
-        // HeartbeatSchedule 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4
+        // Slots 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4
         // + 4 s.
         chen.heartbeat(Arrival { slots: 3, ..beat(209_030, 4_000) });
         check_expected(&chen, 213_030);
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_pause_of_ours_is_no_silence_and_teaches_nothing() {
         let (mut with, without) = (chen(200), chen(200));
-        with.excuse(pause(200_500, 260_500));
+        with.discount_pause(pause(200_500, 260_500));
         assert_eq!(with.deadline(), at(261_530));
         for slot in 201..=260 {
             with.heartbeat(Arrival { waited: true, ..beat(260_500 + slot % 2, 1_000) });

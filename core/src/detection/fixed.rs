@@ -56,12 +56,12 @@ impl Detector for Fixed {
         (now - self.newest).as_secs_f64() / self.suspect_after.as_secs_f64()
     }
 
-    fn excuse(&mut self, pause: Pause) {
+    fn discount_pause(&mut self, pause: Pause) {
         let deadline = self.deadline();
-        self.newest += pause.excuse(deadline, self.interval.min(self.suspect_after)) - deadline;
+        self.newest += pause.discount(deadline, self.interval.min(self.suspect_after)) - deadline;
     }
 
-    fn renew(&mut self, now: Instant) {
+    fn extend(&mut self, now: Instant) {
         self.newest = self.newest.max(now);
     }
 }
@@ -104,22 +104,22 @@ mod tests {
     fn a_pause_of_ours_is_no_silence() {
         let mut fixed = Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO);
         fixed.heartbeat(beat(100, 100));
-        fixed.excuse(pause(200, 1_200));
+        fixed.discount_pause(pause(200, 1_200));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_400));
         // Only 10 ms were left before this one: an interval of grace.
-        fixed.excuse(pause(1_390, 2_000));
+        fixed.discount_pause(pause(1_390, 2_000));
         assert_eq!(fixed.deadline(), Instant::from_millis(2_100));
         // It was silent for too long before we fell asleep.
-        fixed.excuse(pause(2_101, 3_000));
+        fixed.discount_pause(pause(2_101, 3_000));
         assert_eq!(fixed.deadline(), Instant::from_millis(2_100));
     }
 
     #[test]
     fn a_fresh_timer_counts_from_now_on() {
         let mut fixed = Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO);
-        fixed.renew(Instant::from_millis(1_000));
+        fixed.extend(Instant::from_millis(1_000));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_300));
-        fixed.renew(Instant::from_millis(900));
+        fixed.extend(Instant::from_millis(900));
         assert_eq!(fixed.deadline(), Instant::from_millis(1_300));
     }
 }

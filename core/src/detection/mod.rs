@@ -71,7 +71,7 @@ impl Pause {
     /// Where `deadline` lies when this pause does not count as silence: as much later as the pause
     /// was long, and no earlier than `grace` after waking. One that had passed before the pause
     /// stays where it was.
-    pub fn excuse(self, deadline: Instant, grace: Duration) -> Instant {
+    pub fn discount(self, deadline: Instant, grace: Duration) -> Instant {
         if deadline < self.from { deadline } else { (deadline + (self.to - self.from)).max(self.to + grace) }
     }
 }
@@ -94,11 +94,11 @@ pub trait Detector {
     fn phi(&self, now: Instant) -> f64;
 
     /// Takes a pause of our own out of the silence, without learning anything.
-    fn excuse(&mut self, pause: Pause);
+    fn discount_pause(&mut self, pause: Pause);
 
     /// Counts the silence from `now` on, without learning anything: the target gave a sign of life
     /// outside its schedule.
-    fn renew(&mut self, now: Instant);
+    fn extend(&mut self, now: Instant);
 
     /// What the silence up to `now` means. At the deadline itself the target is still alive.
     fn verdict(&self, now: Instant) -> Verdict {
@@ -134,9 +134,9 @@ impl AnyDetector {
 
     /// The same, for an observer that asks other observers before it suspects.
     #[must_use]
-    pub fn among_others(self) -> AnyDetector {
+    pub fn with_second_opinion(self) -> AnyDetector {
         match self {
-            AnyDetector::Budget(budget) => AnyDetector::Budget(budget.among_others()),
+            AnyDetector::Budget(budget) => AnyDetector::Budget(budget.with_second_opinion()),
             AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
         }
     }
@@ -179,21 +179,21 @@ impl Detector for AnyDetector {
         }
     }
 
-    fn excuse(&mut self, pause: Pause) {
+    fn discount_pause(&mut self, pause: Pause) {
         match self {
-            AnyDetector::Fixed(fixed) => fixed.excuse(pause),
-            AnyDetector::Chen(chen) => chen.excuse(pause),
-            AnyDetector::Phi(phi) => phi.excuse(pause),
-            AnyDetector::Budget(budget) => budget.excuse(pause),
+            AnyDetector::Fixed(fixed) => fixed.discount_pause(pause),
+            AnyDetector::Chen(chen) => chen.discount_pause(pause),
+            AnyDetector::Phi(phi) => phi.discount_pause(pause),
+            AnyDetector::Budget(budget) => budget.discount_pause(pause),
         }
     }
 
-    fn renew(&mut self, now: Instant) {
+    fn extend(&mut self, now: Instant) {
         match self {
-            AnyDetector::Fixed(fixed) => fixed.renew(now),
-            AnyDetector::Chen(chen) => chen.renew(now),
-            AnyDetector::Phi(phi) => phi.renew(now),
-            AnyDetector::Budget(budget) => budget.renew(now),
+            AnyDetector::Fixed(fixed) => fixed.extend(now),
+            AnyDetector::Chen(chen) => chen.extend(now),
+            AnyDetector::Phi(phi) => phi.extend(now),
+            AnyDetector::Budget(budget) => budget.extend(now),
         }
     }
 }
@@ -240,8 +240,8 @@ mod tests {
                     let slept = random.below(slots);
                     let interval = Duration::from_millis(interval);
                     match random.below(12) {
-                        0 => detector.excuse(Pause { from: at, to: Instant::from_nanos(now) }),
-                        1 => detector.renew(at),
+                        0 => detector.discount_pause(Pause { from: at, to: Instant::from_nanos(now) }),
+                        1 => detector.extend(at),
                         _ => detector.heartbeat(Arrival { at, interval, slots, slept, waited: random.chance(0.1) }),
                     }
                     assert!(detector.phi(Instant::from_nanos(now + 1)) >= 0.0, "seed {seed}: {detector:?}");

@@ -4,7 +4,7 @@
 //! gives the deadline of death; the earlier of the two that still lies ahead is filed in the wheel.
 //! A heartbeat moves the detector on and touches nothing else, unless it makes the deadline earlier
 //! or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants
-//! to be woken, [`Monitor::put_off`] refiles targets that are due next and were heard from
+//! to be woken, [`Monitor::refile_stale`] refiles targets that are due next and were heard from
 //! meanwhile, so that the timer does not fire for them.
 //!
 //! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a
@@ -23,7 +23,7 @@ pub struct WatchId(u32);
 
 /// A sign of life of a watched target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sign {
+pub struct ReceivedHeartbeat {
     /// When it came in at our door.
     pub at: Instant,
     /// Number of its schedule slot; not above the newest one known: an old or repeated sign, which
@@ -31,7 +31,7 @@ pub struct Sign {
     pub slot: u64,
     /// Time to the next one, by the sender's announcement.
     pub interval: Duration,
-    /// HeartbeatSchedule that the sender has slept through since its start, by its own count.
+    /// Slots that the sender has slept through since its start, by its own count.
     pub slept: u64,
     /// Whether it may have lain waiting while we were paused.
     pub waited: bool,
@@ -72,7 +72,7 @@ struct Watch {
     newest: Instant,
     /// Slot of the newest sign.
     slot: u64,
-    /// HeartbeatSchedule that the sender had slept through by then.
+    /// Slots that the sender had slept through by then.
     slept: u64,
     /// Whether its death was put off since the newest sign, so that it had an interval to be heard
     /// in after a pause of ours.
@@ -146,20 +146,20 @@ impl Monitor {
     }
 
     /// Takes in a sign of life. Returns the change if it ended a suspicion or contradicts a death.
-    pub fn heartbeat(&mut self, watch: WatchId, sign: Sign) -> Option<Change> {
+    pub fn heartbeat(&mut self, watch: WatchId, heartbeat: ReceivedHeartbeat) -> Option<Change> {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
-        if sign.slot <= watch.slot {
+        if heartbeat.slot <= watch.slot {
             return None;
         }
-        let slots = sign.slot - watch.slot;
-        let slept = sign.slept.saturating_sub(watch.slept).min(slots - 1);
-        (watch.slot, watch.slept) = (sign.slot, sign.slept);
-        let silence = sign.at - watch.newest;
-        watch.newest = watch.newest.max(sign.at);
-        watch.patience = if sign.interval < watch.timeout { watch.timeout } else { sign.interval * 2 };
+        let slots = heartbeat.slot - watch.slot;
+        let slept = heartbeat.slept.saturating_sub(watch.slept).min(slots - 1);
+        (watch.slot, watch.slept) = (heartbeat.slot, heartbeat.slept);
+        let silence = heartbeat.at - watch.newest;
+        watch.newest = watch.newest.max(heartbeat.at);
+        watch.patience = if heartbeat.interval < watch.timeout { watch.timeout } else { heartbeat.interval * 2 };
         watch.graced = false;
-        let Sign { at, interval, waited, .. } = sign;
+        let ReceivedHeartbeat { at, interval, waited, .. } = heartbeat;
         watch.detector.heartbeat(Arrival { at, interval, slots, slept, waited });
         let from = std::mem::replace(&mut watch.verdict, Verdict::Alive);
         // A later deadline waits until the wheel looks; only an earlier one must be filed now.
@@ -189,7 +189,7 @@ impl Monitor {
     /// Refiles entries that are due before `horizon` and whose target was heard from since they
     /// were filed, so that the timer does not fire for a deadline that has moved. Later entries
     /// stay where they are: the longer they stay, the more arrivals one refiling covers.
-    pub fn put_off(&mut self, horizon: Instant) {
+    pub fn refile_stale(&mut self, horizon: Instant) {
         while let Some((place, at)) = self.wheel.first()
             && at < horizon
             && self.watches[place as usize].deadline() >= at
@@ -205,16 +205,16 @@ impl Monitor {
     /// much less as the pause was long, and nobody is judged before he has had an interval to be
     /// heard in. That is given once in each silence, so that pauses in quick succession do not put
     /// a death off for ever. Nothing is learnt. A suspicion stands until a sign ends it.
-    pub fn excuse(&mut self, pause: Pause) {
+    pub fn discount_pause(&mut self, pause: Pause) {
         for place in 0..self.watches.len() as u32 {
             let watch = &mut self.watches[place as usize];
             if watch.filed != Instant::NEVER {
                 let death = watch.newest + watch.patience;
                 let grace = (watch.detector.expected() - watch.newest).min(watch.patience);
-                let excused = pause.excuse(death, if watch.graced { Duration::ZERO } else { grace });
-                watch.newest += excused - death;
-                watch.graced |= excused > death + (pause.to - pause.from);
-                watch.detector.excuse(pause);
+                let discounted = pause.discount(death, if watch.graced { Duration::ZERO } else { grace });
+                watch.newest += discounted - death;
+                watch.graced |= discounted > death + (pause.to - pause.from);
+                watch.detector.discount_pause(pause);
                 self.file(place);
             }
         }
@@ -222,7 +222,7 @@ impl Monitor {
 
     /// Takes in a sign of life that has no place in the schedule: it puts death off, and says
     /// nothing to the detector.
-    pub fn life(&mut self, watch: WatchId, at: Instant) {
+    pub fn note_alive(&mut self, watch: WatchId, at: Instant) {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
         watch.newest = watch.newest.max(at);
@@ -233,12 +233,12 @@ impl Monitor {
     }
 
     /// Gives one target a fresh timer from `now` on.
-    pub fn renew(&mut self, watch: WatchId, now: Instant) {
+    pub fn extend(&mut self, watch: WatchId, now: Instant) {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
         watch.newest = watch.newest.max(now);
         watch.graced = false;
-        watch.detector.renew(now);
+        watch.detector.extend(now);
         watch.verdict = Verdict::Alive;
         self.file(place);
     }
@@ -293,13 +293,13 @@ mod tests {
             AnyDetector::Fixed(Fixed::new(Duration::from_millis(300), Duration::from_millis(100), Instant::ZERO));
         let watch = monitor.watch(Target::Worker(WorkerId(7)), detector, Duration::from_secs(1), Instant::ZERO);
         for (slot, &at) in (1..).zip(signs) {
-            monitor.heartbeat(watch, sign(at, slot));
+            monitor.heartbeat(watch, heartbeat(at, slot));
         }
         (monitor, watch)
     }
 
-    fn sign(at: u64, slot: u64) -> Sign {
-        Sign { at: ms(at), slot, interval: Duration::from_millis(100), slept: 0, waited: false }
+    fn heartbeat(at: u64, slot: u64) -> ReceivedHeartbeat {
+        ReceivedHeartbeat { at: ms(at), slot, interval: Duration::from_millis(100), slept: 0, waited: false }
     }
 
     fn verdicts(monitor: &mut Monitor, now: Instant) -> Vec<(Verdict, u128)> {
@@ -331,11 +331,11 @@ mod tests {
     fn nobody_is_woken_for_one_who_was_heard_unless_he_is_awake_by_then() {
         let (mut monitor, _) = monitor(&[100]);
         assert_eq!(monitor.next_change(), Some(ms(301)), "as before the sign");
-        monitor.put_off(ms(301));
+        monitor.refile_stale(ms(301));
         assert_eq!(monitor.next_change(), Some(ms(301)));
-        monitor.put_off(ms(302));
+        monitor.refile_stale(ms(302));
         assert_eq!(monitor.next_change(), Some(ms(401)));
-        monitor.put_off(Instant::NEVER);
+        monitor.refile_stale(Instant::NEVER);
         assert_eq!(monitor.next_change(), Some(ms(401)), "he was not heard since");
         assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 301)]);
     }
@@ -346,7 +346,7 @@ mod tests {
         let (long, second) = (Duration::from_secs(20), Duration::from_secs(1));
         let detector = AnyDetector::Fixed(Fixed::new(long, second, Instant::ZERO));
         monitor.watch(Target::Worker(WorkerId(7)), detector, long, Instant::ZERO);
-        monitor.put_off(Instant::NEVER);
+        monitor.refile_stale(Instant::NEVER);
         let looked_at = monitor.next_change().unwrap();
         assert!(looked_at < Instant::ZERO + long);
         assert_eq!(verdicts(&mut monitor, looked_at), []);
@@ -362,27 +362,27 @@ mod tests {
     fn a_sign_ends_a_suspicion_and_contradicts_a_death() {
         let (mut monitor, watch) = monitor(&[100]);
         verdicts(&mut monitor, ms(500));
-        let cleared = monitor.heartbeat(watch, sign(600, 2)).unwrap();
+        let cleared = monitor.heartbeat(watch, heartbeat(600, 2)).unwrap();
         assert_eq!((cleared.from, cleared.to), (Verdict::Suspect, Verdict::Alive));
         assert_eq!(cleared.silence, Duration::from_millis(500));
         verdicts(&mut monitor, ms(5_000));
-        assert_eq!(monitor.heartbeat(watch, sign(5_000, 3)).unwrap().from, Verdict::Dead);
+        assert_eq!(monitor.heartbeat(watch, heartbeat(5_000, 3)).unwrap().from, Verdict::Dead);
         assert_eq!(verdicts(&mut monitor, ms(5_301)), [(Verdict::Suspect, 301)]);
     }
 
     #[test]
     fn an_old_or_repeated_sign_says_nothing() {
         let (mut monitor, watch) = monitor(&[100, 200]);
-        assert_eq!(monitor.heartbeat(watch, sign(450, 2)), None);
-        assert_eq!(monitor.heartbeat(watch, sign(450, 1)), None);
+        assert_eq!(monitor.heartbeat(watch, heartbeat(450, 2)), None);
+        assert_eq!(monitor.heartbeat(watch, heartbeat(450, 1)), None);
         assert_eq!(verdicts(&mut monitor, ms(501)), [(Verdict::Suspect, 301)]);
     }
 
     #[test]
     fn a_slot_may_jump_as_far_as_it_likes() {
         let (mut monitor, watch) = monitor(&[100]);
-        assert_eq!(monitor.heartbeat(watch, sign(200, 1 << 40)), None);
-        assert_eq!(monitor.heartbeat(watch, sign(300, u64::MAX)), None);
+        assert_eq!(monitor.heartbeat(watch, heartbeat(200, 1 << 40)), None);
+        assert_eq!(monitor.heartbeat(watch, heartbeat(300, u64::MAX)), None);
         assert_eq!(verdicts(&mut monitor, ms(600)), []);
         assert_eq!(verdicts(&mut monitor, ms(601)), [(Verdict::Suspect, 301)]);
     }
@@ -390,35 +390,35 @@ mod tests {
     #[test]
     fn a_pause_of_ours_is_taken_out_of_every_silence() {
         let (mut monitor, watch) = monitor(&[100]);
-        monitor.excuse(Pause { from: ms(200), to: ms(4_200) });
+        monitor.discount_pause(Pause { from: ms(200), to: ms(4_200) });
         assert_eq!(verdicts(&mut monitor, ms(4_400)), []);
         assert_eq!(verdicts(&mut monitor, ms(4_401)), [(Verdict::Suspect, 301)]);
-        monitor.excuse(Pause { from: ms(5_050), to: ms(6_000) });
+        monitor.discount_pause(Pause { from: ms(5_050), to: ms(6_000) });
         // 50 ms were left to its death; it has an interval to be heard in.
         assert_eq!(verdicts(&mut monitor, ms(6_100)), []);
         assert_eq!(verdicts(&mut monitor, ms(6_101)), [(Verdict::Dead, 1_001)]);
-        monitor.excuse(Pause { from: ms(7_000), to: ms(9_000) });
+        monitor.discount_pause(Pause { from: ms(7_000), to: ms(9_000) });
         assert_eq!(monitor.verdict(watch), Verdict::Dead);
     }
 
     #[test]
     fn whoever_announces_an_interval_as_long_as_the_timeout_is_given_two_of_them() {
         let (mut monitor, watch) = monitor(&[100]);
-        monitor.heartbeat(watch, Sign { interval: Duration::from_secs(3), ..sign(200, 2) });
+        monitor.heartbeat(watch, ReceivedHeartbeat { interval: Duration::from_secs(3), ..heartbeat(200, 2) });
         assert_eq!(verdicts(&mut monitor, ms(6_200)), [(Verdict::Suspect, 6_000)]);
         assert_eq!(verdicts(&mut monitor, ms(6_201)), [(Verdict::Dead, 6_001)]);
-        monitor.heartbeat(watch, sign(7_000, 3));
+        monitor.heartbeat(watch, heartbeat(7_000, 3));
         assert_eq!(verdicts(&mut monitor, ms(8_001)), [(Verdict::Dead, 1_001)]);
     }
 
     #[test]
     fn a_sign_outside_the_schedule_puts_off_death_alone() {
         let (mut monitor, watch) = monitor(&[100]);
-        monitor.life(watch, ms(350));
+        monitor.note_alive(watch, ms(350));
         assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 51)]);
         assert_eq!(verdicts(&mut monitor, ms(1_350)), []);
         assert_eq!(verdicts(&mut monitor, ms(1_351)), [(Verdict::Dead, 1_001)]);
-        monitor.life(watch, ms(2_000));
+        monitor.note_alive(watch, ms(2_000));
         assert_eq!(verdicts(&mut monitor, ms(3_001)), [(Verdict::Dead, 1_001)]);
     }
 
@@ -427,7 +427,7 @@ mod tests {
         let (mut monitor, _) = monitor(&[100]);
         // Awake for 60 ms, away for 40, again and again; heard of every 100 ms while it lived.
         let died = (0..100).map(|round| 160 + round * 100).find(|&pause| {
-            monitor.excuse(Pause { from: ms(pause), to: ms(pause + 40) });
+            monitor.discount_pause(Pause { from: ms(pause), to: ms(pause + 40) });
             verdicts(&mut monitor, ms(pause + 100)).iter().any(|(verdict, _)| *verdict == Verdict::Dead)
         });
         // A second of being awake is over in the round that begins at 1,660; the grace puts it off

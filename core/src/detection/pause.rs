@@ -32,12 +32,12 @@ pub(crate) struct PauseDetector {
     awake: Instant,
     /// Our clock and the wall clock, when both were last looked at.
     clocks: Option<(Instant, Duration)>,
-    hold: Option<Hold>,
+    hold: Option<VerdictHold>,
 }
 
 /// Verdicts wait for the socket to be drained.
 #[derive(Clone, Copy, Debug)]
-struct Hold {
+struct VerdictHold {
     /// When we woke.
     since: Instant,
     /// They wait no longer than this.
@@ -82,7 +82,7 @@ impl PauseDetector {
             Some(hold) => hold.until + (pause.to - pause.from),
             None => pause.to + interval.min(HOLD_MAX),
         };
-        self.hold = Some(Hold { since: pause.to, until });
+        self.hold = Some(VerdictHold { since: pause.to, until });
     }
 
     /// Takes in that a look at the socket that was begun at `at` found it empty. One begun before
@@ -120,9 +120,9 @@ mod tests {
     /// Awake at 1 s, to be woken by its tick, woken at `now_ns`: whether a pause is found.
     #[track_caller]
     fn check(now_ns: u64, expected: bool) {
-        let mut guard = PauseDetector::new(ms(1_000));
-        let due = guard.tick(STALL);
-        let found = guard.wake(Instant::from_nanos(now_ns), Some(due), STALL);
+        let mut detector = PauseDetector::new(ms(1_000));
+        let due = detector.tick(STALL);
+        let found = detector.wake(Instant::from_nanos(now_ns), Some(due), STALL);
         assert_eq!(found.is_some(), expected);
         if let Some((pause, late_by)) = found {
             assert_eq!((pause.from, pause.to), (ms(1_000), Instant::from_nanos(now_ns)));
@@ -141,46 +141,46 @@ mod tests {
     #[test]
     fn a_pause_up_to_the_stall_is_never_found() {
         // The earliest that anything is due is now.
-        let mut guard = PauseDetector::new(ms(1_000));
-        assert_eq!(guard.wake(ms(1_250), Some(ms(1_000)), STALL), None);
-        assert!(guard.wake(Instant::from_nanos(1_500_000_001), Some(ms(900)), STALL).is_some());
+        let mut detector = PauseDetector::new(ms(1_000));
+        assert_eq!(detector.wake(ms(1_250), Some(ms(1_000)), STALL), None);
+        assert!(detector.wake(Instant::from_nanos(1_500_000_001), Some(ms(900)), STALL).is_some());
     }
 
     #[test]
     fn a_wall_clock_that_runs_ahead_tells_of_a_suspended_machine() {
-        let mut guard = PauseDetector::new(ms(1_000));
+        let mut detector = PauseDetector::new(ms(1_000));
         let wall = |millis: u64| Duration::from_millis(1_700_000_000_000 + millis);
-        assert_eq!(guard.compare(ms(1_000), wall(0), STALL), None);
-        assert_eq!(guard.compare(ms(1_100), wall(350), STALL), None);
-        assert_eq!(guard.compare(ms(1_200), wall(701), STALL), Some(Duration::from_millis(251)));
-        assert_eq!(guard.compare(ms(1_300), wall(801), STALL), None, "told once");
-        assert_eq!(guard.compare(ms(9_000), wall(8_501), STALL), None, "both ran: no news");
-        assert_eq!(guard.compare(ms(9_100), Duration::ZERO, STALL), None, "set back");
-        assert_eq!(guard.compare(ms(9_000), Duration::from_millis(100), STALL), None, "ours set back");
+        assert_eq!(detector.compare(ms(1_000), wall(0), STALL), None);
+        assert_eq!(detector.compare(ms(1_100), wall(350), STALL), None);
+        assert_eq!(detector.compare(ms(1_200), wall(701), STALL), Some(Duration::from_millis(251)));
+        assert_eq!(detector.compare(ms(1_300), wall(801), STALL), None, "told once");
+        assert_eq!(detector.compare(ms(9_000), wall(8_501), STALL), None, "both ran: no news");
+        assert_eq!(detector.compare(ms(9_100), Duration::ZERO, STALL), None, "set back");
+        assert_eq!(detector.compare(ms(9_000), Duration::from_millis(100), STALL), None, "ours set back");
     }
 
     #[test]
     fn verdicts_are_held_until_the_socket_was_drained_after_waking() {
-        let mut guard = PauseDetector::new(ms(1_000));
-        guard.hold(Pause { from: ms(1_000), to: ms(5_000) }, INTERVAL);
-        guard.drained(ms(4_999));
-        assert_eq!(guard.held_until(), Some(ms(6_000)));
-        guard.drained(ms(5_000));
-        assert_eq!(guard.held_until(), None);
+        let mut detector = PauseDetector::new(ms(1_000));
+        detector.hold(Pause { from: ms(1_000), to: ms(5_000) }, INTERVAL);
+        detector.drained(ms(4_999));
+        assert_eq!(detector.held_until(), Some(ms(6_000)));
+        detector.drained(ms(5_000));
+        assert_eq!(detector.held_until(), None);
     }
 
     #[test]
     fn a_hold_has_an_end_however_many_pauses_fall_into_it() {
-        let mut guard = PauseDetector::new(ms(1_000));
-        guard.hold(Pause { from: ms(1_000), to: ms(5_000) }, INTERVAL);
-        guard.wake(ms(5_600), None, STALL);
-        let (pause, _) = guard.wake(ms(6_600), Some(ms(5_850)), STALL).unwrap();
-        guard.hold(pause, INTERVAL);
-        guard.wake(ms(6_999), None, STALL);
-        assert_eq!(guard.held_until(), Some(ms(7_000)));
-        guard.wake(ms(7_000), None, STALL);
-        assert_eq!(guard.held_until(), None);
-        guard.hold(Pause { from: ms(8_000), to: ms(9_000) }, Duration::from_secs(3_600));
-        assert_eq!(guard.held_until(), Some(ms(14_000)));
+        let mut detector = PauseDetector::new(ms(1_000));
+        detector.hold(Pause { from: ms(1_000), to: ms(5_000) }, INTERVAL);
+        detector.wake(ms(5_600), None, STALL);
+        let (pause, _) = detector.wake(ms(6_600), Some(ms(5_850)), STALL).unwrap();
+        detector.hold(pause, INTERVAL);
+        detector.wake(ms(6_999), None, STALL);
+        assert_eq!(detector.held_until(), Some(ms(7_000)));
+        detector.wake(ms(7_000), None, STALL);
+        assert_eq!(detector.held_until(), None);
+        detector.hold(Pause { from: ms(8_000), to: ms(9_000) }, Duration::from_secs(3_600));
+        assert_eq!(detector.held_until(), Some(ms(14_000)));
     }
 }

@@ -72,7 +72,7 @@ pub struct Phi {
     /// When the next one is due after it, by the sender's announcement.
     interval: Duration,
     /// Whether the silence now running is none of the target's and must not be learnt.
-    excused: bool,
+    discounted: bool,
     deadline: Instant,
 }
 
@@ -114,7 +114,7 @@ impl Phi {
             newest: now,
             usual: interval,
             interval,
-            excused: true, // The time before the first heartbeat is no interval.
+            discounted: true, // The time before the first heartbeat is no interval.
             deadline: now,
         };
         match phi.reading {
@@ -188,11 +188,11 @@ impl Detector for Phi {
             Reading::Akka { .. } => arrival.at <= self.deadline,
             Reading::Cassandra { .. } => interval <= self.interval * CASSANDRA_INTERVALS,
         };
-        if is_learnt && !self.excused && !arrival.waited {
+        if is_learnt && !self.discounted && !arrival.waited {
             self.learn(interval);
         }
         // After one that waited, the next silence begins at our waking, not at its arrival.
-        (self.newest, self.interval, self.excused) = (arrival.at, arrival.interval, arrival.waited);
+        (self.newest, self.interval, self.discounted) = (arrival.at, arrival.interval, arrival.waited);
         self.update_deadline();
         if arrival.waited {
             self.deadline = self.deadline.max(arrival.at + arrival.interval);
@@ -224,20 +224,20 @@ impl Detector for Phi {
         }
     }
 
-    fn excuse(&mut self, pause: Pause) {
-        let deadline = pause.excuse(self.deadline, self.interval);
+    fn discount_pause(&mut self, pause: Pause) {
+        let deadline = pause.discount(self.deadline, self.interval);
         if deadline > self.deadline {
             // What comes in after our waking is news, however long the grace.
             self.newest = (self.newest + (deadline - self.deadline)).min(pause.to);
             self.deadline = deadline;
-            self.excused = true;
+            self.discounted = true;
         }
     }
 
-    fn renew(&mut self, now: Instant) {
+    fn extend(&mut self, now: Instant) {
         if now > self.newest {
             self.newest = now;
-            self.excused = true;
+            self.discounted = true;
             self.update_deadline();
         }
     }
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn an_excused_silence_is_not_learnt() {
         let (mut with, without) = (regular(100), regular(100));
-        with.excuse(pause(100_400, 100_900));
+        with.discount_pause(pause(100_400, 100_900));
         with.heartbeat(beat(100_950, 1_000));
         assert_eq!(with.deadline() - at(100_950), without.deadline() - at(100_000));
     }

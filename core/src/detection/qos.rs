@@ -146,7 +146,7 @@ impl fmt::Display for Contender {
 /// How to replay a trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Replay {
-    /// Whether pauses of the receiver are excused, and nothing is learnt of what waited meanwhile.
+    /// Whether pauses of the receiver are discounted, and nothing is learnt of what waited meanwhile.
     pub guard: bool,
     /// Time from the start of the trace that is replayed but not scored.
     pub warm_up: Duration,
@@ -244,7 +244,7 @@ pub fn replay(trace: &Trace, detector: &mut impl Detector, guard: bool) -> Repla
     for index in arrivals(trace) {
         let at = trace.beats[index].arrived.expect("only arrivals are listed");
         while let Some(stall) = stalls.next_if(|stall| stall.from < at) {
-            run.excuse(stall);
+            run.discount_pause(stall);
             woken = Some(stall.to);
         }
         let together = trace.interval(trace.beats[index].slot) / DRAIN_SHARE;
@@ -333,11 +333,11 @@ impl<D: Detector> Run<'_, D> {
         self.detections[index] = self.detector.deadline();
     }
 
-    fn excuse(&mut self, stall: Pause) {
+    fn discount_pause(&mut self, stall: Pause) {
         let Some(newest) = self.newest else { return };
         self.look(stall.from);
         if self.suspected_since.is_none() {
-            self.detector.excuse(stall);
+            self.detector.discount_pause(stall);
             self.detections[newest] = self.detector.deadline();
         }
     }
@@ -357,7 +357,7 @@ impl<D: Detector> Run<'_, D> {
         }
     }
 
-    /// HeartbeatSchedule whose heartbeat never came are detected by what came before; nothing is
+    /// Slots whose heartbeat never came are detected by what came before; nothing is
     /// detected earlier than a crash before it.
     fn finish(self) -> Replayed {
         let mut detections = self.detections;

@@ -53,7 +53,7 @@ pub(super) struct Tail {
 
 /// What silences are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Grain {
+pub(super) enum Resolution {
     /// Anything.
     Fine,
     /// Heartbeats that were lost, and hardly anything else: they are a whole number of units long.
@@ -98,7 +98,7 @@ impl Tail {
 
     /// The silence that a share `p` of heartbeats exceeds; `None` while too few are remembered for
     /// half a silence of that rarity.
-    pub(super) fn quantile(&self, p: f64, grain: Grain) -> Option<f32> {
+    pub(super) fn quantile(&self, p: f64, resolution: Resolution) -> Option<f32> {
         let allowed = (p * self.total / self.weight) as f32;
         if allowed < 0.5 {
             return None;
@@ -111,7 +111,7 @@ impl Tail {
                 // Silences of one length are not spread over their bucket: all of them are
                 // exceeded, or none.
                 let whole = upper.floor();
-                if grain == Grain::Whole && whole > lower && upper < WHOLE_MAX {
+                if resolution == Resolution::Whole && whole > lower && upper < WHOLE_MAX {
                     return Some((whole + WHOLE_SLACK).min(upper));
                 }
                 let share = (allowed - above) / inside;
@@ -181,7 +181,7 @@ mod tests {
     fn a_quantile_is_what_that_share_exceeds() {
         let tail = tail();
         for (p, silence) in [(0.009, 1.0), (0.005, 5.0), (0.002, 8.0), (0.001, 9.0)] {
-            let quantile = tail.quantile(p, Grain::Fine).unwrap();
+            let quantile = tail.quantile(p, Resolution::Fine).unwrap();
             assert!((silence * 0.8..silence * 1.25).contains(&quantile), "p {p}: {quantile}, about {silence}");
             let share = tail.share_above(quantile);
             assert!((p * 0.9..p * 1.1).contains(&share), "p {p}: {share}");
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn whole_silences_are_sat_out_whole() {
         for (p, silence) in [(0.0095, 1.0), (0.0055, 5.0), (0.0045, 6.0)] {
-            let quantile = tail().quantile(p, Grain::Whole).unwrap();
+            let quantile = tail().quantile(p, Resolution::Whole).unwrap();
             assert!((silence..silence + 0.1).contains(&quantile), "p {p}: {quantile}, just over {silence}");
         }
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn beyond_the_longest_it_goes_on_as_a_power_law() {
         let tail = tail();
-        assert_eq!(tail.quantile(1e-5, Grain::Fine), None);
+        assert_eq!(tail.quantile(1e-5, Resolution::Fine), None);
         let silence = tail.longest() * tail.stretch(1e-5);
         assert!((tail.share_above(silence).log10() + 5.0).abs() < 0.1, "{}", tail.share_above(silence));
         assert!(tail.share_above(1e6) > 0.0);
@@ -220,11 +220,11 @@ mod tests {
     #[test]
     fn the_old_fades() {
         let mut tail = tail();
-        let before = tail.quantile(0.005, Grain::Fine).unwrap();
+        let before = tail.quantile(0.005, Resolution::Fine).unwrap();
         for _ in 0..5_000 {
             tail.count(1_000.0);
         }
-        assert!(before > 4.0 && tail.quantile(0.005, Grain::Fine) == Some(0.0), "{before}");
+        assert!(before > 4.0 && tail.quantile(0.005, Resolution::Fine) == Some(0.0), "{before}");
         assert!(tail.total / tail.weight < 1_100.0);
     }
 
@@ -241,7 +241,10 @@ mod tests {
     #[test]
     fn what_remembers_nothing_says_nothing() {
         let tail = Tail::new();
-        assert_eq!((tail.quantile(1e-4, Grain::Fine), tail.longest(), tail.stretch(1e-4)), (None, 0.0, BEYOND_MAX));
+        assert_eq!(
+            (tail.quantile(1e-4, Resolution::Fine), tail.longest(), tail.stretch(1e-4)),
+            (None, 0.0, BEYOND_MAX)
+        );
         assert!(tail.share_above(3.0) > 0.0);
     }
 }

@@ -66,9 +66,9 @@ pub struct Generation(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Incarnation {
     /// How often it has come back from the dead in this generation.
-    pub life: u32,
+    pub returns: u32,
     /// How often it has refuted a suspicion in this life, or changed its profile.
-    pub word: u32,
+    pub refutations: u32,
 }
 
 impl Incarnation {
@@ -80,8 +80,8 @@ impl Incarnation {
     /// A new word in the same life; after the last word, the first one of the next life. `None`
     /// past the last life.
     pub fn refuted(self) -> Option<Incarnation> {
-        if self.word < Incarnation::PART_MAX {
-            Some(Incarnation { word: self.word + 1, ..self })
+        if self.refutations < Incarnation::PART_MAX {
+            Some(Incarnation { refutations: self.refutations + 1, ..self })
         } else {
             self.returned()
         }
@@ -89,13 +89,13 @@ impl Incarnation {
 
     /// The next life. `None` past the last one: only another generation can contradict that.
     pub fn returned(self) -> Option<Incarnation> {
-        (self.life < Incarnation::PART_MAX).then(|| Incarnation { life: self.life + 1, word: 0 })
+        (self.returns < Incarnation::PART_MAX).then(|| Incarnation { returns: self.returns + 1, refutations: 0 })
     }
 }
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.life, self.word)
+        write!(f, "{}.{}", self.returns, self.refutations)
     }
 }
 
@@ -236,9 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn after_the_last_word_comes_the_next_life_and_after_that_none() {
+    fn after_the_last_refutation_comes_the_next_return_and_then_none() {
         let end = Incarnation::PART_MAX;
-        let at = |life, word| Incarnation { life, word };
+        let at = |returns, refutations| Incarnation { returns, refutations };
         assert_eq!(at(3, 4).refuted(), Some(at(3, 5)));
         assert_eq!(at(3, 4).returned(), Some(at(4, 0)));
         assert_eq!(at(3, end).refuted(), Some(at(4, 0)));

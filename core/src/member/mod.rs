@@ -100,7 +100,7 @@ impl Weight {
     }
 
     /// The weight that this metadata says: 1 if it says nothing; `None` if it says what is none.
-    pub fn said_in(metadata: &Metadata) -> Option<Weight> {
+    pub fn from_metadata(metadata: &Metadata) -> Option<Weight> {
         match metadata.get(WEIGHT_KEY) {
             Some(text) => Weight::parse(text),
             None => Some(Weight::default()),
@@ -196,7 +196,7 @@ impl Member {
     /// How much of the work it takes. What another release may say and this one does not understand
     /// counts as the default.
     pub fn weight(&self) -> Weight {
-        Weight::said_in(&self.metadata).unwrap_or_default()
+        Weight::from_metadata(&self.metadata).unwrap_or_default()
     }
 
     /// How many shards the group with this name hash has there; `None` if it does not supervise it.

@@ -107,8 +107,8 @@ impl Cluster {
         let is_known = same_process.is_some_and(|before| before.profile == after.profile);
         self.peers.gossip.add(id, if is_known { Extent::Note } else { Extent::Row }, ctx.now);
         if let Origin::Received(from) = origin {
-            let told_by = from.and_then(|from| self.peers.table.member(from)).map(|member| member.name.clone());
-            emit_status_change(before.as_ref(), after, told_by, ctx);
+            let reported_by = from.and_then(|from| self.peers.table.member(from)).map(|member| member.name.clone());
+            emit_status_change(before.as_ref(), after, reported_by, ctx);
         }
         let (was, is) = (before.as_ref().is_some_and(|before| before.status.is_member()), after.status.is_member());
         if same_process.is_none() || !is {
@@ -183,12 +183,12 @@ fn ownable_groups(row: Option<&Member>) -> Option<&[ShardGroup]> {
 
 /// Whether a row is of a later life than the row before it.
 fn is_later_life(before: Option<&Member>, after: &Member) -> bool {
-    let life = |member: &Member| (member.generation, member.incarnation.life);
-    before.is_none_or(|before| life(before) < life(after))
+    let start = |member: &Member| (member.generation, member.incarnation.returns);
+    before.is_none_or(|before| start(before) < start(after))
 }
 
 /// Emits the event for a change that this node did not make itself.
-fn emit_status_change(before: Option<&Member>, after: &Member, told_by: Option<Arc<str>>, ctx: &mut Ctx) {
+fn emit_status_change(before: Option<&Member>, after: &Member, reported_by: Option<Arc<str>>, ctx: &mut Ctx) {
     let same_process = before.filter(|before| before.generation == after.generation);
     if let Some(before) = same_process {
         if before.profile != after.profile && after.status.is_member() {
@@ -203,7 +203,7 @@ fn emit_status_change(before: Option<&Member>, after: &Member, told_by: Option<A
     let was_member = before.is_some_and(|before| before.status.is_member());
     ctx.emit(match (same_process.map(|before| before.status), after.status) {
         (None, Status::Alive | Status::Suspect) => Event::Joined { member: after.clone() },
-        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, told_by },
+        (None, Status::Dead) if was_member => Event::Died { node, silent_for, evidence, reported_by },
         (None, Status::Left) if was_member => Event::Left { node },
         // It was over before it was known here: no news.
         (None, Status::Dead | Status::Left) => return,
@@ -212,8 +212,8 @@ fn emit_status_change(before: Option<&Member>, after: &Member, told_by: Option<A
             Event::Returned { node, incarnation: after.incarnation }
         }
         (Some(Status::Alive), Status::Alive) => return,
-        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence, told_by },
-        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence, told_by },
+        (Some(_), Status::Suspect) => Event::Suspected { node, silent_for, evidence, reported_by },
+        (Some(_), Status::Dead) => Event::Died { node, silent_for, evidence, reported_by },
         (Some(_), Status::Left) => Event::Left { node },
     });
 }

@@ -508,7 +508,7 @@ impl Inquiries {
         let change = cx.peers.table.set_status(cx.ctx.now, id, Status::Suspect)?;
         cx.watching.note_suspected(id);
         let (silent_for, evidence) = evidence(id, reports, cx);
-        cx.ctx.emit(Event::Suspected { node: change.after.name.clone(), silent_for, evidence, told_by: None });
+        cx.ctx.emit(Event::Suspected { node: change.after.name.clone(), silent_for, evidence, reported_by: None });
         cx.send_to(id, Payload::About(id));
         Some(change)
     }
@@ -535,7 +535,7 @@ impl Inquiries {
             self.end(id);
             return None;
         };
-        cx.ctx.emit(Event::Died { node: change.after.name.clone(), silent_for, evidence, told_by: None });
+        cx.ctx.emit(Event::Died { node: change.after.name.clone(), silent_for, evidence, reported_by: None });
         cx.send_to(id, Payload::About(id));
         Some(change)
     }

@@ -278,7 +278,7 @@ impl Joining {
     /// Takes a pause of this node out of the time for which it waits before it is the first.
     pub(super) fn discount_pause(&mut self, pause: Pause) {
         if let Some(at) = &mut self.bootstraps_at {
-            *at = pause.excuse(*at, Duration::ZERO);
+            *at = pause.discount(*at, Duration::ZERO);
         }
     }
 

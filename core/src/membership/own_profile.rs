@@ -38,7 +38,7 @@ impl OwnProfile {
     /// they see. A weight that came and went between two of their looks would have given a shard to
     /// another owner and back. The present owner would not know that its epoch is over.
     pub(super) fn check_metadata(metadata: &Metadata, peers: &Peers) -> Result<(), ConfigError> {
-        let (is, would_be) = (peers.me.weight(), Weight::said_in(metadata).unwrap_or_default());
+        let (is, would_be) = (peers.me.weight(), Weight::from_metadata(metadata).unwrap_or_default());
         if is != would_be {
             let (is, would_be) = (is.get(), would_be.get());
             let reason = format!("the metadata has the weight {would_be}; this process began with {is} and keeps it");

@@ -94,9 +94,9 @@ impl Refutations {
             return SelfOutcome::Nothing;
         }
         let (said, mine) = (row.incarnation, me.incarnation);
-        let is_over = !row.status.is_member() && said.life >= mine.life;
+        let is_over = !row.status.is_member() && said.returns >= mine.returns;
         // Others have this node's shards, or had them in a life that it has forgotten.
-        let was_dead = is_over || said.life > mine.life;
+        let was_dead = is_over || said.returns > mine.returns;
         let next = match row.status {
             Status::Alive | Status::Suspect | Status::Dead | Status::Left if was_dead => said.returned(),
             Status::Suspect if said >= mine => said.refuted(),
@@ -208,9 +208,9 @@ mod tests {
     use super::*;
     use crate::membership::fixture::{Fixture, id, just_after, ms, note};
 
-    fn incarnation(life: u32, refutations: u32) -> Incarnation {
+    fn incarnation(returns: u32, refutations: u32) -> Incarnation {
         let mut incarnation = Incarnation::default();
-        (0..life).for_each(|_| incarnation = incarnation.returned().unwrap());
+        (0..returns).for_each(|_| incarnation = incarnation.returned().unwrap());
         (0..refutations).for_each(|_| incarnation = incarnation.refuted().unwrap());
         incarnation
     }

@@ -160,7 +160,7 @@ fn rank(generation: Generation, incarnation: Incarnation, status: Status) -> imp
         Status::Dead => 1,
         Status::Left => 2,
     };
-    (generation, incarnation.life, end, incarnation.word, status == Status::Suspect)
+    (generation, incarnation.returns, end, incarnation.refutations, status == Status::Suspect)
 }
 
 impl MemberTable {
@@ -260,10 +260,10 @@ impl MemberTable {
     /// one in its heartbeat. Returns the change, if it was one.
     pub fn clear_suspicion(&mut self, now: Instant, id: NodeId, received: Incarnation) -> Option<Change> {
         let before = self.member(id)?.clone();
-        if before.status != Status::Suspect || received.life != before.incarnation.life {
+        if before.status != Status::Suspect || received.returns != before.incarnation.returns {
             return None;
         }
-        let incarnation = before.incarnation.max(received).refuted().filter(|next| next.life == received.life)?;
+        let incarnation = before.incarnation.max(received).refuted().filter(|next| next.returns == received.returns)?;
         let after = Member { status: Status::Alive, incarnation, ..before.clone() };
         self.put(after.clone(), now);
         Some(Change { before: Some(before), after, missed_update: false })
@@ -447,8 +447,8 @@ fn digest(member: &Member) -> u32 {
     if !member.status.is_member() {
         return 0;
     }
-    let Incarnation { life, word } = member.incarnation;
-    let said = u64::from(life) << 33 | u64::from(word) << 1 | u64::from(member.status == Status::Suspect);
+    let Incarnation { returns, refutations } = member.incarnation;
+    let said = u64::from(returns) << 33 | u64::from(refutations) << 1 | u64::from(member.status == Status::Suspect);
     let process = mix(member.id.0 ^ member.generation.0.rotate_left(20));
     mix(mix(process ^ said) ^ u64::from(member.revision)) as u32
 }
@@ -466,7 +466,7 @@ mod tests {
         MembershipConfig { members_max: 4, ..Config::default().membership }
     }
 
-    fn member(name: &str, generation: u64, (life, word): (u32, u32), status: Status) -> Member {
+    fn member(name: &str, generation: u64, (returns, refutations): (u32, u32), status: Status) -> Member {
         let profile = Profile {
             name: name.into(),
             address: "127.0.0.1:1".parse().unwrap(),
@@ -476,7 +476,7 @@ mod tests {
             groups: Vec::new(),
             revision: 1,
         };
-        let incarnation = Incarnation { life, word };
+        let incarnation = Incarnation { returns, refutations };
         Member {
             id: NodeId::of(name),
             profile: profile.into(),
@@ -511,8 +511,9 @@ mod tests {
 
     #[test]
     fn the_order_in_which_rows_come_does_not_matter() {
-        let alive = |generation, life, word| member("a", generation, (life, word), Status::Alive);
-        let doubted = |generation, life, word| member("a", generation, (life, word), Status::Suspect);
+        let alive = |generation, returns, refutations| member("a", generation, (returns, refutations), Status::Alive);
+        let doubted =
+            |generation, returns, refutations| member("a", generation, (returns, refutations), Status::Suspect);
         // Each later than all before it.
         let story = [
             alive(1, 0, 0),
@@ -540,8 +541,8 @@ mod tests {
     /// Profile and status travel apart, and either may overtake the other.
     #[test]
     fn profiles_are_the_same_in_whatever_order_rows_come() {
-        let say = |generation, word, revision: u32, status| {
-            let mut said = member("a", generation, (0, word), status);
+        let say = |generation, refutations, revision: u32, status| {
+            let mut said = member("a", generation, (0, refutations), status);
             let metadata = [("note".to_owned(), format!("{generation} {revision}"))].into();
             said.profile = Arc::new(Profile { metadata, revision, ..(*said.profile).clone() });
             said

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ctx::Ctx;
-use crate::detection::monitor::{Sign, WatchId};
+use crate::detection::monitor::{ReceivedHeartbeat, WatchId};
 use crate::detection::trace::Arrived;
 use crate::detection::{AnyDetector, Verdict};
 use crate::member::{Incarnation, NodeId, Target};
@@ -124,7 +124,10 @@ impl Watching {
         }
         let slot = stage / STAGES;
         if slot > ctx.monitor.slot(peer.watch) {
-            ctx.monitor.heartbeat(peer.watch, Sign { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale });
+            ctx.monitor.heartbeat(
+                peer.watch,
+                ReceivedHeartbeat { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale },
+            );
             if self.is_recorded
                 && let Some(member) = peers.table.member(from)
             {
@@ -132,7 +135,7 @@ impl Watching {
                 ctx.push(Output::Arrived(Arrived { node, generation, at, slot, interval }));
             }
         } else {
-            ctx.monitor.life(peer.watch, ctx.now);
+            ctx.monitor.note_alive(peer.watch, ctx.now);
         }
         inquiries.end(from);
         true
@@ -170,9 +173,9 @@ impl Watching {
         let detector = AnyDetector::new(&ctx.config.detector, interval, ctx.now);
         let (detector, unsolicited, known_from) = match kind {
             WatchKind::OnlyObserver => (detector, false, 0),
-            WatchKind::OneOfSeveral => (detector.among_others(), false, 0),
-            WatchKind::Unsolicited => (detector.among_others(), true, 0),
-            WatchKind::Newcomer => (detector.among_others(), true, u64::MAX),
+            WatchKind::OneOfSeveral => (detector.with_second_opinion(), false, 0),
+            WatchKind::Unsolicited => (detector.with_second_opinion(), true, 0),
+            WatchKind::Newcomer => (detector.with_second_opinion(), true, u64::MAX),
         };
         let watch = ctx.monitor.watch(Target::Node(id), detector, ctx.config.timeout, ctx.now);
         let peer = WatchedPeer {
@@ -201,7 +204,7 @@ impl Watching {
     pub(super) fn handle_sign_of_life(&mut self, id: NodeId, at: Instant, ctx: &mut Ctx) {
         if let Some(peer) = self.watched.get_mut(&id) {
             peer.refused = false;
-            ctx.monitor.renew(peer.watch, at);
+            ctx.monitor.extend(peer.watch, at);
         }
     }
 

@@ -97,7 +97,7 @@ pub(super) enum Next {
 pub(super) struct Wait {
     /// When it was found held.
     pub(super) begun: Instant,
-    pub(super) at_most: Duration,
+    pub(super) timeout: Duration,
     /// Why the worker's life ends if the wait is in vain, and since when.
     pub(super) cause: Cause,
     pub(super) since: Instant,

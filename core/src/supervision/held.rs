@@ -44,7 +44,7 @@ impl Supervision {
         let (mut waiting, mut anew) = (Vec::new(), Vec::new());
         for id in self.children.workers_at(place).into_iter().filter(|id| Some(*id) != culprit) {
             match self.wait_of(id, ctx) {
-                Some(at_most) => waiting.push((id, at_most)),
+                Some(timeout) => waiting.push((id, timeout)),
                 None => anew.push(id),
             }
         }
@@ -53,7 +53,7 @@ impl Supervision {
             arbiter,
             by,
             cause: blamed.as_ref().map_or(cause.clone(), |(_, cause)| cause.clone()),
-            waiting: waiting.iter().filter_map(|&(id, at_most)| Some(Waiting { worker: name(id)?, at_most })).collect(),
+            waiting: waiting.iter().filter_map(|&(id, timeout)| Some(Waiting { worker: name(id)?, timeout })).collect(),
             started_anew: anew.iter().filter(|id| self.is_alive(**id)).filter_map(|id| name(*id)).collect(),
             zombies: self.threads.zombies() + 1,
         });
@@ -61,8 +61,8 @@ impl Supervision {
         if !waiting.is_empty() {
             ctx.push(Output::Held { arbiter, workers: waiting.iter().map(|&(id, _)| id).collect() });
         }
-        for (id, at_most) in waiting {
-            let wait = Wait { begun: ctx.now, at_most, cause: cause.clone(), since };
+        for (id, timeout) in waiting {
+            let wait = Wait { begun: ctx.now, timeout, cause: cause.clone(), since };
             self.begin_wait(id, own, wait, ctx);
         }
         for id in anew {
@@ -105,7 +105,7 @@ impl Supervision {
 
     fn begin_wait(&mut self, id: WorkerId, own: ThreadSlotId, wait: Wait, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
-        let until = wait.begun + wait.at_most;
+        let until = wait.begun + wait.timeout;
         worker.place = own;
         worker.wait = Some(Box::new(wait));
         let (name, generation, phase) = (worker.common.name.clone(), worker.generation, worker.common.phase);
@@ -131,7 +131,7 @@ impl Supervision {
         }
         // What was missed before the last excuse was our own fault, and its thread may be back by
         // now.
-        let until = wait.begun.max(self.excused) + wait.at_most;
+        let until = wait.begun.max(self.excused) + wait.timeout;
         if until > ctx.now {
             self.set_timer(Child::Worker(id), until);
         } else {

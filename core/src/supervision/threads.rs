@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ctx::Ctx;
-use crate::detection::monitor::{Sign, WatchId};
+use crate::detection::monitor::{ReceivedHeartbeat, WatchId};
 use crate::detection::{AnyDetector, Fixed};
 use crate::event::{Cause, Event};
 use crate::member::{ArbiterId, CpuTimes, Target, ThreadSample, ThreadSlotId, ThreadState, WorkerActivity};
@@ -228,7 +228,8 @@ impl Threads {
         }
         arbiter.idle_since = None;
         let interval = ctx.config.workers.interval;
-        ctx.monitor.heartbeat(watch, Sign { at: ctx.now, slot, interval, slept: 0, waited: ctx.arrivals_stale });
+        ctx.monitor
+            .heartbeat(watch, ReceivedHeartbeat { at: ctx.now, slot, interval, slept: 0, waited: ctx.arrivals_stale });
         returned
     }
 

@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
 
     fn incarnation(&mut self) -> Result<Incarnation, DecodeError> {
         let mut part = || self.up_to(u64::from(Incarnation::PART_MAX), "incarnation").map(|part| part as u32);
-        Ok(Incarnation { life: part()?, word: part()? })
+        Ok(Incarnation { returns: part()?, refutations: part()? })
     }
 
     fn body(&mut self, kind: u8) -> Result<Body<'a>, DecodeError> {

@@ -152,8 +152,8 @@ fn varint(buffer: &mut Vec<u8>, mut value: u64) {
 }
 
 fn incarnation(buffer: &mut Vec<u8>, incarnation: Incarnation) {
-    varint(buffer, u64::from(incarnation.life));
-    varint(buffer, u64::from(incarnation.word));
+    varint(buffer, u64::from(incarnation.returns));
+    varint(buffer, u64::from(incarnation.refutations));
 }
 
 fn address(buffer: &mut Vec<u8>, address: SocketAddr) {

@@ -558,7 +558,7 @@ mod tests {
             ],
             revision: 300,
         };
-        let incarnation = Incarnation { life: 1, word: Incarnation::PART_MAX };
+        let incarnation = Incarnation { returns: 1, refutations: Incarnation::PART_MAX };
         let (id, generation) = (NodeId::of(name), Generation(TIME_MAX));
         Member { id, profile: Arc::new(profile), generation, incarnation, status }
     }
@@ -567,7 +567,7 @@ mod tests {
     fn bodies() -> Vec<Body<'static>> {
         let (number, target, generation) = (7, NodeId(8), Generation(9));
         let silence = Duration::from_millis(1_250);
-        let incarnation = Incarnation { life: 3, word: 4 };
+        let incarnation = Incarnation { returns: 3, refutations: 4 };
         vec![
             Body::Heartbeat(heartbeat()),
             Body::Heartbeat(Heartbeat { observers: Observers::new((0..16).map(|n| NodeId(n << 32))), ..heartbeat() }),
@@ -765,7 +765,7 @@ mod tests {
     /// The greatest of each number is read, and one more is refused by the name of its field.
     #[test]
     fn numbers_past_their_ends_are_refused() {
-        let end = Incarnation { life: Incarnation::PART_MAX, word: Incarnation::PART_MAX };
+        let end = Incarnation { returns: Incarnation::PART_MAX, refutations: Incarnation::PART_MAX };
         let heartbeat = Heartbeat { incarnation: end, stage: STAGE_MAX, slept: STAGE_MAX, ..heartbeat() };
         let evidence = ProbeReport {
             number: 1,
@@ -792,13 +792,14 @@ mod tests {
             bytes: b"",
         };
         let beyond = Generation(TIME_MAX + 1);
-        let (life, word) = (Incarnation { life: end.life + 1, ..end }, Incarnation { word: end.word + 1, ..end });
+        let (returns, refutations) =
+            (Incarnation { returns: end.returns + 1, ..end }, Incarnation { refutations: end.refutations + 1, ..end });
         let beat = |heartbeat| Body::Heartbeat(heartbeat);
         for (good, bad) in [
             (beat(heartbeat), (beat(Heartbeat { stage: STAGE_MAX + 1, ..heartbeat }), "stage")),
             (beat(heartbeat), (beat(Heartbeat { slept: STAGE_MAX + 1, ..heartbeat }), "slept")),
-            (beat(heartbeat), (beat(Heartbeat { incarnation: life, ..heartbeat }), "incarnation")),
-            (beat(heartbeat), (beat(Heartbeat { incarnation: word, ..heartbeat }), "incarnation")),
+            (beat(heartbeat), (beat(Heartbeat { incarnation: returns, ..heartbeat }), "incarnation")),
+            (beat(heartbeat), (beat(Heartbeat { incarnation: refutations, ..heartbeat }), "incarnation")),
             (Body::Ack(Ack { stage: STAGE_MAX, health: 0 }), (Body::Ack(Ack { stage: u64::MAX, health: 0 }), "stage")),
             (
                 Body::IndirectProbe(inquire),

@@ -79,7 +79,7 @@ fn a_neighbour_waits_for_its_thread_and_goes_on_with_it() {
         Event::ThreadHeld {
             by: Some(by), cause: Cause::HeldThread { .. }, waiting, started_anew, zombies: 1, ..
         } => {
-            assert_eq!((waiting[0].at_most, started_anew.len()), (seconds(30), 0));
+            assert_eq!((waiting[0].timeout, started_anew.len()), (seconds(30), 0));
             Some((by.to_string(), waiting[0].worker.to_string()))
         }
         _ => None,
