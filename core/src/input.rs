@@ -1,7 +1,7 @@
 //! `Input`: everything that can be put into the engine.
 //!
-//! The set is closed: [`Engine::handle`](crate::Engine::handle) is the only way in, and each input is
-//! plain data. So inputs can be written down, and the same inputs at the same instants make an
+//! The set is closed: [`Engine::handle`](crate::Engine::handle) is the only way in, and each input
+//! is plain data. So inputs can be written down, and the same inputs at the same instants make an
 //! engine of the same config, identity and seed say the same outputs again, to the byte.
 //!
 //! It reads no clock and no socket: who calls stamps each input with its instant.
@@ -24,8 +24,8 @@ use crate::wire::DATAGRAM_BYTES_MAX;
 /// Something for the engine to handle, at an instant that is given beside it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
-    /// The instant of [`Engine::poll_timeout`](crate::Engine::poll_timeout) has come. It may be said
-    /// early; nothing is due then.
+    /// The instant of [`Engine::poll_timeout`](crate::Engine::poll_timeout) has come. It may be
+    /// said early; nothing is due then.
     Timeout,
     /// What the wall clock shows at this instant, as the time since any instant that stays the
     /// same. If it ran ahead of our own clock by more than `stall` since the last time, the machine
@@ -66,8 +66,8 @@ pub enum Input {
         /// What was found.
         found: Result<Vec<SocketAddr>, Arc<str>>,
     },
-    /// What the authority answered to
-    /// [`Output::AskAuthority`](crate::Output::AskAuthority), or in words why it did not.
+    /// What the authority answered to [`Output::AskAuthority`](crate::Output::AskAuthority), or in
+    /// words why it did not.
     Answer {
         /// The number of the request.
         number: u64,
@@ -137,8 +137,8 @@ pub enum Input {
     /// its number was used before.
     SuperviseGroup(Box<SuperviseGroup>),
     /// Adds a sharded group: worker `first + i` is shard `i`, of which this node runs those it
-    /// owns. Without a cluster it owns all. Panics if one of the workers' numbers is in use, or in a
-    /// cluster with the group after [`GROUPS_MAX`](crate::member::GROUPS_MAX).
+    /// owns. Without a cluster it owns all. Panics if one of the workers' numbers is in use, or in
+    /// a cluster with the group after [`GROUPS_MAX`](crate::member::GROUPS_MAX).
     SuperviseShards {
         /// Name of the group.
         group: Arc<str>,
@@ -160,9 +160,9 @@ pub enum Input {
     /// each worker when its number may be used again. A worker that is a shard is only stopped: it
     /// belongs to its group.
     Remove(Child),
-    /// Leaves the cluster: shards are handed over, for `ownership.hand_over_timeout` at most; then workers
-    /// stop, the last one added first, for `workers.leave_timeout` at most; then the other nodes are
-    /// notified. [`Engine::has_left`](crate::Engine::has_left) says when it is done.
+    /// Leaves the cluster: shards are handed over, for `ownership.hand_over_timeout` at most; then
+    /// workers stop, the last one added first, for `workers.leave_timeout` at most; then the other
+    /// nodes are notified. [`Engine::has_left`](crate::Engine::has_left) says when it is done.
     Leave,
     /// Publishes this metadata of the node from now on. Metadata that
     /// [`Engine::check_metadata`](crate::Engine::check_metadata) refuses change nothing.
