@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -13,8 +14,8 @@ use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat};
 use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
 use heartbeat_core::{
-    ArbiterId, Config, Engine, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId, Output,
-    Profile, Role, Status,
+    ArbiterId, Batch, Config, Engine, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId,
+    Output, Profile, Role, Status,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -86,6 +87,7 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
             }
         }
     }
+    let mut batch = Arc::new(Batch::default());
     let mut beat = |engine: &mut Engine, slot: u64| {
         let now = Instant::ZERO + SECOND * u32::try_from(slot).unwrap();
         let observers = Observers::new([NodeId::of("monitor")]);
@@ -99,7 +101,11 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
                 assert!(!matches!(output, Output::Event(_) | Output::Drain), "{output:?}");
             }
         }
-        engine.handle(now, Input::datagrams([(from, &bytes[..])]));
+        // As a driver does: the buffer of the last batch is used again.
+        let room = Arc::get_mut(&mut batch).unwrap();
+        room.clear();
+        room.push(from, &bytes);
+        engine.handle(now, Input::from(batch.clone()));
         let mut sent = 0;
         while engine.poll_output(&mut buffer).is_some() {
             sent += 1;

@@ -13,6 +13,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use divan::counter::ItemsCount;
@@ -21,11 +22,12 @@ use heartbeat_core::config::DetectorConfig;
 use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat, WatchId};
 use heartbeat_core::detection::qos::Contender;
 use heartbeat_core::detection::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
+use heartbeat_core::input::BATCH_MAX;
 use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
-    Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId, Output,
+    Batch, Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId, Output,
     Profile, Random, Role, Weight,
 };
 use heartbeat_tests::links::Link;
@@ -243,9 +245,6 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Datagrams that a driver finds in its socket at once.
-    const BATCH: usize = 64;
-
     fn new(count: u32) -> Cluster {
         let address = SocketAddr::from(([10, 0, 0, 1], 7100));
         let text = "[cluster]\nname = 'c'\nnode = 'm'\nrole = 'monitor'\nmode = 'central'\nlisten = '10.0.0.1:7100'\n\
@@ -288,32 +287,36 @@ impl Cluster {
         sent
     }
 
-    /// The encoded heartbeats of all nodes in one slot.
-    fn heartbeats(&self, slot: u64) -> Vec<(SocketAddr, Vec<u8>)> {
+    /// The encoded heartbeats of all nodes in one slot, in the batches in which a driver finds them.
+    fn heartbeats(&self, slot: u64) -> Vec<Arc<Batch>> {
         let heartbeat = heartbeat(slot);
-        let encode = |&(address, header): &(SocketAddr, Header)| {
-            let mut bytes = Vec::new();
-            wire::encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
-            (address, bytes)
+        let mut bytes = Vec::new();
+        let mut encode = |members: &[(SocketAddr, Header)]| {
+            let mut batch = Batch::default();
+            for &(address, header) in members {
+                wire::encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
+                batch.push(address, &bytes);
+            }
+            Arc::new(batch)
         };
-        self.members.iter().map(encode).collect()
+        self.members.chunks(BATCH_MAX).map(&mut encode).collect()
     }
 
     /// One second: batches spread over it, each drained, and the engine's timeouts in between.
-    fn one_second(&mut self, slot: u64, datagrams: &[(SocketAddr, Vec<u8>)]) {
-        let pause = SECOND / (datagrams.len() / Cluster::BATCH + 1) as u32;
+    fn one_second(&mut self, slot: u64, batches: &[Arc<Batch>]) {
+        let pause = SECOND / (self.members.len() / BATCH_MAX + 1) as u32;
         let mut now = Instant::ZERO + SECOND * slot as u32;
         let mut sent = 0;
-        for batch in datagrams.chunks(Cluster::BATCH) {
+        for batch in batches {
             while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= now) {
                 self.engine.handle(due, Input::Timeout);
                 sent += self.drain();
             }
-            self.engine.handle(now, Input::datagrams(batch.iter().map(|(from, bytes)| (*from, &bytes[..]))));
+            self.engine.handle(now, Input::from(batch.clone()));
             sent += self.drain();
             now += pause;
         }
-        assert!(sent >= datagrams.len() as u64, "each heartbeat is answered");
+        assert!(sent >= self.members.len() as u64, "each heartbeat is answered");
     }
 }
 
@@ -325,7 +328,7 @@ fn bench_cluster(bencher: Bencher<'_, '_>, cluster: Cluster) {
             slot += 1;
             (slot, cluster.borrow().heartbeats(slot))
         })
-        .bench_local_refs(|(slot, datagrams)| cluster.borrow_mut().one_second(*slot, datagrams));
+        .bench_local_refs(|(slot, batches)| cluster.borrow_mut().one_second(*slot, batches));
 }
 
 /// Heartbeats into a monitor's engine in batches, each of which asks for an answer.
