@@ -1,7 +1,8 @@
 //! `Output`: what the engine wants done.
 //!
 //! The engine changes nothing in the world; it says what to change, in order, and the caller does
-//! it. A list of inputs therefore replays a run, and a test reads the outputs as a log.
+//! it. So a list of inputs ([`Input`](crate::Input)) replays a run, and a test reads the outputs as
+//! a log.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ pub enum Output {
         /// To here.
         to: SocketAddr,
     },
-    /// Connect a stream of this number, and say what becomes of it: `Engine::handle_stream`.
+    /// Connect a stream of this number, and report what becomes of it:
+    /// [`Input::Stream`](crate::Input::Stream).
     Open {
         /// Its number.
         stream: StreamId,
@@ -40,7 +42,7 @@ pub enum Output {
         /// Its number.
         stream: StreamId,
     },
-    /// StatusSample this seed up and call `Engine::handle_resolved`.
+    /// Look this seed up, and answer with [`Input::Resolved`](crate::Input::Resolved).
     Resolve {
         /// A host name and a port.
         seed: Arc<str>,
@@ -88,14 +90,16 @@ pub enum Output {
         /// Its name.
         group: Arc<str>,
     },
-    /// StatusSample at the status cells of all workers and call `Engine::handle_looks`.
+    /// Look at the status cells of all workers, and answer with
+    /// [`Input::Looks`](crate::Input::Looks).
     Scan,
     /// Make a thread of this number.
     Spawn {
         /// Its number.
         arbiter: ArbiterId,
     },
-    /// This thread is silent: look what its workers do and call `Engine::handle_inspection`.
+    /// This thread is silent: look what its workers do, and answer with
+    /// [`Input::Inspection`](crate::Input::Inspection) once the outputs are drained.
     Inspect {
         /// Which thread.
         arbiter: ArbiterId,
@@ -115,8 +119,8 @@ pub enum Output {
         /// Which workers.
         workers: Vec<WorkerId>,
     },
-    /// This thread is lost: forget it, and report `Engine::handle_arbiter_ended` should it ever
-    /// come back.
+    /// This thread is lost: forget it, and report
+    /// [`Input::ArbiterEnded`](crate::Input::ArbiterEnded) should it ever come back.
     Abandon {
         /// Which thread.
         arbiter: ArbiterId,
@@ -131,17 +135,17 @@ pub enum Output {
         /// What the operating system is to be told.
         code: u8,
     },
-    /// Ask the authority this, and say what it answered: `Engine::handle_answer`.
+    /// Ask the authority this, and report its answer: [`Input::Answer`](crate::Input::Answer).
     AskAuthority {
         /// Comes back with the answer.
         number: u64,
         /// What is asked.
         ask: AuthorityRequest,
     },
-    /// A heartbeat came in; said only where [`crate::Engine::record`] asked for it.
+    /// A heartbeat was received; said only after [`Input::Record`](crate::Input::Record).
     Arrived(Arrived),
-    /// We were paused: look whether the socket is empty, and when it is call
-    /// `Engine::handle_drained`. Until then nobody is judged.
+    /// This process was paused: look whether the socket is empty, and when it is, answer with
+    /// [`Input::Drained`](crate::Input::Drained). Until then there is no verdict.
     Drain,
     /// Tell subscribers and the log.
     Event(Event),
