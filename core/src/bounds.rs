@@ -79,7 +79,7 @@ impl Bounds {
     }
 }
 
-/// What is allowed and unwise.
+/// Settings that are allowed but unwise.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let (leave, shutdown) = (config.workers.leave_timeout, config.workers.shutdown_timeout);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn phi_on_a_regular_link_suspects_after_mean_pause_and_five_floors() {
+    fn phi_on_a_regular_link_waits_mean_pause_and_five_floors() {
         // y at phi 8 is about 5.2 for Akka's approximation: 1 s + 1.5 s + 5.2 * 0.1 s.
         let sums = Config::from_toml("[detector]\nkind = 'phi'").unwrap().check().unwrap();
         assert!((sums.suspicion.as_secs_f64() - 3.02).abs() < 0.05, "{:?}", sums.suspicion);

@@ -46,7 +46,7 @@ impl fmt::Display for Interruption {
 }
 
 impl From<&Cause> for Interruption {
-    /// What the sender of a message is told whose worker fails with this cause.
+    /// The interruption that the sender of a message gets when the worker fails with this cause.
     fn from(cause: &Cause) -> Interruption {
         match cause {
             Cause::Panicked { payload, .. } => Interruption::Panicked(payload.clone()),

@@ -24,7 +24,7 @@ pub(crate) enum Leaving {
     Over,
 }
 
-/// What has become of handing over.
+/// How far a hand-over has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandOver {
     /// It goes on, or is long over.
@@ -111,7 +111,7 @@ mod tests {
         Instant::from_nanos(nanos)
     }
 
-    /// What has become of a hand-over that began at 0, at this instant.
+    /// Checks how far a hand-over that began at 0 has come at this instant.
     #[track_caller]
     fn check_hand_over(now: u64, is_done: bool, expected: HandOver) {
         let mut leaving = Leaving::default();

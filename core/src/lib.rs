@@ -1,23 +1,24 @@
 //! What a node of the heartbeat framework decides, and nothing else.
 //!
 //! This crate is deterministic: it has no socket, clock, thread, async, log or chance of its own.
-//! Time comes in as [`Instant`], chance as a seed, datagrams as bytes; what is to be done comes out
-//! as [`Output`]. The crate `heartbeat-actors` gives it all of those on actix, and is what
-//! applications depend on; this one is for tests, simulations and other shells.
+//! Time comes in as [`Instant`], chance as a seed, datagrams as bytes. Everything that is to be
+//! done comes out as [`Output`]. The crate `heartbeat-actors` connects it to actix, and
+//! applications depend on that one. This crate is for tests, simulations and other runtimes.
 //!
 //! # Reading order
-//! 1. [`engine`]: how it is driven. One heartbeat's way begins and ends there.
-//! 2. [`detection`], then [`detection::monitor`] over the private `timer_wheel`: silence into
-//!    verdicts; the private `pause`: whether it was ours.
-//! 3. [`membership`]: verdicts on nodes into a table that all agree on; [`wire`]: how they tell
-//!    each other.
-//! 4. [`supervision`]: failures of workers into restarts.
-//! 5. [`sharding`]: who runs what; [`authority`]: who may say so.
-//! 6. [`config`] and [`bounds`], [`event`], [`output`], [`member`], [`time`], [`random`]: what all
-//!    of them speak in.
+//! 1. [`engine`]: how it is driven. Each heartbeat enters and leaves there.
+//! 2. [`detection`], then [`detection::monitor`] over the private `timer_wheel`: how silence
+//!    becomes a verdict. The private `detection::pause`: whether the silence was our own.
+//! 3. [`membership`]: how verdicts on nodes become a table that all agree on. [`wire`]: the
+//!    messages for that.
+//! 4. [`supervision`]: how failures of workers lead to restarts.
+//! 5. [`sharding`]: which node runs which shard. [`authority`]: what may decide that.
+//! 6. [`config`], [`bounds`], [`event`], [`input`], [`output`], [`member`], [`time`] and
+//!    [`random`]: the types that all of them use.
 //!
 //! ```
-//! use heartbeat_core::{Config, Engine, Generation, Identity, Input, Instant, Output, Supervise, WorkerId};
+//! use heartbeat_core::{Config, Engine, Generation, Identity, Input, Instant, Output};
+//! use heartbeat_core::{Supervise, WorkerId};
 //!
 //! let identity = Identity { generation: Generation(1), address: "127.0.0.1:0".parse().unwrap() };
 //! let mut engine = Engine::new(Config::default(), identity, 42, Instant::ZERO).unwrap();
@@ -26,7 +27,8 @@
 //!
 //! let mut buffer = Vec::new();
 //! let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output(&mut buffer)).collect();
-//! assert!(matches!(outputs.last(), Some(Output::Start(start)) if start.generation == Generation(1)));
+//! let Some(Output::Start(start)) = outputs.last() else { panic!("{outputs:?}") };
+//! assert_eq!(start.generation, Generation(1));
 //! ```
 
 pub mod authority;

@@ -1,9 +1,9 @@
 //! A seeded generator whose output never changes between releases.
 //!
 //! A seed in a bug report must still replay the run next year. General purpose generators reserve
-//! the right to change their stream, so this one is written out: xoshiro256** (Blackman and Vigna,
-//! "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021), its state filled by
-//! SplitMix64 as its authors advise. The golden values in the tests hold it still.
+//! the right to change their stream, so this one is written out. It is xoshiro256** (Blackman and
+//! Vigna, "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021). SplitMix64
+//! fills its state, as its authors advise. Golden values in the tests guard the stream.
 //!
 //! It is not for secrets: from some outputs the rest can be computed.
 

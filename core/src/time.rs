@@ -2,8 +2,8 @@
 //!
 //! The standard library's instant can only be made by asking the operating system, so a rule that
 //! uses it can only be tested by waiting. Ours is a count of nanoseconds since an origin that the
-//! caller chose (the start of the process, the start of a simulation), so a test writes it as a
-//! literal and a recorded run replays exactly.
+//! caller chose: the start of the process, or of a simulation. So a test writes it as a literal,
+//! and a recorded run replays exactly.
 //!
 //! It does not say what time of day it is, and instants of two nodes have nothing to do with each
 //! other.

@@ -1,11 +1,11 @@
 //! `TimerWheel`: which of a million deadlines is next, at no cost to the heartbeat that moves one.
 //!
-//! A kitchen has one timer and a row of pots. The timer is not reset each time a pot is stirred:
-//! when it rings, the cook looks at the pot that was due, sees that it was stirred since, and puts
-//! it back for later. So here: an entry lies in the bucket of the deadline it once had. A heartbeat
-//! that moves the deadline *later* touches nothing; when the bucket comes up the entry is looked at
-//! and filed anew. Each entry is looked at about once per silence it is allowed, however many
-//! heartbeats came in between: O(1) amortised.
+//! A kitchen has one timer and a row of pots. The timer is not reset each time a pot is stirred.
+//! When it rings, the cook looks at the pot that was due, sees that it was stirred since, and puts
+//! it back for later. Here, an entry lies in the bucket of the deadline that it once had. A
+//! heartbeat that moves the deadline *later* touches nothing; when the bucket comes up the entry is
+//! looked at and filed anew. Each entry is looked at about once per silence it is allowed, however
+//! many heartbeats came in between: O(1) amortised.
 //!
 //! One turn of the wheel is 8,192 ticks of one millisecond. Deadlines further out lie in the last
 //! bucket and are looked at once a turn. The buckets are lists threaded through one table, so

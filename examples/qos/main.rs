@@ -160,7 +160,8 @@ fn report(path: &Path, trace: &Trace, arguments: &Arguments) -> Result<Report, F
     if contenders.is_empty() {
         contenders = Contender::ALL.to_vec();
     }
-    let replay = Replay { guard: arguments.guard == Guard::On, warm_up: arguments.warm_up, seed: arguments.seed };
+    let replay =
+        Replay { discount_pauses: arguments.guard == Guard::On, warm_up: arguments.warm_up, seed: arguments.seed };
     let length = trace.beats[trace.beats.len() - 1].sent - trace.beats[0].sent;
     if length <= arguments.warm_up {
         let (length, warm_up) = (humantime::format_duration(length), humantime::format_duration(arguments.warm_up));

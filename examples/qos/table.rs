@@ -56,7 +56,7 @@ pub(crate) fn print_json(report: &Report, guard: bool) -> Result<(), Failure> {
 pub(crate) fn print(report: &Report, mistakes: MistakeRate, guard: bool) {
     let Report { name, interval, beats, arrived, stalls, .. } = report;
     let lost = 100.0 * (beats - arrived) as f64 / *beats as f64;
-    let guard = if guard { "excused" } else { "not excused" };
+    let guard = if guard { "discounted" } else { "not discounted" };
     println!(
         "{name}: {beats} slots of {interval:?}, {lost:.2} % without a heartbeat, {stalls} pauses of the receiver, {guard}"
     );

@@ -150,7 +150,7 @@ impl Run {
         let interval = trace.intervals[0].1;
         let guards: &[bool] = if link == Link::CloudLocal { &[false, true] } else { &[false] };
         for &guard in guards {
-            let play = Replay { guard, ..Replay::default() };
+            let play = Replay { discount_pauses: guard, ..Replay::default() };
             let mut put = |who, setting, quality: &Quality| {
                 scores.entry((who, link, guard, setting)).or_default().add(quality);
             };
@@ -284,7 +284,7 @@ fn guard(run: &Run, public: &Scores, held_out: &Scores) {
     println!();
 }
 
-/// MistakeRate that all observers make at once.
+/// Mistakes that all observers make at once.
 fn together(all: &[Vec<Mistake>]) -> usize {
     let mut common = all[0].clone();
     for other in &all[1..] {
@@ -299,16 +299,17 @@ fn together(all: &[Vec<Mistake>]) -> usize {
 
 fn second_observer(run: &Run) {
     println!(
-        "### MistakeRate an hour where one, two, three observers must agree, on paths that fail independently: wan, Chen (goal: 50 times fewer)\n"
+        "### Mistakes an hour where one, two, three observers must agree, on paths that fail independently: wan, Chen (goal: 50 times fewer)\n"
     );
     for margin in [0.3, 2.05] {
         let mut counts = [0; 3];
+        let unguarded = Replay { discount_pauses: false, ..Replay::default() };
         for seed in 0..run.seeds {
             let paths: Vec<Vec<Mistake>> = (0..3)
                 .map(|path| {
                     let trace = Link::Wan.trace(1_000 + seed * 3 + path, run.hours);
                     let interval = trace.intervals[0].1;
-                    replay(&trace, &mut chen(margin, interval), false).mistakes
+                    replay(&trace, &mut chen(margin, interval), unguarded).mistakes
                 })
                 .collect();
             for (observers, count) in counts.iter_mut().enumerate() {

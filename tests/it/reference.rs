@@ -14,7 +14,7 @@ fn ours(trace: &Trace, contender: Contender, row: &Reference) -> Quality {
         Contender::Fixed | Contender::Chen | Contender::PhiAkka | Contender::PhiCassandra => row.param,
     };
     let mut detector = contender.detector(setting, interval, Instant::ZERO).unwrap();
-    quality(trace, &mut detector, Replay { guard: row.guard, ..Replay::default() })
+    quality(trace, &mut detector, Replay { discount_pauses: row.guard, ..Replay::default() })
 }
 
 /// Each row of the reference for the detector of this name, with what we score there.

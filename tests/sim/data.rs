@@ -13,13 +13,13 @@ use heartbeat_core::Trace;
 pub struct Reference {
     /// The trace, without its folder and `.gz`.
     pub file: String,
-    /// Whether pauses of the receiver were excused.
+    /// Whether pauses of the receiver were discounted.
     pub guard: bool,
     /// The detector, by the other implementation's name.
     pub detector: String,
     /// Its setting: in intervals for `fixed`, `chen` and `akka`, a phi for the others.
     pub param: f64,
-    /// MistakeRate after the warm-up of 120 s.
+    /// Mistakes after the warm-up of 120 s.
     pub mistakes: u64,
     /// Detection time in seconds: mean, and what 99 in 100 stay within.
     pub detection_mean: f64,
@@ -29,7 +29,7 @@ pub struct Reference {
     pub mistake_duration: f64,
     /// Query accuracy.
     pub accuracy: f64,
-    /// MistakeRate in the warm-up.
+    /// Mistakes in the warm-up.
     pub mistakes_early: u64,
 }
 

@@ -125,7 +125,7 @@ impl Writer {
             self.files.insert(key.clone(), open);
         }
         let Some(open) = self.files.get_mut(&key) else { return Ok(()) };
-        let lines = open.recording.heard(arrived);
+        let lines = open.recording.record(arrived);
         open.write(&lines)
     }
 

@@ -162,7 +162,7 @@ impl RestartConfig {
             ));
         }
         // Pauses are half of their limit on average. If so many take longer than the period, a
-        // worker that always fails is restarted for ever.
+        // worker that always fails is restarted without end.
         let pauses = self.pauses() / 2;
         if self.intensity != u32::MAX && self.period < self.delay_max && self.period < pauses {
             let (intensity, period, pauses) = (self.intensity, show(self.period), show(pauses));

@@ -209,7 +209,7 @@ pub enum OnThreadHeld {
     StartAnew,
 }
 
-/// What a worker that is told to stop still finishes, within its shutdown timeout.
+/// Which of its messages a stopping worker still handles, within its shutdown timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Drain {
@@ -283,7 +283,7 @@ pub struct MembershipConfig {
     /// farther off goes on from theirs.
     #[serde(with = "duration")]
     pub clock_skew_max: Duration,
-    /// Whether each node keeps a connection to each of its observers, whose end tells of a crash at
+    /// Whether each node keeps a connection to each of its observers. Its end shows a crash at
     /// once.
     pub lifelines: bool,
     /// Whether deaths by silence are held up while many are silent at once.

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_makes_no_sense_is_refused_with_what_would_be_right() {
+    fn a_senseless_rate_is_refused_with_a_right_one() {
         for text in [
             "",
             "1",

@@ -1,56 +1,62 @@
-//! Budget: suspect as rarely as the user asked, and no later than that takes.
+//! `Budget`: suspects as rarely as the user asked, and as early as that allows.
 //!
 //! A fixed timeout is a guess about how long the network and the other machine may be silent. Here
-//! the user says what a wrong suspicion is worth instead ("one an hour"), and the detector finds
-//! out which silence comes that rarely. It is a long memory for silences and a short one for the
-//! weather.
+//! the user says instead how many wrong suspicions are acceptable ("one an hour"). The detector
+//! learns which silence is as rare as that. It remembers silences for long, and the present loss of
+//! the link for a short time.
 //!
 //! A heartbeat is awaited at its place in the sender's schedule plus the usual delay. With the
 //! arrival A, its place S in the schedule, the interval eta, and m - 1 slots missing before it:
 //!
 //! ```text
-//! late = A - S - base                  how late it is for its own slot                                      a time
-//! over = late + (m - 1) * eta          how long it was silent past the first awaited slot                   a time
-//! p    = mistakes per hour * eta / 1 h share of heartbeats after which a wrong suspicion may follow         no unit
+//! late = A - S - base              a time: how late it is for its own slot
+//! over = late + (m - 1) * eta      a time: its silence past the first awaited slot
+//! p    = mistakes * eta            no unit: share of heartbeats that a mistake may follow, with
+//!                                  mistakes per hour and eta in hours
 //! ```
 //!
-//! **Jitter.** `base` and the mean absolute lateness `dev` follow with gain max(1/64, 1/(k + 2))
-//! after k heartbeats, each step clamped to 4 and 8 `dev`, so that pauses do not move them.
-//! Lateness is taken to fall exponentially: jitter = dev * ln(1/p) + 0.5 ms is always sat out.
+//! **Jitter.** `base` and the mean absolute lateness `dev` are moving averages with gain max(1/64,
+//! 1/(k + 2)) after k heartbeats. Their steps are clamped to 4 `dev` and 8 `dev`, so that pauses do
+//! not move them. Lateness is assumed to be distributed exponentially: the margin is never below
+//! jitter = dev * ln(1/p) + 0.5 ms.
 //!
-//! **Weather.** The share of heartbeats before which something was lost (`enter`, gain 1/1000) and
-//! the chance r that a loss goes on. While enter is over 0.003, three losses in memory, the weather
-//! is *lossy*, and as many slots as a geometric burst exceeds with chance p are sat out: n = 1 +
-//! ln(p / enter) / ln r, rounded up. Else it is *calm*.
+//! **Loss regime.** The detector estimates two numbers: `enter`, the share of heartbeats that come
+//! after a loss (gain 1/1000), and r, the chance that a loss is followed by another one. While
+//! `enter` is over 0.003 (three losses in memory), the regime is *lossy*. The detector then waits
+//! for n = 1 + ln(p / enter) / ln r slots, rounded up: a geometric burst is longer with chance p.
+//! Otherwise the regime is *calm*.
 //!
-//! **Tails.** In each weather, how often `over` was how long ([`Tail`]): in calm weather in
-//! intervals, in lossy weather in units of n * eta, so that the memory corrects the model. One
-//! silence counts once, however many heartbeats it holds up. Where losses end on time, silences are
-//! whole slots: all of one are sat out, or none of it.
+//! **Tails.** Each regime has a [`Tail`], which counts how often `over` had which length. In the
+//! calm regime the unit is the interval. In the lossy one it is n * eta, so that the memory
+//! corrects the model. One silence counts once, however many heartbeats it delays. Where heartbeats
+//! after a loss arrive on time, silences are whole slots: the margin covers all of a slot, or
+//! nothing of it.
 //!
 //! ```text
-//! margin   = max(jitter, long * eta)                   calm         long: quantile of the calm tail, in intervals
-//! margin   = max(jitter, factor * n * eta)             lossy        factor: quantile of the lossy tail, no unit
-//! deadline = next slot + base + min(margin, 120 * eta)                                                     a time
+//! margin   = max(jitter, long * eta)         calm; long: quantile of the calm tail, in intervals
+//! margin   = max(jitter, factor * n * eta)   lossy; factor: quantile of the lossy tail, no unit
+//! deadline = next slot + base + min(margin, 120 * eta)
 //! ```
 //!
-//! **Spending the budget.** A second of patience buys less in bad weather than in good. The budget
-//! is not spread evenly: of the splits (1 - w) * p_calm + w * p_lossy = p, with w the share of time
-//! that is lossy, p_lossy = p, 2 p, 4 p, ..., the one with the least mean margin is taken. The
-//! budget holds on average over days, not in every hour.
+//! **Splitting the budget.** A second of margin prevents fewer mistakes in the lossy regime than in
+//! the calm one, so the budget is not spread evenly. With w the share of time that is lossy, each
+//! split fulfils (1 - w) * p_calm + w * p_lossy = p. The detector tries p_lossy = p, 2 p, 4 p, ...,
+//! and takes the split with the smallest mean margin. The budget holds on average over days, not in
+//! every hour.
 //!
-//! **Cold start.** A tail that has seen fewer than 1 / (2 p) heartbeats cannot know what comes so
-//! rarely. It takes the longest silence it has seen, stretched by a power law, and in calm weather
-//! three intervals at least; a quarter of one where others are asked before anybody is suspected.
+//! **Cold start.** A tail that has seen fewer than 1 / (2 p) heartbeats cannot know so rare a
+//! silence. It takes the longest silence it has seen, stretched by a power law. In the calm regime
+//! it takes three intervals at least, or a quarter of one if other observers are asked before a
+//! suspicion.
 //!
-//! What it does not do: it holds the budget for what has come before. A network that grows worse
-//! costs mistakes until that is learnt; in the first hours, and for budgets of one a day or less in
-//! the first days, the hard timeout and other observers are the protection.
+//! What it does not do: it keeps the budget only for behaviour that it has seen before. A network
+//! that grows worse costs mistakes until that is learnt. In the first hours, and in the first days
+//! for budgets of one a day or less, the hard timeout and other observers are the protection.
 //!
-//! Sources: the schedule and the measures are those of Chen, Toueg and Aguilera, "On the quality of
-//! service of failure detectors", IEEE Transactions on Computers 51(5), 2002; the mean absolute
-//! deviation as in Jacobson, "Congestion avoidance and control", SIGCOMM 1988. The rest is ours;
-//! what was tried and measured is in the book, chapter "Detectors".
+//! Sources: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
+//! Transactions on Computers 51(5), 2002, for the schedule and the measures. Jacobson, "Congestion
+//! avoidance and control", SIGCOMM 1988, for the mean absolute deviation. The rest is ours; the
+//! book's chapter "Detectors" has the alternatives that were tried, and the measurements.
 
 use std::time::Duration;
 
@@ -60,29 +66,29 @@ use super::{Arrival, Detector, Pause};
 use crate::config::rate::MistakeRate;
 use crate::time::{Instant, nanos};
 
-/// Lossy weather begins above this share of heartbeats before which something was lost: three
-/// losses in a memory of a thousand heartbeats.
+/// The regime is lossy above this share of heartbeats that come after a loss: three losses in a
+/// memory of a thousand heartbeats.
 const LOSSY: f32 = 0.003;
 
-/// Gain of what is remembered of losses.
+/// Gain of the moving averages of losses.
 const LOSS_GAIN: f32 = 1.0 / 1_000.0;
 
-/// Losses remembered, and what one counts at most, for how they go on: one outage must not make
-/// every loss look like one.
+/// How many losses the estimate of burst lengths remembers, and the most that one counts: one
+/// outage must not make every loss look like an outage.
 const BURSTS: f32 = 50.0;
 const BURST_MAX: u64 = 6;
 
-/// Least gain of what is remembered of lateness.
+/// Smallest gain of the moving averages of lateness.
 const JITTER_GAIN: f64 = 1.0 / 64.0;
 
-/// Below this, in nanoseconds, lateness is our own timer's.
+/// Lateness below this, in nanoseconds, comes from our own timer.
 const JITTER_MIN: f64 = 500_000.0;
 
 /// The longest margin, in intervals.
 const MARGIN_MAX: f32 = 120.0;
 
-/// Sat out in calm weather while nothing is known of it, in intervals: by one who judges alone, and
-/// by one who asks others before he judges.
+/// Margin in the calm regime while nothing is known of it, in intervals: for an observer that
+/// decides alone, and for one that asks others first.
 const GUESS: f32 = 3.0;
 const GUESS_WITH_SECOND_OPINION: f32 = 0.25;
 
@@ -90,13 +96,13 @@ const GUESS_WITH_SECOND_OPINION: f32 = 0.25;
 /// refuses more.
 const SHARE_MAX: f64 = 0.1;
 
-/// Heartbeats between two looks at the tails if nothing surprising comes.
+/// Heartbeats between two splits of the budget if no silence surprises.
 const SPLIT_EVERY: u16 = 256;
 
-/// Heartbeats between two looks at the weather if nothing is lost.
+/// Heartbeats between two updates of the loss regime if nothing is lost.
 const REGIME_EVERY: u16 = 16;
 
-/// Of the budget, what may be spent in lossy weather.
+/// The largest share of the budget that the lossy regime may get.
 const LOSSY_SPEND_MAX: f64 = 0.5;
 
 /// Suspects a target as rarely as the user asked.
@@ -106,7 +112,7 @@ pub struct Budget {
     state: Box<State>,
 }
 
-/// What is held of one link: at most 512 bytes, all of it here.
+/// The state of one link: at most 512 bytes, all of it here.
 #[derive(Clone, Debug)]
 struct State {
     mistakes: MistakeRate,
@@ -121,27 +127,27 @@ struct State {
     dev: f64,
     /// Chance that a heartbeat comes after a loss.
     enter: f32,
-    /// Slots by which remembered losses went on, and how many losses that were.
+    /// Slots by which remembered losses were longer than one slot, and how many losses that were.
     more: f32,
     bursts: f32,
     /// Share of remembered losses after which the next heartbeat came in on time, so that the
     /// silence was a whole number of slots.
     whole: f32,
-    /// Share of heartbeats in lossy weather.
+    /// Share of heartbeats in the lossy regime.
     lossy: f32,
-    /// Slots sat out in this weather; zero if it is calm.
+    /// Slots that the margin covers in the present regime; zero if it is calm.
     slots: f32,
-    /// Slots sat out in lossy weather, on average.
+    /// Slots that the margin covers in the lossy regime, on average.
     sat_out: f32,
     /// Heartbeats learnt from.
     count: u32,
     /// Quantile of the calm tail, in intervals.
     long: f32,
-    /// What is sat out while nothing is known, in intervals.
+    /// Margin while nothing is known, in intervals.
     guess: f32,
-    /// Quantile of the lossy tail, in units of what is sat out.
+    /// Quantile of the lossy tail, in units of `slots` intervals.
     factor: f32,
-    /// Heartbeats since the last look at the tails.
+    /// Heartbeats since the budget was last split.
     stale: u16,
     /// Whether a pause of ours lies in the silence now running.
     discounted: bool,
@@ -210,24 +216,24 @@ impl State {
         self.schedule.interval() as f64
     }
 
-    /// Takes the interval that was just announced over.
+    /// Derives the allowed rate from the interval that was just announced.
     fn set_interval(&mut self) {
         let interval = Duration::from_nanos(self.schedule.interval() as u64);
         let p = self.mistakes.per_heartbeat(interval).min(SHARE_MAX);
         (self.p, self.rarity) = (p as f32, -p.ln() as f32);
     }
 
-    /// Lateness that is always sat out, in nanoseconds.
+    /// Lateness that the margin always covers, in nanoseconds.
     fn jitter(&self) -> f64 {
         self.dev * f64::from(self.rarity) + JITTER_MIN
     }
 
-    /// The unit of the tail of this weather, in nanoseconds.
+    /// The unit of the tail of the present regime, in nanoseconds.
     fn unit(&self) -> f64 {
         f64::from(if self.slots > 0.0 { self.slots } else { 1.0 }) * self.interval()
     }
 
-    /// Says which weather it is, and what a burst of losses as rare as the budget would be.
+    /// Determines the loss regime, and how long a burst of losses as rare as the budget would be.
     fn update_regime(&mut self) {
         self.slots = if self.enter <= LOSSY {
             0.0
@@ -341,7 +347,7 @@ impl State {
         }
     }
 
-    /// Splits the budget between calm and lossy weather so that the mean margin is least.
+    /// Splits the budget between the calm and the lossy regime so that the mean margin is smallest.
     fn split_budget(&mut self) {
         let p = f64::from(self.p);
         let lossy = f64::from(self.lossy);
@@ -376,9 +382,9 @@ impl Detector for Budget {
         self.state.expected
     }
 
-    /// Calibrated: the share of heartbeats, in weather like this, before which the silence was
-    /// longer than the present one past the expected arrival; beyond the longest remembered, by
-    /// extrapolation. "Phi 6" is one in a million *as measured*.
+    /// Calibrated: the share of heartbeats in this regime before which the silence past the
+    /// expected arrival was longer than the present one. Beyond the longest silence remembered it
+    /// is extrapolated. "Phi 6" is one in a million *as measured*.
     fn phi(&self, now: Instant) -> f64 {
         let state = &*self.state;
         let over = nanos(now - state.expected) as f64;
@@ -457,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_link_is_suspected_within_a_few_milliseconds_once_it_is_known() {
+    fn a_regular_link_once_learnt_is_suspected_within_milliseconds() {
         let mut link = Link::new(1.0);
         link.beats(10_000, 0.0);
         assert!(link.margin() > Duration::from_millis(250), "{:?}", link.margin());

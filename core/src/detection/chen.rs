@@ -1,26 +1,28 @@
 //! Chen, Toueg and Aguilera's NFD-E: a constant margin past the expected arrival.
 //!
-//! The network delays every heartbeat by something; its mean over the last n tells where the next
-//! one should come in. Wait for a constant margin longer, then suspect. With arrivals `A_i` of
+//! The network delays every heartbeat. The mean delay of the last n gives the time at which the
+//! next one should arrive. Wait for a constant margin longer, then suspect. With arrivals `A_i` of
 //! slots `s_i` of a schedule with interval `eta`:
 //!
 //! ```text
-//! EA       = (1/n) * sum(A_i - eta * s_i) + eta * (l + 1)         times; l: the newest slot, n: heartbeats in the window
-//! deadline = EA + alpha                                           alpha: the margin, a time
+//! EA       = (1/n) * sum(A_i - eta * s_i) + eta * (l + 1)     a time
+//! deadline = EA + alpha                                       alpha: the margin, a time
+//!
+//! l: the newest slot; n: heartbeats in the window
 //! ```
 //!
 //! The estimate follows the slots, so a lost heartbeat costs one interval of the margin and does
-//! not move the estimate. A margin of k intervals rides out the loss of k heartbeats in a row.
-//! Nothing else is learnt: the user has to know the worst pause and choose the margin.
+//! not move the estimate. A margin of k intervals covers the loss of k heartbeats in a row. Nothing
+//! else is learnt: the user has to know the worst pause and choose the margin.
 //!
-//! Phi assumes what the paper's analysis does when nothing is known of the delay but its mean:
-//! none. It is measured in margins: 0 up to the expected arrival, 1 at the deadline.
+//! Phi assumes no distribution of the delay, since only its mean is known. It is measured in
+//! margins: 0 up to the expected arrival, 1 at the deadline.
 //!
 //! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
-//! Transactions on Computers 51(5), 2002, section 6 (NFD-E). We differ in that eta is what each
-//! heartbeat announces, so it may change; and in that a schedule that has moved (a sender whose
-//! clock stood still) empties the window, where NFD-E would suspect every heartbeat until the
-//! window has run through.
+//! Transactions on Computers 51(5), 2002, section 6 (NFD-E). We differ in two points. Each
+//! heartbeat announces eta, so it may change. A schedule that has moved (the sender's clock stood
+//! still) clears the window; NFD-E would suspect the target after every heartbeat until the window
+//! is full of new ones.
 
 use std::time::Duration;
 
@@ -32,20 +34,21 @@ use crate::time::{Instant, nanos};
 /// Suspects a target that is later than expected by more than a constant.
 #[derive(Clone, Debug)]
 pub struct Chen {
-    /// Alpha: forgiven past the expected arrival.
+    /// Alpha: how long past the expected arrival the target is still alive.
     margin: Duration,
     schedule: Schedule,
     clock_doubt: ClockDoubt,
-    /// How late the last heartbeats were in the time-table.
+    /// How late the last heartbeats were in the time-table, in nanoseconds.
     lateness: Window,
     expected: Instant,
     deadline: Instant,
 }
 
 impl Chen {
-    /// A detector for a target that sends every `interval`, watched since `now`. It forgives
-    /// `margin` past the expected arrival, which it learns from the last `window` heartbeats, 8
-    /// bytes each. Before the first heartbeat it expects one after `interval`.
+    /// A detector for a target that sends every `interval`, watched since `now`. The target is
+    /// suspect later than `margin` past the expected arrival, which is learnt from the last
+    /// `window` heartbeats, 8 bytes each. Before the first heartbeat it expects one after
+    /// `interval`.
     ///
     /// # Panics
     /// If `window` is zero: no heartbeat, no mean.
@@ -171,8 +174,7 @@ mod tests {
     #[test]
     fn where_the_change_was_lost_the_arrival_says_when_it_was() {
         let mut chen = chen(200);
-        // Slots 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4
-        // + 4 s.
+        // Slots 201 and 202 are lost, one of which announced 4 s: 203 comes after 1 + 4 + 4 s.
         chen.heartbeat(Arrival { slots: 3, ..beat(209_030, 4_000) });
         check_expected(&chen, 213_030);
     }

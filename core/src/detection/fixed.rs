@@ -1,9 +1,9 @@
 //! Fixed timeout: suspect a target once a constant time has passed without a heartbeat.
 //!
-//! The plainest detector and the yardstick for the others. It keeps no history, so it is right from
-//! the first heartbeat on; it pays by not knowing the network: the constant has to cover the
-//! longest pause that should not be suspected. A sender that announces a longer interval than usual
-//! is given that much more.
+//! The simplest detector, and the one that the others are compared with. It keeps no history, so it
+//! works from the first heartbeat on. It does not know the network, so the constant has to cover
+//! the longest pause that should not be suspected. For a sender that announces a longer interval
+//! than usual, the constant grows by the difference.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::time::Instant;
 pub struct Fixed {
     /// Longest silence that still counts as alive. Never zero.
     suspect_after: Duration,
-    /// Arrival of the newest heartbeat; before the first one, the start of monitoring. Moved on by
-    /// pauses of our own.
+    /// Arrival of the newest heartbeat; before the first one, the start of monitoring. Pauses of
+    /// our own move it forward.
     newest: Instant,
     /// The interval that the constant was chosen for.
     usual: Duration,
@@ -50,7 +50,7 @@ impl Detector for Fixed {
         self.newest + self.interval
     }
 
-    /// There is no chance behind a constant: the silence in units of `suspect_after`, 1 at the
+    /// A constant has no probability: this is the silence in units of `suspect_after`, 1 at the
     /// deadline.
     fn phi(&self, now: Instant) -> f64 {
         (now - self.newest).as_secs_f64() / self.suspect_after.as_secs_f64()

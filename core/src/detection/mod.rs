@@ -1,13 +1,12 @@
-//! Detectors: how long may this target be silent before we suspect it?
+//! Detectors: how long may a target be silent before it is suspected?
 //!
-//! You wait for a friend who is always on time; after five minutes you worry. For the friend who is
-//! always late, you do not. A detector is that habit made explicit: it takes in arrivals and
-//! answers with one [`Instant`], the deadline after which silence means suspicion. All detectors,
-//! the accrual ones too, are that one question; so the monitor needs one deadline a target and no
-//! polling.
+//! A detector learns from the arrival times of heartbeats what is usual for a target. It answers
+//! with one [`Instant`]: the deadline after which silence means suspicion. All detectors, the
+//! accrual ones too, reduce to that one deadline. So the monitor keeps one deadline a target, and
+//! polls nothing.
 //!
-//! A detector never says "dead". Death is concluded from silence past a timeout the user set, or
-//! from evidence, in `monitor` and above.
+//! A detector never concludes death. That follows from silence past a timeout that the user set, or
+//! from the evidence of other nodes, in [`monitor`] and in the membership.
 
 mod budget;
 mod chen;
@@ -31,10 +30,10 @@ pub use phi::Phi;
 use crate::config::{DetectorConfig, DetectorKind};
 use crate::time::Instant;
 
-/// What one detector thinks of its target now.
+/// What one detector concludes about its target now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Verdict {
-    /// Heard of lately enough.
+    /// The last heartbeat is recent enough.
     Alive,
     /// Silent for longer than expected.
     Suspect,
@@ -45,20 +44,22 @@ pub enum Verdict {
 /// One heartbeat, as a detector sees it: the newest so far of its target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
-    /// When it came in at our door.
+    /// When it arrived.
     pub at: Instant,
     /// When the next one is due, by the sender's announcement.
     pub interval: Duration,
-    /// Schedule slots since the heartbeat before it: 1, or more if some were lost or slept through.
+    /// Schedule slots since the heartbeat before it: 1, or more if heartbeats between them were
+    /// lost or slept through.
     pub slots: u64,
-    /// How many of these slots the sender slept through, by its own count.
+    /// How many of these slots the sender slept through, as it counts them.
     pub slept: u64,
-    /// Whether it may have lain waiting while we were paused: `at` then says when we woke, and
-    /// nothing is to be learnt from it.
+    /// Whether it may have waited in the socket while we were paused. Then `at` is when we woke,
+    /// and the detector learns nothing from it.
     pub waited: bool,
 }
 
-/// A time in which we ourselves were paused; what came meanwhile was only seen at its end.
+/// A time in which this process was paused; datagrams that arrived meanwhile were seen only at its
+/// end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pause {
     /// When we were last known to be awake.
@@ -68,9 +69,9 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Where `deadline` lies when this pause does not count as silence: as much later as the pause
-    /// was long, and no earlier than `grace` after waking. One that had passed before the pause
-    /// stays where it was.
+    /// Moves a deadline by a pause that does not count as silence: by the length of the pause, and
+    /// to no earlier than `grace` after waking. A deadline that had passed before the pause stays
+    /// where it was.
     pub fn discount(self, deadline: Instant, grace: Duration) -> Instant {
         if deadline < self.from { deadline } else { (deadline + (self.to - self.from)).max(self.to + grace) }
     }
@@ -78,8 +79,8 @@ impl Pause {
 
 /// Learns from arrivals and turns silence into suspicion.
 pub trait Detector {
-    /// Takes in a heartbeat. The caller passes arrivals in the order of their slots, and leaves out
-    /// a heartbeat that a later one overtook.
+    /// Learns from a heartbeat. The caller passes arrivals in the order of their slots, and leaves
+    /// out a heartbeat that a later one overtook.
     fn heartbeat(&mut self, arrival: Arrival);
 
     /// The last instant at which silence still counts as alive.
@@ -88,16 +89,16 @@ pub trait Detector {
     /// When the next heartbeat should arrive, if nothing delays it.
     fn expected(&self) -> Instant;
 
-    /// How improbable the silence up to `now` is: the negative decimal logarithm of its chance.
-    /// Zero or more; no unit. What chance means, and how far it can be trusted, each detector says
-    /// for itself.
+    /// How improbable the silence up to `now` is: the negative decimal logarithm of its
+    /// probability. Zero or more; no unit. Each detector documents what probability means there,
+    /// and how far it can be trusted.
     fn phi(&self, now: Instant) -> f64;
 
-    /// Takes a pause of our own out of the silence, without learning anything.
+    /// Discounts a pause of our own from the silence, without learning anything.
     fn discount_pause(&mut self, pause: Pause);
 
-    /// Counts the silence from `now` on, without learning anything: the target gave a sign of life
-    /// outside its schedule.
+    /// Counts the silence from `now` on, without learning anything: a sign of life outside the
+    /// schedule has shown that the target is alive.
     fn extend(&mut self, now: Instant);
 
     /// What the silence up to `now` means. At the deadline itself the target is still alive.
@@ -116,7 +117,7 @@ pub enum AnyDetector {
     Chen(Chen),
     /// Phi accrual.
     Phi(Phi),
-    /// Learnt silence, at a rate of mistakes.
+    /// Learnt silence, by an accepted rate of mistakes.
     Budget(Budget),
 }
 
@@ -248,7 +249,7 @@ mod tests {
                     assert!(detector.phi(Instant::NEVER).is_finite(), "seed {seed}: {detector:?}");
                     let (_, _) = (detector.deadline(), detector.expected());
                 }
-                // And it is itself again soon.
+                // And it detects well again soon.
                 let second = Duration::from_secs(1);
                 for _ in 0..3_000 {
                     now += 1_000_000_000;

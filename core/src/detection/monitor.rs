@@ -1,14 +1,16 @@
-//! `Monitor`: watches any number of targets and says when one falls silent.
+//! `Monitor`: watches any number of targets and reports which fall silent.
 //!
 //! Each target has a detector, which gives the deadline of suspicion, and a hard timeout, which
-//! gives the deadline of death; the earlier of the two that still lies ahead is filed in the wheel.
-//! A heartbeat moves the detector on and touches nothing else, unless it makes the deadline earlier
-//! or ends a suspicion. Nothing is allocated for a heartbeat. Before its owner says when it wants
-//! to be woken, [`Monitor::refile_stale`] refiles targets that are due next and were heard from
-//! meanwhile, so that the timer does not fire for them.
+//! gives the deadline of death. The next of the two is filed in the timer wheel. A heartbeat
+//! updates the detector and touches nothing else, unless it makes the deadline earlier or ends a
+//! suspicion. Nothing is allocated for a heartbeat.
 //!
-//! The monitor does not know what a target is (a node, a thread, a worker), nor what follows from a
-//! verdict. It does not ask other nodes either: the membership decides by agreement.
+//! A later deadline is refiled only when the entry is due. Before its owner reads
+//! [`Monitor::next_change`], [`Monitor::refile_stale`] refiles the entries that are due next and
+//! have a later deadline by now, so that the timer does not fire for them.
+//!
+//! The monitor knows neither what a target is (a node, a thread, a worker) nor what follows from a
+//! verdict. It asks no other node: agreement is the matter of the membership.
 
 use std::time::Duration;
 
@@ -21,19 +23,19 @@ use crate::timer_wheel::TimerWheel;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct WatchId(u32);
 
-/// A sign of life of a watched target.
+/// A heartbeat of a watched target, as it was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReceivedHeartbeat {
-    /// When it came in at our door.
+    /// When it arrived.
     pub at: Instant,
-    /// Number of its schedule slot; not above the newest one known: an old or repeated sign, which
-    /// says nothing.
+    /// Number of its schedule slot. A heartbeat whose slot is not above the newest one is old or a
+    /// duplicate, and is ignored.
     pub slot: u64,
     /// Time to the next one, by the sender's announcement.
     pub interval: Duration,
-    /// Slots that the sender has slept through since its start, by its own count.
+    /// Slots that the sender has slept through since its start, as the sender counts them.
     pub slept: u64,
-    /// Whether it may have lain waiting while we were paused.
+    /// Whether it may have waited in the socket while we were paused.
     pub waited: bool,
 }
 
@@ -67,17 +69,17 @@ struct Watch {
     /// Silence past which it is dead: the hard timeout, or two of its intervals if it announced one
     /// as long as that.
     patience: Duration,
-    /// Arrival of the newest sign; before the first one, the start of watching. Moved on by pauses
-    /// of our own.
+    /// Arrival of the newest heartbeat; before the first one, the start of watching. Pauses of our
+    /// own move it forward.
     newest: Instant,
-    /// Slot of the newest sign.
+    /// Slot of the newest heartbeat.
     slot: u64,
     /// Slots that the sender had slept through by then.
     slept: u64,
-    /// Whether its death was put off since the newest sign, so that it had an interval to be heard
-    /// in after a pause of ours.
+    /// Whether its death was delayed since the newest heartbeat, so that an interval remained for a
+    /// heartbeat after a pause of ours.
     graced: bool,
-    /// When the wheel will look at this; `NEVER` if the target is dead or the place is free.
+    /// When its entry in the wheel is due; `NEVER` if the target is dead or the place is free.
     filed: Instant,
     target: Target,
     verdict: Verdict,
@@ -105,8 +107,8 @@ impl Monitor {
         Monitor { watches: Vec::new(), free: Vec::new(), wheel: TimerWheel::new(now) }
     }
 
-    /// Watches `target` from `now` on; its silence is judged by `detector`, and past `timeout` it
-    /// is dead, in spite of the detector.
+    /// Watches `target` from `now` on. `detector` decides when its silence is suspect; past
+    /// `timeout` it is dead in any case.
     ///
     /// # Panics
     /// At 2^32 - 1 targets.
@@ -145,7 +147,7 @@ impl Monitor {
         self.free.push(watch.0);
     }
 
-    /// Takes in a sign of life. Returns the change if it ended a suspicion or contradicts a death.
+    /// Handles a heartbeat. Returns the change if it ends a suspicion or contradicts a death.
     pub fn heartbeat(&mut self, watch: WatchId, heartbeat: ReceivedHeartbeat) -> Option<Change> {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
@@ -162,7 +164,7 @@ impl Monitor {
         let ReceivedHeartbeat { at, interval, waited, .. } = heartbeat;
         watch.detector.heartbeat(Arrival { at, interval, slots, slept, waited });
         let from = std::mem::replace(&mut watch.verdict, Verdict::Alive);
-        // A later deadline waits until the wheel looks; only an earlier one must be filed now.
+        // A later deadline waits until the entry is due; only an earlier one must be filed now.
         if from != Verdict::Alive || watch.deadline() < watch.filed {
             let target = watch.target;
             self.file(place);
@@ -196,15 +198,16 @@ impl Monitor {
         {
             self.file(place);
             if self.watches[place as usize].filed <= at {
-                return; // Its deadline is further out than the wheel is round.
+                return; // Its deadline is further ahead than one turn of the wheel.
             }
         }
     }
 
-    /// Takes a pause of our own out of the silence of every target that is not dead: it counts as
-    /// much less as the pause was long, and nobody is judged before he has had an interval to be
-    /// heard in. That is given once in each silence, so that pauses in quick succession do not put
-    /// a death off for ever. Nothing is learnt. A suspicion stands until a sign ends it.
+    /// Discounts a pause of our own from the silence of every target that is not dead. The silence
+    /// is shorter by the length of the pause, and no target is declared dead before it has had an
+    /// interval to send a heartbeat. Each silence gets that interval once, so that pauses in quick
+    /// succession do not delay a death without end. Nothing is learnt. A suspicion stands until a
+    /// heartbeat ends it.
     pub fn discount_pause(&mut self, pause: Pause) {
         for place in 0..self.watches.len() as u32 {
             let watch = &mut self.watches[place as usize];
@@ -220,8 +223,8 @@ impl Monitor {
         }
     }
 
-    /// Takes in a sign of life that has no place in the schedule: it puts death off, and says
-    /// nothing to the detector.
+    /// Notes that a target was alive at `at`, by a sign that has no place in the schedule. It
+    /// delays death and leaves the detector as it is. A dead target is suspect again.
     pub fn note_alive(&mut self, watch: WatchId, at: Instant) {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
@@ -232,7 +235,8 @@ impl Monitor {
         }
     }
 
-    /// Gives one target a fresh timer from `now` on.
+    /// Counts the silence of one target from `now` on, for its detector and for its timeout. It is
+    /// alive again.
     pub fn extend(&mut self, watch: WatchId, now: Instant) {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
@@ -253,7 +257,7 @@ impl Monitor {
         self.watches[watch.0 as usize].verdict
     }
 
-    /// Slot of the newest sign; zero before the first one.
+    /// Slot of the newest heartbeat; zero before the first one.
     pub fn slot(&self, watch: WatchId) -> u64 {
         self.watches[watch.0 as usize].slot
     }
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_woken_for_one_who_was_heard_unless_he_is_awake_by_then() {
+    fn no_timer_fires_for_a_target_that_was_heard_in_time() {
         let (mut monitor, _) = monitor(&[100]);
         assert_eq!(monitor.next_change(), Some(ms(301)), "as before the sign");
         monitor.refile_stale(ms(301));
@@ -341,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_further_out_than_the_wheel_is_round_is_put_off_once() {
+    fn a_deadline_past_one_turn_of_the_wheel_is_refiled_once() {
         let mut monitor = Monitor::new(Instant::ZERO);
         let (long, second) = (Duration::from_secs(20), Duration::from_secs(1));
         let detector = AnyDetector::Fixed(Fixed::new(long, second, Instant::ZERO));
@@ -353,13 +357,13 @@ mod tests {
     }
 
     #[test]
-    fn one_look_after_a_long_silence_says_dead_at_once() {
+    fn one_poll_after_a_long_silence_says_dead_at_once() {
         let (mut monitor, _) = monitor(&[100]);
         assert_eq!(verdicts(&mut monitor, ms(5_000)), [(Verdict::Dead, 4_900)]);
     }
 
     #[test]
-    fn a_sign_ends_a_suspicion_and_contradicts_a_death() {
+    fn a_heartbeat_ends_a_suspicion_and_contradicts_a_death() {
         let (mut monitor, watch) = monitor(&[100]);
         verdicts(&mut monitor, ms(500));
         let cleared = monitor.heartbeat(watch, heartbeat(600, 2)).unwrap();
@@ -371,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_or_repeated_sign_says_nothing() {
+    fn an_old_or_repeated_heartbeat_is_ignored() {
         let (mut monitor, watch) = monitor(&[100, 200]);
         assert_eq!(monitor.heartbeat(watch, heartbeat(450, 2)), None);
         assert_eq!(monitor.heartbeat(watch, heartbeat(450, 1)), None);
@@ -379,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_may_jump_as_far_as_it_likes() {
+    fn a_slot_may_jump_by_any_number() {
         let (mut monitor, watch) = monitor(&[100]);
         assert_eq!(monitor.heartbeat(watch, heartbeat(200, 1 << 40)), None);
         assert_eq!(monitor.heartbeat(watch, heartbeat(300, u64::MAX)), None);
@@ -388,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_ours_is_taken_out_of_every_silence() {
+    fn a_pause_of_ours_is_discounted_from_every_silence() {
         let (mut monitor, watch) = monitor(&[100]);
         monitor.discount_pause(Pause { from: ms(200), to: ms(4_200) });
         assert_eq!(verdicts(&mut monitor, ms(4_400)), []);
@@ -402,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_announces_an_interval_as_long_as_the_timeout_is_given_two_of_them() {
+    fn an_interval_as_long_as_the_timeout_is_waited_for_twice() {
         let (mut monitor, watch) = monitor(&[100]);
         monitor.heartbeat(watch, ReceivedHeartbeat { interval: Duration::from_secs(3), ..heartbeat(200, 2) });
         assert_eq!(verdicts(&mut monitor, ms(6_200)), [(Verdict::Suspect, 6_000)]);
@@ -412,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_outside_the_schedule_puts_off_death_alone() {
+    fn a_sign_outside_the_schedule_delays_death_alone() {
         let (mut monitor, watch) = monitor(&[100]);
         monitor.note_alive(watch, ms(350));
         assert_eq!(verdicts(&mut monitor, ms(401)), [(Verdict::Suspect, 51)]);
@@ -423,9 +427,10 @@ mod tests {
     }
 
     #[test]
-    fn pauses_in_quick_succession_do_not_put_a_death_off_for_ever() {
+    fn pauses_in_quick_succession_do_not_delay_death_without_end() {
         let (mut monitor, _) = monitor(&[100]);
-        // Awake for 60 ms, away for 40, again and again; heard of every 100 ms while it lived.
+        // This node runs for 60 ms and pauses for 40 ms, again and again. The target sent a
+        // heartbeat every 100 ms until it ended.
         let died = (0..100).map(|round| 160 + round * 100).find(|&pause| {
             monitor.discount_pause(Pause { from: ms(pause), to: ms(pause + 40) });
             verdicts(&mut monitor, ms(pause + 100)).iter().any(|(verdict, _)| *verdict == Verdict::Dead)

@@ -1,20 +1,21 @@
-//! `PauseDetector`: was it us who slept?
+//! `PauseDetector`: did this node sleep, rather than the others fall silent?
 //!
-//! A process that was paused has received nothing for as long. Before it judges others, it has to
-//! notice the pause and read what waits in its socket. The silence that it sees is its own. The
-//! guard knows when we were last awake, by our inputs and by a tick it asks for; an input that was
-//! due much earlier tells of a pause (a stopped process, no CPU, a thread that was held). A
+//! A process that was paused has received nothing for as long. The silence that it sees is its own.
+//! Before it judges others, it has to notice the pause and read what waits in its socket. The
+//! detector knows when we were last awake, by our inputs and by a tick that it asks for. An input
+//! that was due much earlier shows a pause: a stopped process, no CPU, a thread that was held. A
 //! suspended machine may stop our clock too, so that nothing comes late; then the wall clock has
-//! run ahead of it.
+//! run ahead of ours.
 //!
-//! After a pause the socket is emptied before any verdict: verdicts are held until the socket was
-//! found empty by a look that was begun after the waking, and what is found in it is not learnt
-//! from, since it says when we woke and not when it came. The hold has a bound in time that we are
-//! awake: a driver without a socket, or an endless flood, holds no verdict for ever.
+//! After a pause the socket is drained before any verdict. Verdicts are held until a drain that
+//! began after the waking has found the socket empty. The detectors learn nothing from these
+//! heartbeats, since their times show when we woke and not when they came. The hold is bounded by
+//! the time that we are awake: neither a driver without a socket nor an endless flood delays
+//! verdicts without end.
 //!
-//! It does not find a pause of up to `stall`, and finds every one of over twice that while it
-//! ticks. It does not tell a suspended machine from a wall clock that was set forward: both cost
-//! one interval of grace. A wall clock that was set back says nothing.
+//! It does not find a pause of up to `stall`. It finds every pause of over twice that while it
+//! ticks. It cannot distinguish a suspended machine from a wall clock that was set forward: both
+//! cost one interval of grace. A wall clock that was set back is ignored.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ const HOLD_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct PauseDetector {
     /// When we were last known to be awake.
     awake: Instant,
-    /// Our clock and the wall clock, when both were last looked at.
+    /// Our clock and the wall clock, as they were last compared.
     clocks: Option<(Instant, Duration)>,
     hold: Option<VerdictHold>,
 }
@@ -50,33 +51,33 @@ impl PauseDetector {
         PauseDetector { awake: now, clocks: None, hold: None }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
-    /// Takes in that we are awake at `now`, having asked to be woken at `due`. Returns the pause
-    /// before it, and how late we were, if that was more than `stall`.
+    /// Handles an input at `now`, when we had asked to be woken at `due`. Returns the pause before
+    /// it, and how late we were, if that was more than `stall`.
     pub(crate) fn wake(&mut self, now: Instant, due: Option<Instant>, stall: Duration) -> Option<(Pause, Duration)> {
         let from = self.awake;
         self.awake = from.max(now);
         let late_by = due.map_or(Duration::ZERO, |due| now - due.max(from));
         let is_pause = late_by > stall;
-        // A hold lasts for time that we are awake.
+        // A hold counts only time that we are awake.
         if self.hold.is_some_and(|hold| hold.until <= if is_pause { from } else { now }) {
             self.hold = None;
         }
         is_pause.then_some((Pause { from, to: now }, late_by))
     }
 
-    /// Takes in what the wall clock showed at `now`. Returns by how much it ran ahead of ours since
-    /// the last look, if that was more than `stall`.
+    /// Compares the wall clock with ours at `now`. Returns by how much it ran ahead of ours since
+    /// the last comparison, if that was more than `stall`.
     pub(crate) fn compare(&mut self, now: Instant, wall: Duration, stall: Duration) -> Option<Duration> {
         let (then, wall_then) = self.clocks.replace((now, wall))?;
         let ahead = wall.saturating_sub(wall_then).saturating_sub(now - then);
         (ahead > stall).then_some(ahead)
     }
 
-    /// Holds verdicts after a pause, for an interval at most. One that falls into the hold of
-    /// another only moves its end, so that pauses in quick succession hold nothing for longer than
-    /// that in all.
+    /// Holds verdicts after a pause, for an interval at most. A pause during a hold only moves its
+    /// end by its own length. So pauses in quick succession hold verdicts no longer than that in
+    /// all.
     pub(crate) fn hold(&mut self, pause: Pause, interval: Duration) {
         let until = match self.hold {
             Some(hold) => hold.until + (pause.to - pause.from),
@@ -85,15 +86,15 @@ impl PauseDetector {
         self.hold = Some(VerdictHold { since: pause.to, until });
     }
 
-    /// Takes in that a look at the socket that was begun at `at` found it empty. One begun before
-    /// we woke does not count.
+    /// Handles that a drain of the socket that began at `at` found it empty. A drain that began
+    /// before we woke does not count.
     pub(crate) fn drained(&mut self, at: Instant) {
         if self.hold.is_some_and(|hold| hold.since <= at) {
             self.hold = None;
         }
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
     /// Until when verdicts are held, if they are.
     pub(crate) fn held_until(&self) -> Option<Instant> {

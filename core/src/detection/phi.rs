@@ -1,4 +1,4 @@
-//! Phi accrual: suspect when so long a silence has become improbable.
+//! Phi accrual: suspects a target once so long a silence is improbable.
 //!
 //! The detector keeps the last intervals between heartbeats, takes them to be distributed in a
 //! certain way, and asks how improbable the present silence is. Phi is the negative decimal
@@ -10,16 +10,17 @@
 //! standard deviation s of the remembered intervals, pause p and floor f:
 //!
 //! ```text
-//! y   = (t - m - p) / max(s, f)                               t, m, p, s, f in seconds; y has no unit
+//! y   = (t - m - p) / max(s, f)                       t, m, p, s, f in seconds; y has no unit
 //! e   = exp(-y * (1.5976 + 0.070566 * y^2))
 //! phi = -log10(e / (1 + e))                                   no unit
 //! ```
 //!
-//! The logistic approximation of the normal tail is off by less than 0.0002 in probability, but far
-//! out in the tail its *logarithm* is not the normal's: at phi 8 it puts y at 5.2 where the normal
-//! distribution has 5.6. We keep it, since "phi 8" should mean what it means there. The history
-//! starts with two made-up samples, three and five quarters of the interval. A silence that ended a
-//! suspicion is not learnt, or one outage would make the detector slow for the rest of the window.
+//! The logistic approximation of the normal tail is off by less than 0.0002 in probability. Far out
+//! in the tail its *logarithm* differs, though: phi 8 is y = 5.2 here and 5.6 in the normal
+//! distribution. We keep the approximation, so that "phi 8" means what it means in Akka. The
+//! history starts with two made-up samples, three and five quarters of the interval. A silence that
+//! ended a suspicion is not learnt, or one outage would make the detector slow for the rest of the
+//! window.
 //!
 //! **Cassandra's**: exponentially distributed, so that the mean is all there is to learn:
 //!
@@ -30,11 +31,12 @@
 //! The history starts with one made-up sample of two intervals, and silences longer than two
 //! intervals are not learnt. "Phi 8" is 18.4 means.
 //!
-//! Phi is monotone in t, so the threshold is a deadline: newest + m + p + y' * max(s, f), where y'
-//! solves the formula for the threshold and is computed once; or newest + m * threshold / 0.4343.
+//! Phi is monotone in t, so the threshold is a deadline. For Akka's reading it is newest + m + p +
+//! y' * max(s, f), where y' solves the formula for the threshold and is computed once. For
+//! Cassandra's it is newest + m * threshold / 0.4343.
 //!
-//! A sender that announces another interval than at first is given the difference: its history
-//! stays what it was for the usual one.
+//! If a sender announces another interval than at first, the deadline moves by the difference. The
+//! history stays that of the first interval.
 //!
 //! What it does not do: intervals are distributed in neither way, so phi is not calibrated; floor
 //! and pause, or the mean alone, decide most of the time. It does not look at slots: a lost
@@ -56,7 +58,7 @@ use crate::time::{Instant, nanos};
 /// of squares within 128 bits.
 const INTERVAL_NANOS_MAX: u64 = 1_000_000_000_000_000;
 
-/// Cassandra's made-up first sample, and the longest silence that it learns, in intervals.
+/// Cassandra's made-up first sample, and the longest silence that its reading learns, in intervals.
 const CASSANDRA_INTERVALS: u32 = 2;
 
 /// Suspects a target when its silence has become improbable.
@@ -71,7 +73,7 @@ pub struct Phi {
     usual: Duration,
     /// When the next one is due after it, by the sender's announcement.
     interval: Duration,
-    /// Whether the silence now running is none of the target's and must not be learnt.
+    /// Whether the present silence is not the target's own, and must not be learnt.
     discounted: bool,
     deadline: Instant,
 }
@@ -86,7 +88,7 @@ enum Reading {
         reach: f64,
         /// Least standard deviation, in nanoseconds.
         deviation_min: f64,
-        /// Forgiven on top of the mean.
+        /// How long past the mean the target is still alive, in any case.
         pause: Duration,
     },
     Cassandra {
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excused_silence_is_not_learnt() {
+    fn a_discounted_silence_is_not_learnt() {
         let (mut with, without) = (regular(100), regular(100));
         with.discount_pause(pause(100_400, 100_900));
         with.heartbeat(beat(100_950, 1_000));

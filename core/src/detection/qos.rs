@@ -11,14 +11,14 @@
 //!   rightly while it is.
 //!
 //! A trace holds no crash, so one is made up in each slot: at a random instant after the slot's
-//! heartbeat was sent, and before the next. What was sent until then still arrives. Its detection
-//! is the deadline that the detector has set by then.
+//! heartbeat was sent, and before the next. Heartbeats sent before the crash still arrive. The
+//! detection is the deadline that the detector has set by then.
 //!
 //! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
 //! Transactions on Computers 51(5), 2002, section 2.
 //!
-//! What it does not do: it says nothing of detectors that ask others; and a crash during a pause of
-//! the receiver is seen when that ends only as far as the trace has a heartbeat before it.
+//! What it does not do: it does not score detectors that ask other observers. For a crash during a
+//! pause of the receiver, the pause is discounted only if the trace has a heartbeat before it.
 
 use std::fmt;
 use std::time::Duration;
@@ -30,9 +30,9 @@ use crate::detection::{AnyDetector, Arrival, Detector, Pause};
 use crate::random::Random;
 use crate::time::Instant;
 
-/// A heartbeat that comes in this much of an interval after our waking, or after another that
-/// waited, has waited too: whoever records a trace sees a drained socket as many arrivals at one
-/// moment.
+/// A heartbeat that arrives within this share of an interval after our waking, or after another one
+/// that waited, has waited too. In a trace, a drained socket shows as many arrivals at almost one
+/// instant.
 const DRAIN_SHARE: u32 = 100;
 
 /// A detector with the one knob that trades detection time against mistakes; everything else is at
@@ -146,8 +146,9 @@ impl fmt::Display for Contender {
 /// How to replay a trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Replay {
-    /// Whether pauses of the receiver are discounted, and nothing is learnt of what waited meanwhile.
-    pub guard: bool,
+    /// Whether pauses of the receiver are discounted, and nothing is learnt from heartbeats that
+    /// waited meanwhile.
+    pub discount_pauses: bool,
     /// Time from the start of the trace that is replayed but not scored.
     pub warm_up: Duration,
     /// Seed of the instants of the crashes.
@@ -155,9 +156,9 @@ pub struct Replay {
 }
 
 impl Default for Replay {
-    /// With the guard, two minutes of warm-up, as usual for this kind of comparison, and seed 1.
+    /// Discounts pauses; two minutes of warm-up, as usual for this kind of comparison, and seed 1.
     fn default() -> Replay {
-        Replay { guard: true, warm_up: Duration::from_secs(120), seed: 1 }
+        Replay { discount_pauses: true, warm_up: Duration::from_secs(120), seed: 1 }
     }
 }
 
@@ -166,11 +167,11 @@ impl Default for Replay {
 pub struct Quality {
     /// Time that was scored.
     pub scored: Duration,
-    /// MistakeRate in that time.
+    /// Mistakes in that time.
     pub mistakes: u64,
-    /// MistakeRate before it, in the warm-up.
+    /// Mistakes before it, in the warm-up.
     pub mistakes_early: u64,
-    /// Time for which the living were suspected, of `scored`.
+    /// Time within `scored` in which the target was wrongly suspected.
     pub mistaken: Duration,
     /// Mean of T_D, over a crash in each slot that was scored.
     pub detection_mean: Duration,
@@ -218,7 +219,7 @@ pub struct Mistake {
     pub to: Instant,
 }
 
-/// What a detector said of a trace.
+/// The verdicts of a detector on a trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replayed {
     /// All mistakes, in their order, those of the warm-up included.
@@ -228,8 +229,8 @@ pub struct Replayed {
     pub detections: Vec<Instant>,
 }
 
-/// What `detector` says of `trace`, from its first arrival on.
-pub fn replay(trace: &Trace, detector: &mut impl Detector, guard: bool) -> Replayed {
+/// Replays `trace` to `detector`, from the first arrival on.
+pub fn replay(trace: &Trace, detector: &mut impl Detector, replay_as: Replay) -> Replayed {
     let mut run = Run {
         trace,
         detector,
@@ -238,7 +239,7 @@ pub fn replay(trace: &Trace, detector: &mut impl Detector, guard: bool) -> Repla
         detections: vec![Instant::NEVER; trace.beats.len()],
         newest: None,
     };
-    let stalls: &[Pause] = if guard { &trace.stalls } else { &[] };
+    let stalls: &[Pause] = if replay_as.discount_pauses { &trace.stalls } else { &[] };
     let mut stalls = stalls.iter().copied().peekable();
     let mut woken = None;
     for index in arrivals(trace) {
@@ -257,11 +258,11 @@ pub fn replay(trace: &Trace, detector: &mut impl Detector, guard: bool) -> Repla
 
 /// How good `detector` is on `trace`.
 pub fn quality(trace: &Trace, detector: &mut impl Detector, replay_as: Replay) -> Quality {
-    let replayed = replay(trace, detector, replay_as.guard);
+    let replayed = replay(trace, detector, replay_as);
     score(trace, &replayed, replay_as)
 }
 
-/// The quality of what was said of a trace.
+/// The quality of the verdicts on a trace.
 pub fn score(trace: &Trace, replayed: &Replayed, replay_as: Replay) -> Quality {
     let start = trace.beats.first().map_or(Instant::ZERO, |beat| beat.sent);
     let scored_from = start + replay_as.warm_up;
@@ -289,14 +290,14 @@ pub fn score(trace: &Trace, replayed: &Replayed, replay_as: Replay) -> Quality {
     }
 }
 
-/// What this share of the values stays within; zero of none.
+/// The value that this share of the values does not exceed; zero if there are none.
 fn quantile(values: &mut [Duration], share: f64) -> Duration {
     let index = (values.len() as f64 * share) as usize;
     if values.is_empty() { Duration::ZERO } else { *values.select_nth_unstable(index.min(values.len() - 1)).1 }
 }
 
-/// Places in `trace.beats` of what arrived, in the order of arrival; of what arrived together, the
-/// lower slot first.
+/// Indexes in `trace.beats` of the heartbeats that arrived, in the order of arrival; the lower slot
+/// first if two arrived together.
 fn arrivals(trace: &Trace) -> Vec<usize> {
     let mut order: Vec<usize> = (0..trace.beats.len()).filter(|index| trace.beats[*index].arrived.is_some()).collect();
     order.sort_by_key(|index| (trace.beats[*index].arrived, *index));
@@ -309,14 +310,14 @@ struct Run<'a, D> {
     suspected_since: Option<Instant>,
     mistakes: Vec<Mistake>,
     detections: Vec<Instant>,
-    /// Place in `trace.beats` of the newest heartbeat taken in.
+    /// Index in `trace.beats` of the newest heartbeat so far.
     newest: Option<usize>,
 }
 
 impl<D: Detector> Run<'_, D> {
     fn heartbeat(&mut self, index: usize, at: Instant, waited: bool) {
         if self.newest.is_some_and(|newest| index < newest) {
-            return; // Overtaken; it says nothing any more.
+            return; // A later one overtook it: it is ignored.
         }
         self.look(at);
         let slot = self.trace.beats[index].slot;
@@ -324,7 +325,7 @@ impl<D: Detector> Run<'_, D> {
         let interval = self.trace.interval(slot);
         self.detector.heartbeat(Arrival { at, interval, slots, slept: 0, waited });
         self.newest = Some(index);
-        // What came in late for its own deadline ends no suspicion.
+        // A heartbeat that arrives after the deadline it sets ends no suspicion.
         if self.detector.deadline() > at {
             self.trust(at);
         } else if self.suspected_since.is_none() {
@@ -357,8 +358,8 @@ impl<D: Detector> Run<'_, D> {
         }
     }
 
-    /// Slots whose heartbeat never came are detected by what came before; nothing is
-    /// detected earlier than a crash before it.
+    /// Slots whose heartbeat never came are detected by what came before; nothing is detected
+    /// earlier than a crash before it.
     fn finish(self) -> Replayed {
         let mut detections = self.detections;
         let mut latest = Instant::NEVER;
@@ -398,9 +399,9 @@ mod tests {
     }
 
     /// What a constant of 250 ms scores, without a warm-up.
-    fn fixed(trace: &Trace, guard: bool) -> Quality {
+    fn fixed(trace: &Trace, discount_pauses: bool) -> Quality {
         let mut fixed = Fixed::new(MS * 250, MS * 100, Instant::ZERO);
-        quality(trace, &mut fixed, Replay { guard, warm_up: Duration::ZERO, seed: 1 })
+        quality(trace, &mut fixed, Replay { discount_pauses, warm_up: Duration::ZERO, seed: 1 })
     }
 
     #[test]
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_the_receiver_is_one_mistake_without_the_guard_and_none_with_it() {
+    fn a_pause_of_the_receiver_is_no_mistake_if_it_is_discounted() {
         let trace = trace(1_000, &[], Some((50_000, 53_000)));
         let (off, on) = (fixed(&trace, false), fixed(&trace, true));
         assert_eq!((off.mistakes, off.mistaken), (1, MS * (53_000 - 49_910 - 250)));
@@ -431,10 +432,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_overtaken_says_nothing() {
+    fn a_heartbeat_that_was_overtaken_is_ignored() {
         let text = "# interval_from 0 100000000\n0,0,10000000\n1,100000000,390000000\n2,200000000,210000000\n";
         let trace = Trace::from_text(text).unwrap();
-        let replayed = replay(&trace, &mut Fixed::new(MS * 250, MS * 100, Instant::ZERO), false);
+        let replayed = replay(
+            &trace,
+            &mut Fixed::new(MS * 250, MS * 100, Instant::ZERO),
+            Replay { discount_pauses: false, ..Replay::default() },
+        );
         assert_eq!(replayed.mistakes, []);
         assert_eq!(replayed.detections, [260, 260, 460].map(Instant::from_millis));
     }

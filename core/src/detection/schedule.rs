@@ -1,27 +1,26 @@
 //! `Schedule`: where the sender's time-table lies on our clock.
 //!
-//! A bus line whose buses all leave on the hour, each numbered: from any bus that arrives you can
-//! tell how late it is, and which ones never came. Heartbeats carry the number of their slot and
-//! the time to the next one, so the same holds for them, even where heartbeats are lost or the
-//! sender slept through some: lateness is arrival less schedule, whatever was missed in between.
+//! Think of a bus line whose buses leave on the hour, each with a number. Any bus that arrives
+//! shows how late it is, and which buses never came. Heartbeats carry the number of their slot and
+//! the time to the next one. So lateness is arrival less schedule, even if heartbeats in between
+//! were lost or slept through.
 //!
 //! Slot and interval come from the network and may be nonsense, or the sender's clock may have
-//! stood still while its machine was suspended. Then the old time-table says nothing of the new
-//! one, and a new one starts with the arrival at hand. After a pause of our own it may be our clock
-//! that went on without the sender's (a machine that was suspended, a clock that was set): the
-//! time-table is moved to where the heartbeats are, and what was learnt of lateness stays.
+//! stood still while its machine was suspended. Then the old time-table is useless, and a new one
+//! starts with the present arrival. After a pause of our own, our clock may have run ahead of the
+//! sender's: our machine was suspended, or a clock was set. Then the time-table is moved to the
+//! heartbeats, and what was learnt of lateness stays.
 
 use std::time::Duration;
 
 use super::Arrival;
 use crate::time::{Instant, nanos};
 
-/// Intervals by which a heartbeat may come ahead of every other before we say that the time-table
-/// has moved.
+/// Intervals by which a heartbeat may come too early before the time-table counts as moved.
 const AHEAD_MAX: i64 = 8;
 
-/// Intervals for which all heartbeats must come later than expected by more than one interval
-/// before we say that the time-table has moved.
+/// Intervals for which all heartbeats must be late by more than one interval before the time-table
+/// counts as moved.
 const BEHIND_MAX: i64 = 16;
 
 /// The sender's time-table.
@@ -29,14 +28,13 @@ const BEHIND_MAX: i64 = 16;
 pub(super) struct Schedule {
     /// Arrival of the newest heartbeat; before the first one, the start of watching. Nanoseconds.
     newest: i64,
-    /// Its place in the time-table, in nanoseconds from the same origin: where it would have
-    /// arrived if it took as long as the first one.
+    /// Its place in the time-table, in nanoseconds from the same origin: when it would have arrived
+    /// with the delay of the first one.
     due: i64,
     /// From it to the next one, as it announced. Nanoseconds, over zero.
     interval: i64,
     /// Since when all heartbeats have come more than an interval too late; `i64::MAX` if the newest
-    /// did not, `i64::MIN` before the first one: the heartbeat then starts a time-table, in any
-    /// case.
+    /// did not. `i64::MIN` before the first one, so that it starts a time-table in any case.
     behind_since: i64,
 }
 
@@ -49,7 +47,8 @@ impl ClockDoubt {
     /// There was a pause of our own.
     pub(super) const BEGUN: ClockDoubt = ClockDoubt(BEHIND_MAX as u8);
 
-    /// Whether there is doubt at one more heartbeat; one that has `waited` says nothing of clocks.
+    /// Whether our clock may have jumped, at one more heartbeat. A heartbeat that has `waited` says
+    /// nothing about clocks and is not counted.
     fn take(&mut self, waited: bool) -> bool {
         let is_in_doubt = self.0 > 0 && !waited;
         self.0 -= u8::from(is_in_doubt);
@@ -63,9 +62,9 @@ pub(super) struct Place {
     /// How much later it came than its slot asks for, in nanoseconds, measured from the first
     /// heartbeat of this time-table.
     pub(super) late: i64,
-    /// Whether a new time-table starts with it: what was learnt of lateness is void.
+    /// Whether a new time-table starts with it: what was learnt of lateness no longer applies.
     pub(super) anew: bool,
-    /// Whether the time-table was moved to it: its lateness says nothing.
+    /// Whether the time-table was moved to it: nothing is learnt from its lateness.
     pub(super) moved: bool,
 }
 
@@ -76,8 +75,8 @@ impl Schedule {
         Schedule { newest: now, due: now, interval: span(interval), behind_since: i64::MIN }
     }
 
-    /// Takes in a heartbeat; `usual` is the lateness of most of them, in nanoseconds, and `doubt`
-    /// whether our clock may have jumped.
+    /// Places a heartbeat in the time-table. `usual` is the usual lateness, in nanoseconds; `doubt`
+    /// counts the heartbeats at which our clock may turn out to have jumped.
     pub(super) fn heartbeat(&mut self, arrival: Arrival, usual: i64, doubt: &mut ClockDoubt) -> Place {
         let at = signed(arrival.at);
         let next = span(arrival.interval);
@@ -113,8 +112,9 @@ impl Schedule {
     }
 
     /// Time in the schedule from the newest heartbeat to one `slots` later that arrived at `at` and
-    /// announces `next`. Where the interval changed and heartbeats are missing, it is unknown at
-    /// which of them it did. Then it is the latest slot that explains the arrival.
+    /// announces `next`. If the interval changed while heartbeats are missing, the slot of the
+    /// change is unknown. The result is then the time that fits the arrival best, between a change
+    /// at the last slot and one at the first.
     fn step(&self, at: i64, slots: u64, next: i64) -> i64 {
         let slots = i64::try_from(slots).unwrap_or(i64::MAX);
         let step = self.interval.saturating_mul(slots);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_pause_of_ours_the_time_table_is_where_the_heartbeats_are() {
+    fn after_a_pause_of_ours_the_time_table_moves_to_heartbeats() {
         let mut schedule = Schedule::new(Duration::from_millis(100), Instant::ZERO);
         let mut doubt = ClockDoubt::default();
         let mut check = |at_ms, waited, late_ms, moved| {

@@ -1,24 +1,23 @@
 //! `Tail`: how often silences of each length have come, remembered for long and in little space.
 //!
-//! What decides about wrong suspicions is the one silence in ten thousand. To see a few of them one
-//! has to remember days; to remember days in two hundred bytes, only counts are kept, in buckets
-//! that grow with the silence. Old counts fade: each new one weighs a little more than the one
-//! before, which costs one multiplication a heartbeat and is the same as letting all the others
-//! decay.
+//! Wrong suspicions depend on the one silence in ten thousand. A few of those are seen only in
+//! days. To remember days in two hundred bytes, only counts are kept, in buckets that grow with the
+//! silence. Old counts fade: each new count weighs a little more than the one before. That has the
+//! same effect as a decay of all the others, and costs one multiplication a heartbeat.
 //!
 //! The tail answers in both directions: the silence that a given share of heartbeats exceeds, and
-//! the share that exceeds a given silence. Beyond the longest silence it remembers it goes on as a
-//! power law with exponent [`BEYOND`], which is a guess: heavier than the pauses of machines,
-//! lighter than the worst loss bursts published.
+//! the share that exceeds a given silence. Beyond the longest silence that it remembers, it assumes
+//! a power law with exponent [`BEYOND`]. The exponent is a guess: heavier than the pauses of
+//! machines, lighter than the worst loss bursts published.
 
-/// Buckets to an octave; within one, silences are taken to fall evenly in the logarithm, so the
-/// width hardly shows.
+/// Buckets to an octave. Within a bucket, silences are assumed to be spread evenly in the
+/// logarithm, so its width hardly matters.
 const PER_OCTAVE: f32 = 3.0;
 
 /// Buckets: fourteen octaves.
 const BUCKETS: usize = 42;
 
-/// Whole units are this much longer by jitter, in units.
+/// By how much jitter lengthens a whole number of units, in units.
 pub(super) const WHOLE_SLACK: f32 = 1.0 / 16.0;
 
 /// Upper edge of the last bucket, in units of silence; longer ones count as this. Seven octaves
@@ -26,10 +25,11 @@ pub(super) const WHOLE_SLACK: f32 = 1.0 / 16.0;
 /// bucket.
 const MOST: f32 = 136.0;
 
-/// Whole units are told apart by the buckets up to here.
+/// Up to this silence, each whole number of units has a bucket of its own.
 const WHOLE_MAX: f32 = 9.0;
 
-/// Share s of the silences beyond the longest: s falls as its length to the power of minus this.
+/// Exponent of the power law: the share of silences longer than x falls as x to the power of minus
+/// this.
 const BEYOND: f32 = 4.0;
 
 /// How far beyond the longest silence a quantile may lie, as a multiple of it.
@@ -41,22 +41,22 @@ const WEIGHT_MAX: f64 = 1e6;
 /// Counts of silences, in a unit of the caller's, with exponential forgetting.
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
-    /// What one more heartbeat counts.
+    /// The weight of one more heartbeat.
     weight: f64,
-    /// What all heartbeats together count, those without a silence included.
+    /// The weight of all heartbeats together, those without a silence included.
     total: f64,
     /// The longest silence ever.
     longest: f32,
-    /// What the silences of each bucket count.
+    /// The weight of the silences of each bucket.
     counts: [f32; BUCKETS],
 }
 
-/// What silences are made of.
+/// Which lengths silences have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Resolution {
-    /// Anything.
+    /// Any length.
     Fine,
-    /// Heartbeats that were lost, and hardly anything else: they are a whole number of units long.
+    /// A whole number of units: nearly all of them are lost heartbeats.
     Whole,
 }
 
@@ -79,18 +79,18 @@ impl Tail {
         }
     }
 
-    /// Enters the silence before the heartbeat just counted. It lasted `until` and none began
-    /// before `from`: when the heartbeat before came in late itself, whoever had waited less than
-    /// `from` was suspecting already, and makes no second mistake. So it stands for the waits
-    /// between the two, and heartbeats that come in together, after a stall, count as the one
-    /// silence they are.
+    /// Enters the silence before the heartbeat just counted. It lasted until `until`, and the
+    /// heartbeat before it came in at `from`, both counted from the expected arrival. If that
+    /// heartbeat was late itself, a margin shorter than `from` had led to a suspicion already, and
+    /// leads to no second one. So the entry stands for margins between the two. Heartbeats that
+    /// arrive together after a stall count as one silence.
     pub(super) fn enter(&mut self, from: f32, until: f32) {
         if let Some(bucket) = Self::bucket(until) {
             self.longest = self.longest.max(until);
             self.counts[bucket] += self.weight as f32;
             if let Some(bucket) = Self::bucket(from) {
-                // What came in late had been entered as a longer silence itself; only rounding can
-                // make this negative.
+                // The late heartbeat was entered as a longer silence itself; only rounding can make
+                // this negative.
                 self.counts[bucket] = (self.counts[bucket] - self.weight as f32).max(0.0);
             }
         }
@@ -143,7 +143,7 @@ impl Tail {
     }
 
     /// The longest silence that is not forgotten: the longest ever, or the end of the last bucket
-    /// that is not.
+    /// that still has weight.
     pub(super) fn longest(&self) -> f32 {
         let least = 0.2 * self.weight as f32;
         let end =

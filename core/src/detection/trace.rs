@@ -1,17 +1,17 @@
 //! `Trace`: the heartbeats that one node received from another, as text.
 //!
-//! Detectors are judged by what they would have said of heartbeats that really came, or did not; a
-//! trace is these heartbeats. It can be recorded on one's own network, made up by a simulation, or
-//! taken from elsewhere, and replayed as often as one likes ([`crate::detection::qos`]).
+//! A trace lists the heartbeats of one link, those that arrived and those that were lost, so that
+//! detectors can be compared on them. It can be recorded on your own network, made by a simulation,
+//! or taken from elsewhere. [`crate::detection::qos`] replays it to a detector.
 //!
 //! # Format
 //! Text. Lines that begin with `#` are comments, of which two mean something:
 //! `# interval_from SLOT NS`, the interval that the sender announces from that slot on, in
 //! nanoseconds (the first one may not be missing), and `# stall START_NS END_NS`, a pause of the
-//! receiving process. Then one line of column names, `seq,send_time_ns,arrive_time_ns`, and one
-//! line a slot of the sender's schedule, in the order of slots: number, when it was sent, when it
-//! arrived, or `lost`. All times are nanoseconds of one clock. Slots that are left out count as
-//! lost.
+//! receiving process. Then comes one line of column names, `seq,send_time_ns,arrive_time_ns`. After
+//! it comes one line for each slot of the sender's schedule, in the order of slots: its number,
+//! when it was sent, and when it arrived, or `lost`. All times are nanoseconds of one clock. Slots
+//! that are left out count as lost.
 //!
 //! It holds nothing but times. The name of the file says which node they are of.
 
@@ -27,7 +27,7 @@ use crate::wire::INTERVAL_MAX;
 /// The line of column names.
 const COLUMNS: &str = "seq,send_time_ns,arrive_time_ns";
 
-/// What one node heard of another.
+/// The heartbeats that one node received from another.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Trace {
     /// One for each slot of the schedule that was not left out, in the order of slots.
@@ -50,12 +50,12 @@ pub struct Beat {
     pub arrived: Option<Instant>,
 }
 
-/// Why a text is no trace: the line, counted from 1, and what is wrong with it.
+/// Why a text is not a trace: the line, and its fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TraceError {
-    /// Number of the line, from 1; 0 where it is the trace as a whole.
+    /// Number of the line, from 1; 0 if the trace as a whole is at fault.
     pub line: usize,
-    /// What is wrong, with the value and what would be right.
+    /// The fault, with the value at fault and what would be right.
     pub fault: String,
 }
 
@@ -74,9 +74,9 @@ impl Trace {
     /// Reads a trace.
     ///
     /// # Errors
-    /// The first line that is wrong: columns that are missing or too many, a number that is none,
-    /// slots or times that go back; or that there is no heartbeat, or no interval for the first
-    /// one.
+    /// The first line that is wrong: too few or too many columns, text that is not a number, slots
+    /// or times that go back. Also a trace without a heartbeat, without an arrival, or without an
+    /// interval for the first heartbeat.
     pub fn from_text(text: &str) -> Result<Trace, TraceError> {
         let mut trace = Trace::default();
         for (index, line) in text.lines().enumerate() {
@@ -206,10 +206,10 @@ impl fmt::Display for Trace {
     }
 }
 
-/// A heartbeat that came in, for the recorder.
+/// A heartbeat that arrived, for a recording.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Arrived {
-    /// Name of the node it is of.
+    /// Name of the node that sent it.
     pub node: Arc<str>,
     /// That node's generation: a process started anew counts its slots anew.
     pub generation: Generation,
@@ -221,15 +221,14 @@ pub struct Arrived {
     pub interval: Duration,
 }
 
-/// Slots that a recording names as lost in a row, at most. A larger jump in the numbers leaves the
-/// rest out.
+/// Slots in a row that a recording lists as lost, at most. It leaves out the rest of a larger gap.
 const LOST_ROWS_MAX: u64 = 10_000;
 
 /// Writes a trace of one node as its heartbeats come in.
 ///
-/// The sender's clock is not ours, and heartbeats carry no time. When each was sent is taken from
-/// its schedule: slot after slot, as far apart as announced, laid so that the fastest heartbeat so
-/// far took no time at all. Delays in a recording are therefore those *above the least*.
+/// The sender's clock is not ours, and heartbeats carry no time. So the time of sending is derived
+/// from the schedule: slots are as far apart as announced, and the fastest heartbeat so far is
+/// taken to have had no delay. Delays in a recording are therefore those *above the minimum*.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     newest: Option<Recorded>,
@@ -243,36 +242,37 @@ struct Recorded {
 }
 
 impl Recording {
-    /// The lines that `heard` adds; none if a later slot was recorded before.
-    pub fn heard(&mut self, heard: &Arrived) -> String {
+    /// Records an arrival. Returns the lines that it adds; none if a later slot was recorded
+    /// before.
+    pub fn record(&mut self, arrived: &Arrived) -> String {
         let mut lines = String::new();
         let Some(newest) = self.newest else {
-            let slot = heard.slot;
+            let slot = arrived.slot;
             lines = format!(
                 "# interval_from {slot} {}\n{COLUMNS}\n{slot},{at},{at}\n",
-                nanos(heard.interval),
-                at = heard.at.as_nanos()
+                nanos(arrived.interval),
+                at = arrived.at.as_nanos()
             );
-            self.newest = Some(Recorded { slot, interval: heard.interval, sent: heard.at });
+            self.newest = Some(Recorded { slot, interval: arrived.interval, sent: arrived.at });
             return lines;
         };
-        if heard.slot <= newest.slot || heard.interval.is_zero() {
+        if arrived.slot <= newest.slot || arrived.interval.is_zero() {
             return lines;
         }
         let mut sent = newest.sent;
-        for slot in newest.slot + 1..heard.slot {
+        for slot in newest.slot + 1..arrived.slot {
             if slot - newest.slot > LOST_ROWS_MAX {
                 break;
             }
-            sent = (sent + newest.interval).min(heard.at);
+            sent = (sent + newest.interval).min(arrived.at);
             lines += &format!("{slot},{},lost\n", sent.as_nanos());
         }
-        if heard.interval != newest.interval {
-            lines += &format!("# interval_from {} {}\n", heard.slot, nanos(heard.interval));
+        if arrived.interval != newest.interval {
+            lines += &format!("# interval_from {} {}\n", arrived.slot, nanos(arrived.interval));
         }
-        sent = (sent + newest.interval).min(heard.at);
-        lines += &format!("{},{},{}\n", heard.slot, sent.as_nanos(), heard.at.as_nanos());
-        self.newest = Some(Recorded { slot: heard.slot, interval: heard.interval, sent });
+        sent = (sent + newest.interval).min(arrived.at);
+        lines += &format!("{},{},{}\n", arrived.slot, sent.as_nanos(), arrived.at.as_nanos());
+        self.newest = Some(Recorded { slot: arrived.slot, interval: arrived.interval, sent });
         lines
     }
 
@@ -335,7 +335,7 @@ mod tests {
         check(&with("# interval_from 0 7"), 3, &["does not rise"]);
     }
 
-    fn heard(slot: u64, at: u64, interval: u64) -> Arrived {
+    fn arrived(slot: u64, at: u64, interval: u64) -> Arrived {
         let (at, interval) = (Instant::from_nanos(at), Duration::from_nanos(interval));
         Arrived { node: Arc::from("a"), generation: Generation(1), at, slot, interval }
     }
@@ -345,10 +345,10 @@ mod tests {
         let mut recording = Recording::default();
         let mut text = String::new();
         for (slot, at) in [(7, 1_000), (8, 1_130), (11, 1_420), (10, 1_425), (12, 1_500)] {
-            text += &recording.heard(&heard(slot, at, if slot < 12 { 100 } else { 400 }));
+            text += &recording.record(&arrived(slot, at, if slot < 12 { 100 } else { 400 }));
         }
         text += &recording.paused(Pause { from: Instant::from_nanos(1_510), to: Instant::from_nanos(1_890) });
-        text += &recording.heard(&heard(13, 1_890, 400));
+        text += &recording.record(&arrived(13, 1_890, 400));
         let trace = Trace::from_text(&text).unwrap();
         let rows: Vec<_> = trace
             .beats
@@ -375,9 +375,9 @@ mod tests {
     #[test]
     fn a_wild_slot_does_not_fill_the_disk() {
         let mut recording = Recording::default();
-        recording.heard(&heard(1, 1_000, 100));
-        let lines = recording.heard(&heard(1 << 40, 2_000, 100));
+        recording.record(&arrived(1, 1_000, 100));
+        let lines = recording.record(&arrived(1 << 40, 2_000, 100));
         assert_eq!(lines.lines().count() as u64, LOST_ROWS_MAX + 1);
-        assert_eq!(recording.heard(&heard(1 << 40, 2_100, 100)), "");
+        assert_eq!(recording.record(&arrived(1 << 40, 2_100, 100)), "");
     }
 }

@@ -1,8 +1,8 @@
 //! `Window`: the last samples of something, with their sum.
 //!
-//! A ring in one block of memory, taken once: a sample more costs a store and two additions, for a
-//! window of any length. Bounds are kept in integers, so that a million samples in and out again
-//! leave no rounding behind.
+//! A ring in one block of memory, allocated once. One more sample costs a store and two additions,
+//! for a window of any length. Sums are kept in integers, so that a million samples in and out
+//! again leave no rounding behind.
 
 /// The last so many samples, in nanoseconds.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl Window {
         Window { samples: vec![0; length as usize].into_boxed_slice(), filled: 0, next: 0, sum: 0 }
     }
 
-    /// Takes a sample in; returns the one that fell out for it.
+    /// Adds a sample; returns the one that fell out for it.
     pub(super) fn push(&mut self, sample: i64) -> Option<i64> {
         let length = self.samples.len() as u32;
         let place = &mut self.samples[self.next as usize];

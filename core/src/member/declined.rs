@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-/// Most bytes that what a member declines takes in a datagram, all its groups together.
+/// Size of the declined shards of one member in a datagram, in bytes, at most; all its groups
+/// together.
 pub const DECLINED_BYTES_MAX: usize = 384;
 
-/// Most ranges in which a member says what it declines of one group.
+/// Most ranges in which a member lists its declined shards of one group.
 pub const DECLINED_RANGES_MAX: usize = 127;
 
 /// Shards of one group that a member declines, in bounded space.
 ///
-/// What fits is said exactly: up to 2,900 shards whichever they are, or more of them in up to
-/// [`DECLINED_RANGES_MAX`] ranges. Otherwise whole blocks of shards are declined, which includes
-/// shards that the member could run; it never leaves out one that it declines.
+/// The list is exact if it fits: any 2,900 shards, or more of them in up to [`DECLINED_RANGES_MAX`]
+/// ranges. Otherwise whole blocks of shards are declined. Blocks include shards that the member
+/// could run, and never leave out a declined one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Declined {
@@ -86,7 +87,7 @@ impl Declined {
         (0..count).filter(|&index| self.contains(index)).count() as u32
     }
 
-    /// Bytes that it takes in a datagram.
+    /// How many bytes it has in a datagram.
     pub fn bytes(&self) -> usize {
         let varint_bytes = |value: u32| (38 - (value | 1).leading_zeros() as usize) / 7;
         match self {
@@ -109,7 +110,7 @@ impl Declined {
     }
 }
 
-/// What goes before the bits of blocks in a datagram: a tag and a length.
+/// Bytes before the bits of blocks in a datagram: a tag and a length.
 const BLOCKS_HEAD_BYTES: usize = 3;
 
 #[cfg(test)]
@@ -118,7 +119,7 @@ mod tests {
     use crate::member::SHARDS_MAX;
 
     #[test]
-    fn what_is_declined_is_said_exactly_where_it_fits_and_never_less() {
+    fn the_list_is_exact_if_it_fits_and_never_too_short() {
         let mut random = crate::Random::seeded(7);
         for round in 0..200 {
             let count = 1 + random.below(if round % 2 == 0 { 3_000 } else { u64::from(SHARDS_MAX) }) as u32;

@@ -57,28 +57,28 @@ impl fmt::Debug for NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
-/// Rises each time a member refutes what others hold of it; only the member itself raises it.
+/// Rises each time a member refutes what others hold of it. Only the member itself raises it, but
+/// for one case: an observer that receives its heartbeats clears the suspicion of it.
 ///
-/// It has two parts, since a suspicion and a death are two matters. A member that refutes a
-/// suspicion may not know that it was declared dead since, and that other nodes have its work. So a
-/// death ends a *life*, with all refutations in it, and only a member that knows of its death
-/// begins the next one.
+/// It has two parts, since a suspicion and a death differ. A member that refutes a suspicion may
+/// not know that it was declared dead since, and that other nodes have its work. So its refutations
+/// do not end a death. Only a member that knows of its death counts one more return, and begins its
+/// refutations at 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Incarnation {
     /// How often it has come back from the dead in this generation.
     pub returns: u32,
-    /// How often it has refuted a suspicion in this life, or changed its profile.
+    /// How often it has refuted a suspicion since its last return.
     pub refutations: u32,
 }
 
 impl Incarnation {
-    /// The highest life, and the highest word of a life. Higher ones are refused as they arrive:
-    /// nothing honest gets near it, and a number past which there is none could not be
-    /// contradicted.
+    /// The highest number of returns, and of refutations after one return. A datagram with a higher
+    /// one is refused. No honest member comes near it, and a number without a next one could not be
+    /// refuted.
     pub const PART_MAX: u32 = (1 << 31) - 1;
 
-    /// A new word in the same life; after the last word, the first one of the next life. `None`
-    /// past the last life.
+    /// One more refutation; after the last one, one more return. `None` past the last return.
     pub fn refuted(self) -> Option<Incarnation> {
         if self.refutations < Incarnation::PART_MAX {
             Some(Incarnation { refutations: self.refutations + 1, ..self })
@@ -87,7 +87,7 @@ impl Incarnation {
         }
     }
 
-    /// The next life. `None` past the last one: only another generation can contradict that.
+    /// One more return. `None` past the last one: only another generation can refute that.
     pub fn returned(self) -> Option<Incarnation> {
         (self.returns < Incarnation::PART_MAX).then(|| Incarnation { returns: self.returns + 1, refutations: 0 })
     }
@@ -174,8 +174,8 @@ pub struct ArbiterId(pub u32);
 pub struct GroupId(pub u32);
 
 impl GroupId {
-    /// The group everything else is in. Its children are started as they are taken on, and each
-    /// counts its restarts for itself.
+    /// The group everything else is in. Its children are started as they are added, and each has
+    /// its own count of restarts.
     pub const ROOT: GroupId = GroupId(0);
 }
 
@@ -205,7 +205,7 @@ pub enum Target {
     Worker(WorkerId),
 }
 
-/// Which part of a sharded group of workers one worker is, and by which right.
+/// Which shard of a group one worker is, and its epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Shard {
     /// From 0 up to and without the group's number of shards.
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_last_refutation_comes_the_next_return_and_then_none() {
+    fn the_last_refutation_is_followed_by_a_return_then_none() {
         let end = Incarnation::PART_MAX;
         let at = |returns, refutations| Incarnation { returns, refutations };
         assert_eq!(at(3, 4).refuted(), Some(at(3, 5)));

@@ -1,4 +1,4 @@
-//! Members, and the names and numbers of everything a node knows.
+//! Members, and the names and numbers of all things that a node knows.
 //!
 //! Nothing here is a rule. `ids` names nodes, workers and shards; this file describes a member;
 //! `declined` holds the shards that a member cannot run; `activity` describes what workers and
@@ -27,7 +27,8 @@ pub use ids::{
 /// hold any host name part.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// What the membership holds of a node. Later ones win at the same incarnation.
+/// The status of a node in the table of members. At the same incarnation, the later one in this
+/// list wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -63,7 +64,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// What a node is in the cluster for.
+/// The task of a node in the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -73,15 +74,15 @@ pub enum Role {
     Worker,
 }
 
-/// What a member tells of itself beside its name: keys and values of its own choosing, small enough
-/// to travel with it.
+/// What a member publishes of itself beside its name: keys and values of its own choosing, small
+/// enough for a datagram.
 pub type Metadata = BTreeMap<String, String>;
 
 /// The key of the metadata under which a member says its [`Weight`].
 pub const WEIGHT_KEY: &str = "weight";
 
-/// How much of the work a member takes, as against the others: one of weight 2 twice as much as one
-/// of weight 1, one of weight 0 none. It stays the same for the life of a process.
+/// How much of the work a member gets, relative to the others: weight 2 gets twice as much as
+/// weight 1, and weight 0 gets none. It is constant for the life of a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Weight(u16);
 
@@ -99,7 +100,7 @@ impl Weight {
         self.0
     }
 
-    /// The weight that this metadata says: 1 if it says nothing; `None` if it says what is none.
+    /// The weight in this metadata: 1 if there is none; `None` if the value is not a weight.
     pub fn from_metadata(metadata: &Metadata) -> Option<Weight> {
         match metadata.get(WEIGHT_KEY) {
             Some(text) => Weight::parse(text),
@@ -107,7 +108,7 @@ impl Weight {
         }
     }
 
-    /// The weight that this text says; `None` if it is none.
+    /// The weight in this text; `None` if the text is not a weight.
     pub(crate) fn parse(text: &str) -> Option<Weight> {
         Weight::new(text.parse().ok()?)
     }
@@ -119,8 +120,8 @@ impl Default for Weight {
     }
 }
 
-/// Most bytes that the metadata of a member takes in a datagram: one for each key and value, and
-/// what they hold.
+/// Most bytes of a member's metadata in a datagram: one for the length of each key and value, and
+/// their text.
 pub const METADATA_BYTES_MAX: usize = 256;
 
 /// Most shards of one group.
@@ -148,25 +149,25 @@ impl ShardGroup {
     }
 }
 
-/// What a member says of itself. Its metadata may change while it runs, and its groups grow, under
-/// a higher revision; all else stays the same for the life of a process.
+/// What a member publishes of itself. Under a higher revision, its metadata may change and its
+/// groups may grow; all else is constant for the life of a process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Profile {
-    /// What people call it; 1 to [`NAME_BYTES_MAX`] bytes.
+    /// Its name for people; 1 to [`NAME_BYTES_MAX`] bytes.
     pub name: Arc<str>,
-    /// Where its datagrams go, and its streams.
+    /// Where datagrams and streams to it go.
     pub address: SocketAddr,
-    /// What it is in the cluster for.
+    /// Its task in the cluster.
     pub role: Role,
-    /// What fails together with it: a rack, a data centre. Empty if it says nothing; at most
-    /// [`NAME_BYTES_MAX`] bytes.
+    /// The members that are likely to fail together with it: a rack, a data centre. Empty for none;
+    /// at most [`NAME_BYTES_MAX`] bytes.
     pub zone: Arc<str>,
     /// Keys and values of its own choosing.
     pub metadata: Metadata,
     /// The sharded groups it supervises; at most [`GROUPS_MAX`].
     pub groups: Vec<ShardGroup>,
-    /// Which of the things that this process has said of itself: 1 at its start, one more for each
-    /// change, at most [`Profile::REVISION_MAX`]; 0 where all this is from a process before it.
+    /// Number of this profile: 1 at the start of the process, one more for each change, at most
+    /// [`Profile::REVISION_MAX`]. 0 if the profile is that of an earlier process.
     pub revision: u32,
 }
 
@@ -176,35 +177,36 @@ impl Profile {
     pub const REVISION_MAX: u32 = (1 << 31) - 1;
 }
 
-/// One node as another one sees it.
+/// One node, as another node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Member {
     /// Hash of the name.
     pub id: NodeId,
-    /// What it says of itself; shared, since a table is copied more often than it changes.
+    /// Its profile; shared, since a table is copied more often than it changes.
     #[serde(flatten)]
     pub profile: Arc<Profile>,
     /// Which start of its process this is.
     pub generation: Generation,
-    /// How often it has refuted or returned in this generation.
+    /// How often it has returned and refuted in this generation.
     pub incarnation: Incarnation,
     /// Its status in the table of the node that holds this row.
     pub status: Status,
 }
 
 impl Member {
-    /// How much of the work it takes. What another release may say and this one does not understand
-    /// counts as the default.
+    /// How much of the work it gets. A value that this release does not understand counts as the
+    /// default.
     pub fn weight(&self) -> Weight {
         Weight::from_metadata(&self.metadata).unwrap_or_default()
     }
 
-    /// How many shards the group with this name hash has there; `None` if it does not supervise it.
+    /// How many shards the group with this name hash has on this member; `None` if it does not
+    /// supervise the group.
     pub fn shards_of(&self, group: u64) -> Option<u32> {
         self.sharded(group).map(|sharded| sharded.count)
     }
 
-    /// What it says of the group with this name hash, if it supervises it.
+    /// The group with this name hash, if this member supervises it.
     pub fn sharded(&self, group: u64) -> Option<&ShardGroup> {
         self.groups.iter().find(|sharded| sharded.group == group)
     }
@@ -218,13 +220,13 @@ impl std::ops::Deref for Member {
     }
 }
 
-/// An IPv4 address as such, also where it is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for
-/// both have it.
+/// The IPv4 address behind an address that is mapped into IPv6 (`::ffff:10.0.0.1`), as sockets for
+/// both families report it; any other address as it is.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Bytes that `metadata` takes in a datagram.
+/// The size of `metadata` in a datagram, in bytes.
 pub fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().map(|(key, value)| 2 + key.len() + value.len()).sum()
 }

@@ -631,7 +631,7 @@ mod tests {
         PlacementInput { me, table, transient_owners, epoch, now, until, number, handover_until, is_exclusive: false }
     }
 
-    /// What is decided for shard 0 of two members, `before` being its owner by the last view.
+    /// Checks the decision for shard 0 of two members, when `before` owned it by the last view.
     #[track_caller]
     fn check(before: Option<&str>, owner: &str, is_exclusive: bool, waits_for: Option<&[&str]>) {
         let table = both();

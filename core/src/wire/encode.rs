@@ -110,8 +110,7 @@ pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole
     true
 }
 
-/// Writes a datagram into `buffer`, which it clears first, that tells of this row and says nothing
-/// else.
+/// Clears `buffer` and writes a datagram with this row as its only content.
 pub(crate) fn encode_row(buffer: &mut Vec<u8>, header: Header, row: &Row<'_>) {
     begin(buffer, kind(&Body::Gossip), header);
     buffer.push(1);

@@ -1,7 +1,7 @@
 //! `Datagram`: a message between nodes, in one bounded datagram or one frame of a stream.
 //!
-//! The fields are written by hand. A serde codec of the same layout was measured beside it
-//! (`docs/src/benchmarks.md`, "wire"): the hand is faster, and decoding into borrowed views
+//! The code for each field is written by hand. A serde codec of the same layout was measured beside
+//! it (`docs/src/benchmarks.md`, "wire"), and is slower. Decoding into borrowed views also
 //! allocates nothing, which a codec that makes `Vec`s of members cannot promise.
 //!
 //! Layout, version 3. Numbers are LEB128 varints unless a width is given; fixed widths are
@@ -9,7 +9,8 @@
 //!
 //! ```text
 //! "HB"  version u8  kind u8  cluster u32  from u64  generation  clock
-//!  0 heartbeat   incarnation  stage  interval(us)  slept  health u8  flags u8  count u8, count x observer u32
+//!  0 heartbeat   incarnation  stage  interval(us)  slept  health u8  flags u8
+//!                count u8, count x observer u32
 //!  1 ack         stage  health u8
 //!  2 probe       number u32
 //!  3 echo        number u32  incarnation  flags u8
@@ -26,22 +27,24 @@
 //! 14 poll        number u32
 //! 15 vote        number u32
 //! 16 ask         number u32  group u64  count u8 (at most 128)  count x index
-//! 17 part        number u32  group u64  index  epoch  sequence  version  total  offset  length u16  bytes
+//! 17 part        number u32  group u64  index  epoch  sequence  version  total  offset
+//!                length u16  bytes
 //! 18 kept        parts u32  flags u8
 //! 19 refused     reason u8  value
 //! rumours        count u8, count x (row or note), at the end of each datagram
 //! note           tag u8 (status 0..3)  id u64  generation  incarnation  revision
-//! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation  revision  address  name  zone  pairs u8, pairs x (key  value)
+//! row            tag u8 (status 0..3, bit 2 set, bit 3 role)  id u64  generation  incarnation
+//!                revision  address  name  zone  pairs u8, pairs x (key  value)
 //!                groups u8, groups x (group u64  count  declined)
-//! declined       ranges u8 (0 to 127), ranges x (gap  length - 1), or shift u8 (128 to 144)  length u16  bits
-//! incarnation    life  word
+//! declined       ranges u8 (0 to 127), ranges x (gap  length - 1),
+//!                or 128 + shift u8 (128 to 144)  length u16  bits
+//! incarnation    returns  refutations
 //! address        family u8 (4 or 6)  4 or 16 bytes  port u16
 //! name, zone, key, value    length u8  UTF-8
 //! ```
 //!
-//! Nothing follows the last field; a longer datagram is refused. What a version does not know it
-//! refuses as a whole: guessing at half of a message about who is alive would be worse than
-//! silence.
+//! Nothing follows the last field; a longer datagram is refused. A node refuses a message as a
+//! whole if it does not know all of it: to act on half of a message would be worse than silence.
 
 mod decode;
 mod encode;
@@ -68,7 +71,7 @@ pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 /// Most observers named in a heartbeat.
 pub const OBSERVERS_MAX: usize = 16;
 
-/// Parts of an interval by which a stage counts.
+/// Stages in one interval.
 pub const STAGES: u64 = 16;
 
 /// Parts of a table that are compared by their digests.
@@ -92,8 +95,8 @@ pub const EPOCH_MAX: u64 = (1 << 63) - 1;
 /// refused.
 pub const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
-/// Longest silence that is told of a target, 71 minutes: a longer one is told as this, and refused
-/// in a datagram.
+/// Longest reported silence of a target, 71 minutes. A longer silence is reported as this; a higher
+/// value in a datagram is refused.
 pub const SILENCE_MAX: Duration = Duration::from_micros(u32::MAX as u64);
 
 /// Shards asked for in one datagram, at most.
@@ -109,10 +112,11 @@ pub const HEADERS_BYTES: usize = 28;
 /// default interval.
 pub const HEARTBEAT_BYTES_TYPICAL: usize = 39;
 
-/// Size of an acknowledgement at that time.
+/// Size of an acknowledgement at the same time.
 pub const ACK_BYTES_TYPICAL: usize = 31;
 
-/// What is declined begins with this and the shift if it is said in blocks, with less if in ranges.
+/// Declined shards in blocks begin with this plus the shift; those in ranges begin with a lower
+/// value, the number of ranges.
 pub(crate) const BLOCKS_TAG: u8 = 128;
 
 pub(crate) const MAGIC: [u8; 2] = *b"HB";
@@ -136,13 +140,13 @@ pub struct Header {
 pub struct Datagram<'a> {
     /// The sender.
     pub header: Header,
-    /// What is said.
+    /// The message.
     pub body: Body<'a>,
-    /// News of members.
+    /// News of members, at the end of each datagram.
     pub rumours: Rumours<'a>,
 }
 
-/// What is said.
+/// The message of a datagram, by its kind.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Body<'a> {
     /// The periodic sign of life, to an observer.
@@ -156,7 +160,8 @@ pub enum Body<'a> {
     },
     /// "I am."
     Echo(Echo),
-    /// "Have you heard of it?", to another observer of the target, or to another member.
+    /// "Have you received a heartbeat of it?", to another observer of the target, or to another
+    /// member.
     IndirectProbe(IndirectProbe),
     /// The answer.
     ProbeReport(ProbeReport),
@@ -180,7 +185,7 @@ pub enum Body<'a> {
     Gossip,
     /// The first frame of a lifeline.
     Hello,
-    /// Do you hear me, and hold me for a member?
+    /// "Do you receive this, and am I a member to you?"
     Poll {
         /// Its number.
         number: u32,
@@ -190,7 +195,7 @@ pub enum Body<'a> {
         /// The number of the poll.
         number: u32,
     },
-    /// "These shards are mine; tell me when they do not run with you any more."
+    /// "I own these shards; answer once they no longer run on you."
     Ask {
         /// Comes back in the parts that answer it; not zero.
         number: u32,
@@ -201,14 +206,14 @@ pub enum Body<'a> {
     },
     /// A part of a shard's snapshot.
     Part(Part<'a>),
-    /// How much has come of what was sent on this stream.
+    /// How many parts have arrived on this stream.
     Kept {
-        /// Parts taken in.
+        /// Parts received.
         parts: u32,
         /// Whether the snapshot that ended with the last of them was refused for its size.
         refused: bool,
     },
-    /// "You are not let in": the answer to a join whose token is right.
+    /// "You are not admitted": the answer to a join whose token is right.
     Refused(Refused),
 }
 
@@ -241,10 +246,10 @@ pub struct Part<'a> {
 pub struct Heartbeat {
     /// The sender's incarnation.
     pub incarnation: Incarnation,
-    /// The number of the schedule slot times [`STAGES`], and in which part of the slot this
+    /// The number of the schedule slot times [`STAGES`], plus the part of the slot in which this
     /// observer has its turn. Of two heartbeats of one sender, also to different observers, the one
-    /// with the higher stage was sent later. A gap of slots is a loss, or they were slept through.
-    /// At most [`STAGE_MAX`].
+    /// with the higher stage was sent later. Missing slots were lost or slept through. At most
+    /// [`STAGE_MAX`].
     pub stage: u64,
     /// Time to the next one, in whole microseconds, over zero to [`INTERVAL_MAX`].
     pub interval: Duration,
@@ -278,7 +283,7 @@ pub struct Echo {
     pub is_observer: bool,
 }
 
-/// "Have you heard of it?"
+/// "Have you received a heartbeat of it?"
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndirectProbe {
     /// Comes back in the evidence.
@@ -287,12 +292,12 @@ pub struct IndirectProbe {
     pub target: NodeId,
     /// In which start of its process.
     pub generation: Generation,
-    /// The newest stage that the asker has heard.
+    /// The stage that the asker lacks; 0 asks whether the target ever answered.
     pub stage: u64,
     /// Whether the asker found no process at its address.
     pub gone: bool,
-    /// Whether it asks for a death, rather than for a suspicion: what counts then is how long
-    /// others have heard nothing.
+    /// Whether it asks about a death rather than a suspicion: then the length of the silence
+    /// counts.
     pub death: bool,
 }
 
@@ -305,16 +310,16 @@ pub struct ProbeReport {
     pub target: NodeId,
     /// In which start of its process.
     pub generation: Generation,
-    /// The newest stage that it has heard; zero if it does not watch the target.
+    /// The newest stage that it has received; zero if it does not watch the target.
     pub stage: u64,
-    /// For how long it has heard nothing, in whole microseconds, at most [`SILENCE_MAX`].
+    /// How long the target has been silent to it, in whole microseconds, at most [`SILENCE_MAX`].
     pub silence: Duration,
-    /// Whether the target answered it just now, or has been heard since the stage that was asked
-    /// about.
+    /// Whether the target answered it just now, or it has received the stage in question or a later
+    /// one.
     pub reached: bool,
     /// Whether it found no process at the target's address.
     pub gone: bool,
-    /// Whether it would call the target dead.
+    /// Whether it agrees that the target is dead.
     pub agrees: bool,
     /// Its local health.
     pub health: u8,
@@ -323,13 +328,13 @@ pub struct ProbeReport {
 /// "I want to be a member."
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Join<'a> {
-    /// That of the challenge; zero at first.
+    /// The token of the challenge; zero at first.
     pub token: u64,
     /// What the sender says of itself.
     pub row: Row<'a>,
 }
 
-/// Why a node is not let in, as [`Refusal`](crate::membership::table::Refusal) has it.
+/// Why a node is not admitted; [`Refusal`](crate::membership::table::Refusal) has the reasons.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused {
     /// Which reason; a later release may know more of them.
@@ -345,7 +350,7 @@ pub type Digests = [u32; BUCKETS];
 /// What differs between two tables; the rows themselves are the rumours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rows {
-    /// Parts of the table that differ, one bit each; zero in what is sent back.
+    /// Parts of the table that differ, one bit each; zero in the reply.
     pub differing: u64,
     /// Whether rows were left out for lack of room.
     pub more: bool,
@@ -363,20 +368,20 @@ pub struct Observers {
     count: u8,
 }
 
-/// News of one member: all of it, or no more than how it is.
+/// News of one member: with its profile, or its status and numbers alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Row<'a> {
     /// Hash of the name.
     pub id: NodeId,
-    /// What is held of it.
+    /// Its status in the sender's table.
     pub status: Status,
     /// Which start of its process.
     pub generation: Generation,
     /// Its incarnation.
     pub incarnation: Incarnation,
-    /// The revision of what it says of itself.
+    /// The revision of its profile.
     pub revision: u32,
-    /// What it says of itself; none in a note, for those who know.
+    /// Its profile; none in a note, which is for receivers that have it.
     pub details: Option<Details<'a>>,
 }
 
