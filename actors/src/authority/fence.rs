@@ -1,8 +1,8 @@
-//! `Fence`: what refuses the late writes of those who do not own a shard any more.
+//! `Fence`: refuses late writes of a node that does not own the shard any more.
 //!
-//! A lease is not a fence: a worker that checked it and then slept still writes, and nothing in its
-//! own process can stop that. What can is the place where the write arrives. It remembers the
-//! highest epoch it has seen of each shard and refuses a lower one.
+//! A lease is not a fence: a worker that checked it and then slept still writes, and its own
+//! process cannot stop that. The store where the write arrives can. It remembers the highest epoch
+//! it has seen of each shard and refuses a lower one.
 //!
 //! Source: M. Burrows, "The Chubby lock service for loosely-coupled distributed systems", OSDI
 //! 2006, section 2.4 (sequencers).

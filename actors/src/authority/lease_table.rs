@@ -1,9 +1,9 @@
-//! `LeaseTable`: who has which shard, and the highest number given out: the rules that the
-//! authorities in memory and on a disk share.
+//! `LeaseTable`: which session has which shard, and the highest number given out. The authorities
+//! in memory and on a disk share these rules.
 //!
-//! It is the porter's book. Time is not in it: whoever keeps it says which sessions are over. One
-//! counter numbers sessions and epochs alike, so that an epoch is higher than all before it,
-//! whichever shard they were for, and nothing has to be remembered of a shard that nobody has.
+//! There is no time in it: the authority that keeps it says which sessions are over. One counter
+//! numbers sessions and epochs alike. So an epoch is higher than all before it, of every shard, and
+//! a shard without an owner needs no entry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use heartbeat_core::Generation;
 use heartbeat_core::authority::{Claimed, SessionId, ShardName};
 use heartbeat_core::member::Epoch;
 
-/// Sessions at a time: those of more nodes than one host or one test has, and what processes that
-/// ended have left behind.
+/// Most sessions at a time: those of more nodes than one host or one test has, and those that ended
+/// processes have left behind.
 pub(super) const SESSIONS_MAX: usize = 4_096;
 
-/// Highest number that is given out; beyond it a book is damaged. A million epochs a second take
-/// 290,000 years to get there.
+/// Highest number that is given out; a table with a higher one is damaged. A million epochs a
+/// second take 290,000 years to get there.
 pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
 
-/// What has been given out.
+/// The sessions and shards that were given out.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct LeaseTable {
     /// The highest number given out, to a session or with a shard. It only rises.
     pub(super) number: u64,
-    /// How often something was given back or taken back. It only rises; with `number` it tells any
-    /// two states apart.
+    /// How often a shard or a session was given back or taken back. It only rises; with `number` it
+    /// tells any two states apart.
     pub(super) freed: u64,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) shards: BTreeMap<ShardName, Grant>,
 }
 
-/// Whose a session is.
+/// The node of a session.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Session {
     pub(super) node: Arc<str>,
     pub(super) generation: Generation,
 }
 
-/// Who has a shard, since when.
+/// The session that has a shard, and under which epoch.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Grant {
     pub(super) session: SessionId,
@@ -128,7 +128,7 @@ mod tests {
         Session { node: node.into(), generation: Generation(generation) }
     }
 
-    /// What becomes of a claim to shard 0.
+    /// Checks the outcome of a claim to shard 0.
     #[track_caller]
     fn check(table: &mut LeaseTable, session: SessionId, expected: Claimed) {
         assert_eq!(table.claim(session, &[shard(0)], Epoch(0)), Some(vec![expected]));

@@ -16,8 +16,8 @@ use super::lease_table::{LeaseTable, SESSIONS_MAX, Session};
 use super::{Authority, AuthorityError, Claimant, check};
 use crate::lock::lock;
 
-/// What several authorities of one process have in common: whatever one of them hands out, no other
-/// does. Its time is tokio's, virtual where that is.
+/// The state that several authorities of one process share: a shard that one of them hands out, no
+/// other does. Its time is tokio's, virtual where that is.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -29,18 +29,18 @@ pub enum Reach {
     /// It is answered at once.
     #[default]
     Prompt,
-    /// It is answered after this time; half of it is over when what it asks is done.
+    /// It is answered after this time. The request is carried out after half of it.
     Slow(Duration),
-    /// What it asks is done, and the answer is lost.
+    /// Its requests are carried out, and the answers are lost.
     Unheard,
-    /// Nothing that it asks is done, and it hears of nothing.
+    /// Its requests are not carried out, and it is not notified.
     Cut,
 }
 
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Rises when something was freed, and when somebody is reached again.
+    /// Rises when a shard was freed, when a session begins, and when a node's reach is set.
     changes: watch::Sender<u64>,
 }
 
@@ -57,7 +57,7 @@ struct State {
 struct MemoryAuthority {
     store: MemoryStore,
     claimant: Claimant,
-    /// What had been freed when the node last heard of it.
+    /// How often a shard or a session had been freed when the node was last notified.
     seen: Mutex<u64>,
 }
 
@@ -73,14 +73,14 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    /// The authority for one node. The name of its cluster says nothing here: all who share a store
-    /// are in one.
+    /// The authority for one node. The name of its cluster has no effect: all nodes that share a
+    /// store are in one.
     pub fn authority(&self, claimant: Claimant) -> Rc<dyn Authority> {
         let seen = Mutex::new(self.state().table.freed);
         Rc::new(MemoryAuthority { store: self.clone(), claimant, seen })
     }
 
-    /// Changes how well a node reaches the store, from its next question on.
+    /// Changes how well a node reaches the store, from its next request on.
     pub fn set_reach(&self, node: &str, reach: Reach) {
         self.state().reaches.insert(node.into(), reach);
         self.shared.changes.send_modify(|changes| *changes += 1);
@@ -90,8 +90,7 @@ impl MemoryStore {
         self.state().reaches.get(node).copied().unwrap_or_default()
     }
 
-    /// The state, from which the sessions are gone that are over. At its end itself a session is
-    /// over.
+    /// The state, without the sessions that are over. At its end itself a session is over.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = lock(&self.shared.state);
         let now = Instant::now();
@@ -153,7 +152,7 @@ impl State {
 }
 
 impl MemoryAuthority {
-    /// Whether something was freed since this was last asked; if not, when the next session ends.
+    /// `Ok` if a shard was freed since the last `Ok`; otherwise when the next session ends.
     fn look(&self) -> Result<(), Option<Instant>> {
         let state = self.store.state();
         let mut seen = lock(&self.seen);

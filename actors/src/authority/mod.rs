@@ -1,12 +1,12 @@
-//! `Authority`: who hands out the right to run a shard, one owner at a time.
+//! Authorities: each hands out the right to run a shard, to one owner at a time.
 //!
-//! The rules of when to ask what are in `heartbeat-core` (`claims`); here are those who answer. All
-//! answer the same way, which the same suite checks. They live on the control arbiter and hold it
-//! up for nothing: what takes time is awaited, or done on another thread.
+//! `heartbeat-core` decides when to ask for what (`claims`); the authorities here answer. All pass
+//! the same suite of tests. They run on the control thread and never block it: slow work is
+//! awaited, or done on another thread.
 //!
 //! - `lease_table`: the rules of the authorities that keep their own table. `memory`: one process.
 //!   `file`: one host. `etcd`: several hosts.
-//! - `name`: how names are written where not every character can be.
+//! - `name`: how names are written where some characters are not allowed.
 
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -40,17 +40,17 @@ pub use memory::{MemoryStore, Reach};
 pub trait Authority {
     /// Answers one question. Several may be under way at a time.
     ///
-    /// An error means that it is not known whether it was done; whatever is asked may be asked
-    /// again. It takes a bounded time.
+    /// An error means that it is not known whether the request was carried out. Each request may be
+    /// repeated. The answer takes a bounded time.
     fn ask(self: Rc<Self>, ask: AuthorityRequest)
     -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>>;
 
-    /// Waits until a shard may have become free that was not when this was last waited for; it may
-    /// say so when none has.
+    /// Waits until a shard may have become free since this last returned. It may also return when
+    /// no shard has.
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
 
-/// Who asks an authority.
+/// The node that asks an authority.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claimant {
     /// Name of its cluster. Shards of different clusters have nothing to do with each other.
@@ -61,8 +61,8 @@ pub struct Claimant {
     pub generation: Generation,
 }
 
-/// The authority did not answer, or said something that makes no sense. The text says what was
-/// asked of whom, and what came of it.
+/// The authority did not answer, or its answer makes no sense. The text names the authority, the
+/// request and the outcome.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuthorityError(pub String);
 
@@ -74,14 +74,14 @@ impl fmt::Display for AuthorityError {
 
 impl std::error::Error for AuthorityError {}
 
-/// The authority that a config names, for this start of its node; `None` for `view`, which needs
-/// none. To be called within a tokio runtime, on the thread that is to use it.
+/// Opens the authority that a config names, for this start of its node; `None` for `view`, which
+/// needs none. Call it within a tokio runtime, on the thread that is to use the authority.
 ///
 /// # Errors
-/// If there is no `[cluster]` table, which has the name to claim under; if this build has no such
-/// authority; with `file`, if the folder cannot be used; with `etcd`, if an endpoint makes no
-/// sense. That etcd cannot be reached is not an error here: it may be there in a while, and each
-/// question says so.
+/// If there is no `[cluster]` table, which has the name to claim under, or this build has no such
+/// authority. With `file`, if the folder cannot be used. With `etcd`, if an endpoint makes no
+/// sense. An etcd that cannot be reached is not an error here, since it may be reachable later:
+/// each request reports it.
 pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
     let ownership = &config.ownership;
     match ownership.authority {
@@ -143,7 +143,7 @@ fn check(ask: &AuthorityRequest) -> Result<(), AuthorityError> {
 mod tests {
     use super::*;
 
-    /// What is said of a config that names an authority which cannot be had.
+    /// Checks the error for a config that names an authority which cannot be opened.
     #[track_caller]
     fn check(ownership: &str, cluster: &str, expected: &str) {
         let config = Config::from_toml(&format!("[ownership]\n{ownership}\n{cluster}")).unwrap();

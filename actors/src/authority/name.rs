@@ -1,10 +1,11 @@
-//! `name`: names of nodes, groups and clusters where not every character can stand: in the name of
-//! a file, a line of text, a key with slashes.
+//! `name`: writes the names of nodes, groups and clusters where some characters are not allowed: in
+//! a file name, a line of text, a key with slashes.
 //!
-//! Letters, digits, `-` and `_` stand for themselves, all other bytes are written as `%` and two
-//! digits, as in a URL (RFC 3986, section 2.1). So a dot is, too: no name is `..`.
+//! Letters, digits, `-` and `_` stand for themselves. Every other byte, a dot included, is written
+//! as `%` and two hexadecimal digits, as in a URL (RFC 3986, section 2.1). So no written name is
+//! `..`.
 
-/// A name, written so.
+/// Writes a name.
 pub(super) fn escaped(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -16,7 +17,7 @@ pub(super) fn escaped(name: &str) -> String {
     text
 }
 
-/// The name that was written so; `None` if none was.
+/// Reads a written name; `None` if `text` is not one.
 pub(super) fn unescaped(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,9 +1,10 @@
-//! `link`: one of the servers at a time, and another one as soon as that does not answer.
+//! `client`: a connection to one server at a time. If that server does not answer, the next one is
+//! tried.
 //!
 //! A client that waits for a paused server waits for as long as it is paused: 7 s and more were
-//! measured with a plain one, longer than most leases. So each call has a short time, and whatever
-//! goes wrong leads to the next server over a new connection, on which all streams are opened anew.
-//! A call may so be made twice: only such are made that may.
+//! measured with a plain one, longer than most leases. So each call has a short timeout. After any
+//! failure the client turns to the next server over a new connection, and all streams are opened
+//! anew there. A call may therefore be carried out twice, so only calls that allow this are made.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -15,17 +16,17 @@ use tokio::sync::watch;
 
 use super::super::AuthorityError;
 
-/// Longest time of one call: a server that answers does so within milliseconds, and one that elects
-/// a leader within about two seconds, during which others are asked again.
+/// Longest time of one call. A healthy server answers within milliseconds. An election of a leader
+/// takes about two seconds, in which the other servers are tried again.
 const CALL_MAX: Duration = Duration::from_secs(1);
 
-/// Longest time of a call with all its repetitions, whatever the session's time: whoever asks has
-/// other things to ask.
+/// Longest time of a call with all its repetitions, however long the session lasts: the node has
+/// other requests to make.
 const ALL_TRIES_MAX: Duration = Duration::from_secs(5);
 
-/// The pause after all servers have been asked in vain: twice as long after each such round up to
-/// the longest, and the first one again once one has answered. While they elect a leader they are
-/// asked a few times a second; what is no server at all is not asked without end.
+/// The pause after no server has answered. It doubles with each such round, up to the longest, and
+/// is the first one again after an answer. While etcd elects a leader the servers are tried a few
+/// times a second; an address without a server is not tried in a tight loop.
 const ROUND_PAUSE: Duration = Duration::from_millis(50);
 const ROUND_PAUSE_MAX: Duration = Duration::from_millis(400);
 
@@ -42,7 +43,7 @@ pub(super) struct ServerClient {
     /// Longest time of a call with all its repetitions.
     all_tries_max: Duration,
     state: RefCell<State>,
-    /// Held by whoever connects, so that one does.
+    /// Held while connecting, so that one task does it at a time.
     connects: tokio::sync::Mutex<()>,
     /// Counts the turns to the next server.
     turns: watch::Sender<u64>,
@@ -70,16 +71,16 @@ pub(super) struct Connected {
 pub(super) enum Failure {
     /// The lease is not there.
     Gone,
-    /// Whoever else is asked says the same, or nobody answers.
+    /// Every other server would answer the same, or no server answers.
     Refused(AuthorityError),
 }
 
 /// What one attempt came to that did not succeed.
 pub(super) enum Cause {
     Gone,
-    /// No other server would say anything else.
+    /// No other server would answer otherwise.
     Final(String),
-    /// Another one may.
+    /// Another server may succeed.
     Passing(String),
 }
 
@@ -107,8 +108,8 @@ impl ServerClient {
         })
     }
 
-    /// Makes a call until it succeeds, or its time is over, or asking again would not help. It may
-    /// be done more than once.
+    /// Repeats a call until it succeeds, its time is over, or a repetition would not help. It may
+    /// be carried out more than once.
     pub(super) async fn call<T>(&self, call: impl AsyncFn(Connected) -> Result<T, Error>) -> Result<T, Failure> {
         let begun = Instant::now();
         let mut causes = vec![None; self.endpoints.len()];
@@ -176,11 +177,10 @@ impl ServerClient {
     }
 
     async fn connect(&self, endpoint: &str) -> Result<Client, Cause> {
-        // The client's own connection is made in the background and tells nobody that there is
-        // none.
+        // The client connects in the background and does not report a refused connection.
         let host_and_port = address(endpoint).unwrap_or_default();
         if let Err(error) = TcpStream::connect(host_and_port).await {
-            return Err(Cause::Passing(format!("nobody listens there, {error}")));
+            return Err(Cause::Passing(format!("no process listens there, {error}")));
         }
         let options = ConnectOptions::new().with_require_leader(true).with_connect_timeout(self.call_max);
         let options = match self.user.clone() {
@@ -209,7 +209,7 @@ impl ServerClient {
         }
     }
 
-    /// Turns to the next server, if nobody else has since.
+    /// Turns to the next server, unless another task has done so since `turn`.
     pub(super) fn turn_from(&self, turn: u64) {
         if turn != *self.turns.borrow() {
             return;
@@ -221,7 +221,7 @@ impl ServerClient {
         self.turns.send_modify(|turns| *turns += 1);
     }
 
-    /// Tells of each turn to another server.
+    /// Changes with each turn to another server.
     pub(super) fn turns(&self) -> watch::Receiver<u64> {
         self.turns.subscribe()
     }
@@ -248,7 +248,7 @@ fn address(endpoint: &str) -> Option<&str> {
     rest.rsplit_once(':').map(|_| rest)
 }
 
-/// What an error means. etcd's own are told apart by their texts, which are part of its API
+/// What an error means. etcd's own errors differ by their texts, which are part of its API
 /// (`rpctypes`).
 fn cause(error: &Error) -> Cause {
     let status = match error {
@@ -257,7 +257,7 @@ fn cause(error: &Error) -> Cause {
         Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => {
             return Cause::Final(error.to_string());
         }
-        // Not our own enum: whatever it holds besides is about the connection.
+        // Not our own enum: its other variants are about the connection.
         _ => return Cause::Passing(error.to_string()),
     };
     let text = status.message();

@@ -1,10 +1,9 @@
-//! `guard`: what came too late is void.
+//! `guard`: a change that arrives too late has no effect.
 //!
 //! A call that was given up may still be carried out, at any time, by a server that was paused. So
-//! each change names the revision at which the session's key was written last, and after a call
-//! whose outcome is not known that key is written again before anything else is changed. Whatever
-//! is carried out from then on under the previous revision fails. Between two such calls the guard
-//! costs nothing.
+//! each change names the revision at which the session's key was written last. After a call whose
+//! outcome is not known, that key is written again before any other change. A change under the
+//! previous revision fails from then on. Between two such calls the guard costs nothing.
 
 use std::cell::Cell;
 
@@ -44,7 +43,7 @@ impl Guard {
             Some((of, revision)) if of == lease && !self.is_unsure.get() => return Ok(Some(revision)),
             Some(_) | None => {}
         }
-        // Before it is written: what is given up meanwhile is to be written for again.
+        // Before the write: a call that is given up during it needs another write.
         self.is_unsure.set(false);
         *known = None;
         let revision = renewal.await?;

@@ -5,11 +5,11 @@
 //! | `nodes/NODE/SESSION` | the generation | the session |
 //! | `shards/GROUP/INDEX` | node, generation and session | the session |
 //! | `epochs/GROUP/INDEX` | the last epoch of the shard | none |
-//! | `records/GROUP/INDEX/NAME` | whatever the owner of the shard recorded | none |
+//! | `records/GROUP/INDEX/NAME` | what the owner of the shard recorded | none |
 //!
 //! A session is a lease, and its number the lease's. The revision at which its key was written last
-//! guards what is done for it (`guard`). A node has a key for each of its sessions, so that the one
-//! of an earlier process can be found also when a later process of the same name has one.
+//! guards each change for it (`guard`). A node has a key for each of its sessions. So the session
+//! of an earlier process is found even if a later process of the same name has one too.
 
 use heartbeat_core::Generation;
 use heartbeat_core::authority::{SessionId, ShardName};

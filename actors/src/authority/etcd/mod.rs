@@ -2,30 +2,31 @@
 //!
 //! A session is an etcd lease; a shard is taken by a transaction that puts its key, under the
 //! lease, if there is none. The same transaction writes the shard's epoch: one more than its last
-//! one, which stays when its owner goes, or the time if that is later. So epochs rise over restarts
-//! of everything. When a lease ends, by time or by hand, etcd deletes its keys, and tells those who
-//! watch.
+//! one, or the time if that is higher. The last epoch stays when the owner goes. So epochs rise
+//! even over a restart of all servers and nodes. When a lease ends, by time or by hand, etcd
+//! deletes its keys and notifies the watching nodes.
 //!
 //! # What it is careful about
-//! - A server that does not answer is left for the next one after a sixth of the session's time, a
+//! - If a server does not answer, the next one is tried after a sixth of the session's time, a
 //!   second at most (`client`).
-//! - A leader of etcd that was paused, and does not know yet that another one has taken its place,
-//!   still answers renewals, which the other one has never heard of (etcd issues 12528 and 15247).
-//!   So a renewal counts only when a read follows that most of the servers confirm, in the same
-//!   term of the same leader (`renew`).
-//! - Such a leader also ends leases that were renewed while it was paused. That is a fault of
-//!   etcd's, mended in November 2023 (its pull request 16822, in later versions of 3.4 and 3.5);
-//!   with an older one, as Debian 12's 3.4.23, a shard may so be another's before its owner hears
-//!   of it, which is with its next renewal. Whoever renews whenever something became free hears of
+//! - A leader of etcd that was paused may not know yet that it was replaced. It still answers
+//!   renewals, and the new leader never receives them (etcd issues 12528 and 15247). So a renewal
+//!   counts only after a read that most of the servers confirm, in the same term of the same leader
+//!   (`renew`).
+//! - Such a leader also ends leases that were renewed while it was paused. etcd mended this fault
+//!   in November 2023 (pull request 16822, in later versions of 3.4 and 3.5). With an older one, as
+//!   Debian 12's 3.4.23, a shard may have a new owner before the old one knows. The old owner
+//!   learns of it with its next renewal. A node that renews whenever a shard became free learns of
 //!   it within milliseconds.
-//! - etcd counts a lease's time anew when its leader changes, and after a restart of all: what a
-//!   dead node had may so be free later than its time says, up to twice as late. Never earlier.
-//! - What was sent to a server that was paused is carried out when it wakes, long after the call
-//!   was given up and repeated elsewhere. A release would so take back what was claimed again since
-//!   (seen in a test, with a leader paused for 10 s). So whatever changes something names a guard,
-//!   which changes after each call whose outcome is not known (`guard`).
+//! - etcd counts a lease's time anew when its leader changes, and after a restart of all servers.
+//!   The shards of a dead node may therefore be free up to twice as late as its time says. They are
+//!   never free earlier.
+//! - A paused server carries out the calls it received when it wakes. By then they were given up
+//!   and repeated elsewhere. A late release would take back a shard that was claimed again since
+//!   (seen in a test, with a leader paused for 10 s). So each change names a guard, which changes
+//!   after each call whose outcome is not known (`guard`).
 //! - **A lease is not fencing.** A write on its way while its sender is paused arrives after the
-//!   lease is over. Only one that names its epoch is then refused: [`EtcdAuthority::record`].
+//!   lease is over. Only a write that names its epoch is then refused: [`EtcdAuthority::record`].
 //!
 //! # Limits
 //! - No TLS, and etcd 3.4 or later.
@@ -58,7 +59,7 @@ use guard::Guard;
 use keys::Keys;
 use watch::Watch;
 
-/// How often a claim is tried anew whose shards changed hands while it was made.
+/// How often a claim is repeated if its shards changed hands while it was made.
 const CLAIM_TRIES: usize = 4;
 
 /// Sessions of one node that one eviction ends: more processes of one name do not end within one
@@ -80,7 +81,7 @@ pub struct EtcdAuthority {
 pub enum Recorded {
     /// It is written.
     Written,
-    /// It is not, since the shard is nobody's, or its epoch is another one.
+    /// It is not: the shard has no owner, or its epoch is another one.
     Refused,
 }
 
@@ -89,7 +90,7 @@ impl EtcdAuthority {
     /// last: calls that take longer than a sixth of it, or than a second, are repeated elsewhere.
     ///
     /// # Errors
-    /// If an endpoint is none, or asks for TLS.
+    /// If an endpoint is not a valid address, or asks for TLS.
     pub fn new(config: &EtcdConfig, ttl: Duration, claimant: Claimant) -> Result<EtcdAuthority, AuthorityError> {
         let keys = Keys::new(&config.prefix, &claimant.cluster);
         let (servers, guard, watch) =
@@ -97,18 +98,18 @@ impl EtcdAuthority {
         Ok(EtcdAuthority { servers, keys, claimant, guard, watch })
     }
 
-    /// Writes a value, in one step with looking whether the shard is still owned under this epoch:
-    /// once another one owns it, nothing that its previous owner writes arrives, however late it
-    /// was sent.
+    /// Writes a value if the shard is still owned under this epoch; etcd checks this in the same
+    /// step. Once the shard has a new owner, no write of the previous owner is accepted, however
+    /// late it arrives.
     ///
-    /// It is put beside the shard's other records, at `PREFIX/CLUSTER/records/GROUP/INDEX/NAME`,
-    /// outlives the owner, and can be read there by anybody. Values of over 1 MiB are refused by
-    /// etcd. Writes of one name arrive in the order in which they were made, if each is made after
-    /// the one before has come back.
+    /// The value is put beside the shard's other records, at
+    /// `PREFIX/CLUSTER/records/GROUP/INDEX/NAME`. It outlives the owner, and every client of etcd
+    /// can read it there. etcd refuses values of over 1 MiB. Writes of one name arrive in the order
+    /// in which they were made, if each is made after the one before has returned.
     ///
     /// # Errors
-    /// If etcd does not answer. It is then not known whether the value is written; but it will not
-    /// be later, once another write of that name has come back.
+    /// If etcd does not answer. It is then not known whether the value is written. Once another
+    /// write of that name has returned, it will not be written later.
     pub async fn record(
         &self,
         shard: &ShardName,
@@ -118,11 +119,11 @@ impl EtcdAuthority {
     ) -> Result<Recorded, AuthorityError> {
         let (owner, record, value) = (self.keys.shard(shard), self.keys.record(shard, name), value.into());
         let (last, epoch) = (self.keys.epoch(shard), epoch.0.to_string());
-        // Some session has it, and the last epoch that was given out is this one.
+        // A session has the shard, and the last epoch that was given out is this one.
         let has_owner = || Compare::create_revision(&*owner, CompareOp::Greater, 0);
         let is_owned = || [has_owner(), Compare::value(&*last, CompareOp::Equal, &*epoch)];
-        // What a call that timed out has sent may still arrive; only on top of what it has seen,
-        // though.
+        // A write of a call that timed out may still arrive. It succeeds only if the record is
+        // still as that call has seen it.
         let write = async |Connected { mut client, .. }| {
             loop {
                 let look = Txn::new().when(is_owned()).and_then([TxnOp::get(&*record, None)]);
@@ -272,19 +273,18 @@ impl EtcdAuthority {
             TxnOp::txn(Txn::new().when([is_ours]).and_then([TxnOp::delete(&*key, None)]))
         };
         match self.guarded(session, &shards.iter().map(release).collect::<Vec<_>>()).await {
-            // Then everything it had is given back.
+            // With the session all its shards were given back.
             Ok(_) | Err(Failure::Gone) => Ok(AuthorityResponse::Done),
             Err(failure @ Failure::Refused(_)) => Err(failure),
         }
     }
 
-    /// Changes something for a session, if that is still there, and if this is not what came too
-    /// late of a call that was given up.
+    /// Makes changes for a session, if that is still there and the call was not given up meanwhile.
     async fn guarded(&self, session: SessionId, operations: &[TxnOp]) -> Result<TxnResponse, Failure> {
         let key = self.keys.session(&self.claimant.node, session);
         let (lease, generation) = (signed(session.0), self.claimant.generation.0.to_string());
         let change = async |Connected { mut client, .. }| {
-            // Dropped in the middle, it leaves word that the outcome is not known.
+            // If it is dropped in the middle, the guard notes that the outcome is not known.
             let mut attempt = self.guard.attempt();
             loop {
                 let renewal = async |mut client: Client| {
@@ -348,8 +348,8 @@ impl Claim {
         TxnOp::txn(Txn::new().when([is_free, is_last]).and_then([take, number]).or_else(look))
     }
 
-    /// What became of it: `Some(None)` if the shard changed hands since its last epoch was read;
-    /// `None` if that is no answer to a claim.
+    /// The outcome: `Some(None)` if the shard changed hands since its last epoch was read; `None`
+    /// if the response does not answer a claim.
     fn result(&self, response: &TxnOpResponse, lease: i64) -> Option<Option<Claimed>> {
         let claim: &TxnResponse = match response {
             TxnOpResponse::Txn(claim) => claim,

@@ -1,9 +1,9 @@
-//! `watch`: what etcd tells of shards that became free.
+//! `watch`: the stream on which etcd reports shards that became free.
 //!
-//! A stream of the keys that are deleted, by whomever or by time. When it ends, or the server does
-//! not answer, it is opened anew at another one, from the revision on that came last. If etcd has
-//! forgotten that one (compacted it), or there is none yet, something may have become free that
-//! nobody told of, and whoever waits is told so.
+//! It carries the keys that are deleted, by a client or by time. When it ends, or the server does
+//! not answer, it is opened anew at another server, from the last revision on. If etcd has
+//! forgotten that revision (compacted it), or there is none yet, a deletion may have been missed.
+//! The waiting node is then notified as if a shard had become free.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use etcd_client::{Error, WatchFilterType, WatchOptions, WatchStream};
 
 use super::client::{Connected, ServerClient};
 
-/// How long a silent stream is believed: then it is asked whether anybody is there.
+/// How long a stream may be silent before the server is asked for a sign of life.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// The pause before another attempt to open the stream.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Where we are in what etcd tells.
+/// The open stream, and how far it was read.
 #[derive(Default)]
 pub(super) struct Watch {
     stream: Option<(WatchStream, u64)>,
-    /// The first revision that has not been told; zero if nothing has.
+    /// The first revision that was not received; zero before the first message.
     next: i64,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Watch {
 enum Received {
     Freed,
     Nothing,
-    /// It knows nothing any more of what came after the last message.
+    /// etcd has no record any more of the deletions after the last message.
     Forgotten,
     /// The server does not answer any more, or said that it would not.
     Lost,
@@ -52,7 +52,7 @@ impl Watch {
                 continue;
             }
             let received = tokio::select! {
-                _ = turns.changed() => Received::Nothing, // The link is there, and so is the sender.
+                _ = turns.changed() => Received::Nothing, // The servers are there, and so is the sender.
                 received = receive(stream, &mut self.next) => received,
             };
             match received {
@@ -71,7 +71,7 @@ impl Watch {
     async fn open(&mut self, servers: &ServerClient, keys: &str) -> bool {
         let turn = *servers.turns().borrow();
         let Ok(connected) = servers.connected().await else {
-            // What is wrong is said to whoever asks something.
+            // The next request of the node reports what is wrong.
             servers.turn_from(turn);
             tokio::time::sleep(PAUSE).await;
             return false;
@@ -106,7 +106,7 @@ async fn begin(connected: Connected, keys: &str, next: i64) -> Result<(WatchStre
 async fn receive(stream: &mut WatchStream, next: &mut i64) -> Received {
     for _ in 0..2 {
         let Ok(message) = tokio::time::timeout(SILENCE_MAX, stream.message()).await else {
-            // Asked once; silent again, and nobody is there.
+            // The server was asked once and stays silent: it is gone.
             if stream.request_progress().await.is_err() {
                 return Received::Lost;
             }

@@ -1,14 +1,16 @@
-//! `folder`: one change of the state at a time, on the disk before anybody hears of it.
+//! `folder`: one change of the state at a time, on the disk before it is answered.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `lock` | locked by whoever changes something, for a few milliseconds; its process number, for the message when it takes too long |
-//! | `state` | who has what: see `state`. Replaced as a whole: written as `state.new`, synced, renamed, the folder synced |
+//! | `lock` | locked during a change, for a few milliseconds; the holder's process number |
+//! | `state` | the lease table as text, replaced as a whole: see `state` |
 //! | `sessions/N` | the end of session N, locked by its process: see `session_lock` |
 //!
-//! The lock file is empty until there was a state for the first time. If it is not and there is no
-//! state, somebody has removed it, and numbers would be given out twice: that is an error, and
-//! stays one until a person has dealt with it.
+//! A new state is written as `state.new`, synced and renamed; then the folder is synced. The
+//! process number is for the error text of a process that waits too long for the lock. The lock
+//! file is empty until there was a state for the first time. If it is not empty and there is no
+//! state, the state was removed, and numbers would be given out twice. That is an error, and stays
+//! one until a person has dealt with it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -27,14 +29,15 @@ use super::session_lock::{self, LockState, SessionLock};
 use super::state::{self, HEAD_BYTES, StateError};
 use crate::lock::lock;
 
-/// How long a change waits for the lock. The changes of 16 nodes that start together take less, on
-/// a disk that takes 20 ms to sync.
+/// How long a change waits for the lock. Sixteen nodes that start together need less, on a disk
+/// that takes 20 ms to sync.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Time between two attempts to take the lock: a change on a fast disk takes half a millisecond.
 const LOCK_RETRY_EVERY: Duration = Duration::from_micros(200);
 
-/// Longest state: a million shards with the longest names take 260 MB, those of people about 50.
+/// Longest state. A million shards with the longest names take 260 MB, with ordinary names about
+/// 50.
 const STATE_BYTES_MAX: u64 = 512 << 20;
 
 /// Where a state is kept.
@@ -42,13 +45,14 @@ const STATE_BYTES_MAX: u64 = 512 << 20;
 pub(super) struct Folder {
     path: PathBuf,
     boot: Boot,
-    /// The state as we left it, which spares reading it where nobody else has changed it since.
+    /// The state as this process left it. It is not read again unless another process has changed
+    /// it.
     last: Mutex<Option<LeaseTable>>,
     /// Whether the state may be one that is not on the disk yet, since a sync has failed.
     is_unsynced: AtomicBool,
 }
 
-/// The right to change the state, until it is dropped.
+/// A change of the state: it holds the lock until it is dropped.
 pub(super) struct Transaction<'a> {
     folder: &'a Folder,
     /// Its lock ends with it.
@@ -165,7 +169,8 @@ impl Transaction<'_> {
         &mut self.table
     }
 
-    /// Ends a session for all to see, before anybody is given what it has.
+    /// Ends a session. Its file is removed first, so that its process sees the end before its
+    /// shards are given out.
     pub(super) fn end(&mut self, session: SessionId) -> Result<(), AuthorityError> {
         remove(&self.folder.session(session))?;
         self.table.end(session);
@@ -186,7 +191,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Removes what processes have left behind that were killed while they began a session.
+    /// Removes the files of sessions that are not in the table: their processes were killed while
+    /// they began one.
     pub(super) fn clear(&self) -> Result<(), AuthorityError> {
         let path = self.folder.path.join("sessions");
         let unreadable = |error| refused(&path, "read", &error);
@@ -210,8 +216,8 @@ impl Transaction<'_> {
     }
 }
 
-/// What the numbers of a new state begin after: the wall clock, in milliseconds. So they go on
-/// rising also if the whole folder was lost.
+/// The number after which a new state begins: the wall clock, in milliseconds. So numbers go on
+/// rising even if the whole folder was lost.
 fn first_number() -> u64 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or_default()
@@ -236,14 +242,14 @@ fn busy(lock: &Path) -> AuthorityError {
     ))
 }
 
-/// What a person can do that has no sound state any more. The numbers of a new one are above the
-/// old ones: see [`first_number`].
+/// What a person can do about a damaged state. The numbers of a new one are above the old ones: see
+/// [`first_number`].
 const REMEDY: &str = "stop the nodes that use it, then put a sound copy back or remove the whole folder";
 
 fn removed(path: &Path) -> AuthorityError {
     let path = path.display();
     AuthorityError(format!(
-        "ownership.folder: {path} has no file \"state\" any more, where it stood who has what; {REMEDY}"
+        "ownership.folder: {path} has no file \"state\" any more, which held the owners of the shards; {REMEDY}"
     ))
 }
 

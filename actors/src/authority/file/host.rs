@@ -1,10 +1,10 @@
 //! `host`: the clock that all processes of this host share, and which start of the host it counts
 //! from.
 //!
-//! It goes on while the host sleeps (`CLOCK_BOOTTIME`, clock_gettime(2)): a lease is over by then,
-//! whoever slept. The node's own clock has an origin of its own and means nothing to others; so
-//! this one is read here, beside `clock`. A *time namespace* shifts it (time_namespaces(7));
-//! processes that share a folder have to be in the same one.
+//! The clock goes on while the host sleeps (`CLOCK_BOOTTIME`, clock_gettime(2)), so a lease ends
+//! also while the host or its holder sleeps. The node's own clock has an origin of its own and
+//! means nothing to other processes; so this one is read here, beside `clock`. A *time namespace*
+//! shifts it (time_namespaces(7)); processes that share a folder have to be in the same one.
 
 use std::io;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) const BOOT_BYTES: usize = 36;
 pub(super) struct Boot(pub(super) [u8; BOOT_BYTES]);
 
 impl Boot {
-    /// The one that is going on.
+    /// The present one.
     pub(super) fn current() -> io::Result<Boot> {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         text.trim_end().as_bytes().try_into().map(Boot).map_err(|_| io::ErrorKind::InvalidData.into())
@@ -32,7 +32,7 @@ pub(super) fn now() -> io::Result<u64> {
     Ok(nanoseconds(since_boot))
 }
 
-/// The same, and this much later.
+/// The time `now` and this much later.
 pub(super) fn later(now: u64, by: Duration) -> u64 {
     now.saturating_add(nanoseconds(by))
 }

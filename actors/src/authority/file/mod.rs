@@ -1,26 +1,28 @@
-//! An authority in a folder of this host, for nodes on one host: nothing more to run, and gone with
-//! the host's disk.
+//! An authority in a folder of this host, for nodes on one host. It needs no further service, and
+//! it is lost with the host's disk.
 //!
-//! Whoever changes something locks the folder, reads who has what, and puts the changed whole on
-//! the disk before it answers; a batch of claims costs two syncs. A number that was given out is
-//! never given out again, whatever crashes. A renewal takes no lock and no sync (`session_lock`),
-//! so that the living keep what they have also while somebody who was stopped in the middle of a
-//! change holds the lock; others are told after two seconds which process that is.
+//! A node that makes a change locks the folder, reads the lease table, and puts the changed table
+//! on the disk before it answers. A batch of claims costs two syncs. A number that was given out is
+//! never given out again, not even after a crash of the process or the host. A renewal takes no
+//! lock and no sync (`session_lock`). So nodes keep their sessions even while a process that was
+//! stopped in the middle of a change holds the lock. A change that waits for that lock fails after
+//! two seconds, with the number of that process.
 //!
-//! A shard whose process has *ended* is free at once, by whatever way it ended: the kernel then
-//! gives up the lock it held on its session's file, which is the best proof of death there is. A
-//! process that is stopped or hangs keeps its lock, and its shards until its time is over.
+//! The shards of a process that has *ended* are free at once, however it ended. The kernel then
+//! releases its lock on its session's file, which is the best proof of death there is. A process
+//! that is stopped or hangs keeps its lock, and its shards until its time is over.
 //!
 //! # Limits
-//! - One host, and a disk of its own: not a network file system. If another host is seen to use the
-//!   folder, that is an error; it is not always seen.
-//! - A child process that a node forks and that runs no program of its own keeps the lock of its
-//!   parent; then only time frees the shards. (Rust's `Command` does not keep it.)
-//! - A change writes the whole state, about 45 bytes a shard, and syncs twice: 1 to 16 ms on the
-//!   disk at hand, with 10,000 shards 5 to 11. Where another node has changed it since, it is read
-//!   first, which takes 10 ms more with 10,000.
-//!   (`cargo bench -p heartbeat-tests --bench authority`)
-//! - Waiting for something to become free is a look at the folder 20 times a second: see `watch`.
+//! - One host, and a disk of its own: not a network file system. Use by another host is an error
+//!   where it is detected; it is not always detected.
+//! - A child process that a node forks keeps the lock of its parent until it runs another program.
+//!   Then only time frees the shards. Rust's `Command` does not keep the lock.
+//! - A change writes the whole state, about 45 bytes a shard, and syncs twice. That took 1 to 16 ms
+//!   on the disk at hand, with 10,000 shards 5 to 11 ms. If another node has changed the state
+//!   since, it is read first: 10 ms more with 10,000 shards. The command is
+//!   `cargo bench -p heartbeat-tests --bench authority`.
+//! - A node that waits for a shard to become free looks at the folder 20 times a second: see
+//!   `watch`.
 
 mod folder;
 mod host;
@@ -47,15 +49,16 @@ use folder::Folder;
 use session_lock::SessionLock;
 use watch::Watch;
 
-/// How often the folder is looked at by those who wait for something to become free.
+/// How often a node that waits for a shard to become free looks at the folder.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What one node asks of a folder on a disk of its host, which must be no network file system.
+/// The authority of one node in a folder on a disk of its host. The folder must not be on a network
+/// file system.
 ///
-/// The shards of a process that ended are free at once; those of one that is stopped or hangs are
-/// when its time is over. Numbers that were given out are on the disk before they are, and never go
-/// back. Dropping this gives nothing back: a thread that nobody can stop may still run what the
-/// node has, so its session lasts until its time is over or the process ends.
+/// The shards of a process that has ended are free at once. If the process is stopped or hangs,
+/// they are free when its session's time is over. Numbers are on the disk before they are given
+/// out, and only rise. Dropping this releases no shard: a thread that cannot be stopped may still
+/// run one. So the session lasts until its time is over or the process ends.
 #[derive(Debug)]
 pub struct FileAuthority {
     inner: Arc<Inner>,
@@ -67,7 +70,7 @@ struct Inner {
     folder: Folder,
     claimant: Claimant,
     /// The sessions of this process. Their files stay open until the process ends, even after the
-    /// node has left, unless a new session replaced them: a held thread may still run a shard of
+    /// node has left, unless a new session replaced them. A held thread may still run a shard of
     /// the session, and no code can stop it.
     locks: Mutex<BTreeMap<SessionId, Arc<SessionLock>>>,
     watch: Mutex<Watch>,
@@ -115,7 +118,7 @@ impl Authority for FileAuthority {
 
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
-            // An error shows with the next question; here it means to go on waiting.
+            // The next request reports the error; here the wait goes on.
             while !self.blocking(|inner| inner.watch().look(&inner.folder)).await.unwrap_or(false) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -150,7 +153,7 @@ impl Inner {
 
     fn begin(&self, ttl: Duration, previous: Option<SessionId>) -> Result<AuthorityResponse, AuthorityError> {
         let mut transaction = self.folder.begin()?;
-        // Only one of ours: another's number would be a mistake of the caller.
+        // Only a session of this process: another number would be a mistake of the caller.
         let previous = previous.filter(|previous| self.locks().contains_key(previous));
         if let Some(previous) = previous {
             transaction.end(previous)?;
@@ -184,7 +187,7 @@ impl Inner {
         floor: Epoch,
     ) -> Result<AuthorityResponse, AuthorityError> {
         let mut transaction = self.folder.begin()?;
-        // Our own first: what it was given after its end could be taken away at once.
+        // Our own session first: if it is over, shards given to it could be taken away at once.
         transaction.end_if_over(session)?;
         let is_held = |claimed: &Claimed| matches!(claimed, Claimed::Held { .. });
         if transaction.table().claim(session, shards, floor).is_some_and(|claimed| claimed.iter().any(is_held)) {

@@ -1,19 +1,19 @@
 //! `session_lock`: the file of one session, which its process holds locked for its whole life, and
 //! in which the end of the session stands.
 //!
-//! Who can lock it knows that the process has ended, whatever killed it: the kernel gives a lock up
-//! with the last copy of its file, and a process that is only stopped keeps it (flock(2)). The file
-//! is never written through to the disk. After a crash of the host the boot is another one, and
-//! whatever stood there is over.
+//! A process that can lock the file knows that its holder has ended. The kernel releases a lock
+//! with the last open copy of its file, and a process that is only stopped keeps it (flock(2)). The
+//! file is never synced to the disk. After a crash of the host the boot is another one, and all
+//! sessions of the earlier boot are over.
 //!
 //! # A renewal without a lock
-//! A session is renewed by writing a later end into its file. Another process may at that moment be
-//! looking at the old one, find it over, and take the session away: it reads the clock, *then* the
-//! file. So who renews writes, *then* reads the clock. If the old end has not come by then, nobody
-//! who looked before saw it come, and whoever looks from now on sees the new one: it is renewed. If
-//! it has come, somebody may have taken the session away, and it is over, for good: a zero takes
-//! the place of the end. A session that is ended early loses its file, which its process sees with
-//! the next renewal.
+//! A session is renewed by writing a later end into its file. Another process may at that moment
+//! read the old end, find it over, and take the session away. It reads the clock, *then* the file.
+//! So the renewing process writes the file, *then* reads the clock. If the old end has not come by
+//! then, no earlier reader found the session over, and each later reader sees the new end: the
+//! session is renewed. If the old end has come, another process may have taken the session away.
+//! The session is then over for good, and a zero replaces its end. A session that is ended early
+//! loses its file, which its process sees with the next renewal.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -28,10 +28,10 @@ use crate::lock::lock;
 /// Where the boot stands: after the end and its complement.
 const BOOT_AT: u64 = 16;
 
-/// For how long a session counts whose file was cut short, from each look on.
+/// How long a session whose file was cut short counts as alive, from each look on.
 const CUT_FOR: Duration = Duration::from_secs(1);
 
-/// How often a reader looks again that met a writer in the middle. A write takes less than a
+/// How often a reader that met a write in progress reads again. A write takes less than a
 /// microsecond.
 const LOOKS_MAX: u32 = 1_000;
 
@@ -57,7 +57,7 @@ pub(super) enum LockState {
 }
 
 impl SessionLock {
-    /// Makes the file under a name that nobody looks at, locks it, and gives it its own name.
+    /// Makes the file under a temporary name, locks it, and renames it. No reader sees it unlocked.
     pub(super) fn new(path: &Path, boot: Boot, ttl: Duration) -> io::Result<SessionLock> {
         let begun = path.with_extension("new");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&begun)?;
@@ -69,15 +69,15 @@ impl SessionLock {
         Ok(SessionLock { file, boot, ttl, end: Mutex::new(end) })
     }
 
-    /// Lets the session last for its whole time from now on, if that does not come too late.
-    /// Returns whether it is still there; one that is not never is again.
+    /// Renews the session for its whole time from now on, unless its end has come. Returns whether
+    /// it is still there; a session that is over stays over.
     pub(super) fn renew(&self) -> io::Result<bool> {
         let mut end = self.end();
         let previous = std::mem::take(&mut *end);
         let now = host::now()?;
         if now < previous {
             let next = host::later(now, self.ttl);
-            // Whatever cut the file short or wrote over it has taken the boot away as well.
+            // If the file was cut short or overwritten, the boot has to be written again as well.
             self.file.write_all_at(&self.boot.0, BOOT_AT)?;
             self.file.write_all_at(&written(next), 0)?;
             if host::now()? < previous && self.file.metadata()?.nlink() > 0 {
@@ -105,7 +105,7 @@ pub(super) fn look(path: &Path, boot: Boot) -> io::Result<LockState> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Over),
         Err(error) => return Err(error),
     };
-    // Shared, so that those who look do not take each other for the holder.
+    // A shared lock, so that a reader does not take another reader for the holder.
     match file.try_lock_shared() {
         Ok(()) => return Ok(LockState::Over),
         Err(TryLockError::WouldBlock) => {}
@@ -113,9 +113,8 @@ pub(super) fn look(path: &Path, boot: Boot) -> io::Result<LockState> {
     }
     let mut of = [0; BOOT_BYTES];
     match file.read_exact_at(&mut of, BOOT_AT) {
-        // It was cut short. Its process is there, and writes it anew with its next renewal; until
-        // then nothing says that the session is over, and other sessions are no matter of this
-        // file.
+        // The file was cut short. Its process is there, and writes it anew with its next renewal.
+        // Until then the session counts as alive, so that other sessions are served.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Ok(LockState::Until(host::later(now, CUT_FOR)));
         }

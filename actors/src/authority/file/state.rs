@@ -1,5 +1,5 @@
-//! `state`: a [`LeaseTable`] as text, so that an operator can read who has what. It begins with a
-//! version and ends with a checksum.
+//! `state`: a [`LeaseTable`] as text, so that an operator can read which node has which shard. It
+//! begins with a version and ends with a checksum.
 //!
 //! ```text
 //! heartbeat authority 1
@@ -9,8 +9,8 @@
 //! sum 8f1d0c35a2b4e677
 //! ```
 //! A session is its number, its generation and its node; a shard its epoch, its session, its index
-//! and its group. The second line has a fixed length: who only wants to know whether something
-//! changed reads no further.
+//! and its group. The second line has a fixed length: a reader that only checks for a change reads
+//! no further.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ pub(super) enum StateError {
     NotATable,
     /// Its checksum is wrong, or missing.
     Sum,
-    /// It has a right checksum and makes no sense all the same; the number of the line.
+    /// Its checksum is correct, but this line makes no sense.
     Line(usize),
 }
 
@@ -103,8 +103,8 @@ fn check_version(text: &str) -> Result<(), StateError> {
     }
 }
 
-/// Takes one line in. No number may be above the highest that was given out, nor any shard be that
-/// of a session that is not there: they would be given out again.
+/// Reads one line into the table. A number above the highest that was given out is refused, and so
+/// is a shard of an unknown session: both would be given out again.
 fn read(table: &mut LeaseTable, line: &str) -> Option<()> {
     let mut words = line.split(' ');
     let kind = words.next()?;
@@ -127,11 +127,11 @@ fn read(table: &mut LeaseTable, line: &str) -> Option<()> {
 }
 
 fn line(text: &mut String, line: fmt::Arguments<'_>) {
-    let _ = writeln!(text, "{line}"); // Text in memory takes everything.
+    let _ = writeln!(text, "{line}"); // A write to a string does not fail.
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll and Vo; draft-eastlake-fnv): it finds what a crash or a disk has
-/// spoilt, not what somebody forged.
+/// FNV-1a, 64 bits (Fowler, Noll and Vo; draft-eastlake-fnv). It finds damage by a crash or a disk;
+/// it is no protection against forgery.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// What is said of a text whose checksum is right.
+    /// Checks the error for a text whose checksum is correct.
     #[track_caller]
     fn check(body: &str, expected: StateError) {
         let error = decode(&format!("{body}sum {:016x}\n", checksum(body.as_bytes()))).unwrap_err();

@@ -1,9 +1,9 @@
-//! `watch`: whether something may have become free since somebody last asked.
+//! `watch`: whether a shard may have become free since the last answer.
 //!
-//! Nobody tells of a process that ended, so the folder is looked at: the first two lines of the
-//! state, and the file of each session, whether it can be locked or its time is over. With ten
-//! nodes on a host that is about 60 system calls 20 times a second in each of them, 0.5 to 0.8 % of
-//! one core (`cargo bench -p heartbeat-tests --bench authority`).
+//! The kernel does not notify other processes when one ends, so each waiting node looks at the
+//! folder. It reads the first two lines of the state. For each session it checks whether the file
+//! can be locked or its time is over. With ten nodes on a host each makes about 60 system calls 20
+//! times a second, 0.5 to 0.8 % of one core (`cargo bench -p heartbeat-tests --bench authority`).
 
 use std::collections::BTreeSet;
 
@@ -14,16 +14,16 @@ use super::super::lease_table::LeaseTable;
 use super::folder::Folder;
 use super::session_lock::LockState;
 
-/// What is known of the folder to those who wait.
+/// What the waiting node has seen of the folder.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// The numbers of the state that `sessions` are of.
     head: (u64, u64),
     /// Sessions that were not over when they were last looked at.
     sessions: BTreeSet<SessionId>,
-    /// Those that were, and whose shards nobody has taken yet.
+    /// Sessions that were over, and are still in the table.
     over: BTreeSet<SessionId>,
-    /// Whether something became free that nobody was told of.
+    /// Whether a shard may have become free since the last answer.
     is_news: bool,
 }
 
@@ -35,7 +35,7 @@ impl Watch {
         watch
     }
 
-    /// Looks, and says whether something may have become free that nobody was told of.
+    /// Looks at the folder, and returns whether a shard may have become free since the last answer.
     pub(super) fn look(&mut self, folder: &Folder) -> Result<bool, AuthorityError> {
         if folder.read_head() != Some(self.head)
             && let Some(table) = folder.read()?
@@ -56,7 +56,7 @@ impl Watch {
         Ok(self.is_news)
     }
 
-    /// Somebody was told.
+    /// The node was answered.
     pub(super) fn clear_news(&mut self) {
         self.is_news = false;
     }
