@@ -1,5 +1,5 @@
-//! What the supervisor is asked that is no input of the engine: it carries a slot, a socket or a
-//! channel, or has an answer of its own.
+//! Requests to the supervisor that are not inputs of the engine: they carry a slot, a socket or a
+//! channel, or have an answer of their own.
 //!
 //! Inputs of the engine come as [`ToSupervisor`](crate::worker::messages::ToSupervisor). These two
 //! are all that the supervisor handles.
@@ -21,8 +21,7 @@ use crate::view::peer_status::PeerStatus;
 use crate::view::subscribe::Subscriber;
 use crate::worker::slot::DynSlot;
 
-/// Something that the supervisor is asked. A sender in it takes the answer; its receiver may be
-/// gone.
+/// A request to the supervisor. A sender in it takes the answer; its receiver may be gone.
 pub(crate) enum Request {
     /// Supervise these workers.
     Supervise(NewWorkers),
@@ -30,7 +29,7 @@ pub(crate) enum Request {
     Accepted { at: Instant, from: std::net::SocketAddr, socket: TcpStream },
     /// Look at the status cells from this chunk on.
     Scan { from: usize },
-    /// Write down what is received of other nodes.
+    /// Record the heartbeats of other nodes.
     Record(Recorder),
     /// Publish this metadata of the node.
     SetMetadata(Metadata, oneshot::Sender<Result<(), ConfigError>>),
@@ -38,7 +37,7 @@ pub(crate) enum Request {
     SetInterval(Duration, oneshot::Sender<Result<(), ConfigError>>),
     /// Leave the cluster, and answer when that is done.
     Leave(oneshot::Sender<()>),
-    /// Pass on what happens to this subscriber.
+    /// Send this subscriber the view and then each event.
     Subscribe(Subscriber),
     /// Answer when something holds.
     Until(Until),
@@ -46,7 +45,7 @@ pub(crate) enum Request {
     Counters(oneshot::Sender<Counters>),
     /// Which nodes watch this one, and which does it watch?
     PeerStatus(oneshot::Sender<PeerStatus>),
-    /// Do this as soon as the node leaves, by itself or because it was told to.
+    /// Do this as soon as the node leaves, by itself or on request.
     #[cfg(feature = "systemd")]
     OnLeave(Box<dyn FnOnce() + Send>),
     /// Where is the receiver?
@@ -88,11 +87,11 @@ impl Drop for NewWorkers {
     }
 }
 
-/// Goes through the receiver and the supervisor.
+/// A sign of life that passes the receiver and the supervisor.
 #[cfg(feature = "systemd")]
 pub(crate) struct Pulse {
     pub(crate) number: u64,
-    /// Where the highest number is noted that has come through.
+    /// The highest number that has passed both.
     pub(crate) back: Arc<std::sync::atomic::AtomicU64>,
 }
 

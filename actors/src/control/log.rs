@@ -1,8 +1,8 @@
 //! One line of `tracing` for each event: a clause for a stranger, the event's name, and the figures
 //! as fields.
 //!
-//! What is not there is left out: a line has no `shard=None`, and no silence of zero where another
-//! member told of a death.
+//! A field without a value is left out: a line has no `shard=None`, and no silence of zero where
+//! another member reported a death.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn named(names: impl ExactSizeIterator<Item = String>) -> String {
     }
 }
 
-/// One line for each event, at the level of who should look at it.
+/// Logs an event in one line. The level says how urgently a person should look at it.
 pub(super) fn log(event: &Event) {
     match event {
         Event::Suspected { .. } | Event::Died { .. } => log_verdict(event),
@@ -272,7 +272,7 @@ fn numbers(shard: Option<Shard>) -> (Option<u32>, Option<u64>) {
     (shard.map(|shard| shard.index), shard.map(|shard| shard.epoch.0))
 }
 
-/// What members say of a silent one, as a field.
+/// What members report of a silent node, as a field.
 fn reports(evidence: &Arc<[ObserverReport]>) -> DisplayValue<Reports<'_>> {
     display(Reports(evidence))
 }

@@ -1,4 +1,4 @@
-//! The control thread: what comes in and what is done about it.
+//! The control thread: its inputs, and how they are carried out.
 
 pub(crate) mod input;
 mod log;

@@ -1,8 +1,8 @@
-//! `Receiver`: where signs of life come in, from the threads of this process and from other nodes.
+//! `Receiver`: takes the beats of this process's threads and the datagrams of other nodes.
 //!
-//! It stamps what arrives, at the door, before it waits in any queue, and passes it on in batches:
-//! a hop between actors costs more than taking a datagram in, so it is paid once for all that lay
-//! in the socket.
+//! It stamps each arrival with the time before it waits in any queue, and passes datagrams on in
+//! batches. A hop between actors costs more than receiving a datagram, so it is paid once for all
+//! datagrams that waited in the socket.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,14 +26,14 @@ use crate::worker::messages::ToSupervisor;
 /// How long a socket that gives errors is left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Look whether anything is left in the socket, and say so when nothing is.
+/// Report when no datagram is left in the socket.
 pub(crate) struct Drain;
 
 impl Message for Drain {
     type Result = ();
 }
 
-/// Takes signs of life in.
+/// Receives beats and datagrams, and passes them to the supervisor.
 pub(crate) struct Receiver {
     clock: Clock,
     supervisor: Addr<Supervisor>,
@@ -41,7 +41,7 @@ pub(crate) struct Receiver {
     question: Rc<Question>,
 }
 
-/// Whether the supervisor waits to hear that the socket is empty.
+/// Whether the supervisor waits for the report that the socket is empty.
 #[derive(Debug, Default)]
 struct Question {
     is_asked: Cell<bool>,
@@ -72,8 +72,8 @@ impl Handler<Drain> for Receiver {
         if self.transport.is_none() {
             return self.supervisor.do_send(ToSupervisor::at(self.clock.now(), Input::Drained));
         }
-        // The runtime knows of the socket what it saw when it last looked, which may have been
-        // before we were paused. After a yield it has looked again.
+        // The runtime's knowledge of the socket may date from before a pause of this process. After
+        // a yield it has looked again.
         let ask = |_, receiver: &mut Receiver, _: &mut Context<Receiver>| {
             receiver.question.is_asked.set(true);
             receiver.question.waker.wake();
@@ -108,8 +108,8 @@ impl Handler<Pulse> for Receiver {
     }
 }
 
-/// Takes datagrams from the transport and passes them on in batches, for ever. When it is asked to,
-/// it says that there are none.
+/// Passes datagrams from the transport on in batches, until the supervisor is gone. On request it
+/// reports that none is left.
 async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn Transport>, question: Rc<Question>) {
     let mut batch = Arc::new(Batch::default());
     loop {
@@ -133,7 +133,7 @@ async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn T
                 let (at, wall) = clock.with_wall();
                 let empty_at = (!batch.is_full()).then_some(begun);
                 let input = Input::Datagrams { batch: batch.clone(), wall: Some(wall), empty_at };
-                // One batch is under way at a time; what comes meanwhile waits in the socket, whose
+                // One batch is under way at a time. Later datagrams wait in the socket, whose
                 // buffer is bounded.
                 if supervisor.send(ToSupervisor::at(at, input)).await.is_err() {
                     return; // The supervisor is gone, and so is this node.

@@ -1,5 +1,5 @@
-//! Recording: what this node hears of others, written as traces, so that detectors can be judged on
-//! the network they are to work on.
+//! Recording: the heartbeats of other nodes as traces, so that detectors can be judged on the
+//! network where they are to work.
 //!
 //! Files are written by a thread of their own: a slow disk must not look like silence. If it cannot
 //! keep up, or a file grows too long, the recording ends with a warning rather than with a hole in
@@ -30,21 +30,21 @@ const FILES_MAX: usize = 1_000;
 /// How long a line may wait in our own buffer.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
-/// Something to be written down.
+/// An entry of the recording.
 enum Note {
     Arrived(Arrived),
     Paused(Pause),
 }
 
-/// Where notes are handed in.
+/// Takes the entries of a recording and passes them to its writer.
 pub(crate) struct Recorder {
     /// None once the recording has ended.
     notes: Option<SyncSender<Note>>,
 }
 
 impl Recorder {
-    /// Records into this folder, which is made if there is none; one file for each process heard,
-    /// named for node and generation.
+    /// Records into this folder, which is made if there is none: one file for each process, named
+    /// for node and generation.
     pub(crate) fn start(folder: &Path) -> io::Result<Recorder> {
         fs::create_dir_all(folder)?;
         let (notes, waiting) = sync_channel(WAITING_MAX);
@@ -73,7 +73,7 @@ impl Recorder {
                 warn!(event = "recording_ended", waiting = WAITING_MAX, "the disk does not keep up; recording ended");
                 self.notes = None;
             }
-            // The writer has said why.
+            // The writer has logged why.
             Err(TrySendError::Disconnected(_)) => self.notes = None,
         }
     }
@@ -94,7 +94,7 @@ impl Writer {
     fn run(&mut self, waiting: &Receiver<Note>) -> io::Result<()> {
         let mut flushed = Instant::now();
         loop {
-            // Those who record for a minute want to see something before it is over.
+            // The files of a recording of a minute are to show something before it ends.
             if flushed.elapsed() >= FLUSH_EVERY {
                 self.flush()?;
                 flushed = Instant::now();
@@ -146,7 +146,7 @@ impl Open {
     }
 }
 
-/// A node's name as the name of a file: whatever else it holds, no slash and nothing hidden.
+/// A node's name as a file name, without slashes and dots.
 fn file_name(node: &str) -> String {
     let safe = |character: char| if character.is_alphanumeric() || "-_".contains(character) { character } else { '_' };
     node.chars().map(safe).collect()

@@ -1,9 +1,9 @@
-//! The senders: one on every worker thread, which says that the thread lives, and one that puts the
-//! node's datagrams on the wire.
+//! The senders: one on every worker thread, whose beats show that the thread lives, and one that
+//! sends the node's datagrams.
 //!
-//! Neither decides anything. The first one's silence is the proof: it lives where the workers live,
-//! so if one of them holds the thread, it cannot speak. A worker with nothing to do costs nothing;
-//! its thread's beat speaks for it.
+//! Neither decides anything. The beat sender shares its thread with the workers, so if a worker
+//! holds the thread, the beats stop. An idle worker sends nothing: the beat of its thread covers
+//! it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ pub(crate) struct Beat {
     pub(crate) arbiter: ArbiterId,
     /// Number of the beat, from 1.
     pub(crate) slot: u64,
-    /// What the thread has used of its CPU so far, if the operating system says.
+    /// The CPU time of the thread so far, if the operating system reports it.
     pub(crate) times: Option<CpuTimes>,
 }
 
@@ -31,7 +31,7 @@ impl Message for Beat {
     type Result = ();
 }
 
-/// Beats for the thread it lives on.
+/// Sends the beats of the thread it runs on.
 pub(crate) struct BeatSender {
     pub(crate) arbiter: ArbiterId,
     pub(crate) interval: Duration,
@@ -74,14 +74,14 @@ impl Message for Outgoing {
     type Result = ();
 }
 
-/// This node has left: let go of the transport, after what was said before.
+/// This node has left: release the transport, after the datagrams sent before.
 pub(crate) struct End;
 
 impl Message for End {
     type Result = ();
 }
 
-/// Puts the node's datagrams on the wire.
+/// Sends the node's datagrams.
 pub(crate) struct NodeSender {
     pub(crate) transport: Rc<dyn Transport>,
 }

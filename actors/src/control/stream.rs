@@ -1,9 +1,9 @@
-//! Streams: what the engine says on TCP connections, and what becomes of them.
+//! Streams: the engine's TCP connections.
 //!
-//! Frames are datagrams with their length in two bytes before each (big-endian). A connection is a
-//! task of its own on the control arbiter; it takes one frame at a time from the other side, and
-//! what waits to be written is bounded. Nothing is decided here: the engine hears that a stream was
-//! opened, refused or closed, and says what that means.
+//! Frames are datagrams with their length in two bytes before each (big-endian). Each connection is
+//! a task of its own on the control thread. It takes one frame at a time from the other side, and
+//! the frames that wait to be written are bounded. Nothing is decided here: the engine gets the
+//! input that a stream was opened, refused or closed.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const CONNECT_FOR: Duration = Duration::from_secs(3);
 /// hundred.
 const FRAMES_MAX: usize = 4_096;
 
-/// How long one frame may take to be written: the other side does not read any more.
+/// How long one frame may take to be written. After that the other side does not read any more.
 const WRITE_FOR: Duration = Duration::from_secs(5);
 
 /// How long a stream that we have closed has to write what waits in it.
@@ -49,7 +49,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long a listener that gives errors is left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Something happened on a stream, whose other end is `from`.
+/// The input that this happened on a stream whose other end is `from`.
 fn happened(clock: Clock, stream: StreamId, from: SocketAddr, event: StreamEvent) -> ToSupervisor {
     ToSupervisor::at(clock.now(), Input::Stream { stream, from, event })
 }
@@ -123,14 +123,14 @@ impl Streams {
         self.writers.insert(stream, writer);
     }
 
-    /// Takes on a stream that somebody else has connected.
+    /// Adds a stream that another node has connected.
     pub(crate) fn add(&mut self, stream: StreamId, from: SocketAddr, socket: TcpStream, supervisor: Addr<Supervisor>) {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let task = actix_rt::spawn(converse(self.clock, stream, from, socket, frames, supervisor.clone()));
         self.writers.insert(stream, Writer { frames: sender, waiting: Rc::default(), task, from, supervisor });
     }
 
-    /// Sends one frame; a stream that does not take them is closed.
+    /// Queues one frame to be sent. A stream whose queue is full is closed.
     pub(crate) fn frame(&mut self, stream: StreamId, bytes: &[u8]) {
         let Some(writer) = self.writers.get(&stream) else { return };
         let frame = Frame::new(bytes, [self.waiting.clone(), writer.waiting.clone()]);
@@ -161,14 +161,14 @@ impl Streams {
         !streams.is_empty()
     }
 
-    /// Ends a stream at once, whatever waits in it, and tells the engine.
+    /// Ends a stream at once, with the frames that wait in it, and reports that to the engine.
     fn cut(&mut self, stream: StreamId) {
         let Some(Writer { task, from, supervisor, .. }) = self.writers.remove(&stream) else { return };
         task.abort();
         supervisor.do_send(happened(self.clock, stream, from, StreamEvent::Ended));
     }
 
-    /// Closes a stream once its frames are written, or when they had their time.
+    /// Closes a stream once its frames are written, or after [`CLOSE_FOR`].
     pub(crate) fn shut(&mut self, stream: StreamId) {
         let Some(Writer { frames, waiting, mut task, .. }) = self.writers.remove(&stream) else { return };
         drop(frames);
@@ -182,7 +182,7 @@ impl Streams {
     }
 }
 
-/// Looks a seed up, for the engine to hear.
+/// Looks a seed up and passes the outcome to the engine.
 pub(crate) fn resolve(seed: std::sync::Arc<str>, supervisor: Addr<Supervisor>) {
     actix_rt::spawn(async move {
         let found = match tokio::net::lookup_host(&*seed).await {
@@ -193,13 +193,12 @@ pub(crate) fn resolve(seed: std::sync::Arc<str>, supervisor: Addr<Supervisor>) {
     });
 }
 
-/// Takes connections, for ever.
+/// Accepts connections until the supervisor is gone.
 pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr<Supervisor>) {
     loop {
         match listener.accept().await {
             Ok((socket, from)) => {
-                // One at a time: whoever connects faster than we look waits in the system's queue,
-                // which is bounded.
+                // One at a time: further connections wait in the system's queue, which is bounded.
                 if supervisor.send(Request::Accepted { at: clock.now(), from, socket }).await.is_err() {
                     return;
                 }
@@ -250,7 +249,7 @@ async fn converse(
             let bytes = [&length, &frame.bytes[..]].concat();
             match tokio::time::timeout(WRITE_FOR, writer.write_all(&bytes)).await {
                 Ok(Ok(())) => {}
-                // The reader sees the end, too.
+                // The reader notices the end, too.
                 Ok(Err(_)) => return std::future::pending().await,
                 Err(_) => {
                     debug!(

@@ -1,10 +1,10 @@
-//! `Supervisor`: the actor that owns the engine and its one timer, and carries out what the engine
-//! says.
+//! `Supervisor`: the actor that owns the engine and its one timer, and carries out the engine's
+//! outputs.
 //!
-//! It is the only one that talks to the engine: every message becomes one input, then the outputs
-//! are drained and done, then the timer is set to what the engine asks for. It decides nothing; if
-//! a line here compares two silences, the line is in the wrong room. It lives on an arbiter of its
-//! own, where no code of a user ever runs, and waits for nobody.
+//! Only this actor uses the engine. It passes each message on as one input, carries out all
+//! outputs, and sets the timer to the engine's next deadline. It decides nothing: a line here that
+//! compares two silences is in the wrong room. It runs on an arbiter of its own, where no code of
+//! the application runs, and never waits for a worker.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -42,18 +42,18 @@ use crate::worker::node_lease::NodeLease;
 use crate::worker::slot::{DynSlot, StartInfo};
 use crate::worker::status_cell::{Cells, WorkerGeneration};
 
-/// How many chunks of status cells are looked at in one go: about a quarter of a millisecond.
+/// How many chunks of status cells one turn of a scan reads: about a quarter of a millisecond.
 const SCAN_CHUNKS: usize = 64;
 
-/// How long subscribers have to hear why the process ends. No worker is waited for: one of them may
-/// be why.
+/// How long subscribers have to receive the reason before the process ends. No worker is waited
+/// for: a worker may be the reason.
 const EXIT_AFTER: Duration = Duration::from_millis(250);
 
-/// How long the control thread of a node that has left goes on for the sake of streams and
-/// subscribers: a stream that was closed has half a second to be read.
+/// How long the control thread of a node that has left goes on for streams and subscribers. A
+/// stream that was closed has half a second to be read.
 const END_AFTER: Duration = Duration::from_millis(600);
 
-/// Owns the engine and carries out what it says.
+/// Owns the engine and carries out its outputs.
 pub(crate) struct Supervisor {
     clock: Clock,
     engine: Engine,
@@ -61,30 +61,30 @@ pub(crate) struct Supervisor {
     cells: Arc<Cells>,
     /// By worker number.
     workers: Vec<Option<Worker>>,
-    /// Where its threads come from.
+    /// Makes its threads.
     thread_source: ThreadSource,
     threads: BTreeMap<ArbiterId, Thread>,
-    /// Those of them that are held, and for which workers wait.
+    /// The threads that are held, and for which workers wait.
     held: BTreeSet<ArbiterId>,
-    /// What the engine is told once it is drained, because of what it said: a thread could not be
-    /// made, or was looked at.
+    /// Answers to outputs, which become inputs once the engine is drained: a thread could not be
+    /// made, or was inspected.
     answers: VecDeque<Input>,
     links: Links,
     streams: Streams,
     /// The version of the table of members that the view shows.
     members_shown: Option<u64>,
     subscribers: Subscribers,
-    /// Who waits for something to hold.
+    /// Callers that wait for a condition.
     waiters: Waiters,
     /// The timer that is set, and for when.
     timer: Option<(SpawnHandle, Instant)>,
     /// Where the engine writes the datagram that it hands out.
     buffer: Vec<u8>,
-    /// Where what is heard is written down, if it is.
+    /// Records the heartbeats of other nodes, if asked to.
     recorder: Option<Recorder>,
-    /// Who waits for this node to have left.
+    /// Callers that wait until this node has left.
     leavers: Vec<oneshot::Sender<()>>,
-    /// What is to be done as soon as it leaves.
+    /// Callbacks to run as soon as it leaves.
     on_leave: Vec<Box<dyn FnOnce() + Send>>,
     /// How far the end of this node has come.
     ending: Ending,
@@ -97,7 +97,7 @@ enum Ending {
     No,
     /// It has left; its last datagrams are being sent and its port is given back.
     Closing,
-    /// That is done, and those who waited for it know.
+    /// That is done, and the waiting callers were notified.
     Done,
 }
 
@@ -105,27 +105,28 @@ struct Worker {
     slot: Arc<dyn DynSlot>,
     /// The thread it was last started on.
     arbiter: Option<ArbiterId>,
-    /// Which life that was.
+    /// The generation that was started there.
     generation: Option<WorkerGeneration>,
 }
 
-/// The other two actors of the control arbiter, and what the node reads.
+/// The other actors of the control thread, and the state that the node's other threads read.
 pub(crate) struct Links {
     pub(crate) receiver: Addr<Receiver>,
     /// None where there is no cluster.
     pub(crate) sender: Option<Addr<NodeSender>>,
     /// The task that takes connections, if its transport has streams beside datagrams.
     pub(crate) accepting: Option<JoinHandle<()>>,
-    /// Where it is noted that the node leaves.
+    /// Set once the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
-    /// Until when the node's shards may act.
+    /// How long the node's shards may act.
     pub(crate) node_lease: Arc<NodeLease>,
-    /// Who hands out the right to run a shard, if anybody does.
+    /// Hands out the right to run a shard; `None` with `ownership.authority = "view"` or without a
+    /// cluster.
     pub(crate) authority: Option<Rc<dyn Authority>>,
 }
 
 impl Links {
-    /// What holds the node's port.
+    /// The parts that hold the node's port.
     fn end(&mut self) -> (Addr<Receiver>, Option<Addr<NodeSender>>, Option<JoinHandle<()>>) {
         (self.receiver.clone(), self.sender.clone(), self.accepting.take())
     }
@@ -164,7 +165,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what the engine says after an input, and sets the timer to what it asks for.
+    /// Carries out the engine's outputs after an input, and sets the timer to its next deadline.
     fn drive(&mut self, context: &mut Context<Self>) {
         let mut outgoing = Outgoing::default();
         let mut events = Vec::new();
@@ -211,8 +212,8 @@ impl Supervisor {
                         let to = self.clock.now();
                         recorder.paused(Pause { from: to - *late_by, to });
                     }
-                    // Before what follows from it is done: whoever hears from a new owner finds it
-                    // in the view.
+                    // Before the outputs that follow from it: a node that receives a message from a
+                    // new owner finds it in the view.
                     self.view.apply(&event, self.clock.now());
                     events.push(event);
                 }
@@ -240,7 +241,7 @@ impl Supervisor {
         }
     }
 
-    /// The next thing to do. An answer to an output is an input of its own, between two drains.
+    /// The next output. An answer to an output is an input of its own, between two drains.
     fn next_output(&mut self) -> Option<Output> {
         loop {
             if let Some(output) = self.engine.poll_output(&mut self.buffer) {
@@ -251,7 +252,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what is to be done as soon as the engine leaves, and once it has left.
+    /// Runs the callbacks as soon as the engine leaves, and closes the port once it has left.
     fn follow_leave(&mut self, context: &mut Context<Self>) {
         if self.engine.is_leaving() {
             self.links.is_leaving.store(true, Ordering::Release);
@@ -262,12 +263,12 @@ impl Supervisor {
         }
     }
 
-    /// Ends what holds the node's port, once its last datagrams are sent; then the node has left.
+    /// Closes the node's port once its last datagrams are sent; then the node has left.
     fn close_links(&mut self, context: &mut Context<Self>) {
         self.ending = Ending::Closing;
         let (receiver, sender, accepting) = self.links.end();
         let closed = async move {
-            // An error means that it has ended already. The sender comes to this after the
+            // An error means that the actor has ended already. The sender handles this after the
             // datagrams.
             if let Some(sender) = sender {
                 let _ = sender.send(End).await;
@@ -281,8 +282,8 @@ impl Supervisor {
         context.spawn(closed.into_actor(self).map(|(), supervisor, context| supervisor.end(context)));
     }
 
-    /// The node has left: those who wait for it are told, and the control thread ends, once the
-    /// last events and frames are delivered or had the time to be.
+    /// The node has left: notifies the callers that wait for it, and ends the control thread. If
+    /// events or frames are still to be delivered, the thread goes on for [`END_AFTER`].
     fn end(&mut self, context: &mut Context<Self>) {
         self.ending = Ending::Done;
         for done in self.leavers.drain(..) {
@@ -310,8 +311,8 @@ impl Supervisor {
         }
     }
 
-    /// A timer that is set too early is let run: it comes to nothing and is set anew. So a beat
-    /// that moves a deadline on costs no timer.
+    /// Sets the timer to the engine's next deadline. A timer that is set too early is kept: when it
+    /// fires nothing is due, and it is set anew. So a beat that moves a deadline costs no timer.
     fn set_timer(&mut self, context: &mut Context<Self>) {
         let Some(due) = self.engine.poll_timeout() else { return };
         if let Some((handle, set)) = self.timer {
@@ -336,7 +337,7 @@ impl Supervisor {
         }
     }
 
-    /// Voids a worker, and says what was cut off with that.
+    /// Fences a worker, and returns the messages that were cut off.
     fn fence(&self, worker: WorkerId, why: Interruption) -> FencedMessages {
         let worker = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
         worker.map_or(FencedMessages::default(), |worker| worker.slot.fence(why))
@@ -371,7 +372,7 @@ impl Supervisor {
         self.view.begin(worker.slot.name(), generation.shown);
     }
 
-    /// Numbers the life in an event of a worker as readers count them.
+    /// Replaces the engine's generation in a worker's event by the one that users see.
     fn number(&self, event: &mut Event) {
         let (worker, generation) = match event {
             Event::Started { worker, generation, .. }
@@ -384,13 +385,13 @@ impl Supervisor {
             _ => return,
         };
         let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
-        // Lives that a thread begins by its leave have the numbers that follow.
+        // Generations that a thread starts by its restart permit have the numbers that follow.
         if let Some(WorkerGeneration { internal, shown }) = known.and_then(|worker| worker.generation) {
             *generation = Generation((shown.0 + generation.0).saturating_sub(internal.0));
         }
     }
 
-    /// Asks the authority, and takes in what it answers.
+    /// Asks the authority, and passes its answer to the engine.
     fn ask(&self, number: u64, ask: AuthorityRequest, context: &mut Context<Self>) {
         let Some(authority) = self.links.authority.clone() else { return };
         let handle = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
@@ -421,8 +422,8 @@ impl Supervisor {
                 let (interval, receiver) = (self.engine.config().workers.interval, self.links.receiver.clone());
                 let handle = thread.handle();
                 let beating = handle.clone();
-                // Before any worker is started there, so that the first beat comes before whatever
-                // they do.
+                // Before any worker is started there, so that the first beat comes before their
+                // first activity.
                 handle.run(move || {
                     BeatSender { arbiter: id, interval, receiver, slot: 0, thread: beating }.start();
                     std::future::ready(())
@@ -435,7 +436,7 @@ impl Supervisor {
         }
     }
 
-    /// Answers the engine's question what the workers of a silent thread are doing.
+    /// Reports to the engine what the workers of a silent thread are doing.
     fn inspect(&mut self, arbiter: ArbiterId) {
         let mut busy = self.cells.busy();
         busy.retain(|busy| {
@@ -452,8 +453,8 @@ impl Supervisor {
         self.answers.push_back(Input::Inspection { arbiter, busy, seen });
     }
 
-    /// Looks at the status cells of some chunks, and at the threads; the rest has its turn after
-    /// whatever else waits here.
+    /// Looks at the status cells of some chunks, and at the threads. The other chunks follow after
+    /// the messages that wait here.
     fn scan(&mut self, from: usize, context: &mut Context<Self>) {
         let mut looks = Vec::new();
         let workers = &self.workers;
@@ -530,7 +531,7 @@ impl Supervisor {
         slot.close_for_good();
     }
 
-    /// Lets a thread end that nobody needs any more, after what it was told before.
+    /// Lets a thread end that no worker needs any more, after the work given to it before.
     fn dismiss(&mut self, id: ArbiterId) {
         self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
@@ -539,13 +540,13 @@ impl Supervisor {
         }
     }
 
-    /// Lets go of a thread that is blocked. Should it come back, its drivers find themselves void,
-    /// it says so here, and it ends.
+    /// Abandons a thread that is blocked. If it comes back, its runners find themselves fenced, and
+    /// it reports its return here and ends.
     fn abandon(&mut self, id: ArbiterId, supervisor: Addr<Supervisor>) {
         self.held.remove(&id);
         if let Some(thread) = self.threads.remove(&id) {
-            // Stopping it from here would end the thread before it runs anything more; so it stops
-            // itself, after it has said so.
+            // Stopping it from here would end the thread before it runs anything more. So it stops
+            // itself after its report.
             let reporter = supervisor.clone();
             if !thread.handle().end_after(move || reporter.do_send(ToSupervisor::unstamped(Input::ArbiterEnded(id)))) {
                 // It was silent because it had ended: a worker may stop the thread it runs on.
@@ -555,7 +556,7 @@ impl Supervisor {
     }
 }
 
-/// Ends the process, after the subscribers had a moment to hear why.
+/// Ends the process after [`EXIT_AFTER`], in which subscribers receive the reason.
 fn exit(code: u8, context: &mut Context<Supervisor>) {
     error!(code, "ending the process, as workers.on_give_up says");
     context.run_later(EXIT_AFTER, move |_, _| std::process::exit(i32::from(code)));
@@ -569,8 +570,8 @@ impl Actor for Supervisor {
         self.listen_to_authority(context);
     }
 
-    /// The node has left, or its system ends: no worker is started any more, and each sender hears
-    /// so.
+    /// The node has left, or its system ends: no worker is started any more, and each waiting
+    /// sender gets an error.
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.links.is_leaving.store(true, Ordering::Release);
         for worker in self.workers.drain(..).flatten() {
@@ -591,8 +592,7 @@ impl Handler<ToSupervisor> for Supervisor {
                 let ended = ended_stream(&input);
                 self.engine.handle(at.unwrap_or_else(|| self.clock.now()), input);
                 if let Some(stream) = ended {
-                    // The engine forgets a stream that the other side has ended, and says nothing
-                    // of it.
+                    // The engine forgets a stream that the other side has ended, without an output.
                     self.streams.shut(stream);
                 }
                 self.drive(context);

@@ -1,9 +1,9 @@
-//! `Until`: waiting until something of a node holds, woken by its supervisor and not by a clock.
+//! `Until`: waits until a condition of a node holds, woken by its supervisor and not by a clock.
 //!
-//! The supervisor is told of every start, failure and change of members. So it looks at what is
-//! waited for after each input, and answers when that holds or never will. What was ordered before,
-//! through the same thread, has been taken in by then: a worker that was told to restart is up
-//! again when `until_up` returns.
+//! Every start, failure and change of members is an input of the supervisor. So it checks each
+//! condition after each input, and answers when the condition holds or never will. An order given
+//! before, on the same thread, is an earlier input. So after `restart` a worker is up again when
+//! `until_up` returns.
 
 use std::task::Poll;
 
@@ -16,10 +16,10 @@ use crate::control::supervisor::Supervisor;
 use crate::view::node_view::View;
 use crate::worker::messages::{NotUp, WaitUntilUp};
 
-/// What is looked at after each input: whether it holds, never will, or is to be looked at again.
+/// The check after each input: the condition holds, never will, or is to be checked again.
 type Check = Box<dyn FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send>;
 
-/// Answer when this holds.
+/// A condition, and the sender that takes the answer.
 pub(crate) struct Until {
     check: Check,
     done: oneshot::Sender<Result<(), NotUp>>,
@@ -31,7 +31,7 @@ impl From<WaitUntilUp> for Until {
     }
 }
 
-/// Those who wait for something of this node.
+/// The callers that wait for a condition of this node.
 #[derive(Default)]
 pub(crate) struct Waiters {
     waiters: Vec<Until>,
@@ -42,13 +42,13 @@ impl Waiters {
         self.waiters.push(until);
     }
 
-    /// Answers those whose wait is over, and forgets those who have stopped waiting.
+    /// Answers the callers whose wait is over, and forgets those that have stopped waiting.
     pub(crate) fn look(&mut self, engine: &Engine, view: &View) {
         for mut until in std::mem::take(&mut self.waiters) {
             if until.done.is_closed() {
                 continue;
             }
-            // Nothing holds on a node that has left, whatever it knew before.
+            // No condition holds on a node that has left.
             let found = if engine.has_left() { Poll::Ready(Err(NotUp::Stopped)) } else { (until.check)(engine, view) };
             match found {
                 // An error means that it stopped waiting this instant.

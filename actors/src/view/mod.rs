@@ -54,11 +54,11 @@ pub struct GroupView {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum WorkerState {
-    /// It was told to start, and is not up yet.
+    /// It is being started, and is not up yet.
     Starting,
     /// It is up.
     Up,
-    /// It does not run: it has ended, was stopped, or its group has not come to it.
+    /// It does not run: it has ended, was stopped, or its group has not started it yet.
     Stopped,
     /// It has failed, and is started again at this instant by its node's clock.
     Waiting(Instant),
@@ -87,24 +87,24 @@ impl fmt::Display for WorkerState {
 pub struct WorkerView {
     /// Its number on this node.
     pub id: WorkerId,
-    /// Its present or last life; 0 before the first.
+    /// Its present or last generation; 0 before the first.
     pub generation: Generation,
     /// Where it stands.
     pub state: WorkerState,
     /// Why requests should go elsewhere though it runs, if they should.
     pub unready: Option<NotReadyReason>,
-    /// Lives that ended with a fault.
+    /// How many of its generations have failed.
     pub failures: u64,
-    /// Why the last of them ended.
+    /// Why the last of those failed.
     pub last_cause: Option<Box<Cause>>,
 }
 
 impl WorkerView {
-    /// Takes in that a life failed; the next one is to start at `restart_at`.
+    /// Notes that a generation failed; the next one starts at `restart_at`, or never.
     fn fail(&mut self, generation: Generation, cause: &Cause, restart_at: Option<Instant>, now: Instant) {
         self.generation = self.generation.max(generation);
         self.state = match restart_at {
-            // By its own thread at once, or told to in a moment.
+            // Its thread has started the next one already, or does so in a moment.
             Some(at) if at <= now => WorkerState::Starting,
             Some(at) => WorkerState::Waiting(at),
             None => WorkerState::Stopped,

@@ -84,8 +84,8 @@ impl View {
     }
 
     /// The owner of a shard: under which epoch, and the name of the node,
-    /// [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if nobody owns
-    /// it or this node does not know the group.
+    /// [`LOCAL_NAME`](heartbeat_core::member::LOCAL_NAME) without a cluster; `None` if it has no
+    /// owner or this node does not know the group.
     pub fn owner(&self, group: &str, index: u32) -> Option<(Shard, Arc<str>)> {
         self.shards.get(group)?.get(index)
     }
@@ -115,7 +115,7 @@ impl View {
         self.workers.get(name).map(|entry| entry.id)
     }
 
-    /// Notes that this life of a worker was told to start.
+    /// Notes that this generation of a worker is being started.
     pub(crate) fn begin(&self, name: &str, generation: Generation) {
         if let Some(mut entry) = self.workers.get_mut(name) {
             (entry.generation, entry.state, entry.unready) = (generation, WorkerState::Starting, None);
@@ -267,12 +267,12 @@ impl View {
         self.groups.remove(name);
     }
 
-    /// Puts down all members as they are now.
+    /// Replaces all members by these.
     pub(crate) fn set_members<'a>(&self, members: impl Iterator<Item = &'a Member>) {
         let mut known = std::collections::BTreeSet::new();
         for member in members {
             known.insert(member.id);
-            // Most are as they were; a write would make readers wait for nothing.
+            // Most are unchanged; a write would make readers wait in vain.
             if self.members.get(&member.id).is_none_or(|entry| entry.value() != member) {
                 self.members.insert(member.id, member.clone());
             }
@@ -281,7 +281,7 @@ impl View {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes in what an event says of workers and owners.
+    /// Brings workers, groups and owners up to an event.
     pub(crate) fn apply(&self, event: &Event, now: Instant) {
         match event {
             Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {

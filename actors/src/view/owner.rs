@@ -1,10 +1,10 @@
-//! `Owner`: the answer to who is responsible for a key.
+//! `Owner`: the member that is responsible for a key.
 
 use std::fmt;
 
 use heartbeat_core::Member;
 
-/// Who is responsible for a key.
+/// The member that is responsible for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner<W = ()> {
     /// This node; of a shard, the address of its worker here.
@@ -20,9 +20,9 @@ pub enum Owner<W = ()> {
 pub enum NoOwner {
     /// No member is ready, or this node was not let in yet, or does not know who owns the shard.
     Unknown,
-    /// The owner of the shard is suspected, so that no request should go there. It moves when its
-    /// owner is concluded dead, and is back when it is not: ask again after an interval, or send to
-    /// it all the same if waiting for it is worse.
+    /// The owner of the shard is suspected, so no request should go there. If the owner is declared
+    /// dead, the shard gets a new owner; if not, the owner serves it again. Ask again after an
+    /// interval, or send the request all the same if waiting is worse.
     Suspected(Member),
     /// This node's sharded group has another number of shards than the one in force, so that it
     /// cannot tell which shard the key belongs to.

@@ -3,7 +3,7 @@
 //! A subscriber first receives the view as it is, then every event in order. No event falls between
 //! the two. It receives one update at a time: the next is sent when it has handled the one before.
 //! The updates of a slow subscriber wait, up to a bound. Past the bound the newest are dropped, and
-//! the subscriber is told how many it missed. The node never waits for a subscriber.
+//! [`Update::Lagged`] says how many. The node never waits for a subscriber.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use crate::worker::dead_letter::DeadLetter;
 /// How often a subscriber whose mailbox is full is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// What a subscriber is sent.
+/// One message to a subscriber.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Update {
@@ -162,8 +162,8 @@ pub(crate) struct Subscribers {
 }
 
 impl Subscribers {
-    /// Adds a subscriber, whose first update is `view`, in the place of one that is the same: a
-    /// worker that subscribes in each of its lives is sent each event once.
+    /// Adds a subscriber, whose first update is `view`. It replaces a subscription with the same
+    /// key, so a worker that subscribes in each generation is sent each event once.
     pub(crate) fn add(&mut self, subscriber: Subscriber, view: ViewSnapshot) {
         let key = match &subscriber {
             Subscriber::Recipient(recipient) => Some(Key::Recipient(recipient.clone())),
@@ -199,8 +199,8 @@ impl Subscribers {
             if pending.closed {
                 return false;
             }
-            // Once something was missed, all is, until the subscriber has been told: what it sees
-            // has at most one kind of gap.
+            // After the first miss all updates are missed, until the subscriber has got the count.
+            // So it never sees later updates before a gap is reported.
             if pending.missed > 0 || pending.waiting.len() >= queue as usize {
                 pending.missed += 1;
             } else {

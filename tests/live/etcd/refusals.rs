@@ -35,7 +35,7 @@ fn a_place_where_no_etcd_is_is_named() {
     let _alone = alone();
     live(async {
         let nobody = format!("http://{}", free());
-        check(&config(from_ref(&nobody)), &[&nobody, "nobody listens there", "refused"]).await;
+        check(&config(from_ref(&nobody)), &[&nobody, "no process listens there", "refused"]).await;
         // A server that closes every connection.
         let rude = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", rude.local_addr().unwrap());
@@ -47,7 +47,7 @@ fn a_place_where_no_etcd_is_is_named() {
         check(&config(from_ref(&address)), &[&address, "is it an etcd"]).await;
         check(
             &config(&[nobody.clone(), address.clone()]),
-            &[&nobody, "nobody listens there", &address, "is it an etcd"],
+            &[&nobody, "no process listens there", &address, "is it an etcd"],
         )
         .await;
     });

@@ -106,7 +106,7 @@ async fn begin(connected: Connected, keys: &str, next: i64) -> Result<(WatchStre
 async fn receive(stream: &mut WatchStream, next: &mut i64) -> Received {
     for _ in 0..2 {
         let Ok(message) = tokio::time::timeout(SILENCE_MAX, stream.message()).await else {
-            // The server was asked once and stays silent: it is gone.
+            // Asks for a sign of life once; a server that stays silent is gone.
             if stream.request_progress().await.is_err() {
                 return Received::Lost;
             }
