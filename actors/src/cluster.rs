@@ -1,4 +1,4 @@
-//! The other nodes: who is a member, in which state, and what the members publish.
+//! The other nodes: which are members, in which state, and what they publish.
 //!
 //! A config with a `[cluster]` table makes a node a member. Each member watches some others, and
 //! all agree on one table of members: [`Alive`](Status::Alive), [`Suspect`](Status::Suspect),
@@ -31,12 +31,19 @@
 //! # What to ask
 //! | question | answer |
 //! |---|---|
-//! | which members are there | [`View::members`](crate::View::members), [`View::member`](crate::View::member) |
+//! | which members are there | [`View::members`], [`View::member`] |
 //! | when did a member come, fail or leave | [`event`](crate::event) |
-//! | which member is responsible for a key | [`Node::owner`](crate::Node::owner), [`shard`](crate::shard) |
-//! | who watches this node, and how well is it | [`Node::neighbourhood`](crate::Node::neighbourhood) |
-//! | how much traffic is there | [`Node::counters`](crate::Node::counters) |
-//! | how regular are the links | [`Node::record`](crate::Node::record), [`trace`] |
+//! | which member is responsible for a key | [`Node::owner`], [`shard`](crate::shard) |
+//! | which nodes watch this node, and how well is it | [`Node::neighbourhood`] |
+//! | how much traffic is there | [`Node::counters`] |
+//! | how regular are the links | [`Node::record`], [`trace`] |
+//!
+//! [`View::members`]: crate::View::members
+//! [`View::member`]: crate::View::member
+//! [`Node::owner`]: crate::Node::owner
+//! [`Node::neighbourhood`]: crate::Node::neighbourhood
+//! [`Node::counters`]: crate::Node::counters
+//! [`Node::record`]: crate::Node::record
 
 pub use heartbeat_core::detection::trace;
 pub use heartbeat_core::member::{Declined, LOCAL_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, ShardGroup, WEIGHT_KEY};

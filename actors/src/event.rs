@@ -1,8 +1,8 @@
 //! What happens on a node: events as they happen, and messages that were lost.
 //!
 //! A subscriber first gets the view as it is, then every [`Event`](crate::Event) in order. No
-//! change falls between the two. No part of the node waits for a subscriber: a slow one is told how
-//! many updates it missed.
+//! change falls between the two. No part of the node waits for a subscriber: a slow one gets the
+//! number of updates it missed.
 //!
 //! # Quick start
 //! ```
@@ -44,13 +44,18 @@
 //! # Which way to subscribe
 //! | the updates go to | call | one subscription each |
 //! |---|---|---|
-//! | an actor | [`Node::subscribe`](crate::Node::subscribe) | recipient |
-//! | a loop or a stream of your own | [`Node::updates`](crate::Node::updates) | call |
-//! | a closure on this thread | [`Node::subscribe_fn`](crate::Node::subscribe_fn) | name |
-//! | only messages that were accepted and never begun | [`Node::subscribe_dead_letters`](crate::Node::subscribe_dead_letters) | call |
+//! | an actor | [`subscribe`] | recipient |
+//! | a loop or a stream of your own | [`updates`] | call |
+//! | a closure on this thread | [`subscribe_fn`] | name |
+//! | only dead letters, see [`DeadLetter`] | [`subscribe_dead_letters`] | call |
 //!
 //! What holds now, without a subscription: [`Node::view`](crate::Node::view). The log has one line
 //! for each event, with the event's name in the field `event`.
+//!
+//! [`subscribe`]: crate::Node::subscribe
+//! [`updates`]: crate::Node::updates
+//! [`subscribe_fn`]: crate::Node::subscribe_fn
+//! [`subscribe_dead_letters`]: crate::Node::subscribe_dead_letters
 
 pub use heartbeat_core::{Cause, NotReadyReason, ObserverReport, Waiting};
 

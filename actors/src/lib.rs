@@ -32,7 +32,7 @@
 //! #[actix::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let node = Node::start(Config::default()).await?;
-//!     let counter = node.supervise("counter", || Counter { total: 0 })?; // makes each replacement, too
+//!     let counter = node.supervise("counter", || Counter { total: 0 })?;
 //!     assert_eq!(counter.send(Add(2)).await?, 2);
 //!     node.leave().await;
 //!     Ok(())
@@ -54,7 +54,9 @@
 //! | what a node knows now | [`view`] |
 //! | settings | [`config`] |
 //! | who may run a shard, from files or etcd | [`authority`] |
-//! | tests of your own supervision | [`testkit`](https://docs.rs/heartbeat-actors/latest/heartbeat_actors/testkit/), feature `testkit` |
+//! | tests of your own supervision | [`testkit`][kit], feature `testkit` |
+//!
+//! [kit]: https://docs.rs/heartbeat-actors/latest/heartbeat_actors/testkit/
 //!
 //! # What it needs
 //! Panics must unwind: with `panic = "abort"` nothing can be supervised, and the build is refused.

@@ -47,7 +47,9 @@
 //! impl Actor for Worker {
 //!     type Context = Context<Self>;
 //! }
-//! # let _: fn(Node) -> Result<WorkerAddr<Worker>, SuperviseError> = |node| node.supervise("worker", || Worker);
+//! # fn start(node: &Node) -> Result<WorkerAddr<Worker>, SuperviseError> {
+//! #     node.supervise("worker", || Worker)
+//! # }
 //! ```
 
 #[allow(clippy::wildcard_imports, reason = "all of actix's prelude, as its users have it")]

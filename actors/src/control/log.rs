@@ -61,8 +61,27 @@ pub(super) fn log(event: &Event) {
         | Event::ShardMoved { .. }
         | Event::ShardsRefused { .. }
         | Event::ShardsAdmitted { .. } => log_shard(event),
-        // Workers, threads and this process; and what a newer core may tell.
-        _ => log_worker(event),
+        Event::Started { .. }
+        | Event::Failed { .. }
+        | Event::Replaced { .. }
+        | Event::Stopped { .. }
+        | Event::Fenced { .. }
+        | Event::NotReady { .. }
+        | Event::Ready { .. }
+        | Event::GroupStarted { .. }
+        | Event::GroupStopped { .. }
+        | Event::Escalated { .. }
+        | Event::GaveUp { .. } => log_worker(event),
+        Event::ThreadHeld { .. }
+        | Event::ThreadReturned { .. }
+        | Event::Abandoned { .. }
+        | Event::ZombieEnded { .. }
+        | Event::TooManyZombies { .. }
+        | Event::NoThread { .. }
+        | Event::Starved { .. }
+        | Event::Paused { .. } => log_thread(event),
+        // A newer core may have more events.
+        other => debug!(event = other.name(), "{other:?}"),
     }
 }
 
@@ -223,7 +242,7 @@ fn log_worker(change: &Event) {
         Event::GaveUp { worker, restarts, cause } => {
             error!(event, %worker, restarts, %cause, "worker failed too often: given up");
         }
-        other => log_thread(other),
+        other => debug!(event, "{other:?}"),
     }
 }
 
@@ -257,8 +276,7 @@ fn log_thread(change: &Event) {
             error!(event, arbiter = arbiter.0, zombies, "too many threads are held: restart the process");
         }
         Event::Paused { late_by } => warn!(event, late_by = since(*late_by), "this process was paused"),
-        // The enum may grow in a newer core; an event without a line of its own is still logged.
-        other => info!(event, "{other:?}"),
+        other => debug!(event, "{other:?}"),
     }
 }
 

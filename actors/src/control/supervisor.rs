@@ -374,15 +374,15 @@ impl Supervisor {
 
     /// Replaces the engine's generation in a worker's event by the one that users see.
     fn number(&self, event: &mut Event) {
-        let (worker, generation) = match event {
-            Event::Started { worker, generation, .. }
-            | Event::Failed { worker, generation, .. }
-            | Event::Replaced { worker, generation, .. }
-            | Event::Stopped { worker, generation }
-            | Event::Fenced { worker, generation, .. }
-            | Event::NotReady { worker, generation, .. }
-            | Event::Ready { worker, generation } => (worker, generation),
-            _ => return,
+        let (Event::Started { worker, generation, .. }
+        | Event::Failed { worker, generation, .. }
+        | Event::Replaced { worker, generation, .. }
+        | Event::Stopped { worker, generation }
+        | Event::Fenced { worker, generation, .. }
+        | Event::NotReady { worker, generation, .. }
+        | Event::Ready { worker, generation }) = event
+        else {
+            return; // Only these carry a generation.
         };
         let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
         // Generations that a thread starts by its restart permit have the numbers that follow.

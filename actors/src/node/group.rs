@@ -18,7 +18,8 @@
 //! # impl Actor for Cache { type Context = Context<Self>; }
 //! # actix::System::new().block_on(async {
 //! # let node = Node::start(Config::default()).await.unwrap();
-//! let spec = GroupSpec::new("storage").strategy(Strategy::RestForOne).intensity(5, Duration::from_secs(60));
+//! let minute = Duration::from_secs(60);
+//! let spec = GroupSpec::new("storage").strategy(Strategy::RestForOne).intensity(5, minute);
 //! let storage = node.root().group(spec).unwrap();
 //! let connection = storage.supervise("connection", || Connection).unwrap();
 //! let cache = storage.supervise("cache", || Cache).unwrap(); // starts once the connection is up
@@ -62,7 +63,7 @@ use crate::worker::spec::{Limits, WorkerSpec};
 pub use crate::node::template::Template;
 pub use heartbeat_core::{AutoShutdown, Strategy};
 
-/// How a group is to be supervised. What is not said is as the config has it.
+/// How a group is to be supervised. The config decides what is not set here.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct GroupSpec {
@@ -92,7 +93,7 @@ impl GroupSpec {
         }
     }
 
-    /// Whom a child's failure concerns.
+    /// Which children are started again after a child has failed.
     pub fn strategy(mut self, strategy: Strategy) -> GroupSpec {
         self.strategy = strategy;
         self
@@ -110,14 +111,14 @@ impl GroupSpec {
         self
     }
 
-    /// Its end matters to its parent; only for transient and temporary groups in a parent with an
-    /// `auto_shutdown`.
+    /// Makes its end count for its parent's `auto_shutdown`. Only transient and temporary groups in
+    /// a parent with an `auto_shutdown` can be significant.
     pub fn significant(mut self) -> GroupSpec {
         self.significant = true;
         self
     }
 
-    /// At most `intensity` restarts of all children together in any `period`; one more and the
+    /// At most `intensity` restarts of all children together in any `period`. With one more the
     /// group ends, and its parent decides.
     pub fn intensity(mut self, intensity: u32, period: Duration) -> GroupSpec {
         self.limits.intensity = Some((intensity, period));
@@ -130,14 +131,14 @@ impl GroupSpec {
         self
     }
 
-    /// Each child counts for itself, against its own limits; one that is over them is given up, and
-    /// the others go on.
+    /// Each child's restarts count by themselves, against its own limits. A child over its limits
+    /// is given up, and the others go on.
     pub(crate) fn each(mut self) -> GroupSpec {
         self.counting = Counting::Each;
         self
     }
 
-    /// Children are started as they are taken on and stopped all at once.
+    /// Children are started as they are added and stopped all at once.
     pub(crate) fn dynamic(mut self) -> GroupSpec {
         self.dynamic = true;
         self
@@ -152,7 +153,7 @@ impl GroupSpec {
     }
 }
 
-/// Refuses a significant child that its group would never look at.
+/// Refuses a significant child whose end could never have an effect on its group.
 pub(crate) fn check_significant(
     name: &str,
     significant: bool,
@@ -181,12 +182,12 @@ pub struct Group {
 }
 
 impl Group {
-    /// The group everything is in that is taken on by the node itself.
+    /// The outermost group, which holds all workers and groups of the node.
     pub(crate) fn root(node: &Node) -> Group {
         Group { node: node.clone(), id: GroupId::ROOT, name: "root".into(), auto_shutdown: AutoShutdown::Never }
     }
 
-    /// Starts a worker in this group, after those that were taken on before, and keeps it running.
+    /// Starts a worker in this group, after the children added before, and keeps it running.
     ///
     /// # Errors
     /// As [`Node::supervise`].
@@ -198,8 +199,8 @@ impl Group {
         self.supervise_with(WorkerSpec::new(name), move |_| Ok(factory()))
     }
 
-    /// Starts a worker in this group, after those that were taken on before, with limits of its own
-    /// and a factory that may fail and is told why it is called.
+    /// Starts a worker in this group, after the children added before, with limits of its own. The
+    /// factory may fail, and its [`StartInfo`] says why it is called.
     ///
     /// # Errors
     /// As [`Node::supervise_with`].
@@ -245,7 +246,7 @@ impl Group {
         self.supervise_part(spec, Part::Alone, Box::new(factory))
     }
 
-    /// Starts a worker that is a part of something.
+    /// Starts a worker that stands alone or is a pool's member.
     pub(crate) fn supervise_part<A: Actor<Context = Context<A>>>(
         &self,
         spec: WorkerSpec,
@@ -256,7 +257,7 @@ impl Group {
         self.node.add_worker(self.id, spec, factory, part)
     }
 
-    /// Starts a group within this one, empty, after those that were taken on before.
+    /// Starts an empty group within this one, after the children added before.
     ///
     /// # Errors
     /// [`SuperviseError`] if the name is taken or is no name at all, or the spec contradicts
@@ -326,7 +327,7 @@ impl Group {
     }
 
     /// Waits until the group is up: each of its children that is to run, groups within it included.
-    /// After [`Group::restart`] or [`Group::start`] it waits for their new lives. It has no
+    /// After [`Group::restart`] or [`Group::start`] it waits for their next generations. It has no
     /// deadline of its own.
     ///
     /// ```
@@ -337,14 +338,15 @@ impl Group {
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
     /// let group = node.root().group(GroupSpec::new("group")).unwrap();
-    /// let (first, second) = (group.supervise("first", || Worker).unwrap(), group.supervise("second", || Worker).unwrap());
+    /// let first = group.supervise("first", || Worker).unwrap();
+    /// let second = group.supervise("second", || Worker).unwrap();
     /// group.until_up().await.unwrap();
     /// assert!(first.status().is_up && second.status().is_up);
     /// # });
     /// ```
     ///
     /// # Errors
-    /// [`NotUp`] as soon as it will not be up unless it is started by hand.
+    /// [`NotUp`] as soon as it will not be up without a call of [`Group::start`].
     pub async fn until_up(&self) -> Result<(), NotUp> {
         let child = Child::Group(self.id);
         self.node.until(move |engine, _| is_up(engine, child)).await
@@ -366,12 +368,12 @@ impl Group {
         self.node.input(Input::Restart(Child::Group(self.id)));
     }
 
-    /// Stops its children in reverse order, each with its deadline.
+    /// Stops its children in reverse order, each within its `shutdown_timeout`.
     pub fn stop(&self) {
         self.node.input(Input::Stop(Child::Group(self.id)));
     }
 
-    /// Stops the group and forgets it with all that is in it; the names are free again.
+    /// Stops the group and forgets it with all its children; their names are free again.
     pub fn remove(&self) {
         self.node.input(Input::Remove(Child::Group(self.id)));
     }

@@ -1,4 +1,4 @@
-//! `Node`: this process as a member: what applications start, ask and leave.
+//! `Node`: this process as a node, which applications start, ask and leave.
 
 pub mod group;
 pub mod pool;
@@ -78,11 +78,11 @@ pub struct Node {
 
 struct Inner {
     started: Started,
-    /// The next place of a thread that is not shared by all.
+    /// The next thread slot that is not one of the shared ones.
     next_place: AtomicU32,
     /// The next group; the root is 0.
     next_group: AtomicU32,
-    /// Held while a sharded group is taken on: no two of them count as the last one.
+    /// Held while a sharded group is added, so that two at once cannot pass the limit on groups.
     sharding: Mutex<()>,
     services: Services,
 }
@@ -122,7 +122,7 @@ impl Node {
         Ok(Node::new(start::on_own_thread(config, bind).await?))
     }
 
-    /// A node whose actors run.
+    /// Wraps a node whose actors run.
     pub(crate) fn new(started: Started) -> Node {
         let arbiters = started.config.workers.arbiters;
         let (next_place, next_group) = (AtomicU32::new(arbiters), AtomicU32::new(GroupId::ROOT.0 + 1));
@@ -143,7 +143,7 @@ impl Node {
     /// the restart limits apply.
     ///
     /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all.
+    /// [`SuperviseError`] if the name is taken, empty or too long, or the node leaves.
     pub fn supervise<A, F>(&self, name: &str, factory: F) -> Result<WorkerAddr<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
@@ -214,7 +214,54 @@ impl Node {
     /// Sends `subscriber` the view as it is now and then every event, in order, one at a time.
     ///
     /// A recipient that subscribes again is sent the view again, and each event once. So a worker
-    /// may subscribe in `started`, with an address that outlives its life.
+    /// may subscribe in `started`, with an address that its next generations keep.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// use heartbeat_actors::{Event, Update};
+    ///
+    /// struct Audit {
+    ///     node: Node,
+    ///     starts: u32,
+    /// }
+    ///
+    /// impl Actor for Audit {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, context: &mut Context<Self>) {
+    ///         self.node.subscribe(context.address().recipient());
+    ///     }
+    /// }
+    ///
+    /// impl Handler<Update> for Audit {
+    ///     type Result = ();
+    ///
+    ///     fn handle(&mut self, update: Update, _: &mut Context<Self>) {
+    ///         self.starts += u32::from(matches!(update, Update::Event(Event::Started { .. })));
+    ///     }
+    /// }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u32")]
+    /// # struct Starts;
+    /// # impl Handler<Starts> for Audit {
+    /// #     type Result = u32;
+    /// #     fn handle(&mut self, _: Starts, _: &mut Context<Self>) -> u32 { self.starts }
+    /// # }
+    /// # struct Worker;
+    /// # impl Actor for Worker { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let own = node.clone();
+    /// let factory = move || Audit { node: own.clone(), starts: 0 };
+    /// let audit = node.supervise("audit", factory).unwrap();
+    /// audit.until_up().await.unwrap();
+    /// node.supervise("worker", || Worker).unwrap().until_up().await.unwrap();
+    /// # while audit.send(Starts).await.unwrap() == 0 {
+    /// #     actix::clock::sleep(std::time::Duration::from_millis(1)).await;
+    /// # }
+    /// assert!(audit.send(Starts).await.unwrap() >= 1);
+    /// # });
+    /// ```
     pub fn subscribe(&self, subscriber: Recipient<Update>) {
         self.inner.supervisor.do_send(Request::Subscribe(Subscriber::Recipient(subscriber)));
     }
@@ -240,8 +287,8 @@ impl Node {
         updates
     }
 
-    /// Calls `subscriber` with the view as it is now and then with every event, on this thread. One
-    /// that subscribes under the same name takes the place of the one before.
+    /// Calls `subscriber` with the view as it is now and then with every event, on this thread. A
+    /// subscription under the same name replaces the earlier one.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -268,8 +315,8 @@ impl Node {
         });
     }
 
-    /// Whether the cluster has let this node in, or it has begun one itself, and it knows the
-    /// members it was told of. Without a `[cluster]` table it is always so.
+    /// Whether this node has joined or begun a cluster, and knows its members. Without a
+    /// `[cluster]` table it always has.
     pub fn is_joined(&self) -> bool {
         self.inner.view.is_joined()
     }
@@ -291,7 +338,7 @@ impl Node {
         self.until(|engine, _| if engine.is_joined() { Poll::Ready(Ok(())) } else { Poll::Pending }).await
     }
 
-    /// Dead letters of this node's workers from now on, one after the other.
+    /// The dead letters of this node's workers from now on, one after the other.
     pub fn subscribe_dead_letters(&self) -> DeadLetters {
         DeadLetters::new(self.inner.control.dead_letters.subscribe())
     }
@@ -301,14 +348,14 @@ impl Node {
         &self.inner.view
     }
 
-    /// Who is responsible for a key of this namespace. All nodes that see the same members say the
-    /// same.
+    /// The member that is responsible for a key of this namespace. All nodes that see the same
+    /// members agree.
     ///
-    /// If a sharded group has that name, on this node or on others, it is the node that runs the
-    /// key's shard ([`Shards::owner`](crate::shard::Shards::owner) has the worker's address, too).
-    /// Otherwise it is one of the ready members, by rendezvous hashing and weight: when one dies,
-    /// leaves or is suspected, only its keys go to others, and they come back with it. Without a
-    /// cluster it is this node.
+    /// If a sharded group has that name, on this node or on others, the owner is the node that runs
+    /// the key's shard. [`Shards::owner`](crate::shard::Shards::owner) has the worker's address,
+    /// too. Otherwise the owner is one of the ready members, by rendezvous hashing and weight. When
+    /// a member dies, leaves or is suspected, only its keys go to others, and they come back with
+    /// it. Without a cluster the owner is this node.
     ///
     /// # Errors
     /// [`NoOwner`] if no member is ready or known, or if the owner of the shard is suspected.
@@ -342,15 +389,15 @@ impl Node {
         ask(&self.inner.supervisor, Request::Counters).await.unwrap_or_default()
     }
 
-    /// Who watches this node, whom it watches, and how well it is itself; nobody once its system
-    /// has ended.
+    /// Which nodes watch this node, which it watches, and its local health. It is empty once the
+    /// node's system has ended.
     pub async fn neighbourhood(&self) -> PeerStatus {
         ask(&self.inner.supervisor, Request::PeerStatus).await.unwrap_or_default()
     }
 
-    /// Tells other nodes something else of this one from now on: what
-    /// [`Member::metadata`](heartbeat_core::Profile::metadata) shows them. It comes after what was
-    /// told before, in whatever order the news travel.
+    /// Replaces the metadata of this node, which others read as
+    /// [`Member::metadata`](heartbeat_core::Profile::metadata). A later call wins on every node,
+    /// even if its news overtakes that of an earlier one.
     ///
     /// # Errors
     /// [`ConfigError::Contradiction`] if it is more than
@@ -359,13 +406,13 @@ impl Node {
         ask(&self.inner.supervisor, |answer| Request::SetMetadata(metadata, answer)).await.unwrap_or(Ok(()))
     }
 
-    /// Records what this node hears of others from now on into `folder`, which is made if there is
-    /// none: one file for each process heard of, named for node and generation, in the format of
-    /// [`heartbeat_core::Trace`]. A recording ends with the node, after 256 MiB in one file, or
-    /// when the disk does not keep up; it says so in the log.
+    /// Records the heartbeats of other nodes from now on into `folder`, which is made if there is
+    /// none. Each process gets a file, named for node and generation, in the format of
+    /// [`heartbeat_core::Trace`]. A recording ends with the node, after 256 MiB in one file, with
+    /// more than 1,000 files, or when the disk does not keep up. The log says why it ended early.
     ///
     /// # Errors
-    /// What the system says of the folder or of one more thread.
+    /// If the folder or the writer's thread cannot be made.
     pub fn record(&self, folder: impl AsRef<Path>) -> io::Result<()> {
         let recorder = Recorder::start(folder.as_ref())?;
         self.inner.supervisor.do_send(Request::Record(recorder));
@@ -373,12 +420,12 @@ impl Node {
     }
 
     /// Sends heartbeats every `interval` from the next one on. Each heartbeat says when the next
-    /// one comes, so observers follow without a suspicion; nothing else changes. A node that has
-    /// left sends none, and says nothing of it.
+    /// one comes, so observers follow without a suspicion; nothing else changes. On a node that has
+    /// left the call has no effect.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval; it is
-    /// then what it was.
+    /// [`ConfigError::Contradiction`] if the config would not be accepted with this interval;
+    /// nothing changes then.
     pub async fn set_interval(&self, interval: Duration) -> Result<(), ConfigError> {
         ask(&self.inner.supervisor, |answer| Request::SetInterval(interval, answer)).await.unwrap_or(Ok(()))
     }
@@ -393,12 +440,11 @@ impl Node {
 
     #[cfg(feature = "testkit")]
     pub(crate) async fn add_members(&self, members: Vec<heartbeat_core::Member>) {
-        // An error means that the supervisor is gone, and with it everybody who could be
-        // introduced.
+        // An error means that the supervisor is gone, and with it the table of members.
         let _ = self.inner.supervisor.send(ToSupervisor::unstamped(Input::Recall(members))).await;
     }
 
-    /// Takes a worker on in a group.
+    /// Adds a worker to a group.
     pub(crate) fn add_worker<A: Actor<Context = Context<A>>>(
         &self,
         group: GroupId,
@@ -426,8 +472,7 @@ impl Node {
         Ok(WorkerAddr { slot })
     }
 
-    /// The thread for a worker that is to be placed so; `shared` is the one that is its turn among
-    /// the shared ones.
+    /// The thread slot for a worker of this placement; `shared` is the next of the shared slots.
     fn place(&self, placement: &Placement, shared: ThreadSlotId) -> ThreadSlotId {
         match placement {
             Placement::Shared => shared,
@@ -439,7 +484,7 @@ impl Node {
         }
     }
 
-    /// Waits for something that the supervisor looks at after each input.
+    /// Waits for a condition, which the supervisor checks after each input.
     pub(crate) async fn until(
         &self,
         check: impl FnMut(&Engine, &View) -> Poll<Result<(), NotUp>> + Send + 'static,
@@ -515,7 +560,7 @@ impl fmt::Debug for Node {
 }
 
 fn check_name(name: &str) -> Result<Arc<str>, SuperviseError> {
-    // A shard's name is its group's with a number behind it, so there is room for both.
+    // A shard's name is its group's with a number behind it: it is checked on its own.
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(SuperviseError::Name(name.to_owned()));
     }

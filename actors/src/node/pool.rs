@@ -31,17 +31,18 @@
 //! let encoders = node.root().pool("encoders", 4, || Encoder).unwrap();
 //! encoders.until_ready().await;
 //! assert_eq!(encoders.send(Encode(21)).await, Ok(42));
-//! assert_eq!(encoders.send_by("customer 7", Encode(1)).await, Ok(2)); // always the same member
+//! let always_the_same_member = encoders.send_by("customer 7", Encode(1));
+//! assert_eq!(always_the_same_member.await, Ok(2));
 //! # });
 //! ```
 //!
 //! # Which routing
 //! | [`Routing`] | the message goes to | choose it if |
 //! |---|---|---|
-//! | [`RoundRobin`](Routing::RoundRobin) | the next ready member in turn | all messages cost the same |
-//! | [`LeastLoaded`](Routing::LeastLoaded) | a ready member with the least to do | their costs differ |
-//! | [`SharedQueue`](Routing::SharedQueue) | the member that is free first | handlers block, as under actix's `SyncArbiter` |
-//! | any, with [`Pool::send_by`] | the member responsible for a key | members keep state for each key |
+//! | [`RoundRobin`](Routing::RoundRobin) | the next ready member | all messages cost the same |
+//! | [`LeastLoaded`](Routing::LeastLoaded) | the member with the lowest load | their costs differ |
+//! | [`SharedQueue`](Routing::SharedQueue) | the member that is free first | handlers block |
+//! | any, with [`Pool::send_by`] | the key's member | members keep state for keys |
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,16 +72,16 @@ pub const POOL_SIZE_MAX: u32 = 1024;
 /// Which member of a pool gets a message that has no key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Routing {
-    /// Each ready one in turn.
+    /// Each ready member in turn.
     #[default]
     RoundRobin,
-    /// A ready one with the least to do: messages in its queue, the one in its hands, and answers
-    /// under way.
+    /// The ready member with the lowest load: messages in its queue, the one it handles, and
+    /// answers under way.
     LeastLoaded,
-    /// The one that is free first. Messages wait in one queue of the pool, whose bound and overflow
-    /// are the spec's, and a member takes the next one when it has nothing else to do, as with
-    /// actix's `SyncArbiter`. Members that fail leave the others the queue. A message waits while
-    /// no member is up, too; it is refused once none will be.
+    /// The member that is free first. Messages wait in one queue of the pool, whose bound and
+    /// overflow are the spec's. A member takes the next message when it has nothing else to do, as
+    /// with actix's `SyncArbiter`. The queue outlives members that fail. A message also waits while
+    /// no member is up; it is refused once none will be.
     SharedQueue,
 }
 
@@ -99,12 +100,12 @@ struct Inner<A: Actor<Context = Context<A>>> {
     shared: Option<Arc<SharedQueue<A>>>,
     members: RwLock<Arc<[WorkerAddr<A>]>>,
     next: AtomicUsize,
-    /// The number of the next member; held while members are taken on or off.
+    /// The number of the next member; held while members are added or removed.
     next_number: Mutex<u32>,
 }
 
 impl<A: Actor<Context = Context<A>>> Inner<A> {
-    /// Takes one more member on.
+    /// Starts one more member.
     fn start(&self, next_number: &mut u32) -> Result<WorkerAddr<A>, SuperviseError> {
         let mut spec = self.spec.clone();
         spec.name = format!("{}/{next_number}", spec.name);
@@ -162,9 +163,9 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         }
     }
 
-    /// Makes it a pool of `count` members. New ones are started; of the others the last ones get no
-    /// message of the pool any more, finish what they have within their shutdown timeout, and are
-    /// removed. It returns at once: new members serve once they are ready.
+    /// Makes it a pool of `count` members. A larger pool starts new members, which serve once they
+    /// are ready. A smaller pool sends its newest members no further message; they finish what they
+    /// have within their `shutdown_timeout`, and are removed. It returns at once.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -193,14 +194,14 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         while members.len() < count as usize && outcome.is_ok() {
             outcome = self.inner.start(&mut next_number).map(|member| members.push(member));
         }
-        // First, so that none of those that go is chosen any more.
+        // Before the removal, so that no leaving member is chosen any more.
         *write(&self.inner.members) = members.into();
         gone.iter().for_each(WorkerAddr::remove);
         outcome
     }
 
-    /// Sends a message to one of the ready members, one that refuses it after all leaving it to the
-    /// next; or into the queue of the pool.
+    /// Sends a message to a ready member, or into the queue of the pool. If the member refuses it
+    /// after all, the next one gets it.
     ///
     /// # Errors
     /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
@@ -214,7 +215,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
             .unwrap_or_else(|refused| Reply::refused(refused.error))
     }
 
-    /// As [`Pool::send`], without wanting an answer.
+    /// Sends a message as [`Pool::send`] does, without an answer.
     ///
     /// # Errors
     /// [`TrySendError`], with the message: no member took it.
@@ -227,9 +228,10 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         self.offer(message, |member, shared, message| member.try_send_through(shared, message))
     }
 
-    /// Sends a message to the member that is responsible for `key` among those that are ready: the
-    /// same one as long as it is ready, and while it is not, only its keys go elsewhere (rendezvous
-    /// hashing, as for shards). It waits in that member's own queue, in a pool with one queue, too.
+    /// Sends a message to the ready member that is responsible for `key`, by rendezvous hashing as
+    /// for shards. A key keeps its member as long as that is ready; otherwise only that member's
+    /// keys go to others. The message waits in the member's own queue, even in a pool with a shared
+    /// queue.
     ///
     /// # Errors
     /// [`SendError::NotReady`] if no member is ready; otherwise as [`WorkerAddr::send`].
@@ -248,8 +250,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         members[index as usize].send(message)
     }
 
-    /// Stops and starts the members one after the other, each when the one before is ready again,
-    /// so that the others serve meanwhile. Their queues are kept. Returns when all are done.
+    /// Restarts the members one after the other, each when the one before is ready again, so that
+    /// the others serve meanwhile. Their queues are kept. It returns when all are done.
     pub async fn rolling_restart(&self) {
         for member in self.inner.members().iter() {
             let (cell, before) = (member.slot.cell.clone(), member.generation());
@@ -258,8 +260,8 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         }
     }
 
-    /// Waits until all members are ready, as after the start. Give it a deadline: one whose start
-    /// fails each time never is.
+    /// Waits until all members are ready, as after the start. Give it a deadline: a member whose
+    /// start fails each time is never ready.
     pub async fn until_ready(&self) {
         let cells: Vec<_> = self.inner.members().iter().map(|member| member.slot.cell.clone()).collect();
         self.until(move || cells.iter().all(|cell| cell.is_ready())).await;
@@ -268,7 +270,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
     /// Waits until the supervisor finds that this holds, or the node leaves.
     async fn until(&self, holds: impl Fn() -> bool + Send + 'static) {
         let check = move |_: &_, _: &_| if holds() { Poll::Ready(Ok(())) } else { Poll::Pending };
-        // An error means that the node leaves: it will not hold any more.
+        // An error means that the node leaves: the condition will not hold any more.
         let _ = self.inner.group.node().until(check).await;
     }
 
@@ -282,14 +284,15 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         self.inner.members()
     }
 
-    /// Messages that wait in the one queue of the pool, if it has one, and in those of its members.
+    /// Messages that wait in the shared queue of the pool, if it has one, and in the queues of its
+    /// members.
     pub fn depth(&self) -> u32 {
         let shared = self.inner.shared.as_ref().map_or(0, |shared| shared.depth());
         shared + self.inner.members().iter().map(WorkerAddr::depth).sum::<u32>()
     }
 
-    /// What became of the messages in the one queue of the pool that no member took; zeros if it
-    /// has none. What a member took is counted in that member's [`WorkerAddr::message_counts`].
+    /// Counts the messages in the shared queue of the pool that no member took; zeros if it has
+    /// none. A message that a member took is counted in its [`WorkerAddr::message_counts`].
     pub fn message_counts(&self) -> MessageCounts {
         self.inner.shared.as_ref().map_or_else(MessageCounts::default, |shared| shared.message_counts())
     }
@@ -299,7 +302,7 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         &self.inner.group
     }
 
-    /// The places of these members in the order in which they are to be tried.
+    /// The indexes of the ready members in the order in which they are to be tried.
     fn order(&self, members: &[WorkerAddr<A>]) -> Vec<usize> {
         let (first, count) = (self.inner.next.fetch_add(1, Ordering::Relaxed), members.len());
         let turn = (0..count).map(|step| first.wrapping_add(step) % count);

@@ -1,8 +1,8 @@
 //! Services: one worker of a type for a whole node, found by the type.
 //!
-//! What actix has in `SystemService` and its registry. Here the registry belongs to the node, since
-//! a process may have more than one, and a service is a worker like any other: it has a name, is
-//! replaced when it fails, and stops when the node leaves.
+//! This corresponds to actix's `SystemService` and its registry. Here the registry belongs to the
+//! node, since a process may have several nodes. A service is a worker like any other: it has a
+//! name, is replaced when it fails, and stops when the node leaves.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -59,7 +59,10 @@ impl Node {
     /// # struct Mail;
     /// # impl Handler<Mail> for Mailer {
     /// #     type Result = u32;
-    /// #     fn handle(&mut self, _: Mail, _: &mut Context<Self>) -> u32 { self.sent += 1; self.sent }
+    /// #     fn handle(&mut self, _: Mail, _: &mut Context<Self>) -> u32 {
+    /// #         self.sent += 1;
+    /// #         self.sent
+    /// #     }
     /// # }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
@@ -81,9 +84,9 @@ impl Node {
     }
 
     /// Makes this worker the one that [`Node::service`] finds, as `SystemRegistry::set` does. Call
-    /// it before the first look-up if the worker is not to be made by `A::default()`, or needs a
-    /// [`WorkerSpec`](crate::WorkerSpec). Types without a default are found by
-    /// [`Node::find_service`].
+    /// it before the first look-up if the worker needs a factory or a
+    /// [`WorkerSpec`](crate::WorkerSpec) of its own. [`Node::find_service`] finds types without a
+    /// default, too.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -92,7 +95,8 @@ impl Node {
     /// # impl Actor for Mailer { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let mailer = node.supervise_with(WorkerSpec::new("mailer").capacity(64), |_| Ok(Mailer)).unwrap();
+    /// let spec = WorkerSpec::new("mailer").capacity(64);
+    /// let mailer = node.supervise_with(spec, |_| Ok(Mailer)).unwrap();
     /// node.set_service(&mailer);
     /// assert_eq!(node.service::<Mailer>().unwrap(), mailer);
     /// # });
@@ -102,6 +106,19 @@ impl Node {
     }
 
     /// The worker of this type that was made a service, if there is one; it starts none.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// struct Mailer(&'static str); // no default
+    /// # impl Actor for Mailer { type Context = Context<Self>; }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// assert!(node.find_service::<Mailer>().is_none());
+    /// let mailer = node.supervise("mailer", || Mailer("smtp.example.org")).unwrap();
+    /// node.set_service(&mailer);
+    /// assert_eq!(node.find_service::<Mailer>(), Some(mailer));
+    /// # });
+    /// ```
     pub fn find_service<A: Actor<Context = Context<A>>>(&self) -> Option<WorkerAddr<A>> {
         self.known(&self.services().lock())
     }

@@ -30,11 +30,11 @@
 //! ```
 //!
 //! # How a second owner is kept from doing harm
-//! | `ownership` | in a partition | what to add |
+//! | `ownership.authority` | in a partition | add |
 //! |---|---|---|
-//! | `authority = "view"`, `quorum = "none"` | both sides may run a shard | a [`Fence`] where writes arrive |
-//! | `authority = "view"`, `quorum = "majority"` | the smaller side gives its shards up | a [`Fence`] for late writes |
-//! | `authority = "file"` or `"etcd"` | a node without a session runs no shard | a [`Fence`] for late writes |
+//! | `"view"`, `quorum = "none"` | both sides may run a shard | a [`Fence`] for all writes |
+//! | `"view"`, `quorum = "majority"` | a minority runs none | a [`Fence`] for late writes |
+//! | `"file"` or `"etcd"` | a node without a session runs no shard | a [`Fence`] for late writes |
 //!
 //! Before a side effect a worker asks its [`Lease`](crate::worker::Lease). A lease cannot stop a
 //! write that is already under way; a [`Fence`] at the store can.
@@ -57,10 +57,11 @@ use crate::node::{Node, check_name};
 use crate::view::node_view::{ShardOwners, View};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
-use crate::worker::mailbox::CloseReason;
+use crate::worker::mailbox::{CloseReason, Rules};
 use crate::worker::messages::NotUp;
-use crate::worker::slot::{DynSlot, Part, StartError, StartInfo};
+use crate::worker::slot::{DynSlot, Part, StartError, StartInfo, WorkerSlot};
 use crate::worker::spec::WorkerSpec;
+use crate::worker::status_cell::CellRef;
 
 pub use crate::authority::fence::{Fence, StaleEpoch};
 pub use crate::view::owner::{NoOwner, Owner};
@@ -93,12 +94,12 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         &self.workers
     }
 
-    /// Who is responsible for a key: the worker of its shard, if it runs here, or the member where
-    /// it runs. The shard is not yet, or not any more, there for as long as the news take; whoever
-    /// asks it is then told [`SendError::Closed`](crate::SendError::Closed), and asks here again.
+    /// The owner of a key: the worker of its shard, if it runs here, or the member where it runs.
+    /// While the news of a move travels, the shard may not run there yet, or not any more. Its
+    /// worker then answers [`SendError::Closed`](crate::SendError::Closed); ask here again.
     ///
     /// # Errors
-    /// [`NoOwner`] if that is not known now, or if its owner is suspected.
+    /// [`NoOwner`] if the owner is not known now, or is suspected.
     pub fn owner(&self, key: impl AsRef<[u8]>) -> Result<Owner<&WorkerAddr<A>>, NoOwner> {
         let index = self.shard_of(key);
         match self.view.owner_of_shard(&self.owners, index)? {
@@ -168,22 +169,23 @@ impl<A: Actor<Context = Context<A>>> fmt::Debug for Shards<A> {
 }
 
 impl Node {
-    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name:
-    /// each runs on the one that owns it, and on another, under a higher epoch, when its owner is
-    /// gone. Without a cluster all run here.
+    /// Shares `count` shards out over the nodes of the cluster that supervise a group of this name.
+    /// Each shard runs on its owner. When the owner is gone, another node runs it under a higher
+    /// epoch. Without a cluster all run here.
     ///
-    /// Nodes that name another `count` than the one that has supervised the group for longest own
-    /// none of its shards until that one is gone
-    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)). A shard that moves from a
-    /// node that lives is stopped there first, and its last snapshot
-    /// ([`Context::replicate`](crate::Context::replicate)) handed over; one whose node was killed
-    /// goes on from the last that was copied. The factory finds it in its [`StartInfo`], with the
-    /// shard's number and epoch. What is promised under a partition depends on `ownership`; the log
-    /// says it.
+    /// The node that has supervised the group for longest sets `count`. Nodes with another `count`
+    /// own none of its shards until that node is gone
+    /// ([`Event::ShardsRefused`](heartbeat_core::Event::ShardsRefused)).
+    ///
+    /// A shard that moves away from a live node is stopped there first, and its last snapshot
+    /// ([`Context::replicate`](crate::Context::replicate)) is handed over. If its node was killed,
+    /// it goes on from the last copy. The factory finds the snapshot in its [`StartInfo`], with the
+    /// shard's number and epoch. The promise under a partition depends on `ownership`; the log
+    /// states it.
     ///
     /// # Errors
-    /// [`SuperviseError`] if the name is taken or no name at all, `count` is 0 or over
-    /// [`SHARDS_MAX`], or there are [`GROUPS_MAX`] in a cluster already.
+    /// [`SuperviseError`] if the name is taken, empty or too long, `count` is 0 or over
+    /// [`SHARDS_MAX`], or the node is in a cluster and has [`GROUPS_MAX`] sharded groups already.
     pub fn supervise_shards<A, F>(&self, name: &str, count: u32, factory: F) -> Result<Shards<A>, SuperviseError>
     where
         A: Actor<Context = Context<A>>,
@@ -193,8 +195,8 @@ impl Node {
     }
 
     /// As [`Node::supervise_shards`], each shard's worker with the limits, times, placement and
-    /// queue of `spec`, whose name is the group's. What happens after a shard was given up here is
-    /// not the spec's matter: another node takes it.
+    /// queue of `spec`, whose name is the group's. A shard that is given up here is run by another
+    /// node.
     ///
     /// ```
     /// # use heartbeat_actors::prelude::*;
@@ -243,42 +245,49 @@ impl Node {
                     return Err(error);
                 }
             };
-            let factory = factory.clone();
             let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
             let place = self.place(&spec.placement, shared.place);
             let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
-            let slot = self.make_slot(
-                cell,
-                name,
-                Box::new(move |start: &StartInfo, _: &mut _| factory(start)),
-                rules,
-                Part::Shard,
-            );
-            #[cfg(feature = "testkit")]
-            self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
-            // Closed until this node owns the shard. This comes before the address is returned: a
-            // message sent earlier would never be handled.
-            slot.cell.close();
-            slot.mailbox.close(CloseReason::Stopped);
+            let slot = self.make_shard_slot(cell, name, rules, factory.clone());
             workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
             slots.push(WorkerAddr { slot });
         }
-        if self.inner.config.cluster.as_ref().is_some_and(|cluster| cluster.role == Role::Monitor) {
-            warn!(
-                event = "shards_on_monitor",
-                group = &*group,
-                "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\""
-            );
-        } else if self.inner.config.cluster.is_some() {
-            log_promise(&group, &self.inner.config.ownership);
-        }
+        self.log_sharding(&group);
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
         self.inner.supervisor.do_send(Request::Supervise(NewWorkers { workers, group: Some(group.clone()) }));
         let supervisor = self.inner.supervisor.clone();
         Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
     }
 
-    /// Frees the names of workers that were not taken on after all.
+    /// Makes the slot of a shard, closed until this node owns the shard.
+    fn make_shard_slot<A, F>(&self, cell: CellRef, name: Arc<str>, rules: Rules, factory: Arc<F>) -> Arc<WorkerSlot<A>>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
+    {
+        let factory = Box::new(move |start: &StartInfo, _: &mut _| factory(start));
+        let slot = self.make_slot(cell, name, factory, rules, Part::Shard);
+        #[cfg(feature = "testkit")]
+        self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
+        // Before the address is returned: a message sent earlier would never be handled.
+        slot.cell.close();
+        slot.mailbox.close(CloseReason::Stopped);
+        slot
+    }
+
+    /// Logs whether this node runs shards of a group, and under which promise.
+    fn log_sharding(&self, group: &str) {
+        let Some(cluster) = &self.inner.config.cluster else { return };
+        match cluster.role {
+            Role::Monitor => {
+                let text = "cluster.role is \"monitor\": this node runs no shard of the group; use \"worker\"";
+                warn!(event = "shards_on_monitor", group, "{text}");
+            }
+            Role::Worker => log_promise(group, &self.inner.config.ownership),
+        }
+    }
+
+    /// Frees the names of workers that were not added after all.
     fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
         for WorkerAddr { slot } in workers {
             #[cfg(feature = "testkit")]
@@ -288,7 +297,7 @@ impl Node {
     }
 }
 
-/// Says in the log what is promised of the shards of a group, and what is not.
+/// Logs the promise for the shards of a group.
 fn log_promise(group: &str, ownership: &OwnershipConfig) {
     let promise = ownership.promise();
     match (ownership.authority, ownership.quorum) {

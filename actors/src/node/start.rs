@@ -1,5 +1,5 @@
-//! `start`: how the actors of a node come to life, on a thread of their own or, in a test, where
-//! they are called.
+//! `start`: starts the actors of a node, on a thread of their own or, in a test, on the calling
+//! thread.
 
 use std::any::type_name;
 use std::fmt;
@@ -44,11 +44,11 @@ pub enum NodeError {
     NoSystem,
     /// The config contradicts itself.
     Config(ConfigError),
-    /// The address cannot be bound; the address and what the system said.
+    /// The address cannot be bound; the address and the system's error.
     Bind(SocketAddr, io::Error),
     /// The control thread cannot be made.
     Thread(io::Error),
-    /// The authority over shards cannot be had.
+    /// The authority over shards cannot be opened.
     Authority(AuthorityError),
 }
 
@@ -102,15 +102,15 @@ pub(crate) struct Started {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) view: Arc<View>,
     pub(crate) cells: Arc<Cells>,
-    /// The address others are told, if there is a cluster.
+    /// The address that the node publishes, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
-    /// The slots by the names of their workers, for tests that put faults there. It holds none of
-    /// them up.
+    /// The slots by the names of their workers, for tests that inject faults. It keeps no slot
+    /// alive.
     #[cfg(feature = "testkit")]
     pub(crate) slots: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::DynSlot>>,
 }
 
-/// What is known before the actors run.
+/// The parts of a node that exist before its actors run.
 #[derive(Clone)]
 struct Parts {
     config: Config,
@@ -162,7 +162,7 @@ impl Parts {
     }
 }
 
-/// Starts a node's actors on an arbiter that is theirs alone.
+/// Starts a node's actors on an arbiter of their own.
 pub(crate) async fn on_own_thread<F>(config: Config, bind: F) -> Result<Started, NodeError>
 where
     F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
@@ -178,7 +178,7 @@ where
     let (started, start) = oneshot::channel();
     let there = parts.clone();
     control_arbiter.spawn_fn(move || {
-        // The one who waits for this is below; it does not go away.
+        // The receiver is below, and waits.
         let _ = started.send(start_actors(there, bind));
     });
     let control_died = || NodeError::Thread(io::ErrorKind::BrokenPipe.into());
@@ -191,7 +191,7 @@ where
     }
 }
 
-/// Starts a node's actors here, in virtual time, with threads that are only played.
+/// Starts a node's actors here, in virtual time, with simulated threads.
 #[cfg(feature = "testkit")]
 pub(crate) fn here(config: Config) -> Result<Started, NodeError> {
     config.check()?;
@@ -217,8 +217,8 @@ fn start_actors(
         bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
     let generation = clock.generation();
     let identity = Identity { generation, address: address.unwrap_or(nowhere) };
-    // Chance is for jitter only, so that restarts do not fall together; any seed that differs from
-    // node to node will do, and in virtual time every run is to be the same.
+    // Randomness is for jitter only, so that restarts do not coincide. Any seed that differs
+    // between nodes will do. In virtual time every run is to be the same.
     let seed = match thread_source {
         ThreadSource::System => {
             generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32
@@ -248,7 +248,7 @@ fn start_actors(
 /// sysexits(3).
 const EXIT_SOFTWARE: i32 = 70;
 
-/// Starts an actor without which the node is none.
+/// Starts an actor that the node cannot go on without.
 fn start_vital<A: Actor<Context = Context<A>>>(thread_source: ThreadSource, actor: A) -> Addr<A> {
     let context = Context::new();
     let address = actix::AsyncContext::address(&context);
@@ -256,9 +256,10 @@ fn start_vital<A: Actor<Context = Context<A>>>(thread_source: ThreadSource, acto
     address
 }
 
-/// Spawns a part of the control thread without which the node is none. A panic in it is a fault of
-/// this library. The node would go on half dead: workers run, and no failure is noticed any more.
-/// So it ends the process, with the reason, and a manager (systemd, Kubernetes) starts it again.
+/// Spawns a part of the control thread that the node cannot go on without. A panic in it is a fault
+/// of this library. Without it workers would still run, but no failure would be noticed any more.
+/// So a panic ends the process, with the reason in the log, and a manager (systemd, Kubernetes)
+/// starts it again.
 fn spawn_vital(
     thread_source: ThreadSource,
     part: &'static str,
@@ -268,13 +269,13 @@ fn spawn_vital(
         ThreadSource::System => actix_rt::spawn(async move {
             let Err(payload) = AssertUnwindSafe(future).catch_unwind().await else { return };
             let reason = panic_text(&*payload);
-            // What takes the log may be what has panicked.
+            // The panic may have come from the subscriber that takes the log.
             let _ = catch_unwind(|| {
                 error!(event = "control_panicked", part, reason, "the control thread panicked; ending the process")
             });
             std::process::exit(EXIT_SOFTWARE);
         }),
-        // The panic hook tells a test, which goes on.
+        // In a test the panic hook reports it, and the test goes on.
         #[cfg(feature = "testkit")]
         ThreadSource::SimulatedThread => actix_rt::spawn(future),
     }

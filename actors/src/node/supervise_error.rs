@@ -1,4 +1,4 @@
-//! `SuperviseError`: why a node takes no worker, group or pool.
+//! `SuperviseError`: why a node does not supervise a worker, group or pool.
 
 use std::fmt;
 
@@ -8,28 +8,28 @@ use heartbeat_core::member::{GROUPS_MAX, NAME_BYTES_MAX, SHARDS_MAX};
 
 use crate::node::pool::POOL_SIZE_MAX;
 
-/// Why a worker was not taken on. Nothing was started.
+/// Why a worker, group or pool is not supervised. Nothing was started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SuperviseError {
-    /// A worker of this node has this name already.
+    /// A worker or group of this node has this name already.
     NameTaken(String),
     /// The name is empty or too long.
     Name(String),
-    /// The worker's own restart limits contradict each other.
+    /// The settings of the worker or group contradict each other.
     Config(ConfigError),
     /// The node leaves, or has left.
     Left,
     /// The number of shards is zero or too large.
     Shards(u32),
-    /// This node supervises as many sharded groups as it can tell others of; the name of the one
-    /// too many.
+    /// This node has as many sharded groups already as it can publish; the name of the one too
+    /// many.
     Groups(String),
     /// The number of threads is zero or too large.
     Arbiters(u32),
     /// The number of members of a pool is zero or too large.
     Members(u32),
-    /// A significant child could never have an effect; the text says why and what would be right.
+    /// A significant child could never have an effect; the text says why, and what would be right.
     Significant(String),
 }
 

@@ -1,14 +1,12 @@
 //! `systemd`: the watchdog outside the process, for when the receiver or the supervisor is itself
 //! stuck.
 //!
-//! A night watchman carries a clock that he has to wind at each door of his round; a clock that was
-//! not wound tells that he is asleep. So a pulse goes the way that every sign of life goes, to the
-//! receiver and from there to the supervisor. Only if it has come through is `WATCHDOG=1` sent,
-//! from a thread that does nothing else. If either of the two is stuck, systemd hears nothing and
-//! starts the process anew.
+//! A pulse takes the way of every sign of life: to the receiver, and from there to the supervisor.
+//! A thread of its own sends the pulses, and sends `WATCHDOG=1` only after one has come through. If
+//! receiver or supervisor is stuck, systemd gets no `WATCHDOG=1` and starts the process anew.
 //!
-//! The workers have no part in it: they are the supervisor's business, and one of them must not end
-//! the process for all.
+//! The workers have no part in it. The supervisor replaces them, and one of them must not end the
+//! process for all.
 
 use std::io;
 use std::sync::Arc;
@@ -23,20 +21,20 @@ use crate::control::input::{Pulse, Request, ask};
 use crate::control::receiver::Receiver;
 use crate::node::Node;
 
-/// Pulses sent in the time systemd allows: two of them to each `WATCHDOG=1`, and two of those in
-/// that time, as sd_watchdog_enabled(3) advises.
+/// Pulses sent in the time systemd allows: two for each `WATCHDOG=1`, of which two are sent in that
+/// time, as sd_watchdog_enabled(3) advises.
 const PULSES: u32 = 4;
 
 impl Node {
-    /// Tells systemd that this service is up (`READY=1`), keeps its watchdog fed as long as
-    /// receiver and supervisor do their work (`WATCHDOG=1`, if the unit sets `WatchdogSec=`), and
-    /// tells it when the node leaves (`STOPPING=1`). Call it once, when your workers are up.
+    /// Notifies systemd that this service is up (`READY=1`), and later that the node leaves
+    /// (`STOPPING=1`). If the unit sets `WatchdogSec=`, it also sends `WATCHDOG=1` as long as
+    /// receiver and supervisor do their work. Call it once, when your workers are up.
     ///
-    /// Where the process was not started by systemd (`NOTIFY_SOCKET` is not set) nothing happens.
+    /// If the process was not started by systemd (`NOTIFY_SOCKET` is not set), nothing happens.
     ///
     /// # Errors
-    /// The socket that systemd named cannot be written to, or there can be no thread for the
-    /// watchdog.
+    /// If the socket that systemd named cannot be written to, or the watchdog's thread cannot be
+    /// made.
     pub async fn notify_systemd(&self) -> io::Result<()> {
         sd_notify::notify(&[NotifyState::Ready])?;
         let supervisor = self.supervisor();

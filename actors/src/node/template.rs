@@ -20,8 +20,9 @@ type Maker<A, T> = dyn Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync
 /// A kind of worker of which any number can be started, each from an argument of its own (OTP calls
 /// this simple_one_for_one).
 ///
-/// They count their restarts together. One that ends for good is forgotten, its name and its number
-/// are free again; all that run are stopped at once with the template.
+/// Restarts of its workers count together. A worker that ends for good is forgotten, and its name
+/// is free again. The workers run in a group of the template: [`Group::stop`] stops them all at
+/// once.
 pub struct Template<A: Actor<Context = Context<A>>, T> {
     group: Group,
     spec: WorkerSpec,
@@ -40,7 +41,7 @@ impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
         Ok(Template { group, spec, maker: Arc::new(maker), started: AtomicU64::new(0), worker: PhantomData })
     }
 
-    /// Starts one from this argument, which is kept for its replacements. Its name is the
+    /// Starts a worker from this argument, which is kept for its replacements. Its name is the
     /// template's with a number behind it.
     ///
     /// # Errors
@@ -61,7 +62,8 @@ impl<A: Actor<Context = Context<A>>, T: Send + Sync + 'static> Template<A, T> {
     /// # impl Actor for Session { type Context = Context<Self>; }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
-    /// let sessions = node.root().template(WorkerSpec::new("session"), |number: &u32, _| Ok(Session(*number))).unwrap();
+    /// let spec = WorkerSpec::new("session");
+    /// let sessions = node.root().template(spec, |number: &u32, _| Ok(Session(*number))).unwrap();
     /// let session = sessions.start(7).unwrap();
     /// sessions.until_up().await.unwrap();
     /// assert!(session.status().is_up);

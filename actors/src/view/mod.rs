@@ -25,11 +25,18 @@
 //!
 //! | about | ask |
 //! |---|---|
-//! | a worker or all of them | [`View::worker`](crate::View::worker), [`View::workers`](crate::View::workers) |
-//! | a group | [`View::group`](crate::View::group) |
-//! | a member or all of them | [`View::member`](crate::View::member), [`View::members`](crate::View::members) |
-//! | the owner of a shard | [`View::owner`](crate::View::owner) |
+//! | a worker or all of them | [`View::worker`], [`View::workers`] |
+//! | a group | [`View::group`] |
+//! | a member or all of them | [`View::member`], [`View::members`] |
+//! | the owner of a shard | [`View::owner`] |
 //! | what happened in between | [`event`](crate::event) |
+//!
+//! [`View::worker`]: crate::View::worker
+//! [`View::workers`]: crate::View::workers
+//! [`View::group`]: crate::View::group
+//! [`View::member`]: crate::View::member
+//! [`View::members`]: crate::View::members
+//! [`View::owner`]: crate::View::owner
 
 pub(crate) mod node_view;
 pub(crate) mod owner;

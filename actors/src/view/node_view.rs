@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::{Event, Generation, Instant, Member, NodeId, Routes, Shard, Status, WorkerId};
+use tracing::debug;
 
 use crate::lock::{read, write};
 use crate::view::owner::{NoOwner, Owner};
@@ -284,52 +285,106 @@ impl View {
     /// Brings workers, groups and owners up to an event.
     pub(crate) fn apply(&self, event: &Event, now: Instant) {
         match event {
+            Event::Started { .. }
+            | Event::Failed { .. }
+            | Event::Replaced { .. }
+            | Event::Stopped { .. }
+            | Event::GaveUp { .. }
+            | Event::NotReady { .. }
+            | Event::Ready { .. } => self.apply_to_worker(event, now),
+            Event::GroupStarted { .. } | Event::GroupStopped { .. } | Event::Escalated { .. } => {
+                self.apply_to_group(event)
+            }
+            Event::ShardMoved { .. } | Event::ShardsRefused { .. } | Event::ShardsAdmitted { .. } => {
+                self.apply_to_shards(event);
+            }
+            // All members come with `set_members`.
+            Event::Joined { .. }
+            | Event::Updated { .. }
+            | Event::Left { .. }
+            | Event::Suspected { .. }
+            | Event::Cleared { .. }
+            | Event::Died { .. }
+            | Event::Forgotten { .. }
+            | Event::Returned { .. }
+            | Event::Renewed { .. }
+            | Event::DeclaredDead { .. } => {}
+            // The view shows neither the links, clocks and sessions of this node nor its threads.
+            Event::Isolated { .. }
+            | Event::Connected
+            | Event::Unresolved { .. }
+            | Event::ZoneDisrupted { .. }
+            | Event::ZoneRecovered { .. }
+            | Event::ClockSkewed { .. }
+            | Event::Superseded { .. }
+            | Event::OtherCluster { .. }
+            | Event::NoMonitor { .. }
+            | Event::RefusedBy { .. }
+            | Event::JoinRefused { .. }
+            | Event::QuorumLost { .. }
+            | Event::QuorumGained { .. }
+            | Event::AuthorityLost { .. }
+            | Event::AuthorityReached
+            | Event::SessionEnded { .. }
+            | Event::TokenRefused { .. }
+            | Event::ReplicaRefused { .. }
+            | Event::HandOverCut { .. }
+            | Event::Declined { .. }
+            | Event::Fenced { .. }
+            | Event::ThreadHeld { .. }
+            | Event::ThreadReturned { .. }
+            | Event::Abandoned { .. }
+            | Event::ZombieEnded { .. }
+            | Event::TooManyZombies { .. }
+            | Event::NoThread { .. }
+            | Event::Starved { .. }
+            | Event::Paused { .. } => {}
+            other => not_shown(other),
+        }
+    }
+
+    fn apply_to_worker(&self, event: &Event, now: Instant) {
+        let change = |worker: &Arc<str>, change: &dyn Fn(&mut WorkerView)| {
+            if let Some(mut entry) = self.workers.get_mut(worker) {
+                change(&mut entry);
+            }
+        };
+        match event {
             Event::Started { worker, generation, .. } | Event::Replaced { worker, generation, .. } => {
-                if let Some(mut entry) = self.workers.get_mut(worker) {
-                    (entry.generation, entry.state, entry.unready) = (*generation, WorkerState::Up, None);
-                }
+                change(worker, &|view| {
+                    (view.generation, view.state, view.unready) = (*generation, WorkerState::Up, None);
+                });
             }
             Event::Failed { worker, generation, cause, restart_in } => {
-                if let Some(mut entry) = self.workers.get_mut(worker) {
-                    entry.fail(*generation, cause, restart_in.map(|pause| now + pause), now);
-                }
+                change(worker, &|view| view.fail(*generation, cause, restart_in.map(|pause| now + pause), now));
             }
             Event::Stopped { worker, .. } => {
-                if let Some(mut entry) = self.workers.get_mut(worker) {
-                    (entry.state, entry.unready) = (WorkerState::Stopped, None);
-                }
+                change(worker, &|view| (view.state, view.unready) = (WorkerState::Stopped, None));
             }
             Event::GaveUp { worker, .. } => {
-                if let Some(mut entry) = self.workers.get_mut(worker) {
-                    (entry.state, entry.unready) = (WorkerState::GivenUp, None);
-                }
+                change(worker, &|view| (view.state, view.unready) = (WorkerState::GivenUp, None));
             }
-            Event::NotReady { worker, reason, .. } => {
-                if let Some(mut entry) = self.workers.get_mut(worker) {
-                    entry.unready = Some(*reason);
-                }
-            }
-            Event::Ready { worker, .. } => {
-                if let Some(mut entry) = self.workers.get_mut(worker) {
-                    entry.unready = None;
-                }
-            }
-            Event::GroupStarted { group, .. } => {
-                if let Some(mut entry) = self.groups.get_mut(group) {
-                    entry.running = true;
-                }
-            }
-            Event::GroupStopped { group } => {
-                if let Some(mut entry) = self.groups.get_mut(group) {
-                    entry.running = false;
-                }
-            }
-            Event::Escalated { group, .. } => {
-                if let Some(mut entry) = self.groups.get_mut(group) {
-                    entry.running = false;
-                    entry.escalations += 1;
-                }
-            }
+            Event::NotReady { worker, reason, .. } => change(worker, &|view| view.unready = Some(*reason)),
+            Event::Ready { worker, .. } => change(worker, &|view| view.unready = None),
+            other => not_shown(other),
+        }
+    }
+
+    fn apply_to_group(&self, event: &Event) {
+        let (group, is_running, escalations) = match event {
+            Event::GroupStarted { group, .. } => (group, true, 0),
+            Event::GroupStopped { group } => (group, false, 0),
+            Event::Escalated { group, .. } => (group, false, 1),
+            other => return not_shown(other),
+        };
+        if let Some(mut entry) = self.groups.get_mut(group) {
+            entry.running = is_running;
+            entry.escalations += escalations;
+        }
+    }
+
+    fn apply_to_shards(&self, event: &Event) {
+        match event {
             Event::ShardMoved { group, shard, to, .. } => {
                 if let Some(shards) = self.shards.get(group) {
                     shards.set(shard.index, to.as_ref().map(|owner| (*shard, owner.clone())));
@@ -345,9 +400,7 @@ impl View {
                     shards.in_force.store(0, Ordering::Relaxed);
                 }
             }
-            // The rest is about members, which come whole with `set_members`, or about threads and
-            // clocks, which are not shown here.
-            _ => {}
+            other => not_shown(other),
         }
     }
 
@@ -355,4 +408,9 @@ impl View {
     pub fn count(&self, status: Status) -> usize {
         self.members.iter().filter(|entry| entry.status == status).count()
     }
+}
+
+/// Notes an event that the view does not know, as a newer core may have it.
+fn not_shown(event: &Event) {
+    debug!(event = event.name(), "the view does not show this event");
 }

@@ -5,11 +5,11 @@
 //! unopened is a dead letter: it is counted by the type of its message and published. An answer of
 //! a fenced generation is not delivered: its worker was replaced, and its sender was notified then.
 //!
-//! The answer often comes after the handler has returned. It comes from a future within the worker
-//! (`ResponseActFuture`, `AtomicResponse`), from a future of its own (`ResponseFuture`, which actix
-//! leaves on the thread), or from a sender that the worker keeps. Each of them gets the end of a
-//! channel. If the answer is there when the handler returns, it is delivered at once; otherwise an
-//! `AnswerWaker` delivers it.
+//! The answer often comes after the handler has returned. It may come from a future within the
+//! worker (`ResponseActFuture`, `AtomicResponse`) or from a sender that the worker keeps. It may
+//! also come from a future beside the worker (`ResponseFuture`), which actix leaves on the thread.
+//! Each gets the end of a channel. If the answer is there when the handler returns, it is delivered
+//! at once; otherwise an `AnswerWaker` delivers it.
 
 use std::any::{TypeId, type_name};
 use std::future::Future;

@@ -17,9 +17,9 @@ use crate::worker::status_cell::{CellRef, WorkerGeneration};
 /// The right of one generation of a worker to act.
 ///
 /// It is over when that generation has failed or ended, or was replaced, fenced or stopped. The
-/// lease of a shard is also over when its node may no longer act for its shards: its session at the
-/// authority or its quorum has ended, or the node itself was suspended for longer than `timeout`.
-/// That is found by comparing with the clock, so it holds even if the control thread is held up.
+/// lease of a shard is also over when its node may no longer act for its shards. Its session at the
+/// authority or its quorum has ended then, or the node was suspended for longer than `timeout`. A
+/// comparison with the clock finds this, so it holds even if the control thread is delayed.
 ///
 /// Cloning it is cheap, and any thread may check it. [`Context::lease`](crate::Context::lease) has
 /// an example.

@@ -45,7 +45,7 @@
 //! | the answer within a time | [`Reply::within`](crate::Reply::within) |
 //! | to know whether it was accepted | [`WorkerAddr::try_send`](crate::WorkerAddr::try_send) |
 //! | nothing back | [`WorkerAddr::do_send`](crate::WorkerAddr::do_send) |
-//! | a repetition after a failure | [`WorkerAddr::send_retrying`](crate::WorkerAddr::send_retrying) |
+//! | a retry after a failure | [`WorkerAddr::send_retrying`](crate::WorkerAddr::send_retrying) |
 //!
 //! | the worker wants | call |
 //! |---|---|

@@ -176,7 +176,7 @@ impl WorkerSpec {
         self
     }
 
-    /// What it still finishes when it is told to stop, within its `shutdown_timeout`, instead of
+    /// What it still finishes when it stops, within its `shutdown_timeout`, instead of
     /// `workers.drain`.
     pub fn drain(mut self, drain: Drain) -> WorkerSpec {
         self.drain = Some(drain);
@@ -190,7 +190,7 @@ impl WorkerSpec {
     }
 
     /// What it does when a neighbour holds the thread that they share, instead of
-    /// `workers.on_thread_held`: it waits for the thread and keeps its state, or it starts anew on
+    /// `workers.on_thread_held`. It waits for the thread and keeps its state, or it starts anew on
     /// another thread at once.
     pub fn on_thread_held(mut self, on_thread_held: OnThreadHeld) -> WorkerSpec {
         self.on_thread_held = Some(on_thread_held);
