@@ -73,6 +73,7 @@ pub mod event;
 mod lock;
 mod node;
 pub mod prelude;
+mod requests;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod thread;

@@ -15,9 +15,13 @@ use crate::worker::send_error::{SendError, TrySendError};
 impl ResponseError for SendError {
     fn status_code(&self) -> StatusCode {
         match self {
-            SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            SendError::Full
+            | SendError::Closed
+            | SendError::GaveUp
+            | SendError::NotReady
+            | SendError::Dropped
+            | SendError::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            SendError::UnknownMessage(_) | SendError::Unencodable(_) => StatusCode::NOT_IMPLEMENTED,
             SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             SendError::Interrupted(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -13,6 +13,7 @@ mod leave;
 mod netns;
 mod node;
 mod pieces;
+mod requests;
 mod shards;
 mod streams;
 mod subscribe;

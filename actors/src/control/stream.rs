@@ -10,20 +10,23 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
+use heartbeat_core::requests::PREFACE;
 use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
 use heartbeat_core::{Input, StreamEvent, StreamId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::control::input::Request;
 use crate::control::supervisor::Supervisor;
+use crate::requests::{RequestsLink, ToRequests};
 use crate::worker::messages::ToSupervisor;
 
 /// How long connecting may take.
@@ -193,13 +196,40 @@ pub(crate) fn resolve(seed: std::sync::Arc<str>, supervisor: Addr<Supervisor>) {
     });
 }
 
-/// Accepts connections until the supervisor is gone.
-pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr<Supervisor>) {
+/// Connections whose first bytes are awaited at a time.
+const GREETINGS_MAX: usize = 256;
+
+/// How long a connection may take to send its first bytes.
+const GREETING_FOR: Duration = Duration::from_secs(2);
+
+/// Accepts connections without end. One that begins with [`PREFACE`] is for requests; every other
+/// one is a stream of the engine.
+pub(crate) async fn accept(
+    clock: Clock,
+    listener: TcpListener,
+    supervisor: Addr<Supervisor>,
+    requests: Option<Arc<RequestsLink>>,
+) {
+    let greetings = Arc::new(Semaphore::new(GREETINGS_MAX));
     loop {
+        // While as many as that are awaited, further connections wait in the system's queue, which
+        // is bounded.
+        let Ok(permit) = greetings.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, from)) => {
-                // One at a time: further connections wait in the system's queue, which is bounded.
-                if supervisor.send(Request::Accepted { at: clock.now(), from, socket }).await.is_err() {
+                let (to, requests) = (supervisor.clone(), requests.clone());
+                actix_rt::spawn(async move {
+                    let _permit = permit;
+                    let begins = tokio::time::timeout(GREETING_FOR, begins_with_preface(&socket)).await;
+                    match requests {
+                        Some(requests) if begins == Ok(true) => hand_over(socket, &requests),
+                        Some(_) | None => {
+                            // An error means that the node ends.
+                            let _ = to.send(Request::Accepted { at: clock.now(), from, socket }).await;
+                        }
+                    }
+                });
+                if !supervisor.connected() {
                     return;
                 }
             }
@@ -208,6 +238,27 @@ pub(crate) async fn accept(clock: Clock, listener: TcpListener, supervisor: Addr
                 actix_rt::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// Whether the connection begins as those for requests do. Nothing is taken off it.
+async fn begins_with_preface(socket: &TcpStream) -> bool {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match socket.peek(&mut first).await {
+            Ok(count) if count > 0 && !PREFACE.starts_with(&first[..count]) => return false,
+            Ok(count) if count == first.len() => return true,
+            Ok(0) | Err(_) => return false,
+            // The rest is on its way.
+            Ok(_) => actix_rt::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Gives a connection to the requests thread, which has a reactor of its own.
+fn hand_over(socket: TcpStream, requests: &RequestsLink) {
+    if let Ok(socket) = socket.into_std() {
+        requests.post(ToRequests::Accepted(socket));
     }
 }
 

@@ -15,9 +15,10 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use actix_rt::Arbiter;
 use heartbeat_core::detection::Pause;
+use heartbeat_core::member::name_hash;
 use heartbeat_core::{
-    ArbiterId, Engine, Event, Generation, Input, Instant, Interruption, Output, Start, StatusSample, StreamEvent,
-    StreamId, WorkerId,
+    ArbiterId, Engine, Event, Generation, Input, Instant, Interruption, NodeId, Output, Start, StatusSample,
+    StreamEvent, StreamId, WorkerId,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,6 +33,7 @@ use crate::control::record::Recorder;
 use crate::control::sender::{BeatSender, End, NodeSender, Outgoing};
 use crate::control::stream::{Streams, resolve};
 use crate::control::until::Waiters;
+use crate::requests::{RequestsLink, ToRequests};
 use crate::thread::{Thread, ThreadSource};
 use crate::view::node_view::View;
 use crate::view::peer_status::PeerStatus;
@@ -120,6 +122,8 @@ pub(crate) struct Links {
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// How long the node's shards may act.
     pub(crate) node_lease: Arc<NodeLease>,
+    /// The requests to and from other nodes, if there is a cluster.
+    pub(crate) requests: Option<Arc<RequestsLink>>,
     /// Hands out the right to run a shard; `None` with `ownership.authority = "view"` or without a
     /// cluster.
     pub(crate) authority: Option<Rc<dyn Authority>>,
@@ -215,6 +219,7 @@ impl Supervisor {
                     // Before the outputs that follow from it: a node that receives a message from a
                     // new owner finds it in the view.
                     self.view.apply(&event, self.clock.now());
+                    self.route(&event);
                     events.push(event);
                 }
             }
@@ -231,6 +236,16 @@ impl Supervisor {
         self.publish(&events);
         self.follow_leave(context);
         self.set_timer(context);
+    }
+
+    /// Passes a shard's new owner on to the requests.
+    fn route(&self, event: &Event) {
+        let (Some(requests), Event::ShardMoved { group, shard, to, .. }) = (&self.links.requests, event) else {
+            return;
+        };
+        let owner = to.as_ref().map(|name| (NodeId::of(name), shard.epoch));
+        let (group, index) = (name_hash(group), shard.index);
+        requests.post(ToRequests::Input(heartbeat_core::requests::Input::Owner { group, index, owner }));
     }
 
     /// Passes events on to the log and to subscribers.
@@ -286,6 +301,9 @@ impl Supervisor {
     /// events or frames are still to be delivered, the thread goes on for [`END_AFTER`].
     fn end(&mut self, context: &mut Context<Self>) {
         self.ending = Ending::Done;
+        if let Some(requests) = &self.links.requests {
+            requests.post(ToRequests::End);
+        }
         for done in self.leavers.drain(..) {
             let _ = done.send(()); // Its node may have stopped waiting.
         }
@@ -307,6 +325,9 @@ impl Supervisor {
         let version = self.engine.members_version();
         if self.members_shown != Some(version) {
             self.view.set_members(self.engine.members());
+            if let Some(requests) = &self.links.requests {
+                requests.post(ToRequests::Members(self.engine.members().cloned().collect()));
+            }
             self.members_shown = Some(version);
         }
     }

@@ -41,10 +41,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Handler};
 use heartbeat_core::config::{AuthorityKind, OwnershipConfig, QuorumRule};
+use heartbeat_core::member::name_hash;
 use heartbeat_core::{Child, Engine, Role, Standing, Supervise};
 use tracing::{info, warn};
 
@@ -54,14 +56,19 @@ use crate::control::until::until;
 use crate::lock::lock;
 use crate::node::supervise_error::SuperviseError;
 use crate::node::{Node, check_name};
+use crate::requests::{RequestsLink, ShardDoor};
 use crate::view::node_view::{ShardOwners, View};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::mailbox::{CloseReason, Rules};
 use crate::worker::messages::NotUp;
+use crate::worker::reply::Reply;
+use crate::worker::send_error::{SendError, TrySendError};
 use crate::worker::slot::{DynSlot, Part, StartError, StartInfo, WorkerSlot};
 use crate::worker::spec::WorkerSpec;
 use crate::worker::status_cell::CellRef;
+
+pub use crate::requests::RemoteMessage;
 
 pub use crate::authority::fence::{Fence, StaleEpoch};
 pub use crate::view::owner::{NoOwner, Owner};
@@ -77,6 +84,23 @@ pub struct Shards<A: Actor<Context = Context<A>>> {
     owners: Arc<ShardOwners>,
     view: Arc<View>,
     supervisor: Addr<Supervisor>,
+    remote: Option<Remote<A>>,
+}
+
+/// How requests reach the shards on other nodes.
+struct Remote<A: Actor<Context = Context<A>>> {
+    link: Arc<RequestsLink>,
+    door: Arc<ShardDoor<A>>,
+    group: u64,
+    /// By shard: requests of this node that wait or are under way. While there are any, a later one
+    /// takes the same way, so that it overtakes none.
+    busy: Arc<[AtomicU32]>,
+}
+
+impl<A: Actor<Context = Context<A>>> Clone for Remote<A> {
+    fn clone(&self) -> Remote<A> {
+        Remote { link: self.link.clone(), door: self.door.clone(), group: self.group, busy: self.busy.clone() }
+    }
 }
 
 impl<A: Actor<Context = Context<A>>> Shards<A> {
@@ -119,6 +143,102 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         &self.name
     }
 
+    /// Lets messages of this type come from other nodes. Every node that supervises the group
+    /// registers what its workers handle; an owner that has not is no receiver of the message.
+    #[must_use]
+    pub fn accept<M>(self) -> Shards<A>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        if let Some(remote) = &self.remote {
+            remote.door.accept::<M>();
+        }
+        self
+    }
+
+    /// Sends a message to the owner of the key's shard, on whichever node it runs. On this node the
+    /// message is handed over as with [`WorkerAddr::send`]; to another one it is encoded.
+    ///
+    /// The message is handled at most once, and this node never repeats one that may have been
+    /// handled. While the shard moves, the message waits here, within the bounds of `[requests]`.
+    /// Messages of one node to one shard arrive in their order, or the later one ends with an
+    /// error.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// use heartbeat_actors::shard::RemoteMessage;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Message, Serialize, Deserialize)]
+    /// #[rtype(result = "u64")]
+    /// struct Add(u64);
+    ///
+    /// impl RemoteMessage for Add {
+    ///     const NAME: &str = "counter.add";
+    /// }
+    /// # struct Counter(u64);
+    /// # impl Actor for Counter { type Context = Context<Self>; }
+    /// # impl Handler<Add> for Counter {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    ///
+    /// let counters = node.supervise_shards("counters", 16, |_| Ok(Counter(0))).unwrap().accept::<Add>();
+    /// counters.until_up().await.unwrap();
+    /// assert_eq!(counters.send("customer 7", Add(2)).await, Ok(2));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// The future's error is a [`SendError`]; [`SendError::is_unhandled`] says whether it is safe to
+    /// send the message again.
+    pub fn send<M>(&self, key: impl AsRef<[u8]>, message: M) -> Reply<M::Result>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        self.send_or_return(self.shard_of(key), message).unwrap_or_else(|refused| Reply::refused(refused.error))
+    }
+
+    /// As [`Shards::send`], but asks for no answer.
+    ///
+    /// # Errors
+    /// [`TrySendError`] with the message if it is refused here and now. What happens later, on its
+    /// way or at the worker, is not reported.
+    pub fn try_send<M>(&self, key: impl AsRef<[u8]>, message: M) -> Result<(), TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        self.send_or_return(self.shard_of(key), message).map(Reply::detach)
+    }
+
+    fn send_or_return<M>(&self, index: u32, message: M) -> Result<Reply<M::Result>, TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let worker = self.worker(index);
+        let Some(remote) = &self.remote else { return worker.send_through(None, message) };
+        let is_clear = remote.busy[index as usize].load(Ordering::Acquire) == 0;
+        let message = if is_clear {
+            match worker.send_through(None, message) {
+                // The shard does not run here.
+                Err(TrySendError { error: SendError::Closed, message }) => message,
+                sent => return sent,
+            }
+        } else {
+            message
+        };
+        match remote.link.send(remote.group, index, &remote.busy, message) {
+            Ok(reply) => Ok(reply),
+            Err((error, message)) => Err(TrySendError { error, message }),
+        }
+    }
+
     /// Waits until this node knows an owner of each shard, and those shards that are its own are
     /// up. It has no deadline of its own.
     ///
@@ -158,6 +278,7 @@ impl<A: Actor<Context = Context<A>>> Clone for Shards<A> {
             owners: self.owners.clone(),
             view: self.view.clone(),
             supervisor: self.supervisor.clone(),
+            remote: self.remote.clone(),
         }
     }
 }
@@ -256,7 +377,13 @@ impl Node {
         let (owners, view) = (self.inner.view.open_shards(&group, count), self.inner.view.clone());
         self.inner.supervisor.do_send(Request::Supervise(NewWorkers { workers, group: Some(group.clone()) }));
         let supervisor = self.inner.supervisor.clone();
-        Ok(Shards { name: group, workers: slots.into(), owners, view, supervisor })
+        let workers: Arc<[WorkerAddr<A>]> = slots.into();
+        let remote = self.inner.requests.as_ref().map(|link| {
+            let (door, group) = (Arc::new(ShardDoor::new(workers.clone())), name_hash(&group));
+            link.open_door(group, door.clone());
+            Remote { link: link.clone(), door, group, busy: (0..count).map(|_| AtomicU32::new(0)).collect() }
+        });
+        Ok(Shards { name: group, workers, owners, view, supervisor, remote })
     }
 
     /// Makes the slot of a shard, closed until this node owns the shard.

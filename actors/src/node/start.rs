@@ -15,6 +15,8 @@ use actix::{Actor, Addr, Context};
 use actix_rt::Arbiter;
 use futures_util::FutureExt;
 use heartbeat_core::config::ClusterConfig;
+use heartbeat_core::member::name_hash;
+use heartbeat_core::requests::RequestsConfig;
 use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -26,6 +28,8 @@ use crate::control::receiver::Receiver;
 use crate::control::sender::NodeSender;
 use crate::control::stream::accept;
 use crate::control::supervisor::{Links, Supervisor};
+use crate::requests::driver::Me;
+use crate::requests::{self, RequestsLink};
 use crate::thread::ThreadSource;
 use crate::transport::Transport;
 use crate::view::node_view::View;
@@ -102,12 +106,21 @@ pub(crate) struct Started {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) view: Arc<View>,
     pub(crate) cells: Arc<Cells>,
+    /// The requests to and from other nodes, if there is a cluster.
+    pub(crate) requests: Option<Arc<RequestsLink>>,
     /// The address that the node publishes, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
     /// The slots by the names of their workers, for tests that inject faults. It keeps no slot
     /// alive.
     #[cfg(feature = "testkit")]
     pub(crate) slots: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::DynSlot>>,
+}
+
+/// What has started on the control thread.
+struct Actors {
+    supervisor: Addr<Supervisor>,
+    address: Option<SocketAddr>,
+    requests: Option<Arc<RequestsLink>>,
 }
 
 /// The parts of a node that exist before its actors run.
@@ -137,7 +150,7 @@ impl Parts {
         }
     }
 
-    fn started(self, (supervisor, address): (Addr<Supervisor>, Option<SocketAddr>)) -> Started {
+    fn started(self, Actors { supervisor, address, requests }: Actors) -> Started {
         let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease } = self;
         let control = Arc::new(Control {
             clock,
@@ -155,6 +168,7 @@ impl Parts {
             supervisor,
             view,
             cells,
+            requests,
             address,
             #[cfg(feature = "testkit")]
             slots: dashmap::DashMap::new(),
@@ -204,7 +218,7 @@ pub(crate) fn here(config: Config) -> Result<Started, NodeError> {
 fn start_actors(
     parts: Parts,
     bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
-) -> Result<(Addr<Supervisor>, Option<SocketAddr>), NodeError> {
+) -> Result<Actors, NodeError> {
     let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease } = parts;
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
@@ -231,17 +245,27 @@ fn start_actors(
         Some(_) => crate::authority::open(&config, generation)?,
         None => None,
     };
+    let requests = match (&config.cluster, &listener) {
+        (Some(cluster), Some(_)) => {
+            let (node, name) = (NodeId::of(&cluster.node), name_hash(&cluster.name) as u32);
+            let me = Me { node, generation, cluster: name, clock };
+            Some(requests::start(RequestsConfig::default(), me).map_err(NodeError::Thread)?)
+        }
+        (Some(_), None) | (None, _) => None,
+    };
     let engine = Engine::new(config, identity, seed, clock.now())?;
     let context = Context::new();
     let supervisor = actix::AsyncContext::address(&context);
     let sender = transport.clone().map(|transport| start_vital(thread_source, NodeSender { transport }));
-    let accepting =
-        listener.map(|listener| spawn_vital(thread_source, "accept", accept(clock, listener, supervisor.clone())));
+    let accepting = listener.map(|listener| {
+        let accept = accept(clock, listener, supervisor.clone(), requests.clone());
+        spawn_vital(thread_source, "accept", accept)
+    });
     let receiver = start_vital(thread_source, Receiver::new(clock, supervisor.clone(), transport));
-    let links = Links { receiver, sender, accepting, is_leaving, node_lease, authority };
+    let links = Links { receiver, sender, accepting, is_leaving, node_lease, requests: requests.clone(), authority };
     let actor = Supervisor::new(clock, thread_source, engine, view, cells, links);
     spawn_vital(thread_source, type_name::<Supervisor>(), context.into_future(actor));
-    Ok((supervisor, address))
+    Ok(Actors { supervisor, address, requests })
 }
 
 /// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of

@@ -89,6 +89,11 @@ impl<M: Message> Envelope<M> {
         Envelope::in_state(message, ReplyState::Awaited(None))
     }
 
+    /// An envelope whose message goes to another node; only its sender's end is here.
+    pub(crate) fn sent_away() -> Envelope<M> {
+        Envelope { message: Mutex::new(None), reply: Mutex::new(ReplyState::Awaited(None)) }
+    }
+
     fn in_state(message: M, reply: ReplyState<M::Result>) -> Envelope<M> {
         Envelope { message: Mutex::new(Some(message)), reply: Mutex::new(reply) }
     }
@@ -112,7 +117,7 @@ impl<M: Message> Envelope<M> {
     }
 
     /// Sets the answer, or why there is none, unless one was set before.
-    fn set_reply(&self, result: Result<M::Result, SendError>) {
+    pub(crate) fn set_reply(&self, result: Result<M::Result, SendError>) {
         // Values that are no longer needed are dropped after the lock is released, since that runs
         // code of the application.
         let mut reply = self.reply();

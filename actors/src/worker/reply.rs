@@ -49,6 +49,16 @@ impl<R> Reply<R> {
         Reply(Err(error))
     }
 
+    /// The reply to an envelope.
+    pub(crate) fn of(envelope: Arc<dyn ReplyReceiver<R>>) -> Reply<R> {
+        Reply(Ok(envelope))
+    }
+
+    /// Lets the message go its way without an answer.
+    pub(crate) fn detach(mut self) {
+        self.0 = Err(SendError::Closed);
+    }
+
     /// Waits at most this long, from now on.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use heartbeat_core::Interruption;
+use heartbeat_core::requests::Refusal;
 
 /// Why a message was not answered.
 ///
@@ -43,6 +44,14 @@ pub enum SendError {
     /// The message was accepted and dropped unhandled: the queue overflowed, or the message had
     /// waited through too many replacements of the worker. It is safe to send it again.
     Dropped,
+    /// The message could not be brought to the owner of its shard, for this reason. It was not
+    /// handled, and will not be.
+    Refused(Refusal),
+    /// The message of this name and version is not registered at the group on the owner's node. It
+    /// was not handled.
+    UnknownMessage(&'static str),
+    /// The message of this name cannot be encoded. It was not sent.
+    Unencodable(&'static str),
     /// The message was accepted and there will be no answer, for this reason. It may have been
     /// handled, in part or in full.
     Interrupted(Interruption),
@@ -56,7 +65,14 @@ impl SendError {
     /// cannot repeat an effect.
     pub fn is_unhandled(&self) -> bool {
         match self {
-            SendError::Full | SendError::Closed | SendError::GaveUp | SendError::NotReady | SendError::Dropped => true,
+            SendError::Full
+            | SendError::Closed
+            | SendError::GaveUp
+            | SendError::NotReady
+            | SendError::Dropped
+            | SendError::Refused(_)
+            | SendError::UnknownMessage(_)
+            | SendError::Unencodable(_) => true,
             SendError::Interrupted(_) | SendError::TimedOut => false,
         }
     }
@@ -66,6 +82,14 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SendError::Interrupted(why) => return write!(f, "no answer, and the message may have been handled: {why}"),
+            SendError::Refused(why) => return write!(f, "the message was not handled: {why}"),
+            SendError::UnknownMessage(name) => {
+                return write!(
+                    f,
+                    "the message {name} is not registered in this version at the group on the owner's node"
+                );
+            }
+            SendError::Unencodable(name) => return write!(f, "the message {name} cannot be encoded"),
             SendError::Full => "the worker's queue is full; the message was not handed over",
             SendError::Closed => "no worker runs under this address; the message was not handled",
             SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",

@@ -7,13 +7,13 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 
 use actix::{Actor, Addr, Recipient};
 use heartbeat_core::{
-    Cause, Child, Generation, Input, Interruption, Report, RestartPermit, Shard, ShardSnapshot, WorkerId,
+    Cause, Child, Epoch, Generation, Input, Interruption, Report, RestartPermit, Shard, ShardSnapshot, WorkerId,
 };
 
 use crate::clock::Clock;
@@ -156,6 +156,8 @@ pub(crate) struct WorkerSlot<A: Actor<Context = Context<A>>> {
     replica: Mutex<Option<ShardSnapshot>>,
     /// Whether it is a shard, which may act only while the node's lease is valid.
     is_shard: bool,
+    /// The epoch under which the shard was started last.
+    epoch: AtomicU64,
     /// Faults that a test has injected.
     #[cfg(feature = "testkit")]
     pub(crate) faults: Faults,
@@ -192,6 +194,7 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             kept: Mutex::new(None),
             replica: Mutex::new(None),
             is_shard,
+            epoch: AtomicU64::new(0),
             #[cfg(feature = "testkit")]
             faults: Faults::default(),
         }
@@ -299,6 +302,11 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         self.cell.begin(kind, self.control.clock.now());
     }
 
+    /// The epoch under which the shard was started last. Its queue is closed while it does not run.
+    pub(crate) fn running_epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
     /// Sends the supervisor what is to be done with this worker.
     pub(crate) fn order(&self, order: fn(Child) -> Input) {
         self.control.supervisor.do_send(ToSupervisor::unstamped(order(Child::Worker(self.worker))));
@@ -371,6 +379,9 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     ) -> WorkerGeneration {
         let generation = start_info.generation;
         let mut numbers = WorkerGeneration { internal: generation, shown: generation };
+        if let Some(shard) = start_info.shard {
+            self.epoch.store(shard.epoch.0, Ordering::Release);
+        }
         if let Some(replica) = start_info.replica.clone() {
             *lock(&self.replica) = Some(replica);
         }

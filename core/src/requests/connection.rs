@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::member::{Generation, NodeId};
+use crate::member::{Epoch, Generation, NodeId};
 use crate::requests::frame::{self, Frame, PART_BYTES_MAX, PREFACE, RequestHead, Response};
 use crate::requests::{RequestId, Target};
 use crate::time::Instant;
@@ -87,6 +87,17 @@ impl<H> Assembly<H> {
     }
 }
 
+/// A lane of another node, at the node that serves it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ServedLane {
+    /// The newest round in which a request was refused.
+    pub(crate) refused_round: Option<u32>,
+    /// The epoch under which workers have requests of it.
+    pub(crate) epoch: Epoch,
+    /// How many they have.
+    pub(crate) serving: u32,
+}
+
 /// How far a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
@@ -130,8 +141,8 @@ pub(crate) struct Connection {
     pub(crate) assembling_bytes: usize,
     /// Inbound: the number of the newest request.
     pub(crate) newest: Option<u64>,
-    /// Inbound: the newest round of a lane in which a request was refused.
-    pub(crate) refused_rounds: BTreeMap<Target, u32>,
+    /// Inbound: the lanes of that node whose requests are served, or were refused.
+    pub(crate) lanes: BTreeMap<Target, ServedLane>,
     /// Inbound: requests that a worker has.
     pub(crate) serving: u32,
 }
@@ -154,7 +165,7 @@ impl Connection {
             requests: BTreeMap::new(),
             assembling_bytes: 0,
             newest: None,
-            refused_rounds: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             serving: 0,
         }
     }

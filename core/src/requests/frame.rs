@@ -63,7 +63,7 @@ pub(crate) struct RequestHead {
     pub(crate) target: Target,
     /// See [`super::lane`].
     pub(crate) round: u32,
-    /// The epoch under which the sender routed it; zero for a worker.
+    /// The highest epoch of the shard that its owners have shown this sender; zero for none.
     pub(crate) epoch: Epoch,
     pub(crate) message: MessageType,
     /// Milliseconds left; none if it has no deadline.
@@ -73,7 +73,10 @@ pub(crate) struct RequestHead {
 /// What became of a request; the payload of `Handled` stands beside it.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Response {
-    Handled,
+    /// It was handled under this epoch of the shard.
+    Handled {
+        epoch: Epoch,
+    },
     Refused(Refusal),
     Interrupted(Interruption),
 }
@@ -200,7 +203,10 @@ fn encode_head(out: &mut Vec<u8>, head: &RequestHead) {
 
 fn encode_response(out: &mut Vec<u8>, response: &Response) {
     match response {
-        Response::Handled => out.push(0),
+        Response::Handled { epoch } => {
+            out.push(0);
+            out.extend_from_slice(&epoch.0.to_le_bytes());
+        }
         Response::Refused(refusal) => {
             out.push(1);
             out.push(refusal.code());
@@ -323,7 +329,7 @@ impl<'a> Reader<'a> {
 
     fn response(&mut self) -> Result<Response, FrameError> {
         match self.byte()? {
-            0 => Ok(Response::Handled),
+            0 => Ok(Response::Handled { epoch: self.epoch()? }),
             1 => {
                 let (code, known) = (self.byte()?, self.epoch()?);
                 Ok(Response::Refused(Refusal::of_code(code, known).ok_or(FrameError::Field("refusal"))?))

@@ -9,8 +9,9 @@
 //!   it does not own the shard.
 //! - **Each request ends once**, as handled, refused, interrupted or timed out ([`Outcome`]). The
 //!   [`Counters`] add up.
-//! - **The epoch travels.** A node that does not own the shard under just this epoch refuses, with
-//!   the epoch that it knows. The sender routes the request anew.
+//! - **The epoch travels.** A request carries the highest epoch of its shard that an owner has
+//!   shown the sender. A node that does not run the shard, or runs it under a lower epoch, refuses;
+//!   the sender routes the request anew.
 //! - **While a shard moves, requests wait at their sender**, bounded in number, bytes and time.
 //!   When a node is dead, its requests under way are interrupted at once; those that wait go to
 //!   the new owner.
@@ -321,6 +322,9 @@ pub struct Requests {
     peers: BTreeMap<NodeId, Peer>,
     /// The owners of shards, also of those without requests.
     owners: BTreeMap<(u64, u32), (NodeId, Epoch)>,
+    /// The highest epoch of each shard that its owners have shown in responses. Views cannot tell:
+    /// only the owner knows the epoch under which it runs a shard.
+    shown: BTreeMap<(u64, u32), Epoch>,
     lanes: BTreeMap<Target, Lane>,
     pending: BTreeMap<RequestId, Pending>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -346,6 +350,7 @@ impl Requests {
             now: Instant::ZERO,
             peers: BTreeMap::new(),
             owners: BTreeMap::new(),
+            shown: BTreeMap::new(),
             lanes: BTreeMap::new(),
             pending: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -508,7 +513,7 @@ impl Requests {
                 let target = target.clone();
                 self.outputs.push_back(Output::Deliver { served, target, epoch, message, payload, deadline });
             } else {
-                self.send_to(node, id, round, epoch);
+                self.send_to(node, id, round);
             }
         }
     }
@@ -535,7 +540,7 @@ impl Requests {
     }
 
     /// Puts a request into the outbox of the connection to its node, which is opened if needed.
-    fn send_to(&mut self, node: NodeId, id: RequestId, round: u32, epoch: Epoch) {
+    fn send_to(&mut self, node: NodeId, id: RequestId, round: u32) {
         let (Some(peer), Some(pending)) = (self.peers.get_mut(&node), self.pending.get_mut(&id)) else { return };
         let number = peer.connection.unwrap_or_else(|| {
             let number = ConnectionId(self.next_connection);
@@ -554,6 +559,10 @@ impl Requests {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let of_connection = connection.next_number();
         pending.place = Place::UnderWay(number, of_connection);
+        let epoch = match &pending.target {
+            Target::Shard { group, index } => self.shown.get(&(*group, *index)).copied().unwrap_or_default(),
+            Target::Worker { .. } => Epoch(0),
+        };
         let head = RequestHead {
             number: of_connection,
             target: pending.target.clone(),
@@ -690,6 +699,13 @@ impl Requests {
             }
         };
         self.finish(id, outcome);
+    }
+
+    /// An owner has shown the epoch under which it runs a shard.
+    fn learn_epoch(&mut self, id: RequestId, epoch: Epoch) {
+        let Some(Target::Shard { group, index }) = self.pending.get(&id).map(|pending| &pending.target) else { return };
+        let shown = self.shown.entry((*group, *index)).or_default();
+        *shown = epoch.max(*shown);
     }
 
     /// What a node, or a worker of this one, says of a request.

@@ -20,8 +20,8 @@ use crate::member::Epoch;
 /// Requests of other nodes that workers of this node have, from all connections together.
 const SERVED_MAX: usize = 65_536;
 
-/// Targets for which one connection may have been refused; a peer that is refused for more is cut off.
-const REFUSED_MAX: usize = 65_536;
+/// Targets of one connection that are served or were refused; a peer with more is cut off.
+const LANES_MAX: usize = 65_536;
 
 /// A request that a worker of this node has.
 #[derive(Clone, Debug)]
@@ -344,27 +344,41 @@ impl Requests {
     /// Hands a request to its worker, or refuses it.
     fn serve(&mut self, number: ConnectionId, head: RequestHead, payload: Arc<[u8]>) {
         if let Some(refusal) = self.why_refused(number, &head) {
-            return self.respond(number, head.number, &head.target, head.round, Outcome::Refused(refusal));
+            let lane = (&head.target, head.round, Epoch(0));
+            return self.respond(number, head.number, lane, Outcome::Refused(refusal));
         }
         let deadline = head.left_ms.map(|left| self.now + Duration::from_millis(left.into()));
-        let RequestHead { number: request, target, round, epoch, message, .. } = head;
+        let RequestHead { number: request, target, round, message, .. } = head;
         let origin = Origin::Connection { connection: number, number: request, target: target.clone(), round };
         let served = self.serving.begin(origin);
+        let epoch = self.own_epoch(&target);
         if let Some(connection) = self.connections.get_mut(&number) {
             connection.serving += 1;
+            let lane = connection.lanes.entry(target.clone()).or_default();
+            lane.serving += 1;
+            lane.epoch = epoch;
         }
         self.outputs.push_back(Output::Deliver { served, target, epoch, message, payload, deadline });
+    }
+
+    /// The epoch under which this node owns a shard, as its own view has it; zero if it does not.
+    fn own_epoch(&self, target: &Target) -> Epoch {
+        let Target::Shard { group, index } = target else { return Epoch(0) };
+        let owner = self.owners.get(&(*group, *index)).filter(|(node, _)| *node == self.me);
+        owner.map_or(Epoch(0), |(_, epoch)| *epoch)
     }
 
     fn why_refused(&self, number: ConnectionId, head: &RequestHead) -> Option<Refusal> {
         let connection = self.connections.get(&number)?;
         if let Target::Shard { group, index } = &head.target {
-            let owner = self.owners.get(&(*group, *index));
-            let known = owner.map_or(Epoch(0), |(_, epoch)| *epoch);
-            let is_owner = owner.is_some_and(|(node, epoch)| *node == self.me && *epoch == head.epoch);
-            let is_behind = connection.refused_rounds.get(&head.target).is_some_and(|round| *round == head.round);
-            if !is_owner || is_behind {
-                return Some(Refusal::NotOwner { known });
+            let is_owner = self.owners.get(&(*group, *index)).is_some_and(|(node, _)| *node == self.me);
+            let epoch = self.own_epoch(&head.target);
+            let lane = connection.lanes.get(&head.target).copied().unwrap_or_default();
+            let is_behind = lane.refused_round == Some(head.round);
+            // Under another epoch the worker has another queue, which could overtake the first one.
+            let is_split = lane.serving > 0 && lane.epoch != epoch;
+            if !is_owner || head.epoch > epoch || is_behind || is_split {
+                return Some(Refusal::NotOwner { known: epoch });
             }
         }
         if head.left_ms == Some(0) {
@@ -385,22 +399,36 @@ impl Requests {
         match self.serving.end(served) {
             Some(Origin::Own(id)) => self.conclude(id, outcome),
             Some(Origin::Connection { connection, number, target, round }) => {
+                let mut epoch = Epoch(0);
                 if let Some(connection) = self.connections.get_mut(&connection) {
                     connection.serving = connection.serving.saturating_sub(1);
+                    if let Some(lane) = connection.lanes.get_mut(&target) {
+                        lane.serving = lane.serving.saturating_sub(1);
+                        epoch = lane.epoch;
+                        if lane.serving == 0 && lane.refused_round.is_none() {
+                            connection.lanes.remove(&target);
+                        }
+                    }
                 }
-                self.respond(connection, number, &target, round, outcome);
+                self.respond(connection, number, (&target, round, epoch), outcome);
             }
             None => {}
         }
     }
 
-    fn respond(&mut self, connection: ConnectionId, number: u64, target: &Target, round: u32, outcome: Outcome) {
+    fn respond(
+        &mut self,
+        connection: ConnectionId,
+        number: u64,
+        (target, round, epoch): (&Target, u32, Epoch),
+        outcome: Outcome,
+    ) {
         let none: Arc<[u8]> = Arc::default();
         let (response, payload) = match outcome {
             Outcome::Handled(bytes) if bytes.len() > self.config.message_bytes_max => {
                 (Response::Interrupted(Interruption::AnswerTooLarge), none)
             }
-            Outcome::Handled(bytes) => (Response::Handled, bytes),
+            Outcome::Handled(bytes) => (Response::Handled { epoch }, bytes),
             Outcome::Refused(refusal) => (Response::Refused(refusal), none),
             Outcome::Interrupted(why) => (Response::Interrupted(why), none),
             // The sender's own clock has said so already.
@@ -408,8 +436,8 @@ impl Requests {
         };
         let Some(found) = self.connections.get_mut(&connection) else { return };
         if matches!(response, Response::Refused(Refusal::NotOwner { .. })) {
-            found.refused_rounds.insert(target.clone(), round);
-            if found.refused_rounds.len() > REFUSED_MAX {
+            found.lanes.entry(target.clone()).or_default().refused_round = Some(round);
+            if found.lanes.len() > LANES_MAX {
                 return self.close_malformed(connection);
             }
         }
@@ -428,7 +456,7 @@ impl Requests {
         part: &[u8],
     ) -> Result<(), FrameError> {
         let is_within = total as usize <= self.config.message_bytes_max && part.len() <= total as usize;
-        if !is_within || (total > 0 && response != Response::Handled) {
+        if !is_within || (total > 0 && !matches!(response, Response::Handled { .. })) {
             return Err(FrameError::Field("total"));
         }
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
@@ -466,10 +494,13 @@ impl Requests {
             self.counters.late += 1;
             return;
         };
+        if let Response::Handled { epoch } | Response::Refused(Refusal::NotOwner { known: epoch }) = response {
+            self.learn_epoch(id, epoch);
+        }
         self.conclude(
             id,
             match response {
-                Response::Handled => Outcome::Handled(payload),
+                Response::Handled { .. } => Outcome::Handled(payload),
                 Response::Refused(refusal) => Outcome::Refused(refusal),
                 Response::Interrupted(why) => Outcome::Interrupted(why),
             },

@@ -120,11 +120,13 @@ impl World {
 
     /// The shard runs here from now on, and the nodes learn of it one after the other.
     fn start_shard(&mut self, index: u32, place: usize) {
-        let epoch = self.owners.get(&index).map_or(1, |(_, epoch)| epoch + 1);
+        let epoch = self.owners.get(&index).map_or(100, |(_, epoch)| epoch + 100);
         self.owners.insert(index, (place, epoch));
         self.nodes[place].running.insert(index, (Epoch(epoch), VecDeque::new()));
-        let owner = Some((node_id(place), Epoch(epoch)));
         for other in 0..self.nodes.len() {
+            // Only the owner knows the epoch; the others guess, and may guess too high.
+            let guess = if other == place { epoch } else { epoch + self.random.below(100) };
+            let owner = Some((node_id(place), Epoch(guess)));
             self.later(other, Event::Input(Input::Owner { group: GROUP, index, owner }));
         }
     }
