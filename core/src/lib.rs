@@ -45,6 +45,7 @@ pub mod member;
 pub mod membership;
 pub mod output;
 pub mod random;
+pub mod requests;
 pub mod sharding;
 mod snapshot;
 pub mod supervision;

@@ -1,0 +1,273 @@
+//! A connection for requests: what waits to be written to it, and payloads that arrive in parts.
+//!
+//! At most [`WRITE_AHEAD`] bytes are with the writer at a time. The rest waits here as whole
+//! messages, so that it is known which requests a broken connection can have carried, and so that a
+//! large message takes turns with the small ones, part by part.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::member::{Generation, NodeId};
+use crate::requests::frame::{self, Frame, PART_BYTES_MAX, RequestHead, Response};
+use crate::requests::{RequestId, Target};
+use crate::time::Instant;
+
+/// Bytes that the writer of a connection has at a time.
+pub(crate) const WRITE_AHEAD: usize = 256 << 10;
+
+/// What waits to be written.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    Hello {
+        cluster: u32,
+        from: NodeId,
+        generation: Generation,
+    },
+    Welcome {
+        generation: Generation,
+    },
+    Goodbye,
+    Request {
+        id: RequestId,
+        head: RequestHead,
+        payload: Arc<[u8]>,
+    },
+    Forsake {
+        number: u64,
+    },
+    Response {
+        number: u64,
+        response: Response,
+        payload: Arc<[u8]>,
+    },
+    /// The rest of a payload.
+    Parts {
+        number: u64,
+        of: PartOf,
+        payload: Arc<[u8]>,
+        offset: usize,
+    },
+}
+
+/// What a part belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PartOf {
+    Request,
+    Response,
+}
+
+/// A payload that arrives in parts.
+#[derive(Clone, Debug)]
+pub(crate) struct Assembly<H> {
+    pub(crate) head: H,
+    total: usize,
+    bytes: Vec<u8>,
+}
+
+impl<H> Assembly<H> {
+    /// Begins with the first part. The space grows with the parts that arrive, not with the
+    /// announced total.
+    pub(crate) fn new(head: H, total: u32, part: &[u8]) -> Assembly<H> {
+        Assembly { head, total: total as usize, bytes: part.to_vec() }
+    }
+
+    /// Adds a part. Whether it fits into the announced total.
+    #[must_use]
+    pub(crate) fn push(&mut self, part: &[u8]) -> bool {
+        self.bytes.extend_from_slice(part);
+        self.bytes.len() <= self.total
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.bytes.len() >= self.total
+    }
+
+    pub(crate) fn into_parts(self) -> (H, Arc<[u8]>) {
+        (self.head, self.bytes.into())
+    }
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// The driver connects it.
+    Connecting,
+    /// It is connected, and the first frame of the other side has not arrived.
+    Greeting,
+    /// Requests may pass.
+    Open,
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// The other node; none until it has said so.
+    pub(crate) peer: Option<NodeId>,
+    pub(crate) is_outbound: bool,
+    pub(crate) phase: Phase,
+    /// What waits for the writer.
+    outbox: VecDeque<Message>,
+    /// Bytes that are with the writer.
+    unwritten: usize,
+    /// Outbound: since when nothing is under way.
+    pub(crate) idle_since: Option<Instant>,
+    /// Whether a timer looks after that.
+    pub(crate) has_idle_timer: bool,
+    /// Bytes that do not make a frame yet.
+    pub(crate) unread: Vec<u8>,
+    /// Outbound: requests that the writer was given and that have no response, by their number on
+    /// this connection.
+    pub(crate) sent: BTreeMap<u64, RequestId>,
+    /// Outbound: the number of the newest request.
+    newest_sent: u64,
+    /// Outbound: responses that arrive in parts.
+    pub(crate) responses: BTreeMap<u64, Assembly<Response>>,
+    /// Inbound: requests that arrive in parts.
+    pub(crate) requests: BTreeMap<u64, Assembly<RequestHead>>,
+    /// Inbound: bytes of these.
+    pub(crate) assembling_bytes: usize,
+    /// Inbound: the number of the newest request.
+    pub(crate) newest: Option<u64>,
+    /// Inbound: the newest round of a lane in which a request was refused.
+    pub(crate) refused_rounds: BTreeMap<Target, u32>,
+    /// Inbound: requests that a worker has.
+    pub(crate) serving: u32,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: Option<NodeId>, is_outbound: bool, phase: Phase) -> Connection {
+        Connection {
+            peer,
+            is_outbound,
+            phase,
+            outbox: VecDeque::new(),
+            unwritten: 0,
+            idle_since: None,
+            has_idle_timer: false,
+            unread: Vec::new(),
+            sent: BTreeMap::new(),
+            newest_sent: 0,
+            responses: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            assembling_bytes: 0,
+            newest: None,
+            refused_rounds: BTreeMap::new(),
+            serving: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, message: Message) {
+        self.outbox.push_back(message);
+    }
+
+    /// The number of the next request on this connection.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.newest_sent += 1;
+        self.newest_sent
+    }
+
+    /// Whether nothing waits to be written and no request is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && self.sent.is_empty() && self.unwritten == 0
+    }
+
+    /// Takes a request out that the writer was not given.
+    pub(crate) fn withdraw(&mut self, id: RequestId) -> bool {
+        let before = self.outbox.len();
+        self.outbox.retain(|message| !matches!(message, Message::Request { id: waiting, .. } if *waiting == id));
+        self.outbox.len() < before
+    }
+
+    /// The requests that the writer was not given, in order.
+    pub(crate) fn unsent(&self) -> Vec<RequestId> {
+        let ids = self.outbox.iter().filter_map(|message| match message {
+            Message::Request { id, .. } => Some(*id),
+            Message::Hello { .. }
+            | Message::Welcome { .. }
+            | Message::Goodbye
+            | Message::Forsake { .. }
+            | Message::Response { .. }
+            | Message::Parts { .. } => None,
+        });
+        ids.collect()
+    }
+
+    /// The writer has written this many bytes.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.unwritten = self.unwritten.saturating_sub(bytes);
+    }
+
+    /// The bytes that the writer may have now, of any number of messages.
+    pub(crate) fn write(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.phase == Phase::Connecting {
+            return bytes;
+        }
+        while self.unwritten + bytes.len() < WRITE_AHEAD {
+            // Before the welcome only a greeting may pass.
+            let may_pass = |message: &Message| {
+                self.phase == Phase::Open || matches!(message, Message::Hello { .. } | Message::Goodbye)
+            };
+            if !self.outbox.front().is_some_and(may_pass) {
+                break;
+            }
+            let Some(message) = self.outbox.pop_front() else { break };
+            if let Message::Request { id, head, .. } = &message {
+                self.sent.insert(head.number, *id);
+            }
+            if let Some(rest) = write(&mut bytes, message) {
+                self.outbox.push_back(rest);
+            }
+        }
+        self.unwritten += bytes.len();
+        bytes
+    }
+}
+
+/// Writes a message, or its first part; returns the rest.
+fn write(out: &mut Vec<u8>, message: Message) -> Option<Message> {
+    let first = |payload: &Arc<[u8]>| payload.len().min(PART_BYTES_MAX);
+    let rest = |number, of, payload: Arc<[u8]>, offset: usize| {
+        (offset < payload.len()).then_some(Message::Parts { number, of, payload, offset })
+    };
+    match message {
+        Message::Hello { cluster, from, generation } => {
+            frame::encode(out, &Frame::Hello { cluster, from, generation });
+            None
+        }
+        Message::Welcome { generation } => {
+            frame::encode(out, &Frame::Welcome { generation });
+            None
+        }
+        Message::Goodbye => {
+            frame::encode(out, &Frame::Goodbye);
+            None
+        }
+        Message::Forsake { number } => {
+            frame::encode(out, &Frame::Forsake { number });
+            None
+        }
+        Message::Request { head, payload, .. } => {
+            let (number, total, end) = (head.number, payload.len() as u32, first(&payload));
+            frame::encode(out, &Frame::Request { head, total, part: &payload[..end] });
+            rest(number, PartOf::Request, payload, end)
+        }
+        Message::Response { number, response, payload } => {
+            let (total, end) = (payload.len() as u32, first(&payload));
+            frame::encode(out, &Frame::Response { number, response, total, part: &payload[..end] });
+            rest(number, PartOf::Response, payload, end)
+        }
+        Message::Parts { number, of, payload, offset } => {
+            let end = payload.len().min(offset + PART_BYTES_MAX);
+            let part = &payload[offset..end];
+            frame::encode(
+                out,
+                &match of {
+                    PartOf::Request => Frame::RequestPart { number, part },
+                    PartOf::Response => Frame::ResponsePart { number, part },
+                },
+            );
+            rest(number, of, payload, end)
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `Outcome`: what became of a request, in three kinds that a sender can act on.
+//!
+//! Refused: the message was not handled and will not be, so it is safe to send it again.
+//! Interrupted and timed out: it may have been handled, in part or in full.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::interruption::Interruption;
+use crate::member::Epoch;
+
+/// What became of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The worker handled it; this is its encoded answer.
+    Handled(Arc<[u8]>),
+    /// It was not handled and will not be.
+    Refused(Refusal),
+    /// There will be no answer, and it may have been handled.
+    Interrupted(Interrupted),
+    /// Its deadline has passed, and it may have been handled.
+    TimedOut,
+}
+
+/// Why a request was not handled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The node that it reached does not run the shard, or its lease is over. The sender routes it
+    /// anew; an application sees this only once the hop limit is reached.
+    NotOwner {
+        /// The epoch under which that node knows an owner; zero if it knows none.
+        known: Epoch,
+    },
+    /// The worker's queue, or the window to its node, is full.
+    Full,
+    /// As much waits at this sender already as `requests.held_max` or `requests.held_bytes_max`
+    /// allow.
+    HeldFull,
+    /// It waited for `requests.held_for`, and no node could take it.
+    HeldTooLong,
+    /// The owner is suspected, and `requests.on_suspected` is `"refuse"`.
+    Suspected,
+    /// Its deadline passed before it was handed over.
+    Expired,
+    /// No member of that name is alive, or it does not run this worker.
+    NoWorker,
+    /// The worker failed too often and is not started again.
+    GaveUp,
+    /// The worker is not ready.
+    NotReady,
+    /// It was dropped from the worker's queue.
+    Dropped,
+    /// The message type is not registered at the group there.
+    UnknownMessage,
+    /// The payload does not decode there as this message type.
+    Undecodable,
+    /// It is larger than `requests.message_bytes_max`.
+    TooLarge,
+    /// This node has left.
+    Leaving,
+    /// It was sent on as often as `requests.hops_max` allows, and no node was the owner.
+    HopLimit,
+}
+
+impl Refusal {
+    /// The code on the wire.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Refusal::NotOwner { .. } => 0,
+            Refusal::Full => 1,
+            Refusal::HeldFull => 2,
+            Refusal::HeldTooLong => 3,
+            Refusal::Suspected => 4,
+            Refusal::Expired => 5,
+            Refusal::NoWorker => 6,
+            Refusal::GaveUp => 7,
+            Refusal::NotReady => 8,
+            Refusal::Dropped => 9,
+            Refusal::UnknownMessage => 10,
+            Refusal::Undecodable => 11,
+            Refusal::TooLarge => 12,
+            Refusal::Leaving => 13,
+            Refusal::HopLimit => 14,
+        }
+    }
+
+    pub(crate) fn of_code(code: u8, known: Epoch) -> Option<Refusal> {
+        Some(match code {
+            0 => Refusal::NotOwner { known },
+            1 => Refusal::Full,
+            2 => Refusal::HeldFull,
+            3 => Refusal::HeldTooLong,
+            4 => Refusal::Suspected,
+            5 => Refusal::Expired,
+            6 => Refusal::NoWorker,
+            7 => Refusal::GaveUp,
+            8 => Refusal::NotReady,
+            9 => Refusal::Dropped,
+            10 => Refusal::UnknownMessage,
+            11 => Refusal::Undecodable,
+            12 => Refusal::TooLarge,
+            13 => Refusal::Leaving,
+            14 => Refusal::HopLimit,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::NotOwner { .. } => "the node it reached does not own the shard",
+            Refusal::Full => "the worker's queue, or the window to its node, is full",
+            Refusal::HeldFull => {
+                "too many requests wait at this node already (requests.held_max, requests.held_bytes_max)"
+            }
+            Refusal::HeldTooLong => "no node could take it within requests.held_for",
+            Refusal::Suspected => "the owner is suspected to be dead",
+            Refusal::Expired => "its deadline passed before it was handed over",
+            Refusal::NoWorker => "no such worker runs there",
+            Refusal::GaveUp => "the worker failed too often and was given up",
+            Refusal::NotReady => "the worker is not ready",
+            Refusal::Dropped => "it was dropped from the worker's queue",
+            Refusal::UnknownMessage => "its message type is not registered there",
+            Refusal::Undecodable => "its payload does not decode there",
+            Refusal::TooLarge => "it is larger than requests.message_bytes_max",
+            Refusal::Leaving => "the node has left",
+            Refusal::HopLimit => "no node it reached was the owner (requests.hops_max)",
+        })
+    }
+}
+
+/// Why a request that was handed over gets no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Interrupted {
+    /// The worker's generation ended, for this reason.
+    Worker(Interruption),
+    /// The connection to its node ended.
+    ConnectionLost,
+    /// Its node is dead, or another process has taken its place.
+    NodeDied,
+    /// The answer is larger than `requests.message_bytes_max`.
+    AnswerTooLarge,
+    /// The answer does not decode here.
+    AnswerUndecodable,
+}
+
+impl Interrupted {
+    /// The code on the wire.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Interrupted::Worker(Interruption::Panicked(_)) => 0,
+            Interrupted::Worker(Interruption::Blocked) => 1,
+            Interrupted::Worker(Interruption::Restarted) => 2,
+            Interrupted::Worker(Interruption::Stopped) => 3,
+            Interrupted::Worker(Interruption::NodeLeft) => 4,
+            Interrupted::Worker(Interruption::ShardMoved) => 5,
+            Interrupted::Worker(Interruption::Unanswered) => 6,
+            Interrupted::ConnectionLost => 7,
+            Interrupted::NodeDied => 8,
+            Interrupted::AnswerTooLarge => 9,
+            Interrupted::AnswerUndecodable => 10,
+        }
+    }
+
+    pub(crate) fn of_code(code: u8, text: Arc<str>) -> Option<Interrupted> {
+        Some(match code {
+            0 => Interrupted::Worker(Interruption::Panicked(text)),
+            1 => Interrupted::Worker(Interruption::Blocked),
+            2 => Interrupted::Worker(Interruption::Restarted),
+            3 => Interrupted::Worker(Interruption::Stopped),
+            4 => Interrupted::Worker(Interruption::NodeLeft),
+            5 => Interrupted::Worker(Interruption::ShardMoved),
+            6 => Interrupted::Worker(Interruption::Unanswered),
+            7 => Interrupted::ConnectionLost,
+            8 => Interrupted::NodeDied,
+            9 => Interrupted::AnswerTooLarge,
+            10 => Interrupted::AnswerUndecodable,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Interrupted::Worker(why) => why.fmt(f),
+            Interrupted::ConnectionLost => f.write_str("the connection to its node ended"),
+            Interrupted::NodeDied => f.write_str("its node died"),
+            Interrupted::AnswerTooLarge => f.write_str("the answer is larger than requests.message_bytes_max"),
+            Interrupted::AnswerUndecodable => f.write_str("the answer does not decode here"),
+        }
+    }
+}

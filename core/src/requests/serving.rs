@@ -1,0 +1,466 @@
+//! The requests that workers of this node handle, and the connections that bring them.
+//!
+//! Bytes of another node are never trusted: a frame that is malformed, a number that does not rise,
+//! a part of no request, a payload over its bound, each ends its connection and is counted. What
+//! its sender may have had under way here is answered to no one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{Assembly, Connection, Message, Phase};
+use super::frame::{self, Frame, FrameError, RequestHead, Response};
+use super::{
+    ConnectionId, GREETING_FOR, Interrupted, Outcome, Output, RECONNECT_MAX, RECONNECT_MIN, Refusal, RequestId,
+    Requests, ServedId, Target, Timer,
+};
+use crate::member::Epoch;
+
+/// Requests of other nodes that workers of this node have, from all connections together.
+const SERVED_MAX: usize = 65_536;
+
+/// Targets for which one connection may have been refused; a peer that is refused for more is cut off.
+const REFUSED_MAX: usize = 65_536;
+
+/// A request that a worker of this node has.
+#[derive(Clone, Debug)]
+struct Served {
+    origin: Origin,
+}
+
+/// Where it came from.
+#[derive(Clone, Debug)]
+enum Origin {
+    /// From this node: it waited until the shard came here.
+    Own(RequestId),
+    /// From another node.
+    Connection { connection: ConnectionId, number: u64, target: Target, round: u32 },
+}
+
+/// The requests that workers of this node have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Serving {
+    next: u64,
+    served: BTreeMap<ServedId, Served>,
+    /// By connection and number, to find a request that is forsaken.
+    numbers: BTreeMap<(ConnectionId, u64), ServedId>,
+}
+
+impl Serving {
+    fn begin(&mut self, origin: Origin) -> ServedId {
+        let id = ServedId(self.next);
+        self.next += 1;
+        if let Origin::Connection { connection, number, .. } = &origin {
+            self.numbers.insert((*connection, *number), id);
+        }
+        self.served.insert(id, Served { origin });
+        id
+    }
+
+    pub(super) fn begin_own(&mut self, id: RequestId) -> ServedId {
+        self.begin(Origin::Own(id))
+    }
+
+    fn end(&mut self, id: ServedId) -> Option<Origin> {
+        let served = self.served.remove(&id)?;
+        if let Origin::Connection { connection, number, .. } = &served.origin {
+            self.numbers.remove(&(*connection, *number));
+        }
+        Some(served.origin)
+    }
+
+    #[cfg(test)]
+    pub(super) fn served_len(&self) -> usize {
+        self.served.len()
+    }
+
+    pub(super) fn forget(&mut self, id: ServedId) {
+        let _ = self.end(id); // It may have ended already.
+    }
+}
+
+impl Requests {
+    // ---- connections ---------------------------------------------------------------------------
+
+    pub(super) fn handle_accepted(&mut self, number: ConnectionId) {
+        self.connections.insert(number, Connection::new(None, false, Phase::Greeting));
+        self.timers.insert((self.now + GREETING_FOR, Timer::Greeting(number)));
+    }
+
+    pub(super) fn handle_connected(&mut self, number: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.phase = Phase::Greeting;
+            self.dirty.insert(number);
+        }
+    }
+
+    pub(super) fn handle_written(&mut self, number: ConnectionId, bytes: usize) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        connection.wrote(bytes);
+        self.dirty.insert(number);
+    }
+
+    pub(super) fn handle_read(&mut self, number: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let mut unread = std::mem::take(&mut connection.unread);
+        unread.extend_from_slice(bytes);
+        let mut rest = &unread[..];
+        loop {
+            match frame::next(rest) {
+                Ok(Some((one, taken))) => {
+                    let handled = frame::decode(one, self.me).and_then(|frame| self.handle_frame(number, frame));
+                    if let Err(_error) = handled {
+                        return self.close_malformed(number);
+                    }
+                    rest = &rest[taken..];
+                }
+                Ok(None) => break,
+                Err(_error) => return self.close_malformed(number),
+            }
+        }
+        let rest = rest.to_vec();
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.unread = rest;
+        }
+    }
+
+    fn close_malformed(&mut self, number: ConnectionId) {
+        self.counters.malformed += 1;
+        self.close(number, &Interrupted::ConnectionLost);
+    }
+
+    fn handle_frame(&mut self, number: ConnectionId, frame: Frame<'_>) -> Result<(), FrameError> {
+        let Some(connection) = self.connections.get(&number) else { return Ok(()) };
+        let (is_outbound, phase) = (connection.is_outbound, connection.phase);
+        match frame {
+            Frame::Hello { cluster, from, generation } if !is_outbound && phase == Phase::Greeting => {
+                let is_member = self.peers.get(&from).is_some_and(|peer| {
+                    peer.status.is_member() && peer.generation == generation && cluster == self.cluster
+                });
+                self.greet(number, is_member.then_some(from));
+                Ok(())
+            }
+            Frame::Welcome { .. } if is_outbound && phase == Phase::Greeting => {
+                self.open(number);
+                Ok(())
+            }
+            Frame::Goodbye => {
+                self.close(number, &Interrupted::ConnectionLost);
+                Ok(())
+            }
+            Frame::Request { head, total, part } if !is_outbound && phase == Phase::Open => {
+                self.handle_request(number, head, total, part)
+            }
+            Frame::RequestPart { number: request, part } if !is_outbound && phase == Phase::Open => {
+                self.handle_request_part(number, request, part)
+            }
+            Frame::Forsake { number: request } if !is_outbound && phase == Phase::Open => {
+                self.handle_forsake(number, request);
+                Ok(())
+            }
+            Frame::Response { number: request, response, total, part } if is_outbound && phase == Phase::Open => {
+                self.handle_response(number, request, response, total, part)
+            }
+            Frame::ResponsePart { number: request, part } if is_outbound && phase == Phase::Open => {
+                self.handle_response_part(number, request, part)
+            }
+            Frame::Hello { .. }
+            | Frame::Welcome { .. }
+            | Frame::Request { .. }
+            | Frame::RequestPart { .. }
+            | Frame::Forsake { .. }
+            | Frame::Response { .. }
+            | Frame::ResponsePart { .. } => Err(FrameError::Field("kind")),
+        }
+    }
+
+    /// Lets a member's requests in, or says goodbye to a node that is none.
+    fn greet(&mut self, number: ConnectionId, from: Option<crate::member::NodeId>) {
+        let generation = self.generation;
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        match from {
+            Some(node) => {
+                (connection.peer, connection.phase) = (Some(node), Phase::Open);
+                connection.push(Message::Welcome { generation });
+                self.dirty.insert(number);
+            }
+            None => {
+                connection.push(Message::Goodbye);
+                self.write_one(number);
+                self.close(number, &Interrupted::ConnectionLost);
+            }
+        }
+    }
+
+    fn open(&mut self, number: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        connection.phase = Phase::Open;
+        self.dirty.insert(number);
+        if let Some(peer) = connection.peer.and_then(|node| self.peers.get_mut(&node)) {
+            peer.failures = 0;
+        }
+    }
+
+    /// Closes a connection from this side.
+    pub(super) fn close(&mut self, number: ConnectionId, why: &Interrupted) {
+        if self.connections.contains_key(&number) {
+            self.outputs.push_back(Output::Close { connection: number });
+            self.end_connection(number, why);
+        }
+    }
+
+    pub(super) fn close_idle(&mut self, number: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        match connection.idle_since.map(|since| since + self.config.idle_after) {
+            Some(due) if due <= self.now => self.close(number, &Interrupted::ConnectionLost),
+            Some(due) => drop(self.timers.insert((due, Timer::Idle(number)))),
+            None => connection.has_idle_timer = false,
+        }
+    }
+
+    /// A connection is gone. What it never carried waits again; what it may have carried is
+    /// interrupted.
+    pub(super) fn end_connection(&mut self, number: ConnectionId, why: &Interrupted) {
+        let Some(connection) = self.connections.remove(&number) else { return };
+        self.dirty.remove(&number);
+        if !connection.is_outbound {
+            let of_connection: Vec<ServedId> =
+                self.serving.numbers.range((number, 0)..=(number, u64::MAX)).map(|(_, served)| *served).collect();
+            for served in of_connection {
+                self.serving.forget(served);
+                self.outputs.push_back(Output::Withdraw { served });
+            }
+            return;
+        }
+        let (unsent, sent) = (connection.unsent(), connection.sent.clone());
+        if let Some(node) = connection.peer
+            && let Some(peer) = self.peers.get_mut(&node)
+        {
+            (peer.connection, peer.under_way, peer.under_way_bytes) = (None, 0, 0);
+            if connection.phase != Phase::Open {
+                let pause = RECONNECT_MIN.saturating_mul(1 << peer.failures.min(6)).min(RECONNECT_MAX);
+                peer.failures = peer.failures.saturating_add(1);
+                peer.not_before = self.now + pause;
+                self.timers.insert((peer.not_before, Timer::Peer(node)));
+            }
+        }
+        for id in &unsent {
+            self.hold_again(*id, false);
+        }
+        for id in sent.into_values() {
+            self.finish(id, Outcome::Interrupted(why.clone()));
+        }
+        if let Some(node) = connection.peer {
+            self.pump_node(node);
+            if self.peers.get(&node).is_some_and(|peer| !peer.status.is_member()) {
+                self.peers.remove(&node);
+            }
+        }
+    }
+
+    /// Gives all writers what they may have.
+    pub(super) fn write(&mut self) {
+        while let Some(number) = self.dirty.pop_first() {
+            self.write_one(number);
+        }
+    }
+
+    fn write_one(&mut self, number: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let bytes = connection.write();
+        let is_idle = connection.is_outbound && connection.is_idle();
+        connection.idle_since = is_idle.then(|| connection.idle_since.unwrap_or(self.now));
+        if is_idle && !connection.has_idle_timer {
+            connection.has_idle_timer = true;
+            self.timers.insert((self.now + self.config.idle_after, Timer::Idle(number)));
+        }
+        if !bytes.is_empty() {
+            self.outputs.push_back(Output::Write { connection: number, bytes });
+        }
+    }
+
+    // ---- requests of other nodes ---------------------------------------------------------------
+
+    fn handle_request(
+        &mut self,
+        number: ConnectionId,
+        head: RequestHead,
+        total: u32,
+        part: &[u8],
+    ) -> Result<(), FrameError> {
+        let window_bytes = self.config.window_bytes.max(self.config.message_bytes_max);
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        if connection.newest.is_some_and(|newest| head.number <= newest) {
+            return Err(FrameError::Field("number"));
+        }
+        connection.newest = Some(head.number);
+        if total as usize > self.config.message_bytes_max || part.len() > total as usize {
+            return Err(FrameError::Field("total"));
+        }
+        let assembly = Assembly::new(head, total, part);
+        if assembly.is_complete() {
+            let (head, payload) = assembly.into_parts();
+            self.serve(number, head, payload);
+            return Ok(());
+        }
+        connection.assembling_bytes += part.len();
+        if connection.assembling_bytes > window_bytes {
+            return Err(FrameError::Field("parts"));
+        }
+        connection.requests.insert(assembly.head.number, assembly);
+        Ok(())
+    }
+
+    fn handle_request_part(&mut self, number: ConnectionId, request: u64, part: &[u8]) -> Result<(), FrameError> {
+        let window_bytes = self.config.window_bytes.max(self.config.message_bytes_max);
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        let assembly = connection.requests.get_mut(&request).ok_or(FrameError::Field("number"))?;
+        connection.assembling_bytes += part.len();
+        if part.is_empty() || !assembly.push(part) || connection.assembling_bytes > window_bytes {
+            return Err(FrameError::Field("part"));
+        }
+        if assembly.is_complete()
+            && let Some(assembly) = connection.requests.remove(&request)
+        {
+            let (head, payload) = assembly.into_parts();
+            connection.assembling_bytes -= payload.len();
+            self.serve(number, head, payload);
+        }
+        Ok(())
+    }
+
+    /// Hands a request to its worker, or refuses it.
+    fn serve(&mut self, number: ConnectionId, head: RequestHead, payload: Arc<[u8]>) {
+        if let Some(refusal) = self.why_refused(number, &head) {
+            return self.respond(number, head.number, &head.target, head.round, Outcome::Refused(refusal));
+        }
+        let deadline = head.left_ms.map(|left| self.now + Duration::from_millis(left.into()));
+        let RequestHead { number: request, target, round, message, .. } = head;
+        let origin = Origin::Connection { connection: number, number: request, target: target.clone(), round };
+        let served = self.serving.begin(origin);
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.serving += 1;
+        }
+        self.outputs.push_back(Output::Deliver { served, target, message, payload, deadline });
+    }
+
+    fn why_refused(&self, number: ConnectionId, head: &RequestHead) -> Option<Refusal> {
+        let connection = self.connections.get(&number)?;
+        if let Target::Shard { group, index } = &head.target {
+            let owner = self.owners.get(&(*group, *index));
+            let known = owner.map_or(Epoch(0), |(_, epoch)| *epoch);
+            let is_owner = owner.is_some_and(|(node, epoch)| *node == self.me && *epoch >= head.epoch);
+            let is_behind = connection.refused_rounds.get(&head.target).is_some_and(|round| *round == head.round);
+            if !is_owner || is_behind {
+                return Some(Refusal::NotOwner { known });
+            }
+        }
+        if head.left_ms == Some(0) {
+            return Some(Refusal::Expired);
+        }
+        let is_full =
+            connection.serving >= self.config.window.saturating_mul(2) || self.serving.served.len() >= SERVED_MAX;
+        is_full.then_some(Refusal::Full)
+    }
+
+    fn handle_forsake(&mut self, number: ConnectionId, request: u64) {
+        if let Some(served) = self.serving.numbers.get(&(number, request)) {
+            self.outputs.push_back(Output::Withdraw { served: *served });
+        }
+    }
+
+    pub(super) fn handle_served(&mut self, served: ServedId, outcome: Outcome) {
+        match self.serving.end(served) {
+            Some(Origin::Own(id)) => self.conclude(id, outcome),
+            Some(Origin::Connection { connection, number, target, round }) => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.serving = connection.serving.saturating_sub(1);
+                }
+                self.respond(connection, number, &target, round, outcome);
+            }
+            None => {}
+        }
+    }
+
+    fn respond(&mut self, connection: ConnectionId, number: u64, target: &Target, round: u32, outcome: Outcome) {
+        let none: Arc<[u8]> = Arc::default();
+        let (response, payload) = match outcome {
+            Outcome::Handled(bytes) if bytes.len() > self.config.message_bytes_max => {
+                (Response::Interrupted(Interrupted::AnswerTooLarge), none)
+            }
+            Outcome::Handled(bytes) => (Response::Handled, bytes),
+            Outcome::Refused(refusal) => (Response::Refused(refusal), none),
+            Outcome::Interrupted(why) => (Response::Interrupted(why), none),
+            // The sender's own clock has said so already.
+            Outcome::TimedOut => (Response::Refused(Refusal::Expired), none),
+        };
+        let Some(found) = self.connections.get_mut(&connection) else { return };
+        if matches!(response, Response::Refused(Refusal::NotOwner { .. })) {
+            found.refused_rounds.insert(target.clone(), round);
+            if found.refused_rounds.len() > REFUSED_MAX {
+                return self.close_malformed(connection);
+            }
+        }
+        found.push(Message::Response { number, response, payload });
+        self.dirty.insert(connection);
+    }
+
+    // ---- responses -----------------------------------------------------------------------------
+
+    fn handle_response(
+        &mut self,
+        number: ConnectionId,
+        request: u64,
+        response: Response,
+        total: u32,
+        part: &[u8],
+    ) -> Result<(), FrameError> {
+        let is_within = total as usize <= self.config.message_bytes_max && part.len() <= total as usize;
+        if !is_within || (total > 0 && response != Response::Handled) {
+            return Err(FrameError::Field("total"));
+        }
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        let assembly = Assembly::new(response, total, part);
+        if !assembly.is_complete() {
+            // Parts of a response that nobody waits for are dropped as they arrive.
+            if connection.sent.contains_key(&request) {
+                connection.responses.insert(request, assembly);
+            }
+            return Ok(());
+        }
+        let (response, payload) = assembly.into_parts();
+        self.take_response(number, request, response, payload);
+        Ok(())
+    }
+
+    fn handle_response_part(&mut self, number: ConnectionId, request: u64, part: &[u8]) -> Result<(), FrameError> {
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        let Some(assembly) = connection.responses.get_mut(&request) else { return Ok(()) };
+        if part.is_empty() || !assembly.push(part) {
+            return Err(FrameError::Field("part"));
+        }
+        if assembly.is_complete()
+            && let Some(assembly) = connection.responses.remove(&request)
+        {
+            let (response, payload) = assembly.into_parts();
+            self.take_response(number, request, response, payload);
+        }
+        Ok(())
+    }
+
+    fn take_response(&mut self, number: ConnectionId, request: u64, response: Response, payload: Arc<[u8]>) {
+        let sent = self.connections.get(&number).and_then(|connection| connection.sent.get(&request).copied());
+        let Some(id) = sent else {
+            self.counters.late += 1;
+            return;
+        };
+        self.conclude(
+            id,
+            match response {
+                Response::Handled => Outcome::Handled(payload),
+                Response::Refused(refusal) => Outcome::Refused(refusal),
+                Response::Interrupted(why) => Outcome::Interrupted(why),
+            },
+        );
+    }
+}

@@ -1,0 +1,579 @@
+//! Random runs of a few nodes over connections that break, with shards that move and nodes that
+//! die.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::{
+    ConnectionId, Counters, Input, Interrupted, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, Refusal,
+    RequestId, Requests, RequestsConfig, ServedId, Target,
+};
+use crate::Random;
+use crate::member::{Epoch, Generation, NodeId, Status};
+use crate::time::Instant;
+
+const GROUP: u64 = 77;
+const MESSAGE: MessageType = MessageType { name_hash: 1, version: 1 };
+
+fn node_id(place: usize) -> NodeId {
+    NodeId::of(&format!("node-{place}"))
+}
+
+fn shard(index: u32) -> Target {
+    Target::Shard { group: GROUP, index }
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What is on its way to a node.
+#[derive(Clone, Debug)]
+enum Event {
+    Input(Input),
+    /// A worker gets to the next request in the queue of this shard.
+    Work(u32),
+}
+
+/// One end of a connection.
+type End = (usize, ConnectionId);
+
+struct Node {
+    requests: Requests,
+    is_alive: bool,
+    /// The queues of the shards that run here.
+    running: BTreeMap<u32, VecDeque<(ServedId, u64)>>,
+    timer_at: Option<Instant>,
+}
+
+/// Nodes, their connections, and what their workers handled.
+struct World {
+    now: Instant,
+    random: Random,
+    nodes: Vec<Node>,
+    events: BTreeMap<(Instant, u64), (usize, Event)>,
+    next_event: u64,
+    ends: BTreeMap<End, End>,
+    /// When the last bytes written at an end arrive: later ones arrive later.
+    last_arrival: BTreeMap<End, Instant>,
+    next_accepted: u64,
+    next_request: u64,
+    /// Of each request: its sender and shard.
+    sent: BTreeMap<u64, (usize, u32)>,
+    /// In the order in which workers handled them.
+    handled: Vec<u64>,
+    outcomes: BTreeMap<u64, Outcome>,
+    owners: BTreeMap<u32, (usize, u64)>,
+    /// Longest time that anything takes on its way.
+    delay_max: Duration,
+}
+
+impl World {
+    fn new(seed: u64, nodes: usize, shards: u32, config: &RequestsConfig) -> World {
+        let make = |place| Node {
+            requests: Requests::new(config.clone(), 5, node_id(place), Generation(1)),
+            is_alive: true,
+            running: BTreeMap::new(),
+            timer_at: None,
+        };
+        let mut world = World {
+            now: Instant::from_millis(1),
+            random: Random::seeded(seed),
+            nodes: (0..nodes).map(make).collect(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            ends: BTreeMap::new(),
+            last_arrival: BTreeMap::new(),
+            next_accepted: 2,
+            next_request: 0,
+            sent: BTreeMap::new(),
+            handled: Vec::new(),
+            outcomes: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            delay_max: Duration::from_millis(3),
+        };
+        for from in 0..nodes {
+            for to in 0..nodes {
+                world.input(from, member(to, Status::Alive));
+            }
+        }
+        for index in 0..shards {
+            world.start_shard(index, index as usize % nodes);
+        }
+        world.run_for(world.delay_max * 2);
+        world
+    }
+
+    fn delay(&mut self) -> Duration {
+        Duration::from_nanos(self.random.below(self.delay_max.as_nanos() as u64))
+    }
+
+    fn plan(&mut self, at: Instant, place: usize, event: Event) {
+        self.next_event += 1;
+        self.events.insert((at, self.next_event), (place, event));
+    }
+
+    fn later(&mut self, place: usize, event: Event) {
+        let at = self.now + self.delay();
+        self.plan(at, place, event);
+    }
+
+    /// The shard runs here from now on, and the nodes learn of it one after the other.
+    fn start_shard(&mut self, index: u32, place: usize) {
+        let epoch = self.owners.get(&index).map_or(1, |(_, epoch)| epoch + 1);
+        self.owners.insert(index, (place, epoch));
+        self.nodes[place].running.insert(index, VecDeque::new());
+        let owner = Some((node_id(place), Epoch(epoch)));
+        for other in 0..self.nodes.len() {
+            self.later(other, Event::Input(Input::Owner { group: GROUP, index, owner }));
+        }
+    }
+
+    /// The shard stops where it runs: its queue goes back. Then it starts there.
+    fn move_shard(&mut self, index: u32, to: usize) {
+        let (from, _) = self.owners[&index];
+        if from == to || !self.nodes[to].is_alive {
+            return;
+        }
+        let queue = self.nodes[from].running.remove(&index).unwrap_or_default();
+        for (served, _) in queue {
+            let outcome = Outcome::Refused(Refusal::NotOwner { known: Epoch(0) });
+            self.input(from, Input::Served { served, outcome });
+        }
+        self.start_shard(index, to);
+    }
+
+    /// The node's process ends. Others see its connections close, then learn of its death, and its
+    /// shards start elsewhere.
+    fn kill(&mut self, victim: usize) {
+        self.nodes[victim].is_alive = false;
+        self.nodes[victim].running.clear();
+        let ends: Vec<End> = self.ends.keys().filter(|(place, _)| *place == victim).copied().collect();
+        ends.into_iter().for_each(|end| self.cut(end));
+        let survivors: Vec<usize> = (0..self.nodes.len()).filter(|place| self.nodes[*place].is_alive).collect();
+        for &place in &survivors {
+            self.later(place, Event::Input(member(victim, Status::Dead)));
+        }
+        let lost: Vec<u32> =
+            self.owners.iter().filter(|(_, (owner, _))| *owner == victim).map(|(index, _)| *index).collect();
+        for index in lost {
+            let heir = survivors[self.random.below(survivors.len() as u64) as usize];
+            self.start_shard(index, heir);
+        }
+    }
+
+    /// Both ends of a connection see its end, each in its own time; bytes on their way are lost.
+    fn cut(&mut self, end: End) {
+        let Some(other) = self.ends.remove(&end) else { return };
+        self.ends.remove(&other);
+        for (place, connection) in [end, other] {
+            self.later(place, Event::Input(Input::Ended { connection }));
+        }
+    }
+
+    fn cut_any(&mut self) {
+        let ends: Vec<End> = self.ends.keys().copied().collect();
+        if !ends.is_empty() {
+            let which = self.random.below(ends.len() as u64) as usize;
+            self.cut(ends[which]);
+        }
+    }
+
+    fn send(&mut self, from: usize, index: u32, bytes: usize, within: Option<Duration>) -> u64 {
+        self.next_request += 1;
+        let id = self.next_request;
+        let mut payload = id.to_le_bytes().to_vec();
+        payload.resize(bytes.max(8), 0);
+        self.sent.insert(id, (from, index));
+        let deadline = within.map(|within| self.now + within);
+        let (target, payload) = (shard(index), payload.into());
+        self.input(from, Input::Send { id: RequestId(id), target, message: MESSAGE, payload, deadline });
+        id
+    }
+
+    fn input(&mut self, place: usize, input: Input) {
+        if !self.nodes[place].is_alive {
+            return;
+        }
+        self.nodes[place].requests.handle(self.now, input);
+        while let Some(output) = self.nodes[place].requests.poll_output() {
+            self.act(place, output);
+        }
+        let due = self.nodes[place].requests.poll_timeout();
+        if due != self.nodes[place].timer_at {
+            self.nodes[place].timer_at = due;
+            if let Some(due) = due {
+                let at = due.max(self.now + Duration::from_nanos(1));
+                self.plan(at, place, Event::Input(Input::Timeout));
+            }
+        }
+    }
+
+    fn act(&mut self, place: usize, output: Output) {
+        match output {
+            Output::Connect { connection, to } => {
+                let peer = usize::from(to.port());
+                if !self.nodes[peer].is_alive {
+                    return self.later(place, Event::Input(Input::Ended { connection }));
+                }
+                let accepted = ConnectionId(self.next_accepted);
+                self.next_accepted += 2;
+                self.ends.insert((place, connection), (peer, accepted));
+                self.ends.insert((peer, accepted), (place, connection));
+                self.input(peer, Input::Accepted { connection: accepted });
+                self.later(place, Event::Input(Input::Connected { connection }));
+            }
+            Output::Write { connection, bytes } => self.carry((place, connection), &bytes),
+            Output::Close { connection } => {
+                if let Some(other) = self.ends.remove(&(place, connection)) {
+                    self.ends.remove(&other);
+                    let at = self.arrival((place, connection));
+                    self.plan(at, other.0, Event::Input(Input::Ended { connection: other.1 }));
+                }
+            }
+            Output::Deliver { served, target, payload, .. } => self.deliver(place, served, &target, &payload),
+            Output::Withdraw { .. } => {}
+            Output::Finish { id, outcome } => {
+                let before = self.outcomes.insert(id.0, outcome);
+                assert!(before.is_none(), "request {} ended twice, first as {before:?}", id.0);
+            }
+        }
+    }
+
+    fn arrival(&mut self, end: End) -> Instant {
+        let at = self.now + self.delay();
+        let last = self.last_arrival.get(&end).copied().unwrap_or(Instant::ZERO);
+        let at = at.max(last);
+        self.last_arrival.insert(end, at);
+        at
+    }
+
+    /// Bytes arrive in order, in pieces of any size.
+    fn carry(&mut self, end: End, bytes: &[u8]) {
+        let written = Input::Written { connection: end.1, bytes: bytes.len() };
+        self.later(end.0, Event::Input(written));
+        let Some(other) = self.ends.get(&end).copied() else { return };
+        let split = self.random.below(bytes.len() as u64 + 1) as usize;
+        for piece in [&bytes[..split], &bytes[split..]] {
+            if !piece.is_empty() {
+                let at = self.arrival(end);
+                let read = Input::Read { connection: other.1, bytes: piece.to_vec() };
+                self.plan(at, other.0, Event::Input(read));
+            }
+        }
+    }
+
+    fn deliver(&mut self, place: usize, served: ServedId, target: &Target, payload: &[u8]) {
+        let Target::Shard { index, .. } = target else { panic!("no test asks a worker here") };
+        let id = u64::from_le_bytes(payload[..8].try_into().unwrap());
+        if let Some(queue) = self.nodes[place].running.get_mut(index) {
+            queue.push_back((served, id));
+            return self.later(place, Event::Work(*index));
+        }
+        let outcome = Outcome::Refused(Refusal::NotOwner { known: Epoch(0) });
+        self.later(place, Event::Input(Input::Served { served, outcome }));
+    }
+
+    fn work(&mut self, place: usize, index: u32) {
+        let Some(queue) = self.nodes[place].running.get_mut(&index) else { return };
+        let Some((served, id)) = queue.pop_front() else { return };
+        self.handled.push(id);
+        let outcome = Outcome::Handled(id.to_le_bytes().to_vec().into());
+        self.input(place, Input::Served { served, outcome });
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((&(at, _), _)) = self.events.first_key_value()
+            && at <= end
+            && let Some((_, (place, event))) = self.events.pop_first()
+        {
+            self.now = at;
+            if !self.nodes[place].is_alive {
+                continue;
+            }
+            match event {
+                Event::Work(index) => self.work(place, index),
+                Event::Input(Input::Read { connection, bytes }) => {
+                    // A connection that was cut carries nothing more.
+                    if self.ends.contains_key(&(place, connection)) {
+                        self.input(place, Input::Read { connection, bytes });
+                    }
+                }
+                Event::Input(input) => self.input(place, input),
+            }
+        }
+        self.now = end;
+    }
+
+    /// Asserts what must hold once every request has ended.
+    fn check(&self, seed: u64) {
+        let mut seen = BTreeSet::new();
+        for id in &self.handled {
+            assert!(seen.insert(id), "seed {seed}: request {id} was handled twice");
+        }
+        let mut latest: BTreeMap<(usize, u32), u64> = BTreeMap::new();
+        for id in &self.handled {
+            let lane = self.sent[id];
+            let before = latest.insert(lane, *id);
+            assert!(before.is_none_or(|before| before < *id), "seed {seed}: {id} was handled after {before:?}");
+        }
+        for (id, (sender, _)) in &self.sent {
+            if !self.nodes[*sender].is_alive {
+                continue;
+            }
+            let outcome = self.outcomes.get(id).unwrap_or_else(|| panic!("seed {seed}: request {id} has no end"));
+            match outcome {
+                Outcome::Handled(answer) => {
+                    assert!(seen.contains(id), "seed {seed}: request {id}");
+                    assert_eq!(**answer, id.to_le_bytes(), "seed {seed}: the answer of another one");
+                }
+                Outcome::Refused(why) => {
+                    assert!(!seen.contains(id), "seed {seed}: {id} was refused ({why}) and handled")
+                }
+                Outcome::Interrupted(_) | Outcome::TimedOut => {}
+            }
+        }
+        for node in self.nodes.iter().filter(|node| node.is_alive) {
+            let Counters {
+                sent, handled, refused, interrupted, timed_out, held, held_bytes, under_way, malformed, ..
+            } = node.requests.counters();
+            assert_eq!(sent, handled + refused + interrupted + timed_out, "seed {seed}");
+            assert_eq!((held, held_bytes, under_way, malformed), (0, 0, 0, 0), "seed {seed}");
+            assert!(node.requests.pending.is_empty() && node.requests.lanes.is_empty(), "seed {seed}");
+        }
+    }
+}
+
+fn member(place: usize, status: Status) -> Input {
+    let address = ([127, 0, 0, 1], place as u16).into();
+    Input::Member { node: node_id(place), generation: Generation(1), address, status }
+}
+
+fn config() -> RequestsConfig {
+    RequestsConfig::default()
+}
+
+#[test]
+fn random_faults_lose_no_request_silently_and_repeat_none() {
+    for seed in 0..400 {
+        let nodes = 3 + (seed % 3) as usize;
+        let shards = 1 + (seed % 7) as u32;
+        let mut world = World::new(seed, nodes, shards, &config());
+        for _ in 0..60 {
+            let from = world.random.below(nodes as u64) as usize;
+            let index = world.random.below(shards.into()) as u32;
+            match world.random.below(20) {
+                0 => world.cut_any(),
+                1 | 2 => world.move_shard(index, from),
+                3 if world.random.below(4) == 0 && world.nodes.iter().filter(|node| node.is_alive).count() > 2 => {
+                    world.kill(from);
+                }
+                4 if world.nodes[from].is_alive => {
+                    let bytes = PART_BYTES_MAX * 3 + 1;
+                    world.send(from, index, bytes, None);
+                }
+                5 if world.nodes[from].is_alive => {
+                    world.send(from, index, 8, Some(Duration::from_millis(2)));
+                }
+                _ if world.nodes[from].is_alive => {
+                    world.send(from, index, 64, None);
+                }
+                _ => {}
+            }
+            let pause = world.delay() / 2;
+            world.run_for(pause);
+        }
+        world.run_for(secs(30));
+        world.check(seed);
+    }
+}
+
+#[test]
+fn a_graceful_move_fails_no_request() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 4, 2, &config());
+        for step in 0..200 {
+            let from = world.random.below(4) as usize;
+            world.send(from, step % 2, 32, None);
+            if step % 10 == 0 {
+                let to = world.random.below(4) as usize;
+                world.move_shard(step % 2, to);
+            }
+            world.run_for(Duration::from_millis(1));
+        }
+        world.run_for(secs(5));
+        world.check(seed);
+        let failed = world.outcomes.values().find(|outcome| !matches!(outcome, Outcome::Handled(_)));
+        assert_eq!(failed, None, "seed {seed}");
+        assert_eq!(world.handled.len(), 200, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_a_dead_node_had_is_interrupted_at_once_and_the_rest_moves() {
+    let mut world = World::new(1, 3, 3, &config());
+    let warm = world.send(0, 1, 8, None);
+    world.run_for(secs(1));
+    assert!(matches!(world.outcomes[&warm], Outcome::Handled(_)));
+    world.nodes[1].running.clear(); // It takes requests, and its worker is stuck.
+    world.nodes[1].running.insert(1, VecDeque::new());
+    let under_way = world.send(0, 1, 8, Some(secs(60)));
+    world.run_for(Duration::from_micros(1));
+    world.kill(1);
+    let held = world.send(0, 1, 8, Some(secs(60)));
+    world.run_for(Duration::from_millis(20));
+    assert!(matches!(
+        world.outcomes[&under_way],
+        Outcome::Interrupted(Interrupted::ConnectionLost | Interrupted::NodeDied)
+    ));
+    assert!(matches!(world.outcomes[&held], Outcome::Handled(_) | Outcome::Interrupted(_)));
+    let after = world.send(0, 1, 8, None);
+    world.run_for(secs(1));
+    assert!(matches!(world.outcomes[&after], Outcome::Handled(_)));
+}
+
+/// Two nodes; the second one owns shard 0. Returns the outcomes of what `play` did at the first.
+fn pair(config: &RequestsConfig, play: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new(3, 2, 1, config);
+    world.move_shard(0, 1);
+    world.run_for(secs(1));
+    play(&mut world);
+    world
+}
+
+#[test]
+fn requests_wait_for_a_suspect_are_sent_or_refused_as_set() {
+    for (on_suspected, expected) in
+        [(OnSuspected::Wait, None), (OnSuspected::Send, Some(true)), (OnSuspected::Refuse, Some(false))]
+    {
+        let world = pair(&RequestsConfig { on_suspected, ..config() }, |world| {
+            world.input(0, member(1, Status::Suspect));
+            world.send(0, 0, 8, None);
+            world.run_for(secs(1));
+        });
+        let outcome = world.outcomes.get(&1).map(|outcome| matches!(outcome, Outcome::Handled(_)));
+        assert_eq!(outcome, expected, "{on_suspected:?}");
+    }
+}
+
+#[test]
+fn the_bounds_of_waiting_requests_are_kept_exactly() {
+    let config = RequestsConfig { held_max: 2, held_bytes_max: 100, ..config() };
+    let world = pair(&config, |world| {
+        world.input(0, Input::Owner { group: GROUP, index: 0, owner: None });
+        for _ in 0..3 {
+            world.send(0, 0, 8, None);
+        }
+    });
+    assert_eq!(world.outcomes.get(&2), None);
+    assert_eq!(world.outcomes[&3], Outcome::Refused(Refusal::HeldFull));
+    let world = pair(&config, |world| {
+        world.input(0, Input::Owner { group: GROUP, index: 0, owner: None });
+        world.send(0, 0, 92, None);
+        world.send(0, 0, 8, None);
+        world.send(0, 0, 8, None);
+    });
+    assert_eq!(world.outcomes.get(&2), None, "100 bytes may wait");
+    assert_eq!(world.outcomes[&3], Outcome::Refused(Refusal::HeldFull));
+}
+
+#[test]
+fn a_request_waits_for_held_for_and_not_longer() {
+    let config = RequestsConfig { held_for: secs(2), ..config() };
+    let mut world = pair(&config, |world| {
+        world.input(0, Input::Owner { group: GROUP, index: 0, owner: None });
+        world.send(0, 0, 8, None);
+        world.run_for(secs(2) - Duration::from_nanos(1));
+    });
+    assert_eq!(world.outcomes.get(&1), None);
+    world.run_for(Duration::from_nanos(1));
+    assert_eq!(world.outcomes[&1], Outcome::Refused(Refusal::HeldTooLong));
+    world.check(3);
+}
+
+#[test]
+fn a_full_window_refuses_and_a_response_opens_it() {
+    let config = RequestsConfig { window: 2, ..config() };
+    let mut world = pair(&config, |world| {
+        world.send(0, 0, 8, None);
+        world.send(0, 0, 8, None);
+        world.send(0, 0, 8, None);
+    });
+    assert_eq!(world.outcomes.get(&2), None);
+    assert_eq!(world.outcomes[&3], Outcome::Refused(Refusal::Full));
+    world.run_for(secs(1));
+    let fourth = world.send(0, 0, 8, None);
+    world.run_for(secs(1));
+    assert!(matches!(world.outcomes[&fourth], Outcome::Handled(_)));
+    world.check(3);
+}
+
+#[test]
+fn a_message_over_the_bound_is_refused_at_its_sender() {
+    let config = RequestsConfig { message_bytes_max: 1_000, ..config() };
+    let world = pair(&config, |world| {
+        world.send(0, 0, 1_000, None);
+        world.send(0, 0, 1_001, None);
+        world.run_for(secs(1));
+    });
+    assert!(matches!(world.outcomes[&1], Outcome::Handled(_)));
+    assert_eq!(world.outcomes[&2], Outcome::Refused(Refusal::TooLarge));
+}
+
+#[test]
+fn a_deadline_counts_wherever_the_request_is() {
+    let mut world = pair(&config(), |world| {
+        world.input(0, Input::Owner { group: GROUP, index: 0, owner: None });
+        world.send(0, 0, 8, Some(secs(1)));
+        world.run_for(secs(1));
+    });
+    assert_eq!(world.outcomes[&1], Outcome::Refused(Refusal::Expired), "it never left");
+    world.start_shard(0, 1);
+    world.run_for(secs(1));
+    world.nodes[1].running.remove(&0);
+    world.delay_max = secs(10);
+    let late = world.send(0, 0, 8, Some(secs(1)));
+    world.run_for(secs(1));
+    assert!(matches!(world.outcomes[&late], Outcome::TimedOut | Outcome::Refused(Refusal::Expired)));
+}
+
+#[test]
+fn an_unused_connection_is_closed_and_opened_again() {
+    let config = RequestsConfig { idle_after: secs(5), ..config() };
+    let mut world = pair(&config, |world| {
+        world.send(0, 0, 8, None);
+        world.run_for(secs(4));
+    });
+    assert_eq!(world.ends.len(), 2);
+    world.run_for(secs(2));
+    assert_eq!(world.ends.len(), 0);
+    let again = world.send(0, 0, 8, None);
+    world.run_for(secs(1));
+    assert!(matches!(world.outcomes[&again], Outcome::Handled(_)));
+    world.check(3);
+}
+
+#[test]
+fn strangers_and_nonsense_end_their_connection_alone() {
+    let mut requests = Requests::new(config(), 5, node_id(0), Generation(1));
+    requests.handle(Instant::ZERO, member(1, Status::Alive));
+    let mut random = Random::seeded(9);
+    for number in 0..2_000_u64 {
+        let connection = ConnectionId(number * 2);
+        requests.handle(Instant::ZERO, Input::Accepted { connection });
+        let bytes: Vec<u8> = match number % 4 {
+            0 => vec![255; 4],
+            1 => [&[1, 0, 0, 0][..], &[9]].concat(),
+            2 => [&[29, 0, 0, 0, 0][..], b"HBRQ", &[1, 6, 0, 0, 0], &[0; 20]].concat(),
+            _ => (0..random.below(200)).map(|_| random.below(256) as u8).collect(),
+        };
+        requests.handle(Instant::ZERO, Input::Read { connection, bytes });
+    }
+    requests.handle(Instant::from_millis(60_000), Input::Timeout);
+    assert!(requests.connections.is_empty());
+    assert_eq!(requests.serving.served_len(), 0);
+    while let Some(output) = requests.poll_output() {
+        assert!(!matches!(output, Output::Deliver { .. }), "{output:?}");
+    }
+}
