@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::member::{Generation, NodeId};
-use crate::requests::frame::{self, Frame, PART_BYTES_MAX, RequestHead, Response};
+use crate::requests::frame::{self, Frame, PART_BYTES_MAX, PREFACE, RequestHead, Response};
 use crate::requests::{RequestId, Target};
 use crate::time::Instant;
 
@@ -113,6 +113,8 @@ pub(crate) struct Connection {
     pub(crate) idle_since: Option<Instant>,
     /// Whether a timer looks after that.
     pub(crate) has_idle_timer: bool,
+    /// Inbound: whether [`PREFACE`] has arrived.
+    pub(crate) has_preface: bool,
     /// Bytes that do not make a frame yet.
     pub(crate) unread: Vec<u8>,
     /// Outbound: requests that the writer was given and that have no response, by their number on
@@ -144,6 +146,7 @@ impl Connection {
             unwritten: 0,
             idle_since: None,
             has_idle_timer: false,
+            has_preface: is_outbound,
             unread: Vec::new(),
             sent: BTreeMap::new(),
             newest_sent: 0,
@@ -232,6 +235,7 @@ fn write(out: &mut Vec<u8>, message: Message) -> Option<Message> {
     };
     match message {
         Message::Hello { cluster, from, generation } => {
+            out.extend_from_slice(&PREFACE);
             frame::encode(out, &Frame::Hello { cluster, from, generation });
             None
         }

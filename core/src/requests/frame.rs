@@ -14,8 +14,8 @@ use crate::interruption::Interruption;
 use crate::member::{Epoch, Generation, NAME_BYTES_MAX, NodeId};
 use crate::requests::{Interrupted, MessageType, Refusal, Target};
 
-/// The first bytes on a connection for requests. No lifeline begins so: there the first two bytes
-/// are the length of a frame, and this one would be too long.
+/// The first bytes on a connection for requests, before the first frame. No lifeline begins so:
+/// there the first two bytes are the length of a frame, and this one would be too long.
 pub const PREFACE: [u8; 4] = *b"HBRQ";
 
 /// The version of these frames.
@@ -89,8 +89,6 @@ pub enum FrameError {
     Trailing(usize),
     /// There is no such kind of frame.
     Kind(u8),
-    /// The connection does not begin as it should.
-    Preface,
     /// The other node has another version of these frames.
     Version(u8),
     /// This field holds what it cannot hold.
@@ -106,7 +104,6 @@ impl fmt::Display for FrameError {
             FrameError::Short => f.write_str("a frame that ends too early"),
             FrameError::Trailing(bytes) => write!(f, "{bytes} bytes after the end of a frame"),
             FrameError::Kind(kind) => write!(f, "a frame of kind {kind}; there are 0 to 7"),
-            FrameError::Preface => f.write_str("a connection that does not begin with HBRQ"),
             FrameError::Version(version) => write!(f, "frames of version {version}; this node speaks {VERSION}"),
             FrameError::Field(name) => write!(f, "{name} is out of range"),
         }
@@ -136,7 +133,6 @@ pub(crate) fn encode(out: &mut Vec<u8>, frame: &Frame<'_>) {
     match frame {
         Frame::Hello { cluster, from, generation } => {
             out.push(0);
-            out.extend_from_slice(&PREFACE);
             out.push(VERSION);
             out.extend_from_slice(&cluster.to_le_bytes());
             out.extend_from_slice(&from.0.to_le_bytes());
@@ -229,9 +225,6 @@ pub(crate) fn decode(bytes: &[u8], me: NodeId) -> Result<Frame<'_>, FrameError> 
     let mut reader = Reader { bytes };
     let frame = match reader.byte()? {
         0 => {
-            if reader.array()? != PREFACE {
-                return Err(FrameError::Preface);
-            }
             reader.version()?;
             let cluster = u32::from_le_bytes(reader.array()?);
             Frame::Hello { cluster, from: NodeId(reader.number()?), generation: Generation(reader.number()?) }

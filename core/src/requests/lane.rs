@@ -25,8 +25,9 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Lane {
     /// The owner, as this node's view has it, and its epoch.
     pub(crate) owner: Option<(NodeId, Epoch)>,
-    /// The node that has requests of this lane under way.
-    pub(crate) at: Option<NodeId>,
+    /// The owner that has requests of this lane under way, and its epoch then: under a later epoch
+    /// its worker has another queue.
+    at: Option<(NodeId, Epoch)>,
     /// How many it has.
     pub(crate) under_way: u32,
     /// Whether one of them is sent in parts; none may overtake it.
@@ -64,20 +65,20 @@ impl Lane {
         self.next_round.is_some()
     }
 
-    /// Whether the next held request may go to `node` now, for all this lane knows.
-    pub(crate) fn may_send(&self, node: NodeId, now: Instant) -> bool {
-        let is_free = self.under_way == 0 || (self.at == Some(node) && !self.is_refused() && !self.has_large);
+    /// Whether the next held request may go to the owner now, for all this lane knows.
+    pub(crate) fn may_send(&self, now: Instant) -> bool {
+        let is_free = self.under_way == 0 || (self.at == self.owner && !self.is_refused() && !self.has_large);
         is_free && self.paused_until.is_none_or(|until| until <= now)
     }
 
-    /// A request begins its way to `node`.
-    pub(crate) fn begin(&mut self, node: NodeId, is_large: bool) {
+    /// A request begins its way to the owner.
+    pub(crate) fn begin(&mut self, is_large: bool) {
         if self.under_way == 0
             && let Some(next) = self.next_round.take()
         {
             self.round = next;
         }
-        self.at = Some(node);
+        self.at = self.owner;
         self.under_way += 1;
         self.has_large = is_large;
     }
@@ -130,58 +131,61 @@ impl Lane {
 mod tests {
     use super::*;
 
-    fn node(name: &str) -> NodeId {
-        NodeId::of(name)
+    fn owner(name: &str, epoch: u64) -> Option<(NodeId, Epoch)> {
+        Some((NodeId::of(name), Epoch(epoch)))
     }
 
     #[test]
-    fn a_lane_has_requests_under_way_to_one_node_only() {
-        let mut lane = Lane::new(None, 0);
-        lane.begin(node("a"), false);
-        assert!(lane.may_send(node("a"), Instant::ZERO));
-        assert!(!lane.may_send(node("b"), Instant::ZERO));
+    fn a_lane_has_requests_under_way_to_one_owner_only() {
+        let mut lane = Lane::new(owner("a", 1), 0);
+        lane.begin(false);
+        assert!(lane.may_send(Instant::ZERO));
+        for other in [owner("b", 2), owner("a", 2)] {
+            lane.set_owner(other);
+            assert!(!lane.may_send(Instant::ZERO), "{other:?}");
+        }
         lane.end();
-        assert!(lane.may_send(node("b"), Instant::ZERO));
+        assert!(lane.may_send(Instant::ZERO));
     }
 
     #[test]
     fn after_a_refusal_the_next_round_waits_for_the_last_one() {
-        let mut lane = Lane::new(None, 0);
-        (lane.begin(node("a"), false), lane.begin(node("a"), false));
+        let mut lane = Lane::new(owner("a", 1), 0);
+        (lane.begin(false), lane.begin(false));
         lane.end();
         let until = lane.refused(Instant::ZERO, 7);
-        assert!(!lane.may_send(node("a"), until), "the second one is still under way");
+        assert!(!lane.may_send(until), "the second one is still under way");
         lane.end();
-        let until = lane.refused(Instant::ZERO, 7);
-        assert!(lane.may_send(node("a"), until));
-        assert!(!lane.may_send(node("a"), until - Duration::from_nanos(1)));
+        let until = lane.refused(Instant::ZERO, 8);
+        assert!(lane.may_send(until));
+        assert!(!lane.may_send(until - Duration::from_nanos(1)));
         assert_eq!(lane.round, 0);
-        lane.begin(node("a"), false);
+        lane.begin(false);
         assert_eq!(lane.round, 7);
     }
 
     #[test]
     fn pauses_double_up_to_their_bound_and_end_with_a_new_owner() {
-        let mut lane = Lane::new(None, 0);
+        let mut lane = Lane::new(owner("a", 1), 0);
         let pauses: Vec<u64> = (0..9)
             .map(|_| {
-                lane.begin(node("a"), false);
+                lane.begin(false);
                 lane.end();
-                (lane.refused(Instant::ZERO, 7) - Instant::ZERO).as_millis() as u64
+                (lane.refused(Instant::ZERO, 1) - Instant::ZERO).as_millis() as u64
             })
             .collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
-        assert!(lane.set_owner(Some((node("b"), Epoch(2)))));
-        assert!(lane.may_send(node("b"), Instant::ZERO));
-        assert!(!lane.set_owner(Some((node("b"), Epoch(2)))));
+        assert!(lane.set_owner(owner("b", 2)));
+        assert!(lane.may_send(Instant::ZERO));
+        assert!(!lane.set_owner(owner("b", 2)));
     }
 
     #[test]
     fn no_request_overtakes_a_large_one() {
-        let mut lane = Lane::new(None, 0);
-        lane.begin(node("a"), true);
-        assert!(!lane.may_send(node("a"), Instant::ZERO));
+        let mut lane = Lane::new(owner("a", 1), 0);
+        lane.begin(true);
+        assert!(!lane.may_send(Instant::ZERO));
         lane.end();
-        assert!(lane.may_send(node("a"), Instant::ZERO));
+        assert!(lane.may_send(Instant::ZERO));
     }
 }

@@ -9,8 +9,8 @@
 //!   it does not own the shard.
 //! - **Each request ends once**, as handled, refused, interrupted or timed out ([`Outcome`]). The
 //!   [`Counters`] add up.
-//! - **The epoch travels.** A node that does not own the shard under this epoch or a later one
-//!   refuses, with the epoch that it knows.
+//! - **The epoch travels.** A node that does not own the shard under just this epoch refuses, with
+//!   the epoch that it knows. The sender routes the request anew.
 //! - **While a shard moves, requests wait at their sender**, bounded in number, bytes and time.
 //!   When a node is dead, its requests under way are interrupted at once; those that wait go to
 //!   the new owner.
@@ -213,6 +213,9 @@ pub enum Output {
         served: ServedId,
         /// Which worker.
         target: Target,
+        /// For a shard: the epoch under which it must run here, else the request is refused with
+        /// [`Refusal::NotOwner`].
+        epoch: Epoch,
         /// What it is.
         message: MessageType,
         /// Its encoded message.
@@ -465,7 +468,7 @@ impl Requests {
             }
             // The owner is there and slow: its senders wait on their side, not here.
             let is_there = peer.status == Status::Alive && peer.connection.is_some();
-            if is_there && lane.may_send(node, self.now) && !self.has_room(peer, pending.payload.len()) {
+            if is_there && lane.may_send(self.now) && !self.has_room(peer, pending.payload.len()) {
                 return Some(Refusal::Full);
             }
         }
@@ -492,7 +495,7 @@ impl Requests {
             let Some((node, epoch)) = lane.owner else { return };
             let Some(pending) = self.pending.get_mut(&id) else { return };
             lane.held.remove(&id);
-            lane.begin(node, pending.payload.len() > PART_BYTES_MAX);
+            lane.begin(pending.payload.len() > PART_BYTES_MAX);
             self.counters.held -= 1;
             self.counters.held_bytes -= pending.payload.len();
             self.counters.under_way += 1;
@@ -502,7 +505,7 @@ impl Requests {
                 pending.place = Place::Here(served);
                 let (message, payload, deadline) = (pending.message, pending.payload.clone(), pending.deadline);
                 let target = target.clone();
-                self.outputs.push_back(Output::Deliver { served, target, message, payload, deadline });
+                self.outputs.push_back(Output::Deliver { served, target, epoch, message, payload, deadline });
             } else {
                 self.send_to(node, id, round, epoch);
             }
@@ -514,7 +517,7 @@ impl Requests {
         let lane = self.lanes.get(target)?;
         let id = *lane.held.first()?;
         let (node, _) = lane.owner?;
-        if !lane.may_send(node, self.now) {
+        if !lane.may_send(self.now) {
             return None;
         }
         if node == self.me {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Assembly, Connection, Message, Phase};
-use super::frame::{self, Frame, FrameError, RequestHead, Response};
+use super::frame::{self, Frame, FrameError, PREFACE, RequestHead, Response};
 use super::{
     ConnectionId, GREETING_FOR, Interrupted, Outcome, Output, RECONNECT_MAX, RECONNECT_MIN, Refusal, RequestId,
     Requests, ServedId, Target, Timer,
@@ -105,6 +105,17 @@ impl Requests {
         let mut unread = std::mem::take(&mut connection.unread);
         unread.extend_from_slice(bytes);
         let mut rest = &unread[..];
+        if !connection.has_preface && rest.len() >= PREFACE.len() {
+            if !rest.starts_with(&PREFACE) {
+                return self.close_malformed(number);
+            }
+            connection.has_preface = true;
+            rest = &rest[PREFACE.len()..];
+        }
+        if !connection.has_preface {
+            connection.unread = unread;
+            return;
+        }
         loop {
             match frame::next(rest) {
                 Ok(Some((one, taken))) => {
@@ -335,13 +346,13 @@ impl Requests {
             return self.respond(number, head.number, &head.target, head.round, Outcome::Refused(refusal));
         }
         let deadline = head.left_ms.map(|left| self.now + Duration::from_millis(left.into()));
-        let RequestHead { number: request, target, round, message, .. } = head;
+        let RequestHead { number: request, target, round, epoch, message, .. } = head;
         let origin = Origin::Connection { connection: number, number: request, target: target.clone(), round };
         let served = self.serving.begin(origin);
         if let Some(connection) = self.connections.get_mut(&number) {
             connection.serving += 1;
         }
-        self.outputs.push_back(Output::Deliver { served, target, message, payload, deadline });
+        self.outputs.push_back(Output::Deliver { served, target, epoch, message, payload, deadline });
     }
 
     fn why_refused(&self, number: ConnectionId, head: &RequestHead) -> Option<Refusal> {
@@ -349,7 +360,7 @@ impl Requests {
         if let Target::Shard { group, index } = &head.target {
             let owner = self.owners.get(&(*group, *index));
             let known = owner.map_or(Epoch(0), |(_, epoch)| *epoch);
-            let is_owner = owner.is_some_and(|(node, epoch)| *node == self.me && *epoch >= head.epoch);
+            let is_owner = owner.is_some_and(|(node, epoch)| *node == self.me && *epoch == head.epoch);
             let is_behind = connection.refused_rounds.get(&head.target).is_some_and(|round| *round == head.round);
             if !is_owner || is_behind {
                 return Some(Refusal::NotOwner { known });
