@@ -29,6 +29,14 @@ pub enum Interruption {
     ShardMoved,
     /// The worker still runs, and its handler has dropped the answer.
     Unanswered,
+    /// The connection to the worker's node ended.
+    ConnectionLost,
+    /// The worker's node is dead, or another process has taken its place.
+    NodeDied,
+    /// The answer is larger than `requests.message_bytes_max`.
+    AnswerTooLarge,
+    /// The answer does not decode at the sender.
+    AnswerUndecodable,
 }
 
 impl fmt::Display for Interruption {
@@ -41,6 +49,10 @@ impl fmt::Display for Interruption {
             Interruption::NodeLeft => f.write_str("the node has left"),
             Interruption::ShardMoved => f.write_str("the shard has moved to another node"),
             Interruption::Unanswered => f.write_str("the handler dropped the answer"),
+            Interruption::ConnectionLost => f.write_str("the connection to its node ended"),
+            Interruption::NodeDied => f.write_str("its node died"),
+            Interruption::AnswerTooLarge => f.write_str("the answer is larger than requests.message_bytes_max"),
+            Interruption::AnswerUndecodable => f.write_str("the answer does not decode here"),
         }
     }
 }

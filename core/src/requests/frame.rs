@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use crate::interruption::Interruption;
 use crate::member::{Epoch, Generation, NAME_BYTES_MAX, NodeId};
-use crate::requests::{Interrupted, MessageType, Refusal, Target};
+use crate::requests::outcome::{code, interruption};
+use crate::requests::{MessageType, Refusal, Target};
 
 /// The first bytes on a connection for requests, before the first frame. No lifeline begins so:
 /// there the first two bytes are the length of a frame, and this one would be too long.
@@ -74,7 +75,7 @@ pub(crate) struct RequestHead {
 pub(crate) enum Response {
     Handled,
     Refused(Refusal),
-    Interrupted(Interrupted),
+    Interrupted(Interruption),
 }
 
 /// Why bytes are no frame.
@@ -208,8 +209,8 @@ fn encode_response(out: &mut Vec<u8>, response: &Response) {
         }
         Response::Interrupted(why) => {
             out.push(2);
-            out.push(why.code());
-            let text = if let Interrupted::Worker(Interruption::Panicked(text)) = why { text } else { "" };
+            out.push(code(why));
+            let text = if let Interruption::Panicked(text) = why { text } else { "" };
             let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
             out.extend_from_slice(&(text.len() as u16).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
@@ -334,7 +335,7 @@ impl<'a> Reader<'a> {
                     return Err(FrameError::Field("text"));
                 }
                 let text = self.text(length)?;
-                Ok(Response::Interrupted(Interrupted::of_code(code, text).ok_or(FrameError::Field("interruption"))?))
+                Ok(Response::Interrupted(interruption(code, text).ok_or(FrameError::Field("interruption"))?))
             }
             _ => Err(FrameError::Field("response")),
         }

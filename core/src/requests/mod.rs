@@ -38,13 +38,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::frame::{FRAME_BYTES_MAX, FrameError, PART_BYTES_MAX, PREFACE};
-pub use self::outcome::{Interrupted, Outcome, Refusal};
+pub use self::outcome::{Outcome, Refusal};
 pub use self::settings::{OnSuspected, RequestsConfig};
 
 use self::connection::{Connection, Message, Phase};
 use self::frame::RequestHead;
 use self::lane::Lane;
 use self::serving::Serving;
+use crate::interruption::Interruption;
 use crate::member::{Epoch, Generation, NodeId, Status};
 use crate::time::Instant;
 
@@ -376,7 +377,7 @@ impl Requests {
             Input::Connected { connection } => self.handle_connected(connection),
             Input::Read { connection, bytes } => self.handle_read(connection, &bytes),
             Input::Written { connection, bytes } => self.handle_written(connection, bytes),
-            Input::Ended { connection } => self.end_connection(connection, &Interrupted::ConnectionLost),
+            Input::Ended { connection } => self.end_connection(connection, &Interruption::ConnectionLost),
             Input::Timeout => {}
         }
         self.handle_due();
@@ -727,7 +728,7 @@ impl Requests {
         if (is_other || status == Status::Dead)
             && let Some(connection) = connection
         {
-            self.close(connection, &Interrupted::NodeDied);
+            self.close(connection, &Interruption::NodeDied);
         }
         match status {
             Status::Alive => {
@@ -781,7 +782,7 @@ impl Requests {
                 Timer::Peer(node) => self.pump_node(node),
                 Timer::Greeting(number) => {
                     if self.connections.get(&number).is_some_and(|connection| connection.phase != Phase::Open) {
-                        self.close(number, &Interrupted::ConnectionLost);
+                        self.close(number, &Interruption::ConnectionLost);
                     }
                 }
                 Timer::Idle(number) => self.close_idle(number),

@@ -17,7 +17,7 @@ pub enum Outcome {
     /// It was not handled and will not be.
     Refused(Refusal),
     /// There will be no answer, and it may have been handled.
-    Interrupted(Interrupted),
+    Interrupted(Interruption),
     /// Its deadline has passed, and it may have been handled.
     TimedOut,
 }
@@ -131,66 +131,37 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Why a request that was handed over gets no answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Interrupted {
-    /// The worker's generation ended, for this reason.
-    Worker(Interruption),
-    /// The connection to its node ended.
-    ConnectionLost,
-    /// Its node is dead, or another process has taken its place.
-    NodeDied,
-    /// The answer is larger than `requests.message_bytes_max`.
-    AnswerTooLarge,
-    /// The answer does not decode here.
-    AnswerUndecodable,
-}
-
-impl Interrupted {
-    /// The code on the wire.
-    pub(crate) fn code(&self) -> u8 {
-        match self {
-            Interrupted::Worker(Interruption::Panicked(_)) => 0,
-            Interrupted::Worker(Interruption::Blocked) => 1,
-            Interrupted::Worker(Interruption::Restarted) => 2,
-            Interrupted::Worker(Interruption::Stopped) => 3,
-            Interrupted::Worker(Interruption::NodeLeft) => 4,
-            Interrupted::Worker(Interruption::ShardMoved) => 5,
-            Interrupted::Worker(Interruption::Unanswered) => 6,
-            Interrupted::ConnectionLost => 7,
-            Interrupted::NodeDied => 8,
-            Interrupted::AnswerTooLarge => 9,
-            Interrupted::AnswerUndecodable => 10,
-        }
-    }
-
-    pub(crate) fn of_code(code: u8, text: Arc<str>) -> Option<Interrupted> {
-        Some(match code {
-            0 => Interrupted::Worker(Interruption::Panicked(text)),
-            1 => Interrupted::Worker(Interruption::Blocked),
-            2 => Interrupted::Worker(Interruption::Restarted),
-            3 => Interrupted::Worker(Interruption::Stopped),
-            4 => Interrupted::Worker(Interruption::NodeLeft),
-            5 => Interrupted::Worker(Interruption::ShardMoved),
-            6 => Interrupted::Worker(Interruption::Unanswered),
-            7 => Interrupted::ConnectionLost,
-            8 => Interrupted::NodeDied,
-            9 => Interrupted::AnswerTooLarge,
-            10 => Interrupted::AnswerUndecodable,
-            _ => return None,
-        })
+/// The code of an interruption on the wire.
+pub(super) fn code(why: &Interruption) -> u8 {
+    match why {
+        Interruption::Panicked(_) => 0,
+        Interruption::Blocked => 1,
+        Interruption::Restarted => 2,
+        Interruption::Stopped => 3,
+        Interruption::NodeLeft => 4,
+        Interruption::ShardMoved => 5,
+        Interruption::Unanswered => 6,
+        Interruption::ConnectionLost => 7,
+        Interruption::NodeDied => 8,
+        Interruption::AnswerTooLarge => 9,
+        Interruption::AnswerUndecodable => 10,
     }
 }
 
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Interrupted::Worker(why) => why.fmt(f),
-            Interrupted::ConnectionLost => f.write_str("the connection to its node ended"),
-            Interrupted::NodeDied => f.write_str("its node died"),
-            Interrupted::AnswerTooLarge => f.write_str("the answer is larger than requests.message_bytes_max"),
-            Interrupted::AnswerUndecodable => f.write_str("the answer does not decode here"),
-        }
-    }
+/// The interruption with this code; `text` is that of a panic.
+pub(super) fn interruption(code: u8, text: Arc<str>) -> Option<Interruption> {
+    Some(match code {
+        0 => Interruption::Panicked(text),
+        1 => Interruption::Blocked,
+        2 => Interruption::Restarted,
+        3 => Interruption::Stopped,
+        4 => Interruption::NodeLeft,
+        5 => Interruption::ShardMoved,
+        6 => Interruption::Unanswered,
+        7 => Interruption::ConnectionLost,
+        8 => Interruption::NodeDied,
+        9 => Interruption::AnswerTooLarge,
+        10 => Interruption::AnswerUndecodable,
+        _ => return None,
+    })
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use super::connection::{Assembly, Connection, Message, Phase};
 use super::frame::{self, Frame, FrameError, PREFACE, RequestHead, Response};
 use super::{
-    ConnectionId, GREETING_FOR, Interrupted, Outcome, Output, RECONNECT_MAX, RECONNECT_MIN, Refusal, RequestId,
-    Requests, ServedId, Target, Timer,
+    ConnectionId, GREETING_FOR, Outcome, Output, RECONNECT_MAX, RECONNECT_MIN, Refusal, RequestId, Requests, ServedId,
+    Target, Timer,
 };
+use crate::interruption::Interruption;
 use crate::member::Epoch;
 
 /// Requests of other nodes that workers of this node have, from all connections together.
@@ -137,7 +138,7 @@ impl Requests {
 
     fn close_malformed(&mut self, number: ConnectionId) {
         self.counters.malformed += 1;
-        self.close(number, &Interrupted::ConnectionLost);
+        self.close(number, &Interruption::ConnectionLost);
     }
 
     fn handle_frame(&mut self, number: ConnectionId, frame: Frame<'_>) -> Result<(), FrameError> {
@@ -156,7 +157,7 @@ impl Requests {
                 Ok(())
             }
             Frame::Goodbye => {
-                self.close(number, &Interrupted::ConnectionLost);
+                self.close(number, &Interruption::ConnectionLost);
                 Ok(())
             }
             Frame::Request { head, total, part } if !is_outbound && phase == Phase::Open => {
@@ -198,7 +199,7 @@ impl Requests {
             None => {
                 connection.push(Message::Goodbye);
                 self.write_one(number);
-                self.close(number, &Interrupted::ConnectionLost);
+                self.close(number, &Interruption::ConnectionLost);
             }
         }
     }
@@ -213,7 +214,7 @@ impl Requests {
     }
 
     /// Closes a connection from this side.
-    pub(super) fn close(&mut self, number: ConnectionId, why: &Interrupted) {
+    pub(super) fn close(&mut self, number: ConnectionId, why: &Interruption) {
         if self.connections.contains_key(&number) {
             self.outputs.push_back(Output::Close { connection: number });
             self.end_connection(number, why);
@@ -223,7 +224,7 @@ impl Requests {
     pub(super) fn close_idle(&mut self, number: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         match connection.idle_since.map(|since| since + self.config.idle_after) {
-            Some(due) if due <= self.now => self.close(number, &Interrupted::ConnectionLost),
+            Some(due) if due <= self.now => self.close(number, &Interruption::ConnectionLost),
             Some(due) => drop(self.timers.insert((due, Timer::Idle(number)))),
             None => connection.has_idle_timer = false,
         }
@@ -231,7 +232,7 @@ impl Requests {
 
     /// A connection is gone. What it never carried waits again; what it may have carried is
     /// interrupted.
-    pub(super) fn end_connection(&mut self, number: ConnectionId, why: &Interrupted) {
+    pub(super) fn end_connection(&mut self, number: ConnectionId, why: &Interruption) {
         let Some(connection) = self.connections.remove(&number) else { return };
         self.dirty.remove(&number);
         if !connection.is_outbound {
@@ -397,7 +398,7 @@ impl Requests {
         let none: Arc<[u8]> = Arc::default();
         let (response, payload) = match outcome {
             Outcome::Handled(bytes) if bytes.len() > self.config.message_bytes_max => {
-                (Response::Interrupted(Interrupted::AnswerTooLarge), none)
+                (Response::Interrupted(Interruption::AnswerTooLarge), none)
             }
             Outcome::Handled(bytes) => (Response::Handled, bytes),
             Outcome::Refused(refusal) => (Response::Refused(refusal), none),

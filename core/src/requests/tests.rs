@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{
-    ConnectionId, Counters, Input, Interrupted, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, PREFACE,
-    Refusal, RequestId, Requests, RequestsConfig, ServedId, Target,
+    ConnectionId, Counters, Input, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, PREFACE, Refusal,
+    RequestId, Requests, RequestsConfig, ServedId, Target,
 };
-use crate::Random;
 use crate::member::{Epoch, Generation, NodeId, Status};
 use crate::time::Instant;
+use crate::{Interruption, Random};
 
 const GROUP: u64 = 77;
 const MESSAGE: MessageType = MessageType { name_hash: 1, version: 1 };
@@ -434,7 +434,7 @@ fn what_a_dead_node_had_is_interrupted_at_once_and_the_rest_moves() {
     world.run_for(Duration::from_millis(20));
     assert!(matches!(
         world.outcomes[&under_way],
-        Outcome::Interrupted(Interrupted::ConnectionLost | Interrupted::NodeDied)
+        Outcome::Interrupted(Interruption::ConnectionLost | Interruption::NodeDied)
     ));
     assert!(matches!(world.outcomes[&held], Outcome::Handled(_) | Outcome::Interrupted(_)));
     let after = world.send(0, 1, 8, None);
