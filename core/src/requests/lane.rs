@@ -110,6 +110,11 @@ impl Lane {
         until
     }
 
+    /// Whether a refusal by this node is of the owner and epoch that this lane has now.
+    pub(crate) fn was_refused_by(&self, node: NodeId) -> bool {
+        self.at == self.owner && self.owner.is_some_and(|(owner, _)| owner == node)
+    }
+
     /// The view has another owner, or a new epoch. Returns whether that is a change.
     pub(crate) fn set_owner(&mut self, owner: Option<(NodeId, Epoch)>) -> bool {
         let is_new = self.owner != owner;

@@ -694,7 +694,13 @@ impl Requests {
     /// What a node, or a worker of this one, says of a request.
     fn conclude(&mut self, id: RequestId, outcome: Outcome) {
         match outcome {
-            Outcome::Refused(Refusal::NotOwner { .. }) => self.hold_again(id, true),
+            Outcome::Refused(Refusal::NotOwner { known }) => {
+                let asked = self.node_of(id);
+                self.hold_again(id, true);
+                if let Some((node, target)) = asked {
+                    self.learn_epoch(node, &target, known);
+                }
+            }
             Outcome::Handled(_) | Outcome::Refused(_) | Outcome::Interrupted(_) | Outcome::TimedOut => {
                 let target = self.pending.get(&id).map(|pending| pending.target.clone());
                 if let Some(lane) = target.and_then(|target| self.lanes.get_mut(&target)) {
@@ -702,6 +708,27 @@ impl Requests {
                 }
                 self.finish(id, outcome);
             }
+        }
+    }
+
+    /// The other node that has a request, and the request's target.
+    fn node_of(&self, id: RequestId) -> Option<(NodeId, Target)> {
+        let pending = self.pending.get(&id)?;
+        match pending.place {
+            Place::UnderWay(number, _) => Some((self.connections.get(&number)?.peer?, pending.target.clone())),
+            Place::Held { .. } | Place::Here(_) => None,
+        }
+    }
+
+    /// The owner refused a request that was routed under another epoch than its own. Without an
+    /// authority each node estimates the epoch of a shard that it sees move, so only the owner knows
+    /// it.
+    fn learn_epoch(&mut self, node: NodeId, target: &Target, known: Epoch) {
+        let Target::Shard { group, index } = target else { return };
+        let Some(lane) = self.lanes.get_mut(target) else { return };
+        if lane.was_refused_by(node) && known != Epoch(0) && lane.set_owner(Some((node, known))) {
+            self.owners.insert((*group, *index), (node, known));
+            self.pump(target);
         }
     }
 
