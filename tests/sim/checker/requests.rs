@@ -11,7 +11,7 @@ use crate::network::NodeIndex;
 /// A sender and a shard: the node, its life, the shard's index.
 pub(crate) type Lane = (NodeIndex, u64, u32);
 
-/// What is known of requests.
+/// All requests so far.
 #[derive(Default)]
 pub(crate) struct Sent {
     requests: BTreeMap<u64, Sending>,
@@ -109,7 +109,7 @@ impl Checker {
         }
     }
 
-    /// Takes in the figures of a node's requests after each of their inputs.
+    /// Checks the figures of a node's requests. The world calls it after each of their inputs.
     pub(crate) fn request_bounds(&mut self, now: u64, place: NodeIndex, counters: Counters) {
         let config = &self.config.requests;
         let others = self.names.len() as u32;
@@ -138,8 +138,8 @@ impl Checker {
         self.sent.counters.values().all(|(_, counters)| counters.held == 0 && counters.under_way == 0)
     }
 
-    /// What is wrong with requests once none is under way; empty if nothing is. Those that were sent
-    /// after `well_since` must have been handled, but for those whose shard `may_fail`.
+    /// The requests that are not as they should be once none is under way; empty if all are.
+    /// Requests sent after `well_since` must have been handled, unless their shard `may_fail`.
     pub(crate) fn unsettled_requests(&self, well_since: u64, may_fail: impl Fn(u32) -> bool) -> Vec<String> {
         let mut wrong = Vec::new();
         let lives = |lane: &Lane| self.sent.counters.get(&lane.0).is_some_and(|(life, _)| *life == lane.1);
@@ -161,7 +161,7 @@ impl Checker {
             } else {
                 totals[kind] += 1;
             }
-            // A burst meets the bounds, and its sender is told so.
+            // A burst may meet the bounds; then its sender learns it.
             let is_full = matches!(sending.outcome, Some(Outcome::Refused(Refusal::Full | Refusal::HeldFull)));
             if is_due && kind != 1 && !is_full {
                 let (here, outcome) = (&self.names[place], &sending.outcome);

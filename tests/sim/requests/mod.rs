@@ -32,8 +32,11 @@ const PACE: Duration = Duration::from_millis(400);
 /// Requests of a burst.
 const BURST: u64 = 24;
 
-/// Mean time that a worker takes for a request.
-const WORK: Duration = Duration::from_millis(2);
+/// Longest time that a worker takes for most requests.
+const WORK_MAX: Duration = Duration::from_millis(4);
+
+/// Longest time for the others.
+const LONG_WORK_MAX: Duration = Duration::from_millis(400);
 
 /// How long a worker waits for its thread before it looks again.
 const LOOK_AGAIN: u64 = 20_000_000;
@@ -409,7 +412,8 @@ impl World {
         if let Some(queue) = self.queue_of(place, index) {
             queue.in_hand = Some((served, worker.generation));
         }
-        let at = self.now + 1 + self.traffic.random.duration_below(WORK * 2).as_nanos() as u64;
+        let longest = if self.traffic.random.chance(0.03) { LONG_WORK_MAX } else { WORK_MAX };
+        let at = self.now + 1 + self.traffic.random.duration_below(longest).as_nanos() as u64;
         self.plan_action(at, place, Action::Answer(index, served, id));
     }
 
