@@ -24,6 +24,7 @@ mod placement;
 
 mod reference;
 mod replay;
+mod requests;
 mod restart;
 mod scenarios;
 mod settings;

@@ -39,6 +39,7 @@ impl World {
             }
         }
         self.buffer = buffer;
+        self.follow_engine(place);
         let life = self.nodes[place].life;
         let Some(process) = &self.nodes[place].process else { return };
         let Some(due) = process.engine.poll_timeout() else { return };
@@ -110,6 +111,7 @@ impl World {
             | Output::ForgetGroup { .. } => {}
             Output::Event(event) => {
                 self.note(place, || format!("{event:?}"));
+                self.feed_requests(place, &event);
                 let at = self.elapsed();
                 if let Some(listener) = &mut self.listener {
                     listener(at, place, &event);

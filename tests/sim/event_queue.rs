@@ -60,6 +60,11 @@ impl<T> EventQueue<T> {
         self.heap.push(Reverse(entry));
     }
 
+    /// When the first thing is to happen.
+    pub fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse(entry)| (entry >> 64) as u64)
+    }
+
     /// Takes out the first thing, if it is to happen by `end`.
     pub fn pop(&mut self, end: u64) -> Option<(u64, T)> {
         let &Reverse(entry) = self.heap.peek()?;

@@ -97,7 +97,10 @@ impl World {
                 self.end_process(place);
                 self.nodes[place].unplugged = true;
             }
-            Fault::CloseConnections(place) => self.sever(place),
+            Fault::CloseConnections(place) => {
+                self.sever(place);
+                self.sever_connections(place);
+            }
             Fault::LossyNode(place, loss) => drop(self.network.lossy.insert(place, loss)),
             Fault::Slow(place, by) => drop(self.network.slow.insert(place, by)),
             Fault::JumpClock(place, by) => {

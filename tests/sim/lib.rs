@@ -3,6 +3,7 @@
 //! - [`world`]: the nodes and the run. [`shape`]: how many there are. [`fault`]: what is done to
 //!   them.
 //! - [`network`]: what becomes of a datagram. [`checker`]: what must hold after every step.
+//! - [`requests`]: requests between the nodes, beside their engines.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
 mod authority;
@@ -17,6 +18,7 @@ pub mod network;
 mod node;
 pub mod record;
 mod recovery;
+pub mod requests;
 pub mod schedule;
 pub mod shape;
 pub mod shrink;

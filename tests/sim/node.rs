@@ -142,6 +142,7 @@ impl World {
             arbiters: BTreeMap::new(),
             workers: BTreeMap::new(),
         });
+        self.start_requests(place, generation);
         if self.shape.workers && self.shape.late {
             let life = self.nodes[place].life;
             // Without a draw of the world's own, so that its other seeds stay what they are.
@@ -163,6 +164,7 @@ impl World {
 
     /// Ends a node's process, if one runs.
     pub(crate) fn end_process(&mut self, place: NodeIndex) {
+        self.end_requests(place);
         let ended = self.nodes[place].process.take();
         self.records.extend(ended.and_then(|process| process.record));
     }
@@ -190,6 +192,11 @@ impl World {
             self.act(place, Output::Drain, &[]);
         }
         backlog.retain(|item| !matches!(item, Item::Timer { .. } | Item::Drained { .. }));
+        // The thread of the requests may be awake before that of the engine, or after it.
+        let are_requests_first = self.traffic.random.chance(0.5);
+        if are_requests_first {
+            self.resume_requests(place);
+        }
         if self.timers_first {
             self.handle_input(place, Input::Timeout);
         }
@@ -197,6 +204,9 @@ impl World {
             self.handle(item);
         }
         self.handle_input(place, Input::Timeout);
+        if !are_requests_first {
+            self.resume_requests(place);
+        }
     }
 }
 

@@ -1,22 +1,23 @@
 //! Shows the run of a seed: its timeline, and what the checker found. Of a range of seeds only
 //! those that are broken.
 //!
-//! cargo run --release -p heartbeat-tests --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M]
+//! cargo run --release -p heartbeat-tests --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M] [--requests]
 
 use std::ops::Range;
 use std::process::ExitCode;
 
 use heartbeat_tests::{Shape, schedule};
 
-const USAGE: &str = "usage: replay SEED|FROM..TO [--nodes N] [--monitors M]\n  SEED, FROM and TO are whole numbers, TO not among those played; N is 1 to 200, 5 if not given; M is 0 to 9, 1 if not given, and 0 is a cluster without a centre";
+const USAGE: &str = "usage: replay SEED|FROM..TO [--nodes N] [--monitors M] [--requests]\n  SEED, FROM and TO are whole numbers, TO not among those played; N is 1 to 200, 5 if not given; M is 0 to 9, 1 if not given, and 0 is a cluster without a centre; with --requests, clients send requests to the shards";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (mut seed, mut nodes, mut monitors) = (None, "5", "1");
+    let (mut seed, mut nodes, mut monitors, mut requests) = (None, "5", "1", false);
     let mut words = arguments.iter().map(String::as_str);
     while let Some(word) = words.next() {
         match word {
             "--nodes" => nodes = words.next().unwrap_or_default(),
+            "--requests" => requests = true,
             "--monitors" => monitors = words.next().unwrap_or_default(),
             _ if seed.is_none() => seed = Some(word),
             _ => return refuse(&format!("{word:?} does not fit")),
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         Ok(monitors) if monitors < 10 => monitors,
         _ => return refuse(&format!("--monitors {monitors:?} is out of range")),
     };
-    let shape = Shape { monitors, ..Shape::decentralised(nodes) };
+    let shape = Shape { monitors, requests, ..Shape::decentralised(nodes) };
     if seed.contains("..") { play_all(from..to, shape) } else { play(from, shape) }
 }
 

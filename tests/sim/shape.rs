@@ -32,6 +32,8 @@ pub struct Shape {
     pub weighted: bool,
     /// Whether nodes take their shards on only some time after their start, each at another one.
     pub late: bool,
+    /// Whether clients on all nodes send requests to the shards.
+    pub requests: bool,
     /// The node whose inputs and outputs are recorded, if one is.
     pub recorded: Option<NodeIndex>,
 }
@@ -47,6 +49,7 @@ impl Shape {
             log: true,
             weighted: false,
             late: false,
+            requests: false,
             recorded: None,
         }
     }
@@ -67,6 +70,7 @@ impl Shape {
             log: false,
             weighted: false,
             late: false,
+            requests: false,
             recorded: None,
         }
     }

@@ -114,6 +114,7 @@ impl World {
             return;
         }
         self.break_backlog(place);
+        self.close_connections(place);
         let now = self.elapsed_nanos();
         let closes = now + Random::seeded(now ^ place as u64).duration_below(LISTENS_FOR).as_nanos() as u64;
         self.streams.closing.insert(place, closes);

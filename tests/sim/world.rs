@@ -19,6 +19,7 @@ use crate::fault::Fault;
 use crate::network::{Network, NodeIndex};
 use crate::node::Node;
 use crate::record::Record;
+use crate::requests::Traffic;
 use crate::shape::{Shape, cluster_table};
 use crate::streams::Streams;
 
@@ -56,6 +57,7 @@ pub struct World {
     pub(crate) queue: EventQueue<Item>,
     pub(crate) streams: Streams,
     pub(crate) authority: Authority,
+    pub(crate) traffic: Traffic,
     /// How much longer the authority's answers take at most.
     pub(crate) hesitation: Duration,
     pub(crate) nodes: Vec<Node>,
@@ -115,6 +117,7 @@ impl World {
             queue: EventQueue::default(),
             streams: Streams::default(),
             authority: Authority::default(),
+            traffic: Traffic::new(seed, shape.requests),
             hesitation: Duration::ZERO,
             nodes,
             sent: (0, 0),
@@ -138,7 +141,11 @@ impl World {
     /// Lets this much time pass.
     pub fn run(&mut self, duration: Duration) {
         let end = self.now + duration.as_nanos() as u64;
-        while let Some((at, item)) = self.queue.pop(end) {
+        loop {
+            if self.step_requests(end) {
+                continue;
+            }
+            let Some((at, item)) = self.queue.pop(end) else { break };
             self.now = at;
             self.handle(item);
             if self.shape.log {

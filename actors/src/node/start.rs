@@ -16,7 +16,6 @@ use actix_rt::Arbiter;
 use futures_util::FutureExt;
 use heartbeat_core::config::ClusterConfig;
 use heartbeat_core::member::name_hash;
-use heartbeat_core::requests::RequestsConfig;
 use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -249,7 +248,7 @@ fn start_actors(
         (Some(cluster), Some(_)) => {
             let (node, name) = (NodeId::of(&cluster.node), name_hash(&cluster.name) as u32);
             let me = Me { node, generation, cluster: name, clock };
-            Some(requests::start(RequestsConfig::default(), me).map_err(NodeError::Thread)?)
+            Some(requests::start(config.requests.clone(), me).map_err(NodeError::Thread)?)
         }
         (Some(_), None) | (None, _) => None,
     };

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, INTENSITY_MAX,
-    LEASE_MIN, OwnershipConfig, PhiReading, QuorumRule, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, WorkersConfig,
+    LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX, RequestsConfig,
+    RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, WorkersConfig,
 };
 use crate::member::{
     Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, WEIGHT_KEY, Weight, canonical, metadata_bytes,
@@ -39,6 +40,7 @@ impl Config {
             return contradiction(format!("membership.observers {observers} is out of range; use 1 to {most}"));
         }
         self.ownership.check(self.timeout)?;
+        self.requests.check()?;
         self.cluster.as_ref().map_or(Ok(()), ClusterConfig::check)
     }
 
@@ -223,6 +225,38 @@ impl OwnershipConfig {
             );
         }
         within("ownership.session_ttl", self.session_ttl, Duration::from_secs(1), Duration::from_secs(3600))
+    }
+}
+
+impl RequestsConfig {
+    /// A message may be larger than `window_bytes`: then it is under way alone. It may not be larger
+    /// than `held_bytes_max`, or it would be refused whenever its shard moves.
+    fn check(&self) -> Result<(), ConfigError> {
+        let (least, most) = (Duration::from_millis(1), Duration::from_secs(3600));
+        within("requests.held_for", self.held_for, least, most)?;
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(86_400));
+        within("requests.idle_after", self.idle_after, least, most)?;
+        positive("requests.hops_max", self.hops_max)?;
+        if !(1..=REQUESTS_WINDOW_MAX).contains(&self.window) {
+            let window = self.window;
+            return contradiction(format!("requests.window {window} is out of range; use 1 to {REQUESTS_WINDOW_MAX}"));
+        }
+        if self.window_bytes == 0 {
+            return contradiction("requests.window_bytes is 0; use at least 1".to_owned());
+        }
+        let bytes = self.message_bytes_max;
+        if !(1..=MESSAGE_BYTES_MAX).contains(&bytes) {
+            return contradiction(format!(
+                "requests.message_bytes_max {bytes} is out of range; use 1 to {MESSAGE_BYTES_MAX}"
+            ));
+        }
+        let held_bytes = self.held_bytes_max;
+        if held_bytes < bytes && self.held_max > 0 {
+            return contradiction(format!(
+                "requests.held_bytes_max {held_bytes} is less than requests.message_bytes_max {bytes}, so the largest message could not wait; use at least {bytes}, or set requests.held_max to 0"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -456,6 +490,26 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_requests_that_cannot_work_are_refused() {
+        for (text, expected) in [
+            ("held_for = '0s'", "requests.held_for 0s is out of range; use 1ms to 1h"),
+            ("window = 0", "requests.window 0 is out of range; use 1 to 65536"),
+            ("hops_max = 0", "requests.hops_max is 0; use at least 1"),
+            ("message_bytes_max = 0", "requests.message_bytes_max 0 is out of range"),
+            (
+                "held_bytes_max = 1000",
+                "requests.held_bytes_max 1000 is less than requests.message_bytes_max 4194304, so the largest",
+            ),
+            ("on_suspected = 'hold'", "unknown variant `hold`"),
+            ("held_bytes_max = -1", "invalid value"),
+        ] {
+            check(&format!("[requests]\n{text}"), &[expected]);
+        }
+        let large = "[requests]\nmessage_bytes_max = 16777216\nwindow_bytes = 1";
+        assert!(Config::from_toml(large).is_ok(), "it is under way alone");
+    }
+
+    #[test]
     fn ownership_that_contradicts_itself_is_refused() {
         for (text, expected) in [
             ("authority = 'file'", "ownership.folder is not set"),
@@ -502,6 +556,25 @@ mod tests {
             ),
             ("ownership.hand_over_timeout = '1h'", "ownership.hand_over_timeout = '3601s'"),
             ("ownership.snapshot_bytes_max = 16777216", "ownership.snapshot_bytes_max = 16777217"),
+            ("requests.held_for = '1ms'", "requests.held_for = '0s'"),
+            ("requests.held_for = '1h'", "requests.held_for = '3601s'"),
+            ("requests.idle_after = '10ms'", "requests.idle_after = '9ms'"),
+            ("requests.idle_after = '1d'", "requests.idle_after = '86401s'"),
+            ("requests.hops_max = 1", "requests.hops_max = 0"),
+            ("requests.window = 1", "requests.window = 0"),
+            ("requests.window = 65536", "requests.window = 65537"),
+            ("requests.window_bytes = 1", "requests.window_bytes = 0"),
+            ("requests.message_bytes_max = 1", "requests.message_bytes_max = 0"),
+            (
+                "requests.message_bytes_max = 268435456\nrequests.held_bytes_max = 268435456",
+                "requests.message_bytes_max = 268435457\nrequests.held_bytes_max = 268435457",
+            ),
+            ("requests.held_bytes_max = 4194304", "requests.held_bytes_max = 4194303"),
+            (
+                "requests.held_bytes_max = 0\nrequests.held_max = 0",
+                "requests.held_bytes_max = 0\nrequests.held_max = 1",
+            ),
+            ("requests.on_suspected = 'refuse'", "requests.on_suspected = 'hold'"),
         ] {
             assert!(Config::from_toml(allowed).is_ok(), "{allowed}: {:?}", Config::from_toml(allowed).err());
             assert!(Config::from_toml(refused).is_err(), "{refused}");

@@ -75,6 +75,8 @@ pub struct Config {
     pub membership: MembershipConfig,
     /// Who may own shards.
     pub ownership: OwnershipConfig,
+    /// Requests to shards and workers of other nodes.
+    pub requests: RequestsConfig,
     /// The cluster this node is part of; without it the node stays within its process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
@@ -380,6 +382,58 @@ pub enum QuorumRule {
     None,
     /// More than half of the members.
     Majority,
+}
+
+/// How many requests may wait or be under way, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestsConfig {
+    /// Requests that wait at this node, all shards together; zero means that none waits.
+    pub held_max: u32,
+    /// Bytes of these, at least `message_bytes_max` unless `held_max` is zero.
+    pub held_bytes_max: usize,
+    /// How long a request waits for an owner that can take it, 1 ms to 1 h.
+    #[serde(with = "duration")]
+    pub held_for: Duration,
+    /// What becomes of a request whose shard's owner is suspected.
+    pub on_suspected: OnSuspected,
+    /// Requests under way to one node, 1 to [`REQUESTS_WINDOW_MAX`].
+    pub window: u32,
+    /// Bytes of these. Not zero. One request may always be under way, whatever its size.
+    pub window_bytes: usize,
+    /// Largest message and largest answer in bytes, 1 to [`MESSAGE_BYTES_MAX`].
+    pub message_bytes_max: usize,
+    /// How often a node that is not the owner may refuse a request before its sender gives it up.
+    /// At least 1.
+    pub hops_max: u32,
+    /// How long a connection may be unused before it is closed, 10 ms to 1 day.
+    #[serde(with = "duration")]
+    pub idle_after: Duration,
+}
+
+impl Default for RequestsConfig {
+    /// The values of `default.toml`.
+    fn default() -> RequestsConfig {
+        Config::default().requests
+    }
+}
+
+/// Most requests that may be under way to one node.
+pub const REQUESTS_WINDOW_MAX: u32 = 65_536;
+
+/// Largest message that can be allowed.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+/// What becomes of a request whose shard's owner is suspected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSuspected {
+    /// It waits until the suspicion is refuted or the shard has another owner.
+    Wait,
+    /// It is sent all the same.
+    Send,
+    /// It is refused.
+    Refuse,
 }
 
 /// The cluster a node is part of.

@@ -29,7 +29,6 @@ mod frame;
 mod lane;
 mod outcome;
 mod serving;
-mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -40,7 +39,7 @@ use std::time::Duration;
 
 pub use self::frame::{FRAME_BYTES_MAX, FrameError, PART_BYTES_MAX, PREFACE};
 pub use self::outcome::{Outcome, Refusal};
-pub use self::settings::{OnSuspected, RequestsConfig};
+pub use crate::config::{OnSuspected, RequestsConfig};
 
 use self::connection::{Connection, Message, Phase};
 use self::frame::RequestHead;

@@ -469,6 +469,27 @@ fn requests_wait_for_a_suspect_are_sent_or_refused_as_set() {
 }
 
 #[test]
+fn a_sender_learns_the_epoch_of_the_owner_from_its_refusal() {
+    for estimate in [1, 99] {
+        let mut world = pair(&config(), |world| {
+            let owner = Some((node_id(1), Epoch(estimate)));
+            world.input(0, Input::Owner { group: GROUP, index: 0, owner });
+            for _ in 0..3 {
+                world.send(0, 0, 8, None);
+            }
+            // Before the first pause is over.
+            world.run_for(world.delay_max * 5);
+        });
+        for id in 1..=3 {
+            let outcome = world.outcomes.get(&id);
+            assert!(matches!(outcome, Some(Outcome::Handled(_))), "estimate {estimate}: {outcome:?}");
+        }
+        world.run_for(secs(1));
+        world.check(3);
+    }
+}
+
+#[test]
 fn the_bounds_of_waiting_requests_are_kept_exactly() {
     let config = RequestsConfig { held_max: 2, held_bytes_max: 100, ..config() };
     let world = pair(&config, |world| {

@@ -13,15 +13,18 @@
 mod deaths;
 mod owners;
 mod replacements;
+mod requests;
 mod restarts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::{Cause, Config, Event, Generation, WorkerId};
 
 use crate::checker::deaths::{Nodes, PACE, PACE_LEAST};
 use crate::checker::replacements::Threads;
+use crate::checker::requests::Sent;
 use crate::fault::Fault;
 use crate::network::NodeIndex;
 use crate::shape::Shape;
@@ -43,6 +46,8 @@ pub struct Checker {
     pub(crate) generations: BTreeMap<(NodeIndex, u64, WorkerId), Generation>,
     pub(crate) nodes: Nodes,
     pub(crate) threads: Threads,
+    /// Promise 8: every request, and what became of it.
+    pub(crate) sent: Sent,
     /// Workers that were told to fail.
     pub(crate) harmed: BTreeSet<(NodeIndex, String)>,
     /// Promise 5: restarts of a worker within one life of its process.
@@ -69,6 +74,7 @@ impl Checker {
             generations: BTreeMap::new(),
             nodes: Nodes::default(),
             threads: Threads::default(),
+            sent: Sent::default(),
             harmed: BTreeSet::new(),
             restarts: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -242,6 +248,12 @@ impl Checker {
             || refused.is_some_and(|since| now - since <= nanos(workers.timeout + workers.interval))
     }
 
+    /// Whether a shard may run in one place only, whatever the network does.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        let ownership = &self.config.ownership;
+        ownership.quorum == QuorumRule::Majority || ownership.authority != AuthorityKind::View
+    }
+
     pub(crate) fn life(&self, place: NodeIndex) -> u64 {
         self.lives.get(&place).copied().unwrap_or_default()
     }
@@ -270,6 +282,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 
 /// The command that shows a run again.
 pub(crate) fn replay(seed: u64, shape: Shape) -> String {
-    let Shape { monitors, nodes, .. } = shape;
-    format!("cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes} --monitors {monitors}")
+    let Shape { monitors, nodes, requests, .. } = shape;
+    let requests = if requests { " --requests" } else { "" };
+    format!("cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes} --monitors {monitors}{requests}")
 }
