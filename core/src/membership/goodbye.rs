@@ -35,6 +35,7 @@ impl Cluster {
                 self.out.send(to, about.clone());
             }
         }
+        self.joining.withdraw(&self.peers, &mut self.out);
         self.close_lifelines();
     }
 }
