@@ -227,7 +227,7 @@ fn words(line: &Value, reporter: &str) -> Option<Line> {
         "returned" if is_reporter => {
             Some(format!("{} is back, return number {}", text("node"), line["incarnation"]["returns"]))
         }
-        "zone_disrupted" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["of"])),
+        "zone_disrupted" => Some(format!("holds its verdicts: {} of {} are silent", line["silent"], line["members"])),
         "zone_recovered" => Some("gives verdicts again, after fresh timers for all".to_owned()),
         "unresolved" => Some(format!("cannot look up {}: {}", text("seed"), text("reason"))),
         "declared_dead" => Some("finds itself called dead, gives up its shards and comes back".to_owned()),
@@ -240,8 +240,10 @@ fn words(line: &Value, reporter: &str) -> Option<Line> {
             Some(format!("gives up its shards, its session at the authority is over: {}", text("reason")))
         }
         "token_refused" => Some(format!("refuses an epoch of {} that goes back", text("group"))),
-        "quorum_lost" => Some(format!("gives up its shards: only {} of {} answer it", line["reached"], line["of"])),
-        "quorum_gained" => Some(format!("is answered by {} of {}", line["reached"], line["of"])),
+        "quorum_lost" => {
+            Some(format!("gives up its shards: only {} of {} answer it", line["reached"], line["members"]))
+        }
+        "quorum_gained" => Some(format!("is answered by {} of {}", line["reached"], line["members"])),
         "replica_refused" => {
             let (group, index, by) = (text("group"), &line["index"], text("by"));
             Some(format!("has a snapshot of {group}/{index} refused by {by}: {} bytes", line["bytes"]))

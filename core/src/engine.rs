@@ -119,7 +119,7 @@ impl Engine {
             Input::Drained => self.handle_drained(now),
             Input::Beat { arbiter, slot, times } => {
                 self.advance(now);
-                self.supervision.beat(arbiter, slot, times, &mut self.ctx);
+                self.supervision.handle_beat(arbiter, slot, times, &mut self.ctx);
             }
             Input::Report { worker, generation, report } => self.handle_report(now, worker, generation, report),
             Input::Accepted => self.handle_accepted(now),
@@ -132,19 +132,21 @@ impl Engine {
                 self.follow_up();
             }
             Input::Snapshot { worker, version, bytes } => self.handle_snapshot(now, worker, version, bytes),
-            Input::Looks(looks) => self.supervise(now, |supervision, ctx| supervision.look(&looks, ctx)),
+            Input::Looks(looks) => {
+                self.supervise(now, |supervision, ctx| supervision.handle_status_samples(&looks, ctx))
+            }
             Input::Inspection { arbiter, busy, seen } => {
-                self.supervise(now, |supervision, ctx| supervision.inspected(arbiter, &busy, seen, ctx));
+                self.supervise(now, |supervision, ctx| supervision.handle_inspection(arbiter, &busy, seen, ctx));
             }
             Input::ArbiterNotMade { arbiter, reason } => {
-                self.supervise(now, |supervision, ctx| supervision.arbiter_not_made(arbiter, &reason, ctx));
+                self.supervise(now, |supervision, ctx| supervision.handle_arbiter_not_made(arbiter, &reason, ctx));
             }
             Input::ArbiterDead(arbiter) => {
-                self.supervise(now, |supervision, ctx| supervision.arbiter_dead(arbiter, ctx));
+                self.supervise(now, |supervision, ctx| supervision.handle_arbiter_dead(arbiter, ctx));
             }
             Input::ArbiterEnded(arbiter) => {
                 self.advance(now);
-                self.supervision.arbiter_ended(arbiter, &mut self.ctx);
+                self.supervision.handle_arbiter_ended(arbiter, &mut self.ctx);
             }
             Input::Supervise(worker) => self.supervise(now, |supervision, ctx| supervision.supervise(*worker, ctx)),
             Input::SuperviseGroup(group) => {
@@ -334,7 +336,7 @@ impl Engine {
         }
         self.ownership.add_group(group, first, count);
         for supervise in workers {
-            self.supervision.take_on(supervise);
+            self.supervision.add_worker(supervise);
         }
         self.settle();
     }
@@ -461,7 +463,7 @@ impl Engine {
         // The worker's thread was awake then; it does not follow that the control thread was.
         self.ctx.now = self.ctx.now.max(at);
         self.due = None;
-        self.supervision.report(worker, generation, report, &mut self.ctx);
+        self.supervision.handle_report(worker, generation, report, &mut self.ctx);
         self.follow_up();
     }
 
@@ -487,7 +489,7 @@ impl Engine {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        self.supervision.expire(&mut self.ctx);
+        self.supervision.handle_timeout(&mut self.ctx);
         if let Some(cluster) = &mut self.cluster
             && !self.leaving.is_over()
         {
@@ -530,7 +532,7 @@ impl Engine {
     /// Takes a pause of our own out of every silence, and lets whatever waited speak first.
     fn discount_pause(&mut self, pause: Pause, late_by: Duration) {
         self.ctx.monitor.discount_pause(pause);
-        self.supervision.excuse(&self.ctx);
+        self.supervision.discount_pause(&self.ctx);
         if let Some(cluster) = &mut self.cluster {
             cluster.discount_pause(pause, &mut self.ctx);
             self.pause_detector.hold(pause, self.ctx.config.interval);

@@ -93,7 +93,7 @@ pub enum Cause {
     /// A sibling failed, and their group starts them together; not counted against it.
     Sibling {
         /// Name of the sibling that failed.
-        of: Arc<str>,
+        sibling: Arc<str>,
     },
     /// A group's child failed more often than the group allows: the group ends and its parent
     /// decides.
@@ -147,7 +147,7 @@ impl fmt::Display for Cause {
             Cause::ArbiterDead => f.write_str("its thread has ended"),
             Cause::Displaced { by } => write!(f, "its thread was held by {by}"),
             Cause::ThreadSilent { silent_for } => write!(f, "its thread was silent for {silent_for:.3?}"),
-            Cause::Sibling { of } => write!(f, "its sibling {of} failed"),
+            Cause::Sibling { sibling } => write!(f, "its sibling {sibling} failed"),
             Cause::Exhausted { child, cause } => write!(f, "{child} failed too often, the last time it {cause}"),
             Cause::ShutDown => f.write_str("its significant children had ended"),
         }
@@ -295,7 +295,7 @@ pub enum Event {
         /// How many are silent.
         silent: u32,
         /// Of how many.
-        of: u32,
+        members: u32,
     },
     /// A freeze is over; everybody has a fresh timer.
     ZoneRecovered {
@@ -356,14 +356,14 @@ pub enum Event {
         /// Who answers, this node included.
         reached: u32,
         /// How many count.
-        of: u32,
+        members: u32,
     },
     /// Enough of those that count answer this node. Its shards start one lease later.
     QuorumGained {
         /// Who answers, this node included.
         reached: u32,
         /// How many count.
-        of: u32,
+        members: u32,
     },
     /// The authority did not answer. What runs goes on for as long as the session lasts; nothing
     /// new is taken on.
@@ -722,7 +722,7 @@ mod tests {
             Event::Left { node: node.clone() },
             Event::Cleared { node },
             Event::DeclaredDead { incarnation: Incarnation::default() },
-            Event::ZoneDisrupted { zone: worker.clone(), silent: 3, of: 4 },
+            Event::ZoneDisrupted { zone: worker.clone(), silent: 3, members: 4 },
             Event::ZoneRecovered { zone: worker.clone() },
             Event::JoinRefused { address: ([127, 0, 0, 1], 1).into(), reason: worker.clone() },
             Event::ShardMoved { group: worker.clone(), shard, from: None, to: Some(worker.clone()) },

@@ -55,7 +55,7 @@ pub enum Output {
         /// Which worker.
         worker: WorkerId,
         /// Its leave.
-        leave: RestartPermit,
+        permit: RestartPermit,
     },
     /// End this worker in good order; it is not a failure. Report `Stopped`. Said again if the
     /// reason changes meanwhile.
@@ -171,7 +171,7 @@ pub struct Start {
     /// Why the former generation ended, if there was one.
     pub cause: Option<Cause>,
     /// What its thread may do without asking.
-    pub leave: RestartPermit,
+    pub permit: RestartPermit,
 }
 
 /// What a worker's own thread may do without asking when the worker fails: start the next

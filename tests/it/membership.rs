@@ -53,6 +53,29 @@ fn a_node_that_leaves_is_not_missed() {
 }
 
 #[test]
+fn a_node_that_leaves_during_its_join_is_not_missed() {
+    let (mut departures, mut refusals) = (0, 0);
+    for seed in 0..100 {
+        let mut world = quiet_world(seed);
+        let node_3 = world.node("node-3");
+        after(&mut world, Fault::Leave(node_3), 1);
+        world.apply(Fault::Kill(node_3));
+        world.apply(Fault::Start(node_3));
+        let since = world.elapsed();
+        // A join takes four messages, each a millisecond on its way or less.
+        world.run(Duration::from_micros(50 * seed));
+        after(&mut world, Fault::Leave(node_3), 20);
+        assert_eq!(seen_after(&world, since, is_suspicion), [], "seed {seed}");
+        assert_eq!(seen(&world, is_death), [], "seed {seed}");
+        departures += seen_after(&world, since, is_departure_of("node-3")).len().min(1);
+        refusals += seen_after(&world, since, |event| matches!(event, Event::JoinRefused { .. })).len();
+        check_well(&world);
+    }
+    assert!((1..100).contains(&departures), "before and after its admission: {departures} of 100");
+    assert!(refusals > 0, "no join was overtaken by its withdrawal");
+}
+
+#[test]
 fn a_restarted_process_is_a_member_at_once() {
     let mut world = quiet_world(3);
     let node_1 = world.node("node-1");

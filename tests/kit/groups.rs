@@ -75,7 +75,7 @@ fn one_for_all_and_rest_for_one_keep_the_queues() {
 
 fn sibling(event: &Event) -> Option<String> {
     match event {
-        Event::Replaced { cause: Cause::Sibling { of }, .. } => Some(of.to_string()),
+        Event::Replaced { cause: Cause::Sibling { sibling }, .. } => Some(sibling.to_string()),
         _ => None,
     }
 }

@@ -69,9 +69,9 @@ impl World {
                 self.put(at, Item::Ask { place, life, number, ask });
             }
             Output::Start(start) => self.start_worker(place, start),
-            Output::SetRestartPermit { worker, leave } => {
+            Output::SetRestartPermit { worker, permit } => {
                 if let Some(worker) = self.worker(place, worker) {
-                    worker.leave = leave;
+                    worker.permit = permit;
                 }
             }
             Output::Stop { worker, .. } => {

@@ -26,7 +26,7 @@ pub(crate) struct Worker {
     pub(crate) generation: Generation,
     pub(crate) arbiter: ArbiterId,
     pub(crate) running: bool,
-    pub(crate) leave: RestartPermit,
+    pub(crate) permit: RestartPermit,
     /// When its start is reported; a stop is not reported before.
     pub(crate) starts_at: u64,
     /// Under which epoch it runs, if it is a shard.
@@ -64,12 +64,12 @@ impl World {
         if let Some(shard) = start.shard {
             self.checker.took_over(self.now, place, shard, count);
         }
-        let Start { worker, generation, arbiter, leave, .. } = start;
+        let Start { worker, generation, arbiter, permit, .. } = start;
         let at = self.soon(Duration::from_millis(1));
         let Some(process) = &mut self.nodes[place].process else { return };
         process
             .workers
-            .insert(worker, Worker { generation, arbiter, running: false, leave, starts_at: at, epoch, count });
+            .insert(worker, Worker { generation, arbiter, running: false, permit, starts_at: at, epoch, count });
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
     }
 
@@ -144,8 +144,8 @@ impl World {
         let Some(worker) = self.at_work(place, id) else { return };
         let cause = Cause::Panicked { payload: "told to".into(), during: Activity::Message("Panic") };
         let generation = worker.generation;
-        // The thread uses its leave if it has it, as the driver does, and reports afterwards.
-        let RestartPermit { from, until } = worker.leave;
+        // The thread uses its permit if it has it, as the driver does, and reports afterwards.
+        let RestartPermit { from, until } = worker.permit;
         let report = if now >= from && from != Instant::NEVER && generation < until {
             worker.generation = Generation(generation.0 + 1);
             let next = worker.generation;

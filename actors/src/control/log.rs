@@ -131,8 +131,8 @@ fn log_member(member: &Event) {
         Event::Unresolved { seed, reason } => {
             warn!(event, %seed, %reason, "the seed cannot be looked up; trying again")
         }
-        Event::ZoneDisrupted { zone, silent, of } => {
-            error!(event, %zone, silent, of, "most of the zone is silent: no node in it is declared dead for silence");
+        Event::ZoneDisrupted { zone, silent, members } => {
+            error!(event, %zone, silent, members, "most of the zone is silent: no node in it is declared dead for silence");
         }
         Event::ZoneRecovered { zone } => warn!(event, %zone, "the zone answers again: verdicts go on"),
         Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
@@ -184,8 +184,12 @@ fn log_shard(change: &Event) {
         Event::Declined { group, declined, withheld } => {
             warn!(event, %group, declined, withheld, "this node cannot run some of its shards: others run them");
         }
-        Event::QuorumLost { reached, of } => error!(event, reached, of, "too few nodes answer: shards given up"),
-        Event::QuorumGained { reached, of } => info!(event, reached, of, "enough nodes answer: shards start again"),
+        Event::QuorumLost { reached, members } => {
+            error!(event, reached, members, "too few nodes answer: shards given up")
+        }
+        Event::QuorumGained { reached, members } => {
+            info!(event, reached, members, "enough nodes answer: shards start again")
+        }
         Event::ShardsRefused { group, count, in_force, by } => {
             error!(event, %group, count, in_force, %by, "another number of shards is in force: none runs here");
         }

@@ -185,7 +185,7 @@ impl Supervisor {
                 Output::Shut { stream } => self.streams.shut(stream),
                 Output::Resolve { seed } => resolve(seed, context.address()),
                 Output::Start(start) => self.start(start),
-                Output::SetRestartPermit { worker, leave } => self.with_slot(worker, |slot| slot.set_permit(leave)),
+                Output::SetRestartPermit { worker, permit } => self.with_slot(worker, |slot| slot.set_permit(permit)),
                 Output::Stop { worker, why } => self.with_slot(worker, |slot| slot.stop(why)),
                 Output::Fence { worker, why } => cut = self.fence(worker, why),
                 Output::Close { worker, gave_up } => {
@@ -388,7 +388,7 @@ impl Supervisor {
             replica: start.replica,
         };
         let thread = self.threads.get(&start.arbiter).map(Thread::handle);
-        let generation = worker.slot.clone().launch(thread, start_info, start.leave);
+        let generation = worker.slot.clone().launch(thread, start_info, start.permit);
         worker.generation = Some(generation);
         self.view.begin(worker.slot.name(), generation.shown);
     }

@@ -461,9 +461,9 @@ impl Node {
         let worker = cell.worker();
         let name = self.take_name(&spec.name, worker)?;
         let shared = Supervise::new(worker, name.clone(), config.workers.arbiters);
-        let place = self.place(&spec.placement, shared.place);
+        let thread_slot = self.place(&spec.placement, shared.thread_slot);
         let (kind, significant) = (spec.kind, spec.significant);
-        let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, place, ..shared };
+        let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, thread_slot, ..shared };
         let slot = self.make_slot(cell, name, factory, rules, part);
         #[cfg(feature = "testkit")]
         self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));

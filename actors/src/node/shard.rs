@@ -367,8 +367,8 @@ impl Node {
                 }
             };
             let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
-            let place = self.place(&spec.placement, shared.place);
-            let supervise = Supervise { restart: restart.clone(), times: times.clone(), place, ..shared };
+            let thread_slot = self.place(&spec.placement, shared.thread_slot);
+            let supervise = Supervise { restart: restart.clone(), times: times.clone(), thread_slot, ..shared };
             let slot = self.make_shard_slot(cell, name, rules, factory.clone());
             workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
             slots.push(WorkerAddr { slot });

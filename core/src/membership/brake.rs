@@ -103,7 +103,7 @@ impl Brakes {
             let is_over_limit = count.silent > SILENT_OVER && count.silent * 100 >= count.others * SILENT_PERCENT_MIN;
             if is_over_limit && self.disrupted.insert(count.zone.clone()) {
                 let zone = name(&count.zone);
-                events.push(Event::ZoneDisrupted { zone, silent: count.silent as u32, of: count.members as u32 });
+                events.push(Event::ZoneDisrupted { zone, silent: count.silent as u32, members: count.members as u32 });
             } else if !is_over_limit && self.disrupted.remove(&count.zone) {
                 events.push(Event::ZoneRecovered { zone: name(&count.zone) });
             }
@@ -264,7 +264,7 @@ mod tests {
             assert_eq!(brakes.ask(&"west".into(), &table, at(millis), &mut emitted), Brake::ZoneDisrupted);
             assert!(!brakes.recount(&table, at(millis), &mut emitted));
         }
-        assert_eq!(emitted, [Event::ZoneDisrupted { zone: "west".into(), silent: 6, of: 10 }]);
+        assert_eq!(emitted, [Event::ZoneDisrupted { zone: "west".into(), silent: 6, members: 10 }]);
         // Half of it is back.
         for number in 4..7 {
             let id = NodeId::of(&name("west", number));

@@ -217,3 +217,94 @@ fn emit_status_change(before: Option<&Member>, after: &Member, reported_by: Opti
         (Some(_), Status::Left) => Event::Left { node },
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{Generation, Incarnation};
+    use crate::membership::fixture::{self, cluster, ctx, events, id, member, note};
+    use crate::membership::watch::WatchKind;
+    use crate::wire::{Header, Rows};
+
+    fn with(status: Status) -> Member {
+        Member { status, ..member("a") }
+    }
+
+    /// Checks which event follows from a row that was received.
+    #[track_caller]
+    fn check_event(before: Option<&Member>, after: &Member, is_expected: impl Fn(&Event) -> bool) {
+        let mut ctx = ctx(fixture::config(&[], ""));
+        emit_status_change(before, after, Some("b".into()), &mut ctx);
+        let events = events(&mut ctx);
+        assert!(events.len() == 1 && is_expected(&events[0]), "{events:?}");
+    }
+
+    #[track_caller]
+    fn check_no_event(before: Option<&Member>, after: &Member) {
+        let mut ctx = ctx(fixture::config(&[], ""));
+        emit_status_change(before, after, None, &mut ctx);
+        assert_eq!(events(&mut ctx), []);
+    }
+
+    #[test]
+    fn each_change_of_status_has_its_event() {
+        let [alive, suspect, dead, left] = [Status::Alive, Status::Suspect, Status::Dead, Status::Left].map(with);
+        check_event(None, &alive, |event| matches!(event, Event::Joined { .. }));
+        check_event(Some(&alive), &suspect, |event| matches!(event, Event::Suspected { .. }));
+        check_event(Some(&suspect), &alive, |event| matches!(event, Event::Cleared { .. }));
+        check_event(Some(&suspect), &dead, |event| matches!(event, Event::Died { .. }));
+        check_event(Some(&alive), &left, |event| matches!(event, Event::Left { .. }));
+        check_event(Some(&dead), &alive, |event| matches!(event, Event::Returned { .. }));
+        check_no_event(Some(&alive), &alive);
+        check_no_event(None, &dead);
+        check_no_event(None, &left);
+    }
+
+    #[test]
+    fn a_changed_profile_has_an_event_of_its_own() {
+        let mut later = with(Status::Alive);
+        Arc::make_mut(&mut later.profile).revision = 2;
+        check_event(Some(&with(Status::Alive)), &later, |event| matches!(event, Event::Updated { .. }));
+    }
+
+    #[test]
+    fn a_later_process_joins_or_ends_the_former_one() {
+        let former = with(Status::Alive);
+        let later = |status| Member { generation: Generation(8), ..with(status) };
+        check_event(Some(&former), &later(Status::Alive), |event| matches!(event, Event::Joined { .. }));
+        check_event(Some(&former), &later(Status::Left), |event| matches!(event, Event::Left { .. }));
+        check_no_event(Some(&with(Status::Dead)), &later(Status::Dead));
+    }
+
+    #[test]
+    fn a_member_that_ends_is_not_watched_and_observes_no_more() {
+        for status in [Status::Dead, Status::Left] {
+            let (mut cluster, mut ctx) = cluster(&["a", "b"]);
+            cluster.watching.start(id("a"), fixture::SECOND, WatchKind::OneOfSeveral, &mut ctx);
+            assert!(cluster.observers().any(|observer| observer == id("a")));
+            let row = note("a", status, Incarnation::default());
+            assert_eq!(cluster.merge_row(id("b"), &row, &mut ctx), OwnershipEffect::Recompute);
+            assert!(cluster.watching.ids().is_empty());
+            assert!(cluster.observers().all(|observer| observer != id("a")));
+            assert_eq!(events(&mut ctx).len(), 1);
+            assert_eq!(cluster.merge_row(id("b"), &row, &mut ctx), OwnershipEffect::Nothing, "again");
+        }
+    }
+
+    #[test]
+    fn an_ended_member_of_a_table_sync_is_not_gossiped() {
+        let rows = Rows { differing: 0, more: false, welcome: false, whole: true };
+        for (body, is_gossiped) in [(Body::Rows(rows), false), (Body::Gossip, true)] {
+            let (mut cluster, mut ctx) = cluster(&["b"]);
+            let header = Header { cluster: 0, from: id("b"), generation: fixture::GENERATION, clock: 0 };
+            let mut buffer = Vec::new();
+            wire::encode(&mut buffer, header, &body);
+            let count_at = buffer.len() - 1;
+            assert!(wire::push_rumour(&mut buffer, count_at, &with(Status::Dead), true));
+            cluster.merge_rows(&wire::decode(&buffer).unwrap(), &mut ctx);
+            assert_eq!(cluster.table().member(id("a")), Some(&with(Status::Dead)));
+            assert_eq!(!cluster.peers.gossip.is_empty(), is_gossiped);
+            assert_eq!(events(&mut ctx), []);
+        }
+    }
+}

@@ -92,3 +92,65 @@ impl Contact {
         Duration::from_nanos((mean + 4.0 * spread) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::{Fixture, just_after, ms};
+
+    #[test]
+    fn the_first_answer_connects_and_the_next_is_no_news() {
+        let mut node = Fixture::new(&[]);
+        let mut contact = Contact::new(ms(0));
+        contact.handle_refusal(ms(1));
+        assert_eq!(contact.is_connected, None, "a refusal does not connect");
+        contact.handle_answer(&mut node.ctx);
+        contact.handle_answer(&mut node.ctx);
+        assert_eq!(node.events(), [Event::Connected]);
+    }
+
+    #[test]
+    fn silence_longer_than_the_timeout_isolates_once() {
+        let (mut contact, timeout) = (Contact::new(ms(1_000)), Duration::from_secs(6));
+        assert_eq!(contact.check_isolation(ms(7_000), timeout), None, "at the timeout itself");
+        let silent_for = Some(timeout + Duration::from_nanos(1));
+        assert_eq!(contact.check_isolation(just_after(ms(7_000)), timeout), silent_for);
+        assert_eq!(contact.check_isolation(ms(9_000), timeout), None);
+        contact.restart(ms(9_000));
+        assert_eq!(contact.silence(ms(9_000)), Duration::ZERO);
+    }
+
+    /// Checks the silence at 5 s of a node that was answered at `answered` and then paused.
+    #[track_caller]
+    fn check_pause(answered: u64, pause: (u64, u64), expected: u64) {
+        let mut contact = Contact::new(ms(answered));
+        contact.discount_pause(Pause { from: ms(pause.0), to: ms(pause.1) });
+        assert_eq!(contact.silence(ms(5_000)), Duration::from_millis(expected));
+    }
+
+    #[test]
+    fn a_pause_of_this_node_is_no_silence() {
+        check_pause(0, (1_000, 3_000), 3_000);
+        check_pause(2_900, (1_000, 3_000), 2_000);
+        check_pause(0, (2_000, 2_000), 5_000);
+    }
+
+    #[test]
+    fn an_earlier_refusal_does_not_lengthen_the_silence() {
+        let mut contact = Contact::new(ms(3_000));
+        contact.handle_refusal(ms(2_000));
+        assert_eq!(contact.silence(ms(5_000)), Duration::from_secs(2));
+        contact.handle_refusal(ms(4_000));
+        assert_eq!(contact.silence(ms(5_000)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_reply_time_is_that_of_rfc_6298() {
+        let (mut contact, round_trip) = (Contact::new(ms(0)), Duration::from_millis(80));
+        assert_eq!(contact.reply_time(), Duration::ZERO, "before the first answer");
+        contact.handle_round_trip(round_trip);
+        assert_eq!(contact.reply_time(), Duration::from_millis(80 + 4 * 40));
+        contact.handle_round_trip(round_trip);
+        assert_eq!(contact.reply_time(), Duration::from_millis(80 + 4 * 30));
+    }
+}

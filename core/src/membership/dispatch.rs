@@ -237,6 +237,9 @@ impl Cluster {
         let Some(row) = self.joining.handle_join(from, header, join, peers, out, ctx) else {
             return OwnershipEffect::Nothing;
         };
+        if row.status == Status::Left {
+            return self.handle_withdrawn_join(&row, ctx);
+        }
         let Some(change) = self.joining.admit(from, &row, self.quorum.as_ref(), peers, out, ctx) else {
             return OwnershipEffect::Nothing;
         };
@@ -252,6 +255,23 @@ impl Cluster {
         }
         self.joining.welcome(from, header.from, &self.peers, &mut self.out);
         effect
+    }
+
+    /// Handles that a node leaves before it knows that it is admitted. If this node has admitted
+    /// it, this is its goodbye. Else its row is kept, so that a join which arrives later is
+    /// refused. Such a row is not gossiped: no other member needs it, and the process has owned
+    /// nothing.
+    fn handle_withdrawn_join(&mut self, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        let is_known = self.peers.table.member(row.id).is_some();
+        match self.peers.table.admit(ctx.now, row, &ctx.config.membership) {
+            Ok(Some(change)) if is_known => self.apply(&change, Origin::Received(None), ctx),
+            Ok(Some(_)) => {
+                self.peers.table.suppress_gossip(row.id);
+                OwnershipEffect::Nothing
+            }
+            // It is known to have left, or the row is of an earlier process or of another address.
+            Ok(None) | Err(_) => OwnershipEffect::Nothing,
+        }
     }
 
     fn handle_refused(&mut self, from: SocketAddr, refused: Refused, ctx: &mut Ctx) -> OwnershipEffect {
@@ -531,8 +551,8 @@ impl Cluster {
         effect.max(self.dispatch(&Received { from, length: usize::MAX, datagram, route }, ctx))
     }
 
-    /// Whether the sender of the first frame may open a stream: it has to be in the table. What is
-    /// kept of lifelines and transfers ends with the membership of their sender, so those take a
+    /// Whether the sender of the first frame may open a stream: it has to be in the table. The
+    /// state of lifelines and transfers ends with the membership of their sender, so those take a
     /// member.
     fn may_open_stream(&self, datagram: &Datagram<'_>) -> bool {
         let header = datagram.header;
@@ -575,6 +595,44 @@ mod tests {
         assert_eq!(handle(&mut cluster, &mut ctx, "x", enough, probe()), send("x", Body::Introduce));
         let ack = Body::Ack(wire::Ack { stage: 16, health: 0 });
         assert_eq!(handle(&mut cluster, &mut ctx, "x", 1_000, ack), [], "an answer to a question of before");
+    }
+
+    /// Hands a join of `from` to the cluster, with its token, and this status in its row. Returns
+    /// what leaves the cluster.
+    fn join(cluster: &mut Cluster, ctx: &mut Ctx, from: &str, status: Status) -> Vec<Outgoing> {
+        let member = Member { status, ..fixture::member(from) };
+        let mut bytes = Vec::new();
+        wire::encode_join(&mut bytes, fixture::header(from), 0, &member);
+        let datagram = wire::decode(&bytes).unwrap();
+        let Body::Join(join) = datagram.body else { panic!("{datagram:?}") };
+        let challenge = handle(cluster, ctx, from, 100, Body::Join(join));
+        let [Outgoing::Send { payload: Payload::Body(Body::Challenge { token }), .. }] = challenge[..] else {
+            panic!("{challenge:?}")
+        };
+        handle(cluster, ctx, from, 100, Body::Join(Join { token, ..join }))
+    }
+
+    #[test]
+    fn a_join_that_arrives_after_its_withdrawal_is_refused() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        assert_eq!(join(&mut cluster, &mut ctx, "x", Status::Left), []);
+        assert_eq!(join(&mut cluster, &mut ctx, "x", Status::Left), [], "again");
+        assert_eq!(events(&mut ctx), [], "it was no member");
+        assert!(cluster.peers.gossip.due().is_none(), "and no other member has to know");
+        let refused = crate::membership::table::Refusal::HasLeft.to_wire();
+        assert_eq!(join(&mut cluster, &mut ctx, "x", Status::Alive), send("x", Body::Refused(refused)));
+        assert!(cluster.watching.ids().is_empty());
+    }
+
+    #[test]
+    fn the_withdrawal_of_a_join_that_was_admitted_is_a_goodbye() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        join(&mut cluster, &mut ctx, "x", Status::Alive);
+        assert_eq!(cluster.watching.ids(), [id("x")]);
+        events(&mut ctx);
+        join(&mut cluster, &mut ctx, "x", Status::Left);
+        assert_eq!(events(&mut ctx), [Event::Left { node: "x".into() }]);
+        assert!(cluster.watching.ids().is_empty());
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Fixture {
         Joining::new(&config, &self.cluster, &self.peers.me, &mut self.ctx)
     }
 
-    /// What was sent since this was last asked, each with the address that it goes to.
+    /// Messages sent since the last call, each with the address that it goes to.
     pub(super) fn sent(&mut self) -> Vec<(SocketAddr, Payload)> {
         let mut sent = Vec::new();
         while let Some(outgoing) = self.out.poll() {

@@ -2,9 +2,10 @@
 //!
 //! Only the newest row of a member is worth sending. So a rumour is the id of a member, and its row
 //! is read from the table when it is sent. Each rumour is sent a number of times that grows with
-//! the logarithm of the members, the least sent first. The first [`PUSHES`] of them do not wait for
-//! a heartbeat: they go to random members, [`FANOUT`] at once and as many again each [`ROUND`]. A
-//! member that is still missed receives the rumour with a heartbeat, or when tables are compared.
+//! the logarithm of the members. The rumour that was sent least often goes first. The first
+//! [`PUSHES`] of them do not wait for a heartbeat: they go to random members, [`FANOUT`] at once
+//! and as many again each [`ROUND`]. A member that is still missed receives the rumour with a
+//! heartbeat, or when tables are compared.
 //!
 //! Source: the rounds are those of rumour mongering in Demers et al., "Epidemic algorithms for
 //! replicated database maintenance", PODC 1987. That a rumour travels with other messages is
@@ -40,7 +41,7 @@ pub(crate) enum Extent {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gossip {
     rumours: BTreeMap<NodeId, Rumour>,
-    /// By how often each was sent, the least first.
+    /// How often each was sent; the rumour that was sent least often is first.
     queue: BTreeSet<(u32, NodeId)>,
     /// When the next round is due, if there is one.
     round: Option<Instant>,
@@ -74,8 +75,8 @@ impl Gossip {
         }
     }
 
-    /// Picks rumours for one datagram among `members`, the least sent first. `push` adds one and
-    /// returns whether there was room for it.
+    /// Picks rumours for one datagram among `members`; the rumour that was sent least often is
+    /// first. `push` adds one and returns whether there was room for it.
     pub(crate) fn pick(&mut self, members: usize, mut push: impl FnMut(NodeId, Extent) -> bool) {
         let sent_max = sent_max(members);
         let mut moved = Vec::new();

@@ -2,11 +2,12 @@
 //! reached.
 //!
 //! ```text
-//! doubt      the detector's deadline has passed        -> probe the target; wait
-//! inquiry    the target did not answer                 -> ask its other observers, who probe it too; probe again; wait
-//! suspicion  no observer has received what is missing  -> published, to the target first; it can refute
-//! inquiry    no sign of life for `timeout`             -> ask the observers again
-//! death      most of the answers agree                 -> published
+//! doubt      the detector's deadline has passed   -> probe the target; wait
+//! inquiry    the target did not answer            -> ask its other observers, which probe it too;
+//!                                                    probe again; wait
+//! suspicion  no observer received a heartbeat     -> published, to the target first; it can refute
+//! inquiry    no sign of life for `timeout`        -> ask the observers again
+//! death      most of the answers agree            -> published
 //! ```
 //! If the target has no other observer, its detector alone makes it suspect, and `timeout` dead. If
 //! its observers do not answer, a few other members are asked too. Each of those agrees to the
@@ -107,7 +108,8 @@ enum Decision {
     EndRefused,
     /// Too few agree: ask again.
     AskAgain,
-    /// As before; random members go by how long a target has been suspect, so it is made suspect.
+    /// Too few agree: make the target suspect and ask again. A random member agrees only after the
+    /// target has been suspect for a time.
     SuspectAndAskAgain,
 }
 

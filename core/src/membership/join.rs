@@ -10,7 +10,12 @@
 //!
 //! Seeds that are not members are asked again from time to time, so that the parts of a cluster
 //! that was divided find each other.
+//!
+//! A node may leave while a join is under way: a seed has its token back, and this node does not
+//! know yet that it is admitted. So it withdraws the join: it sends the join again, with a row that
+//! says that it has left.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +48,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Addresses of one seed, at most.
 const ADDRESSES_MAX: usize = 16;
 
+/// Joins under way, at most; the oldest is forgotten.
+const UNDER_WAY_MAX: usize = 32;
+
 /// The shortest time between two introductions that are followed.
 const INTRODUCTION_EVERY: Duration = Duration::from_millis(20);
 
@@ -65,6 +73,9 @@ pub(super) struct Joining {
     join_pause: Duration,
     resolve_at: Instant,
     introduced_at: Instant,
+    /// The addresses that were sent their token, each with the token; the oldest first. Each may
+    /// have admitted this node.
+    under_way: VecDeque<(SocketAddr, u64)>,
     /// When an event last said that a member refuses to admit this node.
     refused_at: Option<Instant>,
     /// When an event last said that this node refused a row or a join.
@@ -110,6 +121,7 @@ impl Joining {
             join_pause: config.interval / 4,
             resolve_at: now,
             introduced_at: Instant::ZERO,
+            under_way: VecDeque::new(),
             refused_at: None,
             refusal_reported_at: None,
             secret: ctx.random.next_u64(),
@@ -186,8 +198,27 @@ impl Joining {
 
     /// Handles the token of a node that was asked.
     pub(super) fn handle_challenge(&mut self, from: SocketAddr, token: u64, peers: &Peers, out: &mut Outbox) {
-        if self.may_have_asked(from, peers) {
-            out.send(from, Payload::Join { token });
+        if !self.may_have_asked(from, peers) {
+            return;
+        }
+        if token != 0 {
+            self.under_way.retain(|(address, _)| *address != from);
+            if self.under_way.len() == UNDER_WAY_MAX {
+                self.under_way.pop_front();
+            }
+            self.under_way.push_back((from, token));
+        }
+        out.send(from, Payload::Join { token });
+    }
+
+    /// Withdraws the joins that are under way, now that this node's own row says that it has left.
+    /// Each is sent three times, since no answer comes that this node could wait for. A member
+    /// receives the goodbye instead.
+    pub(super) fn withdraw(&mut self, peers: &Peers, out: &mut Outbox) {
+        for (to, token) in self.under_way.drain(..) {
+            if !peers.addresses().any(|member| member == to) {
+                (0..3).for_each(|_| out.send(to, Payload::Join { token }));
+            }
         }
     }
 
@@ -284,8 +315,9 @@ impl Joining {
 
     // ---- admitting ------------------------------------------------------------------------------
 
-    /// Handles a node that asks to become a member. Returns its row if it has proven its address
-    /// and the row is its own; else it is sent a token.
+    /// Handles a node that asks to become a member, or that withdraws its join. Returns its row if
+    /// it has proven its address and the row is its own; else it is sent a token. The status in the
+    /// row is `Left` if it withdraws, else `Alive`.
     pub(super) fn handle_join<'a>(
         &mut self,
         from: SocketAddr,
@@ -301,7 +333,11 @@ impl Joining {
             return None;
         }
         self.compare_clocks(header, peers, out, ctx);
-        let row = wire::Row { status: Status::Alive, generation: header.generation, ..join.row };
+        let status = match join.row.status {
+            Status::Alive | Status::Suspect | Status::Dead => Status::Alive,
+            Status::Left => Status::Left,
+        };
+        let row = wire::Row { status, generation: header.generation, ..join.row };
         (row.id == header.from).then_some(row)
     }
 
@@ -442,6 +478,47 @@ mod tests {
         let mut node = Fixture::with(others, &["me", "seed"], "");
         let joining = node.joining();
         (node, joining)
+    }
+
+    #[test]
+    fn a_join_under_way_is_withdrawn_unless_a_member_has_it() {
+        let mut node = Fixture::with(&["a"], &["seed"], "");
+        let mut joining = node.joining();
+        joining.handle_challenge(address("seed"), 5, &node.peers, &mut node.out);
+        joining.handle_challenge(address("a"), 6, &node.peers, &mut node.out);
+        joining.handle_challenge(address("seed"), 7, &node.peers, &mut node.out);
+        joining.handle_challenge(address("stranger"), 8, &node.peers, &mut node.out);
+        node.sent();
+        joining.withdraw(&node.peers, &mut node.out);
+        assert_eq!(node.sent(), vec![(address("seed"), Payload::Join { token: 7 }); 3]);
+        joining.withdraw(&node.peers, &mut node.out);
+        assert_eq!(node.sent(), [], "once");
+    }
+
+    #[test]
+    fn a_join_is_under_way_from_its_token_on() {
+        let mut node = Fixture::with(&[], &["seed"], "");
+        let mut joining = node.joining();
+        joining.handle_timeout(&node.peers, &mut node.out, &mut node.ctx);
+        joining.handle_introduction(address("seed"), &node.peers, &mut node.out, ms(100));
+        assert_eq!(node.sent().len(), 2);
+        joining.withdraw(&node.peers, &mut node.out);
+        assert_eq!(node.sent(), [], "without a token no seed has admitted it");
+    }
+
+    #[test]
+    fn of_many_joins_under_way_the_oldest_is_forgotten() {
+        let seeds: Vec<String> = (0..=UNDER_WAY_MAX).map(|index| format!("{index:02}")).collect();
+        let mut node = Fixture::with(&[], &seeds.iter().map(String::as_str).collect::<Vec<_>>(), "");
+        let mut joining = node.joining();
+        for seed in &seeds {
+            joining.handle_challenge(address(seed), 1, &node.peers, &mut node.out);
+        }
+        node.sent();
+        joining.withdraw(&node.peers, &mut node.out);
+        let mut asked: Vec<SocketAddr> = node.sent().into_iter().map(|(to, _)| to).collect();
+        asked.dedup();
+        assert_eq!(asked, seeds[1..].iter().map(|seed| address(seed)).collect::<Vec<_>>());
     }
 
     fn row_of(member: &Member) -> Vec<u8> {

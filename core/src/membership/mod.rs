@@ -23,7 +23,7 @@
 //! - [`own_profile`]: what this node publishes of itself.
 //!
 //! `Cluster` joins them: [`dispatch`] takes each message to its rule, [`change`] does what follows
-//! from a row that changed, and this file has the clockwork and the public face.
+//! from a row that changed, [`timers`] does what is due, and [`goodbye`] is how this node leaves.
 //!
 //! What this does not do: decide which node may own shards. That is another question than which
 //! nodes are alive, and gossip does not settle it. Both sides of a partition go on. Of two owners
@@ -36,6 +36,7 @@ mod contact;
 mod dispatch;
 #[cfg(test)]
 mod fixture;
+mod goodbye;
 pub(crate) mod gossip;
 mod heartbeat;
 pub(crate) mod heartbeat_schedule;
@@ -53,6 +54,7 @@ mod settings;
 mod streams;
 mod sync;
 pub mod table;
+mod timers;
 mod transfer;
 mod unconfirmed;
 mod watch;
@@ -66,7 +68,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::clock::Clock;
-use self::gossip::FANOUT;
 use self::heartbeat::Heartbeats;
 use self::inquiry::{Inquiries, InquiryCtx};
 use self::join::Joining;
@@ -82,18 +83,16 @@ use self::sync::TableSync;
 use self::table::MemberTable;
 use self::transfer::Transfers;
 use self::unconfirmed::Unconfirmed;
-use self::watch::{WatchKind, Watching};
+use self::watch::Watching;
 use crate::config::{ClusterConfig, Config, ConfigError};
 use crate::ctx::Ctx;
 use crate::detection::{Pause, monitor};
-use crate::event::Event;
-use crate::input::StreamEvent;
 use crate::member::{
     Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Status, Weight, canonical,
 };
 use crate::output::StreamId;
 use crate::snapshot::ShardSnapshot;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 use crate::wire::{Body, Header};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
@@ -188,38 +187,6 @@ impl Cluster {
 
     // ---- inputs ---------------------------------------------------------------------------------
 
-    /// Does what is due. While verdicts are held, this node concludes nothing.
-    pub(crate) fn handle_timeout(&mut self, held_until: Option<Instant>, ctx: &mut Ctx) -> OwnershipEffect {
-        if self.superseded {
-            return OwnershipEffect::Nothing;
-        }
-        if self.heartbeats.begin_slots(&mut self.peers, &self.joining, ctx) {
-            self.refutations.begin_slot();
-            self.streams.open_missing_lifelines(&self.peers, &mut self.out);
-        }
-        self.heartbeats.send_due(&mut self.peers, &mut self.out, ctx);
-        if let Some(quorum) = &mut self.quorum {
-            quorum.handle_timeout(&self.peers, &mut self.out, ctx.now);
-        }
-        self.rotate_observers(ctx);
-        let effect = if held_until.is_none() { self.advance_inquiries(ctx) } else { OwnershipEffect::Nothing };
-        let (inquiries, mut cx) = self.lend(ctx);
-        inquiries.expire_pending(&mut cx);
-        self.look_for_others(ctx);
-        self.unconfirmed.handle_timeout(&self.peers, &mut self.out, ctx);
-        for (id, stream) in self.streams.overdue_connect_probes(ctx.now) {
-            self.streams.close(stream, &mut self.out);
-            self.finish_connect_probe(id, &StreamEvent::Failed, ctx);
-        }
-        self.streams.handle_timeout(&self.peers, &mut self.out, ctx);
-        if self.transfers.next_due() <= ctx.now {
-            self.transfers.handle_timeout(&mut self.streams, &self.peers, &mut self.out, ctx.now);
-        }
-        self.refutations.publish_pending(&mut self.peers, ctx.now);
-        self.push_gossip(ctx);
-        effect
-    }
-
     /// Handles the verdict of the detector of a watched node.
     pub(crate) fn handle_verdict(&mut self, id: NodeId, change: monitor::Change, ctx: &mut Ctx) -> OwnershipEffect {
         let (inquiries, mut cx) = self.lend(ctx);
@@ -282,32 +249,6 @@ impl Cluster {
     /// Puts out each heartbeat from now on.
     pub(crate) fn record(&mut self) {
         self.watching.record();
-    }
-
-    /// Notifies the others that this node leaves.
-    pub(crate) fn leave(&mut self, ctx: &mut Ctx) {
-        self.peers.me.status = Status::Left;
-        self.peers.table.set_local(ctx.now, self.peers.me.clone());
-        let about = Payload::About(self.peers.me.id);
-        // Each observer is sent it three times: it is not acknowledged, and this node cannot repeat
-        // it later. If it is lost, the others wait for a timeout.
-        let slots = self.peers.observers.slots().iter();
-        let observers: Vec<SocketAddr> = slots.filter_map(|slot| self.peers.address(slot.id)).collect();
-        for to in observers.iter().flat_map(|to| [*to; 3]) {
-            self.out.send(to, about.clone());
-        }
-        for _ in 0..2 * FANOUT {
-            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
-                self.out.send(to, about.clone());
-            }
-        }
-        // Without an observer, all members have to be notified.
-        if self.peers.observers.slots().is_empty() {
-            for to in self.peers.addresses().flat_map(|to| [to; 3]) {
-                self.out.send(to, about.clone());
-            }
-        }
-        self.close_lifelines();
     }
 
     // ---- what this node publishes ---------------------------------------------------------------
@@ -437,29 +378,6 @@ impl Cluster {
         self.transfers.poll_message()
     }
 
-    /// When [`Cluster::handle_timeout`] is due, while verdicts are held until `held_until`.
-    pub(crate) fn next_due(&self, held_until: Instant) -> Instant {
-        if self.superseded {
-            return Instant::NEVER;
-        }
-        let gossip = self.peers.gossip.due().filter(|_| !self.peers.table.others().is_empty());
-        let quorum = self.quorum.as_ref().map(Quorum::next_due);
-        let rules = [
-            self.heartbeats.next_due(&self.peers),
-            self.peers.observers.redraw_at(),
-            self.inquiries.next_due(held_until),
-            self.joining.next_due(),
-            self.sync.next_due(),
-            self.random_probe.next_due(),
-            self.unconfirmed.next_due(),
-            self.streams.next_due(),
-            self.transfers.next_due(),
-            self.refutations.next_due(),
-        ];
-        let rules = rules.into_iter().fold(Instant::NEVER, Instant::min);
-        earliest(rules, [gossip, quorum, self.peers.observers.next_release()])
-    }
-
     // ---- questions ------------------------------------------------------------------------------
 
     /// The members as this node sees them.
@@ -549,70 +467,5 @@ impl Cluster {
             ctx,
         };
         (&mut self.inquiries, cx)
-    }
-
-    /// Releases former observers whose time is over, and replaces one if that is due.
-    fn rotate_observers(&mut self, ctx: &Ctx) {
-        for id in self.peers.observers.release(ctx.now) {
-            self.out.send_to(&self.peers, id, Payload::Body(Body::Release));
-            self.streams.close_lifeline_to(id, &mut self.out);
-        }
-        if let Some(id) = self.peers.redraw_observer(ctx) {
-            self.streams.open_lifeline(id, &self.peers, &mut self.out);
-        }
-    }
-
-    /// Goes on with the inquiries that are due, and checks the brakes. If a zone has recovered, all
-    /// watched nodes get a fresh timer.
-    fn advance_inquiries(&mut self, ctx: &mut Ctx) -> OwnershipEffect {
-        let mut effect = OwnershipEffect::Nothing;
-        while let Some(id) = self.inquiries.poll_due(ctx.now) {
-            let (inquiries, mut cx) = self.lend(ctx);
-            let change = inquiries.advance(id, &mut cx);
-            effect = effect.max(self.apply_own(change, ctx));
-        }
-        if self.inquiries.check_brakes(&self.peers, ctx) {
-            self.watching.ids().into_iter().for_each(|id| self.handle_sign_of_life(id, ctx.now, ctx));
-        }
-        effect
-    }
-
-    /// Asks seeds, compares tables and probes random members.
-    fn look_for_others(&mut self, ctx: &mut Ctx) {
-        self.joining.handle_timeout(&self.peers, &mut self.out, ctx);
-        if self.sync.take_due(ctx) {
-            for node in self.peers.table.expire(ctx.now, ctx.config.membership.forget_after) {
-                ctx.emit(Event::Forgotten { node });
-            }
-            self.unconfirmed.forget_answers(&self.peers);
-            sync::compare_with_random_member(&self.peers, &mut self.out, ctx);
-        }
-        self.random_probe.send_due(&self.peers, &mut self.out, ctx);
-        if let Some(id) = self.random_probe.expire(&self.peers, &mut self.out, ctx) {
-            self.settings.handle_silent_member(id, &self.peers, ctx);
-            // With one other member no node answers this one if that member is gone.
-            let is_alone = self.peers.table.others().len() < 2;
-            let is_answered = is_alone || self.peers.contact.silence(ctx.now) < ctx.config.interval * 3;
-            if is_answered && self.peers.may_watch_unasked(id) {
-                self.watching.start(id, ctx.config.interval, WatchKind::Unsolicited, ctx);
-            }
-        }
-        self.settings.check_monitors(&self.peers, &self.joining, ctx);
-    }
-
-    /// Pushes fresh gossip to random members.
-    fn push_gossip(&mut self, ctx: &mut Ctx) {
-        let others = self.peers.table.others().len();
-        if self.peers.gossip.due().is_none_or(|due| due > ctx.now) || others == 0 {
-            return;
-        }
-        if !self.peers.gossip.begin_round(ctx.now) {
-            return;
-        }
-        for _ in 0..FANOUT.min(others) {
-            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
-                self.out.send(to, Payload::Gossip);
-            }
-        }
     }
 }

@@ -4,8 +4,8 @@
 //! the heartbeats are spread over the interval, and the observer that is next in phase notices a
 //! silence first. The observer of a slot is drawn by rendezvous hashing over the pool: all members,
 //! or only monitors. An observer keeps its slot, since a detector has to learn. From time to time
-//! one slot is drawn anew, so that no two nodes are bound to each other for ever. A slot is drawn
-//! at once when its observer is gone. The former observer of a redrawn slot receives heartbeats for
+//! one slot is drawn anew, so that no node keeps the same observers without end. A slot is drawn at
+//! once when its observer is gone. The former observer of a redrawn slot receives heartbeats for
 //! two more intervals.
 //!
 //! Source for the hashing: Thaler and Ravishankar, "Using name-based mappings to increase hit

@@ -34,9 +34,10 @@ impl OwnProfile {
     /// Whether this metadata may replace the present.
     ///
     /// # Errors
-    /// [`ConfigError::Contradiction`] if the weight would change. Other nodes go by the weight that
-    /// they see. A weight that came and went between two of their looks would have given a shard to
-    /// another owner and back. The present owner would not know that its epoch is over.
+    /// [`ConfigError::Contradiction`] if the weight would change. Other nodes find owners with the
+    /// weight that they see. A weight that came and went between two of their looks would have
+    /// given a shard to another owner and back. The present owner would not know that its epoch is
+    /// over.
     pub(super) fn check_metadata(metadata: &Metadata, peers: &Peers) -> Result<(), ConfigError> {
         let (is, would_be) = (peers.me.weight(), Weight::from_metadata(metadata).unwrap_or_default());
         if is != would_be {
@@ -132,4 +133,80 @@ fn update(peers: &mut Peers, change: impl FnOnce(&mut Profile), ctx: &mut Ctx) {
     change(profile);
     peers.publish_self(Extent::Row, ctx.now);
     ctx.emit(Event::Updated { member: peers.me.clone() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::fixture::Fixture;
+
+    const ORDERS: u64 = 11;
+
+    /// A node that publishes its groups, or withholds them.
+    fn own(is_withheld: bool) -> (Fixture, OwnProfile) {
+        (Fixture::new(&[]), OwnProfile { withheld: is_withheld.then(Vec::new) })
+    }
+
+    fn published(node: &Fixture) -> Vec<u64> {
+        node.peers.me.groups.iter().map(|sharded| sharded.group).collect()
+    }
+
+    #[test]
+    fn each_change_is_gossiped_under_the_next_revision() {
+        let (mut node, _) = own(false);
+        let metadata = Metadata::from([("note".to_owned(), "x".to_owned())]);
+        OwnProfile::set_metadata(metadata, &mut node.peers, &mut node.ctx);
+        assert_eq!(node.peers.me.revision, 2);
+        assert_eq!(node.peers.table.member(node.peers.me.id), Some(&node.peers.me));
+        assert!(node.peers.gossip.due().is_some());
+        assert_eq!(node.events(), [Event::Updated { member: node.peers.me.clone() }]);
+    }
+
+    #[test]
+    fn metadata_may_not_change_the_weight() {
+        let (node, _) = own(false);
+        let weight = |text: &str| Metadata::from([("weight".to_owned(), text.to_owned())]);
+        assert!(OwnProfile::check_metadata(&Metadata::default(), &node.peers).is_ok());
+        let own = Weight::default().get().to_string();
+        assert!(OwnProfile::check_metadata(&weight(&own), &node.peers).is_ok());
+        let changed = OwnProfile::check_metadata(&weight("7"), &node.peers);
+        assert!(matches!(changed, Err(ConfigError::Contradiction(_))), "{changed:?}");
+    }
+
+    #[test]
+    fn withheld_groups_are_published_with_a_session() {
+        let (mut node, mut own) = own(true);
+        own.announce(ShardGroup::new(ORDERS, 4), &mut node.peers, &mut node.ctx);
+        assert_eq!((published(&node), own.groups(&node.peers).len()), (vec![], 1));
+        assert!(own.publish_groups(&mut node.peers, &mut node.ctx));
+        assert_eq!((published(&node), own.groups(&node.peers).len()), (vec![ORDERS], 1));
+        assert!(!own.publish_groups(&mut node.peers, &mut node.ctx), "again");
+        assert!(own.withhold_groups(&mut node.peers, &mut node.ctx));
+        assert_eq!((published(&node), own.groups(&node.peers).len()), (vec![], 1));
+        assert!(!own.withhold_groups(&mut node.peers, &mut node.ctx), "again");
+    }
+
+    #[test]
+    fn without_groups_nothing_is_published_or_withdrawn() {
+        let (mut node, mut own) = own(true);
+        assert!(!own.publish_groups(&mut node.peers, &mut node.ctx));
+        assert!(!own.withhold_groups(&mut node.peers, &mut node.ctx));
+        own.withdraw(&mut node.peers, &mut node.ctx);
+        assert_eq!(node.peers.me.revision, 1);
+    }
+
+    #[test]
+    fn declined_shards_replace_those_of_before() {
+        let (mut node, mut own) = own(false);
+        own.announce(ShardGroup::new(ORDERS, 8), &mut node.peers, &mut node.ctx);
+        own.announce(ShardGroup::new(12, 8), &mut node.peers, &mut node.ctx);
+        for declined in [BTreeSet::from([3, 5]), BTreeSet::from([0])] {
+            own.set_declined(&BTreeMap::from([(ORDERS, declined.clone())]), &mut node.peers, &mut node.ctx);
+            let declines = |at: usize, index: u32| node.peers.me.groups[at].declined.contains(index);
+            assert_eq!((0..8).filter(|index| declines(0, *index)).collect::<BTreeSet<_>>(), declined);
+            assert!((0..8).all(|index| !declines(1, index)));
+        }
+        own.withdraw(&mut node.peers, &mut node.ctx);
+        assert_eq!(published(&node), []);
+    }
 }

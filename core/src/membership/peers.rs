@@ -139,3 +139,92 @@ fn may_observe(member: &Member, mode: Mode, of: NodeId) -> bool {
     };
     is_fit && member.id != of && member.status.is_member()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::membership::fixture::{Fixture, id, just_after, member, ms};
+
+    #[test]
+    fn a_few_other_members_that_are_alive_are_drawn() {
+        let mut node = Fixture::new(&["a", "b", "c", "d", "e"]);
+        node.peers.table.set_status(ms(0), id("b"), Status::Suspect);
+        for _ in 0..20 {
+            let mut drawn = node.peers.random_members(id("a"), &mut node.ctx.random);
+            drawn.sort();
+            let mut expected = vec![id("c"), id("d"), id("e")];
+            expected.sort();
+            assert_eq!(drawn, expected);
+        }
+        let mut alone = Fixture::new(&[]);
+        assert_eq!(alone.peers.random_members(id("a"), &mut alone.ctx.random), []);
+    }
+
+    #[test]
+    fn a_suspicion_is_long_after_timeout_less_interval() {
+        let mut node = Fixture::new(&["a"]);
+        node.at(ms(60_000));
+        assert!(!node.peers.is_long_suspect(id("a"), &node.ctx), "it is not suspect");
+        node.peers.table.set_status(ms(60_000), id("a"), Status::Suspect);
+        for (at, expected) in [(ms(64_999), false), (ms(65_000), true)] {
+            node.at(at);
+            assert_eq!(node.peers.is_long_suspect(id("a"), &node.ctx), expected, "at {at:?}");
+        }
+    }
+
+    #[test]
+    fn the_reply_timeout_grows_up_to_an_interval() {
+        let mut node = Fixture::new(&[]);
+        let reply_timeout = |node: &Fixture| node.peers.reply_timeout(&node.ctx).as_millis();
+        assert_eq!(reply_timeout(&node), 125);
+        node.peers.contact.handle_round_trip(Duration::from_millis(100));
+        assert_eq!(reply_timeout(&node), 300);
+        node.peers.health.degrade();
+        assert_eq!(reply_timeout(&node), 600);
+        node.peers.health.degrade();
+        assert_eq!(reply_timeout(&node), 900);
+        node.peers.health.degrade();
+        assert_eq!(reply_timeout(&node), 1_000);
+    }
+
+    #[test]
+    fn in_central_mode_only_monitors_watch_unasked() {
+        let mut node = Fixture::new(&["a"]);
+        assert!(node.peers.may_watch_unasked(id("a")));
+        node.peers.mode = Mode::Central;
+        assert!(node.peers.may_watch_unasked(id("a")), "there is no monitor");
+        let mut monitor = member("monitor");
+        Arc::make_mut(&mut monitor.profile).role = Role::Monitor;
+        node.peers.table.preload(ms(0), &monitor);
+        assert!(!node.peers.may_watch_unasked(id("a")));
+        assert_eq!(node.peers.fill_observers(), [monitor.id]);
+    }
+
+    #[test]
+    fn an_observer_is_replaced_when_it_is_due() {
+        let names: Vec<String> = (0..20).map(|index| format!("node-{index}")).collect();
+        let mut node = Fixture::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let observers = node.peers.fill_observers();
+        assert_eq!(observers.len(), node.ctx.config.membership.observers as usize);
+        assert_eq!(node.peers.fill_observers(), [], "all slots are taken");
+        let due = node.peers.observers.redraw_at();
+        node.at(Instant::from_nanos(due.as_nanos() - 1));
+        assert_eq!(node.peers.redraw_observer(&node.ctx), None);
+        node.at(due);
+        node.peers.redraw_observer(&node.ctx);
+        assert_eq!(node.peers.observers.redraw_at(), due + node.ctx.config.membership.redraw);
+        node.at(just_after(due));
+        assert_eq!(node.peers.redraw_observer(&node.ctx), None);
+    }
+
+    #[test]
+    fn the_own_row_is_published_as_it_is() {
+        let mut node = Fixture::new(&[]);
+        node.peers.me.status = Status::Left;
+        node.peers.publish_self(Extent::Note, ms(1));
+        assert_eq!(node.peers.table.member(id("me")), Some(&node.peers.me));
+        assert_eq!(node.peers.gossip.due(), Some(ms(1)));
+    }
+}

@@ -86,8 +86,8 @@ impl Quorum {
             return false;
         }
         self.held = false;
-        let (reached, of) = (self.reached(table, ctx.now) as u32, self.voters(table) as u32);
-        ctx.emit(Event::QuorumLost { reached, of });
+        let (reached, members) = (self.reached(table, ctx.now) as u32, self.voters(table) as u32);
+        ctx.emit(Event::QuorumLost { reached, members });
         true
     }
 
@@ -117,8 +117,8 @@ impl Quorum {
         *newest = sent.max(*newest);
         let begins = self.renew(table, ctx.now);
         if begins {
-            let (reached, of) = (self.reached(table, ctx.now) as u32, self.voters(table) as u32);
-            ctx.emit(Event::QuorumGained { reached, of });
+            let (reached, members) = (self.reached(table, ctx.now) as u32, self.voters(table) as u32);
+            ctx.emit(Event::QuorumGained { reached, members });
         }
         begins
     }
@@ -238,7 +238,7 @@ mod tests {
         assert!(!vote(&mut node, &mut quorum, "b", number.wrapping_add(1)), "of no poll");
         assert!(!vote(&mut node, &mut quorum, "stranger", number), "of no member");
         assert!(vote(&mut node, &mut quorum, "b", number));
-        assert_eq!(node.events(), [Event::QuorumGained { reached: 3, of: 4 }]);
+        assert_eq!(node.events(), [Event::QuorumGained { reached: 3, members: 4 }]);
         assert!(!vote(&mut node, &mut quorum, "c", number), "it is held already");
     }
 

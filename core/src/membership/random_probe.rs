@@ -89,3 +89,83 @@ impl RandomProbe {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Status;
+    use crate::membership::fixture::{Fixture, address, id, just_after, ms};
+
+    /// A node that knows `others`, and whose random probe is due at 4 s.
+    fn probing(others: &[&str]) -> (Fixture, RandomProbe) {
+        (Fixture::new(others), RandomProbe { due: ms(4_000), probed: None })
+    }
+
+    /// Sends what is due at `now`. Returns the number of probes, each to `a`.
+    #[track_caller]
+    fn send_due(node: &mut Fixture, probe: &mut RandomProbe, now: Instant) -> usize {
+        node.at(now);
+        probe.send_due(&node.peers, &mut node.out, &mut node.ctx);
+        let bodies = node.bodies();
+        assert!(bodies.iter().all(|(to, body)| *to == address("a") && matches!(body, Body::Probe { .. })));
+        bodies.len()
+    }
+
+    /// Ends what is over at `now`. Returns the silent member, and the number of probes sent.
+    fn expire(node: &mut Fixture, probe: &mut RandomProbe, now: Instant) -> (Option<NodeId>, usize) {
+        node.at(now);
+        let silent = probe.expire(&node.peers, &mut node.out, &node.ctx);
+        (silent, node.bodies().len())
+    }
+
+    #[test]
+    fn the_first_probe_is_due_within_four_intervals() {
+        let mut node = Fixture::new(&[]);
+        let due: Vec<Instant> = (0..8).map(|_| RandomProbe::new(node.ctx.config.interval, &mut node.ctx).due).collect();
+        assert!(due.iter().all(|due| *due < ms(4_000)));
+        assert!(due.iter().any(|other| *other != due[0]), "nodes do not probe together");
+    }
+
+    #[test]
+    fn a_member_is_silent_after_two_probes() {
+        let (mut node, mut probe) = probing(&["a"]);
+        assert_eq!(send_due(&mut node, &mut probe, ms(3_999)), 0);
+        assert_eq!(send_due(&mut node, &mut probe, ms(4_000)), 1);
+        assert_eq!(expire(&mut node, &mut probe, ms(4_249)), (None, 0));
+        assert_eq!(expire(&mut node, &mut probe, ms(4_250)), (None, 1));
+        assert_eq!(expire(&mut node, &mut probe, ms(4_749)), (None, 0));
+        assert_eq!(expire(&mut node, &mut probe, ms(4_750)), (Some(id("a")), 0));
+        assert_eq!(probe.next_due(), ms(8_000));
+    }
+
+    #[test]
+    fn an_answer_or_a_pause_ends_the_probe() {
+        let (mut node, mut probe) = probing(&["a"]);
+        send_due(&mut node, &mut probe, ms(4_000));
+        probe.handle_answer(id("b"));
+        assert_eq!(probe.next_due(), ms(4_250), "of another member");
+        probe.handle_answer(id("a"));
+        assert_eq!(expire(&mut node, &mut probe, ms(4_250)), (None, 0));
+        send_due(&mut node, &mut probe, ms(8_000));
+        probe.discount_pause();
+        assert_eq!(expire(&mut node, &mut probe, ms(8_250)), (None, 0));
+    }
+
+    #[test]
+    fn a_member_that_ended_meanwhile_is_not_silent() {
+        let (mut node, mut probe) = probing(&["a"]);
+        send_due(&mut node, &mut probe, ms(4_000));
+        node.peers.table.set_status(ms(4_100), id("a"), Status::Left);
+        assert_eq!(expire(&mut node, &mut probe, ms(4_250)), (None, 0));
+    }
+
+    #[test]
+    fn a_dead_member_is_probed_for_retry_for() {
+        let (mut node, mut probe) = probing(&["a"]);
+        node.peers.table.set_status(ms(0), id("a"), Status::Dead);
+        let last = ms(0) + node.ctx.config.membership.retry_for;
+        assert_eq!(send_due(&mut node, &mut probe, last), 1);
+        probe.due = last;
+        assert_eq!(send_due(&mut node, &mut probe, just_after(last)), 0);
+    }
+}

@@ -87,3 +87,90 @@ pub(super) fn send_missing_rows(from: NodeId, rows: Rows, datagram: &Datagram<'_
         out.send_to(peers, from, Payload::Members(missing));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{Member, Status};
+    use crate::membership::fixture::{Fixture, address, header, id, member, ms};
+    use crate::wire::{self, Body};
+
+    #[test]
+    fn a_comparison_is_due_every_ten_intervals_or_earlier() {
+        let mut node = Fixture::new(&[]);
+        let mut sync = TableSync::new(node.ctx.config.interval, &mut node.ctx);
+        assert!(sync.next_due() < ms(10_000));
+        sync.due = ms(10_000);
+        for (at, expected) in [(ms(9_999), false), (ms(10_000), true), (ms(10_000), false)] {
+            node.at(at);
+            assert_eq!(sync.take_due(&node.ctx), expected, "at {at:?}");
+        }
+        sync.compare_by(ms(21_000));
+        assert_eq!(sync.next_due(), ms(20_000), "no later than it was due");
+        sync.compare_by(ms(11_000));
+        assert_eq!(sync.next_due(), ms(11_000));
+    }
+
+    #[test]
+    fn the_digests_go_to_a_member_if_there_is_one() {
+        for (others, expected) in [(&["a"][..], vec![(address("a"), Payload::Sync)]), (&[], vec![])] {
+            let mut node = Fixture::new(others);
+            compare_with_random_member(&node.peers, &mut node.out, &mut node.ctx);
+            assert_eq!(node.sent(), expected);
+        }
+    }
+
+    #[test]
+    fn equal_tables_are_not_answered_and_others_are() {
+        let mut node = Fixture::new(&["a"]);
+        let mut digests = *node.peers.table.digests();
+        handle_sync(id("a"), &digests, &node.peers, &mut node.out);
+        assert_eq!(node.sent(), []);
+        digests[3] ^= 1;
+        digests[63] ^= 1;
+        handle_sync(id("a"), &digests, &node.peers, &mut node.out);
+        let differing = Payload::RowRange(RowRange::of(1 << 3 | 1 << 63));
+        assert_eq!(node.sent(), [(address("a"), differing)]);
+    }
+
+    /// Checks which rows `a` is sent after these rows of it.
+    #[track_caller]
+    fn check_missing(node: &mut Fixture, rows: Rows, received: &[Member], mut expected: Vec<NodeId>) {
+        let mut buffer = Vec::new();
+        wire::encode(&mut buffer, header("a"), &Body::Rows(rows));
+        let count_at = buffer.len() - 1;
+        for row in received {
+            assert!(wire::push_rumour(&mut buffer, count_at, row, true));
+        }
+        send_missing_rows(id("a"), rows, &wire::decode(&buffer).unwrap(), &node.peers, &mut node.out);
+        let mut sent = Vec::new();
+        for (to, payload) in node.sent() {
+            let Payload::Members(ids) = payload else { panic!("{payload:?}") };
+            assert_eq!(to, address("a"));
+            sent.extend(ids);
+        }
+        sent.sort();
+        expected.sort();
+        assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn rows_that_are_missing_or_older_are_sent() {
+        let mut node = Fixture::new(&["a", "b", "c"]);
+        node.peers.table.set_status(ms(0), id("b"), Status::Suspect);
+        let all = Rows { differing: u64::MAX, more: false, welcome: false, whole: true };
+        check_missing(&mut node, all, &[member("a"), member("b")], vec![id("b"), id("c"), id("me")]);
+        let equal = Rows { differing: 0, ..all };
+        check_missing(&mut node, equal, &[member("a"), member("c"), member("x")], vec![]);
+    }
+
+    #[test]
+    fn after_the_last_row_of_a_full_datagram_none_is_missing() {
+        let mut node = Fixture::new(&["a", "b", "c"]);
+        let mut ids = [id("a"), id("b"), id("c"), id("me")];
+        ids.sort();
+        let cut = Rows { differing: u64::MAX, more: true, welcome: false, whole: true };
+        let second = node.peers.table.member(ids[1]).unwrap().clone();
+        check_missing(&mut node, cut, &[second], vec![ids[0]]);
+    }
+}

@@ -3,16 +3,16 @@
 //! A later generation (a new process) beats every row of an earlier one. Within a generation a
 //! later life wins, and within a life its end does. Else the higher refutation of the member itself
 //! wins, and at the same refutation the suspicion. So two tables that have merged the same rows are
-//! the same, in whatever order the rows came, and only the member itself can refute what is said of
-//! it.
+//! the same: the order in which the rows came does not matter. Only the member itself can refute a
+//! row about it.
 //!
 //! The profile of a member has a number of its own, its revision: a row with a newer status may
 //! overtake a row with a newer profile. A row can so be the later one in one respect and the
 //! earlier one in the other. The table keeps the later one in each.
 //!
-//! The table keeps a digest of each of its parts (by the upper six bits of the ids), so that two
-//! nodes can find in one datagram whether and where they differ. The dead and the departed do not
-//! count for the digests, since each node forgets them at its own time.
+//! The table keeps a digest of each of its parts (by the upper six bits of the ids). With one
+//! datagram of digests two nodes find whether and where they differ. The dead and the departed do
+//! not count for the digests, since each node forgets them at its own time.
 //!
 //! The table sends nothing, decides no verdict, and forgets only members that have ended. It keeps
 //! no time but that of the last change of each row.
@@ -75,7 +75,7 @@ pub enum Refusal {
     IdTaken(Arc<str>),
     /// The table is full; its bound.
     Full(u32),
-    /// A process that started later already speaks under this name; its generation.
+    /// A process that started later already uses this name; its generation.
     Superseded(Generation),
     /// Another process of this name was started in the same millisecond.
     Twin(Generation),

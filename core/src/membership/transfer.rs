@@ -9,8 +9,8 @@
 //! A snapshot with a number answers a request for the shard ([`Body::Ask`]): the shard does not run
 //! at the sender any more. If there is no snapshot, the answer comes without one.
 //!
-//! What is lost with a stream is sent again over the next one, for as long as the receiver is a
-//! member.
+//! Parts that are lost with a stream are sent again over the next one, for as long as the receiver
+//! is a member.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl OutgoingTransfer {
 struct IncomingTransfer {
     from: NodeId,
     parts: u32,
-    /// What has come of the present snapshot; none if it is refused.
+    /// The bytes of the present snapshot that have come; none if it is refused.
     bytes: Option<Vec<u8>>,
     /// The length of the present snapshot. It counts towards `ownership.copies_bytes_max` until the
     /// snapshot has come.
@@ -377,7 +377,7 @@ impl Transfers {
         streams.close(stream, out);
     }
 
-    /// Forgets a stream that is closed. What was not acknowledged on it is sent again from
+    /// Forgets a stream that is closed. Parts that were not acknowledged on it are sent again from
     /// `again_at` on.
     pub(super) fn forget(&mut self, stream: StreamId, again_at: Instant) {
         self.incoming.remove(&stream);

@@ -12,8 +12,8 @@
 //!   members than the others would run their shards.
 //! - Rows of a process that is a member already are merged at once.
 //!
-//! At most [`PROBES_MAX`] probes an interval go unanswered, whatever rows arrive: nodes cannot be
-//! made to flood an address. This does not help against a member that lies when it is asked.
+//! At most [`PROBES_MAX`] probes an interval go unanswered, so that no rows can make nodes flood an
+//! address. This does not help against a member that lies when it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -1,9 +1,9 @@
 //! `Watching`: the members that this node watches, and their heartbeats.
 //!
 //! A node names its observers in each heartbeat. A named observer watches the node from then on,
-//! until the node releases it. A node is watched unasked in two cases: it was just admitted here
-//! and may end before it names an observer, or it did not answer a random probe, so that its
-//! observers may all have died with it.
+//! until the node releases it. A node is watched unasked in two cases. It was just admitted here
+//! and may end before it names an observer. Or it did not answer a random probe: its observers may
+//! all have died with it.
 //!
 //! What a silence leads to is the matter of [`super::inquiry`].
 
@@ -251,9 +251,9 @@ impl Watching {
         self.watched.iter().filter(move |(id, peer)| **id != but && peer.stage > 0).map(|(_, peer)| peer)
     }
 
-    /// Whether this node receives enough from others to conclude anything of one: heartbeats of
-    /// half of the nodes that it watches, or of any of them if its own observers answer too. With
-    /// fewer than two other members there is nothing to go by.
+    /// Whether this node receives enough from others to conclude anything of one. It needs
+    /// heartbeats of half of the nodes that it watches, or of any of them if its own observers
+    /// answer too. With fewer than two other members there is no such evidence, and it concludes.
     pub(super) fn is_well_connected(&self, but: NodeId, peers: &Peers, ctx: &Ctx) -> bool {
         if peers.table.others().len() < 2 {
             return true;

@@ -358,7 +358,7 @@ impl Sharding {
     fn is_any_stopping(&self, supervision: &Supervision) -> bool {
         self.assignment.in_transition.iter().any(|&at| {
             let is_stopping = matches!(self.assignment.shard(at).local, LocalState::Stopping { .. });
-            is_stopping && !supervision.is_over(self.assignment.worker(at))
+            is_stopping && !supervision.is_down(self.assignment.worker(at))
         })
     }
 
@@ -539,7 +539,7 @@ impl Sharding {
         match self.assignment.shard(at).local.clone() {
             LocalState::NotOwned | LocalState::Running(_) => drop(self.assignment.in_transition.remove(&at)),
             LocalState::Stopping { resume, .. } => {
-                if !node.supervision.is_over(self.assignment.worker(at)) {
+                if !node.supervision.is_down(self.assignment.worker(at)) {
                     return;
                 }
                 self.snapshots.stop_replicating(self.assignment.key(at));

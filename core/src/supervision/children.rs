@@ -32,20 +32,20 @@ pub(super) struct Common {
     /// When the present phase is over at the latest, if a timer is filed for it.
     pub(super) timer: Instant,
     /// What somebody asked of it while its group was about to start its children again.
-    pub(super) asked: Asked,
+    pub(super) pending_command: PendingCommand,
 }
 
 /// What was asked of a child while its group was about to start its children again; it holds for
 /// that start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Asked {
+pub(super) enum PendingCommand {
     /// Nothing: it goes as its kind says.
     #[default]
-    Nothing,
+    None,
     /// To start, even if it is temporary.
-    ToStart,
+    Start,
     /// To stop: that start passes it by.
-    ToStop,
+    Stop,
 }
 
 /// Where a child stands.
@@ -62,7 +62,7 @@ pub(super) enum Phase {
     /// Failed, to be started again when its timer is over.
     Waiting,
     /// Told to stop.
-    Stopping(Next),
+    Stopping(AfterStop),
     /// Ended by itself, and not to be started again.
     Ended,
     /// Failed too often.
@@ -81,7 +81,7 @@ impl Phase {
 
 /// What follows when a child has stopped; a later one wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Next {
+pub(super) enum AfterStop {
     /// It waits for its group to start it again.
     Park,
     /// It is started again at once.
@@ -108,8 +108,8 @@ pub(super) struct Worker {
     pub(super) common: Common,
     pub(super) generation: Generation,
     /// The last generation that its own thread may start, or may have started and not told yet.
-    pub(super) leave_until: Generation,
-    pub(super) place: ThreadSlotId,
+    pub(super) permit_until: Generation,
+    pub(super) thread_slot: ThreadSlotId,
     /// The place that it was given; it has another one while, and after, it has waited for a held
     /// thread.
     pub(super) home: ThreadSlotId,
@@ -137,10 +137,13 @@ pub(super) struct Worker {
 
 impl Worker {
     /// What its own thread may do without asking, as things stand.
-    pub(super) fn leave(&self, ctx: &Ctx) -> RestartPermit {
+    pub(super) fn restart_permit(&self, ctx: &Ctx) -> RestartPermit {
         let policy = self.common.policy.as_deref().unwrap_or(&ctx.config.restart);
-        let from = self.common.restart.immediate_from(ctx.now, policy);
-        RestartPermit { from, until: Generation(self.generation.0 + u64::from(self.common.restart.leaves(policy))) }
+        let from = self.common.restart.permitted_from(ctx.now, policy);
+        RestartPermit {
+            from,
+            until: Generation(self.generation.0 + u64::from(self.common.restart.permitted_restarts(policy))),
+        }
     }
 
     pub(super) fn timeout(&self, config: &Config) -> Duration {
@@ -175,12 +178,12 @@ pub(super) struct Group {
     pub(super) children: BTreeMap<u64, Child>,
     /// Those of its children that are groups.
     pub(super) groups: BTreeMap<u64, GroupId>,
-    pub(super) work: Work,
+    pub(super) task: GroupTask,
 }
 
 /// What a group is doing with its children.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Work {
+pub(super) enum GroupTask {
     /// Nothing.
     Steady,
     /// Starting `left` from the front; `current` was told to start and is not up yet. Children
@@ -188,14 +191,14 @@ pub(super) enum Work {
     /// somebody else's.
     Starting { left: VecDeque<u64>, current: Option<u64> },
     /// Stopping `left` from the back, one after the other; their places rise.
-    Stopping { left: Vec<u64>, next: Next, then: Then },
+    Stopping { left: Vec<u64>, next: AfterStop, then: AfterGroupStop },
     /// All from `from` on are down and will be started when the timer is over, at `at`.
     Pausing { from: u64, at: Instant },
 }
 
 /// What a group does when it has stopped its children.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Then {
+pub(super) enum AfterGroupStop {
     /// It is down itself, as it was told.
     Down,
     /// It starts those from `from` on again, at `at`.
@@ -255,12 +258,12 @@ impl Children {
                 restart: Restart::default(),
                 failure: None,
                 timer: Instant::NEVER,
-                asked: Asked::Nothing,
+                pending_command: PendingCommand::None,
             },
             generation: Generation(0),
-            leave_until: Generation(0),
-            place: supervise.place,
-            home: supervise.place,
+            permit_until: Generation(0),
+            thread_slot: supervise.thread_slot,
+            home: supervise.thread_slot,
             on_thread_held: supervise.on_thread_held,
             wait: None,
             has_thread: false,
@@ -361,8 +364,8 @@ impl Children {
     }
 
     /// The workers whose thread is the one at `place`, in the order of their numbers.
-    pub(super) fn workers_at(&self, place: ThreadSlotId) -> Vec<WorkerId> {
-        let here = |worker: &Worker| worker.place == place && worker.has_thread;
+    pub(super) fn workers_at(&self, thread_slot: ThreadSlotId) -> Vec<WorkerId> {
+        let here = |worker: &Worker| worker.thread_slot == thread_slot && worker.has_thread;
         (0..)
             .zip(&self.workers)
             .filter(|(_, worker)| worker.as_ref().is_some_and(here))
@@ -399,7 +402,7 @@ impl Group {
                 restart: Restart::default(),
                 failure: None,
                 timer: Instant::NEVER,
-                asked: Asked::Nothing,
+                pending_command: PendingCommand::None,
             },
             strategy: supervise.strategy,
             counting: supervise.counting,
@@ -409,7 +412,7 @@ impl Group {
             window: Window::default(),
             children: BTreeMap::new(),
             groups: BTreeMap::new(),
-            work: Work::Steady,
+            task: GroupTask::Steady,
         }
     }
 }

@@ -23,7 +23,7 @@
 
 use std::collections::VecDeque;
 
-use super::children::{Asked, Group, Next, Phase, Then, Work};
+use super::children::{AfterGroupStop, AfterStop, Group, GroupTask, PendingCommand, Phase};
 use super::{AutoShutdown, Strategy, Supervision};
 use crate::ctx::Ctx;
 use crate::event::Cause;
@@ -44,22 +44,23 @@ impl Supervision {
         let Some(group) = self.children.group_mut(parent) else { return };
         // Whoever waits after a failure has had its turn.
         let at_once = parent == GroupId::ROOT || group.dynamic || phase == Phase::Waiting;
-        match (&mut group.work, group.common.phase) {
-            (Work::Steady | Work::Starting { .. }, Phase::Running | Phase::Starting) if at_once => {
+        match (&mut group.task, group.common.phase) {
+            (GroupTask::Steady | GroupTask::Starting { .. }, Phase::Running | Phase::Starting) if at_once => {
                 self.launch(child, ctx);
             }
-            (Work::Starting { left, .. }, Phase::Running | Phase::Starting) => left.push_back(order),
-            (Work::Steady, Phase::Running) => {
-                self.set_work(parent, Work::Starting { left: VecDeque::from([order]), current: None });
+            (GroupTask::Starting { left, .. }, Phase::Running | Phase::Starting) => left.push_back(order),
+            (GroupTask::Steady, Phase::Running) => {
+                self.set_task(parent, GroupTask::Starting { left: VecDeque::from([order]), current: None });
             }
             // It stands before those that are to be started again, and starts now; one of those
             // starts with the others.
             (
-                Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. },
+                GroupTask::Stopping { then: AfterGroupStop::Restart { from, .. }, .. }
+                | GroupTask::Pausing { from, .. },
                 Phase::Running | Phase::Starting,
             ) if order < *from => self.launch(child, ctx),
             (
-                Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. },
+                GroupTask::Stopping { then: AfterGroupStop::Restart { .. }, .. } | GroupTask::Pausing { .. },
                 Phase::Running | Phase::Starting,
             ) => {}
             // Its group is down or on its way there: it starts with the group, if that starts
@@ -71,19 +72,19 @@ impl Supervision {
 
     /// Takes in what is asked of a child whose group is starting its children, or is about to do so
     /// again.
-    pub(super) fn ask(&mut self, child: Child, asked: Asked) {
+    pub(super) fn note_command(&mut self, child: Child, asked: PendingCommand) {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order) = (common.parent, common.order);
         let Some(group) = self.children.group_mut(parent) else { return };
-        if let Work::Starting { left, .. } = &mut group.work
-            && asked == Asked::ToStop
+        if let GroupTask::Starting { left, .. } = &mut group.task
+            && asked == PendingCommand::Stop
         {
             left.retain(|&other| other != order);
         }
         if self.is_to_start_again(parent)
             && let Some(common) = self.children.common_mut(child)
         {
-            common.asked = asked;
+            common.pending_command = asked;
         }
     }
 
@@ -91,35 +92,50 @@ impl Supervision {
     fn is_to_start_again(&self, id: GroupId) -> bool {
         let Some(group) = self.children.group(id) else { return false };
         let (parent, child) = (group.common.parent, Child::Group(id));
-        match (&group.work, group.common.phase) {
-            (Work::Stopping { then: Then::Restart { .. }, .. } | Work::Pausing { .. }, _) => true,
+        match (&group.task, group.common.phase) {
+            (GroupTask::Stopping { then: AfterGroupStop::Restart { .. }, .. } | GroupTask::Pausing { .. }, _) => true,
             // If it fails too often, its queues are closed then.
-            (Work::Stopping { then: Then::Fail(_), .. }, _) => group.common.kind != RestartKind::Temporary,
-            (Work::Stopping { then: Then::ShutDown, .. }, _) => group.common.kind == RestartKind::Permanent,
-            (Work::Stopping { then: Then::Down, .. }, Phase::Stopping(Next::Start))
+            (GroupTask::Stopping { then: AfterGroupStop::Fail(_), .. }, _) => {
+                group.common.kind != RestartKind::Temporary
+            }
+            (GroupTask::Stopping { then: AfterGroupStop::ShutDown, .. }, _) => {
+                group.common.kind == RestartKind::Permanent
+            }
+            (GroupTask::Stopping { then: AfterGroupStop::Down, .. }, Phase::Stopping(AfterStop::Start))
                 if !self.is_being_stopped(parent, child) =>
             {
                 true
             }
-            (Work::Stopping { then: Then::Down, .. }, Phase::Stopping(Next::Start | Next::Park))
-            | (Work::Steady | Work::Starting { .. }, Phase::Parked) => {
-                self.next_of_startable(parent, child) == Next::Park
+            (
+                GroupTask::Stopping { then: AfterGroupStop::Down, .. },
+                Phase::Stopping(AfterStop::Start | AfterStop::Park),
+            )
+            | (GroupTask::Steady | GroupTask::Starting { .. }, Phase::Parked) => {
+                self.next_of_startable(parent, child) == AfterStop::Park
             }
-            (Work::Steady | Work::Starting { .. }, Phase::Waiting) => true,
-            (Work::Stopping { then: Then::Down, .. } | Work::Steady | Work::Starting { .. }, _) => false,
+            (GroupTask::Steady | GroupTask::Starting { .. }, Phase::Waiting) => true,
+            (
+                GroupTask::Stopping { then: AfterGroupStop::Down, .. } | GroupTask::Steady | GroupTask::Starting { .. },
+                _,
+            ) => false,
         }
     }
 
     /// What follows for a child that would start now if its group did not stop its children: it
     /// waits for the group, or the group will not start it and nothing will read its queue.
-    pub(super) fn next_of_startable(&self, parent: GroupId, child: Child) -> Next {
-        let is_asked = self.children.common(child).is_some_and(|common| common.asked == Asked::ToStart);
-        if self.is_to_start_again(parent) && (is_asked || self.is_startable(child)) { Next::Park } else { Next::Close }
+    pub(super) fn next_of_startable(&self, parent: GroupId, child: Child) -> AfterStop {
+        let is_asked =
+            self.children.common(child).is_some_and(|common| common.pending_command == PendingCommand::Start);
+        if self.is_to_start_again(parent) && (is_asked || self.is_startable(child)) {
+            AfterStop::Park
+        } else {
+            AfterStop::Close
+        }
     }
 
     /// Goes on with whatever waits for a child that has come up or gone down meanwhile.
-    pub(super) fn work_off(&mut self, ctx: &mut Ctx) {
-        while let Some(id) = self.agenda.pop_front() {
+    pub(super) fn run_pending(&mut self, ctx: &mut Ctx) {
+        while let Some(id) = self.pending.pop_front() {
             while self.advance(id, ctx) {}
         }
     }
@@ -127,15 +143,15 @@ impl Supervision {
     /// One step of a group's work. Returns whether there may be another.
     fn advance(&mut self, id: GroupId, ctx: &mut Ctx) -> bool {
         let Some(group) = self.children.group_mut(id) else { return false };
-        match &mut group.work {
-            Work::Steady | Work::Pausing { .. } => false,
-            Work::Starting { left, current } => match *current {
+        match &mut group.task {
+            GroupTask::Steady | GroupTask::Pausing { .. } => false,
+            GroupTask::Starting { left, current } => match *current {
                 Some(order) => match self.children.at(id, order).and_then(|child| self.children.phase(child)) {
                     Some(Phase::Starting | Phase::Waiting | Phase::Stopping(_)) => false,
                     // It is up, or nothing is to be waited for any more.
                     Some(Phase::Running | Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp) | None => {
                         let Some(group) = self.children.group_mut(id) else { return false };
-                        if let Work::Starting { current, .. } = &mut group.work {
+                        if let GroupTask::Starting { current, .. } = &mut group.task {
                             *current = None;
                         }
                         true
@@ -145,7 +161,7 @@ impl Supervision {
                     Some(order) if self.is_filling_before(id, order) => false,
                     Some(order) => {
                         let Some(group) = self.children.group_mut(id) else { return false };
-                        if let Work::Starting { left, current } = &mut group.work {
+                        if let GroupTask::Starting { left, current } = &mut group.task {
                             left.pop_front();
                             *current = Some(order);
                         }
@@ -160,31 +176,31 @@ impl Supervision {
                         true
                     }
                     None => {
-                        self.set_work(id, Work::Steady);
+                        self.set_task(id, GroupTask::Steady);
                         if self.children.phase(Child::Group(id)) == Some(Phase::Starting) {
-                            self.up(Child::Group(id), ctx);
+                            self.child_up(Child::Group(id), ctx);
                         }
                         false
                     }
                 },
             },
-            Work::Stopping { left, next, .. } => {
+            GroupTask::Stopping { left, next, .. } => {
                 let (last, next) = (left.last().copied(), *next);
                 let Some(order) = last else {
-                    self.wound_down(id, ctx);
+                    self.children_stopped(id, ctx);
                     return true;
                 };
                 // Whoever was forgotten meanwhile has stopped.
                 if let Some(child) = self.children.at(id, order)
                     && self.is_to_stop(child, next)
                 {
-                    self.tell_to_stop(child, self.next_with_group(child, next), ctx);
+                    self.request_stop(child, self.next_with_group(child, next), ctx);
                     if self.children.phase(child).is_some_and(|phase| !phase.is_down()) {
                         return false;
                     }
                 }
                 if let Some(group) = self.children.group_mut(id)
-                    && let Work::Stopping { left, .. } = &mut group.work
+                    && let GroupTask::Stopping { left, .. } = &mut group.task
                 {
                     left.pop();
                 }
@@ -199,7 +215,7 @@ impl Supervision {
         let groups = |id: GroupId| self.children.group(id).into_iter().flat_map(|group| group.groups.iter());
         let mut open: Vec<GroupId> = groups(id).take_while(|(place, _)| **place < order).map(|(_, &id)| id).collect();
         while let Some(id) = open.pop() {
-            if self.children.group(id).is_some_and(|group| matches!(group.work, Work::Starting { .. })) {
+            if self.children.group(id).is_some_and(|group| matches!(group.task, GroupTask::Starting { .. })) {
                 return true;
             }
             open.extend(groups(id).map(|(_, &id)| id));
@@ -213,15 +229,15 @@ impl Supervision {
             && let Some(group) = self.children.group(id)
         {
             id = group.common.parent;
-            self.agenda.push_back(id);
+            self.pending.push_back(id);
         }
     }
 
     /// Whether a child has still to stop before its group goes on with the one before it.
-    fn is_to_stop(&self, child: Child, next: Next) -> bool {
+    fn is_to_stop(&self, child: Child, next: AfterStop) -> bool {
         match self.children.phase(child) {
             Some(Phase::Stopping(_) | Phase::Starting | Phase::Running | Phase::Waiting) => true,
-            Some(Phase::Parked) => self.next_with_group(child, next) != Next::Park,
+            Some(Phase::Parked) => self.next_with_group(child, next) != AfterStop::Park,
             Some(Phase::Idle | Phase::Ended | Phase::GivenUp) | None => false,
         }
     }
@@ -229,32 +245,32 @@ impl Supervision {
     /// What follows when a child stops with its group, for which `next` follows. A temporary one is
     /// not started again with the others, so nobody will read its queue; of a template's children
     /// nothing is kept.
-    pub(super) fn next_with_group(&self, child: Child, next: Next) -> Next {
+    pub(super) fn next_with_group(&self, child: Child, next: AfterStop) -> AfterStop {
         let Some(common) = self.children.common(child) else { return next };
         let is_dynamic = self.children.group(common.parent).is_some_and(|group| group.dynamic);
         match common.kind {
-            RestartKind::Temporary if common.asked == Asked::ToStart => next,
-            RestartKind::Temporary if is_dynamic => Next::Remove,
-            RestartKind::Temporary => next.max(Next::Close),
+            RestartKind::Temporary if common.pending_command == PendingCommand::Start => next,
+            RestartKind::Temporary if is_dynamic => AfterStop::Remove,
+            RestartKind::Temporary => next.max(AfterStop::Close),
             RestartKind::Permanent | RestartKind::Transient => next,
         }
     }
 
     /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic
     /// or too many; `then` says what follows.
-    pub(super) fn wind_down(&mut self, id: GroupId, next: Next, then: Then, ctx: &mut Ctx) {
+    pub(super) fn stop_children(&mut self, id: GroupId, next: AfterStop, then: AfterGroupStop, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         let left: Vec<u64> = group.children.keys().copied().collect();
         let at_once = group.dynamic || left.len() > ORDERED_MAX;
         let told: Vec<Child> = group.children.values().copied().filter(|_| at_once).collect();
-        self.set_work(id, Work::Stopping { left, next, then });
+        self.set_task(id, GroupTask::Stopping { left, next, then });
         for child in told.into_iter().rev() {
-            self.tell_to_stop(child, self.next_with_group(child, next), ctx);
+            self.request_stop(child, self.next_with_group(child, next), ctx);
         }
     }
 
     /// Stops whomever the failure of `child` concerns, to start them all again at `at`.
-    pub(super) fn rewind(&mut self, id: GroupId, child: Child, at: Instant, ctx: &mut Ctx) {
+    pub(super) fn restart_from(&mut self, id: GroupId, child: Child, at: Instant, ctx: &mut Ctx) {
         self.set_phase(child, Phase::Parked);
         let Some(common) = self.children.common(child) else { return };
         let (name, order) = (common.name.clone(), common.order);
@@ -264,13 +280,13 @@ impl Supervision {
             Strategy::RestForOne | Strategy::OneForOne => order,
         };
         // A restart that is under way is taken into this one.
-        let (from, at) = match &group.work {
-            Work::Stopping { then: Then::Restart { from: other, at: later }, .. }
-            | Work::Pausing { from: other, at: later } => (from.min(*other), at.max(*later)),
-            Work::Steady | Work::Starting { .. } | Work::Stopping { .. } => (from, at),
+        let (from, at) = match &group.task {
+            GroupTask::Stopping { then: AfterGroupStop::Restart { from: other, at: later }, .. }
+            | GroupTask::Pausing { from: other, at: later } => (from.min(*other), at.max(*later)),
+            GroupTask::Steady | GroupTask::Starting { .. } | GroupTask::Stopping { .. } => (from, at),
         };
         // Whoever stands before all that and waits for its turn to start need not wait any more.
-        let turns = if let Work::Starting { left, .. } = &group.work { Some(left) } else { None };
+        let turns = if let GroupTask::Starting { left, .. } = &group.task { Some(left) } else { None };
         let before =
             turns.into_iter().flatten().filter(|&&order| order < from).filter_map(|order| group.children.get(order));
         let before: Vec<Child> = before.copied().collect();
@@ -280,11 +296,14 @@ impl Supervision {
                 && matches!(common.phase, Phase::Starting | Phase::Running)
                 && common.failure.is_none()
             {
-                common.failure = Some(Box::new((Cause::Sibling { of: name.clone() }, ctx.now)));
+                common.failure = Some(Box::new((Cause::Sibling { sibling: name.clone() }, ctx.now)));
             }
         }
         let left = concerned.into_iter().map(|(order, _)| order).collect();
-        self.set_work(id, Work::Stopping { left, next: Next::Park, then: Then::Restart { from, at } });
+        self.set_task(
+            id,
+            GroupTask::Stopping { left, next: AfterStop::Park, then: AfterGroupStop::Restart { from, at } },
+        );
         for child in before {
             // Somebody may have asked for it since, and had it at once.
             if self.children.phase(child).is_some_and(Phase::is_down) {
@@ -294,37 +313,37 @@ impl Supervision {
     }
 
     /// All that were to stop are down.
-    fn wound_down(&mut self, id: GroupId, ctx: &mut Ctx) {
+    fn children_stopped(&mut self, id: GroupId, ctx: &mut Ctx) {
         let child = Child::Group(id);
         let Some(group) = self.children.group_mut(id) else { return };
-        let Work::Stopping { then, .. } = std::mem::replace(&mut group.work, Work::Steady) else { return };
+        let GroupTask::Stopping { then, .. } = std::mem::replace(&mut group.task, GroupTask::Steady) else { return };
         match then {
-            Then::Down => {
+            AfterGroupStop::Down => {
                 if id == GroupId::ROOT {
                     group.common.phase = Phase::Idle;
                 } else if let Phase::Stopping(next) = group.common.phase {
-                    self.stopped(child, next, ctx);
+                    self.child_stopped(child, next, ctx);
                 }
             }
-            Then::Restart { from, at } if at <= ctx.now => {
+            AfterGroupStop::Restart { from, at } if at <= ctx.now => {
                 let left = self.startable_again(id, from, ctx);
-                self.set_work(id, Work::Starting { left, current: None });
+                self.set_task(id, GroupTask::Starting { left, current: None });
             }
-            Then::Restart { from, at } => {
-                group.work = Work::Pausing { from, at };
+            AfterGroupStop::Restart { from, at } => {
+                group.task = GroupTask::Pausing { from, at };
                 self.set_timer(child, at);
             }
-            Then::Fail(cause) => self.fail(child, cause, ctx.now, ctx),
-            Then::ShutDown => self.finish(child, Cause::ShutDown, ctx),
+            AfterGroupStop::Fail(cause) => self.fail(child, cause, ctx.now, ctx),
+            AfterGroupStop::ShutDown => self.finish(child, Cause::ShutDown, ctx),
         }
     }
 
     /// The pause of a group is over: those that wait are started.
     pub(super) fn resume(&mut self, id: GroupId, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
-        if let Work::Pausing { from, .. } = group.work {
+        if let GroupTask::Pausing { from, .. } = group.task {
             let left = self.startable_again(id, from, ctx);
-            self.set_work(id, Work::Starting { left, current: None });
+            self.set_task(id, GroupTask::Starting { left, current: None });
         }
     }
 
@@ -338,9 +357,10 @@ impl Supervision {
                 !group.children.iter().any(|(&order, &child)| self.is_active(group, order, child))
             }
         };
-        let is_ending = matches!(&group.work, Work::Stopping { then, .. } if !matches!(then, Then::Restart { .. }));
+        let is_ending =
+            matches!(&group.task, GroupTask::Stopping { then, .. } if !matches!(then, AfterGroupStop::Restart { .. }));
         if shuts_down && !is_ending {
-            self.wind_down(id, Next::Park, Then::ShutDown, ctx);
+            self.stop_children(id, AfterStop::Park, AfterGroupStop::ShutDown, ctx);
         }
     }
 
@@ -349,24 +369,23 @@ impl Supervision {
         let Some(common) = self.children.common(child).filter(|common| common.significant) else { return false };
         match common.phase {
             Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting => true,
-            Phase::Stopping(next) => next < Next::Close,
-            Phase::Idle | Phase::Ended | Phase::GivenUp => match &group.work {
-                Work::Starting { left, .. } => left.contains(&order),
-                Work::Stopping { then: Then::Restart { from, .. }, .. } | Work::Pausing { from, .. } => {
-                    order >= *from && self.is_startable(child)
-                }
-                Work::Steady | Work::Stopping { .. } => false,
+            Phase::Stopping(next) => next < AfterStop::Close,
+            Phase::Idle | Phase::Ended | Phase::GivenUp => match &group.task {
+                GroupTask::Starting { left, .. } => left.contains(&order),
+                GroupTask::Stopping { then: AfterGroupStop::Restart { from, .. }, .. }
+                | GroupTask::Pausing { from, .. } => order >= *from && self.is_startable(child),
+                GroupTask::Steady | GroupTask::Stopping { .. } => false,
             },
         }
     }
 
     /// Whether a child goes down because its group stops it, so that its end is no failure.
     pub(super) fn is_being_stopped(&self, id: GroupId, child: Child) -> bool {
-        match self.children.group(id).map(|group| (&group.work, group.common.phase)) {
-            Some((Work::Stopping { left, then: Then::Restart { .. }, .. }, _)) => {
+        match self.children.group(id).map(|group| (&group.task, group.common.phase)) {
+            Some((GroupTask::Stopping { left, then: AfterGroupStop::Restart { .. }, .. }, _)) => {
                 self.children.common(child).is_none_or(|common| left.binary_search(&common.order).is_ok())
             }
-            Some((Work::Stopping { .. }, _)) => true,
+            Some((GroupTask::Stopping { .. }, _)) => true,
             Some((_, phase)) => phase.is_down(),
             None => true,
         }
@@ -396,11 +415,11 @@ impl Supervision {
         let mut startable = VecDeque::new();
         for (order, child) in self.children_from(id, from) {
             let Some(common) = self.children.common_mut(child) else { continue };
-            let (asked, phase) = (std::mem::take(&mut common.asked), common.phase);
+            let (asked, phase) = (std::mem::take(&mut common.pending_command), common.phase);
             let starts = match asked {
-                Asked::Nothing => (is_anew || phase != Phase::GivenUp) && self.is_startable(child),
-                Asked::ToStop => false,
-                Asked::ToStart => true,
+                PendingCommand::None => (is_anew || phase != Phase::GivenUp) && self.is_startable(child),
+                PendingCommand::Stop => false,
+                PendingCommand::Start => true,
             };
             if starts {
                 startable.push_back(order);
@@ -427,11 +446,11 @@ impl Supervision {
     }
 
     /// Sets what a group is doing, and puts it on the agenda.
-    pub(super) fn set_work(&mut self, id: GroupId, work: Work) {
+    pub(super) fn set_task(&mut self, id: GroupId, task: GroupTask) {
         if let Some(group) = self.children.group_mut(id) {
-            let was_starting = matches!(group.work, Work::Starting { .. });
-            group.work = work;
-            self.agenda.push_back(id);
+            let was_starting = matches!(group.task, GroupTask::Starting { .. });
+            group.task = task;
+            self.pending.push_back(id);
             if was_starting {
                 self.wake_above(id);
             }

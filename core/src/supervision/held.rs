@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Supervision;
-use super::children::{Next, Phase, Wait};
+use super::children::{AfterStop, Phase, Wait};
 use super::threads::Returned;
 use crate::config::OnThreadHeld;
 use crate::ctx::Ctx;
@@ -27,9 +27,9 @@ use crate::time::Instant;
 impl Supervision {
     /// The thread at `place` is held and was silent for this long; `blamed` is the worker that
     /// holds it, if one does, and why.
-    pub(super) fn lose(
+    pub(super) fn thread_lost(
         &mut self,
-        place: ThreadSlotId,
+        thread_slot: ThreadSlotId,
         silence: Duration,
         blamed: Option<(WorkerActivity, Cause)>,
         ctx: &mut Ctx,
@@ -40,10 +40,10 @@ impl Supervision {
             Some(by) => Cause::Displaced { by: by.clone() },
             None => Cause::ThreadSilent { silent_for: silence },
         };
-        let (arbiter, since) = (self.threads.at(place), ctx.now - silence);
+        let (arbiter, since) = (self.threads.at(thread_slot), ctx.now - silence);
         let (mut waiting, mut anew) = (Vec::new(), Vec::new());
-        for id in self.children.workers_at(place).into_iter().filter(|id| Some(*id) != culprit) {
-            match self.wait_of(id, ctx) {
+        for id in self.children.workers_at(thread_slot).into_iter().filter(|id| Some(*id) != culprit) {
+            match self.wait_timeout(id, ctx) {
                 Some(timeout) => waiting.push((id, timeout)),
                 None => anew.push(id),
             }
@@ -54,10 +54,10 @@ impl Supervision {
             by,
             cause: blamed.as_ref().map_or(cause.clone(), |(_, cause)| cause.clone()),
             waiting: waiting.iter().filter_map(|&(id, timeout)| Some(Waiting { worker: name(id)?, timeout })).collect(),
-            started_anew: anew.iter().filter(|id| self.is_alive(**id)).filter_map(|id| name(*id)).collect(),
+            started_anew: anew.iter().filter(|id| self.is_on_thread(**id)).filter_map(|id| name(*id)).collect(),
             zombies: self.threads.zombies() + 1,
         });
-        let own = self.threads.replace(place, waiting.len() as u32, silence, ctx);
+        let own = self.threads.replace(thread_slot, waiting.len() as u32, silence, ctx);
         if !waiting.is_empty() {
             ctx.push(Output::Held { arbiter, workers: waiting.iter().map(|&(id, _)| id).collect() });
         }
@@ -66,7 +66,7 @@ impl Supervision {
             self.begin_wait(id, own, wait, ctx);
         }
         for id in anew {
-            self.displaced(id, cause.clone(), since, ctx);
+            self.worker_displaced(id, cause.clone(), since, ctx);
         }
         // Last, since its failure may stop the others again.
         if let Some((busy, cause)) = blamed {
@@ -75,17 +75,17 @@ impl Supervision {
             {
                 worker.hung_starts = worker.hung_starts.saturating_add(1);
             }
-            self.lost(busy.worker, cause, busy.since, ctx);
+            self.worker_lost(busy.worker, cause, busy.since, ctx);
         }
     }
 
     /// How long a worker waits for its thread that was just found held; `None` if it does not.
-    fn wait_of(&self, id: WorkerId, ctx: &Ctx) -> Option<Duration> {
+    fn wait_timeout(&self, id: WorkerId, ctx: &Ctx) -> Option<Duration> {
         let worker = self.children.worker(id)?;
         match worker.common.phase {
-            Phase::Starting | Phase::Running | Phase::Stopping(Next::Close | Next::Remove) => {}
+            Phase::Starting | Phase::Running | Phase::Stopping(AfterStop::Close | AfterStop::Remove) => {}
             // It has no state to lose.
-            Phase::Stopping(Next::Park | Next::Start)
+            Phase::Stopping(AfterStop::Park | AfterStop::Start)
             | Phase::Idle
             | Phase::Parked
             | Phase::Waiting
@@ -99,14 +99,14 @@ impl Supervision {
     }
 
     /// Whether a worker has a life on its thread.
-    fn is_alive(&self, id: WorkerId) -> bool {
+    fn is_on_thread(&self, id: WorkerId) -> bool {
         matches!(self.children.phase(Child::Worker(id)), Some(Phase::Starting | Phase::Running | Phase::Stopping(_)))
     }
 
     fn begin_wait(&mut self, id: WorkerId, own: ThreadSlotId, wait: Wait, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
         let until = wait.begun + wait.timeout;
-        worker.place = own;
+        worker.thread_slot = own;
         worker.wait = Some(Box::new(wait));
         let (name, generation, phase) = (worker.common.name.clone(), worker.generation, worker.common.phase);
         match phase {
@@ -123,7 +123,7 @@ impl Supervision {
 
     /// Ends the wait of a worker if it has lasted as long as it may. Returns whether the worker
     /// waits, or has until now.
-    pub(super) fn waits_on(&mut self, id: WorkerId, ctx: &mut Ctx) -> bool {
+    pub(super) fn end_overdue_wait(&mut self, id: WorkerId, ctx: &mut Ctx) -> bool {
         let Some(worker) = self.children.worker(id) else { return false };
         let Some(wait) = &worker.wait else { return false };
         if !matches!(worker.common.phase, Phase::Starting | Phase::Running) {
@@ -131,33 +131,33 @@ impl Supervision {
         }
         // What was missed before the last excuse was our own fault, and its thread may be back by
         // now.
-        let until = wait.begun.max(self.excused) + wait.timeout;
+        let until = wait.begun.max(self.deadlines_from) + wait.timeout;
         if until > ctx.now {
             self.set_timer(Child::Worker(id), until);
         } else {
             let (cause, since) = (wait.cause.clone(), wait.since);
-            self.displaced(id, cause, since, ctx);
+            self.worker_displaced(id, cause, since, ctx);
         }
         true
     }
 
     /// Until when a worker may stop that waits for its thread and is told to, if it does; at once
     /// if it is to start again.
-    pub(super) fn stop_by(&self, id: WorkerId, next: Next, ctx: &Ctx) -> Option<Instant> {
+    pub(super) fn stop_deadline(&self, id: WorkerId, next: AfterStop, ctx: &Ctx) -> Option<Instant> {
         let worker = self.children.worker(id)?;
         let wait = worker.wait.as_ref()?;
         Some(match next {
-            Next::Park | Next::Start => ctx.now,
-            Next::Close | Next::Remove => (wait.begun + worker.shutdown_timeout(&ctx.config)).max(ctx.now),
+            AfterStop::Park | AfterStop::Start => ctx.now,
+            AfterStop::Close | AfterStop::Remove => (wait.begun + worker.shutdown_timeout(&ctx.config)).max(ctx.now),
         })
     }
 
     /// A held thread has come back: the workers that waited for it go on.
     pub(super) fn thread_returned(&mut self, arbiter: ArbiterId, returned: Returned, ctx: &mut Ctx) {
-        let Returned { place, held_for, zombies } = returned;
+        let Returned { thread_slot, held_for, zombies } = returned;
         let mut workers = Vec::new();
         let mut names: Vec<Arc<str>> = Vec::new();
-        for id in self.children.workers_at(place) {
+        for id in self.children.workers_at(thread_slot) {
             let Some(worker) = self.children.worker_mut(id) else { continue };
             if worker.wait.take().is_none() {
                 continue;
@@ -187,12 +187,12 @@ impl Supervision {
     }
 
     /// A worker whose thread is gone through its own fault, or with no other worker to blame.
-    pub(super) fn lost(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
+    pub(super) fn worker_lost(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
                 ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.stopped(child, next, ctx);
+                self.child_stopped(child, next, ctx);
             }
             Some(Phase::Starting | Phase::Running) => {
                 // Its thread may come back before it is started anew, if that is to be after a
@@ -206,16 +206,16 @@ impl Supervision {
 
     /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is
     /// counted.
-    fn displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
+    fn worker_displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
                 ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.stopped(child, next, ctx);
+                self.child_stopped(child, next, ctx);
             }
             Some(Phase::Starting | Phase::Running) => {
                 ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.announce(child, &cause, Some(Duration::ZERO), ctx);
+                self.emit_failed(child, &cause, Some(Duration::ZERO), ctx);
                 if let Some(worker) = self.children.worker_mut(id) {
                     worker.common.failure = Some(Box::new((cause, since)));
                 }

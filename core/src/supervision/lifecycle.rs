@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::children::{Asked, Next, Phase, Then, Work};
+use super::children::{AfterGroupStop, AfterStop, GroupTask, PendingCommand, Phase};
 use super::{Counting, Strategy, Supervision};
 use crate::ctx::Ctx;
 use crate::event::{Cause, Event};
@@ -31,37 +31,37 @@ impl Supervision {
                 group.was_started = true;
                 group.window = Window::default();
                 let left = self.startable(id, ctx);
-                self.set_work(id, Work::Starting { left, current: None });
+                self.set_task(id, GroupTask::Starting { left, current: None });
             }
         }
     }
 
     fn launch_worker(&mut self, id: WorkerId, ctx: &mut Ctx) {
-        let permitted = self.may_restart_itself(id);
+        let may_restart = self.may_restart_itself(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
         let (timeout, start_timeout) = (worker.timeout(&ctx.config), worker.start_timeout(&ctx.config));
-        if worker.has_thread && self.threads.is_held(worker.place) {
+        if worker.has_thread && self.threads.is_held(worker.thread_slot) {
             worker.has_thread = false;
-            self.threads.leave(worker.place, ctx);
+            self.threads.release_worker(worker.thread_slot, ctx);
         }
         worker.wait = None;
         let arbiter = match worker.has_thread {
-            true => self.threads.at(worker.place),
+            true => self.threads.at(worker.thread_slot),
             false => {
-                (worker.has_thread, worker.place) = (true, worker.home);
-                self.threads.enter(worker.home, timeout, ctx)
+                (worker.has_thread, worker.thread_slot) = (true, worker.home);
+                self.threads.assign_worker(worker.home, timeout, ctx)
             }
         };
-        let place = worker.place;
+        let thread_slot = worker.thread_slot;
         worker.common.phase = Phase::Starting;
         worker.is_open = true;
         (worker.stuck, worker.unready, worker.has_moved) = (None, None, false);
         // The former generation's thread may this instant be using its leave to start the next one
         // by itself, and its report may never come: if that one were given the same number, it
         // would not be void. So the numbers it has leave for are left out, and one for a fence.
-        worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.leave_until.0 + 2 });
-        let leave = if permitted { worker.leave(ctx) } else { RestartPermit::none(worker.generation) };
-        worker.leave_until = leave.until;
+        worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.permit_until.0 + 2 });
+        let permit = if may_restart { worker.restart_permit(ctx) } else { RestartPermit::none(worker.generation) };
+        worker.permit_until = permit.until;
         ctx.push(Output::Start(Start {
             worker: id,
             generation: worker.generation,
@@ -70,10 +70,10 @@ impl Supervision {
             // Its seat keeps what it has said since.
             replica: worker.replica.take().map(|replica| *replica),
             cause: worker.common.failure.as_ref().map(|failure| failure.0.clone()),
-            leave,
+            permit,
         }));
         // A start that waits for a thread is not late.
-        if !self.threads.lacks_thread(place) {
+        if !self.threads.lacks_thread(thread_slot) {
             self.set_timer(Child::Worker(id), ctx.now + start_timeout);
         }
         if self.next_scan == Instant::NEVER {
@@ -82,7 +82,7 @@ impl Supervision {
     }
 
     /// A child that was told to start is up.
-    pub(super) fn up(&mut self, child: Child, ctx: &mut Ctx) {
+    pub(super) fn child_up(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(common) = self.children.common_mut(child) else { return };
         common.phase = Phase::Running;
@@ -104,13 +104,13 @@ impl Supervision {
                 ctx.emit(Event::GroupStarted { group: name, cause: failure.map(|(cause, _)| cause) });
             }
         }
-        self.agenda.push_back(parent);
+        self.pending.push_back(parent);
     }
 
     /// A worker was started again by its own thread, by leave, and is not up yet.
-    pub(super) fn restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, ctx: &mut Ctx) {
+    pub(super) fn worker_restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
-        self.announce(child, &cause, Some(Duration::ZERO), ctx);
+        self.emit_failed(child, &cause, Some(Duration::ZERO), ctx);
         let Some(worker) = self.children.worker_mut(id) else { return };
         let policy = worker.common.policy.as_deref().unwrap_or(&ctx.config.restart);
         worker.common.restart.record(ctx.now, policy);
@@ -118,10 +118,10 @@ impl Supervision {
         worker.common.failure = Some(Box::new((cause, failed_at)));
         worker.generation = Generation(worker.generation.0 + 1);
         (worker.stuck, worker.unready) = (None, None);
-        let leave = worker.leave(ctx);
-        worker.leave_until = worker.leave_until.max(leave.until);
+        let permit = worker.restart_permit(ctx);
+        worker.permit_until = worker.permit_until.max(permit.until);
         let start_timeout = worker.start_timeout(&ctx.config);
-        ctx.push(Output::SetRestartPermit { worker: id, leave });
+        ctx.push(Output::SetRestartPermit { worker: id, permit });
         self.set_timer(child, ctx.now + start_timeout);
     }
 
@@ -132,7 +132,7 @@ impl Supervision {
             RestartKind::Permanent => self.fail(child, cause, ctx.now, ctx),
             // It would have been told to stop in a moment, and goes the way of those who were.
             RestartKind::Transient | RestartKind::Temporary if self.is_being_stopped(common.parent, child) => {
-                self.stopped(child, self.next_with_group(child, Next::Park), ctx);
+                self.child_stopped(child, self.next_with_group(child, AfterStop::Park), ctx);
             }
             RestartKind::Transient | RestartKind::Temporary => self.end(child, ctx),
         }
@@ -147,23 +147,23 @@ impl Supervision {
         let since = common.failure.as_ref().map_or(since, |failure| failure.1);
         common.failure = Some(Box::new((cause.clone(), since)));
         if self.is_being_stopped(parent, child) {
-            self.announce(child, &cause, None, ctx);
-            match self.next_with_group(child, Next::Park) {
-                Next::Park | Next::Start => {
+            self.emit_failed(child, &cause, None, ctx);
+            match self.next_with_group(child, AfterStop::Park) {
+                AfterStop::Park | AfterStop::Start => {
                     self.set_phase(child, Phase::Parked);
-                    self.agenda.push_back(parent);
+                    self.pending.push_back(parent);
                 }
-                next @ (Next::Close | Next::Remove) => self.stopped(child, next, ctx),
+                next @ (AfterStop::Close | AfterStop::Remove) => self.child_stopped(child, next, ctx),
             }
             return;
         }
         match self.decide(child, ctx) {
             None => {
-                self.announce(child, &cause, None, ctx);
+                self.emit_failed(child, &cause, None, ctx);
                 self.end(child, ctx);
             }
             Some(Decision::GiveUp) => {
-                self.announce(child, &cause, None, ctx);
+                self.emit_failed(child, &cause, None, ctx);
                 self.give_up(child, cause, ctx);
             }
             Some(decision @ (Decision::Now | Decision::At(_))) => {
@@ -171,9 +171,9 @@ impl Supervision {
                     Decision::At(at) => at,
                     Decision::Now | Decision::GiveUp => ctx.now,
                 };
-                self.announce(child, &cause, Some(at - ctx.now), ctx);
+                self.emit_failed(child, &cause, Some(at - ctx.now), ctx);
                 match self.children.group(parent).map(|group| group.strategy) {
-                    Some(Strategy::OneForAll | Strategy::RestForOne) => self.rewind(parent, child, at, ctx),
+                    Some(Strategy::OneForAll | Strategy::RestForOne) => self.restart_from(parent, child, at, ctx),
                     Some(Strategy::OneForOne) | None if at <= ctx.now => self.launch(child, ctx),
                     Some(Strategy::OneForOne) | None => {
                         self.set_phase(child, Phase::Waiting);
@@ -229,7 +229,7 @@ impl Supervision {
                 self.set_phase(child, Phase::Parked);
                 ctx.emit(Event::Escalated { group, child: name.clone(), restarts, cause: cause.clone() });
                 let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
-                self.wind_down(parent, Next::Park, Then::Fail(cause), ctx);
+                self.stop_children(parent, AfterStop::Park, AfterGroupStop::Fail(cause), ctx);
             }
             Counting::Each => {
                 self.set_phase(child, Phase::GivenUp);
@@ -247,11 +247,11 @@ impl Supervision {
                 }) {
                     // Nobody is left who could do the group's work.
                     let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
-                    self.wind_down(parent, Next::Park, Then::Fail(cause), ctx);
+                    self.stop_children(parent, AfterStop::Park, AfterGroupStop::Fail(cause), ctx);
                 }
             }
         }
-        self.agenda.push_back(parent);
+        self.pending.push_back(parent);
     }
 
     /// A child has ended by itself and is not started again.
@@ -259,13 +259,13 @@ impl Supervision {
         self.clear_timer(child);
         self.set_phase(child, Phase::Ended);
         self.close(child, ctx);
-        self.tell_stopped(child, ctx);
+        self.emit_stopped(child, ctx);
         let Some(common) = self.children.common(child) else { return };
         let (parent, significant) = (common.parent, common.significant);
         if significant {
             self.significant_ended(parent, ctx);
         }
-        self.agenda.push_back(parent);
+        self.pending.push_back(parent);
         // As in OTP, nothing is kept of the children of a template: there may be any number of
         // them.
         if self.children.group(parent).is_some_and(|group| group.dynamic) {
@@ -274,29 +274,29 @@ impl Supervision {
     }
 
     /// A child that was told to stop has stopped, or was never running.
-    pub(super) fn stopped(&mut self, child: Child, next: Next, ctx: &mut Ctx) {
+    pub(super) fn child_stopped(&mut self, child: Child, next: AfterStop, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(parent) = self.children.common(child).map(|common| common.parent) else { return };
-        self.agenda.push_back(parent);
+        self.pending.push_back(parent);
         match next {
-            Next::Park => {
+            AfterStop::Park => {
                 self.set_phase(child, Phase::Parked);
                 self.release(child, ctx);
-                self.tell_stopped(child, ctx);
+                self.emit_stopped(child, ctx);
             }
-            Next::Start if self.is_being_stopped(parent, child) => {
-                self.stopped(child, self.next_of_startable(parent, child), ctx);
+            AfterStop::Start if self.is_being_stopped(parent, child) => {
+                self.child_stopped(child, self.next_of_startable(parent, child), ctx);
             }
-            Next::Start => {
+            AfterStop::Start => {
                 self.set_phase(child, Phase::Parked);
-                self.tell_stopped(child, ctx);
+                self.emit_stopped(child, ctx);
                 self.launch(child, ctx);
             }
-            Next::Close | Next::Remove => {
+            AfterStop::Close | AfterStop::Remove => {
                 self.set_phase(child, Phase::Idle);
                 self.close(child, ctx);
-                self.tell_stopped(child, ctx);
-                if next == Next::Remove {
+                self.emit_stopped(child, ctx);
+                if next == AfterStop::Remove {
                     self.forget(child, ctx);
                 }
             }
@@ -304,52 +304,56 @@ impl Supervision {
     }
 
     /// Tells a child to stop, and what is to follow; one that does not run has stopped already.
-    pub(super) fn tell_to_stop(&mut self, child: Child, next: Next, ctx: &mut Ctx) {
+    pub(super) fn request_stop(&mut self, child: Child, next: AfterStop, ctx: &mut Ctx) {
         let Some(phase) = self.children.phase(child) else { return };
         match (child, phase) {
             (_, Phase::Stopping(already)) => {
                 self.set_phase(child, Phase::Stopping(already.max(next)));
                 if let Child::Worker(id) = child {
-                    self.tell_why_again(id, already, ctx);
+                    self.update_stop_reason(id, already, ctx);
                 }
             }
             // It waits for a thread: nothing of it runs.
             (Child::Worker(id), Phase::Starting) if self.waits_for_thread(id) => {
                 ctx.push(Output::Fence { worker: id, why: Interruption::Stopped });
-                self.stopped(child, next, ctx);
+                self.child_stopped(child, next, ctx);
             }
             (Child::Worker(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
-                let stop_by = self.stop_by(id, next, ctx);
+                let stop_deadline = self.stop_deadline(id, next, ctx);
                 let why = self.why_stopped(id, next);
-                if stop_by == Some(ctx.now) {
+                if stop_deadline == Some(ctx.now) {
                     ctx.push(Output::Fence { worker: id, why });
-                    return self.stopped(child, next, ctx);
+                    return self.child_stopped(child, next, ctx);
                 }
                 ctx.push(Output::Stop { worker: id, why });
                 let Some(worker) = self.children.worker(id) else { return };
-                let at = stop_by.unwrap_or(ctx.now + worker.shutdown_timeout(&ctx.config));
+                let at = stop_deadline.unwrap_or(ctx.now + worker.shutdown_timeout(&ctx.config));
                 self.set_timer(child, at);
             }
             (Child::Group(id), Phase::Starting | Phase::Running) => {
                 self.set_phase(child, Phase::Stopping(next));
-                let below = if next == Next::Park || next == Next::Start { Next::Park } else { Next::Close };
-                self.wind_down(id, below, Then::Down, ctx);
+                let below = if next == AfterStop::Park || next == AfterStop::Start {
+                    AfterStop::Park
+                } else {
+                    AfterStop::Close
+                };
+                self.stop_children(id, below, AfterGroupStop::Down, ctx);
             }
             // Its children are parked; if they are not to be started again, each has a queue to be
             // closed.
-            (Child::Group(id), Phase::Waiting | Phase::Parked) if next >= Next::Close => {
+            (Child::Group(id), Phase::Waiting | Phase::Parked) if next >= AfterStop::Close => {
                 self.clear_timer(child);
                 self.set_phase(child, Phase::Stopping(next));
-                self.wind_down(id, Next::Close, Then::Down, ctx);
+                self.stop_children(id, AfterStop::Close, AfterGroupStop::Down, ctx);
             }
-            (_, Phase::Waiting) => self.stopped(child, next, ctx),
-            (_, Phase::Parked) if next >= Next::Close => self.stopped(child, next, ctx),
+            (_, Phase::Waiting) => self.child_stopped(child, next, ctx),
+            (_, Phase::Parked) if next >= AfterStop::Close => self.child_stopped(child, next, ctx),
             (_, Phase::Parked) => {}
-            (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == Next::Remove => self.forget(child, ctx),
+            (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == AfterStop::Remove => self.forget(child, ctx),
             // It was never started, so its queue is open still.
             (Child::Worker(id), Phase::Idle)
-                if next == Next::Close && self.children.worker(id).is_some_and(|worker| worker.is_open) =>
+                if next == AfterStop::Close && self.children.worker(id).is_some_and(|worker| worker.is_open) =>
             {
                 self.close(child, ctx);
             }
@@ -359,20 +363,20 @@ impl Supervision {
 
     /// What the senders of messages that a worker cannot answer any more are told, if it is stopped
     /// and `next` is to follow.
-    pub(super) fn why_stopped(&self, id: WorkerId, next: Next) -> Interruption {
+    pub(super) fn why_stopped(&self, id: WorkerId, next: AfterStop) -> Interruption {
         match next {
-            Next::Park | Next::Start => Interruption::Restarted,
-            Next::Close | Next::Remove if self.is_leaving => Interruption::NodeLeft,
-            Next::Close | Next::Remove if self.children.worker(id).is_some_and(|worker| worker.has_moved) => {
+            AfterStop::Park | AfterStop::Start => Interruption::Restarted,
+            AfterStop::Close | AfterStop::Remove if self.is_leaving => Interruption::NodeLeft,
+            AfterStop::Close | AfterStop::Remove if self.children.worker(id).is_some_and(|worker| worker.has_moved) => {
                 Interruption::ShardMoved
             }
-            Next::Close | Next::Remove => Interruption::Stopped,
+            AfterStop::Close | AfterStop::Remove => Interruption::Stopped,
         }
     }
 
     /// Tells a worker that stops already if something else than `before` is to follow, and so
     /// another reason holds.
-    pub(super) fn tell_why_again(&mut self, id: WorkerId, before: Next, ctx: &mut Ctx) {
+    pub(super) fn update_stop_reason(&mut self, id: WorkerId, before: AfterStop, ctx: &mut Ctx) {
         let Some(Phase::Stopping(next)) = self.children.phase(Child::Worker(id)) else { return };
         let why = self.why_stopped(id, next);
         if why != self.why_stopped(id, before) {
@@ -381,7 +385,7 @@ impl Supervision {
     }
 
     /// Says that a child failed, and how long until it is started again.
-    pub(super) fn announce(&self, child: Child, cause: &Cause, restart_in: Option<Duration>, ctx: &mut Ctx) {
+    pub(super) fn emit_failed(&self, child: Child, cause: &Cause, restart_in: Option<Duration>, ctx: &mut Ctx) {
         // A group's failure was told when it began: `Escalated`, with the child that led to it.
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker(id)
@@ -409,10 +413,10 @@ impl Supervision {
 
     /// Whether the thread at a worker's place could not be made yet.
     fn waits_for_thread(&self, id: WorkerId) -> bool {
-        self.children.worker(id).is_some_and(|worker| self.threads.lacks_thread(worker.place))
+        self.children.worker(id).is_some_and(|worker| self.threads.lacks_thread(worker.thread_slot))
     }
 
-    fn tell_stopped(&self, child: Child, ctx: &mut Ctx) {
+    fn emit_stopped(&self, child: Child, ctx: &mut Ctx) {
         match child {
             Child::Worker(id) => {
                 let Some(worker) = self.children.worker(id) else { return };
@@ -442,7 +446,7 @@ impl Supervision {
                     for (_, child) in self.children_from(id, 0) {
                         // What was asked of it was meant for a start that does not come.
                         if let Some(common) = self.children.common_mut(child) {
-                            common.asked = Asked::Nothing;
+                            common.pending_command = PendingCommand::None;
                         }
                         open.push(child);
                     }
@@ -457,8 +461,8 @@ impl Supervision {
             && let Some(worker) = self.children.worker_mut(id)
             && std::mem::take(&mut worker.has_thread)
         {
-            let place = worker.place;
-            self.threads.leave(place, ctx);
+            let thread_slot = worker.thread_slot;
+            self.threads.release_worker(thread_slot, ctx);
         }
     }
 

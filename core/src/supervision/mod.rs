@@ -44,8 +44,8 @@ use crate::supervision::restart::RestartKind;
 use crate::time::{Instant, earliest};
 use crate::timer_wheel::TimerWheel;
 
-use children::{Asked, Children, Next, Phase, Work};
-use threads::{Ruling, Threads};
+use children::{AfterStop, Children, GroupTask, PendingCommand, Phase};
+use threads::{ThreadVerdict, Threads};
 
 /// A worker to supervise.
 #[derive(Clone, PartialEq, Debug)]
@@ -67,7 +67,7 @@ pub struct Supervise {
     /// What it does when a neighbour holds its thread, if not as the config says.
     pub on_thread_held: Option<OnThreadHeld>,
     /// Where it runs.
-    pub place: ThreadSlotId,
+    pub thread_slot: ThreadSlotId,
 }
 
 impl Supervise {
@@ -83,7 +83,7 @@ impl Supervise {
             restart: None,
             times: None,
             on_thread_held: None,
-            place: ThreadSlotId(worker.0 % arbiters.max(1)),
+            thread_slot: ThreadSlotId(worker.0 % arbiters.max(1)),
         }
     }
 }
@@ -206,12 +206,12 @@ pub(crate) struct Supervision {
     /// When each child's phase is over at the latest; see `Children::entry` for the numbers.
     timers: TimerWheel,
     /// Groups of which a child has come up or gone down.
-    agenda: VecDeque<GroupId>,
+    pending: VecDeque<GroupId>,
     /// When the status cells are to be looked at next; `NEVER` while no worker runs.
     next_scan: Instant,
     /// Whatever was not done before this instant was our own fault: all who had a deadline have it
     /// anew from here.
-    excused: Instant,
+    deadlines_from: Instant,
     /// Whether everything was told to stop, since the node leaves.
     is_leaving: bool,
     /// Shards that were given up since this was last asked.
@@ -225,16 +225,16 @@ impl Supervision {
     /// No workers yet, and as many threads as the config says, told to be made.
     pub(crate) fn new(ctx: &mut Ctx) -> Supervision {
         let mut threads = Threads::default();
-        for place in 0..ctx.config.workers.arbiters {
-            threads.open(ThreadSlotId(place), ctx.config.workers.timeout, ctx);
+        for thread_slot in 0..ctx.config.workers.arbiters {
+            threads.open(ThreadSlotId(thread_slot), ctx.config.workers.timeout, ctx);
         }
         Supervision {
             children: Children::new(),
             threads,
             timers: TimerWheel::new(ctx.now),
-            agenda: VecDeque::new(),
+            pending: VecDeque::new(),
             next_scan: Instant::NEVER,
-            excused: Instant::ZERO,
+            deadlines_from: Instant::ZERO,
             is_leaving: false,
             given_up: Vec::new(),
             gave_up: false,
@@ -256,16 +256,16 @@ impl Supervision {
             ctx.push(Output::Forget { worker: supervise.worker });
             return;
         }
-        let id = self.take_on(supervise);
+        let id = self.add_worker(supervise);
         self.begin(id, ctx);
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Takes a worker on without starting it.
     ///
     /// # Panics
     /// If the number is in use or there is no such group.
-    pub(crate) fn take_on(&mut self, supervise: Supervise) -> Child {
+    pub(crate) fn add_worker(&mut self, supervise: Supervise) -> Child {
         self.children.add_worker(supervise)
     }
 
@@ -281,7 +281,7 @@ impl Supervision {
         }
         let id = self.children.add_group(supervise);
         self.begin(id, ctx);
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Starts a shard's worker under `shard`, voiding any generation of it that runs.
@@ -293,8 +293,8 @@ impl Supervision {
         match worker.common.phase {
             // On its way out; it is started anew when it has stopped, as it is a shard again.
             Phase::Stopping(before) => {
-                worker.common.phase = Phase::Stopping(Next::Start);
-                self.tell_why_again(id, before, ctx);
+                worker.common.phase = Phase::Stopping(AfterStop::Start);
+                self.update_stop_reason(id, before, ctx);
             }
             // Its owner tries anew.
             Phase::GivenUp => {
@@ -309,23 +309,23 @@ impl Supervision {
                 self.launch(child, ctx);
             }
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Starts a child that has ended, stopped or was given up; nothing happens to one that runs.
     pub(crate) fn start(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common_mut(child) else { return };
         match common.phase {
-            Phase::Stopping(Next::Remove) | Phase::Starting | Phase::Running => {}
+            Phase::Stopping(AfterStop::Remove) | Phase::Starting | Phase::Running => {}
             Phase::Stopping(before) => {
-                common.phase = Phase::Stopping(Next::Start);
-                self.ask(child, Asked::ToStart);
+                common.phase = Phase::Stopping(AfterStop::Start);
+                self.note_command(child, PendingCommand::Start);
                 if let Child::Worker(id) = child {
-                    self.tell_why_again(id, before, ctx);
+                    self.update_stop_reason(id, before, ctx);
                 }
             }
             Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {
-                self.ask(child, Asked::ToStart);
+                self.note_command(child, PendingCommand::Start);
                 let Some(common) = self.children.common_mut(child) else { return };
                 common.restart = Default::default();
                 common.failure = None;
@@ -337,7 +337,7 @@ impl Supervision {
                 self.begin(child, ctx);
             }
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Stops a child in good order and starts it again, its queue kept; one that does not run is
@@ -345,13 +345,13 @@ impl Supervision {
     pub(crate) fn restart(&mut self, child: Child, ctx: &mut Ctx) {
         match self.children.phase(child) {
             Some(Phase::Starting | Phase::Running) => {
-                self.ask(child, Asked::ToStart);
-                self.tell_to_stop(child, Next::Start, ctx);
+                self.note_command(child, PendingCommand::Start);
+                self.request_stop(child, AfterStop::Start, ctx);
             }
             Some(_) => self.start(child, ctx),
             None => {}
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Stops a child in good order and closes its queue. It may be started again later.
@@ -361,9 +361,9 @@ impl Supervision {
         {
             worker.shard = None;
         }
-        self.ask(child, Asked::ToStop);
-        self.tell_to_stop(child, Next::Close, ctx);
-        self.work_off(ctx);
+        self.note_command(child, PendingCommand::Stop);
+        self.request_stop(child, AfterStop::Close, ctx);
+        self.run_pending(ctx);
     }
 
     /// Stops a shard's worker in good order and closes its queue: another node is to run the shard.
@@ -376,74 +376,74 @@ impl Supervision {
 
     /// Stops a child in good order and forgets it. The root cannot be removed.
     pub(crate) fn remove(&mut self, child: Child, ctx: &mut Ctx) {
-        self.tell_to_stop(child, Next::Remove, ctx);
-        self.work_off(ctx);
+        self.request_stop(child, AfterStop::Remove, ctx);
+        self.run_pending(ctx);
     }
 
     /// Stops everything, the last one taken on first, one after the other.
     pub(crate) fn stop_all(&mut self, ctx: &mut Ctx) {
         self.is_leaving = true;
-        self.tell_to_stop(Child::Group(GroupId::ROOT), Next::Close, ctx);
-        self.work_off(ctx);
+        self.request_stop(Child::Group(GroupId::ROOT), AfterStop::Close, ctx);
+        self.run_pending(ctx);
     }
 
     /// Takes in what a worker's thread says of `generation`. Reports of a void generation change
     /// nothing.
-    pub(crate) fn report(&mut self, id: WorkerId, generation: Generation, report: Report, ctx: &mut Ctx) {
+    pub(crate) fn handle_report(&mut self, id: WorkerId, generation: Generation, report: Report, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
         if generation != worker.generation {
             return;
         }
         let child = Child::Worker(id);
         match (report, worker.common.phase) {
-            (Report::Started, Phase::Starting) => self.up(child, ctx),
+            (Report::Started, Phase::Starting) => self.child_up(child, ctx),
             (Report::Started, _) => {}
             (Report::Failed(cause), Phase::Starting | Phase::Running) => self.fail(child, cause, ctx.now, ctx),
             (Report::Restarted { cause, failed_at, is_up }, Phase::Starting | Phase::Running) => {
-                self.restarted(id, cause, failed_at, ctx);
+                self.worker_restarted(id, cause, failed_at, ctx);
                 if is_up {
-                    self.up(child, ctx);
+                    self.child_up(child, ctx);
                 }
             }
             (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, ctx),
             // Told to stop, it stopped or fell over on the way: gone either way.
             (Report::Failed(cause), Phase::Stopping(next)) => {
-                self.announce(child, &cause, None, ctx);
-                self.stopped(child, next, ctx);
+                self.emit_failed(child, &cause, None, ctx);
+                self.child_stopped(child, next, ctx);
             }
             // The one that was started by leave does not run for long, but it may run still when
             // the others go on.
             (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
                 ctx.push(Output::Fence { worker: id, why: self.why_stopped(id, next) });
-                self.announce(child, &cause, None, ctx);
-                self.stopped(child, next, ctx);
+                self.emit_failed(child, &cause, None, ctx);
+                self.child_stopped(child, next, ctx);
             }
-            (Report::Stopped, Phase::Stopping(next)) => self.stopped(child, next, ctx),
+            (Report::Stopped, Phase::Stopping(next)) => self.child_stopped(child, next, ctx),
             (_, Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) => {}
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Takes in a look at the status cells: those workers of which there is something to say.
-    pub(crate) fn look(&mut self, looks: &[StatusSample], ctx: &mut Ctx) {
+    pub(crate) fn handle_status_samples(&mut self, looks: &[StatusSample], ctx: &mut Ctx) {
         for look in looks {
-            self.judge_look(look, ctx);
+            self.handle_status_sample(look, ctx);
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system
     /// says.
-    pub(crate) fn beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, ctx: &mut Ctx) {
+    pub(crate) fn handle_beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, ctx: &mut Ctx) {
         if let Some(returned) = self.threads.beat(arbiter, slot, times, ctx) {
             self.thread_returned(arbiter, returned, ctx);
-            self.work_off(ctx);
+            self.run_pending(ctx);
         }
     }
 
     /// Takes in what the workers of a silent thread are doing, and what the system says of the
     /// thread, if it says anything.
-    pub(crate) fn inspected(
+    pub(crate) fn handle_inspection(
         &mut self,
         arbiter: ArbiterId,
         busy: &[WorkerActivity],
@@ -457,33 +457,35 @@ impl Supervision {
             Some((_, worker)) => worker.timeout(&ctx.config),
             None => ctx.config.workers.timeout,
         };
-        match self.threads.judge(arbiter, blamed, limit, seen, self.excused, ctx) {
-            Ruling::Alive => {}
-            Ruling::Later(at) => self.threads.look_again(arbiter, at),
-            Ruling::TooMany => {
+        match self.threads.judge(arbiter, blamed, limit, seen, self.deadlines_from, ctx) {
+            ThreadVerdict::Alive => {}
+            ThreadVerdict::Later(at) => self.threads.inspect_again(arbiter, at),
+            ThreadVerdict::TooMany => {
                 self.gave_up = true;
-                self.threads.look_again(arbiter, ctx.now + ctx.config.workers.timeout);
+                self.threads.inspect_again(arbiter, ctx.now + ctx.config.workers.timeout);
             }
-            Ruling::Lost { place, silence, cause } => self.lose(place, silence, blamed.zip(cause), ctx),
+            ThreadVerdict::Lost { thread_slot, silence, cause } => {
+                self.thread_lost(thread_slot, silence, blamed.zip(cause), ctx)
+            }
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Takes in that a thread that should run workers has ended.
-    pub(crate) fn arbiter_dead(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
-        if let Some(place) = self.threads.replace_dead(arbiter, ctx) {
-            for id in self.children.workers_at(place) {
-                self.lost(id, Cause::ArbiterDead, ctx.now, ctx);
+    pub(crate) fn handle_arbiter_dead(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
+        if let Some(thread_slot) = self.threads.replace_dead(arbiter, ctx) {
+            for id in self.children.workers_at(thread_slot) {
+                self.worker_lost(id, Cause::ArbiterDead, ctx.now, ctx);
             }
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Handles that a thread could not be made. Its workers wait for the next attempt: what the
     /// host lacks counts against none of them.
-    pub(crate) fn arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, ctx: &mut Ctx) {
-        let Some(place) = self.threads.not_made(arbiter, reason, ctx) else { return };
-        for id in self.children.workers_at(place) {
+    pub(crate) fn handle_arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, ctx: &mut Ctx) {
+        let Some(thread_slot) = self.threads.not_made(arbiter, reason, ctx) else { return };
+        for id in self.children.workers_at(thread_slot) {
             if self.children.phase(Child::Worker(id)) == Some(Phase::Starting) {
                 self.clear_timer(Child::Worker(id));
             }
@@ -492,8 +494,8 @@ impl Supervision {
 
     /// Starts the workers at places whose threads are tried again.
     fn retry_threads(&mut self, ctx: &mut Ctx) {
-        for place in self.threads.retry(ctx) {
-            for id in self.children.workers_at(place) {
+        for thread_slot in self.threads.retry(ctx) {
+            for id in self.children.workers_at(thread_slot) {
                 if self.children.phase(Child::Worker(id)) == Some(Phase::Starting) {
                     self.launch(Child::Worker(id), ctx);
                 }
@@ -502,12 +504,12 @@ impl Supervision {
     }
 
     /// Takes in that an abandoned thread came back and ended.
-    pub(crate) fn arbiter_ended(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
+    pub(crate) fn handle_arbiter_ended(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
         self.threads.ended(arbiter, ctx);
     }
 
     /// Does what is due.
-    pub(crate) fn expire(&mut self, ctx: &mut Ctx) {
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx) {
         for arbiter in self.threads.due(ctx.now) {
             ctx.push(Output::Inspect { arbiter });
         }
@@ -519,26 +521,26 @@ impl Supervision {
             self.next_scan = ctx.now + ctx.config.workers.scan;
             ctx.push(Output::Scan);
         }
-        self.work_off(ctx);
+        self.run_pending(ctx);
     }
 
     /// Gives everybody who has a deadline a fresh one: whatever was missed before now was our own
     /// fault.
-    pub(crate) fn excuse(&mut self, ctx: &Ctx) {
-        self.excused = ctx.now;
+    pub(crate) fn discount_pause(&mut self, ctx: &Ctx) {
+        self.deadlines_from = ctx.now;
     }
 
     /// Fences whoever has not stopped although everything was told to: the time for it is over.
     pub(crate) fn fence_all(&mut self, ctx: &mut Ctx) {
         for id in self.children.worker_ids() {
             let phase = self.children.phase(Child::Worker(id));
-            let is_alive = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
-            if is_alive {
+            let is_on_thread = matches!(phase, Some(Phase::Stopping(_) | Phase::Starting | Phase::Running));
+            if is_on_thread {
                 self.fence(id, Interruption::NodeLeft, ctx.config.workers.leave_timeout, ctx);
             }
             let Some(worker) = self.children.worker_mut(id) else { continue };
             // One that was parked, or waits to be started again, is not any more.
-            if std::mem::take(&mut worker.is_open) || is_alive {
+            if std::mem::take(&mut worker.is_open) || is_on_thread {
                 ctx.push(Output::Close { worker: id, gave_up: false });
             }
         }
@@ -558,7 +560,7 @@ impl Supervision {
 
     /// When `expire` has something to do next; `NEVER` if nothing is due.
     pub(crate) fn next_due(&self) -> Instant {
-        earliest(self.next_scan, [self.timers.next(), self.threads.next_look()])
+        earliest(self.next_scan, [self.timers.next(), self.threads.next_due()])
     }
 
     /// Where a child stands. It looks at all that is in a group.
@@ -580,23 +582,23 @@ impl Supervision {
     /// Where a child stands, whatever is in it.
     fn own_standing(&self, child: Child) -> Standing {
         let Some(common) = self.children.common(child) else { return Standing::Down };
-        let is_in_turn = |group: &children::Group| match &group.work {
-            Work::Starting { left, .. } => left.contains(&common.order),
-            Work::Steady | Work::Stopping { .. } | Work::Pausing { .. } => false,
+        let is_in_turn = |group: &children::Group| match &group.task {
+            GroupTask::Starting { left, .. } => left.contains(&common.order),
+            GroupTask::Steady | GroupTask::Stopping { .. } | GroupTask::Pausing { .. } => false,
         };
         match common.phase {
             Phase::Running => Standing::Up,
-            Phase::Starting | Phase::Waiting | Phase::Parked | Phase::Stopping(Next::Start | Next::Park) => {
+            Phase::Starting | Phase::Waiting | Phase::Parked | Phase::Stopping(AfterStop::Start | AfterStop::Park) => {
                 Standing::Coming
             }
             Phase::Idle if self.children.group(common.parent).is_some_and(is_in_turn) => Standing::Coming,
-            Phase::Idle | Phase::Ended | Phase::Stopping(Next::Close | Next::Remove) => Standing::Down,
+            Phase::Idle | Phase::Ended | Phase::Stopping(AfterStop::Close | AfterStop::Remove) => Standing::Down,
             Phase::GivenUp => Standing::GivenUp,
         }
     }
 
     /// Whether a worker that was told to stop has, or never ran.
-    pub(crate) fn is_over(&self, id: WorkerId) -> bool {
+    pub(crate) fn is_down(&self, id: WorkerId) -> bool {
         match self.children.phase(Child::Worker(id)) {
             Some(Phase::Starting | Phase::Running | Phase::Stopping(_) | Phase::Waiting) => false,
             Some(Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp) | None => true,
@@ -606,7 +608,7 @@ impl Supervision {
     /// Whether a worker runs, or was told to start and is not up yet.
     pub(crate) fn is_up_or_starting(&self, id: WorkerId) -> bool {
         match self.children.phase(Child::Worker(id)) {
-            Some(Phase::Starting | Phase::Running | Phase::Stopping(Next::Start)) => true,
+            Some(Phase::Starting | Phase::Running | Phase::Stopping(AfterStop::Start)) => true,
             Some(Phase::Stopping(_) | Phase::Waiting | Phase::Idle | Phase::Parked | Phase::Ended) => false,
             Some(Phase::GivenUp) | None => false,
         }
@@ -633,20 +635,20 @@ impl Supervision {
         }
         let phase = common.phase;
         if let Child::Worker(id) = child
-            && self.waits_on(id, ctx)
+            && self.end_overdue_wait(id, ctx)
         {
             return;
         }
         // What has a deadline, as opposed to a pause, has it anew from the last excuse on.
-        let late = |allowed: Duration| self.excused + allowed;
+        let late = |allowed: Duration| self.deadlines_from + allowed;
         match (child, phase) {
             (Child::Worker(id), Phase::Starting) => {
                 let Some(worker) = self.children.worker(id) else { return };
-                let (allowed, place) = (worker.start_timeout(&ctx.config), worker.place);
+                let (allowed, thread_slot) = (worker.start_timeout(&ctx.config), worker.thread_slot);
                 if late(allowed) > ctx.now {
                     return self.set_timer(child, late(allowed));
                 }
-                match self.threads.silent(place, ctx) {
+                match self.threads.silent(thread_slot, ctx) {
                     // Its thread is held: who holds it is to be found first, and the thread
                     // replaced with it.
                     Some(arbiter) => {
@@ -666,7 +668,7 @@ impl Supervision {
                     return self.set_timer(child, late(allowed));
                 }
                 self.fence(id, self.why_stopped(id, next), allowed, ctx);
-                self.stopped(child, next, ctx);
+                self.child_stopped(child, next, ctx);
             }
             (_, Phase::Waiting) => self.launch(child, ctx),
             (Child::Group(id), _) => self.resume(id, ctx),

@@ -24,7 +24,7 @@ use crate::time::Instant;
 
 /// Most restarts for which a worker's thread has leave at once: enough for what it can do until the
 /// supervisor has heard of the first.
-pub const LEAVES_MAX: u32 = 16;
+pub const PERMITTED_RESTARTS_MAX: u32 = 16;
 
 /// The intensity that means "however often": nothing is counted.
 pub const UNLIMITED: u32 = u32::MAX;
@@ -181,18 +181,18 @@ impl Restart {
         self.window = Window::default();
     }
 
-    /// How many failures from [`Restart::immediate_from`] on would each be answered with an
-    /// immediate restart, whatever lies between them; at most [`LEAVES_MAX`].
-    pub fn leaves(&self, config: &RestartConfig) -> u32 {
+    /// How many failures from [`Restart::permitted_from`] on would each be answered with an
+    /// immediate restart, whatever lies between them; at most [`PERMITTED_RESTARTS_MAX`].
+    pub fn permitted_restarts(&self, config: &RestartConfig) -> u32 {
         // Where a second failure in a row has to wait, the first one is all that can be promised.
-        let without_pause = if config.delay_min.is_zero() { LEAVES_MAX } else { 1 };
+        let without_pause = if config.delay_min.is_zero() { PERMITTED_RESTARTS_MAX } else { 1 };
         config.intensity.saturating_sub(self.window.len()).clamp(u32::from(config.intensity > 0), without_pause)
     }
 
     /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot
-    /// be said yet. A worker's own thread may do so [`Restart::leaves`] times without asking, and
+    /// be said yet. A worker's own thread may do so [`Restart::permitted_restarts`] times without asking, and
     /// must then report each with [`Restart::record`].
-    pub fn immediate_from(&self, now: Instant, config: &RestartConfig) -> Instant {
+    pub fn permitted_from(&self, now: Instant, config: &RestartConfig) -> Instant {
         let room = self.window.room_from(now, config);
         match self.backoff.newest {
             Some(newest) if !config.delay_min.is_zero() => room.max(newest + config.reset_after),
@@ -201,7 +201,7 @@ impl Restart {
     }
 
     /// Takes in an immediate restart that took place at `now` by leave of
-    /// [`Restart::immediate_from`].
+    /// [`Restart::permitted_from`].
     pub fn record(&mut self, now: Instant, config: &RestartConfig) {
         // RestartPermit was given for one restart, but reports may overtake each other by a hair;
         // the window stays bounded all the same.
@@ -286,7 +286,7 @@ mod tests {
     fn an_intensity_of_zero_allows_nothing() {
         let config = RestartConfig { intensity: 0, ..config() };
         assert_eq!(decide(&config, &[5]), [Decision::GiveUp]);
-        assert_eq!(Restart::default().immediate_from(Instant::ZERO, &config), Instant::NEVER);
+        assert_eq!(Restart::default().permitted_from(Instant::ZERO, &config), Instant::NEVER);
     }
 
     #[test]
@@ -294,17 +294,17 @@ mod tests {
         let config = RestartConfig { delay_min: Duration::ZERO, delay_max: Duration::ZERO, ..config() };
         let mut restart = Restart::default();
         for used in 0..3 {
-            assert_eq!(restart.leaves(&config), 3 - used);
-            assert_eq!(restart.immediate_from(Instant::ZERO, &config), Instant::ZERO);
+            assert_eq!(restart.permitted_restarts(&config), 3 - used);
+            assert_eq!(restart.permitted_from(Instant::ZERO, &config), Instant::ZERO);
             restart.record(Instant::ZERO, &config);
         }
         // The next one when the window has moved on, and then one at least.
-        assert_eq!(restart.immediate_from(Instant::ZERO, &config), Instant::ZERO + config.period);
-        assert_eq!(restart.leaves(&config), 1);
+        assert_eq!(restart.permitted_from(Instant::ZERO, &config), Instant::ZERO + config.period);
+        assert_eq!(restart.permitted_restarts(&config), 1);
         let unlimited = RestartConfig { intensity: UNLIMITED, ..config.clone() };
-        assert_eq!(Restart::default().leaves(&unlimited), LEAVES_MAX);
+        assert_eq!(Restart::default().permitted_restarts(&unlimited), PERMITTED_RESTARTS_MAX);
         let none = RestartConfig { intensity: 0, ..config };
-        assert_eq!(Restart::default().leaves(&none), 0);
+        assert_eq!(Restart::default().permitted_restarts(&none), 0);
     }
 
     // T3
@@ -336,10 +336,10 @@ mod tests {
             let mut now = Instant::ZERO;
             for _ in 0..10 {
                 now += draw.duration_below(Duration::from_secs(15));
-                let leave = restart.immediate_from(now, &config);
-                assert_eq!(restart.leaves(&config), 1, "where there are pauses");
+                let permitted_from = restart.permitted_from(now, &config);
+                assert_eq!(restart.permitted_restarts(&config), 1, "where there are pauses");
                 let mut asked = restart.clone();
-                if leave <= now {
+                if permitted_from <= now {
                     assert_eq!(asked.decide(now, &config, &mut random), Decision::Now);
                     restart.record(now, &config);
                 } else {

@@ -32,7 +32,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Places that threads which are waited for have in turn; far more than threads can be held at
 /// once.
-const OWN_PLACES: u32 = 1 << 24;
+const OWN_SLOTS: u32 = 1 << 24;
 /// How long a place whose thread could not be made waits for the next attempt: at first, doubling,
 /// and at most. What the host lacks is seldom back within a second, and seldom away for longer than
 /// a user waits.
@@ -42,7 +42,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The threads of this process that run workers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Threads {
-    places: BTreeMap<ThreadSlotId, Place>,
+    slots: BTreeMap<ThreadSlotId, ThreadSlot>,
     arbiters: BTreeMap<ArbiterId, Arbiter>,
     next: u32,
     /// Held threads: those that are waited for, and those that were abandoned.
@@ -52,7 +52,7 @@ pub(super) struct Threads {
 }
 
 #[derive(Clone, Debug)]
-struct Place {
+struct ThreadSlot {
     arbiter: ArbiterId,
     /// Workers that have its thread.
     workers: u32,
@@ -73,14 +73,14 @@ struct Lack {
 
 #[derive(Clone, Debug)]
 struct Arbiter {
-    place: ThreadSlotId,
+    thread_slot: ThreadSlotId,
     state: State,
     /// What it had used of its CPU when it last spoke.
     times: Option<CpuTimes>,
     /// Whether it was told that it is starved, since it last spoke.
-    told_starved: bool,
+    starved_reported: bool,
     /// When to look again at what it is doing; `NEVER` if its silence will say so.
-    look_at: Instant,
+    inspect_at: Instant,
     /// When a look first found nobody at work, if the last one did: whoever held it has let go, and
     /// the beat is on its way.
     idle_since: Option<Instant>,
@@ -98,14 +98,14 @@ enum State {
 /// A thread that was held has come back to the workers that waited for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Returned {
-    pub(super) place: ThreadSlotId,
+    pub(super) thread_slot: ThreadSlotId,
     pub(super) held_for: Duration,
     pub(super) zombies: u32,
 }
 
 /// What the silence of a thread means.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Ruling {
+pub(super) enum ThreadVerdict {
     /// It is not silent any more, or no longer ours to judge.
     Alive,
     /// Nothing yet; look again then.
@@ -114,31 +114,39 @@ pub(super) enum Ruling {
     TooMany,
     /// It is held, and silent for this long: [`Threads::replace`]. The cause is that of the worker
     /// that held it, if one did.
-    Lost { place: ThreadSlotId, silence: Duration, cause: Option<Cause> },
+    Lost { thread_slot: ThreadSlotId, silence: Duration, cause: Option<Cause> },
 }
 
 impl Threads {
     /// Makes a thread at a place that has none.
-    pub(super) fn open(&mut self, place: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
+    pub(super) fn open(&mut self, thread_slot: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
         let arbiter = ArbiterId(self.next);
         self.next += 1;
         let state = State::Running(watch(arbiter, timeout, ctx));
         // A thread that has not spoken yet has used nothing before it was made.
         let times = Some(CpuTimes::default());
-        let fresh = Arbiter { place, state, times, told_starved: false, look_at: Instant::NEVER, idle_since: None };
+        let fresh = Arbiter {
+            thread_slot,
+            state,
+            times,
+            starved_reported: false,
+            inspect_at: Instant::NEVER,
+            idle_since: None,
+        };
         self.arbiters.insert(arbiter, fresh);
-        self.places.entry(place).or_insert(Place { arbiter, workers: 0, timeout, lack: None }).arbiter = arbiter;
+        self.slots.entry(thread_slot).or_insert(ThreadSlot { arbiter, workers: 0, timeout, lack: None }).arbiter =
+            arbiter;
         ctx.push(Output::Spawn { arbiter });
         arbiter
     }
 
     /// Gives a worker that may hold its thread for `timeout` the one at `place`, which is made if
     /// need be.
-    pub(super) fn enter(&mut self, place: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
-        if !self.places.contains_key(&place) {
-            self.open(place, timeout, ctx);
+    pub(super) fn assign_worker(&mut self, thread_slot: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
+        if !self.slots.contains_key(&thread_slot) {
+            self.open(thread_slot, timeout, ctx);
         }
-        let Some(here) = self.places.get_mut(&place) else { return ArbiterId(u32::MAX) };
+        let Some(here) = self.slots.get_mut(&thread_slot) else { return ArbiterId(u32::MAX) };
         here.workers += 1;
         let arbiter = here.arbiter;
         if timeout < here.timeout {
@@ -152,14 +160,14 @@ impl Threads {
     }
 
     /// Takes the thread of a worker back; one that nobody shares and nobody needs any more ends.
-    pub(super) fn leave(&mut self, place: ThreadSlotId, ctx: &mut Ctx) {
-        let Some(here) = self.places.get_mut(&place) else { return };
+    pub(super) fn release_worker(&mut self, thread_slot: ThreadSlotId, ctx: &mut Ctx) {
+        let Some(here) = self.slots.get_mut(&thread_slot) else { return };
         here.workers -= 1;
-        if here.workers > 0 || place.0 < ctx.config.workers.arbiters {
+        if here.workers > 0 || thread_slot.0 < ctx.config.workers.arbiters {
             return;
         }
         let arbiter = here.arbiter;
-        self.places.remove(&place);
+        self.slots.remove(&thread_slot);
         match self.arbiters.get(&arbiter).map(|arbiter| arbiter.state) {
             Some(State::Running(watch)) => ctx.monitor.unwatch(watch),
             Some(State::Held(_)) => return self.abandon(arbiter, ctx),
@@ -181,13 +189,13 @@ impl Threads {
     }
 
     /// The thread at a place that has one.
-    pub(super) fn at(&self, place: ThreadSlotId) -> ArbiterId {
-        self.places.get(&place).map_or(ArbiterId(u32::MAX), |place| place.arbiter)
+    pub(super) fn at(&self, thread_slot: ThreadSlotId) -> ArbiterId {
+        self.slots.get(&thread_slot).map_or(ArbiterId(u32::MAX), |thread_slot| thread_slot.arbiter)
     }
 
     /// Whether the thread at a place is held, and its workers wait for it.
-    pub(super) fn is_held(&self, place: ThreadSlotId) -> bool {
-        let arbiter = self.places.get(&place).and_then(|place| self.arbiters.get(&place.arbiter));
+    pub(super) fn is_held(&self, thread_slot: ThreadSlotId) -> bool {
+        let arbiter = self.slots.get(&thread_slot).and_then(|thread_slot| self.arbiters.get(&thread_slot.arbiter));
         arbiter.is_some_and(|arbiter| matches!(arbiter.state, State::Held(_)))
     }
 
@@ -198,7 +206,7 @@ impl Threads {
 
     /// The threads that should run workers now.
     pub(super) fn running(&self) -> Vec<ArbiterId> {
-        self.places.values().map(|place| place.arbiter).collect()
+        self.slots.values().map(|thread_slot| thread_slot.arbiter).collect()
     }
 
     /// Takes in a sign of life. Returns the place of a thread that was held until now.
@@ -214,17 +222,17 @@ impl Threads {
             State::Zombie => return None,
             State::Running(watch) => (watch, None),
             State::Held(since) => {
-                let timeout = self.places.get(&arbiter.place)?.timeout;
+                let timeout = self.slots.get(&arbiter.thread_slot)?.timeout;
                 let watch = watch(id, timeout, ctx);
                 arbiter.state = State::Running(watch);
                 self.zombies -= 1;
                 let held_for = ctx.now - since;
-                (watch, Some(Returned { place: arbiter.place, held_for, zombies: self.zombies }))
+                (watch, Some(Returned { thread_slot: arbiter.thread_slot, held_for, zombies: self.zombies }))
             }
         };
-        (arbiter.times, arbiter.told_starved, arbiter.look_at) = (times, false, Instant::NEVER);
-        if let Some(place) = self.places.get_mut(&arbiter.place) {
-            place.lack = None;
+        (arbiter.times, arbiter.starved_reported, arbiter.inspect_at) = (times, false, Instant::NEVER);
+        if let Some(thread_slot) = self.slots.get_mut(&arbiter.thread_slot) {
+            thread_slot.lack = None;
         }
         arbiter.idle_since = None;
         let interval = ctx.config.workers.interval;
@@ -234,8 +242,8 @@ impl Threads {
     }
 
     /// The thread at a place, if it has been silent for longer than two of its intervals.
-    pub(super) fn silent(&self, place: ThreadSlotId, ctx: &Ctx) -> Option<ArbiterId> {
-        let id = self.at(place);
+    pub(super) fn silent(&self, thread_slot: ThreadSlotId, ctx: &Ctx) -> Option<ArbiterId> {
+        let id = self.at(thread_slot);
         let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
         (ctx.monitor.silence(watch, ctx.now) > ctx.config.workers.interval * 2).then_some(id)
     }
@@ -248,40 +256,42 @@ impl Threads {
         blamed: Option<WorkerActivity>,
         limit: Duration,
         seen: Option<ThreadSample>,
-        excused: Instant,
+        deadlines_from: Instant,
         ctx: &mut Ctx,
-    ) -> Ruling {
-        let Some(arbiter) = self.arbiters.get_mut(&id) else { return Ruling::Alive };
-        let State::Running(watch) = arbiter.state else { return Ruling::Alive };
-        let Some(timeout) = self.places.get(&arbiter.place).map(|place| place.timeout) else { return Ruling::Alive };
+    ) -> ThreadVerdict {
+        let Some(arbiter) = self.arbiters.get_mut(&id) else { return ThreadVerdict::Alive };
+        let State::Running(watch) = arbiter.state else { return ThreadVerdict::Alive };
+        let Some(timeout) = self.slots.get(&arbiter.thread_slot).map(|thread_slot| thread_slot.timeout) else {
+            return ThreadVerdict::Alive;
+        };
         let silence = ctx.monitor.silence(watch, ctx.now);
         if silence < timeout.min(ctx.config.workers.interval * 2) {
-            return Ruling::Alive;
+            return ThreadVerdict::Alive;
         }
         // A thread that has just been let go is silent until its next beat has come here, and on a
         // busy machine that takes a while. So where nobody is at work the silence counts from the
         // first look that saw so: then it is lost to something else.
         arbiter.idle_since = if blamed.is_none() { arbiter.idle_since.or(Some(ctx.now)) } else { None };
         let since = blamed.map(|busy| busy.since).or(arbiter.idle_since).unwrap_or(ctx.now);
-        let busy_for = ctx.now - since.max(excused);
+        let busy_for = ctx.now - since.max(deadlines_from);
         let used = seen.zip(arbiter.times).map(|(seen, before)| Used::between(before, seen, silence));
         let waited = used.map_or(Duration::ZERO, |used| used.waited);
         let stuck = busy_for.saturating_sub(waited);
         // Some waiting for a CPU is nothing unusual, and is not worth another look.
         if busy_for < limit || stuck < limit - limit / 10 {
-            if waited > silence / 2 && !arbiter.told_starved {
-                arbiter.told_starved = true;
+            if waited > silence / 2 && !arbiter.starved_reported {
+                arbiter.starved_reported = true;
                 ctx.emit(Event::Starved { arbiter: id, waited_for: waited });
             }
             let step = if waited.is_zero() { ctx.config.stall.min(limit / 10) } else { limit / 10 };
             let rest = if busy_for < limit { limit - busy_for } else { (limit - stuck).max(step) };
-            return Ruling::Later(ctx.now + rest);
+            return ThreadVerdict::Later(ctx.now + rest);
         }
         if self.zombies >= ctx.config.workers.zombies_max {
             ctx.emit(Event::TooManyZombies { arbiter: id, zombies: self.zombies });
-            return Ruling::TooMany;
+            return ThreadVerdict::TooMany;
         }
-        let place = arbiter.place;
+        let thread_slot = arbiter.thread_slot;
         let cause = blamed.map(|busy| match used {
             None => Cause::HeldThread { during: busy.doing, busy_for },
             Some(used) if used.ran * 2 >= stuck => {
@@ -289,7 +299,7 @@ impl Threads {
             }
             Some(_) => Cause::Blocked { during: busy.doing, busy_for },
         });
-        Ruling::Lost { place, silence, cause }
+        ThreadVerdict::Lost { thread_slot, silence, cause }
     }
 
     /// Counts the thread at a place as held, and makes a fresh one there. So many of its workers
@@ -297,71 +307,71 @@ impl Threads {
     /// it is abandoned.
     pub(super) fn replace(
         &mut self,
-        place: ThreadSlotId,
+        thread_slot: ThreadSlotId,
         waiting: u32,
         silence: Duration,
         ctx: &mut Ctx,
     ) -> ThreadSlotId {
-        let Some(here) = self.places.get_mut(&place) else { return place };
+        let Some(here) = self.slots.get_mut(&thread_slot) else { return thread_slot };
         let (id, timeout) = (here.arbiter, here.timeout);
         here.workers -= waiting;
-        let is_needed = here.workers > 0 || place.0 < ctx.config.workers.arbiters;
-        let Some(arbiter) = self.arbiters.get_mut(&id) else { return place };
+        let is_needed = here.workers > 0 || thread_slot.0 < ctx.config.workers.arbiters;
+        let Some(arbiter) = self.arbiters.get_mut(&id) else { return thread_slot };
         if let State::Running(watch) = arbiter.state {
             ctx.monitor.unwatch(watch);
         }
-        arbiter.look_at = Instant::NEVER;
+        arbiter.inspect_at = Instant::NEVER;
         arbiter.state = State::Held(ctx.now - silence);
         self.zombies += 1;
-        let own = if waiting > 0 { self.own_place() } else { place };
+        let own = if waiting > 0 { self.own_slot() } else { thread_slot };
         if waiting > 0 {
-            self.places.insert(own, Place { arbiter: id, workers: waiting, timeout, lack: None });
+            self.slots.insert(own, ThreadSlot { arbiter: id, workers: waiting, timeout, lack: None });
             if let Some(arbiter) = self.arbiters.get_mut(&id) {
-                arbiter.place = own;
+                arbiter.thread_slot = own;
             }
         } else {
             self.abandon(id, ctx);
         }
         if is_needed {
-            self.open(place, timeout, ctx);
+            self.open(thread_slot, timeout, ctx);
         } else {
-            self.places.remove(&place);
+            self.slots.remove(&thread_slot);
         }
         own
     }
 
     /// A place that no worker was given, and none is.
-    fn own_place(&mut self) -> ThreadSlotId {
+    fn own_slot(&mut self) -> ThreadSlotId {
         loop {
-            let place = ThreadSlotId(u32::MAX - self.next_own);
-            self.next_own = (self.next_own + 1) % OWN_PLACES;
-            if !self.places.contains_key(&place) {
-                return place;
+            let thread_slot = ThreadSlotId(u32::MAX - self.next_own);
+            self.next_own = (self.next_own + 1) % OWN_SLOTS;
+            if !self.slots.contains_key(&thread_slot) {
+                return thread_slot;
             }
         }
     }
 
     /// Has a silent thread looked at again at this instant, unless it speaks before.
-    pub(super) fn look_again(&mut self, id: ArbiterId, at: Instant) {
+    pub(super) fn inspect_again(&mut self, id: ArbiterId, at: Instant) {
         if let Some(arbiter) = self.arbiters.get_mut(&id) {
-            arbiter.look_at = at;
+            arbiter.inspect_at = at;
         }
     }
 
     /// The threads that are to be looked at again by `now`.
     pub(super) fn due(&mut self, now: Instant) -> Vec<ArbiterId> {
-        let due = |arbiter: &Arbiter| arbiter.look_at <= now;
+        let due = |arbiter: &Arbiter| arbiter.inspect_at <= now;
         let ids: Vec<ArbiterId> = self.arbiters.iter().filter(|(_, arbiter)| due(arbiter)).map(|(&id, _)| id).collect();
         for id in &ids {
-            self.look_again(*id, Instant::NEVER);
+            self.inspect_again(*id, Instant::NEVER);
         }
         ids
     }
 
     /// When `due` or `retry` has something next.
-    pub(super) fn next_look(&self) -> Option<Instant> {
-        let looks = self.arbiters.values().map(|arbiter| arbiter.look_at);
-        let retries = self.places.values().filter_map(|place| place.lack).map(|lack| lack.retry_at);
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let looks = self.arbiters.values().map(|arbiter| arbiter.inspect_at);
+        let retries = self.slots.values().filter_map(|thread_slot| thread_slot.lack).map(|lack| lack.retry_at);
         looks.chain(retries).min().filter(|&at| at != Instant::NEVER)
     }
 
@@ -369,34 +379,37 @@ impl Threads {
     pub(super) fn not_made(&mut self, id: ArbiterId, reason: &str, ctx: &mut Ctx) -> Option<ThreadSlotId> {
         let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
         ctx.monitor.unwatch(watch);
-        let place = self.arbiters.remove(&id)?.place;
-        let here = self.places.get_mut(&place)?;
+        let thread_slot = self.arbiters.remove(&id)?.thread_slot;
+        let here = self.slots.get_mut(&thread_slot)?;
         let pause = here.lack.map_or(RETRY_MIN, |lack| (lack.pause * 2).min(RETRY_MAX));
         here.lack = Some(Lack { pause, retry_at: ctx.now + pause });
         ctx.emit(Event::NoThread { arbiter: id, reason: reason.into(), retry_in: pause });
-        Some(place)
+        Some(thread_slot)
     }
 
     /// Whether a place waits for the next attempt to make its thread.
-    pub(super) fn lacks_thread(&self, place: ThreadSlotId) -> bool {
-        self.places.get(&place).and_then(|place| place.lack).is_some_and(|lack| lack.retry_at != Instant::NEVER)
+    pub(super) fn lacks_thread(&self, thread_slot: ThreadSlotId) -> bool {
+        self.slots
+            .get(&thread_slot)
+            .and_then(|thread_slot| thread_slot.lack)
+            .is_some_and(|lack| lack.retry_at != Instant::NEVER)
     }
 
     /// Tries again to make the threads whose pause is over. Returns their places.
     pub(super) fn retry(&mut self, ctx: &mut Ctx) -> Vec<ThreadSlotId> {
         let mut due = Vec::new();
-        for (&place, here) in &mut self.places {
+        for (&thread_slot, here) in &mut self.slots {
             if let Some(lack) = &mut here.lack
                 && lack.retry_at <= ctx.now
             {
                 lack.retry_at = Instant::NEVER;
-                due.push((place, here.timeout));
+                due.push((thread_slot, here.timeout));
             }
         }
-        for &(place, timeout) in &due {
-            self.open(place, timeout, ctx);
+        for &(thread_slot, timeout) in &due {
+            self.open(thread_slot, timeout, ctx);
         }
-        due.into_iter().map(|(place, _)| place).collect()
+        due.into_iter().map(|(thread_slot, _)| thread_slot).collect()
     }
 
     /// Replaces a thread that has ended. Returns its place.
@@ -409,10 +422,10 @@ impl Threads {
             }
             State::Zombie => return None,
         }
-        let place = self.arbiters.remove(&id)?.place;
-        let timeout = self.places.get(&place)?.timeout;
-        self.open(place, timeout, ctx);
-        Some(place)
+        let thread_slot = self.arbiters.remove(&id)?.thread_slot;
+        let timeout = self.slots.get(&thread_slot)?.timeout;
+        self.open(thread_slot, timeout, ctx);
+        Some(thread_slot)
     }
 
     /// Takes in that an abandoned thread came back and ended.

@@ -17,8 +17,8 @@ use crate::member::{Child, Health, StatusSample};
 use crate::output::Output;
 
 impl Supervision {
-    pub(super) fn judge_look(&mut self, look: &StatusSample, ctx: &mut Ctx) {
-        let (excused, now) = (self.excused, ctx.now);
+    pub(super) fn handle_status_sample(&mut self, look: &StatusSample, ctx: &mut Ctx) {
+        let (deadlines_from, now) = (self.deadlines_from, ctx.now);
         let child = Child::Worker(look.worker);
         let Some(worker) = self.children.worker(look.worker) else { return };
         // Until it is up, only the start timeout counts.
@@ -30,12 +30,14 @@ impl Supervision {
             return;
         }
         // A silent thread is judged as a thread, and a worker on it can do nothing.
-        let thread_speaks = self.threads.silent(worker.place, ctx).is_none();
+        let thread_speaks = self.threads.silent(worker.thread_slot, ctx).is_none();
         let await_timeout = worker.await_timeout(&ctx.config);
         let Some(worker) = self.children.worker_mut(look.worker) else { return };
         let is_stuck = look.is_waiting && look.queued > 0 && thread_speaks;
         worker.stuck = match worker.stuck {
-            Some((progress, since)) if is_stuck && progress == look.progress => Some((progress, since.max(excused))),
+            Some((progress, since)) if is_stuck && progress == look.progress => {
+                Some((progress, since.max(deadlines_from)))
+            }
             _ if is_stuck => Some((look.progress, now)),
             _ => None,
         };

@@ -201,7 +201,7 @@ fn a_temporary_child_failing_in_a_restart_leaves_nothing() {
         let (mut play, group) = three(Strategy::OneForAll, [Permanent; 3]);
         let threads = play.threads.len();
         let own = Supervise::new(WorkerId(4), "w4", 2);
-        let own = Supervise { group, kind: Temporary, place: heartbeat_core::ThreadSlotId(9), ..own };
+        let own = Supervise { group, kind: Temporary, thread_slot: heartbeat_core::ThreadSlotId(9), ..own };
         let temporary = play.worker_with(own);
         play.worker(5, group, Permanent);
         play.stubborn.insert(WorkerId(5));

@@ -43,7 +43,14 @@ fn take_on(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups:
         let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
         let wait = OnThreadHeld::Wait { timeout: Duration::from_secs(random.below(20)) };
         let on_thread_held = pick(random, &[None, Some(OnThreadHeld::StartAnew), Some(wait)]);
-        play.worker_with(Supervise { group: parent, kind, place, significant: true, on_thread_held, ..worker });
+        play.worker_with(Supervise {
+            group: parent,
+            kind,
+            thread_slot: place,
+            significant: true,
+            on_thread_held,
+            ..worker
+        });
     }
 }
 

@@ -231,7 +231,7 @@ fn a_pause_of_our_own_is_no_part_of_a_wait() {
 #[test]
 fn a_thread_of_ones_own_that_is_held_is_replaced_alone() {
     let mut play = beside(ONE, None, &[(NEIGHBOUR, None)]);
-    let own = play.worker_with(Supervise { place: ThreadSlotId(7), ..Supervise::new(OTHER, "w2", 1) });
+    let own = play.worker_with(Supervise { thread_slot: ThreadSlotId(7), ..Supervise::new(OTHER, "w2", 1) });
     let before = play.at[&own];
     play.hold(own);
     beat(&mut play, 6);

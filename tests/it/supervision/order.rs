@@ -243,7 +243,7 @@ fn a_thread_of_its_own_is_made_with_its_worker_and_ends_with_it() {
     let before = play.threads.len();
     for round in 0..10_000_u32 {
         let worker = Supervise::new(WorkerId(1), "w1", 2);
-        let worker = play.worker_with(Supervise { place: ThreadSlotId(2 + round), ..worker });
+        let worker = play.worker_with(Supervise { thread_slot: ThreadSlotId(2 + round), ..worker });
         assert_eq!(play.threads.len(), before + 1);
         play.panic(worker);
         assert_eq!(play.threads.len(), before + 1, "a restart keeps it");

@@ -34,7 +34,7 @@ pub(crate) struct Play {
     /// Threads that were abandoned and have not come back.
     pub(crate) zombies: BTreeSet<ArbiterId>,
     /// What each worker's thread may do without asking.
-    pub(crate) leaves: BTreeMap<WorkerId, RestartPermit>,
+    pub(crate) permits: BTreeMap<WorkerId, RestartPermit>,
     /// Whether questions about silent threads are answered.
     pub(crate) answers: bool,
     silent: VecDeque<ArbiterId>,
@@ -82,7 +82,7 @@ impl Play {
             at: BTreeMap::new(),
             held: BTreeMap::new(),
             zombies: BTreeSet::new(),
-            leaves: BTreeMap::new(),
+            permits: BTreeMap::new(),
             answers: false,
             silent: VecDeque::new(),
             has_lost: false,
@@ -139,7 +139,7 @@ impl Play {
 
     /// A worker that runs panics, and its thread starts it again if it has leave to.
     pub(crate) fn panic_with_leave(&mut self, id: WorkerId, is_up: bool) {
-        let (generation, leave) = (self.running[&id], self.leaves[&id]);
+        let (generation, leave) = (self.running[&id], self.permits[&id]);
         if leave.from > self.now || generation >= leave.until {
             return self.panic(id);
         }
@@ -287,7 +287,7 @@ impl Play {
                 let runs = self.running.contains_key(&start.worker);
                 let former = self.at.insert(start.worker, start.arbiter);
                 assert!(!runs || former.is_some_and(|at| !self.threads.contains(&at)), "{start:?} over one that runs");
-                self.leaves.insert(start.worker, start.leave);
+                self.permits.insert(start.worker, start.permit);
                 let newest = self.newest.insert(start.worker, start.generation);
                 assert!(newest < Some(start.generation), "T4: generations rise");
                 assert!(self.threads.contains(&start.arbiter), "{start:?} on a thread that is not there");
@@ -326,8 +326,8 @@ impl Play {
                 self.held.remove(arbiter);
             }
             Output::Inspect { arbiter } if self.answers => self.silent.push_back(*arbiter),
-            Output::SetRestartPermit { worker, leave } => {
-                self.leaves.insert(*worker, *leave);
+            Output::SetRestartPermit { worker, permit } => {
+                self.permits.insert(*worker, *permit);
             }
             Output::Event(event) => self.events.push(event.clone()),
             Output::Scan

@@ -102,7 +102,12 @@ fn check(strategy: Strategy, kind: RestartKind, way: Way, expected: &str) {
     for id in 1..=3 {
         let kind = if WorkerId(id) == VICTIM { kind } else { Permanent };
         let place = ThreadSlotId(id + 1);
-        play.worker_with(Supervise { group, kind, place, ..Supervise::new(WorkerId(id), format!("w{id}"), 2) });
+        play.worker_with(Supervise {
+            group,
+            kind,
+            thread_slot: place,
+            ..Supervise::new(WorkerId(id), format!("w{id}"), 2)
+        });
     }
     live(&mut play, 1);
     play.story();

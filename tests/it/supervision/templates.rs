@@ -82,7 +82,7 @@ fn check_removed(phase: &str, prepare: impl Fn(&mut Play)) {
         let threads = play.threads.len();
         play.sluggish.insert(WorkerId(9));
         let kind = if phase == "ended" { Transient } else { Permanent };
-        play.worker_with(Supervise { group, kind, place: ThreadSlotId(5), ..Supervise::new(ID, "w1", 2) });
+        play.worker_with(Supervise { group, kind, thread_slot: ThreadSlotId(5), ..Supervise::new(ID, "w1", 2) });
         play.worker(2, group, Permanent);
         prepare(&mut play);
         assert_eq!(forgotten(&play, ID), 0);
@@ -180,7 +180,7 @@ fn nothing_is_kept_of_ten_thousand_children_that_came_and_went() {
         play.worker(1, template, Temporary);
         play.worker(2, template, Permanent);
         let group = play.group(round + 2, GroupId::ROOT, Strategy::OneForAll);
-        let own = Supervise { group, place: ThreadSlotId(round % 7 + 2), ..Supervise::new(WorkerId(3), "w3", 2) };
+        let own = Supervise { group, thread_slot: ThreadSlotId(round % 7 + 2), ..Supervise::new(WorkerId(3), "w3", 2) };
         play.worker_with(own);
         match round % 3 {
             0 => play.panic(ID),
@@ -209,7 +209,7 @@ fn a_slot_of_its_own_has_a_thread_while_a_worker_needs_it() {
     let group = play.group_with(SuperviseGroup { counting: Counting::Each, ..spec(1, GroupId::ROOT) });
     for id in 1..=2 {
         let worker = Supervise::new(WorkerId(id), format!("w{id}"), 2);
-        play.worker_with(Supervise { group, place: ThreadSlotId(40), kind: Transient, ..worker });
+        play.worker_with(Supervise { group, thread_slot: ThreadSlotId(40), kind: Transient, ..worker });
         assert_eq!(play.threads.len(), threads + 1, "two share it");
     }
     play.finish(WorkerId(2));

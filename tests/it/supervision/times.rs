@@ -25,7 +25,7 @@ fn millis(millis: u64) -> Duration {
 /// All its times are this long.
 fn with_times(all: Duration) -> Supervise {
     let times = Times { timeout: all, start_timeout: all, await_timeout: all, shutdown_timeout: all };
-    Supervise { times: Some(Arc::new(times)), place: ThreadSlotId(0), ..Supervise::new(OWN, "own", 1) }
+    Supervise { times: Some(Arc::new(times)), thread_slot: ThreadSlotId(0), ..Supervise::new(OWN, "own", 1) }
 }
 
 /// A worker with times of its own, which are all this long, and a neighbour on the same thread.
@@ -167,7 +167,7 @@ fn a_dedicated_thread_may_be_held_for_its_workers_timeout() {
     for seconds in [1, 20] {
         let mut play = two(millis(1_000));
         let alone = Supervise { worker: WorkerId(5), name: "alone".into(), ..with_times(Duration::from_secs(seconds)) };
-        play.worker_with(Supervise { place: ThreadSlotId(7), ..alone });
+        play.worker_with(Supervise { thread_slot: ThreadSlotId(7), ..alone });
         play.beat(play.now.as_nanos() + 1);
         play.hold(WorkerId(5));
         let beat = |play: &mut Play| play.beat(play.now.as_nanos());
