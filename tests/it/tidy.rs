@@ -34,7 +34,7 @@ const CORE: [&str; 24] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root
 /// exports (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 16] = [
+const ACTORS: [&str; 17] = [
     "clock",
     "lock",
     "transport",
@@ -42,6 +42,7 @@ const ACTORS: [&str; 16] = [
     "authority",
     "worker",
     "view",
+    "requests",
     "control",
     "node",
     "web",

@@ -2,7 +2,7 @@
 //!
 //! All nodes that supervise a group of the same name share its shards out among themselves. Each
 //! shard runs on one node, its owner. When the owner dies or leaves, another node starts the shard
-//! under a higher [`Epoch`]. This node does not forward requests: [`Shards::owner`] says where a
+//! under a higher [`Epoch`]. [`Shards::send`] brings a message to its owner; [`Shards::owner`] says where a
 //! key belongs, and the application sends the request there.
 //!
 //! # Quick start
