@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use heartbeat_core::config::{DetectorKind, OnSuspected, QuorumRule};
-use heartbeat_core::requests::{Interrupted, Outcome, Refusal};
-use heartbeat_core::{Config, Event, WorkerId};
+use heartbeat_core::requests::{Outcome, Refusal};
+use heartbeat_core::{Config, Event, Interruption, WorkerId};
 use heartbeat_tests::world::{SHARDS, WORKERS};
 use heartbeat_tests::{Fault, NodeIndex, Shape, World};
 
@@ -49,7 +49,7 @@ fn a_killed_owner_interrupts_at_once_and_later_requests_move() {
         world.run(millis(20));
         let outcome = world.checker.outcome(in_queue);
         let is_interrupted =
-            matches!(outcome, Some(Outcome::Interrupted(Interrupted::ConnectionLost | Interrupted::NodeDied)));
+            matches!(outcome, Some(Outcome::Interrupted(Interruption::ConnectionLost | Interruption::NodeDied)));
         assert!(is_interrupted, "seed {seed}: {outcome:?}");
         let held = world.send_request(sender, shard, 100, None);
         world.run(millis(500));

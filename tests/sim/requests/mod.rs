@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use heartbeat_core::member::{Epoch, name_hash};
 use heartbeat_core::requests::{
-    Counters, Input, Interrupted, MessageType, Outcome, Output, Refusal, RequestId, Requests, ServedId, Target,
+    Counters, Input, MessageType, Outcome, Output, Refusal, RequestId, Requests, ServedId, Target,
 };
 use heartbeat_core::{Engine, Event, Generation, Interruption, NodeId, Random, WorkerId};
 
@@ -287,7 +287,7 @@ impl World {
                 && (!is_held || worker != Some(generation))
             {
                 let why = if is_held { Interruption::Restarted } else { Interruption::ShardMoved };
-                over.push((index, served, Outcome::Interrupted(Interrupted::Worker(why))));
+                over.push((index, served, Outcome::Interrupted(why)));
             }
             if !is_held {
                 let refused = Outcome::Refused(Refusal::NotOwner { known: known(engine, index) });
