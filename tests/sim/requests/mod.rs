@@ -60,6 +60,8 @@ struct Station {
     requests: Requests,
     /// When the timer that is set goes off; others are void.
     timer_at: u64,
+    /// Whether its outputs are being executed: those that come meanwhile are executed after them.
+    is_draining: bool,
     /// What came while the process was stopped.
     backlog: Vec<Action>,
     /// The queues of the shards that it holds.
@@ -216,7 +218,14 @@ impl World {
         let (config, me) = (self.config.requests.clone(), NodeId::of(self.name(place)));
         let requests = Requests::new(config, name_hash("sim") as u32, me, generation);
         let life = self.life(place);
-        let station = Station { life, requests, timer_at: u64::MAX, backlog: Vec::new(), queues: BTreeMap::new() };
+        let station = Station {
+            life,
+            requests,
+            timer_at: u64::MAX,
+            is_draining: false,
+            backlog: Vec::new(),
+            queues: BTreeMap::new(),
+        };
         self.traffic.stations.insert(place, station);
         self.checker.requests_started(place, life);
         self.plan_client(place);
@@ -319,12 +328,16 @@ impl World {
         let now = self.clock(place);
         let Some(station) = self.traffic.stations.get_mut(&place) else { return };
         station.requests.handle(now, input);
+        if std::mem::replace(&mut station.is_draining, true) {
+            return;
+        }
         while let Some(output) =
             self.traffic.stations.get_mut(&place).and_then(|station| station.requests.poll_output())
         {
             self.requests_act(place, output);
         }
-        let Some(station) = self.traffic.stations.get(&place) else { return };
+        let Some(station) = self.traffic.stations.get_mut(&place) else { return };
+        station.is_draining = false;
         self.checker.request_bounds(self.now, place, station.requests.counters());
         let Some(due) = station.requests.poll_timeout() else { return };
         let ahead = due.as_nanos().saturating_sub(self.local(place, self.now));
