@@ -116,7 +116,15 @@ fn send_error(refusal: Refusal, message: &'static str) -> SendError {
         Refusal::NotReady => SendError::NotReady,
         Refusal::Dropped => SendError::Dropped,
         Refusal::UnknownMessage => SendError::UnknownMessage(message),
-        other => SendError::Refused(other),
+        Refusal::NotOwner { .. }
+        | Refusal::HeldTooLong
+        | Refusal::Suspected
+        | Refusal::Expired
+        | Refusal::NoWorker
+        | Refusal::Undecodable
+        | Refusal::TooLarge
+        | Refusal::Leaving
+        | Refusal::HopLimit => SendError::Refused(refusal),
     }
 }
 

@@ -229,8 +229,8 @@ impl OwnershipConfig {
 }
 
 impl RequestsConfig {
-    /// A message may be larger than `window_bytes`: then it is under way alone. It may not be larger
-    /// than `held_bytes_max`, or it would be refused whenever its shard moves.
+    /// A message may be larger than `window_bytes`: then it is under way alone. It may not be
+    /// larger than `held_bytes_max`, or it would be refused whenever its shard moves.
     fn check(&self) -> Result<(), ConfigError> {
         let (least, most) = (Duration::from_millis(1), Duration::from_secs(3600));
         within("requests.held_for", self.held_for, least, most)?;

@@ -13,8 +13,8 @@
 //!   shown the sender. A node that does not run the shard, or runs it under a lower epoch, refuses;
 //!   the sender routes the request anew.
 //! - **While a shard moves, requests wait at their sender**, bounded in number, bytes and time.
-//!   When a node is dead, its requests under way are interrupted at once; those that wait go to
-//!   the new owner.
+//!   When a node is dead, its requests under way are interrupted at once; those that wait go to the
+//!   new owner.
 //! - **Order**: see [`lane`].
 //!
 //! What this does not do: it repeats nothing that may have been handled, keeps nothing over the end

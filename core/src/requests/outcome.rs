@@ -24,7 +24,6 @@ pub enum Outcome {
 
 /// Why a request was not handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Refusal {
     /// The node that it reached does not run the shard, or its lease is over. The sender routes it
     /// anew; an application sees this only once the hop limit is reached.

@@ -159,8 +159,8 @@ impl World {
         let lost: Vec<u32> =
             self.owners.iter().filter(|(_, (owner, _))| *owner == victim).map(|(index, _)| *index).collect();
         for index in lost {
-            let heir = survivors[self.random.below(survivors.len() as u64) as usize];
-            self.start_shard(index, heir);
+            let successor = survivors[self.random.below(survivors.len() as u64) as usize];
+            self.start_shard(index, successor);
         }
     }
 
@@ -424,7 +424,7 @@ fn a_graceful_move_fails_no_request() {
 }
 
 #[test]
-fn what_a_dead_node_had_is_interrupted_at_once_and_the_rest_moves() {
+fn a_dead_nodes_requests_are_interrupted_and_later_ones_move() {
     let mut world = World::new(1, 3, 3, &config());
     let warm = world.send(0, 1, 8, None);
     world.run_for(secs(1));

@@ -190,8 +190,8 @@ impl Restart {
     }
 
     /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot
-    /// be said yet. A worker's own thread may do so [`Restart::permitted_restarts`] times without asking, and
-    /// must then report each with [`Restart::record`].
+    /// be said yet. A worker's own thread may do so [`Restart::permitted_restarts`] times without
+    /// asking, and must then report each with [`Restart::record`].
     pub fn permitted_from(&self, now: Instant, config: &RestartConfig) -> Instant {
         let room = self.window.room_from(now, config);
         match self.backoff.newest {
