@@ -1,8 +1,7 @@
-//! `Ctx`: what every rule of a node may look at or use while it takes one input in.
+//! `Ctx`: what the rules of a node share while one input is handled.
 //!
-//! The instant, the settings, the one stream of chance, the watches, and the tray for what is to be
-//! done. It is lent to whichever rule the engine routes an input to, so that no rule keeps a second
-//! copy of any of them.
+//! It holds the instant, the config, the random generator, the monitor and the queue of outputs.
+//! The engine lends it to the rule that handles the input, so no rule keeps a copy of its own.
 
 use std::collections::VecDeque;
 
@@ -18,8 +17,8 @@ use crate::time::Instant;
 pub(crate) struct Ctx {
     /// The instant of the input; never goes back.
     pub(crate) now: Instant,
-    /// Whether what comes in may have lain waiting while we were paused, so that nothing is to be
-    /// learnt from its instant.
+    /// Whether arrivals may have waited in the socket while this process was paused. Their instants
+    /// then say nothing about the network.
     pub(crate) arrivals_stale: bool,
     pub(crate) config: Config,
     pub(crate) random: Random,
@@ -28,12 +27,12 @@ pub(crate) struct Ctx {
 }
 
 impl Ctx {
-    /// Puts something to be done in the tray.
+    /// Adds an output.
     pub(crate) fn push(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
 
-    /// Puts an event in the tray.
+    /// Adds an event.
     pub(crate) fn emit(&mut self, event: Event) {
         self.push(Output::Event(event));
     }

@@ -1,8 +1,8 @@
 //! `Event`: what happened, in the past tense, for subscribers and logs.
 //!
-//! Everything the engine concludes leaves it as one of these, with the figures that led to it, so
-//! that a log line, a metric and a subscriber all see the same. Workers and nodes go by the names
-//! their users gave them.
+//! Every conclusion of the engine leaves it as an event, with the figures that led to it. A log
+//! line, a metric and a subscriber all see the same. Workers and nodes are named as the config and
+//! the application name them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -32,83 +32,85 @@ pub enum Cause {
         /// What the factory said.
         reason: Arc<str>,
     },
-    /// It was not up within `workers.start_timeout`.
+    /// It was not up within its start timeout (`workers.start_timeout`).
     StartTimedOut {
-        /// The time it had.
+        /// The time that it had.
         #[serde(serialize_with = "seconds")]
         after: Duration,
     },
     /// It waits for a future that does not end, while messages or answers wait for it. Its thread
-    /// is well.
+    /// is fine.
     AwaitStuck {
-        /// For how long messages have waited without any being handled.
+        /// For how long messages have waited and none was handled.
         #[serde(serialize_with = "seconds")]
         stuck_for: Duration,
         /// Messages that waited, and answers under way.
         queued: u32,
     },
-    /// It held its thread for longer than the timeout, asleep in a call.
+    /// It held its thread for longer than the timeout, and slept in a call.
     Blocked {
-        /// What it is stuck in.
+        /// What it was doing.
         during: Activity,
-        /// For how long, when it was concluded.
+        /// How long, at the verdict.
         #[serde(serialize_with = "seconds")]
         busy_for: Duration,
     },
-    /// It held its thread for longer than the timeout, and ran all the while.
+    /// It held its thread for longer than the timeout, and ran the whole time.
     Spinning {
-        /// What it is stuck in.
+        /// What it was doing.
         during: Activity,
-        /// For how long, when it was concluded.
+        /// How long, at the verdict.
         #[serde(serialize_with = "seconds")]
         busy_for: Duration,
-        /// How much of that it ran.
+        /// How much of that time it ran.
         #[serde(serialize_with = "seconds")]
         ran_for: Duration,
     },
-    /// It held its thread for longer than the timeout; whether it slept, ran or waited for a CPU
-    /// cannot be told on this system.
+    /// It held its thread for longer than the timeout. This system does not say whether it slept,
+    /// ran or waited for a CPU.
     HeldThread {
-        /// What it is stuck in.
+        /// What it was doing.
         during: Activity,
-        /// For how long, when it was concluded.
+        /// How long, at the verdict.
         #[serde(serialize_with = "seconds")]
         busy_for: Duration,
     },
-    /// It said of itself that it had failed.
+    /// It reported itself as failed.
     ReportedFailed,
     /// The thread it ran on has ended.
     ArbiterDead,
-    /// A neighbour held the thread it shared; not its own fault, and not counted against it.
+    /// A neighbour held the thread that they share. It did nothing wrong, and this does not count
+    /// against its restart limits.
     Displaced {
-        /// Name of the neighbour that was blamed.
+        /// Name of the neighbour that held the thread.
         by: Arc<str>,
     },
-    /// Its thread fell silent and no worker on it was at work, so none is to blame.
+    /// Its thread was silent while no worker on it was busy, so the cause is not a worker.
     ThreadSilent {
-        /// For how long, when it was concluded.
+        /// How long, at the verdict.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
     },
-    /// A sibling failed, and their group starts them together; not counted against it.
+    /// A sibling failed, and their group restarts them together. This does not count against its
+    /// restart limits.
     Sibling {
         /// Name of the sibling that failed.
         sibling: Arc<str>,
     },
-    /// A group's child failed more often than the group allows: the group ends and its parent
-    /// decides.
+    /// A child of the group failed more often than the group's limits allow. The group ends, and
+    /// its parent decides what follows.
     Exhausted {
         /// Name of the child.
         child: Arc<str>,
-        /// Why it ended the last time, in words.
+        /// Why it ended the last time.
         cause: Arc<str>,
     },
-    /// A group ended because its significant children had.
+    /// A group ended because its significant children have ended.
     ShutDown,
 }
 
 impl Cause {
-    /// Whether its thread is still held by what it was doing.
+    /// Whether the worker still holds its thread.
     pub fn holds_thread(&self) -> bool {
         match self {
             Cause::Blocked { .. } | Cause::Spinning { .. } | Cause::HeldThread { .. } => true,
@@ -154,15 +156,15 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Why requests should go elsewhere though the worker lives.
+/// Why requests should go elsewhere although the worker runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotReadyReason {
     /// Its queue is long.
     Overloaded,
-    /// It says so itself.
+    /// It reports itself as not ready.
     Reported,
-    /// A neighbour holds its thread, and it waits for the thread.
+    /// A neighbour holds its thread, and the worker waits for the thread.
     ThreadHeld,
 }
 
@@ -171,25 +173,25 @@ pub enum NotReadyReason {
 pub struct Waiting {
     /// Its name.
     pub worker: Arc<str>,
-    /// How long it waits; then it is started anew on another thread.
+    /// How long it waits at most; then it starts anew on another thread.
     #[serde(serialize_with = "seconds")]
     pub timeout: Duration,
 }
 
-/// What one member says of a silent one.
+/// What one member reports of a silent node.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ObserverReport {
-    /// Name of the one who says it.
+    /// Name of the member that reports it.
     pub observer: Arc<str>,
-    /// For how long it has heard nothing; none if it does not watch the silent one, and has only
-    /// tried to reach it.
+    /// For how long it has received nothing. `None` if it does not observe the silent node, and has
+    /// only probed it.
     #[serde(serialize_with = "optional_seconds")]
     pub silent_for: Option<Duration>,
-    /// Whether a connection to it was refused.
+    /// Whether the silent node refused a connection.
     pub refused: bool,
-    /// Whether it would call it dead.
+    /// Whether it agrees that the node is dead.
     pub agrees: bool,
-    /// How well it is itself: 0 is well, 8 the worst.
+    /// Its local health: 0 is well, 8 the worst.
     pub health: u8,
 }
 
@@ -200,187 +202,192 @@ pub struct ObserverReport {
 pub enum Event {
     /// A node became a member, for the first time or after a restart of its process.
     Joined {
-        /// As it is known now.
+        /// The member as it is known now.
         member: Member,
     },
-    /// A member, this node perhaps, says something else of itself: other metadata.
+    /// A member, possibly this node, has published new metadata.
     Updated {
-        /// As it is known now.
+        /// The member as it is known now.
         member: Member,
     },
-    /// A node left on purpose.
+    /// A node left the cluster gracefully.
     Left {
         /// Its name.
         node: Arc<str>,
     },
-    /// A node is silent for longer than its detector expects, and nobody who was asked has heard
-    /// it. It is still a member.
+    /// A node is silent for longer than its detector expects, and no member that was asked has
+    /// heard from it. It is still a member, and keeps its shards. Nothing is to be done: `Cleared`
+    /// or `Died` follows.
     Suspected {
         /// Its name.
         node: Arc<str>,
-        /// The silence so far, as the one who judged it saw it; zero where the news came from
-        /// elsewhere.
+        /// The silence so far, as the observer measured it. Zero if the news came from another
+        /// member.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; empty where the news came from another member.
+        /// The reports of the members that were asked; empty if the news came from another member.
         evidence: Arc<[ObserverReport]>,
-        /// Name of the member that brought the news, where this is no verdict of this node's.
+        /// The member that brought the news, if this is no verdict of this node.
         reported_by: Option<Arc<str>>,
     },
-    /// A suspicion was wrong: the number to watch.
+    /// A suspicion was wrong: the node is alive. Compare how often this happens with
+    /// `detector.mistakes`.
     Cleared {
         /// Its name.
         node: Arc<str>,
     },
-    /// A node was silent past the timeout, or seen to have ended, and is concluded dead: its shards
-    /// move.
+    /// A node was declared dead: it was silent past the timeout, or its process was seen to have
+    /// ended. Its shards move to other nodes. Start it again if it is still needed.
     Died {
         /// Its name.
         node: Arc<str>,
-        /// The silence that led to it; zero where the news came from elsewhere.
+        /// The silence that led to it. Zero if the news came from another member.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
-        /// Who says so; empty where the news came from another member.
+        /// The reports of the members that were asked; empty if the news came from another member.
         evidence: Arc<[ObserverReport]>,
-        /// Name of the member that brought the news, where this is no verdict of this node's.
+        /// The member that brought the news, if this is no verdict of this node.
         reported_by: Option<Arc<str>>,
     },
-    /// A node that was dead or had left for `membership.forget_after` is no longer in the table.
+    /// A node that was dead or had left for `membership.forget_after` is no longer in the table of
+    /// members.
     Forgotten {
         /// Its name.
         node: Arc<str>,
     },
-    /// A node that had been concluded dead is back, under a higher incarnation.
+    /// A node that was declared dead is back, under a higher incarnation.
     Returned {
         /// Its name.
         node: Arc<str>,
         /// Its new incarnation.
         incarnation: Incarnation,
     },
-    /// Others held of this process what no number of its own could contradict. It has given up its
-    /// shards and goes on as a new process would.
+    /// Other members had news of this process that none of its incarnations could refute. It has
+    /// given up its shards and goes on like a new process.
     Renewed {
         /// Its new generation.
         generation: Generation,
     },
-    /// This node was itself concluded dead and has given up its shards; it comes back under a
-    /// higher incarnation.
+    /// This node was declared dead by the others and has given up its shards. It comes back under a
+    /// higher incarnation. Look for long pauses of this process, or for a faulty network.
     DeclaredDead {
         /// The incarnation under which it comes back.
         incarnation: Incarnation,
     },
-    /// None of this node's observers answers, or none of its seeds; it goes on with the view it has
-    /// and keeps trying.
+    /// None of this node's observers answers, or none of its seeds. It goes on with the members
+    /// that it knows and keeps trying. Check its network.
     Isolated {
-        /// Who was tried, with addresses.
+        /// The nodes that were tried, with their addresses.
         tried: Arc<str>,
-        /// How long none has answered.
+        /// For how long none of them has answered.
         #[serde(serialize_with = "seconds")]
         silent_for: Duration,
     },
-    /// An observer, or a seed, answers, for the first time or again.
+    /// An observer or a seed answers, for the first time or again.
     Connected,
-    /// A seed cannot be looked up; it is tried again.
+    /// A seed's name cannot be resolved. It is tried again.
     Unresolved {
-        /// As the config has it.
+        /// The seed as in the config.
         seed: Arc<str>,
-        /// What the system said.
+        /// The error of the operating system.
         reason: Arc<str>,
     },
-    /// Most of a zone is silent at once: nobody in it is called dead for silence until the doubt is
-    /// over.
+    /// Most members of a zone are silent at once. No member in it is declared dead for its silence
+    /// until `ZoneRecovered`. Check the zone's network and power. If the members are gone for good,
+    /// see `membership.brake`.
     ZoneDisrupted {
-        /// Its name; `all` for all together.
+        /// Name of the zone; `all` for all zones together.
         zone: Arc<str>,
-        /// How many are silent.
+        /// How many of its members are silent.
         silent: u32,
-        /// Of how many.
+        /// How many members the zone has.
         members: u32,
     },
-    /// A freeze is over; everybody has a fresh timer.
+    /// Deaths by silence are possible again in a zone. Each silence is counted anew.
     ZoneRecovered {
-        /// Name of the zone; `all` for all together.
+        /// Name of the zone; `all` for all zones together.
         zone: Arc<str>,
     },
-    /// The wall clock of a node is farther from that of the members than
-    /// `membership.clock_skew_max`. The node goes on from theirs. If it might have founded a
-    /// cluster, it founds none and waits to be let in.
+    /// The wall clock of a node differs from that of the members by more than
+    /// `membership.clock_skew_max`. The node follows the members' clock. If it was about to found a
+    /// cluster, it founds none and waits to be admitted. Correct the clock.
     ClockSkewed {
-        /// Its name; this node's own, or that of a node that was let in.
+        /// Name of the node: this one, or one that was admitted.
         node: Arc<str>,
-        /// How far it is ahead of the members.
+        /// How far its clock is ahead of the members.
         ahead: Duration,
-        /// How far it is behind.
+        /// How far its clock is behind.
         behind: Duration,
     },
-    /// Another process speaks under this node's name with a higher generation: this one was
-    /// superseded and must end.
+    /// Another process uses this node's name with a higher generation. It supersedes this process,
+    /// which must end.
     Superseded {
-        /// The other's generation.
+        /// The generation of the other process.
         generation: Generation,
-        /// Where it is, if this node heard of that.
+        /// The address of the other process, if it is known.
         address: Option<SocketAddr>,
     },
-    /// A seed, or a node that asks to be let in, is of a cluster with another name: one of the two
-    /// names is misspelt, or the address is another cluster's. Told once a minute at most, on both
-    /// sides.
+    /// A seed, or a node that asks to join, belongs to a cluster of another name. Either one of the
+    /// two names is misspelt, or the address is of another cluster. Emitted once a minute at most,
+    /// on both sides.
     OtherCluster {
-        /// Where it is.
+        /// Its address.
         address: SocketAddr,
     },
-    /// There is no monitor among the members, in mode `central`: no death is concluded, and no
-    /// shard of a dead node is started elsewhere. Told a timeout after this node has found none,
-    /// and again at the first silence that follows.
+    /// In mode `central` there is no monitor among the members. No member is declared dead, and no
+    /// shard of a dead node moves. Start a monitor. Emitted one timeout after the last monitor was
+    /// found, and again at the first silence that follows.
     NoMonitor {
-        /// The member that does not answer.
+        /// The member that is silent, if there is one.
         silent: Option<Arc<str>>,
     },
-    /// This node was not let in by a member that it asked. It founds no cluster of its own, runs no
-    /// shards, and asks on.
+    /// A member refused to admit this node. The node founds no cluster of its own, runs no shards,
+    /// and keeps asking. Remove the cause that `reason` gives.
     RefusedBy {
-        /// Who was asked.
+        /// The address of that member.
         address: SocketAddr,
         /// Why, with the offending value.
         reason: Arc<str>,
     },
-    /// A node was not admitted.
+    /// This node refused to admit another one.
     JoinRefused {
-        /// Where it called from.
+        /// The address of the other node.
         address: SocketAddr,
         /// Why, with the offending value.
         reason: Arc<str>,
     },
-    /// Too few of those that count answer this node (`ownership.quorum`): it has given up its
-    /// shards, calls nobody dead for silence, and lets nobody new in.
+    /// Too few of the members that count answer this node (`ownership.quorum`). It has given up its
+    /// shards, declares no member dead for silence, and admits no new member. Check the network,
+    /// and whether half of the nodes are gone.
     QuorumLost {
-        /// Who answers, this node included.
+        /// How many members answer, this node included.
         reached: u32,
-        /// How many count.
+        /// How many members count, this node included.
         members: u32,
     },
-    /// Enough of those that count answer this node. Its shards start one lease later.
+    /// Enough of the members that count answer this node. Its shards start one lease later.
     QuorumGained {
-        /// Who answers, this node included.
+        /// How many members answer, this node included.
         reached: u32,
-        /// How many count.
+        /// How many members count, this node included.
         members: u32,
     },
-    /// The authority did not answer. What runs goes on for as long as the session lasts; nothing
-    /// new is taken on.
+    /// The authority did not answer. Running shards go on until the session ends, and no shard is
+    /// added. Check the authority and the way to it.
     AuthorityLost {
-        /// What was asked of whom, and what came of it.
+        /// The request, and the error.
         reason: Arc<str>,
     },
     /// The authority answers again.
     AuthorityReached,
-    /// This node's session at the authority is over, and it has given up its shards. It begins
-    /// another one.
+    /// This node's session at the authority has ended, and the node has given up its shards. It
+    /// begins a new session.
     SessionEnded {
         /// Why.
         reason: Arc<str>,
     },
-    /// The authority gave out a lower epoch for a shard than one that was seen before: it has
-    /// forgotten. The shard does not start here.
+    /// The authority gave out a lower epoch for a shard than the highest that this node has seen:
+    /// it lost its state. The shard does not start here. Restore the state of the authority.
     TokenRefused {
         /// Name of the sharded group.
         group: Arc<str>,
@@ -389,32 +396,33 @@ pub enum Event {
         /// The highest epoch that was seen.
         highest: Epoch,
     },
-    /// Another node did not take a snapshot of a shard of ours: it is too large for it, or there is
-    /// no room for it.
+    /// Another node refused a snapshot of a shard of this node: it is too large, or there is no
+    /// room for it. Raise `ownership.snapshot_bytes_max` there, or make the snapshot smaller.
     ReplicaRefused {
         /// Name of the sharded group.
         group: Arc<str>,
-        /// Which of its shards.
+        /// The index of the shard.
         index: u32,
-        /// Who refused it.
+        /// Name of the node that refused it.
         by: Arc<str>,
-        /// How long it is.
+        /// The size of the snapshot.
         bytes: u64,
     },
-    /// This node leaves, and `ownership.hand_over_timeout` is over before all its shards are handed over.
-    /// Their new owners go on from the last snapshot that was copied.
+    /// This node leaves, and `ownership.hand_over_timeout` ended before all its shards were handed
+    /// over. Their new owners go on from the last snapshot that was copied.
     HandOverCut {
-        /// How many shards were not handed over to the end.
+        /// How many shards were not handed over.
         shards: u32,
     },
-    /// What this node declines of a sharded group has changed: shards whose worker was given up
-    /// here are run by other members for five minutes.
+    /// This node declines other shards of a group than before. If a shard's worker is given up
+    /// here, other members run the shard for five minutes. Look for the `GaveUp` of the worker.
     Declined {
         /// Name of the sharded group.
         group: Arc<str>,
         /// How many shards it declines now.
         declined: u32,
-        /// How many others are left to other members as well, for want of space to say it exactly.
+        /// How many more shards are left to other members because a datagram has no room to name
+        /// each declined shard.
         withheld: u32,
     },
     /// A shard has a new owner, or its owner a new epoch.
@@ -423,14 +431,14 @@ pub enum Event {
         group: Arc<str>,
         /// Index and new epoch.
         shard: Shard,
-        /// Name of the former owner, if there was one.
+        /// Name of the previous owner, if there was one.
         from: Option<Arc<str>>,
         /// Name of the new owner, if there is one.
         to: Option<Arc<str>>,
     },
-    /// A sharded group of this node has another number of shards than on the process that
-    /// supervises it for longest: none of its shards runs here until that one, and all that agree
-    /// with it, are gone.
+    /// This node declares another number of shards for a group than the process that has supervised
+    /// the group for longest. It runs no shard of the group until every process with the other
+    /// number is gone. Use the same number on all nodes.
     ShardsRefused {
         /// Its name.
         group: Arc<str>,
@@ -438,10 +446,11 @@ pub enum Event {
         count: u32,
         /// The number of shards in force.
         in_force: u32,
-        /// Name of the member that says so.
+        /// A member that declares the number in force.
         by: Arc<str>,
     },
-    /// The number of shards of a group that was refused is in force now: it is shared out.
+    /// The number of shards that this node declares for a group was refused before, and is in force
+    /// now. Its shards are distributed.
     ShardsAdmitted {
         /// Its name.
         group: Arc<str>,
@@ -457,8 +466,7 @@ pub enum Event {
         /// Which shard it is, if it is one.
         shard: Option<Shard>,
     },
-    /// A worker failed. What follows is `Replaced`, `GaveUp`, or nothing if its restart kind says
-    /// so.
+    /// A worker failed. `Replaced` or `GaveUp` follows, or nothing if its restart kind says so.
     Failed {
         /// Its name.
         worker: Arc<str>,
@@ -476,39 +484,40 @@ pub enum Event {
         worker: Arc<str>,
         /// The new generation.
         generation: Generation,
-        /// Why the former one ended.
+        /// Why the previous one ended.
         cause: Cause,
-        /// From the failure to the new start: from the panic, or from when the thread was blocked.
+        /// The time from the failure to the new start: from the panic, or from when the thread was
+        /// held.
         #[serde(serialize_with = "seconds")]
         after: Duration,
         /// Which shard it is, if it is one.
         shard: Option<Shard>,
     },
-    /// A worker ended without fault, or because it was told to.
+    /// A worker ended without a fault, by itself or because it was stopped.
     Stopped {
         /// Its name.
         worker: Arc<str>,
         /// The generation that ended.
         generation: Generation,
     },
-    /// A worker was told to stop and had not stopped at its deadline: it is void and handles
-    /// nothing more.
+    /// A worker had not stopped at its deadline and was fenced: it handles no further message.
     Fenced {
         /// Its name.
         worker: Arc<str>,
-        /// The generation that is void.
+        /// The generation that was fenced.
         generation: Generation,
-        /// The time it had.
+        /// The time that it had.
         #[serde(serialize_with = "seconds")]
         after: Duration,
-        /// Messages that it had begun and never answered: the one in hand, and answers under way.
-        /// The mailbox counts them.
+        /// How many messages it had begun and never answered: the one in hand, and answers under
+        /// way. The mailbox counts them.
         interrupted: u32,
-        /// Messages that were left in its queue, if the queue is closed. The mailbox counts them.
+        /// How many messages were left in its queue, if the queue is closed. The mailbox counts
+        /// them.
         dropped: u32,
     },
-    /// A worker or a group failed too often: it is not started again and its queues are dead
-    /// letters. The application must act.
+    /// A worker or a group failed more often than its limits allow. It is not started again, and
+    /// its queued messages are dead letters. Fix the cause and start it by command.
     GaveUp {
         /// Its name.
         worker: Arc<str>,
@@ -517,7 +526,7 @@ pub enum Event {
         /// Why it ended the last time.
         cause: Cause,
     },
-    /// A worker lives but requests should go elsewhere.
+    /// A worker runs, but requests should go elsewhere.
     NotReady {
         /// Its name.
         worker: Arc<str>,
@@ -526,7 +535,7 @@ pub enum Event {
         /// Why.
         reason: NotReadyReason,
     },
-    /// A worker takes requests again.
+    /// A worker is ready again.
     Ready {
         /// Its name.
         worker: Arc<str>,
@@ -540,8 +549,8 @@ pub enum Event {
         /// Why it had ended before, if it had.
         cause: Option<Cause>,
     },
-    /// A child of a group failed more often than the group allows: the group ends, and its parent
-    /// decides what follows.
+    /// A child of a group failed more often than the group's limits allow. The group ends, and its
+    /// parent decides what follows.
     Escalated {
         /// Name of the group.
         group: Arc<str>,
@@ -557,21 +566,22 @@ pub enum Event {
         /// Its name.
         group: Arc<str>,
     },
-    /// A thread is held. The worker that holds it is started anew on a fresh thread, if it may be;
-    /// what becomes of its neighbours is said here.
+    /// A thread is held past the timeout. The worker that holds it, if one does, starts anew on a
+    /// fresh thread, if its restart limits allow that. Find the call that `cause` names, and give
+    /// it a timeout or move it to a thread pool.
     ThreadHeld {
         /// Which thread.
         arbiter: ArbiterId,
         /// Name of the worker that holds it, if one does.
         by: Option<Arc<str>>,
-        /// In what it is held, and for how long.
+        /// What holds it, and for how long.
         cause: Cause,
-        /// The neighbours that wait for it and keep all that they have.
+        /// The neighbours that wait for the thread and keep their state.
         waiting: Arc<[Waiting]>,
-        /// Names of the neighbours that are started anew at once: address, queue and snapshot stay,
-        /// state does not.
+        /// Names of the neighbours that start anew at once. They keep address, queue and snapshot,
+        /// and lose their state.
         started_anew: Arc<[Arc<str>]>,
-        /// Held threads now.
+        /// How many threads are held now.
         zombies: u32,
     },
     /// A held thread has come back to the workers that waited for it, and they go on.
@@ -583,62 +593,66 @@ pub enum Event {
         held_for: Duration,
         /// Names of the workers.
         workers: Arc<[Arc<str>]>,
-        /// Held threads left.
+        /// How many threads are still held.
         zombies: u32,
     },
-    /// A held thread for which no worker waits was abandoned; it cannot be killed, only fenced.
+    /// A held thread for which no worker waits was abandoned. A thread cannot be killed; its
+    /// workers are fenced.
     Abandoned {
         /// Which thread.
         arbiter: ArbiterId,
-        /// Blocked threads now.
+        /// How many threads are held now.
         zombies: u32,
     },
-    /// A blocked thread came back, handled nothing more, and ended.
+    /// A held thread came back, handled nothing more, and ended.
     ZombieEnded {
         /// Which thread.
         arbiter: ArbiterId,
-        /// Blocked threads left.
+        /// How many threads are still held.
         zombies: u32,
     },
-    /// One more thread is blocked than may be; its workers are not replaced. The process should be
-    /// restarted.
+    /// A thread is held, and `workers.zombies_max` threads are held already. Its workers are not
+    /// replaced. Restart the process.
     TooManyZombies {
         /// Which thread.
         arbiter: ArbiterId,
-        /// Blocked threads that were abandoned already.
+        /// How many other threads are held.
         zombies: u32,
     },
-    /// The system has no thread for workers: a limit of processes, or no memory. Those that were to
-    /// run on it wait, none has failed, and it is tried again after `retry_in`.
+    /// The operating system gave no thread for workers, for lack of memory or because of a limit.
+    /// Its workers wait, and none has failed. The next attempt is after `retry_in`. Raise the
+    /// limit.
     NoThread {
         /// Which thread.
         arbiter: ArbiterId,
-        /// What the system said.
+        /// The error of the operating system.
         reason: Arc<str>,
-        /// How long until it is tried again.
+        /// How long until the next attempt.
         #[serde(serialize_with = "seconds")]
         retry_in: Duration,
     },
-    /// A worker thread is silent because it got no CPU; no verdict follows from that.
+    /// A worker thread is silent because it got no CPU. No verdict follows. Give the process more
+    /// CPU.
     Starved {
         /// Which thread.
         arbiter: ArbiterId,
-        /// How long it has waited for a CPU since it last spoke.
+        /// How long it has waited for a CPU since its last beat.
         #[serde(serialize_with = "seconds")]
         waited_for: Duration,
     },
-    /// Our own timer came late: we were paused or starved. Or the wall clock ran ahead of ours: the
-    /// machine was suspended. The pause counts as nobody's silence.
+    /// This process was paused: its timer came late, or the wall clock ran ahead because the
+    /// machine was suspended. The pause is subtracted from all silences. Frequent pauses need more
+    /// CPU, or fewer blocking calls.
     Paused {
-        /// How late the timer came, which is up to `stall` less than the pause was long; or by how
-        /// much the wall clock ran ahead.
+        /// How late the timer came, which is up to `stall` less than the pause; or by how much the
+        /// wall clock ran ahead.
         #[serde(serialize_with = "seconds")]
         late_by: Duration,
     },
 }
 
 impl Event {
-    /// Its name, in lower case and with underscores: `shards_refused`. JSON has the same one.
+    /// Its name in lower case with underscores, as in JSON: `shards_refused`.
     pub fn name(&self) -> &'static str {
         match self {
             Event::Joined { .. } => "joined",
@@ -697,7 +711,7 @@ impl Event {
     }
 }
 
-/// Durations in events are seconds, as a number.
+/// Writes a duration as seconds, as in all events.
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -1,10 +1,10 @@
 //! `Input`: everything that can be put into the engine.
 //!
 //! The set is closed: [`Engine::handle`](crate::Engine::handle) is the only way in, and each input
-//! is plain data. So inputs can be written down, and the same inputs at the same instants make an
-//! engine of the same config, identity and seed say the same outputs again, to the byte.
+//! is plain data. So inputs can be recorded. An engine of the same config, identity and seed gives
+//! the same outputs for the same inputs at the same instants, to the byte.
 //!
-//! It reads no clock and no socket: who calls stamps each input with its instant.
+//! It reads no clock and no socket: the caller stamps each input with its instant.
 
 use std::fmt;
 use std::io;
@@ -24,12 +24,12 @@ use crate::wire::DATAGRAM_BYTES_MAX;
 /// Something for the engine to handle, at an instant that is given beside it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
-    /// The instant of [`Engine::poll_timeout`](crate::Engine::poll_timeout) has come. It may be
-    /// said early; nothing is due then.
+    /// The instant of [`Engine::poll_timeout`](crate::Engine::poll_timeout) has come. It may come
+    /// early; nothing is due then.
     Timeout,
-    /// What the wall clock shows at this instant, as the time since any instant that stays the
-    /// same. If it ran ahead of our own clock by more than `stall` since the last time, the machine
-    /// was suspended, or the wall clock was set forward: a pause that ends now.
+    /// What the wall clock shows at this instant, as the time since a fixed instant. If it ran
+    /// ahead of our own clock by more than `stall` since the last time, a pause ends now. The
+    /// machine was suspended, or the wall clock was set forward.
     WallClock(Duration),
     /// Datagrams were received together, at this instant. Bad ones are counted and dropped.
     Datagrams {
@@ -37,13 +37,13 @@ pub enum Input {
         batch: Arc<Batch>,
         /// What the wall clock showed then: handled before the datagrams, as [`Input::WallClock`].
         wall: Option<Duration>,
-        /// When the look at the socket was begun that found nothing more, if one did: handled after
-        /// the datagrams, as [`Input::Drained`] of that instant.
+        /// When the check of the socket was begun that found nothing more, if one did: handled
+        /// after the datagrams, as [`Input::Drained`] of that instant.
         empty_at: Option<Instant>,
     },
-    /// A look at the socket that was begun at this instant found nothing in it: the answer to
-    /// [`Output::Drain`](crate::Output::Drain). It may be said at any time; said of a look before
-    /// the pause ended, it means nothing.
+    /// A check of the socket that was begun at this instant found it empty: the answer to
+    /// [`Output::Drain`](crate::Output::Drain). It may come at any time. If the check was begun
+    /// before the pause ended, it changes nothing.
     Drained,
     /// Another node has connected a stream to this one.
     /// [`Engine::accepted`](crate::Engine::accepted) is its number; the next outputs may shut it
@@ -58,16 +58,16 @@ pub enum Input {
         /// What happened.
         event: StreamEvent,
     },
-    /// The addresses of a seed, or in words why there are none: the answer to
+    /// The addresses of a seed, or the error as text: the answer to
     /// [`Output::Resolve`](crate::Output::Resolve).
     Resolved {
         /// The host name and port that were asked for.
         seed: Arc<str>,
-        /// What was found.
+        /// The addresses, or why there are none.
         found: Result<Vec<SocketAddr>, Arc<str>>,
     },
-    /// What the authority answered to [`Output::AskAuthority`](crate::Output::AskAuthority), or in
-    /// words why it did not.
+    /// The authority's answer to [`Output::AskAuthority`](crate::Output::AskAuthority), or the
+    /// error as text.
     Answer {
         /// The number of the request.
         number: u64,
@@ -76,17 +76,17 @@ pub enum Input {
     },
     /// Shards that another session had at the authority may be free now.
     Freed,
-    /// A thread that runs workers gave a sign of life.
+    /// A thread that runs workers has sent a beat.
     Beat {
         /// Which thread.
         arbiter: ArbiterId,
         /// The number of the beat in the thread's schedule, from 1.
         slot: u64,
-        /// What the thread had used of its CPU by then, if the system says.
+        /// Its CPU times by then, if the system gives them.
         times: Option<CpuTimes>,
     },
-    /// A worker's thread says something of a generation of the worker. The instant is the one at
-    /// which the thread read our clock.
+    /// A worker's thread reports on a generation of the worker. The instant is the one at which the
+    /// thread read our clock.
     Report {
         /// Which worker.
         worker: WorkerId,
@@ -95,28 +95,28 @@ pub enum Input {
         /// What became of it.
         report: Report,
     },
-    /// A shard that runs here has a new snapshot, to be copied to its next owner. A longer one than
-    /// `ownership.snapshot_bytes_max` is not taken.
+    /// A shard that runs here has a new snapshot, to be copied to its next owner. A snapshot longer
+    /// than `ownership.snapshot_bytes_max` is refused.
     Snapshot {
         /// The shard's worker.
         worker: WorkerId,
-        /// The version of the format, by the application's own count.
+        /// The version of its format, which the application chooses.
         version: u32,
         /// The snapshot.
         bytes: Arc<[u8]>,
     },
-    /// What the status cells showed: the answer to [`Output::Scan`](crate::Output::Scan), in as
-    /// many parts as the caller likes. A worker may be left out if there is nothing to say of it,
-    /// and was nothing the last time.
+    /// Samples of the status cells: the answer to [`Output::Scan`](crate::Output::Scan), in any
+    /// number of parts. A worker may be left out if there is nothing to report of it, and was
+    /// nothing the last time.
     Looks(Vec<StatusSample>),
     /// What the workers of a silent thread are doing: the answer to
     /// [`Output::Inspect`](crate::Output::Inspect).
     Inspection {
         /// Which thread.
         arbiter: ArbiterId,
-        /// Those of its workers that are at work.
+        /// The workers that are busy, with what they do.
         busy: Vec<WorkerActivity>,
-        /// What the system says of the thread, if it can be asked.
+        /// The state of the thread, if the system gives it.
         seen: Option<ThreadSample>,
     },
     /// A thread that [`Output::Spawn`](crate::Output::Spawn) asked for could not be made.
@@ -153,16 +153,17 @@ pub enum Input {
     /// that does not run is only started, as by [`Input::Start`].
     Restart(Child),
     /// Stops a child gracefully and closes its queue, until it is started again. A shard whose
-    /// worker is stopped stays this node's: it runs nowhere until the worker is started, or the
+    /// worker is stopped stays with this node. It runs nowhere until its worker is started, or the
     /// shard has another owner.
     Stop(Child),
     /// Stops a child gracefully and forgets it. [`Output::Forget`](crate::Output::Forget) says of
     /// each worker when its number may be used again. A worker that is a shard is only stopped: it
     /// belongs to its group.
     Remove(Child),
-    /// Leaves the cluster: shards are handed over, for `ownership.hand_over_timeout` at most; then
-    /// workers stop, the last one added first, for `workers.leave_timeout` at most; then the other
-    /// nodes are notified. [`Engine::has_left`](crate::Engine::has_left) says when it is done.
+    /// Leaves the cluster. Shards are handed over, for `ownership.hand_over_timeout` at most. Then
+    /// workers stop, from the last added to the first, for `workers.leave_timeout` at most. Then
+    /// the other nodes are notified. [`Engine::has_left`](crate::Engine::has_left) says when it is
+    /// done.
     Leave,
     /// Publishes this metadata of the node from now on. Metadata that
     /// [`Engine::check_metadata`](crate::Engine::check_metadata) refuses change nothing.
@@ -172,17 +173,16 @@ pub enum Input {
     /// [`Engine::check_interval`](crate::Engine::check_interval) refuses changes nothing.
     SetInterval(Duration),
     /// Adds members that are known from elsewhere as if their rows had just been received, and
-    /// calls the table synced: what a node knew before it was restarted, say. Members that are gone
-    /// meanwhile are detected as always.
+    /// marks the table as synced. For example, what a node knew before it was restarted. Members
+    /// that are gone by now are detected as usual.
     Recall(Vec<Member>),
-    /// Says of each heartbeat from now on that it was received
-    /// ([`Output::Arrived`](crate::Output::Arrived)), so that a
-    /// [`Recording`](crate::detection::trace::Recording) can be made.
+    /// Reports each received heartbeat from now on ([`Output::Arrived`](crate::Output::Arrived)),
+    /// so that a [`Recording`](crate::detection::trace::Recording) can be made.
     Record,
 }
 
 impl Input {
-    /// Datagrams with their senders, without a word on the wall clock and the socket.
+    /// Datagrams with their senders, without the wall clock and the state of the socket.
     pub fn datagrams<'a>(datagrams: impl IntoIterator<Item = (SocketAddr, &'a [u8])>) -> Input {
         let mut batch = Batch::default();
         for (from, bytes) in datagrams {
@@ -193,7 +193,7 @@ impl Input {
 }
 
 impl From<Arc<Batch>> for Input {
-    /// These datagrams, without a word on the wall clock and the socket.
+    /// These datagrams, without the wall clock and the state of the socket.
     fn from(batch: Arc<Batch>) -> Input {
         Input::Datagrams { batch, wall: None, empty_at: None }
     }
@@ -214,14 +214,12 @@ pub enum StreamEvent {
     Ended,
 }
 
-/// Room for one datagram: one byte more than is allowed, so that a longer one is seen to be too
-/// long.
+/// Room for one datagram: one byte more than is allowed, so that a longer one is detected.
 const ROOM: usize = DATAGRAM_BYTES_MAX + 1;
 
-/// Datagrams received together, each with its sender, one behind the other in one buffer that is
-/// used again.
+/// Datagrams received together, each with its sender, in one reusable buffer.
 ///
-/// It grows to the largest batch that it has held, and keeps that.
+/// It grows to the largest batch that it has held, and keeps that size.
 #[derive(Default)]
 pub struct Batch {
     /// The datagrams, one behind the other, and room for more.

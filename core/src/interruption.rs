@@ -1,15 +1,15 @@
-//! `Interruption`: why a message that was handed over got no answer.
+//! `Interruption`: why an accepted message got no answer.
 //!
-//! The reason comes from the place where the worker's life ends, so that a service can tell its
-//! caller more than "no answer". It says nothing about how much of the message was handled: that
-//! may be any part of it.
+//! The reason comes from where the worker's generation ends, so a service can tell its caller more
+//! than "no answer". It does not say how much of the message was handled: any part of it may have
+//! been.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::event::Cause;
 
-/// Why a message that was handed over got no answer.
+/// Why an accepted message got no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Interruption {

@@ -27,7 +27,7 @@ pub(crate) enum Leaving {
 /// How far a hand-over has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandOver {
-    /// It goes on, or is long over.
+    /// It goes on, or was over before.
     GoesOn,
     /// All shards were handed over; workers are to stop.
     Done,

@@ -1,24 +1,24 @@
 //! What a node of the heartbeat framework decides, and nothing else.
 //!
-//! This crate is deterministic: it has no socket, clock, thread, async, log or chance of its own.
-//! Time comes in as [`Instant`], chance as a seed, datagrams as bytes. Everything that is to be
-//! done comes out as [`Output`]. The crate `heartbeat-actors` connects it to actix, and
-//! applications depend on that one. This crate is for tests, simulations and other runtimes.
+//! This crate is deterministic: it has no socket, clock, thread, async, log or randomness of its
+//! own. Time comes in as [`Instant`], randomness as a seed, and everything else as [`Input`]. Work
+//! goes out as [`Output`]. Applications depend on the crate `heartbeat-actors`, which drives this
+//! one on actix. This crate is for tests, simulations and other drivers.
 //!
 //! # Reading order
-//! 1. [`engine`]: how it is driven. Each heartbeat enters and leaves there.
-//! 2. [`detection`], then [`detection::monitor`] over the private `timer_wheel`: how silence
-//!    becomes a verdict. The private `detection::pause`: whether the silence was our own.
-//! 3. [`membership`]: how verdicts on nodes become a table that all agree on. [`wire`]: the
-//!    messages for that.
-//! 4. [`supervision`]: how failures of workers lead to restarts.
-//! 5. [`sharding`]: which node runs which shard. [`authority`]: what may decide that.
-//! 6. [`config`], [`bounds`], [`event`], [`input`], [`output`], [`member`], [`time`] and
-//!    [`random`]: the types that all of them use.
+//! 1. [`engine`]: how it is driven. Each input enters here, and each output leaves here.
+//! 2. [`detection`]: how long a silence is expected. [`detection::monitor`] turns silence into
+//!    verdicts, over the private `timer_wheel`; the private `pause` detects pauses of this process.
+//! 3. [`membership`]: turns verdicts on nodes into a table that all members agree on. [`wire`] is
+//!    how they exchange it.
+//! 4. [`supervision`]: turns failures of workers into restarts.
+//! 5. [`sharding`]: which node runs which shard. [`authority`]: what may decide that instead.
+//! 6. [`config`] and [`bounds`], [`event`], [`input`] and [`output`], [`member`], [`time`] and
+//!    [`random`]: the types that all of them share.
 //!
 //! ```
-//! use heartbeat_core::{Config, Engine, Generation, Identity, Input, Instant, Output};
-//! use heartbeat_core::{Supervise, WorkerId};
+//! use heartbeat_core::{Config, Engine, Generation, Identity, Input, Instant};
+//! use heartbeat_core::{Output, Supervise, WorkerId};
 //!
 //! let identity = Identity { generation: Generation(1), address: "127.0.0.1:0".parse().unwrap() };
 //! let mut engine = Engine::new(Config::default(), identity, 42, Instant::ZERO).unwrap();
@@ -27,7 +27,7 @@
 //!
 //! let mut buffer = Vec::new();
 //! let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output(&mut buffer)).collect();
-//! let Some(Output::Start(start)) = outputs.last() else { panic!("{outputs:?}") };
+//! let Some(Output::Start(start)) = outputs.last() else { panic!("the worker does not start") };
 //! assert_eq!(start.generation, Generation(1));
 //! ```
 

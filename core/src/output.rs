@@ -1,6 +1,6 @@
 //! `Output`: what the engine wants done.
 //!
-//! The engine changes nothing in the world; it says what to change, in order, and the caller does
+//! The engine changes nothing outside itself. It says what to change, in order, and the caller does
 //! it. So a list of inputs ([`Input`](crate::Input)) replays a run, and a test reads the outputs as
 //! a log.
 
@@ -37,7 +37,7 @@ pub enum Output {
         /// Its number.
         stream: StreamId,
     },
-    /// Close this stream once its frames are sent; nothing more is said of it.
+    /// Close this stream once its frames are sent. Nothing more is reported of it.
     Shut {
         /// Its number.
         stream: StreamId,
@@ -47,29 +47,30 @@ pub enum Output {
         /// A host name and a port.
         seed: Arc<str>,
     },
-    /// Start this generation of a worker on this thread; whatever generation ran before is void
-    /// from now on.
+    /// Start this generation of a worker on this thread. A generation that ran before is stale from
+    /// now on.
     Start(Start),
-    /// The worker's own thread has this leave from now on, instead of what it had.
+    /// This permit replaces the one that the worker's thread has.
     SetRestartPermit {
         /// Which worker.
         worker: WorkerId,
-        /// Its leave.
+        /// The permit.
         permit: RestartPermit,
     },
-    /// End this worker in good order; it is not a failure. Report `Stopped`. Said again if the
+    /// Stop this worker gracefully and report `Stopped`; it is not a failure. Sent again if the
     /// reason changes meanwhile.
     Stop {
         /// Which worker.
         worker: WorkerId,
-        /// What the senders of messages that cannot be answered any more are told.
+        /// The reason that the senders of unanswered messages get.
         why: Interruption,
     },
-    /// Void whatever generation of this worker runs; its queue stays, for the one that follows.
+    /// Fence the running generation of this worker: it handles no further message. Its queue stays,
+    /// for the next generation.
     Fence {
         /// Which worker.
         worker: WorkerId,
-        /// What the senders of messages that it had begun are told.
+        /// The reason that the senders of its interrupted messages get.
         why: Interruption,
     },
     /// This worker will not be started again: refuse new messages and make dead letters of the
@@ -77,10 +78,10 @@ pub enum Output {
     Close {
         /// Which worker.
         worker: WorkerId,
-        /// Whether it failed too often, rather than ended in good order.
+        /// Whether it failed too often, instead of a normal end.
         gave_up: bool,
     },
-    /// This worker was removed: forget it; its number may be used again.
+    /// This worker was removed: forget it. Its number may be used again.
     Forget {
         /// Which worker.
         worker: WorkerId,
@@ -90,7 +91,7 @@ pub enum Output {
         /// Its name.
         group: Arc<str>,
     },
-    /// Look at the status cells of all workers, and answer with
+    /// Sample the status cells of all workers, and answer with
     /// [`Input::Looks`](crate::Input::Looks).
     Scan,
     /// Make a thread of this number.
@@ -98,14 +99,14 @@ pub enum Output {
         /// Its number.
         arbiter: ArbiterId,
     },
-    /// This thread is silent: look what its workers do, and answer with
+    /// This thread is silent: find out what its workers do, and answer with
     /// [`Input::Inspection`](crate::Input::Inspection) once the outputs are drained.
     Inspect {
         /// Which thread.
         arbiter: ArbiterId,
     },
-    /// This thread is held, and these workers wait for it: they are not ready, and nothing that
-    /// cannot wait is given to the thread.
+    /// This thread is held, and these workers wait for it. They are not ready, and the thread gets
+    /// no work that cannot wait.
     Held {
         /// Which thread.
         arbiter: ArbiterId,
@@ -119,8 +120,8 @@ pub enum Output {
         /// Which workers.
         workers: Vec<WorkerId>,
     },
-    /// This thread is lost: forget it, and report
-    /// [`Input::ArbiterEnded`](crate::Input::ArbiterEnded) should it ever come back.
+    /// This thread is lost: forget it. If it ever comes back, report
+    /// [`Input::ArbiterEnded`](crate::Input::ArbiterEnded).
     Abandon {
         /// Which thread.
         arbiter: ArbiterId,
@@ -130,28 +131,29 @@ pub enum Output {
         /// Which thread.
         arbiter: ArbiterId,
     },
-    /// End the process with this code, once the events have been told.
+    /// End the process with this code, once subscribers have received the events.
     Exit {
-        /// What the operating system is to be told.
+        /// The exit code.
         code: u8,
     },
-    /// Ask the authority this, and report its answer: [`Input::Answer`](crate::Input::Answer).
+    /// Send this request to the authority, and report its answer:
+    /// [`Input::Answer`](crate::Input::Answer).
     AskAuthority {
-        /// Comes back with the answer.
+        /// Identifies the answer.
         number: u64,
-        /// What is asked.
+        /// The request.
         ask: AuthorityRequest,
     },
-    /// A heartbeat was received; said only after [`Input::Record`](crate::Input::Record).
+    /// A heartbeat was received. Only after [`Input::Record`](crate::Input::Record).
     Arrived(Arrived),
-    /// This process was paused: look whether the socket is empty, and when it is, answer with
-    /// [`Input::Drained`](crate::Input::Drained). Until then there is no verdict.
+    /// This process was paused: check whether the socket is empty, and when it is, answer with
+    /// [`Input::Drained`](crate::Input::Drained). No verdict falls before that.
     Drain,
-    /// Tell subscribers and the log.
+    /// Pass this event to the subscribers and the log.
     Event(Event),
 }
 
-/// A stream of this node: a number, never used again.
+/// The number of a stream of this node, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StreamId(pub u64);
 
@@ -166,7 +168,7 @@ pub struct Start {
     pub arbiter: ArbiterId,
     /// Which shard it is, if it is one.
     pub shard: Option<Shard>,
-    /// The newest snapshot of that shard that is known here, of whoever ran it last.
+    /// The newest snapshot of that shard that is known here, from its last owner.
     pub replica: Option<ShardSnapshot>,
     /// Why the former generation ended, if there was one.
     pub cause: Option<Cause>,
@@ -175,17 +177,17 @@ pub struct Start {
 }
 
 /// What a worker's own thread may do without asking when the worker fails: start the next
-/// generation at once, and report it.
+/// generation at once, and report it afterwards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RestartPermit {
     /// From this instant on; `NEVER` means not at all.
     pub from: Instant,
-    /// The last generation that it may start.
+    /// The highest generation that it may start.
     pub until: Generation,
 }
 
 impl RestartPermit {
-    /// No leave for a worker of this generation.
+    /// No permit, for a worker of this generation.
     pub fn none(generation: Generation) -> RestartPermit {
         RestartPermit { from: Instant::NEVER, until: generation }
     }

@@ -1,5 +1,4 @@
-//! `Children`: who is supervised, in which group, and in which phase of its life. A table and no
-//! rule.
+//! `Children`: the table of workers and groups, with the phase of each. It holds no rule.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,57 +19,56 @@ use crate::time::Instant;
 pub(super) struct Common {
     pub(super) name: Arc<str>,
     pub(super) parent: GroupId,
-    /// Its place in the order of the group: rises with each child taken on.
+    /// Its position in its group. It rises with each child that is added, and is never used again.
     pub(super) order: u64,
     pub(super) kind: RestartKind,
     pub(super) significant: bool,
     pub(super) policy: Option<Arc<RestartConfig>>,
     pub(super) phase: Phase,
     pub(super) restart: Restart,
-    /// The failure that the coming start makes good, and when it began.
+    /// The failure that the next start repairs, and when it began.
     pub(super) failure: Option<Box<(Cause, Instant)>>,
-    /// When the present phase is over at the latest, if a timer is filed for it.
+    /// When the present phase ends at the latest, if a timer is set for it.
     pub(super) timer: Instant,
-    /// What somebody asked of it while its group was about to start its children again.
+    /// The command that came while its group was about to start its children again.
     pub(super) pending_command: PendingCommand,
 }
 
-/// What was asked of a child while its group was about to start its children again; it holds for
-/// that start.
+/// A command to a child whose group is about to start its children again. It holds for that start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum PendingCommand {
-    /// Nothing: it goes as its kind says.
+    /// No command: its restart kind decides.
     #[default]
     None,
     /// To start, even if it is temporary.
     Start,
-    /// To stop: that start passes it by.
+    /// To stop: that start skips it.
     Stop,
 }
 
-/// Where a child stands.
+/// How far a child is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
-    /// Not started, or stopped because it was told to; its queue is closed.
+    /// Not started yet, or stopped by a command. Its queue is closed, unless it was never started.
     Idle,
     /// Stopped or failed, to be started again with its group; its queue is open.
     Parked,
-    /// Told to start.
+    /// Its start was sent; it is not up yet.
     Starting,
     /// Up.
     Running,
-    /// Failed, to be started again when its timer is over.
+    /// Failed. It is started again when its timer is over.
     Waiting,
-    /// Told to stop.
+    /// Its stop was sent; it has not stopped yet.
     Stopping(AfterStop),
-    /// Ended by itself, and not to be started again.
+    /// Ended by itself, and is not started again.
     Ended,
     /// Failed too often.
     GivenUp,
 }
 
 impl Phase {
-    /// Whether nothing of it runs and nothing is to come by itself.
+    /// Whether nothing of it runs and no start of its own is due.
     pub(super) fn is_down(self) -> bool {
         match self {
             Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp => true,
@@ -79,7 +77,7 @@ impl Phase {
     }
 }
 
-/// What follows when a child has stopped; a later one wins.
+/// What follows when a child has stopped. Of two, the later one in this list wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum AfterStop {
     /// It waits for its group to start it again.
@@ -98,7 +96,7 @@ pub(super) struct Wait {
     /// When it was found held.
     pub(super) begun: Instant,
     pub(super) timeout: Duration,
-    /// Why the worker's life ends if the wait is in vain, and since when.
+    /// Why the generation ends if the thread does not return in time, and since when.
     pub(super) cause: Cause,
     pub(super) since: Instant,
 }
@@ -107,36 +105,37 @@ pub(super) struct Wait {
 pub(super) struct Worker {
     pub(super) common: Common,
     pub(super) generation: Generation,
-    /// The last generation that its own thread may start, or may have started and not told yet.
+    /// The highest generation that its own thread may start, or may have started without its report
+    /// being here yet.
     pub(super) permit_until: Generation,
     pub(super) thread_slot: ThreadSlotId,
-    /// The place that it was given; it has another one while, and after, it has waited for a held
-    /// thread.
+    /// The slot that it was given. During a wait for a held thread, and after it, the worker has
+    /// another slot.
     pub(super) home: ThreadSlotId,
     /// What it does when a neighbour holds its thread, if not as the config says.
     pub(super) on_thread_held: Option<OnThreadHeld>,
-    /// While it waits for its held thread.
+    /// Its wait, while its thread is held.
     pub(super) wait: Option<Box<Wait>>,
-    /// Whether the thread at its place is kept for it.
+    /// Whether it counts as a user of the thread in its slot.
     pub(super) has_thread: bool,
     /// Whether its queue takes messages.
     pub(super) is_open: bool,
     pub(super) shard: Option<Shard>,
     /// Whether it stops because another node is to run its shard.
     pub(super) has_moved: bool,
-    /// What that shard's former owner left behind, until it is started.
+    /// The snapshot of the shard's previous owner, until the worker is started.
     pub(super) replica: Option<Box<ShardSnapshot>>,
     pub(super) times: Option<Arc<Times>>,
-    /// Starts in a row that held their thread for too long.
+    /// Starts in a row that held their thread past the timeout.
     pub(super) hung_starts: u8,
-    /// Since when messages have waited at this progress while it waited for a future.
+    /// The progress at which messages began to wait behind a future, and since when they do.
     pub(super) stuck: Option<(u64, Instant)>,
-    /// Why requests were told to go elsewhere, if they were.
+    /// Why it is not ready, if it is not.
     pub(super) unready: Option<NotReadyReason>,
 }
 
 impl Worker {
-    /// What its own thread may do without asking, as things stand.
+    /// What its own thread may do without asking the supervisor, by the restarts so far.
     pub(super) fn restart_permit(&self, ctx: &Ctx) -> RestartPermit {
         let policy = self.common.policy.as_deref().unwrap_or(&ctx.config.restart);
         let from = self.common.restart.permitted_from(ctx.now, policy);
@@ -170,13 +169,13 @@ pub(super) struct Group {
     pub(super) counting: Counting,
     pub(super) auto_shutdown: AutoShutdown,
     pub(super) dynamic: bool,
-    /// Whether it was ever told to start.
+    /// Whether it was ever started.
     pub(super) was_started: bool,
-    /// Restarts of all children, where they are counted together.
+    /// Restarts of all children, if they are counted together.
     pub(super) window: Window,
-    /// By the order in which they were taken on.
+    /// By their position in the group.
     pub(super) children: BTreeMap<u64, Child>,
-    /// Those of its children that are groups.
+    /// The groups among its children, by their position.
     pub(super) groups: BTreeMap<u64, GroupId>,
     pub(super) task: GroupTask,
 }
@@ -186,33 +185,33 @@ pub(super) struct Group {
 pub(super) enum GroupTask {
     /// Nothing.
     Steady,
-    /// Starting `left` from the front; `current` was told to start and is not up yet. Children
-    /// stand here by their place in the order, which is never used again: a number may meanwhile be
-    /// somebody else's.
+    /// Starting `left` from the front. The start of `current` was sent, and it is not up yet.
+    /// Children are listed by their position, which is never used again; a worker's number may by
+    /// then belong to another worker.
     Starting { left: VecDeque<u64>, current: Option<u64> },
-    /// Stopping `left` from the back, one after the other; their places rise.
+    /// Stopping `left` from the back, one after the other. The positions rise.
     Stopping { left: Vec<u64>, next: AfterStop, then: AfterGroupStop },
-    /// All from `from` on are down and will be started when the timer is over, at `at`.
+    /// All children from position `from` on are down. They are started at `at`.
     Pausing { from: u64, at: Instant },
 }
 
 /// What a group does when it has stopped its children.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum AfterGroupStop {
-    /// It is down itself, as it was told.
+    /// It is down as well, as it was asked to be.
     Down,
-    /// It starts those from `from` on again, at `at`.
+    /// It starts the children from position `from` on again, at `at`.
     Restart { from: u64, at: Instant },
-    /// It has failed itself.
+    /// It fails as well.
     Fail(Cause),
-    /// It has ended, since its significant children had.
+    /// It ends by itself, because its significant children have ended.
     ShutDown,
 }
 
-/// Everybody who is supervised.
+/// All workers and groups.
 #[derive(Clone, Debug)]
 pub(super) struct Children {
-    /// By number; a number may be known before its worker is.
+    /// By worker number. Numbers may be added in any order.
     workers: Vec<Option<Worker>>,
     groups: BTreeMap<GroupId, Group>,
     next_order: u64,
@@ -287,7 +286,7 @@ impl Children {
         Child::Group(id)
     }
 
-    /// Puts a child behind the others of its group.
+    /// Adds a child behind the others of its group. Returns its position.
     fn join(&mut self, parent: GroupId, child: Child) -> u64 {
         let order = self.next_order;
         self.next_order += 1;
@@ -299,7 +298,7 @@ impl Children {
         order
     }
 
-    /// Forgets a child, and whatever is in it.
+    /// Removes a child, and all children below it.
     pub(super) fn remove(&mut self, child: Child, removed: &mut Vec<(Child, Arc<str>)>) {
         let Some(common) = self.common(child) else { return };
         let (parent, order) = (common.parent, common.order);
@@ -343,7 +342,7 @@ impl Children {
         }
     }
 
-    /// The child at this place of a group's order, if it is still there.
+    /// The child at this position of a group, if it is still there.
     pub(super) fn at(&self, group: GroupId, order: u64) -> Option<Child> {
         self.group(group)?.children.get(&order).copied()
     }
@@ -363,7 +362,7 @@ impl Children {
         (0..).zip(&self.workers).filter(|(_, worker)| worker.is_some()).map(|(index, _)| WorkerId(index)).collect()
     }
 
-    /// The workers whose thread is the one at `place`, in the order of their numbers.
+    /// The workers that use the thread in a slot, by rising number.
     pub(super) fn workers_at(&self, thread_slot: ThreadSlotId) -> Vec<WorkerId> {
         let here = |worker: &Worker| worker.thread_slot == thread_slot && worker.has_thread;
         (0..)
@@ -373,8 +372,7 @@ impl Children {
             .collect()
     }
 
-    /// The number under which a child's timer is filed: workers have the even ones, groups the odd
-    /// ones.
+    /// The number of a child's timer. Workers have even numbers, groups odd ones.
     pub(super) fn entry(child: Child) -> u32 {
         match child {
             Child::Worker(id) => id.0 * 2,
@@ -382,7 +380,7 @@ impl Children {
         }
     }
 
-    /// The child whose timer is filed under this number.
+    /// The child with this timer number.
     pub(super) fn child(entry: u32) -> Child {
         if entry.is_multiple_of(2) { Child::Worker(WorkerId(entry / 2)) } else { Child::Group(GroupId(entry / 2)) }
     }

@@ -1,25 +1,32 @@
-//! `order`: what one child's failure or end means for the others of its group, and in which order
-//! they stop and start.
+//! `groups`: what a child's failure or end means for its siblings, and in which order they stop and
+//! start.
 //!
 //! The semantics are those of Erlang/OTP's `supervisor` (lib/stdlib, module documentation):
-//! one_for_one, one_for_all and rest_for_one; stop in reverse order, each child with a deadline of
-//! its own, and the next one only when it is down; start in order, each when the one before is up,
-//! a group with all in it. Where OTP waits, we note what the group is doing (`Work`) and go on when
-//! a child has come up or gone down. The root and dynamic groups start their children as they are
-//! taken on; a dynamic group stops them all at once.
+//! one_for_one, one_for_all and rest_for_one. Children stop in reverse order. Each has its own
+//! deadline, and the next one stops only when this one is down. Children start in order, each when
+//! the one before it is up; a group is up when all its children are. Where OTP waits, we note what
+//! the group is doing (`GroupTask`) and go on when a child has come up or gone down. The root and
+//! dynamic groups start each child when it is added. A dynamic group stops all its children at
+//! once.
 //!
-//! What is asked of a child while its group restarts holds for that restart: told to stop, it stays
-//! down; told to start, it starts even if it is temporary. OTP comes to the same end by another
-//! way: it takes no order before the restart is over.
+//! A command to a child whose group is restarting holds for that restart. After a stop command it
+//! stays down; after a start command it starts even if it is temporary. OTP has the same result in
+//! another way: it accepts no command before the restart is over.
 //!
-//! Four things differ. A group that has failed too often is restarted by its parent also if it is
-//! transient: in OTP it ends with the reason `shutdown`, which a transient child may do, so it
-//! silently stays away. And a child whose *first* start fails is a failure like any other, rather
-//! than the end of its whole group. And where each child's restarts are counted for itself, which
-//! OTP does not know, a child that was given up stays so when a sibling's failure restarts the
-//! others; it starts again with its whole group, or when somebody says so. And a temporary child
-//! does not start again with its group: in OTP a group that is started again makes all its children
-//! anew from its list, and has forgotten those that were given to it later.
+//! Four things differ from OTP:
+//!
+//! A group that failed too often is restarted by its parent even if it is transient. In OTP it ends
+//! with the reason `shutdown`, which counts as a normal end for a transient child, so it silently
+//! stays away.
+//!
+//! A child whose *first* start fails has failed like any other. In OTP its whole group ends.
+//!
+//! Restarts may count for each child alone, which OTP does not have. A child that was given up then
+//! stays so when a sibling's failure restarts the others. It starts again with its whole group, or
+//! by command.
+//!
+//! A temporary child does not start again with its group. In OTP a restarted group makes all
+//! children of its list anew, and has forgotten those that were added later.
 
 use std::collections::VecDeque;
 
@@ -31,18 +38,17 @@ use crate::member::{Child, Generation, GroupId};
 use crate::supervision::restart::RestartKind;
 use crate::time::Instant;
 
-/// Children that are stopped one after the other; each takes two changes of thread, about 30 us. Of
-/// more than this nobody means an order, and it would take longer than anybody waits.
+/// How many children are stopped one after the other. Each takes two changes of thread, about 30
+/// us. With more children the order takes too long, and they stop all at once.
 const ORDERED_MAX: usize = 10_000;
 
 impl Supervision {
-    /// Starts a child that was just taken on, or that somebody wants to run again: at once, or in
-    /// its turn.
+    /// Starts a child that was just added, or that a command starts: at once, or in its turn.
     pub(super) fn begin(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order, phase) = (common.parent, common.order, common.phase);
         let Some(group) = self.children.group_mut(parent) else { return };
-        // Whoever waits after a failure has had its turn.
+        // A child that waits after a failure has had its turn.
         let at_once = parent == GroupId::ROOT || group.dynamic || phase == Phase::Waiting;
         match (&mut group.task, group.common.phase) {
             (GroupTask::Steady | GroupTask::Starting { .. }, Phase::Running | Phase::Starting) if at_once => {
@@ -52,8 +58,8 @@ impl Supervision {
             (GroupTask::Steady, Phase::Running) => {
                 self.set_task(parent, GroupTask::Starting { left: VecDeque::from([order]), current: None });
             }
-            // It stands before those that are to be started again, and starts now; one of those
-            // starts with the others.
+            // It precedes the children that restart, so it starts now. A child among them starts
+            // with the others.
             (
                 GroupTask::Stopping { then: AfterGroupStop::Restart { from, .. }, .. }
                 | GroupTask::Pausing { from, .. },
@@ -63,15 +69,14 @@ impl Supervision {
                 GroupTask::Stopping { then: AfterGroupStop::Restart { .. }, .. } | GroupTask::Pausing { .. },
                 Phase::Running | Phase::Starting,
             ) => {}
-            // Its group is down or on its way there: it starts with the group, if that starts
-            // again, and nobody reads its queue before.
+            // Its group is down or going down. It starts with the group, if that starts again;
+            // until then nothing reads its queue.
             _ if phase == Phase::Idle => self.close(child, ctx),
             _ => {}
         }
     }
 
-    /// Takes in what is asked of a child whose group is starting its children, or is about to do so
-    /// again.
+    /// Notes a command to a child whose group is starting its children, or is about to do so again.
     pub(super) fn note_command(&mut self, child: Child, asked: PendingCommand) {
         let Some(common) = self.children.common(child) else { return };
         let (parent, order) = (common.parent, common.order);
@@ -88,13 +93,14 @@ impl Supervision {
         }
     }
 
-    /// Whether a group that does not run, or stops its children, will start them again by itself.
+    /// Whether a group that does not run, or stops its children, will start them again without a
+    /// command.
     fn is_to_start_again(&self, id: GroupId) -> bool {
         let Some(group) = self.children.group(id) else { return false };
         let (parent, child) = (group.common.parent, Child::Group(id));
         match (&group.task, group.common.phase) {
             (GroupTask::Stopping { then: AfterGroupStop::Restart { .. }, .. } | GroupTask::Pausing { .. }, _) => true,
-            // If it fails too often, its queues are closed then.
+            // If the group fails too often, its queues are closed then.
             (GroupTask::Stopping { then: AfterGroupStop::Fail(_), .. }, _) => {
                 group.common.kind != RestartKind::Temporary
             }
@@ -121,8 +127,9 @@ impl Supervision {
         }
     }
 
-    /// What follows for a child that would start now if its group did not stop its children: it
-    /// waits for the group, or the group will not start it and nothing will read its queue.
+    /// What follows for a child that would start now but for its group, which stops its children.
+    /// If the group will start it, it waits for that. Otherwise nothing will read its queue, and
+    /// the queue is closed.
     pub(super) fn next_of_startable(&self, parent: GroupId, child: Child) -> AfterStop {
         let is_asked =
             self.children.common(child).is_some_and(|common| common.pending_command == PendingCommand::Start);
@@ -133,14 +140,14 @@ impl Supervision {
         }
     }
 
-    /// Goes on with whatever waits for a child that has come up or gone down meanwhile.
+    /// Advances each group of which a child has come up or gone down, until none can go on.
     pub(super) fn run_pending(&mut self, ctx: &mut Ctx) {
         while let Some(id) = self.pending.pop_front() {
             while self.advance(id, ctx) {}
         }
     }
 
-    /// One step of a group's work. Returns whether there may be another.
+    /// Does one step of a group's task. Returns whether another one may follow.
     fn advance(&mut self, id: GroupId, ctx: &mut Ctx) -> bool {
         let Some(group) = self.children.group_mut(id) else { return false };
         match &mut group.task {
@@ -148,7 +155,7 @@ impl Supervision {
             GroupTask::Starting { left, current } => match *current {
                 Some(order) => match self.children.at(id, order).and_then(|child| self.children.phase(child)) {
                     Some(Phase::Starting | Phase::Waiting | Phase::Stopping(_)) => false,
-                    // It is up, or nothing is to be waited for any more.
+                    // It is up, or will not come up.
                     Some(Phase::Running | Phase::Idle | Phase::Parked | Phase::Ended | Phase::GivenUp) | None => {
                         let Some(group) = self.children.group_mut(id) else { return false };
                         if let GroupTask::Starting { current, .. } = &mut group.task {
@@ -190,7 +197,7 @@ impl Supervision {
                     self.children_stopped(id, ctx);
                     return true;
                 };
-                // Whoever was forgotten meanwhile has stopped.
+                // A child that was removed meanwhile has stopped.
                 if let Some(child) = self.children.at(id, order)
                     && self.is_to_stop(child, next)
                 {
@@ -209,8 +216,9 @@ impl Supervision {
         }
     }
 
-    /// Whether a group before this place, or one within it, has yet to start children: a group is
-    /// up when all in it are, also those that it was given after it had started.
+    /// Whether a group before this position, or one inside such a group, still has children to
+    /// start. A group is up when all children in it are up, also those that were added after its
+    /// start.
     fn is_filling_before(&self, id: GroupId, order: u64) -> bool {
         let groups = |id: GroupId| self.children.group(id).into_iter().flat_map(|group| group.groups.iter());
         let mut open: Vec<GroupId> = groups(id).take_while(|(place, _)| **place < order).map(|(_, &id)| id).collect();
@@ -223,7 +231,7 @@ impl Supervision {
         false
     }
 
-    /// Has the groups above this one look again whether they may go on.
+    /// Marks the groups above this one as pending: they may be able to go on.
     fn wake_above(&mut self, mut id: GroupId) {
         while id != GroupId::ROOT
             && let Some(group) = self.children.group(id)
@@ -233,7 +241,7 @@ impl Supervision {
         }
     }
 
-    /// Whether a child has still to stop before its group goes on with the one before it.
+    /// Whether a child must still stop before its group goes on with the one before it.
     fn is_to_stop(&self, child: Child, next: AfterStop) -> bool {
         match self.children.phase(child) {
             Some(Phase::Stopping(_) | Phase::Starting | Phase::Running | Phase::Waiting) => true,
@@ -242,9 +250,9 @@ impl Supervision {
         }
     }
 
-    /// What follows when a child stops with its group, for which `next` follows. A temporary one is
-    /// not started again with the others, so nobody will read its queue; of a template's children
-    /// nothing is kept.
+    /// What follows when a child stops with its group, for which `next` follows. A temporary child
+    /// is not started again with the others, so nothing will read its queue. A child of a template
+    /// is removed.
     pub(super) fn next_with_group(&self, child: Child, next: AfterStop) -> AfterStop {
         let Some(common) = self.children.common(child) else { return next };
         let is_dynamic = self.children.group(common.parent).is_some_and(|group| group.dynamic);
@@ -256,8 +264,8 @@ impl Supervision {
         }
     }
 
-    /// Begins to stop all children of a group, the last one first, or all at once if it is dynamic
-    /// or too many; `then` says what follows.
+    /// Begins to stop all children of a group; `then` is what follows. They stop from the last to
+    /// the first, or all at once if the group is dynamic or has more than `ORDERED_MAX`.
     pub(super) fn stop_children(&mut self, id: GroupId, next: AfterStop, then: AfterGroupStop, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         let left: Vec<u64> = group.children.keys().copied().collect();
@@ -269,7 +277,7 @@ impl Supervision {
         }
     }
 
-    /// Stops whomever the failure of `child` concerns, to start them all again at `at`.
+    /// Stops all children that the failure of `child` concerns, and starts them again at `at`.
     pub(super) fn restart_from(&mut self, id: GroupId, child: Child, at: Instant, ctx: &mut Ctx) {
         self.set_phase(child, Phase::Parked);
         let Some(common) = self.children.common(child) else { return };
@@ -279,13 +287,13 @@ impl Supervision {
             Strategy::OneForAll => 0,
             Strategy::RestForOne | Strategy::OneForOne => order,
         };
-        // A restart that is under way is taken into this one.
+        // This restart includes one that is under way.
         let (from, at) = match &group.task {
             GroupTask::Stopping { then: AfterGroupStop::Restart { from: other, at: later }, .. }
             | GroupTask::Pausing { from: other, at: later } => (from.min(*other), at.max(*later)),
             GroupTask::Steady | GroupTask::Starting { .. } | GroupTask::Stopping { .. } => (from, at),
         };
-        // Whoever stands before all that and waits for its turn to start need not wait any more.
+        // A child before all those that waits for its turn to start need not wait any longer.
         let turns = if let GroupTask::Starting { left, .. } = &group.task { Some(left) } else { None };
         let before =
             turns.into_iter().flatten().filter(|&&order| order < from).filter_map(|order| group.children.get(order));
@@ -305,14 +313,14 @@ impl Supervision {
             GroupTask::Stopping { left, next: AfterStop::Park, then: AfterGroupStop::Restart { from, at } },
         );
         for child in before {
-            // Somebody may have asked for it since, and had it at once.
+            // A command may have started it meanwhile.
             if self.children.phase(child).is_some_and(Phase::is_down) {
                 self.begin(child, ctx);
             }
         }
     }
 
-    /// All that were to stop are down.
+    /// Handles that all children that were to stop are down.
     fn children_stopped(&mut self, id: GroupId, ctx: &mut Ctx) {
         let child = Child::Group(id);
         let Some(group) = self.children.group_mut(id) else { return };
@@ -338,7 +346,7 @@ impl Supervision {
         }
     }
 
-    /// The pause of a group is over: those that wait are started.
+    /// Handles that the pause of a group is over: its waiting children start.
     pub(super) fn resume(&mut self, id: GroupId, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         if let GroupTask::Pausing { from, .. } = group.task {
@@ -347,7 +355,7 @@ impl Supervision {
         }
     }
 
-    /// A significant child of a group has ended by itself.
+    /// Handles that a significant child of a group has ended by itself.
     pub(super) fn significant_ended(&mut self, id: GroupId, ctx: &mut Ctx) {
         let Some(group) = self.children.group(id) else { return };
         let shuts_down = match group.auto_shutdown {
@@ -364,7 +372,7 @@ impl Supervision {
         }
     }
 
-    /// Whether a significant child of a group runs, or will without anybody asking for it.
+    /// Whether a significant child of a group runs, or will start without a command.
     fn is_active(&self, group: &Group, order: u64, child: Child) -> bool {
         let Some(common) = self.children.common(child).filter(|common| common.significant) else { return false };
         match common.phase {
@@ -379,7 +387,7 @@ impl Supervision {
         }
     }
 
-    /// Whether a child goes down because its group stops it, so that its end is no failure.
+    /// Whether a child goes down because its group stops it. Its end is then no failure.
     pub(super) fn is_being_stopped(&self, id: GroupId, child: Child) -> bool {
         match self.children.group(id).map(|group| (&group.task, group.common.phase)) {
             Some((GroupTask::Stopping { left, then: AfterGroupStop::Restart { .. }, .. }, _)) => {
@@ -391,8 +399,9 @@ impl Supervision {
         }
     }
 
-    /// The children that start with their group, in order: a temporary one only for the first time,
-    /// or if it was asked for while the group was stopping. Nothing is held against any of them.
+    /// The children that start with their group, in order. A temporary one starts only for the
+    /// first time, or by a command that came while the group was stopping. Their restart counts
+    /// begin at zero.
     pub(super) fn startable(&mut self, id: GroupId, ctx: &mut Ctx) -> VecDeque<u64> {
         for (_, child) in self.children_from(id, 0) {
             if let Some(common) = self.children.common_mut(child) {
@@ -403,14 +412,14 @@ impl Supervision {
     }
 
     /// The children from `from` on that start again after a sibling failed: as with their group,
-    /// but for those that were given up.
+    /// except those that were given up.
     fn startable_again(&mut self, id: GroupId, from: u64, ctx: &mut Ctx) -> VecDeque<u64> {
         self.startable_from(id, from, false, ctx)
     }
 
-    /// The children from `from` on that start now, in order, as their kind says and as was asked of
-    /// them meanwhile; those that were given up only if `is_anew`. A child that waits for this
-    /// start and has no part in it is closed.
+    /// The children from `from` on that start now, in order, by their kind and by pending commands.
+    /// Children that were given up are among them only with `is_anew`. A parked child that does not
+    /// start is closed.
     fn startable_from(&mut self, id: GroupId, from: u64, is_anew: bool, ctx: &mut Ctx) -> VecDeque<u64> {
         let mut startable = VecDeque::new();
         for (order, child) in self.children_from(id, from) {
@@ -445,7 +454,7 @@ impl Supervision {
         group.flat_map(|group| group.children.range(from..)).map(|(&order, &child)| (order, child)).collect()
     }
 
-    /// Sets what a group is doing, and puts it on the agenda.
+    /// Sets a group's task, and marks the group as pending.
     pub(super) fn set_task(&mut self, id: GroupId, task: GroupTask) {
         if let Some(group) = self.children.group_mut(id) {
             let was_starting = matches!(group.task, GroupTask::Starting { .. });

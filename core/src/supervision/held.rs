@@ -1,14 +1,15 @@
-//! `held`: what becomes of the workers whose thread is held.
+//! `held`: what follows for the workers of a held thread.
 //!
-//! The worker that holds it is void and starts anew on a fresh thread. Its neighbours have done
-//! nothing: their values lie on the held thread and cannot be moved from there. So each goes by its
-//! own policy ([`OnThreadHeld`]). One that waits keeps all that it has, as a plain actor does, and
-//! is not ready meanwhile; if its thread comes back it goes on. One that does not wait, or has
-//! waited for as long as it may, starts anew. Nothing of that is counted against it.
+//! The worker that holds the thread is fenced and starts anew on a fresh thread. Its neighbours did
+//! nothing wrong, but their values are on the held thread and cannot be moved. Each neighbour
+//! follows its own policy ([`OnThreadHeld`]). A neighbour that waits keeps its state, as a plain
+//! actor does, and is not ready meanwhile; when the thread comes back, the worker goes on. A
+//! neighbour that does not wait, or has waited for its whole timeout, starts anew. Neither counts
+//! against its restart limits.
 //!
-//! A neighbour that is told to stop while it waits cannot. If it is to start again it is void at
-//! once, since its state ends either way; else it has its time to stop from the verdict on, once
-//! for all that wait for the same thread.
+//! A neighbour that is stopped while it waits cannot stop gracefully. If it is to start again, it
+//! is fenced at once, since its state is lost in any case. Otherwise it has its `shutdown_timeout`,
+//! counted from when the thread was found held. So all that wait for one thread share one deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,8 @@ use crate::output::Output;
 use crate::time::Instant;
 
 impl Supervision {
-    /// The thread at `place` is held and was silent for this long; `blamed` is the worker that
-    /// holds it, if one does, and why.
+    /// Handles that the thread in a slot is held and was silent for this long. `blamed` is the
+    /// worker that holds it, if there is one, with the cause.
     pub(super) fn thread_lost(
         &mut self,
         thread_slot: ThreadSlotId,
@@ -68,7 +69,7 @@ impl Supervision {
         for id in anew {
             self.worker_displaced(id, cause.clone(), since, ctx);
         }
-        // Last, since its failure may stop the others again.
+        // Last, because its failure may stop the others.
         if let Some((busy, cause)) = blamed {
             if busy.doing.is_start()
                 && let Some(worker) = self.children.worker_mut(busy.worker)
@@ -79,7 +80,7 @@ impl Supervision {
         }
     }
 
-    /// How long a worker waits for its thread that was just found held; `None` if it does not.
+    /// How long a worker waits for its thread that was just found held; `None` if it does not wait.
     fn wait_timeout(&self, id: WorkerId, ctx: &Ctx) -> Option<Duration> {
         let worker = self.children.worker(id)?;
         match worker.common.phase {
@@ -98,7 +99,7 @@ impl Supervision {
         }
     }
 
-    /// Whether a worker has a life on its thread.
+    /// Whether a generation of a worker is on a thread.
     fn is_on_thread(&self, id: WorkerId) -> bool {
         matches!(self.children.phase(Child::Worker(id)), Some(Phase::Starting | Phase::Running | Phase::Stopping(_)))
     }
@@ -116,21 +117,20 @@ impl Supervision {
                 ctx.emit(Event::NotReady { worker: name, generation, reason: NotReadyReason::ThreadHeld });
             }
             Phase::Starting => self.set_timer(Child::Worker(id), until),
-            // It has its time to stop, and no more.
+            // Its deadline to stop is set already, and stays.
             Phase::Stopping(_) | Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp => {}
         }
     }
 
-    /// Ends the wait of a worker if it has lasted as long as it may. Returns whether the worker
-    /// waits, or has until now.
+    /// Displaces a worker whose wait is over. Returns whether the worker waited until now.
     pub(super) fn end_overdue_wait(&mut self, id: WorkerId, ctx: &mut Ctx) -> bool {
         let Some(worker) = self.children.worker(id) else { return false };
         let Some(wait) = &worker.wait else { return false };
         if !matches!(worker.common.phase, Phase::Starting | Phase::Running) {
             return false;
         }
-        // What was missed before the last excuse was our own fault, and its thread may be back by
-        // now.
+        // After a pause of this process the timeout counts from the end of the pause: the thread
+        // may be back by now.
         let until = wait.begun.max(self.deadlines_from) + wait.timeout;
         if until > ctx.now {
             self.set_timer(Child::Worker(id), until);
@@ -141,8 +141,8 @@ impl Supervision {
         true
     }
 
-    /// Until when a worker may stop that waits for its thread and is told to, if it does; at once
-    /// if it is to start again.
+    /// The deadline to stop of a worker that waits for its thread, or `None` if it does not wait.
+    /// If it is to start again, the deadline is now.
     pub(super) fn stop_deadline(&self, id: WorkerId, next: AfterStop, ctx: &Ctx) -> Option<Instant> {
         let worker = self.children.worker(id)?;
         let wait = worker.wait.as_ref()?;
@@ -152,7 +152,7 @@ impl Supervision {
         })
     }
 
-    /// A held thread has come back: the workers that waited for it go on.
+    /// Handles that a held thread has come back: the workers that waited for it go on.
     pub(super) fn thread_returned(&mut self, arbiter: ArbiterId, returned: Returned, ctx: &mut Ctx) {
         let Returned { thread_slot, held_for, zombies } = returned;
         let mut workers = Vec::new();

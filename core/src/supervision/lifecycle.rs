@@ -1,7 +1,7 @@
-//! `life`: one child's way: told to start, up, failed or ended, and again.
+//! `lifecycle`: one child from its start to its end: starting, up, failed, stopped or ended.
 //!
-//! Whom its failure concerns besides itself is `order`'s business; here it is only decided whether,
-//! and when, it comes back.
+//! It decides whether and when the child starts again. What its failure means for its siblings is
+//! in `groups`.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::output::{Output, RestartPermit, Start};
 use crate::supervision::restart::{Decision, RestartKind, Window};
 use crate::time::Instant;
 
-/// Starts in a row that may hold their thread for too long: a second one holds whatever the first
-/// one holds, so a third would only be one more thread that is lost.
+/// How many starts in a row may hold their thread past the timeout. The second start hangs where
+/// the first one did, so a third would only lose one more thread.
 const HUNG_STARTS_MAX: u8 = 2;
 
 impl Supervision {
-    /// Tells a child to start; whatever generation of it ran is void.
+    /// Starts a child. A generation of it that still runs is stale from now on.
     pub(super) fn launch(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         match child {
@@ -56,9 +56,9 @@ impl Supervision {
         worker.common.phase = Phase::Starting;
         worker.is_open = true;
         (worker.stuck, worker.unready, worker.has_moved) = (None, None, false);
-        // The former generation's thread may this instant be using its leave to start the next one
-        // by itself, and its report may never come: if that one were given the same number, it
-        // would not be void. So the numbers it has leave for are left out, and one for a fence.
+        // The old thread may be using its restart permit right now, and its report may be lost.
+        // Skip every generation that the permit covers, and one for a fence. So no two runs ever
+        // share a number, and the old one stays stale.
         worker.generation = Generation(if worker.generation.0 == 0 { 1 } else { worker.permit_until.0 + 2 });
         let permit = if may_restart { worker.restart_permit(ctx) } else { RestartPermit::none(worker.generation) };
         worker.permit_until = permit.until;
@@ -67,12 +67,12 @@ impl Supervision {
             generation: worker.generation,
             arbiter,
             shard: worker.shard,
-            // Its seat keeps what it has said since.
+            // From here on the worker's slot keeps its snapshots.
             replica: worker.replica.take().map(|replica| *replica),
             cause: worker.common.failure.as_ref().map(|failure| failure.0.clone()),
             permit,
         }));
-        // A start that waits for a thread is not late.
+        // The start timeout does not run while the thread is missing.
         if !self.threads.lacks_thread(thread_slot) {
             self.set_timer(Child::Worker(id), ctx.now + start_timeout);
         }
@@ -81,7 +81,7 @@ impl Supervision {
         }
     }
 
-    /// A child that was told to start is up.
+    /// Handles that a child is up.
     pub(super) fn child_up(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(common) = self.children.common_mut(child) else { return };
@@ -107,7 +107,7 @@ impl Supervision {
         self.pending.push_back(parent);
     }
 
-    /// A worker was started again by its own thread, by leave, and is not up yet.
+    /// Handles that a worker's own thread has started it again under its permit. It is not up yet.
     pub(super) fn worker_restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         self.emit_failed(child, &cause, Some(Duration::ZERO), ctx);
@@ -125,12 +125,12 @@ impl Supervision {
         self.set_timer(child, ctx.now + start_timeout);
     }
 
-    /// A child that ran, or was told to, has ended in good order by itself.
+    /// Handles that a child ended by itself without a fault.
     pub(super) fn finish(&mut self, child: Child, cause: Cause, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         match common.kind {
             RestartKind::Permanent => self.fail(child, cause, ctx.now, ctx),
-            // It would have been told to stop in a moment, and goes the way of those who were.
+            // Its group is stopping its children: it goes the way of those that were stopped.
             RestartKind::Transient | RestartKind::Temporary if self.is_being_stopped(common.parent, child) => {
                 self.child_stopped(child, self.next_with_group(child, AfterStop::Park), ctx);
             }
@@ -138,12 +138,12 @@ impl Supervision {
         }
     }
 
-    /// A child that ran, or was told to, has ended with a fault that began at `since`.
+    /// Handles that a child ended with a fault that began at `since`.
     pub(super) fn fail(&mut self, child: Child, cause: Cause, since: Instant, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(common) = self.children.common_mut(child) else { return };
         let parent = common.parent;
-        // A start that fails makes good the same failure as before it, if there is one.
+        // A failed start extends the failure that it was to repair.
         let since = common.failure.as_ref().map_or(since, |failure| failure.1);
         common.failure = Some(Box::new((cause.clone(), since)));
         if self.is_being_stopped(parent, child) {
@@ -198,7 +198,7 @@ impl Supervision {
         if hung >= HUNG_STARTS_MAX {
             return Some(Decision::GiveUp);
         }
-        // A group's own limits are those of its children.
+        // The limits of a group are for its children, not for the group itself.
         let own = if let Child::Worker(_) = child { common.policy.clone() } else { None };
         let parent = common.parent;
         let own = own.as_deref().unwrap_or(&ctx.config.restart);
@@ -218,7 +218,7 @@ impl Supervision {
         }
     }
 
-    /// A child has failed too often.
+    /// Gives a child up: it failed more often than its limits allow.
     fn give_up(&mut self, child: Child, cause: Cause, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         let (name, parent, restarts) = (common.name.clone(), common.parent, common.restart.count());
@@ -245,7 +245,7 @@ impl Supervision {
                 } else if self.children.group(parent).is_some_and(|group| {
                     group.children.values().all(|&child| self.children.phase(child) == Some(Phase::GivenUp))
                 }) {
-                    // Nobody is left who could do the group's work.
+                    // Every child is given up, so nothing does the group's work.
                     let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };
                     self.stop_children(parent, AfterStop::Park, AfterGroupStop::Fail(cause), ctx);
                 }
@@ -254,7 +254,7 @@ impl Supervision {
         self.pending.push_back(parent);
     }
 
-    /// A child has ended by itself and is not started again.
+    /// Handles that a child ended by itself and is not started again.
     fn end(&mut self, child: Child, ctx: &mut Ctx) {
         self.clear_timer(child);
         self.set_phase(child, Phase::Ended);
@@ -266,14 +266,14 @@ impl Supervision {
             self.significant_ended(parent, ctx);
         }
         self.pending.push_back(parent);
-        // As in OTP, nothing is kept of the children of a template: there may be any number of
+        // As in OTP, a template keeps nothing of a child that has ended: there may be any number of
         // them.
         if self.children.group(parent).is_some_and(|group| group.dynamic) {
             self.forget(child, ctx);
         }
     }
 
-    /// A child that was told to stop has stopped, or was never running.
+    /// Handles that a child that was to stop has stopped, or did not run.
     pub(super) fn child_stopped(&mut self, child: Child, next: AfterStop, ctx: &mut Ctx) {
         self.clear_timer(child);
         let Some(parent) = self.children.common(child).map(|common| common.parent) else { return };
@@ -303,7 +303,7 @@ impl Supervision {
         }
     }
 
-    /// Tells a child to stop, and what is to follow; one that does not run has stopped already.
+    /// Stops a child; `next` is what follows. A child that does not run counts as stopped at once.
     pub(super) fn request_stop(&mut self, child: Child, next: AfterStop, ctx: &mut Ctx) {
         let Some(phase) = self.children.phase(child) else { return };
         match (child, phase) {
@@ -313,7 +313,7 @@ impl Supervision {
                     self.update_stop_reason(id, already, ctx);
                 }
             }
-            // It waits for a thread: nothing of it runs.
+            // It waits for a thread, so nothing of it runs.
             (Child::Worker(id), Phase::Starting) if self.waits_for_thread(id) => {
                 ctx.push(Output::Fence { worker: id, why: Interruption::Stopped });
                 self.child_stopped(child, next, ctx);
@@ -340,8 +340,8 @@ impl Supervision {
                 };
                 self.stop_children(id, below, AfterGroupStop::Down, ctx);
             }
-            // Its children are parked; if they are not to be started again, each has a queue to be
-            // closed.
+            // Its children are parked with open queues. If they will not start again, the queues
+            // must be closed.
             (Child::Group(id), Phase::Waiting | Phase::Parked) if next >= AfterStop::Close => {
                 self.clear_timer(child);
                 self.set_phase(child, Phase::Stopping(next));
@@ -351,7 +351,7 @@ impl Supervision {
             (_, Phase::Parked) if next >= AfterStop::Close => self.child_stopped(child, next, ctx),
             (_, Phase::Parked) => {}
             (_, Phase::Idle | Phase::Ended | Phase::GivenUp) if next == AfterStop::Remove => self.forget(child, ctx),
-            // It was never started, so its queue is open still.
+            // It was never started, so its queue is still open.
             (Child::Worker(id), Phase::Idle)
                 if next == AfterStop::Close && self.children.worker(id).is_some_and(|worker| worker.is_open) =>
             {
@@ -361,8 +361,8 @@ impl Supervision {
         }
     }
 
-    /// What the senders of messages that a worker cannot answer any more are told, if it is stopped
-    /// and `next` is to follow.
+    /// The reason that the senders of unanswered messages get if a worker is stopped and `next`
+    /// follows.
     pub(super) fn why_stopped(&self, id: WorkerId, next: AfterStop) -> Interruption {
         match next {
             AfterStop::Park | AfterStop::Start => Interruption::Restarted,
@@ -374,8 +374,7 @@ impl Supervision {
         }
     }
 
-    /// Tells a worker that stops already if something else than `before` is to follow, and so
-    /// another reason holds.
+    /// Sends a stop again to a worker that is stopping, if the reason has changed since `before`.
     pub(super) fn update_stop_reason(&mut self, id: WorkerId, before: AfterStop, ctx: &mut Ctx) {
         let Some(Phase::Stopping(next)) = self.children.phase(Child::Worker(id)) else { return };
         let why = self.why_stopped(id, next);
@@ -384,9 +383,9 @@ impl Supervision {
         }
     }
 
-    /// Says that a child failed, and how long until it is started again.
+    /// Emits that a worker failed, and how long until it is started again.
     pub(super) fn emit_failed(&self, child: Child, cause: &Cause, restart_in: Option<Duration>, ctx: &mut Ctx) {
-        // A group's failure was told when it began: `Escalated`, with the child that led to it.
+        // A group's failure has its own event: `Escalated`, with the child that led to it.
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker(id)
         {
@@ -401,8 +400,8 @@ impl Supervision {
         }
     }
 
-    /// Whether a worker's own thread may answer its failure at once: only where nobody else is
-    /// concerned and nobody else counts.
+    /// Whether a worker's own thread may restart it at once: only if its failure concerns no
+    /// sibling and its restarts count for itself alone.
     fn may_restart_itself(&self, id: WorkerId) -> bool {
         let Some(worker) = self.children.worker(id) else { return false };
         let Some(group) = self.children.group(worker.common.parent) else { return false };
@@ -411,7 +410,7 @@ impl Supervision {
             && group.counting == Counting::Each
     }
 
-    /// Whether the thread at a worker's place could not be made yet.
+    /// Whether the thread of a worker's slot could not be made yet.
     fn waits_for_thread(&self, id: WorkerId) -> bool {
         self.children.worker(id).is_some_and(|worker| self.threads.lacks_thread(worker.thread_slot))
     }
@@ -429,7 +428,7 @@ impl Supervision {
         }
     }
 
-    /// Closes the queues of a child and of all that is in it: nobody will read them.
+    /// Closes the queues of a child and of all children below it: nothing will read them.
     pub(super) fn close(&mut self, child: Child, ctx: &mut Ctx) {
         let gave_up = self.children.phase(child) == Some(Phase::GivenUp);
         let mut open = vec![child];
@@ -444,7 +443,7 @@ impl Supervision {
                 }
                 Child::Group(id) => {
                     for (_, child) in self.children_from(id, 0) {
-                        // What was asked of it was meant for a start that does not come.
+                        // The command was for a start that does not come.
                         if let Some(common) = self.children.common_mut(child) {
                             common.pending_command = PendingCommand::None;
                         }
@@ -455,7 +454,7 @@ impl Supervision {
         }
     }
 
-    /// Gives the thread of a worker that is down back, if it was kept for it.
+    /// Releases the thread of a worker that is down, if it still counts as a user of it.
     fn release(&mut self, child: Child, ctx: &mut Ctx) {
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker_mut(id)
@@ -466,7 +465,7 @@ impl Supervision {
         }
     }
 
-    /// Forgets a child that is down, and whatever is in it.
+    /// Removes a child that is down, and all children below it.
     fn forget(&mut self, child: Child, ctx: &mut Ctx) {
         let mut removed = Vec::new();
         self.close(child, ctx);

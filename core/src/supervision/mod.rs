@@ -1,20 +1,18 @@
-//! `Supervision`: the workers of this process, the groups they are in, the threads they run on, and
-//! what follows when one fails.
+//! `Supervision`: the workers of this process, their groups and threads, and what follows when a
+//! worker fails.
 //!
-//! A foreman with a list: who works where, in which life, and what was decided when they last fell.
-//! He hears of panics and stops at once, since the worker's own thread reports them; a thread that
-//! is held can report nothing, so its silence is the report (`threads`), and a look at what its
-//! workers were doing finds the one to blame. Whoever only waits for ever holds no thread; a look
-//! at the status cells finds those (`health`). What a failure means for the others in its group,
-//! and in which order they stop and start, is `order`'s business; one worker's way from start to
-//! end is `life`'s.
+//! A worker's own thread reports panics and stops at once. A held thread can report nothing, so its
+//! silence is the evidence (`threads`): an inspection finds the worker that holds it (`held`). A
+//! worker that waits without end holds no thread; a scan of the status cells finds it
+//! (`worker_health`). `lifecycle` leads one worker or group from start to end, and `groups` decides
+//! what its failure means for its siblings.
 //!
-//! Nothing here recurses: a child that is up or down puts its group on the agenda, and the agenda
-//! is worked off once the input is taken in. So a failure that ends a group, which ends its parent,
-//! is as many short steps as the tree is deep.
+//! Nothing here recurses. A child that comes up or goes down puts its group on a list of pending
+//! groups, and `run_pending` works through the list once the input is handled. A failure that ends
+//! a group, which ends its parent, is as many short steps as the tree is deep.
 //!
-//! It starts nothing: it says what to start. Whether a failure is followed by a restart is
-//! `restart`'s rule, not this folder's.
+//! This module starts nothing: it says what to start. Whether a restart follows a failure is
+//! decided in `restart`.
 
 mod children;
 mod groups;
@@ -50,29 +48,29 @@ use threads::{ThreadVerdict, Threads};
 /// A worker to supervise.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Supervise {
-    /// Its number, not in use.
+    /// Its number. It must not be in use.
     pub worker: WorkerId,
-    /// What people call it.
+    /// Its name, for people.
     pub name: Arc<str>,
     /// The group it is in.
     pub group: GroupId,
-    /// Which of its ends are followed by a new start.
+    /// Which of its ends are followed by a restart.
     pub kind: RestartKind,
-    /// Whether its end matters to its group; see [`AutoShutdown`].
+    /// Whether its end may end its group; see [`AutoShutdown`].
     pub significant: bool,
-    /// Restart limits of its own; otherwise those of the config.
+    /// Its own restart limits; `None` means those of the config.
     pub restart: Option<Arc<RestartConfig>>,
-    /// Times of its own; otherwise those of the config.
+    /// Its own times; `None` means those of the config.
     pub times: Option<Arc<Times>>,
-    /// What it does when a neighbour holds its thread, if not as the config says.
+    /// What it does when a neighbour holds its thread; `None` means as the config says.
     pub on_thread_held: Option<OnThreadHeld>,
-    /// Where it runs.
+    /// The slot whose thread it uses.
     pub thread_slot: ThreadSlotId,
 }
 
 impl Supervise {
-    /// A permanent worker in the root group, on the shared places in turn, with the limits of the
-    /// config.
+    /// A permanent worker in the root group with the limits of the config. It uses the shared
+    /// threads in turn.
     pub fn new(worker: WorkerId, name: impl Into<Arc<str>>, arbiters: u32) -> Supervise {
         Supervise {
             worker,
@@ -88,113 +86,113 @@ impl Supervise {
     }
 }
 
-/// How long a worker may take for what; each as the field of the same name in `[workers]`.
+/// How long a worker may take; each as the field of the same name in `[workers]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Times {
-    /// To hold its thread.
+    /// Longest time in which it may hold its thread.
     pub timeout: Duration,
-    /// To be up.
+    /// Longest time until it is up.
     pub start_timeout: Duration,
-    /// To wait for a future while messages wait.
+    /// Longest wait for a future while messages wait.
     pub await_timeout: Duration,
-    /// To stop.
+    /// Longest time until it has stopped.
     pub shutdown_timeout: Duration,
 }
 
 /// A group to supervise.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SuperviseGroup {
-    /// Its number, not used before.
+    /// Its number. It must never have been used.
     pub group: GroupId,
-    /// What people call it.
+    /// Its name, for people.
     pub name: Arc<str>,
     /// The group it is in.
     pub parent: GroupId,
-    /// Whom one child's failure concerns.
+    /// Which children one child's failure concerns.
     pub strategy: Strategy,
-    /// Whose failures count against the limits.
+    /// Whose restarts count against the limits.
     pub counting: Counting,
-    /// Whether the group ends when significant children have.
+    /// Whether the group ends when its significant children have ended.
     pub auto_shutdown: AutoShutdown,
-    /// Whether its children may be started and stopped all at once rather than in order.
+    /// Whether its children start and stop all at once instead of in order.
     pub dynamic: bool,
-    /// Which of its own ends are followed by a new start.
+    /// Which of its own ends are followed by a restart.
     pub kind: RestartKind,
-    /// Whether its end matters to its parent.
+    /// Whether its end may end its parent group.
     pub significant: bool,
-    /// Restart limits of its own; otherwise those of the config.
+    /// Its own restart limits; `None` means those of the config.
     pub restart: Option<Arc<RestartConfig>>,
 }
 
-/// Whom one child's failure concerns (the words of OTP).
+/// Which children one child's failure concerns (OTP's words).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The child alone.
     #[default]
     OneForOne,
-    /// All children: they are stopped in reverse order and started in order.
+    /// All children. They stop in reverse order and start in order.
     OneForAll,
-    /// The child and those taken on after it.
+    /// The child and those added after it.
     RestForOne,
 }
 
 /// Whose restarts count against the intensity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Counting {
-    /// Those of all children together, against the group's limits; over them the group ends and its
-    /// parent decides. As in OTP.
+    /// All children's restarts count together against the group's limits. Above them the group
+    /// ends, and its parent decides. As in OTP.
     #[default]
     Together,
-    /// Each child's for itself, against its own; over them that child is given up and the others go
-    /// on.
+    /// Each child's restarts count against its own limits. Above them that child is given up, and
+    /// the others go on.
     Each,
 }
 
-/// Whether a group ends when significant children have ended by themselves (the words of OTP).
+/// Whether a group ends when significant children have ended by themselves (OTP's words).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoShutdown {
     /// Never.
     #[default]
     Never,
-    /// When the first of them has.
+    /// When the first significant child has ended.
     AnySignificant,
-    /// When the last of them has.
+    /// When the last significant child has ended.
     AllSignificant,
 }
 
-/// Where a worker or a group stands, for those who wait until it is up.
+/// How far a worker or a group is, for callers that wait until it is up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It is up. A group is up when each of its children is up that is to run.
+    /// It is up. A group is up when all its children that are to run are up.
     Up,
-    /// It is not up now. It will be started without a command.
+    /// It is not up now, and starts without a command.
     Coming,
-    /// It is down, or was removed. Only a command starts it again.
+    /// It is down, or was removed. It starts only by command.
     Down,
-    /// It failed too often. Only a command starts it again.
+    /// It failed too often. It starts only by command.
     GivenUp,
 }
 
-/// What a worker's own thread says of it.
+/// What a worker's own thread reports of one generation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
     /// This generation is up.
     Started,
     /// This generation ended with a fault; nothing runs.
     Failed(Cause),
-    /// This generation ended with a fault at `failed_at`, and by leave of
-    /// `Output::SetRestartPermit` the next one was started already.
+    /// This generation ended with a fault at `failed_at`, and the next one was already started
+    /// under the permit of `Output::SetRestartPermit`.
     Restarted {
         /// Why it ended.
         cause: Cause,
         /// When.
         failed_at: Instant,
-        /// Whether the next one is up; otherwise it will say so with `Started`.
+        /// Whether the next one is up. Otherwise `Started` follows.
         is_up: bool,
     },
-    /// This generation ended in good order, by itself or because it was told to.
+    /// This generation ended without a fault, by itself or after `Output::Stop`.
     Stopped,
 }
 
@@ -203,26 +201,26 @@ pub enum Report {
 pub(crate) struct Supervision {
     children: Children,
     threads: Threads,
-    /// When each child's phase is over at the latest; see `Children::entry` for the numbers.
+    /// The end of each child's phase at the latest; see `Children::entry` for the numbers.
     timers: TimerWheel,
-    /// Groups of which a child has come up or gone down.
+    /// Groups of which a child has come up or gone down, to be advanced.
     pending: VecDeque<GroupId>,
-    /// When the status cells are to be looked at next; `NEVER` while no worker runs.
+    /// When the status cells are scanned next; `NEVER` while no worker runs.
     next_scan: Instant,
-    /// Whatever was not done before this instant was our own fault: all who had a deadline have it
-    /// anew from here.
+    /// The end of the newest pause of this process. Each deadline counts from here at the earliest,
+    /// since nothing could be done during the pause.
     deadlines_from: Instant,
-    /// Whether everything was told to stop, since the node leaves.
+    /// Whether everything was stopped because the node leaves.
     is_leaving: bool,
-    /// Shards that were given up since this was last asked.
+    /// The workers of shards that were given up since they were taken last.
     given_up: Vec<WorkerId>,
-    /// Whether somebody in the root group was given up, or too many threads are held, since this
-    /// was last asked.
+    /// Whether a child of the root group was given up, or too many threads are held, since this was
+    /// taken last.
     gave_up: bool,
 }
 
 impl Supervision {
-    /// No workers yet, and as many threads as the config says, told to be made.
+    /// No workers, and as many threads as the config says, to be made now.
     pub(crate) fn new(ctx: &mut Ctx) -> Supervision {
         let mut threads = Threads::default();
         for thread_slot in 0..ctx.config.workers.arbiters {
@@ -241,17 +239,13 @@ impl Supervision {
         }
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs ---------------------------------------------------------------------------------
 
-    /// Takes a worker on. One that is no shard is started: at once in the root or a dynamic group,
-    /// in its turn in any other. A worker of a group that was removed is closed and forgotten.
-    ///
-    /// # Panics
-    /// If the number is in use.
+    /// Adds a worker. If it is no shard, it starts: at once in the root or a dynamic group, in its
+    /// turn in any other. If its group was removed, it is closed and removed.
     pub(crate) fn supervise(&mut self, supervise: Supervise, ctx: &mut Ctx) {
         if self.children.group(supervise.group).is_none() {
-            // Its group was removed before the news of it came, and what is in a group goes with
-            // it.
+            // The group was removed while this input was on its way, and its members go with it.
             ctx.push(Output::Close { worker: supervise.worker, gave_up: false });
             ctx.push(Output::Forget { worker: supervise.worker });
             return;
@@ -261,19 +255,13 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Takes a worker on without starting it.
-    ///
-    /// # Panics
-    /// If the number is in use or there is no such group.
+    /// Adds a worker without starting it.
     pub(crate) fn add_worker(&mut self, supervise: Supervise) -> Child {
         self.children.add_worker(supervise)
     }
 
-    /// Takes a group on and starts it, empty as it is. A group of a parent that was removed is
-    /// forgotten.
-    ///
-    /// # Panics
-    /// If the number was used before.
+    /// Adds a group and starts it, still empty. If its parent was removed, the group is removed
+    /// too.
     pub(crate) fn supervise_group(&mut self, supervise: SuperviseGroup, ctx: &mut Ctx) {
         if self.children.group(supervise.parent).is_none() {
             ctx.push(Output::ForgetGroup { group: supervise.name });
@@ -284,27 +272,28 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Starts a shard's worker under `shard`, voiding any generation of it that runs.
+    /// Starts a shard's worker under `shard`. A generation of it that still runs is stale from now
+    /// on.
     pub(crate) fn start_shard(&mut self, id: WorkerId, shard: Shard, replica: Option<ShardSnapshot>, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         let Some(worker) = self.children.worker_mut(id) else { return };
         worker.shard = Some(shard);
         worker.replica = replica.map(Box::new);
         match worker.common.phase {
-            // On its way out; it is started anew when it has stopped, as it is a shard again.
+            // It is stopping. It starts again when it has stopped, since it is a shard again.
             Phase::Stopping(before) => {
                 worker.common.phase = Phase::Stopping(AfterStop::Start);
                 self.update_stop_reason(id, before, ctx);
             }
-            // Its owner tries anew.
+            // This node owns the shard again, and tries again.
             Phase::GivenUp => {
                 worker.hung_starts = 0;
                 worker.common.restart = Default::default();
                 worker.common.failure = None;
                 self.launch(child, ctx);
             }
-            // It has not begun, has ended, or runs under the former epoch: a new generation takes
-            // over.
+            // It has not begun, has ended, or runs under the previous epoch: a new generation
+            // replaces it.
             Phase::Idle | Phase::Parked | Phase::Starting | Phase::Running | Phase::Waiting | Phase::Ended => {
                 self.launch(child, ctx);
             }
@@ -312,7 +301,7 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Starts a child that has ended, stopped or was given up; nothing happens to one that runs.
+    /// Starts a child that has ended, was stopped or was given up. A child that runs is left alone.
     pub(crate) fn start(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common_mut(child) else { return };
         match common.phase {
@@ -340,8 +329,8 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Stops a child in good order and starts it again, its queue kept; one that does not run is
-    /// only started. Nothing is counted.
+    /// Stops a child gracefully and starts it again with its queue. A child that does not run only
+    /// starts. No limit counts this.
     pub(crate) fn restart(&mut self, child: Child, ctx: &mut Ctx) {
         match self.children.phase(child) {
             Some(Phase::Starting | Phase::Running) => {
@@ -354,7 +343,7 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Stops a child in good order and closes its queue. It may be started again later.
+    /// Stops a child gracefully and closes its queue. It may be started again later.
     pub(crate) fn stop(&mut self, child: Child, ctx: &mut Ctx) {
         if let Child::Worker(id) = child
             && let Some(worker) = self.children.worker_mut(id)
@@ -366,7 +355,7 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Stops a shard's worker in good order and closes its queue: another node is to run the shard.
+    /// Stops a shard's worker gracefully and closes its queue: another node will run the shard.
     pub(crate) fn stop_shard(&mut self, id: WorkerId, ctx: &mut Ctx) {
         if let Some(worker) = self.children.worker_mut(id) {
             worker.has_moved = true;
@@ -374,21 +363,21 @@ impl Supervision {
         self.stop(Child::Worker(id), ctx);
     }
 
-    /// Stops a child in good order and forgets it. The root cannot be removed.
+    /// Stops a child gracefully and removes it. The root cannot be removed.
     pub(crate) fn remove(&mut self, child: Child, ctx: &mut Ctx) {
         self.request_stop(child, AfterStop::Remove, ctx);
         self.run_pending(ctx);
     }
 
-    /// Stops everything, the last one taken on first, one after the other.
+    /// Stops all children in turn, from the last to the first.
     pub(crate) fn stop_all(&mut self, ctx: &mut Ctx) {
         self.is_leaving = true;
         self.request_stop(Child::Group(GroupId::ROOT), AfterStop::Close, ctx);
         self.run_pending(ctx);
     }
 
-    /// Takes in what a worker's thread says of `generation`. Reports of a void generation change
-    /// nothing.
+    /// Handles the report of a worker's thread on `generation`. Reports of a stale generation
+    /// change nothing.
     pub(crate) fn handle_report(&mut self, id: WorkerId, generation: Generation, report: Report, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker_mut(id) else { return };
         if generation != worker.generation {
@@ -406,13 +395,13 @@ impl Supervision {
                 }
             }
             (Report::Stopped, Phase::Starting | Phase::Running) => self.finish(child, Cause::Stopped, ctx),
-            // Told to stop, it stopped or fell over on the way: gone either way.
+            // It stopped, or failed while it was stopping: it is gone in both cases.
             (Report::Failed(cause), Phase::Stopping(next)) => {
                 self.emit_failed(child, &cause, None, ctx);
                 self.child_stopped(child, next, ctx);
             }
-            // The one that was started by leave does not run for long, but it may run still when
-            // the others go on.
+            // The thread started the next generation under its permit, and will stop it. But that
+            // one may still run when its siblings go on, so it is fenced.
             (Report::Restarted { cause, .. }, Phase::Stopping(next)) => {
                 ctx.push(Output::Fence { worker: id, why: self.why_stopped(id, next) });
                 self.emit_failed(child, &cause, None, ctx);
@@ -424,7 +413,7 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Takes in a look at the status cells: those workers of which there is something to say.
+    /// Handles samples of status cells. Workers with nothing to report may be left out.
     pub(crate) fn handle_status_samples(&mut self, looks: &[StatusSample], ctx: &mut Ctx) {
         for look in looks {
             self.handle_status_sample(look, ctx);
@@ -432,8 +421,7 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Takes in a sign of life of a thread, with what it has used of its CPU so far if the system
-    /// says.
+    /// Handles a beat of a thread, with the CPU times of the thread if the system gives them.
     pub(crate) fn handle_beat(&mut self, arbiter: ArbiterId, slot: u64, times: Option<CpuTimes>, ctx: &mut Ctx) {
         if let Some(returned) = self.threads.beat(arbiter, slot, times, ctx) {
             self.thread_returned(arbiter, returned, ctx);
@@ -441,8 +429,8 @@ impl Supervision {
         }
     }
 
-    /// Takes in what the workers of a silent thread are doing, and what the system says of the
-    /// thread, if it says anything.
+    /// Handles what the workers of a silent thread are doing, and the state of the thread if the
+    /// system gives it.
     pub(crate) fn handle_inspection(
         &mut self,
         arbiter: ArbiterId,
@@ -450,7 +438,7 @@ impl Supervision {
         seen: Option<ThreadSample>,
         ctx: &mut Ctx,
     ) {
-        // A thread does one thing at a time: what was taken up last is what it is in.
+        // A thread does one thing at a time: it is in the activity that began last.
         let blamed = busy.iter().max_by_key(|busy| (busy.since, busy.worker)).copied();
         let limit = match blamed.and_then(|busy| self.children.worker(busy.worker).map(|worker| (busy, worker))) {
             Some((busy, worker)) if busy.doing.is_start() => worker.start_timeout(&ctx.config),
@@ -471,7 +459,7 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Takes in that a thread that should run workers has ended.
+    /// Handles that a thread which should run workers has ended.
     pub(crate) fn handle_arbiter_dead(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
         if let Some(thread_slot) = self.threads.replace_dead(arbiter, ctx) {
             for id in self.children.workers_at(thread_slot) {
@@ -481,8 +469,8 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Handles that a thread could not be made. Its workers wait for the next attempt: what the
-    /// host lacks counts against none of them.
+    /// Handles that a thread could not be made. Its workers wait for the next attempt. A missing
+    /// resource of the host counts against no worker.
     pub(crate) fn handle_arbiter_not_made(&mut self, arbiter: ArbiterId, reason: &str, ctx: &mut Ctx) {
         let Some(thread_slot) = self.threads.not_made(arbiter, reason, ctx) else { return };
         for id in self.children.workers_at(thread_slot) {
@@ -492,7 +480,7 @@ impl Supervision {
         }
     }
 
-    /// Starts the workers at places whose threads are tried again.
+    /// Starts the workers whose threads are tried again.
     fn retry_threads(&mut self, ctx: &mut Ctx) {
         for thread_slot in self.threads.retry(ctx) {
             for id in self.children.workers_at(thread_slot) {
@@ -503,12 +491,12 @@ impl Supervision {
         }
     }
 
-    /// Takes in that an abandoned thread came back and ended.
+    /// Handles that an abandoned thread came back and ended.
     pub(crate) fn handle_arbiter_ended(&mut self, arbiter: ArbiterId, ctx: &mut Ctx) {
         self.threads.ended(arbiter, ctx);
     }
 
-    /// Does what is due.
+    /// Does what is due now.
     pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx) {
         for arbiter in self.threads.due(ctx.now) {
             ctx.push(Output::Inspect { arbiter });
@@ -524,13 +512,13 @@ impl Supervision {
         self.run_pending(ctx);
     }
 
-    /// Gives everybody who has a deadline a fresh one: whatever was missed before now was our own
-    /// fault.
+    /// Handles the end of a pause of this process: each deadline counts from now at the earliest.
     pub(crate) fn discount_pause(&mut self, ctx: &Ctx) {
         self.deadlines_from = ctx.now;
     }
 
-    /// Fences whoever has not stopped although everything was told to: the time for it is over.
+    /// Fences each worker that has not stopped by the end of `workers.leave_timeout`, and closes
+    /// all queues that are open.
     pub(crate) fn fence_all(&mut self, ctx: &mut Ctx) {
         for id in self.children.worker_ids() {
             let phase = self.children.phase(Child::Worker(id));
@@ -539,31 +527,32 @@ impl Supervision {
                 self.fence(id, Interruption::NodeLeft, ctx.config.workers.leave_timeout, ctx);
             }
             let Some(worker) = self.children.worker_mut(id) else { continue };
-            // One that was parked, or waits to be started again, is not any more.
+            // A parked worker, or one that waits for its restart, will not start again.
             if std::mem::take(&mut worker.is_open) || is_on_thread {
                 ctx.push(Output::Close { worker: id, gave_up: false });
             }
         }
     }
 
-    /// Shards that were given up since this was last asked.
+    /// The workers of shards that were given up since they were taken last.
     pub(crate) fn take_given_up(&mut self) -> Vec<WorkerId> {
         std::mem::take(&mut self.given_up)
     }
 
-    /// Whether supervision has come to its end somewhere since this was last asked.
+    /// Whether a child of the root group was given up, or too many threads are held, since the last
+    /// call.
     pub(crate) fn take_gave_up(&mut self) -> bool {
         std::mem::take(&mut self.gave_up)
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions ------------------------------------------------------------------------------
 
-    /// When `expire` has something to do next; `NEVER` if nothing is due.
+    /// When [`Supervision::handle_timeout`] has something to do next; `NEVER` if nothing is due.
     pub(crate) fn next_due(&self) -> Instant {
         earliest(self.next_scan, [self.timers.next(), self.threads.next_due()])
     }
 
-    /// Where a child stands. It looks at all that is in a group.
+    /// How far a child is. Reads all children of a group.
     pub(crate) fn standing(&self, child: Child) -> Standing {
         let standing = self.own_standing(child);
         let mut groups = vec![child];
@@ -579,7 +568,7 @@ impl Supervision {
         standing
     }
 
-    /// Where a child stands, whatever is in it.
+    /// How far a child is, its own children apart.
     fn own_standing(&self, child: Child) -> Standing {
         let Some(common) = self.children.common(child) else { return Standing::Down };
         let is_in_turn = |group: &children::Group| match &group.task {
@@ -597,7 +586,7 @@ impl Supervision {
         }
     }
 
-    /// Whether a worker that was told to stop has, or never ran.
+    /// Whether nothing of a worker runs: it has stopped, or never ran.
     pub(crate) fn is_down(&self, id: WorkerId) -> bool {
         match self.children.phase(Child::Worker(id)) {
             Some(Phase::Starting | Phase::Running | Phase::Stopping(_) | Phase::Waiting) => false,
@@ -605,7 +594,7 @@ impl Supervision {
         }
     }
 
-    /// Whether a worker runs, or was told to start and is not up yet.
+    /// Whether a worker runs, is starting, or starts again once it has stopped.
     pub(crate) fn is_up_or_starting(&self, id: WorkerId) -> bool {
         match self.children.phase(Child::Worker(id)) {
             Some(Phase::Starting | Phase::Running | Phase::Stopping(AfterStop::Start)) => true,
@@ -619,14 +608,14 @@ impl Supervision {
         self.threads.running()
     }
 
-    /// Whether any child has yet to stop, once everything was told to.
+    /// Whether any child must still stop, after [`Supervision::stop_all`].
     pub(crate) fn is_stopping(&self) -> bool {
         self.children.phase(Child::Group(GroupId::ROOT)) != Some(Phase::Idle)
     }
 
-    // ---- private -------------------------------------------------------------------------------------------------------------------------
+    // ---- private --------------------------------------------------------------------------------
 
-    /// A child's phase has lasted as long as it may.
+    /// Handles that a child's timer is over.
     fn expired(&mut self, child: Child, ctx: &mut Ctx) {
         let Some(common) = self.children.common(child) else { return };
         if common.timer > ctx.now {
@@ -639,7 +628,8 @@ impl Supervision {
         {
             return;
         }
-        // What has a deadline, as opposed to a pause, has it anew from the last excuse on.
+        // A deadline counts from the end of the newest pause at the earliest. A pause before a
+        // restart does not.
         let late = |allowed: Duration| self.deadlines_from + allowed;
         match (child, phase) {
             (Child::Worker(id), Phase::Starting) => {
@@ -649,8 +639,8 @@ impl Supervision {
                     return self.set_timer(child, late(allowed));
                 }
                 match self.threads.silent(thread_slot, ctx) {
-                    // Its thread is held: who holds it is to be found first, and the thread
-                    // replaced with it.
+                    // Its thread is silent. First the inspection finds the worker that holds it,
+                    // and the thread is replaced with that worker.
                     Some(arbiter) => {
                         self.set_timer(child, ctx.now + ctx.config.workers.interval);
                         ctx.push(Output::Inspect { arbiter });
@@ -676,7 +666,7 @@ impl Supervision {
         }
     }
 
-    /// Voids a worker that did not stop in time.
+    /// Fences a worker that did not stop in time.
     fn fence(&mut self, id: WorkerId, why: Interruption, after: Duration, ctx: &mut Ctx) {
         let Some(worker) = self.children.worker(id) else { return };
         let (name, generation) = (worker.common.name.clone(), worker.generation);

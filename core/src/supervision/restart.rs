@@ -1,17 +1,18 @@
-//! `Restart`: does a failed worker come back at once, after a pause, or not at all?
+//! `Restart`: does a failed worker start again at once, after a pause, or not at all?
 //!
-//! One failure is bad luck, and the cure is to start again at once. A second one soon after is a
-//! pattern, and starting again at once would only burn the machine: wait, each time up to twice as
-//! long, for a random time, so that a thousand workers that failed together do not come back
-//! together. More than `intensity` in `period` is a fault that restarting does not cure: give up
-//! and say so. A worker that then ran well for `reset_after` has its past forgiven.
+//! After one failure the worker starts again at once. After a second one soon afterwards, an
+//! immediate start would only burn the machine. So the worker waits for a random time, whose limit
+//! doubles with each failure. A thousand workers that failed together then do not start together.
+//! More than `intensity` restarts in `period` mean a fault that restarting does not cure: the
+//! worker is given up, with an event. After it ran well for `reset_after`, the next restart is
+//! immediate again.
 //!
 //! The words and the sliding window are those of Erlang/OTP's `supervisor` (lib/stdlib, module
-//! documentation); the random pause is "full jitter" (Brooker, "Exponential Backoff And Jitter",
-//! AWS Architecture Blog, 2015). Unlike OTP we count with a bounded list: at most `intensity`
-//! instants are remembered, so that a storm costs the same each time.
+//! documentation). The random pause is "full jitter" (Brooker, "Exponential Backoff And Jitter",
+//! AWS Architecture Blog, 2015). Unlike OTP, we remember at most `intensity` instants, so a storm
+//! of failures costs the same each time.
 //!
-//! It never learns why a worker failed: the reason is the supervision's business.
+//! The reason for a failure plays no role here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,23 +23,23 @@ use crate::config::RestartConfig;
 use crate::random::Random;
 use crate::time::Instant;
 
-/// Most restarts for which a worker's thread has leave at once: enough for what it can do until the
-/// supervisor has heard of the first.
+/// Most restarts that one permit covers: enough for all failures until the report of the first has
+/// reached the supervisor and a new permit has come back.
 pub const PERMITTED_RESTARTS_MAX: u32 = 16;
 
 /// The intensity that means "however often": nothing is counted.
 pub const UNLIMITED: u32 = u32::MAX;
 
-/// Which ends of a worker are followed by a new start (the words of OTP).
+/// Which ends of a worker are followed by a restart (OTP's words).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RestartKind {
-    /// Every end, a clean stop too.
+    /// Every end, also a clean stop.
     #[default]
     Permanent,
-    /// Every end but a clean stop.
+    /// Every end except a clean stop.
     Transient,
-    /// None.
+    /// No end.
     Temporary,
 }
 
@@ -54,36 +55,35 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// To start again after this pause from `now` on.
+    /// The decision to start again after this pause.
     pub fn after(now: Instant, pause: Duration) -> Decision {
         if pause.is_zero() { Decision::Now } else { Decision::At(now + pause) }
     }
 }
 
-/// A sliding window over restarts: how many are still held against whoever failed.
+/// A sliding window over restarts: how many count against the limits now.
 ///
-/// One worker may have one of its own, or a group one for all its children.
+/// A worker may have its own, or a group one for all its children.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
-    /// Instants of the restarts in the present window, oldest first; never more than `intensity`.
+    /// The instants of the restarts in the window, oldest first; at most `intensity`.
     recent: VecDeque<Instant>,
 }
 
 impl Window {
-    /// Whether one more restart at `now` would be within the limits.
+    /// Whether one more restart at `now` is within the limits.
     pub fn has_room(&mut self, now: Instant, config: &RestartConfig) -> bool {
         self.forget(now, config);
         self.recent.len() < config.intensity as usize
     }
 
-    /// Counts a restart that is to take place at `at`. With [`UNLIMITED`] there is nothing to
-    /// count.
+    /// Counts a restart that is to take place at `at`. With [`UNLIMITED`] it counts nothing.
     pub fn count(&mut self, at: Instant, config: &RestartConfig) {
         if config.intensity == UNLIMITED {
             return;
         }
-        // Children with pauses of different lengths are not counted in the order in which they
-        // start.
+        // Pauses differ in length, so restarts are not counted in the order in which they take
+        // place.
         let place = self.recent.partition_point(|&other| other <= at);
         self.recent.insert(place, at);
         while self.recent.len() > config.intensity as usize {
@@ -96,12 +96,12 @@ impl Window {
         self.recent.len() as u32
     }
 
-    /// Whether no restart is held against anybody.
+    /// Whether no restart counts.
     pub fn is_empty(&self) -> bool {
         self.recent.is_empty()
     }
 
-    /// From when on there is room for a restart; `NEVER` if the config allows none.
+    /// From when on one more restart is within the limits; `NEVER` if the config allows none.
     fn room_from(&self, now: Instant, config: &RestartConfig) -> Instant {
         match self.recent.front() {
             _ if config.intensity == 0 => Instant::NEVER,
@@ -127,7 +127,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause before a restart that is decided at `now`, and remembers it.
+    /// Draws the pause before a restart that is decided at `now`, and counts that restart.
     pub fn pause(&mut self, now: Instant, config: &RestartConfig, random: &mut Random) -> Duration {
         self.forget(now, config);
         let limit = self.limit(config);
@@ -143,8 +143,8 @@ impl Backoff {
         }
     }
 
-    /// Longest pause before the next restart: none for the first in a row, then `delay_min`,
-    /// doubling to `delay_max`.
+    /// The limit of the pause before the next restart: none for the first in a row, then
+    /// `delay_min`, doubling up to `delay_max`.
     fn limit(&self, config: &RestartConfig) -> Duration {
         let Some(doublings) = self.in_a_row.checked_sub(1) else { return Duration::ZERO };
         config.delay_min.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(config.delay_max)
@@ -156,16 +156,16 @@ impl Backoff {
     }
 }
 
-/// The memory of a child whose restarts are counted for itself alone.
+/// The restarts of one child, for limits that count each child alone.
 #[derive(Clone, Debug, Default)]
 pub struct Restart {
     window: Window,
-    /// Its pauses, which it has also where restarts are counted for its whole group.
+    /// Its pauses. They apply as well where restarts are counted for the whole group.
     pub backoff: Backoff,
 }
 
 impl Restart {
-    /// Decides what follows a failure at `now`, and remembers the decision.
+    /// Decides what follows a failure at `now`, and counts the restart.
     pub fn decide(&mut self, now: Instant, config: &RestartConfig, random: &mut Random) -> Decision {
         if !self.window.has_room(now, config) {
             return Decision::GiveUp;
@@ -175,23 +175,22 @@ impl Restart {
         Decision::after(now, pause)
     }
 
-    /// Holds no restart against the child any more; whether it has to wait before the next one is
-    /// not changed.
+    /// Forgets all counted restarts. The pause before the next restart stays as it was.
     pub fn clear_window(&mut self) {
         self.window = Window::default();
     }
 
     /// How many failures from [`Restart::permitted_from`] on would each be answered with an
-    /// immediate restart, whatever lies between them; at most [`PERMITTED_RESTARTS_MAX`].
+    /// immediate restart, regardless of the time between them; at most [`PERMITTED_RESTARTS_MAX`].
     pub fn permitted_restarts(&self, config: &RestartConfig) -> u32 {
-        // Where a second failure in a row has to wait, the first one is all that can be promised.
+        // If a second failure in a row has to wait, only one immediate restart can be promised.
         let without_pause = if config.delay_min.is_zero() { PERMITTED_RESTARTS_MAX } else { 1 };
         config.intensity.saturating_sub(self.window.len()).clamp(u32::from(config.intensity > 0), without_pause)
     }
 
-    /// From when on a failure would be answered with an immediate restart; `NEVER` if that cannot
-    /// be said yet. A worker's own thread may do so [`Restart::permitted_restarts`] times without
-    /// asking, and must then report each with [`Restart::record`].
+    /// From when on a failure would be answered with an immediate restart; `NEVER` if that is not
+    /// known yet. A worker's own thread may restart it [`Restart::permitted_restarts`] times
+    /// without asking. Each such restart must be reported with [`Restart::record`].
     pub fn permitted_from(&self, now: Instant, config: &RestartConfig) -> Instant {
         let room = self.window.room_from(now, config);
         match self.backoff.newest {
@@ -200,11 +199,11 @@ impl Restart {
         }
     }
 
-    /// Takes in an immediate restart that took place at `now` by leave of
-    /// [`Restart::permitted_from`].
+    /// Counts an immediate restart that took place at `now` under a permit
+    /// ([`Restart::permitted_from`]).
     pub fn record(&mut self, now: Instant, config: &RestartConfig) {
-        // RestartPermit was given for one restart, but reports may overtake each other by a hair;
-        // the window stays bounded all the same.
+        // A permit covers few restarts, but reports may arrive in another order. The window stays
+        // bounded in any case.
         self.window.forget(now, config);
         self.window.count(now, config);
         self.backoff.forget(now, config);
@@ -298,7 +297,7 @@ mod tests {
             assert_eq!(restart.permitted_from(Instant::ZERO, &config), Instant::ZERO);
             restart.record(Instant::ZERO, &config);
         }
-        // The next one when the window has moved on, and then one at least.
+        // The next one when the window has moved on, and then at least one.
         assert_eq!(restart.permitted_from(Instant::ZERO, &config), Instant::ZERO + config.period);
         assert_eq!(restart.permitted_restarts(&config), 1);
         let unlimited = RestartConfig { intensity: UNLIMITED, ..config.clone() };

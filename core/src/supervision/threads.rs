@@ -1,17 +1,17 @@
-//! `threads`: the threads that run workers, and what the silence of one means.
+//! `threads`: the threads that run workers, and what the silence of a thread means.
 //!
-//! A silent thread is like a dark window: somebody sleeps, somebody works with the shutters closed,
-//! or the power is cut in the whole street. Only the first two are the worker's doing. So before a
-//! verdict the operating system is asked what the thread did since it last spoke: the time it
-//! *waited for a CPU* is taken off, and what is left decides. It slept: blocked. It ran: spinning.
-//! It waited: starved, and nothing follows. Where the system cannot be asked, the answer is
-//! coarser: the thread was held, by whatever means.
+//! A thread is silent for one of three reasons: it sleeps in a call, it runs without returning, or
+//! it gets no CPU. Only the first two are caused by a worker. So before a verdict the operating
+//! system is asked what the thread did since its last beat. The time in which it *waited for a CPU*
+//! is subtracted, and the rest decides. It slept: blocked. It ran: spinning. It waited: starved,
+//! and nothing follows. Where the system cannot be asked, the answer is coarser: the thread was
+//! held.
 //!
-//! A held thread cannot be killed. It is counted, and a fresh one takes its place. The neighbours
-//! of the worker that holds it may wait for it: then it has a place of its own with those workers,
-//! and when it comes back it goes on there as any other. A held thread for which no worker waits is
-//! abandoned: should it come back, it ends. Over `zombies_max` nothing more is replaced, since
-//! every replacement would be one more thread that may be held.
+//! A held thread cannot be killed. It is counted, and a fresh one replaces it in its slot. The
+//! neighbours of the worker that holds it may wait for it. It then gets a slot of its own with
+//! those workers, and when it comes back it goes on there like any other. A held thread for which
+//! no worker waits is abandoned: if it comes back, it ends. Above `zombies_max` no thread is
+//! replaced, since every replacement could be held as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,18 +24,18 @@ use crate::member::{ArbiterId, CpuTimes, Target, ThreadSample, ThreadSlotId, Thr
 use crate::output::Output;
 use crate::time::Instant;
 
-/// A thread that is runnable when we look may be waiting for a CPU since its last accounting; at
-/// most this much of what is accounted neither as running nor as waiting is taken for that, the
-/// rest for sleep. One wait is over within a scheduler's or a CPU quota's period: tens to hundreds
-/// of milliseconds.
+/// The longest wait for a CPU that is assumed beyond what the system has counted. A thread that is
+/// runnable now may have waited since its last accounting. Of the time counted neither as running
+/// nor as waiting, at most this much is taken for such a wait, and the rest for sleep. One wait
+/// ends within a period of the scheduler or of a CPU quota: tens to hundreds of milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Places that threads which are waited for have in turn; far more than threads can be held at
-/// once.
+/// How many slots there are for held threads with waiting workers. They are reused in turn. There
+/// are far more slots than threads that can be held at once.
 const OWN_SLOTS: u32 = 1 << 24;
-/// How long a place whose thread could not be made waits for the next attempt: at first, doubling,
-/// and at most. What the host lacks is seldom back within a second, and seldom away for longer than
-/// a user waits.
+/// The pause before the next attempt to make a thread, after an attempt that failed: this much at
+/// first, doubling up to `RETRY_MAX`. A missing resource is seldom back within a second, and a user
+/// seldom waits longer than half a minute.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -45,29 +45,29 @@ pub(super) struct Threads {
     slots: BTreeMap<ThreadSlotId, ThreadSlot>,
     arbiters: BTreeMap<ArbiterId, Arbiter>,
     next: u32,
-    /// Held threads: those that are waited for, and those that were abandoned.
+    /// Held threads, both those with waiting workers and those that were abandoned.
     zombies: u32,
-    /// How many places were made for threads that are waited for; they have the highest numbers.
+    /// Counts the slots made for held threads with waiting workers. They have the highest numbers.
     next_own: u32,
 }
 
 #[derive(Clone, Debug)]
 struct ThreadSlot {
     arbiter: ArbiterId,
-    /// Workers that have its thread.
+    /// How many workers use its thread.
     workers: u32,
-    /// Shortest time that one of its workers may hold the thread.
+    /// The shortest `timeout` of its workers.
     timeout: Duration,
-    /// Since its thread could not be made, until one gives a sign of life.
+    /// Set since its thread could not be made, until a beat arrives from one.
     lack: Option<Lack>,
 }
 
-/// A thread could not be made.
+/// The thread of a slot could not be made.
 #[derive(Clone, Copy, Debug)]
 struct Lack {
-    /// The pause before the next attempt, or before the one that is under way.
+    /// The pause before the next attempt, or before the one that is being made.
     pause: Duration,
-    /// When it is; `NEVER` if it is under way.
+    /// When the next attempt is due; `NEVER` while it is being made.
     retry_at: Instant,
 }
 
@@ -75,27 +75,27 @@ struct Lack {
 struct Arbiter {
     thread_slot: ThreadSlotId,
     state: State,
-    /// What it had used of its CPU when it last spoke.
+    /// Its CPU times at its last beat.
     times: Option<CpuTimes>,
-    /// Whether it was told that it is starved, since it last spoke.
+    /// Whether `Event::Starved` was emitted since its last beat.
     starved_reported: bool,
-    /// When to look again at what it is doing; `NEVER` if its silence will say so.
+    /// When to inspect it again; `NEVER` if the monitor reports its silence.
     inspect_at: Instant,
-    /// When a look first found nobody at work, if the last one did: whoever held it has let go, and
-    /// the beat is on its way.
+    /// When an inspection first found no worker busy, if the last one did. The worker has let go of
+    /// the thread by then, and the beat is on its way.
     idle_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Running(WatchId),
-    /// Held since then, and the workers at its place wait for it.
+    /// Held since then, and the workers in its slot wait for it.
     Held(Instant),
-    /// Abandoned, its thread not yet back.
+    /// Abandoned, and not back yet.
     Zombie,
 }
 
-/// A thread that was held has come back to the workers that waited for it.
+/// A held thread that has come back to the workers that waited for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Returned {
     pub(super) thread_slot: ThreadSlotId,
@@ -106,24 +106,24 @@ pub(super) struct Returned {
 /// What the silence of a thread means.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ThreadVerdict {
-    /// It is not silent any more, or no longer ours to judge.
+    /// It is not silent any more, or is not watched any more.
     Alive,
-    /// Nothing yet; look again then.
+    /// Nothing yet. Inspect it again then.
     Later(Instant),
-    /// It is held, but one more may not be abandoned.
+    /// It is held, but the limit of held threads is reached.
     TooMany,
-    /// It is held, and silent for this long: [`Threads::replace`]. The cause is that of the worker
-    /// that held it, if one did.
+    /// It is held, and was silent for this long: call [`Threads::replace`]. The cause is that of
+    /// the worker that holds it, if one does.
     Lost { thread_slot: ThreadSlotId, silence: Duration, cause: Option<Cause> },
 }
 
 impl Threads {
-    /// Makes a thread at a place that has none.
+    /// Makes a thread for a slot that has none.
     pub(super) fn open(&mut self, thread_slot: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
         let arbiter = ArbiterId(self.next);
         self.next += 1;
         let state = State::Running(watch(arbiter, timeout, ctx));
-        // A thread that has not spoken yet has used nothing before it was made.
+        // A thread without a beat so far had used nothing before it was made.
         let times = Some(CpuTimes::default());
         let fresh = Arbiter {
             thread_slot,
@@ -140,8 +140,8 @@ impl Threads {
         arbiter
     }
 
-    /// Gives a worker that may hold its thread for `timeout` the one at `place`, which is made if
-    /// need be.
+    /// Adds a worker to a slot, and returns the slot's thread, which is made if need be. The worker
+    /// may hold the thread for `timeout`.
     pub(super) fn assign_worker(&mut self, thread_slot: ThreadSlotId, timeout: Duration, ctx: &mut Ctx) -> ArbiterId {
         if !self.slots.contains_key(&thread_slot) {
             self.open(thread_slot, timeout, ctx);
@@ -159,7 +159,7 @@ impl Threads {
         arbiter
     }
 
-    /// Takes the thread of a worker back; one that nobody shares and nobody needs any more ends.
+    /// Removes a worker from a slot. A thread without workers ends, unless it is a shared one.
     pub(super) fn release_worker(&mut self, thread_slot: ThreadSlotId, ctx: &mut Ctx) {
         let Some(here) = self.slots.get_mut(&thread_slot) else { return };
         here.workers -= 1;
@@ -172,14 +172,14 @@ impl Threads {
             Some(State::Running(watch)) => ctx.monitor.unwatch(watch),
             Some(State::Held(_)) => return self.abandon(arbiter, ctx),
             Some(State::Zombie) => {}
-            // There is none to dismiss if it could not be made.
+            // There is no thread to dismiss if it could not be made.
             None => return,
         }
         self.arbiters.remove(&arbiter);
         ctx.push(Output::Dismiss { arbiter });
     }
 
-    /// Lets go of a held thread for which no worker waits.
+    /// Abandons a held thread for which no worker waits.
     fn abandon(&mut self, id: ArbiterId, ctx: &mut Ctx) {
         if let Some(arbiter) = self.arbiters.get_mut(&id) {
             arbiter.state = State::Zombie;
@@ -188,18 +188,18 @@ impl Threads {
         ctx.emit(Event::Abandoned { arbiter: id, zombies: self.zombies });
     }
 
-    /// The thread at a place that has one.
+    /// The thread of a slot.
     pub(super) fn at(&self, thread_slot: ThreadSlotId) -> ArbiterId {
         self.slots.get(&thread_slot).map_or(ArbiterId(u32::MAX), |thread_slot| thread_slot.arbiter)
     }
 
-    /// Whether the thread at a place is held, and its workers wait for it.
+    /// Whether the thread of a slot is held, and its workers wait for it.
     pub(super) fn is_held(&self, thread_slot: ThreadSlotId) -> bool {
         let arbiter = self.slots.get(&thread_slot).and_then(|thread_slot| self.arbiters.get(&thread_slot.arbiter));
         arbiter.is_some_and(|arbiter| matches!(arbiter.state, State::Held(_)))
     }
 
-    /// How many threads are held now, as far as is known.
+    /// How many threads are known to be held now.
     pub(super) fn zombies(&self) -> u32 {
         self.zombies
     }
@@ -209,7 +209,7 @@ impl Threads {
         self.slots.values().map(|thread_slot| thread_slot.arbiter).collect()
     }
 
-    /// Takes in a sign of life. Returns the place of a thread that was held until now.
+    /// Handles a beat. Returns what was waiting if the thread was held until now.
     pub(super) fn beat(
         &mut self,
         id: ArbiterId,
@@ -241,15 +241,15 @@ impl Threads {
         returned
     }
 
-    /// The thread at a place, if it has been silent for longer than two of its intervals.
+    /// The thread of a slot, if it has been silent for longer than two of its intervals.
     pub(super) fn silent(&self, thread_slot: ThreadSlotId, ctx: &Ctx) -> Option<ArbiterId> {
         let id = self.at(thread_slot);
         let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
         (ctx.monitor.silence(watch, ctx.now) > ctx.config.workers.interval * 2).then_some(id)
     }
 
-    /// What it means that a thread is silent, `blamed` being what it took up last, which may take
-    /// as long as `limit`.
+    /// Decides what the silence of a thread means. `blamed` is the activity that the thread began
+    /// last, which may take `limit`.
     pub(super) fn judge(
         &mut self,
         id: ArbiterId,
@@ -268,16 +268,16 @@ impl Threads {
         if silence < timeout.min(ctx.config.workers.interval * 2) {
             return ThreadVerdict::Alive;
         }
-        // A thread that has just been let go is silent until its next beat has come here, and on a
-        // busy machine that takes a while. So where nobody is at work the silence counts from the
-        // first look that saw so: then it is lost to something else.
+        // A thread that was just released stays silent until its next beat has arrived, which may
+        // take a while on a busy machine. So if no worker is busy, the silence counts from the
+        // first inspection that found this: the thread is then lost to something else.
         arbiter.idle_since = if blamed.is_none() { arbiter.idle_since.or(Some(ctx.now)) } else { None };
         let since = blamed.map(|busy| busy.since).or(arbiter.idle_since).unwrap_or(ctx.now);
         let busy_for = ctx.now - since.max(deadlines_from);
         let used = seen.zip(arbiter.times).map(|(seen, before)| Used::between(before, seen, silence));
         let waited = used.map_or(Duration::ZERO, |used| used.waited);
         let stuck = busy_for.saturating_sub(waited);
-        // Some waiting for a CPU is nothing unusual, and is not worth another look.
+        // A short wait for a CPU is normal, and needs no other inspection.
         if busy_for < limit || stuck < limit - limit / 10 {
             if waited > silence / 2 && !arbiter.starved_reported {
                 arbiter.starved_reported = true;
@@ -302,9 +302,9 @@ impl Threads {
         ThreadVerdict::Lost { thread_slot, silence, cause }
     }
 
-    /// Counts the thread at a place as held, and makes a fresh one there. So many of its workers
-    /// wait for the held one: it has a place of its own from now on, which is returned; without any
-    /// it is abandoned.
+    /// Counts the thread of a slot as held, and makes a fresh one for the slot. `waiting` workers
+    /// wait for the held one. It then moves to a slot of its own, which is returned. Without
+    /// waiting workers it is abandoned.
     pub(super) fn replace(
         &mut self,
         thread_slot: ThreadSlotId,
@@ -340,7 +340,7 @@ impl Threads {
         own
     }
 
-    /// A place that no worker was given, and none is.
+    /// A slot that no worker was given.
     fn own_slot(&mut self) -> ThreadSlotId {
         loop {
             let thread_slot = ThreadSlotId(u32::MAX - self.next_own);
@@ -351,14 +351,14 @@ impl Threads {
         }
     }
 
-    /// Has a silent thread looked at again at this instant, unless it speaks before.
+    /// Has a silent thread inspected again at this instant, unless a beat arrives before.
     pub(super) fn inspect_again(&mut self, id: ArbiterId, at: Instant) {
         if let Some(arbiter) = self.arbiters.get_mut(&id) {
             arbiter.inspect_at = at;
         }
     }
 
-    /// The threads that are to be looked at again by `now`.
+    /// The threads that are to be inspected by `now`.
     pub(super) fn due(&mut self, now: Instant) -> Vec<ArbiterId> {
         let due = |arbiter: &Arbiter| arbiter.inspect_at <= now;
         let ids: Vec<ArbiterId> = self.arbiters.iter().filter(|(_, arbiter)| due(arbiter)).map(|(&id, _)| id).collect();
@@ -368,14 +368,14 @@ impl Threads {
         ids
     }
 
-    /// When `due` or `retry` has something next.
+    /// When `due` or `retry` has something to do next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let looks = self.arbiters.values().map(|arbiter| arbiter.inspect_at);
         let retries = self.slots.values().filter_map(|thread_slot| thread_slot.lack).map(|lack| lack.retry_at);
         looks.chain(retries).min().filter(|&at| at != Instant::NEVER)
     }
 
-    /// Handles that a thread could not be made: it is tried again after a pause. Returns its place.
+    /// Handles that a thread could not be made: it is tried again after a pause. Returns its slot.
     pub(super) fn not_made(&mut self, id: ArbiterId, reason: &str, ctx: &mut Ctx) -> Option<ThreadSlotId> {
         let State::Running(watch) = self.arbiters.get(&id)?.state else { return None };
         ctx.monitor.unwatch(watch);
@@ -387,7 +387,7 @@ impl Threads {
         Some(thread_slot)
     }
 
-    /// Whether a place waits for the next attempt to make its thread.
+    /// Whether a slot waits for the next attempt to make its thread.
     pub(super) fn lacks_thread(&self, thread_slot: ThreadSlotId) -> bool {
         self.slots
             .get(&thread_slot)
@@ -395,7 +395,7 @@ impl Threads {
             .is_some_and(|lack| lack.retry_at != Instant::NEVER)
     }
 
-    /// Tries again to make the threads whose pause is over. Returns their places.
+    /// Tries again to make the threads whose pause is over. Returns their slots.
     pub(super) fn retry(&mut self, ctx: &mut Ctx) -> Vec<ThreadSlotId> {
         let mut due = Vec::new();
         for (&thread_slot, here) in &mut self.slots {
@@ -412,7 +412,7 @@ impl Threads {
         due.into_iter().map(|(thread_slot, _)| thread_slot).collect()
     }
 
-    /// Replaces a thread that has ended. Returns its place.
+    /// Replaces a thread that has ended. Returns its slot.
     pub(super) fn replace_dead(&mut self, id: ArbiterId, ctx: &mut Ctx) -> Option<ThreadSlotId> {
         match self.arbiters.get(&id)?.state {
             State::Running(watch) => ctx.monitor.unwatch(watch),
@@ -428,7 +428,7 @@ impl Threads {
         Some(thread_slot)
     }
 
-    /// Takes in that an abandoned thread came back and ended.
+    /// Handles that an abandoned thread came back and ended.
     pub(super) fn ended(&mut self, id: ArbiterId, ctx: &mut Ctx) {
         if self.arbiters.get(&id).is_some_and(|arbiter| arbiter.state == State::Zombie) {
             self.arbiters.remove(&id);
@@ -444,7 +444,7 @@ fn watch(arbiter: ArbiterId, timeout: Duration, ctx: &mut Ctx) -> WatchId {
     ctx.monitor.watch(Target::Arbiter(arbiter), detector, timeout, ctx.now)
 }
 
-/// What a thread did in its silence.
+/// How a thread spent its silence.
 #[derive(Clone, Copy)]
 struct Used {
     ran: Duration,
@@ -458,9 +458,9 @@ impl Used {
         let rest = silence.saturating_sub(ran + waited);
         match seen.state {
             ThreadState::Sleeping => Used { ran, waited },
-            // The wait that is going on is accounted only when it is over.
+            // A wait is counted by the system only when it is over.
             ThreadState::Runnable => Used { ran, waited: waited + rest.min(WAIT_MAX) },
-            // Whoever stopped it is to blame, and it is not the worker.
+            // Another process stopped it; no worker is the cause.
             ThreadState::Stopped => Used { ran, waited: waited + rest },
         }
     }

@@ -1,12 +1,13 @@
-//! `health`: what a look at a worker's status cell means: stuck in an await, unwell, or only busy.
+//! `worker_health`: what a sample of a worker's status cell means: stuck in an await, not ready, or
+//! only busy.
 //!
-//! A worker that waits for a future holds no thread, so no silence tells of it. But it leaves a
-//! trace: messages wait, and none is handled. If that lasts for `await_timeout`, it is replaced. A
-//! worker that handles messages, however slowly, or that has nothing to do, is never replaced here:
-//! a long queue only makes it not ready, so that requests can go elsewhere.
+//! A worker that waits for a future holds no thread, so no silence shows it. But it leaves a trace:
+//! messages wait, and none is handled. If that lasts for `await_timeout`, the worker is replaced. A
+//! worker that handles messages, however slowly, or that has nothing to do, is never replaced here.
+//! A long queue only makes it not ready, so that requests can go elsewhere.
 //!
-//! The instant at which the first message began to wait is not known; the first look that sees it
-//! stands for it. A verdict is therefore at most one look late, never early.
+//! The instant at which the first message began to wait is not known. The first sample that shows
+//! it waiting stands for it. So a verdict is at most one scan late, and never early.
 
 use super::Supervision;
 use super::children::Phase;
@@ -25,7 +26,7 @@ impl Supervision {
         if worker.common.phase != Phase::Running || worker.generation != look.generation {
             return;
         }
-        // Its thread is held, and it waits for it.
+        // It waits for its held thread.
         if worker.wait.is_some() {
             return;
         }
@@ -62,7 +63,7 @@ impl Supervision {
             (Health::Ok | Health::NotReady, _) => None,
         };
         if let Some((cause, since)) = failure {
-            // It runs still; it must not handle anything while its restart is decided on.
+            // It still runs. It must not handle messages while its restart is pending.
             ctx.push(Output::Fence { worker: look.worker, why: Interruption::from(&cause) });
             self.fail(child, cause, since, ctx);
         }
