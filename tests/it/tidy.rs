@@ -56,70 +56,15 @@ const ACTORS: [&str; 17] = [
 
 /// Places at which a rule does not hold yet: the rule, and the beginning of the path. To be
 /// emptied.
-const NOT_YET: [(&str, &str); 63] = [
-    ("width of comments", "actors/src/node/mod.rs"),
-    ("width of comments", "core/src/config/mod.rs"),
-    ("width of comments", "core/src/event.rs"),
-    ("length of functions", "actors/src/control/supervisor.rs"),
-    ("length of functions", "actors/src/worker/runner.rs"),
-    ("length of functions", "actors/src/worker/slot.rs"),
-    ("length of functions", "core/src/membership/dispatch.rs"),
-    ("length of functions", "core/src/sharding/claims.rs"),
-    ("length of functions", "core/src/wire/mod.rs"),
-    ("private metaphors", "actors/src/authority/"),
-    ("private metaphors", "actors/src/control/"),
-    ("private metaphors", "actors/src/node/"),
-    ("private metaphors", "actors/src/testkit.rs"),
-    ("private metaphors", "actors/src/view/"),
-    ("private metaphors", "core/src/detection/"),
-    ("private metaphors", "core/src/engine.rs"),
-    ("private metaphors", "core/src/membership/"),
+const NOT_YET: [(&str, &str); 8] = [
     ("private metaphors", "core/src/supervision/"),
-    ("private metaphors", "examples/book/"),
-    ("private metaphors", "examples/cluster/"),
-    ("private metaphors", "examples/failover/"),
-    ("private metaphors", "tests/benches/"),
+    ("private metaphors", "examples/"),
     ("private metaphors", "tests/it/"),
     ("private metaphors", "tests/kit/"),
     ("private metaphors", "tests/live/"),
     ("private metaphors", "tests/parity/"),
-    ("private metaphors", "tests/sim/"),
-    ("length of test names", "actors/src/authority/file/session_lock.rs"),
-    ("length of test names", "actors/src/authority/lease_table.rs"),
-    ("length of test names", "core/src/bounds.rs"),
-    ("length of test names", "core/src/config/rate.rs"),
-    ("length of test names", "core/src/detection/budget.rs"),
-    ("length of test names", "core/src/detection/monitor.rs"),
-    ("length of test names", "core/src/detection/qos.rs"),
-    ("length of test names", "core/src/detection/schedule.rs"),
-    ("length of test names", "core/src/member/declined.rs"),
-    ("length of test names", "core/src/membership/clock.rs"),
-    ("length of test names", "core/src/supervision/restart.rs"),
-    ("catch-all arms", "actors/src/control/log.rs"),
-    ("catch-all arms", "actors/src/control/supervisor.rs"),
-    ("catch-all arms", "actors/src/view/node_view.rs"),
-    ("catch-all arms", "core/src/supervision/held.rs"),
-    ("indefinite subjects", "actors/src/authority/"),
-    ("indefinite subjects", "actors/src/control/"),
-    ("indefinite subjects", "actors/src/node/"),
-    ("indefinite subjects", "actors/src/view/"),
-    ("indefinite subjects", "core/src/config/"),
-    ("indefinite subjects", "core/src/detection/"),
-    ("indefinite subjects", "core/src/engine.rs"),
-    ("indefinite subjects", "core/src/event.rs"),
-    ("indefinite subjects", "core/src/member/"),
-    ("indefinite subjects", "core/src/membership/"),
-    ("indefinite subjects", "core/src/output.rs"),
-    ("indefinite subjects", "core/src/random.rs"),
-    ("indefinite subjects", "core/src/supervision/"),
-    ("indefinite subjects", "core/src/timer_wheel.rs"),
-    ("indefinite subjects", "core/src/wire/"),
-    ("indefinite subjects", "docs/src/configuration.md"),
-    ("indefinite subjects", "docs/src/detectors.md"),
-    ("indefinite subjects", "docs/src/quickstart.md"),
-    ("indefinite subjects", "docs/src/wire.md"),
-    ("indefinite subjects", "tests/it/"),
-    ("indefinite subjects", "tests/sim/"),
+    ("private metaphors", "tests/sim/histories/"),
+    ("catch-all arms", "core/src/supervision/"),
 ];
 
 /// Fails with what breaks a rule (each with its path), the places in [`NOT_YET`] apart.
@@ -251,7 +196,9 @@ fn functions_fit_on_a_screen() {
     for folder in ["core/src", "actors/src", "examples", "tests/sim", "tests/it"] {
         for (path, text) in sources(folder) {
             for (name, length, body) in functions(&text) {
-                let is_flat_match = body.lines().filter(|line| line.contains("=>")).count() * 3 > length;
+                // A pattern may take several lines.
+                let is_pattern = |line: &&str| line.contains("=>") || line.trim_start().starts_with("| ");
+                let is_flat_match = body.lines().filter(is_pattern).count() * 3 > length;
                 if length > 70 && !is_flat_match {
                     found.push((short(&path), format!("{name} has {length} lines")));
                 }
