@@ -287,7 +287,8 @@ impl Cluster {
         sent
     }
 
-    /// The encoded heartbeats of all nodes in one slot, in the batches in which a driver finds them.
+    /// The encoded heartbeats of all nodes in one slot, in the batches in which a driver finds
+    /// them.
     fn heartbeats(&self, slot: u64) -> Vec<Arc<Batch>> {
         let heartbeat = heartbeat(slot);
         let mut bytes = Vec::new();
