@@ -156,6 +156,43 @@ fn a_template_starts_any_number_and_forgets_those_that_end() {
 }
 
 #[test]
+fn a_pool_and_a_template_restart_with_the_group_they_are_in() {
+    kit(async |node| {
+        let shop = node.root().group(GroupSpec::new("shop").strategy(Strategy::OneForAll)).unwrap();
+        let till = shop.supervise("till", Counter::default).unwrap();
+        let pool = shop.pool("packers", 2, Counter::default).unwrap();
+        let carts = shop.template(WorkerSpec::new("cart"), |total: &u64, _| Ok(Counter { total: *total })).unwrap();
+        let cart = carts.start(7).unwrap();
+        shop.until_up().await.unwrap();
+        let generations = || {
+            let members: Vec<u64> = pool.members().iter().map(|member| member.generation().0).collect();
+            (till.generation().0, members, cart.generation().0)
+        };
+        assert_eq!(generations(), (1, vec![1, 1], 1));
+        assert_eq!(pool.send_by("key", Add(2)).await, Ok(2));
+        assert_eq!(cart.send(Add(2)).await, Ok(9));
+
+        shop.restart();
+        shop.until_up().await.unwrap();
+        assert_eq!(generations(), (2, vec![2, 2], 2), "its own restart");
+        assert_eq!(pool.send_by("key", Add(2)).await, Ok(2), "a new generation counts from zero");
+        assert_eq!(cart.send(Add(2)).await, Ok(9), "from its argument again");
+
+        node.inject("till", told());
+        assert_eq!(till.send(Add(1)).await, Err(panicked()));
+        node.settle().await;
+        shop.until_up().await.unwrap();
+        assert_eq!(generations(), (3, vec![3, 3], 3), "a sibling's failure");
+        assert!(node.view().group("packers").unwrap().running);
+
+        shop.remove();
+        node.settle().await;
+        assert_eq!(node.view().workers().len(), 0);
+        assert_eq!((node.view().group("packers"), node.view().group("cart")), (None, None));
+    });
+}
+
+#[test]
 fn a_child_that_stops_too_late_is_fenced_and_the_others_stop() {
     kit(async |node| {
         let group = node.root().group(GroupSpec::new("pair")).unwrap();
