@@ -88,6 +88,7 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
         let now = Instant::ZERO + SECOND * u32::try_from(slot).unwrap();
         let observers = Observers::new([NodeId::of("monitor")]);
         let (stage, interval) = (slot * STAGES, SECOND);
+        let incarnation = me.incarnation;
         let heartbeat = Heartbeat { incarnation, stage, interval, slept: 0, health: 0, asks: true, observers };
         encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
         while let Some(due) = engine.poll_timeout().filter(|&due| due < now) {

@@ -87,9 +87,7 @@ use self::watch::Watching;
 use crate::config::{ClusterConfig, Config, ConfigError};
 use crate::ctx::Ctx;
 use crate::detection::{Pause, monitor};
-use crate::member::{
-    Epoch, Generation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Status, Weight, canonical,
-};
+use crate::member::{Epoch, Generation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Weight, canonical};
 use crate::output::StreamId;
 use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;

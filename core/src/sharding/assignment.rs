@@ -483,6 +483,7 @@ impl ShardState {
 mod tests {
     use super::*;
     use crate::Instant;
+    use crate::member::Status;
     use crate::member::{Generation, Member, Profile, ShardGroup};
 
     fn member(name: &str, count: u32) -> Member {
