@@ -75,6 +75,7 @@ impl World {
                 }
             }
             Output::Stop { worker, .. } => {
+                self.stop_requests(place, worker);
                 if let Some(found) = self.worker(place, worker).cloned() {
                     let at = self.soon(Duration::from_millis(1)).max(found.starts_at + 1);
                     let (generation, report) = (found.generation, Report::Stopped);

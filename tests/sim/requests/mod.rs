@@ -21,6 +21,7 @@ use heartbeat_core::{Engine, Event, Generation, Interruption, NodeId, Random, Wo
 use crate::event_queue::EventQueue;
 use crate::network::NodeIndex;
 use crate::requests::connections::Connections;
+use crate::worker::Worker;
 use crate::world::{GROUP, SHARDS, WORKERS, World};
 
 /// The type of all messages here.
@@ -73,7 +74,9 @@ struct Queue {
     epoch: Epoch,
     waiting: VecDeque<(ServedId, u64)>,
     /// The request in hand, and the generation of the worker that has it.
-    in_hand: Option<(ServedId, Generation)>,
+    in_hand: Option<(ServedId, u64, Generation)>,
+    /// The generation that was told to stop: it takes no further request.
+    stopping: Option<Generation>,
     /// Whether its next turn is planned.
     has_turn: bool,
 }
@@ -292,7 +295,7 @@ impl World {
         for (&index, queue) in &station.queues {
             let is_held = engine.held(GROUP, index) == Some(queue.epoch);
             let worker = self.generation_at_work(place, index);
-            if let Some((served, generation)) = queue.in_hand
+            if let Some((served, _, generation)) = queue.in_hand
                 && (!is_held || worker != Some(generation))
             {
                 let why = if is_held { Interruption::Restarted } else { Interruption::ShardMoved };
@@ -307,7 +310,7 @@ impl World {
             let Some(station) = self.traffic.stations.get_mut(&place) else { return };
             if let Some(queue) = station.queues.get_mut(&index) {
                 queue.waiting.retain(|(waiting, _)| *waiting != served);
-                queue.in_hand.take_if(|(in_hand, _)| *in_hand == served);
+                queue.in_hand.take_if(|(in_hand, ..)| *in_hand == served);
             }
             self.requests_input(place, Input::Served { served, outcome });
         }
@@ -384,7 +387,7 @@ impl World {
             self.follow_engine(place); // What the shard had under its former epoch goes back first.
         }
         let Some(station) = self.traffic.stations.get_mut(&place) else { return };
-        let new = || Queue { epoch, waiting: VecDeque::new(), in_hand: None, has_turn: false };
+        let new = || Queue { epoch, waiting: VecDeque::new(), in_hand: None, stopping: None, has_turn: false };
         let queue = station.queues.entry(index).or_insert_with(new);
         queue.epoch = epoch;
         queue.waiting.push_back((served, id));
@@ -406,7 +409,9 @@ impl World {
         let Some(queue) = self.queue_of(place, index) else { return };
         queue.has_turn = false;
         let epoch = queue.epoch;
-        let Some(worker) = worker.filter(|worker| worker.epoch == Some(epoch.0)) else {
+        let stopping = queue.stopping;
+        let may_take = |worker: &Worker| worker.epoch == Some(epoch.0) && stopping != Some(worker.generation);
+        let Some(worker) = worker.filter(may_take) else {
             return self.plan_turn(place, index, LOOK_AGAIN);
         };
         let Some(queue) = self.queue_of(place, index).filter(|queue| queue.in_hand.is_none()) else { return };
@@ -423,7 +428,7 @@ impl World {
             (0..self.nodes.len()).filter(|&other| other != place && self.may_act(other, index)).collect();
         self.checker.request_handled(self.now, place, id, (index, epoch.0), &others);
         if let Some(queue) = self.queue_of(place, index) {
-            queue.in_hand = Some((served, worker.generation));
+            queue.in_hand = Some((served, id, worker.generation));
         }
         let longest = if self.traffic.random.chance(0.03) { LONG_WORK_MAX } else { WORK_MAX };
         let at = self.now + 1 + self.traffic.random.duration_below(longest).as_nanos() as u64;
@@ -433,7 +438,7 @@ impl World {
     fn answer(&mut self, place: NodeIndex, index: u32, served: ServedId, id: u64) {
         let is_blocked = self.at_work(place, WorkerId(WORKERS + index)).is_none();
         let Some(queue) = self.queue_of(place, index) else { return };
-        if queue.in_hand.is_none_or(|(in_hand, _)| in_hand != served) {
+        if queue.in_hand.is_none_or(|(in_hand, ..)| in_hand != served) {
             return self.plan_turn(place, index, 1_000);
         }
         if is_blocked {
@@ -443,6 +448,18 @@ impl World {
         let outcome = Outcome::Handled(id.to_le_bytes().to_vec().into());
         self.requests_input(place, Input::Served { served, outcome });
         self.plan_turn(place, index, 1_000);
+    }
+
+    /// A worker that is told to stop, and can, finishes the request in hand first.
+    pub(crate) fn stop_requests(&mut self, place: NodeIndex, worker: WorkerId) {
+        let Some(index) = worker.0.checked_sub(WORKERS) else { return };
+        let Some(generation) = self.at_work(place, worker).map(|worker| worker.generation) else { return };
+        let Some(queue) = self.queue_of(place, index) else { return };
+        queue.stopping = Some(generation);
+        if let Some((served, id, _)) = queue.in_hand.take_if(|(_, _, has_it)| *has_it == generation) {
+            let outcome = Outcome::Handled(id.to_le_bytes().to_vec().into());
+            self.requests_input(place, Input::Served { served, outcome });
+        }
     }
 
     /// The sender of a request waits no more: it is taken out of the queue, if it is there still.
