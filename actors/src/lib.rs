@@ -64,6 +64,10 @@
 #[cfg(panic = "abort")]
 compile_error!("heartbeat-actors catches panics; build with panic = \"unwind\"");
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme; // Compiles the README's example.
+
 pub mod authority;
 mod clock;
 pub mod cluster;

@@ -309,6 +309,28 @@ impl Group {
 
     /// Starts `count` workers of one kind behind one address, each with the limits of `spec`.
     ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// use heartbeat_actors::pool::Routing;
+    ///
+    /// struct Encoder;
+    /// # impl Actor for Encoder { type Context = Context<Self>; }
+    /// # #[derive(Message)]
+    /// # #[rtype(result = "u32")]
+    /// # struct Encode(u32);
+    /// # impl Handler<Encode> for Encoder {
+    /// #     type Result = u32;
+    /// #     fn handle(&mut self, encode: Encode, _: &mut Context<Self>) -> u32 { encode.0 * 2 }
+    /// # }
+    /// # actix::System::new().block_on(async {
+    /// # let node = Node::start(Config::default()).await.unwrap();
+    /// let spec = WorkerSpec::new("encoders").capacity(64); // of the one queue of all members
+    /// let encoders = node.root().pool_with(spec, 4, Routing::SharedQueue, |_| Ok(Encoder));
+    /// let answer = encoders.unwrap().send(Encode(21)); // waits until a member is up
+    /// assert_eq!(answer.await, Ok(42));
+    /// # });
+    /// ```
+    ///
     /// # Errors
     /// As [`Node::supervise_with`], or [`SuperviseError::Members`] if `count` is 0 or over
     /// [`POOL_SIZE_MAX`](crate::pool::POOL_SIZE_MAX).

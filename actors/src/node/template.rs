@@ -23,6 +23,23 @@ type Maker<A, T> = dyn Fn(&T, &StartInfo) -> Result<A, StartError> + Send + Sync
 /// Restarts of its workers count together. A worker that ends for good is forgotten, and its name
 /// is free again. The workers run in a group of the template: [`Group::stop`] stops them all at
 /// once.
+///
+/// ```
+/// # use heartbeat_actors::prelude::*;
+/// struct Session {
+///     user: String,
+/// }
+/// # impl Actor for Session { type Context = Context<Self>; }
+/// # actix::System::new().block_on(async {
+/// # let node = Node::start(Config::default()).await.unwrap();
+/// let spec = WorkerSpec::new("session");
+/// let maker = |user: &String, _: &_| Ok(Session { user: user.clone() });
+/// let sessions = node.root().template(spec, maker).unwrap();
+/// let ada = sessions.start("ada".to_owned()).unwrap();
+/// let bob = sessions.start("bob".to_owned()).unwrap();
+/// assert_eq!((ada.name(), bob.name()), ("session/0", "session/1"));
+/// # });
+/// ```
 pub struct Template<A: Actor<Context = Context<A>>, T> {
     group: Group,
     spec: WorkerSpec,

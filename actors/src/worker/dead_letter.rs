@@ -55,7 +55,7 @@ pub enum DeadReason {
     /// often as it may.
     Attempts,
     /// Its worker held its thread and was replaced, and its queue is not redelivered
-    /// ([`OnReplace::DeadLetter`](crate::OnReplace::DeadLetter)).
+    /// ([`OnReplace::DeadLetter`](crate::worker::OnReplace::DeadLetter)).
     Replaced,
     /// It was refused, and its sender asked for no report (`do_send`).
     Refused,

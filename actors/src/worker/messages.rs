@@ -37,10 +37,13 @@ impl Message for ToSupervisor {
     type Result = ();
 }
 
+/// The check after each input: whether a worker or group is up, never will be, or may still be.
+type UpCheck = Box<dyn FnMut(&Engine) -> Poll<Result<(), NotUp>> + Send>;
+
 /// A user of an address waits until a worker is up.
 pub(crate) struct WaitUntilUp {
     /// Called after each input: whether the worker is up, never will be, or the wait goes on.
-    pub(crate) check: Box<dyn FnMut(&Engine) -> Poll<Result<(), NotUp>> + Send>,
+    pub(crate) check: UpCheck,
     pub(crate) done: oneshot::Sender<Result<(), NotUp>>,
 }
 
