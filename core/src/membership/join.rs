@@ -73,8 +73,8 @@ pub(super) struct Joining {
     join_pause: Duration,
     resolve_at: Instant,
     introduced_at: Instant,
-    /// The addresses that were sent their token, each with the token; the oldest first. Each may
-    /// have admitted this node.
+    /// The addresses that were sent their token and have sent no admission since, each with the
+    /// token; the oldest first.
     under_way: VecDeque<(SocketAddr, u64)>,
     /// When an event last said that a member refuses to admit this node.
     refused_at: Option<Instant>,
@@ -287,6 +287,8 @@ impl Joining {
         out.clock.follow(clock_in(header), ctx.now);
         self.admitted = true;
         self.synced |= rows.whole && !rows.more;
+        let admitted_by = peers.address(header.from);
+        self.under_way.retain(|(address, _)| Some(*address) != admitted_by);
         if peers.observers.slots().is_empty() {
             peers.contact.handle_answer(ctx);
         }
@@ -493,6 +495,19 @@ mod tests {
         assert_eq!(node.sent(), vec![(address("seed"), Payload::Join { token: 7 }); 3]);
         joining.withdraw(&node.peers, &mut node.out);
         assert_eq!(node.sent(), [], "once");
+    }
+
+    #[test]
+    fn an_admission_ends_the_join_though_its_sender_dies_later() {
+        let mut node = Fixture::with(&["a"], &["seed"], "");
+        let mut joining = node.joining();
+        joining.handle_challenge(address("a"), 5, &node.peers, &mut node.out);
+        node.sent();
+        let rows = Rows { differing: 0, more: false, welcome: true, whole: true };
+        joining.handle_admission(rows, header("a"), &mut node.peers, &mut node.out, &mut node.ctx);
+        node.peers.table.set_status(ms(0), id("a"), Status::Dead);
+        joining.withdraw(&node.peers, &mut node.out);
+        assert_eq!(node.sent(), []);
     }
 
     #[test]
