@@ -124,7 +124,7 @@ pub fn run_in(seed: u64, shape: Shape) -> (World, Result<(), String>) {
 fn set_requests(config: &mut Config, seed: u64) {
     let requests = &mut config.requests;
     requests.on_suspected = [OnSuspected::Wait, OnSuspected::Send, OnSuspected::Refuse][(seed / 2 % 3) as usize];
-    if seed % 3 != 0 {
+    if !seed.is_multiple_of(3) {
         (requests.held_max, requests.window, requests.window_bytes) = (20, 8, 300_000);
         (requests.held_bytes_max, requests.message_bytes_max) = (1 << 20, 1 << 20);
         (requests.held_for, requests.idle_after) = (Duration::from_secs(3), Duration::from_millis(500));

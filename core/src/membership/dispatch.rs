@@ -437,10 +437,11 @@ impl Cluster {
         let Some(kind) = self.streams.kind(stream) else { return OwnershipEffect::Nothing };
         match event {
             StreamEvent::Opened => self.handle_opened(stream, kind, ctx),
-            StreamEvent::Frame(_) => match frame {
-                Some((datagram, from)) => return self.handle_frame(stream, kind, from, datagram, ctx),
-                None => {}
-            },
+            StreamEvent::Frame(_) => {
+                if let Some((datagram, from)) = frame {
+                    return self.handle_frame(stream, kind, from, datagram, ctx);
+                }
+            }
             StreamEvent::Refused | StreamEvent::Failed | StreamEvent::Ended => {
                 return self.handle_stream_end(stream, kind, event, ctx);
             }

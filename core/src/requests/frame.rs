@@ -217,7 +217,8 @@ fn encode_response(out: &mut Vec<u8>, response: &Response) {
             out.push(2);
             out.push(code(why));
             let text = if let Interruption::Panicked(text) = why { text } else { "" };
-            let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+            let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            let text = &text[..end.unwrap_or(0)];
             out.extend_from_slice(&(text.len() as u16).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
         }

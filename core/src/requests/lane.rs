@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn after_a_refusal_the_next_round_waits_for_the_last_one() {
         let mut lane = Lane::new(owner("a", 1), 0);
-        (lane.begin(false), lane.begin(false));
+        lane.begin(false);
+        lane.begin(false);
         lane.end();
         let until = lane.refused(Instant::ZERO, 7);
         assert!(!lane.may_send(until), "the second one is still under way");

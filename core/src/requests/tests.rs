@@ -358,18 +358,13 @@ fn member(place: usize, status: Status) -> Input {
     Input::Member { node: node_id(place), generation: Generation(1), address, status }
 }
 
-/// How many seeds a test plays: `HEARTBEAT_SEEDS`, or `usual`.
-fn seeds(usual: u64) -> u64 {
-    std::env::var("HEARTBEAT_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
 fn config() -> RequestsConfig {
     RequestsConfig::default()
 }
 
 #[test]
 fn random_faults_lose_no_request_silently_and_repeat_none() {
-    for seed in 0..seeds(400) {
+    for seed in 0..400 {
         let nodes = 3 + (seed % 3) as usize;
         let shards = 1 + (seed % 7) as u32;
         let mut world = World::new(seed, nodes, shards, &config());

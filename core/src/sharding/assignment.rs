@@ -685,7 +685,7 @@ mod tests {
         assert!(is_pending(1_000_000_000) && is_pending(3_000_000_000), "at its end it is pending");
         assert!(!is_pending(3_000_000_001));
         let count = |now_ms| assignment.groups()[0].unfinished(Instant::from_millis(now_ms), |_| true);
-        assert_eq!((count(3_000) - count(3_001)) as usize, stopping.len());
+        assert_eq!(count(3_000) - count(3_001), stopping.len());
         assert!(!assignment.groups()[0].is_handover_pending(Instant::from_millis(1_000), |_| false), "no member");
     }
 
