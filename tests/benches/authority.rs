@@ -2,8 +2,10 @@
 //! renewals; and waiting for something to become free.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench authority                    # in a folder; FOLDER=... for one on another disk
-//! cargo bench -p heartbeat-tests --bench authority --features etcd    # and in etcd: one server and three, on this host
+//! # In a folder; FOLDER=... for one on another disk:
+//! cargo bench -p heartbeat-tests --bench authority
+//! # And in etcd: one server and three, on this host:
+//! cargo bench -p heartbeat-tests --bench authority --features etcd
 //! ```
 //!
 //! Rows are those of a table in Markdown: median and 99th percentile. With `--test` everything is

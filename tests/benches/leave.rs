@@ -56,13 +56,13 @@ fn up(shards: &Shards<Slow>) -> usize {
 /// A node with about `count` shards of twice as many leaves.
 async fn leave(count: u32) {
     let leaver = node("leaver", None).await;
-    let heir = node("heir", Some(leaver.address().unwrap().to_string())).await;
-    heir.until_joined().await.unwrap();
+    let successor = node("successor", Some(leaver.address().unwrap().to_string())).await;
+    successor.until_joined().await.unwrap();
     let ours = leaver.supervise_shards("shards", 2 * count, |_| Ok(Slow)).unwrap();
     // So the successor knows the owners of the shards, and requests its own.
     ours.until_up().await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let theirs = heir.supervise_shards("shards", 2 * count, |_| Ok(Slow)).unwrap();
+    let theirs = successor.supervise_shards("shards", 2 * count, |_| Ok(Slow)).unwrap();
     let all = 2 * count as usize;
     let mut steady = 0;
     while steady < 20 {
@@ -74,5 +74,5 @@ async fn leave(count: u32) {
     leaver.leave().await;
     let took = begun.elapsed();
     println!("| {had} | {took:.2?} | {:.2?} |", took / had.max(1) as u32);
-    heir.leave().await;
+    successor.leave().await;
 }

@@ -1,9 +1,12 @@
 //! Ours beside other supervisors: ractor, kameo and Erlang/OTP do the same, in turn, in one run.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench other_supervisors                        # some minutes, most of them Erlang's storms
-//! cargo bench -p heartbeat-tests --bench other_supervisors -- --workers 10000     # a smaller storm
-//! cargo bench -p heartbeat-tests --bench other_supervisors -- --from-main         # see `from_main`
+//! # Some minutes, most of them Erlang's storms:
+//! cargo bench -p heartbeat-tests --bench other_supervisors
+//! # A smaller storm:
+//! cargo bench -p heartbeat-tests --bench other_supervisors -- --workers 10000
+//! # See `from_main`:
+//! cargo bench -p heartbeat-tests --bench other_supervisors -- --from-main
 //! ```
 //!
 //! Each round of each system is a process of its own, so that none lives with what another has left
@@ -107,8 +110,8 @@ fn main() {
     let workers = value("--workers").unwrap_or(if quick { 100 } else { 100_000 });
     let rounds = |usual| value("--rounds").unwrap_or(if quick { 1 } else { usual });
     let count = if quick { 3 } else { 2_000 };
-    restarts("--restarts", "each told by main as soon as it hears of the one before", count, rounds(15));
-    restarts("--chain", "each told by the replacement itself with the message after its first", count, rounds(15));
+    restarts("--restarts", "each ordered by main as soon as it learns of the one before", count, rounds(15));
+    restarts("--chain", "each ordered by the replacement itself with the message after its first", count, rounds(15));
     storms(workers, rounds(3));
 }
 
@@ -134,14 +137,14 @@ fn restarts(measure: &str, how: &str, count: usize, rounds: usize) {
 
 fn storms(workers: usize, rounds: usize) {
     println!(
-        "\n{workers} workers are told to panic at once: until each is replaced and its replacement has handled a message; and how"
+        "\n{workers} workers panic at once: until each is replaced and its replacement has handled a message; and how"
     );
     println!(
         "long a healthy neighbour took to answer meanwhile, asked once a millisecond by a thread or process of its own."
     );
     table(rounds, &["all back, ms", "neighbour p99, ms", "neighbour at worst, ms"], |system| {
         let measured = nanoseconds(system, "--storm", workers)?;
-        let [taken, answered, asks @ ..] = &*measured else { panic!("{} told nothing", system.name()) };
+        let [taken, answered, asks @ ..] = &*measured else { panic!("{} without an answer", system.name()) };
         let [p99, worst] = [0.99, 1.0].map(|share| quantile(&mut asks.to_vec(), share) / 1e6);
         let given_up = if *answered as usize == workers {
             String::new()

@@ -3,10 +3,13 @@
 //! does.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench processes                                    # ours, 50 nodes, two minutes
-//! cargo bench -p heartbeat-tests --features peers --bench processes                   # ours, foca, memberlist and chitchat, a quarter of an hour
+//! # Ours, 50 nodes, two minutes:
+//! cargo bench -p heartbeat-tests --bench processes
+//! # Ours, foca, memberlist and chitchat, a quarter of an hour:
+//! cargo bench -p heartbeat-tests --features peers --bench processes
 //! cargo bench -p heartbeat-tests --features peers --bench processes -- --nodes 10 --only foca
-//! cargo bench -p heartbeat-tests --bench processes -- --nodes 10 --busy 20            # beside eight busy loops, twenty times
+//! # Beside eight busy loops, twenty times:
+//! cargo bench -p heartbeat-tests --bench processes -- --nodes 10 --busy 20
 //! ```
 //!
 //! Each node is a process, with one thread where the library allows it (foca, memberlist,
@@ -233,7 +236,8 @@ fn ends(cluster: &mut Cluster, signal: Signal, victims: &[usize], tells_suspicio
         let (_, suspect_all, _) = cluster.spread(since, from, &others, "suspected", victim);
         let (dead_first, dead_all, missing) = cluster.spread(since, from, &others, "died", victim);
         let suspect = if tells_suspicions { format!("all suspect {suspect_all:.3} s, ") } else { String::new() };
-        let missing = if missing > 0 { format!(", {missing} not told within {PATIENCE:?}") } else { String::new() };
+        let missing =
+            if missing > 0 { format!(", {missing} without the news within {PATIENCE:?}") } else { String::new() };
         println!("  {signal}: {suspect}first dead {dead_first:.3} s, all dead {dead_all:.3} s{missing}");
         if let Some(mut child) = cluster.children.remove(&victim) {
             child.kill().unwrap();
@@ -255,7 +259,7 @@ fn pause(cluster: &mut Cluster, victim: usize, length: Duration) {
     };
     let blamed: BTreeSet<String> = said("suspected", true).chain(said("died", true)).collect();
     println!(
-        "  a pause of {length:?}: {} others called somebody dead; the woken node blamed {} others",
+        "  a pause of {length:?}: {} others declared a node dead; the woken node declared {} others dead",
         said("died", false).count(),
         blamed.len()
     );
@@ -287,7 +291,7 @@ fn busy(cluster: &mut Cluster, victim: usize) {
         .filter(|said| said.line["event"] == "suspected")
         .map(|said| said.line["node"].to_string())
         .collect();
-    println!("  8 busy loops, a pause of 5 s: somebody was called dead {died} times; suspected: {suspected:?}");
+    println!("  8 busy loops, a pause of 5 s: {died} deaths were declared; suspected: {suspected:?}");
 }
 
 fn play(library: &str, warm: Duration, nodes: usize, is_quick: bool, busy_runs: usize) {

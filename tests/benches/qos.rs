@@ -2,8 +2,10 @@
 //! that an oracle tuned.
 //!
 //! ```text
-//! cargo bench -p heartbeat-tests --bench qos                            two days of each link, five minutes
-//! cargo bench -p heartbeat-tests --bench qos -- --seeds 3               six days, as in the book
+//! # Two days of each link, five minutes:
+//! cargo bench -p heartbeat-tests --bench qos
+//! # Six days, as in the book:
+//! cargo bench -p heartbeat-tests --bench qos -- --seeds 3
 //! ```
 //!
 //! Settings are found on one set of seeds (from 1) and scored on another (from 101, or `--first`).

@@ -159,7 +159,7 @@ fn rapid(make: Make<'_>, seed: u64, nodes: usize) {
         let (healthy, _, views) = cluster.false_deaths(&ill);
         let (_, concluded, all) = cluster.false_deaths(&[]);
         let observer = (0..nodes).find(|place| !ill.contains(place)).unwrap();
-        let authors = if concluded > 0 { format!(", {concluded} times by somebody himself") } else { String::new() };
+        let authors = if concluded > 0 { format!(", {concluded} times by the node itself") } else { String::new() };
         println!(
             "{}: N = {nodes}, {} {name}, 120 s: {healthy} healthy nodes called dead, in {views} views; the faulty ones in {} views{authors}, {} of them \
              at the end",
@@ -180,7 +180,7 @@ fn hour(make: Make<'_>, seed: u64, nodes: usize) {
     let (_, bytes) = cluster.played.sent();
     let name = cluster.played.name();
     let suspected = match name {
-        "ours" => format!(", {} nodes were told of a suspicion", cluster.told.borrow().suspicions()),
+        "ours" => format!(", {} nodes received a suspicion", cluster.told.borrow().suspicions()),
         _ => String::new(),
     };
     println!(

@@ -107,8 +107,8 @@ pub(crate) fn samples(header: Header) -> Vec<Vec<u8>> {
     samples
 }
 
-/// The member that a row tells of. A note tells nothing of itself: its member has no name.
-fn told(row: &Row<'_>) -> Member {
+/// The member that a row describes. A note carries no profile: its member has no name.
+fn member_of(row: &Row<'_>) -> Member {
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let profile = match &row.details {
         Some(details) => details.profile(row.revision),
@@ -127,7 +127,7 @@ fn told(row: &Row<'_>) -> Member {
 }
 
 fn rumours(datagram: &Datagram<'_>) -> Vec<(bool, Member)> {
-    datagram.rumours.iter().map(|row| (row.details.is_some(), told(&row))).collect()
+    datagram.rumours.iter().map(|row| (row.details.is_some(), member_of(&row))).collect()
 }
 
 fn check(bytes: &[u8]) {

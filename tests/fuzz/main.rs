@@ -1,11 +1,11 @@
 //! Mutated input for everything that reads bytes or text from outside: datagrams, frames of
 //! streams, configs and traces.
 //!
-//! Each target starts from valid inputs, damages them in ways that keep most of their structure,
-//! and asserts three things: nothing panics, the memory that one input takes is bounded, and what
-//! was read can be written and read again without a difference. It runs on stable Rust and is
-//! deterministic: a seed and a number name an input. There is no coverage guidance; `cargo fuzz`
-//! has it and needs a nightly compiler.
+//! Each target starts from valid inputs and damages them in ways that keep most of their structure.
+//! It asserts three things. Nothing panics. The memory that one input takes is bounded. A value
+//! that was read can be written and read again without a difference. The run needs stable Rust only
+//! and is deterministic: a seed and a number name an input. There is no coverage guidance;
+//! `cargo fuzz` has it and needs a nightly compiler.
 //!
 //! `HEARTBEAT_FUZZ_INPUTS` is the number of inputs for each target (default 20,000), and
 //! `HEARTBEAT_FUZZ_SEED` the seed (default 1). A failure prints both, and the input itself. Such an

@@ -69,7 +69,7 @@ fn a_clock_that_is_years_off_is_not_believed() {
         check_well(&world);
         assert!(!world.shards_on(node_5).is_empty(), "it is let in, and runs shards");
         let by = reporters(&world, "node-5");
-        assert!(by.len() > 1 && by.contains(&4), "it tells, and so do those that let it in: {by:?}");
+        assert!(by.len() > 1 && by.contains(&4), "it publishes that, and so do the members that admit it: {by:?}");
         assert!(epochs(&world).values().all(|epoch| *epoch < FAR), "{:?}", epochs(&world));
         write(&world, &mut fence);
         after(&mut world, Fault::Kill(node_5), 10);

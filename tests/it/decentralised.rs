@@ -206,8 +206,8 @@ fn a_node_without_network_declares_no_death() {
     }
 }
 
-/// Those who lose sight of most of the others hold their verdicts, and say so; when enough are
-/// back, whoever is still silent has all its time anew.
+/// A node that loses sight of most of the others holds its verdicts, and publishes that. Once
+/// enough members are back, each node that is still silent has its whole time anew.
 #[test]
 fn a_mass_failure_holds_verdicts_until_the_zone_recovers() {
     for seed in 0..10 {
@@ -234,7 +234,8 @@ fn a_mass_failure_holds_verdicts_until_the_zone_recovers() {
     }
 }
 
-/// `on_isolated = "proceed"` is for those who would rather have everybody buried than nobody.
+/// With `on_isolated = "proceed"` an isolated node declares all others dead. The default is that it
+/// declares none.
 #[test]
 fn an_isolated_node_declares_deaths_only_with_proceed() {
     for (on_isolated, buries) in [(OnIsolated::Hold, false), (OnIsolated::Proceed, true)] {
@@ -252,8 +253,8 @@ fn an_isolated_node_declares_deaths_only_with_proceed() {
     }
 }
 
-/// The dead and the departed are kept for `forget_after`, so that old news of them are known for
-/// what they are; then nothing is left of them, and nobody tells anybody of them again.
+/// A dead or departed node is kept for `forget_after`, so that old rumours about it are recognised
+/// as old. After that nothing of it is left, and no node gossips it again.
 #[test]
 fn the_dead_and_departed_are_forgotten_in_time() {
     let mut config = Config::default();
@@ -277,8 +278,8 @@ fn the_dead_and_departed_are_forgotten_in_time() {
     assert_eq!(known(&world), [7; 6]);
 }
 
-/// Whoever comes in is told of the dead, and tells nobody of them: or each would hear of them anew
-/// before the last one has forgotten them.
+/// A node that joins learns of the dead from a table sync and does not gossip them. If it did, each
+/// node would learn of them anew before the last one has forgotten them.
 #[test]
 fn the_dead_are_forgotten_while_other_nodes_restart() {
     let mut config = Config::default();
@@ -299,8 +300,8 @@ fn the_dead_are_forgotten_while_other_nodes_restart() {
         after(&mut world, Fault::Start(place), 9);
         known.push(who_knows(&world));
     }
-    assert_eq!(known[0], 7, "those who come in are told");
-    // The last one that was told of it has it for as long as those who saw it.
+    assert_eq!(known[0], 7, "a node that joins learns of it");
+    // The node that learnt of it last keeps it for as long as the nodes that saw the death.
     assert_eq!(known[8..], [0; 12], "{known:?}");
     assert_eq!(world.checker.broken(), [] as [String; 0]);
 }

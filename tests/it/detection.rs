@@ -63,7 +63,7 @@ fn second_hand_news_says_which_member_brought_it() {
             }
         }
     }
-    assert_eq!((own, brought), (2, 6), "the monitor's suspicion and verdict, and what three others were told");
+    assert_eq!((own, brought), (2, 6), "the monitor's suspicion and verdict, and what three others learnt of them");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_monitor_that_was_paused_suspects_no_node() {
         world.timers_first = timers_first;
         after(&mut world, Fault::Pause(monitor), 20);
         after(&mut world, Fault::Resume(monitor), 20);
-        assert_eq!(seen_by(&world, "monitor", is_paused).len(), 1, "told once, however much waited");
+        assert_eq!(seen_by(&world, "monitor", is_paused).len(), 1, "published once, however much waited");
         assert_eq!(seen_by(&world, "monitor", is_suspicion), []);
         assert_eq!(seen(&world, is_death), []);
         assert_eq!(seen(&world, is_failure), [], "nor its own workers");

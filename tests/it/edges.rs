@@ -61,7 +61,7 @@ fn a_node_that_a_full_table_refuses_runs_nothing() {
     };
     let refused = (0..3).find(|&place| world.shards_on(place).is_empty()).unwrap();
     let by = told(refused, |event| matches!(event, Event::RefusedBy { reason, .. } if reason.contains("members_max")));
-    assert!((1..=4).contains(&by), "told {by} times in 30 s");
+    assert!((1..=4).contains(&by), "published {by} times in 30 s");
     assert!((0..3).any(|place| told(place, |event| matches!(event, Event::JoinRefused { .. })) > 0));
     let shards: usize = (0..3).map(|place| world.shards_on(place).len()).sum();
     assert_eq!(shards, heartbeat_tests::world::SHARDS as usize);

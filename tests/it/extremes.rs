@@ -1,7 +1,7 @@
-//! Datagrams and frames that are well-formed and hold whatever numbers there are, from members and
-//! from strangers, to an engine that does not expect them. Nothing panics, one input makes few
-//! outputs, and what is remembered stays within bounds. Overflow is checked in these builds, and in
-//! the gate's build of release code.
+//! Datagrams and frames that are well-formed and hold extreme numbers, from members and from
+//! strangers, sent to an engine that does not expect them. Nothing panics, one input makes few
+//! outputs, and the state stays within bounds. Overflow is checked in these builds, and in the
+//! gate's build of release code.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -259,7 +259,7 @@ fn no_number_panics_and_what_it_costs_is_bounded() {
         let mut driver = Driver::new(seed);
         for step in 0..1_500 {
             driver.step();
-            // One that was superseded falls silent for good: another one goes on.
+            // A superseded engine stays silent for good: a new one takes its place.
             if step % 500 == 499 {
                 let state = format!("{:?}", driver.engine).len();
                 assert!(state < STATE_MAX, "seed {seed}: {state} bytes of state");

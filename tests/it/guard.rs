@@ -1,5 +1,5 @@
-//! The stall guard: whoever slept blames nobody for it and learns nothing from it, and still
-//! notices the dead in time.
+//! The stall guard. A node that was paused attributes no silence to others and learns nothing from
+//! it, and it still detects deaths in time.
 
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ fn regular_world(mut config: Config, timers_first: bool) -> World {
 }
 
 /// Seconds from a kill of node-2, at the same instant in every world of this age, to the monitor's
-/// first verdict; the reading of Cassandra, for which threshold and timeout are far apart here,
-/// never suspects.
+/// first verdict. The monitor's reading of Cassandra never suspects, because its threshold and its
+/// timeout are far apart here.
 fn judged_after(world: &mut World, age: u64) -> f64 {
     world.run(Duration::from_secs(age).saturating_sub(world.elapsed()) + Duration::from_millis(700));
     let killed = world.elapsed();
@@ -167,7 +167,7 @@ fn a_death_is_put_off_by_no_more_than_the_stalls() {
     }
 }
 
-/// A monitor alone, and a node that a test speaks for.
+/// A monitor alone, and a node whose datagrams the test writes.
 pub(crate) struct Lone {
     pub(crate) engine: Engine,
     pub(crate) told: Vec<Event>,
@@ -209,7 +209,8 @@ impl Lone {
         self.hand_over(at, &bytes);
     }
 
-    /// One heartbeat a second, from slot 1 at 1 s to this slot, with whatever is due between.
+    /// One heartbeat a second, from slot 1 at 1 s to this slot, with all timeouts that are due
+    /// between.
     fn beats_up_to(&mut self, last: u64) {
         for slot in 1..=last {
             self.run(ms(slot * 1_000));
@@ -326,7 +327,7 @@ fn a_pause_between_two_slots_is_found() {
     lone.beat(ms(20_300), 21, Duration::from_secs(1));
     lone.order(|engine| engine.handle(ms(20_801), Input::Timeout));
     assert_eq!(lone.pauses(), [Duration::from_millis(251)]);
-    // One that is not longer than `stall` is never found, wherever it falls.
+    // A pause that is not longer than `stall` is never found, at any phase.
     for step in 1..400 {
         lone.order(|engine| engine.handle(ms(20_801 + step * 250), Input::Timeout));
     }
@@ -366,7 +367,7 @@ fn a_wall_clock_ahead_is_a_pause_and_one_set_back_is_not() {
     assert_eq!((lone.drains, lone.pauses()), (1, vec![Duration::from_millis(3_574_100)]));
     lone.order(|engine| engine.handle(ms(25_900), Input::Drained));
     lone.run(ms(26_900));
-    assert_eq!(lone.status(), Status::Suspect, "an interval to be heard in");
+    assert_eq!(lone.status(), Status::Suspect, "an interval for a heartbeat to arrive in");
     lone.run(ms(26_901));
     assert_eq!(lone.status(), Status::Dead);
     lone.order(|engine| engine.handle(ms(27_000), Input::WallClock(wall(0))));

@@ -126,7 +126,7 @@ fn shards_start_a_few_at_a_time() {
             .filter(|(_, here, event)| *here == place && matches!(event, Event::Started { shard: Some(_), .. }))
             .map(|(at, ..)| at)
             .collect();
-        // Each says that it is up up to a millisecond after it was told to start.
+        // Each worker reports that it is up at most a millisecond after its start was ordered.
         assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(48)), "{at:?}");
     }
 }
@@ -219,7 +219,8 @@ fn without_the_authority_nothing_starts_and_holders_stop() {
     let (place, before) = busiest_node(&world);
     world.apply(Fault::StopAuthority);
     let away_at = world.elapsed();
-    // It dies, and nobody can take over; the others go on until their sessions are over.
+    // A node dies while the authority is away, and no other node can take its shards over. The
+    // others keep theirs until their sessions expire.
     after(&mut world, Fault::Kill(place), 2);
     assert_eq!(starts(&world, &before, away_at).len(), 0);
     assert!((0..5).any(|place| !world.shards_on(place).is_empty()));
@@ -239,7 +240,10 @@ fn without_the_authority_nothing_starts_and_holders_stop() {
         .map(|(at, ..)| at)
         .filter(|at| *at > back_at)
         .collect();
-    assert!(of_new.iter().any(|at| *at - back_at < Duration::from_secs(2)), "whoever had a shard takes it at once");
+    assert!(
+        of_new.iter().any(|at| *at - back_at < Duration::from_secs(2)),
+        "the former owner of a shard takes it at once"
+    );
 }
 
 #[test]
@@ -268,7 +272,8 @@ fn only_a_write_that_carries_its_epoch_can_be_refused() {
     let (other, _) =
         (0..5).filter(|&other| other != place).find_map(|other| Some((other, world.epoch_on(other, shard)?))).unwrap();
     let new = Epoch(world.epoch_on(other, shard).unwrap());
-    // Both believe that the shard is theirs: that is what a partition may do where nobody is asked.
+    // Both nodes hold the shard. That may happen in a partition without an authority and without a
+    // quorum.
     assert_eq!(world.epoch_on(place, shard), Some(old.0));
     // The new owner writes, then the old one.
     let mut plain = BTreeMap::new();

@@ -30,7 +30,7 @@ fn world(seed: u64, members_max: u32) -> World {
     world
 }
 
-/// The header of somebody by this name.
+/// The header of a node with this name.
 fn header_of(name: &str, generation: Generation) -> Header {
     header(&member(name, generation, "192.0.2.1:9".parse().unwrap()))
 }
@@ -114,8 +114,8 @@ fn repeated_datagrams_of_a_former_process_are_ignored() {
 fn a_member_that_gossips_a_million_rows_is_bounded() {
     let mut world = world(3, 20);
     let [node_1, node_2] = ["node-1", "node-2"].map(|name| world.node(name));
-    let teller = world.engine(node_2).unwrap().members().find(|member| &*member.name == "node-2").unwrap().clone();
-    let header = header_of("node-2", teller.generation);
+    let sender = world.engine(node_2).unwrap().members().find(|member| &*member.name == "node-2").unwrap().clone();
+    let header = header_of("node-2", sender.generation);
     for million in 0..10_000 {
         let mut bytes = Vec::new();
         encode(&mut bytes, header, &Body::Gossip);
@@ -129,7 +129,7 @@ fn a_member_that_gossips_a_million_rows_is_bounded() {
             }
             told += 1;
         }
-        world.inject(0, teller.address, bytes);
+        world.inject(0, sender.address, bytes);
     }
     world.run(SECOND);
     assert!(world.engine(node_1).unwrap().members().count() <= 20);
@@ -149,8 +149,8 @@ fn own(world: &World, place: usize) -> Member {
 }
 
 /// One node tells another of a member: all of it, or how it is.
-fn tell(world: &mut World, teller: usize, to: usize, about: &Member, whole: bool) {
-    let (me, from) = (own(world, teller), world.address(teller));
+fn send_rumour(world: &mut World, sender: usize, to: usize, about: &Member, whole: bool) {
+    let (me, from) = (own(world, sender), world.address(sender));
     let mut bytes = Vec::new();
     encode(&mut bytes, header(&me), &Body::Gossip);
     let count_at = bytes.len() - 1;
@@ -182,8 +182,8 @@ fn an_ack_of_a_stage_near_the_end_is_no_panic() {
     check_well(&world);
 }
 
-/// What is said of a node with the highest numbers there are is contradicted, by all, and soon; and
-/// that costs little.
+/// A rumour with the highest numbers that there are is refuted, on all nodes and soon; and that
+/// costs few datagrams.
 #[test]
 fn numbers_at_their_end_are_contradicted_and_that_ends() {
     for (returns, refutations, status) in [
@@ -202,7 +202,7 @@ fn numbers_at_their_end_are_contradicted_and_that_ends() {
         let usual = world.sent().0 - before;
         let node_1 = own(&world, 0);
         let said = Member { incarnation: Incarnation { returns, refutations }, status, ..node_1.clone() };
-        (0..6).for_each(|place| tell(&mut world, 1, place, &said, false));
+        (0..6).for_each(|place| send_rumour(&mut world, 1, place, &said, false));
         let before = world.sent().0;
         world.run(SECOND * 10);
         let sent = world.sent().0 - before;
@@ -224,7 +224,7 @@ fn a_node_called_dead_again_and_again_answers_at_a_bounded_rate() {
     let before = world.sent().0;
     for _ in 0..10_000 {
         let node_1 = own(&world, 0);
-        tell(&mut world, 1, 0, &Member { status: Status::Dead, ..node_1 }, false);
+        send_rumour(&mut world, 1, 0, &Member { status: Status::Dead, ..node_1 }, false);
         world.run(Duration::from_micros(100));
     }
     let sent = world.sent().0 - before;
@@ -245,8 +245,8 @@ fn a_profile_that_others_hold_and_the_node_lacks_is_replaced() {
     for (revision, generations) in [(1, 0), (2, 0), (300, 0), (Profile::REVISION_MAX, 1)] {
         let mut world = world(7, 100);
         let (before, said) = (own(&world, 0), change(revision.max(own(&world, 0).revision), "of before", &world));
-        (2..6).for_each(|place| tell(&mut world, 1, place, &said, true));
-        tell(&mut world, 1, 0, &said, true);
+        (2..6).for_each(|place| send_rumour(&mut world, 1, place, &said, true));
+        send_rumour(&mut world, 1, 0, &said, true);
         world.run(SECOND * 25);
         let now = own(&world, 0);
         assert_eq!(now.generation.0 - before.generation.0, generations, "{revision}");
@@ -272,14 +272,14 @@ fn a_role_or_weight_never_changes_within_a_process() {
             profile.revision += 1;
             lie(profile);
         });
-        (2..6).for_each(|place| tell(&mut world, 1, place, &said, true));
+        (2..6).for_each(|place| send_rumour(&mut world, 1, place, &said, true));
         for place in 2..6 {
             let theirs = world.engine(place).unwrap().members().find(|member| member.id == before.id).unwrap();
             assert_eq!(theirs.profile, before.profile, "it is not believed");
         }
-        // Where a table holds it all the same, the node hears of it, and goes on as a new process
-        // would.
-        tell(&mut world, 1, 0, &said, true);
+        // If it arrives in a table all the same, the node learns of it, and goes on as a new
+        // process would.
+        send_rumour(&mut world, 1, 0, &said, true);
         assert_eq!(seen_by(&world, "node-1", |event| matches!(event, Event::Renewed { .. })).len(), 1);
         world.run(SECOND * 20);
         assert_eq!(own(&world, 0).generation.0, before.generation.0 + 1);
@@ -294,7 +294,7 @@ fn the_death_of_a_process_not_yet_known_is_reported() {
     let former = own(&world, 3);
     world.apply(Fault::Pause(node_4));
     let dead = Member { generation: Generation(former.generation.0 + 5), status: Status::Dead, ..former };
-    tell(&mut world, 1, 0, &dead, false);
+    send_rumour(&mut world, 1, 0, &dead, false);
     assert_eq!(seen_by(&world, "node-1", is_death_of("node-4")).len(), 1);
 }
 
@@ -360,7 +360,7 @@ fn gossiped_ghosts_own_nothing_and_stop_nothing() {
     check_well(&world);
     for round in 0..20 {
         for ghost in ghosts(14, "192.0.2.1:9") {
-            (0..3).filter(|place| *place != 1).for_each(|place| tell(&mut world, 1, place, &ghost, true));
+            (0..3).filter(|place| *place != 1).for_each(|place| send_rumour(&mut world, 1, place, &ghost, true));
         }
         world.run(SECOND);
         assert_eq!(world.unsettled(), [] as [String; 0], "round {round}");
@@ -377,7 +377,7 @@ fn an_address_in_thousands_of_rows_is_sent_little() {
     let mut world = world(13, 10_000);
     let target = "192.0.2.1:9";
     for ghost in ghosts(5_000, target) {
-        tell(&mut world, 1, 0, &ghost, true);
+        send_rumour(&mut world, 1, 0, &ghost, true);
     }
     for second in 0..60 {
         world.run(SECOND);

@@ -1,5 +1,5 @@
-//! What others say of a silent node, and whose word counts. One engine; a test speaks for all the
-//! others.
+//! What others report about a silent node, and which reports count. One engine; the test answers
+//! for all the others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Cluster {
             let end = ms(second * 1_000 + 999);
             while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= end) {
                 self.engine.handle(due, Input::Timeout);
-                self.hear(due, alive);
+                self.drain(due, alive);
             }
         }
     }
@@ -88,8 +88,8 @@ impl Cluster {
         self.engine.handle(now, Input::datagrams([(address(index), &*bytes)]));
     }
 
-    /// Takes in what the engine puts out; whoever is alive answers at once.
-    fn hear(&mut self, now: Instant, alive: &[usize]) {
+    /// Drains the engine's outputs. Each node in `alive` answers at once.
+    fn drain(&mut self, now: Instant, alive: &[usize]) {
         let mut buffer = Vec::new();
         while let Some(output) = self.engine.poll_output(&mut buffer) {
             let to = match output {
@@ -170,7 +170,7 @@ fn reports_of_unhealthy_observers_do_not_count() {
     assert_eq!(silent_for_long(|inquire| doubtful(inquire, 3)).status(), Status::Suspect);
     let cluster = silent_for_long(|inquire| doubtful(inquire, 4));
     assert_eq!((cluster.status(), cluster.witnesses()), (Status::Dead, vec!["here".to_owned()]));
-    // That somebody was heard is no matter of patience.
+    // A report that the node was reached counts, however unhealthy the observer is.
     let cluster =
         silent_for_long(|inquire| ProbeReport { reached: true, silence: Duration::ZERO, ..doubtful(inquire, 8) });
     assert_eq!(cluster.status(), Status::Alive);

@@ -1,4 +1,4 @@
-//! The interval is changed while everything runs, and nobody is suspected for it.
+//! The interval changes while everything runs, and no node is suspected for it.
 
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ fn an_announcement_that_is_lost_is_made_again() {
         if change {
             world.apply(Fault::SetInterval(1, MS * 4_000));
         }
-        // Until the second heartbeat at the new interval is due: whoever suspects by then was not
-        // told.
+        // Until the second heartbeat at the new interval is due: an observer that suspects by then
+        // did not learn of the new interval.
         world.run(Duration::from_millis(6_500));
         usize::from(!seen_by(&world, "monitor", is_suspicion).is_empty())
     };

@@ -1,5 +1,6 @@
-//! The language of the house, as far as a machine can measure it: the width of comments, subjects
-//! without a name, names that are private metaphors, and references that a reader cannot follow.
+//! The language of the house, as far as a machine can measure it. It measures the width of
+//! comments, subjects without a name, names that are private metaphors, and references that a
+//! reader cannot follow.
 //!
 //! A sentence that passes may still be bad English. These rules are a floor.
 
@@ -16,7 +17,7 @@ const COMMENT_COLUMNS_MAX: usize = 100;
 /// The share of sentences that may turn on one of [`INDEFINITE`].
 const INDEFINITE_SHARE_MAX: f64 = 0.005;
 
-/// Subjects and objects without a name. In this field "nobody" is a number: "no member".
+/// Subjects and objects without a name. In this field `nobody` is a number: "no member".
 const INDEFINITE: [&str; 10] =
     ["whoever", "whomever", "whatever", "somebody", "nobody", "anybody", "everybody", "someone", "anyone", "everyone"];
 

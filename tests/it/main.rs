@@ -72,7 +72,7 @@ fn member(name: &str, generation: Generation, address: SocketAddr) -> Member {
     Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status }
 }
 
-/// The header of whatever a member sends.
+/// The header of a message from this member.
 fn header(me: &Member) -> Header {
     Header { cluster: name_hash("sim") as u32, from: me.id, generation: me.generation, clock: 0 }
 }

@@ -33,7 +33,7 @@ fn a_node_paused_past_the_timeout_dies_and_returns() {
         let is_next_life =
             |event: &Event| matches!(event, Event::Returned { incarnation, .. } if incarnation.returns == 1);
         assert_eq!(seen_by(&world, "monitor", is_next_life).len(), 1);
-        assert_eq!(seen(&world, is_death).len(), 4, "it blamed nobody, and nobody else was blamed");
+        assert_eq!(seen(&world, is_death).len(), 4, "it declared no node dead, and no other node was declared dead");
         assert_eq!(world.shards_on(node_2), held, "it owns the same again, under newer epochs");
         check_well(&world);
     }
@@ -82,7 +82,7 @@ fn a_restarted_process_is_a_member_at_once() {
     after(&mut world, Fault::Kill(node_1), 1);
     after(&mut world, Fault::Start(node_1), 3);
     assert_eq!(seen_by(&world, "monitor", is_join_of("node-1")).len(), 2);
-    assert_eq!(seen(&world, is_death), [], "it was back before anybody missed it");
+    assert_eq!(seen(&world, is_death), [], "it was back before any member missed it");
     check_well(&world);
 }
 
@@ -96,7 +96,7 @@ fn a_restarted_monitor_finds_all_nodes_and_moves_nothing() {
     after(&mut world, Fault::Start(monitor), 10);
     assert_eq!(seen(&world, is_death), []);
     assert_eq!((1..5).map(|place| world.shards_on(place)).collect::<Vec<_>>(), before);
-    assert_eq!(seen_after(&world, since, is_stop), [], "nobody's shards were disturbed");
+    assert_eq!(seen_after(&world, since, is_stop), [], "no member's shards were disturbed");
     check_well(&world);
 }
 
@@ -178,7 +178,7 @@ fn a_process_restarted_at_another_address_is_found_there() {
         let member = world.engine(place).unwrap().members().find(|member| &*member.name == "node-2").unwrap();
         assert_eq!((member.address, member.generation), (address, me.generation), "as {} sees it", world.name(place));
     }
-    assert_eq!(seen(&world, is_death), [], "it was back before anybody missed it");
+    assert_eq!(seen(&world, is_death), [], "it was back before any member missed it");
     assert!(!world.take_lost(address).is_empty(), "it is spoken to at its new address");
 }
 

@@ -16,7 +16,7 @@ fn a_node_silent_to_the_monitor_alone_stays_a_member() {
     let mut world = quiet_world(1);
     let [monitor, node_2] = ["monitor", "node-2"].map(|name| world.node(name));
     after(&mut world, Fault::Cut(node_2, monitor), 20);
-    // It hears of each suspicion, and what it says to it comes by way of the others.
+    // It receives each suspicion, and its refutations arrive by way of the others.
     assert!(seen_by(&world, "monitor", is_suspicion_of("node-2")).len() > 1);
     assert_eq!(seen(&world, is_death), []);
     assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1, "the monitor does not answer it");
@@ -31,10 +31,10 @@ fn a_node_silent_to_all_dies_and_comes_back() {
     [0, 1, 3, 4].into_iter().for_each(|other| world.apply(Fault::Cut(node_2, other)));
     world.run(Duration::from_secs(20));
     assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
-    assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1, "nobody answers it");
+    assert_eq!(seen_by(&world, "node-2", is_isolated).len(), 1, "no member answers it");
     assert!(
         !seen_by(&world, "node-2", is_declared_dead).is_empty(),
-        "it hears of its death, and nobody hears that it lives"
+        "it learns of its death, and no member learns that it lives"
     );
     after(&mut world, Fault::Heal, 10);
     assert_eq!(seen_by(&world, "monitor", is_return_of("node-2")).len(), 1);
@@ -76,7 +76,8 @@ fn a_new_monitor_gives_no_shard_back_under_its_old_epoch() {
     assert!(!held.is_empty());
     after(&mut world, Fault::Partition(vec![node_2]), 8);
     assert_eq!(seen_by(&world, "monitor", is_death_of("node-2")).len(), 1);
-    // It never hears of its death: the monitor that knew it ends, and the next one knows nothing.
+    // No observer declares it dead: the monitor that knew it ends, and the next one never received
+    // a heartbeat from it.
     after(&mut world, Fault::Kill(monitor), 1);
     after(&mut world, Fault::Heal, 1);
     after(&mut world, Fault::Start(monitor), 10);
@@ -101,8 +102,8 @@ fn a_node_cut_off_keeps_its_shards_until_it_is_back() {
     let held = world.shards_on(node_2);
     assert!(!held.is_empty());
     after(&mut world, Fault::Partition(vec![node_2]), 20);
-    // What is promised: two owners for a while, told apart by their epochs. The test holds us to
-    // both halves.
+    // The promise for this case is two owners for a while, told apart by their epochs. The test
+    // asserts both halves.
     for &shard in &held {
         let others: Vec<_> = [1, 3, 4].into_iter().filter_map(|place| world.epoch_on(place, shard)).collect();
         assert_eq!(others.len(), 1);

@@ -49,17 +49,17 @@ fn an_owner_that_came_and_went_unseen_leaves_its_epoch_behind() {
     let owned: Vec<u32> = world.shards_on(node_3).into_iter().collect();
     assert!(!owned.is_empty());
     after(&mut world, Fault::Leave(node_3), 1);
-    let heirs = [1, 2, 4];
-    // The heirs hear nothing more, but are heard; so node-3 takes its shards again and leaves
-    // again, and they are none the wiser.
-    heirs.into_iter().for_each(|place| world.apply(Fault::Cut(monitor, place)));
+    let successors = [1, 2, 4];
+    // The successors receive nothing more, and others receive them. So node-3 reclaims its shards
+    // and leaves again, and the successors do not learn of either.
+    successors.into_iter().for_each(|place| world.apply(Fault::Cut(monitor, place)));
     after(&mut world, Fault::Start(node_3), 3);
     assert_eq!(world.shards_on(node_3).into_iter().collect::<Vec<_>>(), owned);
     let unseen: Vec<u64> = owned.iter().map(|&shard| world.epoch_on(node_3, shard).unwrap()).collect();
     after(&mut world, Fault::Leave(node_3), 1);
     after(&mut world, Fault::Heal, 5);
     for (&shard, unseen) in owned.iter().zip(unseen) {
-        let epochs: Vec<u64> = heirs.into_iter().filter_map(|place| world.epoch_on(place, shard)).collect();
+        let epochs: Vec<u64> = successors.into_iter().filter_map(|place| world.epoch_on(place, shard)).collect();
         assert!(epochs.len() == 1 && epochs[0] > unseen, "shard {shard} under {epochs:?}, node-3 had {unseen}");
     }
     check_well(&world);

@@ -1,7 +1,7 @@
 //! Faults that others have published, as tests: Lifeguard's grid of pauses (Dadgar, Phillips and
-//! Currey, 2017), the faults by which Rapid was judged (Suresh et al., 2018), many deaths at once,
-//! a monitor that is cut off, a node that comes back from the dead. The figures are in the bench
-//! `scale`.
+//! Currey, 2017) and the faults by which Rapid was judged (Suresh et al., 2018). Then many deaths
+//! at once, a monitor that is cut off, and a node that comes back from the dead. The figures are in
+//! the bench `scale`.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ fn large(seed: u64, nodes: usize) -> (World, Deaths) {
     (world, deaths)
 }
 
-/// Nodes that were called dead and are not in `ill`, by anybody.
+/// Nodes that some observer declared dead and that are not in `ill`.
 fn wronged(deaths: &Deaths, ill: &[NodeIndex]) -> BTreeSet<NodeIndex> {
     deaths.borrow().iter().map(|(_, place)| *place).filter(|place| !ill.contains(place)).collect()
 }
@@ -72,7 +72,7 @@ fn lifeguards_pauses_make_no_healthy_node_dead() {
 }
 
 #[test]
-fn nodes_deaf_for_twenty_seconds_twice_stay_members() {
+fn nodes_without_input_for_twenty_seconds_twice_stay_members() {
     const NODES: usize = 100;
     let (mut world, deaths) = large(8, NODES);
     let ill = [17, 60];
@@ -122,7 +122,7 @@ fn a_monitor_that_is_cut_off_declares_no_deaths() {
     check_well(&world);
     world.apply(Fault::Partition(vec![0]));
     world.run(SECOND * 20);
-    // The others conclude its death, and nobody else's; it concludes none.
+    // The others conclude its death and no other; it concludes none.
     let died: BTreeSet<&str> = seen(&world, is_death).into_iter().filter_map(|seen| node_of(seen.event)).collect();
     assert_eq!(died, BTreeSet::from(["monitor-1"]));
     assert_eq!(seen_by(&world, "monitor-1", is_death), []);
@@ -155,8 +155,8 @@ fn a_returned_node_owns_its_shards_under_higher_epochs() {
     check_well(&world);
 }
 
-/// Of many monitors a few watch each node; one of them ends, and others take its places: nobody is
-/// suspected for it, and a node that ends just then is found.
+/// Of many monitors a few watch each node. One of them ends, and others take its places: no node is
+/// suspected for it, and a node that ends at that moment is detected.
 #[test]
 fn the_nodes_of_a_dead_monitor_find_new_observers() {
     for (seed, fault) in [(13, Fault::Kill as fn(NodeIndex) -> Fault), (14, Fault::Unplug)] {

@@ -1,4 +1,5 @@
-//! What is set so that a cluster cannot work as meant is told.
+//! A node publishes each contradiction between its settings and those of the cluster that keeps the
+//! cluster from working as meant.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -85,7 +86,7 @@ fn a_misspelt_cluster_name_is_reported_on_both_sides() {
     nodes.run(1_000, 60_000);
     for (place, other) in [(0, "10.0.0.2:1"), (1, "10.0.0.1:1")] {
         let is_other = |event: &Event| matches!(event, Event::OtherCluster { address } if address.to_string() == other);
-        assert_eq!(nodes.count(place, is_other), 1, "node {place} tells it once a minute");
+        assert_eq!(nodes.count(place, is_other), 1, "node {place} publishes it once a minute");
     }
 }
 

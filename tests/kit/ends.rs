@@ -50,7 +50,7 @@ fn a_failure_in_the_immediate_restart_hides_none() {
         let failures = failures(&node);
         let [(first, by_zero), (second, locked)] = &failures[..] else { panic!("{failures:?}") };
         assert_eq!((&**by_zero, &**locked), ("told to divide by zero", "told to find the lock file"));
-        assert!(first < second, "each is told of its own generation");
+        assert!(first < second, "each receives its own generation");
         assert_eq!(starts.load(Ordering::SeqCst), 3);
         assert_eq!(node.replacements("unlucky"), 1);
     });

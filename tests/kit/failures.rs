@@ -98,7 +98,7 @@ fn messages_through_a_plain_address_are_seen_to_wait() {
         node.inject("counter", Fault::Block(seconds(60)));
         let stuck = actix_rt::spawn(plain.send(Add(1)));
         node.advance(seconds(6)).await;
-        assert!(stuck.is_finished(), "it hears of its replacement, too");
+        assert!(stuck.is_finished(), "it learns of its replacement, too");
         let fates = counter.message_counts();
         assert_eq!((fates.accepted, fates.handled, fates.interrupted), (4, 3, 1));
     });

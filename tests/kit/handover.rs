@@ -77,7 +77,7 @@ fn every_replacement_gets_the_last_snapshot_and_the_cause() {
         let (stuck, queued) = (ledger.send(Book(100)), ledger.send(Book(1)));
         node.advance(seconds(20)).await;
         assert!(stuck.await.is_err());
-        assert_eq!(queued.await, Ok(8), "after it waited for ever");
+        assert_eq!(queued.await, Ok(8), "after it waited without end");
         node.advance(seconds(60)).await;
         assert_eq!(ledger.send(Book(0)).await, Ok(8), "the zombie has kept nothing");
         let births = births.lock().unwrap();
@@ -131,7 +131,7 @@ fn a_lease_is_over_with_the_generation_that_holds_it() {
         let third = ledger.send(GetLease).await.unwrap();
         node.inject("ledger", Fault::Panic(format!("{MEANT} fail")));
         let _ = ledger.send(Book(1)).await;
-        assert!(!ledger.status().is_live && !third.is_valid(), "while nobody has replaced it yet");
+        assert!(!ledger.status().is_live && !third.is_valid(), "while it has not been replaced yet");
         node.advance(seconds(1)).await;
         let fourth = ledger.send(GetLease).await.unwrap();
         ledger.stop();
@@ -148,7 +148,7 @@ fn liveness_startup_and_readiness_are_three_verdicts() {
             let status = ledger.status();
             (status.is_live, status.is_up, status.is_ready)
         };
-        assert_eq!(verdicts(), (false, false, false), "nobody has told it to start yet");
+        assert_eq!(verdicts(), (false, false, false), "it has not been started yet");
         node.settle().await;
         assert_eq!(verdicts(), (true, true, true));
         node.inject("ledger", Fault::SlowStart(seconds(3)));

@@ -35,7 +35,7 @@ fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(4);
         let pool =
             node.root().pool_with(spec, 4, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
-        assert_eq!(pool.send(Who).await, Err(SendError::NotReady), "nobody is up yet");
+        assert_eq!(pool.send(Who).await, Err(SendError::NotReady), "no worker is up yet");
         pool.until_ready().await;
         let mut answers = BTreeMap::new();
         for _ in 0..400 {

@@ -174,7 +174,7 @@ fn a_waiting_worker_that_is_removed_answers_its_queue() {
         node.advance(seconds(6)).await;
         neighbour.stop();
         node.advance(seconds(6)).await;
-        assert!(queued.await.is_err(), "its thread is held still, and its sender is told");
+        assert!(queued.await.is_err(), "its thread is held still, and its sender learns of it");
         assert_eq!(neighbour.send(Add(1)).await, Err(SendError::Closed));
     });
 }

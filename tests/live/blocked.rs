@@ -344,7 +344,7 @@ fn a_zombie_that_wakes_does_its_successor_no_harm() {
             assert!(status.is_live && status.is_up && status.is_ready, "{status:?}");
         }
         assert_eq!(timers.load(Ordering::SeqCst), 0, "the other timer of the zombie has not run");
-        assert_eq!(node.view().worker("sleeper").unwrap().failures, 2, "its panic was nobody's any more");
+        assert_eq!(node.view().worker("sleeper").unwrap().failures, 2, "its panic counted against no worker");
         node.leave().await;
     });
 }

@@ -256,8 +256,8 @@ fn a_node_that_is_refused_founds_no_cluster_of_its_own() {
         let c = start_of_two(&network, "c", 3).await;
         let mut told = Events::of(&c);
         let group = c.supervise_shards("orders", 16, |_| Ok(Subject::default())).unwrap();
-        told.wait("c is told", |event| matches!(event, Event::RefusedBy { .. }).then_some(())).await;
-        events.wait("a tells", |event| matches!(event, Event::JoinRefused { .. }).then_some(())).await;
+        told.wait("c learns of it", |event| matches!(event, Event::RefusedBy { .. }).then_some(())).await;
+        events.wait("a publishes it", |event| matches!(event, Event::JoinRefused { .. }).then_some(())).await;
         // It would have founded after two intervals.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!((0..16).all(|index| !group.worker(index).status().is_up));
@@ -294,7 +294,9 @@ fn all_shards_run_where_each_node_can_run_half_of_them() {
                 nodes[rest as usize].supervise_shards("orders", 64, open).unwrap()
             })
             .into();
-        events.wait("it tells", |event| matches!(event, Event::Declined { declined: 1.., .. }).then_some(())).await;
+        events
+            .wait("it publishes it", |event| matches!(event, Event::Declined { declined: 1.., .. }).then_some(()))
+            .await;
         let begun = Instant::now();
         let runs = |index: u32| groups[index as usize % 2].worker(index).status().is_up;
         while let Some(index) = (0..64).find(|&index| !runs(index)) {
@@ -371,7 +373,7 @@ fn a_node_records_what_it_hears_and_others_follow_its_interval() {
     });
     let traces = traces(&folder);
     std::fs::remove_dir_all(&folder).unwrap();
-    assert_eq!(traces.len(), 1, "one process was heard");
+    assert_eq!(traces.len(), 1, "one process was received");
     assert_eq!(traces[0].intervals[0].1, Duration::from_millis(200));
 }
 
@@ -568,7 +570,7 @@ fn a_frozen_process_dies_returns_and_blames_nobody() {
     processes.wait("a", "declared_dead", |_| true);
     processes.wait("a", "paused", |_| true);
     processes.listen(Duration::from_secs(3));
-    assert_eq!(processes.dead(), ["a"], "nobody else was called dead by anyone");
+    assert_eq!(processes.dead(), ["a"], "no other node was declared dead by any node");
     assert!(!processes.has_failed_workers(), "no worker was blamed for the pause");
 }
 
@@ -590,7 +592,7 @@ fn a_frozen_monitor_blames_nobody() {
 }
 
 /// Collects the updates of a while and asserts that none is a verdict on a node.
-async fn hears_no_verdict(events: &mut Events, time: Duration) {
+async fn receives_no_verdict(events: &mut Events, time: Duration) {
     let end = tokio::time::Instant::now() + time;
     while let Ok(update) = tokio::time::timeout_at(end, events.next()).await {
         let is_verdict = matches!(&update, Update::Event(Event::Suspected { .. } | Event::Died { .. }));
@@ -641,7 +643,7 @@ fn a_monitor_whose_control_thread_was_held_blames_nobody() {
             events.wait("a member", |event| matches!(event, Event::Joined { .. }).then_some(())).await;
         }
         for _ in 0..2 {
-            hears_no_verdict(&mut events, Duration::from_secs(1)).await;
+            receives_no_verdict(&mut events, Duration::from_secs(1)).await;
             told.store(true, Ordering::Relaxed);
             let is_pause =
                 |event: &Event| matches!(event, Event::Paused { late_by } if *late_by > Duration::from_secs(2));
@@ -652,7 +654,7 @@ fn a_monitor_whose_control_thread_was_held_blames_nobody() {
             });
             paused.await;
             assert_eq!(verdicts, 0);
-            hears_no_verdict(&mut events, Duration::from_secs(2)).await;
+            receives_no_verdict(&mut events, Duration::from_secs(2)).await;
         }
         for node in others {
             node.leave().await;

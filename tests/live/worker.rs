@@ -442,7 +442,7 @@ fn failing_factories_and_bad_names_get_clear_errors() {
                 0 => Err("no database yet".into()),
                 1 => panic!("told to break the factory"),
                 _ => {
-                    assert!(birth.cause.is_some(), "it is told why it is called");
+                    assert!(birth.cause.is_some(), "it receives the reason for the call");
                     Ok(Subject::default())
                 }
             })
@@ -617,7 +617,7 @@ fn the_senders_answers_add_up_to_the_workers_counts() {
         }
         let fates = subject.message_counts();
         assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead + fates.queued, "{fates:?}");
-        assert_eq!(heard.iter().sum::<u64>(), sent, "nobody was forgotten");
+        assert_eq!(heard.iter().sum::<u64>(), sent, "no sender was forgotten");
         assert_eq!((fates.interrupted, fates.rejected), (heard[1], heard[2] + rejected), "{fates:?}");
         // Messages without a waiting sender were handled as well.
         assert!(fates.handled >= heard[0] && fates.dead == 0, "{fates:?}, {heard:?}");

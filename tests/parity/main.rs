@@ -2,8 +2,8 @@
 //!
 //! Each case is compiled twice: once with actix's `Context`, once with ours. So it is one word that
 //! differs, and what a case says of ours is known to hold of actix. The cases follow actix's own
-//! tests (0.13.5), rewritten. Those that cannot be written in one source are in `other_words`, and
-//! those that do not hold are in `differences`. The book has the table.
+//! tests (0.13.5), rewritten. Cases that cannot be written in one source are in `other_words`, and
+//! cases that do not hold are in `differences`. The book has the table.
 //!
 //! `programs` goes further: random actor programs under both contexts must give the same events at
 //! the same instants.

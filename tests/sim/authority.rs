@@ -1,6 +1,6 @@
-//! `Authority`: whoever hands out shards in the simulated world, with what such engines do to their
-//! users: answers that take long, that are lost though the thing was done, and absences after which
-//! every session has its whole time anew.
+//! `Authority`: the engine that hands out shards in the simulated world, with the faults of such
+//! engines. Answers take long. Answers are lost although the request was carried out. After an
+//! absence every session has its whole time anew.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Session {
 }
 
 impl Authority {
-    /// One that has given out nothing, and that knows nothing of floors.
+    /// An authority that has given out nothing, of an older release that knows nothing of floors.
     pub(crate) fn without_floors() -> Authority {
         Authority { is_old: true, ..Authority::default() }
     }
@@ -128,7 +128,7 @@ impl Authority {
 }
 
 impl World {
-    /// Whether a shard may run in one place only, whatever the network does.
+    /// Whether a shard may run in one place only, in every state of the network.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.config.ownership.quorum == QuorumRule::Majority || self.config.ownership.authority != AuthorityKind::View
     }
@@ -145,7 +145,7 @@ impl World {
     pub(crate) fn ask(&mut self, place: NodeIndex, life: u64, number: u64, ask: &AuthorityRequest) {
         let is_cut_off = self.nodes[place].is_cut_off;
         let is_down = self.authority.is_down || is_cut_off;
-        // Nobody can tell a request that was lost from an answer that was.
+        // A node cannot tell a lost request from a lost answer.
         let is_done = !is_cut_off && (!is_down || self.random.chance(0.3));
         let mut answer = None;
         if is_done {
@@ -160,7 +160,7 @@ impl World {
         }
         let late = if is_down { Duration::from_secs(1) } else { Duration::ZERO };
         let at = self.soon(Duration::from_millis(2) + self.hesitation) + late.as_nanos() as u64;
-        // Whoever asks waits for a second at most.
+        // A node waits for an answer for a second at most.
         let (at, answer) = match at - self.now > 1_000_000_000 {
             true => (self.now + 1_000_000_000, None),
             false => (at, answer),

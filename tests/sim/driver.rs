@@ -80,7 +80,7 @@ impl World {
                     self.put(at, Item::Report { place, life, worker, generation, report });
                 }
             }
-            // Whoever sat there is void: what it was still to report is not heard.
+            // The worker is fenced: its later reports are dropped.
             Output::Close { worker, .. } | Output::Fence { worker, .. } | Output::Forget { worker } => {
                 if let Some(process) = &mut self.nodes[place].process {
                     process.workers.remove(&worker);
@@ -94,14 +94,14 @@ impl World {
             Output::Inspect { arbiter } => self.inspect(place, arbiter),
             Output::Abandon { arbiter } => self.abandon(place, arbiter),
             Output::Drain => {
-                // Later than whatever waits for a process that goes on: that is handed over in one
-                // go.
+                // This comes after all datagrams that wait for a process that resumes: they are
+                // handed over in one go.
                 let at = self.soon(Duration::from_millis(1));
                 self.put(at, Item::Drained { place, life });
             }
             Output::Dismiss { arbiter } => drop(self.threads(place).remove(&arbiter)),
-            // Nothing that is played here waits for ever, is overloaded, is in a group or ends its
-            // process. A held thread tells by its silence.
+            // No simulated worker waits without end, is overloaded, is in a group or ends its
+            // process. A held thread shows by its silence.
             Output::Arrived(_)
             | Output::Scan
             | Output::Held { .. }

@@ -149,7 +149,7 @@ impl World {
     pub(crate) fn handle(&mut self, item: Item) {
         let (place, life) = match &item {
             Item::Fault(fault) => return self.apply(fault.clone()),
-            // What was sent is heard even if its sender is gone.
+            // A datagram that was sent arrives even if its sender is gone.
             Item::Ask { place, life, number, ask } => return self.ask(*place, *life, *number, ask),
             Item::Datagram { to, .. } => (*to, self.nodes[*to].life),
             Item::Stream(action) => (action.at(), self.nodes[action.at()].life),

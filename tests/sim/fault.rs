@@ -15,7 +15,7 @@ use crate::world::World;
 pub enum Fault {
     /// End a node's process without a word. Its system closes its connections.
     Kill(NodeIndex),
-    /// Cut a node's power: its process ends, and nobody answers for it.
+    /// Cut a node's power: its process ends, and its host answers nothing.
     Unplug(NodeIndex),
     /// Start a node's process, with a generation of its own.
     Start(NodeIndex),
@@ -25,7 +25,7 @@ pub enum Fault {
     Resume(NodeIndex),
     /// Let a worker panic.
     Panic(NodeIndex, WorkerId),
-    /// Let a worker stop itself in good order.
+    /// Let a worker stop itself normally.
     Finish(NodeIndex, WorkerId),
     /// Let a worker block its thread for this long.
     Block(NodeIndex, WorkerId, Duration),
@@ -61,7 +61,8 @@ pub enum Fault {
     EmptyAuthority,
     /// Set the wall clock of a node, in milliseconds from the right time, from its next start on.
     SetClock(NodeIndex, i64),
-    /// Let one node not reach the authority: what it asks is not done, and it hears of nothing.
+    /// Cut one node off from the authority: its requests are not carried out, and it receives
+    /// nothing.
     CutFromAuthority(NodeIndex),
     /// Let it reach the authority again.
     ReconnectToAuthority(NodeIndex),

@@ -20,9 +20,9 @@ pub struct Network {
     pub reordering: f64,
     /// Least delay.
     pub delay_min: Duration,
-    /// Mean of the exponentially distributed delay on top of the least.
+    /// Mean of the exponentially distributed delay on top of `delay_min`.
     pub delay_mean: Duration,
-    /// Nodes that lose this share of whatever they send and receive.
+    /// Nodes that lose this share of all they send and receive.
     pub lossy: BTreeMap<NodeIndex, f64>,
     /// Nodes for which all takes up to this much longer.
     pub slow: BTreeMap<NodeIndex, Duration>,

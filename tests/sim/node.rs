@@ -31,7 +31,7 @@ pub(crate) struct Node {
     /// How far its wall clock is off beside that, in milliseconds.
     pub(crate) off: i64,
     pub(crate) process: Option<Process>,
-    /// Counts processes; what was meant for an earlier one is void.
+    /// Counts processes; inputs for an earlier one are dropped.
     pub(crate) life: u64,
     /// Whether it has no power.
     pub(crate) unplugged: bool,

@@ -27,7 +27,7 @@ pub fn recovery(config: &Config) -> Duration {
     };
     let sessions = match config.ownership.authority {
         AuthorityKind::View => 0,
-        // The time of a session that nobody renews, and as long again for those that may come back.
+        // The time of a session without renewal, and as long again for nodes that may come back.
         AuthorityKind::File | AuthorityKind::Etcd => 2,
     };
     config.timeout
@@ -40,7 +40,8 @@ pub fn recovery(config: &Config) -> Duration {
 /// A run of `nodes` nodes under the faults of `seed`, harmed and healed.
 ///
 /// # Errors
-/// What was found broken, one line each with the command that shows it.
+/// Runs this seed. The error lists the broken promises, one line each with the command that shows
+/// it.
 pub fn run(seed: u64, nodes: usize) -> (World, Result<(), String>) {
     run_in(seed, Shape::central(1, nodes))
 }
@@ -163,9 +164,9 @@ fn plan_one(world: &mut World, place: NodeIndex, nodes: usize, at: Duration, len
     }
 }
 
-/// What came later than `plan`, from a stream of its own and to some seeds only, so that the seeds
-/// that once found a fault still tell their story: storms of panics, workers that stop themselves,
-/// links to the monitor that come and go, partitions.
+/// Faults that came later than `plan`: storms of panics, workers that stop themselves, links to the
+/// monitor that come and go, partitions. They have a random stream of their own and apply to some
+/// seeds only, so that the seeds that once found a fault still play the same run.
 fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
     world.timers_first = random.chance(0.5);
     let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
@@ -199,10 +200,10 @@ fn plan_more(world: &mut World, nodes: usize, random: &mut Random) {
     }
 }
 
-/// What hosts and networks do without a centre, again from a stream of its own and to some seeds
-/// only: power that is cut, clocks that jump, nodes that are slow or lose most of all, that hear
-/// nobody or are heard by nobody; halves that do not see each other, many that end at once, all
-/// that start anew.
+/// Faults of hosts and networks without a centre, again from a stream of their own and to some
+/// seeds only. Power is cut, clocks jump, nodes are slow or lose most datagrams. A node receives
+/// nothing, or no other node receives from it. Halves do not see each other, many nodes end at
+/// once, all start anew.
 fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
     let count = nodes + 1;
     let mut at = Duration::from_secs(5) + random.duration_below(Duration::from_secs(10));
@@ -261,8 +262,7 @@ fn plan_wild(world: &mut World, nodes: usize, random: &mut Random) {
     }
 }
 
-/// Boxes between the nodes that end connections, one node's or everybody's; to some seeds only, as
-/// above.
+/// Middleboxes that end the connections of one node or of all nodes; in some seeds only, as above.
 fn plan_boxes(world: &mut World, nodes: usize, random: &mut Random) {
     let mut at = Duration::from_secs(2);
     while at < HARM {

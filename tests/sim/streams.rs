@@ -1,10 +1,10 @@
 //! Streams between the nodes of a world: what the operating systems at both ends would do.
 //!
-//! A connection that is cut neither delivers nor ends; whoever tries to connect over a cut link, or
-//! to a node without power, gives up after a while. A process that ends, however it ends, has its
+//! A connection that is cut neither delivers nor ends. An attempt to connect over a cut link, or to
+//! a node without power, ends after [`GIVE_UP`]. A process that ends, for any reason, has its
 //! connections closed, the newest first: its port still takes connections for a little while after
-//! the older ones have ended. A port where nobody listens refuses; one whose process is stopped
-//! accepts, as its system does that.
+//! the older ones have ended. A port without a listener refuses. A stopped process accepts, because
+//! its system does that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::event_queue::Item;
 use crate::network::NodeIndex;
 use crate::world::World;
 
-/// How long one tries to connect to somebody who does not answer.
+/// How long an attempt to connect waits for an answer.
 const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// The port of a process that ends is closed last, at most this long after its connections.
@@ -41,7 +41,7 @@ struct Connection {
     /// When the newest frame arrives at the acceptor, and at the opener: later ones do not overtake
     /// it.
     arrived: [u64; 2],
-    /// Whether the opener was told that it is connected.
+    /// Whether the opener has learnt that it is connected.
     opened: bool,
 }
 
@@ -181,7 +181,7 @@ impl World {
         false
     }
 
-    /// What the process at one end takes in.
+    /// Delivers an action to the process at one end.
     pub(crate) fn stream(&mut self, action: Move) {
         let Move { connection, at, what, .. } = action;
         let Some(open) = self.streams.open.get(&connection) else { return };

@@ -82,8 +82,8 @@ impl World {
         if report == Report::Started {
             found.running = true;
         }
-        // A blocked thread starts and stops nobody; what it was to do waits for it, and is void if
-        // it was replaced meanwhile.
+        // A blocked thread starts and stops no worker. Its commands wait for it, and are dropped if
+        // it is replaced meanwhile.
         if self.threads(place).get(&arbiter).is_some_and(|thread| thread.blocked.is_some()) {
             if let Some(found) = self.worker(place, worker) {
                 found.running = false;

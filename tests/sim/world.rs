@@ -1,8 +1,8 @@
 //! `World`: some nodes, with or without monitors, one virtual clock, one seed.
 //!
-//! Each node is a real engine; its actors, threads and sockets are played. Time jumps from one
-//! wake-up to the next, ties are broken by the order of their making, and all chance comes from the
-//! seed; so a run is the same to the byte wherever it is run.
+//! Each node is a real engine; its actors, threads and sockets are simulated. Time jumps from one
+//! wake-up to the next, ties are broken in the order of their creation, and all chance comes from
+//! the seed. So a run is the same to the byte on every machine.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub const SHARDS: u32 = 8;
 /// Ordinary workers on each node; the shards' numbers follow.
 pub const WORKERS: u32 = 4;
 
-/// Hears of each event: when, where, what.
+/// Receives each event: when, where, what.
 pub type Listener = Box<dyn FnMut(Duration, NodeIndex, &Event)>;
 
 /// Some nodes and their network.
@@ -68,11 +68,11 @@ pub struct World {
     pub(crate) batch: Arc<Batch>,
     /// The records of processes that have ended.
     pub(crate) records: Vec<Record>,
-    /// Datagrams to addresses where nobody is.
+    /// Datagrams to addresses without a node.
     pub(crate) lost: Vec<(SocketAddr, Vec<u8>)>,
     pub(crate) log: Vec<String>,
     pub(crate) events: Vec<(Duration, NodeIndex, Event)>,
-    /// Who hears of each event as it is told, in worlds without a log.
+    /// Receives each event as it is published, in worlds without a log.
     pub listener: Option<Listener>,
 }
 
@@ -159,7 +159,7 @@ impl World {
         self.sent
     }
 
-    /// What was sent to an address where nobody is.
+    /// The datagrams that were sent to an address without a node.
     pub fn take_lost(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
         let (found, rest) = std::mem::take(&mut self.lost).into_iter().partition(|(address, _)| *address == to);
         self.lost = rest;
@@ -261,7 +261,7 @@ impl World {
         self.now
     }
 
-    /// How long something takes on the way.
+    /// The delay of one datagram.
     pub(crate) fn delay(&mut self) -> u64 {
         self.network.delay(&mut self.random).as_nanos() as u64
     }

@@ -125,7 +125,7 @@ fn draw(path: &Path, mut points: Vec<Point>) {
         .unwrap();
     chart
         .configure_mesh()
-        .x_desc("longest pause that nobody calls a death, in seconds")
+        .x_desc("longest pause that no member takes for a death, in seconds")
         .y_desc("until all know of the loss, in seconds")
         .light_line_style(WHITE)
         .draw()

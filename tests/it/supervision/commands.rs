@@ -1,5 +1,5 @@
-//! What somebody asks of a child while its group is starting, stopping or starting again; and
-//! numbers that are used again meanwhile.
+//! Commands to a child while its group is starting, stopping or restarting; and worker numbers that
+//! are used again meanwhile.
 
 use std::time::Duration;
 
@@ -167,8 +167,7 @@ fn a_child_started_out_of_turn_starts_only_once() {
     assert_eq!(play.story(), ["+w3"]);
 }
 
-/// The number of a worker that was removed while its group had not got to it is somebody else's
-/// now.
+/// A worker was removed before its group had got to it. Its number belongs to another worker now.
 #[test]
 fn a_number_that_is_used_again_meanwhile_is_left_alone() {
     let (mut play, _) = three(Strategy::OneForAll, [Permanent; 3]);
@@ -193,8 +192,8 @@ fn a_number_that_is_used_again_meanwhile_is_left_alone() {
     assert_eq!(play.story(), ["+w1", "+w2"], "once, by the root");
 }
 
-/// Nobody reads the queue of a temporary child that fell while its group was restarting: it is
-/// closed, and the thread of its own ends.
+/// A temporary child failed while its group was restarting. No runner reads its queue any more, so
+/// the queue is closed, and the thread of its own ends.
 #[test]
 fn a_temporary_child_failing_in_a_restart_leaves_nothing() {
     for fault in [true, false] {

@@ -1,4 +1,4 @@
-//! Whatever is asked and whatever fails, what must never happen does not.
+//! Under random commands and failures, the engine never does what it must never do.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
     from[random.below(from.len() as u64) as usize]
 }
 
-/// Takes on a worker or a group that is not there.
-fn take_on(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups: &mut Vec<u32>, next: &mut u32) {
+/// Adds a worker or a group that does not exist yet.
+fn add_child(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups: &mut Vec<u32>, next: &mut u32) {
     let parent = GroupId(pick(random, groups));
     let kind = pick(random, &[RestartKind::Permanent, RestartKind::Transient, RestartKind::Temporary]);
     if random.below(3) == 0 && groups.len() as u64 <= GROUPS {
@@ -54,7 +54,7 @@ fn take_on(random: &mut Random, play: &mut Play, workers: &mut Vec<u32>, groups:
     }
 }
 
-/// Whoever was removed is not there any more, nor what was in it.
+/// Drops the workers and groups that were removed, and all that was in them.
 fn forget(play: &mut Play, workers: &mut Vec<u32>, groups: &mut Vec<u32>) {
     use heartbeat_core::Output;
     for output in play.outputs.drain(..) {
@@ -73,7 +73,7 @@ fn ask(random: &mut Random, play: &mut Play, known: &mut Known) {
         _ => Child::Worker(WorkerId(random.below(WORKERS) as u32)),
     };
     match random.below(7) {
-        0..=2 => take_on(random, play, &mut known.workers, &mut known.groups, &mut known.next),
+        0..=2 => add_child(random, play, &mut known.workers, &mut known.groups, &mut known.next),
         3 => play.order(|engine, now| engine.handle(now, Input::Start(child))),
         4 => play.order(|engine, now| engine.handle(now, Input::Restart(child))),
         5 => play.order(|engine, now| engine.handle(now, Input::Stop(child))),
@@ -81,7 +81,7 @@ fn ask(random: &mut Random, play: &mut Play, known: &mut Known) {
     }
 }
 
-/// A worker or a group that is there is told something.
+/// Sends a command to a worker or a group that exists.
 fn command(random: &mut Random, play: &mut Play, known: &Known) {
     let mut children: Vec<Child> = known.workers.iter().map(|&id| Child::Worker(WorkerId(id))).collect();
     children.extend(known.groups[1..].iter().map(|&id| Child::Group(GroupId(id))));
@@ -103,16 +103,16 @@ fn befall(random: &mut Random, play: &mut Play) {
     if free.is_empty() {
         return;
     }
-    let someone = pick(random, &free);
+    let worker = pick(random, &free);
     match random.below(6) {
-        0 => play.panic(someone),
-        1 | 2 => play.panic_with_leave(someone, random.below(2) == 0),
-        3 => play.finish(someone),
-        4 => play.hold(someone),
+        0 => play.panic(worker),
+        1 | 2 => play.panic_with_leave(worker, random.below(2) == 0),
+        3 => play.finish(worker),
+        4 => play.hold(worker),
         _ => {
             let look = StatusSample {
-                worker: someone,
-                generation: play.running[&someone],
+                worker: worker,
+                generation: play.running[&worker],
                 is_waiting: random.below(2) == 0,
                 queued: 1,
                 is_overloaded: random.below(4) == 0,
@@ -144,14 +144,15 @@ fn befall_thread(random: &mut Random, play: &mut Play) {
     }
 }
 
-/// Time passes; now and then it passes without us, and somebody changes how willing it is.
+/// Time passes, now and then without a wake-up of the engine; and a random worker becomes more or
+/// less willing to start and stop.
 fn pass(random: &mut Random, play: &mut Play) {
-    let someone = WorkerId(random.below(WORKERS) as u32);
-    if !play.stubborn.remove(&someone) {
-        play.stubborn.insert(someone);
+    let worker = WorkerId(random.below(WORKERS) as u32);
+    if !play.stubborn.remove(&worker) {
+        play.stubborn.insert(worker);
     }
-    if random.below(4) == 0 && !play.sluggish.remove(&someone) {
-        play.sluggish.insert(someone);
+    if random.below(4) == 0 && !play.sluggish.remove(&worker) {
+        play.sluggish.insert(worker);
     }
     if random.below(8) == 0 {
         play.now += random.duration_below(Duration::from_secs(60));
@@ -195,7 +196,7 @@ fn no_order_leaves_an_open_queue_without_a_reader() {
         let mut play = Play::with(config.clone());
         let mut known = Known { workers: vec![], groups: vec![0], next: 0 };
         for _ in 0..2 + random.below(6) {
-            take_on(&mut random, &mut play, &mut known.workers, &mut known.groups, &mut known.next);
+            add_child(&mut random, &mut play, &mut known.workers, &mut known.groups, &mut known.next);
         }
         for id in known.workers.clone() {
             if random.below(2) == 0 {
@@ -237,11 +238,11 @@ fn random_commands_and_failures_keep_every_invariant() {
                 _ => pass(&mut random, &mut play),
             }
             forget(&mut play, &mut known.workers, &mut known.groups);
-            // Whoever runs is one whom somebody has taken on and nobody has removed.
+            // Each worker that runs was added and has not been removed.
             let strangers = play.running.keys().find(|id| !known.workers.contains(&id.0));
             assert_eq!(strangers, None, "seed {seed}: {:?} of {:?}", play.running, known.workers);
             assert!(play.zombies.len() <= 3, "seed {seed}");
-            // Two threads for all, and those of their own of whoever has one.
+            // Two threads for all workers, and one for each worker with a thread of its own.
             assert!(play.threads.len() <= 2 + known.workers.len(), "seed {seed}");
         }
         if seed % 2 == 0 {

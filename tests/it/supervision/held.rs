@@ -1,5 +1,5 @@
-//! What becomes of the neighbours of a worker that holds its thread: they wait for the thread, or
-//! start anew, as each was told.
+//! The neighbours of a worker that holds its thread. They wait for the thread, or start anew on
+//! another one, as their settings say.
 
 use std::time::Duration;
 

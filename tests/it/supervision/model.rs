@@ -1,10 +1,10 @@
-//! T1: whatever ends in whatever tree, the engine starts and stops what a second model does, in the
-//! same order, and the same groups end.
+//! T1: after each end in each random tree, the engine starts and stops what a second model does, in
+//! the same order, and the same groups end.
 //!
-//! The second model is as plain as can be: it recurses and waits for nobody, and it was written
-//! from the description and the code of Erlang/OTP's `supervisor` (`restart/2`,
-//! `do_auto_shutdown/2`, `add_restart/1`), with the differences that `order.rs` owns up to. A list
-//! of instants stands for each window.
+//! The second model is as plain as can be: it recurses and waits for no worker. It was written from
+//! the description and the code of Erlang/OTP's `supervisor` (`restart/2`, `do_auto_shutdown/2`,
+//! `add_restart/1`), with the differences that `order.rs` lists. A list of instants stands for each
+//! window.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const SETTINGS: &str = "[restart]\nintensity = 4\nperiod = '60s'\ndelay_min = '0
 enum State {
     New,
     Up,
-    /// Stopped by its group, or because somebody said so.
+    /// Stopped by its group or by a command.
     Down,
     /// Ended by itself.
     Ended,
@@ -62,7 +62,7 @@ struct Model {
     nodes: BTreeMap<Child, Node>,
     /// As that of `Play`.
     log: Vec<String>,
-    /// `!` for a group that fails, `=` for one that ends, `x` for whoever is given up.
+    /// `!` for a group that fails, `=` for one that ends, `x` for a child that is given up.
     ends: Vec<String>,
 }
 
@@ -164,7 +164,7 @@ impl Model {
         }
     }
 
-    /// Stops a child because its group does, and whatever is in it.
+    /// Stops a child because its group stops, and all that is in it.
     fn stop(&mut self, child: Child) {
         if self.nodes[&child].state == State::Up {
             match child {
@@ -262,7 +262,7 @@ impl Model {
         }
     }
 
-    /// What somebody asks: OTP's `terminate_child`.
+    /// The command to stop a child: OTP's `terminate_child`.
     fn command_stop(&mut self, child: Child) {
         self.stop(child);
     }
@@ -354,7 +354,7 @@ fn build_group(random: &mut Random, play: &mut Play, model: &mut Model, id: u32,
     Room { group: GroupId(id), has_significant: auto_shutdown != AutoShutdown::Never, dynamic }
 }
 
-/// What the engine said of groups that failed or ended, and of whoever was given up.
+/// What the engine published of groups that failed or ended, and of children that were given up.
 fn ends(play: &mut Play) -> Vec<String> {
     let ends = play.pick(|event| match event {
         Event::Escalated { group, .. } => Some(format!("!{group}")),

@@ -88,7 +88,7 @@ fn a12_an_exhausted_parent_ends_and_the_root_gives_up() {
     play.advance(Duration::from_secs(600));
     assert_eq!(play.story(), [] as [String; 0]);
     play.start(Child::Group(GroupId(1)));
-    assert_eq!(play.story(), ["+w1", "+w2", "+w3"], "somebody may start it anew");
+    assert_eq!(play.story(), ["+w1", "+w2", "+w3"], "a command may start it anew");
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn a12_a_group_waits_like_a_worker_before_it_starts_again() {
     }
 }
 
-/// T2 for a group: as many restarts as its intensity in any period, whoever of its children they
-/// are of, and one more is too many.
+/// T2 for a group: any period holds as many restarts as its intensity, of all its children
+/// together; one more is too many.
 #[test]
 fn t2_the_window_of_a_group_slides_over_all_its_children() {
     let mut play = Play::new("[restart]\nintensity = 3\nperiod = '30s'\ndelay_min = '0s'\ndelay_max = '0s'");

@@ -110,7 +110,7 @@ fn t5_a_child_starts_once_the_one_before_it_is_up() {
     let first = play.worker(1, group, Permanent);
     play.worker(2, group, Permanent);
     play.worker(3, GroupId::ROOT, Permanent);
-    assert_eq!(play.story(), ["+w1", "+w3"], "the root waits for nobody");
+    assert_eq!(play.story(), ["+w1", "+w3"], "the root waits for no child");
     let generation = play.running[&first];
     play.report(first, generation, Report::Started);
     assert_eq!(play.story(), ["+w2"]);
@@ -150,8 +150,8 @@ fn t5_ten_thousand_workers_stop_side_by_side() {
     assert!(play.engine.has_left(), "each had its 5 s, all the same 5 s");
 }
 
-/// One group with these children (kind, significant), of which `ended` end by themselves in good
-/// order. Returns whether the group has ended.
+/// One group with these children (kind, significant), of which `ended` end by themselves, normally.
+/// Returns whether the group has ended.
 #[track_caller]
 fn check_t6(auto_shutdown: AutoShutdown, children: &[(RestartKind, bool)], ended: &[u32], expected: bool) {
     let mut play = Play::new(AT_ONCE);
@@ -232,7 +232,7 @@ fn a_dynamic_group_stops_all_at_once_and_forgets_the_ended() {
     play.stubborn.extend(workers.iter().copied());
     play.story();
     play.stop(Child::Group(group));
-    assert_eq!(play.story(), ["-w1", "-w2", "-w0"], "nobody waits for anybody");
+    assert_eq!(play.story(), ["-w1", "-w2", "-w0"], "no worker waits for another");
     play.advance(seconds(6));
     assert_eq!(play.pick(|event| matches!(event, Event::Fenced { .. }).then_some(())).len(), 3);
 }

@@ -1,4 +1,4 @@
-//! `Play`: an engine whose threads are played: whatever it says is done at once, and noted.
+//! `Play`: an engine whose threads are simulated. Each output is carried out at once, and noted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub(crate) struct Play {
     pub(crate) now: Instant,
     /// The generation of each worker that runs.
     pub(crate) running: BTreeMap<WorkerId, Generation>,
-    /// Workers that do not stop when they are told to.
+    /// Workers that do not stop when they are asked to.
     pub(crate) stubborn: BTreeSet<WorkerId>,
-    /// Workers that do not come up when they are told to start.
+    /// Workers that do not come up when they are started.
     pub(crate) sluggish: BTreeSet<WorkerId>,
     /// `+name` for a start, `-name` for being told to stop, in order.
     pub(crate) log: Vec<String>,
@@ -29,7 +29,8 @@ pub(crate) struct Play {
     pub(crate) open: BTreeSet<WorkerId>,
     /// The thread of each worker's newest generation.
     pub(crate) at: BTreeMap<WorkerId, ArbiterId>,
-    /// Threads that are held, by whom: nothing that is told to their workers is done.
+    /// Threads that are held, and the activity that holds each: no command to their workers is
+    /// carried out.
     pub(crate) held: BTreeMap<ArbiterId, WorkerActivity>,
     /// Threads that were abandoned and have not come back.
     pub(crate) zombies: BTreeSet<ArbiterId>,
@@ -43,8 +44,8 @@ pub(crate) struct Play {
     /// The last generation of each worker that was started.
     newest: BTreeMap<WorkerId, Generation>,
     reports: VecDeque<(WorkerId, Generation, Report)>,
-    /// Workers that were told to stop since they were started last: a reason that changes is told
-    /// again.
+    /// Workers that were asked to stop since their last start. The engine asks again if the reason
+    /// changes.
     told: BTreeSet<WorkerId>,
 }
 
@@ -274,7 +275,7 @@ impl Play {
         }
     }
 
-    /// Whoever was on a thread that was lost is void, or a zombie would go on handling messages.
+    /// Each worker on a lost thread must be fenced, or a zombie would go on handling messages.
     fn assert_that_no_worker_runs_on_a_lost_thread(&self) {
         let ghost = self.running.iter().find(|(id, _)| !self.threads.contains(&self.at[id]));
         assert_eq!(ghost, None, "it runs on a thread that was lost, and was not fenced");
@@ -347,12 +348,12 @@ impl Play {
         }
     }
 
-    /// What was started and told to stop since this was last asked.
+    /// The starts, and the requests to stop, since the last call.
     pub(crate) fn story(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log)
     }
 
-    /// Whatever `wanted` picks from the events so far.
+    /// All that `wanted` picks from the events so far.
     pub(crate) fn pick<T>(&self, wanted: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
         self.events.iter().filter_map(wanted).collect()
     }

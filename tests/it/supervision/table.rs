@@ -55,8 +55,8 @@ fn look(play: &mut Play, health: Health) {
     play.order(|engine, now| engine.handle(now, Input::Looks(vec![look])));
 }
 
-/// The victim is told to start anew, which is no failure, and this time it does not come up.
-/// Returns its generation.
+/// The victim restarts on command, which is no failure, and this time it does not come up. Returns
+/// its generation.
 fn start_anew(play: &mut Play) -> Generation {
     play.sluggish.insert(VICTIM);
     play.order(|engine, now| engine.handle(now, Input::Restart(Child::Worker(VICTIM))));
@@ -92,8 +92,8 @@ fn end(play: &mut Play, way: Way) {
     }
 }
 
-/// What is told to stop and started when the second of three children, of this kind, ends in this
-/// way.
+/// Checks which children stop and start when the second of three children, of this kind, ends in
+/// this way.
 #[track_caller]
 fn check(strategy: Strategy, kind: RestartKind, way: Way, expected: &str) {
     let mut play = Play::new("[restart]\ndelay_min = '0s'\ndelay_max = '0s'");

@@ -1,5 +1,5 @@
-//! Children that come and go: those of templates, those that are removed in whatever phase they
-//! are, and threads of their own. Nothing is kept of whoever has gone.
+//! Children that come and go: those of templates, those that are removed in any phase, and threads
+//! of their own. Nothing is kept of a child that has gone.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn a_template_forgets_a_child_that_ends_by_itself() {
     play.worker(1, group, Transient);
     play.panic(ID);
     assert_eq!(forgotten(&play, ID), 3, "it comes back");
-    // One that was told to stop may be told to start again.
+    // A worker that was stopped may be started again.
     play.stop(Child::Worker(ID));
     play.start(Child::Worker(ID));
     assert!(play.running.contains_key(&ID) && forgotten(&play, ID) == 3);

@@ -74,8 +74,8 @@ fn a_worker_may_hold_its_thread_for_its_own_timeout() {
     }
 }
 
-/// Nobody with a short time is on it any more: a thread that is looked at early is judged as late
-/// as ever.
+/// No worker with a short timeout is on it any more: a thread that is looked at early is judged as
+/// late as ever.
 #[test]
 fn a_removed_workers_timeout_shortens_no_other() {
     let mut play = two(Duration::from_secs(1));
@@ -177,8 +177,8 @@ fn a_dedicated_thread_may_be_held_for_its_workers_timeout() {
     }
 }
 
-/// The senders of what a worker cannot answer any more are told why, and it refuses messages only
-/// if it stops for good.
+/// The senders of messages that a worker cannot answer any more receive the reason. The worker
+/// refuses new messages only if it stops for good.
 #[test]
 fn a_stop_says_why_and_says_so_again_if_that_changes() {
     let mut play = two(Duration::from_secs(10));

@@ -71,7 +71,7 @@ fn blocked_spinning_held_and_starved_are_distinguished() {
     assert!(matches!(verdict(None), Some(Cause::HeldThread { .. })));
     assert_eq!(verdict(look(ThreadState::Sleeping, 10, 4_000)), None, "it waited for a CPU");
     assert_eq!(verdict(look(ThreadState::Runnable, 300, 5_000)), None);
-    assert_eq!(verdict(look(ThreadState::Stopped, 0, 0)), None, "somebody stopped it");
+    assert_eq!(verdict(look(ThreadState::Stopped, 0, 0)), None, "a command stopped it");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn progress_gives_all_the_time_anew_and_a_beat_ends_the_silence() {
     play.order(|engine, now| {
         engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![busy(first, progress)], seen: None })
     });
-    assert_eq!(causes(&play, "w0"), [], "it spoke between the question and the answer");
+    assert_eq!(causes(&play, "w0"), [], "it beat between the question and the answer");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_thread_that_ended_costs_each_of_its_workers_one_failure() {
     assert_eq!(play.running.keys().copied().collect::<Vec<_>>(), [first, second]);
     let before = play.outputs.len();
     play.order(|engine, now| engine.handle(now, Input::ArbiterDead(THREAD)));
-    assert_eq!(play.outputs.len(), before, "told twice");
+    assert_eq!(play.outputs.len(), before, "published twice");
 }
 
 /// One look at the first worker each second, for so many; `progress` says what is seen then.
@@ -229,7 +229,7 @@ fn seen(play: &Play, worker: WorkerId) -> StatusSample {
 fn only_an_await_that_holds_up_messages_is_stuck() {
     let cases: [(&str, bool, u32, bool, bool); 4] = [
         ("it does not wait", false, 9, false, false),
-        ("nobody waits for it", true, 0, false, false),
+        ("no worker waits for it", true, 0, false, false),
         ("it makes progress", true, 9, true, false),
         ("it is stuck", true, 9, false, true),
     ];
@@ -325,7 +325,7 @@ fn a_thread_held_by_no_worker_is_lost_after_its_timeout() {
     play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: asleep }));
     play.advance(millis(4_000));
     play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: asleep }));
-    assert_eq!(causes(&play, "w0"), [], "silent for 14 s, but for 4 s with nobody at work");
+    assert_eq!(causes(&play, "w0"), [], "silent for 14 s, but for 4 s with no worker busy");
     play.advance(millis(1_100));
     play.order(|engine, now| engine.handle(now, Input::Inspection { arbiter: THREAD, busy: vec![], seen: asleep }));
     assert!(matches!(causes(&play, "w0")[..], [Cause::ThreadSilent { .. }]));
@@ -349,8 +349,8 @@ fn a_zombie_that_wakes_during_the_pause_is_fenced() {
     assert!(!play.running.contains_key(&first), "it waits");
 }
 
-/// A11: each group of a tree may try again as often as its limits allow, but after the first two
-/// each try is one start; and a person's order is a new beginning.
+/// A11: each group of a tree may try again as often as its limits allow. After the first two tries
+/// each try is one start. An operator's command resets that.
 #[test]
 fn a11_a_start_that_hangs_ends_its_group_with_few_threads() {
     let settings = "workers.arbiters = 1\nworkers.zombies_max = 3\nworkers.start_timeout = '1s'\n\

@@ -180,7 +180,7 @@ fn a_process_stopped_while_it_holds_the_lock_is_named() {
         assert!(begun.elapsed() < PATIENCE);
         let begun = Instant::now();
         a.renew().await;
-        assert!(begun.elapsed() < Duration::from_secs(1), "a renewal waits for nobody");
+        assert!(begun.elapsed() < Duration::from_secs(1), "a renewal waits for no other request");
         drop(lock);
         a.granted(&shards("orders", [1])).await;
     });

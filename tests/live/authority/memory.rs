@@ -34,7 +34,7 @@ fn a_store_can_be_slow_deaf_and_cut_off() {
 
         store.set_reach("a", Reach::Unheard);
         let error = claim(&a, shard.clone()).await.unwrap_err().to_string();
-        assert_eq!(error, "the store in memory does not answer \"a\"; it was told not to");
+        assert_eq!(error, "the store in memory does not answer \"a\"; a test set that");
         assert!(b.claim(&shard).await.iter().all(|claimed| matches!(claimed, Claimed::Held { by } if &**by == "a")));
 
         store.set_reach("a", Reach::Cut);

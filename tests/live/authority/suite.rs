@@ -85,7 +85,7 @@ impl Node {
     /// Waits until something was freed, and renews meanwhile.
     pub(crate) async fn freed(&self) {
         let freed = self.authority.clone().freed();
-        tokio::time::timeout(PATIENCE, self.meanwhile(freed)).await.expect("nobody tells what was freed");
+        tokio::time::timeout(PATIENCE, self.meanwhile(freed)).await.expect("no change announces what was freed");
     }
 
     /// Renews while something else goes on.
@@ -127,7 +127,7 @@ async fn grants(a: &Node, b: &Node) {
     assert_eq!(a.granted(&shard).await, first, "granted again under the epoch it had");
     assert_eq!(b.claim(&shard).await, [held("a")]);
     b.release(&shard).await;
-    assert_eq!(b.claim(&shard).await, [held("a")], "nobody gives back what another has");
+    assert_eq!(b.claim(&shard).await, [held("a")], "no session gives back what another has");
     a.release(&shard).await;
     a.release(&shard).await;
     let second = b.granted(&shard).await;

@@ -56,7 +56,7 @@ fn run(
             _ = nodes[1].run() => {}
             () = course => {}
         }
-        assert!(nodes.iter().map(Node::held).sum::<usize>() >= 6, "the shards are held by somebody at the end");
+        assert!(nodes.iter().map(Node::held).sum::<usize>() >= 6, "the shards are held at the end");
         let logs: Vec<_> = nodes.iter().map(Node::end).collect();
         let (harmed, leaderless) = (harmed.get().unwrap(), leaderless.get());
         run = Some(Run { logs, leaderless, harmed, ended: Instant::now() });
@@ -244,6 +244,6 @@ fn a_compacted_revision_may_hide_a_shard_that_became_free() {
         client.compact(revision, None).await.unwrap();
         servers.kill(0);
         servers.restart(0);
-        tokio::time::timeout(suite::PATIENCE, b.clone().freed()).await.expect("nobody tells");
+        tokio::time::timeout(suite::PATIENCE, b.clone().freed()).await.expect("no change announces it");
     });
 }

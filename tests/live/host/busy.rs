@@ -1,7 +1,7 @@
 //! A6: however busy the machine is, no healthy worker is replaced.
 //!
-//! Each process runs three kinds of workers with the default timeouts: one that repeats a job of 10
-//! s and reports progress, one whose mailbox is always full of short jobs, and a hundred idle ones.
+//! Each process runs three kinds of workers with the default timeouts. One repeats a job of 10 s
+//! and reports progress. One has a mailbox that is always full of short jobs. A hundred are idle.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -102,7 +102,7 @@ fn systemd_gets_no_ping_while_the_control_thread_is_stuck() {
     // s.
     let held = Instant::now();
     while manager.next(ALLOWED).is_some() {
-        assert!(held.elapsed() < ALLOWED * 2, "it is fed although nobody is there");
+        assert!(held.elapsed() < ALLOWED * 2, "it is fed although no process is there");
     }
     assert!(manager.next(Duration::from_millis(500)).is_none());
     process.wait("free");

@@ -15,7 +15,7 @@ pub(crate) const PACE_LEAST: usize = 4;
 
 pub(crate) const PACE: Duration = Duration::from_secs(10);
 
-/// What is known of nodes, to judge deaths.
+/// The facts about nodes by which deaths are judged.
 #[derive(Default)]
 pub(crate) struct Nodes {
     pub(crate) killed: BTreeSet<NodeIndex>,
@@ -23,9 +23,9 @@ pub(crate) struct Nodes {
     pub(crate) paused: BTreeSet<NodeIndex>,
     /// Links that carry nothing, each in one direction.
     pub(crate) cut: BTreeSet<(NodeIndex, NodeIndex)>,
-    /// Those to whom some link was ever cut.
-    pub(crate) deaf: BTreeSet<NodeIndex>,
-    /// Those who lose most of what they send and receive.
+    /// Nodes to which some link was ever cut.
+    pub(crate) cut_to: BTreeSet<NodeIndex>,
+    /// Nodes that lose most of what they send and receive.
     pub(crate) garbled: BTreeSet<NodeIndex>,
     /// From when to when a node was paused or cut off. Until it has had the time to be heard in
     /// between, it counts as one span.
@@ -42,11 +42,11 @@ pub(crate) struct Nodes {
     pub(crate) ahead: BTreeMap<NodeIndex, u64>,
     /// Whether the network ever lost or delayed datagrams.
     pub(crate) disturbed: bool,
-    /// Whom anybody holds for a member.
+    /// Nodes that some node has as a member.
     pub(crate) members: BTreeSet<NodeIndex>,
-    /// Promise 2: by when somebody must have said that this node died, and who watched it.
+    /// Promise 2: by when some observer must have declared this node dead, and its observers.
     pub(crate) owed: BTreeMap<NodeIndex, (u64, Vec<NodeIndex>)>,
-    /// When each death was first concluded by somebody.
+    /// When an observer first concluded each death.
     pub(crate) died: Vec<u64>,
     pub(crate) deaths: u32,
 }
@@ -156,7 +156,7 @@ impl Checker {
 
     pub(crate) fn joined(&mut self, member: &Member) {
         self.member(&member.name);
-        // Whoever has just started itself may still hear of the process that was there before.
+        // A node that has just started may still learn of the process that was there before.
         if let Some(place) = self.place(&member.name)
             && self.nodes.generations.get(&place).is_none_or(|generation| *generation == member.generation)
         {
@@ -186,13 +186,13 @@ impl Checker {
             })
         };
         let timeout = nanos(self.config.timeout);
-        // On the lesser side of a partition everybody else is silent; who was paused himself has no
-        // such excuse.
+        // On the smaller side of a partition all others are silent, which explains a wrong verdict.
+        // A pause of the judge's own does not.
         let is_apart = was_long(&judge, timeout) && !self.nodes.paused.contains(&judge);
         let nodes = &self.nodes;
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
         let is_new = nodes.started.get(&place).is_some_and(|&at| now - at <= timeout + spare);
-        // Whom the judge cannot hear now goes on being silent to him.
+        // A node that the judge cannot receive now remains silent to it.
         let was_silent = nodes.cut.contains(&(place, judge))
             && nodes.hampered.get(&place).is_some_and(|&(since, _)| now - since + spare > timeout);
         if !was_long(&place, timeout) && !was_silent && !is_apart && !is_gone && !is_new {

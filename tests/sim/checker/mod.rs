@@ -1,11 +1,11 @@
-//! `Checker`: what must hold after every step, whatever is done to the world (the promises of
+//! `Checker`: what must hold after every step, under every fault (the promises of
 //! `docs/src/promises.md`, as far as they apply).
 //!
-//! It hears of every fault and every event, and keeps what it would need to call one a lie: a death
-//! without a cause, a worker replaced through no fault of its own or of its neighbour, an epoch
-//! with two owners, a generation given twice, more restarts than are allowed. It also keeps what is
-//! owed: the death of a node that was killed, the end of a thread that is blocked, each by its
-//! stated bound.
+//! It receives every fault and every event, and keeps what it needs to find a broken promise. That
+//! is a death without a cause, or a worker replaced through no fault of its own or of its
+//! neighbour. It is an epoch with two owners, a generation given twice, or more restarts than are
+//! allowed. It also keeps what is owed: the death of a node that was killed, the end of a thread
+//! that is blocked, each by its stated bound.
 //!
 //! It does not judge recovery: whether all is well again can only be said once all harm is over
 //! (`World::unsettled`).
@@ -34,7 +34,7 @@ pub struct Checker {
     pub(crate) names: Vec<String>,
     pub(crate) config: Config,
     pub(crate) broken: Vec<String>,
-    /// Which start of its process each place is at; what was noted of an earlier one is void.
+    /// Which start of its process each place is at; notes of an earlier one no longer count.
     pub(crate) lives: BTreeMap<NodeIndex, u64>,
     /// Promise 3: who owned a shard at an epoch, by place and life.
     pub(crate) owners: BTreeMap<(u32, u64), (NodeIndex, u64)>,
@@ -43,7 +43,7 @@ pub struct Checker {
     pub(crate) generations: BTreeMap<(NodeIndex, u64, WorkerId), Generation>,
     pub(crate) nodes: Nodes,
     pub(crate) threads: Threads,
-    /// Workers that were told to fail.
+    /// Workers that a fault made fail.
     pub(crate) harmed: BTreeSet<(NodeIndex, String)>,
     /// Promise 5: restarts of a worker within one life of its process.
     pub(crate) restarts: BTreeMap<(NodeIndex, u64, String), Vec<u64>>,
@@ -77,7 +77,7 @@ impl Checker {
         }
     }
 
-    /// Takes in what is done; `watched_by` are those who watch whoever ends by it.
+    /// Notes a fault; `watched_by` are the observers of the node that ends by it.
     pub(crate) fn fault(&mut self, now: u64, fault: &Fault, watched_by: &[NodeIndex]) {
         match fault {
             Fault::Kill(place) | Fault::Unplug(place) => self.killed(now, *place, watched_by),
@@ -100,7 +100,7 @@ impl Checker {
             }
             Fault::Cut(from, to) => {
                 self.nodes.cut.insert((*from, *to));
-                self.nodes.deaf.insert(*to);
+                self.nodes.cut_to.insert(*to);
                 // What an observer says, or is asked, may be what is lost.
                 self.nodes.owed.retain(|_, (_, watched_by)| !watched_by.contains(from) && !watched_by.contains(to));
                 self.hampered(now);
@@ -109,7 +109,7 @@ impl Checker {
                 self.nodes.cut.remove(&(*from, *to));
                 self.hampered(now);
             }
-            // Nobody is to be suspected for it, and nobody is excused by it.
+            // None of these justifies a suspicion.
             Fault::SetInterval(..) | Fault::SetNote(..) | Fault::CloseConnections(_) | Fault::SetClock(..) => {}
             // Its epochs begin anew, so nothing is to be said of their order.
             Fault::ResetAuthority => self.tokens.clear(),
@@ -146,7 +146,7 @@ impl Checker {
         }
     }
 
-    /// Takes in what a node tells; `is_alone` says whether it knows of no other member now.
+    /// Notes an event of a node; `is_alone` is whether the node knows of no other member now.
     pub(crate) fn event(&mut self, now: u64, place: NodeIndex, is_alone: bool, event: &Event) {
         match event {
             Event::Joined { member } => self.joined(member),
@@ -160,9 +160,9 @@ impl Checker {
                 }
                 if let Some(dead) = self.no_member(node)
                     && is_own
-                    // With two members nobody can tell whether it is the other one or the way from
-                    // it.
-                    && !(is_alone && self.nodes.deaf.contains(&place))
+                    // With two members, neither can tell whether the other one has failed or the
+                    // link from it.
+                    && !(is_alone && self.nodes.cut_to.contains(&place))
                 {
                     self.check_death(now, place, dead);
                 }
@@ -194,7 +194,7 @@ impl Checker {
                 self.threads.refused.insert(place, now);
             }
             Event::Superseded { .. } => {
-                self.note(now, &format!("{} finds itself superseded, by nobody", self.names[place]));
+                self.note(now, &format!("{} finds itself superseded, by no other process", self.names[place]));
             }
             _ => {}
         }
@@ -210,7 +210,7 @@ impl Checker {
                 self.nodes.owed.insert(place, (due + nanos(PACE), watched_by));
                 continue;
             }
-            // Who hears less than half of the others holds its verdicts.
+            // A node that receives less than half of the others holds its verdicts.
             let silent = self.nodes.paused.union(&self.nodes.killed).count();
             if (silent + self.nodes.left.len()) * 2 >= self.names.len() - 1 {
                 continue;
@@ -223,7 +223,7 @@ impl Checker {
         }
     }
 
-    /// Whatever was found broken, each with the command that shows it.
+    /// The broken promises, each with the command that shows it.
     pub fn broken(&self) -> &[String] {
         &self.broken
     }

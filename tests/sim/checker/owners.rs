@@ -24,18 +24,18 @@ impl Checker {
         }
     }
 
-    /// Takes in that a shard has counted so far.
+    /// Notes how far a shard has counted.
     pub(crate) fn counted(&mut self, shard: u32, count: u64) {
         let most = self.counts.entry(shard).or_default();
         *most = count.max(*most);
     }
 
-    /// Takes in from where a shard goes on.
+    /// Notes the count at which a shard resumes.
     pub(crate) fn took_over(&mut self, now: u64, place: NodeIndex, shard: Shard, count: u64) {
         let (index, here) = (shard.index, self.names[place].clone());
         let most = self.counts.get(&index).copied().unwrap_or_default();
         if count > most {
-            self.note(now, &format!("shard {index} goes on from {count} on {here}, and nobody counted past {most}"));
+            self.note(now, &format!("shard {index} goes on from {count} on {here}, and no owner counted past {most}"));
         }
         if self.config.ownership.authority == AuthorityKind::View {
             return;
@@ -48,7 +48,7 @@ impl Checker {
         }
     }
 
-    /// Takes in who else may act for a shard while it is started: nobody, where a quorum is wanted.
+    /// Notes which other nodes may act for a shard at its start. With a quorum there must be none.
     pub(crate) fn alone(&mut self, now: u64, place: NodeIndex, shard: Shard, others: &[NodeIndex]) {
         if let Some(&other) = others.first() {
             let (index, here, other) = (shard.index, &self.names[place], &self.names[other]);

@@ -8,7 +8,7 @@ use heartbeat_core::{ArbiterId, Cause};
 use crate::checker::{Checker, nanos};
 use crate::network::NodeIndex;
 
-/// What is known of blocked threads, to judge replacements.
+/// The facts about blocked threads by which replacements are judged.
 #[derive(Default)]
 pub(crate) struct Threads {
     /// When a thread was last blocked, and until when.

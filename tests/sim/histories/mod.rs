@@ -1,10 +1,10 @@
 //! Histories of messages: random sends, faults and commands, after which every send must have been
 //! answered.
 //!
-//! A history is a list of steps that follows from a seed. It is played in the virtual time of the
-//! test kit or on real threads by the same [`player`], against a node with single workers, groups,
-//! a template and a pool. Afterwards no send may be unanswered, no message may be left anywhere,
-//! and the sums of all `MessageCounts` must be right in every column.
+//! A history is a list of steps that follows from a seed. The same [`player`] plays it in the
+//! virtual time of the test kit or on real threads, against a node with single workers, groups, a
+//! template and a pool. Afterwards no send may be unanswered, no message may be left anywhere, and
+//! the sums of all `MessageCounts` must be right in every column.
 //!
 //! It does not say *which* answer a send gets: that depends on the instant. Other tests hold that.
 
@@ -43,7 +43,7 @@ pub enum Via {
     Pool,
 }
 
-/// What a worker or a group is told.
+/// A command to a worker or a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Start it.
@@ -85,9 +85,9 @@ pub enum Step {
     Inject(usize, Fault),
     /// A fault strikes a worker at once.
     Strike(usize, Fault),
-    /// A worker is told something.
+    /// A command to a worker.
     Worker(usize, Order),
-    /// A group is told something.
+    /// A command to a group.
     Group(usize, Order),
     /// A worker of the template starts.
     Child,
@@ -136,7 +136,7 @@ pub struct History {
     pub seed: u64,
     /// Where it is played.
     pub shape: Shape,
-    /// What is done.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 

@@ -29,9 +29,9 @@ const CHILDREN_MAX: usize = 4;
 /// Members of the pool.
 const MEMBERS: u64 = 2;
 
-/// What a sender was told.
+/// The answer that a sender received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Heard {
+enum Received {
     Answered,
     Interrupted,
     Unhandled,
@@ -41,11 +41,11 @@ enum Heard {
     Forgotten,
 }
 
-type Pending = Abortable<Pin<Box<dyn Future<Output = Heard>>>>;
+type Pending = Abortable<Pin<Box<dyn Future<Output = Received>>>>;
 
 /// What the senders have been told, and how much of it is not known.
 #[derive(Clone, Copy, Default, Debug)]
-struct Told {
+struct SentMessage {
     answered: u64,
     interrupted: u64,
     unhandled: u64,
@@ -60,14 +60,14 @@ struct Told {
     to_pool: u64,
 }
 
-/// What is left of a history once its steps are done. It outlives the System on which they were.
+/// What remains of a history after its steps. It outlives the System on which they ran.
 pub struct Remains {
     scale: u32,
     end: End,
     ledger: Arc<Ledger>,
     workers: Vec<WorkerAddr<Server>>,
     pending: FuturesUnordered<Pending>,
-    told: Told,
+    told: SentMessage,
 }
 
 struct Player {
@@ -95,7 +95,7 @@ pub async fn play(node: Node, history: History, scale: u32) -> Result<Remains, S
         End::System => return Ok(player.remains),
     }
     player.remains.settle(BOUND / scale).await;
-    // What is still to be told of an answer is told at once.
+    // The answers that are still due arrive at once.
     player.remains.pass(Duration::from_millis(20)).await;
     player.remains.check()?;
     player.check_node().await?;
@@ -142,7 +142,7 @@ impl Player {
         for (index, worker) in workers.iter().enumerate() {
             ledger.set_next((index + 1) % workers.len(), worker.clone());
         }
-        let (pending, told) = (FuturesUnordered::new(), Told::default());
+        let (pending, told) = (FuturesUnordered::new(), SentMessage::default());
         let remains = Remains { scale, end: history.shape.end, ledger, workers, pending, told };
         Ok(Player { node, history, pool, template, groups, handles: Vec::new(), remains })
     }
@@ -228,26 +228,26 @@ impl Player {
 
     fn send(&mut self, to: usize, via: Via, manner: Manner) {
         let ask = Ask::new(manner, &self.remains.ledger);
-        let future: Pin<Box<dyn Future<Output = Heard>>> = match (via, self.plain(to)) {
+        let future: Pin<Box<dyn Future<Output = Received>>> = match (via, self.plain(to)) {
             (Via::Plain, Some(addr)) => {
                 self.remains.told.to_plain += 1;
                 let request = addr.send(ask);
-                Box::pin(async move { heard_plainly(request.await) })
+                Box::pin(async move { plain_answer_of(request.await) })
             }
             (Via::Recipient, Some(addr)) => {
                 self.remains.told.to_plain += 1;
                 let request = addr.recipient::<Ask>().send(ask);
-                Box::pin(async move { heard_plainly(request.await) })
+                Box::pin(async move { plain_answer_of(request.await) })
             }
             (Via::Pool, _) => {
                 self.remains.told.to_pool += 1;
                 let answer = self.pool.send(ask);
-                Box::pin(async move { heard(answer.await) })
+                Box::pin(async move { answer_of(answer.await) })
             }
             (Via::Worker | Via::Plain | Via::Recipient, _) => {
                 self.remains.told.to_worker += 1;
                 let answer = self.remains.workers[to].send(ask);
-                Box::pin(async move { heard(answer.await) })
+                Box::pin(async move { answer_of(answer.await) })
             }
         };
         let (handle, registration) = AbortHandle::new_pair();
@@ -280,7 +280,7 @@ impl Player {
 }
 
 impl Remains {
-    /// Lets time pass, and takes in the answers that come.
+    /// Lets time pass, and notes the answers that arrive.
     async fn pass(&mut self, time: Duration) {
         let mut passed = Box::pin(async {
             tokio::time::sleep(time).await;
@@ -295,7 +295,7 @@ impl Remains {
             }
             match select(self.pending.next(), passed).await {
                 Either::Left((answered, rest)) => {
-                    self.told.count(answered.map(|answer| answer.unwrap_or(Heard::Forgotten)));
+                    self.told.count(answered.map(|answer| answer.unwrap_or(Received::Forgotten)));
                     passed = rest;
                 }
                 Either::Right(((), _)) => return,
@@ -319,8 +319,8 @@ impl Remains {
         self.ledger.alive() + self.workers.iter().map(there).sum::<u64>()
     }
 
-    /// What must hold once the System has ended: whoever was told nothing is told now. On a runtime
-    /// of its own.
+    /// Checks what must hold once the System has ended: each sender without an answer receives one
+    /// now. Needs a runtime of its own.
     ///
     /// # Errors
     /// What did not hold.
@@ -332,7 +332,7 @@ impl Remains {
             self.told.to_worker += 1;
             let answer = worker.send(Ask::new(Manner::Now, &self.ledger));
             let (_, registration) = AbortHandle::new_pair();
-            self.pending.push(Abortable::new(Box::pin(async move { heard(answer.await) }), registration));
+            self.pending.push(Abortable::new(Box::pin(async move { answer_of(answer.await) }), registration));
         }
         self.settle(Duration::from_secs(60) / self.scale).await;
         self.check()
@@ -392,32 +392,32 @@ impl Drop for Remains {
     }
 }
 
-impl Told {
-    fn count(&mut self, heard: Option<Heard>) {
+impl SentMessage {
+    fn count(&mut self, heard: Option<Received>) {
         match heard {
-            Some(Heard::Answered) => self.answered += 1,
-            Some(Heard::Interrupted) => self.interrupted += 1,
-            Some(Heard::Unhandled) => self.unhandled += 1,
-            Some(Heard::PlainClosed) => self.plain_closed += 1,
-            Some(Heard::NotReady) | None => {}
-            Some(Heard::Forgotten) => self.silent += 1,
+            Some(Received::Answered) => self.answered += 1,
+            Some(Received::Interrupted) => self.interrupted += 1,
+            Some(Received::Unhandled) => self.unhandled += 1,
+            Some(Received::PlainClosed) => self.plain_closed += 1,
+            Some(Received::NotReady) | None => {}
+            Some(Received::Forgotten) => self.silent += 1,
         }
     }
 }
 
-fn heard(answer: Result<u64, SendError>) -> Heard {
+fn answer_of(answer: Result<u64, SendError>) -> Received {
     match answer {
-        Ok(_) => Heard::Answered,
-        Err(SendError::NotReady) => Heard::NotReady,
-        Err(error) if error.is_unhandled() => Heard::Unhandled,
-        Err(_) => Heard::Interrupted,
+        Ok(_) => Received::Answered,
+        Err(SendError::NotReady) => Received::NotReady,
+        Err(error) if error.is_unhandled() => Received::Unhandled,
+        Err(_) => Received::Interrupted,
     }
 }
 
-fn heard_plainly(answer: Result<u64, MailboxError>) -> Heard {
+fn plain_answer_of(answer: Result<u64, MailboxError>) -> Received {
     match answer {
-        Ok(_) => Heard::Answered,
-        Err(MailboxError::Closed | MailboxError::Timeout) => Heard::PlainClosed,
+        Ok(_) => Received::Answered,
+        Err(MailboxError::Closed | MailboxError::Timeout) => Received::PlainClosed,
     }
 }
 

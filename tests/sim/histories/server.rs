@@ -59,7 +59,7 @@ pub struct Ledger {
     pub forwarded: AtomicU64,
     /// Plain addresses, by the index of the worker.
     plain: Mutex<Vec<Option<Addr<Server>>>>,
-    /// Whom each worker forwards to.
+    /// The worker to which each worker forwards.
     next: Mutex<Vec<Option<WorkerAddr<Server>>>>,
 }
 
