@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_is_one_sessions_until_it_is_given_back_or_the_session_ends() {
+    fn a_shard_belongs_to_one_session_until_release_or_end() {
         let mut table = LeaseTable::default();
         let (a, b) = (table.open(session("a", 1)).unwrap(), table.open(session("b", 1)).unwrap());
         let held = |by: &str| Claimed::Held { by: by.into() };

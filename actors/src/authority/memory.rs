@@ -184,10 +184,10 @@ impl Authority for MemoryAuthority {
                 }
                 Reach::Unheard => {
                     let _ = self.store.answer(&self.claimant, ask); // It is lost.
-                    Err(AuthorityError(format!("the store in memory does not answer {node:?}; it was told not to")))
+                    Err(AuthorityError(format!("the store in memory does not answer {node:?}; a test set that")))
                 }
                 Reach::Cut => Err(AuthorityError(format!(
-                    "the store in memory is not reached by {node:?}; it was told not to be"
+                    "the store in memory is not reached by {node:?}; a test set that"
                 ))),
             }
         }

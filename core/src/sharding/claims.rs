@@ -275,17 +275,7 @@ impl Claims {
         ctx: &mut Ctx,
     ) -> Outcome {
         let Some((sent, ask)) = self.in_flight.remove(&number) else { return Outcome::Nothing };
-        match &answer {
-            Err(reason) => {
-                self.last_failure = Some((std::mem::discriminant(&ask), ctx.now));
-                self.note_unreachable(reason, ctx);
-            }
-            Ok(_) if self.is_unreachable && self.proves_recovery(&ask, ctx.now) => {
-                self.is_unreachable = false;
-                ctx.emit(Event::AuthorityReached);
-            }
-            Ok(_) => {}
-        }
+        self.note_reachability(&ask, &answer, ctx);
         let retry_at = ctx.now + (self.ttl / RETRY_SHARE).clamp(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
         match (ask, answer) {
             (AuthorityRequest::Open { .. }, Ok(AuthorityResponse::Opened { session, ttl })) => {
@@ -342,6 +332,21 @@ impl Claims {
     }
 
     // ---- private --------------------------------------------------------------------------------
+
+    /// Notes whether the authority can be reached, as this answer or its failure shows.
+    fn note_reachability(&mut self, ask: &AuthorityRequest, answer: &Result<AuthorityResponse, &str>, ctx: &mut Ctx) {
+        match answer {
+            Err(reason) => {
+                self.last_failure = Some((std::mem::discriminant(ask), ctx.now));
+                self.note_unreachable(reason, ctx);
+            }
+            Ok(_) if self.is_unreachable && self.proves_recovery(ask, ctx.now) => {
+                self.is_unreachable = false;
+                ctx.emit(Event::AuthorityReached);
+            }
+            Ok(_) => {}
+        }
+    }
 
     fn ask(&mut self, ask: AuthorityRequest, ctx: &mut Ctx) {
         self.number += 1;

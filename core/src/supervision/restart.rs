@@ -238,7 +238,7 @@ mod tests {
 
     // T3
     #[test]
-    fn the_first_restart_is_immediate_and_the_later_ones_wait_within_their_limit() {
+    fn the_first_restart_is_immediate_and_later_ones_wait() {
         let config = RestartConfig { intensity: 1_000, ..config() };
         for seed in 0..200 {
             let (mut restart, mut random) = (Restart::default(), Random::seeded(seed));
@@ -270,7 +270,7 @@ mod tests {
 
     // T2
     #[test]
-    fn a_restart_that_was_decided_later_and_takes_place_earlier_leaves_the_window_earlier() {
+    fn restarts_leave_the_window_in_the_order_they_take_place() {
         let config = config();
         let mut window = Window::default();
         for at in [30_000, 1_000, 2_000] {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_ever_waits_there_is_leave_for_as_many_as_the_window_has_room_for() {
+    fn without_pauses_permits_fill_the_room_of_the_window() {
         let config = RestartConfig { delay_min: Duration::ZERO, delay_max: Duration::ZERO, ..config() };
         let mut restart = Restart::default();
         for used in 0..3 {

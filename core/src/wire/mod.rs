@@ -828,6 +828,11 @@ mod tests {
             encode(&mut bytes, header(), &bad.0);
             check(&bytes, DecodeError::Field(bad.1));
         }
+    }
+
+    #[test]
+    fn numbers_past_their_ends_are_refused_in_headers_and_rows() {
+        let beyond = Generation(TIME_MAX + 1);
         let mut bytes = Vec::new();
         encode(&mut bytes, Header { generation: beyond, ..header() }, &Body::Hello);
         check(&bytes, DecodeError::Field("generation"));

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_held_lives_until_its_end_and_one_that_is_not_is_over() {
+    fn a_held_file_lives_until_its_end_and_a_free_one_is_over() {
         with_file("life", |path, boot| {
             assert_eq!(look(&path, boot).unwrap(), LockState::Over);
             let lock = SessionLock::new(&path, boot, LONG).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_of_another_boot_is_an_error_and_what_is_left_of_one_is_over() {
+    fn a_holder_of_another_boot_is_an_error_and_its_rest_is_over() {
         with_file("boot", |path, boot| {
             let lock = SessionLock::new(&path, Boot([b'x'; BOOT_BYTES]), LONG).unwrap();
             assert!(look(&path, boot).unwrap_err().to_string().contains("on another host"));
