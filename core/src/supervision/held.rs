@@ -200,7 +200,7 @@ impl Supervision {
                 ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
                 self.fail(child, cause, since, ctx);
             }
-            _ => {}
+            Some(Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) | None => {}
         }
     }
 
@@ -221,7 +221,7 @@ impl Supervision {
                 }
                 self.launch(child, ctx);
             }
-            _ => {}
+            Some(Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) | None => {}
         }
     }
 }
