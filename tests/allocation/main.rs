@@ -14,8 +14,7 @@ use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat};
 use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::wire::{Body, Header, Heartbeat, Observers, STAGES, decode, encode, encode_join};
 use heartbeat_core::{
-    ArbiterId, Batch, Config, Engine, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId,
-    Output, Profile, Role, Status,
+    ArbiterId, Batch, Config, Engine, Generation, Identity, Input, Instant, Member, NodeId, Output, Profile,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,10 +70,7 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
     let mut buffer = Vec::with_capacity(2_000);
     let header = Header { cluster: name_hash("c") as u32, from: NodeId::of("a"), generation: Generation(5), clock: 0 };
     let (from, mut bytes) = ("10.0.0.2:1".parse().unwrap(), Vec::with_capacity(2_000));
-    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: "a".into(), address: from, role, zone, metadata, groups: Vec::new(), revision: 1 };
-    let (incarnation, status) = (Incarnation::default(), Status::Alive);
-    let me = Member { id: header.from, profile: profile.into(), generation: header.generation, incarnation, status };
+    let me = Member::new(Profile::new("a", from), header.generation);
     let mut token = 0;
     for _ in 0..2 {
         encode_join(&mut bytes, header, token, &me);
@@ -92,7 +88,8 @@ fn a_heartbeat_through_the_engine_allocates_nothing() {
         let now = Instant::ZERO + SECOND * u32::try_from(slot).unwrap();
         let observers = Observers::new([NodeId::of("monitor")]);
         let (stage, interval) = (slot * STAGES, SECOND);
-        let heartbeat = Heartbeat { incarnation, stage, interval, slept: 0, health: 0, asks: true, observers };
+        let heartbeat =
+            Heartbeat { incarnation: me.incarnation, stage, interval, slept: 0, health: 0, asks: true, observers };
         encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
         while let Some(due) = engine.poll_timeout().filter(|&due| due < now) {
             engine.handle(due, Input::Timeout);

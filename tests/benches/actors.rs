@@ -23,7 +23,7 @@ use actix::prelude::*;
 use heartbeat_actors::shard::Owner;
 use heartbeat_actors::transport::{MemoryNetwork, Transport};
 use heartbeat_actors::{Config, Context, Node, WorkerAddr, WorkerSpec, testkit};
-use heartbeat_core::{Generation, Incarnation, Member, Metadata, NodeId, Profile, Random, Role, Status};
+use heartbeat_core::{Generation, Member, Profile, Random};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 fn main() {
@@ -429,16 +429,8 @@ async fn node_among(count: u32) -> Node {
 }
 
 fn member(number: u32) -> Member {
-    let (name, address) = (format!("node-{number}"), "10.0.0.1:1".parse().unwrap());
-    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: (&*name).into(), address, role, zone, metadata, groups: Vec::new(), revision: 1 };
-    Member {
-        id: NodeId::of(&name),
-        profile: Arc::new(profile),
-        generation: Generation(1),
-        incarnation: Incarnation::default(),
-        status: Status::Alive,
-    }
+    let profile = Profile::new(format!("node-{number}"), "10.0.0.1:1".parse().unwrap());
+    Member::new(profile, Generation(1))
 }
 
 /// Asks who is responsible for each of these keys; how many are this node's.

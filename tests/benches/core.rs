@@ -23,12 +23,12 @@ use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat, WatchId};
 use heartbeat_core::detection::qos::Contender;
 use heartbeat_core::detection::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
 use heartbeat_core::input::BATCH_MAX;
-use heartbeat_core::member::{Status, Target, WorkerId, name_hash};
+use heartbeat_core::member::{Target, WorkerId, name_hash};
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
-    Batch, Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, Metadata, NodeId, Output,
-    Profile, Random, Role, Weight,
+    Batch, Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, NodeId, Output, Profile,
+    Random, Weight,
 };
 use heartbeat_tests::links::Link;
 use serde::{Deserialize, Serialize};
@@ -366,10 +366,7 @@ fn members() -> Vec<Member> {
 }
 
 fn member(name: &str, address: SocketAddr) -> Member {
-    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: name.into(), address, role, zone, metadata, groups: Vec::new(), revision: 1 };
-    let (generation, incarnation) = (Generation(1_795_000_000_000), Incarnation::default());
-    Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
+    Member::new(Profile::new(name, address), Generation(1_795_000_000_000))
 }
 
 /// The fields of every datagram, as a serde codec carries them.

@@ -9,7 +9,7 @@ use heartbeat_core::wire::{
     Ack, Body, DATAGRAM_BYTES_MAX, Datagram, Echo, Header, Heartbeat, Observers, Part, Refused, Row, Rows, decode,
     encode, encode_join, push_rumour,
 };
-use heartbeat_core::{Epoch, Generation, Incarnation, Member, NodeId, Profile, Role, ShardGroup, Status};
+use heartbeat_core::{Epoch, Generation, Incarnation, Member, NodeId, Profile, ShardGroup, Status};
 
 use crate::{bounded, fuzz, mutate};
 
@@ -27,9 +27,6 @@ fn member(name: &str, status: Status) -> Member {
     let declined = Declined::Ranges(vec![(1, 3), (9, 300)]);
     let blocks = Declined::Blocks { shift: 3, bits: vec![1, 0x80] };
     let profile = Profile {
-        name: name.into(),
-        address: "10.0.0.9:7100".parse().unwrap(),
-        role: Role::Worker,
         zone: "rack".into(),
         metadata: [("http".to_owned(), "8080".to_owned()), ("weight".to_owned(), "2".to_owned())].into(),
         groups: vec![
@@ -37,9 +34,10 @@ fn member(name: &str, status: Status) -> Member {
             ShardGroup { declined: blocks, ..ShardGroup::new(8, 512) },
         ],
         revision: 300,
+        ..Profile::new(name, "10.0.0.9:7100".parse().unwrap())
     };
     let incarnation = Incarnation::default().refuted().unwrap();
-    Member { id: NodeId::of(name), profile: profile.into(), generation: Generation(2), incarnation, status }
+    Member { incarnation, status, ..Member::new(profile, Generation(2)) }
 }
 
 /// One datagram of each kind, with rumours and without.
@@ -112,15 +110,7 @@ fn member_of(row: &Row<'_>) -> Member {
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let profile = match &row.details {
         Some(details) => details.profile(row.revision),
-        None => Profile {
-            name: "".into(),
-            address: nowhere,
-            role: Role::Worker,
-            zone: "".into(),
-            metadata: [].into(),
-            groups: Vec::new(),
-            revision: row.revision,
-        },
+        None => Profile { revision: row.revision, ..Profile::new("", nowhere) },
     };
     let Row { id, generation, incarnation, status, .. } = *row;
     Member { id, profile: Arc::new(profile), generation, incarnation, status }

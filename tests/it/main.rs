@@ -38,7 +38,7 @@ use std::net::SocketAddr;
 
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::Header;
-use heartbeat_core::{Config, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status};
+use heartbeat_core::{Config, Generation, Member, Profile};
 use heartbeat_tests::{Fault, World};
 
 /// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect
@@ -66,10 +66,7 @@ fn every_detector() -> Vec<Config> {
 
 /// A member as it would introduce itself.
 fn member(name: &str, generation: Generation, address: SocketAddr) -> Member {
-    let (role, zone, metadata) = (Role::Worker, "".into(), Metadata::new());
-    let profile = Profile { name: name.into(), address, role, zone, metadata, groups: Vec::new(), revision: 1 };
-    let (incarnation, status) = (Incarnation::default(), Status::Alive);
-    Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status }
+    Member::new(Profile::new(name, address), generation)
 }
 
 /// The header of a message from this member.

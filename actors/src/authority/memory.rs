@@ -186,9 +186,9 @@ impl Authority for MemoryAuthority {
                     let _ = self.store.answer(&self.claimant, ask); // It is lost.
                     Err(AuthorityError(format!("the store in memory does not answer {node:?}; a test set that")))
                 }
-                Reach::Cut => Err(AuthorityError(format!(
-                    "the store in memory is not reached by {node:?}; a test set that"
-                ))),
+                Reach::Cut => {
+                    Err(AuthorityError(format!("the store in memory is not reached by {node:?}; a test set that")))
+                }
             }
         }
         .boxed_local()

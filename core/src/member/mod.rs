@@ -175,6 +175,19 @@ impl Profile {
     /// The highest revision. A higher one is refused as it arrives, for the reason that
     /// [`Incarnation::PART_MAX`] gives.
     pub const REVISION_MAX: u32 = (1 << 31) - 1;
+
+    /// The first profile of a worker without a zone, metadata or groups.
+    pub fn new(name: impl Into<Arc<str>>, address: SocketAddr) -> Profile {
+        Profile {
+            name: name.into(),
+            address,
+            role: Role::Worker,
+            zone: Arc::default(),
+            metadata: Metadata::new(),
+            groups: Vec::new(),
+            revision: 1,
+        }
+    }
 }
 
 /// One node, as another node sees it.
@@ -194,6 +207,26 @@ pub struct Member {
 }
 
 impl Member {
+    /// A member that has just started: alive, and in its first incarnation.
+    ///
+    /// ```
+    /// use heartbeat_core::member::{Generation, Member, NodeId, Profile, Status};
+    ///
+    /// let profile = Profile::new("node-1", "10.0.0.1:7100".parse()?);
+    /// let member = Member::new(profile, Generation(1));
+    /// assert_eq!((member.id, member.status), (NodeId::of("node-1"), Status::Alive));
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn new(profile: Profile, generation: Generation) -> Member {
+        Member {
+            id: NodeId::of(&profile.name),
+            profile: Arc::new(profile),
+            generation,
+            incarnation: Incarnation::default(),
+            status: Status::Alive,
+        }
+    }
+
     /// How much of the work it gets. A value that this release does not understand counts as the
     /// default.
     pub fn weight(&self) -> Weight {

@@ -159,23 +159,14 @@ fn count(table: &MemberTable, now: Instant) -> Vec<Count> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::{Generation, Incarnation, Member, Metadata, NodeId, Profile, Role};
+    use crate::member::{Generation, Incarnation, Member, NodeId, Profile};
 
     /// A name of the first zone in these tests, and one of the second.
     const ZONES: [&str; 2] = ["east", "west"];
 
     fn member(name: &str, zone: &str) -> Member {
-        let profile = Profile {
-            name: name.into(),
-            address: "127.0.0.1:1".parse().unwrap(),
-            role: Role::Worker,
-            zone: zone.into(),
-            metadata: Metadata::new(),
-            groups: Vec::new(),
-            revision: 1,
-        };
-        let (generation, incarnation) = (Generation(1), Incarnation::default());
-        Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
+        let profile = Profile { zone: zone.into(), ..Profile::new(name, "127.0.0.1:1".parse().unwrap()) };
+        Member::new(profile, Generation(1))
     }
 
     fn name(zone: &str, number: usize) -> String {

@@ -2,7 +2,6 @@
 //! outbox whose content they assert.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
@@ -14,7 +13,7 @@ use crate::config::{ClusterConfig, Config};
 use crate::ctx::Ctx;
 use crate::detection::monitor::Monitor;
 use crate::event::Event;
-use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Profile, Role, Status};
+use crate::member::{Epoch, Generation, Incarnation, Member, NodeId, Profile, Status};
 use crate::output::Output;
 use crate::random::Random;
 use crate::time::Instant;
@@ -44,22 +43,7 @@ pub(super) fn address(name: &str) -> SocketAddr {
 }
 
 pub(super) fn member(name: &str) -> Member {
-    let profile = Profile {
-        name: name.into(),
-        address: address(name),
-        role: Role::Worker,
-        zone: "".into(),
-        metadata: Default::default(),
-        groups: Vec::new(),
-        revision: 1,
-    };
-    Member {
-        id: id(name),
-        profile: Arc::new(profile),
-        generation: GENERATION,
-        incarnation: Incarnation::default(),
-        status: Status::Alive,
-    }
+    Member::new(Profile::new(name, address(name)), GENERATION)
 }
 
 /// The header of a message of this node.

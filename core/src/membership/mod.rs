@@ -87,9 +87,7 @@ use self::watch::Watching;
 use crate::config::{ClusterConfig, Config, ConfigError};
 use crate::ctx::Ctx;
 use crate::detection::{Pause, monitor};
-use crate::member::{
-    Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Status, Weight, canonical,
-};
+use crate::member::{Epoch, Generation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Weight, canonical};
 use crate::output::StreamId;
 use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
@@ -144,21 +142,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(config: &Config, cluster: &ClusterConfig, identity: Identity, ctx: &mut Ctx) -> Cluster {
         let profile = Profile {
-            name: Arc::from(&*cluster.node),
-            address: canonical(identity.address),
             role: cluster.role,
             zone: Arc::from(&*cluster.zone),
             metadata: cluster.metadata.clone(),
-            groups: Vec::new(),
-            revision: 1,
+            ..Profile::new(&*cluster.node, canonical(identity.address))
         };
-        let me = Member {
-            id: NodeId::of(&cluster.node),
-            profile: Arc::new(profile),
-            generation: identity.generation,
-            incarnation: Incarnation::default(),
-            status: Status::Alive,
-        };
+        let me = Member::new(profile, identity.generation);
         let clock = Clock::new(identity.generation.0, Epoch(config.ownership.epoch_min), ctx.now);
         let peers = Peers::new(config, cluster, me, ctx);
         let out = Outbox::new(&cluster.name, clock, ctx);

@@ -180,22 +180,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::member::{Generation, Incarnation, Profile, Role, Status};
+    use crate::member::{Generation, Profile};
 
     fn pool(count: u32, zones: u32) -> Vec<Member> {
         let member = |n: u32| {
             let name = format!("node-{n}");
-            let profile = Profile {
-                name: name.as_str().into(),
-                address: "127.0.0.1:1".parse().unwrap(),
-                role: Role::Worker,
-                zone: format!("z{}", n % zones).into(),
-                metadata: BTreeMap::new(),
-                groups: Vec::new(),
-                revision: 1,
-            };
-            let (generation, incarnation) = (Generation(1), Incarnation::default());
-            Member { id: NodeId::of(&name), profile: profile.into(), generation, incarnation, status: Status::Alive }
+            let zone = format!("z{}", n % zones).into();
+            let profile = Profile { zone, ..Profile::new(name, "127.0.0.1:1".parse().unwrap()) };
+            Member::new(profile, Generation(1))
         };
         (1..=count).map(member).collect()
     }

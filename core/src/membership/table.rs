@@ -467,23 +467,10 @@ mod tests {
     }
 
     fn member(name: &str, generation: u64, (returns, refutations): (u32, u32), status: Status) -> Member {
-        let profile = Profile {
-            name: name.into(),
-            address: "127.0.0.1:1".parse().unwrap(),
-            role: Role::Worker,
-            zone: "".into(),
-            metadata: [("port".to_owned(), format!("{generation}"))].into(),
-            groups: Vec::new(),
-            revision: 1,
-        };
+        let metadata = [("port".to_owned(), format!("{generation}"))].into();
+        let profile = Profile { metadata, ..Profile::new(name, "127.0.0.1:1".parse().unwrap()) };
         let incarnation = Incarnation { returns, refutations };
-        Member {
-            id: NodeId::of(name),
-            profile: profile.into(),
-            generation: Generation(generation),
-            incarnation,
-            status,
-        }
+        Member { incarnation, status, ..Member::new(profile, Generation(generation)) }
     }
 
     fn table() -> MemberTable {

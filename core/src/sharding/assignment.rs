@@ -483,20 +483,12 @@ impl ShardState {
 mod tests {
     use super::*;
     use crate::Instant;
-    use crate::member::{Generation, Incarnation, Member, Metadata, Profile, Role, ShardGroup, Status};
+    use crate::member::{Generation, Member, Profile, ShardGroup, Status};
 
     fn member(name: &str, count: u32) -> Member {
-        let profile = Profile {
-            name: name.into(),
-            address: "127.0.0.1:1".parse().unwrap(),
-            role: Role::Worker,
-            zone: "".into(),
-            metadata: Metadata::new(),
-            groups: vec![ShardGroup::new(name_hash("orders"), count)],
-            revision: 1,
-        };
-        let (generation, incarnation) = (Generation(1), Incarnation::default());
-        Member { id: NodeId::of(name), profile: profile.into(), generation, incarnation, status: Status::Alive }
+        let groups = vec![ShardGroup::new(name_hash("orders"), count)];
+        let profile = Profile { groups, ..Profile::new(name, "127.0.0.1:1".parse().unwrap()) };
+        Member::new(profile, Generation(1))
     }
 
     /// Recomputes the owners, then starts the pending shards and stops the stopping ones. Returns

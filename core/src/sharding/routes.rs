@@ -203,28 +203,12 @@ impl Table {
 mod tests {
     use super::*;
     use crate::Random;
-    use crate::member::{Generation, Incarnation, Metadata, Profile, ShardGroup};
+    use crate::member::{Generation, Profile, ShardGroup};
 
     fn members(count: usize) -> Vec<Member> {
         let member = |n: usize| {
-            let name = format!("node-{n}");
-            let (address, role) = ("127.0.0.1:1".parse().unwrap(), Role::Worker);
-            let profile = Profile {
-                name: (&*name).into(),
-                address,
-                role,
-                zone: "".into(),
-                metadata: Metadata::new(),
-                groups: Vec::new(),
-                revision: 1,
-            };
-            Member {
-                id: NodeId::of(&name),
-                profile: Arc::new(profile),
-                generation: Generation(1),
-                incarnation: Incarnation::default(),
-                status: Status::Alive,
-            }
+            let profile = Profile::new(format!("node-{n}"), "127.0.0.1:1".parse().unwrap());
+            Member::new(profile, Generation(1))
         };
         (1..=count).map(member).collect()
     }
