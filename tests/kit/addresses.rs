@@ -175,9 +175,10 @@ thread_local! {
 #[test]
 fn a_factory_sees_the_context_and_timers_know_their_handles() {
     kit(async |node| {
-        let ticker =
-            node.root().supervise_with_context(WorkerSpec::new("ticker"), |birth, context: &mut Context<Ticker>| {
-                assert_eq!(birth.generation, context.generation());
+        let ticker = node.root().supervise_with_context(
+            WorkerSpec::new("ticker"),
+            |start_info, context: &mut Context<Ticker>| {
+                assert_eq!(start_info.generation, context.generation());
                 let timer = context.run_interval(millis(10), |ticker, context| {
                     let mut seen = ticker.seen.borrow_mut();
                     seen.ticks += 1;
@@ -191,7 +192,8 @@ fn a_factory_sees_the_context_and_timers_know_their_handles() {
                     ticker.seen.borrow_mut().handles.push(context.handle() != ticker.timer);
                 });
                 Ok(Ticker { timer, seen: SEEN.with(Rc::clone) })
-            });
+            },
+        );
         ticker.unwrap().until_up().await.unwrap();
         node.advance(millis(100)).await;
         let seen = SEEN.with(Rc::clone);
@@ -215,13 +217,13 @@ impl Drop for Sharp {
 fn what_a_failed_factory_has_spawned_takes_nothing_along() {
     kit(async |node| {
         let spec = WorkerSpec::new("counter").intensity(2, seconds(30)).delay(millis(1), millis(1));
-        let counter = node.root().supervise_with_context(spec, |birth, context: &mut Context<Counter>| {
+        let counter = node.root().supervise_with_context(spec, |start_info, context: &mut Context<Counter>| {
             let sharp = Sharp;
             context.spawn(actix::fut::wrap_future(async move {
                 std::future::pending::<()>().await;
                 drop(sharp);
             }));
-            if birth.generation.0.is_multiple_of(2) { Err("no luck".into()) } else { panic!("{MEANT} fail") }
+            if start_info.generation.0.is_multiple_of(2) { Err("no luck".into()) } else { panic!("{MEANT} fail") }
         });
         let answer = counter.unwrap().send(Add(1)).await;
         assert_eq!(answer, Err(SendError::GaveUp));

@@ -126,9 +126,9 @@ impl Handler<Address> for Counter {
 /// The sums of a worker's messages add up, and none waits.
 #[track_caller]
 fn check_fates(counter: &WorkerAddr<Counter>) {
-    let fates = counter.message_counts();
-    assert_eq!(fates.queued, 0, "{fates:?}");
-    assert_eq!(fates.accepted, fates.handled + fates.interrupted + fates.dead, "{fates:?}");
+    let counts = counter.message_counts();
+    assert_eq!(counts.queued, 0, "{counts:?}");
+    assert_eq!(counts.accepted, counts.handled + counts.interrupted + counts.dead, "{counts:?}");
 }
 
 #[test]

@@ -26,8 +26,8 @@ fn a_panic_in_a_message_loses_that_message_only() {
         let causes = node.causes("counter");
         let [Cause::Panicked { during: Activity::Message(name), payload }] = &causes[..] else { panic!("{causes:?}") };
         assert!(name.ends_with("Add") && &**payload == "told to fail");
-        let fates = counter.message_counts();
-        assert_eq!((fates.accepted, fates.handled, fates.interrupted), (3, 2, 1));
+        let counts = counter.message_counts();
+        assert_eq!((counts.accepted, counts.handled, counts.interrupted), (3, 2, 1));
     });
 }
 
@@ -99,8 +99,8 @@ fn messages_through_a_plain_address_are_seen_to_wait() {
         let stuck = actix_rt::spawn(plain.send(Add(1)));
         node.advance(seconds(6)).await;
         assert!(stuck.is_finished(), "it learns of its replacement, too");
-        let fates = counter.message_counts();
-        assert_eq!((fates.accepted, fates.handled, fates.interrupted), (4, 3, 1));
+        let counts = counter.message_counts();
+        assert_eq!((counts.accepted, counts.handled, counts.interrupted), (4, 3, 1));
     });
 }
 

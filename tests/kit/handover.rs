@@ -16,8 +16,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn open(birth: &StartInfo) -> Result<Ledger, StartError> {
-        let total = birth.snapshot::<u64>()?.map_or(0, |total| *total);
+    fn open(start_info: &StartInfo) -> Result<Ledger, StartError> {
+        let total = start_info.snapshot::<u64>()?.map_or(0, |total| *total);
         Ok(Ledger { total })
     }
 }
@@ -59,9 +59,9 @@ fn every_replacement_gets_the_last_snapshot_and_the_cause() {
         let births = Arc::new(Mutex::new(Vec::<(u64, Option<Cause>)>::new()));
         let noted = births.clone();
         let ledger = node
-            .supervise_with(heartbeat_actors::WorkerSpec::new("ledger"), move |birth| {
-                noted.lock().unwrap().push((birth.generation.0, birth.cause.clone()));
-                Ledger::open(birth)
+            .supervise_with(heartbeat_actors::WorkerSpec::new("ledger"), move |start_info| {
+                noted.lock().unwrap().push((start_info.generation.0, start_info.cause.clone()));
+                Ledger::open(start_info)
             })
             .unwrap();
         assert_eq!(ledger.send(Book(5)).await, Ok(5));
@@ -94,9 +94,9 @@ fn a_snapshot_asked_for_under_another_type_is_a_clear_error() {
     kit(async |node| {
         let spec = heartbeat_actors::WorkerSpec::new("ledger").intensity(0, seconds(1));
         let ledger = node
-            .supervise_with(spec, |birth| {
-                let _ = birth.snapshot::<String>()?;
-                Ledger::open(birth)
+            .supervise_with(spec, |start_info| {
+                let _ = start_info.snapshot::<String>()?;
+                Ledger::open(start_info)
             })
             .unwrap();
         assert_eq!(ledger.send(Book(5)).await, Ok(5));

@@ -15,11 +15,11 @@ fn told() -> Fault {
     Fault::Panic(format!("{MEANT} fail"))
 }
 
-fn adds_up(fates: MessageCounts) {
+fn adds_up(counts: MessageCounts) {
     assert_eq!(
-        fates.accepted,
-        fates.handled + fates.interrupted + fates.answering + fates.dead + fates.queued,
-        "{fates:?}"
+        counts.accepted,
+        counts.handled + counts.interrupted + counts.answering + counts.dead + counts.queued,
+        "{counts:?}"
     );
 }
 
@@ -60,9 +60,9 @@ fn accepted_is_handled_interrupted_or_dead_whatever_happens() {
             node.advance(seconds(100)).await;
             counter.stop();
             node.advance(seconds(100)).await;
-            let fates = counter.message_counts();
-            adds_up(fates);
-            assert_eq!((fates.queued, fates.accepted + fates.rejected), (0, sent), "seed {seed}: {fates:?}");
+            let counts = counter.message_counts();
+            adds_up(counts);
+            assert_eq!((counts.queued, counts.accepted + counts.rejected), (0, sent), "seed {seed}: {counts:?}");
             let mut heard: BTreeMap<String, u64> = BTreeMap::new();
             for answer in answers {
                 // By now each has an answer or a reason; a sender that still waits would never get
@@ -71,10 +71,10 @@ fn accepted_is_handled_interrupted_or_dead_whatever_happens() {
                 *heard.entry(format!("{:?}", answer.map(drop))).or_default() += 1;
             }
             assert!(!heard.contains_key("Err(TimedOut)"), "seed {seed}: {heard:?}");
-            assert!(heard.get("Ok(())").is_none_or(|handled| *handled <= fates.handled));
+            assert!(heard.get("Ok(())").is_none_or(|handled| *handled <= counts.handled));
             let is_interrupted = |(answer, _): &(&String, &u64)| answer.starts_with("Err(Interrupted(");
             let interrupted: u64 = heard.iter().filter(is_interrupted).map(|(_, count)| count).sum();
-            assert!(interrupted <= fates.interrupted + 300);
+            assert!(interrupted <= counts.interrupted + 300);
         });
     }
 }

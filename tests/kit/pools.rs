@@ -33,8 +33,10 @@ impl Handler<Who> for Named {
 fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
     kit(async |node| {
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(4);
-        let pool =
-            node.root().pool_with(spec, 4, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string()))).unwrap();
+        let pool = node
+            .root()
+            .pool_with(spec, 4, Routing::RoundRobin, |start_info| Ok(Named(start_info.name.to_string())))
+            .unwrap();
         assert_eq!(pool.send(Who).await, Err(SendError::NotReady), "no worker is up yet");
         pool.until_ready().await;
         let mut answers = BTreeMap::new();
@@ -68,9 +70,9 @@ fn a_blocked_pool_member_is_skipped_while_its_queue_is_long() {
 #[test]
 fn only_the_keys_of_a_member_not_ready_go_to_another() {
     kit(async |node| {
-        let pool = node
-            .root()
-            .pool_with(WorkerSpec::new("pool"), 8, Routing::RoundRobin, |birth| Ok(Named(birth.name.to_string())));
+        let pool = node.root().pool_with(WorkerSpec::new("pool"), 8, Routing::RoundRobin, |start_info| {
+            Ok(Named(start_info.name.to_string()))
+        });
         let pool = pool.unwrap();
         pool.until_ready().await;
         let mut before = BTreeMap::new();
@@ -97,8 +99,10 @@ fn only_the_keys_of_a_member_not_ready_go_to_another() {
 fn the_least_loaded_member_is_taken() {
     kit(async |node| {
         let spec = WorkerSpec::new("pool").placement(Placement::Dedicated).capacity(1_000);
-        let pool =
-            node.root().pool_with(spec, 3, Routing::LeastLoaded, |birth| Ok(Named(birth.name.to_string()))).unwrap();
+        let pool = node
+            .root()
+            .pool_with(spec, 3, Routing::LeastLoaded, |start_info| Ok(Named(start_info.name.to_string())))
+            .unwrap();
         pool.until_ready().await;
         node.inject("pool/0", Fault::Block(seconds(3)));
         pool.members()[0].try_send(Who).unwrap();
@@ -184,7 +188,7 @@ impl Handler<Job> for Encoder {
 
 fn encoders(node: &TestNode, count: u32, spec: WorkerSpec, route: Routing) -> Pool<Encoder> {
     let spec = spec.placement(Placement::Dedicated);
-    node.root().pool_with(spec, count, route, |birth| Ok(Encoder(birth.name.to_string()))).unwrap()
+    node.root().pool_with(spec, count, route, |start_info| Ok(Encoder(start_info.name.to_string()))).unwrap()
 }
 
 /// Sends one job of a second and then six of 10 ms, one every 30 ms; how long each of the six took.
@@ -237,10 +241,10 @@ fn members_that_fail_leave_the_others_the_queue() {
         assert_eq!(served, 298, "the one in the hands of each that failed");
         assert!(node.elapsed() - begun < seconds(7), "nothing has waited for the replacement: {:?}", node.elapsed());
         node.advance(seconds(120)).await;
-        let fates: Vec<_> = pool.members().iter().map(|member| member.message_counts()).collect();
-        assert_eq!(fates.iter().map(|fates| fates.accepted).sum::<u64>(), 300);
-        assert_eq!(fates.iter().map(|fates| fates.handled).sum::<u64>(), 298);
-        assert_eq!(fates.iter().map(|fates| fates.interrupted).sum::<u64>(), 2);
+        let counts: Vec<_> = pool.members().iter().map(|member| member.message_counts()).collect();
+        assert_eq!(counts.iter().map(|counts| counts.accepted).sum::<u64>(), 300);
+        assert_eq!(counts.iter().map(|counts| counts.handled).sum::<u64>(), 298);
+        assert_eq!(counts.iter().map(|counts| counts.interrupted).sum::<u64>(), 2);
         assert_eq!((pool.message_counts().accepted, pool.message_counts().queued, pool.depth()), (0, 0, 0));
     });
 }

@@ -18,8 +18,8 @@ impl Tally {
     /// The version of its snapshots.
     const VERSION: u32 = 2;
 
-    fn open(birth: &StartInfo) -> Result<Tally, StartError> {
-        let Some(replica) = birth.replica() else { return Ok(Tally { total: 0 }) };
+    fn open(start_info: &StartInfo) -> Result<Tally, StartError> {
+        let Some(replica) = start_info.replica() else { return Ok(Tally { total: 0 }) };
         Ok(Tally { total: u64::from_le_bytes(replica.up_to(Tally::VERSION)?.try_into()?) })
     }
 }

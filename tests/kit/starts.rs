@@ -160,8 +160,8 @@ fn the_view_says_where_a_worker_stands_and_in_which_life() {
         let births = Arc::new(Mutex::new(Vec::new()));
         let born = births.clone();
         let worker = node
-            .supervise_with(WorkerSpec::new("w"), move |birth| {
-                born.lock().unwrap().push(birth.generation.0);
+            .supervise_with(WorkerSpec::new("w"), move |start_info| {
+                born.lock().unwrap().push(start_info.generation.0);
                 match counted.fetch_add(1, Ordering::SeqCst) {
                     0 => Ok(Counter::default()),
                     _ => Err("no more".into()),

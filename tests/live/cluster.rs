@@ -287,7 +287,7 @@ fn all_shards_run_where_each_node_can_run_half_of_them() {
         let mut events = Events::of(&nodes[0]);
         let groups: Vec<_> = [0, 1]
             .map(|rest| {
-                let open = move |birth: &StartInfo| match birth.shard {
+                let open = move |start_info: &StartInfo| match start_info.shard {
                     Some(shard) if shard.index % 2 == rest => Ok(Subject::default()),
                     _ => Err("it cannot be read here".into()),
                 };
@@ -701,8 +701,8 @@ fn a_node_by_itself_has_all_shards_and_no_members() {
     live(async {
         let node = Node::start(Config::default()).await.unwrap();
         let mut events = Events::of(&node);
-        let shards = node.supervise_shards("orders", 4, |birth| {
-            assert!(birth.shard.is_some());
+        let shards = node.supervise_shards("orders", 4, |start_info| {
+            assert!(start_info.shard.is_some());
             Ok(Subject::default())
         });
         let shards = shards.unwrap();

@@ -116,8 +116,8 @@ fn a_leave_under_load_from_several_threads_costs_no_request() {
         assert!(answered > 0);
         assert_eq!(failures, []);
         for worker in workers {
-            let fates = worker.message_counts();
-            assert_eq!((fates.interrupted, fates.dead, fates.answering), (0, 0, 0), "{fates:?}");
+            let counts = worker.message_counts();
+            assert_eq!((counts.interrupted, counts.dead, counts.answering), (0, 0, 0), "{counts:?}");
         }
     });
 }

@@ -19,8 +19,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn open(birth: &StartInfo) -> Result<Tally, StartError> {
-        let total = birth.replica().map(|replica| replica.up_to(1)?.try_into().map_err(StartError::from));
+    fn open(start_info: &StartInfo) -> Result<Tally, StartError> {
+        let total = start_info.replica().map(|replica| replica.up_to(1)?.try_into().map_err(StartError::from));
         Ok(Tally { total: total.transpose()?.map_or(0, u64::from_le_bytes) })
     }
 }

@@ -438,11 +438,11 @@ fn failing_factories_and_bad_names_get_clear_errors() {
         let tries = Arc::new(AtomicU32::new(0));
         let counted = tries.clone();
         let late: WorkerAddr<Subject> = node
-            .supervise_with(WorkerSpec::new("late"), move |birth| match counted.fetch_add(1, Ordering::SeqCst) {
+            .supervise_with(WorkerSpec::new("late"), move |start_info| match counted.fetch_add(1, Ordering::SeqCst) {
                 0 => Err("no database yet".into()),
                 1 => panic!("told to break the factory"),
                 _ => {
-                    assert!(birth.cause.is_some(), "it receives the reason for the call");
+                    assert!(start_info.cause.is_some(), "it receives the reason for the call");
                     Ok(Subject::default())
                 }
             })

@@ -129,7 +129,7 @@ impl Player {
         let mut workers = workers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
         let pool = node.root().pool_with(spec("pool", 5), MEMBERS as u32, Routing::LeastLoaded, {
             let ledger = ledger.clone();
-            move |birth| Ok(Server::new(if birth.name.ends_with("/1") { 6 } else { 5 }, &ledger))
+            move |start_info| Ok(Server::new(if start_info.name.ends_with("/1") { 6 } else { 5 }, &ledger))
         });
         let pool = pool.map_err(|error| wrong(&error))?;
         workers.extend(pool.members().iter().cloned());
@@ -345,20 +345,20 @@ impl Remains {
         }
         let mut sum = MessageCounts::default();
         for worker in &self.workers {
-            let fates = worker.message_counts();
-            let wrong = |what: &str| Err(format!("{}: {what}: {fates:?}", worker.name()));
-            let there = fates.queued + fates.answering;
-            if fates.accepted != fates.handled + fates.interrupted + fates.dead + there {
+            let counts = worker.message_counts();
+            let wrong = |what: &str| Err(format!("{}: {what}: {counts:?}", worker.name()));
+            let there = counts.queued + counts.answering;
+            if counts.accepted != counts.handled + counts.interrupted + counts.dead + there {
                 return wrong("the sums are not right");
             }
             if there != 0 {
                 return wrong("messages are left");
             }
-            sum.accepted += fates.accepted;
-            sum.handled += fates.handled;
-            sum.interrupted += fates.interrupted;
-            sum.dead += fates.dead;
-            sum.rejected += fates.rejected;
+            sum.accepted += counts.accepted;
+            sum.handled += counts.handled;
+            sum.interrupted += counts.interrupted;
+            sum.dead += counts.dead;
+            sum.rejected += counts.rejected;
         }
         let vague = told.silent + told.plain_closed + self.forwarded();
         let (elsewhere, by_pool) = (told.to_plain + self.forwarded(), told.to_pool * MEMBERS);
