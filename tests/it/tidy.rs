@@ -54,7 +54,16 @@ const ACTORS: [&str; 16] = [
 
 /// Places at which a rule does not hold yet: the rule, and the beginning of the path. To be
 /// emptied.
-const NOT_YET: [(&str, &str); 0] = [];
+const NOT_YET: [(&str, &str); 8] = [
+    ("private metaphors", "core/src/supervision/"),
+    ("private metaphors", "examples/"),
+    ("private metaphors", "tests/it/"),
+    ("private metaphors", "tests/kit/"),
+    ("private metaphors", "tests/live/"),
+    ("private metaphors", "tests/parity/"),
+    ("private metaphors", "tests/sim/histories/"),
+    ("catch-all arms", "core/src/supervision/"),
+];
 
 /// Fails with what breaks a rule (each with its path), the places in [`NOT_YET`] apart.
 #[track_caller]
