@@ -35,7 +35,7 @@ fn every_node_learns_of_a_death() {
     let node_2 = world.node("node-2");
     after(&mut world, Fault::Kill(node_2), 10);
     for node in ["monitor", "node-1", "node-3", "node-4"] {
-        assert_eq!(seen_by(&world, &node, is_death_of("node-2")).len(), 1, "{node}");
+        assert_eq!(seen_by(&world, node, is_death_of("node-2")).len(), 1, "{node}");
     }
 }
 

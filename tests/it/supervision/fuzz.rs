@@ -111,7 +111,7 @@ fn befall(random: &mut Random, play: &mut Play) {
         4 => play.hold(worker),
         _ => {
             let look = StatusSample {
-                worker: worker,
+                worker,
                 generation: play.running[&worker],
                 is_waiting: random.below(2) == 0,
                 queued: 1,
