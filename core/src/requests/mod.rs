@@ -9,7 +9,7 @@
 //!   it does not own the shard.
 //! - **Each request ends once**, as handled, refused, interrupted or timed out ([`Outcome`]). The
 //!   [`Counters`] add up.
-//! - **The epoch travels.** A request carries the highest epoch of its shard that an owner has
+//! - **The epoch travels.** A request carries the highest epoch of its shard that the owner has
 //!   shown the sender. A node that does not run the shard, or runs it under a lower epoch, refuses;
 //!   the sender routes the request anew.
 //! - **While a shard moves, requests wait at their sender**, bounded in number, bytes and time.
@@ -321,8 +321,8 @@ pub struct Requests {
     peers: BTreeMap<NodeId, Peer>,
     /// The owners of shards, also of those without requests.
     owners: BTreeMap<(u64, u32), (NodeId, Epoch)>,
-    /// The highest epoch of each shard that its owners have shown in responses. Views cannot tell:
-    /// only the owner knows the epoch under which it runs a shard.
+    /// The highest epoch of each shard that its present owner has shown in responses. Views cannot
+    /// tell: only the owner knows the epoch under which it runs a shard.
     shown: BTreeMap<(u64, u32), Epoch>,
     lanes: BTreeMap<Target, Lane>,
     pending: BTreeMap<RequestId, Pending>,
@@ -761,9 +761,13 @@ impl Requests {
     }
 
     fn handle_owner(&mut self, group: u64, index: u32, owner: Option<(NodeId, Epoch)>) {
-        match owner {
-            Some(owner) => drop(self.owners.insert((group, index), owner)),
-            None => drop(self.owners.remove(&(group, index))),
+        let before = match owner {
+            Some(owner) => self.owners.insert((group, index), owner),
+            None => self.owners.remove(&(group, index)),
+        };
+        // Without an authority or a quorum, the epochs of two owners may be in either order.
+        if before.map(|(node, _)| node) != owner.map(|(node, _)| node) {
+            self.shown.remove(&(group, index));
         }
         let target = Target::Shard { group, index };
         if self.lanes.get_mut(&target).is_some_and(|lane| lane.set_owner(owner)) {

@@ -494,7 +494,8 @@ impl Requests {
             self.counters.late += 1;
             return;
         };
-        if let Response::Handled { epoch } | Response::Refused(Refusal::NotOwner { known: epoch }) = response {
+        // What a refusal says may be an estimate: only a worker shows under which epoch it runs.
+        if let Response::Handled { epoch } = response {
             self.learn_epoch(id, epoch);
         }
         self.conclude(
