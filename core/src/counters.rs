@@ -45,7 +45,13 @@ impl Counters {
                 return Received::Foreign(datagram);
             }
             Err(DecodeError::Version(_)) => &mut self.wrong_version,
-            Err(_) => &mut self.malformed,
+            Err(
+                DecodeError::NotOurs
+                | DecodeError::Oversized(_)
+                | DecodeError::Truncated
+                | DecodeError::Trailing(_)
+                | DecodeError::Field(_),
+            ) => &mut self.malformed,
         };
         *counter += 1;
         Received::Unreadable

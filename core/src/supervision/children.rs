@@ -414,3 +414,78 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{GROUP, group, worker};
+    use super::*;
+
+    /// The root with a group that has workers 0 and 1, and worker 2 in the root.
+    fn children() -> Children {
+        let mut children = Children::new();
+        children.add_group(group(Strategy::OneForOne));
+        for (id, group) in [(0, GROUP), (1, GROUP), (2, GroupId::ROOT)] {
+            children.add_worker(worker(id, group));
+        }
+        children
+    }
+
+    #[track_caller]
+    fn check_removed(child: Child, expected: &[Child], left: &[u32]) {
+        let (mut children, mut removed) = (children(), Vec::new());
+        children.remove(child, &mut removed);
+        assert_eq!(removed.into_iter().map(|(child, _)| child).collect::<Vec<_>>(), expected);
+        assert_eq!(children.worker_ids(), left.iter().map(|&id| WorkerId(id)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn removing_a_group_removes_all_children_below_it() {
+        let workers = [0, 1, 2].map(|id| Child::Worker(WorkerId(id)));
+        check_removed(workers[1], &[workers[1]], &[0, 2]);
+        check_removed(Child::Group(GROUP), &[Child::Group(GROUP), workers[0], workers[1]], &[2]);
+        check_removed(Child::Worker(WorkerId(9)), &[], &[0, 1, 2]);
+    }
+
+    #[test]
+    fn a_position_is_never_used_again() {
+        let mut children = children();
+        let before = children.common(Child::Worker(WorkerId(1))).unwrap().order;
+        children.remove(Child::Worker(WorkerId(1)), &mut Vec::new());
+        assert_eq!(children.at(GROUP, before), None);
+        children.add_worker(worker(1, GROUP));
+        let after = children.common(Child::Worker(WorkerId(1))).unwrap().order;
+        assert!(after > before && children.at(GROUP, after) == Some(Child::Worker(WorkerId(1))));
+    }
+
+    #[test]
+    fn each_child_has_a_timer_number_of_its_own() {
+        for id in [0, 1, 7, u32::MAX / 2] {
+            for child in [Child::Worker(WorkerId(id)), Child::Group(GroupId(id))] {
+                assert_eq!(Children::child(Children::entry(child)), child);
+            }
+        }
+    }
+
+    #[test]
+    fn only_workers_with_a_thread_are_in_its_slot() {
+        let mut children = children();
+        assert_eq!(children.workers_at(ThreadSlotId(0)), []);
+        for id in [0, 1, 2] {
+            children.worker_mut(WorkerId(id)).unwrap().has_thread = true;
+        }
+        assert_eq!(children.workers_at(ThreadSlotId(0)), [WorkerId(0), WorkerId(2)]);
+        assert_eq!(children.workers_at(ThreadSlotId(1)), [WorkerId(1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "worker number 2 is in use")]
+    fn a_worker_number_in_use_is_refused() {
+        children().add_worker(worker(2, GROUP));
+    }
+
+    #[test]
+    #[should_panic(expected = "group number 1 is used twice")]
+    fn a_group_number_in_use_is_refused() {
+        children().add_group(group(Strategy::OneForAll));
+    }
+}

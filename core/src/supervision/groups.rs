@@ -71,8 +71,14 @@ impl Supervision {
             ) => {}
             // Its group is down or going down. It starts with the group, if that starts again;
             // until then nothing reads its queue.
-            _ if phase == Phase::Idle => self.close(child, ctx),
-            _ => {}
+            (
+                GroupTask::Steady | GroupTask::Starting { .. } | GroupTask::Stopping { .. } | GroupTask::Pausing { .. },
+                _,
+            ) => {
+                if phase == Phase::Idle {
+                    self.close(child, ctx);
+                }
+            }
         }
     }
 
@@ -464,5 +470,107 @@ impl Supervision {
                 self.wake_above(id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, GROUP, group, worker};
+    use super::super::{Report, Supervise, SuperviseGroup};
+    use super::*;
+    use crate::member::WorkerId;
+
+    const SELF: Child = Child::Group(GROUP);
+
+    #[track_caller]
+    fn check(strategy: Strategy, failed: u32, expected: &[(Option<u32>, &str)]) {
+        let mut fixture = Fixture::with_group(strategy, 3);
+        fixture.fail(failed);
+        for &(stopped, steps) in expected {
+            if let Some(id) = stopped {
+                fixture.report(id, Report::Stopped);
+            }
+            assert_eq!(fixture.steps(), steps);
+        }
+    }
+
+    #[test]
+    fn a_strategy_decides_which_siblings_restart_and_in_which_order() {
+        check(Strategy::OneForOne, 1, &[(None, "+1")]);
+        check(Strategy::OneForAll, 1, &[(None, "-2"), (Some(2), "-0"), (Some(0), "+0")]);
+        check(Strategy::RestForOne, 1, &[(None, "-2"), (Some(2), "+1")]);
+        check(Strategy::RestForOne, 2, &[(None, "+2")]);
+    }
+
+    #[test]
+    fn children_start_each_when_the_one_before_is_up() {
+        let mut fixture = Fixture::new();
+        fixture.supervision.supervise_group(group(Strategy::OneForOne), &mut fixture.ctx);
+        (0..3).for_each(|id| fixture.add(worker(id, GROUP)));
+        for (up, steps) in [(0, "+0"), (1, "+1"), (2, "+2")] {
+            assert_eq!(fixture.steps(), steps);
+            fixture.report(up, Report::Started);
+        }
+        assert_eq!(fixture.steps(), "");
+    }
+
+    #[test]
+    fn a_dynamic_group_starts_and_stops_its_children_at_once() {
+        let mut fixture = Fixture::new();
+        let dynamic = SuperviseGroup { dynamic: true, ..group(Strategy::OneForOne) };
+        fixture.supervision.supervise_group(dynamic, &mut fixture.ctx);
+        (0..3).for_each(|id| fixture.add(worker(id, GROUP)));
+        assert_eq!(fixture.steps(), "+0 +1 +2");
+        fixture.stop(SELF);
+        assert_eq!(fixture.steps(), "-2 -1 -0");
+    }
+
+    #[test]
+    fn a_group_stops_its_children_one_after_the_other() {
+        let mut fixture = Fixture::with_group(Strategy::OneForOne, 2);
+        fixture.stop(SELF);
+        assert_eq!(fixture.steps(), "-1");
+        fixture.report(1, Report::Stopped);
+        assert_eq!(fixture.steps(), "-0");
+        fixture.report(0, Report::Stopped);
+        assert_eq!(fixture.supervision.children.phase(SELF), Some(Phase::Idle));
+    }
+
+    #[test]
+    fn a_stop_during_a_restart_of_the_group_holds_for_that_restart() {
+        let mut fixture = Fixture::with_group(Strategy::OneForAll, 3);
+        fixture.fail(2);
+        fixture.stop(Child::Worker(WorkerId(2)));
+        fixture.report(1, Report::Stopped);
+        fixture.report(0, Report::Stopped);
+        fixture.report(0, Report::Started);
+        fixture.report(1, Report::Started);
+        assert_eq!(fixture.steps(), "-1 -0 +0 +1");
+        assert_eq!(fixture.supervision.children.phase(Child::Worker(WorkerId(2))), Some(Phase::Idle));
+    }
+
+    /// Whether a group of two significant workers ends when the first one has, and the second.
+    #[track_caller]
+    fn check_shutdown(auto_shutdown: AutoShutdown, first: bool, second: bool) {
+        let mut fixture = Fixture::new();
+        let ends = SuperviseGroup { auto_shutdown, kind: RestartKind::Transient, ..group(Strategy::OneForOne) };
+        fixture.supervision.supervise_group(ends, &mut fixture.ctx);
+        for id in [0, 1] {
+            fixture.add(Supervise { kind: RestartKind::Transient, significant: true, ..worker(id, GROUP) });
+            fixture.report(id, Report::Started);
+        }
+        for (id, expected) in [(0, first), (1, second)] {
+            fixture.report(id, Report::Stopped);
+            let is_ending = fixture.supervision.children.phase(SELF) == Some(Phase::Ended)
+                || matches!(fixture.supervision.children.group(GROUP).unwrap().task, GroupTask::Stopping { .. });
+            assert_eq!(is_ending, expected, "{auto_shutdown:?} after {id}");
+        }
+    }
+
+    #[test]
+    fn significant_children_end_their_group_as_it_says() {
+        check_shutdown(AutoShutdown::Never, false, false);
+        check_shutdown(AutoShutdown::AnySignificant, true, true);
+        check_shutdown(AutoShutdown::AllSignificant, false, true);
     }
 }

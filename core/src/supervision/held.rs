@@ -186,42 +186,154 @@ impl Supervision {
         }
     }
 
-    /// A worker whose thread is gone through its own fault, or with no other worker to blame.
+    /// Handles that the thread of a worker is gone, by the worker's own fault or by no worker's.
     pub(super) fn worker_lost(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
-        let child = Child::Worker(id);
-        match self.children.phase(child) {
-            Some(Phase::Stopping(next)) => {
-                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.child_stopped(child, next, ctx);
-            }
-            Some(Phase::Starting | Phase::Running) => {
-                // Its thread may come back before it is started anew, if that is to be after a
-                // pause, or not at all.
-                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.fail(child, cause, since, ctx);
-            }
-            Some(Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) | None => {}
+        if self.fence_lost(id, &cause, ctx) {
+            self.fail(Child::Worker(id), cause, since, ctx);
         }
     }
 
-    /// A worker whose thread is gone through no fault of its own: it is moved, and nothing is
-    /// counted.
+    /// Handles that the thread of a worker is gone by the fault of another worker. It starts on a
+    /// fresh thread, and no limit counts this.
     fn worker_displaced(&mut self, id: WorkerId, cause: Cause, since: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
+        if self.fence_lost(id, &cause, ctx) {
+            self.emit_failed(child, &cause, Some(Duration::ZERO), ctx);
+            if let Some(worker) = self.children.worker_mut(id) {
+                worker.common.failure = Some(Box::new((cause, since)));
+            }
+            self.launch(child, ctx);
+        }
+    }
+
+    /// Fences the generation that was on a lost thread: the thread may come back before the worker
+    /// starts again. Returns whether the worker ran; one that was stopping has stopped with this.
+    fn fence_lost(&mut self, id: WorkerId, cause: &Cause, ctx: &mut Ctx) -> bool {
+        let child = Child::Worker(id);
+        let why = Interruption::from(cause);
         match self.children.phase(child) {
             Some(Phase::Stopping(next)) => {
-                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
+                ctx.push(Output::Fence { worker: id, why });
                 self.child_stopped(child, next, ctx);
+                false
             }
             Some(Phase::Starting | Phase::Running) => {
-                ctx.push(Output::Fence { worker: id, why: Interruption::from(&cause) });
-                self.emit_failed(child, &cause, Some(Duration::ZERO), ctx);
-                if let Some(worker) = self.children.worker_mut(id) {
-                    worker.common.failure = Some(Box::new((cause, since)));
-                }
-                self.launch(child, ctx);
+                ctx.push(Output::Fence { worker: id, why });
+                true
             }
-            Some(Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) | None => {}
+            Some(Phase::Idle | Phase::Parked | Phase::Waiting | Phase::Ended | Phase::GivenUp) | None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, TICK, worker};
+    use super::super::{Report, Supervise};
+    use super::*;
+    use crate::member::{Activity, GroupId};
+
+    const SLOT: ThreadSlotId = ThreadSlotId(0);
+    const NEIGHBOUR: Child = Child::Worker(WorkerId(2));
+    const WAIT: Duration = Duration::from_secs(60);
+
+    /// Workers 0 and 2 on one thread, up; 2 has this policy.
+    fn shared(on_thread_held: OnThreadHeld) -> Fixture {
+        let mut fixture = Fixture::new();
+        for id in [0, 2] {
+            fixture.add(Supervise { on_thread_held: Some(on_thread_held), ..worker(id, GroupId::ROOT) });
+            fixture.report(id, Report::Started);
+        }
+        fixture.outputs();
+        fixture
+    }
+
+    /// Worker 0 holds the thread that it shares with 2.
+    fn hold(fixture: &mut Fixture) -> ArbiterId {
+        let arbiter = fixture.supervision.threads.at(SLOT);
+        let during = Activity::Message("M");
+        let busy = WorkerActivity { worker: WorkerId(0), doing: during, since: fixture.ctx.now };
+        let cause = Cause::HeldThread { during, busy_for: Duration::from_secs(5) };
+        let silence = Duration::from_secs(5);
+        fixture.supervision.thread_lost(SLOT, silence, Some((busy, cause)), &mut fixture.ctx);
+        arbiter
+    }
+
+    /// The phase of the neighbour, and whether it waits for its thread.
+    #[track_caller]
+    fn check(fixture: &Fixture, phase: Phase, waits: bool) {
+        let neighbour = fixture.supervision.children.worker(WorkerId(2)).unwrap();
+        assert_eq!((neighbour.common.phase, neighbour.wait.is_some()), (phase, waits));
+    }
+
+    #[test]
+    fn a_neighbour_follows_its_own_policy() {
+        let wait = |timeout| OnThreadHeld::Wait { timeout };
+        for (policy, steps) in
+            [(wait(WAIT), "x0 +0"), (wait(Duration::ZERO), "x2 +2 x0 +0"), (OnThreadHeld::StartAnew, "x2 +2 x0 +0")]
+        {
+            let mut fixture = shared(policy);
+            hold(&mut fixture);
+            assert_eq!(fixture.steps(), steps, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_neighbour_starts_anew_when_its_wait_is_over() {
+        let mut fixture = shared(OnThreadHeld::Wait { timeout: WAIT });
+        hold(&mut fixture);
+        fixture.report(0, Report::Started);
+        fixture.pass(WAIT - Duration::from_nanos(1));
+        fixture.expire();
+        check(&fixture, Phase::Running, true);
+        fixture.pass(TICK + Duration::from_nanos(1));
+        fixture.expire();
+        check(&fixture, Phase::Starting, false);
+        assert_eq!(fixture.supervision.children.worker(WorkerId(2)).unwrap().common.restart.count(), 0);
+    }
+
+    #[test]
+    fn a_neighbour_goes_on_when_its_thread_comes_back() {
+        let mut fixture = shared(OnThreadHeld::Wait { timeout: WAIT });
+        let arbiter = hold(&mut fixture);
+        fixture.outputs();
+        fixture.supervision.handle_beat(arbiter, 1, None, &mut fixture.ctx);
+        check(&fixture, Phase::Running, false);
+        let events = fixture.events();
+        assert!(matches!(events[..], [Event::ThreadReturned { zombies: 0, .. }, Event::Ready { .. }]), "{events:?}");
+    }
+
+    #[test]
+    fn a_waiting_neighbour_that_is_stopped_has_one_shutdown_timeout() {
+        let mut fixture = shared(OnThreadHeld::Wait { timeout: WAIT });
+        hold(&mut fixture);
+        fixture.report(0, Report::Started);
+        let timeout = fixture.ctx.config.workers.shutdown_timeout;
+        fixture.pass(timeout - Duration::from_nanos(1));
+        fixture.stop(NEIGHBOUR);
+        fixture.expire();
+        check(&fixture, Phase::Stopping(AfterStop::Close), true);
+        fixture.pass(TICK + Duration::from_nanos(1));
+        fixture.expire();
+        assert_eq!(fixture.supervision.children.phase(NEIGHBOUR), Some(Phase::Idle));
+    }
+
+    #[test]
+    fn a_waiting_neighbour_that_is_to_start_again_is_fenced_at_once() {
+        let mut fixture = shared(OnThreadHeld::Wait { timeout: WAIT });
+        hold(&mut fixture);
+        fixture.outputs();
+        fixture.supervision.restart(NEIGHBOUR, &mut fixture.ctx);
+        assert_eq!(fixture.steps(), "x2 +2");
+    }
+
+    #[test]
+    fn a_stopping_worker_on_a_lost_thread_has_stopped() {
+        for child in [Child::Worker(WorkerId(0)), NEIGHBOUR] {
+            let mut fixture = shared(OnThreadHeld::StartAnew);
+            fixture.supervision.request_stop(child, AfterStop::Close, &mut fixture.ctx);
+            hold(&mut fixture);
+            assert_eq!(fixture.supervision.children.phase(child), Some(Phase::Idle));
         }
     }
 }

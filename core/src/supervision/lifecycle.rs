@@ -479,3 +479,130 @@ impl Supervision {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, TICK, worker};
+    use super::super::{Report, Supervise};
+    use super::*;
+
+    const ID: WorkerId = WorkerId(0);
+    const CHILD: Child = Child::Worker(ID);
+
+    fn start(fixture: &mut Fixture) -> Start {
+        let starts = fixture.outputs().into_iter().filter_map(|output| match output {
+            Output::Start(start) => Some(start),
+            _ => None,
+        });
+        starts.last().unwrap()
+    }
+
+    #[test]
+    fn a_new_generation_skips_all_that_the_permit_covers() {
+        let mut fixture = Fixture::new();
+        fixture.ctx.config.restart.delay_min = Duration::ZERO;
+        fixture.add(worker(0, GroupId::ROOT));
+        let first = start(&mut fixture);
+        assert_eq!((first.generation, first.permit.until), (Generation(1), Generation(6)));
+        fixture.fail(0);
+        assert_eq!(start(&mut fixture).generation, Generation(8), "6 is permitted, 7 is for a fence");
+    }
+
+    #[test]
+    fn a_temporary_worker_gets_no_permit() {
+        let mut fixture = Fixture::new();
+        fixture.add(Supervise { kind: RestartKind::Temporary, ..worker(0, GroupId::ROOT) });
+        assert_eq!(start(&mut fixture).permit, RestartPermit::none(Generation(1)));
+    }
+
+    #[test]
+    fn a_report_of_a_stale_generation_changes_nothing() {
+        let mut fixture = Fixture::with_workers(1);
+        fixture.supervision.handle_report(ID, Generation(2), Report::Stopped, &mut fixture.ctx);
+        fixture.supervision.handle_report(ID, Generation(0), Report::Stopped, &mut fixture.ctx);
+        assert_eq!(fixture.outputs(), []);
+        assert_eq!(fixture.supervision.children.phase(CHILD), Some(Phase::Running));
+    }
+
+    /// How a worker of this kind ends by itself, without a fault and with one.
+    #[track_caller]
+    fn check_end(kind: RestartKind, stopped: Phase, failed: Phase) {
+        for (report, expected) in [(Report::Stopped, stopped), (Report::Failed(Cause::ReportedFailed), failed)] {
+            let mut fixture = Fixture::new();
+            fixture.add(Supervise { kind, ..worker(0, GroupId::ROOT) });
+            fixture.report(0, Report::Started);
+            fixture.report(0, report);
+            assert_eq!(fixture.supervision.children.phase(CHILD), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_kind_decides_which_ends_are_followed_by_a_restart() {
+        check_end(RestartKind::Permanent, Phase::Starting, Phase::Starting);
+        check_end(RestartKind::Transient, Phase::Ended, Phase::Starting);
+        check_end(RestartKind::Temporary, Phase::Ended, Phase::Ended);
+    }
+
+    #[test]
+    fn the_second_start_that_hangs_is_the_last_one() {
+        for (hung_starts, expected) in [(1, Phase::Starting), (HUNG_STARTS_MAX, Phase::GivenUp)] {
+            let mut fixture = Fixture::with_workers(1);
+            fixture.supervision.children.worker_mut(ID).unwrap().hung_starts = hung_starts;
+            fixture.fail(0);
+            assert_eq!(fixture.supervision.children.phase(CHILD), Some(expected));
+            assert_eq!(fixture.supervision.take_gave_up(), expected == Phase::GivenUp);
+        }
+    }
+
+    #[test]
+    fn of_two_stops_the_later_purpose_wins() {
+        for (first, second, expected) in [
+            (AfterStop::Park, AfterStop::Close, AfterStop::Close),
+            (AfterStop::Close, AfterStop::Start, AfterStop::Close),
+            (AfterStop::Close, AfterStop::Remove, AfterStop::Remove),
+        ] {
+            let mut fixture = Fixture::with_workers(1);
+            fixture.supervision.request_stop(CHILD, first, &mut fixture.ctx);
+            fixture.supervision.request_stop(CHILD, second, &mut fixture.ctx);
+            assert_eq!(fixture.supervision.children.phase(CHILD), Some(Phase::Stopping(expected)));
+        }
+    }
+
+    #[test]
+    fn a_stop_is_sent_again_only_if_its_reason_changes() {
+        let mut fixture = Fixture::with_workers(1);
+        fixture.supervision.request_stop(CHILD, AfterStop::Start, &mut fixture.ctx);
+        fixture.supervision.request_stop(CHILD, AfterStop::Start, &mut fixture.ctx);
+        fixture.supervision.request_stop(CHILD, AfterStop::Close, &mut fixture.ctx);
+        fixture.supervision.request_stop(CHILD, AfterStop::Remove, &mut fixture.ctx);
+        let stop = |why| Output::Stop { worker: ID, why };
+        assert_eq!(fixture.outputs(), [stop(Interruption::Restarted), stop(Interruption::Stopped)]);
+    }
+
+    #[test]
+    fn a_worker_that_does_not_stop_is_fenced_after_its_deadline() {
+        let mut fixture = Fixture::with_workers(1);
+        fixture.stop(CHILD);
+        fixture.pass(fixture.ctx.config.workers.shutdown_timeout);
+        fixture.expire();
+        assert_eq!(fixture.supervision.children.phase(CHILD), Some(Phase::Stopping(AfterStop::Close)));
+        fixture.pass(TICK);
+        fixture.expire();
+        assert!(fixture.events().iter().any(|event| matches!(event, Event::Fenced { .. })));
+        assert_eq!(fixture.supervision.children.phase(CHILD), Some(Phase::Idle));
+    }
+
+    #[test]
+    fn after_a_pause_a_deadline_counts_from_its_end() {
+        let mut fixture = Fixture::with_workers(1);
+        fixture.stop(CHILD);
+        let timeout = fixture.ctx.config.workers.shutdown_timeout;
+        fixture.pass(timeout + TICK);
+        fixture.supervision.discount_pause(&fixture.ctx);
+        fixture.expire();
+        assert_eq!(fixture.supervision.children.phase(CHILD), Some(Phase::Stopping(AfterStop::Close)));
+        fixture.pass(timeout + TICK);
+        fixture.expire();
+        assert_eq!(fixture.supervision.children.phase(CHILD), Some(Phase::Idle));
+    }
+}

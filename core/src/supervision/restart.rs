@@ -103,10 +103,12 @@ impl Window {
 
     /// From when on one more restart is within the limits; `NEVER` if the config allows none.
     fn room_from(&self, now: Instant, config: &RestartConfig) -> Instant {
+        if config.intensity == 0 {
+            return Instant::NEVER;
+        }
         match self.recent.front() {
-            _ if config.intensity == 0 => Instant::NEVER,
             Some(&oldest) if self.recent.len() >= config.intensity as usize => oldest + config.period,
-            _ => now,
+            Some(_) | None => now,
         }
     }
 
@@ -195,7 +197,7 @@ impl Restart {
         let room = self.window.room_from(now, config);
         match self.backoff.newest {
             Some(newest) if !config.delay_min.is_zero() => room.max(newest + config.reset_after),
-            _ => room,
+            Some(_) | None => room,
         }
     }
 
@@ -270,7 +272,7 @@ mod tests {
 
     // T2
     #[test]
-    fn restarts_leave_the_window_in_the_order_they_take_place() {
+    fn restarts_leave_the_window_by_when_they_take_place() {
         let config = config();
         let mut window = Window::default();
         for at in [30_000, 1_000, 2_000] {
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn without_pauses_permits_fill_the_room_of_the_window() {
+    fn without_pauses_a_permit_covers_the_room_in_the_window() {
         let config = RestartConfig { delay_min: Duration::ZERO, delay_max: Duration::ZERO, ..config() };
         let mut restart = Restart::default();
         for used in 0..3 {
@@ -308,7 +310,7 @@ mod tests {
 
     // T3
     #[test]
-    fn a_good_run_is_rewarded_with_an_immediate_restart() {
+    fn after_a_good_run_the_next_restart_is_immediate() {
         let config = RestartConfig { period: Duration::from_secs(1), ..config() };
         let decisions = decide(&config, &[0, 2_000, 30_000]);
         assert!(matches!(decisions[..], [Decision::Now, Decision::At(_), Decision::Now]), "{decisions:?}");
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn leave_is_given_exactly_when_a_decision_would_be_immediate() {
+    fn a_permit_begins_when_a_decision_would_be_immediate() {
         let (config, mut random) = (config(), Random::seeded(3));
         for seed in 0..500 {
             let (mut restart, mut draw) = (Restart::default(), Random::seeded(seed));

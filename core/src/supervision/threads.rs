@@ -465,3 +465,141 @@ impl Used {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::ctx;
+    use super::*;
+    use crate::member::{Activity, WorkerId};
+
+    const SLOT: ThreadSlotId = ThreadSlotId(0);
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// One thread that was made at 0 and has sent no beat; returns its number.
+    fn silent() -> (Threads, Ctx, ArbiterId) {
+        let (mut threads, mut ctx) = (Threads::default(), ctx());
+        let arbiter = threads.assign_worker(SLOT, LIMIT, &mut ctx);
+        ctx.outputs.clear();
+        (threads, ctx, arbiter)
+    }
+
+    /// Judges a thread that has been busy since 0, `silence` later.
+    fn judge(silence: Duration, seen: Option<(ThreadState, u64, u64)>) -> (ThreadVerdict, Ctx) {
+        let (mut threads, mut ctx, arbiter) = silent();
+        ctx.now += silence;
+        let busy = WorkerActivity { worker: WorkerId(0), doing: Activity::Message("M"), since: Instant::ZERO };
+        let seen = seen.map(|(state, ran, waited)| ThreadSample {
+            state,
+            times: CpuTimes { ran: millis(ran), waited: millis(waited) },
+        });
+        (threads.judge(arbiter, Some(busy), LIMIT, seen, Instant::ZERO, &mut ctx), ctx)
+    }
+
+    #[track_caller]
+    fn check_held(seen: Option<(ThreadState, u64, u64)>, expected: Cause) {
+        let (verdict, _) = judge(LIMIT, seen);
+        assert_eq!(verdict, ThreadVerdict::Lost { thread_slot: SLOT, silence: LIMIT, cause: Some(expected) });
+    }
+
+    #[test]
+    fn a_thread_is_held_exactly_at_its_limit() {
+        let short = Duration::from_nanos(1);
+        assert_eq!(judge(LIMIT - short, None).0, ThreadVerdict::Later(Instant::ZERO + LIMIT));
+        check_held(None, Cause::HeldThread { during: Activity::Message("M"), busy_for: LIMIT });
+    }
+
+    #[test]
+    fn a_thread_that_ran_for_half_of_its_silence_spins() {
+        let (during, busy_for) = (Activity::Message("M"), LIMIT);
+        check_held(Some((ThreadState::Sleeping, 2_499, 0)), Cause::Blocked { during, busy_for });
+        let ran_for = millis(2_500);
+        check_held(Some((ThreadState::Sleeping, 2_500, 0)), Cause::Spinning { during, busy_for, ran_for });
+    }
+
+    #[test]
+    fn time_spent_waiting_for_a_cpu_is_not_held_against_a_worker() {
+        let (verdict, ctx) = judge(LIMIT, Some((ThreadState::Runnable, 0, 4_000)));
+        assert!(matches!(verdict, ThreadVerdict::Later(at) if at > ctx.now));
+        let starved = Event::Starved { arbiter: ArbiterId(0), waited_for: LIMIT };
+        assert_eq!(ctx.outputs, [Output::Event(starved)]);
+        // A tenth of the limit is normal.
+        assert!(matches!(judge(LIMIT, Some((ThreadState::Sleeping, 0, 500))).0, ThreadVerdict::Lost { .. }));
+        assert!(matches!(judge(LIMIT, Some((ThreadState::Sleeping, 0, 501))).0, ThreadVerdict::Later(_)));
+    }
+
+    #[test]
+    fn a_thread_with_a_recent_beat_is_alive() {
+        let (mut threads, mut ctx, arbiter) = silent();
+        ctx.now += LIMIT;
+        assert_eq!(threads.beat(arbiter, 1, None, &mut ctx), None);
+        assert_eq!(threads.judge(arbiter, None, LIMIT, None, Instant::ZERO, &mut ctx), ThreadVerdict::Alive);
+        assert_eq!(threads.judge(ArbiterId(9), None, LIMIT, None, Instant::ZERO, &mut ctx), ThreadVerdict::Alive);
+    }
+
+    #[test]
+    fn at_the_limit_of_held_threads_none_is_replaced() {
+        let (mut threads, mut ctx, arbiter) = silent();
+        threads.zombies = ctx.config.workers.zombies_max;
+        ctx.now += LIMIT;
+        let busy = WorkerActivity { worker: WorkerId(0), doing: Activity::Drop, since: Instant::ZERO };
+        let verdict = threads.judge(arbiter, Some(busy), LIMIT, None, Instant::ZERO, &mut ctx);
+        assert_eq!(verdict, ThreadVerdict::TooMany);
+    }
+
+    #[test]
+    fn a_held_thread_is_abandoned_unless_workers_wait_for_it() {
+        for waiting in [0, 1] {
+            let (mut threads, mut ctx, arbiter) = silent();
+            let own = threads.replace(SLOT, waiting, LIMIT, &mut ctx);
+            assert_eq!((threads.zombies(), threads.is_held(own)), (1, waiting == 1));
+            assert_ne!(threads.at(SLOT), arbiter, "the slot has a fresh thread");
+            assert_eq!(ctx.outputs.contains(&Output::Abandon { arbiter }), waiting == 0);
+            ctx.now += LIMIT;
+            let returned = threads.beat(arbiter, 1, None, &mut ctx);
+            assert_eq!(returned.map(|returned| returned.thread_slot), (waiting == 1).then_some(own));
+            assert_eq!(threads.zombies(), u32::from(waiting == 0));
+            threads.ended(arbiter, &mut ctx);
+            assert_eq!(threads.zombies(), 0);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_made_is_tried_again_ever_later() {
+        let (mut threads, mut ctx, _) = silent();
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let arbiter = threads.at(SLOT);
+            assert_eq!(threads.not_made(arbiter, "no memory", &mut ctx), Some(SLOT));
+            let pause = Duration::from_secs(seconds);
+            assert_eq!(threads.next_due(), Some(ctx.now + pause));
+            ctx.now += pause - Duration::from_nanos(1);
+            assert!(threads.retry(&mut ctx).is_empty() && threads.lacks_thread(SLOT));
+            ctx.now += Duration::from_nanos(1);
+            assert_eq!(threads.retry(&mut ctx), [SLOT]);
+            assert!(!threads.lacks_thread(SLOT));
+        }
+    }
+
+    #[test]
+    fn a_thread_of_its_own_ends_with_its_last_worker() {
+        let (mut threads, mut ctx) = (Threads::default(), ctx());
+        let own = ThreadSlotId(ctx.config.workers.arbiters);
+        let arbiter = threads.assign_worker(own, LIMIT, &mut ctx);
+        assert_eq!(threads.assign_worker(own, LIMIT, &mut ctx), arbiter);
+        ctx.outputs.clear();
+        threads.release_worker(own, &mut ctx);
+        assert!(ctx.outputs.is_empty());
+        threads.release_worker(own, &mut ctx);
+        assert_eq!(ctx.outputs, [Output::Dismiss { arbiter }]);
+    }
+
+    #[test]
+    fn a_shared_thread_outlives_its_workers() {
+        let (mut threads, mut ctx, arbiter) = silent();
+        threads.release_worker(SLOT, &mut ctx);
+        assert!(ctx.outputs.is_empty() && threads.at(SLOT) == arbiter);
+    }
+}
