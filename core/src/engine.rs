@@ -75,8 +75,7 @@ impl Engine {
     /// `identity` says which life of which address this is; without a `[cluster]` table only its
     /// generation is used. `seed` is all the chance the engine will have.
     ///
-    /// # Errors
-    /// Whatever [`Config::check`] refuses.
+    /// # Errors The errors of [`Config::check`].
     pub fn new(config: Config, identity: Identity, seed: u64, now: Instant) -> Result<Engine, ConfigError> {
         config.check()?;
         let generation = identity.generation;
@@ -97,7 +96,7 @@ impl Engine {
         })
     }
 
-    // ---- inputs --------------------------------------------------------------------------------------------------------------------------
+    // ---- inputs --------------------------------------------------------------------------------
 
     /// Handles one input of this instant; then drain the outputs.
     ///
@@ -173,12 +172,12 @@ impl Engine {
         }
     }
 
-    // ---- outputs -------------------------------------------------------------------------------------------------------------------------
+    // ---- outputs -------------------------------------------------------------------------------
 
     /// The next thing to do; `None` when the input is worked off. For [`Output::Transmit`] the
     /// datagram is in `buffer`, which is otherwise left alone.
     pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Option<Output> {
-        // Datagrams first: a verdict travels before its events are told here.
+        // Datagrams first: a verdict travels before its events are published here.
         while let Some(cluster) = &mut self.cluster
             && let Some(outgoing) = cluster.poll_outgoing()
         {
@@ -213,7 +212,7 @@ impl Engine {
         (due != Instant::NEVER).then_some(due)
     }
 
-    // ---- questions -----------------------------------------------------------------------------------------------------------------------
+    // ---- questions -----------------------------------------------------------------------------
 
     /// The members as this node sees them, itself included, in the order of their ids; none without
     /// a cluster.
@@ -232,7 +231,7 @@ impl Engine {
         self.cluster.iter().flat_map(Cluster::observers)
     }
 
-    /// Those whom this node watches, each with the time for which nothing was heard of it.
+    /// The nodes that this node watches, each with its silence.
     pub fn watched(&self) -> impl Iterator<Item = (NodeId, Duration)> {
         self.cluster.iter().flat_map(|cluster| cluster.watched(&self.ctx))
     }
@@ -242,8 +241,8 @@ impl Engine {
         self.cluster.as_ref().map_or(0, Cluster::health)
     }
 
-    /// Who owns a shard of this group, at which epoch; `None` if nobody does, or there is no such
-    /// shard, or there is no cluster.
+    /// Who owns a shard of this group, at which epoch; `None` if no member does, or there is no
+    /// such shard, or there is no cluster.
     pub fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
         self.ownership.owner(group, index)
     }
@@ -254,7 +253,7 @@ impl Engine {
     }
 
     /// Until when this node may act for the shards that run on it, unless that is renewed; long ago
-    /// if it may not. `None` without a cluster: for ever.
+    /// if it may not. `None` without a cluster: without end.
     pub fn lease_until(&self) -> Option<Instant> {
         self.ownership.lease_until(self.cluster.as_ref())
     }
@@ -264,7 +263,7 @@ impl Engine {
         self.supervision.arbiters()
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -274,8 +273,8 @@ impl Engine {
         self.supervision.standing(child)
     }
 
-    /// Whether the cluster has let this node in, or it has begun one, and it knows all the members
-    /// it was told of. Always so without a cluster, and never once it has left.
+    /// Whether the cluster has admitted this node, or the node has begun one, and it knows all
+    /// members of the table it was sent. Always so without a cluster, and never once it has left.
     pub fn is_joined(&self) -> bool {
         !self.has_left() && self.cluster.as_ref().is_none_or(|cluster| cluster.is_joined(self.ctx.now))
     }
@@ -318,7 +317,7 @@ impl Engine {
         &self.ctx.config
     }
 
-    // ---- inputs, one by one --------------------------------------------------------------------------------------------------------------
+    // ---- inputs, one by one --------------------------------------------------------------------
 
     /// An input that is for supervision alone.
     fn supervise(&mut self, now: Instant, input: impl FnOnce(&mut Supervision, &mut Ctx)) {
@@ -504,9 +503,9 @@ impl Engine {
         self.follow_up();
     }
 
-    // ---- private -------------------------------------------------------------------------------------------------------------------------
+    // ---- private -------------------------------------------------------------------------------
 
-    /// Moves the clock on, and excuses everybody if it jumped.
+    /// Advances the clock. If it jumped, discounts the pause from all silences.
     fn advance(&mut self, now: Instant) {
         let pause = self.pause_detector.wake(now, self.poll_timeout(), self.ctx.config.stall);
         self.due = None;
@@ -529,7 +528,8 @@ impl Engine {
         }
     }
 
-    /// Takes a pause of our own out of every silence, and lets whatever waited speak first.
+    /// Discounts a pause of this process from every silence. Datagrams that waited in the socket
+    /// come before any verdict.
     fn discount_pause(&mut self, pause: Pause, late_by: Duration) {
         self.ctx.monitor.discount_pause(pause);
         self.supervision.discount_pause(&self.ctx);
@@ -546,7 +546,7 @@ impl Engine {
         self.due_with(self.due_apart())
     }
 
-    /// What is due next of verdicts and what is `apart` from them.
+    /// The next instant at which a verdict, or something in `apart`, is due.
     fn due_with(&self, apart: Instant) -> Instant {
         let held_until = self.pause_detector.held_until().unwrap_or(Instant::ZERO);
         earliest(apart, [self.ctx.monitor.next_change().map(|at| at.max(held_until))])
@@ -592,7 +592,7 @@ impl Engine {
     fn route(&mut self, change: Change) {
         match change.target {
             Target::Node(id) => {
-                // Whoever has left judges nobody.
+                // A node that has left judges no member.
                 if let Some(cluster) = &mut self.cluster
                     && !self.leaving.is_over()
                 {
@@ -624,7 +624,7 @@ impl Engine {
         }
     }
 
-    /// What others sent about shards, to whoever owns them.
+    /// Passes messages about shards on to the sharding.
     fn route_shard_messages(&mut self) {
         while let Some(message) = self.cluster.as_mut().and_then(Cluster::poll_shard_message) {
             self.ownership
@@ -687,7 +687,7 @@ impl Engine {
         }
     }
 
-    /// Whether whatever ran here for the cluster has stopped, and others have what it left behind.
+    /// Whether all work for the cluster has stopped here, and other nodes have its snapshots.
     fn is_handed_over(&self) -> bool {
         self.cluster.as_ref().is_none_or(|cluster| self.ownership.is_handed_over(cluster, self.ctx.now))
     }

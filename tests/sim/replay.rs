@@ -1,7 +1,8 @@
 //! Shows the run of a seed: its timeline, and what the checker found. Of a range of seeds only
 //! those that are broken.
 //!
-//! cargo run --release -p heartbeat-tests --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M] [--requests]
+//! cargo run --release -p heartbeat-tests --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M]
+//! [--requests]
 
 use std::ops::Range;
 use std::process::ExitCode;

@@ -202,8 +202,8 @@ const GREETINGS_MAX: usize = 256;
 /// How long a connection may take to send its first bytes.
 const GREETING_FOR: Duration = Duration::from_secs(2);
 
-/// Accepts connections without end. One that begins with [`PREFACE`] is for requests; every other
-/// one is a stream of the engine.
+/// Accepts connections without end. A connection that begins with [`PREFACE`] is for requests;
+/// every other one is a stream of the engine.
 pub(crate) async fn accept(
     clock: Clock,
     listener: TcpListener,

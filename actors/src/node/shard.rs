@@ -2,8 +2,8 @@
 //!
 //! All nodes that supervise a group of the same name share its shards out among themselves. Each
 //! shard runs on one node, its owner. When the owner dies or leaves, another node starts the shard
-//! under a higher [`Epoch`]. [`Shards::send`] brings a message to its owner; [`Shards::owner`] says where a
-//! key belongs, and the application sends the request there.
+//! under a higher [`Epoch`]. [`Shards::send`] brings a message to its owner; [`Shards::owner`] says
+//! where a key belongs, and the application sends the request there.
 //!
 //! # Quick start
 //! ```
@@ -181,20 +181,24 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
     /// # impl Actor for Counter { type Context = Context<Self>; }
     /// # impl Handler<Add> for Counter {
     /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 {
+    /// #         self.0 += add.0;
+    /// #         self.0
+    /// #     }
     /// # }
     /// # actix::System::new().block_on(async {
     /// # let node = Node::start(Config::default()).await.unwrap();
     ///
-    /// let counters = node.supervise_shards("counters", 16, |_| Ok(Counter(0))).unwrap().accept::<Add>();
+    /// let counters = node.supervise_shards("counters", 16, |_| Ok(Counter(0))).unwrap();
+    /// let counters = counters.accept::<Add>();
     /// counters.until_up().await.unwrap();
     /// assert_eq!(counters.send("customer 7", Add(2)).await, Ok(2));
     /// # });
     /// ```
     ///
     /// # Errors
-    /// The future's error is a [`SendError`]; [`SendError::is_unhandled`] says whether it is safe to
-    /// send the message again.
+    /// The future's error is a [`SendError`]; [`SendError::is_unhandled`] says whether it is safe
+    /// to send the message again.
     pub fn send<M>(&self, key: impl AsRef<[u8]>, message: M) -> Reply<M::Result>
     where
         A: Handler<M>,

@@ -115,7 +115,7 @@ pub(crate) struct Started {
     pub(crate) slots: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::DynSlot>>,
 }
 
-/// What has started on the control thread.
+/// The parts that have started on the control thread.
 struct Actors {
     supervisor: Addr<Supervisor>,
     address: Option<SocketAddr>,

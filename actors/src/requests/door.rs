@@ -93,7 +93,7 @@ where
     }
 }
 
-/// What the node of the sender is told.
+/// The outcome that the sender's node gets.
 fn outcome(error: SendError) -> Outcome {
     match error {
         SendError::Full => Outcome::Refused(Refusal::Full),

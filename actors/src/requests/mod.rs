@@ -108,7 +108,7 @@ impl<M: RemoteMessage> ReplyReceiver<M::Result> for RemoteReply<M> {
     }
 }
 
-/// What the sender of a message is told of a refusal.
+/// The sender's error for a refusal.
 fn send_error(refusal: Refusal, message: &'static str) -> SendError {
     match refusal {
         Refusal::Full | Refusal::HeldFull => SendError::Full,

@@ -399,7 +399,7 @@ pub struct RequestsConfig {
     pub on_suspected: OnSuspected,
     /// Requests under way to one node, 1 to [`REQUESTS_WINDOW_MAX`].
     pub window: u32,
-    /// Bytes of these. Not zero. One request may always be under way, whatever its size.
+    /// Bytes of these. Not zero. One request may always be under way, of any size.
     pub window_bytes: usize,
     /// Largest message and largest answer in bytes, 1 to [`MESSAGE_BYTES_MAX`].
     pub message_bytes_max: usize,

@@ -299,7 +299,7 @@ struct Peer {
     not_before: Instant,
 }
 
-/// What is due at an instant. Each is checked again when its time has come.
+/// Something that is due at an instant. Each is checked again when its time has come.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
     Deadline(RequestId),

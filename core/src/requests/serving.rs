@@ -1,8 +1,8 @@
 //! The requests that workers of this node handle, and the connections that bring them.
 //!
 //! Bytes of another node are never trusted: a frame that is malformed, a number that does not rise,
-//! a part of no request, a payload over its bound, each ends its connection and is counted. What
-//! its sender may have had under way here is answered to no one.
+//! a part of no request, a payload over its bound, each ends its connection and is counted. The
+//! requests it brought get no response.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -462,7 +462,7 @@ impl Requests {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let assembly = Assembly::new(response, total, part);
         if !assembly.is_complete() {
-            // Parts of a response that nobody waits for are dropped as they arrive.
+            // Parts of a response without a waiting request are dropped as they arrive.
             if connection.sent.contains_key(&request) {
                 connection.responses.insert(request, assembly);
             }

@@ -27,7 +27,7 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// What is on its way to a node.
+/// An input on its way to a node.
 #[derive(Clone, Debug)]
 enum Event {
     Input(Input),
@@ -64,7 +64,7 @@ struct World {
     handled: Vec<u64>,
     outcomes: BTreeMap<u64, Outcome>,
     owners: BTreeMap<u32, (usize, u64)>,
-    /// Longest time that anything takes on its way.
+    /// Longest time on the way.
     delay_max: Duration,
 }
 

@@ -248,7 +248,7 @@ impl Checker {
             || refused.is_some_and(|since| now - since <= nanos(workers.timeout + workers.interval))
     }
 
-    /// Whether a shard may run in one place only, whatever the network does.
+    /// Whether a shard may run in one place only, in every state of the network.
     pub(crate) fn is_exclusive(&self) -> bool {
         let ownership = &self.config.ownership;
         ownership.quorum == QuorumRule::Majority || ownership.authority != AuthorityKind::View

@@ -75,7 +75,7 @@ struct Queue {
     waiting: VecDeque<(ServedId, u64)>,
     /// The request in hand, and the generation of the worker that has it.
     in_hand: Option<(ServedId, u64, Generation)>,
-    /// The generation that was told to stop: it takes no further request.
+    /// The generation that is stopping: it takes no further request.
     stopping: Option<Generation>,
     /// Whether its next turn is planned.
     has_turn: bool,
@@ -127,9 +127,9 @@ impl World {
         Some(self.traffic.stations.get(&place)?.requests.counters())
     }
 
-    /// Lets clients send for a while, then stops them and waits for all outcomes. Says what is wrong
-    /// afterwards: requests that were sent now are all handled, but for those to shards that may be
-    /// down.
+    /// Lets clients send for a while, then stops them and waits for all outcomes. Says what is
+    /// wrong afterwards: requests that were sent now are all handled, but for those to shards that
+    /// may be down.
     pub fn settle_requests(&mut self) -> Vec<String> {
         /// The longest pause before a restart, and the time that a blocked thread may take.
         const WITHIN_S: u32 = 60;
@@ -450,7 +450,7 @@ impl World {
         self.plan_turn(place, index, 1_000);
     }
 
-    /// A worker that is told to stop, and can, finishes the request in hand first.
+    /// A stopping worker finishes the request in hand first, if it can.
     pub(crate) fn stop_requests(&mut self, place: NodeIndex, worker: WorkerId) {
         let Some(index) = worker.0.checked_sub(WORKERS) else { return };
         let Some(generation) = self.at_work(place, worker).map(|worker| worker.generation) else { return };
