@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartbeat_core::wire::HEADERS_BYTES;
-use heartbeat_core::{Engine, Input, Output, Report, StreamId};
+use heartbeat_core::{Engine, Event, Input, Output, Report, StreamId};
 
 use crate::event_queue::Item;
 use crate::network::NodeIndex;
@@ -110,20 +110,23 @@ impl World {
             | Output::Returned { .. }
             | Output::Exit { .. }
             | Output::ForgetGroup { .. } => {}
-            Output::Event(event) => {
-                self.note(place, || format!("{event:?}"));
-                self.feed_requests(place, &event);
-                let at = self.elapsed();
-                if let Some(listener) = &mut self.listener {
-                    listener(at, place, &event);
-                }
-                if self.shape.log {
-                    let members = self.engine(place).into_iter().flat_map(Engine::members);
-                    let is_alone = members.filter(|member| member.status.is_member()).count() < 2;
-                    self.checker.event(self.now, place, is_alone, &event);
-                    self.events.push((at, place, event));
-                }
-            }
+            Output::Event(event) => self.publish(place, event),
+        }
+    }
+
+    /// Notes an event, and passes it on to the requests, the listener and the checker.
+    fn publish(&mut self, place: NodeIndex, event: Event) {
+        self.note(place, || format!("{event:?}"));
+        self.feed_requests(place, &event);
+        let at = self.elapsed();
+        if let Some(listener) = &mut self.listener {
+            listener(at, place, &event);
+        }
+        if self.shape.log {
+            let members = self.engine(place).into_iter().flat_map(Engine::members);
+            let is_alone = members.filter(|member| member.status.is_member()).count() < 2;
+            self.checker.event(self.now, place, is_alone, &event);
+            self.events.push((at, place, event));
         }
     }
 
