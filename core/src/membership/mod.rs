@@ -6,24 +6,24 @@
 //! News travels as gossip. In `mode = "central"` only monitors are observers; nothing else differs.
 //!
 //! What the rules share:
-//! - [`peers`]: this node, the table of members, the gossip, the observers; lent to every rule.
-//! - [`outbox`]: what leaves this node; [`clock`]: the logical clock, of which epochs are made.
+//! - `peers`: this node, the table of members, the gossip, the observers; lent to every rule.
+//! - `outbox`: what leaves this node; `clock`: the logical clock, of which epochs are made.
 //!
 //! The rules, each with a state of its own:
-//! - [`heartbeat`]: when this node sends its heartbeats, and whether observers receive them.
-//! - [`watch`]: the heartbeats of the nodes that this one watches.
-//! - [`inquiry`]: what a silence leads to: asking, suspicion, death.
-//! - [`join`], [`sync`]: being admitted, admitting others, and comparing tables.
-//! - [`unconfirmed`]: processes that are known only from the rows of others.
-//! - [`random_probe`]: probes of members that this node does not watch.
-//! - [`streams`], [`transfer`]: lifelines, whose end is evidence, and snapshots of shards.
-//! - [`refutation`]: what others hold of this node, and how it answers.
-//! - [`quorum`]: whether enough members answer, where a shard may run in one place only.
-//! - [`settings`]: settings with which a cluster cannot work.
-//! - [`own_profile`]: what this node publishes of itself.
+//! - `heartbeat`: when this node sends its heartbeats, and whether observers receive them.
+//! - `watch`: the heartbeats of the nodes that this one watches.
+//! - `inquiry`: what a silence leads to: asking, suspicion, death.
+//! - `join`, `sync`: being admitted, admitting others, and comparing tables.
+//! - `unconfirmed`: processes that are known only from the rows of others.
+//! - `random_probe`: probes of members that this node does not watch.
+//! - `streams`, `transfer`: lifelines, whose end is evidence, and snapshots of shards.
+//! - `refutation`: what others hold of this node, and how it answers.
+//! - `quorum`: whether enough members answer, where a shard may run in one place only.
+//! - `settings`: settings with which a cluster cannot work.
+//! - `own_profile`: what this node publishes of itself.
 //!
-//! `Cluster` joins them: [`dispatch`] takes each message to its rule, [`change`] does what follows
-//! from a row that changed, [`timers`] does what is due, and [`goodbye`] is how this node leaves.
+//! `Cluster` joins them: `dispatch` takes each message to its rule, `change` does what follows from
+//! a row that changed, `timers` does what is due, and `goodbye` is how this node leaves.
 //!
 //! What this does not do: decide which node may own shards. That is another question than which
 //! nodes are alive, and gossip does not settle it. Both sides of a partition go on. Of two owners

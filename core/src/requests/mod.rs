@@ -15,7 +15,7 @@
 //! - **While a shard moves, requests wait at their sender**, bounded in number, bytes and time.
 //!   When a node is dead, its requests under way are interrupted at once; those that wait go to the
 //!   new owner.
-//! - **Order**: see [`lane`].
+//! - **Order**: see `lane`.
 //!
 //! What this does not do: it repeats nothing that may have been handled, keeps nothing over the end
 //! of the process, and does not order requests of two senders.
