@@ -110,7 +110,7 @@ impl Node {
             let sent = Instant::now();
             let answer = match self.session.get() {
                 Some(session) => self.ask(AuthorityRequest::Renew { session }).await,
-                None => self.ask(AuthorityRequest::Open { ttl: self.ttl, former: self.former.get() }).await,
+                None => self.ask(AuthorityRequest::Open { ttl: self.ttl, previous: self.former.get() }).await,
             };
             let margin = (self.ttl / 10).max(Duration::from_millis(200));
             match answer {

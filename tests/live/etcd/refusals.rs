@@ -19,7 +19,7 @@ const TTL: Duration = Duration::from_secs(12);
 async fn open(config: &EtcdConfig) -> Result<AuthorityResponse, String> {
     let authority = Rc::new(EtcdAuthority::new(config, TTL, claimant("c", "a", 1)).unwrap());
     let begun = Instant::now();
-    let answer = authority.ask(AuthorityRequest::Open { ttl: TTL, former: None }).await;
+    let answer = authority.ask(AuthorityRequest::Open { ttl: TTL, previous: None }).await;
     assert!(begun.elapsed() < PATIENCE, "it takes a bounded time: {:?}", begun.elapsed());
     answer.map_err(|error| error.to_string())
 }
