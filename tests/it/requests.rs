@@ -223,3 +223,31 @@ fn the_random_worlds_meet_every_kind_of_outcome() {
     assert!(counts.iter().all(|count| *count > 20) && counts[0] > 5_000, "{counts:?}");
     assert!(is_unanswered_handled, "a handler had begun before its node died");
 }
+
+#[test]
+fn old_and_new_nodes_share_a_cluster() {
+    for seed in 0..10 {
+        let mut world = world_by(seed, Config::default());
+        let old = [0, 1];
+        world.set_old(old);
+        let mut sent = Vec::new();
+        for step in 0..200_u32 {
+            let (sender, shard) = (step as usize % NODES, step % SHARDS);
+            let is_new = !old.contains(&sender) && step % 2 == 0;
+            let owner = (0..NODES).find(|&place| world.shards_on(place).contains(&shard)).unwrap();
+            let id = match is_new {
+                true => world.send_new_request(sender, shard, 100, None),
+                false => world.send_request(sender, shard, 100, None),
+            };
+            sent.push((id, is_new && old.contains(&owner)));
+            world.run(millis(5));
+        }
+        world.run(Duration::from_secs(5));
+        for (id, is_unknown) in sent {
+            let outcome = world.checker.outcome(id);
+            let is_refused = matches!(outcome, Some(Outcome::Refused(Refusal::UnknownMessage)));
+            assert!(is_handled(&world, id) != is_unknown && is_refused == is_unknown, "seed {seed}: {outcome:?}");
+        }
+        check_well(&world);
+    }
+}

@@ -18,7 +18,7 @@ fn told() -> Fault {
 fn adds_up(counts: MessageCounts) {
     assert_eq!(
         counts.accepted,
-        counts.handled + counts.interrupted + counts.answering + counts.dead + counts.queued,
+        counts.handled + counts.interrupted + counts.answering + counts.dead + counts.moved + counts.queued,
         "{counts:?}"
     );
 }

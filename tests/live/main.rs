@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod blocked;
+mod calls;
 mod cluster;
 mod ends;
 mod histories;

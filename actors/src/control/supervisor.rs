@@ -302,7 +302,7 @@ impl Supervisor {
     fn end(&mut self, context: &mut Context<Self>) {
         self.ending = Ending::Done;
         if let Some(requests) = &self.links.requests {
-            requests.post(ToRequests::End);
+            requests.end();
         }
         for done in self.leavers.drain(..) {
             let _ = done.send(()); // Its node may have stopped waiting.

@@ -35,6 +35,8 @@ use crate::node::group::Group;
 use crate::node::service::Services;
 use crate::node::start::{NodeError, Started};
 use crate::node::supervise_error::SuperviseError;
+use crate::requests::Route;
+use crate::requests::remote::{RemoteAddr, To};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::node_view::View;
 use crate::view::owner::{NoOwner, Owner};
@@ -336,6 +338,67 @@ impl Node {
     /// [`NotUp`] if this node leaves.
     pub async fn until_joined(&self) -> Result<(), NotUp> {
         self.until(|engine, _| if engine.is_joined() { Poll::Ready(Ok(())) } else { Poll::Pending }).await
+    }
+
+    /// The address of the worker of this name on the member of this name, which may be this node.
+    /// Neither needs to be there yet.
+    ///
+    /// The worker must be of type `A`, and must [accept](WorkerAddr::accept) the messages.
+    ///
+    /// ```
+    /// # use heartbeat_actors::prelude::*;
+    /// use heartbeat_actors::SendError;
+    /// use heartbeat_actors::shard::RemoteMessage;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Message, Serialize, Deserialize)]
+    /// #[rtype(result = "u64")]
+    /// struct Add(u64);
+    ///
+    /// impl RemoteMessage for Add {
+    ///     const NAME: &str = "counter.add";
+    /// }
+    /// # struct Counter(u64);
+    /// # impl Actor for Counter { type Context = Context<Self>; }
+    /// # impl Handler<Add> for Counter {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 {
+    /// #         self.0 += add.0;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # actix::System::new().block_on(async {
+    /// let config = "[cluster]
+    ///               name = 'shop'
+    ///               node = 'a'
+    ///               role = 'worker'
+    ///               listen = '127.0.0.1:0'";
+    /// let node = Node::start(Config::from_toml(config).unwrap()).await.unwrap();
+    /// let _counter = node.supervise("counter", || Counter(0)).unwrap().accept::<Add>();
+    ///
+    /// let counter = node.remote::<Counter>("a", "counter");
+    /// assert_eq!(counter.send(Add(2)).await, Ok(2));
+    /// let elsewhere = node.remote::<Counter>("b", "counter");
+    /// assert_eq!(elsewhere.send(Add(2)).await, Err(SendError::UnknownMember("b".into())));
+    /// # node.leave().await;
+    /// # });
+    /// ```
+    pub fn remote<A>(&self, member: &str, worker: &str) -> RemoteAddr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let inner = &self.inner;
+        let (member, worker): (Arc<str>, Arc<str>) = (member.into(), worker.into());
+        let is_here = inner.config.cluster.as_ref().is_some_and(|cluster| cluster.node == *member);
+        let to = match &inner.requests {
+            _ if is_here => To::Here,
+            Some(link) => {
+                let route = Route::to_worker(link.clone(), inner.control.clone(), member.clone(), worker.clone());
+                To::There(Arc::new(route))
+            }
+            None => To::Nowhere,
+        };
+        RemoteAddr::new(inner.control.clone(), member, worker, to)
     }
 
     /// The dead letters of this node's workers from now on, one after the other.

@@ -41,7 +41,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 
 use actix::{Actor, Addr, Handler};
@@ -56,10 +55,12 @@ use crate::control::until::until;
 use crate::lock::lock;
 use crate::node::supervise_error::SuperviseError;
 use crate::node::{Node, check_name};
-use crate::requests::{RequestsLink, ShardDoor};
+use crate::requests::{Route, ShardDoor};
 use crate::view::node_view::{ShardOwners, View};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
+use crate::worker::dead_letter::DeadReason;
+use crate::worker::envelope::Envelope;
 use crate::worker::mailbox::{CloseReason, Rules};
 use crate::worker::messages::NotUp;
 use crate::worker::reply::Reply;
@@ -69,6 +70,7 @@ use crate::worker::spec::WorkerSpec;
 use crate::worker::status_cell::CellRef;
 
 pub use crate::requests::RemoteMessage;
+pub use crate::requests::remote::RemoteAddr;
 
 pub use crate::authority::fence::{Fence, StaleEpoch};
 pub use crate::view::owner::{NoOwner, Owner};
@@ -89,17 +91,14 @@ pub struct Shards<A: Actor<Context = Context<A>>> {
 
 /// How requests reach the shards on other nodes.
 struct Remote<A: Actor<Context = Context<A>>> {
-    link: Arc<RequestsLink>,
     door: Arc<ShardDoor<A>>,
-    group: u64,
-    /// By shard: requests of this node that wait or are under way. While there are any, a later one
-    /// takes the same way, so that it overtakes none.
-    busy: Arc<[AtomicU32]>,
+    /// By shard.
+    routes: Arc<[Arc<Route>]>,
 }
 
 impl<A: Actor<Context = Context<A>>> Clone for Remote<A> {
     fn clone(&self) -> Remote<A> {
-        Remote { link: self.link.clone(), door: self.door.clone(), group: self.group, busy: self.busy.clone() }
+        Remote { door: self.door.clone(), routes: self.routes.clone() }
     }
 }
 
@@ -204,43 +203,110 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        self.send_or_return(self.shard_of(key), message).unwrap_or_else(|refused| Reply::refused(refused.error))
+        self.send_to(self.shard_of(key), message)
     }
 
     /// As [`Shards::send`], but asks for no answer.
     ///
     /// # Errors
-    /// [`TrySendError`] with the message if it is refused here and now. What happens later, on its
-    /// way or at the worker, is not reported.
+    /// [`TrySendError`] with the message if it is refused here and now. A message that is refused
+    /// later becomes a dead letter.
     pub fn try_send<M>(&self, key: impl AsRef<[u8]>, message: M) -> Result<(), TrySendError<M>>
     where
         A: Handler<M>,
         M: RemoteMessage,
     {
-        self.send_or_return(self.shard_of(key), message).map(Reply::detach)
+        let index = self.shard_of(key);
+        match self.try_here(index, message, Envelope::new) {
+            Ok(_) => Ok(()),
+            Err(refused) => match self.route(index) {
+                Some(route) if refused.error == SendError::Closed => route.send_off(refused.message),
+                Some(_) | None => Err(refused),
+            },
+        }
     }
 
-    fn send_or_return<M>(&self, index: u32, message: M) -> Result<Reply<M::Result>, TrySendError<M>>
+    /// As [`Shards::send`], but reports nothing back. A message that is refused, at once or later,
+    /// becomes a dead letter ([`Node::subscribe_dead_letters`]).
+    pub fn do_send<M>(&self, key: impl AsRef<[u8]>, message: M)
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let index = self.shard_of(key.as_ref());
+        if let Err(TrySendError { message, .. }) = self.try_send(key, message) {
+            self.worker(index).discard(message, DeadReason::Refused);
+        }
+    }
+
+    /// As [`Shards::send`], and again each time that the message is interrupted, at most
+    /// `attempts_max` times in all. Use it only for messages that do no harm when they are handled
+    /// twice. A message that is refused is not sent again, as with [`WorkerAddr::send_retrying`].
+    ///
+    /// # Errors
+    /// The error of the last attempt. If the attempt number `attempts_max` fails, the message
+    /// becomes a dead letter.
+    pub async fn send_retrying<M>(
+        &self,
+        key: impl AsRef<[u8]>,
+        message: M,
+        attempts_max: u32,
+    ) -> Result<M::Result, SendError>
+    where
+        A: Handler<M>,
+        M: RemoteMessage + Clone,
+    {
+        let index = self.shard_of(key);
+        for _ in 1..attempts_max {
+            match self.send_to(index, message.clone()).await {
+                Err(SendError::Interrupted(_)) => {}
+                answer => return answer,
+            }
+        }
+        let answer = self.send_to(index, message.clone()).await;
+        if answer.is_err() {
+            self.worker(index).discard(message, DeadReason::Attempts);
+        }
+        answer
+    }
+
+    fn send_to<M>(&self, index: u32, message: M) -> Reply<M::Result>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let sent = match self.try_here(index, message, Envelope::with_reply) {
+            Ok(envelope) => return Reply::of(envelope),
+            Err(refused) => match self.route(index) {
+                Some(route) if refused.error == SendError::Closed => route.send(refused.message),
+                Some(_) | None => Err(refused),
+            },
+        };
+        sent.unwrap_or_else(|refused| Reply::refused(refused.error))
+    }
+
+    /// Hands a message to the shard's worker on this node. The error is [`SendError::Closed`] if
+    /// the shard does not run here, or earlier messages are on their way to its owner.
+    fn try_here<M>(
+        &self,
+        index: u32,
+        message: M,
+        envelope: fn(M) -> Envelope<M>,
+    ) -> Result<Arc<Envelope<M>>, TrySendError<M>>
     where
         A: Handler<M>,
         M: RemoteMessage,
     {
         let worker = self.worker(index);
-        let Some(remote) = &self.remote else { return worker.send_through(None, message) };
-        let is_clear = remote.busy[index as usize].load(Ordering::Acquire) == 0;
-        let message = if is_clear {
-            match worker.send_through(None, message) {
-                // The shard does not run here.
-                Err(TrySendError { error: SendError::Closed, message }) => message,
-                sent => return sent,
-            }
-        } else {
-            message
-        };
-        match remote.link.send(remote.group, index, &remote.busy, message) {
-            Ok(reply) => Ok(reply),
-            Err((error, message)) => Err(TrySendError { error, message }),
+        match self.route(index) {
+            Some(route) if route.is_busy() => Err(TrySendError { error: SendError::Closed, message }),
+            Some(route) => worker.send_envelope(envelope(message).with_onward(route.clone())),
+            None => worker.send_envelope(envelope(message)),
         }
+    }
+
+    fn route(&self, index: u32) -> Option<&Arc<Route>> {
+        self.remote.as_ref().map(|remote| &remote.routes[index as usize])
     }
 
     /// Waits until this node knows an owner of each shard, and those shards that are its own are
@@ -385,7 +451,11 @@ impl Node {
         let remote = self.inner.requests.as_ref().map(|link| {
             let (door, group) = (Arc::new(ShardDoor::new(workers.clone())), name_hash(&group));
             link.open_door(group, door.clone());
-            Remote { link: link.clone(), door, group, busy: (0..count).map(|_| AtomicU32::new(0)).collect() }
+            let routes = (0..count).zip(&*workers).map(|(index, worker)| {
+                let (link, slot) = (link.clone(), &worker.slot);
+                Arc::new(Route::to_shard(link, slot.control.clone(), (group, index), slot.name.clone()))
+            });
+            Remote { door, routes: routes.collect() }
         });
         Ok(Shards { name: group, workers, owners, view, supervisor, remote })
     }

@@ -38,6 +38,7 @@ use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::panic_text;
 use crate::worker::slot::Control;
 use crate::worker::status_cell::Cells;
+use crate::worker::worker_door::WorkerDoors;
 
 /// Why a node did not start. Nothing of it is left running.
 #[derive(Debug)]
@@ -132,6 +133,7 @@ struct Parts {
     cells: Arc<Cells>,
     is_leaving: Arc<AtomicBool>,
     node_lease: Arc<NodeLease>,
+    doors: Arc<WorkerDoors>,
 }
 
 impl Parts {
@@ -146,11 +148,12 @@ impl Parts {
             cells,
             is_leaving: Arc::default(),
             node_lease: Arc::new(NodeLease::new()),
+            doors: Arc::default(),
         }
     }
 
     fn started(self, Actors { supervisor, address, requests }: Actors) -> Started {
-        let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease } = self;
+        let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease, doors } = self;
         let control = Arc::new(Control {
             clock,
             burst: config.workers.burst,
@@ -159,6 +162,7 @@ impl Parts {
             is_leaving,
             dead_letters: DeadLetterSink::new(config.events.queue),
             drop_queue: DropQueue::new(thread_source),
+            doors,
             supervisor: supervisor.clone().recipient(),
         });
         Started {
@@ -218,7 +222,7 @@ fn start_actors(
     parts: Parts,
     bind: impl FnOnce() -> io::Result<Option<Rc<dyn Transport>>>,
 ) -> Result<Actors, NodeError> {
-    let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease } = parts;
+    let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease, doors } = parts;
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let listen = config.cluster.as_ref().map_or(nowhere, |cluster| cluster.listen);
     let transport = bind().map_err(|error| NodeError::Bind(listen, error))?;
@@ -247,7 +251,7 @@ fn start_actors(
     let requests = match (&config.cluster, &listener) {
         (Some(cluster), Some(_)) => {
             let (node, name) = (NodeId::of(&cluster.node), name_hash(&cluster.name) as u32);
-            let me = Me { node, generation, cluster: name, clock };
+            let me = Me { node, generation, cluster: name, clock, doors };
             Some(requests::start(config.requests.clone(), me).map_err(NodeError::Thread)?)
         }
         (Some(_), None) | (None, _) => None,

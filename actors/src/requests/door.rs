@@ -1,41 +1,74 @@
-//! A door: where requests for the workers of a group come in.
+//! Doors: where requests for the workers of a group, or for one worker, come in.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, Weak};
 
 use actix::{Actor, Handler};
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
-use heartbeat_core::Epoch;
 use heartbeat_core::requests::{MessageType, Outcome, Refusal, Target};
+use heartbeat_core::{Epoch, Interruption};
 
 use crate::lock::{read, write};
 use crate::requests::{RemoteMessage, decode, encode, message_type};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
+use crate::worker::envelope::{Carried, Envelope};
+use crate::worker::reply::Reply;
 use crate::worker::send_error::{SendError, TrySendError};
-
-/// What becomes of a request that a worker has.
-pub(crate) type Serving = LocalBoxFuture<'static, Outcome>;
+use crate::worker::slot::WorkerSlot;
+use crate::worker::worker_door::{Serving, WorkerDoor};
 
 /// A group that takes requests.
 pub(crate) trait Door: Send + Sync {
     /// Hands a request to its worker.
-    fn deliver(&self, target: &Target, epoch: Epoch, message: MessageType, payload: &[u8]) -> Result<Serving, Refusal>;
+    fn deliver(
+        &self,
+        target: &Target,
+        epoch: Epoch,
+        message: MessageType,
+        payload: &[u8],
+        carried: Carried,
+    ) -> Result<Serving, Refusal>;
 }
 
-type Deliver<A> = fn(&WorkerAddr<A>, &[u8]) -> Result<Serving, Refusal>;
+type Deliver<A> = fn(&WorkerAddr<A>, &[u8], Carried) -> Result<Serving, Refusal>;
+
+/// The types of messages that come in, and how each is handed over.
+struct Messages<A: Actor<Context = Context<A>>>(RwLock<BTreeMap<MessageType, Deliver<A>>>);
+
+impl<A: Actor<Context = Context<A>>> Messages<A> {
+    fn new() -> Messages<A> {
+        Messages(RwLock::default())
+    }
+
+    fn accept<M>(&self)
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        write(&self.0).insert(message_type::<M>(), deliver::<A, M>);
+    }
+
+    fn accepts<M: RemoteMessage>(&self) -> bool {
+        read(&self.0).contains_key(&message_type::<M>())
+    }
+
+    fn of(&self, message: MessageType) -> Result<Deliver<A>, Refusal> {
+        read(&self.0).get(&message).copied().ok_or(Refusal::UnknownMessage)
+    }
+}
 
 /// The door of a sharded group.
 pub(crate) struct ShardDoor<A: Actor<Context = Context<A>>> {
     workers: Arc<[WorkerAddr<A>]>,
-    messages: RwLock<BTreeMap<MessageType, Deliver<A>>>,
+    messages: Messages<A>,
 }
 
 impl<A: Actor<Context = Context<A>>> ShardDoor<A> {
     pub(crate) fn new(workers: Arc<[WorkerAddr<A>]>) -> ShardDoor<A> {
-        ShardDoor { workers, messages: RwLock::default() }
+        ShardDoor { workers, messages: Messages::new() }
     }
 
     /// Lets messages of this type in.
@@ -44,24 +77,100 @@ impl<A: Actor<Context = Context<A>>> ShardDoor<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        write(&self.messages).insert(message_type::<M>(), deliver::<A, M>);
+        self.messages.accept::<M>();
     }
 }
 
 impl<A: Actor<Context = Context<A>>> Door for ShardDoor<A> {
-    fn deliver(&self, target: &Target, epoch: Epoch, message: MessageType, payload: &[u8]) -> Result<Serving, Refusal> {
+    fn deliver(
+        &self,
+        target: &Target,
+        epoch: Epoch,
+        message: MessageType,
+        payload: &[u8],
+        carried: Carried,
+    ) -> Result<Serving, Refusal> {
         let Target::Shard { index, .. } = target else { return Err(Refusal::NoWorker) };
         let not_owner = Refusal::NotOwner { known: Epoch(0) };
         let worker = self.workers.get(*index as usize).ok_or(not_owner)?;
         if worker.slot.running_epoch() != epoch {
             return Err(not_owner);
         }
-        let deliver = read(&self.messages).get(&message).copied().ok_or(Refusal::UnknownMessage)?;
-        deliver(worker, payload)
+        let serving = self.messages.of(message)?(worker, payload, carried);
+        // A shard's queue is closed where the shard does not run.
+        let to_shard = move |refusal| if refusal == Refusal::Stopped { not_owner } else { refusal };
+        let serving = serving.map_err(to_shard)?;
+        let outcome = serving.outcome.map(move |outcome| match outcome {
+            Outcome::Refused(refusal) => Outcome::Refused(to_shard(refusal)),
+            Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut => outcome,
+        });
+        Ok(Serving { outcome: outcome.boxed_local(), ..serving })
     }
 }
 
-fn deliver<A, M>(worker: &WorkerAddr<A>, payload: &[u8]) -> Result<Serving, Refusal>
+/// The door of one worker.
+pub(crate) struct OneDoor<A: Actor<Context = Context<A>>> {
+    /// The door must not keep a worker that was removed.
+    slot: Weak<WorkerSlot<A>>,
+    messages: Messages<A>,
+}
+
+impl<A: Actor<Context = Context<A>>> OneDoor<A> {
+    /// The worker, for a sender on this node; none if it was removed.
+    pub(crate) fn worker(&self) -> Option<WorkerAddr<A>> {
+        Some(WorkerAddr { slot: self.slot.upgrade()? })
+    }
+
+    /// Whether messages of this type come in.
+    pub(crate) fn accepts<M: RemoteMessage>(&self) -> bool {
+        self.messages.accepts::<M>()
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> WorkerDoor for OneDoor<A> {
+    fn deliver(&self, message: MessageType, payload: &[u8], carried: Carried) -> Result<Serving, Refusal> {
+        let worker = self.worker().ok_or(Refusal::NoWorker)?;
+        self.messages.of(message)?(&worker, payload, carried)
+    }
+
+    fn is_unused(&self) -> bool {
+        self.slot.strong_count() == 0
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
+    /// Lets messages of this type come from other nodes, which send them to this worker by its name
+    /// ([`Node::remote`](crate::Node::remote)). Messages of other types are refused there, with
+    /// their name.
+    ///
+    /// During a rolling upgrade a worker can accept two versions of a message: one type for each,
+    /// with the same [`RemoteMessage::NAME`] and another [`RemoteMessage::VERSION`].
+    #[must_use]
+    pub fn accept<M>(self) -> WorkerAddr<A>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let doors = &self.slot.control.doors;
+        let own = Arc::downgrade(&self.slot);
+        let open = doors.of(&self.slot.name).and_then(|door| door.as_any().downcast::<OneDoor<A>>().ok());
+        match open.filter(|door| door.slot.ptr_eq(&own)) {
+            Some(door) => door.messages.accept::<M>(),
+            None => {
+                let door = OneDoor { slot: own, messages: Messages::new() };
+                door.messages.accept::<M>();
+                doors.open(self.slot.name.clone(), Arc::new(door));
+            }
+        }
+        self
+    }
+}
+
+fn deliver<A, M>(worker: &WorkerAddr<A>, payload: &[u8], carried: Carried) -> Result<Serving, Refusal>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: RemoteMessage,
@@ -69,25 +178,27 @@ where
     // Decoding runs code of the application, which must not end the thread.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode::<M>(payload)));
     let Ok(Some(message)) = decoded else { return Err(Refusal::Undecodable) };
-    match worker.send_through(None, message) {
-        Ok(reply) => {
+    match worker.send_envelope(Envelope::with_reply(message).with_carried(carried)) {
+        Ok(envelope) => {
+            let reply = Reply::of(envelope.clone());
             let outcome = async move {
                 match reply.await {
                     Ok(value) => match encode(&value) {
                         Some(bytes) => Outcome::Handled(bytes),
-                        None => Outcome::Interrupted(heartbeat_core::Interruption::AnswerUndecodable),
+                        None => Outcome::Interrupted(Interruption::AnswerUndecodable),
                     },
                     Err(error) => outcome(error),
                 }
             };
-            let interrupted = || Outcome::Interrupted(heartbeat_core::Interruption::AnswerUndecodable);
+            let interrupted = || Outcome::Interrupted(Interruption::AnswerUndecodable);
             let caught = AssertUnwindSafe(outcome).catch_unwind();
-            Ok(Box::pin(async move { caught.await.unwrap_or_else(|_| interrupted()) }))
+            let outcome = Box::pin(async move { caught.await.unwrap_or_else(|_| interrupted()) });
+            Ok(Serving { outcome, envelope: Some(envelope) })
         }
         Err(TrySendError { error, .. }) => match outcome(error) {
             Outcome::Refused(refusal) => Err(refusal),
             other @ (Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut) => {
-                Ok(Box::pin(std::future::ready(other)))
+                Ok(Serving { outcome: Box::pin(std::future::ready(other)), envelope: None })
             }
         },
     }
@@ -97,12 +208,12 @@ where
 fn outcome(error: SendError) -> Outcome {
     match error {
         SendError::Full => Outcome::Refused(Refusal::Full),
-        // A shard's queue is closed where the shard does not run.
-        SendError::Closed => Outcome::Refused(Refusal::NotOwner { known: Epoch(0) }),
+        SendError::Closed => Outcome::Refused(Refusal::Stopped),
         SendError::GaveUp => Outcome::Refused(Refusal::GaveUp),
         SendError::NotReady => Outcome::Refused(Refusal::NotReady),
         SendError::Dropped => Outcome::Refused(Refusal::Dropped),
         SendError::Refused(refusal) => Outcome::Refused(refusal),
+        SendError::UnknownMember(_) | SendError::UnknownWorker { .. } => Outcome::Refused(Refusal::NoWorker),
         SendError::UnknownMessage(_) | SendError::Unencodable(_) => Outcome::Refused(Refusal::UnknownMessage),
         SendError::Interrupted(why) => Outcome::Interrupted(why),
         SendError::TimedOut => Outcome::TimedOut,

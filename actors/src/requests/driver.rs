@@ -9,7 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -24,13 +24,21 @@ use tracing::{debug, error};
 
 use crate::clock::Clock;
 use crate::requests::socket::{READ_BYTES, Socket};
-use crate::requests::{Door, Pending, RequestsLink, ToRequests};
+use crate::requests::{Door, FIRST_SENT, Pending, RequestsLink, Route, ToRequests};
+use crate::worker::envelope::{Carried, Expiring};
+use crate::worker::worker_door::{Serving, WorkerDoors};
 
 /// How long connecting may take.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
 
 /// How long a node that has left goes on, so that the last responses get out.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a node that has left waits for the answers to its own requests.
+const ANSWERS_FOR: Duration = Duration::from_secs(5);
+
+/// How often it looks whether all of them are there.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Messages of other threads that are handled before the outputs are written.
 const BATCH: usize = 128;
@@ -41,6 +49,8 @@ pub(crate) struct Me {
     pub(crate) generation: Generation,
     pub(crate) cluster: u32,
     pub(crate) clock: Clock,
+    /// The workers that accept messages of other nodes.
+    pub(crate) doors: Arc<WorkerDoors>,
 }
 
 /// Starts the requests thread.
@@ -50,7 +60,9 @@ pub(crate) struct Me {
 pub(crate) fn start(config: RequestsConfig, me: Me) -> io::Result<Arc<RequestsLink>> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let doors = Arc::new(DashMap::new());
-    let link = RequestsLink { sender, next: AtomicU64::new(1), doors: doors.clone() };
+    let (next, next_moved) = (AtomicU64::new(FIRST_SENT), AtomicU64::new(1));
+    let has_left = AtomicBool::new(false);
+    let link = RequestsLink { sender, clock: me.clock, next, next_moved, doors: doors.clone(), has_left };
     std::thread::Builder::new().name("heartbeat-requests".into()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -64,8 +76,13 @@ pub(crate) fn start(config: RequestsConfig, me: Me) -> io::Result<Arc<RequestsLi
 /// A request of this node.
 struct Own {
     pending: Arc<dyn Pending>,
-    busy: Arc<[AtomicU32]>,
-    index: u32,
+    route: Arc<Route>,
+}
+
+/// A request that a worker of this node has.
+struct Served {
+    task: AbortHandle,
+    envelope: Option<Arc<dyn Expiring>>,
 }
 
 struct Driver {
@@ -73,8 +90,9 @@ struct Driver {
     clock: Clock,
     requests: Requests,
     doors: Arc<DashMap<u64, Arc<dyn Door>>>,
+    worker_doors: Arc<WorkerDoors>,
     own: HashMap<RequestId, Own>,
-    serving: HashMap<ServedId, AbortHandle>,
+    serving: HashMap<ServedId, Served>,
     sockets: BTreeMap<ConnectionId, Socket>,
     /// Connections with bytes that were not tried to be written yet.
     unflushed: BTreeSet<ConnectionId>,
@@ -100,6 +118,7 @@ impl Driver {
                 clock: me.clock,
                 requests: Requests::new(config, me.cluster, me.node, me.generation),
                 doors,
+                worker_doors: me.doors,
                 own: HashMap::new(),
                 serving: HashMap::new(),
                 sockets: BTreeMap::new(),
@@ -124,19 +143,43 @@ impl Driver {
                 break;
             }
         }
+        let rest = async {
+            // Messages of this node that went on to the new owners get their answers.
+            while !driver.borrow().own.is_empty() {
+                let look_again = tokio::time::sleep(LOOK_AGAIN);
+                tokio::select! {
+                    Some(message) = receiver.recv() => driver.borrow_mut().handle_message(message),
+                    () = look_again => {}
+                }
+            }
+        };
+        let is_over = tokio::time::timeout(ANSWERS_FOR, rest).await.is_ok();
+        debug!(event = "requests_end", is_over, "the node has left; its requests end");
         driver.borrow_mut().end();
         tokio::time::sleep(LINGER).await;
+        receiver.close();
+        while let Ok(message) = receiver.try_recv() {
+            driver.borrow_mut().handle_message(message);
+        }
     }
 
     fn handle_message(&mut self, message: ToRequests) {
         match message {
             ToRequests::Input(input) => self.handle(input),
-            ToRequests::Send { input, pending, busy, index } => {
+            ToRequests::Send { input, pending, route } => {
                 if let Input::Send { id, .. } = &input {
-                    self.own.insert(*id, Own { pending, busy, index });
+                    self.own.insert(*id, Own { pending, route });
                 }
                 self.handle(input);
             }
+            ToRequests::SendOn { id, pending, route } => match pending.take_encoded() {
+                Some(encoded) => {
+                    let input = route.send_on_input(id, encoded);
+                    self.own.insert(id, Own { pending, route });
+                    self.handle(input);
+                }
+                None => route.end(),
+            },
             ToRequests::Accepted(stream) => {
                 let Ok(stream) = TcpStream::from_std(stream) else { return };
                 let connection = ConnectionId(self.next_accepted);
@@ -210,28 +253,39 @@ impl Driver {
                     self.flush.notify_one();
                 }
             }
-            Output::Deliver { served, target, epoch, message, payload, .. } => {
-                let door = match &target {
-                    Target::Shard { group, .. } => self.doors.get(group).map(|door| door.value().clone()),
-                    Target::Worker { .. } => None,
-                };
-                let delivered = match door {
-                    Some(door) => door.deliver(&target, epoch, message, &payload),
-                    None => Err(Refusal::NoWorker),
+            Output::Deliver { served, target, epoch, message, payload, deadline, .. } => {
+                let carried = Carried::until(deadline);
+                let delivered = match &target {
+                    Target::Shard { group, .. } => match self.doors.get(group).map(|door| door.value().clone()) {
+                        Some(door) => door.deliver(&target, epoch, message, &payload, carried),
+                        None => Err(Refusal::NoWorker),
+                    },
+                    Target::Worker { name, .. } => match self.worker_doors.of(name) {
+                        Some(door) => door.deliver(message, &payload, carried),
+                        None => Err(Refusal::NoWorker),
+                    },
                 };
                 self.serve(served, delivered);
             }
+            Output::Deadline { served, deadline } => {
+                let envelope = self.serving.get(&served).and_then(|served| served.envelope.as_ref());
+                if let Some(envelope) = envelope {
+                    envelope.expire_at(deadline);
+                }
+            }
             Output::Withdraw { served } => {
-                if let Some(task) = self.serving.remove(&served) {
+                // Ending the task drops the reply, which cancels a message that waits.
+                if let Some(Served { task, .. }) = self.serving.remove(&served) {
                     task.abort();
+                    self.requests.handle(self.clock.now(), Input::Served { served, outcome: Outcome::TimedOut });
                 }
             }
             Output::Finish { id, outcome } => {
-                if let Some(Own { pending, busy, index }) = self.own.remove(&id) {
-                    busy[index as usize].fetch_sub(1, Ordering::AcqRel);
+                if let Some(Own { pending, route }) = self.own.remove(&id) {
+                    route.end();
                     // Decoding runs code of the application, which must not end the thread.
-                    if catch_unwind(AssertUnwindSafe(|| pending.settle(outcome))).is_err() {
-                        pending.settle(Outcome::Interrupted(Interruption::AnswerUndecodable));
+                    if catch_unwind(AssertUnwindSafe(|| pending.settle(outcome, &route))).is_err() {
+                        pending.settle(Outcome::Interrupted(Interruption::AnswerUndecodable), &route);
                     }
                 }
             }
@@ -239,17 +293,17 @@ impl Driver {
     }
 
     /// Waits for a worker's answer, in a task of its own.
-    fn serve(&mut self, served: ServedId, delivered: Result<crate::requests::door::Serving, Refusal>) {
+    fn serve(&mut self, served: ServedId, delivered: Result<Serving, Refusal>) {
         let Some(driver) = self.this.upgrade() else { return };
         match delivered {
-            Ok(serving) => {
+            Ok(Serving { outcome, envelope }) => {
                 let task = spawn_local(async move {
-                    let outcome = serving.await;
+                    let outcome = outcome.await;
                     let mut driver = driver.borrow_mut();
                     driver.serving.remove(&served);
                     driver.handle(Input::Served { served, outcome });
                 });
-                self.serving.insert(served, task.abort_handle());
+                self.serving.insert(served, Served { task: task.abort_handle(), envelope });
             }
             // Its input waits until this one is done with.
             Err(refusal) => {
@@ -298,10 +352,7 @@ impl Driver {
 
     /// The node has left: no request waits any more.
     fn end(&mut self) {
-        for (_, Own { pending, busy, index }) in self.own.drain() {
-            busy[index as usize].fetch_sub(1, Ordering::AcqRel);
-            pending.settle(Outcome::Interrupted(Interruption::NodeLeft));
-        }
+        self.handle(Input::Leave);
         self.flush_all();
     }
 }

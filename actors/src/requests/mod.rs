@@ -6,25 +6,25 @@
 
 mod door;
 pub(crate) mod driver;
+pub(crate) mod remote;
+mod route;
 mod socket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{self, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actix::Message;
 use dashmap::DashMap;
-use heartbeat_core::requests::{Input, MessageType, Outcome, Refusal, RequestId, Target};
-use heartbeat_core::{Interruption, Member};
+use heartbeat_core::Member;
+use heartbeat_core::requests::{Input, MessageType, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-pub(crate) use self::door::{Door, ShardDoor};
+pub(crate) use self::door::{Door, OneDoor, ShardDoor};
 pub(crate) use self::driver::start;
-use crate::worker::envelope::{Envelope, ReplyReceiver};
-use crate::worker::reply::Reply;
-use crate::worker::send_error::SendError;
+pub(crate) use self::route::{Pending, Route};
+use crate::clock::Clock;
 
 /// A message that may travel between nodes.
 ///
@@ -74,66 +74,14 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     rest.is_empty().then_some(value)
 }
 
-/// The sender's side of a request: what is done with its outcome.
-pub(crate) trait Pending: Send + Sync {
-    fn settle(&self, outcome: Outcome);
-}
-
-impl<M: RemoteMessage> Pending for Envelope<M> {
-    fn settle(&self, outcome: Outcome) {
-        self.set_reply(match outcome {
-            Outcome::Handled(bytes) => decode(&bytes).ok_or(SendError::Interrupted(Interruption::AnswerUndecodable)),
-            Outcome::Refused(refusal) => Err(send_error(refusal, M::NAME)),
-            Outcome::Interrupted(why) => Err(SendError::Interrupted(why)),
-            Outcome::TimedOut => Err(SendError::TimedOut),
-        });
-    }
-}
-
-/// The sender's end of a request: if it waits no more, the request is forsaken.
-struct RemoteReply<M: RemoteMessage> {
-    envelope: Arc<Envelope<M>>,
-    id: RequestId,
-    link: mpsc::UnboundedSender<ToRequests>,
-}
-
-impl<M: RemoteMessage> ReplyReceiver<M::Result> for RemoteReply<M> {
-    fn poll_reply(&self, task: &mut task::Context<'_>) -> Poll<Result<M::Result, SendError>> {
-        self.envelope.poll_reply(task)
-    }
-
-    fn cancel(&self) {
-        self.envelope.cancel();
-        let _ = self.link.send(ToRequests::Input(Input::Forsake { id: self.id })); // As in `post`.
-    }
-}
-
-/// The sender's error for a refusal.
-fn send_error(refusal: Refusal, message: &'static str) -> SendError {
-    match refusal {
-        Refusal::Full | Refusal::HeldFull => SendError::Full,
-        Refusal::GaveUp => SendError::GaveUp,
-        Refusal::NotReady => SendError::NotReady,
-        Refusal::Dropped => SendError::Dropped,
-        Refusal::UnknownMessage => SendError::UnknownMessage(message),
-        Refusal::NotOwner { .. }
-        | Refusal::HeldTooLong
-        | Refusal::Suspected
-        | Refusal::Expired
-        | Refusal::NoWorker
-        | Refusal::Undecodable
-        | Refusal::TooLarge
-        | Refusal::Leaving
-        | Refusal::HopLimit => SendError::Refused(refusal),
-    }
-}
-
 /// What the requests thread is given.
 pub(crate) enum ToRequests {
     /// An input that has nothing else with it.
     Input(Input),
     /// A request of this node, and where its outcome goes.
-    Send { input: Input, pending: Arc<dyn Pending>, busy: Arc<[AtomicU32]>, index: u32 },
+    Send { input: Input, pending: Arc<dyn Pending>, route: Arc<Route> },
+    /// A message that a worker of this node had in its queue when its shard moved away.
+    SendOn { id: RequestId, pending: Arc<dyn Pending>, route: Arc<Route> },
     /// Another node has connected for requests.
     Accepted(std::net::TcpStream),
     /// The members as the view has them now.
@@ -142,54 +90,50 @@ pub(crate) enum ToRequests {
     End,
 }
 
+/// Requests that were sent to another node get numbers from here on. Those that waited in a queue
+/// of this node before go before them: their numbers are lower.
+const FIRST_SENT: u64 = 1 << 62;
+
 /// What the node's other threads have of the requests thread.
 pub(crate) struct RequestsLink {
     sender: mpsc::UnboundedSender<ToRequests>,
+    clock: Clock,
     next: AtomicU64,
+    /// The number of the next message that goes on.
+    next_moved: AtomicU64,
     /// The groups of this node that take requests, by the hash of their name.
     doors: Arc<DashMap<u64, Arc<dyn Door>>>,
+    /// Whether the node has left. Messages that its workers had still go on to the new owners.
+    has_left: AtomicBool,
 }
 
 impl RequestsLink {
-    /// Sends something to the requests thread. After its end nothing happens any more, and what was
-    /// under way was ended then.
-    pub(crate) fn post(&self, message: ToRequests) {
-        let _ = self.sender.send(message); // The thread ends with its node.
+    /// Sends something to the requests thread. Returns it if the thread has ended, with its node.
+    pub(crate) fn post(&self, message: ToRequests) -> Option<ToRequests> {
+        self.sender.send(message).err().map(|error| error.0)
     }
 
-    /// Whether the thread still runs.
+    /// The node has left: it sends no further requests, and its thread ends once those under way
+    /// have.
+    pub(crate) fn end(&self) {
+        self.has_left.store(true, Ordering::Release);
+        let _ = self.post(ToRequests::End); // It may have ended already.
+    }
+
+    /// Whether the node may send requests.
     pub(crate) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.has_left.load(Ordering::Acquire)
     }
 
     pub(crate) fn open_door(&self, group: u64, door: Arc<dyn Door>) {
         self.doors.insert(group, door);
     }
 
-    /// Sends a request of this node to a shard of a group.
-    pub(crate) fn send<M: RemoteMessage>(
-        &self,
-        group: u64,
-        index: u32,
-        busy: &Arc<[AtomicU32]>,
-        message: M,
-    ) -> Result<Reply<M::Result>, (SendError, M)> {
-        if !self.is_open() {
-            return Err((SendError::Closed, message));
-        }
-        let Some(payload) = encode(&message) else { return Err((SendError::Unencodable(M::NAME), message)) };
-        let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
-        let envelope = Arc::new(Envelope::<M>::sent_away());
-        let input = Input::Send {
-            id,
-            target: Target::Shard { group, index },
-            message: message_type::<M>(),
-            payload,
-            deadline: None,
-        };
-        busy[index as usize].fetch_add(1, Ordering::AcqRel);
-        let (pending, busy) = (envelope.clone(), busy.clone());
-        self.post(ToRequests::Send { input, pending, busy, index });
-        Ok(Reply::of(Arc::new(RemoteReply { envelope, id, link: self.sender.clone() })))
+    fn next_id(&self) -> RequestId {
+        RequestId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn next_moved_id(&self) -> RequestId {
+        RequestId(self.next_moved.fetch_add(1, Ordering::Relaxed))
     }
 }

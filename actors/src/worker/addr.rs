@@ -94,6 +94,16 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         Ok(Reply(Ok(self.push(shared, Envelope::with_reply(message))?)))
     }
 
+    /// Puts an envelope into the queue whose sender waits for the answer.
+    pub(crate) fn send_envelope<M>(&self, envelope: Envelope<M>) -> Result<Arc<Envelope<M>>, TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.push(None, envelope)
+    }
+
     /// Puts a message into the queue and asks for no answer.
     ///
     /// ```
@@ -140,11 +150,19 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M::Result: Send,
     {
         if let Err(TrySendError { message, .. }) = self.push(None, Envelope::new(message)) {
-            self.slot.discard(Undelivered {
-                items: vec![Item::Envelope(Arc::new(Envelope::new(message)))],
-                reason: DeadReason::Refused,
-            });
+            self.discard(message, DeadReason::Refused);
         }
+    }
+
+    /// Counts and publishes a message as a dead letter of this worker.
+    pub(crate) fn discard<M>(&self, message: M, reason: DeadReason)
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let items = vec![Item::Envelope(Arc::new(Envelope::new(message)) as Arc<_>)];
+        self.slot.discard(Undelivered { items, reason });
     }
 
     /// Sends a message, and again each time that its worker fails while handling it, at most
@@ -168,10 +186,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         }
         let answer = self.send(message.clone()).await;
         if answer.is_err() {
-            self.slot.discard(Undelivered {
-                items: vec![Item::Envelope(Arc::new(Envelope::new(message)))],
-                reason: DeadReason::Attempts,
-            });
+            self.discard(message, DeadReason::Attempts);
         }
         answer
     }

@@ -90,6 +90,14 @@ impl DeadLetterSink {
         self.sender.subscribe()
     }
 
+    /// Counts and publishes a message that is gone already: it was sent to another node, and was
+    /// refused.
+    pub(crate) fn count(&self, message: &'static str, worker: &Arc<str>, reason: DeadReason) {
+        *DEAD_LETTER_COUNTS.entry(message).or_default() += 1;
+        // An error means that there is no subscriber.
+        let _ = self.sender.send(DeadLetter { worker: worker.clone(), message, reason });
+    }
+
     /// Drops envelopes that were never opened. A panic in the `Drop` of one message is reported by
     /// the panic hook and does not affect the others.
     pub(crate) fn discard<A: Actor<Context = Context<A>>>(

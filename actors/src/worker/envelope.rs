@@ -14,12 +14,15 @@
 use std::any::{TypeId, type_name};
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{self, Poll, Wake, Waker};
+use std::time::Duration;
 
 use actix::dev::{Envelope as ActixEnvelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
 use actix::{Actor, Handler, Message};
-use heartbeat_core::Interruption;
+use heartbeat_core::requests::Refusal;
+use heartbeat_core::{Instant, Interruption};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -36,6 +39,44 @@ pub(crate) struct Envelope<M: Message> {
     /// `None` once opened.
     message: Mutex<Option<M>>,
     reply: Mutex<ReplyState<M::Result>>,
+    /// Where it goes if its shard moves away before it is opened.
+    onward: Option<Arc<dyn Onward<M>>>,
+    /// The number under which it went on; 0 if it did not.
+    went_on: AtomicU64,
+    /// What a request of another node brought with it.
+    carried: Option<Box<Carried>>,
+}
+
+/// Where messages go on whose shard moves away before they are opened.
+pub(crate) trait Onward<M: Message>: Send + Sync {
+    /// Sends it to the new owner, before all later ones of this node. Returns its number there,
+    /// which is not 0.
+    fn send_on(self: Arc<Self>, envelope: Arc<Envelope<M>>) -> u64;
+
+    /// Whether earlier messages went on and have not ended. Then this one must not overtake them.
+    fn is_busy(&self) -> bool;
+
+    /// The sender of a message that went on waits no more.
+    fn forsake(&self, number: u64);
+}
+
+/// What a request of another node, or one that waited for its shard, brings with it.
+#[derive(Default)]
+pub(crate) struct Carried {
+    /// From this instant on its handler is not called.
+    deadline: Mutex<Option<Instant>>,
+}
+
+impl Carried {
+    pub(crate) fn until(deadline: Option<Instant>) -> Carried {
+        Carried { deadline: Mutex::new(deadline) }
+    }
+}
+
+/// The deadline of a message in a queue.
+pub(crate) trait Expiring: Send + Sync {
+    /// Sets it, or sets another one.
+    fn expire_at(&self, deadline: Instant);
 }
 
 /// The state of an answer.
@@ -67,6 +108,15 @@ pub(crate) trait PendingReply: Send + Sync {
 
     /// Drops the message as a dead letter and notifies its sender.
     fn dead_letter(&self, reason: DeadReason);
+
+    /// Whether the message goes to the new owner if its shard moves away now.
+    fn goes_on(&self) -> bool;
+
+    /// Whether earlier messages of this node are on their way to the new owner.
+    fn must_go_on(&self) -> bool;
+
+    /// Sends it to the new owner.
+    fn send_on(self: Arc<Self>);
 }
 
 /// The sender's end of an envelope.
@@ -76,6 +126,13 @@ pub(crate) trait ReplyReceiver<R>: Send + Sync {
 
     /// The sender no longer waits.
     fn cancel(&self);
+
+    /// The sender waits this long only. Returns whether the reply is then ended for it: so it is if
+    /// the message went to another node.
+    fn wait_at_most(&self, time: Duration) -> bool {
+        let _ = time; // The sender keeps the time itself.
+        false
+    }
 }
 
 impl<M: Message> Envelope<M> {
@@ -91,11 +148,33 @@ impl<M: Message> Envelope<M> {
 
     /// An envelope whose message goes to another node; only its sender's end is here.
     pub(crate) fn sent_away() -> Envelope<M> {
-        Envelope { message: Mutex::new(None), reply: Mutex::new(ReplyState::Awaited(None)) }
+        Envelope::of(None, ReplyState::Awaited(None))
+    }
+
+    /// As [`Envelope::sent_away`], but its sender wants no answer.
+    pub(crate) fn sent_off() -> Envelope<M> {
+        Envelope::of(None, ReplyState::Unwanted)
+    }
+
+    /// The message goes there if its shard moves away before it is opened.
+    pub(crate) fn with_onward(mut self, onward: Arc<dyn Onward<M>>) -> Envelope<M> {
+        self.onward = Some(onward);
+        self
+    }
+
+    /// A request that brings this with it.
+    pub(crate) fn with_carried(mut self, carried: Carried) -> Envelope<M> {
+        self.carried = Some(Box::new(carried));
+        self
     }
 
     fn in_state(message: M, reply: ReplyState<M::Result>) -> Envelope<M> {
-        Envelope { message: Mutex::new(Some(message)), reply: Mutex::new(reply) }
+        Envelope::of(Some(message), reply)
+    }
+
+    fn of(message: Option<M>, reply: ReplyState<M::Result>) -> Envelope<M> {
+        let (message, reply) = (Mutex::new(message), Mutex::new(reply));
+        Envelope { message, reply, onward: None, went_on: AtomicU64::new(0), carried: None }
     }
 
     /// Takes the message out, if the envelope was not opened.
@@ -107,8 +186,19 @@ impl<M: Message> Envelope<M> {
         lock(&self.reply)
     }
 
+    /// Whether its sender wants no answer.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        matches!(&*self.reply(), ReplyState::Unwanted)
+    }
+
+    /// Whether its deadline is over.
+    fn is_expired(&self, now: impl Fn() -> Instant) -> bool {
+        let deadline = self.carried.as_ref().and_then(|carried| *lock(&carried.deadline));
+        deadline.is_some_and(|deadline| deadline <= now())
+    }
+
     /// Whether its sender has stopped waiting.
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         match &*self.reply() {
             ReplyState::Cancelled => true,
             ReplyState::Actix(sender) => sender.is_closed(),
@@ -185,7 +275,9 @@ where
         // The message is dropped now and not with the sender's end of the envelope. It is counted
         // before the sender is notified, who may ask for the count.
         let message = self.take();
-        if message.is_some() {
+        // The node that sent a request learns that it was not begun, and may send it elsewhere.
+        let is_given_back = self.carried.is_some() && reason == DeadReason::Stopped;
+        if message.is_some() && !is_given_back {
             count_dead_letter(type_name::<M>());
         }
         self.set_reply(Err(match reason {
@@ -194,6 +286,35 @@ where
             DeadReason::Overflow | DeadReason::Attempts | DeadReason::Replaced => SendError::Dropped,
         }));
         drop(message);
+    }
+
+    fn goes_on(&self) -> bool {
+        self.onward.is_some()
+    }
+
+    fn must_go_on(&self) -> bool {
+        self.onward.as_ref().is_some_and(|onward| onward.is_busy())
+    }
+
+    fn send_on(self: Arc<Self>) {
+        if let Some(onward) = self.onward.clone() {
+            let number = onward.clone().send_on(self.clone());
+            self.went_on.store(number, Ordering::Release);
+            if self.is_cancelled() {
+                onward.forsake(number);
+            }
+        }
+    }
+}
+
+impl<M: Message + Send> Expiring for Envelope<M>
+where
+    M::Result: Send,
+{
+    fn expire_at(&self, deadline: Instant) {
+        if let Some(carried) = &self.carried {
+            *lock(&carried.deadline) = Some(deadline);
+        }
     }
 }
 
@@ -228,6 +349,9 @@ where
     fn cancel(&self) {
         let before = std::mem::replace(&mut *self.reply(), ReplyState::Cancelled);
         drop(before);
+        if let (Some(onward), number @ 1..) = (&self.onward, self.went_on.load(Ordering::Acquire)) {
+            onward.forsake(number);
+        }
     }
 }
 
@@ -324,9 +448,12 @@ where
     M::Result: Send,
 {
     fn handle(self: Arc<Self>, actor: &mut A, context: &mut Context<A>) {
+        if self.is_expired(|| context.slot().control.clock.now()) {
+            self.set_reply(Err(SendError::Refused(Refusal::Expired)));
+            return context.discard_in_flight(Item::Envelope(self));
+        }
         if self.is_cancelled() {
-            context.discard_in_flight(Item::Envelope(self));
-            return;
+            return context.discard_in_flight(Item::Envelope(self));
         }
         let Some(message) = self.take() else { return };
         context.begin(ActivityKind::message::<M>());

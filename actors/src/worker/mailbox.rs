@@ -6,8 +6,8 @@
 //! hands of a blocked handler is out of reach for the rest of the program.
 //!
 //! Here one lock guards the queue, the waker of its reader, the envelope that is being handled, and
-//! the counts. The counts always add up: accepted = handled + interrupted + dead + answering +
-//! queued.
+//! the counts. The counts always add up: accepted = handled + interrupted + dead + moved + answering
+//! + queued.
 //!
 //! A handler may return before its answer is there. The mailbox keeps its envelope until the answer
 //! comes or can no longer come. At most `answers_max` envelopes wait like this: at the bound the
@@ -16,6 +16,9 @@
 //! A reader epoch is the time in which one runner reads the mailbox. It ends when another runner
 //! takes over. It is compared under the lock: otherwise a fenced runner could check first, and then
 //! take an envelope or leave its waker in place of its successor.
+//!
+//! When a shard moves away, messages that were sent by key go on to its new owner, in their order.
+//! Those that come while the worker still stops wait for that, too, behind the others.
 //!
 //! A plain `Addr` of actix works, too. Its channel is made when the first one is asked for, and its
 //! messages move into the queue as long as there is room.
@@ -99,6 +102,8 @@ pub struct MessageCounts {
     pub interrupted: u64,
     /// Dead letters: never begun, and never will be.
     pub dead: u64,
+    /// Never begun here: the shard moved away, and they went on to its new owner.
+    pub moved: u64,
     /// In the queue, or being handled.
     pub queued: u64,
     /// The handler has returned, and its answer is under way: it comes from a future, or from a
@@ -162,6 +167,11 @@ pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
 
 struct Inner<A: Actor<Context = Context<A>>> {
     queue: VecDeque<Queued<A>>,
+    /// Envelopes that came while the worker stopped for good and that go on to the shard's new
+    /// owner. The worker that stops does not get them.
+    late: VecDeque<Queued<A>>,
+    /// Whether the queue is closed and what was in it has gone on.
+    is_drained: bool,
     channel: Option<AddressReceiver<A>>,
     /// How to wake the reader.
     waker: Option<Waker>,
@@ -245,6 +255,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     pub(crate) fn new(rules: Rules, cell: CellRef, shared: Option<(Arc<SharedQueue<A>>, WorkerId)>) -> Mailbox<A> {
         let inner = Inner {
             queue: VecDeque::new(),
+            late: VecDeque::new(),
+            is_drained: false,
             channel: None,
             waker: None,
             wants_mail: false,
@@ -279,8 +291,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         let (waker, undelivered) = {
             let mut inner = self.lock();
             if let Some(closing) = inner.closed {
+                return self.push_late(&mut inner, closing, envelope);
+            }
+            if envelope.must_go_on() {
+                // Its sender sends it the way of those before it.
                 inner.counts.rejected += 1;
-                return Err(closing.refusal());
+                return Err(SendError::Closed);
             }
             inner.fetch_before_push(self.rules.capacity);
             let mut undelivered = None;
@@ -316,6 +332,25 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             waker.wake();
         }
         Ok(undelivered)
+    }
+
+    /// Keeps an envelope for the shard's new owner, behind those that wait here. Otherwise it could
+    /// overtake them on its own way.
+    fn push_late(
+        &self,
+        inner: &mut Inner<A>,
+        closing: CloseReason,
+        envelope: Arc<dyn DynEnvelope<A>>,
+    ) -> Result<Option<Undelivered<A>>, SendError> {
+        let is_late = closing == CloseReason::Stopped && !inner.is_drained && envelope.goes_on();
+        let is_full = inner.queue.len() + inner.late.len() >= self.rules.capacity as usize;
+        if !is_late || is_full {
+            inner.counts.rejected += 1;
+            return Err(if is_late { SendError::Full } else { closing.refusal() });
+        }
+        inner.counts.accepted += 1;
+        inner.late.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
+        Ok(None)
     }
 
     /// An address of actix's own. If the mailbox is closed, the caller must drain it once more.
@@ -365,7 +400,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     /// What became of the messages.
     pub(crate) fn message_counts(&self) -> MessageCounts {
         let inner = self.lock();
-        let queued = inner.queue.len() as u64 + u64::from(inner.in_flight.is_some());
+        let queued = (inner.queue.len() + inner.late.len()) as u64 + u64::from(inner.in_flight.is_some());
         MessageCounts { queued, answering: inner.answers.len() as u64, ..inner.counts }
     }
 
@@ -663,7 +698,9 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     /// Accepts messages again.
     pub(crate) fn open(&self) {
         let mut inner = self.lock();
-        (inner.closed, inner.ending) = (None, Interruption::Stopped);
+        (inner.closed, inner.ending, inner.is_drained) = (None, Interruption::Stopped, false);
+        let mut late = std::mem::take(&mut inner.late);
+        inner.queue.append(&mut late);
         drop(inner);
         if let Some((shared, worker)) = &self.shared {
             shared.open(*worker);
@@ -672,7 +709,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     /// Refuses messages from now on; those in the queue stay there until it is drained.
     pub(crate) fn close(&self, closing: CloseReason) {
-        self.lock().closed = Some(closing);
+        let mut inner = self.lock();
+        inner.closed = Some(closing);
+        inner.is_drained = inner.queue.is_empty() && inner.late.is_empty();
+        drop(inner);
         if let Some((shared, worker)) = &self.shared {
             shared.close(*worker, closing);
         }
@@ -698,6 +738,29 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         inner.counts.dead += items.len() as u64;
         self.update_overload(&mut inner);
         Undelivered { items, reason }
+    }
+
+    /// Takes the messages out of a closed mailbox that go on to the shard's new owner. Once there
+    /// are none left, later ones are refused.
+    pub(crate) fn take_moved(&self) -> Vec<Arc<dyn DynEnvelope<A>>> {
+        let mut inner = self.lock();
+        if inner.closed != Some(CloseReason::Stopped) {
+            return Vec::new();
+        }
+        let (mut moved, mut rest) = (Vec::new(), VecDeque::new());
+        let mut late = std::mem::take(&mut inner.late);
+        inner.queue.append(&mut late);
+        for queued in std::mem::take(&mut inner.queue) {
+            match queued.item {
+                Item::Envelope(envelope) if envelope.goes_on() => moved.push(envelope),
+                item @ (Item::Envelope(_) | Item::Actix(_)) => rest.push_back(Queued { item, ..queued }),
+            }
+        }
+        inner.queue = rest;
+        inner.counts.moved += moved.len() as u64;
+        inner.is_drained = moved.is_empty();
+        self.update_overload(&mut inner);
+        moved
     }
 
     /// Empties a closed mailbox; takes nothing if it is open again. The next message through a
@@ -726,6 +789,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     fn take_all(&self, inner: &mut Inner<A>) -> Vec<Item<A>> {
+        let mut late = std::mem::take(&mut inner.late);
+        inner.queue.append(&mut late);
         let items: Vec<Item<A>> = std::mem::take(&mut inner.queue).into_iter().map(|queued| queued.item).collect();
         inner.counts.dead += items.len() as u64;
         self.update_overload(inner);

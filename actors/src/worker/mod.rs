@@ -88,8 +88,10 @@ pub(crate) mod slot;
 pub(crate) mod spec;
 pub(crate) mod status_cell;
 pub(crate) mod weak_addr;
+pub(crate) mod worker_door;
 
 pub use addr::WorkerStatus;
+pub use heartbeat_core::requests::Refusal;
 pub use heartbeat_core::{
     Activity, ArbiterId, Generation, Health, Interruption, RestartKind, WorkerActivity, WorkerId,
 };

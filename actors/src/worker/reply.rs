@@ -13,6 +13,10 @@ use crate::clock::sleep;
 use crate::worker::envelope::ReplyReceiver;
 use crate::worker::send_error::SendError;
 
+/// How long the requests thread may be late to end a request whose deadline is over. It alone knows
+/// whether the message was handed over.
+const VERDICT_FOR: Duration = Duration::from_secs(1);
+
 /// The answer to a message: a future. The message was put into the queue, or refused, when this
 /// value was made, whether it is awaited or not. A reply that is dropped cancels the message if the
 /// worker has not begun it.
@@ -54,16 +58,16 @@ impl<R> Reply<R> {
         Reply(Ok(envelope))
     }
 
-    /// Lets the message go its way without an answer.
-    pub(crate) fn detach(mut self) {
-        self.0 = Err(SendError::Closed);
-    }
-
-    /// Waits at most this long, from now on.
+    /// Waits at most this long, from now on. The deadline travels with a message to another node,
+    /// whose worker does not begin it later.
     ///
     /// # Errors
-    /// [`SendError::TimedOut`] if no answer came by then, otherwise those of the reply itself.
+    /// [`SendError::TimedOut`] if no answer came by then, or
+    /// [`Refusal::Expired`](crate::worker::Refusal::Expired) if the message was not
+    /// handed over to its node by then. Otherwise those of the reply itself.
     pub async fn within(self, time: Duration) -> Result<R, SendError> {
+        let is_ended = self.0.as_ref().is_ok_and(|envelope| envelope.wait_at_most(time));
+        let time = if is_ended { time.saturating_add(VERDICT_FOR) } else { time };
         match select(self, pin!(sleep(time))).await {
             Either::Left((answer, _)) => answer,
             Either::Right(((), _)) => Err(SendError::TimedOut),

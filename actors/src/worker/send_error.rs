@@ -1,6 +1,7 @@
 //! `SendError`: why a message was not answered, and whether it may have been handled.
 
 use std::fmt;
+use std::sync::Arc;
 
 use heartbeat_core::Interruption;
 use heartbeat_core::requests::Refusal;
@@ -47,9 +48,19 @@ pub enum SendError {
     /// The message could not be brought to the owner of its shard, for this reason. It was not
     /// handled, and will not be.
     Refused(Refusal),
-    /// The message of this name and version is not registered at the group on the owner's node. It
-    /// was not handled.
+    /// The message of this name is not registered in this version where it was sent to. It was not
+    /// handled.
     UnknownMessage(&'static str),
+    /// No member of this name is alive. The message was not sent.
+    UnknownMember(Arc<str>),
+    /// The member runs no worker of this name and type that accepts messages of other nodes. The
+    /// message was not handled.
+    UnknownWorker {
+        /// The member.
+        member: Arc<str>,
+        /// The worker.
+        worker: Arc<str>,
+    },
     /// The message of this name cannot be encoded. It was not sent.
     Unencodable(&'static str),
     /// The message was accepted and there will be no answer, for this reason. It may have been
@@ -72,6 +83,8 @@ impl SendError {
             | SendError::Dropped
             | SendError::Refused(_)
             | SendError::UnknownMessage(_)
+            | SendError::UnknownMember(_)
+            | SendError::UnknownWorker { .. }
             | SendError::Unencodable(_) => true,
             SendError::Interrupted(_) | SendError::TimedOut => false,
         }
@@ -84,10 +97,13 @@ impl fmt::Display for SendError {
             SendError::Interrupted(why) => return write!(f, "no answer, and the message may have been handled: {why}"),
             SendError::Refused(why) => return write!(f, "the message was not handled: {why}"),
             SendError::UnknownMessage(name) => {
-                return write!(
-                    f,
-                    "the message {name} is not registered in this version at the group on the owner's node"
-                );
+                return write!(f, "the message {name} is not registered in this version where it was sent to");
+            }
+            SendError::UnknownMember(member) => {
+                return write!(f, "no member {member} is alive; the message was not sent");
+            }
+            SendError::UnknownWorker { member, worker } => {
+                return write!(f, "no worker {worker} of this type accepts messages of other nodes on {member}");
             }
             SendError::Unencodable(name) => return write!(f, "the message {name} cannot be encoded"),
             SendError::Full => "the worker's queue is full; the message was not handed over",

@@ -30,6 +30,7 @@ use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::Runner;
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::status_cell::{ActivityKind, CellRef, WorkerGeneration};
+use crate::worker::worker_door::WorkerDoors;
 
 /// What the slots of a node share.
 pub(crate) struct Control {
@@ -46,6 +47,8 @@ pub(crate) struct Control {
     pub(crate) dead_letters: DeadLetterSink,
     /// Where undelivered messages are dropped.
     pub(crate) drop_queue: DropQueue,
+    /// The workers that accept messages of other nodes, by name.
+    pub(crate) doors: Arc<WorkerDoors>,
     /// Where workers send their reports.
     pub(crate) supervisor: Recipient<ToSupervisor>,
 }
@@ -281,7 +284,18 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         }
     }
 
+    /// Sends the messages on that go to the shard's new owner, and takes the others.
+    ///
+    /// The supervisor does this before it says that the shard has stopped. So the new owner gets no
+    /// later message of this node before these.
     fn drain(self: &Arc<Self>) -> Undelivered<A> {
+        loop {
+            let moved = self.mailbox.take_moved();
+            if moved.is_empty() {
+                break;
+            }
+            moved.into_iter().for_each(|envelope| envelope.send_on());
+        }
         self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
     }
 
@@ -496,5 +510,6 @@ impl<A: Actor<Context = Context<A>>> Drop for WorkerSlot<A> {
             self.discard(undelivered);
         }
         self.discard_shared();
+        self.control.doors.close_unused(&self.name);
     }
 }

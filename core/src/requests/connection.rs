@@ -29,11 +29,17 @@ pub(crate) enum Message {
     Goodbye,
     Request {
         id: RequestId,
+        /// The milliseconds left are filled in when it is written.
         head: RequestHead,
+        deadline: Option<Instant>,
         payload: Arc<[u8]>,
     },
     Forsake {
         number: u64,
+    },
+    Deadline {
+        number: u64,
+        deadline: Instant,
     },
     Response {
         number: u64,
@@ -87,6 +93,13 @@ impl<H> Assembly<H> {
     }
 }
 
+/// A request of another node, as its first frame had it.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) head: RequestHead,
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// A lane of another node, at the node that serves it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ServedLane {
@@ -136,7 +149,10 @@ pub(crate) struct Connection {
     /// Outbound: responses that arrive in parts.
     pub(crate) responses: BTreeMap<u64, Assembly<Response>>,
     /// Inbound: requests that arrive in parts.
-    pub(crate) requests: BTreeMap<u64, Assembly<RequestHead>>,
+    pub(crate) requests: BTreeMap<u64, Assembly<Incoming>>,
+    /// Inbound: requests that were refused as too large, and how many of their bytes have not
+    /// arrived.
+    pub(crate) skipped: BTreeMap<u64, u32>,
     /// Inbound: bytes of these.
     pub(crate) assembling_bytes: usize,
     /// Inbound: the number of the newest request.
@@ -163,6 +179,7 @@ impl Connection {
             newest_sent: 0,
             responses: BTreeMap::new(),
             requests: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             assembling_bytes: 0,
             newest: None,
             lanes: BTreeMap::new(),
@@ -192,6 +209,40 @@ impl Connection {
         self.outbox.len() < before
     }
 
+    /// Sets the deadline of a request that the writer was not given.
+    pub(crate) fn set_deadline(&mut self, id: RequestId, set: Instant) {
+        // Most often it is the newest one.
+        for message in self.outbox.iter_mut().rev() {
+            if let Message::Request { id: waiting, deadline, .. } = message
+                && *waiting == id
+            {
+                *deadline = Some(set);
+                return;
+            }
+        }
+    }
+
+    /// Tells the other node that a request's sender waits no more, which the writer had.
+    pub(crate) fn forsake(&mut self, request: u64) {
+        self.drop_rest(request);
+        self.push(Message::Forsake { number: request });
+    }
+
+    /// The same for a request that has its response, if only a part of it was written.
+    pub(crate) fn cut_short(&mut self, request: u64) {
+        if self.drop_rest(request) {
+            self.push(Message::Forsake { number: request });
+        }
+    }
+
+    /// Drops the rest of a request that the writer has a part of. Whether there is one.
+    fn drop_rest(&mut self, request: u64) -> bool {
+        let is_rest = |message: &Message| matches!(message, Message::Parts { number, of: PartOf::Request, .. } if *number == request);
+        let before = self.outbox.len();
+        self.outbox.retain(|message| !is_rest(message));
+        self.outbox.len() < before
+    }
+
     /// The requests that the writer was not given, in order.
     pub(crate) fn unsent(&self) -> Vec<RequestId> {
         let ids = self.outbox.iter().filter_map(|message| match message {
@@ -200,6 +251,7 @@ impl Connection {
             | Message::Welcome { .. }
             | Message::Goodbye
             | Message::Forsake { .. }
+            | Message::Deadline { .. }
             | Message::Response { .. }
             | Message::Parts { .. } => None,
         });
@@ -212,7 +264,7 @@ impl Connection {
     }
 
     /// The bytes that the writer may have now, of any number of messages.
-    pub(crate) fn write(&mut self) -> Vec<u8> {
+    pub(crate) fn write(&mut self, now: Instant) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.phase == Phase::Connecting {
             return bytes;
@@ -229,7 +281,7 @@ impl Connection {
             if let Message::Request { id, head, .. } = &message {
                 self.sent.insert(head.number, *id);
             }
-            if let Some(rest) = write(&mut bytes, message) {
+            if let Some(rest) = write(&mut bytes, message, now) {
                 self.outbox.push_back(rest);
             }
         }
@@ -239,7 +291,7 @@ impl Connection {
 }
 
 /// Writes a message, or its first part; returns the rest.
-fn write(out: &mut Vec<u8>, message: Message) -> Option<Message> {
+fn write(out: &mut Vec<u8>, message: Message, now: Instant) -> Option<Message> {
     let first = |payload: &Arc<[u8]>| payload.len().min(PART_BYTES_MAX);
     let rest = |number, of, payload: Arc<[u8]>, offset: usize| {
         (offset < payload.len()).then_some(Message::Parts { number, of, payload, offset })
@@ -262,7 +314,13 @@ fn write(out: &mut Vec<u8>, message: Message) -> Option<Message> {
             frame::encode(out, &Frame::Forsake { number });
             None
         }
-        Message::Request { head, payload, .. } => {
+        Message::Deadline { number, deadline } => {
+            frame::encode(out, &Frame::Deadline { number, left_ms: frame::left_ms(deadline, now) });
+            None
+        }
+        Message::Request { head, deadline, payload, .. } => {
+            let left_ms = deadline.map(|deadline| frame::left_ms(deadline, now));
+            let head = RequestHead { left_ms, ..head };
             let (number, total, end) = (head.number, payload.len() as u32, first(&payload));
             frame::encode(out, &Frame::Request { head, total, part: &payload[..end] });
             rest(number, PartOf::Request, payload, end)

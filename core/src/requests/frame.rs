@@ -13,7 +13,8 @@ use std::sync::Arc;
 use crate::interruption::Interruption;
 use crate::member::{Epoch, Generation, NAME_BYTES_MAX, NodeId};
 use crate::requests::outcome::{code, interruption};
-use crate::requests::{MessageType, Refusal, Target};
+use crate::requests::{MessageType, Refusal, Target, TraceContext};
+use crate::time::Instant;
 
 /// The first bytes on a connection for requests, before the first frame. No lifeline begins so:
 /// there the first two bytes are the length of a frame, and this one would be too long.
@@ -53,6 +54,8 @@ pub(crate) enum Frame<'a> {
     Response { number: u64, response: Response, total: u32, part: &'a [u8] },
     /// A later part of a payload.
     ResponsePart { number: u64, part: &'a [u8] },
+    /// The sender of a request now waits this long only, in milliseconds.
+    Deadline { number: u64, left_ms: u32 },
 }
 
 /// Everything about a request but its payload.
@@ -68,6 +71,7 @@ pub(crate) struct RequestHead {
     pub(crate) message: MessageType,
     /// Milliseconds left; none if it has no deadline.
     pub(crate) left_ms: Option<u32>,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What became of a request; the payload of `Handled` stands beside it.
@@ -107,7 +111,7 @@ impl fmt::Display for FrameError {
             }
             FrameError::Short => f.write_str("a frame that ends too early"),
             FrameError::Trailing(bytes) => write!(f, "{bytes} bytes after the end of a frame"),
-            FrameError::Kind(kind) => write!(f, "a frame of kind {kind}; there are 0 to 7"),
+            FrameError::Kind(kind) => write!(f, "a frame of kind {kind}; there are 0 to 8"),
             FrameError::Version(version) => write!(f, "frames of version {version}; this node speaks {VERSION}"),
             FrameError::Field(name) => write!(f, "{name} is out of range"),
         }
@@ -175,6 +179,11 @@ pub(crate) fn encode(out: &mut Vec<u8>, frame: &Frame<'_>) {
             out.extend_from_slice(&number.to_le_bytes());
             out.extend_from_slice(part);
         }
+        Frame::Deadline { number, left_ms } => {
+            out.push(8);
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&left_ms.to_le_bytes());
+        }
     }
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
@@ -199,6 +208,21 @@ fn encode_head(out: &mut Vec<u8>, head: &RequestHead) {
     out.extend_from_slice(&head.message.name_hash.to_le_bytes());
     out.extend_from_slice(&head.message.version.to_le_bytes());
     out.extend_from_slice(&head.left_ms.unwrap_or(NO_DEADLINE).to_le_bytes());
+    match &head.trace {
+        Some(TraceContext { trace_id, parent_id, flags }) => {
+            out.push(1);
+            out.extend_from_slice(trace_id);
+            out.extend_from_slice(parent_id);
+            out.push(*flags);
+        }
+        None => out.push(0),
+    }
+}
+
+/// The milliseconds from now until a deadline; none are left at the deadline itself.
+pub(crate) fn left_ms(deadline: Instant, now: Instant) -> u32 {
+    let left = (deadline.max(now) - now).as_nanos().div_ceil(1_000_000);
+    left.min(u128::from(NO_DEADLINE - 1)) as u32
 }
 
 fn encode_response(out: &mut Vec<u8>, response: &Response) {
@@ -210,8 +234,7 @@ fn encode_response(out: &mut Vec<u8>, response: &Response) {
         Response::Refused(refusal) => {
             out.push(1);
             out.push(refusal.code());
-            let epoch = if let Refusal::NotOwner { known } = refusal { *known } else { Epoch(0) };
-            out.extend_from_slice(&epoch.0.to_le_bytes());
+            out.extend_from_slice(&refusal.detail().to_le_bytes());
         }
         Response::Interrupted(why) => {
             out.push(2);
@@ -255,6 +278,7 @@ pub(crate) fn decode(bytes: &[u8], me: NodeId) -> Result<Frame<'_>, FrameError> 
             Frame::Response { number, response, total, part: reader.part()? }
         }
         7 => Frame::ResponsePart { number: reader.number()?, part: reader.part()? },
+        8 => Frame::Deadline { number: reader.number()?, left_ms: u32::from_le_bytes(reader.array()?) },
         kind => return Err(FrameError::Kind(kind)),
     };
     if reader.bytes.is_empty() { Ok(frame) } else { Err(FrameError::Trailing(reader.bytes.len())) }
@@ -325,15 +349,23 @@ impl<'a> Reader<'a> {
         let message = MessageType { name_hash: self.number()?, version: u16::from_le_bytes(self.array()?) };
         let left_ms = u32::from_le_bytes(self.array()?);
         let left_ms = (left_ms != NO_DEADLINE).then_some(left_ms);
-        Ok(RequestHead { number, target, round, epoch, message, left_ms })
+        let trace = match self.byte()? {
+            0 => None,
+            1 => {
+                let (trace_id, parent_id) = (self.array()?, self.array()?);
+                Some(TraceContext { trace_id, parent_id, flags: self.byte()? })
+            }
+            _ => return Err(FrameError::Field("trace")),
+        };
+        Ok(RequestHead { number, target, round, epoch, message, left_ms, trace })
     }
 
     fn response(&mut self) -> Result<Response, FrameError> {
         match self.byte()? {
             0 => Ok(Response::Handled { epoch: self.epoch()? }),
             1 => {
-                let (code, known) = (self.byte()?, self.epoch()?);
-                Ok(Response::Refused(Refusal::of_code(code, known).ok_or(FrameError::Field("refusal"))?))
+                let (code, detail) = (self.byte()?, self.number()?);
+                Ok(Response::Refused(Refusal::of_code(code, detail).ok_or(FrameError::Field("refusal"))?))
             }
             2 => {
                 let code = self.byte()?;

@@ -42,7 +42,7 @@ pub enum Refusal {
     Suspected,
     /// Its deadline passed before it was handed over.
     Expired,
-    /// No member of that name is alive, or it does not run this worker.
+    /// The member runs no worker of this name that accepts messages of other nodes.
     NoWorker,
     /// The worker failed too often and is not started again.
     GaveUp,
@@ -54,12 +54,21 @@ pub enum Refusal {
     UnknownMessage,
     /// The payload does not decode there as this message type.
     Undecodable,
-    /// It is larger than `requests.message_bytes_max`.
-    TooLarge,
+    /// It is larger than `requests.message_bytes_max`, here or at the owner.
+    TooLarge {
+        /// Its length.
+        bytes: u32,
+        /// The bound of the node that refused it.
+        bytes_max: u32,
+    },
     /// This node has left.
     Leaving,
     /// It was sent on as often as `requests.hops_max` allows, and no node was the owner.
     HopLimit,
+    /// No member of that name is alive.
+    NoMember,
+    /// The worker was stopped, or has ended.
+    Stopped,
 }
 
 impl Refusal {
@@ -78,15 +87,40 @@ impl Refusal {
             Refusal::Dropped => 9,
             Refusal::UnknownMessage => 10,
             Refusal::Undecodable => 11,
-            Refusal::TooLarge => 12,
+            Refusal::TooLarge { .. } => 12,
             Refusal::Leaving => 13,
             Refusal::HopLimit => 14,
+            Refusal::NoMember => 15,
+            Refusal::Stopped => 16,
         }
     }
 
-    pub(crate) fn of_code(code: u8, known: Epoch) -> Option<Refusal> {
+    /// The number that follows the code.
+    pub(crate) fn detail(self) -> u64 {
+        match self {
+            Refusal::NotOwner { known } => known.0,
+            Refusal::TooLarge { bytes, bytes_max } => u64::from(bytes) << 32 | u64::from(bytes_max),
+            Refusal::Full
+            | Refusal::HeldFull
+            | Refusal::HeldTooLong
+            | Refusal::Suspected
+            | Refusal::Expired
+            | Refusal::NoWorker
+            | Refusal::GaveUp
+            | Refusal::NotReady
+            | Refusal::Dropped
+            | Refusal::UnknownMessage
+            | Refusal::Undecodable
+            | Refusal::Leaving
+            | Refusal::HopLimit
+            | Refusal::NoMember
+            | Refusal::Stopped => 0,
+        }
+    }
+
+    pub(crate) fn of_code(code: u8, detail: u64) -> Option<Refusal> {
         Some(match code {
-            0 => Refusal::NotOwner { known },
+            0 if detail <= Epoch::MAX.0 => Refusal::NotOwner { known: Epoch(detail) },
             1 => Refusal::Full,
             2 => Refusal::HeldFull,
             3 => Refusal::HeldTooLong,
@@ -98,9 +132,11 @@ impl Refusal {
             9 => Refusal::Dropped,
             10 => Refusal::UnknownMessage,
             11 => Refusal::Undecodable,
-            12 => Refusal::TooLarge,
+            12 => Refusal::TooLarge { bytes: (detail >> 32) as u32, bytes_max: detail as u32 },
             13 => Refusal::Leaving,
             14 => Refusal::HopLimit,
+            15 => Refusal::NoMember,
+            16 => Refusal::Stopped,
             _ => return None,
         })
     }
@@ -117,15 +153,19 @@ impl fmt::Display for Refusal {
             Refusal::HeldTooLong => "no node could take it within requests.held_for",
             Refusal::Suspected => "the owner is suspected to be dead",
             Refusal::Expired => "its deadline passed before it was handed over",
-            Refusal::NoWorker => "no such worker runs there",
+            Refusal::NoWorker => "no worker of this name accepts messages there",
             Refusal::GaveUp => "the worker failed too often and was given up",
             Refusal::NotReady => "the worker is not ready",
             Refusal::Dropped => "it was dropped from the worker's queue",
             Refusal::UnknownMessage => "its message type is not registered there",
             Refusal::Undecodable => "its payload does not decode there",
-            Refusal::TooLarge => "it is larger than requests.message_bytes_max",
+            Refusal::TooLarge { bytes, bytes_max } => {
+                return write!(f, "it has {bytes} bytes, and requests.message_bytes_max allows {bytes_max}");
+            }
             Refusal::Leaving => "the node has left",
             Refusal::HopLimit => "no node it reached was the owner (requests.hops_max)",
+            Refusal::NoMember => "no member of this name is alive",
+            Refusal::Stopped => "the worker was stopped, or has ended",
         })
     }
 }

@@ -1,27 +1,35 @@
 //! The requests that workers of this node handle, and the connections that bring them.
 //!
 //! Bytes of another node are never trusted: a frame that is malformed, a number that does not rise,
-//! a part of no request, a payload over its bound, each ends its connection and is counted. The
-//! requests it brought get no response.
+//! a part of no request, more parts than fit into the window, each ends its connection and is
+//! counted. The requests it brought get no response. A payload that announces more than
+//! `message_bytes_max` is refused, and its parts are skipped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::{Assembly, Connection, Message, Phase};
+use super::connection::{Assembly, Connection, Incoming, Message, Phase};
 use super::frame::{self, Frame, FrameError, PREFACE, RequestHead, Response};
+use super::sending::too_large;
+use super::timers::Timer;
 use super::{
     ConnectionId, GREETING_FOR, Outcome, Output, RECONNECT_MAX, RECONNECT_MIN, Refusal, RequestId, Requests, ServedId,
-    Target, Timer,
+    Target,
 };
 use crate::interruption::Interruption;
 use crate::member::Epoch;
+use crate::time::Instant;
 
 /// Requests of other nodes that workers of this node have, from all connections together.
 const SERVED_MAX: usize = 65_536;
 
 /// Targets of one connection that are served or were refused; a peer with more is cut off.
 const LANES_MAX: usize = 65_536;
+
+/// Requests of one connection that are skipped at a time, since they are too large. A sender stops
+/// when it gets the refusal, so more are no oversight.
+const SKIPPED_MAX: usize = 1_024;
 
 /// A request that a worker of this node has.
 #[derive(Clone, Debug)]
@@ -170,6 +178,10 @@ impl Requests {
                 self.handle_forsake(number, request);
                 Ok(())
             }
+            Frame::Deadline { number: request, left_ms } if !is_outbound && phase == Phase::Open => {
+                self.handle_deadline(number, request, left_ms);
+                Ok(())
+            }
             Frame::Response { number: request, response, total, part } if is_outbound && phase == Phase::Open => {
                 self.handle_response(number, request, response, total, part)
             }
@@ -182,7 +194,8 @@ impl Requests {
             | Frame::RequestPart { .. }
             | Frame::Forsake { .. }
             | Frame::Response { .. }
-            | Frame::ResponsePart { .. } => Err(FrameError::Field("kind")),
+            | Frame::ResponsePart { .. }
+            | Frame::Deadline { .. } => Err(FrameError::Field("kind")),
         }
     }
 
@@ -279,7 +292,7 @@ impl Requests {
 
     fn write_one(&mut self, number: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let bytes = connection.write();
+        let bytes = connection.write(self.now);
         let is_idle = connection.is_outbound && connection.is_idle();
         connection.idle_since = is_idle.then(|| connection.idle_since.unwrap_or(self.now));
         if is_idle && !connection.has_idle_timer {
@@ -306,26 +319,51 @@ impl Requests {
             return Err(FrameError::Field("number"));
         }
         connection.newest = Some(head.number);
-        if total as usize > self.config.message_bytes_max || part.len() > total as usize {
+        if part.len() > total as usize {
             return Err(FrameError::Field("total"));
         }
-        let assembly = Assembly::new(head, total, part);
+        let bytes_max = self.config.message_bytes_max;
+        if total as usize > bytes_max {
+            let left = total - part.len() as u32;
+            if left > 0 {
+                connection.skipped.insert(head.number, left);
+            }
+            if connection.skipped.len() > SKIPPED_MAX {
+                return Err(FrameError::Field("total"));
+            }
+            let (lane, refusal) = ((&head.target, head.round, Epoch(0)), too_large(total as usize, bytes_max));
+            self.respond(number, head.number, lane, Outcome::Refused(refusal));
+            return Ok(());
+        }
+        let (deadline, request) = (head.left_ms.map(|left| self.now + millis(left)), head.number);
+        let assembly = Assembly::new(Incoming { head, deadline }, total, part);
         if assembly.is_complete() {
-            let (head, payload) = assembly.into_parts();
-            self.serve(number, head, payload);
+            let (incoming, payload) = assembly.into_parts();
+            self.serve(number, incoming, payload);
             return Ok(());
         }
         connection.assembling_bytes += part.len();
         if connection.assembling_bytes > window_bytes {
             return Err(FrameError::Field("parts"));
         }
-        connection.requests.insert(assembly.head.number, assembly);
+        connection.requests.insert(request, assembly);
         Ok(())
     }
 
     fn handle_request_part(&mut self, number: ConnectionId, request: u64, part: &[u8]) -> Result<(), FrameError> {
         let window_bytes = self.config.window_bytes.max(self.config.message_bytes_max);
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        if let Some(left) = connection.skipped.get_mut(&request) {
+            let bytes = part.len() as u32;
+            if bytes == 0 || bytes > *left {
+                return Err(FrameError::Field("part"));
+            }
+            *left -= bytes;
+            if *left == 0 {
+                connection.skipped.remove(&request);
+            }
+            return Ok(());
+        }
         let assembly = connection.requests.get_mut(&request).ok_or(FrameError::Field("number"))?;
         connection.assembling_bytes += part.len();
         if part.is_empty() || !assembly.push(part) || connection.assembling_bytes > window_bytes {
@@ -334,21 +372,21 @@ impl Requests {
         if assembly.is_complete()
             && let Some(assembly) = connection.requests.remove(&request)
         {
-            let (head, payload) = assembly.into_parts();
+            let (incoming, payload) = assembly.into_parts();
             connection.assembling_bytes -= payload.len();
-            self.serve(number, head, payload);
+            self.serve(number, incoming, payload);
         }
         Ok(())
     }
 
     /// Hands a request to its worker, or refuses it.
-    fn serve(&mut self, number: ConnectionId, head: RequestHead, payload: Arc<[u8]>) {
-        if let Some(refusal) = self.why_refused(number, &head) {
+    fn serve(&mut self, number: ConnectionId, incoming: Incoming, payload: Arc<[u8]>) {
+        let Incoming { head, deadline } = incoming;
+        if let Some(refusal) = self.why_refused(number, &head, deadline) {
             let lane = (&head.target, head.round, Epoch(0));
             return self.respond(number, head.number, lane, Outcome::Refused(refusal));
         }
-        let deadline = head.left_ms.map(|left| self.now + Duration::from_millis(left.into()));
-        let RequestHead { number: request, target, round, message, .. } = head;
+        let RequestHead { number: request, target, round, message, trace, .. } = head;
         let origin = Origin::Connection { connection: number, number: request, target: target.clone(), round };
         let served = self.serving.begin(origin);
         let epoch = self.own_epoch(&target);
@@ -358,7 +396,7 @@ impl Requests {
             lane.serving += 1;
             lane.epoch = epoch;
         }
-        self.outputs.push_back(Output::Deliver { served, target, epoch, message, payload, deadline });
+        self.outputs.push_back(Output::Deliver { served, target, epoch, message, payload, deadline, trace });
     }
 
     /// The epoch under which this node owns a shard, as its own view has it; zero if it does not.
@@ -368,7 +406,7 @@ impl Requests {
         owner.map_or(Epoch(0), |(_, epoch)| *epoch)
     }
 
-    fn why_refused(&self, number: ConnectionId, head: &RequestHead) -> Option<Refusal> {
+    fn why_refused(&self, number: ConnectionId, head: &RequestHead, deadline: Option<Instant>) -> Option<Refusal> {
         let connection = self.connections.get(&number)?;
         if let Target::Shard { group, index } = &head.target {
             let is_owner = self.owners.get(&(*group, *index)).is_some_and(|(node, _)| *node == self.me);
@@ -381,7 +419,7 @@ impl Requests {
                 return Some(Refusal::NotOwner { known: epoch });
             }
         }
-        if head.left_ms == Some(0) {
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Some(Refusal::Expired);
         }
         let is_full =
@@ -392,6 +430,23 @@ impl Requests {
     fn handle_forsake(&mut self, number: ConnectionId, request: u64) {
         if let Some(served) = self.serving.numbers.get(&(number, request)) {
             self.outputs.push_back(Output::Withdraw { served: *served });
+        }
+        // The sender writes no further part.
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        connection.skipped.remove(&request);
+        if let Some(assembly) = connection.requests.remove(&request) {
+            connection.assembling_bytes -= assembly.into_parts().1.len();
+        }
+    }
+
+    fn handle_deadline(&mut self, number: ConnectionId, request: u64, left_ms: u32) {
+        let deadline = self.now + millis(left_ms);
+        if let Some(served) = self.serving.numbers.get(&(number, request)) {
+            self.outputs.push_back(Output::Deadline { served: *served, deadline });
+        }
+        let assembly = self.connections.get_mut(&number).and_then(|connection| connection.requests.get_mut(&request));
+        if let Some(assembly) = assembly {
+            assembly.head.deadline = Some(deadline);
         }
     }
 
@@ -455,9 +510,13 @@ impl Requests {
         total: u32,
         part: &[u8],
     ) -> Result<(), FrameError> {
-        let is_within = total as usize <= self.config.message_bytes_max && part.len() <= total as usize;
-        if !is_within || (total > 0 && !matches!(response, Response::Handled { .. })) {
+        if part.len() > total as usize || (total > 0 && !matches!(response, Response::Handled { .. })) {
             return Err(FrameError::Field("total"));
+        }
+        if total as usize > self.config.message_bytes_max {
+            let response = Response::Interrupted(Interruption::AnswerTooLarge);
+            self.take_response(number, request, response, Arc::default());
+            return Ok(());
         }
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let assembly = Assembly::new(response, total, part);
@@ -507,4 +566,8 @@ impl Requests {
             },
         );
     }
+}
+
+fn millis(count: u32) -> Duration {
+    Duration::from_millis(count.into())
 }

@@ -2,8 +2,10 @@
 //! die.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::frame::{self, Frame, RequestHead, Response};
 use super::{
     ConnectionId, Counters, Input, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, PREFACE, Refusal,
     RequestId, Requests, RequestsConfig, ServedId, Target,
@@ -43,6 +45,8 @@ struct Node {
     is_alive: bool,
     /// The queues of the shards that run here.
     running: BTreeMap<u32, (Epoch, VecDeque<(ServedId, u64)>)>,
+    /// Of the requests in these queues that have one.
+    deadlines: BTreeMap<ServedId, Instant>,
     timer_at: Option<Instant>,
 }
 
@@ -74,6 +78,7 @@ impl World {
             requests: Requests::new(config.clone(), 5, node_id(place), Generation(1)),
             is_alive: true,
             running: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
             timer_at: None,
         };
         let mut world = World {
@@ -189,7 +194,7 @@ impl World {
         self.sent.insert(id, (from, index));
         let deadline = within.map(|within| self.now + within);
         let (target, payload) = (shard(index), payload.into());
-        self.input(from, Input::Send { id: RequestId(id), target, message: MESSAGE, payload, deadline });
+        self.input(from, Input::Send { id: RequestId(id), target, message: MESSAGE, payload, deadline, trace: None });
         id
     }
 
@@ -233,8 +238,12 @@ impl World {
                     self.plan(at, other.0, Event::Input(Input::Ended { connection: other.1 }));
                 }
             }
-            Output::Deliver { served, target, epoch, payload, .. } => {
+            Output::Deliver { served, target, epoch, payload, deadline, .. } => {
+                self.nodes[place].deadlines.extend(deadline.map(|deadline| (served, deadline)));
                 self.deliver(place, served, &target, epoch, &payload);
+            }
+            Output::Deadline { served, deadline } => {
+                self.nodes[place].deadlines.insert(served, deadline);
             }
             Output::Withdraw { .. } => {}
             Output::Finish { id, outcome } => {
@@ -283,6 +292,10 @@ impl World {
     fn work(&mut self, place: usize, index: u32) {
         let Some((_, queue)) = self.nodes[place].running.get_mut(&index) else { return };
         let Some((served, id)) = queue.pop_front() else { return };
+        if self.nodes[place].deadlines.get(&served).is_some_and(|deadline| *deadline <= self.now) {
+            let outcome = Outcome::Refused(Refusal::Expired);
+            return self.input(place, Input::Served { served, outcome });
+        }
         self.handled.push(id);
         let outcome = Outcome::Handled(id.to_le_bytes().to_vec().into());
         self.input(place, Input::Served { served, outcome });
@@ -383,6 +396,13 @@ fn random_faults_lose_no_request_silently_and_repeat_none() {
                 }
                 5 if world.nodes[from].is_alive => {
                     world.send(from, index, 8, Some(Duration::from_millis(2)));
+                }
+                6 if world.nodes[from].is_alive => {
+                    let id = RequestId(world.send(from, index, PART_BYTES_MAX * 2, None));
+                    let pause = world.delay();
+                    world.run_for(pause);
+                    let deadline = world.now + Duration::from_millis(1);
+                    world.input(from, Input::SetDeadline { id, deadline });
                 }
                 _ if world.nodes[from].is_alive => {
                     world.send(from, index, 64, None);
@@ -545,7 +565,7 @@ fn a_message_over_the_bound_is_refused_at_its_sender() {
         world.run_for(secs(1));
     });
     assert!(matches!(world.outcomes[&1], Outcome::Handled(_)));
-    assert_eq!(world.outcomes[&2], Outcome::Refused(Refusal::TooLarge));
+    assert_eq!(world.outcomes[&2], Outcome::Refused(Refusal::TooLarge { bytes: 1_001, bytes_max: 1_000 }));
 }
 
 #[test]
@@ -563,6 +583,348 @@ fn a_deadline_counts_wherever_the_request_is() {
     let late = world.send(0, 0, 8, Some(secs(1)));
     world.run_for(secs(1));
     assert!(matches!(world.outcomes[&late], Outcome::TimedOut | Outcome::Refused(Refusal::Expired)));
+}
+
+/// A node whose only peer connects to it by the bytes that a test writes.
+struct Served {
+    requests: Requests,
+    connection: ConnectionId,
+}
+
+impl Served {
+    fn new(config: &RequestsConfig) -> Served {
+        let mut requests = Requests::new(config.clone(), 5, node_id(0), Generation(1));
+        requests.handle(Instant::ZERO, member(1, Status::Alive));
+        let owner = Some((node_id(0), Epoch(7)));
+        requests.handle(Instant::ZERO, Input::Owner { group: GROUP, index: 0, owner });
+        let mut served = Served { requests, connection: ConnectionId(2) };
+        served.requests.handle(Instant::ZERO, Input::Accepted { connection: served.connection });
+        let mut bytes = PREFACE.to_vec();
+        frame::encode(&mut bytes, &Frame::Hello { cluster: 5, from: node_id(1), generation: Generation(1) });
+        served.read(bytes);
+        served
+    }
+
+    fn read(&mut self, bytes: Vec<u8>) {
+        let connection = self.connection;
+        self.requests.handle(Instant::ZERO, Input::Read { connection, bytes });
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, frame);
+        self.read(bytes);
+    }
+
+    /// The other node lets the requests of this one in.
+    fn open(&mut self) {
+        self.requests.handle(Instant::ZERO, Input::Connected { connection: self.connection });
+        self.frame(&Frame::Welcome { generation: Generation(1) });
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.requests.poll_output()).collect()
+    }
+
+    fn is_open(&self) -> bool {
+        self.requests.connections.contains_key(&self.connection)
+    }
+
+    /// The responses among the bytes that were written.
+    fn responses(&mut self) -> Vec<(u64, Response)> {
+        let mut found = Vec::new();
+        for output in self.outputs() {
+            let Output::Write { bytes, .. } = output else { continue };
+            let mut rest = &bytes[..];
+            while let Some((one, taken)) = frame::next(rest).unwrap() {
+                if let Frame::Response { number, response, .. } = frame::decode(one, node_id(1)).unwrap() {
+                    found.push((number, response));
+                }
+                rest = &rest[taken..];
+            }
+        }
+        found
+    }
+}
+
+fn head(number: u64) -> RequestHead {
+    let target = shard(0);
+    RequestHead { number, target, round: 0, epoch: Epoch(0), message: MESSAGE, left_ms: None, trace: None }
+}
+
+#[test]
+fn a_deadline_set_later_reaches_the_owner() {
+    let mut served = Served::new(&config());
+    served.frame(&Frame::Request { head: head(1), total: 3, part: b"abc" });
+    served.frame(&Frame::Deadline { number: 1, left_ms: 20 });
+    let deadline = Instant::from_millis(20);
+    assert!(served.outputs().contains(&Output::Deadline { served: ServedId(0), deadline }));
+    // One that arrives between two parts, and one that is over before the last part.
+    for (left_ms, is_delivered) in [(20, true), (0, false)] {
+        let mut served = Served::new(&config());
+        served.frame(&Frame::Request { head: head(1), total: 3, part: b"ab" });
+        served.frame(&Frame::Deadline { number: 1, left_ms });
+        served.frame(&Frame::RequestPart { number: 1, part: b"c" });
+        let found = served.outputs().into_iter().find_map(|output| match output {
+            Output::Deliver { deadline, .. } => Some(deadline),
+            _ => None,
+        });
+        assert_eq!(found, is_delivered.then_some(Some(deadline)));
+    }
+}
+
+#[test]
+fn the_owner_keeps_nothing_of_a_request_forsaken_half_way() {
+    let mut served = Served::new(&config());
+    served.frame(&Frame::Request { head: head(1), total: 3, part: b"ab" });
+    served.frame(&Frame::Forsake { number: 1 });
+    let connection = &served.requests.connections[&served.connection];
+    assert!(connection.requests.is_empty());
+    assert_eq!(connection.assembling_bytes, 0);
+}
+
+#[test]
+fn a_deadline_travels_with_the_request_or_behind_it() {
+    for is_written in [false, true] {
+        let mut sender = sender();
+        let mut left = Vec::new();
+        if is_written {
+            sender.open();
+            left.extend(sender.outputs().iter().flat_map(deadlines));
+        }
+        let (now, deadline) = (Instant::from_millis(50), Instant::from_millis(70));
+        sender.requests.handle(Instant::ZERO, Input::SetDeadline { id: RequestId(1), deadline });
+        left.extend(sender.outputs().iter().flat_map(deadlines));
+        sender.requests.handle(now, Input::Timeout);
+        if !is_written {
+            sender.open();
+            left.extend(sender.outputs().iter().flat_map(deadlines));
+        }
+        assert_eq!(left, if is_written { vec![None, Some(70)] } else { vec![Some(20)] });
+    }
+}
+
+#[test]
+fn a_node_that_has_left_ends_all_its_requests() {
+    let mut sender = sender();
+    sender.open();
+    let send = |id| Input::Send {
+        id: RequestId(id),
+        target: shard(1),
+        message: MESSAGE,
+        payload: Arc::default(),
+        deadline: None,
+        trace: None,
+    };
+    sender.requests.handle(Instant::ZERO, send(2));
+    sender.requests.handle(Instant::ZERO, Input::Leave);
+    sender.requests.handle(Instant::ZERO, send(3));
+    let mut ends = BTreeMap::new();
+    for output in sender.outputs() {
+        if let Output::Finish { id, outcome } = output {
+            ends.insert(id.0, outcome);
+        }
+    }
+    let refused = Outcome::Refused(Refusal::Leaving);
+    let interrupted = Outcome::Interrupted(Interruption::NodeLeft);
+    assert_eq!(ends, BTreeMap::from([(1, interrupted), (2, refused.clone()), (3, refused)]));
+    assert!(sender.requests.pending.is_empty() && sender.requests.lanes.is_empty());
+}
+
+#[test]
+fn a_message_over_the_receivers_bound_is_refused_alone() {
+    let mut served = Served::new(&RequestsConfig { message_bytes_max: 1_000, ..config() });
+    let part = [7; 600];
+    served.frame(&Frame::Request { head: head(1), total: 1_800, part: &part });
+    served.frame(&Frame::Request { head: head(2), total: 3, part: b"abc" });
+    let refusal = Refusal::TooLarge { bytes: 1_800, bytes_max: 1_000 };
+    let outputs = served.outputs();
+    assert!(outputs.iter().any(|output| matches!(output, Output::Deliver { payload, .. } if **payload == *b"abc")));
+    let text = refusal.to_string();
+    assert!(text.contains("1800") && text.contains("1000"), "{text}");
+    // Its parts are skipped to the end, and no further one is allowed.
+    for _ in 0..2 {
+        served.frame(&Frame::RequestPart { number: 1, part: &part });
+        assert!(served.is_open());
+    }
+    served.frame(&Frame::RequestPart { number: 1, part: &part });
+    assert!(!served.is_open());
+    // The largest length that a frame can announce takes no memory.
+    let mut served = Served::new(&config());
+    served.frame(&Frame::Request { head: head(1), total: u32::MAX, part: &part });
+    assert_eq!(
+        served.responses().last().unwrap().1,
+        Response::Refused(Refusal::TooLarge { bytes: u32::MAX, bytes_max: config().message_bytes_max as u32 })
+    );
+    served.frame(&Frame::Forsake { number: 1 });
+    assert!(served.is_open());
+    assert!(served.requests.connections[&served.connection].skipped.is_empty());
+}
+
+#[test]
+fn a_peer_that_announces_too_large_messages_only_is_cut_off() {
+    let mut served = Served::new(&RequestsConfig { message_bytes_max: 10, ..config() });
+    for number in 1..=1_024 {
+        served.frame(&Frame::Request { head: head(number), total: 11, part: b"a" });
+    }
+    assert!(served.is_open());
+    served.frame(&Frame::Request { head: head(2_000), total: 11, part: b"a" });
+    assert!(!served.is_open());
+    assert_eq!(served.requests.counters().malformed, 1);
+}
+
+#[test]
+fn a_sender_with_a_larger_bound_stops_and_goes_on() {
+    let mut world = pair(&config(), |world| {
+        world.nodes[1].requests.config.message_bytes_max = 100_000;
+        let bytes = PART_BYTES_MAX * 20;
+        world.send(0, 0, bytes, None);
+        world.send(0, 0, 8, None);
+        world.run_for(secs(1));
+    });
+    let bytes = (PART_BYTES_MAX * 20) as u32;
+    assert_eq!(world.outcomes[&1], Outcome::Refused(Refusal::TooLarge { bytes, bytes_max: 100_000 }));
+    assert!(matches!(world.outcomes[&2], Outcome::Handled(_)));
+    assert!(world.nodes[1].requests.connections.values().all(|connection| connection.skipped.is_empty()));
+    world.run_for(secs(30));
+    world.check(3);
+}
+
+#[test]
+fn requests_that_come_back_keep_the_bound_too() {
+    let config = RequestsConfig { held_max: 3, ..config() };
+    let mut world = pair(&config, |world| {
+        for _ in 0..5 {
+            world.send(0, 0, 8, None);
+        }
+        // The shard stops before they arrive.
+        world.nodes[1].running.remove(&0);
+        world.run_for(world.delay_max * 8);
+    });
+    let counters = world.nodes[0].requests.counters();
+    assert_eq!(counters.held + counters.under_way, 3);
+    for id in [4, 5] {
+        assert_eq!(world.outcomes[&id], Outcome::Refused(Refusal::HeldFull), "the youngest is refused");
+    }
+    world.start_shard(0, 1);
+    world.run_for(secs(2));
+    world.check(3);
+    assert!((1..=3).all(|id| matches!(world.outcomes[&id], Outcome::Handled(_))));
+}
+
+/// A node that has sent request 1 to its only peer. The test writes what the peer answers.
+fn sender() -> Served {
+    let mut requests = Requests::new(config(), 5, node_id(0), Generation(1));
+    requests.handle(Instant::ZERO, member(1, Status::Alive));
+    let owner = Some((node_id(1), Epoch(7)));
+    requests.handle(Instant::ZERO, Input::Owner { group: GROUP, index: 0, owner });
+    let payload: Arc<[u8]> = vec![0; PART_BYTES_MAX * 2].into();
+    let send =
+        Input::Send { id: RequestId(1), target: shard(0), message: MESSAGE, payload, deadline: None, trace: None };
+    requests.handle(Instant::ZERO, send);
+    Served { requests, connection: ConnectionId(1) }
+}
+
+/// The milliseconds left that are written: of each request, and of each deadline.
+fn deadlines(output: &Output) -> Vec<Option<u32>> {
+    let Output::Write { bytes, .. } = output else { return Vec::new() };
+    let (mut found, mut rest) = (Vec::new(), bytes.strip_prefix(&PREFACE).unwrap_or(bytes));
+    while let Some((one, taken)) = frame::next(rest).unwrap() {
+        match frame::decode(one, node_id(1)).unwrap() {
+            Frame::Request { head, .. } => found.push(head.left_ms),
+            Frame::Deadline { left_ms, .. } => found.push(Some(left_ms)),
+            _ => {}
+        }
+        rest = &rest[taken..];
+    }
+    found
+}
+
+#[test]
+fn answers_to_no_request_and_second_answers_are_dropped() {
+    let mut sender = sender();
+    sender.open();
+    let handled = Response::Handled { epoch: Epoch(7) };
+    let unasked = Frame::Response { number: 99, response: handled.clone(), total: 2, part: b"no" };
+    sender.frame(&unasked);
+    sender.frame(&Frame::Response { number: 99, response: handled.clone(), total: 9, part: b"no" });
+    sender.frame(&Frame::ResponsePart { number: 99, part: b"no" });
+    for answer in [b"one", b"two"] {
+        sender.frame(&Frame::Response { number: 1, response: handled.clone(), total: 3, part: answer });
+    }
+    let finished: Vec<Output> =
+        sender.outputs().into_iter().filter(|output| matches!(output, Output::Finish { .. })).collect();
+    let outcome = Outcome::Handled(b"one".to_vec().into());
+    assert_eq!(finished, [Output::Finish { id: RequestId(1), outcome }]);
+    assert!(sender.is_open());
+    assert_eq!(sender.requests.counters().late, 2, "a response in parts is dropped without being counted");
+}
+
+#[test]
+fn an_answer_over_the_bound_interrupts_its_request_alone() {
+    let mut sender = sender();
+    sender.open();
+    let handled = Response::Handled { epoch: Epoch(7) };
+    sender.frame(&Frame::Response { number: 1, response: handled, total: u32::MAX, part: b"x" });
+    let outcome = Outcome::Interrupted(Interruption::AnswerTooLarge);
+    assert!(sender.outputs().contains(&Output::Finish { id: RequestId(1), outcome }));
+    sender.frame(&Frame::ResponsePart { number: 1, part: b"x" });
+    assert!(sender.is_open());
+}
+
+#[test]
+fn a_stream_that_stops_in_the_middle_ends_what_it_carried() {
+    // At the owner: the request is not served, and nothing of it is kept.
+    let mut served = Served::new(&config());
+    served.frame(&Frame::Request { head: head(1), total: 9, part: b"abc" });
+    let connection = served.connection;
+    served.requests.handle(Instant::ZERO, Input::Ended { connection });
+    assert!(served.outputs().iter().all(|output| !matches!(output, Output::Deliver { .. })));
+    assert!(!served.is_open());
+    // At the sender: its answer was half there.
+    let mut sender = sender();
+    sender.open();
+    let handled = Response::Handled { epoch: Epoch(7) };
+    sender.frame(&Frame::Response { number: 1, response: handled, total: 9, part: b"abc" });
+    let connection = sender.connection;
+    sender.requests.handle(Instant::ZERO, Input::Ended { connection });
+    let outcome = Outcome::Interrupted(Interruption::ConnectionLost);
+    assert!(sender.outputs().contains(&Output::Finish { id: RequestId(1), outcome }));
+}
+
+#[test]
+fn nodes_that_never_agree_end_a_request_at_its_hop_limit() {
+    let mut world = pair(&config(), |world| {
+        world.nodes[1].running.remove(&0); // It owns the shard, and never runs it.
+        world.send(0, 0, 8, None);
+        world.run_for(secs(60));
+    });
+    assert_eq!(world.outcomes[&1], Outcome::Refused(Refusal::HopLimit));
+    world.run_for(secs(1));
+    world.check(3);
+}
+
+#[test]
+fn what_waits_for_a_worker_of_a_member_that_dies_is_refused() {
+    let mut requests = Requests::new(config(), 5, node_id(0), Generation(1));
+    let target = Target::Worker { member: node_id(1), name: "counter".into() };
+    let send = |id| Input::Send {
+        id: RequestId(id),
+        target: target.clone(),
+        message: MESSAGE,
+        payload: Arc::default(),
+        deadline: None,
+        trace: None,
+    };
+    let refused = |id| Output::Finish { id: RequestId(id), outcome: Outcome::Refused(Refusal::NoMember) };
+    requests.handle(Instant::ZERO, send(1));
+    assert_eq!(requests.poll_output(), Some(refused(1)), "no such member");
+    requests.handle(Instant::ZERO, member(1, Status::Suspect));
+    requests.handle(Instant::ZERO, send(2));
+    assert_eq!(requests.poll_output(), None, "it waits for the suspect");
+    requests.handle(Instant::ZERO, member(1, Status::Dead));
+    assert_eq!(requests.poll_output(), Some(refused(2)));
+    assert!(requests.pending.is_empty() && requests.lanes.is_empty());
 }
 
 #[test]

@@ -30,6 +30,8 @@ struct Sending {
     /// Whether its sender may stop waiting.
     is_bounded: bool,
     is_handled: bool,
+    /// Whether an old node may refuse it.
+    is_new: bool,
     outcome: Option<Outcome>,
 }
 
@@ -43,13 +45,19 @@ impl Checker {
     }
 
     pub(crate) fn request_sent(&mut self, now: u64, id: u64, lane: Lane, is_bounded: bool) {
-        let sending = Sending { lane, sent_at: now, is_bounded, is_handled: false, outcome: None };
+        let sending = Sending { lane, sent_at: now, is_bounded, is_handled: false, is_new: false, outcome: None };
         self.sent.requests.insert(id, sending);
     }
 
     pub(crate) fn request_forsaken(&mut self, id: u64) {
         if let Some(sending) = self.sent.requests.get_mut(&id) {
             sending.is_bounded = true;
+        }
+    }
+
+    pub(crate) fn request_is_new(&mut self, id: u64) {
+        if let Some(sending) = self.sent.requests.get_mut(&id) {
+            sending.is_new = true;
         }
     }
 
@@ -112,11 +120,7 @@ impl Checker {
     /// Checks the figures of a node's requests. The world calls it after each of their inputs.
     pub(crate) fn request_bounds(&mut self, now: u64, place: NodeIndex, counters: Counters) {
         let config = &self.config.requests;
-        let others = self.names.len() as u32;
-        // What comes back from other nodes waits beside the others: a window of each.
-        let held_max = config.held_max + others * config.window;
-        let room = config.window_bytes.max(config.message_bytes_max) * others as usize;
-        let held_bytes_max = config.held_bytes_max + room;
+        let (held_max, held_bytes_max) = (config.held_max, config.held_bytes_max);
         let here = self.names[place].clone();
         if counters.held > held_max || counters.held_bytes > held_bytes_max {
             let (held, bytes) = (counters.held, counters.held_bytes);
@@ -163,7 +167,11 @@ impl Checker {
             }
             // A burst may meet the bounds; then its sender learns it.
             let is_full = matches!(sending.outcome, Some(Outcome::Refused(Refusal::Full | Refusal::HeldFull)));
-            if is_due && kind != 1 && !is_full {
+            let is_unknown = matches!(sending.outcome, Some(Outcome::Refused(Refusal::UnknownMessage)));
+            if is_unknown && !sending.is_new {
+                wrong.push(format!("request {id} of {} was refused as unknown", self.names[place]));
+            }
+            if is_due && kind != 1 && !is_full && !is_unknown {
                 let (here, outcome) = (&self.names[place], &sending.outcome);
                 wrong.push(format!("request {id} of {here} to shard {shard} was not handled: {outcome:?}"));
             }

@@ -5,18 +5,21 @@
 //! own, so that a seed's nodes do the same with and without them.
 //!
 //! A worker takes a request in turn, and answers a moment later. It takes none while its thread is
-//! blocked, its process stopped, or its lease over. When its shard stops, its queue is refused.
+//! blocked, its process stopped, or its lease over, and none whose deadline is over. When its shard
+//! stops, its queue is refused.
+//!
+//! In some worlds old nodes know version 1 of the messages only, and new ones send version 2, too.
 
 mod connections;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use heartbeat_core::member::{Epoch, name_hash};
 use heartbeat_core::requests::{
     Counters, Input, MessageType, Outcome, Output, Refusal, RequestId, Requests, ServedId, Target,
 };
-use heartbeat_core::{Engine, Event, Generation, Interruption, NodeId, Random, WorkerId};
+use heartbeat_core::{Engine, Event, Generation, Instant, Interruption, NodeId, Random, WorkerId};
 
 use crate::event_queue::EventQueue;
 use crate::network::NodeIndex;
@@ -24,8 +27,11 @@ use crate::requests::connections::Connections;
 use crate::worker::Worker;
 use crate::world::{GROUP, SHARDS, WORKERS, World};
 
-/// The type of all messages here.
+/// The type of all messages here, in the version that all nodes know.
 const MESSAGE: MessageType = MessageType { name_hash: 1, version: 1 };
+
+/// The version that old nodes do not know.
+const NEW_MESSAGE: MessageType = MessageType { name_hash: 1, version: 2 };
 
 /// Mean time between two requests of a client.
 const PACE: Duration = Duration::from_millis(400);
@@ -53,6 +59,8 @@ pub(crate) struct Traffic {
     pub(crate) connections: Connections,
     stations: BTreeMap<NodeIndex, Station>,
     next_request: u64,
+    /// The nodes that know version 1 only.
+    old: BTreeSet<NodeIndex>,
 }
 
 /// What one process has beside its engine.
@@ -67,6 +75,8 @@ struct Station {
     backlog: Vec<Action>,
     /// The queues of the shards that it holds.
     queues: BTreeMap<u32, Queue>,
+    /// The deadlines of the requests in these queues.
+    deadlines: BTreeMap<ServedId, Instant>,
 }
 
 /// The requests that a shard has under one epoch.
@@ -104,10 +114,14 @@ pub(crate) enum Action {
 impl Traffic {
     /// With requests, from this seed, or without.
     pub(crate) fn new(seed: u64, is_on: bool) -> Traffic {
+        let mut random = Random::seeded(seed ^ 0x4e9_5eed);
+        let is_mixed = random.chance(0.3);
+        let old = (0..64).filter(|_| is_mixed && random.chance(0.5)).collect();
         Traffic {
             is_on,
             is_sending: is_on,
-            random: Random::seeded(seed ^ 0x4e9_5eed),
+            old,
+            random,
             queue: EventQueue::default(),
             connections: Connections::default(),
             stations: BTreeMap::new(),
@@ -120,6 +134,11 @@ impl World {
     /// Whether clients send from now on.
     pub fn set_sending(&mut self, is_sending: bool) {
         self.traffic.is_sending = is_sending;
+    }
+
+    /// These nodes know version 1 of the messages only, all others both versions.
+    pub fn set_old(&mut self, old: impl IntoIterator<Item = NodeIndex>) {
+        self.traffic.old = old.into_iter().collect();
     }
 
     /// The figures of a node whose process runs.
@@ -153,6 +172,24 @@ impl World {
     /// # Panics
     /// If the node has no process, or the world no requests.
     pub fn send_request(&mut self, from: NodeIndex, index: u32, bytes: usize, within: Option<Duration>) -> u64 {
+        self.send_message(from, index, bytes, within, MESSAGE)
+    }
+
+    /// As [`World::send_request`], in the version of the message that old nodes do not know.
+    pub fn send_new_request(&mut self, from: NodeIndex, index: u32, bytes: usize, within: Option<Duration>) -> u64 {
+        let id = self.send_message(from, index, bytes, within, NEW_MESSAGE);
+        self.checker.request_is_new(id);
+        id
+    }
+
+    fn send_message(
+        &mut self,
+        from: NodeIndex,
+        index: u32,
+        bytes: usize,
+        within: Option<Duration>,
+        message: MessageType,
+    ) -> u64 {
         self.traffic.next_request += 1;
         let (id, life, deadline) = (self.traffic.next_request, self.life(from), within.map(|w| self.clock(from) + w));
         assert!(self.traffic.stations.contains_key(&from), "{} has no requests", self.name(from));
@@ -161,7 +198,7 @@ impl World {
         payload.resize(bytes.max(8), 0);
         let target = Target::Shard { group: name_hash(GROUP), index };
         let payload = payload.into();
-        self.requests_input(from, Input::Send { id: RequestId(id), target, message: MESSAGE, payload, deadline });
+        self.requests_input(from, Input::Send { id: RequestId(id), target, message, payload, deadline, trace: None });
         id
     }
 
@@ -228,6 +265,7 @@ impl World {
             is_draining: false,
             backlog: Vec::new(),
             queues: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
         };
         self.traffic.stations.insert(place, station);
         self.checker.requests_started(place, life);
@@ -358,9 +396,13 @@ impl World {
             Output::Connect { connection, to } => self.connect(place, connection, to),
             Output::Write { connection, bytes } => self.write(place, connection, &bytes),
             Output::Close { connection } => self.close(place, connection),
-            Output::Deliver { served, target, epoch, payload, .. } => {
-                self.receive(place, served, &target, epoch, &payload);
+            Output::Deliver { served, target, epoch, message, payload, deadline, .. } => {
+                if let Some(deadline) = deadline {
+                    self.expire_at(place, served, deadline);
+                }
+                self.receive(place, served, &target, (epoch, message), &payload);
             }
+            Output::Deadline { served, deadline } => self.expire_at(place, served, deadline),
             Output::Withdraw { served } => self.withdraw(place, served),
             Output::Finish { id, outcome } => self.checker.request_ended(self.now, place, id.0, outcome),
         }
@@ -374,13 +416,24 @@ impl World {
     // ---- workers -------------------------------------------------------------------------------
 
     /// A request reaches the node that runs its shard, or should.
-    fn receive(&mut self, place: NodeIndex, served: ServedId, target: &Target, epoch: Epoch, payload: &[u8]) {
+    fn receive(
+        &mut self,
+        place: NodeIndex,
+        served: ServedId,
+        target: &Target,
+        (epoch, message): (Epoch, MessageType),
+        payload: &[u8],
+    ) {
         let Target::Shard { index, .. } = *target else { return };
         let id = payload.first_chunk().map_or(0, |id| u64::from_le_bytes(*id));
         let Some(engine) = self.engine(place) else { return };
         let (held, known) = (engine.held(GROUP, index), known(engine, index));
         if held != Some(epoch) {
             let outcome = Outcome::Refused(Refusal::NotOwner { known });
+            return self.plan_action(self.now + 1, place, Action::Input(Input::Served { served, outcome }));
+        }
+        if message == NEW_MESSAGE && self.traffic.old.contains(&place) {
+            let outcome = Outcome::Refused(Refusal::UnknownMessage);
             return self.plan_action(self.now + 1, place, Action::Input(Input::Served { served, outcome }));
         }
         if self.queue_of(place, index).is_some_and(|queue| queue.epoch != epoch) {
@@ -416,6 +469,11 @@ impl World {
         };
         let Some(queue) = self.queue_of(place, index).filter(|queue| queue.in_hand.is_none()) else { return };
         let Some((served, id)) = queue.waiting.pop_front() else { return };
+        if self.is_expired(place, served) {
+            let outcome = Outcome::Refused(Refusal::Expired);
+            self.requests_input(place, Input::Served { served, outcome });
+            return self.plan_turn(place, index, 1_000);
+        }
         if self.is_exclusive() && !self.may_act(place, index) {
             let known = self.engine(place).map_or(Epoch(0), |engine| known(engine, index));
             self.requests_input(
@@ -477,6 +535,19 @@ impl World {
         }
     }
 
+    fn expire_at(&mut self, place: NodeIndex, served: ServedId, deadline: Instant) {
+        if let Some(station) = self.traffic.stations.get_mut(&place) {
+            station.deadlines.insert(served, deadline);
+        }
+    }
+
+    /// Whether the deadline of a request is over that its worker would begin now.
+    fn is_expired(&mut self, place: NodeIndex, served: ServedId) -> bool {
+        let now = self.clock(place);
+        let deadline = self.traffic.stations.get_mut(&place).and_then(|station| station.deadlines.remove(&served));
+        deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     fn queue_of(&mut self, place: NodeIndex, index: u32) -> Option<&mut Queue> {
         self.traffic.stations.get_mut(&place)?.queues.get_mut(&index)
     }
@@ -503,7 +574,19 @@ impl World {
             let bytes = if is_large { 60_000 + random.below(200_000) } else { random.below(300) } as usize;
             let within = random.chance(0.25).then(|| Duration::from_millis(20) + random.duration_below(PACE * 10));
             let forsaken = random.chance(0.03).then(|| random.duration_below(PACE).as_nanos() as u64);
-            let id = RequestId(self.send_request(place, index, bytes, within));
+            // A sender may decide how long it waits when the request is on its way already.
+            let is_later = random.chance(0.5);
+            let is_new = !self.traffic.old.is_empty() && !self.traffic.old.contains(&place) && random.chance(0.5);
+            let at_once = within.filter(|_| !is_later);
+            let id = RequestId(match is_new {
+                true => self.send_new_request(place, index, bytes, at_once),
+                false => self.send_request(place, index, bytes, at_once),
+            });
+            if let Some(within) = within.filter(|_| is_later) {
+                self.checker.request_forsaken(id.0);
+                let deadline = self.clock(place) + within;
+                self.requests_input(place, Input::SetDeadline { id, deadline });
+            }
             if let Some(after) = forsaken {
                 self.checker.request_forsaken(id.0);
                 self.plan_action(self.now + after, place, Action::Input(Input::Forsake { id }));
