@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use heartbeat_actors::event::DeadReason;
 use heartbeat_actors::shard::{RemoteMessage, Shards};
-use heartbeat_actors::worker::Refusal;
-use heartbeat_actors::worker::{DeadReason, Interruption};
+use heartbeat_actors::worker::{Interruption, Refusal};
 use heartbeat_actors::{Config, Context, Node, SendError};
 use serde::{Deserialize, Serialize, Serializer};
 

@@ -314,11 +314,12 @@ impl Driver {
 
     fn add_socket(&mut self, connection: ConnectionId, stream: TcpStream) {
         let Some(driver) = self.this.upgrade() else { return };
-        let socket = Socket::new(stream);
+        let mut socket = Socket::new(stream);
         let (stream, has_more) = (socket.stream.clone(), socket.has_more.clone());
+        let reading = spawn_local(read(driver.clone(), connection, stream.clone()));
+        let writing = spawn_local(write_on(Rc::downgrade(&driver), connection, stream, has_more));
+        socket.tasks = vec![reading.abort_handle(), writing.abort_handle()];
         self.sockets.insert(connection, socket);
-        spawn_local(read(driver.clone(), connection, stream.clone()));
-        spawn_local(write_on(Rc::downgrade(&driver), connection, stream, has_more));
     }
 
     /// Writes what waits on a connection.

@@ -88,7 +88,7 @@ impl<A: Actor<Context = Context<A>>> RemoteAddr<A> {
     }
 
     /// Sends a message and reports nothing back. A message that is refused, at once or later,
-    /// becomes a dead letter ([`Node::subscribe_dead_letters`](crate::Node::subscribe_dead_letters)).
+    /// becomes a [dead letter](crate::Node::subscribe_dead_letters).
     pub fn do_send<M>(&self, message: M)
     where
         A: Handler<M>,

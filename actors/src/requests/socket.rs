@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 /// Bytes that are read at once.
 pub(crate) const READ_BYTES: usize = 64 << 10;
@@ -20,6 +21,14 @@ pub(crate) struct Socket {
     pub(crate) has_more: Rc<Notify>,
     /// Whether it is closed once everything is written.
     pub(crate) is_closing: bool,
+    /// The tasks that read and write. They share the stream, which is closed when they end.
+    pub(crate) tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Socket {
@@ -32,6 +41,7 @@ impl Socket {
             offset: 0,
             has_more: Rc::default(),
             is_closing: false,
+            tasks: Vec::new(),
         }
     }
 

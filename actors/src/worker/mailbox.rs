@@ -6,8 +6,8 @@
 //! hands of a blocked handler is out of reach for the rest of the program.
 //!
 //! Here one lock guards the queue, the waker of its reader, the envelope that is being handled, and
-//! the counts. The counts always add up: accepted = handled + interrupted + dead + moved + answering
-//! + queued.
+//! the counts. The counts always add up: accepted = handled + interrupted + dead + moved +
+//! answering + queued.
 //!
 //! A handler may return before its answer is there. The mailbox keeps its envelope until the answer
 //! comes or can no longer come. At most `answers_max` envelopes wait like this: at the bound the

@@ -665,9 +665,9 @@ fn a_deadline_set_later_reaches_the_owner() {
         served.frame(&Frame::Request { head: head(1), total: 3, part: b"ab" });
         served.frame(&Frame::Deadline { number: 1, left_ms });
         served.frame(&Frame::RequestPart { number: 1, part: b"c" });
-        let found = served.outputs().into_iter().find_map(|output| match output {
-            Output::Deliver { deadline, .. } => Some(deadline),
-            _ => None,
+        let found = served.outputs().into_iter().find_map(|output| {
+            let Output::Deliver { deadline, .. } = output else { return None };
+            Some(deadline)
         });
         assert_eq!(found, is_delivered.then_some(Some(deadline)));
     }
@@ -830,10 +830,12 @@ fn deadlines(output: &Output) -> Vec<Option<u32>> {
     let Output::Write { bytes, .. } = output else { return Vec::new() };
     let (mut found, mut rest) = (Vec::new(), bytes.strip_prefix(&PREFACE).unwrap_or(bytes));
     while let Some((one, taken)) = frame::next(rest).unwrap() {
-        match frame::decode(one, node_id(1)).unwrap() {
-            Frame::Request { head, .. } => found.push(head.left_ms),
-            Frame::Deadline { left_ms, .. } => found.push(Some(left_ms)),
-            _ => {}
+        let frame = frame::decode(one, node_id(1)).unwrap();
+        if let Frame::Request { head, .. } = &frame {
+            found.push(head.left_ms);
+        }
+        if let Frame::Deadline { left_ms, .. } = frame {
+            found.push(Some(left_ms));
         }
         rest = &rest[taken..];
     }
