@@ -151,9 +151,15 @@ impl Handler<Local> for Clerk {
 }
 
 async fn start_node(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> Node {
+    start_draining(name, listen, seed, "queue").await
+}
+
+/// A node whose workers finish this when they stop.
+async fn start_draining(name: &'static str, listen: SocketAddr, seed: SocketAddr, drain: &str) -> Node {
     let config = format!(
         "interval = '100ms'
          timeout = '2s'
+         workers.drain = '{drain}'
          [cluster]
          name = 'calls'
          node = '{name}'
@@ -182,9 +188,14 @@ struct Pair {
 }
 
 async fn pair() -> Pair {
+    pair_draining("queue").await
+}
+
+async fn pair_draining(drain: &str) -> Pair {
     let (first, second) = (free(), free());
     let notes = Notes::default();
-    let (one, two) = (start_node("one", first, first).await, start_node("two", second, first).await);
+    let one = start_draining("one", first, first, drain).await;
+    let two = start_draining("two", second, first, drain).await;
     let (shards_one, shards_two) = (supervise(&one, "one", &notes), supervise(&two, "two", &notes));
     for shards in [&shards_one, &shards_two] {
         tokio::time::timeout(PATIENCE, shards.until_up()).await.unwrap().unwrap();
@@ -240,48 +251,57 @@ fn an_expired_request_is_not_handled_at_its_owner() {
 
 #[test]
 fn a_leave_under_load_fails_no_request_of_either_node() {
-    live(async {
-        let pair = pair().await;
-        let mut sent = Vec::new();
-        // Queues that are long when the node leaves: some of its own messages go on to node one.
-        for number in 0..60 {
+    live(leave_under_load("queue"));
+}
+
+#[test]
+fn a_leave_that_drops_its_queues_fails_no_request_either() {
+    live(leave_under_load("answers"));
+}
+
+async fn leave_under_load(drain: &str) {
+    let pair = pair_draining(drain).await;
+    let mut sent = Vec::new();
+    // Queues that are long when the node leaves: some of its own messages go on to node one.
+    for number in 0..60 {
+        for index in 0..COUNT {
+            for (sender, shards) in [(1, &pair.shards_one), (2, &pair.shards_two)] {
+                sent.push(shards.send(key(shards, index), note(sender, index, number, 1)));
+            }
+        }
+    }
+    let load = async {
+        for number in 60..120 {
             for index in 0..COUNT {
-                for (sender, shards) in [(1, &pair.shards_one), (2, &pair.shards_two)] {
-                    sent.push(shards.send(key(shards, index), note(sender, index, number, 1)));
-                }
+                let shards = &pair.shards_one;
+                let note = note(1, index, number, 0);
+                let sent = shards.send(key(shards, index), note).within(PATIENCE).await;
+                assert!(sent.is_ok(), "shard {index}, {number}: {sent:?}");
             }
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let load = async {
-            for number in 60..120 {
-                for index in 0..COUNT {
-                    let shards = &pair.shards_one;
-                    let note = note(1, index, number, 0);
-                    let sent = shards.send(key(shards, index), note).within(PATIENCE).await;
-                    assert!(sent.is_ok(), "shard {index}, {number}: {sent:?}");
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let answers = async {
-            for (place, reply) in sent.into_iter().enumerate() {
-                let answer = reply.within(PATIENCE).await;
-                assert!(answer.is_ok(), "message {place}: {answer:?}");
-            }
-        };
-        futures_util::future::join3(load, answers, pair.two.leave()).await;
-        // Each message was handled once, and in the order of its sender.
-        let mut next: BTreeMap<(u32, u32), u32> = BTreeMap::new();
-        for (sender, key, number) in pair.notes.lock().unwrap().drain(..) {
-            let expected = next.entry((sender, key)).or_default();
-            assert_eq!(number, *expected, "sender {sender}, shard {key}");
-            *expected += 1;
+    };
+    let answers = async {
+        for (place, reply) in sent.into_iter().enumerate() {
+            let answer = reply.within(PATIENCE).await;
+            assert!(answer.is_ok(), "message {place}: {answer:?}");
         }
-        for ((sender, _), count) in &next {
-            assert_eq!(*count, if *sender == 1 { 120 } else { 60 });
-        }
-        assert_eq!(next.len() as u32, COUNT * 2);
-        pair.one.leave().await;
-    });
+    };
+    futures_util::future::join3(load, answers, pair.two.leave()).await;
+    // Each message was handled once, and in the order of its sender.
+    let mut next: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for (sender, key, number) in pair.notes.lock().unwrap().drain(..) {
+        let expected = next.entry((sender, key)).or_default();
+        assert_eq!(number, *expected, "sender {sender}, shard {key}");
+        *expected += 1;
+    }
+    for ((sender, _), count) in &next {
+        assert_eq!(*count, if *sender == 1 { 120 } else { 60 });
+    }
+    assert_eq!(next.len() as u32, COUNT * 2);
+    let moved: u64 = pair.shards_two.workers().iter().map(|worker| worker.message_counts().moved).sum();
+    assert!(moved > 0 || drain == "queue", "no message of node two waited in a queue");
+    pair.one.leave().await;
 }
 
 #[test]
