@@ -20,6 +20,8 @@ impl ResponseError for SendError {
             | SendError::GaveUp
             | SendError::NotReady
             | SendError::Dropped
+            | SendError::UnknownMember(_)
+            | SendError::UnknownWorker { .. }
             | SendError::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
             SendError::UnknownMessage(_) | SendError::Unencodable(_) => StatusCode::NOT_IMPLEMENTED,
             SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
