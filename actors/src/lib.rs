@@ -54,8 +54,10 @@
 //! | what a node knows now | [`view`] |
 //! | settings | [`config`] |
 //! | who may run a shard, from files or etcd | [`authority`] |
+//! | health, metrics and the node's view over HTTP | [`http`][http], feature `http` |
 //! | tests of your own supervision | [`testkit`][kit], feature `testkit` |
 //!
+//! [http]: https://docs.rs/heartbeat-actors/latest/heartbeat_actors/http/
 //! [kit]: https://docs.rs/heartbeat-actors/latest/heartbeat_actors/testkit/
 //!
 //! # What it needs
@@ -74,6 +76,8 @@ pub mod cluster;
 pub mod config;
 mod control;
 pub mod event;
+#[cfg(feature = "http")]
+pub mod http;
 mod lock;
 mod node;
 pub mod prelude;
@@ -89,6 +93,7 @@ pub mod worker;
 
 pub use heartbeat_core::{Config, ConfigError, Event, Instant};
 pub use node::start::NodeError;
+pub use node::stop::StopReason;
 pub use node::supervise_error::SuperviseError;
 pub use node::{Node, group, pool, shard};
 pub use view::node_view::View;

@@ -34,7 +34,7 @@ const CORE: [&str; 24] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root
 /// exports (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 17] = [
+const ACTORS: [&str; 18] = [
     "clock",
     "lock",
     "transport",
@@ -44,6 +44,7 @@ const ACTORS: [&str; 17] = [
     "view",
     "requests",
     "control",
+    "http",
     "node",
     "web",
     "prelude",

@@ -9,6 +9,7 @@ mod calls;
 mod cluster;
 mod ends;
 mod histories;
+mod http;
 mod ipv6;
 mod leave;
 mod netns;

@@ -157,7 +157,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else, so that a signal during the start is a way to leave, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky]")?;
+    let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky|stopped]")?;
     let mode = std::env::args().nth(2).unwrap_or_default();
     let node = start(Config::from_toml(&std::fs::read_to_string(path)?)?, &mode).await?;
     node.subscribe(Teller.start().recipient());
@@ -169,6 +169,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => drop(node.supervise_shards("orders", 8, |_| Ok(Hand))?),
     }
     node.notify_systemd().await?;
+    if mode == "stopped" {
+        let reason = node.until_stopped().await?;
+        println!("{{\"event\":\"ended\",\"reason\":\"{reason:?}\"}}");
+        return Ok(());
+    }
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let mut rest = Vec::new();

@@ -52,7 +52,7 @@ pub(crate) enum Request {
     #[cfg(feature = "systemd")]
     Receiver(oneshot::Sender<Addr<Receiver>>),
     /// Show that receiver and supervisor do their work.
-    #[cfg(feature = "systemd")]
+    #[cfg(any(feature = "systemd", feature = "http"))]
     Pulse(Pulse),
 }
 
@@ -88,14 +88,14 @@ impl Drop for NewWorkers {
 }
 
 /// A sign of life that passes the receiver and the supervisor.
-#[cfg(feature = "systemd")]
+#[cfg(any(feature = "systemd", feature = "http"))]
 pub(crate) struct Pulse {
     pub(crate) number: u64,
     /// The highest number that has passed both.
     pub(crate) back: Arc<std::sync::atomic::AtomicU64>,
 }
 
-#[cfg(feature = "systemd")]
+#[cfg(any(feature = "systemd", feature = "http"))]
 impl Message for Pulse {
     type Result = ();
 }

@@ -16,7 +16,7 @@ use heartbeat_core::Input;
 use tracing::warn;
 
 use crate::clock::Clock;
-#[cfg(feature = "systemd")]
+#[cfg(any(feature = "systemd", feature = "http"))]
 use crate::control::input::{Pulse, Request};
 use crate::control::sender::{Beat, End};
 use crate::control::supervisor::Supervisor;
@@ -99,7 +99,7 @@ impl Handler<Beat> for Receiver {
     }
 }
 
-#[cfg(feature = "systemd")]
+#[cfg(any(feature = "systemd", feature = "http"))]
 impl Handler<Pulse> for Receiver {
     type Result = ();
 

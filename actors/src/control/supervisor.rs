@@ -688,7 +688,7 @@ impl Handler<Request> for Supervisor {
             Request::OnLeave(act) => self.on_leave.push(act),
             #[cfg(feature = "systemd")]
             Request::Receiver(answer) => drop(answer.send(self.links.receiver.clone())),
-            #[cfg(feature = "systemd")]
+            #[cfg(any(feature = "systemd", feature = "http"))]
             Request::Pulse(pulse) => pulse.back.store(pulse.number, Ordering::Release),
         }
     }

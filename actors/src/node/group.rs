@@ -254,7 +254,7 @@ impl Group {
         factory: Factory<A>,
     ) -> Result<WorkerAddr<A>, SuperviseError> {
         check_significant(&spec.name, spec.significant, spec.kind, self.auto_shutdown)?;
-        self.node.add_worker(self.id, spec, factory, part)
+        self.node.add_worker(self, spec, factory, part)
     }
 
     /// Starts an empty group within this one, after the children added before.
@@ -265,7 +265,7 @@ impl Group {
     pub fn group(&self, spec: GroupSpec) -> Result<Group, SuperviseError> {
         spec.check(self.auto_shutdown)?;
         let restart = spec.restart_config(self.node.config()).map_err(SuperviseError::Config)?;
-        let (id, name) = self.node.take_group(&spec.name)?;
+        let (id, name) = self.node.take_group(&spec.name, self)?;
         self.node.add_group(SuperviseGroup {
             group: id,
             name: name.clone(),
@@ -372,6 +372,15 @@ impl Group {
     pub async fn until_up(&self) -> Result<(), NotUp> {
         let child = Child::Group(self.id);
         self.node.until(move |engine, _| is_up(engine, child)).await
+    }
+
+    pub(crate) fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// Its name as the view shows it: none for the root.
+    pub(crate) fn shown_name(&self) -> Option<Arc<str>> {
+        (self.id != GroupId::ROOT).then(|| self.name.clone())
     }
 
     /// The node it is on.

@@ -1,10 +1,12 @@
 //! `Node`: this process as a node, which applications start, ask and leave.
 
 pub mod group;
+mod operators;
 pub mod pool;
 mod service;
 pub mod shard;
 pub(crate) mod start;
+pub(crate) mod stop;
 pub(crate) mod supervise_error;
 #[cfg(feature = "systemd")]
 mod systemd;
@@ -27,10 +29,15 @@ use heartbeat_core::{
     Config, ConfigError, Counters, Engine, GroupId, Input, Instant, Metadata, Supervise, SuperviseGroup, ThreadSlotId,
     WorkerActivity, WorkerId,
 };
+use tokio::sync::Notify;
 
 use crate::control::input::{NewWorkers, Request, ask};
 use crate::control::record::Recorder;
 use crate::control::until::until;
+#[cfg(feature = "http")]
+use crate::http::{Door, Server};
+#[cfg(feature = "http")]
+use crate::lock::lock;
 use crate::node::group::Group;
 use crate::node::service::Services;
 use crate::node::start::{NodeError, Started};
@@ -87,6 +94,14 @@ struct Inner {
     /// Held while a sharded group is added, so that two at once cannot pass the limit on groups.
     sharding: Mutex<()>,
     services: Services,
+    /// Notified when the application asks for an orderly end.
+    stop: Notify,
+    /// What the paths over HTTP read.
+    #[cfg(feature = "http")]
+    door: Arc<Door>,
+    /// The server that the config asks for.
+    #[cfg(feature = "http")]
+    server: Mutex<Option<Server>>,
 }
 
 impl std::ops::Deref for Inner {
@@ -121,13 +136,29 @@ impl Node {
     where
         F: FnOnce() -> io::Result<Option<Rc<dyn Transport>>> + Send + 'static,
     {
-        Ok(Node::new(start::on_own_thread(config, bind).await?))
+        let listener = operators::bind(&config)?;
+        let node = Node::new(start::on_own_thread(config, bind).await?);
+        match operators::serve(&node, listener) {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.leave().await;
+                Err(error)
+            }
+        }
     }
 
     /// Wraps a node whose actors run.
     pub(crate) fn new(started: Started) -> Node {
         let arbiters = started.config.workers.arbiters;
         let (next_place, next_group) = (AtomicU32::new(arbiters), AtomicU32::new(GroupId::ROOT.0 + 1));
+        #[cfg(feature = "http")]
+        let door = Arc::new(Door::new(
+            started.config.clone(),
+            started.view.clone(),
+            started.control.clone(),
+            started.supervisor.clone(),
+            started.receiver.clone(),
+        ));
         Node {
             inner: Arc::new(Inner {
                 started,
@@ -135,6 +166,11 @@ impl Node {
                 next_group,
                 sharding: Mutex::default(),
                 services: Services::default(),
+                stop: Notify::new(),
+                #[cfg(feature = "http")]
+                door,
+                #[cfg(feature = "http")]
+                server: Mutex::default(),
             }),
         }
     }
@@ -499,6 +535,25 @@ impl Node {
     pub async fn leave(&self) {
         // Without an answer the supervisor is gone, which is as much as having left.
         let _ = ask(&self.inner.supervisor, Request::Leave).await;
+        #[cfg(feature = "http")]
+        {
+            let server = lock(&self.inner.server).take();
+            if let Some(server) = server {
+                server.end().await;
+            }
+        }
+    }
+
+    /// Where the HTTP server of `[http]` listens, if there is one.
+    #[cfg(feature = "http")]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        lock(&self.inner.server).as_ref().map(|server| server.address)
+    }
+
+    /// What the paths over HTTP read.
+    #[cfg(feature = "http")]
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.inner.door
     }
 
     #[cfg(feature = "testkit")]
@@ -510,7 +565,7 @@ impl Node {
     /// Adds a worker to a group.
     pub(crate) fn add_worker<A: Actor<Context = Context<A>>>(
         &self,
-        group: GroupId,
+        group: &Group,
         spec: WorkerSpec,
         factory: Factory<A>,
         part: Part<A>,
@@ -522,15 +577,16 @@ impl Node {
         let rules = spec.rules(config).map_err(SuperviseError::Config)?;
         let cell = self.inner.cells.take();
         let worker = cell.worker();
-        let name = self.take_name(&spec.name, worker)?;
+        let name = self.take_name(&spec.name, worker, group.shown_name())?;
         let shared = Supervise::new(worker, name.clone(), config.workers.arbiters);
         let thread_slot = self.place(&spec.placement, shared.thread_slot);
         let (kind, significant) = (spec.kind, spec.significant);
+        let group = group.id();
         let supervise = Supervise { group, kind, significant, restart, times, on_thread_held, thread_slot, ..shared };
         let slot = self.make_slot(cell, name, factory, rules, part);
-        #[cfg(feature = "testkit")]
-        self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
-        let workers = vec![(supervise, slot.clone() as Arc<dyn DynSlot>)];
+        let dyn_slot: Arc<dyn DynSlot> = slot.clone();
+        self.inner.view.set_slot(&dyn_slot);
+        let workers = vec![(supervise, dyn_slot)];
         self.inner.supervisor.do_send(Request::Supervise(NewWorkers { workers, group: None }));
         Ok(WorkerAddr { slot })
     }
@@ -560,14 +616,15 @@ impl Node {
         &self.inner.services
     }
 
-    /// A number and a name for a group.
-    pub(crate) fn take_group(&self, name: &str) -> Result<(GroupId, Arc<str>), SuperviseError> {
+    /// A number and a name for a group within `parent`.
+    pub(crate) fn take_group(&self, name: &str, parent: &Group) -> Result<(GroupId, Arc<str>), SuperviseError> {
         self.check_here()?;
         let name = check_name(name)?;
-        if !self.inner.view.take_group_name(&name) {
+        let id = GroupId(self.inner.next_group.fetch_add(1, Ordering::Relaxed));
+        if !self.inner.view.take_group_name(&name, parent.shown_name()) {
             return Err(SuperviseError::NameTaken(name.to_string()));
         }
-        Ok((GroupId(self.inner.next_group.fetch_add(1, Ordering::Relaxed)), name))
+        Ok((id, name))
     }
 
     pub(crate) fn add_group(&self, group: SuperviseGroup) {
@@ -577,8 +634,7 @@ impl Node {
     /// The slot of the worker with this name.
     #[cfg(feature = "testkit")]
     pub(crate) fn slot_named(&self, name: &str) -> Arc<dyn DynSlot> {
-        let slot = self.inner.started.slots.get(name).and_then(|slot| slot.upgrade());
-        slot.unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
+        self.inner.view.slot(name).unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }
 
     fn check_here(&self) -> Result<(), SuperviseError> {
@@ -595,10 +651,10 @@ impl Node {
         self.inner.supervisor.do_send(ToSupervisor::unstamped(input));
     }
 
-    fn take_name(&self, name: &str, worker: WorkerId) -> Result<Arc<str>, SuperviseError> {
+    fn take_name(&self, name: &str, worker: WorkerId, group: Option<Arc<str>>) -> Result<Arc<str>, SuperviseError> {
         self.check_here()?;
         let name = check_name(name)?;
-        if !self.inner.view.take_name(&name, worker) {
+        if !self.inner.view.take_name(&name, worker, group) {
             return Err(SuperviseError::NameTaken(name.to_string()));
         }
         Ok(name)

@@ -429,7 +429,7 @@ impl Node {
         let factory = Arc::new(factory);
         let (mut slots, mut workers) = (Vec::new(), Vec::new());
         for (index, cell) in (0..count).zip(self.inner.cells.take_run(count)) {
-            let name = match self.take_name(&format!("{name}/{index}"), cell.worker()) {
+            let name = match self.take_name(&format!("{name}/{index}"), cell.worker(), None) {
                 Ok(name) => name,
                 Err(error) => {
                     self.give_names_back(&slots);
@@ -468,8 +468,7 @@ impl Node {
     {
         let factory = Box::new(move |start: &StartInfo, _: &mut _| factory(start));
         let slot = self.make_slot(cell, name, factory, rules, Part::Shard);
-        #[cfg(feature = "testkit")]
-        self.inner.started.slots.insert(slot.name.clone(), Arc::downgrade(&(slot.clone() as Arc<dyn DynSlot>)));
+        self.inner.view.set_slot(&(slot.clone() as Arc<dyn DynSlot>));
         // Before the address is returned: a message sent earlier would never be handled.
         slot.cell.close();
         slot.mailbox.close(CloseReason::Stopped);
@@ -491,8 +490,6 @@ impl Node {
     /// Frees the names of workers that were not added after all.
     fn give_names_back<A: Actor<Context = Context<A>>>(&self, workers: &[WorkerAddr<A>]) {
         for WorkerAddr { slot } in workers {
-            #[cfg(feature = "testkit")]
-            self.inner.started.slots.remove(&slot.name);
             self.inner.view.forget_worker(&slot.name);
         }
     }

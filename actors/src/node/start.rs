@@ -54,6 +54,8 @@ pub enum NodeError {
     Thread(io::Error),
     /// The authority over shards cannot be opened.
     Authority(AuthorityError),
+    /// The HTTP server of `[http]` cannot be started; its address and the error.
+    Http(SocketAddr, io::Error),
 }
 
 impl fmt::Display for NodeError {
@@ -71,6 +73,13 @@ impl fmt::Display for NodeError {
                 write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
             }
             NodeError::Authority(error) => error.fmt(f),
+            NodeError::Http(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "http.listen {address} is in use by another process; choose another port, or 0 for a free one"
+                )
+            }
+            NodeError::Http(address, error) => write!(f, "http.listen {address} cannot be served ({error})"),
             NodeError::Thread(error) => write!(f, "the control thread cannot be made ({error})"),
         }
     }
@@ -82,7 +91,7 @@ impl std::error::Error for NodeError {
             NodeError::NoSystem => None,
             NodeError::Config(error) => Some(error),
             NodeError::Authority(error) => Some(error),
-            NodeError::Bind(_, error) | NodeError::Thread(error) => Some(error),
+            NodeError::Bind(_, error) | NodeError::Http(_, error) | NodeError::Thread(error) => Some(error),
         }
     }
 }
@@ -110,15 +119,15 @@ pub(crate) struct Started {
     pub(crate) requests: Option<Arc<RequestsLink>>,
     /// The address that the node publishes, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
-    /// The slots by the names of their workers, for tests that inject faults. It keeps no slot
-    /// alive.
-    #[cfg(feature = "testkit")]
-    pub(crate) slots: dashmap::DashMap<Arc<str>, std::sync::Weak<dyn crate::worker::slot::DynSlot>>,
+    #[cfg(feature = "http")]
+    pub(crate) receiver: Addr<Receiver>,
 }
 
 /// The parts that have started on the control thread.
 struct Actors {
     supervisor: Addr<Supervisor>,
+    #[cfg(feature = "http")]
+    receiver: Addr<Receiver>,
     address: Option<SocketAddr>,
     requests: Option<Arc<RequestsLink>>,
 }
@@ -152,7 +161,7 @@ impl Parts {
         }
     }
 
-    fn started(self, Actors { supervisor, address, requests }: Actors) -> Started {
+    fn started(self, actors: Actors) -> Started {
         let Parts { config, clock, thread_source, view, cells, is_leaving, node_lease, doors } = self;
         let control = Arc::new(Control {
             clock,
@@ -163,18 +172,18 @@ impl Parts {
             dead_letters: DeadLetterSink::new(config.events.queue),
             drop_queue: DropQueue::new(thread_source),
             doors,
-            supervisor: supervisor.clone().recipient(),
+            supervisor: actors.supervisor.clone().recipient(),
         });
         Started {
             config,
             control,
-            supervisor,
+            supervisor: actors.supervisor,
             view,
             cells,
-            requests,
-            address,
-            #[cfg(feature = "testkit")]
-            slots: dashmap::DashMap::new(),
+            requests: actors.requests,
+            address: actors.address,
+            #[cfg(feature = "http")]
+            receiver: actors.receiver,
         }
     }
 }
@@ -265,10 +274,18 @@ fn start_actors(
         spawn_vital(thread_source, "accept", accept)
     });
     let receiver = start_vital(thread_source, Receiver::new(clock, supervisor.clone(), transport));
+    #[cfg(feature = "http")]
+    let probed = receiver.clone();
     let links = Links { receiver, sender, accepting, is_leaving, node_lease, requests: requests.clone(), authority };
     let actor = Supervisor::new(clock, thread_source, engine, view, cells, links);
     spawn_vital(thread_source, type_name::<Supervisor>(), context.into_future(actor));
-    Ok(Actors { supervisor, address, requests })
+    Ok(Actors {
+        supervisor,
+        #[cfg(feature = "http")]
+        receiver: probed,
+        address,
+        requests,
+    })
 }
 
 /// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of

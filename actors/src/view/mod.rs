@@ -26,24 +26,30 @@
 //! | about | ask |
 //! |---|---|
 //! | a worker or all of them | [`View::worker`], [`View::workers`] |
-//! | a group | [`View::group`] |
+//! | the messages of a worker | [`View::message_counts`] |
+//! | a group or all of them | [`View::group`], [`View::groups`] |
 //! | a member or all of them | [`View::member`], [`View::members`] |
 //! | the owner of a shard | [`View::owner`] |
 //! | what happened in between | [`event`](crate::event) |
 //!
 //! [`View::worker`]: crate::View::worker
 //! [`View::workers`]: crate::View::workers
+//! [`View::message_counts`]: crate::View::message_counts
 //! [`View::group`]: crate::View::group
+//! [`View::groups`]: crate::View::groups
 //! [`View::member`]: crate::View::member
 //! [`View::members`]: crate::View::members
 //! [`View::owner`]: crate::View::owner
 
+#[cfg(feature = "http")]
+pub(crate) mod event_log;
 pub(crate) mod node_view;
 pub(crate) mod owner;
 pub(crate) mod peer_status;
 pub(crate) mod subscribe;
 
 use std::fmt;
+use std::sync::Arc;
 
 use heartbeat_core::{Cause, Generation, Instant, NotReadyReason, WorkerId};
 
@@ -51,6 +57,8 @@ use heartbeat_core::{Cause, Generation, Instant, NotReadyReason, WorkerId};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GroupView {
+    /// The group that it is part of; `None` for one that is part of the node's root.
+    pub parent: Option<Arc<str>>,
     /// Whether all its children have been up since it was last started.
     pub running: bool,
     /// How often a child failed more than it allows.
@@ -94,6 +102,9 @@ impl fmt::Display for WorkerState {
 pub struct WorkerView {
     /// Its number on this node.
     pub id: WorkerId,
+    /// The group that it is part of; `None` for one that is part of the node's root, and for a
+    /// shard.
+    pub group: Option<Arc<str>>,
     /// Its present or last generation; 0 before the first.
     pub generation: Generation,
     /// Where it stands.

@@ -1,7 +1,7 @@
 //! `View`: the tables behind the answers, written by the supervisor only.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, Weak};
 
 use dashmap::DashMap;
 use heartbeat_core::member::name_hash;
@@ -10,9 +10,13 @@ use heartbeat_core::{Event, Generation, Instant, Member, NodeId, Routes, Shard, 
 use tracing::debug;
 
 use crate::lock::{read, write};
+#[cfg(feature = "http")]
+use crate::view::event_log::EventLog;
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::subscribe::{ShardOwner, ViewSnapshot};
 use crate::view::{GroupView, WorkerState, WorkerView};
+use crate::worker::mailbox::MessageCounts;
+use crate::worker::slot::DynSlot;
 
 /// What a node knows, for many readers at once.
 #[derive(Debug, Default)]
@@ -27,8 +31,25 @@ pub struct View {
     /// Who is responsible for keys, after how many changes of the members.
     routes: RwLock<(u64, Routes)>,
     shards: DashMap<Arc<str>, Arc<ShardOwners>>,
-    workers: DashMap<Arc<str>, WorkerView>,
+    workers: DashMap<Arc<str>, WorkerEntry>,
     groups: DashMap<Arc<str>, GroupView>,
+    /// Threads that a worker holds past its timeout.
+    zombies: AtomicU32,
+    /// Whether the process is about to stop: it serves still, and wants no new requests.
+    draining: AtomicBool,
+    #[cfg(feature = "http")]
+    events: EventLog,
+    /// What became of the messages to workers that were removed, by the type of their actors.
+    #[cfg(feature = "http")]
+    removed: DashMap<&'static str, MessageCounts>,
+}
+
+/// A worker of this node.
+#[derive(Debug)]
+struct WorkerEntry {
+    view: WorkerView,
+    /// Where its figures are read. It keeps no slot alive.
+    slot: Option<Weak<dyn DynSlot>>,
 }
 
 /// A shard under its present epoch and its owner's name, if it has one.
@@ -93,7 +114,12 @@ impl View {
 
     /// A worker of this node by its name.
     pub fn worker(&self, name: &str) -> Option<WorkerView> {
-        self.workers.get(name).map(|entry| self.seen(name, entry.value()))
+        self.workers.get(name).map(|entry| self.seen(name, &entry.view))
+    }
+
+    /// What became of the messages to a worker of this node, in all its generations.
+    pub fn message_counts(&self, name: &str) -> Option<MessageCounts> {
+        self.slot(name).map(|slot| slot.message_counts())
     }
 
     /// A worker as it stands, with where it is if it is a shard.
@@ -113,22 +139,30 @@ impl View {
 
     /// The number of a worker of this name.
     pub(crate) fn worker_id(&self, name: &str) -> Option<WorkerId> {
-        self.workers.get(name).map(|entry| entry.id)
+        self.workers.get(name).map(|entry| entry.view.id)
     }
 
     /// Notes that this generation of a worker is being started.
     pub(crate) fn begin(&self, name: &str, generation: Generation) {
         if let Some(mut entry) = self.workers.get_mut(name) {
-            (entry.generation, entry.state, entry.unready) = (generation, WorkerState::Starting, None);
+            let view = &mut entry.view;
+            (view.generation, view.state, view.unready) = (generation, WorkerState::Starting, None);
         }
     }
 
     /// All workers of this node with their names, in the order of the names.
     pub fn workers(&self) -> Vec<(Arc<str>, WorkerView)> {
         let mut workers: Vec<_> =
-            self.workers.iter().map(|entry| (entry.key().clone(), self.seen(entry.key(), entry.value()))).collect();
+            self.workers.iter().map(|entry| (entry.key().clone(), self.seen(entry.key(), &entry.view))).collect();
         workers.sort_by(|a, b| a.0.cmp(&b.0));
         workers
+    }
+
+    /// All groups of this node with their names, in the order of the names.
+    pub fn groups(&self) -> Vec<(Arc<str>, GroupView)> {
+        let mut groups: Vec<_> = self.groups.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
+        groups.sort_by(|a, b| a.0.cmp(&b.0));
+        groups
     }
 
     /// A group of this node by its name.
@@ -226,41 +260,121 @@ impl View {
     }
 
     /// Keeps a name for a group; `false` if it is taken.
-    pub(crate) fn take_group_name(&self, name: &Arc<str>) -> bool {
+    pub(crate) fn take_group_name(&self, name: &Arc<str>, parent: Option<Arc<str>>) -> bool {
         if self.workers.contains_key(name) {
             return false;
         }
         let mut fresh = false;
         self.groups.entry(name.clone()).or_insert_with(|| {
             fresh = true;
-            GroupView::default()
+            GroupView { parent, ..GroupView::default() }
         });
         fresh
     }
 
     /// Keeps a name for a worker; `false` if it is taken.
-    pub(crate) fn take_name(&self, name: &Arc<str>, id: WorkerId) -> bool {
+    pub(crate) fn take_name(&self, name: &Arc<str>, id: WorkerId, group: Option<Arc<str>>) -> bool {
         if self.groups.contains_key(name) {
             return false;
         }
         let mut fresh = false;
         self.workers.entry(name.clone()).or_insert_with(|| {
             fresh = true;
-            WorkerView {
+            let view = WorkerView {
                 id,
+                group,
                 generation: Generation(0),
                 state: WorkerState::Stopped,
                 unready: None,
                 failures: 0,
                 last_cause: None,
-            }
+            };
+            WorkerEntry { view, slot: None }
         });
         fresh
     }
 
+    /// Notes where the figures of a worker are read.
+    pub(crate) fn set_slot(&self, slot: &Arc<dyn DynSlot>) {
+        if let Some(mut entry) = self.workers.get_mut(slot.name()) {
+            entry.slot = Some(Arc::downgrade(slot));
+        }
+    }
+
+    /// The slot of a worker that was not removed.
+    pub(crate) fn slot(&self, name: &str) -> Option<Arc<dyn DynSlot>> {
+        self.workers.get(name)?.slot.as_ref()?.upgrade()
+    }
+
     /// Forgets a worker that was removed; its name is free again.
     pub(crate) fn forget_worker(&self, name: &Arc<str>) {
-        self.workers.remove(name);
+        let _removed = self.workers.remove(name);
+        #[cfg(feature = "http")]
+        if let Some(slot) = _removed.and_then(|(_, entry)| entry.slot?.upgrade()) {
+            *self.removed.entry(slot.kind()).or_default() += slot.message_counts();
+        }
+    }
+
+    /// The sharded groups of this node with the number of their shards, in the order of the names.
+    #[cfg(feature = "http")]
+    pub(crate) fn shard_groups(&self) -> Vec<(Arc<str>, usize)> {
+        let mut groups: Vec<_> = self.shards.iter().map(|entry| (entry.key().clone(), entry.owners.len())).collect();
+        groups.sort();
+        groups
+    }
+
+    /// Each sharded group with the number of its shards that run here, that run elsewhere, and in
+    /// all.
+    #[cfg(feature = "http")]
+    pub(crate) fn shard_counts(&self) -> Vec<(Arc<str>, usize, usize, usize)> {
+        let mut counts = Vec::new();
+        for entry in &self.shards {
+            let owners = (0..entry.owners.len() as u32).filter_map(|index| entry.get(index));
+            let (mut here, mut elsewhere) = (0, 0);
+            for (_, owner) in owners {
+                let is_here = self.me.is_none_or(|me| NodeId::of(&owner) == me);
+                *if is_here { &mut here } else { &mut elsewhere } += 1;
+            }
+            counts.push((entry.key().clone(), here, elsewhere, entry.owners.len()));
+        }
+        counts.sort();
+        counts
+    }
+
+    /// How many threads are held past the timeout.
+    pub(crate) fn zombies(&self) -> u32 {
+        self.zombies.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Notes that the process is about to stop.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// The events, by number and by name.
+    #[cfg(feature = "http")]
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// What became of the messages to workers that were removed, by the type of their actors.
+    #[cfg(feature = "http")]
+    pub(crate) fn removed(&self) -> Vec<(&'static str, MessageCounts)> {
+        self.removed.iter().map(|entry| (*entry.key(), *entry.value())).collect()
+    }
+
+    /// Calls `visit` with the name of each worker, how it stands, and its slot.
+    #[cfg(feature = "http")]
+    pub(crate) fn visit_workers(&self, mut visit: impl FnMut(&Arc<str>, WorkerView, Option<Arc<dyn DynSlot>>)) {
+        for entry in &self.workers {
+            let slot = entry.slot.as_ref().and_then(Weak::upgrade);
+            visit(entry.key(), self.seen(entry.key(), &entry.view), slot);
+        }
     }
 
     /// Forgets a group that was removed; its name is free again.
@@ -284,7 +398,15 @@ impl View {
 
     /// Brings workers, groups and owners up to an event.
     pub(crate) fn apply(&self, event: &Event, now: Instant) {
+        #[cfg(feature = "http")]
+        self.events.push(event, now);
         match event {
+            Event::ThreadHeld { zombies, .. }
+            | Event::ThreadReturned { zombies, .. }
+            | Event::Abandoned { zombies, .. }
+            | Event::ZombieEnded { zombies, .. } => self.zombies.store(*zombies, Ordering::Relaxed),
+            // The thread that this is about is one more.
+            Event::TooManyZombies { zombies, .. } => self.zombies.store(zombies + 1, Ordering::Relaxed),
             Event::Started { .. }
             | Event::Failed { .. }
             | Event::Replaced { .. }
@@ -309,7 +431,7 @@ impl View {
             | Event::Returned { .. }
             | Event::Renewed { .. }
             | Event::DeclaredDead { .. } => {}
-            // The view shows neither the links, clocks and sessions of this node nor its threads.
+            // The view does not show the links, clocks and sessions of this node.
             Event::Isolated { .. }
             | Event::Connected
             | Event::Unresolved { .. }
@@ -331,11 +453,6 @@ impl View {
             | Event::HandOverCut { .. }
             | Event::Declined { .. }
             | Event::Fenced { .. }
-            | Event::ThreadHeld { .. }
-            | Event::ThreadReturned { .. }
-            | Event::Abandoned { .. }
-            | Event::ZombieEnded { .. }
-            | Event::TooManyZombies { .. }
             | Event::NoThread { .. }
             | Event::Starved { .. }
             | Event::Paused { .. } => {}
@@ -346,7 +463,7 @@ impl View {
     fn apply_to_worker(&self, event: &Event, now: Instant) {
         let change = |worker: &Arc<str>, change: &dyn Fn(&mut WorkerView)| {
             if let Some(mut entry) = self.workers.get_mut(worker) {
-                change(&mut entry);
+                change(&mut entry.view);
             }
         };
         match event {

@@ -113,6 +113,18 @@ pub struct MessageCounts {
     pub rejected: u64,
 }
 
+impl std::ops::AddAssign for MessageCounts {
+    fn add_assign(&mut self, other: MessageCounts) {
+        self.accepted += other.accepted;
+        self.handled += other.handled;
+        self.interrupted += other.interrupted;
+        self.dead += other.dead;
+        self.queued += other.queued;
+        self.answering += other.answering;
+        self.rejected += other.rejected;
+    }
+}
+
 /// Why a queue is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CloseReason {
@@ -395,6 +407,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             self.update_overload(&mut inner);
         }
         (inner.queue.len() + inner.answers.len()).max(usize::from(inner.in_flight.is_some())) as u32
+    }
+
+    /// How many messages the queue takes.
+    #[cfg(feature = "http")]
+    pub(crate) fn capacity(&self) -> u32 {
+        self.rules.capacity
     }
 
     /// What became of the messages.

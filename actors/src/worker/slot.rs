@@ -24,7 +24,7 @@ use crate::worker::dead_letter::DeadLetterSink;
 use crate::worker::drop_queue::DropQueue;
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
-use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, Rules, Undelivered};
+use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, MessageCounts, Rules, Undelivered};
 use crate::worker::messages::ToSupervisor;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::Runner;
@@ -375,6 +375,21 @@ pub(crate) trait DynSlot: Send + Sync {
 
     fn name(&self) -> &Arc<str>;
 
+    /// What became of its messages.
+    fn message_counts(&self) -> MessageCounts;
+
+    /// The type of its actor.
+    #[cfg(feature = "http")]
+    fn kind(&self) -> &'static str;
+
+    /// How many messages its queue takes.
+    #[cfg(feature = "http")]
+    fn capacity(&self) -> u32;
+
+    /// Its status cell.
+    #[cfg(feature = "http")]
+    fn cell(&self) -> &CellRef;
+
     /// Faults that a test has injected.
     #[cfg(feature = "testkit")]
     fn faults(&self) -> &Faults;
@@ -477,6 +492,25 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
 
     fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    fn message_counts(&self) -> MessageCounts {
+        self.mailbox.message_counts()
+    }
+
+    #[cfg(feature = "http")]
+    fn kind(&self) -> &'static str {
+        std::any::type_name::<A>()
+    }
+
+    #[cfg(feature = "http")]
+    fn capacity(&self) -> u32 {
+        self.mailbox.capacity()
+    }
+
+    #[cfg(feature = "http")]
+    fn cell(&self) -> &CellRef {
+        &self.cell
     }
 
     #[cfg(feature = "testkit")]

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{
-    ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, INTENSITY_MAX,
-    LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX, RequestsConfig,
-    RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, WorkersConfig,
+    ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, HttpConfig,
+    INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX,
+    RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
     Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, WEIGHT_KEY, Weight, canonical, metadata_bytes,
@@ -41,6 +41,8 @@ impl Config {
         }
         self.ownership.check(self.timeout)?;
         self.requests.check()?;
+        within("stop.drain", self.stop.drain, Duration::ZERO, Duration::from_secs(3600))?;
+        self.http.as_ref().map_or(Ok(()), HttpConfig::check)?;
         self.cluster.as_ref().map_or(Ok(()), ClusterConfig::check)
     }
 
@@ -255,6 +257,26 @@ impl RequestsConfig {
             return contradiction(format!(
                 "requests.held_bytes_max {held_bytes} is less than requests.message_bytes_max {bytes}, so the largest message could not wait; use at least {bytes}, or set requests.held_max to 0"
             ));
+        }
+        Ok(())
+    }
+}
+
+impl HttpConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let (listen, bytes) = (self.listen, self.token.expose().len());
+        if self.token.is_empty() && !self.insecure && !canonical(listen).ip().is_loopback() {
+            return contradiction(format!(
+                "http.listen {listen} can be reached by other hosts and http.token is not set; set a token of at least {TOKEN_BYTES_MIN} bytes, listen on 127.0.0.1, or set http.insecure to true"
+            ));
+        }
+        if !self.token.is_empty() && bytes < TOKEN_BYTES_MIN {
+            return contradiction(format!("http.token has {bytes} bytes; use at least {TOKEN_BYTES_MIN}"));
+        }
+        if !self.token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return contradiction(
+                "http.token holds a space or a character that is not ASCII; use letters, digits and signs".to_owned(),
+            );
         }
         Ok(())
     }
@@ -507,6 +529,45 @@ mod tests {
         }
         let large = "[requests]\nmessage_bytes_max = 16777216\nwindow_bytes = 1";
         assert!(Config::from_toml(large).is_ok(), "it is under way alone");
+    }
+
+    #[test]
+    fn a_server_that_others_reach_needs_a_token() {
+        for (text, expected) in [
+            (
+                "listen = '0.0.0.0:7180'",
+                "http.listen 0.0.0.0:7180 can be reached by other hosts and http.token is not set",
+            ),
+            ("listen = '[::]:7180'", "set a token of at least 16 bytes"),
+            ("listen = '127.0.0.1:7180'\ntoken = 'short'", "http.token has 5 bytes; use at least 16"),
+            ("listen = '127.0.0.1:7180'\ntoken = 'sixteen  or more'", "http.token holds a space"),
+            ("token = '0123456789abcdef'", "missing field `listen`"),
+        ] {
+            check(&format!("[http]\n{text}"), &[expected]);
+        }
+        for text in [
+            "listen = '127.0.0.1:7180'",
+            "listen = '[::1]:7180'",
+            "listen = '[::ffff:127.0.0.1]:7180'",
+            "listen = '0.0.0.0:7180'\ntoken = '0123456789abcdef'",
+            "listen = '0.0.0.0:7180'\ninsecure = true",
+        ] {
+            assert!(Config::from_toml(&format!("[http]\n{text}")).is_ok(), "{text}");
+        }
+        check("[stop]\ndrain = '2h'", &["stop.drain 2h is out of range; use 0s to 1h"]);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "[http]\nlisten = '127.0.0.1:0'\ntoken = '0123456789abcdef'
+            [ownership.etcd]\nuser = 'node'\npassword = 'correct horse'";
+        let config = Config::from_toml(text).unwrap();
+        for shown in [format!("{config:?}"), format!("{:?}", config.without_secrets())] {
+            assert!(!shown.contains("0123456789abcdef") && !shown.contains("correct horse"), "{shown}");
+        }
+        let shown = toml::to_string(&config.without_secrets()).unwrap();
+        assert!(!shown.contains("0123456789abcdef") && !shown.contains("correct horse"), "{shown}");
+        assert_eq!(config.ownership.etcd.password.expose(), "correct horse");
     }
 
     #[test]

@@ -77,6 +77,11 @@ pub struct Config {
     pub ownership: OwnershipConfig,
     /// Requests to shards and workers of other nodes.
     pub requests: RequestsConfig,
+    /// How the node stops.
+    pub stop: StopConfig,
+    /// The HTTP server for operators; without it there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConfig>,
     /// The cluster this node is part of; without it the node stays within its process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
@@ -369,9 +374,70 @@ pub struct EtcdConfig {
     /// The user that this node authenticates as; empty if etcd does not ask.
     pub user: String,
     /// The password of `user`.
-    pub password: String,
+    pub password: Secret,
     /// The beginning of all keys.
     pub prefix: String,
+}
+
+/// How a node stops that was asked to by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopConfig {
+    /// How long it goes on after it is not ready any more; at most an hour.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+}
+
+/// The HTTP server that a node starts for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The TCP address to bind; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What a client has to send as `Authorization: Bearer`; at least [`TOKEN_BYTES_MIN`] bytes. If
+    /// empty, everybody who reaches the address may read.
+    #[serde(default)]
+    pub token: Secret,
+    /// Whether an address that is not loopback may be without a token.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// Shortest token of the HTTP server.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// A password or a token. Its value is never shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value, for the one who has to send or compare it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Stands in for the value where a config is shown.
+    fn hidden(&self) -> Secret {
+        if self.is_empty() { Secret::default() } else { Secret("hidden".to_owned()) }
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Secret {
+        Secret(value.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "none" } else { "hidden" })
+    }
 }
 
 /// Which members must answer a node that owns shards.
@@ -573,6 +639,16 @@ impl Config {
         let config = Config::deserialize(toml::de::Deserializer::from(merged)).map_err(located)?;
         config.refuse_contradictions()?;
         Ok(config)
+    }
+
+    /// The same settings without passwords and tokens, to be shown.
+    pub fn without_secrets(&self) -> Config {
+        let mut config = self.clone();
+        config.ownership.etcd.password = config.ownership.etcd.password.hidden();
+        if let Some(http) = &mut config.http {
+            http.token = http.token.hidden();
+        }
+        config
     }
 }
 

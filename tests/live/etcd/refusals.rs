@@ -88,7 +88,7 @@ fn whoever_may_not_is_told_what_to_set() {
     let servers = Servers::start(1);
     let with = |user: &str, password: &str| EtcdConfig {
         user: user.to_owned(),
-        password: password.to_owned(),
+        password: password.into(),
         ..config(&servers.endpoints)
     };
     live(async {

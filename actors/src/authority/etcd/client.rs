@@ -99,7 +99,7 @@ impl ServerClient {
         }
         Ok(ServerClient {
             endpoints: config.endpoints.clone(),
-            user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
+            user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.expose().to_owned())),
             call_max: CALL_MAX.min(ttl / 6),
             all_tries_max: ALL_TRIES_MAX.min(ttl / 3),
             state: RefCell::new(State { at: 0, client: None, keeper: None, pause: ROUND_PAUSE }),

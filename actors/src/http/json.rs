@@ -1,0 +1,180 @@
+//! Members, groups, shards and settings as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, Path, ServiceConfig};
+use heartbeat_core::member::LOCAL_NAME;
+use heartbeat_core::{Epoch, Member};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::control::input::{Request, ask};
+use crate::http::{Door, access};
+use crate::view::peer_status::PeerStatus;
+use crate::view::{GroupView, WorkerState};
+
+/// How long the control thread may take to answer. Without its answer, what only it knows is
+/// left out.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+pub(super) fn routes(service: &mut ServiceConfig) {
+    service
+        .service(web::resource("/members").wrap(from_fn(access::check)).route(web::get().to(members)))
+        .service(web::resource("/members/{name}").wrap(from_fn(access::check)).route(web::get().to(member)))
+        .service(web::resource("/groups").wrap(from_fn(access::check)).route(web::get().to(groups)))
+        .service(web::resource("/shards").wrap(from_fn(access::check)).route(web::get().to(shards)))
+        .service(web::resource("/config").wrap(from_fn(access::check)).route(web::get().to(config)));
+}
+
+/// A member, and how this node stands to it.
+#[derive(Serialize)]
+struct MemberShown {
+    #[serde(flatten)]
+    member: Member,
+    /// Whether it watches this node; null if the control thread did not answer.
+    watches_this_node: Option<bool>,
+    /// If this node watches it: for how long it has been silent, in seconds.
+    silent_for: Option<f64>,
+}
+
+impl Door {
+    /// Who watches whom; `None` if the control thread does not answer.
+    pub(super) async fn peer_status(&self) -> Option<PeerStatus> {
+        self.in_time(Request::PeerStatus).await
+    }
+
+    /// Asks the control thread, and waits for a moment.
+    pub(super) async fn in_time<T>(
+        &self,
+        request: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Request,
+    ) -> Option<T> {
+        tokio::time::timeout(ANSWER_WITHIN, ask(&self.supervisor, request)).await.ok().flatten()
+    }
+
+    fn node_name(&self) -> &str {
+        self.config.cluster.as_ref().map_or(LOCAL_NAME, |cluster| &cluster.node)
+    }
+}
+
+impl MemberShown {
+    fn new(member: Member, peers: Option<&PeerStatus>) -> MemberShown {
+        let watches_this_node = peers.map(|peers| peers.observers.contains(&member.name));
+        let silence = peers.and_then(|peers| peers.watched.iter().find(|(name, _)| *name == member.name));
+        MemberShown { watches_this_node, silent_for: silence.map(|(_, silence)| silence.as_secs_f64()), member }
+    }
+}
+
+async fn members(door: Data<Door>) -> HttpResponse {
+    let peers = door.peer_status().await;
+    let members: Vec<MemberShown> =
+        door.view.members().into_iter().map(|member| MemberShown::new(member, peers.as_ref())).collect();
+    HttpResponse::Ok().json(json!({
+        "node": door.node_name(),
+        "cluster": door.config.cluster.as_ref().map(|cluster| &cluster.name),
+        "is_joined": door.view.is_joined(),
+        "health": peers.map(|peers| peers.health),
+        "members": members,
+    }))
+}
+
+async fn member(door: Data<Door>, name: Path<String>) -> HttpResponse {
+    match door.view.member(&name) {
+        Some(member) => HttpResponse::Ok().json(MemberShown::new(member, door.peer_status().await.as_ref())),
+        None => {
+            let error = format!("no member is called {:?}; /members lists them all", *name);
+            HttpResponse::NotFound().json(json!({ "error": error }))
+        }
+    }
+}
+
+/// A group with the groups in it.
+#[derive(Serialize)]
+struct GroupShown {
+    /// Its name; null for the node's root.
+    name: Option<Arc<str>>,
+    is_running: bool,
+    escalations: u64,
+    /// How many of its own workers are in each state.
+    workers: BTreeMap<&'static str, u64>,
+    groups: Vec<GroupShown>,
+}
+
+/// The key of a state in JSON and metrics.
+pub(super) fn state_key(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Up => "up",
+        WorkerState::Stopped => "stopped",
+        WorkerState::Waiting(_) => "waiting",
+        WorkerState::GivenUp => "given_up",
+        WorkerState::Elsewhere => "elsewhere",
+    }
+}
+
+async fn groups(door: Data<Door>) -> HttpResponse {
+    let tree = web::block(move || {
+        let mut workers: BTreeMap<Option<Arc<str>>, BTreeMap<&'static str, u64>> = BTreeMap::new();
+        door.view.visit_workers(|_, worker, _| {
+            *workers.entry(worker.group).or_default().entry(state_key(worker.state)).or_default() += 1;
+        });
+        let mut children: BTreeMap<Option<Arc<str>>, Vec<(Arc<str>, GroupView)>> = BTreeMap::new();
+        for (name, group) in door.view.groups() {
+            children.entry(group.parent.clone()).or_default().push((name, group));
+        }
+        shown_group(None, &GroupView { running: true, ..GroupView::default() }, &children, &mut workers)
+    });
+    match tree.await {
+        Ok(tree) => HttpResponse::Ok().json(tree),
+        Err(_) => unavailable(),
+    }
+}
+
+/// A group with all that is in it.
+fn shown_group(
+    name: Option<Arc<str>>,
+    group: &GroupView,
+    children: &BTreeMap<Option<Arc<str>>, Vec<(Arc<str>, GroupView)>>,
+    workers: &mut BTreeMap<Option<Arc<str>>, BTreeMap<&'static str, u64>>,
+) -> GroupShown {
+    let own = workers.remove(&name).unwrap_or_default();
+    let groups = children.get(&name).into_iter().flatten();
+    let groups = groups.map(|(name, group)| shown_group(Some(name.clone()), group, children, workers)).collect();
+    GroupShown { name, is_running: group.running, escalations: group.escalations, workers: own, groups }
+}
+
+#[derive(Serialize)]
+struct ShardShown {
+    index: u32,
+    epoch: Epoch,
+    owner: Arc<str>,
+}
+
+async fn shards(door: Data<Door>) -> HttpResponse {
+    let mut groups: BTreeMap<Arc<str>, Vec<ShardShown>> = BTreeMap::new();
+    for owned in door.view.snapshot().shards {
+        let shown = ShardShown { index: owned.shard.index, epoch: owned.shard.epoch, owner: owned.owner };
+        groups.entry(owned.group).or_default().push(shown);
+    }
+    let groups: Vec<_> = door
+        .view
+        .shard_groups()
+        .into_iter()
+        .map(
+            |(name, count)| json!({ "count": count, "shards": groups.remove(&name).unwrap_or_default(), "name": name }),
+        )
+        .collect();
+    HttpResponse::Ok().json(json!({ "node": door.node_name(), "groups": groups }))
+}
+
+async fn config(door: Data<Door>) -> HttpResponse {
+    HttpResponse::Ok().json(door.config.without_secrets())
+}
+
+/// The answer if the process is ending.
+pub(super) fn unavailable() -> HttpResponse {
+    HttpResponse::ServiceUnavailable().json(json!({ "error": "this process is ending" }))
+}

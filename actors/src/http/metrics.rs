@@ -1,0 +1,290 @@
+//! The figures of the node in OpenMetrics text, read when somebody asks.
+//!
+//! Nothing is counted for this: the figures are in the workers' cells and mailboxes, in the view
+//! and in the engine. The exporter is `prometheus-client`, whose registry is a value: the nodes of
+//! one process do not meet in a global. Labels are bounded by the types of actors, the names of
+//! groups, and causes; no label holds the name of a worker or of a member.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::sync::Mutex;
+
+use actix_web::HttpResponse;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, ServiceConfig};
+use heartbeat_core::{Counters, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::control::input::Request;
+use crate::http::json::{state_key, unavailable};
+use crate::http::{Door, access};
+use crate::lock::lock;
+use crate::view::peer_status::PeerStatus;
+use crate::worker::mailbox::MessageCounts;
+
+/// The content type of OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) fn routes(service: &mut ServiceConfig) {
+    service.service(web::resource("/metrics").wrap(from_fn(access::check)).route(web::get().to(metrics)));
+}
+
+async fn metrics(door: Data<Door>) -> HttpResponse {
+    let (counters, peers) = tokio::join!(door.in_time(Request::Counters), door.peer_status());
+    match web::block(move || encode(&door, counters, peers)).await {
+        Ok(Ok(text)) => HttpResponse::Ok().content_type(OPEN_METRICS).body(text),
+        // Only a writer that fails makes encoding fail, and a string does not.
+        Ok(Err(fmt::Error)) | Err(_) => unavailable(),
+    }
+}
+
+fn encode(door: &Door, counters: Option<Counters>, peers: Option<PeerStatus>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("heartbeat");
+    registry.register_collector(Box::new(Figures(Mutex::new(Some(families(door, counters, peers))))));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// One name with its help, and a value for each set of labels.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    values: Vec<(Labels, f64)>,
+}
+
+type Labels = Vec<(&'static str, Label)>;
+
+/// A label's value, escaped as the format wants it.
+#[derive(Debug)]
+struct Label(Cow<'static, str>);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '\\' => encoder.write_str("\\\\")?,
+                '"' => encoder.write_str("\\\"")?,
+                '\n' => encoder.write_str("\\n")?,
+                other => encoder.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one scrape found.
+#[derive(Debug)]
+struct Figures(Mutex<Option<Vec<Family>>>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in lock(&self.0).take().into_iter().flatten() {
+            let mut metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
+            match &family.values[..] {
+                [(labels, value)] if labels.is_empty() => encode_value(metric, family.kind, *value)?,
+                values => values
+                    .iter()
+                    .try_for_each(|(labels, value)| encode_value(metric.encode_family(labels)?, family.kind, *value))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_value(encoder: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => ConstCounter::new(value as u64).encode(encoder),
+        _ => ConstGauge::new(value).encode(encoder),
+    }
+}
+
+/// Families that are being gathered.
+#[derive(Default)]
+struct Gathered(Vec<Family>);
+
+impl Gathered {
+    fn add(&mut self, kind: MetricType, name: &'static str, help: &'static str, values: Vec<(Labels, f64)>) {
+        self.0.push(Family { name, help, kind, values });
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: impl Into<f64>) {
+        self.add(MetricType::Gauge, name, help, vec![(Labels::new(), value.into())]);
+    }
+
+    fn gauges(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = (Labels, f64)>) {
+        self.add(MetricType::Gauge, name, help, values.collect());
+    }
+
+    fn counters(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = (Labels, f64)>) {
+        self.add(MetricType::Counter, name, help, values.collect());
+    }
+}
+
+fn label(key: &'static str, value: impl Into<Cow<'static, str>>) -> Labels {
+    vec![(key, Label(value.into()))]
+}
+
+fn labels<const N: usize>(pairs: [(&'static str, &'static str); N]) -> Labels {
+    pairs.into_iter().map(|(key, value)| (key, Label(value.into()))).collect()
+}
+
+/// The workers of one kind together.
+#[derive(Default)]
+struct Kind {
+    states: BTreeMap<&'static str, u64>,
+    ready: u64,
+    counts: MessageCounts,
+    capacity: u64,
+    /// How full the fullest queue is, 0 to 1.
+    fullest: f64,
+    /// For how long the one that has been at work for longest has been so, in seconds.
+    busiest: f64,
+}
+
+fn families(door: &Door, counters: Option<Counters>, peers: Option<PeerStatus>) -> Vec<Family> {
+    let mut gathered = Gathered::default();
+    add_node(&mut gathered, door);
+    add_workers(&mut gathered, door);
+    add_events(&mut gathered, door);
+    if door.config.cluster.is_some() {
+        add_cluster(&mut gathered, door);
+        if let Some(counters) = counters {
+            add_datagrams(&mut gathered, counters);
+        }
+        if let Some(peers) = peers {
+            add_peers(&mut gathered, &peers);
+        }
+    }
+    gathered.0
+}
+
+fn add_node(gathered: &mut Gathered, door: &Door) {
+    let cluster = door.config.cluster.as_ref();
+    let name = |name: Option<&String>| Label(name.cloned().unwrap_or_default().into());
+    let info = vec![
+        ("version", Label(env!("CARGO_PKG_VERSION").into())),
+        ("cluster", name(cluster.map(|cluster| &cluster.name))),
+        ("node", name(cluster.map(|cluster| &cluster.node))),
+    ];
+    gathered.gauges("node", "Always 1; the labels say which node this is", [(info, 1.0)].into_iter());
+    gathered.gauge("live", "Whether the node's receiver and supervisor work: as /livez", u8::from(door.is_live()));
+    gathered.gauge("ready", "Whether requests should come here: as /readyz", u8::from(door.is_ready()));
+    gathered.gauge("threads_held", "Threads that a worker holds past its timeout", door.view.zombies());
+    gathered.gauge(
+        "threads_held_max",
+        "The setting workers.zombies_max: with more threads held, no held worker is replaced",
+        door.config.workers.zombies_max,
+    );
+}
+
+/// The workers of the node by kind, those that were removed included where something is counted.
+fn kinds(door: &Door) -> BTreeMap<&'static str, Kind> {
+    let mut kinds: BTreeMap<&'static str, Kind> = BTreeMap::new();
+    let now = door.clock.now();
+    door.view.visit_workers(|_, worker, slot| {
+        let Some(slot) = slot else { return };
+        let kind = kinds.entry(slot.kind()).or_default();
+        let counts = slot.message_counts();
+        *kind.states.entry(state_key(worker.state)).or_default() += 1;
+        kind.ready += u64::from(slot.cell().is_ready());
+        kind.counts += counts;
+        kind.capacity += u64::from(slot.capacity());
+        kind.fullest = kind.fullest.max(counts.queued as f64 / f64::from(slot.capacity().max(1)));
+        if let Some((_, since)) = slot.cell().busy() {
+            kind.busiest = kind.busiest.max((now.max(since) - since).as_secs_f64());
+        }
+        door.give_back(Some(slot));
+    });
+    for (kind, counts) in door.view.removed() {
+        // Nothing waits in the queue of a worker that was removed.
+        kinds.entry(kind).or_default().counts += MessageCounts { queued: 0, answering: 0, ..counts };
+    }
+    kinds
+}
+
+fn add_workers(gathered: &mut Gathered, door: &Door) {
+    let kinds = kinds(door);
+    let each = |value: fn(&Kind) -> f64| kinds.iter().map(move |(kind, it)| (label("kind", *kind), value(it)));
+    let states = kinds.iter().flat_map(|(kind, it)| {
+        it.states.iter().map(|(state, count)| (labels([("kind", kind), ("state", state)]), *count as f64))
+    });
+    gathered.gauges("workers", "Workers of this node by type of actor and state", states);
+    gathered.gauges("workers_ready", "Workers that take requests", each(|it| it.ready as f64));
+    gathered.gauges("mailbox_messages", "Messages in queues, or in hand", each(|it| it.counts.queued as f64));
+    gathered.gauges("mailbox_capacity_messages", "Messages that the queues take", each(|it| it.capacity as f64));
+    gathered.gauges("mailbox_fullest_ratio", "How full the fullest queue is, 0 to 1", each(|it| it.fullest));
+    gathered.gauges("answers_pending", "Answers under way", each(|it| it.counts.answering as f64));
+    gathered.gauges(
+        "worker_busy_seconds_max",
+        "For how long the worker that is at work for longest has been so",
+        each(|it| it.busiest),
+    );
+    let fates = kinds.iter().flat_map(|(kind, it)| {
+        let counts = it.counts;
+        [
+            ("handled", counts.handled),
+            ("interrupted", counts.interrupted),
+            ("dead", counts.dead),
+            ("rejected", counts.rejected),
+        ]
+        .map(|(fate, count)| (labels([("kind", kind), ("fate", fate)]), count as f64))
+    });
+    gathered.counters("messages", "Messages to workers, by what became of them", fates);
+}
+
+fn add_events(gathered: &mut Gathered, door: &Door) {
+    let events = door.view.events();
+    let failures = events.failures();
+    let failures = failures.iter().map(|(cause, count)| (label("cause", *cause), *count as f64));
+    gathered.counters("worker_failures", "Generations of workers that failed, by cause", failures);
+    let by_name = events.by_name();
+    let by_name = by_name.iter().map(|(name, count)| (label("event", *name), *count as f64));
+    gathered.counters("events", "Events of this node, by name", by_name);
+}
+
+fn add_cluster(gathered: &mut Gathered, door: &Door) {
+    let statuses = [Status::Alive, Status::Suspect, Status::Dead, Status::Left];
+    let members = statuses.map(|status| (label("status", status.to_string()), door.view.count(status) as f64));
+    gathered.gauges("members", "Members as this node sees them", members.into_iter());
+    gathered.gauge("joined", "Whether the node has joined its cluster", u8::from(door.view.is_joined()));
+    let mut shards = Vec::new();
+    for (group, here, elsewhere, count) in door.view.shard_counts() {
+        let owned = [("here", here), ("elsewhere", elsewhere), ("none", count - here - elsewhere)];
+        shards.extend(owned.map(|(owner, count)| {
+            (vec![("group", Label(group.to_string().into())), ("owner", Label(owner.into()))], count as f64)
+        }));
+    }
+    gathered.gauges("shards", "Shards of each group, by where their owner is", shards.into_iter());
+}
+
+fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
+    let Counters { sent, received, malformed, wrong_version, wrong_cluster } = counters;
+    gathered.counters("datagrams_sent", "Datagrams sent", [(Labels::new(), sent as f64)].into_iter());
+    let results = [
+        ("accepted", received),
+        ("malformed", malformed),
+        ("wrong_version", wrong_version),
+        ("wrong_cluster", wrong_cluster),
+    ];
+    let results = results.map(|(result, count)| (label("result", result), count as f64));
+    gathered.counters("datagrams_received", "Datagrams and frames received, by result", results.into_iter());
+}
+
+fn add_peers(gathered: &mut Gathered, peers: &PeerStatus) {
+    gathered.gauge("local_health", "Local health: 0 is well, 8 the worst", peers.health);
+    gathered.gauge("observers", "Members that watch this node", peers.observers.len() as u32);
+    gathered.gauge("watched", "Members that this node watches", peers.watched.len() as u32);
+    let longest = peers.watched.iter().map(|(_, silence)| silence.as_secs_f64()).fold(0.0, f64::max);
+    gathered.gauge("silence_seconds_max", "Longest silence among the members that this node watches", longest);
+}

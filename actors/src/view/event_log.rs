@@ -1,0 +1,163 @@
+//! `EventLog`: how often each event happened, and the newest ones with their numbers.
+//!
+//! Any number of readers may follow it. A reader keeps only the number it has come to, so a slow
+//! one costs nothing here: what it has missed is told to it as a number.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use heartbeat_core::{Cause, Event, Instant};
+use tokio::sync::watch;
+
+use crate::lock::lock;
+
+/// Events that are kept for readers that come later.
+pub(crate) const BACKLOG: usize = 1024;
+
+/// An event with its number, 1 for the first that was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct NumberedEvent {
+    pub(crate) number: u64,
+    pub(crate) at: Instant,
+    pub(crate) event: Event,
+}
+
+/// The events of a node.
+#[derive(Debug)]
+pub(crate) struct EventLog {
+    /// Whether somebody may read events. Until then they are only counted.
+    is_kept: AtomicBool,
+    inner: Mutex<Inner>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    newest: u64,
+    events: VecDeque<NumberedEvent>,
+    by_name: BTreeMap<&'static str, u64>,
+    failures: BTreeMap<&'static str, u64>,
+}
+
+impl Default for EventLog {
+    fn default() -> EventLog {
+        EventLog { is_kept: AtomicBool::new(false), inner: Mutex::default(), newest: watch::Sender::new(0) }
+    }
+}
+
+impl EventLog {
+    /// Keeps the newest events from now on.
+    pub(crate) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn push(&self, event: &Event, at: Instant) {
+        let mut inner = lock(&self.inner);
+        *inner.by_name.entry(event.name()).or_default() += 1;
+        if let Event::Failed { cause, .. } = event {
+            *inner.failures.entry(cause_name(cause)).or_default() += 1;
+        }
+        if !self.is_kept.load(Ordering::Acquire) {
+            return;
+        }
+        inner.newest += 1;
+        let number = inner.newest;
+        if inner.events.len() == BACKLOG {
+            inner.events.pop_front();
+        }
+        inner.events.push_back(NumberedEvent { number, at, event: event.clone() });
+        drop(inner);
+        self.newest.send_replace(number);
+    }
+
+    /// Changes with each event that is kept.
+    pub(crate) fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// At most `most` of the events after this number, and how many before them are no longer kept.
+    pub(crate) fn after(&self, number: u64, most: usize) -> (u64, Vec<NumberedEvent>) {
+        let inner = lock(&self.inner);
+        let next = number.min(inner.newest) + 1;
+        let oldest = inner.events.front().map_or(next, |event| event.number);
+        let skip = next.saturating_sub(oldest) as usize;
+        (oldest.saturating_sub(next), inner.events.iter().skip(skip).take(most).cloned().collect())
+    }
+
+    /// How often each event happened, by its name.
+    pub(crate) fn by_name(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.inner).by_name.clone()
+    }
+
+    /// How many generations of workers failed, by cause.
+    pub(crate) fn failures(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.inner).failures.clone()
+    }
+}
+
+/// The name of a cause, as in JSON.
+fn cause_name(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Panicked { .. } => "panicked",
+        Cause::Stopped => "stopped",
+        Cause::StartFailed { .. } => "start_failed",
+        Cause::StartTimedOut { .. } => "start_timed_out",
+        Cause::AwaitStuck { .. } => "await_stuck",
+        Cause::Blocked { .. } => "blocked",
+        Cause::Spinning { .. } => "spinning",
+        Cause::HeldThread { .. } => "held_thread",
+        Cause::ReportedFailed => "reported_failed",
+        Cause::ArbiterDead => "arbiter_dead",
+        Cause::Displaced { .. } => "displaced",
+        Cause::ThreadSilent { .. } => "thread_silent",
+        Cause::Sibling { .. } => "sibling",
+        Cause::Exhausted { .. } => "exhausted",
+        Cause::ShutDown => "shut_down",
+        _ => "other", // A newer core may know more.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushed(count: usize) -> EventLog {
+        let log = EventLog::default();
+        log.keep();
+        (0..count).for_each(|_| log.push(&Event::Connected, Instant::ZERO));
+        log
+    }
+
+    fn numbers(log: &EventLog, after: u64, most: usize) -> (u64, Vec<u64>) {
+        let (missed, events) = log.after(after, most);
+        (missed, events.iter().map(|event| event.number).collect())
+    }
+
+    #[test]
+    fn a_reader_gets_each_event_after_its_number_once() {
+        let log = pushed(5);
+        assert_eq!(numbers(&log, 0, 100), (0, vec![1, 2, 3, 4, 5]));
+        assert_eq!(numbers(&log, 3, 1), (0, vec![4]));
+        assert_eq!(numbers(&log, 5, 100), (0, vec![]));
+        assert_eq!(numbers(&log, u64::MAX, 100), (0, vec![]), "a number that was never given");
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_learns_how_many_it_missed() {
+        let log = pushed(BACKLOG + 10);
+        let (missed, events) = log.after(4, BACKLOG * 2);
+        assert_eq!((missed, events.len(), events[0].number), (6, BACKLOG, 11));
+    }
+
+    #[test]
+    fn events_are_counted_before_anybody_reads() {
+        let log = EventLog::default();
+        log.push(&Event::Connected, Instant::ZERO);
+        let (worker, generation) = ("worker".into(), heartbeat_core::Generation(1));
+        log.push(&Event::Failed { worker, generation, cause: Cause::ReportedFailed, restart_in: None }, Instant::ZERO);
+        assert_eq!(log.by_name(), BTreeMap::from([("connected", 1), ("failed", 1)]));
+        assert_eq!(log.failures(), BTreeMap::from([("reported_failed", 1)]));
+        assert_eq!(numbers(&log, 0, 100), (0, vec![]));
+    }
+}
