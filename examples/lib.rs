@@ -24,4 +24,8 @@ mod book {
     struct Supervision;
     #[doc = include_str!("../docs/src/ownership.md")]
     struct Ownership;
+    #[doc = include_str!("../docs/src/requests.md")]
+    struct Requests;
+    #[doc = include_str!("../docs/src/http.md")]
+    struct Http;
 }

@@ -110,6 +110,27 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Its name in lower case with underscores, as in JSON: `start_failed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Cause::Panicked { .. } => "panicked",
+            Cause::Stopped => "stopped",
+            Cause::StartFailed { .. } => "start_failed",
+            Cause::StartTimedOut { .. } => "start_timed_out",
+            Cause::AwaitStuck { .. } => "await_stuck",
+            Cause::Blocked { .. } => "blocked",
+            Cause::Spinning { .. } => "spinning",
+            Cause::HeldThread { .. } => "held_thread",
+            Cause::ReportedFailed => "reported_failed",
+            Cause::ArbiterDead => "arbiter_dead",
+            Cause::Displaced { .. } => "displaced",
+            Cause::ThreadSilent { .. } => "thread_silent",
+            Cause::Sibling { .. } => "sibling",
+            Cause::Exhausted { .. } => "exhausted",
+            Cause::ShutDown => "shut_down",
+        }
+    }
+
     /// Whether the worker still holds its thread.
     pub fn holds_thread(&self) -> bool {
         match self {

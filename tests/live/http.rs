@@ -244,7 +244,7 @@ fn metrics_name_kinds_and_never_workers() {
         let kind = std::any::type_name::<Holder>();
         for line in [
             format!("heartbeat_workers{{kind=\"{kind}\",state=\"up\"}} 1"),
-            format!("heartbeat_messages_total{{kind=\"{kind}\",fate=\"handled\"}} 1"),
+            format!("heartbeat_messages_total{{kind=\"{kind}\",outcome=\"handled\"}} 1"),
             "heartbeat_live 1".to_owned(),
             "heartbeat_events_total{event=\"started\"} 1".to_owned(),
             "# EOF".to_owned(),
@@ -254,7 +254,7 @@ fn metrics_name_kinds_and_never_workers() {
         assert!(!metrics.body.contains("only"), "{}", metrics.body);
         worker.remove();
         let whole = async {
-            while !get(address, "/metrics").await.body.contains("fate=\"handled\"} 1") || worker.status().is_up {}
+            while !get(address, "/metrics").await.body.contains("outcome=\"handled\"} 1") || worker.status().is_up {}
         };
         tokio::time::timeout(PATIENCE, whole).await.expect("what was handled stays counted");
         node.leave().await;

@@ -230,7 +230,7 @@ fn add_workers(gathered: &mut Gathered, door: &Door) {
         "For how long the worker that is at work for longest has been so",
         each(|it| it.busiest),
     );
-    let fates = kinds.iter().flat_map(|(kind, it)| {
+    let outcomes = kinds.iter().flat_map(|(kind, it)| {
         let counts = it.counts;
         [
             ("handled", counts.handled),
@@ -238,9 +238,9 @@ fn add_workers(gathered: &mut Gathered, door: &Door) {
             ("dead", counts.dead),
             ("rejected", counts.rejected),
         ]
-        .map(|(fate, count)| (labels([("kind", kind), ("fate", fate)]), count as f64))
+        .map(|(outcome, count)| (labels([("kind", kind), ("outcome", outcome)]), count as f64))
     });
-    gathered.counters("messages", "Messages to workers, by what became of them", fates);
+    gathered.counters("messages", "Messages to workers, by what became of them", outcomes);
 }
 
 fn add_events(gathered: &mut Gathered, door: &Door) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use heartbeat_core::{Cause, Event, Instant};
+use heartbeat_core::{Event, Instant};
 use tokio::sync::watch;
 
 use crate::lock::lock;
@@ -56,7 +56,7 @@ impl EventLog {
         let mut inner = lock(&self.inner);
         *inner.by_name.entry(event.name()).or_default() += 1;
         if let Event::Failed { cause, .. } = event {
-            *inner.failures.entry(cause_name(cause)).or_default() += 1;
+            *inner.failures.entry(cause.name()).or_default() += 1;
         }
         if !self.is_kept.load(Ordering::Acquire) {
             return;
@@ -96,30 +96,10 @@ impl EventLog {
     }
 }
 
-/// The name of a cause, as in JSON.
-fn cause_name(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Panicked { .. } => "panicked",
-        Cause::Stopped => "stopped",
-        Cause::StartFailed { .. } => "start_failed",
-        Cause::StartTimedOut { .. } => "start_timed_out",
-        Cause::AwaitStuck { .. } => "await_stuck",
-        Cause::Blocked { .. } => "blocked",
-        Cause::Spinning { .. } => "spinning",
-        Cause::HeldThread { .. } => "held_thread",
-        Cause::ReportedFailed => "reported_failed",
-        Cause::ArbiterDead => "arbiter_dead",
-        Cause::Displaced { .. } => "displaced",
-        Cause::ThreadSilent { .. } => "thread_silent",
-        Cause::Sibling { .. } => "sibling",
-        Cause::Exhausted { .. } => "exhausted",
-        Cause::ShutDown => "shut_down",
-        _ => "other", // A newer core may know more.
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use heartbeat_core::Cause;
+
     use super::*;
 
     fn pushed(count: usize) -> EventLog {
