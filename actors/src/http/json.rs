@@ -103,6 +103,12 @@ struct GroupShown {
     groups: Vec<GroupShown>,
 }
 
+/// The groups in each group; `None` is the root.
+type Children = BTreeMap<Option<Arc<str>>, Vec<(Arc<str>, GroupView)>>;
+
+/// How many workers of each group are in each state.
+type States = BTreeMap<Option<Arc<str>>, BTreeMap<&'static str, u64>>;
+
 /// The key of a state in JSON and metrics.
 pub(super) fn state_key(state: WorkerState) -> &'static str {
     match state {
@@ -117,11 +123,11 @@ pub(super) fn state_key(state: WorkerState) -> &'static str {
 
 async fn groups(door: Data<Door>) -> HttpResponse {
     let tree = web::block(move || {
-        let mut workers: BTreeMap<Option<Arc<str>>, BTreeMap<&'static str, u64>> = BTreeMap::new();
+        let mut workers = States::new();
         door.view.visit_workers(|_, worker, _| {
             *workers.entry(worker.group).or_default().entry(state_key(worker.state)).or_default() += 1;
         });
-        let mut children: BTreeMap<Option<Arc<str>>, Vec<(Arc<str>, GroupView)>> = BTreeMap::new();
+        let mut children = Children::new();
         for (name, group) in door.view.groups() {
             children.entry(group.parent.clone()).or_default().push((name, group));
         }
@@ -134,12 +140,7 @@ async fn groups(door: Data<Door>) -> HttpResponse {
 }
 
 /// A group with all that is in it.
-fn shown_group(
-    name: Option<Arc<str>>,
-    group: &GroupView,
-    children: &BTreeMap<Option<Arc<str>>, Vec<(Arc<str>, GroupView)>>,
-    workers: &mut BTreeMap<Option<Arc<str>>, BTreeMap<&'static str, u64>>,
-) -> GroupShown {
+fn shown_group(name: Option<Arc<str>>, group: &GroupView, children: &Children, workers: &mut States) -> GroupShown {
     let own = workers.remove(&name).unwrap_or_default();
     let groups = children.get(&name).into_iter().flatten();
     let groups = groups.map(|(name, group)| shown_group(Some(name.clone()), group, children, workers)).collect();
