@@ -1,21 +1,27 @@
-//! The measurements: how soon the shards of a killed process answer on their new owners.
+//! The measurements: how soon the shards of a killed process answer on their new owners, and how
+//! long requests wait while processes are killed, join and leave.
 //!
-//! Two figures, by two clocks. *Death known to shard answering* comes from the processes' own
-//! lines: each prints when it learns of a death, and when a shard that it took over first answered.
-//! They share one clock. *Kill to all shards answering* comes from the clients: from the signal to
-//! the last answer. From the kill on, the clients of these shards ask without a rest, so an answer
-//! is late by at most one retry.
+//! *Death known to shard answering* comes from the processes' own lines: each prints when it learns
+//! of a death, and when a shard that it took over first answered. They share one clock. *Kill to
+//! all shards answering* comes from the clients: from the signal to the last answer. From the kill
+//! on, the clients of these shards ask without a rest.
+//!
+//! *Longest wait* is the time from a client's first attempt to the last outcome of its request,
+//! over all requests that were under way between the blow and two seconds after the last shard has
+//! moved. It includes the way to the process that was asked, and that process's queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heartbeat_examples::Failure;
-use heartbeat_examples::process::Listen;
+use heartbeat_examples::process::{Listen, unix_seconds};
 use heartbeat_examples::report::{Closing, Row, Verdict, seconds};
 use serde_json::{Value, json};
 
-use crate::load::{Gap, Manner, Miss};
+use crate::load::{Load, Manner, Miss, Span};
+use crate::outcome::{Comparison, Tally};
 use crate::service::Service;
+use crate::store::{self, Served};
 use crate::{Authority, Settings};
 
 /// Processes of a service.
@@ -31,8 +37,11 @@ const ANSWER_BAR: Duration = Duration::from_millis(20);
 /// are fenced.
 const ANSWER_BAR_ETCD: Duration = Duration::from_millis(50);
 
-/// All shards of a killed process answer within this, and no request is under way for longer.
-const ALL_BAR: Duration = Duration::from_millis(250);
+/// No request waits for longer when a process is killed.
+const KILL_BAR: Duration = Duration::from_millis(250);
+
+/// No request waits for longer when a process joins or leaves.
+const GRACEFUL_BAR: Duration = Duration::from_millis(100);
 
 /// For how long after a kill other shards are watched for requests that fail.
 const AFTERMATH: f64 = 2.0;
@@ -51,31 +60,51 @@ struct Death {
     answered: Vec<f64>,
     /// From the kill to the last of them answering.
     all: f64,
-    /// Longest request to them that was not served at once.
+    /// Longest wait of any request.
     longest: f64,
-    /// Attempts for other shards, at processes that live, that were not served.
+    /// Attempts for other shards, at processes that live, that were not counted.
     others: usize,
+}
+
+/// What a join or a leave came to.
+struct Move {
+    is_leave: bool,
+    /// Shards that answer from another process afterwards.
+    shards: usize,
+    /// Longest wait of any request.
+    longest: f64,
+    /// Attempts that were not counted.
+    errors: usize,
+}
+
+/// The second part.
+struct Moves {
+    service: Service,
+    deaths: Vec<Death>,
+    moves: Vec<Move>,
+    tally: Tally,
+    comparison: Comparison,
 }
 
 /// Measures both parts.
 pub(crate) fn run(settings: &Settings, kills: u32, rounds: u32) -> Result<(), Failure> {
-    let few = part(settings, Duration::from_millis(5), kills)?;
-    let many = part(&Settings { shards: MANY, ..settings.clone() }, Duration::from_millis(20), rounds)?;
     let mut rows = Vec::new();
     let bar = match settings.authority {
         Authority::View | Authority::File => ANSWER_BAR,
         Authority::Etcd => ANSWER_BAR_ETCD,
     };
-    judge_answers(&few.1, bar, &mut rows);
-    judge_all(&many.1, &mut rows);
-    let mut service = many.0;
-    if service.report.table(&rows, &CLOSING) { Ok(()) } else { Err("a bar was not held".into()) }
+    if kills > 0 {
+        judge_answers(&measure_kills(settings, kills)?, bar, &mut rows);
+    }
+    let mut moves = measure_moves(&Settings { shards: MANY, ..settings.clone() }, rounds)?;
+    judge_moves(&moves, &mut rows);
+    if moves.service.report.table(&rows, &CLOSING) { Ok(()) } else { Err("a bar was not held".into()) }
 }
 
-/// Starts a service, kills one of its processes after the other, and starts another one each time.
-/// Returns the service, whose processes have ended.
-fn part(settings: &Settings, retry: Duration, kills: u32) -> Result<(Service, Vec<Death>), Failure> {
-    let mut service = Service::new(settings, None, &format!("failover-{}", settings.shards))?;
+/// Starts a service and lays load on it.
+fn begin(settings: &Settings, retry: Duration, ledger: Option<&Served>) -> Result<Service, Failure> {
+    let ledger = ledger.map(|ledger| ledger.address);
+    let mut service = Service::new(settings, ledger, &format!("failover-{}", settings.shards))?;
     let text = format!("{PROCESSES} processes, {} shards, authority {:?}", settings.shards, settings.authority);
     service.report.note(&text, &json!({ "event": "step", "text": text, "shards": settings.shards }));
     let names: Vec<String> = (1..=PROCESSES).map(|number| format!("node-{number}")).collect();
@@ -83,24 +112,57 @@ fn part(settings: &Settings, retry: Duration, kills: u32) -> Result<(Service, Ve
     let load = service.lay_on(Manner { retry, ..Manner::of(settings.shards) })?;
     let all: BTreeSet<u32> = (0..settings.shards).collect();
     service.wait_until("every shard answers", |_| load.all_answered(&all, 0.0, ""))?;
+    Ok(service)
+}
+
+/// Kills one process of a service after the other, and starts another one each time.
+fn measure_kills(settings: &Settings, kills: u32) -> Result<Vec<Death>, Failure> {
+    let mut service = begin(settings, Duration::from_millis(5), None)?;
     let mut deaths = Vec::new();
     for number in 1..=kills {
         // The eldest of all, but for the reporter.
         let (victim, next) = (format!("node-{}", 1 + number), format!("node-{}", PROCESSES as u32 + number));
-        let death = kill(&mut service, &victim)?;
-        tell(&mut service, &victim, &death);
-        deaths.push(death);
+        deaths.push(kill(&mut service, &victim)?);
         if number < kills {
-            let from = service.lines.len();
-            service.start(&next)?;
-            service.about("joined", &next, from)?;
-            service.open(&next)?;
-            service.settle()?;
+            join(&mut service, &next)?;
         }
     }
+    service.load()?.end();
+    service.end();
+    Ok(deaths)
+}
+
+/// In each round, a process is killed, one joins, one leaves, and one joins.
+fn measure_moves(settings: &Settings, rounds: u32) -> Result<Moves, Failure> {
+    let ledger = store::serve()?;
+    let mut service = begin(settings, Duration::from_millis(20), Some(&ledger))?;
+    service.quiet(Duration::from_secs(1))?;
+    let (mut deaths, mut moves) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let victim = format!("node-{}", 2 + 2 * round);
+        let leaver = format!("node-{}", 3 + 2 * round);
+        let [first, second] = [1, 2].map(|number| format!("node-{}", PROCESSES as u32 + 2 * round + number));
+        deaths.push(kill(&mut service, &victim)?);
+        moves.push(join(&mut service, &first)?);
+        moves.push(leave(&mut service, &leaver)?);
+        moves.push(join(&mut service, &second)?);
+    }
+    let load = service.load()?;
     load.end();
     service.end();
-    Ok((service, deaths))
+    let seen = load.seen();
+    let comparison = Comparison::of(&seen.ended, &ledger.look().handled);
+    let tally = seen.tally;
+    let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
+    for miss in &seen.misses {
+        *reasons.entry(miss.outcome.to_string()).or_default() += 1;
+    }
+    drop(seen);
+    for (reason, count) in reasons {
+        let text = format!("{count} attempts: {reason}");
+        service.report.note(&text, &json!({ "event": "not_counted", "reason": reason, "count": count }));
+    }
+    Ok(Moves { service, deaths, moves, tally, comparison })
 }
 
 /// Kills a process and waits until all its shards answer elsewhere.
@@ -115,11 +177,60 @@ fn kill(service: &mut Service, victim: &str) -> Result<Death, Failure> {
     service.quiet(Duration::from_secs_f64(AFTERMATH))?;
     let answered = answered(&service.lines[from..], victim, &shards);
     let seen = load.seen();
-    let is_ours = |gap: &&Gap| shards.contains(&gap.shard) && gap.to >= at;
-    let longest = seen.delayed.iter().filter(is_ours).map(Gap::length).fold(0.0, f64::max);
     let is_others = |miss: &&Miss| !shards.contains(&miss.shard) && miss.process != victim;
     let others = seen.misses.iter().filter(is_others).filter(|miss| (at..at + AFTERMATH).contains(&miss.at)).count();
-    Ok(Death { shards: shards.len(), answered, all: all - at, longest, others })
+    drop(seen);
+    let longest = longest_wait(&load, at);
+    let death = Death { shards: shards.len(), answered, all: all - at, longest, others };
+    tell_death(service, victim, &death);
+    Ok(death)
+}
+
+/// Starts a process and waits until it has its share of the shards.
+fn join(service: &mut Service, name: &str) -> Result<Move, Failure> {
+    let (from, at) = (service.lines.len(), unix_seconds());
+    service.start(name)?;
+    service.about("joined", name, from)?;
+    service.open(name)?;
+    let load = service.load()?;
+    service.wait_until(&format!("{name} answers for some shards"), |_| {
+        Some(()).filter(|()| !load.answered_by(name).is_empty())
+    })?;
+    service.settle()?;
+    after_move(service, name, false, at)
+}
+
+/// Asks a process to leave and waits until its shards answer elsewhere.
+fn leave(service: &mut Service, name: &str) -> Result<Move, Failure> {
+    let load = service.load()?;
+    let shards = load.answered_by(name);
+    let (from, at) = (service.lines.len(), unix_seconds());
+    service.leave(name)?;
+    service.about("left", name, from)?;
+    service.wait_until("every shard of the leaver answers", |_| load.all_answered(&shards, at, name))?;
+    service.reap(name)?;
+    service.settle()?;
+    let moved = after_move(service, name, true, at)?;
+    Ok(Move { shards: shards.len(), ..moved })
+}
+
+/// What a graceful move came to, once requests have been asked for two more seconds.
+fn after_move(service: &mut Service, name: &str, is_leave: bool, at: f64) -> Result<Move, Failure> {
+    service.quiet(Duration::from_secs_f64(AFTERMATH))?;
+    let load = service.load()?;
+    let errors = load.seen().misses.iter().filter(|miss| miss.at >= at).count();
+    let (shards, longest) = (load.answered_by(name).len(), longest_wait(&load, at));
+    let what = if is_leave { "leaves" } else { "joins" };
+    let text = format!("{name} {what}: longest wait {}, {errors} errors", seconds(Some(longest)));
+    let value = json!({ "event": "move", "node": name, "is_leave": is_leave, "longest_s": longest, "errors": errors });
+    service.report.note(&text, &value);
+    Ok(Move { is_leave, shards, longest, errors })
+}
+
+/// The longest wait of a request that was under way at `at` or later.
+fn longest_wait(load: &Load, at: f64) -> f64 {
+    let seen = load.seen();
+    seen.waits.iter().filter(|wait| wait.to >= at).map(Span::length).fold(0.0, f64::max)
 }
 
 /// Of each shard, from the news of the death at its new owner to its first answer there.
@@ -144,11 +255,11 @@ fn answered(lines: &[Value], victim: &str, shards: &BTreeSet<u32>) -> Vec<f64> {
     first.into_values().collect()
 }
 
-fn tell(service: &mut Service, victim: &str, death: &Death) {
+fn tell_death(service: &mut Service, victim: &str, death: &Death) {
     let Death { shards, answered, all, longest, others } = death;
     let worst = answered.iter().copied().fold(0.0, f64::max);
     let text = format!(
-        "{victim} had {shards} shards: the last answers {} after its new owner knew, all within {} of the kill; longest request {}; {others} failed for other shards",
+        "{victim} had {shards} shards: the last answers {} after its new owner knew, all within {} of the kill; longest wait {}; {others} failed for other shards",
         seconds(Some(worst)),
         seconds(Some(*all)),
         seconds(Some(*longest))
@@ -173,25 +284,39 @@ fn judge_answers(deaths: &[Death], bar: Duration, rows: &mut Vec<Row>) {
     rows.push(fact(format!("shards that were not seen to answer on a new owner: {missing} of {shards}"), missing == 0));
 }
 
-fn judge_all(deaths: &[Death], rows: &mut Vec<Row>) {
-    let sorted = |of: fn(&Death) -> f64| {
-        let mut all: Vec<f64> = deaths.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all
+fn judge_moves(moves: &Moves, rows: &mut Vec<Row>) {
+    let Moves { service: _, deaths, moves, tally, comparison } = moves;
+    let median_shards = |counts: Vec<usize>| {
+        let mut counts: Vec<f64> = counts.into_iter().map(|count| count as f64).collect();
+        counts.sort_by(f64::total_cmp);
+        quantile(&counts, 50).unwrap_or(0.0)
     };
-    let (all, longest) = (sorted(|death| death.all), sorted(|death| death.longest));
-    let shards = sorted(|death| death.shards as f64);
-    let count = quantile(&shards, 50).unwrap_or(0.0);
-    rows.push(figure(
-        format!("of {MANY} shards, kill to all of about {count} answering, p50"),
-        quantile(&all, 50),
-        None,
-    ));
-    rows.push(figure(format!("  worst of {}", deaths.len()), quantile(&all, 100), Some(ALL_BAR)));
-    rows.push(figure("  longest request, p50".to_owned(), quantile(&longest, 50), None));
-    rows.push(figure(format!("  worst of {}", deaths.len()), quantile(&longest, 100), Some(ALL_BAR)));
+    let count = median_shards(deaths.iter().map(|death| death.shards).collect());
+    let mut all: Vec<f64> = deaths.iter().map(|death| death.all).collect();
+    all.sort_by(f64::total_cmp);
+    rows.push(figure(format!("{MANY} shards, kill to all of about {count} answering, p50"), quantile(&all, 50), None));
+    rows.push(figure(format!("  worst of {}", deaths.len()), quantile(&all, 100), Some(KILL_BAR)));
+    waits("a process is killed", deaths.iter().map(|death| death.longest).collect(), KILL_BAR, rows);
     let others: usize = deaths.iter().map(|death| death.others).sum();
     rows.push(fact(format!("  failed requests to other shards: {others}"), others == 0));
+    for is_leave in [false, true] {
+        let these: Vec<&Move> = moves.iter().filter(|one| one.is_leave == is_leave).collect();
+        let count = median_shards(these.iter().map(|one| one.shards).collect());
+        let what = if is_leave { "leaves" } else { "joins" };
+        let what = format!("a process {what}, about {count} shards move");
+        waits(&what, these.iter().map(|one| one.longest).collect(), GRACEFUL_BAR, rows);
+        let errors: usize = these.iter().map(|one| one.errors).sum();
+        rows.push(fact(format!("  errors: {errors}"), errors == 0));
+    }
+    rows.push(fact(format!("attempts: {tally}"), tally.adds_up()));
+    rows.extend(comparison.facts().into_iter().map(|(what, holds)| fact(what, holds)));
+}
+
+/// The longest waits of several blows of one kind.
+fn waits(what: &str, mut longest: Vec<f64>, bar: Duration, rows: &mut Vec<Row>) {
+    longest.sort_by(f64::total_cmp);
+    rows.push(figure(format!("{what}: longest wait of a request, p50"), quantile(&longest, 50), None));
+    rows.push(figure(format!("  worst of {}", longest.len()), quantile(&longest, 100), Some(bar)));
 }
 
 fn figure(what: String, measured: Option<f64>, bar: Option<Duration>) -> Row {

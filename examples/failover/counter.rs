@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use heartbeat_actors::worker::Fenced;
+use heartbeat_actors::shard::RemoteMessage;
 use heartbeat_actors::{Context, StartError, StartInfo};
 use heartbeat_examples::process::unix_seconds;
 use serde::{Deserialize, Serialize};
@@ -61,10 +61,10 @@ pub(crate) struct Counted {
 }
 
 /// Why an increment was not acknowledged.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum NotCounted {
     /// The lease is over: nothing was done.
-    Fenced(Fenced),
+    Fenced(String),
     /// It was counted here, and the ledger did not take it.
     Refused(Refusal),
 }
@@ -72,7 +72,7 @@ pub(crate) enum NotCounted {
 impl std::fmt::Display for NotCounted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            NotCounted::Fenced(fenced) => fenced.fmt(f),
+            NotCounted::Fenced(fenced) => f.write_str(fenced),
             NotCounted::Refused(refusal) => refusal.fmt(f),
         }
     }
@@ -116,13 +116,12 @@ impl Counter {
 
     /// Counts, if this life may. What it returns is to be written to the ledger; the worker does
     /// not wait for it, and goes on.
-    fn count(&mut self, key: String, ctx: &mut Context<Counter>) -> Result<Written, NotCounted> {
-        let lease = ctx.lease();
-        lease.check().map_err(NotCounted::Fenced)?;
+    fn count(&mut self, key: String, request: u64, ctx: &mut Context<Counter>) -> Result<Written, NotCounted> {
+        ctx.lease().check().map_err(|fenced| NotCounted::Fenced(fenced.to_string()))?;
         if let Some(refusal) = &self.refusal {
             return Err(NotCounted::Refused(refusal.clone()));
         }
-        let life = life(ctx).ok_or(NotCounted::Fenced(Fenced { generation: lease.generation() }))?;
+        let life = life(ctx).ok_or_else(|| NotCounted::Fenced("this worker is no shard".to_owned()))?;
         let count = self.counts.entry(key.clone()).or_default();
         *count += 1;
         let count = *count;
@@ -135,7 +134,7 @@ impl Counter {
                 json!({ "event": "answered", "at": at, "process": process, "shard": life.shard, "epoch": life.epoch });
             say(&line.to_string());
         }
-        Ok(Written { node: self.common.node.clone(), life, key, count })
+        Ok(Written { node: self.common.node.clone(), life, key, count, request })
     }
 }
 
@@ -156,7 +155,7 @@ async fn write(ledger: Option<SocketAddr>, written: Written) -> Result<Counted, 
     if let Some(ledger) = ledger {
         client::write(ledger, &written).await.map_err(NotCounted::Refused)?;
     }
-    let Written { node, life, key, count } = written;
+    let Written { node, life, key, count, .. } = written;
     Ok(Counted { node, life, key, count })
 }
 
@@ -189,36 +188,47 @@ impl Actor for Counter {
 }
 
 /// Count a key.
-#[derive(Message)]
+#[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Counted, NotCounted>")]
 pub(crate) struct Add {
     pub(crate) key: String,
+    /// The number of the request, by which the ledger knows it again.
+    pub(crate) request: u64,
+}
+
+impl RemoteMessage for Add {
+    const NAME: &str = "failover.add";
 }
 
 impl Handler<Add> for Counter {
     type Result = ResponseFuture<Result<Counted, NotCounted>>;
 
-    fn handle(&mut self, Add { key }: Add, ctx: &mut Context<Self>) -> Self::Result {
-        let (ledger, counted) = (self.common.ledger, self.count(key, ctx));
+    fn handle(&mut self, Add { key, request }: Add, ctx: &mut Context<Self>) -> Self::Result {
+        let (ledger, counted) = (self.common.ledger, self.count(key, request, ctx));
         Box::pin(async move { write(ledger, counted?).await })
     }
 }
 
 /// Count a key, and let its write lie for a while before it goes out: what happens to any write now
 /// and then, at a moment that can be chosen.
-#[derive(Message)]
+#[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "Result<Counted, NotCounted>")]
 pub(crate) struct Hold {
     pub(crate) key: String,
+    pub(crate) request: u64,
     pub(crate) time: Duration,
+}
+
+impl RemoteMessage for Hold {
+    const NAME: &str = "failover.hold";
 }
 
 impl Handler<Hold> for Counter {
     type Result = Result<Counted, NotCounted>;
 
-    fn handle(&mut self, Hold { key, time }: Hold, ctx: &mut Context<Self>) -> Self::Result {
-        let (ledger, written) = (self.common.ledger, self.count(key, ctx)?);
-        let Written { node, life, key, count } = written.clone();
+    fn handle(&mut self, Hold { key, request, time }: Hold, ctx: &mut Context<Self>) -> Self::Result {
+        let (ledger, written) = (self.common.ledger, self.count(key, request, ctx)?);
+        let Written { node, life, key, count, .. } = written.clone();
         // In a task of its own, as in the driver of a database: the write goes out even if the
         // worker ends.
         actix_rt::spawn(async move {
@@ -230,10 +240,14 @@ impl Handler<Hold> for Counter {
 }
 
 /// How often a key was counted.
-#[derive(Message)]
+#[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 pub(crate) struct Count {
     pub(crate) key: String,
+}
+
+impl RemoteMessage for Count {
+    const NAME: &str = "failover.count";
 }
 
 impl Handler<Count> for Counter {

@@ -1,5 +1,6 @@
-//! The asking side of HTTP/1.1, as far as the processes of this example need it from each other:
-//! short bodies, with their length, over connections that are kept.
+//! The asking side of HTTP/1.1, as far as the clients of the service and of the ledger need it:
+//! short bodies, with their length, over connections that are kept. The processes of the service
+//! send each other no HTTP.
 //!
 //! Not a client for the world. awc would be one, but it brings actix-http's `http2` with it, which
 //! this project builds without.
@@ -12,9 +13,6 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// Says how often a request was forwarded already.
-pub(crate) const HOPS: &str = "x-hops";
 
 /// A connection that was idle for longer is not used again. The other side closes it after 5 s, and
 /// a request sent just then may or may not have arrived.
@@ -34,9 +32,12 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Asks once, on a connection of this thread's or a new one. An error says nothing about whether
-/// the request was done, unless it is a refused connection. The caller limits the time.
-pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, hops: u8, body: &[u8]) -> io::Result<Answer> {
+/// Asks once, on a connection of this thread's or a new one. The caller limits the time.
+///
+/// # Errors
+/// Of the kind `ConnectionRefused` if no process listens there: the request was not sent. Any other
+/// error leaves open whether it was done.
+pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
     let mut stream = match take_idle(to) {
         Some(stream) => stream,
         None => {
@@ -47,7 +48,7 @@ pub(crate) async fn ask(to: SocketAddr, method: &str, path: &str, hops: u8, body
     };
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{HOPS}: {hops}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     );
     let mut request = head.into_bytes();
     request.extend_from_slice(body);

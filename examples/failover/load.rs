@@ -1,11 +1,15 @@
-//! The load: clients that ask any process, and note what became of it.
+//! The load: clients that ask any process, and note what became of each request.
 //!
-//! There is a client for each shard, which has one request under way at a time and asks until it is
-//! answered. With fewer of them, all would soon wait for the shards that do not answer, and the
-//! silence of the others would be the clients' own. None knows where a shard runs: each request
-//! goes to a process drawn by lot among those that take requests.
+//! There is a client for each shard, which has one request under way at a time. With fewer of them,
+//! all would soon wait for the shards that do not answer, and the silence of the others would be
+//! the clients' own. None knows where a shard runs: each request goes to a process drawn by lot
+//! among those that take requests.
+//!
+//! Each request has a number, by which the ledger knows it again. A client sends a request again
+//! only if it was told that no worker got it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +24,15 @@ use tokio::sync::Notify;
 
 use crate::counter::Counted;
 use crate::losses::Acknowledged;
+use crate::node::ANSWER_WITHIN;
+use crate::outcome::{Outcome, Tally};
 use crate::{GROUP, RETRY, http};
 
-/// How long a client asks for one increment before it gives it up.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client sends a request again that was refused. Then it gives it up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
 
-/// How long a process may take to answer before another one is asked.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a process may say nothing: longer than it takes any request.
+const PATIENCE: Duration = ANSWER_WITHIN.saturating_add(Duration::from_secs(2));
 
 /// Keys of each shard.
 const KEYS: usize = 4;
@@ -37,7 +43,7 @@ pub(crate) struct Manner {
     pub(crate) shards: u32,
     /// How long a client rests after an answer.
     pub(crate) pause: Duration,
-    /// How soon it asks again for what was not served.
+    /// How soon it sends a refused request again.
     pub(crate) retry: Duration,
 }
 
@@ -52,51 +58,40 @@ impl Manner {
 /// What the clients have seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Requests for an increment; each is asked for until it is answered or given up.
-    pub(crate) sent: u64,
-    pub(crate) answered: u64,
-    pub(crate) failed: u64,
-    /// How often a request was not served, and was sent again.
+    /// Of attempts: a request that was refused is sent again.
+    pub(crate) tally: Tally,
+    /// The last outcome of each request, by its number.
+    pub(crate) ended: BTreeMap<u64, Outcome>,
+    /// From the first attempt of each request to its last outcome.
+    pub(crate) waits: Vec<Span>,
+    /// Attempts that were not counted.
     pub(crate) misses: Vec<Miss>,
     pub(crate) acknowledged: Vec<Acknowledged>,
-    /// The last answer of each shard: when, and from whom.
+    /// The last answer of each shard: when, and from which process.
     pub(crate) last: BTreeMap<u32, (f64, String)>,
     /// The times between two answers of one shard, all of them.
-    pub(crate) gaps: Vec<Gap>,
-    /// Requests that were not served at once, from the first attempt to the answer.
-    pub(crate) delayed: Vec<Gap>,
+    pub(crate) gaps: Vec<Span>,
 }
 
-/// One attempt that was not served.
+/// One attempt that was not counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Miss {
     pub(crate) at: f64,
     pub(crate) shard: u32,
-    /// Who was asked.
+    /// The process that was asked.
     pub(crate) process: String,
-    pub(crate) why: Why,
+    pub(crate) outcome: Outcome,
 }
 
-/// Why an attempt was not served.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Why {
-    /// The connection was refused or broken.
-    Unreached,
-    /// No answer in time.
-    Silent,
-    /// It said that it could not serve it now, and why.
-    Declined(String),
-}
-
-/// A time in which a shard gave no answer.
+/// A span of time that concerns one shard.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Gap {
+pub(crate) struct Span {
     pub(crate) shard: u32,
     pub(crate) from: f64,
     pub(crate) to: f64,
 }
 
-impl Gap {
+impl Span {
     pub(crate) fn length(&self) -> f64 {
         self.to - self.from
     }
@@ -107,6 +102,9 @@ struct Shared {
     is_over: AtomicBool,
     /// The processes that take requests.
     doors: Mutex<Vec<(String, SocketAddr)>>,
+    /// Processes that were declared dead: no client waits for their answers.
+    gone: Mutex<BTreeSet<String>>,
+    has_gone: Notify,
     seen: Mutex<Seen>,
     /// Shards whose clients are not to rest before the next answer.
     hurried: Mutex<BTreeSet<u32>>,
@@ -128,6 +126,8 @@ impl Load {
             manner,
             is_over: AtomicBool::new(false),
             doors: Mutex::default(),
+            gone: Mutex::default(),
+            has_gone: Notify::new(),
             seen: Mutex::default(),
             hurried: Mutex::default(),
             hurry: Notify::new(),
@@ -151,14 +151,22 @@ impl Load {
 
     /// A process takes requests from now on.
     pub(crate) fn open(&self, name: &str, door: SocketAddr) {
+        lock(&self.shared.gone).remove(name);
         let mut doors = lock(&self.shared.doors);
         doors.retain(|(old, _)| old != name);
         doors.push((name.to_owned(), door));
     }
 
-    /// A process takes none any more.
+    /// No new requests go to a process; it still answers those that it has.
     pub(crate) fn shut(&self, name: &str) {
         lock(&self.shared.doors).retain(|(old, _)| old != name);
+    }
+
+    /// A process was declared dead: no client waits for it any more.
+    pub(crate) fn abandon(&self, name: &str) {
+        self.shut(name);
+        lock(&self.shared.gone).insert(name.to_owned());
+        self.shared.has_gone.notify_waiters();
     }
 
     /// Has those shards asked at once, and as soon as may be again until they answer.
@@ -237,21 +245,19 @@ async fn client(shared: Arc<Shared>, shard: u32, keys: Vec<String>) {
     let mut lots = Random::seeded(u64::from(shard));
     // Not all at the same instant, now or later.
     actix_rt::time::sleep(lots.duration_below(shared.manner.pause)).await;
-    for key in keys.iter().cycle() {
+    for (number, key) in (0..).zip(keys.iter().cycle()) {
         if shared.is_over.load(Ordering::Relaxed) {
             return;
         }
-        ask(&shared, shard, key, &mut lots).await;
+        ask(&shared, shard, (u64::from(shard) << 32) + number, key, &mut lots).await;
         rest(&shared, shard).await;
     }
 }
 
-/// Asks for one increment until it is answered or given up.
-async fn ask(shared: &Shared, shard: u32, key: &str, lots: &mut Random) {
+/// Asks for one increment, again as long as it is refused.
+async fn ask(shared: &Shared, shard: u32, request: u64, key: &str, lots: &mut Random) {
     let from = unix_seconds();
-    lock(&shared.seen).sent += 1;
-    let mut is_first = true;
-    while unix_seconds() - from < DEADLINE.as_secs_f64() {
+    loop {
         let door = {
             let doors = lock(&shared.doors);
             (!doors.is_empty()).then(|| doors[lots.below(doors.len() as u64) as usize].clone())
@@ -260,33 +266,61 @@ async fn ask(shared: &Shared, shard: u32, key: &str, lots: &mut Random) {
             actix_rt::time::sleep(shared.manner.retry).await;
             continue;
         };
-        match attempt(door, key).await {
-            Ok(counted) => {
-                let to = unix_seconds();
-                lock(&shared.hurried).remove(&shard);
-                let mut seen = lock(&shared.seen);
-                seen.answer(shard, counted, to);
-                if !is_first {
-                    seen.delayed.push(Gap { shard, from, to });
-                }
-                return;
+        lock(&shared.seen).tally.sent += 1;
+        let (outcome, counted) = tokio::select! {
+            answer = attempt(door, key, request) => answer,
+            () = gone(shared, &process) => {
+                (Outcome::Interrupted("the process that was asked was declared dead".to_owned()), None)
             }
-            Err(why) => lock(&shared.seen).misses.push(Miss { at: unix_seconds(), shard, process, why }),
+        };
+        let to = unix_seconds();
+        if counted.is_some() {
+            lock(&shared.hurried).remove(&shard);
         }
-        is_first = false;
+        let is_over = to - from > GIVE_UP_AFTER.as_secs_f64();
+        let is_refused = matches!(outcome, Outcome::Refused(_));
+        let mut seen = lock(&shared.seen);
+        seen.end(Miss { at: to, shard, process, outcome: outcome.clone() }, counted);
+        if !is_refused || is_over {
+            seen.ended.insert(request, outcome);
+            seen.waits.push(Span { shard, from, to });
+            return;
+        }
+        drop(seen);
         actix_rt::time::sleep(shared.manner.retry).await;
     }
-    lock(&shared.seen).failed += 1;
 }
 
-async fn attempt(door: SocketAddr, key: &str) -> Result<Counted, Why> {
-    let answer = tokio::time::timeout(PATIENCE, http::ask(door, "POST", &format!("/add/{key}"), 0, &[])).await;
-    let answer = answer.map_err(|_| Why::Silent)?.map_err(|_| Why::Unreached)?;
-    let declined = || Why::Declined(String::from_utf8_lossy(&answer.body).into_owned());
-    if answer.status != 200 {
-        return Err(declined());
+/// Asks once. The status says what came of it: see the processes' side in `node`.
+async fn attempt(door: SocketAddr, key: &str, request: u64) -> (Outcome, Option<Counted>) {
+    let path = format!("/add/{key}/{request}");
+    let answer = match tokio::time::timeout(PATIENCE, http::ask(door, "POST", &path, &[])).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            return (Outcome::Refused("no process takes connections there".to_owned()), None);
+        }
+        Ok(Err(error)) => return (Outcome::Interrupted(error.to_string()), None),
+        Err(_) => return (Outcome::Unanswered, None),
+    };
+    let text = || String::from_utf8_lossy(&answer.body).into_owned();
+    match (answer.status, serde_json::from_slice(&answer.body)) {
+        (200, Ok(counted)) => (Outcome::Counted, Some(counted)),
+        (409, _) => (Outcome::Declined(text()), None),
+        (503, _) => (Outcome::Refused(text()), None),
+        (504, _) => (Outcome::TimedOut(text()), None),
+        _ => (Outcome::Interrupted(text()), None),
     }
-    serde_json::from_slice(&answer.body).map_err(|_| declined())
+}
+
+/// Waits until a process is declared dead.
+async fn gone(shared: &Shared, process: &str) {
+    loop {
+        let changed = shared.has_gone.notified();
+        if lock(&shared.gone).contains(process) {
+            return;
+        }
+        changed.await;
+    }
 }
 
 /// Rests, unless the shard is in a hurry.
@@ -301,12 +335,20 @@ async fn rest(shared: &Shared, shard: u32) {
 }
 
 impl Seen {
+    /// Notes how an attempt ended.
+    fn end(&mut self, attempt: Miss, counted: Option<Counted>) {
+        self.tally.end(&attempt.outcome);
+        match counted {
+            Some(counted) => self.answer(attempt.shard, counted, attempt.at),
+            None => self.misses.push(attempt),
+        }
+    }
+
     fn answer(&mut self, shard: u32, counted: Counted, at: f64) {
-        self.answered += 1;
         let Counted { node, life, key, count } = counted;
         self.acknowledged.push(Acknowledged { at, life, key, count });
         if let Some((before, _)) = self.last.insert(shard, (at, node)) {
-            self.gaps.push(Gap { shard, from: before, to: at });
+            self.gaps.push(Span { shard, from: before, to: at });
         }
     }
 }
@@ -331,6 +373,6 @@ mod tests {
             seen.answer(shard, counted(), at);
         }
         let gaps: Vec<(u32, f64)> = seen.gaps.iter().map(|gap| (gap.shard, gap.length())).collect();
-        assert_eq!((seen.answered, gaps), (4, vec![(1, 0.5), (2, 0.75)]));
+        assert_eq!(gaps, [(1, 0.5), (2, 0.75)]);
     }
 }

@@ -3,15 +3,17 @@
 //!
 //! cargo run --release --example failover
 //!
-//! - `node`, `counter`: the service. Each process answers HTTP; a request for a key is answered by
-//!   the shard's worker, or forwarded to the process that runs it.
+//! - `node`, `counter`: the service. Clients ask any process over HTTP. The process sends the
+//!   request by its key, and heartbeat brings it to the shard's worker, on whichever process.
 //! - `ledger`: what stands for the world outside, to which every increment is written under its
 //!   shard's epoch, and which refuses an epoch that is over.
-//! - `load`: the clients. They ask any process, note what was acknowledged, and how long each shard
-//!   was without an answer.
-//! - `story`: who is killed, frozen and so on, and what was promised for it. `losses` finds the
-//!   acknowledged increments that the service forgot.
-//! - `bench`: how soon shards answer elsewhere, over many deaths.
+//! - `load`: the clients. They ask any process, note what they were told, and how long each shard
+//!   was without an answer. `outcome` compares that with the ledger: no request is lost silently,
+//!   and none is handled twice.
+//! - `scenario`: which process is killed, frozen and so on, and what was promised for it. `losses`
+//!   finds the acknowledged increments that the service forgot.
+//! - `bench`: how soon shards answer elsewhere, over many deaths, and how long requests wait while
+//!   processes are killed, join and leave.
 
 mod bench;
 mod counter;
@@ -20,6 +22,7 @@ mod http;
 mod load;
 mod losses;
 mod node;
+mod outcome;
 mod scenario;
 mod service;
 mod store;
@@ -87,10 +90,11 @@ enum Command {
     /// Measure how soon shards answer on their new owners
     Bench {
         /// How many processes are killed, one after the other, in a service of the shards that
-        /// `--shards` says
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        /// `--shards` says; 0 leaves this part out
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
         kills: u32,
-        /// How many processes are killed, one after the other, in a service of 1,000 shards
+        /// How often, in a service of 1,000 shards, a process is killed, one joins, one leaves, and
+        /// one joins
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rounds: u32,
     },

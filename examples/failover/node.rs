@@ -1,4 +1,7 @@
-//! One process of the service: shards, and a door by which requests for any key come in.
+//! One process of the service: shards, and a door by which clients send requests for any key.
+//!
+//! The door knows nothing of shards, owners or other processes. It sends each request by its key,
+//! and answers with what came of it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -7,31 +10,22 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_rt::signal::unix::{SignalKind, signal};
-use actix_web::http::StatusCode;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use heartbeat_actors::shard::{Owner, Shards};
-use heartbeat_actors::{Config, Event, Node, SendError, Update, WorkerAddr};
+use actix_web::{App, HttpResponse, HttpServer, web};
+use heartbeat_actors::shard::Shards;
+use heartbeat_actors::{Config, Event, Node, SendError, Update};
 use heartbeat_examples::process::{unix_seconds, watch_leash};
 use heartbeat_examples::{Failure, settings};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::counter::{Add, Common, Count, Counter, Hold, say};
-use crate::{GROUP, RETRY, http};
+use crate::GROUP;
+use crate::counter::{Add, Common, Count, Counted, Counter, Hold, NotCounted, say};
+use crate::store::Refusal;
 
-/// The key of the metadata under which each process says where its door is.
-const DOOR: &str = "http";
-
-/// How often a request is forwarded at most. Once brings it to the owner; twice, if the shard has
-/// moved meanwhile.
-const HOPS_MAX: u8 = 2;
-
-/// How long a worker of this process may take to answer, and another process.
-const PATIENCE: Duration = Duration::from_millis(250);
-
-/// How long a process that has left goes on forwarding requests of clients that do not know it yet.
-const LINGER: Duration = Duration::from_millis(300);
+/// How long a client waits at this door: longer than it takes to declare a frozen process dead, to
+/// wait for its session to end, and to start its shards elsewhere.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 /// What a node says of itself on standard output, one JSON object a line.
 #[derive(Serialize)]
@@ -80,38 +74,36 @@ struct Door {
 
 /// Runs one process until a signal, a request to leave, or the end of standard input.
 pub(crate) fn run(path: &Path, ledger: Option<SocketAddr>, shards: u32) -> Result<(), Failure> {
-    let mut config = settings::read(path)?;
-    // Before the node starts, so that its first profile says where requests go.
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let door = listener.local_addr()?;
-    let Some(cluster) = &mut config.cluster else {
+    let config = settings::read(path)?;
+    let Some(cluster) = &config.cluster else {
         return Err(format!("{} has no [cluster] table; use one as `failover demo` writes it", path.display()).into());
     };
-    cluster.metadata.insert(DOOR.to_owned(), door.to_string());
     let common = Common { node: cluster.node.clone(), ledger };
-    System::new().block_on(serve(config, common, listener, shards))
+    System::new().block_on(serve(config, common, shards))
 }
 
-async fn serve(config: Config, common: Common, listener: std::net::TcpListener, count: u32) -> Result<(), Failure> {
+async fn serve(config: Config, common: Common, count: u32) -> Result<(), Failure> {
     // Before anything else, so that a signal during the start is a way to end, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut released = watch_leash();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let door = listener.local_addr()?;
     let name = common.node.clone();
     let node = Node::start(config).await?;
     node.subscribe(Printer { node: name.clone() }.start().recipient());
     let common = Arc::new(common);
-    let shards = node.supervise_shards(GROUP, count, move |birth| Counter::new(&common, birth))?;
+    let shards = node.supervise_shards(GROUP, count, move |start| Counter::new(&common, start))?;
+    let shards = shards.accept::<Add>().accept::<Count>().accept::<Hold>();
 
     let (leave, mut asked_to_leave) = mpsc::channel(1);
     let data = web::Data::new(Door { shards, leave });
     let app = move || {
         App::new()
             .app_data(data.clone())
-            .route("/add/{key}", web::post().to(add))
+            .route("/add/{key}/{request}", web::post().to(add))
             .route("/count/{key}", web::get().to(count_of))
-            .route("/hold/{key}/{milliseconds}", web::post().to(hold))
+            .route("/hold/{key}/{request}/{milliseconds}", web::post().to(hold))
             .route("/leave", web::post().to(leave_cluster))
     };
     let server = HttpServer::new(app).workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run();
@@ -123,76 +115,31 @@ async fn serve(config: Config, common: Common, listener: std::net::TcpListener, 
     let why = tokio::select! {
         _ = interrupt.recv() => "SIGINT",
         _ = terminate.recv() => "SIGTERM",
-        _ = released.recv() => "nobody holds its leash",
+        _ = released.recv() => "its parent process has ended",
         _ = asked_to_leave.recv() => "asked to",
     };
     say(&json!({ "event": "leaving", "at": unix_seconds(), "process": name, "why": why }).to_string());
     node.leave().await;
-    // Others may not know of it yet.
-    actix_rt::time::sleep(LINGER).await;
     handle.stop(true).await;
     Ok(())
 }
 
-/// Where a request is to be answered.
-enum Place<'a> {
-    Here(&'a WorkerAddr<Counter>),
-    There(SocketAddr),
+async fn add(path: web::Path<(String, u64)>, door: web::Data<Door>) -> HttpResponse {
+    let (key, request) = path.into_inner();
+    counted(door.shards.send(&key, Add { key: key.clone(), request }).within(ANSWER_WITHIN).await)
 }
 
-impl Door {
-    fn place(&self, key: &str) -> Result<Place<'_>, String> {
-        match self.shards.owner(key) {
-            Ok(Owner::Here(worker)) => Ok(Place::Here(worker)),
-            Ok(Owner::There(member)) => {
-                let door = member.metadata.get(DOOR).and_then(|door| door.parse().ok());
-                door.map(Place::There).ok_or_else(|| format!("{} does not say where its door is", member.name))
-            }
-            // A suspected owner of a shard is declared dead or cleared soon; until then no process
-            // answers for it.
-            Err(no_owner) => Err(no_owner.to_string()),
-        }
-    }
-}
-
-async fn add(key: web::Path<String>, request: HttpRequest, door: web::Data<Door>) -> HttpResponse {
-    match door.place(&key) {
-        Ok(Place::Here(worker)) => {
-            let answer = worker.send(Add { key: key.into_inner() }).within(PATIENCE).await;
-            match answer {
-                Ok(Ok(counted)) => HttpResponse::Ok().json(counted),
-                Ok(Err(refused)) => unavailable(&refused.to_string()),
-                Err(error) => unserved(error),
-            }
-        }
-        Ok(Place::There(other)) => forward(other, "POST", &request).await,
-        Err(reason) => unavailable(&reason),
-    }
-}
-
-async fn count_of(key: web::Path<String>, request: HttpRequest, door: web::Data<Door>) -> HttpResponse {
-    match door.place(&key) {
-        Ok(Place::Here(worker)) => match worker.send(Count { key: key.into_inner() }).within(PATIENCE).await {
-            Ok(count) => HttpResponse::Ok().json(count),
-            Err(error) => unserved(error),
-        },
-        Ok(Place::There(other)) => forward(other, "GET", &request).await,
-        Err(reason) => unavailable(&reason),
-    }
-}
-
-/// Only of a shard that runs here: the client wants this process.
-async fn hold(path: web::Path<(String, u64)>, door: web::Data<Door>) -> HttpResponse {
-    let (key, milliseconds) = path.into_inner();
+async fn hold(path: web::Path<(String, u64, u64)>, door: web::Data<Door>) -> HttpResponse {
+    let (key, request, milliseconds) = path.into_inner();
     let time = Duration::from_millis(milliseconds);
-    match door.place(&key) {
-        Ok(Place::Here(worker)) => match worker.send(Hold { key, time }).within(PATIENCE).await {
-            Ok(Ok(counted)) => HttpResponse::Accepted().json(counted),
-            Ok(Err(refused)) => unavailable(&refused.to_string()),
-            Err(error) => unserved(error),
-        },
-        Ok(Place::There(other)) => unavailable(&format!("the shard of {key:?} runs at {other}")),
-        Err(reason) => unavailable(&reason),
+    counted(door.shards.send(&key, Hold { key: key.clone(), request, time }).within(ANSWER_WITHIN).await)
+}
+
+async fn count_of(key: web::Path<String>, door: web::Data<Door>) -> HttpResponse {
+    let key = key.into_inner();
+    match door.shards.send(&key, Count { key: key.clone() }).within(ANSWER_WITHIN).await {
+        Ok(count) => HttpResponse::Ok().json(count),
+        Err(error) => unanswered(&error),
     }
 }
 
@@ -201,26 +148,27 @@ async fn leave_cluster(door: web::Data<Door>) -> HttpResponse {
     HttpResponse::Accepted().finish()
 }
 
-async fn forward(to: SocketAddr, method: &str, request: &HttpRequest) -> HttpResponse {
-    let hops = request.headers().get(http::HOPS).and_then(|hops| hops.to_str().ok()?.parse::<u8>().ok()).unwrap_or(0);
-    if hops >= HOPS_MAX {
-        return unavailable(&format!("forwarded {hops} times without finding the owner"));
-    }
-    match tokio::time::timeout(PATIENCE, http::ask(to, method, request.path(), hops + 1, &[])).await {
-        Ok(Ok(answer)) => {
-            let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-            HttpResponse::build(status).content_type("application/json").body(answer.body)
+/// What a worker said, in terms of HTTP.
+fn counted(answer: Result<Result<Counted, NotCounted>, SendError>) -> HttpResponse {
+    match answer {
+        Ok(Ok(counted)) => HttpResponse::Ok().json(counted),
+        Ok(Err(declined @ (NotCounted::Fenced(_) | NotCounted::Refused(Refusal::StaleEpoch(_))))) => {
+            HttpResponse::Conflict().body(declined.to_string())
         }
-        Ok(Err(error)) => unavailable(&format!("{to} does not answer: {error}")),
-        Err(_) => unavailable(&format!("{to} has not answered within {PATIENCE:?}")),
+        Ok(Err(in_doubt @ NotCounted::Refused(Refusal::Unreached(_)))) => {
+            HttpResponse::BadGateway().body(in_doubt.to_string())
+        }
+        Err(error) => unanswered(&error),
     }
 }
 
-fn unserved(error: SendError) -> HttpResponse {
-    unavailable(&error.to_string())
-}
-
-/// Not now; the body says when it is worth asking again.
-fn unavailable(reason: &str) -> HttpResponse {
-    HttpResponse::ServiceUnavailable().json(json!({ "error": reason, "retry_after_ms": RETRY.as_millis() as u64 }))
+/// The status says what the client may do: after 503 it is safe to send the request again, after
+/// 502 and 504 the request may have been handled.
+fn unanswered(error: &SendError) -> HttpResponse {
+    let mut response = match error {
+        SendError::TimedOut => HttpResponse::GatewayTimeout(),
+        error if error.is_unhandled() => HttpResponse::ServiceUnavailable(),
+        _ => HttpResponse::BadGateway(),
+    };
+    response.body(error.to_string())
 }

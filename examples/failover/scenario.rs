@@ -12,8 +12,9 @@ use heartbeat_examples::report::{Closing, Row, Verdict, seconds};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::load::{self, Gap, Load, Manner, Why};
+use crate::load::{Load, Manner, Miss, Span};
 use crate::losses::{Lost, lost};
+use crate::outcome::{Comparison, Outcome};
 use crate::service::{REPORTER, Service};
 use crate::store::{self, Late, Served};
 use crate::{Authority, RETRY, SNAPSHOT_EVERY, Settings};
@@ -27,6 +28,9 @@ const LATE: &str = "node-6";
 /// For how long the write of the process that is frozen is held up: longer than it takes to freeze
 /// it, and less than it is frozen.
 const HOLD: Duration = Duration::from_millis(500);
+
+/// The number of the request for that write.
+const HELD: u64 = u64::MAX;
 
 /// What a message may take from one process to another on a busy machine.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -45,6 +49,22 @@ struct Act {
     gap_max: Duration,
     /// Whether increments may be lost that are younger than the snapshots.
     may_lose: bool,
+    /// Whether each request must be counted at its first attempt.
+    is_graceful: bool,
+}
+
+impl Act {
+    fn of(what: String, at: f64, gap_max: Duration) -> Act {
+        Act { what, at, gap_max, may_lose: false, is_graceful: false }
+    }
+
+    fn lossy(self) -> Act {
+        Act { may_lose: true, ..self }
+    }
+
+    fn graceful(self) -> Act {
+        Act { is_graceful: true, ..self }
+    }
 }
 
 /// What the config promises.
@@ -59,8 +79,8 @@ struct Promises {
 
 impl Promises {
     fn of(config: &Config, authority: Authority, manner: Manner) -> Promises {
-        // The clients' own part: a client may rest, or wait in vain for the process it asked last.
-        let asking = manner.pause + load::PATIENCE + RETRY;
+        // The clients' own part: a client rests between two requests.
+        let asking = manner.pause + RETRY + MOMENT;
         let ownership = &config.ownership;
         // A process that ends is seen to; one that is silent is waited for, and others are asked.
         let silence = config.timeout + config.interval;
@@ -78,12 +98,6 @@ impl Promises {
         }
     }
 }
-
-/// How the name of an act ends in which a process leaves.
-const LEAVES: &str = " leaves";
-
-/// What every error says that leaves open whether a message was handled.
-const IN_DOUBT: &str = "may have been handled";
 
 struct Story {
     service: Service,
@@ -152,7 +166,7 @@ impl Story {
         self.harmed.push(victim);
         let from = self.service.lines.len();
         let at = self.service.kill(victim)?;
-        self.act(format!("{victim} killed"), at, self.promises.killed, true);
+        self.act(Act::of(format!("{victim} killed"), at, self.promises.killed).lossy());
         self.service.about("died", victim, from)?;
         self.wait_for_answers(at, victim)?;
         self.service.reap(victim)?;
@@ -165,13 +179,13 @@ impl Story {
         self.harmed.push(victim);
         let key = self.key_of(victim)?;
         let from = self.service.lines.len();
-        let path = format!("/hold/{key}/{}", HOLD.as_millis());
+        let path = format!("/hold/{key}/{HELD}/{}", HOLD.as_millis());
         let held = self.service.ask(victim, "POST", &path)?["count"].as_u64().unwrap_or(0);
         let at = unix_seconds();
         self.service.children.signal(victim, Signal::SIGSTOP)?;
         let text = format!("freezes {victim} with SIGSTOP, while a write of it, of {key}, is under way");
         self.service.report.step(&text);
-        self.act(format!("{victim} frozen"), at, self.promises.frozen, true);
+        self.act(Act::of(format!("{victim} frozen"), at, self.promises.frozen).lossy());
         let died = self.service.about("died", victim, from)?;
         self.wait_for_answers(died, victim)?;
         // The new owner has counted the same key further by the time the late write comes.
@@ -182,7 +196,7 @@ impl Story {
 
         self.service.report.step(&format!("lets {victim} go on"));
         let (from, at) = (self.service.lines.len(), unix_seconds());
-        self.act(format!("{victim} back"), at, self.promises.moved, false);
+        self.act(Act::of(format!("{victim} back"), at, self.promises.moved));
         self.service.children.signal(victim, Signal::SIGCONT)?;
         self.service.about("returned", victim, from)?;
         let late = self.wait_for_late(victim, &key)?;
@@ -195,8 +209,8 @@ impl Story {
     fn leave(&mut self, name: &'static str) -> Result<(), Failure> {
         self.service.report.step(&format!("asks {name} to leave"));
         let (from, at) = (self.service.lines.len(), unix_seconds());
-        self.act(format!("{name}{LEAVES}"), at, self.promises.moved, false);
-        self.service.ask(name, "POST", "/leave")?;
+        self.act(Act::of(format!("{name} leaves"), at, self.promises.moved).graceful());
+        self.service.leave(name)?;
         let left = self.service.about("left", name, from)?;
         self.wait_for_answers(left, name)?;
         self.service.reap(name)?;
@@ -206,7 +220,7 @@ impl Story {
     fn join(&mut self, name: &'static str) -> Result<(), Failure> {
         self.service.report.step(&format!("starts {name}"));
         let (from, at) = (self.service.lines.len(), unix_seconds());
-        self.act(format!("{name} joins"), at, self.promises.moved, false);
+        self.act(Act::of(format!("{name} joins"), at, self.promises.moved).graceful());
         self.service.start(name)?;
         self.service.about("joined", name, from)?;
         self.service.open(name)?;
@@ -215,8 +229,8 @@ impl Story {
         self.service.quiet(Duration::from_secs(2))
     }
 
-    fn act(&mut self, what: String, at: f64, gap_max: Duration, may_lose: bool) {
-        self.acts.push(Act { what, at, gap_max, may_lose });
+    fn act(&mut self, act: Act) {
+        self.acts.push(act);
     }
 
     /// Waits until every shard has answered after `since`, and not from `gone`.
@@ -280,7 +294,7 @@ impl Story {
 
     fn judge(&mut self) -> Result<(), Failure> {
         self.judge_requests();
-        self.judge_leaves();
+        self.judge_graceful();
         self.judge_gaps();
         self.judge_losses();
         let ledger = self.ledger.look();
@@ -295,40 +309,53 @@ impl Story {
         Ok(())
     }
 
+    /// What the clients were told of their requests, and whether it is true.
     fn judge_requests(&mut self) {
+        let handled = self.ledger.look().handled.clone();
         let seen = self.load.seen();
-        let (sent, answered, failed, delayed) = (seen.sent, seen.answered, seen.failed, seen.delayed.len());
-        let misses = |is: fn(&Why) -> bool| seen.misses.iter().filter(|miss| is(&miss.why)).count();
-        let unreached = misses(|why| *why == Why::Unreached);
-        let silent = misses(|why| *why == Why::Silent);
-        let declined = misses(|why| matches!(why, Why::Declined(_)));
-        let longest = seen.delayed.iter().map(Gap::length).fold(0.0, f64::max);
+        let (tally, comparison) = (seen.tally, Comparison::of(&seen.ended, &handled));
+        let longest = seen.waits.iter().map(Span::length).fold(0.0, f64::max);
+        let given_up = seen.ended.values().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
+        let declined = seen.misses.iter().filter(|miss| matches!(miss.outcome, Outcome::Declined(_))).count();
+        let is_harmed = |name: &str| self.harmed.iter().any(|harmed| *harmed == name);
+        let is_silent = |miss: &&Miss| miss.outcome == Outcome::Unanswered && !is_harmed(&miss.process);
+        let silent = seen.misses.iter().filter(is_silent).count();
+        let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
+        for miss in &seen.misses {
+            *reasons.entry(miss.outcome.to_string()).or_default() += 1;
+        }
         drop(seen);
         let text = format!(
-            "{answered} of {sent} requests were answered, all but {delayed} at the first attempt, the slowest after {}; in vain were {unreached} attempts at processes that are gone, {silent} at silent ones, and {declined} were declined for the moment",
+            "{} requests in {} attempts, the slowest answered after {}; {declined} were declined by a worker whose time was over",
+            comparison.requests,
+            tally.sent,
             seconds(Some(longest))
         );
-        let value = json!({
-            "event": "requests", "sent": sent, "answered": answered, "failed": failed, "delayed": delayed, "longest_s": longest,
-            "unreached": unreached, "silent": silent, "declined": declined,
-        });
+        let value = json!({ "event": "requests", "sent": tally.sent, "handled": tally.handled, "refused": tally.refused,
+            "interrupted": tally.interrupted, "timed_out": tally.timed_out, "longest_s": longest, "declined": declined });
         self.service.report.note(&text, &value);
-        self.fact(format!("requests sent: {sent}, answered: {answered}, failed: {failed}"), failed == 0);
+        for (reason, count) in reasons {
+            let text = format!("{count} attempts: {reason}");
+            self.service.report.note(&text, &json!({ "event": "not_counted", "reason": reason, "count": count }));
+        }
+        self.fact(format!("attempts: {tally}"), tally.adds_up());
+        for (what, holds) in comparison.facts() {
+            self.fact(what, holds);
+        }
+        self.fact(format!("  given up after being refused again and again: {given_up}"), given_up == 0);
+        self.fact(format!("  without any word from a healthy process: {silent}"), silent == 0);
     }
 
-    /// A process that leaves gracefully answers the requests it has begun: none is left in doubt. A
-    /// request that it declines goes to another process.
-    fn judge_leaves(&mut self) {
+    /// While a process joins or leaves, each request is counted at its first attempt.
+    fn judge_graceful(&mut self) {
         let ends = self.acts.iter().skip(1).map(|next| next.at).chain([f64::INFINITY]);
-        let leaves: Vec<_> = self.acts.iter().zip(ends).filter(|(act, _)| act.what.ends_with(LEAVES)).collect();
-        let facts: Vec<(String, bool)> = leaves
+        let graceful: Vec<_> = self.acts.iter().zip(ends).filter(|(act, _)| act.is_graceful).collect();
+        let facts: Vec<(String, bool)> = graceful
             .into_iter()
             .map(|(act, end)| {
-                let is_in_doubt = |why: &Why| matches!(why, Why::Declined(text) if text.contains(IN_DOUBT));
                 let seen = self.load.seen();
-                let during = seen.misses.iter().filter(|miss| act.at <= miss.at && miss.at < end);
-                let in_doubt = during.filter(|miss| is_in_doubt(&miss.why)).count();
-                (format!("{}: requests that it had begun and did not answer: {in_doubt}", act.what), in_doubt == 0)
+                let errors = seen.misses.iter().filter(|miss| act.at <= miss.at && miss.at < end).count();
+                (format!("{}: attempts that were not counted: {errors}", act.what), errors == 0)
             })
             .collect();
         for (what, is_kept) in facts {

@@ -183,6 +183,15 @@ impl Service {
         Ok(at)
     }
 
+    /// Asks a process to leave. Clients that choose a process choose another one from now on, as
+    /// they would behind a load balancer.
+    pub(crate) fn leave(&mut self, name: &str) -> Result<(), Failure> {
+        if let Some(load) = &self.load {
+            load.shut(name);
+        }
+        self.ask(name, "POST", "/leave").map(drop)
+    }
+
     /// Reaps a process that has ended.
     pub(crate) fn reap(&mut self, name: &str) -> Result<(), Failure> {
         self.doors.remove(name);
@@ -192,7 +201,7 @@ impl Service {
     /// Asks one process in person.
     pub(crate) fn ask(&self, name: &str, method: &str, path: &str) -> Result<Value, Failure> {
         let door = self.door(name)?;
-        let asking = async { tokio::time::timeout(PATIENCE, http::ask(door, method, path, 0, &[])).await };
+        let asking = async { tokio::time::timeout(PATIENCE, http::ask(door, method, path, &[])).await };
         let answer = self.runtime.block_on(asking).map_err(|_| format!("{name} does not answer"))??;
         let body = String::from_utf8_lossy(&answer.body).into_owned();
         if answer.status >= 300 {
@@ -219,7 +228,8 @@ impl Service {
         let Some(load) = self.load.as_ref().filter(|_| line["process"] == REPORTER) else { return };
         let name = line["node"].as_str().or_else(|| line["member"]["name"].as_str()).unwrap_or_default();
         match line["event"].as_str() {
-            Some("suspected" | "died" | "left") => load.shut(name),
+            Some("suspected" | "left") => load.shut(name),
+            Some("died") => load.abandon(name),
             Some("cleared" | "returned" | "joined") => {
                 if let Some(door) = self.doors.get(name) {
                     load.open(name, *door);

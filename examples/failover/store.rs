@@ -1,10 +1,11 @@
 //! The ledger: the world outside the service, to which every increment is written. It stands for a
 //! database.
 //!
-//! It does three things. It refuses writes under an epoch that is over, with a [`Fence`]: each
+//! It does four things. It refuses writes under an epoch that is over, with a [`Fence`]: each
 //! shard's owner writes its epoch there before it counts anything. It also keeps a plain copy that
-//! accepts every write, to show what a fence is worth. And it remembers from which snapshot each
-//! owner began, so that what was forgotten can be told increment by increment.
+//! accepts every write, to show what a fence is worth. It notes which requests were handled, and
+//! how often. And it remembers from which snapshot each owner began, so that what was forgotten can
+//! be told increment by increment.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,10 +36,12 @@ pub(crate) struct Written {
     pub(crate) life: Life,
     pub(crate) key: String,
     pub(crate) count: u64,
+    /// The number of the request that it was counted for.
+    pub(crate) request: u64,
 }
 
 /// Why the ledger did not take something.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Refusal {
     /// The epoch is over.
     StaleEpoch(String),
@@ -64,6 +67,15 @@ pub(crate) struct Late {
     pub(crate) plain_before: u64,
 }
 
+/// What the ledger knows of one request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Handled {
+    /// How often a worker has counted for it, by the writes that arrived.
+    pub(crate) times: u32,
+    /// Whether a write of it was admitted.
+    pub(crate) is_admitted: bool,
+}
+
 /// Accepted writes, and refused ones.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -75,6 +87,8 @@ pub(crate) struct Ledger {
     /// The same without a fence: the last write wins.
     plain: BTreeMap<String, u64>,
     pub(crate) admitted: u64,
+    /// By the number of the request.
+    pub(crate) handled: BTreeMap<u64, Handled>,
     pub(crate) late: Vec<Late>,
     /// Who wrote first under each epoch of each shard.
     owners: BTreeMap<(u32, u64), String>,
@@ -102,7 +116,11 @@ impl Ledger {
     /// [`StaleEpoch`] if it comes under an epoch that is over.
     pub(crate) fn write(&mut self, at: f64, written: Written) -> Result<(), StaleEpoch> {
         let plain_before = self.plain.insert(written.key.clone(), written.count).unwrap_or(0);
-        if let Err(outdated) = self.admit(&written.node, written.life) {
+        let admitted = self.admit(&written.node, written.life);
+        let handled = self.handled.entry(written.request).or_default();
+        handled.times += 1;
+        handled.is_admitted |= admitted.is_ok();
+        if let Err(outdated) = admitted {
             self.late.push(Late { at, written, plain_before });
             return Err(outdated);
         }
@@ -198,7 +216,7 @@ pub(crate) mod client {
 
     async fn tell<T: Serialize>(ledger: SocketAddr, path: &str, what: &T) -> Result<(), Refusal> {
         let body = serde_json::to_vec(what).map_err(|error| Refusal::Unreached(error.to_string()))?;
-        match tokio::time::timeout(PATIENCE, http::ask(ledger, "POST", path, 0, &body)).await {
+        match tokio::time::timeout(PATIENCE, http::ask(ledger, "POST", path, &body)).await {
             Ok(Ok(answer)) if answer.status == 200 => Ok(()),
             Ok(Ok(answer)) if answer.status == 409 => {
                 Err(Refusal::StaleEpoch(String::from_utf8_lossy(&answer.body).into_owned()))
@@ -224,7 +242,7 @@ mod tests {
     }
 
     fn written(node: &str, epoch: u64, count: u64) -> Written {
-        Written { node: node.to_owned(), life: life(epoch), key: "ada".to_owned(), count }
+        Written { node: node.to_owned(), life: life(epoch), key: "ada".to_owned(), count, request: count }
     }
 
     #[test]
@@ -238,6 +256,11 @@ mod tests {
         assert_eq!(ledger.write(0.5, written("a", 7, 2)).unwrap_err().newest, Epoch(9));
         assert_eq!((ledger.cells[&(3, "ada".to_owned())], ledger.plain("ada"), ledger.admitted), (3, 2, 3));
         assert_eq!((ledger.late.len(), ledger.late[0].plain_before, ledger.shared_epochs), (1, 3, 0));
+        let handled = |times, is_admitted| Handled { times, is_admitted };
+        assert_eq!(
+            ledger.handled,
+            BTreeMap::from([(1, handled(1, true)), (2, handled(2, true)), (3, handled(1, true))])
+        );
         assert!(ledger.begin(0.6, begun("a", 7, 0)).is_err(), "an owner that comes too late begins nothing");
     }
 
