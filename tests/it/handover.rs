@@ -86,6 +86,23 @@ fn leaving_and_joining_hand_over_every_count_within_50_ms() {
     }
 }
 
+/// A claim that came before the release found the shard held. Then the shard waited for the news of
+/// the release, which took 50 ms with files.
+#[test]
+fn a_graceful_move_claims_no_shard_before_it_is_free() {
+    for seed in 0..5 {
+        let mut world = world_by(seed, with_authority());
+        let (place, before) = busiest_node(&world);
+        let held = world.held_claims();
+        after(&mut world, Fault::Leave(place), 3);
+        assert!(before.keys().all(|&shard| now(&world, shard).is_some()), "seed {seed}");
+        after(&mut world, Fault::Start(place), 7);
+        assert!(!world.shards_on(place).is_empty(), "seed {seed}");
+        assert_eq!(world.held_claims(), held, "seed {seed}");
+        check_well(&world);
+    }
+}
+
 #[test]
 fn a_crash_loses_no_more_counts_than_promised() {
     let mut world = world_by(2, Config::default());
@@ -126,8 +143,9 @@ fn shards_start_a_few_at_a_time() {
             .filter(|(_, here, event)| *here == place && matches!(event, Event::Started { shard: Some(_), .. }))
             .map(|(at, ..)| at)
             .collect();
-        // Each worker reports that it is up at most a millisecond after its start was ordered.
-        assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(48)), "{at:?}");
+        // Each worker reports that it is up at most a millisecond after its start was ordered, and
+        // the next one starts then.
+        assert!(at.windows(2).all(|pair| pair[1] > pair[0]), "{at:?}");
     }
 }
 

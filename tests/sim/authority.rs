@@ -20,6 +20,8 @@ pub(crate) struct Authority {
     shards: BTreeMap<ShardName, (SessionId, Epoch)>,
     /// Sessions, and epochs, that were given out.
     given: u64,
+    /// Claims that found their shard held.
+    held: u64,
     /// Whether it knows nothing of floors.
     is_old: bool,
     /// Whether it is away.
@@ -109,7 +111,10 @@ impl Authority {
     fn claim(&mut self, session: SessionId, shard: &ShardName, floor: Epoch) -> Claimed {
         match self.shards.get(shard) {
             Some((holder, epoch)) if *holder == session => Claimed::Granted(*epoch),
-            Some((holder, _)) => Claimed::Held { by: self.sessions[holder].node.as_str().into() },
+            Some((holder, _)) => {
+                self.held += 1;
+                Claimed::Held { by: self.sessions[holder].node.as_str().into() }
+            }
             None => {
                 self.given += 1;
                 if !self.is_old {
@@ -131,6 +136,11 @@ impl World {
     /// Whether a shard may run in one place only, in every state of the network.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.config.ownership.quorum == QuorumRule::Majority || self.config.ownership.authority != AuthorityKind::View
+    }
+
+    /// How many claims at the authority have found their shard held.
+    pub fn held_claims(&self) -> u64 {
+        self.authority.held
     }
 
     /// Whether a node has the right to act for a shard, by its own word and by its own clock; it

@@ -68,6 +68,8 @@ pub(super) enum Outcome {
     },
     /// The claim of these shards got no usable answer: they may have been granted or not.
     Unknown(Vec<ShardName>),
+    /// The release of these shards was answered, or failed and will be tried again.
+    Released(Vec<ShardName>),
 }
 
 /// This node's session at the authority, and its requests.
@@ -162,6 +164,11 @@ impl Claims {
     /// afterwards: one claim a shard would cost the authority as many transactions.
     pub(super) fn is_claiming(&self) -> bool {
         self.in_flight.values().any(|(_, ask)| matches!(ask, AuthorityRequest::Claim { .. }))
+    }
+
+    /// Whether there is a session, and the authority has answered the last request.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.session, Session::Open { .. }) && !self.is_unreachable
     }
 
     /// Whether a release is in flight.
@@ -315,13 +322,14 @@ impl Claims {
             (AuthorityRequest::Claim { session, shards, .. }, _) if self.is_ours(session) => Outcome::Unknown(shards),
             // It was a claim for a previous session, which is over.
             (AuthorityRequest::Claim { .. }, _) => Outcome::Nothing,
-            (AuthorityRequest::Release { .. } | AuthorityRequest::Evict { .. }, Ok(_)) => Outcome::Nothing,
+            (AuthorityRequest::Evict { .. }, Ok(_)) => Outcome::Nothing,
+            (AuthorityRequest::Release { shards, .. }, Ok(_)) => Outcome::Released(shards),
             (AuthorityRequest::Release { session, shards }, Err(_)) => {
                 if self.is_ours(session) {
-                    self.to_release.extend(shards);
+                    self.to_release.extend(shards.iter().cloned());
                     self.release_at = retry_at;
                 }
-                Outcome::Nothing
+                Outcome::Released(shards)
             }
             (AuthorityRequest::Evict { node, generation }, Err(_)) => {
                 self.to_evict.entry(node).or_insert(generation);

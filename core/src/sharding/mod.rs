@@ -5,13 +5,14 @@
 //! for that, for a bounded time. Where there is an authority, it also waits until the authority
 //! grants the shard (`claims`).
 //!
-//! - **Given up**: this node stops the shard. When it has stopped, the node that requested it
-//!   receives its last snapshot, and the shard is released at the authority.
+//! - **Given up**: this node stops the shard and releases it at the authority. Once the authority
+//!   has answered, the node that requested the shard receives its last snapshot.
 //! - **Taken over**: the new owner asks the previous owner, if that may be alive, and waits for it
 //!   for `ownership.hand_over_timeout`. With a quorum it waits until each member has answered or is
-//!   gone. Then it starts the shard under the authority's epoch, or without an authority under that
-//!   of the logical clock, from the newest snapshot that this node knows. `ownership.starts` shards
-//!   start at once, and as many again every 50 ms.
+//!   gone. Then it claims the shard, and starts it under the authority's epoch, or without an
+//!   authority under that of the logical clock, from the newest snapshot that this node knows.
+//!   `ownership.starts` shards start at once. The next ones follow when these are up, or after
+//!   50 ms.
 //! - **While it runs**, its snapshots are replicated to its successor.
 //!
 //! A node without a session at the authority publishes that it supervises no sharded group. So the
@@ -52,7 +53,7 @@ use crate::sharding::routes::ShardGroupLayout;
 use crate::supervision::Supervision;
 use crate::time::{Instant, earliest};
 
-/// Time between two rounds of starts, where more than `ownership.starts` shards are to start.
+/// How long a shard that starts counts against `ownership.starts`, unless it is up before.
 const START_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a node declines a shard whose worker supervision has given up.
@@ -75,8 +76,13 @@ pub(crate) struct Sharding {
     claims: Option<Claims>,
     snapshots: Snapshots,
     recompute: Recompute,
-    /// When the present round of starts began, and how many shards it has started.
-    start_round: (Instant, u32),
+    /// Shards that were started and may not be up yet, with when that was, in this order.
+    starting: VecDeque<(Instant, WorkerId)>,
+    /// Shards whose release the authority has not answered yet. Their new owners are answered then:
+    /// a claim that comes before the release is of no use.
+    releasing: BTreeSet<ShardRef>,
+    /// Shards whose release was answered since the last scan.
+    released: Vec<ShardRef>,
     /// The number of the next request to previous owners.
     request_number: u32,
     /// This node leaves, and hands its shards over.
@@ -131,7 +137,9 @@ impl Sharding {
             claims: config.cluster.as_ref().and_then(|_| Claims::new(&config.ownership, now)),
             snapshots: Snapshots::default(),
             recompute: Recompute::No,
-            start_round: (Instant::ZERO, 0),
+            starting: VecDeque::new(),
+            releasing: BTreeSet::new(),
+            released: Vec::new(),
             request_number: 0,
             is_leaving: false,
             due: Instant::NEVER,
@@ -197,7 +205,9 @@ impl Sharding {
     /// a pause of this process may have outlasted it. Returns whether it has ended.
     pub(crate) fn expire_session(&mut self, ctx: &mut Ctx) -> bool {
         let is_over = self.claims.as_mut().is_some_and(|claims| claims.expire(ctx) == Outcome::SessionLost);
-        self.is_revoked |= is_over;
+        if is_over {
+            self.lose_session();
+        }
         is_over
     }
 
@@ -213,8 +223,14 @@ impl Sharding {
         match claims.handle_answer(number, answer, ctx) {
             Outcome::Nothing | Outcome::SessionBegan => false,
             Outcome::SessionLost => {
-                self.is_revoked = true;
+                self.lose_session();
                 true
+            }
+            Outcome::Released(names) => {
+                for at in names.iter().filter_map(|name| self.assignment.find_named(&name.group, name.index)) {
+                    self.released.extend(self.releasing.take(&at));
+                }
+                false
             }
             Outcome::Claimed { results, is_stale } => {
                 let reclaim_at = if is_stale { ctx.now } else { reclaim_at };
@@ -233,6 +249,12 @@ impl Sharding {
                 false
             }
         }
+    }
+
+    /// The session is over, and what was released under it with it.
+    fn lose_session(&mut self) {
+        self.is_revoked = true;
+        self.released.extend(std::mem::take(&mut self.releasing));
     }
 
     /// Another node has released shards: a shard that was found held may be free.
@@ -490,6 +512,9 @@ impl Sharding {
     /// Moves on the shards in transition, and sends the snapshots and claims that are due.
     fn move_shards(&mut self, node: &mut ShardingCtx<'_>) {
         let now = node.ctx.now;
+        for at in std::mem::take(&mut self.released) {
+            self.reply_if_stopped(at, node);
+        }
         // This runs after nearly every input, and hardly ever is a shard in transition. Many are
         // scanned a few times a second only: one scan for each worker that stops would make the
         // time of a leave grow with the square of the shards.
@@ -521,6 +546,8 @@ impl Sharding {
 
     /// Moves on all shards in transition. Returns those that are to be claimed.
     fn scan(&mut self, node: &mut ShardingCtx<'_>) -> Vec<ShardName> {
+        let (now, supervision) = (node.ctx.now, &*node.supervision);
+        self.starting.retain(|(since, worker)| *since + START_INTERVAL > now && supervision.is_starting(*worker));
         let in_transition: Vec<ShardRef> = self.assignment.in_transition.iter().copied().collect();
         let mut batch = Batch::default();
         for at in in_transition {
@@ -544,14 +571,14 @@ impl Sharding {
                 }
                 self.snapshots.stop_replicating(self.assignment.key(at));
                 self.assignment.shard_mut(at).local = LocalState::NotOwned;
-                self.reply_to_requester(at, node);
+                if resume.is_none() {
+                    let name = self.shard_name(at);
+                    self.release(name);
+                }
+                self.reply_if_stopped(at, node);
                 match resume {
                     Some(pending) => self.move_pending(at, pending, batch, node),
-                    None => {
-                        let name = self.shard_name(at);
-                        self.release(name);
-                        self.assignment.in_transition.remove(&at);
-                    }
+                    None => drop(self.assignment.in_transition.remove(&at)),
                 }
             }
             LocalState::Pending(pending) => self.move_pending(at, pending, batch, node),
@@ -567,6 +594,8 @@ impl Sharding {
         if let (Some(authority), ClaimState::DueAt(claim_at)) = (&self.claims, pending.claim)
             && self.has_right(now)
             && is_claimable
+            // The previous owner has it until it says otherwise, and a claim would find it held.
+            && pending.previous.is_none()
         {
             if authority.is_claiming() || authority.is_release_in_flight(&self.shard_name(at)) {
                 // The answer leads to another scan.
@@ -585,7 +614,7 @@ impl Sharding {
             (Some(_), ClaimState::Granted(epoch)) => Some(epoch),
             (Some(_), ClaimState::DueAt(_) | ClaimState::Sent) => return,
         };
-        if self.take_start_slot(node.ctx) {
+        if self.take_start_slot(self.assignment.worker(at), node.ctx) {
             self.start(at, granted, node);
         }
     }
@@ -628,19 +657,19 @@ impl Sharding {
         }
     }
 
-    /// Takes one of the starts of this round. Returns `false` if there is none left; then the next
-    /// round is due.
-    fn take_start_slot(&mut self, ctx: &Ctx) -> bool {
-        let (since, count) = &mut self.start_round;
-        if *since + START_INTERVAL <= ctx.now {
-            (*since, *count) = (ctx.now, 0);
+    /// Whether one more shard may start now. If not, another look is due when the first of those
+    /// that start no longer counts; one that is up is noticed before.
+    fn take_start_slot(&mut self, worker: WorkerId, ctx: &Ctx) -> bool {
+        match self.starting.front() {
+            Some((since, _)) if self.starting.len() >= ctx.config.ownership.starts as usize => {
+                self.due = self.due.min(*since + START_INTERVAL);
+                false
+            }
+            Some(_) | None => {
+                self.starting.push_back((ctx.now, worker));
+                true
+            }
         }
-        if *count >= ctx.config.ownership.starts {
-            self.due = self.due.min(*since + START_INTERVAL);
-            return false;
-        }
-        *count += 1;
-        true
     }
 
     /// Starts a shard, under the epoch that the authority granted or the logical clock gives.
@@ -686,8 +715,11 @@ impl Sharding {
 
     /// Claims shards at the authority, under epochs above all that this node knows of them.
     fn claim(&mut self, shards: Vec<ShardName>, node: &mut ShardingCtx<'_>) {
-        let known = shards.iter().filter_map(|shard| self.assignment.find_named(&shard.group, shard.index));
-        let epoch_max = known.map(|at| self.epoch_max(at)).max().unwrap_or_default();
+        let named = shards.iter().filter_map(|shard| self.assignment.find_named(&shard.group, shard.index));
+        let known: Vec<ShardRef> = named.collect();
+        let epoch_max = known.iter().map(|at| self.epoch_max(*at)).max().unwrap_or_default();
+        // A release that was not sent yet is not sent any more.
+        self.releasing.retain(|at| !known.contains(at));
         if let (Some(authority), Some(cluster)) = (&mut self.claims, &mut node.cluster) {
             let floor = cluster.next_epoch(epoch_max, node.ctx.now);
             authority.claim(shards, floor, node.ctx);
@@ -729,14 +761,17 @@ impl Sharding {
     }
 
     fn release(&mut self, name: ShardName) {
-        if let Some(claims) = &mut self.claims {
-            claims.release(name);
+        let Some(claims) = &mut self.claims else { return };
+        if claims.is_answering() {
+            self.releasing.extend(self.assignment.find_named(&name.group, name.index));
         }
+        claims.release(name);
     }
 
     // ---- snapshots ------------------------------------------------------------------------------
 
-    /// Handles the request of a new owner: it is answered once the shard does not run here.
+    /// Handles the request of a new owner: it is answered once the shard does not run here, and is
+    /// free at the authority.
     fn handle_request(&mut self, from: NodeId, number: u32, key: ShardKey, node: &mut ShardingCtx<'_>) {
         let Some(at) = self.assignment.find(key) else {
             // A node without the group has nothing to hand over.
@@ -746,7 +781,11 @@ impl Sharding {
             return;
         };
         self.assignment.shard_mut(at).requested_by = Some((from, number));
-        if self.assignment.shard(at).epoch().is_none() {
+        self.reply_if_stopped(at, node);
+    }
+
+    fn reply_if_stopped(&mut self, at: ShardRef, node: &mut ShardingCtx<'_>) {
+        if self.assignment.shard(at).epoch().is_none() && !self.releasing.contains(&at) {
             self.reply_to_requester(at, node);
         }
     }
@@ -804,9 +843,10 @@ mod tests {
     use super::*;
     use crate::detection::monitor::Monitor;
     use crate::random::Random;
+    use crate::supervision::{Report, Supervise};
 
     /// A node without a cluster, with one group of `count` shards, `starts` of which may start at
-    /// once. Its workers are not there, which supervision ignores.
+    /// once. None is up before a test says so.
     struct Node {
         sharding: Sharding,
         supervision: Supervision,
@@ -823,7 +863,11 @@ mod tests {
             let mut ctx = Ctx { now, arrivals_stale: false, config, random, monitor, outputs: VecDeque::new() };
             let mut sharding = Sharding::new(&ctx.config, Generation(7), now);
             sharding.add_group("orders".into(), WorkerId(0), count);
-            Node { sharding, supervision: Supervision::new(&mut ctx), ctx, count }
+            let mut supervision = Supervision::new(&mut ctx);
+            for index in 0..count {
+                supervision.add_worker(Supervise::new(WorkerId(index), format!("orders/{index}"), 1));
+            }
+            Node { sharding, supervision, ctx, count }
         }
 
         fn recompute_owners(&mut self) {
@@ -843,7 +887,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_start_in_rounds_50_ms_apart() {
+    fn a_shard_that_does_not_come_up_holds_others_up_for_50_ms() {
         let mut node = Node::new(5, 2);
         node.check(0, 0);
         node.recompute_owners();
@@ -853,6 +897,18 @@ mod tests {
         node.check(50, 4);
         node.check(100, 5);
         assert_eq!(node.sharding.next_due(), None);
+    }
+
+    #[test]
+    fn a_shard_that_is_up_makes_room_for_the_next_one() {
+        let mut node = Node::new(5, 2);
+        node.recompute_owners();
+        node.check(0, 2);
+        node.check(1, 2);
+        for (index, running) in [(1, 3), (0, 4), (2, 5)] {
+            node.supervision.handle_report(WorkerId(index), Generation(1), Report::Started, &mut node.ctx);
+            node.check(2, running);
+        }
     }
 
     #[test]

@@ -443,6 +443,11 @@ impl Supervision {
         }
     }
 
+    /// Whether a worker's start was sent, and it is not up yet.
+    pub(crate) fn is_starting(&self, id: WorkerId) -> bool {
+        self.children.phase(Child::Worker(id)) == Some(Phase::Starting)
+    }
+
     /// Whether a worker runs, is starting, or starts again once it has stopped.
     pub(crate) fn is_up_or_starting(&self, id: WorkerId) -> bool {
         match self.children.phase(Child::Worker(id)) {
