@@ -14,10 +14,17 @@ use crate::member::{Epoch, NodeId};
 use crate::requests::RequestId;
 use crate::time::Instant;
 
-/// The first pause after a node refused a request because it was not the owner; doubled each time.
+/// The first pause after a node refused a request because it was not the owner.
 const RETRY_MIN: Duration = Duration::from_millis(5);
 
-/// The longest such pause.
+/// Pauses that are doubled no further. Most shards are on their way for some tens of milliseconds,
+/// and a request should not wait much longer than its shard takes.
+const RETRY_SHORT: Duration = Duration::from_millis(10);
+
+/// How many pauses are short: together a quarter of a second. Later ones are doubled again.
+const RETRIES_SHORT: u32 = 25;
+
+/// The longest pause.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// The requests to one target.
@@ -101,7 +108,11 @@ impl Lane {
     /// view changes before.
     pub(crate) fn refused(&mut self, now: Instant, next_round: u32) -> Instant {
         self.next_round.get_or_insert(next_round);
-        let pause = RETRY_MIN.saturating_mul(1 << self.refusals.min(7)).min(RETRY_MAX);
+        let pause = match self.refusals {
+            0 => RETRY_MIN,
+            short @ 1.. if short < RETRIES_SHORT => RETRY_SHORT,
+            long => RETRY_SHORT.saturating_mul(2 << (long - RETRIES_SHORT).min(6)).min(RETRY_MAX),
+        };
         if self.under_way == 0 {
             self.refusals = self.refusals.saturating_add(1);
         }
@@ -166,16 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_their_bound_and_end_with_a_new_owner() {
+    fn pauses_are_short_then_double_and_end_with_a_new_owner() {
         let mut lane = Lane::new(owner("a", 1), 0);
-        let pauses: Vec<u64> = (0..9)
+        let pauses: Vec<u64> = (0..32)
             .map(|_| {
                 lane.begin(false);
                 lane.end();
                 (lane.refused(Instant::ZERO, 1) - Instant::ZERO).as_millis() as u64
             })
             .collect();
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 500, 500]);
+        assert_eq!(pauses[..3], [5, 10, 10]);
+        assert_eq!(pauses[..25].iter().sum::<u64>(), 245);
+        assert_eq!(pauses[25..], [20, 40, 80, 160, 320, 500, 500]);
         assert!(lane.set_owner(owner("b", 2)));
         assert!(lane.may_send(Instant::ZERO));
         assert!(!lane.set_owner(owner("b", 2)));

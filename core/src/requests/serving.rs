@@ -5,7 +5,7 @@
 //! counted. The requests it brought get no response. A payload that announces more than
 //! `message_bytes_max` is refused, and its parts are skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -269,12 +269,16 @@ impl Requests {
                 self.timers.insert((peer.not_before, Timer::Peer(node)));
             }
         }
+        let mut targets = BTreeSet::new();
         for id in &unsent {
+            targets.extend(self.pending.get(id).map(|pending| pending.target.clone()));
             self.hold_again(*id, false);
         }
         for id in sent.into_values() {
             self.finish(id, Outcome::Interrupted(why.clone()));
         }
+        // Their shards may have another owner by now, and this was what they still waited for.
+        targets.iter().for_each(|target| self.pump(target));
         if let Some(node) = connection.peer {
             self.pump_node(node);
             if self.peers.get(&node).is_some_and(|peer| !peer.status.is_member()) {
