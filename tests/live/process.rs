@@ -2,6 +2,9 @@
 //! events as JSON lines, and leaves when its input ends or a signal arrives. A second argument says
 //! what its workers do, or which fault the node gets.
 
+#[path = "note.rs"]
+mod note;
+
 use std::io::Read;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -157,7 +160,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else, so that a signal during the start is a way to leave, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky|stopped]")?;
+    let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky|stopped|tally]")?;
     let mode = std::env::args().nth(2).unwrap_or_default();
     let node = start(Config::from_toml(&std::fs::read_to_string(path)?)?, &mode).await?;
     node.subscribe(Teller.start().recipient());
@@ -166,6 +169,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "steady" => steady(&node)?,
         "stuck" => idle.do_send(Hold { time: Duration::from_secs(86_400), reports: false }),
         "sticky" => {}
+        "tally" => {
+            let note = std::sync::Arc::new(|number| println!("{{\"noted\":{number}}}"));
+            let tally =
+                node.supervise_shards("tally", note::SHARDS, move |_| Ok(note::Tally { note: note.clone() }))?;
+            drop(tally.accept::<note::Note>());
+        }
         _ => drop(node.supervise_shards("orders", 8, |_| Ok(Hand))?),
     }
     node.notify_systemd().await?;
