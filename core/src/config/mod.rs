@@ -346,7 +346,7 @@ pub struct OwnershipConfig {
     pub snapshot_bytes_max: u32,
     /// Bytes of other nodes' snapshots kept at most.
     pub copies_bytes_max: u64,
-    /// Shards that start at once; further ones follow when these are up, or after 50 ms. At least 1.
+    /// Shards that start at once; others follow when these are up, or after 50 ms. At least 1.
     pub starts: u32,
 }
 
