@@ -28,4 +28,6 @@ mod book {
     struct Requests;
     #[doc = include_str!("../docs/src/http.md")]
     struct Http;
+    #[doc = include_str!("../docs/src/entities.md")]
+    struct Entities;
 }

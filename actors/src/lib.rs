@@ -49,6 +49,7 @@
 //! | workers that fail and stop together, or of which any number can be started | [`group`] |
 //! | several workers behind one address | [`pool`] |
 //! | workers spread over the nodes of a cluster | [`shard`] |
+//! | a worker per key, started by its first message | [`entity`] |
 //! | the other nodes | [`cluster`] |
 //! | what happens, and what was lost | [`event`] |
 //! | what a node knows now | [`view`] |
@@ -95,7 +96,7 @@ pub use heartbeat_core::{Config, ConfigError, Event, Instant};
 pub use node::start::NodeError;
 pub use node::stop::StopReason;
 pub use node::supervise_error::SuperviseError;
-pub use node::{Node, group, pool, shard};
+pub use node::{Node, entity, group, pool, shard};
 pub use view::node_view::View;
 pub use view::subscribe::Update;
 pub use worker::addr::WorkerAddr;

@@ -24,6 +24,7 @@ impl ResponseError for SendError {
             | SendError::UnknownWorker { .. }
             | SendError::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
             SendError::UnknownMessage(_) | SendError::Unencodable(_) => StatusCode::NOT_IMPLEMENTED,
+            SendError::Key(_) => StatusCode::BAD_REQUEST,
             SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             SendError::Interrupted(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -13,7 +13,8 @@
 //!    how they exchange it.
 //! 4. [`supervision`]: turns failures of workers into restarts.
 //! 5. [`sharding`]: which node runs which shard. [`authority`]: what may decide that instead.
-//! 6. [`config`] and [`bounds`], [`event`], [`input`] and [`output`], [`member`], [`time`] and
+//! 6. [`entities`]: which workers of single keys are active.
+//! 7. [`config`] and [`bounds`], [`event`], [`input`] and [`output`], [`member`], [`time`] and
 //!    [`random`]: the types that all of them share.
 //!
 //! ```
@@ -38,6 +39,7 @@ mod counters;
 mod ctx;
 pub mod detection;
 pub mod engine;
+pub mod entities;
 pub mod event;
 pub mod input;
 mod interruption;

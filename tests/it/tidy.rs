@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The files of `core` in the order of their imports: each may use only those before it. The book
 /// shows the same table.
-const CORE: [&str; 24] = [
+const CORE: [&str; 25] = [
     "time",
     "random",
     "lease",
@@ -28,6 +28,7 @@ const CORE: [&str; 24] = [
     "membership",
     "sharding",
     "requests",
+    "entities",
     "engine",
     "lib",
 ];

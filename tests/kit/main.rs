@@ -8,6 +8,7 @@
 mod addresses;
 mod answers;
 mod ends;
+mod entities;
 mod failures;
 mod groups;
 mod handover;

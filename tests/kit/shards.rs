@@ -79,8 +79,8 @@ fn a_snapshot_that_is_too_large_is_refused_with_both_numbers() {
     kit_with("ownership.snapshot_bytes_max = 7", async |node| {
         let shards = node.supervise_shards("tallies", 1, Tally::open).unwrap();
         node.settle().await;
-        assert_eq!(shards.worker(0).send(Count).await, Ok(Err(SnapshotTooLarge { bytes: 8, bytes_max: 7 })));
-        let text = SnapshotTooLarge { bytes: 8, bytes_max: 7 }.to_string();
+        assert_eq!(shards.worker(0).send(Count).await, Ok(Err(SnapshotTooLarge { bytes: 8, others: 0, bytes_max: 7 })));
+        let text = SnapshotTooLarge { bytes: 8, others: 0, bytes_max: 7 }.to_string();
         assert_eq!(text, "a snapshot of 8 bytes is too large; use at most 7, or raise ownership.snapshot_bytes_max");
     });
 }

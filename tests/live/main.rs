@@ -8,6 +8,7 @@ mod blocked;
 mod calls;
 mod cluster;
 mod ends;
+mod entities;
 mod histories;
 mod http;
 mod ipv6;

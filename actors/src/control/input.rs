@@ -12,6 +12,7 @@ use heartbeat_core::{ConfigError, Counters, Instant, Metadata, Supervise};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::control::orders::TakeOrders;
 #[cfg(feature = "systemd")]
 use crate::control::receiver::Receiver;
 use crate::control::record::Recorder;
@@ -25,6 +26,8 @@ use crate::worker::slot::DynSlot;
 pub(crate) enum Request {
     /// Supervise these workers.
     Supervise(NewWorkers),
+    /// Carry out orders for entities.
+    Orders(TakeOrders),
     /// Take a connection that another node has opened.
     Accepted { at: Instant, from: std::net::SocketAddr, socket: TcpStream },
     /// Look at the status cells from this chunk on.

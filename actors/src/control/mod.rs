@@ -2,6 +2,7 @@
 
 pub(crate) mod input;
 mod log;
+pub(crate) mod orders;
 pub(crate) mod receiver;
 pub(crate) mod record;
 pub(crate) mod sender;

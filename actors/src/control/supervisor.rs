@@ -17,7 +17,7 @@ use actix_rt::Arbiter;
 use heartbeat_core::detection::Pause;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::{
-    ArbiterId, Engine, Event, Generation, Input, Instant, Interruption, NodeId, Output, Start, StatusSample,
+    ArbiterId, Child, Engine, Event, Generation, Input, Instant, Interruption, NodeId, Output, Start, StatusSample,
     StreamEvent, StreamId, WorkerId,
 };
 use tokio::sync::oneshot;
@@ -28,6 +28,7 @@ use super::input::{NewWorkers, Request};
 use super::log::log;
 use crate::authority::{Authority, AuthorityError, AuthorityRequest, AuthorityResponse};
 use crate::clock::Clock;
+use crate::control::orders::{Order, TakeOrders};
 use crate::control::receiver::{Drain, Receiver};
 use crate::control::record::Recorder;
 use crate::control::sender::{BeatSender, End, NodeSender, Outgoing};
@@ -220,7 +221,9 @@ impl Supervisor {
                     // new owner finds it in the view.
                     self.view.apply(&event, self.clock.now());
                     self.route(&event);
-                    events.push(event);
+                    if !self.is_routine(&event) {
+                        events.push(event);
+                    }
                 }
             }
         }
@@ -246,6 +249,14 @@ impl Supervisor {
         let owner = to.as_ref().map(|name| (NodeId::of(name), shard.epoch));
         let (group, index) = (name_hash(group), shard.index);
         requests.post(ToRequests::Input(heartbeat_core::requests::Input::Owner { group, index, owner }));
+    }
+
+    /// Whether an event is the start or the regular stop of an entity. There may be a hundred
+    /// thousand in a second, which would push all other events out of the queues of subscribers.
+    fn is_routine(&self, event: &Event) -> bool {
+        let (Event::Started { worker, .. } | Event::Stopped { worker, .. }) = event else { return false };
+        let known = self.view.worker_id(worker).and_then(|id| self.workers.get(id.0 as usize)?.as_ref());
+        known.is_some_and(|worker| worker.slot.is_entity())
     }
 
     /// Passes events on to the log and to subscribers.
@@ -536,6 +547,23 @@ impl Supervisor {
         }
     }
 
+    /// Carries out some orders for entities. Returns the request for the rest, which comes after the
+    /// messages that wait here.
+    fn carry_out(&mut self, orders: TakeOrders) -> Option<TakeOrders> {
+        let (orders, rest) = orders.take();
+        for order in orders {
+            match order {
+                Order::Start(supervise, slot) => {
+                    self.add_workers(NewWorkers { workers: vec![(*supervise, slot)], group: None });
+                }
+                Order::Remove(worker, _slot) => {
+                    self.engine.handle(self.clock.now(), Input::Remove(Child::Worker(worker)));
+                }
+            }
+        }
+        rest
+    }
+
     /// Which nodes watch this one, and which it watches.
     fn peer_status(&self) -> PeerStatus {
         let name = |id| self.engine.members().find(|member| member.id == id).map(|member| member.name.clone());
@@ -643,6 +671,13 @@ impl Handler<Request> for Supervisor {
             Request::Supervise(workers) => {
                 self.add_workers(workers);
                 self.drive(context);
+            }
+            Request::Orders(orders) => {
+                let rest = self.carry_out(orders);
+                self.drive(context);
+                if let Some(rest) = rest {
+                    context.notify(Request::Orders(rest));
+                }
             }
             Request::Accepted { at, from, socket } => {
                 self.engine.handle(at, Input::Accepted);

@@ -187,6 +187,11 @@ impl Group {
         Group { node: node.clone(), id: GroupId::ROOT, name: "root".into(), auto_shutdown: AutoShutdown::Never }
     }
 
+    /// The group with this number and name, which never shuts down by itself.
+    pub(crate) fn of(node: &Node, id: GroupId, name: Arc<str>) -> Group {
+        Group { node: node.clone(), id, name, auto_shutdown: AutoShutdown::Never }
+    }
+
     /// Starts a worker in this group, after the children added before, and keeps it running.
     ///
     /// # Errors

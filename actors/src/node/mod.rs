@@ -1,5 +1,6 @@
 //! `Node`: this process as a node, which applications start, ask and leave.
 
+pub mod entity;
 pub mod group;
 mod operators;
 pub mod pool;
@@ -625,6 +626,11 @@ impl Node {
             return Err(SuperviseError::NameTaken(name.to_string()));
         }
         Ok((id, name))
+    }
+
+    /// Gives back the name of a group that was not added after all.
+    pub(crate) fn give_group_back(&self, name: &str) {
+        self.inner.view.forget_group(&name.into());
     }
 
     pub(crate) fn add_group(&self, group: SuperviseGroup) {

@@ -60,6 +60,7 @@ use crate::view::node_view::{ShardOwners, View};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
 use crate::worker::dead_letter::DeadReason;
+use crate::worker::entity::ShardHost;
 use crate::worker::envelope::Envelope;
 use crate::worker::mailbox::{CloseReason, Rules};
 use crate::worker::messages::NotUp;
@@ -305,6 +306,11 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         }
     }
 
+    /// The ways to the owners of the shards, if this node is in a cluster.
+    pub(super) fn routes(&self) -> Option<Arc<[Arc<Route>]>> {
+        self.remote.as_ref().map(|remote| remote.routes.clone())
+    }
+
     fn route(&self, index: u32) -> Option<&Arc<Route>> {
         self.remote.as_ref().map(|remote| &remote.routes[index as usize])
     }
@@ -413,6 +419,22 @@ impl Node {
         A: Actor<Context = Context<A>>,
         F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
+        self.add_shards(spec, count, factory, |_| None)
+    }
+
+    /// As [`Node::supervise_shards_with`]; `host` gives the table of entities of each shard, if
+    /// there are any.
+    pub(crate) fn add_shards<A, F>(
+        &self,
+        spec: WorkerSpec,
+        count: u32,
+        factory: F,
+        host: impl Fn(u32) -> Option<Arc<dyn ShardHost>>,
+    ) -> Result<Shards<A>, SuperviseError>
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
+    {
         let name = &*spec.name;
         if !(1..=SHARDS_MAX).contains(&count) {
             return Err(SuperviseError::Shards(count));
@@ -439,7 +461,7 @@ impl Node {
             let shared = Supervise::new(cell.worker(), name.clone(), config.workers.arbiters);
             let thread_slot = self.place(&spec.placement, shared.thread_slot);
             let supervise = Supervise { restart: restart.clone(), times: times.clone(), thread_slot, ..shared };
-            let slot = self.make_shard_slot(cell, name, rules, factory.clone());
+            let slot = self.make_shard_slot(cell, name, rules, factory.clone(), host(index));
             workers.push((supervise, slot.clone() as Arc<dyn DynSlot>));
             slots.push(WorkerAddr { slot });
         }
@@ -461,13 +483,20 @@ impl Node {
     }
 
     /// Makes the slot of a shard, closed until this node owns the shard.
-    fn make_shard_slot<A, F>(&self, cell: CellRef, name: Arc<str>, rules: Rules, factory: Arc<F>) -> Arc<WorkerSlot<A>>
+    fn make_shard_slot<A, F>(
+        &self,
+        cell: CellRef,
+        name: Arc<str>,
+        rules: Rules,
+        factory: Arc<F>,
+        host: Option<Arc<dyn ShardHost>>,
+    ) -> Arc<WorkerSlot<A>>
     where
         A: Actor<Context = Context<A>>,
         F: Fn(&StartInfo) -> Result<A, StartError> + Send + Sync + 'static,
     {
         let factory = Box::new(move |start: &StartInfo, _: &mut _| factory(start));
-        let slot = self.make_slot(cell, name, factory, rules, Part::Shard);
+        let slot = self.make_slot(cell, name, factory, rules, Part::Shard(host));
         self.inner.view.set_slot(&(slot.clone() as Arc<dyn DynSlot>));
         // Before the address is returned: a message sent earlier would never be handled.
         slot.cell.close();

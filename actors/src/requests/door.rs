@@ -14,9 +14,9 @@ use crate::lock::{read, write};
 use crate::requests::{RemoteMessage, decode, encode, message_type};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
-use crate::worker::envelope::{Carried, Envelope};
+use crate::worker::envelope::{Carried, DynEnvelope, Envelope};
 use crate::worker::reply::Reply;
-use crate::worker::send_error::{SendError, TrySendError};
+use crate::worker::send_error::SendError;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::worker_door::{Serving, WorkerDoor};
 
@@ -33,17 +33,20 @@ pub(crate) trait Door: Send + Sync {
     ) -> Result<Serving, Refusal>;
 }
 
-type Deliver<A> = fn(&WorkerAddr<A>, &[u8], Carried) -> Result<Serving, Refusal>;
+/// Puts a message into the queue of its worker.
+pub(crate) type Put<'a, A> = dyn Fn(Arc<dyn DynEnvelope<A>>) -> Result<(), SendError> + 'a;
+
+type Deliver<A> = fn(&Put<A>, &[u8], Carried) -> Result<Serving, Refusal>;
 
 /// The types of messages that come in, and how each is handed over.
-struct Messages<A: Actor<Context = Context<A>>>(RwLock<BTreeMap<MessageType, Deliver<A>>>);
+pub(crate) struct Messages<A: Actor<Context = Context<A>>>(RwLock<BTreeMap<MessageType, Deliver<A>>>);
 
 impl<A: Actor<Context = Context<A>>> Messages<A> {
-    fn new() -> Messages<A> {
+    pub(crate) fn new() -> Messages<A> {
         Messages(RwLock::default())
     }
 
-    fn accept<M>(&self)
+    pub(crate) fn accept<M>(&self)
     where
         A: Handler<M>,
         M: RemoteMessage,
@@ -55,8 +58,16 @@ impl<A: Actor<Context = Context<A>>> Messages<A> {
         read(&self.0).contains_key(&message_type::<M>())
     }
 
-    fn of(&self, message: MessageType) -> Result<Deliver<A>, Refusal> {
-        read(&self.0).get(&message).copied().ok_or(Refusal::UnknownMessage)
+    /// Decodes a message of this type and puts it into a queue.
+    pub(crate) fn deliver(
+        &self,
+        message: MessageType,
+        payload: &[u8],
+        carried: Carried,
+        put: &Put<A>,
+    ) -> Result<Serving, Refusal> {
+        let deliver = read(&self.0).get(&message).copied().ok_or(Refusal::UnknownMessage)?;
+        deliver(put, payload, carried)
     }
 }
 
@@ -96,16 +107,22 @@ impl<A: Actor<Context = Context<A>>> Door for ShardDoor<A> {
         if worker.slot.running_epoch() != epoch {
             return Err(not_owner);
         }
-        let serving = self.messages.of(message)?(worker, payload, carried);
-        // A shard's queue is closed where the shard does not run.
-        let to_shard = move |refusal| if refusal == Refusal::Stopped { not_owner } else { refusal };
-        let serving = serving.map_err(to_shard)?;
-        let outcome = serving.outcome.map(move |outcome| match outcome {
-            Outcome::Refused(refusal) => Outcome::Refused(to_shard(refusal)),
-            Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut => outcome,
-        });
-        Ok(Serving { outcome: outcome.boxed_local(), ..serving })
+        of_shard(self.messages.deliver(message, payload, carried, &|envelope| worker.put(envelope)))
     }
+}
+
+/// What becomes of a request to a shard: its queue is closed where the shard does not run.
+pub(crate) fn of_shard(serving: Result<Serving, Refusal>) -> Result<Serving, Refusal> {
+    let to_shard = |refusal| match refusal {
+        Refusal::Stopped => Refusal::NotOwner { known: Epoch(0) },
+        other => other,
+    };
+    let serving = serving.map_err(to_shard)?;
+    let outcome = serving.outcome.map(move |outcome| match outcome {
+        Outcome::Refused(refusal) => Outcome::Refused(to_shard(refusal)),
+        Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut => outcome,
+    });
+    Ok(Serving { outcome: outcome.boxed_local(), ..serving })
 }
 
 /// The door of one worker.
@@ -130,7 +147,7 @@ impl<A: Actor<Context = Context<A>>> OneDoor<A> {
 impl<A: Actor<Context = Context<A>>> WorkerDoor for OneDoor<A> {
     fn deliver(&self, message: MessageType, payload: &[u8], carried: Carried) -> Result<Serving, Refusal> {
         let worker = self.worker().ok_or(Refusal::NoWorker)?;
-        self.messages.of(message)?(&worker, payload, carried)
+        self.messages.deliver(message, payload, carried, &|envelope| worker.put(envelope))
     }
 
     fn is_unused(&self) -> bool {
@@ -170,7 +187,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
     }
 }
 
-fn deliver<A, M>(worker: &WorkerAddr<A>, payload: &[u8], carried: Carried) -> Result<Serving, Refusal>
+fn deliver<A, M>(put: &Put<A>, payload: &[u8], carried: Carried) -> Result<Serving, Refusal>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: RemoteMessage,
@@ -178,8 +195,9 @@ where
     // Decoding runs code of the application, which must not end the thread.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode::<M>(payload)));
     let Ok(Some(message)) = decoded else { return Err(Refusal::Undecodable) };
-    match worker.send_envelope(Envelope::with_reply(message).with_carried(carried)) {
-        Ok(envelope) => {
+    let envelope = Arc::new(Envelope::with_reply(message).with_carried(carried));
+    match put(envelope.clone()) {
+        Ok(()) => {
             let reply = Reply::of(envelope.clone());
             let outcome = async move {
                 match reply.await {
@@ -195,12 +213,16 @@ where
             let outcome = Box::pin(async move { caught.await.unwrap_or_else(|_| interrupted()) });
             Ok(Serving { outcome, envelope: Some(envelope) })
         }
-        Err(TrySendError { error, .. }) => match outcome(error) {
-            Outcome::Refused(refusal) => Err(refusal),
-            other @ (Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut) => {
-                Ok(Serving { outcome: Box::pin(std::future::ready(other)), envelope: None })
+        Err(error) => {
+            // It goes back unopened, so it is no dead letter.
+            drop(envelope.take());
+            match outcome(error) {
+                Outcome::Refused(refusal) => Err(refusal),
+                other @ (Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut) => {
+                    Ok(Serving { outcome: Box::pin(std::future::ready(other)), envelope: None })
+                }
             }
-        },
+        }
     }
 }
 
@@ -214,7 +236,9 @@ fn outcome(error: SendError) -> Outcome {
         SendError::Dropped => Outcome::Refused(Refusal::Dropped),
         SendError::Refused(refusal) => Outcome::Refused(refusal),
         SendError::UnknownMember(_) | SendError::UnknownWorker { .. } => Outcome::Refused(Refusal::NoWorker),
-        SendError::UnknownMessage(_) | SendError::Unencodable(_) => Outcome::Refused(Refusal::UnknownMessage),
+        SendError::UnknownMessage(_) | SendError::Unencodable(_) | SendError::Key(_) => {
+            Outcome::Refused(Refusal::UnknownMessage)
+        }
         SendError::Interrupted(why) => Outcome::Interrupted(why),
         SendError::TimedOut => Outcome::TimedOut,
     }

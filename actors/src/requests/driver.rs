@@ -172,9 +172,9 @@ impl Driver {
                 }
                 self.handle(input);
             }
-            ToRequests::SendOn { id, pending, route } => match pending.take_encoded() {
+            ToRequests::SendOn { id, pending, route, key } => match pending.take_encoded() {
                 Some(encoded) => {
-                    let input = route.send_on_input(id, encoded);
+                    let input = route.send_on_input(id, key.as_deref(), encoded);
                     self.own.insert(id, Own { pending, route });
                     self.handle(input);
                 }
@@ -354,6 +354,8 @@ impl Driver {
     /// The node has left: no request waits any more.
     fn end(&mut self) {
         self.handle(Input::Leave);
+        // A door may hold its node, which holds the doors.
+        self.doors.clear();
         self.flush_all();
     }
 }

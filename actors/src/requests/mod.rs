@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-pub(crate) use self::door::{Door, OneDoor, ShardDoor};
+pub(crate) use self::door::{Door, Messages, OneDoor, ShardDoor, of_shard};
 pub(crate) use self::driver::start;
 pub(crate) use self::route::{Pending, Route};
 use crate::clock::Clock;
@@ -81,7 +81,7 @@ pub(crate) enum ToRequests {
     /// A request of this node, and where its outcome goes.
     Send { input: Input, pending: Arc<dyn Pending>, route: Arc<Route> },
     /// A message that a worker of this node had in its queue when its shard moved away.
-    SendOn { id: RequestId, pending: Arc<dyn Pending>, route: Arc<Route> },
+    SendOn { id: RequestId, pending: Arc<dyn Pending>, route: Arc<Route>, key: Option<Arc<[u8]>> },
     /// Another node has connected for requests.
     Accepted(std::net::TcpStream),
     /// The members as the view has them now.

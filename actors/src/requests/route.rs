@@ -8,6 +8,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use heartbeat_core::Interruption;
+use heartbeat_core::entities::prefix_key;
 use heartbeat_core::requests::{Input, MessageType, Outcome, Refusal, RequestId, Target};
 
 use crate::requests::{RemoteMessage, RequestsLink, ToRequests, decode, encode, message_type};
@@ -72,10 +73,10 @@ impl<M: RemoteMessage> Pending for Envelope<M> {
 }
 
 impl<M: RemoteMessage> Onward<M> for Route {
-    fn send_on(self: Arc<Self>, envelope: Arc<Envelope<M>>) -> u64 {
+    fn send_on(self: Arc<Self>, envelope: Arc<Envelope<M>>, key: Option<Arc<[u8]>>) -> u64 {
         let id = self.link.next_moved_id();
         self.begin();
-        self.post(ToRequests::SendOn { id, pending: envelope, route: self.clone() });
+        self.post(ToRequests::SendOn { id, pending: envelope, route: self.clone(), key });
         id.0
     }
 
@@ -118,19 +119,38 @@ impl Route {
 
     /// Sends a request, and returns the reply.
     pub(crate) fn send<M: RemoteMessage>(self: &Arc<Self>, message: M) -> Result<Reply<M::Result>, TrySendError<M>> {
+        self.send_to(None, message)
+    }
+
+    /// As [`Route::send`], to the entity with this key if there is one.
+    pub(crate) fn send_to<M: RemoteMessage>(
+        self: &Arc<Self>,
+        key: Option<&[u8]>,
+        message: M,
+    ) -> Result<Reply<M::Result>, TrySendError<M>> {
         let envelope = Arc::new(Envelope::<M>::sent_away());
-        let id = self.send_with(envelope.clone(), message)?;
+        let id = self.send_with(envelope.clone(), key, message)?;
         Ok(Reply::of(Arc::new(RemoteReply { envelope, id, route: self.clone() })))
     }
 
     /// Sends a request whose sender wants no answer.
     pub(crate) fn send_off<M: RemoteMessage>(self: &Arc<Self>, message: M) -> Result<(), TrySendError<M>> {
-        self.send_with(Arc::new(Envelope::<M>::sent_off()), message).map(drop)
+        self.send_off_to(None, message)
+    }
+
+    /// As [`Route::send_off`], to the entity with this key if there is one.
+    pub(crate) fn send_off_to<M: RemoteMessage>(
+        self: &Arc<Self>,
+        key: Option<&[u8]>,
+        message: M,
+    ) -> Result<(), TrySendError<M>> {
+        self.send_with(Arc::new(Envelope::<M>::sent_off()), key, message).map(drop)
     }
 
     fn send_with<M: RemoteMessage>(
         self: &Arc<Self>,
         envelope: Arc<Envelope<M>>,
+        key: Option<&[u8]>,
         message: M,
     ) -> Result<RequestId, TrySendError<M>> {
         if !self.link.is_open() {
@@ -140,6 +160,7 @@ impl Route {
             return Err(TrySendError { error: SendError::Unencodable(M::NAME), message });
         };
         let (id, target, message) = (self.link.next_id(), self.target.clone(), message_type::<M>());
+        let payload = keyed(key, payload);
         let input = Input::Send { id, target, message, payload, deadline: None, trace: None };
         self.begin();
         self.post(ToRequests::Send { input, pending: envelope, route: self.clone() });
@@ -147,7 +168,13 @@ impl Route {
     }
 
     /// What the requests thread is to do with a message that goes on.
-    pub(crate) fn send_on_input(&self, id: RequestId, (message, payload): (MessageType, Arc<[u8]>)) -> Input {
+    pub(crate) fn send_on_input(
+        &self,
+        id: RequestId,
+        key: Option<&[u8]>,
+        (message, payload): (MessageType, Arc<[u8]>),
+    ) -> Input {
+        let payload = keyed(key, payload);
         Input::Send { id, target: self.target.clone(), message, payload, deadline: None, trace: None }
     }
 
@@ -181,6 +208,15 @@ impl Route {
             (refusal, _) => send_error(refusal, message),
         }
     }
+}
+
+/// The payload with the key of its entity in front, if there is one.
+fn keyed(key: Option<&[u8]>, payload: Arc<[u8]>) -> Arc<[u8]> {
+    let Some(key) = key else { return payload };
+    let mut bytes = Vec::with_capacity(2 + key.len() + payload.len());
+    prefix_key(key, &mut bytes);
+    bytes.extend_from_slice(&payload);
+    bytes.into()
 }
 
 /// The sender's error for a refusal that names no member.

@@ -13,7 +13,7 @@ use heartbeat_core::{Activity, Generation, Health, Input, Instant, NotReadyReaso
 
 use crate::worker::context::Context;
 use crate::worker::dead_letter::DeadReason;
-use crate::worker::envelope::Envelope;
+use crate::worker::envelope::{DynEnvelope, Envelope};
 use crate::worker::mailbox::{Item, MessageCounts, Undelivered};
 use crate::worker::reply::Reply;
 use crate::worker::send_error::{SendError, TrySendError};
@@ -92,6 +92,14 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         M::Result: Send,
     {
         Ok(Reply(Ok(self.push(shared, Envelope::with_reply(message))?)))
+    }
+
+    /// Puts an envelope into the queue.
+    pub(crate) fn put(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<(), SendError> {
+        if let Some(undelivered) = self.slot.mailbox.push(envelope)? {
+            self.slot.discard(undelivered);
+        }
+        Ok(())
     }
 
     /// Puts an envelope into the queue whose sender waits for the answer.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, SpawnHandle};
-use heartbeat_core::{Epoch, Generation, Health, Shard};
+use heartbeat_core::{Epoch, Generation, Health, Instant, Interruption, Shard};
 
 use crate::worker::addr::WorkerAddr;
 use crate::worker::dead_letter::DeadReason;
@@ -48,13 +48,23 @@ impl<A: Actor<Context = Context<A>>> Task<A> {
 pub struct SnapshotTooLarge {
     /// Its length, in bytes.
     pub bytes: usize,
-    /// The longest that is accepted, in bytes: `ownership.snapshot_bytes_max`.
+    /// Bytes that the snapshots of the shard's other entities take; zero for a worker that is no
+    /// entity.
+    pub others: usize,
+    /// The longest that is accepted, in bytes, those of others included:
+    /// `ownership.snapshot_bytes_max`.
     pub bytes_max: u32,
 }
 
 impl fmt::Display for SnapshotTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SnapshotTooLarge { bytes, bytes_max } = self;
+        let SnapshotTooLarge { bytes, others, bytes_max } = self;
+        if *others > 0 {
+            return write!(
+                f,
+                "a snapshot of {bytes} bytes does not fit beside the {others} bytes of the shard's other entities; use at most {bytes_max} together, more shards, or raise ownership.snapshot_bytes_max"
+            );
+        }
         write!(
             f,
             "a snapshot of {bytes} bytes is too large; use at most {bytes_max}, or raise ownership.snapshot_bytes_max"
@@ -356,19 +366,29 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// snapshot with [`StartInfo::replica`](crate::StartInfo::replica). `version` is the version of
     /// your format ([`ShardSnapshot::up_to`](heartbeat_core::ShardSnapshot::up_to)). A fenced
     /// generation keeps nothing. A worker that is not a shard keeps the snapshot for its own next
-    /// generation.
+    /// generation. An [entity](crate::entity) keeps it for its next life; with no bytes it takes
+    /// the earlier one back.
     ///
     /// # Errors
-    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`; the snapshot
-    /// before it is kept.
+    /// [`SnapshotTooLarge`] if it is longer than `ownership.snapshot_bytes_max`, or makes the
+    /// snapshots of all entities of its shard longer than that. The snapshot before it is kept.
     pub fn replicate(&self, version: u32, bytes: impl Into<Arc<[u8]>>) -> Result<(), SnapshotTooLarge> {
         let (bytes, bytes_max) = (bytes.into(), self.slot.control.snapshot_bytes_max);
         if bytes.len() > bytes_max as usize {
-            return Err(SnapshotTooLarge { bytes: bytes.len(), bytes_max });
+            return Err(SnapshotTooLarge { bytes: bytes.len(), others: 0, bytes_max });
         }
         let shard = self.shard.unwrap_or(Shard { index: 0, epoch: Epoch(0) });
-        self.slot.replicate(self.reader_epoch, shard, version, bytes);
-        Ok(())
+        self.slot.replicate(self.reader_epoch, shard, version, bytes)
+    }
+
+    /// What the node's clock shows.
+    pub(crate) fn now(&self) -> Instant {
+        self.slot.control.clock.now()
+    }
+
+    /// Why the worker was asked to stop last.
+    pub(crate) fn ending(&self) -> Interruption {
+        self.slot.mailbox.ending()
     }
 
     /// Whether the worker will call [`Context::up`] and has not yet.

@@ -49,9 +49,9 @@ pub(crate) struct Envelope<M: Message> {
 
 /// Where messages go on whose shard moves away before they are opened.
 pub(crate) trait Onward<M: Message>: Send + Sync {
-    /// Sends it to the new owner, before all later ones of this node. Returns its number there,
-    /// which is not 0.
-    fn send_on(self: Arc<Self>, envelope: Arc<Envelope<M>>) -> u64;
+    /// Sends it to the new owner, before all later ones of this node: to the entity with this key,
+    /// if there is one. Returns its number there, which is not 0.
+    fn send_on(self: Arc<Self>, envelope: Arc<Envelope<M>>, key: Option<Arc<[u8]>>) -> u64;
 
     /// Whether earlier messages went on and have not ended. Then this one must not overtake them.
     fn is_busy(&self) -> bool;
@@ -115,8 +115,8 @@ pub(crate) trait PendingReply: Send + Sync {
     /// Whether earlier messages of this node are on their way to the new owner.
     fn must_go_on(&self) -> bool;
 
-    /// Sends it to the new owner.
-    fn send_on(self: Arc<Self>);
+    /// Sends it to the new owner, to the entity with this key if there is one.
+    fn send_on(self: Arc<Self>, key: Option<Arc<[u8]>>);
 }
 
 /// The sender's end of an envelope.
@@ -296,9 +296,9 @@ where
         self.onward.as_ref().is_some_and(|onward| onward.is_busy())
     }
 
-    fn send_on(self: Arc<Self>) {
+    fn send_on(self: Arc<Self>, key: Option<Arc<[u8]>>) {
         if let Some(onward) = self.onward.clone() {
-            let number = onward.clone().send_on(self.clone());
+            let number = onward.clone().send_on(self.clone(), key);
             self.went_on.store(number, Ordering::Release);
             if self.is_cancelled() {
                 onward.forsake(number);

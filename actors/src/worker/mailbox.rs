@@ -102,7 +102,8 @@ pub struct MessageCounts {
     pub interrupted: u64,
     /// Dead letters: never begun, and never will be.
     pub dead: u64,
-    /// Never begun here: the shard moved away, and they went on to its new owner.
+    /// Never begun here: the shard moved away, and they went on to its new owner, or they were left
+    /// to the next life of their entity.
     pub moved: u64,
     /// In the queue, or being handled.
     pub queued: u64,
@@ -363,6 +364,14 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         inner.counts.accepted += 1;
         inner.late.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
         Ok(None)
+    }
+
+    /// Puts messages into the queue of a worker that was not started yet.
+    pub(crate) fn fill(&self, items: Vec<Item<A>>) {
+        let mut inner = self.lock();
+        inner.counts.accepted += items.len() as u64;
+        inner.queue.extend(items.into_iter().map(|item| Queued { item, attempts: 0 }));
+        self.update_overload(&mut inner);
     }
 
     /// An address of actix's own. If the mailbox is closed, the caller must drain it once more.
@@ -793,7 +802,16 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         if inner.channel.is_some() {
             inner.fetch(u32::MAX, &mut task::Context::from_waker(&waker()));
         }
+        inner.is_drained = true;
         Undelivered { items: self.take_all(&mut inner), reason }
+    }
+
+    /// So many of the messages that were taken out last are no dead ones: they wait for another life
+    /// of their entity, or go on.
+    pub(crate) fn count_moved(&self, count: usize) {
+        let mut inner = self.lock();
+        inner.counts.dead -= count as u64;
+        inner.counts.moved += count as u64;
     }
 
     /// Takes what is left, for the last time: the mailbox is about to be dropped.

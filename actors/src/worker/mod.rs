@@ -70,6 +70,7 @@ pub(crate) mod addr;
 pub(crate) mod context;
 pub(crate) mod dead_letter;
 pub(crate) mod drop_queue;
+pub(crate) mod entity;
 pub(crate) mod envelope;
 #[cfg(feature = "testkit")]
 pub(crate) mod fault;

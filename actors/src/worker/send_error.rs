@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use heartbeat_core::Interruption;
+use heartbeat_core::entities::KEY_BYTES_MAX;
 use heartbeat_core::requests::Refusal;
 
 /// Why a message was not answered.
@@ -63,6 +64,8 @@ pub enum SendError {
     },
     /// The message of this name cannot be encoded. It was not sent.
     Unencodable(&'static str),
+    /// The key of an entity is empty or too long: it has this many bytes. The message was not sent.
+    Key(usize),
     /// The message was accepted and there will be no answer, for this reason. It may have been
     /// handled, in part or in full.
     Interrupted(Interruption),
@@ -85,7 +88,8 @@ impl SendError {
             | SendError::UnknownMessage(_)
             | SendError::UnknownMember(_)
             | SendError::UnknownWorker { .. }
-            | SendError::Unencodable(_) => true,
+            | SendError::Unencodable(_)
+            | SendError::Key(_) => true,
             SendError::Interrupted(_) | SendError::TimedOut => false,
         }
     }
@@ -106,6 +110,7 @@ impl fmt::Display for SendError {
                 return write!(f, "no worker {worker} of this type accepts messages of other nodes on {member}");
             }
             SendError::Unencodable(name) => return write!(f, "the message {name} cannot be encoded"),
+            SendError::Key(bytes) => return write!(f, "the key has {bytes} bytes; use 1 to {KEY_BYTES_MAX}"),
             SendError::Full => "the worker's queue is full; the message was not handed over",
             SendError::Closed => "no worker runs under this address; the message was not handled",
             SendError::GaveUp => "the worker failed too often and was given up; the message was not handled",

@@ -19,9 +19,10 @@ use heartbeat_core::{
 use crate::clock::Clock;
 use crate::lock::lock;
 use crate::thread::ThreadHandle;
-use crate::worker::context::Context;
-use crate::worker::dead_letter::DeadLetterSink;
+use crate::worker::context::{Context, SnapshotTooLarge};
+use crate::worker::dead_letter::{DeadLetterSink, DeadReason};
 use crate::worker::drop_queue::DropQueue;
+use crate::worker::entity::{EntityHost, ShardHost};
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
 use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, MessageCounts, Rules, Undelivered};
@@ -139,10 +140,24 @@ pub(crate) type Factory<A> = Box<dyn Fn(&StartInfo, &mut Context<A>) -> Result<A
 pub(crate) enum Part<A: Actor<Context = Context<A>>> {
     /// Nothing that changes how it runs.
     Alone,
-    /// A sharded group: the worker may act only while the node's lease is valid.
-    Shard,
+    /// A sharded group: the worker may act only while the node's lease is valid. If entities live
+    /// in the shard, their table is told when the shard comes and goes.
+    Shard(Option<Arc<dyn ShardHost>>),
+    /// A table of entities, with the snapshot that its previous life left. It may act only while
+    /// the node's lease is valid.
+    Entity(Arc<dyn EntityHost<A>>, Option<ShardSnapshot>),
     /// A pool with one queue for all members.
     Member(Arc<SharedQueue<A>>),
+}
+
+/// What a worker is for.
+enum Role<A: Actor<Context = Context<A>>> {
+    /// It may act at any time.
+    Worker,
+    /// It may act only while the node's lease is valid.
+    Shard(Option<Arc<dyn ShardHost>>),
+    /// As a shard's worker, and its table is told what becomes of it.
+    Entity(Arc<dyn EntityHost<A>>),
 }
 
 /// What stays when a worker is replaced.
@@ -157,8 +172,7 @@ pub(crate) struct WorkerSlot<A: Actor<Context = Context<A>>> {
     kept: Mutex<Option<Kept>>,
     /// The snapshot in bytes, which is copied to other nodes.
     replica: Mutex<Option<ShardSnapshot>>,
-    /// Whether it is a shard, which may act only while the node's lease is valid.
-    is_shard: bool,
+    role: Role<A>,
     /// The epoch under which the shard was started last.
     epoch: AtomicU64,
     /// Faults that a test has injected.
@@ -182,10 +196,11 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         rules: Rules,
         part: Part<A>,
     ) -> WorkerSlot<A> {
-        let (is_shard, shared) = match part {
-            Part::Alone => (false, None),
-            Part::Shard => (true, None),
-            Part::Member(shared) => (false, Some((shared, worker))),
+        let (role, shared, replica) = match part {
+            Part::Alone => (Role::Worker, None, None),
+            Part::Shard(host) => (Role::Shard(host), None, None),
+            Part::Entity(host, replica) => (Role::Entity(host), None, replica),
+            Part::Member(shared) => (Role::Worker, Some((shared, worker)), None),
         };
         WorkerSlot {
             control,
@@ -195,8 +210,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             cell,
             factory,
             kept: Mutex::new(None),
-            replica: Mutex::new(None),
-            is_shard,
+            replica: Mutex::new(replica),
+            role,
             epoch: AtomicU64::new(0),
             #[cfg(feature = "testkit")]
             faults: Faults::default(),
@@ -231,23 +246,45 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     }
 
     /// Keeps a snapshot of this shard for its next generation and has it copied to the shard's
-    /// successor, unless the caller is fenced.
-    pub(crate) fn replicate(&self, reader_epoch: u32, shard: Shard, version: u32, bytes: Arc<[u8]>) {
+    /// successor, unless the caller is fenced. An entity's is copied with those of its shard.
+    ///
+    /// # Errors
+    /// It is an entity's, and does not fit beside those of the shard's other entities.
+    pub(crate) fn replicate(
+        &self,
+        reader_epoch: u32,
+        shard: Shard,
+        version: u32,
+        bytes: Arc<[u8]>,
+    ) -> Result<(), SnapshotTooLarge> {
         {
             let mut kept = lock(&self.replica);
             if self.is_stale(reader_epoch) {
-                return;
+                return Ok(());
+            }
+            if let Role::Entity(host) = &self.role {
+                host.left_behind(version, &bytes)?;
+                if bytes.is_empty() {
+                    *kept = None;
+                    return Ok(());
+                }
             }
             let before = kept.as_ref().filter(|kept| kept.epoch == shard.epoch).map_or(0, |kept| kept.sequence);
             *kept = Some(ShardSnapshot { epoch: shard.epoch, sequence: before + 1, version, bytes: bytes.clone() });
         }
-        let made = Input::Snapshot { worker: self.worker, version, bytes };
-        self.control.supervisor.do_send(ToSupervisor::at(self.control.clock.now(), made));
+        if matches!(self.role, Role::Shard(_)) {
+            let made = Input::Snapshot { worker: self.worker, version, bytes };
+            self.control.supervisor.do_send(ToSupervisor::at(self.control.clock.now(), made));
+        }
+        Ok(())
     }
 
     /// Whether the worker may act now. A worker that is not a shard always may.
     pub(crate) fn may_act(&self) -> bool {
-        !self.is_shard || self.control.node_lease.is_valid(self.control.clock.now())
+        match self.role {
+            Role::Worker => true,
+            Role::Shard(_) | Role::Entity(_) => self.control.node_lease.is_valid(self.control.clock.now()),
+        }
     }
 
     /// An address of actix's own.
@@ -272,9 +309,18 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
         }
     }
 
-    /// Turns the messages in a closed mailbox into dead letters, on a thread of their own.
+    /// Turns the messages in a closed mailbox into dead letters, on a thread of their own. Those of
+    /// an entity that has ended wait for its next life.
     fn dispose_of_mail(self: &Arc<Self>) {
         let undelivered = self.drain();
+        let undelivered = match (&self.role, undelivered) {
+            (Role::Entity(host), Undelivered { items, reason: DeadReason::Stopped }) => {
+                self.mailbox.count_moved(items.len());
+                host.ended(items);
+                Undelivered { items: Vec::new(), reason: DeadReason::Stopped }
+            }
+            (Role::Worker | Role::Shard(_) | Role::Entity(_), undelivered) => undelivered,
+        };
         if !undelivered.items.is_empty() || self.mailbox.shared.is_some() {
             let slot = self.clone();
             self.control.drop_queue.run(move || {
@@ -287,14 +333,15 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     /// Sends the messages on that go to the shard's new owner, and takes the others.
     ///
     /// The supervisor does this before it says that the shard has stopped. So the new owner gets no
-    /// later message of this node before these.
+    /// later message of this node before these. What an entity leaves goes to its table, which knows
+    /// whether the shard moves.
     fn drain(self: &Arc<Self>) -> Undelivered<A> {
-        loop {
+        while !matches!(self.role, Role::Entity(_)) {
             let moved = self.mailbox.take_moved();
             if moved.is_empty() {
                 break;
             }
-            moved.into_iter().for_each(|envelope| envelope.send_on());
+            moved.into_iter().for_each(|envelope| envelope.send_on(None));
         }
         self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
     }
@@ -397,6 +444,9 @@ pub(crate) trait DynSlot: Send + Sync {
     /// Wakes the runner.
     #[cfg(feature = "testkit")]
     fn wake(&self);
+
+    /// Whether it is an entity, of which there may be any number.
+    fn is_entity(&self) -> bool;
 }
 
 impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
@@ -411,8 +461,14 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         if let Some(shard) = start_info.shard {
             self.epoch.store(shard.epoch.0, Ordering::Release);
         }
-        if let Some(replica) = start_info.replica.clone() {
+        let brought = start_info.replica.clone();
+        if let Some(replica) = brought.clone() {
             *lock(&self.replica) = Some(replica);
+        }
+        match (&self.role, start_info.shard) {
+            (Role::Shard(Some(host)), Some(shard)) => host.opened(shard, brought, self.replica()),
+            (Role::Entity(host), _) => start_info.shard = Some(host.shard()),
+            (Role::Worker | Role::Shard(_), _) => {}
         }
         // A launch without a thread is followed by another one and is not counted against any
         // message.
@@ -473,17 +529,26 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
         // A worker that was asked to stop and is stuck may still have the slot; if it wakes, it
         // ends.
         self.mailbox.replace_reader(&self.mailbox.ending(), || self.cell.close());
+        if let Role::Shard(Some(host)) = &self.role {
+            host.closed();
+        }
         self.dispose_of_mail();
     }
 
     fn end(self: Arc<Self>) {
         self.mailbox.close(CloseReason::Stopped);
         self.cell.close();
+        if let Role::Shard(Some(host)) = &self.role {
+            host.closed();
+        }
         self.dispose_of_mail();
     }
 
     fn close_for_good(self: Arc<Self>) {
         self.mailbox.replace_reader(&Interruption::Stopped, || self.cell.close());
+        if let Role::Entity(host) = &self.role {
+            host.forgotten();
+        }
         // This may be the last reference. Factory, snapshot and queued messages run code of the
         // application when they are dropped, so they are dropped on a thread of their own.
         let drop_queue = self.control.drop_queue.clone();
@@ -521,6 +586,10 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     #[cfg(feature = "testkit")]
     fn wake(&self) {
         self.mailbox.wake();
+    }
+
+    fn is_entity(&self) -> bool {
+        matches!(self.role, Role::Entity(_))
     }
 }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{
-    ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, HttpConfig,
-    INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX,
+    ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, EntitiesConfig,
+    HttpConfig,    INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX,
     RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
@@ -41,6 +41,7 @@ impl Config {
         }
         self.ownership.check(self.timeout)?;
         self.requests.check()?;
+        self.entities.check()?;
         within("stop.drain", self.stop.drain, Duration::ZERO, Duration::from_secs(3600))?;
         self.http.as_ref().map_or(Ok(()), HttpConfig::check)?;
         self.cluster.as_ref().map_or(Ok(()), ClusterConfig::check)
@@ -227,6 +228,18 @@ impl OwnershipConfig {
             );
         }
         within("ownership.session_ttl", self.session_ttl, Duration::from_secs(1), Duration::from_secs(3600))
+    }
+}
+
+impl EntitiesConfig {
+    /// Refuses bounds under which no entity could work.
+    ///
+    /// # Errors
+    /// [`ConfigError::Contradiction`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(86_400));
+        within("entities.idle_after", self.idle_after, least, most)?;
+        positive("entities.active_max", self.active_max)
     }
 }
 
@@ -622,6 +635,9 @@ mod tests {
             ("requests.idle_after = '10ms'", "requests.idle_after = '9ms'"),
             ("requests.idle_after = '1d'", "requests.idle_after = '86401s'"),
             ("requests.hops_max = 1", "requests.hops_max = 0"),
+            ("entities.idle_after = '10ms'", "entities.idle_after = '9ms'"),
+            ("entities.idle_after = '1d'", "entities.idle_after = '86401s'"),
+            ("entities.active_max = 1", "entities.active_max = 0"),
             ("requests.window = 1", "requests.window = 0"),
             ("requests.window = 65536", "requests.window = 65537"),
             ("requests.window_bytes = 1", "requests.window_bytes = 0"),

@@ -77,6 +77,8 @@ pub struct Config {
     pub ownership: OwnershipConfig,
     /// Requests to shards and workers of other nodes.
     pub requests: RequestsConfig,
+    /// Workers of single keys.
+    pub entities: EntitiesConfig,
     /// How the node stops.
     pub stop: StopConfig,
     /// The HTTP server for operators; without it there is none.
@@ -481,6 +483,24 @@ impl Default for RequestsConfig {
     /// The values of `default.toml`.
     fn default() -> RequestsConfig {
         Config::default().requests
+    }
+}
+
+/// How many entities of a group are active on a node, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntitiesConfig {
+    /// How long an entity may be idle before it is stopped, 10 ms to 1 day.
+    #[serde(with = "duration")]
+    pub idle_after: Duration,
+    /// Entities of one group that may be active on this node at once. At least 1.
+    pub active_max: u32,
+}
+
+impl Default for EntitiesConfig {
+    /// The values of `default.toml`.
+    fn default() -> EntitiesConfig {
+        Config::default().entities
     }
 }
 
