@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, EntitiesConfig,
-    HttpConfig,    INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX,
-    RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
+    HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule,
+    REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
     Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, WEIGHT_KEY, Weight, canonical, metadata_bytes,
