@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use heartbeat_actors::entity::{Entities, EntitySpec, EntityStart};
 use heartbeat_actors::shard::RemoteMessage;
-use heartbeat_actors::{Config, Context, Node, StartError, WorkerAddr};
+use heartbeat_actors::{Config, Context, Node, Reply, SendError, StartError, WorkerAddr};
 use serde::{Deserialize, Serialize};
 
 /// Bytes that an entity leaves behind.
@@ -151,13 +151,23 @@ async fn ask_each(carts: &Entities<Cart>, numbers: std::ops::Range<u64>) {
     let mut under_way = VecDeque::new();
     for number in numbers {
         if under_way.len() == UNDER_WAY {
-            let answer: heartbeat_actors::Reply<u8> = under_way.pop_front().unwrap();
-            answer.await.unwrap();
+            let (number, answer) = under_way.pop_front().unwrap();
+            answered(carts, number, answer).await;
         }
-        under_way.push_back(carts.send(key(number), Add(1)));
+        under_way.push_back((number, carts.send(key(number), Add(1))));
     }
-    for answer in under_way {
-        answer.await.unwrap();
+    for (number, answer) in under_way {
+        answered(carts, number, answer).await;
+    }
+}
+
+/// Waits for an answer. A message that found no room, since others were still on their way out, is
+/// sent again.
+async fn answered(carts: &Entities<Cart>, number: u64, mut answer: Reply<u8>) {
+    while let Err(refused) = answer.await {
+        assert_eq!(refused, SendError::Full);
+        actix_rt::time::sleep(Duration::from_millis(1)).await;
+        answer = carts.send(key(number), Add(1));
     }
 }
 
