@@ -55,6 +55,18 @@ pub(crate) enum Message {
     },
 }
 
+impl Message {
+    /// Bytes of its payload that are not written yet.
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Message::Request { payload, .. } | Message::Response { payload, .. } => payload.len(),
+            Message::Parts { payload, offset, .. } => payload.len() - offset,
+            Message::Hello { .. } | Message::Welcome { .. } | Message::Goodbye => 0,
+            Message::Deadline { .. } | Message::Forsake { .. } => 0,
+        }
+    }
+}
+
 /// What a part belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PartOf {
@@ -131,6 +143,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// What waits for the writer.
     outbox: VecDeque<Message>,
+    /// Bytes of the payloads in it.
+    outbox_bytes: usize,
     /// Bytes that are with the writer.
     unwritten: usize,
     /// Outbound: since when nothing is under way.
@@ -170,6 +184,7 @@ impl Connection {
             is_outbound,
             phase,
             outbox: VecDeque::new(),
+            outbox_bytes: 0,
             unwritten: 0,
             idle_since: None,
             has_idle_timer: false,
@@ -188,7 +203,13 @@ impl Connection {
     }
 
     pub(crate) fn push(&mut self, message: Message) {
+        self.outbox_bytes += message.payload_bytes();
         self.outbox.push_back(message);
+    }
+
+    /// How many messages wait to be written, and the bytes of their payloads.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.outbox.len(), self.outbox_bytes)
     }
 
     /// The number of the next request on this connection.
@@ -204,9 +225,11 @@ impl Connection {
 
     /// Takes a request out that the writer was not given.
     pub(crate) fn withdraw(&mut self, id: RequestId) -> bool {
-        let before = self.outbox.len();
-        self.outbox.retain(|message| !matches!(message, Message::Request { id: waiting, .. } if *waiting == id));
-        self.outbox.len() < before
+        let is_it = |message: &Message| matches!(message, Message::Request { id: waiting, .. } if *waiting == id);
+        let Some(place) = self.outbox.iter().position(is_it) else { return false };
+        let message = self.outbox.remove(place);
+        self.outbox_bytes -= message.map_or(0, |message| message.payload_bytes());
+        true
     }
 
     /// Sets the deadline of a request that the writer was not given.
@@ -238,9 +261,10 @@ impl Connection {
     /// Drops the rest of a request that the writer has a part of. Whether there is one.
     fn drop_rest(&mut self, request: u64) -> bool {
         let is_rest = |message: &Message| matches!(message, Message::Parts { number, of: PartOf::Request, .. } if *number == request);
-        let before = self.outbox.len();
-        self.outbox.retain(|message| !is_rest(message));
-        self.outbox.len() < before
+        let Some(place) = self.outbox.iter().position(is_rest) else { return false };
+        let rest = self.outbox.remove(place);
+        self.outbox_bytes -= rest.map_or(0, |rest| rest.payload_bytes());
+        true
     }
 
     /// The requests that the writer was not given, in order.
@@ -281,8 +305,9 @@ impl Connection {
             if let Message::Request { id, head, .. } = &message {
                 self.sent.insert(head.number, *id);
             }
+            self.outbox_bytes -= message.payload_bytes();
             if let Some(rest) = write(&mut bytes, message, now) {
-                self.outbox.push_back(rest);
+                self.push(rest);
             }
         }
         self.unwritten += bytes.len();

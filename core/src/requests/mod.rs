@@ -28,6 +28,8 @@
 //! [`Requests::poll_timeout`]: as with the engine.
 
 mod connection;
+#[cfg(test)]
+mod flow_tests;
 mod frame;
 mod lane;
 mod outcome;
@@ -369,7 +371,7 @@ impl Requests {
             Input::Served { served, outcome } => self.handle_served(served, outcome),
             Input::Accepted { connection } => self.handle_accepted(connection),
             Input::Connected { connection } => self.handle_connected(connection),
-            Input::Read { connection, bytes } => self.handle_read(connection, &bytes),
+            Input::Read { connection, bytes } => self.handle_read(connection, bytes),
             Input::Written { connection, bytes } => self.handle_written(connection, bytes),
             Input::Ended { connection } => self.end_connection(connection, &Interruption::ConnectionLost),
             Input::Leave => self.leave(),

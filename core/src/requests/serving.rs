@@ -17,6 +17,7 @@ use super::{
     ConnectionId, GREETING_FOR, Outcome, Output, RECONNECT_MAX, RECONNECT_MIN, Refusal, RequestId, Requests, ServedId,
     Target,
 };
+use crate::config::REQUESTS_WINDOW_MAX;
 use crate::interruption::Interruption;
 use crate::member::Epoch;
 use crate::time::Instant;
@@ -30,6 +31,9 @@ const LANES_MAX: usize = 65_536;
 /// Requests of one connection that are skipped at a time, since they are too large. A sender stops
 /// when it gets the refusal, so more are no oversight.
 const SKIPPED_MAX: usize = 1_024;
+
+/// Responses that wait to be written to one connection; a peer with more is cut off.
+const RESPONSES_MAX: usize = REQUESTS_WINDOW_MAX as usize;
 
 /// A request that a worker of this node has.
 #[derive(Clone, Debug)]
@@ -109,10 +113,14 @@ impl Requests {
         self.dirty.insert(number);
     }
 
-    pub(super) fn handle_read(&mut self, number: ConnectionId, bytes: &[u8]) {
+    pub(super) fn handle_read(&mut self, number: ConnectionId, bytes: Vec<u8>) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let mut unread = std::mem::take(&mut connection.unread);
-        unread.extend_from_slice(bytes);
+        if unread.is_empty() {
+            unread = bytes;
+        } else {
+            unread.extend_from_slice(&bytes);
+        }
         let mut rest = &unread[..];
         if !connection.has_preface && rest.len() >= PREFACE.len() {
             if !rest.starts_with(&PREFACE) {
@@ -138,9 +146,10 @@ impl Requests {
                 Err(_error) => return self.close_malformed(number),
             }
         }
-        let rest = rest.to_vec();
+        let taken = unread.len() - rest.len();
         if let Some(connection) = self.connections.get_mut(&number) {
-            connection.unread = rest;
+            unread.drain(..taken);
+            connection.unread = unread;
         }
     }
 
@@ -426,8 +435,11 @@ impl Requests {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Some(Refusal::Expired);
         }
-        let is_full =
-            connection.serving >= self.config.window.saturating_mul(2) || self.serving.served.len() >= SERVED_MAX;
+        // A node that does not read its responses gets no further ones that are large.
+        let (_, waiting_bytes) = connection.waiting();
+        let is_full = connection.serving >= self.config.window.saturating_mul(2)
+            || self.serving.served.len() >= SERVED_MAX
+            || waiting_bytes >= self.config.window_bytes;
         is_full.then_some(Refusal::Full)
     }
 
@@ -499,6 +511,10 @@ impl Requests {
             if found.lanes.len() > LANES_MAX {
                 return self.close_malformed(connection);
             }
+        }
+        // No node has more requests under way, so this one does not read.
+        if found.waiting().0 > RESPONSES_MAX {
+            return self.close_malformed(connection);
         }
         found.push(Message::Response { number, response, payload });
         self.dirty.insert(connection);
