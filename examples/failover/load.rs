@@ -278,15 +278,18 @@ async fn ask(shared: &Shared, shard: u32, request: u64, key: &str, lots: &mut Ra
             lock(&shared.hurried).remove(&shard);
         }
         let is_over = to - from > GIVE_UP_AFTER.as_secs_f64();
-        let is_refused = matches!(outcome, Outcome::Refused(_));
-        let mut seen = lock(&shared.seen);
-        seen.end(Miss { at: to, shard, process, outcome: outcome.clone() }, counted);
-        if !is_refused || is_over {
-            seen.ended.insert(request, outcome);
-            seen.waits.push(Span { shard, from, to });
+        let is_last = is_over || !matches!(outcome, Outcome::Refused(_));
+        {
+            let mut seen = lock(&shared.seen);
+            seen.end(Miss { at: to, shard, process, outcome: outcome.clone() }, counted);
+            if is_last {
+                seen.ended.insert(request, outcome);
+                seen.waits.push(Span { shard, from, to });
+            }
+        }
+        if is_last {
             return;
         }
-        drop(seen);
         actix_rt::time::sleep(shared.manner.retry).await;
     }
 }

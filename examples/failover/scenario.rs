@@ -317,7 +317,7 @@ impl Story {
         let longest = seen.waits.iter().map(Span::length).fold(0.0, f64::max);
         let given_up = seen.ended.values().filter(|outcome| matches!(outcome, Outcome::Refused(_))).count();
         let declined = seen.misses.iter().filter(|miss| matches!(miss.outcome, Outcome::Declined(_))).count();
-        let is_harmed = |name: &str| self.harmed.iter().any(|harmed| *harmed == name);
+        let is_harmed = |name: &str| self.harmed.contains(&name);
         let is_silent = |miss: &&Miss| miss.outcome == Outcome::Unanswered && !is_harmed(&miss.process);
         let silent = seen.misses.iter().filter(is_silent).count();
         let mut reasons: BTreeMap<String, u32> = BTreeMap::new();
