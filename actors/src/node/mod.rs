@@ -409,7 +409,9 @@ impl Node {
     ///               name = 'shop'
     ///               node = 'a'
     ///               role = 'worker'
-    ///               listen = '127.0.0.1:0'";
+    ///               mode = 'random'
+    ///               listen = '127.0.0.1:0'
+    ///               seeds = []";
     /// let node = Node::start(Config::from_toml(config).unwrap()).await.unwrap();
     /// let _counter = node.supervise("counter", || Counter(0)).unwrap().accept::<Add>();
     ///
