@@ -336,11 +336,10 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     /// later message of this node before these. What an entity leaves goes to its table, which knows
     /// whether the shard moves.
     fn drain(self: &Arc<Self>) -> Undelivered<A> {
-        while !matches!(self.role, Role::Entity(_)) {
+        let mut is_moving = !matches!(self.role, Role::Entity(_));
+        while is_moving {
             let moved = self.mailbox.take_moved();
-            if moved.is_empty() {
-                break;
-            }
+            is_moving = !moved.is_empty();
             moved.into_iter().for_each(|envelope| envelope.send_on(None));
         }
         self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
