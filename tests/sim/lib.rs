@@ -13,6 +13,7 @@ mod driver;
 pub mod event_queue;
 pub mod fault;
 pub mod histories;
+pub mod link_kinds;
 pub mod links;
 pub mod network;
 mod node;

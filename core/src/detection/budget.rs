@@ -17,26 +17,52 @@
 //!
 //! **Jitter.** `base` and the mean absolute lateness `dev` are moving averages with gain max(1/64,
 //! 1/(k + 2)) after k heartbeats. Their steps are clamped to 4 `dev` and 8 `dev`, so that pauses do
-//! not move them. Lateness is assumed to be distributed exponentially: the margin is never below
-//! jitter = dev * ln(1/p) + 0.5 ms.
+//! not move them. The margin is never below jitter = dev * reach + 0.5 ms. A [`Body`] counts how
+//! lateness is distributed; reach is the quantile of it, and ln(1/p) at most and at first, as if
+//! the distribution were exponential.
+//!
+//! **Which heartbeat to expect from.** Most senders keep to a schedule. A sender that sleeps an
+//! interval after each heartbeat does not: its next heartbeat depends on when the last one came.
+//! So the detector also learns by how much a heartbeat comes later than an interval after the one
+//! before it, and how far it is off from that. Where that is off by less than 0.7 of `dev`, and
+//! `dev` is over interval / 32, the next heartbeat is expected from the last arrival.
+//!
+//! **Slipped schedules.** After a heartbeat that was late by more than jitter, the next one is
+//! expected no sooner than an interval later. If the schedule has slipped (the sender's clock stood
+//! still), all heartbeats after it are as late, and none of them is news: one pause is one
+//! suspicion. Silences are counted past the same expectation, also those that end with a new
+//! time-table.
 //!
 //! **Loss regime.** The detector estimates two numbers: `enter`, the share of heartbeats that come
 //! after a loss (gain 1/1000), and r, the chance that a loss is followed by another one. While
 //! `enter` is over 0.003 (three losses in memory), the regime is *lossy*. The detector then waits
 //! for n = 1 + ln(p / enter) / ln r slots, rounded up: a geometric burst is longer with chance p.
-//! Otherwise the regime is *calm*.
+//! Otherwise the regime is *calm*. A heartbeat that comes in after a later one was not lost, and is
+//! taken back.
 //!
 //! **Tails.** Each regime has a [`Tail`], which counts how often `over` had which length. In the
 //! calm regime the unit is the interval. In the lossy one it is n * eta, so that the memory
-//! corrects the model. One silence counts once, however many heartbeats it delays. Where heartbeats
-//! after a loss arrive on time, silences are whole slots: the margin covers all of a slot, or
-//! nothing of it.
+//! corrects the model. Where most silences are losses after which heartbeats arrive on time, they
+//! are whole slots: the margin covers all of a slot, or nothing of it.
 //!
 //! ```text
 //! margin   = max(jitter, long * eta)         calm; long: quantile of the calm tail, in intervals
 //! margin   = max(jitter, factor * n * eta)   lossy; factor: quantile of the lossy tail, no unit
-//! deadline = next slot + base + min(margin, 120 * eta)
+//! deadline = expected + min(margin, most)
+//! most     = 0.9 * (timeout - eta)           120 * eta where no timeout is known
 //! ```
+//!
+//! **The timeout.** Past `timeout` the target is dead in any case. Where the quantile is longer
+//! than `most`, the budget cannot be kept. Then the detector waits up to the knee of the curve: as
+//! long as more patience would prevent a fifth of the mistakes. [`Budget::kept_at`] says what it
+//! keeps.
+//!
+//! **Bursts.** Mistakes come in clusters. After one, the margin is at least 1.5 times the silence
+//! that led to it, for 0.4 % of the heartbeats between two mistakes; no longer than 512 of them,
+//! and not at all if that is under 8. Silences that this covers are not entered in the tail.
+//!
+//! **Overspending.** Mistakes made and mistakes allowed are counted, over eight budgets or more. If
+//! more than two too many were made, the detector plans for a smaller p, down to a fifth.
 //!
 //! **Splitting the budget.** A second of margin prevents fewer mistakes in the lossy regime than in
 //! the calm one, so the budget is not spread evenly. With w the share of time that is lossy, each
@@ -45,9 +71,10 @@
 //! every hour.
 //!
 //! **Cold start.** A tail that has seen fewer than 1 / (2 p) heartbeats cannot know so rare a
-//! silence. It takes the longest silence it has seen, stretched by a power law. In the calm regime
-//! it takes three intervals at least, or a quarter of one if other observers are asked before a
-//! suspicion.
+//! silence. It takes the longest silence it has seen, stretched by a power law, or a guess if that
+//! is longer: three intervals at first, less the more was seen, and a quarter of one if other
+//! observers are asked before a suspicion. A node that watches others already starts from their
+//! tails ([`Budget::starting_from`]).
 //!
 //! What it does not do: it keeps the budget only for behaviour that it has seen before. A network
 //! that grows worse costs mistakes until that is learnt. In the first hours, and in the first days
@@ -60,6 +87,7 @@
 
 use std::time::Duration;
 
+use super::body::Body;
 use super::schedule::{ClockDoubt, Schedule, instant, signed, span};
 use super::tail::{Resolution, Tail, WHOLE_SLACK};
 use super::{Arrival, Detector, Pause};
@@ -84,7 +112,11 @@ const JITTER_GAIN: f64 = 1.0 / 64.0;
 /// Lateness below this, in nanoseconds, comes from our own timer.
 const JITTER_MIN: f64 = 500_000.0;
 
-/// The longest margin, in intervals.
+/// Up to this share of the time from the next heartbeat to the timeout, waiting is worth something.
+/// Other observers still have to be asked before the target is dead.
+const USEFUL: f32 = 0.9;
+
+/// The longest margin where no timeout is known, in intervals.
 const MARGIN_MAX: f32 = 120.0;
 
 /// Margin in the calm regime while nothing is known of it, in intervals: for an observer that
@@ -105,6 +137,32 @@ const REGIME_EVERY: u16 = 16;
 /// The largest share of the budget that the lossy regime may get.
 const LOSSY_SPEND_MAX: f64 = 0.5;
 
+/// The last arrival may predict the next one better than the schedule only where lateness is more
+/// than this share of an interval; below that the difference is not worth a change.
+const LAGGING_MIN: f64 = 1.0 / 32.0;
+
+/// And only if its error is smaller than that of the schedule by this factor: for independent
+/// delays it is larger by the square root of two.
+const LAGGING_SHARE: f64 = 0.7;
+
+/// After a mistake the margin is so many times the silence that led to it, for this share of the
+/// heartbeats from one mistake to the next. A loose budget leaves too few of them for it to be
+/// worth anything.
+const BURST_STRETCH: f64 = 1.5;
+const BURST_SHARE: f32 = 0.004;
+const BURST_BEATS_MIN: f32 = 8.0;
+const BURST_BEATS_MAX: f32 = 512.0;
+
+/// Where the budget cannot be kept, a longer margin is worth it only if it prevents this share of
+/// the mistakes.
+const KNEE: f64 = 0.8;
+
+/// Mistakes, beyond those allowed, that are taken to be chance.
+const CHANCE: f32 = 2.0;
+
+/// The least share of the budget that is planned for after it was overspent.
+const PLAN_MIN: f32 = 0.2;
+
 /// Suspects a target as rarely as the user asked.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -112,7 +170,7 @@ pub struct Budget {
     state: Box<State>,
 }
 
-/// The state of one link: at most 512 bytes, all of it here.
+/// The state of one link: at most 768 bytes, all of it here.
 #[derive(Clone, Debug)]
 struct State {
     mistakes: MistakeRate,
@@ -120,19 +178,37 @@ struct State {
     /// natural logarithm of it.
     p: f32,
     rarity: f32,
+    /// The share of `p` that is planned for, since more mistakes than allowed were made.
+    plan: f32,
+    /// Mistakes that were made, and that were allowed. Both fade.
+    made: f32,
+    allowed: f64,
+    /// Silence past which the target is dead in any case; zero if there is no such bound.
+    /// Nanoseconds.
+    timeout: f64,
     schedule: Schedule,
     /// Usual lateness, in nanoseconds.
     base: f64,
     /// Mean absolute lateness past it, in nanoseconds.
     dev: f64,
+    /// By how much a heartbeat usually comes later than an interval after the one before it, and
+    /// the mean absolute difference from that. Nanoseconds.
+    lag: f64,
+    lag_dev: f64,
+    /// Whether the last arrival predicts the next one better than the schedule does.
+    lagging: bool,
+    /// Lateness past which heartbeats are late, and not just jitter, in units of the deviation.
+    reach: f32,
     /// Chance that a heartbeat comes after a loss.
     enter: f32,
     /// Slots by which remembered losses were longer than one slot, and how many losses that were.
     more: f32,
     bursts: f32,
-    /// Share of remembered losses after which the next heartbeat came in on time, so that the
-    /// silence was a whole number of slots.
+    /// Share of remembered silences that were a whole number of slots: losses after which the next
+    /// heartbeat came in on time.
     whole: f32,
+    /// How many silences were remembered; it stops at the largest number.
+    surprises: u8,
     /// Share of heartbeats in the lossy regime.
     lossy: f32,
     /// Slots that the margin covers in the present regime; zero if it is calm.
@@ -145,8 +221,14 @@ struct State {
     long: f32,
     /// Margin while nothing is known, in intervals.
     guess: f32,
+    /// Share of heartbeats after which a mistake follows, where the budget cannot be kept in the
+    /// calm regime; zero where it is.
+    unkept: f32,
     /// Quantile of the lossy tail, in units of `slots` intervals.
     factor: f32,
+    /// Least margin after a mistake, in nanoseconds, and for how many more heartbeats.
+    burst: f64,
+    burst_left: u16,
     /// Heartbeats since the budget was last split.
     stale: u16,
     /// Whether a pause of ours lies in the silence now running.
@@ -155,11 +237,12 @@ struct State {
     /// When the next heartbeat should come in.
     expected: Instant,
     deadline: Instant,
+    body: Body,
     calm_tail: Tail,
     lossy_tail: Tail,
 }
 
-const _: () = assert!(size_of::<State>() <= 512);
+const _: () = assert!(size_of::<State>() <= 768);
 
 impl Budget {
     /// A detector that makes about so many `mistakes`, for a target that sends every `interval`,
@@ -169,30 +252,43 @@ impl Budget {
             mistakes,
             p: 0.0,
             rarity: 0.0,
+            plan: 1.0,
+            made: 0.0,
+            allowed: 0.0,
+            timeout: 0.0,
             schedule: Schedule::new(interval, now),
             base: 0.0,
             dev: 0.0,
+            lag: 0.0,
+            lag_dev: 0.0,
+            lagging: false,
+            reach: 0.0,
             enter: 0.0,
             more: 0.0,
             bursts: 0.0,
             whole: 1.0,
+            surprises: 0,
             lossy: 0.0,
             slots: 0.0,
             sat_out: 0.0,
             count: 0,
             long: GUESS,
             guess: GUESS,
+            unkept: 0.0,
             factor: 1.0,
+            burst: 0.0,
+            burst_left: 0,
             stale: 0,
             discounted: true, // The time before the first heartbeat is no silence.
             clock_doubt: ClockDoubt::default(),
             expected: now,
             deadline: now,
+            body: Body::new(),
             calm_tail: Tail::new(),
             lossy_tail: Tail::new(),
         });
         state.set_interval();
-        state.set_deadline();
+        state.set_deadline(0.0);
         Budget { state }
     }
 
@@ -202,6 +298,41 @@ impl Budget {
     pub fn with_second_opinion(mut self) -> Budget {
         (self.state.guess, self.state.long) = (GUESS_WITH_SECOND_OPINION, GUESS_WITH_SECOND_OPINION);
         self
+    }
+
+    /// The same, for a target that is dead after a silence of `timeout` in any case: it waits no
+    /// longer than that, and where the budget cannot be kept within it, only as long as waiting
+    /// prevents mistakes.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Budget {
+        self.state.timeout = nanos(timeout) as f64;
+        self
+    }
+
+    /// The same, for a target of which nothing is known yet: it starts from the silences of the
+    /// other targets of this node. They weigh together as much as the heartbeats between two
+    /// mistakes, at most. So the target's own silences count for more after as many heartbeats.
+    #[must_use]
+    pub fn starting_from<'a>(mut self, others: impl Iterator<Item = &'a Budget>) -> Budget {
+        let state = &mut *self.state;
+        for other in others {
+            state.calm_tail.add(&other.state.calm_tail);
+            state.lossy_tail.add(&other.state.lossy_tail);
+        }
+        for tail in [&mut state.calm_tail, &mut state.lossy_tail] {
+            tail.weigh_at_most(1.0 / f64::from(state.p));
+        }
+        // Used from the first heartbeat on. Until then no more is known of it than of any target.
+        state.split_budget();
+        self
+    }
+
+    /// Mistakes in an hour, where the budget cannot be kept below the timeout: so many silences are
+    /// longer than any margin that is worth anything. `None` where it is kept, or nothing is known.
+    pub fn kept_at(&self) -> Option<f64> {
+        let state = &*self.state;
+        let share = f64::from(state.unkept);
+        (share > f64::from(state.p)).then(|| share / (state.interval() / 3.6e12))
     }
 
     /// The silence after which a target with perfectly regular heartbeats is suspected as long as
@@ -221,11 +352,28 @@ impl State {
         let interval = Duration::from_nanos(self.schedule.interval() as u64);
         let p = self.mistakes.per_heartbeat(interval).min(SHARE_MAX);
         (self.p, self.rarity) = (p as f32, -p.ln() as f32);
+        self.reach = self.rarity;
+    }
+
+    /// Mean absolute difference of an arrival from what was expected, in nanoseconds.
+    fn spread(&self) -> f64 {
+        if self.lagging { self.lag_dev } else { self.dev }
     }
 
     /// Lateness that the margin always covers, in nanoseconds.
     fn jitter(&self) -> f64 {
-        self.dev * f64::from(self.rarity) + JITTER_MIN
+        self.spread() * f64::from(self.reach) + JITTER_MIN
+    }
+
+    /// The longest margin that is worth anything, in intervals.
+    fn margin_max(&self) -> f32 {
+        if self.timeout == 0.0 {
+            return MARGIN_MAX;
+        }
+        let interval = self.interval();
+        // As the monitor has it: two intervals where the timeout is shorter than one.
+        let patience = if interval < self.timeout { self.timeout } else { 2.0 * interval };
+        USEFUL * (patience / interval - 1.0) as f32
     }
 
     /// The unit of the tail of the present regime, in nanoseconds.
@@ -234,6 +382,7 @@ impl State {
     }
 
     /// Determines the loss regime, and how long a burst of losses as rare as the budget would be.
+    /// Also which of the two ways to expect a heartbeat is better.
     fn update_regime(&mut self) {
         self.slots = if self.enter <= LOSSY {
             0.0
@@ -241,22 +390,41 @@ impl State {
             let goes_on = (self.more + 0.5) / (self.more + self.bursts + 1.5);
             (1.0 + (self.p / self.enter).ln() / goes_on.ln()).ceil().max(1.0)
         };
+        self.lagging = self.dev > self.interval() * LAGGING_MIN && self.lag_dev < self.dev * LAGGING_SHARE;
     }
 
     fn resolution(&self) -> Resolution {
         if self.whole > 0.5 { Resolution::Whole } else { Resolution::Fine }
     }
 
-    fn set_deadline(&mut self) {
+    /// The margin without what a burst of mistakes adds to it, in nanoseconds.
+    fn margin(&self) -> f64 {
         let bad = self.factor * self.slots;
         let intervals = match self.resolution() {
             Resolution::Fine | Resolution::Whole if self.slots == 0.0 => self.long,
             Resolution::Fine => bad,
             Resolution::Whole => (bad - WHOLE_SLACK).ceil() + WHOLE_SLACK,
         };
-        let interval = self.interval();
-        let margin = self.jitter().max(f64::from(intervals) * interval).min(f64::from(MARGIN_MAX) * interval);
-        self.expected = instant(self.schedule.next_due().saturating_add(self.base as i64));
+        self.jitter().max(f64::from(intervals) * self.interval())
+    }
+
+    /// Sets what is expected after a heartbeat that came so much later than the schedule says.
+    fn set_deadline(&mut self, late: f64) {
+        let from_arrival = self.schedule.newest() as f64 + self.interval();
+        let expected = if self.lagging {
+            from_arrival + self.lag
+        } else {
+            let scheduled = self.schedule.next_due() as f64 + self.base;
+            // If it is late by more than jitter, the schedule may have slipped. Then all after it
+            // are as late, and none of them is news.
+            if late > self.jitter() { from_arrival.max(scheduled) } else { scheduled }
+        };
+        let mut margin = self.margin();
+        if self.burst_left > 0 {
+            margin = margin.max(self.burst);
+        }
+        let margin = margin.min(f64::from(self.margin_max()) * self.interval());
+        self.expected = instant(expected as i64);
         self.deadline = self.expected + Duration::from_nanos(margin as u64);
     }
 
@@ -270,17 +438,22 @@ impl State {
     }
 
     fn heartbeat(&mut self, arrival: Arrival) {
-        let (interval, newest) = (self.interval(), self.schedule.newest());
+        let (interval, before) = (self.interval(), self.schedule.newest());
         let place = self.schedule.heartbeat(arrival, self.base as i64, &mut self.clock_doubt);
+        let late = if place.anew { 0.0 } else { place.late as f64 - self.base };
+        let lost = arrival.slots.saturating_sub(arrival.slept.saturating_add(1));
+        let on_time = late.abs() <= f64::from(WHOLE_SLACK) * interval;
+        if !arrival.waited && !place.moved && !(place.anew && self.discounted) {
+            self.learn_silence(arrival.at, lost > 0 && on_time && !place.anew);
+        }
         if place.anew {
             self.base = place.late as f64;
         } else if !arrival.waited && !place.moved {
-            let late = place.late as f64 - self.base;
-            self.learn_silence(newest, self.unit());
-            self.learn_jitter(late, interval);
-            let lost = arrival.slots.saturating_sub(arrival.slept.saturating_add(1));
+            let gap = (self.schedule.newest() - before) as f64 - interval;
+            let gap = (arrival.slots == 1 && !self.discounted).then_some(gap);
+            self.learn_jitter(late, gap, interval);
             if !self.discounted {
-                self.learn_loss(lost, late.abs() <= f64::from(WHOLE_SLACK) * interval);
+                self.learn_loss(lost);
             }
         }
         self.discounted = false;
@@ -295,29 +468,42 @@ impl State {
             self.stale = 0;
             self.split_budget();
         }
-        self.set_deadline();
+        self.set_deadline(late);
         if arrival.waited {
             self.extend_to(arrival.at + arrival.interval);
         }
     }
 
-    /// Enters the silence that ends with the heartbeat just placed, in this unit; the one before it
-    /// arrived at `before`.
-    fn learn_silence(&mut self, before: i64, unit: f64) {
-        let awaited = signed(self.expected);
-        let over = (self.schedule.newest() - awaited) as f64;
+    /// Enters the silence that ends with the heartbeat that arrived `at`. `is_loss`: it was a whole
+    /// number of slots.
+    fn learn_silence(&mut self, at: Instant, is_loss: bool) {
+        let over = (signed(at) - signed(self.expected)) as f64;
         let (is_lossy, is_surprising) = (self.slots > 0.0, over > self.jitter());
+        // Twenty-four times what it takes to see one such silence: a memory of eight moves the
+        // quantile by chance, and each move costs time or mistakes. For strict budgets as many as
+        // twenty days at ten a second, for loose ones six hours.
+        let memory = (24.0 / f64::from(self.p)).clamp(2e5, 2e7);
+        let unit = self.unit();
+        let is_covered = self.burst_left > 0 && over <= self.burst && over > self.margin();
         let tail = if is_lossy { &mut self.lossy_tail } else { &mut self.calm_tail };
-        // Eight times what it takes to see one such silence; for strict budgets as many as ten days
-        // at ten a second, for loose ones three hours.
-        let memory = (8.0 / f64::from(self.p)).clamp(1e5, 1e7);
         tail.count(memory);
         self.stale = self.stale.saturating_add(1);
+        self.allowed += f64::from(self.p);
+        self.burst_left = self.burst_left.saturating_sub(1);
         if is_surprising {
-            tail.enter(((before - awaited) as f64 / unit) as f32, (over / unit) as f32);
+            // What the margin after a mistake covers needs no longer one at other times.
+            if !is_covered {
+                tail.enter((over / unit) as f32);
+            }
+            self.surprises = self.surprises.saturating_add(1);
+            let gain = 1.0 / f32::from(self.surprises).min(BURSTS);
+            self.whole += (f32::from(u8::from(is_loss)) - self.whole) * gain;
             if over > 0.5 * unit {
                 self.stale = SPLIT_EVERY;
             }
+        }
+        if at > self.deadline {
+            self.note_mistake(over);
         }
         let gain = (1.0 / memory).max(1.0 / (f64::from(self.count) + 2.0)) as f32;
         self.lossy += (f32::from(u8::from(is_lossy)) - self.lossy) * gain;
@@ -326,43 +512,94 @@ impl State {
         }
     }
 
-    fn learn_jitter(&mut self, late: f64, interval: f64) {
+    /// A silence of this much past the expected arrival was suspected, and the target was alive.
+    fn note_mistake(&mut self, over: f64) {
+        self.made += 1.0;
+        let beats = (BURST_SHARE / self.p).min(BURST_BEATS_MAX);
+        if beats < BURST_BEATS_MIN {
+            return;
+        }
+        let former = if self.burst_left > 0 { self.burst } else { 0.0 };
+        self.burst = former.max(over * BURST_STRETCH);
+        self.burst_left = beats as u16;
+    }
+
+    fn learn_jitter(&mut self, late: f64, gap: Option<f64>, interval: f64) {
         let gain = JITTER_GAIN.max(1.0 / (f64::from(self.count) + 2.0));
         // The first few have no spread to be measured against yet.
-        let dev = if self.count < 10 { interval } else { self.dev };
+        let is_new = self.count < 10;
+        let dev = if is_new { interval } else { self.dev };
         self.base += gain * late.clamp(-4.0 * dev, 4.0 * dev);
         // Lateness of more than an interval is no jitter.
         self.dev = (self.dev + gain * (late.abs().min(8.0 * dev) - self.dev)).min(interval);
+        if let Some(gap) = gap {
+            let dev = if is_new { interval } else { self.lag_dev };
+            let off = gap - self.lag;
+            self.lag += gain * off.clamp(-4.0 * dev, 4.0 * dev);
+            self.lag_dev = (self.lag_dev + gain * (off.abs().min(8.0 * dev) - self.lag_dev)).min(interval);
+            if !self.lagging {
+                self.body.count((late / self.dev.max(1.0)) as f32);
+            } else {
+                self.body.count((off / self.lag_dev.max(1.0)) as f32);
+            }
+        }
         self.count = self.count.saturating_add(1);
     }
 
-    /// Learns that so many heartbeats were lost before one that came in `on_time`.
-    fn learn_loss(&mut self, lost: u64, on_time: bool) {
+    /// Learns that so many heartbeats were lost.
+    fn learn_loss(&mut self, lost: u64) {
         self.enter += (f32::from(u8::from(lost > 0)) - self.enter) * LOSS_GAIN;
         if lost > 0 {
             let keep = 1.0 - 1.0 / BURSTS;
             self.more = self.more * keep + (lost - 1).min(BURST_MAX - 1) as f32;
             self.bursts = self.bursts * keep + 1.0;
-            self.whole += (f32::from(u8::from(on_time)) - self.whole) / BURSTS;
         }
+    }
+
+    /// A heartbeat that had counted as lost has come in. As if it had not: of a loss of one slot,
+    /// nothing remains.
+    fn unlearn_loss(&mut self) {
+        self.enter = (self.enter - LOSS_GAIN).max(0.0);
+        (self.more, self.bursts) =
+            if self.more >= 1.0 { (self.more - 1.0, self.bursts) } else { (self.more, (self.bursts - 1.0).max(0.0)) };
     }
 
     /// Splits the budget between the calm and the lossy regime so that the mean margin is smallest.
     fn split_budget(&mut self) {
-        let p = f64::from(self.p);
+        // Fades over eight budgets' worth of heartbeats, or ten days at ten a second.
+        if self.allowed > 8.0 {
+            (self.made, self.allowed) = (self.made / 2.0, self.allowed / 2.0);
+        }
+        // Before that many were allowed at all, a surplus says nothing.
+        let is_known = self.allowed >= f64::from(CHANCE);
+        let share = (self.allowed as f32 + CHANCE) / (self.made + CHANCE);
+        self.plan = if is_known { share.clamp(PLAN_MIN, 1.0) } else { 1.0 };
+        self.reach = self.body.reach(self.p).map_or(self.rarity, |reach| reach.min(self.rarity));
+        let p = f64::from(self.p * self.plan);
         let lossy = f64::from(self.lossy);
+        let most = self.margin_max();
         let mut least = f32::INFINITY;
         let mut times = 1.0;
         while times == 1.0 || lossy * times <= LOSSY_SPEND_MAX && p * times <= SHARE_MAX {
             let p_calm = p * (1.0 - lossy * times) / (1.0 - lossy).max(0.01);
             let (calm, bad) = (&self.calm_tail, &self.lossy_tail);
-            let beyond = || (calm.longest() * calm.stretch(p_calm)).max(self.guess);
-            let long = calm.quantile(p_calm, self.resolution()).unwrap_or_else(beyond);
+            let guess = self.guess * (1.0 - calm.seen(p_calm)).max(0.0);
+            let beyond = || (calm.longest() * calm.stretch(p_calm)).max(guess);
+            let mut long = calm.quantile(p_calm, self.resolution()).unwrap_or_else(beyond);
+            let mut unkept = 0.0;
+            if long > most {
+                long = calm.knee(most, KNEE);
+                // What was never seen is no reason to say that a budget cannot be kept.
+                unkept = if calm.seen(p_calm) >= 1.0 { calm.share_above(long) as f32 } else { 0.0 };
+            }
             let p_bad = p * times;
-            let factor = bad.quantile(p_bad, Resolution::Fine).unwrap_or_else(|| bad.longest().max(1.0));
-            let mean = (1.0 - self.lossy) * long + self.lossy * (factor * self.sat_out).min(MARGIN_MAX);
+            let mut factor = bad.quantile(p_bad, Resolution::Fine).unwrap_or_else(|| bad.longest().max(1.0));
+            if self.sat_out > 0.0 && factor * self.sat_out > most {
+                factor = bad.knee(most / self.sat_out, KNEE);
+            }
+            let mean = (1.0 - self.lossy) * long + self.lossy * (factor * self.sat_out).min(most);
             if mean < least {
-                (least, self.long, self.factor) = (mean, long, factor);
+                (least, self.long, self.factor, self.unkept) = (mean, long, factor, unkept);
             }
             times *= 2.0;
         }
@@ -372,6 +609,10 @@ impl State {
 impl Detector for Budget {
     fn heartbeat(&mut self, arrival: Arrival) {
         self.state.heartbeat(arrival);
+    }
+
+    fn overtaken(&mut self, _slots_behind: u64) {
+        self.state.unlearn_loss();
     }
 
     fn deadline(&self) -> Instant {
@@ -392,8 +633,12 @@ impl Detector for Budget {
             return 0.0;
         }
         let tail = if state.slots > 0.0 { &state.lossy_tail } else { &state.calm_tail };
-        let jitter = (-(over - JITTER_MIN).max(0.0) / state.dev.max(1.0)).exp();
-        -tail.share_above((over / state.unit()) as f32).max(jitter).min(1.0).log10()
+        let jitter = state.jitter();
+        let mut share = tail.share_above((over.max(jitter) / state.unit()) as f32);
+        if over < jitter {
+            share += state.body.share_above((over / state.spread().max(1.0)) as f32, state.reach);
+        }
+        -share.min(1.0).log10()
     }
 
     fn discount_pause(&mut self, pause: Pause) {
@@ -466,7 +711,7 @@ mod tests {
     fn a_regular_link_once_learnt_is_suspected_within_milliseconds() {
         let mut link = Link::new(1.0);
         link.beats(10_000, 0.0);
-        assert!(link.margin() > Duration::from_millis(250), "{:?}", link.margin());
+        assert!(link.margin() > Duration::from_millis(100), "{:?}", link.margin());
         link.beats(40_000, 0.0);
         assert!(link.margin() < Duration::from_millis(10), "{:?}", link.margin());
         assert_eq!((link.mistakes, link.budget.verdict(link.budget.deadline())), (0, Alive));
@@ -567,6 +812,117 @@ mod tests {
             }
             now += interval;
         }
+    }
+
+    /// Heartbeats of one slot each at these milliseconds; how many were suspected before they came.
+    fn suspicions(budget: &mut Budget, arrivals: impl Iterator<Item = u64>) -> u32 {
+        let mut count = 0;
+        for at in arrivals {
+            count += u32::from(budget.verdict(Instant::from_millis(at)) == Suspect);
+            budget.heartbeat(beat(at, INTERVAL_MS));
+        }
+        count
+    }
+
+    #[test]
+    fn a_slipped_schedule_is_one_suspicion() {
+        for slip_ms in [1_400, 2_500, 4_000, 60_000] {
+            let mut link = Link::new(6.0);
+            link.beats(50_000, 0.0);
+            let start = link.slot * INTERVAL_MS + slip_ms;
+            let count = suspicions(&mut link.budget, (1..=40).map(|slot| start + slot * INTERVAL_MS));
+            assert_eq!(count, 1, "slip of {slip_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_silence_that_ends_with_a_new_time_table_is_learnt() {
+        let mut link = Link::new(1.0);
+        link.beats(50_000, 0.0);
+        for _ in 0..20 {
+            link.slot += 30;
+            // Slots far ahead of the time that has passed: the time-table starts anew.
+            link.budget.heartbeat(Arrival { at: link.due(), slots: 90, ..beat(0, INTERVAL_MS) });
+            link.newest = link.slot;
+            link.beats(30, 0.0);
+        }
+        assert!(link.margin() > Duration::from_millis(2_800), "{:?}", link.margin());
+    }
+
+    #[test]
+    fn a_sender_that_sleeps_between_heartbeats_is_no_jitter() {
+        let (mut link, mut at) = (Link::new(1.0), 0);
+        for _ in 0..50_000 {
+            at += INTERVAL_MS + 5 + link.random.below(5);
+            link.budget.heartbeat(beat(at, INTERVAL_MS));
+        }
+        let silence = link.budget.deadline() - Instant::from_millis(at);
+        assert!(silence < Duration::from_millis(140), "{silence:?}");
+    }
+
+    #[test]
+    fn past_the_timeout_no_margin_is_worth_anything() {
+        let mut link = Link::new(1.0);
+        link.budget = link.budget.with_timeout(Duration::from_secs(2));
+        for _ in 0..200 {
+            link.beats(500, 0.0);
+            link.slot += 49;
+        }
+        // Each silence ends past the timeout: waiting for it prevents no mistake.
+        assert!(link.margin() < Duration::from_millis(50), "{:?}", link.margin());
+        // One in 549 slots, of which 36,000 are an hour.
+        let kept_at = link.budget.kept_at().unwrap();
+        assert!((50.0..80.0).contains(&kept_at), "{kept_at}");
+    }
+
+    #[test]
+    fn a_new_link_starts_from_the_tails_of_the_others() {
+        let others = [0, 1, 2].map(|_| {
+            let mut link = Link::new(1.0);
+            link.beats(50_000, 0.0);
+            link.budget
+        });
+        let mut link = Link::new(1.0);
+        link.budget = link.budget.starting_from(others.iter());
+        link.beats(100, 0.0);
+        assert!(link.margin() < Duration::from_millis(20), "{:?}", link.margin());
+        assert_eq!(link.budget.kept_at(), None);
+    }
+
+    #[test]
+    fn a_mistake_makes_patient_for_a_while() {
+        let mut link = Link::new(1.0);
+        link.beats(50_000, 0.0);
+        let before = link.margin();
+        link.slot += 20;
+        link.beats(10, 0.0);
+        assert!(link.margin() > Duration::from_millis(2_500), "{:?}", link.margin());
+        link.beats(600, 0.0);
+        assert!(link.margin() < before + Duration::from_millis(2_200), "{:?}", link.margin());
+    }
+
+    #[test]
+    fn a_heartbeat_that_was_overtaken_is_no_loss() {
+        let mut link = Link::new(1.0);
+        link.beats(50_000, 0.0);
+        for _ in 0..500 {
+            link.slot += 1;
+            link.beats(5, 0.0);
+            link.budget.overtaken(5);
+        }
+        assert!(link.budget.state.enter < LOSSY, "{}", link.budget.state.enter);
+    }
+
+    #[test]
+    fn a_budget_that_was_overspent_is_planned_smaller() {
+        let mut link = Link::new(10.0);
+        link.beats(50_000, 0.0);
+        assert_eq!(link.budget.state.plan, 1.0);
+        for round in 0..40 {
+            link.slot += 3 + round;
+            link.beats(300, 0.0);
+        }
+        assert!(link.budget.state.plan < 0.9, "{}", link.budget.state.plan);
     }
 
     #[test]

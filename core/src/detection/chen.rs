@@ -19,10 +19,11 @@
 //! margins: 0 up to the expected arrival, 1 at the deadline.
 //!
 //! Source: Chen, Toueg and Aguilera, "On the quality of service of failure detectors", IEEE
-//! Transactions on Computers 51(5), 2002, section 6 (NFD-E). We differ in two points. Each
-//! heartbeat announces eta, so it may change. A schedule that has moved (the sender's clock stood
-//! still) clears the window; NFD-E would suspect the target after every heartbeat until the window
-//! is full of new ones.
+//! Transactions on Computers 51(5), 2002, section 6 (NFD-E). We differ in three points. Each
+//! heartbeat announces eta, so it may change. After a heartbeat that was late by more than the
+//! margin, the next one is expected no sooner than eta later: if the sender's clock stood still,
+//! all heartbeats after it are as late, and NFD-E would suspect the target after each of them. A
+//! schedule that stays behind clears the window.
 
 use std::time::Duration;
 
@@ -61,13 +62,17 @@ impl Chen {
             expected: now,
             deadline: now,
         };
-        chen.update();
+        chen.update(0);
         chen
     }
 
-    fn update(&mut self) {
+    /// Sets what is expected after a heartbeat that came so many nanoseconds later than usual.
+    fn update(&mut self, late: i64) {
         let mean = self.lateness.mean().unwrap_or(0.0);
-        self.expected = instant(self.schedule.next_due().saturating_add(mean as i64));
+        let scheduled = self.schedule.next_due().saturating_add(mean as i64);
+        let is_past_margin = late > 0 && Duration::from_nanos(late as u64) > self.margin;
+        let from_arrival = self.schedule.newest().saturating_add(self.schedule.interval());
+        self.expected = instant(if is_past_margin { scheduled.max(from_arrival) } else { scheduled });
         self.deadline = self.expected + self.margin;
     }
 }
@@ -82,7 +87,7 @@ impl Detector for Chen {
         if !arrival.waited && !place.moved {
             self.lateness.push(place.late);
         }
-        self.update();
+        self.update(if place.anew { 0 } else { place.late.saturating_sub(usual) });
         if arrival.waited {
             self.deadline = self.deadline.max(arrival.at + arrival.interval);
         }
@@ -194,6 +199,19 @@ mod tests {
             assert!(with.deadline() >= at(261_500), "{:?}", with.deadline());
         }
         assert_eq!(with.expected() - without.expected(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_slipped_schedule_is_one_suspicion() {
+        let mut chen = chen(200);
+        let mut suspicions = 0;
+        for slot in 201..=240u64 {
+            let at_ms = slot * 1_000 + 3_000;
+            suspicions += u32::from(chen.verdict(at(at_ms)) == Suspect);
+            chen.heartbeat(beat(at_ms, 1_000));
+            assert_eq!(chen.verdict(at(at_ms + 1_000)), Alive, "slot {slot}");
+        }
+        assert_eq!(suspicions, 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! A detector never concludes death. That follows from silence past a timeout that the user set, or
 //! from the evidence of other nodes, in [`monitor`] and in the membership.
 
+mod body;
 mod budget;
 mod chen;
 mod fixed;
@@ -83,6 +84,13 @@ pub trait Detector {
     /// out a heartbeat that a later one overtook.
     fn heartbeat(&mut self, arrival: Arrival);
 
+    /// Learns that the heartbeat of a slot that had counted as lost has come in after all,
+    /// `slots_behind` the newest one: it was overtaken. It is no news of the target. A detector
+    /// that does not count losses has nothing to take back.
+    fn overtaken(&mut self, slots_behind: u64) {
+        let _ = slots_behind; // Most detectors count no losses.
+    }
+
     /// The last instant at which silence still counts as alive.
     fn deadline(&self) -> Instant;
 
@@ -141,6 +149,29 @@ impl AnyDetector {
             AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
         }
     }
+
+    /// The same, for a target that is dead after a silence of `timeout` in any case. Only the
+    /// budget makes use of it.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> AnyDetector {
+        match self {
+            AnyDetector::Budget(budget) => AnyDetector::Budget(budget.with_timeout(timeout)),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
+        }
+    }
+
+    /// The same, for a target of which nothing is known yet; see [`Budget::starting_from`].
+    #[must_use]
+    pub fn starting_from<'a>(self, others: impl Iterator<Item = &'a AnyDetector>) -> AnyDetector {
+        let budgets = others.filter_map(|other| match other {
+            AnyDetector::Budget(budget) => Some(budget),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => None,
+        });
+        match self {
+            AnyDetector::Budget(budget) => AnyDetector::Budget(budget.starting_from(budgets)),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
+        }
+    }
 }
 
 impl Detector for AnyDetector {
@@ -150,6 +181,15 @@ impl Detector for AnyDetector {
             AnyDetector::Chen(chen) => chen.heartbeat(arrival),
             AnyDetector::Phi(phi) => phi.heartbeat(arrival),
             AnyDetector::Budget(budget) => budget.heartbeat(arrival),
+        }
+    }
+
+    fn overtaken(&mut self, slots_behind: u64) {
+        match self {
+            AnyDetector::Fixed(fixed) => fixed.overtaken(slots_behind),
+            AnyDetector::Chen(chen) => chen.overtaken(slots_behind),
+            AnyDetector::Phi(phi) => phi.overtaken(slots_behind),
+            AnyDetector::Budget(budget) => budget.overtaken(slots_behind),
         }
     }
 

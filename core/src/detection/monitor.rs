@@ -29,7 +29,7 @@ pub struct ReceivedHeartbeat {
     /// When it arrived.
     pub at: Instant,
     /// Number of its schedule slot. A heartbeat whose slot is not above the newest one is old or a
-    /// duplicate, and is ignored.
+    /// duplicate, and is no news; see [`Monitor::overtaken`].
     pub slot: u64,
     /// Time to the next one, by the sender's announcement.
     pub interval: Duration,
@@ -74,6 +74,8 @@ struct Watch {
     newest: Instant,
     /// Slot of the newest heartbeat.
     slot: u64,
+    /// Which of the 64 slots before it came in: the lowest bit for the one just before.
+    received: u64,
     /// Slots that the sender had slept through by then.
     slept: u64,
     /// Whether its death was delayed since the newest heartbeat, so that an interval remained for a
@@ -119,6 +121,7 @@ impl Monitor {
             patience: timeout,
             newest: now,
             slot: 0,
+            received: 0,
             slept: 0,
             graced: false,
             filed: Instant::NEVER,
@@ -152,9 +155,14 @@ impl Monitor {
         let place = watch.0;
         let watch = &mut self.watches[place as usize];
         if heartbeat.slot <= watch.slot {
+            self.overtaken(WatchId(place), heartbeat.slot);
             return None;
         }
         let slots = heartbeat.slot - watch.slot;
+        watch.received = watch.received.checked_shl(u32::try_from(slots).unwrap_or(u32::MAX)).unwrap_or(0);
+        if watch.slot > 0 && slots <= 64 {
+            watch.received |= 1 << (slots - 1);
+        }
         let slept = heartbeat.slept.saturating_sub(watch.slept).min(slots - 1);
         (watch.slot, watch.slept) = (heartbeat.slot, heartbeat.slept);
         let silence = heartbeat.at - watch.newest;
@@ -171,6 +179,17 @@ impl Monitor {
             return (from != Verdict::Alive).then_some(Change { target, from, to: Verdict::Alive, silence });
         }
         None
+    }
+
+    /// Handles a heartbeat of a slot before the newest one. If that one overtook it, its detector
+    /// learns that it was not lost. A duplicate, or one over 64 slots old, changes nothing.
+    pub fn overtaken(&mut self, watch: WatchId, slot: u64) {
+        let watch = &mut self.watches[watch.0 as usize];
+        let behind = watch.slot.saturating_sub(slot);
+        if (1..=64).contains(&behind) && watch.received >> (behind - 1) & 1 == 0 {
+            watch.received |= 1 << (behind - 1);
+            watch.detector.overtaken(behind);
+        }
     }
 
     /// The next verdict that the silence up to `now` has changed; call until there is none.
@@ -250,6 +269,12 @@ impl Monitor {
     /// When to call `poll_change` next; `None` if nothing can change.
     pub fn next_change(&self) -> Option<Instant> {
         self.wheel.next()
+    }
+
+    /// The detectors of the nodes that are watched.
+    pub fn node_detectors(&self) -> impl Iterator<Item = &AnyDetector> {
+        let is_node = |watch: &&Watch| watch.filed != Instant::NEVER && matches!(watch.target, Target::Node(_));
+        self.watches.iter().filter(is_node).map(|watch| &watch.detector)
     }
 
     /// The verdict on a target, as of the last call.
@@ -450,5 +475,20 @@ mod tests {
         assert_eq!(again, watch);
         let change = monitor.poll_change(ms(61)).unwrap();
         assert_eq!(change.target, Target::Worker(WorkerId(8)));
+    }
+
+    #[test]
+    fn what_was_overtaken_is_noted_once() {
+        let (mut monitor, watch) = monitor(&[100, 200]);
+        assert_eq!(monitor.heartbeat(watch, heartbeat(400, 4)), None);
+        assert_eq!(monitor.watches[0].received, 0b110, "slot 3 is missing, slots 2 and 1 came in");
+        for _ in 0..2 {
+            monitor.heartbeat(watch, heartbeat(410, 3));
+            assert_eq!(monitor.watches[0].received, 0b111);
+        }
+        monitor.heartbeat(watch, heartbeat(500, u64::MAX));
+        assert_eq!((monitor.watches[0].received, monitor.slot(watch)), (0, u64::MAX));
+        monitor.overtaken(watch, 1);
+        assert_eq!(monitor.watches[0].received, 0);
     }
 }

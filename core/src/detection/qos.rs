@@ -316,8 +316,9 @@ struct Run<'a, D> {
 
 impl<D: Detector> Run<'_, D> {
     fn heartbeat(&mut self, index: usize, at: Instant, waited: bool) {
-        if self.newest.is_some_and(|newest| index < newest) {
-            return; // A later one overtook it: it is ignored.
+        if let Some(newest) = self.newest.filter(|newest| index < *newest) {
+            let behind = self.trace.beats[newest].slot - self.trace.beats[index].slot;
+            return self.detector.overtaken(behind);
         }
         self.look(at);
         let slot = self.trace.beats[index].slot;

@@ -79,20 +79,30 @@ impl Tail {
         }
     }
 
-    /// Enters the silence before the heartbeat just counted. It lasted until `until`, and the
-    /// heartbeat before it came in at `from`, both counted from the expected arrival. If that
-    /// heartbeat was late itself, a margin shorter than `from` had led to a suspicion already, and
-    /// leads to no second one. So the entry stands for margins between the two. Heartbeats that
-    /// arrive together after a stall count as one silence.
-    pub(super) fn enter(&mut self, from: f32, until: f32) {
-        if let Some(bucket) = Self::bucket(until) {
-            self.longest = self.longest.max(until);
+    /// Adds what another tail has counted, as if it had been counted here just now.
+    pub(super) fn add(&mut self, other: &Tail) {
+        let factor = self.weight / other.weight;
+        self.total += other.total * factor;
+        self.longest = self.longest.max(other.longest());
+        for (count, counted) in self.counts.iter_mut().zip(&other.counts) {
+            *count += counted * factor as f32;
+        }
+    }
+
+    /// Lets all that was counted weigh no more than so many heartbeats.
+    pub(super) fn weigh_at_most(&mut self, heartbeats: f64) {
+        let factor = (heartbeats * self.weight / self.total.max(1e-9)).min(1.0);
+        self.total *= factor;
+        self.counts.iter_mut().for_each(|count| *count *= factor as f32);
+    }
+
+    /// Enters the silence before the heartbeat just counted: how long it lasted past the expected
+    /// arrival. The caller expects a heartbeat no sooner than an interval after a late one. So
+    /// heartbeats that arrive together after a stall are one silence.
+    pub(super) fn enter(&mut self, silence: f32) {
+        if let Some(bucket) = Self::bucket(silence) {
+            self.longest = self.longest.max(silence);
             self.counts[bucket] += self.weight as f32;
-            if let Some(bucket) = Self::bucket(from) {
-                // The late heartbeat was entered as a longer silence itself; only rounding can make
-                // this negative.
-                self.counts[bucket] = (self.counts[bucket] - self.weight as f32).max(0.0);
-            }
         }
     }
 
@@ -120,6 +130,22 @@ impl Tail {
             above += inside;
         }
         Some(0.0)
+    }
+
+    /// The shortest silence such that waiting longer, up to `most`, prevents less than `worth` of
+    /// the remaining: a share. For a budget that no silence up to `most` keeps.
+    pub(super) fn knee(&self, most: f32, worth: f64) -> f32 {
+        let above = |bucket: usize| self.counts[bucket..].iter().sum::<f32>();
+        let last = Self::bucket(most).unwrap_or(0);
+        let remain = f64::from(above(last)).max(f64::from(self.weight as f32));
+        let first = (0..last).find(|bucket| f64::from(above(*bucket)) * worth <= remain);
+        first.map_or(most, |bucket| Self::lower_edge(bucket).min(most))
+    }
+
+    /// How much of what it takes to know the silence of a share `p` was seen; at least 1 if it is
+    /// known.
+    pub(super) fn seen(&self, p: f64) -> f32 {
+        (2.0 * p * self.total / self.weight) as f32
     }
 
     /// By how much the longest silence has to be stretched so that a share `p` exceeds it; from 1
@@ -171,7 +197,7 @@ mod tests {
         for beat in 0..10_000 {
             tail.count(1e9);
             if beat % 100 == 0 {
-                tail.enter(0.0, (1 + beat / 100 % 10) as f32);
+                tail.enter((1 + beat / 100 % 10) as f32);
             }
         }
         tail
@@ -206,15 +232,18 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_together_is_one_silence() {
+    fn the_knee_is_where_waiting_no_longer_helps() {
         let mut tail = Tail::new();
-        for missed in 0..20 {
+        for beat in 0..10_000 {
             tail.count(1e9);
-            let left = 2.0 - 0.1 * missed as f32;
-            tail.enter(if missed == 0 { -0.9 } else { left }, left);
+            if beat % 100 == 0 {
+                // Half of the silences are short, the others are longer than any margin.
+                tail.enter(if beat % 200 == 0 { 1.0 } else { 100.0 });
+            }
         }
-        let (longest, all): (f32, f32) = (tail.counts[Tail::bucket(2.0).unwrap()], tail.counts.iter().sum());
-        assert_eq!((longest.round(), all.round()), (1.0, 1.0));
+        let knee = tail.knee(50.0, 0.8);
+        assert!((1.0..1.3).contains(&knee), "{knee}");
+        assert_eq!(Tail::new().knee(50.0, 0.8), Tail::lower_edge(0), "nothing is prevented where nothing is known");
     }
 
     #[test]
@@ -233,7 +262,7 @@ mod tests {
         let mut tail = Tail::new();
         for _ in 0..100_000 {
             tail.count(1_000.0);
-            tail.enter(0.0, 1.0);
+            tail.enter(1.0);
         }
         assert!(tail.weight <= WEIGHT_MAX && (tail.total / tail.weight - 1_000.0).abs() < 5.0, "{tail:?}");
     }

@@ -33,6 +33,9 @@ const INTERVAL_TIMEOUTS_MAX: u32 = 2;
 /// heartbeat of a node that sends less often than it says would end another suspicion.
 const INTERVAL_SHARE_MIN: u32 = 100;
 
+/// How many other detectors one starts from, at most: enough to know what is usual here.
+const STARTING_FROM_MAX: usize = 64;
+
 /// Why a node is watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum WatchKind {
@@ -116,7 +119,11 @@ impl Watching {
         if names_us {
             self.start_named(from, interval, heartbeat, inquiries, ctx);
         }
-        let Some(peer) = self.watched.get_mut(&from).filter(|peer| peer.stage < stage) else { return false };
+        let Some(peer) = self.watched.get_mut(&from) else { return false };
+        if stage <= peer.stage {
+            ctx.monitor.overtaken(peer.watch, stage / STAGES);
+            return false;
+        }
         peer.stage = stage;
         peer.refused = false;
         if names_us {
@@ -170,13 +177,14 @@ impl Watching {
         if self.watched.contains_key(&id) {
             return;
         }
-        let detector = AnyDetector::new(&ctx.config.detector, interval, ctx.now);
+        let detector = AnyDetector::new(&ctx.config.detector, interval, ctx.now).with_timeout(ctx.config.timeout);
         let (detector, unsolicited, known_from) = match kind {
             WatchKind::OnlyObserver => (detector, false, 0),
             WatchKind::OneOfSeveral => (detector.with_second_opinion(), false, 0),
             WatchKind::Unsolicited => (detector.with_second_opinion(), true, 0),
             WatchKind::Newcomer => (detector.with_second_opinion(), true, u64::MAX),
         };
+        let detector = detector.starting_from(ctx.monitor.node_detectors().take(STARTING_FROM_MAX));
         let watch = ctx.monitor.watch(Target::Node(id), detector, ctx.config.timeout, ctx.now);
         let peer = WatchedPeer {
             watch,
