@@ -3,6 +3,7 @@
 //!
 //! cargo run --release --example qos -- tests/data/traces/wan-seed1-3h.csv.gz
 
+mod page;
 mod plot;
 mod table;
 
@@ -49,6 +50,13 @@ struct Arguments {
     /// Draw detection time against mistakes into this file; turns the knobs as --sweep does
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// Write one page about all of it into this file: what each detector would have done, which
+    /// setting to choose, and what it costs; turns the knobs as --sweep does
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Silence after which a node is dead in any case: the budget waits no longer
+    #[arg(long, value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -105,6 +113,7 @@ pub(crate) struct Report {
     beats: usize,
     arrived: usize,
     stalls: usize,
+    longest_silence: Duration,
     /// With the settings that were asked for.
     asked: Vec<Score>,
     /// With all settings, if they were swept.
@@ -139,7 +148,38 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             println!("drawn: {}", path.display());
         }
     }
+    if let Some(path) = &arguments.report {
+        let page = page::page(&reports, arguments.mistakes)?;
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        if !arguments.json {
+            println!("written: {}", path.display());
+        }
+    }
     Ok(())
+}
+
+/// The largest share of heartbeats after which a wrong suspicion may follow.
+const SHARE_MAX: f64 = 0.1;
+
+/// Refuses a budget of more than a mistake in ten heartbeats: the detector would hold to that
+/// instead.
+fn check_budget(mistakes: MistakeRate, interval: Duration) -> Result<(), Failure> {
+    let share = mistakes.per_heartbeat(interval);
+    if share > SHARE_MAX {
+        let right = (mistakes.per_hour() * SHARE_MAX / share * 1e3).floor() / 1e3;
+        return Err(format!(
+            "--mistakes {mistakes} is more than one in ten heartbeats at interval {interval:?}; use at most {right}/h"
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// The longest time without an arrival.
+fn longest_silence(trace: &Trace) -> Duration {
+    let mut arrivals: Vec<Instant> = trace.beats.iter().filter_map(|beat| beat.arrived).collect();
+    arrivals.sort_unstable();
+    arrivals.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
 }
 
 /// Reads a trace; one that begins as gzip does is unpacked.
@@ -168,8 +208,14 @@ fn report(path: &Path, trace: &Trace, arguments: &Arguments) -> Result<Report, F
         return Err(format!("it lasts {length}, which is not longer than the warm-up of {warm_up}; record for longer, or use a shorter --warm-up").into());
     }
     let interval = trace.intervals[0].1;
+    if contenders.contains(&Contender::Budget) {
+        check_budget(arguments.mistakes, interval)?;
+    }
     let score = |contender: Contender, setting: f64| -> Result<Score, Failure> {
         let mut detector = contender.detector(setting, interval, Instant::ZERO)?;
+        if let Some(timeout) = arguments.timeout {
+            detector = detector.with_timeout(timeout);
+        }
         Ok(Score { contender, setting, quality: quality(trace, &mut detector, replay) })
     };
     let (mut asked, mut swept) = (Vec::new(), Vec::new());
@@ -184,7 +230,7 @@ fn report(path: &Path, trace: &Trace, arguments: &Arguments) -> Result<Report, F
         for setting in settings {
             asked.push(score(contender, setting)?);
         }
-        if arguments.sweep || arguments.plot.is_some() {
+        if arguments.sweep || arguments.plot.is_some() || arguments.report.is_some() {
             for setting in contender.settings(SWEEP) {
                 swept.push(score(contender, setting)?);
             }
@@ -197,6 +243,7 @@ fn report(path: &Path, trace: &Trace, arguments: &Arguments) -> Result<Report, F
         beats: trace.beats.len(),
         arrived: trace.beats.iter().filter(|beat| beat.arrived.is_some()).count(),
         stalls: trace.stalls.len(),
+        longest_silence: longest_silence(trace),
         asked,
         swept,
     })

@@ -16,6 +16,11 @@ const PANEL: (u32, u32) = (760, 440);
 
 /// Draws the curves of all reports into `path`.
 pub(crate) fn draw(path: &Path, reports: &[Report], mistakes: MistakeRate) -> Result<(), Failure> {
+    Ok(std::fs::write(path, svg(reports, mistakes)?)?)
+}
+
+/// The curves of all reports.
+pub(crate) fn svg(reports: &[Report], mistakes: MistakeRate) -> Result<String, Failure> {
     let mut svg = String::new();
     {
         let size = (PANEL.0, PANEL.1 * reports.len() as u32);
@@ -26,8 +31,7 @@ pub(crate) fn draw(path: &Path, reports: &[Report], mistakes: MistakeRate) -> Re
         }
         root.present()?;
     }
-    std::fs::write(path, svg)?;
-    Ok(())
+    Ok(svg)
 }
 
 type Area<'a> = plotters::drawing::DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

@@ -83,7 +83,7 @@ pub(crate) fn print(report: &Report, mistakes: MistakeRate, guard: bool) {
 
 /// The hastiest setting that keeps the budget, as all more patient ones do; settings go from hasty
 /// to patient.
-fn best(scores: &[Score], contender: Contender, mistakes: MistakeRate) -> Option<&Score> {
+pub(crate) fn best(scores: &[Score], contender: Contender, mistakes: MistakeRate) -> Option<&Score> {
     let of_it = scores.iter().filter(|score| score.contender == contender);
     of_it.rev().take_while(|score| score.quality.mistakes_per_hour() <= mistakes.per_hour()).last()
 }
