@@ -1,11 +1,14 @@
 //! Requests between real nodes over real sockets.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 use heartbeat_actors::shard::{RemoteMessage, Shards};
-use heartbeat_actors::{Config, Context, Node, SendError};
+use heartbeat_actors::{Config, Context, Event, Node, SendError, Update};
 use serde::{Deserialize, Serialize};
 
 use crate::{PATIENCE, free, live};
@@ -55,6 +58,23 @@ impl Handler<Break> for Echo {
     }
 }
 
+/// A message that holds the worker for two milliseconds.
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Slowly;
+
+impl RemoteMessage for Slowly {
+    const NAME: &str = "live.slowly";
+}
+
+impl Handler<Slowly> for Echo {
+    type Result = ();
+
+    fn handle(&mut self, _: Slowly, _: &mut Context<Self>) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A message that no group has registered.
 #[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
@@ -84,7 +104,7 @@ async fn start(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> (Nod
     );
     let node = Node::start(Config::from_toml(&config).unwrap()).await.unwrap();
     let shards = node.supervise_shards("echo", COUNT, move |_| Ok(Echo { node: name })).unwrap();
-    (node, shards.accept::<Say>().accept::<Break>())
+    (node, shards.accept::<Say>().accept::<Break>().accept::<Slowly>())
 }
 
 /// One key for each shard.
@@ -170,5 +190,52 @@ fn a_leave_under_load_fails_no_request_of_others() {
         };
         futures_util::future::join(load, leave).await;
         one.leave().await;
+    });
+}
+
+#[test]
+fn a_slow_owner_makes_its_senders_full_and_delays_no_beat() {
+    live(async {
+        let (first, second) = (free(), free());
+        let (one, shards_one) = start("one", first, first).await;
+        let (two, shards_two) = start("two", second, first).await;
+        all_up(&[&shards_one, &shards_two]).await;
+        let suspected = Rc::new(Cell::new(0));
+        for (name, node) in [("one", &one), ("two", &two)] {
+            let suspected = suspected.clone();
+            node.subscribe_fn(name, move |update| {
+                if let Update::Event(Event::Suspected { .. } | Event::Died { .. }) = update {
+                    suspected.set(suspected.get() + 1);
+                }
+            });
+        }
+        let away = (0..COUNT).find(|index| !shards_one.worker(*index).is_ready()).unwrap();
+        let key = &keys(&shards_one)[away as usize];
+        let (mut replies, mut full, mut handled) = (Vec::new(), 0, 0);
+        let end = tokio::time::Instant::now() + Duration::from_secs(3);
+        while tokio::time::Instant::now() < end {
+            for _ in 0..500 {
+                let mut reply = shards_one.send(key, Slowly);
+                match (&mut reply).now_or_never() {
+                    Some(Err(SendError::Full)) => full += 1,
+                    Some(other) => panic!("{other:?}"),
+                    None => replies.push(reply),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The window is 1,024 requests; what was taken is handled, and nothing is lost.
+        for reply in replies {
+            match reply.within(PATIENCE).await {
+                Ok(()) => handled += 1,
+                Err(SendError::Full) => full += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(handled > 1_000, "{handled} were handled");
+        assert!(full > 1_000, "{full} were refused");
+        one.leave().await;
+        two.leave().await;
+        assert_eq!(suspected.get(), 0);
     });
 }

@@ -122,7 +122,7 @@ pub(crate) fn of_shard(serving: Result<Serving, Refusal>) -> Result<Serving, Ref
         Outcome::Refused(refusal) => Outcome::Refused(to_shard(refusal)),
         Outcome::Handled(_) | Outcome::Interrupted(_) | Outcome::TimedOut => outcome,
     });
-    Ok(Serving { outcome: outcome.boxed_local(), ..serving })
+    Ok(Serving { outcome: outcome.boxed(), ..serving })
 }
 
 /// The door of one worker.

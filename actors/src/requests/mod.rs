@@ -4,27 +4,28 @@
 //! room encodes and decodes, carries bytes over connections of their own, and hands requests to
 //! workers. It has a thread of its own, so that no load of requests delays a heartbeat.
 
+mod answering;
 mod door;
 pub(crate) mod driver;
 pub(crate) mod remote;
 mod route;
 mod socket;
+mod thread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix::Message;
-use dashmap::DashMap;
 use heartbeat_core::Member;
 use heartbeat_core::requests::{Input, MessageType, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 pub(crate) use self::door::{Door, Messages, OneDoor, ShardDoor, of_shard};
-pub(crate) use self::driver::start;
+use self::driver::{Driver, Own};
 pub(crate) use self::route::{Pending, Route};
-use crate::clock::Clock;
+pub(crate) use self::thread::start;
 
 /// A message that may travel between nodes.
 ///
@@ -74,12 +75,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     rest.is_empty().then_some(value)
 }
 
-/// What the requests thread is given.
+/// What other threads put in without waiting.
 pub(crate) enum ToRequests {
     /// An input that has nothing else with it.
     Input(Input),
-    /// A request of this node, and where its outcome goes.
-    Send { input: Input, pending: Arc<dyn Pending>, route: Arc<Route> },
     /// A message that a worker of this node had in its queue when its shard moved away.
     SendOn { id: RequestId, pending: Arc<dyn Pending>, route: Arc<Route>, key: Option<Arc<[u8]>> },
     /// Another node has connected for requests.
@@ -94,23 +93,24 @@ pub(crate) enum ToRequests {
 /// of this node before go before them: their numbers are lower.
 const FIRST_SENT: u64 = 1 << 62;
 
-/// What the node's other threads have of the requests thread.
+/// What the node's other threads have of its requests.
 pub(crate) struct RequestsLink {
-    sender: mpsc::UnboundedSender<ToRequests>,
-    clock: Clock,
-    next: AtomicU64,
+    driver: Arc<Driver>,
     /// The number of the next message that goes on.
     next_moved: AtomicU64,
-    /// The groups of this node that take requests, by the hash of their name.
-    doors: Arc<DashMap<u64, Arc<dyn Door>>>,
     /// Whether the node has left. Messages that its workers had still go on to the new owners.
     has_left: AtomicBool,
 }
 
 impl RequestsLink {
-    /// Sends something to the requests thread. Returns it if the thread has ended, with its node.
+    fn new(driver: Arc<Driver>) -> RequestsLink {
+        RequestsLink { driver, next_moved: AtomicU64::new(1), has_left: AtomicBool::new(false) }
+    }
+
+    /// Puts something in, and waits for nothing. Returns it if the requests thread has ended, with
+    /// its node.
     pub(crate) fn post(&self, message: ToRequests) -> Option<ToRequests> {
-        self.sender.send(message).err().map(|error| error.0)
+        self.driver.post(message)
     }
 
     /// The node has left: it sends no further requests, and its thread ends once those under way
@@ -126,14 +126,26 @@ impl RequestsLink {
     }
 
     pub(crate) fn open_door(&self, group: u64, door: Arc<dyn Door>) {
-        self.doors.insert(group, door);
+        self.driver.open_door(group, door);
     }
 
-    fn next_id(&self) -> RequestId {
-        RequestId(self.next.fetch_add(1, Ordering::Relaxed))
+    /// Sends a request on the caller's thread.
+    fn send(&self, own: Own, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+        self.driver.send(own, input)
+    }
+
+    /// The sender of a request waits at most this long, from now on.
+    fn wait_at_most(&self, id: RequestId, time: Duration) {
+        self.driver.set_deadline(id, self.driver.now() + time);
     }
 
     fn next_moved_id(&self) -> RequestId {
         RequestId(self.next_moved.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for RequestsLink {
+    fn drop(&mut self) {
+        self.end();
     }
 }

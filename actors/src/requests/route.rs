@@ -11,6 +11,7 @@ use heartbeat_core::Interruption;
 use heartbeat_core::entities::prefix_key;
 use heartbeat_core::requests::{Input, MessageType, Outcome, Refusal, RequestId, Target};
 
+use crate::requests::driver::Own;
 use crate::requests::{RemoteMessage, RequestsLink, ToRequests, decode, encode, message_type};
 use crate::worker::dead_letter::DeadReason;
 use crate::worker::envelope::{Envelope, Onward, PendingReply, ReplyReceiver};
@@ -159,12 +160,12 @@ impl Route {
         let Some(payload) = encode(&message) else {
             return Err(TrySendError { error: SendError::Unencodable(M::NAME), message });
         };
-        let (id, target, message) = (self.link.next_id(), self.target.clone(), message_type::<M>());
+        let (target, message) = (self.target.clone(), message_type::<M>());
         let payload = keyed(key, payload);
-        let input = Input::Send { id, target, message, payload, deadline: None, trace: None };
         self.begin();
-        self.post(ToRequests::Send { input, pending: envelope, route: self.clone() });
-        Ok(id)
+        let own = Own { pending: envelope, route: self.clone() };
+        let input = |id| Input::Send { id, target, message, payload, deadline: None, trace: None };
+        Ok(self.link.send(own, input))
     }
 
     /// What the requests thread is to do with a message that goes on.
@@ -181,7 +182,7 @@ impl Route {
     fn post(&self, message: ToRequests) {
         // The node has left meanwhile.
         match self.link.post(message) {
-            Some(ToRequests::Send { pending, route, .. } | ToRequests::SendOn { pending, route, .. }) => {
+            Some(ToRequests::SendOn { pending, route, .. }) => {
                 route.end();
                 pending.settle(Outcome::Refused(Refusal::Leaving), &route);
             }
@@ -259,8 +260,7 @@ impl<M: RemoteMessage> ReplyReceiver<M::Result> for RemoteReply<M> {
     }
 
     fn wait_at_most(&self, time: Duration) -> bool {
-        let deadline = self.route.link.clock.now() + time;
-        self.route.post(ToRequests::Input(Input::SetDeadline { id: self.id, deadline }));
+        self.route.link.wait_at_most(self.id, time);
         true
     }
 }

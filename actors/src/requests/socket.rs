@@ -1,34 +1,43 @@
-//! The sockets of the requests thread: bytes that wait to be written, and what is read.
+//! A connection for requests: its stream, and the bytes that wait to be written to it.
+//!
+//! Any thread may write, one at a time, without waiting: what the system does not take now is
+//! written by the requests thread, which alone reads and waits.
 
 use std::collections::VecDeque;
-use std::io;
-use std::rc::Rc;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
 /// Bytes that are read at once.
-pub(crate) const READ_BYTES: usize = 64 << 10;
+pub(crate) const READ_BYTES: usize = 128 << 10;
+
+/// Small pieces are joined up to this size.
+const JOIN_BYTES: usize = 16 << 10;
+
+/// Pieces that are written at once.
+const PIECES_MAX: usize = 16;
+
+/// What a writer needs of a connection without the driver's lock.
+pub(crate) struct Line {
+    pub(crate) stream: TcpStream,
+    /// Wakes the task that reads: the connection is to be closed, or waits until more can be
+    /// written.
+    pub(crate) changed: Notify,
+}
 
 /// One connection.
 pub(crate) struct Socket {
-    pub(crate) stream: Rc<TcpStream>,
-    waiting: VecDeque<Vec<u8>>,
-    /// How many bytes of the first one are written.
-    offset: usize,
-    /// Wakes the task that waits until more can be written.
-    pub(crate) has_more: Rc<Notify>,
+    pub(crate) line: Arc<Line>,
+    waiting: Pieces,
+    /// Whether a thread writes now; what waits is left to it, or to the requests thread.
+    is_writing: bool,
+    /// Whether the system took less than it was given: the requests thread waits until it takes
+    /// more.
+    pub(crate) is_blocked: bool,
     /// Whether it is closed once everything is written.
     pub(crate) is_closing: bool,
-    /// The tasks that read and write. They share the stream, which is closed when they end.
-    pub(crate) tasks: Vec<AbortHandle>,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-    }
 }
 
 impl Socket {
@@ -36,50 +45,141 @@ impl Socket {
         // Small messages must not wait for others; an error means that the other side is gone.
         let _ = stream.set_nodelay(true);
         Socket {
-            stream: Rc::new(stream),
-            waiting: VecDeque::new(),
-            offset: 0,
-            has_more: Rc::default(),
+            line: Arc::new(Line { stream, changed: Notify::new() }),
+            waiting: Pieces::default(),
+            is_writing: false,
+            is_blocked: false,
             is_closing: false,
-            tasks: Vec::new(),
         }
     }
 
     pub(crate) fn push(&mut self, bytes: Vec<u8>) {
-        match self.waiting.back_mut() {
-            // Many small frames share one write.
-            Some(last) if last.len() + bytes.len() <= READ_BYTES => last.extend_from_slice(&bytes),
-            _ => self.waiting.push_back(bytes),
+        self.waiting.push(bytes);
+    }
+
+    /// Takes what is to be written now, for one writer. It must call [`Socket::end_write`]
+    /// afterwards.
+    pub(crate) fn begin_write(&mut self) -> Option<Pieces> {
+        if self.is_writing || self.is_blocked || self.waiting.is_empty() {
+            return None;
         }
+        self.is_writing = true;
+        Some(std::mem::take(&mut self.waiting))
+    }
+
+    /// A writer has written a part of what it took, or all of it; `rest` is what is left.
+    pub(crate) fn end_write(&mut self, mut rest: Pieces) {
+        self.is_writing = false;
+        if !rest.is_empty() {
+            rest.append(std::mem::take(&mut self.waiting));
+            self.waiting = rest;
+            self.is_blocked = true;
+            self.line.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.waiting.is_empty() && !self.is_writing
+    }
+
+    /// Whether bytes wait that no writer has, though the system may take them.
+    pub(crate) fn wants_writer(&self) -> bool {
+        !self.waiting.is_empty() && !self.is_writing && !self.is_blocked
+    }
+}
+
+/// Bytes in pieces.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    pieces: VecDeque<Vec<u8>>,
+    /// How many bytes of the first one are written.
+    offset: usize,
+}
+
+impl Pieces {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn push(&mut self, bytes: Vec<u8>) {
+        match self.pieces.back_mut() {
+            Some(last) if last.len() + bytes.len() <= JOIN_BYTES => last.extend_from_slice(&bytes),
+            _ => self.pieces.push_back(bytes),
+        }
+    }
+
+    fn append(&mut self, later: Pieces) {
+        self.pieces.extend(later.pieces);
     }
 
     /// Writes what the system takes now. Returns how many bytes that was.
     ///
     /// # Errors
     /// The connection is broken.
-    pub(crate) fn flush(&mut self) -> io::Result<usize> {
+    pub(crate) fn write_to(&mut self, line: &Line) -> io::Result<usize> {
         let mut written = 0;
-        while let Some(bytes) = self.waiting.front() {
-            match self.stream.try_write(&bytes[self.offset..]) {
-                Ok(count) => {
-                    written += count;
-                    self.offset += count;
-                    if self.offset == bytes.len() {
-                        self.waiting.pop_front();
-                        self.offset = 0;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.has_more.notify_one();
-                    break;
-                }
+        while !self.is_empty() {
+            let count = match self.write_once(line) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
-            }
+            };
+            written += count;
+            self.take(count);
         }
         Ok(written)
     }
 
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.waiting.is_empty()
+    fn write_once(&self, line: &Line) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        let mut offset = self.offset;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(&piece[offset..]);
+            offset = 0;
+        }
+        match self.pieces.len() {
+            1 => line.stream.try_write(&slices[0]),
+            count => line.stream.try_write_vectored(&slices[..count.min(PIECES_MAX)]),
+        }
+    }
+
+    fn take(&mut self, mut count: usize) {
+        while let Some(first) = self.pieces.front() {
+            let left = first.len() - self.offset;
+            if count < left {
+                self.offset += count;
+                return;
+            }
+            count -= left;
+            self.offset = 0;
+            self.pieces.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_keep_their_order_over_partial_writes() {
+        let mut pieces = Pieces::default();
+        for byte in 0..4 {
+            pieces.push(vec![byte; JOIN_BYTES]);
+        }
+        pieces.push(vec![4; 10]);
+        pieces.push(vec![5; 10]);
+        assert_eq!(pieces.pieces.len(), 5, "small ones are joined");
+        pieces.take(JOIN_BYTES + 5);
+        assert_eq!((pieces.pieces.len(), pieces.offset, pieces.pieces[0][0]), (4, 5, 1));
+        pieces.take(JOIN_BYTES - 5);
+        assert_eq!((pieces.pieces.len(), pieces.offset, pieces.pieces[0][0]), (3, 0, 2));
+        let mut later = Pieces::default();
+        later.push(vec![9]);
+        pieces.append(later);
+        pieces.take(2 * JOIN_BYTES + 20);
+        assert_eq!((pieces.pieces.len(), pieces.pieces[0][0]), (1, 9));
+        pieces.take(1);
+        assert!(pieces.is_empty());
     }
 }

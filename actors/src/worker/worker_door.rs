@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::BoxFuture;
 use heartbeat_core::requests::{MessageType, Outcome, Refusal};
 
 use crate::worker::envelope::{Carried, Expiring};
@@ -12,7 +12,7 @@ use crate::worker::envelope::{Carried, Expiring};
 /// A request that a worker has.
 pub(crate) struct Serving {
     /// What becomes of it.
-    pub(crate) outcome: LocalBoxFuture<'static, Outcome>,
+    pub(crate) outcome: BoxFuture<'static, Outcome>,
     /// Its place in the queue; none if its outcome is there already.
     pub(crate) envelope: Option<Arc<dyn Expiring>>,
 }
