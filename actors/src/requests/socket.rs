@@ -10,8 +10,11 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Bytes that are read at once.
-pub(crate) const READ_BYTES: usize = 128 << 10;
+/// Bytes that are read at once: a few small messages.
+pub(crate) const READ_BYTES_MIN: usize = 4 << 10;
+
+/// The same while large messages arrive.
+pub(crate) const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Small pieces are joined up to this size.
 const JOIN_BYTES: usize = 16 << 10;

@@ -14,7 +14,7 @@ use tracing::{debug, error};
 use crate::requests::RequestsLink;
 use crate::requests::answering::Answering;
 use crate::requests::driver::{Delivery, Driver, Job, Me};
-use crate::requests::socket::{Line, READ_BYTES};
+use crate::requests::socket::{Line, READ_BYTES_MAX, READ_BYTES_MIN};
 
 /// How long connecting may take.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
@@ -194,7 +194,7 @@ async fn keep_time(driver: Arc<Driver>) {
 
 /// Reads a connection until it ends, and goes on writing when the system takes bytes again.
 async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>) {
-    let mut buffer = vec![0; READ_BYTES];
+    let mut size = READ_BYTES_MIN;
     loop {
         let Some((is_blocked, is_closing)) = driver.wait_of(connection) else { return };
         let interest = if is_blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -210,10 +210,14 @@ async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>) {
             run_jobs(&driver);
         }
         if ready.is_readable() || ready.is_read_closed() {
-            match line.stream.try_read(&mut buffer) {
+            let mut bytes = Vec::with_capacity(size);
+            match line.stream.try_read_buf(&mut bytes) {
                 Ok(0) => break,
                 Ok(count) => {
-                    driver.handle_now(Input::Read { connection, bytes: buffer[..count].to_vec() });
+                    // Large messages are read in few pieces, and small ones take little space.
+                    size = if count >= size { size * 4 } else { (count * 2).next_power_of_two() };
+                    size = size.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+                    driver.handle_now(Input::Read { connection, bytes });
                     run_jobs(&driver);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
