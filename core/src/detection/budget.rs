@@ -443,7 +443,7 @@ impl State {
         let late = if place.anew { 0.0 } else { place.late as f64 - self.base };
         let lost = arrival.slots.saturating_sub(arrival.slept.saturating_add(1));
         let on_time = late.abs() <= f64::from(WHOLE_SLACK) * interval;
-        if !arrival.waited && !place.moved && !(place.anew && self.discounted) {
+        if !(arrival.waited || place.moved || place.anew && self.discounted) {
             self.learn_silence(arrival.at, lost > 0 && on_time && !place.anew);
         }
         if place.anew {
