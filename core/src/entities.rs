@@ -1,8 +1,8 @@
 //! Entities: which active one is stopped and when, and what a shard's entities leave behind.
 //!
 //! An entity is a worker for one key. It is started by its first message and stopped when it has
-//! been idle for a while, or when another one needs its place ([`Activity`]). What the entities of a
-//! shard leave behind travels as one snapshot of the shard ([`encode`], [`decode`]).
+//! been idle for a while, or when another one needs its place ([`Activity`]). What the entities of
+//! a shard leave behind travels as one snapshot of the shard ([`encode`], [`decode`]).
 //!
 //! This module does not know what an entity is doing. The driver asks for a candidate, looks at it,
 //! and says what it found. So a message costs nothing here.

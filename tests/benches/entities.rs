@@ -5,8 +5,8 @@
 //! cargo bench -p heartbeat-tests --bench entities
 //! ```
 //!
-//! Each entity leaves 64 bytes behind. The other worker is asked every millisecond, from a thread of
-//! its own; its longest answer time in each phase is the stall. Rows are those of a table in
+//! Each entity leaves 64 bytes behind. The other worker is asked every millisecond, from a thread
+//! of its own; its longest answer time in each phase is the stall. Rows are those of a table in
 //! Markdown. With `--test` everything is done once and small.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 

@@ -6,11 +6,11 @@
 //! cargo bench -p heartbeat-tests --bench requests -- --rounds 5 --measure 0
 //! ```
 //!
-//! The server of each contender is a process of its own, this binary again, on loopback; the clients
-//! share one thread of this process. Both answer with the first 64 bytes of the payload. They take
-//! turns in rounds. Each figure is the median over the rounds, and each ratio is the median of the
-//! ratios within a round, with the least and the greatest. So what disturbs the machine for a while
-//! disturbs both of them.
+//! The server of each contender is a process of its own, this binary again, on loopback; the
+//! clients share one thread of this process. Both answer with the first 64 bytes of the payload.
+//! They take turns in rounds. Each figure is the median over the rounds, and each ratio is the
+//! median of the ratios within a round, with the least and the greatest. So what disturbs the
+//! machine for a while disturbs both of them.
 //!
 //! The bare echo is what no library can undercut: one thread in each process, a length before each
 //! payload, one connection for each request in flight. Ours hands the message to a worker on an

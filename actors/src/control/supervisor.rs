@@ -547,8 +547,8 @@ impl Supervisor {
         }
     }
 
-    /// Carries out some orders for entities. Returns the request for the rest, which comes after the
-    /// messages that wait here.
+    /// Carries out some orders for entities. Returns the request for the rest, which comes after
+    /// the messages that wait here.
     fn carry_out(&mut self, orders: TakeOrders) -> Option<TakeOrders> {
         let (orders, rest) = orders.take();
         for order in orders {

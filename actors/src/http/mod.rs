@@ -128,10 +128,15 @@ impl Door {
         }
     }
 
-    /// Starts what only a door in use needs, and returns its paths.
-    pub(crate) fn routes(self: &Arc<Self>) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    /// Starts what only a door in use needs.
+    pub(crate) fn open(&self) {
         self.view.events().keep();
         self.pulse.start();
+    }
+
+    /// Opens the door, and returns its paths.
+    pub(crate) fn routes(self: &Arc<Self>) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        self.open();
         let door = Data::from(self.clone());
         move |service: &mut ServiceConfig| {
             service.app_data(door);

@@ -46,6 +46,7 @@ impl Server {
     /// The system makes no thread.
     pub(crate) fn start(door: &Arc<Door>, listener: TcpListener) -> io::Result<Server> {
         let address = listener.local_addr()?;
+        door.open(); // Now, and not when the server's thread comes to it: no event is to be missed.
         let (end, ended) = oneshot::channel();
         let (is_over, over) = oneshot::channel::<()>();
         let door = door.clone();

@@ -642,7 +642,7 @@ impl Node {
     /// The slot of the worker with this name.
     #[cfg(feature = "testkit")]
     pub(crate) fn slot_named(&self, name: &str) -> Arc<dyn DynSlot> {
-        self.inner.view.slot(name).unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
+        self.inner.view.slot_of_any(name).unwrap_or_else(|| panic!("no worker of this node is called {name:?}"))
     }
 
     fn check_here(&self) -> Result<(), SuperviseError> {

@@ -334,9 +334,10 @@ impl Driver {
         drop(self.write_all(state));
     }
 
-    /// The next jobs. New ones come meanwhile.
+    /// Writes what other threads have put in, and takes the next jobs. New ones come meanwhile.
     pub(super) fn take_jobs(&self) -> VecDeque<Job> {
-        std::mem::take(&mut self.lock().jobs)
+        let state = self.lock();
+        std::mem::take(&mut self.write_all(state).jobs)
     }
 
     /// Sends a request that was among the jobs. `input`: none if it needs not be sent.

@@ -37,6 +37,10 @@ pub struct View {
     zombies: AtomicU32,
     /// Whether the process is about to stop: it serves still, and wants no new requests.
     draining: AtomicBool,
+    /// The slots by the names of their workers, those of removed workers included, for tests that
+    /// inject faults. It keeps no slot alive.
+    #[cfg(feature = "testkit")]
+    slots: DashMap<Arc<str>, Weak<dyn DynSlot>>,
     #[cfg(feature = "http")]
     events: EventLog,
     /// What became of the messages to workers that were removed, by the type of their actors.
@@ -296,9 +300,17 @@ impl View {
 
     /// Notes where the figures of a worker are read.
     pub(crate) fn set_slot(&self, slot: &Arc<dyn DynSlot>) {
+        #[cfg(feature = "testkit")]
+        self.slots.insert(slot.name().clone(), Arc::downgrade(slot));
         if let Some(mut entry) = self.workers.get_mut(slot.name()) {
             entry.slot = Some(Arc::downgrade(slot));
         }
+    }
+
+    /// The slot of a worker that may have been removed, if somebody still has its address.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn slot_of_any(&self, name: &str) -> Option<Arc<dyn DynSlot>> {
+        self.slots.get(name)?.upgrade()
     }
 
     /// The slot of a worker that was not removed.

@@ -806,8 +806,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Undelivered { items: self.take_all(&mut inner), reason }
     }
 
-    /// So many of the messages that were taken out last are no dead ones: they wait for another life
-    /// of their entity, or go on.
+    /// So many of the messages that were taken out last are no dead ones: they wait for another
+    /// life of their entity, or go on.
     pub(crate) fn count_moved(&self, count: usize) {
         let mut inner = self.lock();
         inner.counts.dead -= count as u64;

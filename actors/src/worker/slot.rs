@@ -333,8 +333,8 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
     /// Sends the messages on that go to the shard's new owner, and takes the others.
     ///
     /// The supervisor does this before it says that the shard has stopped. So the new owner gets no
-    /// later message of this node before these. What an entity leaves goes to its table, which knows
-    /// whether the shard moves.
+    /// later message of this node before these. What an entity leaves goes to its table, which
+    /// knows whether the shard moves.
     fn drain(self: &Arc<Self>) -> Undelivered<A> {
         let mut is_moving = !matches!(self.role, Role::Entity(_));
         while is_moving {

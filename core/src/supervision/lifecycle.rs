@@ -243,9 +243,7 @@ impl Supervision {
                 if parent == GroupId::ROOT {
                     self.gave_up = true;
                 } else if self.children.group(parent).is_some_and(|group| {
-                    // A dynamic group works on: its next child may be added at any time.
-                    !group.dynamic
-                        && group.children.values().all(|&child| self.children.phase(child) == Some(Phase::GivenUp))
+                    group.children.values().all(|&child| self.children.phase(child) == Some(Phase::GivenUp))
                 }) {
                     // Every child is given up, so nothing does the group's work.
                     let cause = Cause::Exhausted { child: name, cause: cause.to_string().into() };

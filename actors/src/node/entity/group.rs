@@ -266,7 +266,8 @@ impl<A: Actor<Context = Context<A>>> EntityGroup<A> {
         SweepStep::Looked
     }
 
-    // ---- how one starts ---------------------------------------------------------------------------
+    // ---- how one starts
+    // ---------------------------------------------------------------------------
 
     /// Makes the slot of an entity, which is to be given to the supervisor.
     ///

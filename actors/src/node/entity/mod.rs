@@ -1,9 +1,9 @@
 //! Entities: a worker for each key, started by its first message.
 //!
 //! A group of entities is a sharded group. Each key belongs to a shard, and its entity lives on the
-//! node that owns the shard. An entity is a supervised worker like any other, with a queue, a status
-//! and restarts of its own. It is stopped when it has been idle for a while. What it leaves behind
-//! with [`Context::replicate`] starts its next life, on this node or another one.
+//! node that owns the shard. An entity is a supervised worker like any other, with a queue, a
+//! status and restarts of its own. It is stopped when it has been idle for a while. What it leaves
+//! behind with [`Context::replicate`] starts its next life, on this node or another one.
 //!
 //! # Quick start
 //! ```
@@ -162,10 +162,10 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
     /// next life.
     ///
     /// # Errors
-    /// The future's error is a [`SendError`]; [`SendError::is_unhandled`] says whether it is safe to
-    /// send the message again. Beside those of a shard: [`SendError::Key`] if the key is empty or
-    /// longer than [`KEY_BYTES_MAX`], [`SendError::Full`] also if `active_max` entities are active
-    /// and none of them is idle.
+    /// The future's error is a [`SendError`]; [`SendError::is_unhandled`] says whether it is safe
+    /// to send the message again. Beside those of a shard: [`SendError::Key`] if the key is empty
+    /// or longer than [`KEY_BYTES_MAX`], [`SendError::Full`] also if `active_max` entities are
+    /// active and none of them is idle.
     pub fn send<M>(&self, key: impl AsRef<[u8]>, message: M) -> Reply<M::Result>
     where
         A: Handler<M>,
@@ -204,8 +204,8 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
         }
     }
 
-    /// As [`Entities::send`], but reports nothing back. A message that is refused, at once or later,
-    /// becomes a dead letter ([`Node::subscribe_dead_letters`]).
+    /// As [`Entities::send`], but reports nothing back. A message that is refused, at once or
+    /// later, becomes a dead letter ([`Node::subscribe_dead_letters`]).
     pub fn do_send<M>(&self, key: impl AsRef<[u8]>, message: M)
     where
         A: Handler<M>,
@@ -350,8 +350,8 @@ impl<A: Actor<Context = Context<A>>> fmt::Debug for Entities<A> {
 
 impl Node {
     /// Supervises a worker for each key, spread in `shards` shards over the nodes that supervise
-    /// entities of this name. Each is started by its first message, by the factory, on the node that
-    /// owns its shard, and stopped when it has been idle for `entities.idle_after`.
+    /// entities of this name. Each is started by its first message, by the factory, on the node
+    /// that owns its shard, and stopped when it has been idle for `entities.idle_after`.
     ///
     /// `shards` must be the same on all nodes; see [`Node::supervise_shards`]. What the entities of
     /// one shard leave behind is bounded, so choose it by that.

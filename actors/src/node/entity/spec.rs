@@ -75,8 +75,8 @@ impl EntitySpec {
 
 /// What a factory knows about the entity that it starts: its key, and what is known of any worker.
 ///
-/// [`StartInfo::replica`] is what the entity left behind in an earlier life, on this node or another
-/// one. [`StartInfo::shard`] is the shard that it lives in.
+/// [`StartInfo::replica`] is what the entity left behind in an earlier life, on this node or
+/// another one. [`StartInfo::shard`] is the shard that it lives in.
 #[derive(Clone, Debug)]
 pub struct EntityStart {
     pub(super) key: Arc<[u8]>,

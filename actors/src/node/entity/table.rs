@@ -282,7 +282,8 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
         Ok(())
     }
 
-    // ---- for the shard's worker -------------------------------------------------------------------
+    // ---- for the shard's worker
+    // -------------------------------------------------------------------
 
     /// Reads the snapshot of the shard, if that was not done yet.
     ///
@@ -351,8 +352,9 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
         }
     }
 
-    /// Ends messages that no life of their entity will handle here. Those that were sent on this node
-    /// in a cluster go on to the new owner of the shard, before any later one; the others are dropped.
+    /// Ends messages that no life of their entity will handle here. Those that were sent on this
+    /// node in a cluster go on to the new owner of the shard, before any later one; the others are
+    /// dropped.
     fn refuse(&self, refused: Refused<A>) {
         let mut dropped: Vec<(Arc<str>, Vec<Item<A>>)> = Vec::new();
         for (key, items) in refused {
@@ -399,8 +401,8 @@ impl<A: Actor<Context = Context<A>>> State<A> {
         (living.number == number).then_some(living)
     }
 
-    /// Reads the snapshot of the shard, if that was not done yet. An entity that lives keeps what it
-    /// has left since.
+    /// Reads the snapshot of the shard, if that was not done yet. An entity that lives keeps what
+    /// it has left since.
     fn read(&mut self) -> Result<(), StartError> {
         let Some(unread) = &self.unread else { return Ok(()) };
         for Left { key, version, bytes } in entities::decode(unread.up_to(FORMAT_VERSION)?)? {
@@ -467,8 +469,8 @@ impl<A: Actor<Context = Context<A>>> ShardHost for Table<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Life<A> {
-    /// Stops the entity if it has had nothing to do for this long. Otherwise notes since when it has
-    /// none.
+    /// Stops the entity if it has had nothing to do for this long. Otherwise notes since when it
+    /// has none.
     pub(super) fn stop_if_idle(&self, idle_after: Duration, now: Instant) {
         let group = &self.table.group;
         let mut state = self.table.lock();
