@@ -35,6 +35,7 @@ mod with_http {
 /// Without it.
 #[cfg(not(feature = "http"))]
 mod without_http {
+    use std::convert::Infallible;
     use std::io;
 
     use heartbeat_core::Config;
@@ -43,13 +44,17 @@ mod without_http {
     use crate::node::start::NodeError;
 
     /// Refuses a config that asks for a server.
-    pub(crate) fn bind(config: &Config) -> Result<(), NodeError> {
-        let Some(http) = &config.http else { return Ok(()) };
+    pub(crate) fn bind(config: &Config) -> Result<Option<Infallible>, NodeError> {
+        let Some(http) = &config.http else { return Ok(None) };
         let error = io::Error::new(io::ErrorKind::Unsupported, "it needs the feature \"http\" of heartbeat-actors");
         Err(NodeError::Http(http.listen, error))
     }
 
-    pub(crate) fn serve(_: &Node, (): ()) -> Result<(), NodeError> {
-        Ok(())
+    /// There is no listener to serve on.
+    pub(crate) fn serve(_: &Node, listener: Option<Infallible>) -> Result<(), NodeError> {
+        match listener {
+            None => Ok(()),
+            Some(never) => match never {},
+        }
     }
 }

@@ -354,6 +354,7 @@ impl View {
     }
 
     /// How many threads are held past the timeout.
+    #[cfg(feature = "http")]
     pub(crate) fn zombies(&self) -> u32 {
         self.zombies.load(Ordering::Relaxed)
     }
