@@ -1,4 +1,4 @@
-//! The figures of the node in OpenMetrics text, read when somebody asks.
+//! The figures of the node in OpenMetrics text, read at each scrape.
 //!
 //! Nothing is counted for this: the figures are in the workers' cells and mailboxes, in the view
 //! and in the engine. The exporter is `prometheus-client`, whose registry is a value: the nodes of

@@ -1,10 +1,9 @@
 //! The HTTP door: health for orchestrators, metrics for Prometheus, and what the node knows as
 //! JSON (feature `http`).
 //!
-//! Everything here is read-only, and read when somebody asks: a door that nobody uses costs one
-//! pulse a second. With `[http] listen = "127.0.0.1:7180"` in its config a node starts a server of
-//! its own, on a thread of its own. [`routes`] puts the same paths into a server of the
-//! application.
+//! Everything here is read-only, and read at each request: an unused door costs one pulse a second.
+//! With `[http] listen = "127.0.0.1:7180"` in its config a node starts a server of its own, on a
+//! thread of its own. [`routes`] puts the same paths into a server of the application.
 //!
 //! # Quick start
 //! ```
@@ -23,16 +22,21 @@
 //! # Paths
 //! | path | answers |
 //! |---|---|
-//! | `/livez` | 200 while the node's own receiver and supervisor work, and no more threads are held than `workers.zombies_max`; else 503: restart the process |
-//! | `/readyz` | 200 while the node has joined its cluster, its groups run and it does not stop; else 503: send no requests here |
-//! | `/startupz` | 200 once the node has joined its cluster and each worker has been up; until then 503 |
-//! | `/members`, `/members/{name}` | the members as this node sees them, who watches this node and whom it watches |
-//! | `/workers` | the workers of this node with queue, messages and activity; `?state=`, `kind=`, `group=`, `prefix=`, `after=`, `limit=` |
+//! | `/livez` | 503 if the process should be restarted: see below |
+//! | `/readyz` | 503 while requests should go elsewhere |
+//! | `/startupz` | 503 until the node has joined its cluster and each worker has been up |
+//! | `/members`, `/members/{name}` | the members as this node sees them, and who watches whom |
+//! | `/workers` | the workers of this node with queue, messages and activity |
 //! | `/groups` | the supervision tree |
 //! | `/shards` | the shards of each group with owner and epoch |
 //! | `/config` | the settings in force, without passwords and tokens |
-//! | `/events` | each event as it happens (server-sent events); `Last-Event-ID` goes on after an interruption |
+//! | `/events` | each event as it happens; `Last-Event-ID` goes on after an interruption |
 //! | `/metrics` | the figures of the node in OpenMetrics text |
+//!
+//! Liveness fails while receiver or supervisor are stuck, or more threads are held than
+//! `workers.zombies_max`. Readiness fails while the node has not joined its cluster, a group does
+//! not run, or the node stops. `/workers` takes `state`, `kind`, `group`, `prefix`, `busy_for`,
+//! `after` and `limit`.
 //!
 //! Neither liveness nor readiness looks at other nodes or at shards: a probe that does can stop a
 //! whole cluster from starting. `?verbose` explains each check.

@@ -76,7 +76,7 @@ impl Pulse {
     }
 }
 
-/// Sends pulses until the node has left or nobody asks any more.
+/// Sends pulses until the node has left, or its door is dropped.
 fn send(receiver: &Addr<Receiver>, every: Duration, counts: &Weak<Counts>) {
     for number in 1.. {
         let Some(counts) = counts.upgrade().filter(|_| receiver.connected()) else { return };

@@ -26,7 +26,7 @@ pub(crate) struct NumberedEvent {
 /// The events of a node.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    /// Whether somebody may read events. Until then they are only counted.
+    /// Whether the node's door is open. Until then events are only counted.
     is_kept: AtomicBool,
     inner: Mutex<Inner>,
     newest: watch::Sender<u64>,

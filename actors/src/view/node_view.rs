@@ -307,7 +307,7 @@ impl View {
         }
     }
 
-    /// The slot of a worker that may have been removed, if somebody still has its address.
+    /// The slot of a worker that may have been removed, as long as an address of it is left.
     #[cfg(feature = "testkit")]
     pub(crate) fn slot_of_any(&self, name: &str) -> Option<Arc<dyn DynSlot>> {
         self.slots.get(name)?.upgrade()
