@@ -55,7 +55,7 @@ use crate::control::until::until;
 use crate::lock::lock;
 use crate::node::supervise_error::SuperviseError;
 use crate::node::{Node, check_name};
-use crate::requests::{Route, ShardDoor};
+use crate::requests::{ByKey, Route, Ways};
 use crate::view::node_view::{ShardOwners, View};
 use crate::worker::addr::WorkerAddr;
 use crate::worker::context::Context;
@@ -87,20 +87,7 @@ pub struct Shards<A: Actor<Context = Context<A>>> {
     owners: Arc<ShardOwners>,
     view: Arc<View>,
     supervisor: Addr<Supervisor>,
-    remote: Option<Remote<A>>,
-}
-
-/// How requests reach the shards on other nodes.
-struct Remote<A: Actor<Context = Context<A>>> {
-    door: Arc<ShardDoor<A>>,
-    /// By shard.
-    routes: Arc<[Arc<Route>]>,
-}
-
-impl<A: Actor<Context = Context<A>>> Clone for Remote<A> {
-    fn clone(&self) -> Remote<A> {
-        Remote { door: self.door.clone(), routes: self.routes.clone() }
-    }
+    ways: Option<Ways<A, WorkerAddr<A>>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Shards<A> {
@@ -151,8 +138,8 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        if let Some(remote) = &self.remote {
-            remote.door.accept::<M>();
+        if let Some(ways) = &self.ways {
+            ways.accept::<M>();
         }
         self
     }
@@ -204,7 +191,7 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        self.send_to(self.shard_of(key), message)
+        self.send_by_key(key.as_ref(), message)
     }
 
     /// As [`Shards::send`], but asks for no answer.
@@ -217,14 +204,7 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        let index = self.shard_of(key);
-        match self.try_here(index, message, Envelope::new) {
-            Ok(_) => Ok(()),
-            Err(refused) => match self.route(index) {
-                Some(route) if refused.error == SendError::Closed => route.send_off(refused.message),
-                Some(_) | None => Err(refused),
-            },
-        }
+        self.try_send_by_key(key.as_ref(), message)
     }
 
     /// As [`Shards::send`], but reports nothing back. A message that is refused, at once or later,
@@ -234,10 +214,7 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        let index = self.shard_of(key.as_ref());
-        if let Err(TrySendError { message, .. }) = self.try_send(key, message) {
-            self.worker(index).discard(message, DeadReason::Refused);
-        }
+        self.do_send_by_key(key.as_ref(), message);
     }
 
     /// As [`Shards::send`], and again each time that the message is interrupted, at most
@@ -257,62 +234,12 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
         A: Handler<M>,
         M: RemoteMessage + Clone,
     {
-        let index = self.shard_of(key);
-        for _ in 1..attempts_max {
-            match self.send_to(index, message.clone()).await {
-                Err(SendError::Interrupted(_)) => {}
-                answer => return answer,
-            }
-        }
-        let answer = self.send_to(index, message.clone()).await;
-        if answer.is_err() {
-            self.worker(index).discard(message, DeadReason::Attempts);
-        }
-        answer
-    }
-
-    fn send_to<M>(&self, index: u32, message: M) -> Reply<M::Result>
-    where
-        A: Handler<M>,
-        M: RemoteMessage,
-    {
-        let sent = match self.try_here(index, message, Envelope::with_reply) {
-            Ok(envelope) => return Reply::of(envelope),
-            Err(refused) => match self.route(index) {
-                Some(route) if refused.error == SendError::Closed => route.send(refused.message),
-                Some(_) | None => Err(refused),
-            },
-        };
-        sent.unwrap_or_else(|refused| Reply::refused(refused.error))
-    }
-
-    /// Hands a message to the shard's worker on this node. The error is [`SendError::Closed`] if
-    /// the shard does not run here, or earlier messages are on their way to its owner.
-    fn try_here<M>(
-        &self,
-        index: u32,
-        message: M,
-        envelope: fn(M) -> Envelope<M>,
-    ) -> Result<Arc<Envelope<M>>, TrySendError<M>>
-    where
-        A: Handler<M>,
-        M: RemoteMessage,
-    {
-        let worker = self.worker(index);
-        match self.route(index) {
-            Some(route) if route.is_busy() => Err(TrySendError { error: SendError::Closed, message }),
-            Some(route) => worker.send_envelope(envelope(message).with_onward(route.clone())),
-            None => worker.send_envelope(envelope(message)),
-        }
+        self.retry_by_key(key.as_ref(), message, attempts_max).await
     }
 
     /// The ways to the owners of the shards, if this node is in a cluster.
     pub(super) fn routes(&self) -> Option<Arc<[Arc<Route>]>> {
-        self.remote.as_ref().map(|remote| remote.routes.clone())
-    }
-
-    fn route(&self, index: u32) -> Option<&Arc<Route>> {
-        self.remote.as_ref().map(|remote| &remote.routes[index as usize])
+        self.ways.as_ref().map(|ways| ways.routes.clone())
     }
 
     /// Waits until this node knows an owner of each shard, and those shards that are its own are
@@ -346,6 +273,47 @@ impl<A: Actor<Context = Context<A>>> Shards<A> {
     }
 }
 
+impl<A: Actor<Context = Context<A>>> ByKey<A> for Shards<A> {
+    fn index_of(&self, key: &[u8]) -> u32 {
+        self.shard_of(key)
+    }
+
+    fn route(&self, index: u32) -> Option<&Arc<Route>> {
+        self.ways.as_ref().map(|ways| &ways.routes[index as usize])
+    }
+
+    fn travelling_key<'k>(&self, _key: &'k [u8]) -> Option<&'k [u8]> {
+        None
+    }
+
+    fn try_here<M>(
+        &self,
+        index: u32,
+        _key: &[u8],
+        message: M,
+        envelope: fn(M) -> Envelope<M>,
+    ) -> Result<Arc<Envelope<M>>, TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let worker = self.worker(index);
+        match self.route(index) {
+            Some(route) if route.is_busy() => Err(TrySendError { error: SendError::Closed, message }),
+            Some(route) => worker.send_envelope(envelope(message).with_onward(route.clone())),
+            None => worker.send_envelope(envelope(message)),
+        }
+    }
+
+    fn discard<M>(&self, key: &[u8], message: M, reason: DeadReason)
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        self.worker(self.shard_of(key)).discard(message, reason);
+    }
+}
+
 impl<A: Actor<Context = Context<A>>> Clone for Shards<A> {
     fn clone(&self) -> Shards<A> {
         Shards {
@@ -354,7 +322,7 @@ impl<A: Actor<Context = Context<A>>> Clone for Shards<A> {
             owners: self.owners.clone(),
             view: self.view.clone(),
             supervisor: self.supervisor.clone(),
-            remote: self.remote.clone(),
+            ways: self.ways.clone(),
         }
     }
 }
@@ -470,16 +438,15 @@ impl Node {
         self.inner.supervisor.do_send(Request::Supervise(NewWorkers { workers, group: Some(group.clone()) }));
         let supervisor = self.inner.supervisor.clone();
         let workers: Arc<[WorkerAddr<A>]> = slots.into();
-        let remote = self.inner.requests.as_ref().map(|link| {
-            let (door, group) = (Arc::new(ShardDoor::new(workers.clone())), name_hash(&group));
-            link.open_door(group, door.clone());
+        let ways = self.inner.requests.as_ref().map(|link| {
             let routes = (0..count).zip(&*workers).map(|(index, worker)| {
                 let (link, slot) = (link.clone(), &worker.slot);
-                Arc::new(Route::to_shard(link, slot.control.clone(), (group, index), slot.name.clone()))
+                let shard = (name_hash(&group), index);
+                Arc::new(Route::to_shard(link, slot.control.clone(), shard, slot.name.clone()))
             });
-            Remote { door, routes: routes.collect() }
+            Ways::open(link, &group, workers.clone(), routes.collect())
         });
-        Ok(Shards { name: group, workers, owners, view, supervisor, remote })
+        Ok(Shards { name: group, workers, owners, view, supervisor, ways })
     }
 
     /// Makes the slot of a shard, closed until this node owns the shard.

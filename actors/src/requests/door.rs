@@ -34,19 +34,19 @@ pub(crate) trait Door: Send + Sync {
 }
 
 /// Puts a message into the queue of its worker.
-pub(crate) type Put<'a, A> = dyn Fn(Arc<dyn DynEnvelope<A>>) -> Result<(), SendError> + 'a;
+type Put<'a, A> = dyn Fn(Arc<dyn DynEnvelope<A>>) -> Result<(), SendError> + 'a;
 
 type Deliver<A> = fn(&Put<A>, &[u8], Carried) -> Result<Serving, Refusal>;
 
 /// The types of messages that come in, and how each is handed over.
-pub(crate) struct Messages<A: Actor<Context = Context<A>>>(RwLock<BTreeMap<MessageType, Deliver<A>>>);
+struct Messages<A: Actor<Context = Context<A>>>(RwLock<BTreeMap<MessageType, Deliver<A>>>);
 
 impl<A: Actor<Context = Context<A>>> Messages<A> {
-    pub(crate) fn new() -> Messages<A> {
+    fn new() -> Messages<A> {
         Messages(RwLock::default())
     }
 
-    pub(crate) fn accept<M>(&self)
+    fn accept<M>(&self)
     where
         A: Handler<M>,
         M: RemoteMessage,
@@ -59,7 +59,7 @@ impl<A: Actor<Context = Context<A>>> Messages<A> {
     }
 
     /// Decodes a message of this type and puts it into a queue.
-    pub(crate) fn deliver(
+    fn deliver(
         &self,
         message: MessageType,
         payload: &[u8],
@@ -71,19 +71,45 @@ impl<A: Actor<Context = Context<A>>> Messages<A> {
     }
 }
 
+/// What handles the messages of a shard on this node.
+pub(crate) trait ShardHere<A: Actor<Context = Context<A>>>: Send + Sync + 'static {
+    /// The epoch under which the shard runs here, if it does.
+    fn epoch(&self) -> Option<Epoch>;
+
+    /// What names the worker in a payload, and the message.
+    fn split<'p>(&self, payload: &'p [u8]) -> Option<(&'p [u8], &'p [u8])>;
+
+    /// Puts a message into the queue of that worker.
+    fn put(&self, key: &[u8], envelope: Arc<dyn DynEnvelope<A>>) -> Result<(), SendError>;
+}
+
+impl<A: Actor<Context = Context<A>>> ShardHere<A> for WorkerAddr<A> {
+    fn epoch(&self) -> Option<Epoch> {
+        Some(self.slot.running_epoch())
+    }
+
+    fn split<'p>(&self, payload: &'p [u8]) -> Option<(&'p [u8], &'p [u8])> {
+        Some((&[], payload))
+    }
+
+    fn put(&self, _key: &[u8], envelope: Arc<dyn DynEnvelope<A>>) -> Result<(), SendError> {
+        WorkerAddr::put(self, envelope)
+    }
+}
+
 /// The door of a sharded group.
-pub(crate) struct ShardDoor<A: Actor<Context = Context<A>>> {
-    workers: Arc<[WorkerAddr<A>]>,
+pub(crate) struct ShardDoor<A: Actor<Context = Context<A>>, W> {
+    shards: Arc<[W]>,
     messages: Messages<A>,
 }
 
-impl<A: Actor<Context = Context<A>>> ShardDoor<A> {
-    pub(crate) fn new(workers: Arc<[WorkerAddr<A>]>) -> ShardDoor<A> {
-        ShardDoor { workers, messages: Messages::new() }
+impl<A: Actor<Context = Context<A>>, W> ShardDoor<A, W> {
+    pub(super) fn new(shards: Arc<[W]>) -> ShardDoor<A, W> {
+        ShardDoor { shards, messages: Messages::new() }
     }
 
     /// Lets messages of this type in.
-    pub(crate) fn accept<M>(&self)
+    pub(super) fn accept<M>(&self)
     where
         A: Handler<M>,
         M: RemoteMessage,
@@ -92,7 +118,7 @@ impl<A: Actor<Context = Context<A>>> ShardDoor<A> {
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Door for ShardDoor<A> {
+impl<A: Actor<Context = Context<A>>, W: ShardHere<A>> Door for ShardDoor<A, W> {
     fn deliver(
         &self,
         target: &Target,
@@ -103,16 +129,17 @@ impl<A: Actor<Context = Context<A>>> Door for ShardDoor<A> {
     ) -> Result<Serving, Refusal> {
         let Target::Shard { index, .. } = target else { return Err(Refusal::NoWorker) };
         let not_owner = Refusal::NotOwner { known: Epoch(0) };
-        let worker = self.workers.get(*index as usize).ok_or(not_owner)?;
-        if worker.slot.running_epoch() != epoch {
+        let shard = self.shards.get(*index as usize).ok_or(not_owner)?;
+        if shard.epoch() != Some(epoch) {
             return Err(not_owner);
         }
-        of_shard(self.messages.deliver(message, payload, carried, &|envelope| worker.put(envelope)))
+        let (key, payload) = shard.split(payload).ok_or(Refusal::Undecodable)?;
+        of_shard(self.messages.deliver(message, payload, carried, &|envelope| shard.put(key, envelope)))
     }
 }
 
 /// What becomes of a request to a shard: its queue is closed where the shard does not run.
-pub(crate) fn of_shard(serving: Result<Serving, Refusal>) -> Result<Serving, Refusal> {
+fn of_shard(serving: Result<Serving, Refusal>) -> Result<Serving, Refusal> {
     let to_shard = |refusal| match refusal {
         Refusal::Stopped => Refusal::NotOwner { known: Epoch(0) },
         other => other,

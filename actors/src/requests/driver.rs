@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use dashmap::DashMap;
 use heartbeat_core::member::Epoch;
 use heartbeat_core::requests::{
-    ConnectionId, Counters, Input, MessageType, Outcome, Output, Refusal, RequestId, Requests, RequestsConfig,
+    Bytes, ConnectionId, Counters, Input, MessageType, Outcome, Output, Refusal, RequestId, Requests, RequestsConfig,
     ServedId, Target,
 };
 use heartbeat_core::{Generation, Instant, Interruption, Member, NodeId, Status};
@@ -107,7 +107,7 @@ pub(super) struct Delivery {
     pub(super) target: Target,
     pub(super) epoch: Epoch,
     pub(super) message: MessageType,
-    pub(super) payload: Arc<[u8]>,
+    pub(super) payload: Bytes,
     pub(super) deadline: Option<Instant>,
 }
 

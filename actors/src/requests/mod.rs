@@ -5,6 +5,7 @@
 //! workers. It has a thread of its own, so that no load of requests delays a heartbeat.
 
 mod answering;
+mod by_key;
 mod door;
 pub(crate) mod driver;
 pub(crate) mod remote;
@@ -18,11 +19,12 @@ use std::time::Duration;
 
 use actix::Message;
 use heartbeat_core::Member;
-use heartbeat_core::requests::{Input, MessageType, RequestId};
+use heartbeat_core::requests::{Bytes, Input, MessageType, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::door::{Door, Messages, OneDoor, ShardDoor, of_shard};
+pub(crate) use self::by_key::{ByKey, Ways};
+pub(crate) use self::door::{Door, OneDoor, ShardDoor, ShardHere};
 use self::driver::{Driver, Own};
 pub(crate) use self::route::{Pending, Route};
 pub(crate) use self::thread::start;
@@ -65,7 +67,7 @@ pub(crate) fn message_type<M: RemoteMessage>() -> MessageType {
 
 /// Encodes a value: [postcard](https://postcard.jamesmunns.com/wire-format)'s format, which is
 /// stable and carries no names.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Arc<[u8]>> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Bytes> {
     postcard::to_allocvec(value).ok().map(Into::into)
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heartbeat_core::Interruption;
 use heartbeat_core::entities::prefix_key;
-use heartbeat_core::requests::{Input, MessageType, Outcome, Refusal, RequestId, Target};
+use heartbeat_core::requests::{Bytes, Input, MessageType, Outcome, Refusal, RequestId, Target};
 
 use crate::requests::driver::Own;
 use crate::requests::{RemoteMessage, RequestsLink, ToRequests, decode, encode, message_type};
@@ -40,7 +40,7 @@ pub(crate) trait Pending: Send + Sync {
 
     /// Takes out the message of an envelope that was in a worker's queue. None if it needs not be
     /// sent: its sender waits no more, or has its error.
-    fn take_encoded(&self) -> Option<(MessageType, Arc<[u8]>)>;
+    fn take_encoded(&self) -> Option<(MessageType, Bytes)>;
 }
 
 impl<M: RemoteMessage> Pending for Envelope<M> {
@@ -56,7 +56,7 @@ impl<M: RemoteMessage> Pending for Envelope<M> {
         });
     }
 
-    fn take_encoded(&self) -> Option<(MessageType, Arc<[u8]>)> {
+    fn take_encoded(&self) -> Option<(MessageType, Bytes)> {
         if self.is_cancelled() {
             self.dead_letter(DeadReason::Cancelled);
             return None;
@@ -173,7 +173,7 @@ impl Route {
         &self,
         id: RequestId,
         key: Option<&[u8]>,
-        (message, payload): (MessageType, Arc<[u8]>),
+        (message, payload): (MessageType, Bytes),
     ) -> Input {
         let payload = keyed(key, payload);
         Input::Send { id, target: self.target.clone(), message, payload, deadline: None, trace: None }
@@ -212,7 +212,7 @@ impl Route {
 }
 
 /// The payload with the key of its entity in front, if there is one.
-fn keyed(key: Option<&[u8]>, payload: Arc<[u8]>) -> Arc<[u8]> {
+fn keyed(key: Option<&[u8]>, payload: Bytes) -> Bytes {
     let Some(key) = key else { return payload };
     let mut bytes = Vec::with_capacity(2 + key.len() + payload.len());
     prefix_key(key, &mut bytes);

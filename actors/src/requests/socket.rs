@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use heartbeat_core::requests::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -56,7 +57,7 @@ impl Socket {
         }
     }
 
-    pub(crate) fn push(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn push(&mut self, bytes: Bytes) {
         self.waiting.push(bytes);
     }
 
@@ -91,10 +92,27 @@ impl Socket {
     }
 }
 
+/// One piece of what is to be written.
+enum Piece {
+    /// Small ones, joined.
+    Joined(Vec<u8>),
+    /// A part of a large payload.
+    Shared(Bytes),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Joined(bytes) => bytes,
+            Piece::Shared(bytes) => bytes,
+        }
+    }
+}
+
 /// Bytes in pieces.
 #[derive(Default)]
 pub(crate) struct Pieces {
-    pieces: VecDeque<Vec<u8>>,
+    pieces: VecDeque<Piece>,
     /// How many bytes of the first one are written.
     offset: usize,
 }
@@ -104,10 +122,14 @@ impl Pieces {
         self.pieces.is_empty()
     }
 
-    fn push(&mut self, bytes: Vec<u8>) {
+    fn push(&mut self, bytes: Bytes) {
         match self.pieces.back_mut() {
-            Some(last) if last.len() + bytes.len() <= JOIN_BYTES => last.extend_from_slice(&bytes),
-            _ => self.pieces.push_back(bytes),
+            Some(Piece::Joined(last)) if last.len() + bytes.len() <= JOIN_BYTES => last.extend_from_slice(&bytes),
+            Some(Piece::Joined(_) | Piece::Shared(_)) | None => self.pieces.push_back(if bytes.len() <= JOIN_BYTES {
+                Piece::Joined(bytes.into())
+            } else {
+                Piece::Shared(bytes)
+            }),
         }
     }
 
@@ -137,7 +159,7 @@ impl Pieces {
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let mut offset = self.offset;
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            *slice = IoSlice::new(&piece[offset..]);
+            *slice = IoSlice::new(&piece.bytes()[offset..]);
             offset = 0;
         }
         match self.pieces.len() {
@@ -148,7 +170,7 @@ impl Pieces {
 
     fn take(&mut self, mut count: usize) {
         while let Some(first) = self.pieces.front() {
-            let left = first.len() - self.offset;
+            let left = first.bytes().len() - self.offset;
             if count < left {
                 self.offset += count;
                 return;
@@ -168,20 +190,20 @@ mod tests {
     fn pieces_keep_their_order_over_partial_writes() {
         let mut pieces = Pieces::default();
         for byte in 0..4 {
-            pieces.push(vec![byte; JOIN_BYTES]);
+            pieces.push(vec![byte; JOIN_BYTES + usize::from(byte == 1)].into());
         }
-        pieces.push(vec![4; 10]);
-        pieces.push(vec![5; 10]);
+        pieces.push(vec![4; 10].into());
+        pieces.push(vec![5; 10].into());
         assert_eq!(pieces.pieces.len(), 5, "small ones are joined");
         pieces.take(JOIN_BYTES + 5);
-        assert_eq!((pieces.pieces.len(), pieces.offset, pieces.pieces[0][0]), (4, 5, 1));
-        pieces.take(JOIN_BYTES - 5);
-        assert_eq!((pieces.pieces.len(), pieces.offset, pieces.pieces[0][0]), (3, 0, 2));
+        assert_eq!((pieces.pieces.len(), pieces.offset, pieces.pieces[0].bytes()[0]), (4, 5, 1));
+        pieces.take(JOIN_BYTES - 4);
+        assert_eq!((pieces.pieces.len(), pieces.offset, pieces.pieces[0].bytes()[0]), (3, 0, 2));
         let mut later = Pieces::default();
-        later.push(vec![9]);
+        later.push(vec![9].into());
         pieces.append(later);
         pieces.take(2 * JOIN_BYTES + 20);
-        assert_eq!((pieces.pieces.len(), pieces.pieces[0][0]), (1, 9));
+        assert_eq!((pieces.pieces.len(), pieces.pieces[0].bytes()[0]), (1, 9));
         pieces.take(1);
         assert!(pieces.is_empty());
     }

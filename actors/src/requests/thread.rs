@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
 use heartbeat_core::requests::{ConnectionId, Input, Refusal, RequestsConfig, ServedId};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -194,7 +195,7 @@ async fn keep_time(driver: Arc<Driver>) {
 
 /// Reads a connection until it ends, and goes on writing when the system takes bytes again.
 async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>) {
-    let mut size = READ_BYTES_MIN;
+    let (mut buffer, mut size) = (BytesMut::new(), READ_BYTES_MIN);
     loop {
         let Some((is_blocked, is_closing)) = driver.wait_of(connection) else { return };
         let interest = if is_blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -210,14 +211,19 @@ async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>) {
             run_jobs(&driver);
         }
         if ready.is_readable() || ready.is_read_closed() {
-            let mut bytes = Vec::with_capacity(size);
-            match line.stream.try_read_buf(&mut bytes) {
+            // What was read before is handled: the same space serves again, unless it was for large
+            // messages.
+            if buffer.capacity() > 4 * size {
+                buffer = BytesMut::new();
+            }
+            buffer.reserve(size);
+            match line.stream.try_read_buf(&mut (&mut buffer).limit(size)) {
                 Ok(0) => break,
                 Ok(count) => {
                     // Large messages are read in few pieces, and small ones take little space.
                     size = if count >= size { size * 4 } else { (count * 2).next_power_of_two() };
                     size = size.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
-                    driver.handle_now(Input::Read { connection, bytes });
+                    driver.handle_now(Input::Read { connection, bytes: buffer.split().freeze() });
                     run_jobs(&driver);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -5,7 +5,8 @@
 //! large message takes turns with the small ones, part by part.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::member::{Epoch, Generation, NodeId};
 use crate::requests::frame::{self, Frame, PART_BYTES_MAX, PREFACE, RequestHead, Response};
@@ -14,6 +15,9 @@ use crate::time::Instant;
 
 /// Bytes that the writer of a connection has at a time.
 pub(crate) const WRITE_AHEAD: usize = 256 << 10;
+
+/// Smaller parts of payloads are copied, so that the writer has fewer pieces.
+const SHARED_BYTES_MIN: usize = 8 << 10;
 
 /// What waits to be written.
 #[derive(Clone, Debug)]
@@ -32,7 +36,7 @@ pub(crate) enum Message {
         /// The milliseconds left are filled in when it is written.
         head: RequestHead,
         deadline: Option<Instant>,
-        payload: Arc<[u8]>,
+        payload: Bytes,
     },
     Forsake {
         number: u64,
@@ -44,13 +48,13 @@ pub(crate) enum Message {
     Response {
         number: u64,
         response: Response,
-        payload: Arc<[u8]>,
+        payload: Bytes,
     },
     /// The rest of a payload.
     Parts {
         number: u64,
         of: PartOf,
-        payload: Arc<[u8]>,
+        payload: Bytes,
         offset: usize,
     },
 }
@@ -83,24 +87,33 @@ pub(crate) struct Assembly<H> {
 }
 
 impl<H> Assembly<H> {
-    /// Begins with the first part. The space grows with the parts that arrive, not with the
-    /// announced total.
+    /// Begins with the first part. The space for all of them is there from the beginning, so that
+    /// none is copied again; the caller bounds the total.
     pub(crate) fn new(head: H, total: u32, part: &[u8]) -> Assembly<H> {
-        Assembly { head, total: total as usize, bytes: part.to_vec() }
+        let mut bytes = Vec::with_capacity(total as usize);
+        bytes.extend_from_slice(part);
+        Assembly { head, total: total as usize, bytes }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.total
     }
 
     /// Adds a part. Whether it fits into the announced total.
     #[must_use]
     pub(crate) fn push(&mut self, part: &[u8]) -> bool {
-        self.bytes.extend_from_slice(part);
-        self.bytes.len() <= self.total
+        let fits = self.bytes.len() + part.len() <= self.total;
+        if fits {
+            self.bytes.extend_from_slice(part);
+        }
+        fits
     }
 
     pub(crate) fn is_complete(&self) -> bool {
         self.bytes.len() >= self.total
     }
 
-    pub(crate) fn into_parts(self) -> (H, Arc<[u8]>) {
+    pub(crate) fn into_parts(self) -> (H, Bytes) {
         (self.head, self.bytes.into())
     }
 }
@@ -167,7 +180,7 @@ pub(crate) struct Connection {
     /// Inbound: requests that were refused as too large, and how many of their bytes have not
     /// arrived.
     pub(crate) skipped: BTreeMap<u64, u32>,
-    /// Inbound: bytes of these.
+    /// Inbound: the announced bytes of those that arrive in parts.
     pub(crate) assembling_bytes: usize,
     /// Inbound: the number of the newest request.
     pub(crate) newest: Option<u64>,
@@ -287,13 +300,13 @@ impl Connection {
         self.unwritten = self.unwritten.saturating_sub(bytes);
     }
 
-    /// The bytes that the writer may have now, of any number of messages.
-    pub(crate) fn write(&mut self, now: Instant) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    /// What the writer may have now: any number of messages, in pieces.
+    pub(crate) fn write(&mut self, now: Instant) -> Vec<Bytes> {
+        let mut pieces = Pieces::default();
         if self.phase == Phase::Connecting {
-            return bytes;
+            return pieces.end();
         }
-        while self.unwritten + bytes.len() < WRITE_AHEAD {
+        while self.unwritten + pieces.bytes() < WRITE_AHEAD {
             // Before the welcome only a greeting may pass.
             let may_pass = |message: &Message| {
                 self.phase == Phase::Open || matches!(message, Message::Hello { .. } | Message::Goodbye)
@@ -306,65 +319,102 @@ impl Connection {
                 self.sent.insert(head.number, *id);
             }
             self.outbox_bytes -= message.payload_bytes();
-            if let Some(rest) = write(&mut bytes, message, now) {
+            if let Some(rest) = write(&mut pieces, message, now) {
                 self.push(rest);
             }
         }
-        self.unwritten += bytes.len();
-        bytes
+        self.unwritten += pieces.bytes();
+        pieces.end()
+    }
+}
+
+/// Bytes for the writer: small frames one after the other, and parts of large payloads as they are.
+#[derive(Default)]
+struct Pieces {
+    ready: Vec<Bytes>,
+    ready_bytes: usize,
+    last: Vec<u8>,
+}
+
+impl Pieces {
+    fn bytes(&self) -> usize {
+        self.ready_bytes + self.last.len()
+    }
+
+    fn push(&mut self, frame: &Frame<'_>) {
+        frame::encode(&mut self.last, frame);
+    }
+
+    /// Appends the frame that is made of this part. A large one is not copied.
+    fn push_part<'a>(&mut self, part: &'a Bytes, frame: impl FnOnce(&'a [u8]) -> Frame<'a>) {
+        if part.len() < SHARED_BYTES_MIN {
+            return self.push(&frame(part));
+        }
+        frame::encode_without(&mut self.last, &frame(&[]), part.len());
+        self.close_last();
+        self.ready_bytes += part.len();
+        self.ready.push(part.clone());
+    }
+
+    fn close_last(&mut self) {
+        if !self.last.is_empty() {
+            self.ready_bytes += self.last.len();
+            self.ready.push(std::mem::take(&mut self.last).into());
+        }
+    }
+
+    fn end(mut self) -> Vec<Bytes> {
+        self.close_last();
+        self.ready
     }
 }
 
 /// Writes a message, or its first part; returns the rest.
-fn write(out: &mut Vec<u8>, message: Message, now: Instant) -> Option<Message> {
-    let first = |payload: &Arc<[u8]>| payload.len().min(PART_BYTES_MAX);
-    let rest = |number, of, payload: Arc<[u8]>, offset: usize| {
+fn write(out: &mut Pieces, message: Message, now: Instant) -> Option<Message> {
+    let first = |payload: &Bytes| payload.slice(..payload.len().min(PART_BYTES_MAX));
+    let rest = |number, of, payload: Bytes, offset: usize| {
         (offset < payload.len()).then_some(Message::Parts { number, of, payload, offset })
     };
     match message {
         Message::Hello { cluster, from, generation } => {
-            out.extend_from_slice(&PREFACE);
-            frame::encode(out, &Frame::Hello { cluster, from, generation });
+            out.last.extend_from_slice(&PREFACE);
+            out.push(&Frame::Hello { cluster, from, generation });
             None
         }
         Message::Welcome { generation } => {
-            frame::encode(out, &Frame::Welcome { generation });
+            out.push(&Frame::Welcome { generation });
             None
         }
         Message::Goodbye => {
-            frame::encode(out, &Frame::Goodbye);
+            out.push(&Frame::Goodbye);
             None
         }
         Message::Forsake { number } => {
-            frame::encode(out, &Frame::Forsake { number });
+            out.push(&Frame::Forsake { number });
             None
         }
         Message::Deadline { number, deadline } => {
-            frame::encode(out, &Frame::Deadline { number, left_ms: frame::left_ms(deadline, now) });
+            out.push(&Frame::Deadline { number, left_ms: frame::left_ms(deadline, now) });
             None
         }
         Message::Request { head, deadline, payload, .. } => {
             let left_ms = deadline.map(|deadline| frame::left_ms(deadline, now));
             let head = RequestHead { left_ms, ..head };
-            let (number, total, end) = (head.number, payload.len() as u32, first(&payload));
-            frame::encode(out, &Frame::Request { head, total, part: &payload[..end] });
-            rest(number, PartOf::Request, payload, end)
+            let (number, total, part) = (head.number, payload.len() as u32, first(&payload));
+            out.push_part(&part, |part| Frame::Request { head, total, part });
+            rest(number, PartOf::Request, payload, part.len())
         }
         Message::Response { number, response, payload } => {
-            let (total, end) = (payload.len() as u32, first(&payload));
-            frame::encode(out, &Frame::Response { number, response, total, part: &payload[..end] });
-            rest(number, PartOf::Response, payload, end)
+            let (total, part) = (payload.len() as u32, first(&payload));
+            out.push_part(&part, |part| Frame::Response { number, response, total, part });
+            rest(number, PartOf::Response, payload, part.len())
         }
         Message::Parts { number, of, payload, offset } => {
             let end = payload.len().min(offset + PART_BYTES_MAX);
-            let part = &payload[offset..end];
-            frame::encode(
-                out,
-                &match of {
-                    PartOf::Request => Frame::RequestPart { number, part },
-                    PartOf::Response => Frame::ResponsePart { number, part },
-                },
-            );
+            out.push_part(&payload.slice(offset..end), |part| match of {
+                PartOf::Request => Frame::RequestPart { number, part },
+                PartOf::Response => Frame::ResponsePart { number, part },
+            });
             rest(number, of, payload, end)
         }
     }

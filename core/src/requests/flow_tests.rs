@@ -48,7 +48,7 @@ impl Station {
     }
 
     fn read(&mut self, bytes: Vec<u8>) -> Vec<Output> {
-        self.input(Input::Read { connection: self.connection, bytes })
+        self.input(Input::Read { connection: self.connection, bytes: bytes.into() })
     }
 
     /// The peer's request of this number.

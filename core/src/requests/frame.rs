@@ -26,6 +26,9 @@ const VERSION: u8 = 1;
 /// Most bytes of a payload in one frame.
 pub const PART_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of the length before each frame.
+pub(crate) const LENGTH_BYTES: usize = 4;
+
 /// Longest text in a response: the payload of a panic.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -126,18 +129,39 @@ impl std::error::Error for FrameError {}
 /// # Errors
 /// [`FrameError::TooLong`], from the length alone.
 pub(crate) fn next(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
-    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    let missing = missing(bytes)?;
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>().filter(|_| missing == 0) else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    Ok(Some((&rest[..length], LENGTH_BYTES + length)))
+}
+
+/// How many bytes are missing until the first frame is whole, as far as it can be told: none if it
+/// is.
+///
+/// # Errors
+/// [`FrameError::TooLong`], from the length alone.
+pub(crate) fn missing(bytes: &[u8]) -> Result<usize, FrameError> {
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
+        return Ok(LENGTH_BYTES - bytes.len());
+    };
     let length = u32::from_le_bytes(*length);
     if length as usize > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(length));
     }
-    Ok(rest.get(..length as usize).map(|frame| (frame, 4 + length as usize)))
+    Ok((length as usize).saturating_sub(rest.len()))
 }
 
 /// Appends a frame, with its length.
 pub(crate) fn encode(out: &mut Vec<u8>, frame: &Frame<'_>) {
+    encode_without(out, frame, 0);
+}
+
+/// Appends a frame without the last bytes of its part, this many, which are to follow.
+pub(crate) fn encode_without(out: &mut Vec<u8>, frame: &Frame<'_>, later: usize) {
     let start = out.len();
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
     match frame {
         Frame::Hello { cluster, from, generation } => {
             out.push(0);
@@ -185,8 +209,8 @@ pub(crate) fn encode(out: &mut Vec<u8>, frame: &Frame<'_>) {
             out.extend_from_slice(&left_ms.to_le_bytes());
         }
     }
-    let length = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    let length = (out.len() - start - LENGTH_BYTES + later) as u32;
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
 }
 
 fn encode_head(out: &mut Vec<u8>, head: &RequestHead) {

@@ -45,6 +45,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use bytes::Bytes;
+
 pub use self::frame::{FRAME_BYTES_MAX, FrameError, PART_BYTES_MAX, PREFACE};
 pub use self::outcome::{Outcome, Refusal};
 pub use crate::config::{OnSuspected, RequestsConfig};
@@ -133,7 +135,7 @@ pub enum Input {
         /// What it is.
         message: MessageType,
         /// Its encoded message.
-        payload: Arc<[u8]>,
+        payload: Bytes,
         /// When its sender stops waiting.
         deadline: Option<Instant>,
         /// The trace that it belongs to.
@@ -192,8 +194,8 @@ pub enum Input {
     Read {
         /// Which.
         connection: ConnectionId,
-        /// The bytes, any number of them.
-        bytes: Vec<u8>,
+        /// The bytes, any number of them. Nothing holds on to them.
+        bytes: Bytes,
     },
     /// Bytes of a connection have been written.
     Written {
@@ -227,8 +229,8 @@ pub enum Output {
     Write {
         /// The connection.
         connection: ConnectionId,
-        /// The bytes.
-        bytes: Vec<u8>,
+        /// The bytes; a part of a large payload is not copied.
+        bytes: Bytes,
     },
     /// Close it once its bytes are written; nothing more is said of it.
     Close {
@@ -247,7 +249,7 @@ pub enum Output {
         /// What it is.
         message: MessageType,
         /// Its encoded message.
-        payload: Arc<[u8]>,
+        payload: Bytes,
         /// When its sender stops waiting: from this instant on it is not handed to the worker.
         deadline: Option<Instant>,
         /// The trace that it belongs to.
@@ -371,7 +373,7 @@ impl Requests {
             Input::Served { served, outcome } => self.handle_served(served, outcome),
             Input::Accepted { connection } => self.handle_accepted(connection),
             Input::Connected { connection } => self.handle_connected(connection),
-            Input::Read { connection, bytes } => self.handle_read(connection, bytes),
+            Input::Read { connection, bytes } => self.handle_read(connection, &bytes),
             Input::Written { connection, bytes } => self.handle_written(connection, bytes),
             Input::Ended { connection } => self.end_connection(connection, &Interruption::ConnectionLost),
             Input::Leave => self.leave(),

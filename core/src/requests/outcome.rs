@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::interruption::Interruption;
 use crate::member::Epoch;
 
@@ -13,7 +15,7 @@ use crate::member::Epoch;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// The worker handled it; this is its encoded answer.
-    Handled(Arc<[u8]>),
+    Handled(Bytes),
     /// It was not handled and will not be.
     Refused(Refusal),
     /// There will be no answer, and it may have been handled.

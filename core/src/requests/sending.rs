@@ -1,6 +1,6 @@
 //! The requests of this node: they wait, are sent, come back unhandled, and end.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use super::connection::{Connection, Message, Phase};
 use super::frame::{PART_BYTES_MAX, RequestHead};
@@ -30,7 +30,7 @@ pub(super) enum Place {
 pub(super) struct Pending {
     pub(super) target: Target,
     pub(super) message: MessageType,
-    pub(super) payload: Arc<[u8]>,
+    pub(super) payload: Bytes,
     pub(super) deadline: Option<Instant>,
     pub(super) place: Place,
     pub(super) hops: u32,
@@ -42,7 +42,7 @@ impl Pending {
     pub(super) fn new(
         target: Target,
         message: MessageType,
-        payload: Arc<[u8]>,
+        payload: Bytes,
         trace: Option<TraceContext>,
         now: Instant,
     ) -> Pending {

@@ -6,8 +6,9 @@
 //! `message_bytes_max` is refused, and its parts are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::connection::{Assembly, Connection, Incoming, Message, Phase};
 use super::frame::{self, Frame, FrameError, PREFACE, RequestHead, Response};
@@ -113,44 +114,67 @@ impl Requests {
         self.dirty.insert(number);
     }
 
-    pub(super) fn handle_read(&mut self, number: ConnectionId, bytes: Vec<u8>) {
+    pub(super) fn handle_read(&mut self, number: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let mut unread = std::mem::take(&mut connection.unread);
-        if unread.is_empty() {
-            unread = bytes;
-        } else {
-            unread.extend_from_slice(&bytes);
-        }
-        let mut rest = &unread[..];
-        if !connection.has_preface && rest.len() >= PREFACE.len() {
-            if !rest.starts_with(&PREFACE) {
+        let mut begun = std::mem::take(&mut connection.unread);
+        let mut rest = bytes;
+        if !connection.has_preface {
+            let missing = (PREFACE.len() - begun.len()).min(rest.len());
+            begun.extend_from_slice(&rest[..missing]);
+            if begun.len() < PREFACE.len() {
+                connection.unread = begun;
+                return;
+            }
+            if begun != PREFACE {
                 return self.close_malformed(number);
             }
             connection.has_preface = true;
-            rest = &rest[PREFACE.len()..];
+            begun.clear();
+            rest = &rest[missing..];
         }
-        if !connection.has_preface {
-            connection.unread = unread;
-            return;
-        }
-        loop {
-            match frame::next(rest) {
-                Ok(Some((one, taken))) => {
-                    let handled = frame::decode(one, self.me).and_then(|frame| self.handle_frame(number, frame));
-                    if let Err(_error) = handled {
-                        return self.close_malformed(number);
-                    }
-                    rest = &rest[taken..];
+        match self.read_frames(number, begun, rest) {
+            Ok(unread) => {
+                if let Some(connection) = self.connections.get_mut(&number) {
+                    connection.unread = unread;
                 }
-                Ok(None) => break,
-                Err(_error) => return self.close_malformed(number),
+            }
+            Err(_error) => self.close_malformed(number),
+        }
+    }
+
+    /// Handles all whole frames; returns the bytes of the next one. `begun`: those of the first one
+    /// that arrived before.
+    fn read_frames(
+        &mut self,
+        number: ConnectionId,
+        mut begun: Vec<u8>,
+        mut rest: &[u8],
+    ) -> Result<Vec<u8>, FrameError> {
+        while !begun.is_empty() {
+            // Only the one frame is joined: what follows it is read where it is.
+            let missing = frame::missing(&begun)?;
+            if missing == 0 {
+                self.read_frame(number, &begun[frame::LENGTH_BYTES..])?;
+                begun.clear();
+            } else if rest.is_empty() {
+                return Ok(begun);
+            } else {
+                let (next, later) = rest.split_at(missing.min(rest.len()));
+                begun.extend_from_slice(next);
+                rest = later;
             }
         }
-        let taken = unread.len() - rest.len();
-        if let Some(connection) = self.connections.get_mut(&number) {
-            unread.drain(..taken);
-            connection.unread = unread;
+        while let Some((one, taken)) = frame::next(rest)? {
+            self.read_frame(number, one)?;
+            rest = &rest[taken..];
         }
+        begun.extend_from_slice(rest);
+        Ok(begun)
+    }
+
+    fn read_frame(&mut self, number: ConnectionId, bytes: &[u8]) -> Result<(), FrameError> {
+        let frame = frame::decode(bytes, self.me)?;
+        self.handle_frame(number, frame)
     }
 
     fn close_malformed(&mut self, number: ConnectionId) {
@@ -305,16 +329,14 @@ impl Requests {
 
     fn write_one(&mut self, number: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let bytes = connection.write(self.now);
+        let pieces = connection.write(self.now);
         let is_idle = connection.is_outbound && connection.is_idle();
         connection.idle_since = is_idle.then(|| connection.idle_since.unwrap_or(self.now));
         if is_idle && !connection.has_idle_timer {
             connection.has_idle_timer = true;
             self.timers.insert((self.now + self.config.idle_after, Timer::Idle(number)));
         }
-        if !bytes.is_empty() {
-            self.outputs.push_back(Output::Write { connection: number, bytes });
-        }
+        self.outputs.extend(pieces.into_iter().map(|bytes| Output::Write { connection: number, bytes }));
     }
 
     // ---- requests of other nodes ---------------------------------------------------------------
@@ -355,7 +377,7 @@ impl Requests {
             self.serve(number, incoming, payload);
             return Ok(());
         }
-        connection.assembling_bytes += part.len();
+        connection.assembling_bytes += assembly.total();
         if connection.assembling_bytes > window_bytes {
             return Err(FrameError::Field("parts"));
         }
@@ -364,7 +386,6 @@ impl Requests {
     }
 
     fn handle_request_part(&mut self, number: ConnectionId, request: u64, part: &[u8]) -> Result<(), FrameError> {
-        let window_bytes = self.config.window_bytes.max(self.config.message_bytes_max);
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         if let Some(left) = connection.skipped.get_mut(&request) {
             let bytes = part.len() as u32;
@@ -378,22 +399,21 @@ impl Requests {
             return Ok(());
         }
         let assembly = connection.requests.get_mut(&request).ok_or(FrameError::Field("number"))?;
-        connection.assembling_bytes += part.len();
-        if part.is_empty() || !assembly.push(part) || connection.assembling_bytes > window_bytes {
+        if part.is_empty() || !assembly.push(part) {
             return Err(FrameError::Field("part"));
         }
         if assembly.is_complete()
             && let Some(assembly) = connection.requests.remove(&request)
         {
+            connection.assembling_bytes -= assembly.total();
             let (incoming, payload) = assembly.into_parts();
-            connection.assembling_bytes -= payload.len();
             self.serve(number, incoming, payload);
         }
         Ok(())
     }
 
     /// Hands a request to its worker, or refuses it.
-    fn serve(&mut self, number: ConnectionId, incoming: Incoming, payload: Arc<[u8]>) {
+    fn serve(&mut self, number: ConnectionId, incoming: Incoming, payload: Bytes) {
         let Incoming { head, deadline } = incoming;
         if let Some(refusal) = self.why_refused(number, &head, deadline) {
             let lane = (&head.target, head.round, Epoch(0));
@@ -451,7 +471,7 @@ impl Requests {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         connection.skipped.remove(&request);
         if let Some(assembly) = connection.requests.remove(&request) {
-            connection.assembling_bytes -= assembly.into_parts().1.len();
+            connection.assembling_bytes -= assembly.total();
         }
     }
 
@@ -494,7 +514,7 @@ impl Requests {
         (target, round, epoch): (&Target, u32, Epoch),
         outcome: Outcome,
     ) {
-        let none: Arc<[u8]> = Arc::default();
+        let none = Bytes::new();
         let (response, payload) = match outcome {
             Outcome::Handled(bytes) if bytes.len() > self.config.message_bytes_max => {
                 (Response::Interrupted(Interruption::AnswerTooLarge), none)
@@ -535,7 +555,7 @@ impl Requests {
         }
         if total as usize > self.config.message_bytes_max {
             let response = Response::Interrupted(Interruption::AnswerTooLarge);
-            self.take_response(number, request, response, Arc::default());
+            self.take_response(number, request, response, Bytes::new());
             return Ok(());
         }
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
@@ -567,7 +587,7 @@ impl Requests {
         Ok(())
     }
 
-    fn take_response(&mut self, number: ConnectionId, request: u64, response: Response, payload: Arc<[u8]>) {
+    fn take_response(&mut self, number: ConnectionId, request: u64, response: Response, payload: Bytes) {
         let sent = self.connections.get(&number).and_then(|connection| connection.sent.get(&request).copied());
         let Some(id) = sent else {
             self.counters.late += 1;

@@ -2,12 +2,11 @@
 //! die.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::{self, Frame, RequestHead, Response};
 use super::{
-    ConnectionId, Counters, Input, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, PREFACE, Refusal,
+    Bytes, ConnectionId, Counters, Input, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, PREFACE, Refusal,
     RequestId, Requests, RequestsConfig, ServedId, Target,
 };
 use crate::member::{Epoch, Generation, NodeId, Status};
@@ -276,7 +275,7 @@ impl World {
         for piece in [&bytes[..split], &bytes[split..]] {
             if !piece.is_empty() {
                 let at = self.arrival(end);
-                let read = Input::Read { connection: other.1, bytes: piece.to_vec() };
+                let read = Input::Read { connection: other.1, bytes: Bytes::copy_from_slice(piece) };
                 self.plan(at, other.0, Event::Input(read));
             }
         }
@@ -442,7 +441,7 @@ fn a_request_that_was_not_carried_goes_to_the_new_owner_at_once() {
             play(member(place, Status::Alive));
         }
         play(Input::Owner { group: GROUP, index: 0, owner: owner(1, 5) });
-        let (id, target, payload) = (RequestId(1), shard(0), Arc::from([0; 8]));
+        let (id, target, payload) = (RequestId(1), shard(0), Bytes::from(vec![0; 8]));
         let outputs = play(Input::Send { id, target, message: MESSAGE, payload, deadline: None, trace: None });
         let [Output::Connect { connection, .. }] = outputs[..] else { panic!("{outputs:?}") };
         assert_eq!(play(Input::Owner { group: GROUP, index: 0, owner: owner(new_owner, 6) }), []);
@@ -644,7 +643,7 @@ impl Served {
     }
 
     fn read(&mut self, bytes: Vec<u8>) {
-        let connection = self.connection;
+        let (connection, bytes) = (self.connection, bytes.into());
         self.requests.handle(Instant::ZERO, Input::Read { connection, bytes });
     }
 
@@ -728,15 +727,15 @@ fn a_deadline_travels_with_the_request_or_behind_it() {
         let mut left = Vec::new();
         if is_written {
             sender.open();
-            left.extend(sender.outputs().iter().flat_map(deadlines));
+            left.extend(deadlines(&sender.outputs()));
         }
         let (now, deadline) = (Instant::from_millis(50), Instant::from_millis(70));
         sender.requests.handle(Instant::ZERO, Input::SetDeadline { id: RequestId(1), deadline });
-        left.extend(sender.outputs().iter().flat_map(deadlines));
+        left.extend(deadlines(&sender.outputs()));
         sender.requests.handle(now, Input::Timeout);
         if !is_written {
             sender.open();
-            left.extend(sender.outputs().iter().flat_map(deadlines));
+            left.extend(deadlines(&sender.outputs()));
         }
         assert_eq!(left, if is_written { vec![None, Some(70)] } else { vec![Some(20)] });
     }
@@ -750,7 +749,7 @@ fn a_node_that_has_left_ends_all_its_requests() {
         id: RequestId(id),
         target: shard(1),
         message: MESSAGE,
-        payload: Arc::default(),
+        payload: Bytes::new(),
         deadline: None,
         trace: None,
     };
@@ -856,7 +855,7 @@ fn sender() -> Served {
     requests.handle(Instant::ZERO, member(1, Status::Alive));
     let owner = Some((node_id(1), Epoch(7)));
     requests.handle(Instant::ZERO, Input::Owner { group: GROUP, index: 0, owner });
-    let payload: Arc<[u8]> = vec![0; PART_BYTES_MAX * 2].into();
+    let payload: Bytes = vec![0; PART_BYTES_MAX * 2].into();
     let send =
         Input::Send { id: RequestId(1), target: shard(0), message: MESSAGE, payload, deadline: None, trace: None };
     requests.handle(Instant::ZERO, send);
@@ -864,9 +863,19 @@ fn sender() -> Served {
 }
 
 /// The milliseconds left that are written: of each request, and of each deadline.
-fn deadlines(output: &Output) -> Vec<Option<u32>> {
-    let Output::Write { bytes, .. } = output else { return Vec::new() };
-    let (mut found, mut rest) = (Vec::new(), bytes.strip_prefix(&PREFACE).unwrap_or(bytes));
+fn deadlines(outputs: &[Output]) -> Vec<Option<u32>> {
+    // A large payload is a piece of its own, behind the head of its frame.
+    let pieces = outputs.iter().filter_map(|output| match output {
+        Output::Write { bytes, .. } => Some(&bytes[..]),
+        Output::Connect { .. }
+        | Output::Close { .. }
+        | Output::Deliver { .. }
+        | Output::Deadline { .. }
+        | Output::Withdraw { .. }
+        | Output::Finish { .. } => None,
+    });
+    let bytes = pieces.collect::<Vec<_>>().concat();
+    let (mut found, mut rest) = (Vec::new(), bytes.strip_prefix(&PREFACE).unwrap_or(&bytes));
     while let Some((one, taken)) = frame::next(rest).unwrap() {
         let frame = frame::decode(one, node_id(1)).unwrap();
         if let Frame::Request { head, .. } = &frame {
@@ -952,7 +961,7 @@ fn what_waits_for_a_worker_of_a_member_that_dies_is_refused() {
         id: RequestId(id),
         target: target.clone(),
         message: MESSAGE,
-        payload: Arc::default(),
+        payload: Bytes::new(),
         deadline: None,
         trace: None,
     };
@@ -998,7 +1007,7 @@ fn strangers_and_nonsense_end_their_connection_alone() {
             2 => [&PREFACE[..], &[22, 0, 0, 0, 0, 1, 6, 0, 0, 0], &[0; 16]].concat(),
             _ => (0..random.below(200)).map(|_| random.below(256) as u8).collect(),
         };
-        requests.handle(Instant::ZERO, Input::Read { connection, bytes });
+        requests.handle(Instant::ZERO, Input::Read { connection, bytes: bytes.into() });
     }
     requests.handle(Instant::from_millis(60_000), Input::Timeout);
     assert!(requests.connections.is_empty());

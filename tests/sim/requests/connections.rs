@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartbeat_core::requests::{ConnectionId, Input};
+use heartbeat_core::requests::{Bytes, ConnectionId, Input};
 
 use crate::network::NodeIndex;
 use crate::requests::{Action, Step};
@@ -126,7 +126,7 @@ impl World {
         let split = self.traffic.random.below(bytes.len() as u64 + 1) as usize;
         for (after, piece) in [&bytes[..split], &bytes[split..]].into_iter().enumerate() {
             if !piece.is_empty() {
-                let read = Input::Read { connection: to.2, bytes: piece.to_vec() };
+                let read = Input::Read { connection: to.2, bytes: Bytes::copy_from_slice(piece) };
                 self.plan_action(at + after as u64, to.0, Action::Input(read));
             }
         }

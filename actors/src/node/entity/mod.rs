@@ -63,7 +63,6 @@
 //! | queue, timeouts, restarts and threads of each entity | [`EntitySpec::worker`] |
 //! | how much the entities of a shard may leave | `ownership.snapshot_bytes_max`, and the number of shards |
 
-mod door;
 mod group;
 mod idle;
 mod shard;
@@ -75,10 +74,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Handler};
-use heartbeat_core::member::name_hash;
 use heartbeat_core::{AutoShutdown, Counting, GroupId, Instant, RestartKind, Strategy, SuperviseGroup, UNLIMITED};
 
-use self::door::EntityDoor;
 use self::group::EntityGroup;
 use self::idle::Sweeper;
 use self::shard::EntityShard;
@@ -87,7 +84,7 @@ use crate::node::Node;
 use crate::node::group::Group;
 use crate::node::shard::Shards;
 use crate::node::supervise_error::SuperviseError;
-use crate::requests::{RemoteMessage, Route};
+use crate::requests::{ByKey, RemoteMessage, Route, Ways};
 use crate::view::owner::{NoOwner, Owner};
 use crate::worker::context::Context;
 use crate::worker::dead_letter::DeadReason;
@@ -112,20 +109,7 @@ pub struct Entities<A: Actor<Context = Context<A>>> {
     shards: Shards<EntityShard<A>>,
     tables: Arc<[Arc<Table<A>>]>,
     group: Arc<EntityGroup<A>>,
-    remote: Option<Remote<A>>,
-}
-
-/// How messages reach the entities on other nodes, and come from there.
-struct Remote<A: Actor<Context = Context<A>>> {
-    door: Arc<EntityDoor<A>>,
-    /// By shard.
-    routes: Arc<[Arc<Route>]>,
-}
-
-impl<A: Actor<Context = Context<A>>> Clone for Remote<A> {
-    fn clone(&self) -> Remote<A> {
-        Remote { door: self.door.clone(), routes: self.routes.clone() }
-    }
+    ways: Option<Ways<A, Arc<Table<A>>>>,
 }
 
 /// How many entities of a group a node has.
@@ -150,8 +134,8 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        if let Some(remote) = &self.remote {
-            remote.door.accept::<M>();
+        if let Some(ways) = &self.ways {
+            ways.accept::<M>();
         }
         self
     }
@@ -171,16 +155,7 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        let key = key.as_ref();
-        let index = self.shard_of(key);
-        let sent = match self.try_here(index, key, Envelope::with_reply(message)) {
-            Ok(envelope) => return Reply::of(envelope),
-            Err(refused) => match self.route(index) {
-                Some(route) if refused.error == SendError::Closed => route.send_to(Some(key), refused.message),
-                Some(_) | None => Err(refused),
-            },
-        };
-        sent.unwrap_or_else(|refused| Reply::refused(refused.error))
+        self.send_by_key(key.as_ref(), message)
     }
 
     /// As [`Entities::send`], but asks for no answer.
@@ -193,15 +168,7 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        let key = key.as_ref();
-        let index = self.shard_of(key);
-        match self.try_here(index, key, Envelope::new(message)) {
-            Ok(_) => Ok(()),
-            Err(refused) => match self.route(index) {
-                Some(route) if refused.error == SendError::Closed => route.send_off_to(Some(key), refused.message),
-                Some(_) | None => Err(refused),
-            },
-        }
+        self.try_send_by_key(key.as_ref(), message)
     }
 
     /// As [`Entities::send`], but reports nothing back. A message that is refused, at once or
@@ -211,10 +178,7 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
         A: Handler<M>,
         M: RemoteMessage,
     {
-        let key = key.as_ref();
-        if let Err(TrySendError { message, .. }) = self.try_send(key, message) {
-            self.discard(key, message, DeadReason::Refused);
-        }
+        self.do_send_by_key(key.as_ref(), message);
     }
 
     /// As [`Entities::send`], and again each time that the message is interrupted, at most
@@ -234,53 +198,7 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
         A: Handler<M>,
         M: RemoteMessage + Clone,
     {
-        let key = key.as_ref();
-        for _ in 1..attempts_max {
-            match self.send(key, message.clone()).await {
-                Err(SendError::Interrupted(_)) => {}
-                answer => return answer,
-            }
-        }
-        let answer = self.send(key, message.clone()).await;
-        if answer.is_err() {
-            self.discard(key, message, DeadReason::Attempts);
-        }
-        answer
-    }
-
-    /// Hands a message to its entity on this node. The error is [`SendError::Closed`] if the shard
-    /// does not run here, or earlier messages are on their way to its owner.
-    fn try_here<M>(&self, index: u32, key: &[u8], envelope: Envelope<M>) -> Result<Arc<Envelope<M>>, TrySendError<M>>
-    where
-        A: Handler<M>,
-        M: RemoteMessage,
-    {
-        let envelope = Arc::new(match self.route(index) {
-            Some(route) => envelope.with_onward(route.clone()),
-            None => envelope,
-        });
-        match self.tables[index as usize].send(key, &(envelope.clone() as Arc<dyn DynEnvelope<A>>)) {
-            Ok(()) => Ok(envelope),
-            Err(error) => match envelope.take() {
-                Some(message) => Err(TrySendError { error, message }),
-                None => unreachable!("an envelope that was refused was not opened"),
-            },
-        }
-    }
-
-    fn route(&self, index: u32) -> Option<&Arc<Route>> {
-        self.remote.as_ref().map(|remote| &remote.routes[index as usize])
-    }
-
-    /// Counts and publishes a message as a dead letter of its entity.
-    fn discard<M>(&self, key: &[u8], message: M, reason: DeadReason)
-    where
-        A: Handler<M>,
-        M: RemoteMessage,
-    {
-        let name = self.group.name_of(self.shards.shard_of(key), key).into();
-        let envelope: Arc<dyn DynEnvelope<A>> = Arc::new(Envelope::new(message));
-        self.group.node().inner.control.dead_letters.discard([Item::Envelope(envelope)], &name, reason);
+        self.retry_by_key(key.as_ref(), message, attempts_max).await
     }
 
     /// Where the entity with this key lives: on this node, or at a member.
@@ -331,13 +249,61 @@ impl<A: Actor<Context = Context<A>>> Entities<A> {
     }
 }
 
+impl<A: Actor<Context = Context<A>>> ByKey<A> for Entities<A> {
+    fn index_of(&self, key: &[u8]) -> u32 {
+        self.shard_of(key)
+    }
+
+    fn route(&self, index: u32) -> Option<&Arc<Route>> {
+        self.ways.as_ref().map(|ways| &ways.routes[index as usize])
+    }
+
+    fn travelling_key<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        Some(key)
+    }
+
+    fn try_here<M>(
+        &self,
+        index: u32,
+        key: &[u8],
+        message: M,
+        envelope: fn(M) -> Envelope<M>,
+    ) -> Result<Arc<Envelope<M>>, TrySendError<M>>
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let envelope = Arc::new(match self.route(index) {
+            Some(route) => envelope(message).with_onward(route.clone()),
+            None => envelope(message),
+        });
+        match self.tables[index as usize].send(key, &(envelope.clone() as Arc<dyn DynEnvelope<A>>)) {
+            Ok(()) => Ok(envelope),
+            Err(error) => match envelope.take() {
+                Some(message) => Err(TrySendError { error, message }),
+                None => unreachable!("an envelope that was refused was not opened"),
+            },
+        }
+    }
+
+    fn discard<M>(&self, key: &[u8], message: M, reason: DeadReason)
+    where
+        A: Handler<M>,
+        M: RemoteMessage,
+    {
+        let name = self.group.name_of(self.shards.shard_of(key), key).into();
+        let envelope: Arc<dyn DynEnvelope<A>> = Arc::new(Envelope::new(message));
+        self.group.node().inner.control.dead_letters.discard([Item::Envelope(envelope)], &name, reason);
+    }
+}
+
 impl<A: Actor<Context = Context<A>>> Clone for Entities<A> {
     fn clone(&self) -> Entities<A> {
         Entities {
             shards: self.shards.clone(),
             tables: self.tables.clone(),
             group: self.group.clone(),
-            remote: self.remote.clone(),
+            ways: self.ways.clone(),
         }
     }
 }
@@ -428,12 +394,9 @@ impl Node {
         });
         self.add_sweeper(&group)?;
         // From here on messages come from other nodes, too.
-        let remote = self.inner.requests.as_ref().zip(shards.routes()).map(|(link, routes)| {
-            let door = Arc::new(EntityDoor::new(tables.clone()));
-            link.open_door(name_hash(&group.name), door.clone());
-            Remote { door, routes }
-        });
-        Ok(Entities { shards, tables, group, remote })
+        let ways = self.inner.requests.as_ref().zip(shards.routes());
+        let ways = ways.map(|(link, routes)| Ways::open(link, &group.name, tables.clone(), routes));
+        Ok(Entities { shards, tables, group, ways })
     }
 
     /// Adds the worker that stops idle entities. It is never given up.

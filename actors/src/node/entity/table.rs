@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use actix::Actor;
-use heartbeat_core::entities::{self, FORMAT_VERSION, KEY_BYTES_MAX, Left, LifeId};
+use heartbeat_core::entities::{self, FORMAT_VERSION, KEY_BYTES_MAX, Left, LifeId, split_key};
 use heartbeat_core::{Epoch, Instant, Shard, ShardSnapshot};
 use tokio::sync::Notify;
 use tracing::error;
@@ -25,6 +25,7 @@ use super::group::{EntityGroup, Ticket};
 use super::shard::{Copy, EntityShard};
 use crate::control::orders::Order;
 use crate::lock::lock;
+use crate::requests::ShardHere;
 use crate::worker::context::{Context, SnapshotTooLarge};
 use crate::worker::dead_letter::DeadReason;
 use crate::worker::entity::{EntityHost, ShardHost};
@@ -387,11 +388,26 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
     }
 
     /// The epoch under which this node runs the shard, if it does.
-    pub(super) fn epoch(&self) -> Option<Epoch> {
+    fn epoch(&self) -> Option<Epoch> {
         match self.lock().phase {
             Phase::Open(shard) => Some(shard.epoch),
             Phase::Closing(_) | Phase::Closed => None,
         }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> ShardHere<A> for Arc<Table<A>> {
+    fn epoch(&self) -> Option<Epoch> {
+        Table::epoch(self)
+    }
+
+    /// The key of the entity stands in front of each message.
+    fn split<'p>(&self, payload: &'p [u8]) -> Option<(&'p [u8], &'p [u8])> {
+        split_key(payload)
+    }
+
+    fn put(&self, key: &[u8], envelope: Arc<dyn DynEnvelope<A>>) -> Result<(), SendError> {
+        self.send(key, &envelope)
     }
 }
 
