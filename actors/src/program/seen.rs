@@ -205,7 +205,7 @@ impl SeenEvent {
         named.or_else(member).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Its other figures, in a line: `cause panicked, restart in 1.0 s`. The cause comes first.
+    /// Its other figures, in a line: `panicked in Load, restart in 1.0 s`. The cause comes first.
     pub(crate) fn detail(&self) -> String {
         let subject = self.subject();
         let mut keys: Vec<&String> = self.figures.keys().collect();
@@ -217,7 +217,8 @@ impl SeenEvent {
         });
         let shown = keys.into_iter().filter_map(|key| {
             let value = shown(key, &self.figures[key]).filter(|value| value != subject)?;
-            Some(format!("{} {value}", key.replace('_', " ")))
+            // A cause needs no name.
+            Some(if key == "cause" { value } else { format!("{} {value}", key.replace('_', " ")) })
         });
         shown.collect::<Vec<_>>().join(", ")
     }
@@ -284,7 +285,7 @@ mod tests {
             "cause":{"kind":"blocked","during":{"message":"app::Load"},"busy_for":5.5}}"#;
         let event = SeenEvent::read("7.3", data).unwrap();
         assert_eq!((event.subject(), event.at, &*event.name), ("import", 1.5, "failed"));
-        assert_eq!(event.detail(), "cause blocked in Load, generation 3");
+        assert_eq!(event.detail(), "blocked in Load, generation 3");
         for data in ["", "[]", "{}", r#"{"event":1}"#] {
             assert_eq!(SeenEvent::read("", data), None, "{data}");
         }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::door::{AskError, Door};
-use crate::seen::{Group, Health, Members, Page, Worker};
+use crate::door::{AskError, Door, Order};
+use crate::seen::{Group, Health, Members, Worker};
 use crate::text::{Tone, coloured, count, safe, short_type, time};
 use crate::{Access, Failure, text};
 
@@ -20,9 +20,6 @@ Only plain HTTP is supported, as nodes have no other door.";
 
 /// Workers that are named.
 const NAMED_MAX: usize = 3;
-
-/// A worker that has been at work for this many seconds is named.
-const BUSY_FROM: f64 = 1.0;
 
 /// A queue that is this full is named.
 const FULL_FROM: f64 = 0.5;
@@ -69,8 +66,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 fn ask(door: &Door) -> Result<Status, AskError> {
     let (live, ready) = (door.health("/livez")?, door.health("/readyz")?);
-    let busy: Page = door.json(&format!("/workers?order=busiest&busy_for={BUSY_FROM}&limit={NAMED_MAX}"))?;
-    let fullest: Page = door.json(&format!("/workers?order=fullest&limit={NAMED_MAX}"))?;
     Ok(Status {
         url: door.url().to_owned(),
         healthy: live.holds && ready.holds,
@@ -78,8 +73,8 @@ fn ask(door: &Door) -> Result<Status, AskError> {
         ready,
         members: door.json("/members")?,
         groups: door.json("/groups")?,
-        busy: busy.workers,
-        fullest: fullest.workers,
+        busy: door.first_workers(Order::Busiest, "", NAMED_MAX)?,
+        fullest: door.first_workers(Order::Fullest, "", NAMED_MAX)?,
     })
 }
 

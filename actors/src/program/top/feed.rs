@@ -4,9 +4,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::door::{AskError, Door, encoded};
-use crate::seen::{Group, Health, Members, Page, SeenEvent};
-use crate::top::BUSY_FROM;
+use crate::door::{AskError, Door, Order, encoded};
+use crate::seen::{Group, Health, Members, Page, SeenEvent, Worker};
 use crate::top::state::Tab;
 
 /// News that may wait for the screen; then the node is asked no more.
@@ -44,8 +43,8 @@ pub(crate) struct Answers {
     pub(crate) ready: Health,
     pub(crate) members: Option<Members>,
     pub(crate) groups: Option<Group>,
-    pub(crate) busy: Option<Page>,
-    pub(crate) fullest: Option<Page>,
+    pub(crate) busy: Option<Vec<Worker>>,
+    pub(crate) fullest: Option<Vec<Worker>>,
     /// A page of all workers, and the name behind which it begins.
     pub(crate) workers: Option<(Option<String>, Page)>,
     /// How long the round took.
@@ -123,18 +122,19 @@ fn ask_again(door: &Door, every: Duration, first: Wanted, wishes: &Receiver<Want
 fn answers(door: &Door, wanted: &Wanted, with_sums: bool) -> Result<Answers, AskError> {
     let begun = Instant::now();
     let is = |tabs: &[Tab]| tabs.contains(&wanted.tab);
-    let page =
-        |query: String| door.json::<Page>(&format!("/workers?prefix={}&limit={ROWS}{query}", encoded(&wanted.prefix)));
+    let first = |order| door.first_workers(order, &wanted.prefix, ROWS);
     let (live, ready) = (door.health("/livez")?, door.health("/readyz")?);
     let members = is(&[Tab::Overview, Tab::Members]) || with_sums;
     let members = members.then(|| door.json("/members")).transpose()?;
     let groups = is(&[Tab::Overview, Tab::Groups]) || with_sums;
     let groups = groups.then(|| door.json("/groups")).transpose()?;
-    let busy =
-        is(&[Tab::Overview, Tab::Busy]).then(|| page(format!("&order=busiest&busy_for={BUSY_FROM}"))).transpose()?;
-    let fullest = is(&[Tab::Overview, Tab::Queues]).then(|| page("&order=fullest".to_owned())).transpose()?;
-    let after = wanted.after.as_ref().map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
-    let workers = is(&[Tab::Workers]).then(|| page(after)).transpose()?.map(|page| (wanted.after.clone(), page));
+    let busy = is(&[Tab::Overview, Tab::Busy]).then(|| first(Order::Busiest)).transpose()?;
+    let fullest = is(&[Tab::Overview, Tab::Queues]).then(|| first(Order::Fullest)).transpose()?;
+    let page = || {
+        let after = wanted.after.as_ref().map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
+        door.json(&format!("/workers?prefix={}&limit={ROWS}{after}", encoded(&wanted.prefix)))
+    };
+    let workers = is(&[Tab::Workers]).then(page).transpose()?.map(|page| (wanted.after.clone(), page));
     Ok(Answers { live, ready, members, groups, busy, fullest, workers, took: begun.elapsed() })
 }
 

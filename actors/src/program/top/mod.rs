@@ -18,7 +18,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use serde::Serialize;
 
 use crate::demo::{self, Demo};
-use crate::door::{AskError, Door};
+use crate::door::{AskError, Door, Order};
 use crate::seen::{Group, Health, Members, Page, SeenEvent, Worker};
 use crate::top::feed::Feed;
 use crate::top::state::State;
@@ -36,9 +36,6 @@ Only plain HTTP is supported, as nodes have no other door.";
 
 /// How often the screen is drawn at most.
 const FRAME: Duration = Duration::from_millis(100);
-
-/// A worker that has been at work for this many seconds is shown as busy.
-const BUSY_FROM: f64 = 1.0;
 
 /// Workers and events in the JSON of `--json`.
 const JSON_ROWS: usize = 50;
@@ -116,8 +113,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn snapshot(door: &Door) -> Result<Snapshot, AskError> {
-    let busy: Page = door.json(&format!("/workers?order=busiest&busy_for={BUSY_FROM}&limit={JSON_ROWS}"))?;
-    let fullest: Page = door.json(&format!("/workers?order=fullest&limit={JSON_ROWS}"))?;
     let mut events = std::collections::VecDeque::new();
     // The stream does not end by itself: a node that emits all the time would keep us here.
     let begun = Instant::now();
@@ -133,8 +128,8 @@ fn snapshot(door: &Door) -> Result<Snapshot, AskError> {
         ready: door.health("/readyz")?,
         members: door.json("/members")?,
         groups: door.json("/groups")?,
-        busy: busy.workers,
-        fullest: fullest.workers,
+        busy: door.first_workers(Order::Busiest, "", JSON_ROWS)?,
+        fullest: door.first_workers(Order::Fullest, "", JSON_ROWS)?,
         events: events.into(),
     })
 }

@@ -142,12 +142,8 @@ impl State {
                 (self.live, self.ready, self.took) = (Some(answers.live), Some(answers.ready), answers.took);
                 self.members = answers.members.or(self.members.take());
                 self.groups = answers.groups.or(self.groups.take());
-                if let Some(page) = answers.busy {
-                    self.busy = page.workers;
-                }
-                if let Some(page) = answers.fullest {
-                    self.fullest = page.workers;
-                }
+                self.busy = answers.busy.unwrap_or(std::mem::take(&mut self.busy));
+                self.fullest = answers.fullest.unwrap_or(std::mem::take(&mut self.fullest));
                 if let Some((_, page)) = answers.workers.filter(|(after, _)| *after == self.after) {
                     self.workers = page;
                 }
@@ -361,10 +357,9 @@ mod tests {
         assert_eq!(state.selected(), 2);
         press(&mut state, &[KeyCode::Down, KeyCode::PageDown]);
         assert_eq!(state.selected(), 2);
-        let fewer = Page { workers: vec![worker("a")], next: None };
-        state.take(News::Answers(Box::new(Answers { busy: Some(fewer), ..answers() })));
+        state.take(News::Answers(Box::new(Answers { busy: Some(vec![worker("a")]), ..answers() })));
         assert_eq!(state.selected(), 0);
-        state.take(News::Answers(Box::new(Answers { busy: Some(Page { workers: vec![], next: None }), ..answers() })));
+        state.take(News::Answers(Box::new(Answers { busy: Some(Vec::new()), ..answers() })));
         press(&mut state, &[KeyCode::Enter, KeyCode::Down]);
         assert_eq!((state.selected(), state.mode), (0, Mode::List));
     }
