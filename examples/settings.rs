@@ -11,7 +11,7 @@ use crate::Failure;
 /// Longest config file, in bytes: a thousand times the longest sensible one. A device has no end.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads a config file.
+/// Reads a config file, with what the environment says of this node (`HEARTBEAT_NODE` and others).
 ///
 /// # Errors
 /// In words, with the path: it cannot be read, is longer than a config, or is refused.
@@ -24,7 +24,7 @@ pub fn read(path: &Path) -> Result<Config, Failure> {
     if text.len() as u64 > CONFIG_BYTES_MAX {
         return Err(format!("{shown} is longer than {CONFIG_BYTES_MAX} bytes; it is no config").into());
     }
-    Ok(Config::from_toml(&text).map_err(|error| format!("{shown}: {error}"))?)
+    Ok(Config::from_toml_and_env(&text, std::env::vars_os()).map_err(|error| format!("{shown}: {error}"))?)
 }
 
 /// Panics of workers are events, and their back traces would only hide them. Any other panic ends

@@ -7,8 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::{AuthorityKind, Config, ConfigError, DetectorKind};
-use crate::detection::{Budget, Phi};
+use crate::config::{AuthorityKind, Config, ConfigError, DetectorKind, OwnershipConfig, QuorumRule};
+use crate::detection::{Budget, Fixed, Phi};
 use crate::wire;
 
 impl Config {
@@ -47,6 +47,19 @@ pub struct Bounds {
     pub intensity: (u32, Duration),
     /// The promise about a shard's owner, in a cluster.
     pub promise: &'static str,
+    /// Where a node falls silent: the time until its shards start on other nodes, at most, apart
+    /// from the delay of the network. `None` without a cluster.
+    pub moved_after_silence: Option<Duration>,
+    /// The same where its process is seen to end; zero means as soon as that is known, which takes
+    /// milliseconds.
+    pub moved_after_end: Option<Duration>,
+    /// How long an orderly end takes at most: `stop.drain`, the hand-over, and the workers' time.
+    pub stop: Duration,
+    /// What the detector of one link keeps, in bytes at most.
+    pub link_bytes: usize,
+    /// What this node may hold for others, in bytes at most: requests that wait, and replicas of
+    /// other nodes' snapshots. `None` without a cluster.
+    pub held_bytes: Option<u64>,
     /// Settings that are allowed and unwise: each with the value, the consequence, and a value that
     /// would be right.
     pub warnings: Vec<String>,
@@ -64,6 +77,8 @@ impl Bounds {
         let observers = config.membership.observers as usize;
         let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + 4 * observers + wire::HEADERS_BYTES;
         let bytes = observers * heartbeat_bytes + wire::ACK_BYTES_TYPICAL + wire::HEADERS_BYTES;
+        let is_clustered = config.cluster.is_some();
+        let held_bytes = (config.requests.held_bytes_max as u64).saturating_add(config.ownership.copies_bytes_max);
         Bounds {
             suspicion: suspicion.min(config.timeout),
             death: config.timeout,
@@ -74,8 +89,45 @@ impl Bounds {
             delay_max: config.restart.delay_max,
             intensity: (config.restart.intensity, config.restart.period),
             promise: config.ownership.promise(),
+            moved_after_silence: is_clustered.then(|| moved_after_silence(&config.ownership, config.timeout)),
+            moved_after_end: is_clustered.then(|| moved_after_end(&config.ownership, config)),
+            stop: config.stop.drain + config.ownership.hand_over_timeout + config.workers.leave_timeout,
+            link_bytes: link_bytes(config),
+            held_bytes: is_clustered.then_some(held_bytes),
             warnings: warnings(config),
         }
+    }
+}
+
+/// How long the shards of a node wait that has fallen silent.
+fn moved_after_silence(ownership: &OwnershipConfig, timeout: Duration) -> Duration {
+    match (ownership.authority, ownership.quorum) {
+        (AuthorityKind::View, QuorumRule::None) => timeout,
+        (AuthorityKind::View, QuorumRule::Majority) => timeout + ownership.lease,
+        (AuthorityKind::File | AuthorityKind::Etcd, _) => timeout.max(ownership.session_ttl),
+    }
+}
+
+/// How long the shards of a node wait whose process has ended. Without lifelines that is a silence
+/// like any other.
+fn moved_after_end(ownership: &OwnershipConfig, config: &Config) -> Duration {
+    if !config.membership.lifelines {
+        return moved_after_silence(ownership, config.timeout);
+    }
+    match (ownership.authority, ownership.quorum) {
+        (AuthorityKind::View, QuorumRule::None) | (AuthorityKind::File, _) => Duration::ZERO,
+        (AuthorityKind::View, QuorumRule::Majority) => ownership.lease,
+        (AuthorityKind::Etcd, _) if ownership.fenced => Duration::ZERO,
+        (AuthorityKind::Etcd, _) => ownership.session_ttl,
+    }
+}
+
+/// What a detector keeps of one link, as the table in the book's chapter on detectors has it.
+fn link_bytes(config: &Config) -> usize {
+    match config.detector.kind {
+        DetectorKind::Budget => Budget::LINK_BYTES_MAX,
+        DetectorKind::Fixed => size_of::<Fixed>(),
+        DetectorKind::Chen | DetectorKind::Phi => 8 * config.detector.window as usize,
     }
 }
 
@@ -120,6 +172,19 @@ impl fmt::Display for Bounds {
         let (restarts, period) = self.intensity;
         writeln!(f, "  and given up after more than {restarts} restarts in {}", millis(period))?;
         writeln!(f, "shards: {}", self.promise)?;
+        if let (Some(silence), Some(end)) = (self.moved_after_silence, self.moved_after_end) {
+            let end = if end.is_zero() { "in milliseconds".to_owned() } else { format!("within {}", millis(end)) };
+            writeln!(
+                f,
+                "  they start elsewhere {end} if their process ends, and within {} if their host falls silent",
+                millis(silence)
+            )?;
+        }
+        writeln!(
+            f,
+            "an orderly end takes at most {}: give the process manager more time than that",
+            millis(self.stop)
+        )?;
         for warning in &self.warnings {
             writeln!(f, "unwise: {warning}")?;
         }
@@ -127,7 +192,16 @@ impl fmt::Display for Bounds {
             f,
             "a heartbeat is {} bytes with headers: {:.0} bytes a second to {} observers, with answers to those of others",
             self.heartbeat_bytes, self.bytes_per_second, self.observers
-        )
+        )?;
+        write!(f, "\n  the detector keeps at most {} bytes for each node watched", self.link_bytes)?;
+        match self.held_bytes {
+            Some(bytes) => write!(
+                f,
+                "\n  this node holds at most {} MiB for others: requests that wait, and replicas",
+                bytes.div_ceil(1 << 20)
+            ),
+            None => Ok(()),
+        }
     }
 }
 
@@ -165,6 +239,37 @@ mod tests {
             assert!(sums.to_string().contains(expected));
         }
         assert_eq!(Config::default().check().unwrap().warnings, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn shards_of_a_lost_node_wait_for_what_makes_the_move_safe() {
+        let cluster =
+            "[cluster]\nname = 'c'\nnode = 'n'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:1'\nseeds = []";
+        let etcd = "authority = 'etcd'\netcd = { endpoints = ['http://127.0.0.1:1'] }";
+        for (more, silence, end) in [
+            (String::new(), 6, 0),
+            ("[membership]\nlifelines = false".to_owned(), 6, 6),
+            ("[ownership]\nquorum = 'majority'".to_owned(), 8, 2),
+            ("[ownership]\nauthority = 'file'\nfolder = 'x'".to_owned(), 10, 0),
+            (format!("[ownership]\n{etcd}"), 10, 10),
+            (format!("timeout = '20s'\n[ownership]\nfenced = true\n{etcd}"), 20, 0),
+        ] {
+            let sums = Config::from_toml(&format!("{more}\n{cluster}")).unwrap().check().unwrap();
+            assert_eq!(sums.moved_after_silence, Some(Duration::from_secs(silence)), "{more}");
+            assert_eq!(sums.moved_after_end, Some(Duration::from_secs(end)), "{more}");
+            assert!(sums.to_string().contains(&format!("within {silence}s if their host falls silent")), "{sums}");
+        }
+        let alone = Config::default().check().unwrap();
+        assert_eq!((alone.moved_after_silence, alone.held_bytes), (None, None));
+        assert!(!alone.to_string().contains("elsewhere"), "{alone}");
+    }
+
+    #[test]
+    fn an_orderly_end_takes_the_sum_of_its_parts() {
+        let sums = Config::from_toml("[stop]\ndrain = '5s'").unwrap().check().unwrap();
+        assert_eq!(sums.stop, Duration::from_secs(5 + 2 + 25));
+        let sums = Config::from_toml("[detector]\nkind = 'chen'\nwindow = 100").unwrap().check().unwrap();
+        assert_eq!(sums.link_bytes, 800);
     }
 
     #[test]

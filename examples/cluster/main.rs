@@ -55,7 +55,7 @@ enum Command {
         /// How many nodes besides the monitor
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=50))]
         nodes: u16,
-        /// Record the heartbeats that come in as traces for the example `qos`, in a folder for each
+        /// Record the heartbeats that come in as traces for `heartbeat qos`, in a folder for each
         /// process below this one
         #[arg(long, value_name = "FOLDER")]
         record: Option<PathBuf>,
@@ -71,7 +71,7 @@ enum Command {
         /// Where to answer `status`
         #[arg(long, default_value = "127.0.0.1:0")]
         control: SocketAddr,
-        /// Record the arriving heartbeats as traces for the example `qos`, one file for each
+        /// Record the arriving heartbeats as traces for `heartbeat qos`, one file for each
         /// process
         #[arg(long, value_name = "FOLDER")]
         record: Option<PathBuf>,

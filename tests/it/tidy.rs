@@ -35,7 +35,7 @@ const CORE: [&str; 25] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root
 /// exports (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 18] = [
+const ACTORS: [&str; 19] = [
     "clock",
     "lock",
     "transport",
@@ -54,6 +54,7 @@ const ACTORS: [&str; 18] = [
     "config",
     "event",
     "lib",
+    "program",
 ];
 
 /// Places at which a rule does not hold yet: the rule, and the beginning of the path. To be

@@ -364,7 +364,7 @@ pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), Confi
 }
 
 /// Refuses a seed that is neither an address nor a host name with a port.
-fn check_seed(seed: &str) -> Result<(), ConfigError> {
+pub(super) fn check_seed(seed: &str) -> Result<(), ConfigError> {
     if let Some((scheme, rest)) = seed.split_once("://") {
         let right = rest.trim_end_matches('/');
         return contradiction(format!("cluster.seeds holds {seed:?}; leave out {scheme}://, like {right:?}"));

@@ -7,9 +7,10 @@
 //! returns what the others add up to, such as the time until a crash is noticed
 //! ([`crate::bounds`]).
 //!
-//! The caller reads the file; this module sees text.
+//! The caller reads the file and the environment; this module sees text.
 
 mod check;
+mod environment;
 pub mod rate;
 
 use std::fmt;
@@ -582,6 +583,15 @@ pub enum ConfigError {
     /// Well-formed, but a value makes no sense by itself or beside another; the text names it and
     /// what would be right.
     Contradiction(String),
+    /// An environment variable that makes no sense.
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// Its value; what is not UTF-8 in it is replaced.
+        value: String,
+        /// Why it is refused, and what would be right.
+        reason: String,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -592,6 +602,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "unknown key {key} at line {line}: it is called {name} now")
             }
             ConfigError::Contradiction(text) => write_short(f, text),
+            ConfigError::Variable { name, value, reason } => write_short(f, &format!("{name} {value:?} {reason}")),
         }
     }
 }
@@ -626,7 +637,7 @@ impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ConfigError::Syntax(error) => Some(error),
-            ConfigError::Renamed { .. } | ConfigError::Contradiction(_) => None,
+            ConfigError::Renamed { .. } | ConfigError::Contradiction(_) | ConfigError::Variable { .. } => None,
         }
     }
 }
@@ -646,13 +657,22 @@ impl Config {
     /// kind; [`ConfigError::Renamed`] for a key of an earlier version;
     /// [`ConfigError::Contradiction`] for values that make no sense.
     pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
+        Config::read(text, |_| Ok(()))
+    }
+
+    /// Reads a user's TOML, in which `amend` may put values in the place of the user's.
+    fn read(
+        text: &str,
+        amend: impl FnOnce(&mut DeTable<'_>) -> Result<(), ConfigError>,
+    ) -> Result<Config, ConfigError> {
         let mut merged = DeTable::parse(DEFAULT_TOML).expect("the compiled-in default.toml is TOML");
         let located = |mut error: toml::de::Error| {
             error.set_input(Some(text));
             ConfigError::Syntax(error)
         };
-        let user = DeTable::parse(text).map_err(located)?;
+        let mut user = DeTable::parse(text).map_err(located)?;
         refuse_renamed(text, user.get_ref())?;
+        amend(user.get_mut())?;
         lay_over(merged.get_mut(), user.into_inner());
         // Only what the user wrote can be wrong, so a position in an error is always one in the
         // user's text.

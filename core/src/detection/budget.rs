@@ -242,9 +242,12 @@ struct State {
     lossy_tail: Tail,
 }
 
-const _: () = assert!(size_of::<State>() <= 768);
+const _: () = assert!(size_of::<State>() <= Budget::LINK_BYTES_MAX);
 
 impl Budget {
+    /// What it keeps of one link, in bytes at most.
+    pub(crate) const LINK_BYTES_MAX: usize = 768;
+
     /// A detector that makes about so many `mistakes`, for a target that sends every `interval`,
     /// watched since `now`.
     pub fn new(mistakes: MistakeRate, interval: Duration, now: Instant) -> Budget {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use heartbeat_core::MistakeRate;
 use heartbeat_core::detection::qos::Contender;
 
-use crate::table::best;
-use crate::{Failure, Report, Score, plot};
+use crate::Failure;
+use crate::qos::table::best;
+use crate::qos::{Report, Score, plot};
 
 const SHEET: &str = "body{font:16px/1.5 sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}\
 table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid #ddd}\

@@ -10,7 +10,8 @@ use plotters::prelude::{
     RGBColor, SVGBackend, SeriesLabelPosition, Text, WHITE,
 };
 
-use crate::{Failure, Report, Score};
+use crate::Failure;
+use crate::qos::{Report, Score};
 
 const PANEL: (u32, u32) = (760, 440);
 

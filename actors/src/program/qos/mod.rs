@@ -1,7 +1,7 @@
 //! How good are the detectors on this trace? Replays heartbeat traces and prints what each detector
 //! would have said.
 //!
-//! cargo run --release --example qos -- tests/data/traces/wan-seed1-3h.csv.gz
+//! heartbeat qos tests/data/traces/wan-seed1-3h.csv.gz
 
 mod page;
 mod plot;
@@ -10,23 +10,29 @@ mod table;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use flate2::read::GzDecoder;
 use heartbeat_core::detection::qos::{Contender, Quality, Replay, quality};
 use heartbeat_core::{Instant, MistakeRate, Trace};
 
-/// A failure of the program; the text is for people.
-type Failure = Box<dyn std::error::Error>;
+use crate::Failure;
+use crate::text;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+  heartbeat qos traces/*.csv --mistakes 1/h
+  heartbeat qos traces/*.csv --mistakes 1/h --report page.html
+  heartbeat qos trace.csv.gz --detector fixed --setting 2 --setting 3
+  heartbeat qos traces/*.gz --sweep --plot qos.svg
+
+A node records the heartbeats that it receives: Node::record in a program.";
 
 /// Points of a curve.
 const SWEEP: u32 = 40;
 
-#[derive(Parser)]
-#[command(about = "Replay heartbeat traces and print the quality of service of the detectors", version)]
-struct Arguments {
+#[derive(Args)]
+pub(crate) struct Arguments {
     /// Traces: text as described in the book, chapter "Detectors", or the same compressed with gzip
     #[arg(required = true)]
     traces: Vec<PathBuf>,
@@ -55,13 +61,13 @@ struct Arguments {
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// Silence after which a node is dead in any case: the budget waits no longer
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = text::duration)]
     timeout: Option<Duration>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
     /// Time at the start of a trace that is not scored
-    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "2m", value_parser = text::duration)]
     warm_up: Duration,
     /// Seed of the instants of the crashes
     #[arg(long, default_value_t = 1)]
@@ -120,39 +126,30 @@ pub(crate) struct Report {
     swept: Vec<Score>,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("qos: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Replays each trace, and prints or writes what was asked for.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut reports = Vec::new();
     for path in &arguments.traces {
         let trace = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let report = report(path, &trace, arguments).map_err(|error| format!("{}: {error}", path.display()))?;
         if arguments.json {
-            table::print_json(&report, arguments.guard == Guard::On)?;
+            text::print(&table::json(&report, arguments.guard == Guard::On)?)?;
         } else {
-            table::print(&report, arguments.mistakes, arguments.guard == Guard::On);
+            text::print(&table::table(&report, arguments.mistakes, arguments.guard == Guard::On))?;
         }
         reports.push(report);
     }
     if let Some(path) = &arguments.plot {
         plot::draw(path, &reports, arguments.mistakes).map_err(|error| format!("{}: {error}", path.display()))?;
         if !arguments.json {
-            println!("drawn: {}", path.display());
+            text::print(&format!("drawn: {}\n", path.display()))?;
         }
     }
     if let Some(path) = &arguments.report {
         let page = page::page(&reports, arguments.mistakes)?;
         std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
         if !arguments.json {
-            println!("written: {}", path.display());
+            text::print(&format!("written: {}\n", path.display()))?;
         }
     }
     Ok(())

@@ -1,12 +1,14 @@
 //! The scores, for people and for programs.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use heartbeat_core::MistakeRate;
 use heartbeat_core::detection::qos::Contender;
 use serde::Serialize;
 
-use crate::{Failure, Report, Score};
+use crate::Failure;
+use crate::qos::{Report, Score};
 
 /// One line of `--json`; times in seconds.
 #[derive(Serialize)]
@@ -27,8 +29,9 @@ struct Line<'a> {
     early_mistakes: u64,
 }
 
-/// Prints each score as one JSON object a line.
-pub(crate) fn print_json(report: &Report, guard: bool) -> Result<(), Failure> {
+/// Each score as one JSON object a line.
+pub(crate) fn json(report: &Report, guard: bool) -> Result<String, Failure> {
+    let mut lines = String::new();
     let scores = if report.swept.is_empty() { &report.asked } else { &report.swept };
     for Score { contender, setting, quality } in scores {
         let line = Line {
@@ -47,38 +50,38 @@ pub(crate) fn print_json(report: &Report, guard: bool) -> Result<(), Failure> {
             pa: quality.accuracy(),
             early_mistakes: quality.mistakes_early,
         };
-        println!("{}", serde_json::to_string(&line)?);
+        writeln!(lines, "{}", serde_json::to_string(&line)?)?;
     }
-    Ok(())
+    Ok(lines)
 }
 
-/// Prints a report as a table.
-pub(crate) fn print(report: &Report, mistakes: MistakeRate, guard: bool) {
+/// A report as a table.
+pub(crate) fn table(report: &Report, mistakes: MistakeRate, guard: bool) -> String {
     let Report { name, interval, beats, arrived, stalls, .. } = report;
     let lost = 100.0 * (beats - arrived) as f64 / *beats as f64;
     let guard = if guard { "discounted" } else { "not discounted" };
-    println!(
-        "{name}: {beats} slots of {interval:?}, {lost:.2} % without a heartbeat, {stalls} pauses of the receiver, {guard}"
-    );
-    header();
-    for score in &report.asked {
-        row(score);
-    }
+    let mut lines = vec![
+        format!(
+            "{name}: {beats} slots of {interval:?}, {lost:.2} % without a heartbeat, {stalls} pauses of the receiver, {guard}"
+        ),
+        header(),
+    ];
+    lines.extend(report.asked.iter().map(row));
     if !report.swept.is_empty() {
-        println!(
+        lines.push(format!(
             "  the least setting of each that keeps {mistakes} on this trace, as do all above it; nobody knows it beforehand:"
-        );
+        ));
         for contender in Contender::ALL {
             match best(&report.swept, contender, mistakes) {
-                Some(score) => row(score),
+                Some(score) => lines.push(row(score)),
                 None if report.swept.iter().any(|score| score.contender == contender) => {
-                    println!("  {:14} none", contender.name());
+                    lines.push(format!("  {:14} none", contender.name()));
                 }
                 None => {}
             }
         }
     }
-    println!();
+    lines.join("\n") + "\n\n"
 }
 
 /// The hastiest setting that keeps the budget, as all more patient ones do; settings go from hasty
@@ -88,16 +91,16 @@ pub(crate) fn best(scores: &[Score], contender: Contender, mistakes: MistakeRate
     of_it.rev().take_while(|score| score.quality.mistakes_per_hour() <= mistakes.per_hour()).last()
 }
 
-fn header() {
-    println!(
+fn header() -> String {
+    format!(
         "  {:14} {:>30} {:>10} {:>9} {:>11} {:>11} {:>9} {:>10}",
         "detector", "setting", "T_D mean", "T_D 99 %", "mistakes", "per hour", "T_M", "P_A"
-    );
+    )
 }
 
-fn row(Score { contender, setting, quality }: &Score) {
+fn row(Score { contender, setting, quality }: &Score) -> String {
     let seconds = |duration: Duration| format!("{:.3} s", duration.as_secs_f64());
-    println!(
+    format!(
         "  {:14} {:>30} {:>10} {:>9} {:>11} {:>11.3} {:>9} {:>10.6}",
         contender.name(),
         format!("{setting:.3} {}", contender.unit()),
@@ -107,5 +110,5 @@ fn row(Score { contender, setting, quality }: &Score) {
         quality.mistakes_per_hour(),
         seconds(quality.mistake_duration()),
         quality.accuracy()
-    );
+    )
 }

@@ -1,0 +1,283 @@
+//! The tables of `heartbeat top`: one for each list, with more columns where there is room.
+
+use ratatui::layout::{Constraint, Rect};
+use ratatui::style::Style;
+use ratatui::text::Line;
+use ratatui::widgets::{Row, Table};
+
+use crate::seen::{Group, Member, SeenEvent, Worker};
+use crate::status::sums;
+use crate::text::{Tone, safe, short_type, time};
+use crate::top::draw::{WIDE, dim, tone};
+use crate::top::state::State;
+
+/// Cells of the bar that shows how full a queue is.
+pub(super) const BAR: usize = 10;
+
+/// A column of a table.
+struct Column {
+    head: &'static str,
+    width: Constraint,
+    /// Numbers stand at the right edge.
+    is_number: bool,
+}
+
+fn left(head: &'static str, width: Constraint) -> Column {
+    Column { head, width, is_number: false }
+}
+
+fn right(head: &'static str, width: Constraint) -> Column {
+    Column { head, width, is_number: true }
+}
+
+fn table(rows: impl Iterator<Item = (Vec<String>, Style)>, columns: impl AsRef<[Column]>) -> Table<'static> {
+    let columns = columns.as_ref();
+    let cell = |(text, column): (String, &Column)| match column.is_number {
+        true => Line::raw(text).right_aligned(),
+        false => Line::raw(text),
+    };
+    // The first column stands one cell from the edge.
+    let heads = columns.iter().enumerate().map(|(place, column)| {
+        let text = if place == 0 { format!(" {}", column.head) } else { column.head.to_owned() };
+        cell((text, column))
+    });
+    let rows = rows.map(|(cells, style)| Row::new(cells.into_iter().zip(columns).map(cell)).style(style));
+    let widths: Vec<Constraint> = columns.iter().map(|column| column.width).collect();
+    Table::new(rows.collect::<Vec<_>>(), widths).header(Row::new(heads).style(dim())).column_spacing(2)
+}
+
+/// The first cell of a row.
+fn first(text: &str) -> String {
+    format!(" {}", safe(text))
+}
+
+pub(super) fn members_table<'a>(
+    state: &State,
+    members: impl Iterator<Item = &'a Member>,
+    area: Rect,
+) -> Table<'static> {
+    let is_wide = area.width >= WIDE;
+    let rows = members.map(|member| {
+        let style = match &*member.status {
+            "suspect" => tone(state, Tone::Doubtful),
+            "dead" => tone(state, Tone::Bad),
+            "left" => dim(),
+            _ => Style::new(),
+        };
+        let watches = match member.watches_this_node {
+            Some(true) => "yes",
+            Some(false) => "",
+            None => "?",
+        };
+        let mut cells = vec![
+            first(&member.name),
+            safe(&member.status),
+            member.silent_for.map(time).unwrap_or_default(),
+            watches.to_owned(),
+            safe(&member.address),
+            safe(&member.zone),
+        ];
+        if is_wide {
+            cells.push(safe(&member.role));
+        }
+        (cells, style)
+    });
+    let mut columns = vec![
+        left("member", Constraint::Fill(2)),
+        left("status", Constraint::Length(7)),
+        right("silent for", Constraint::Length(12)),
+        left("watches us", Constraint::Length(10)),
+        left("address", Constraint::Fill(2)),
+        left("zone", Constraint::Fill(1)),
+    ];
+    if is_wide {
+        columns.push(left("role", Constraint::Length(8)));
+    }
+    table(rows, columns)
+}
+
+pub(super) fn groups_table<'a>(
+    state: &State,
+    groups: impl Iterator<Item = (usize, &'a Group)>,
+    _: Rect,
+) -> Table<'static> {
+    let rows = groups.map(|(depth, group)| {
+        let counts = group.workers.iter().map(|(state, count)| (&**state, *count)).collect();
+        let style = if group.is_running { Style::new() } else { tone(state, Tone::Bad) };
+        let name = group.name.as_deref().map_or_else(|| "(root)".to_owned(), safe);
+        let running = if group.is_running { "runs" } else { "down" };
+        let escalations = if group.escalations == 0 { String::new() } else { group.escalations.to_string() };
+        let name = format!(" {}{name}", "  ".repeat(depth.min(12)));
+        (vec![name, running.to_owned(), escalations, sums(&counts)], style)
+    });
+    table(
+        rows,
+        [
+            left("group", Constraint::Fill(2)),
+            left("state", Constraint::Length(5)),
+            right("escal.", Constraint::Length(6)),
+            left("workers of its own", Constraint::Fill(2)),
+        ],
+    )
+}
+
+pub(super) fn busy_table<'a>(
+    state: &State,
+    workers: impl IntoIterator<Item = &'a Worker>,
+    area: Rect,
+) -> Table<'static> {
+    let is_wide = area.width >= 100;
+    let rows = workers.into_iter().map(|worker| {
+        let doing = worker.doing.as_deref().map(short_type).unwrap_or_default();
+        let mut cells = vec![
+            first(&worker.name),
+            safe(&doing),
+            worker.busy_for.map(time).unwrap_or_default(),
+            worker.queued.to_string(),
+            worker.failures.to_string(),
+        ];
+        if is_wide {
+            cells.push(safe(&worker.cause().replace('_', " ")));
+        }
+        (cells, tone(state, Tone::Doubtful))
+    });
+    let mut columns = vec![
+        left("worker", Constraint::Fill(3)),
+        left("in", Constraint::Fill(3)),
+        right("for", Constraint::Length(12)),
+        right("queued", Constraint::Length(6)),
+        right("failures", Constraint::Length(8)),
+    ];
+    if is_wide {
+        columns.push(left("last cause", Constraint::Length(14)));
+    }
+    table(rows, columns)
+}
+
+/// How full a queue is: `████······`.
+fn bar(fullness: f64) -> String {
+    // A queue with anything in it shows a cell.
+    let filled = (fullness.clamp(0.0, 1.0) * BAR as f64).ceil() as usize;
+    "█".repeat(filled) + &"·".repeat(BAR - filled)
+}
+
+pub(super) fn queue_table<'a>(state: &State, workers: impl Iterator<Item = &'a Worker>, area: Rect) -> Table<'static> {
+    let is_wide = area.width >= 100;
+    let rows = workers.map(|worker| {
+        let style = match worker.fullness() {
+            fullness if fullness >= 0.9 => tone(state, Tone::Bad),
+            fullness if fullness >= 0.5 => tone(state, Tone::Doubtful),
+            _ => Style::new(),
+        };
+        let mut cells = vec![
+            first(&worker.name),
+            bar(worker.fullness()),
+            format!("{} of {}", worker.queued, worker.capacity),
+            worker.rejected.to_string(),
+        ];
+        if is_wide {
+            cells.extend([worker.handled.to_string(), safe(&short_type(&worker.kind))]);
+        }
+        (cells, style)
+    });
+    let mut columns = vec![
+        left("worker", Constraint::Fill(3)),
+        left("", Constraint::Length(BAR as u16)),
+        right("queued", Constraint::Length(15)),
+        right("rejected", Constraint::Length(10)),
+    ];
+    if is_wide {
+        columns.extend([right("handled", Constraint::Length(12)), left("kind", Constraint::Fill(2))]);
+    }
+    table(rows, columns)
+}
+
+pub(super) fn workers_table<'a>(
+    state: &State,
+    workers: impl Iterator<Item = &'a Worker>,
+    area: Rect,
+) -> Table<'static> {
+    let is_wide = area.width >= WIDE;
+    let rows = workers.map(|worker| {
+        let style = match &*worker.state {
+            "given_up" => tone(state, Tone::Bad),
+            "waiting" | "starting" => tone(state, Tone::Doubtful),
+            _ if worker.is_ready || worker.state != "up" => Style::new(),
+            _ => tone(state, Tone::Doubtful),
+        };
+        let unready =
+            worker.not_ready.as_deref().map(|why| format!(" ({})", why.replace('_', " "))).unwrap_or_default();
+        let mut cells = vec![
+            first(&worker.name),
+            safe(&format!("{}{unready}", worker.state.replace('_', " "))),
+            worker.queued.to_string(),
+            worker.handled.to_string(),
+            worker.failures.to_string(),
+            safe(&worker.cause().replace('_', " ")),
+        ];
+        if is_wide {
+            cells.extend([safe(worker.group.as_deref().unwrap_or_default()), safe(&short_type(&worker.kind))]);
+        }
+        (cells, style)
+    });
+    let mut columns = vec![
+        left("worker", Constraint::Fill(2)),
+        left("state", Constraint::Fill(1)),
+        right("queued", Constraint::Length(6)),
+        right("handled", Constraint::Length(10)),
+        right("failures", Constraint::Length(8)),
+        left("last cause", Constraint::Length(12)),
+    ];
+    if is_wide {
+        columns.extend([left("group", Constraint::Fill(1)), left("kind", Constraint::Fill(1))]);
+    }
+    table(rows, columns)
+}
+
+pub(super) fn events_table<'a>(state: &State, events: impl Iterator<Item = &'a SeenEvent>, _: Rect) -> Table<'static> {
+    let rows = events.map(|event| {
+        let style = match &*event.name {
+            "failed" | "gave_up" | "died" | "too_many_zombies" | "quorum_lost" | "session_ended" | "declared_dead" => {
+                tone(state, Tone::Bad)
+            }
+            "suspected" | "not_ready" | "thread_held" | "abandoned" | "isolated" | "escalated" | "missed"
+            | "paused" | "starved" => tone(state, Tone::Doubtful),
+            _ => Style::new(),
+        };
+        let cells = vec![
+            format!(" {}", clock(event.at)),
+            safe(&event.name.replace('_', " ")),
+            safe(event.subject()),
+            safe(&event.detail()),
+        ];
+        (cells, style)
+    });
+    table(
+        rows,
+        [
+            left("UTC", Constraint::Length(9)),
+            left("event", Constraint::Length(15)),
+            left("of", Constraint::Fill(2)),
+            left("what", Constraint::Fill(5)),
+        ],
+    )
+}
+
+/// The time of day, in UTC.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64 % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_shows_that_something_waits() {
+        for (fullness, expected) in [(0.0, 0), (0.001, 1), (0.5, 5), (1.0, 10), (7.0, 10)] {
+            assert_eq!(bar(fullness).matches('█').count(), expected);
+            assert_eq!(bar(fullness).chars().count(), BAR);
+        }
+    }
+}
