@@ -291,6 +291,12 @@ impl Driver {
         self.finish(state, is_direct);
     }
 
+    /// How the requests stand, for people who ask.
+    #[cfg(feature = "http")]
+    pub(super) fn figures(&self) -> heartbeat_core::requests::Figures {
+        self.lock().requests.figures(self.clock.now())
+    }
+
     // ---- for the requests thread, which looks for jobs afterwards -------------------------------
 
     /// Handles an input; what follows is left as jobs.

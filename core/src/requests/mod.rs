@@ -28,6 +28,7 @@
 //! [`Requests::poll_timeout`]: as with the engine.
 
 mod connection;
+mod figures;
 #[cfg(test)]
 mod flow_tests;
 mod frame;
@@ -45,6 +46,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::figures::{Figures, PeerFigures};
 pub use self::frame::{FRAME_BYTES_MAX, FrameError, PART_BYTES_MAX, PREFACE};
 pub use self::outcome::{Outcome, Refusal};
 pub use crate::config::{OnSuspected, RequestsConfig};
@@ -326,6 +328,8 @@ pub struct Requests {
     has_left: bool,
     outputs: VecDeque<Output>,
     counters: Counters,
+    /// How often each reason ended a request as refused.
+    refusals: BTreeMap<&'static str, u64>,
 }
 
 impl Requests {
@@ -351,6 +355,7 @@ impl Requests {
             has_left: false,
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            refusals: BTreeMap::new(),
         }
     }
 
