@@ -310,6 +310,31 @@ fn a_token_is_asked_for_except_by_health() {
 }
 
 #[test]
+fn the_page_runs_one_script_and_holds_no_figures() {
+    live(async {
+        let more = format!("listen = '127.0.0.1:0'\ntoken = '{TOKEN}'");
+        let (node, address) = start(Config::from_toml(&format!("[http]\n{more}")).unwrap()).await;
+        node.supervise("only here", || Holder).unwrap().until_up().await.unwrap();
+        let mut nonces = std::collections::BTreeSet::new();
+        for path in ["/", "/dashboard"] {
+            let page = get(address, path).await;
+            assert_eq!(page.status, 200, "it asks for the token by itself");
+            let head = page.head.to_ascii_lowercase();
+            let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+            assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+            let nonce = policy.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+            assert_eq!(page.body.matches(&format!("nonce=\"{nonce}\"")).count(), 2, "a style and a script");
+            assert!(!page.body.contains("only here"), "{}", page.body);
+            nonces.insert(nonce);
+            assert_eq!(ask(address, "HEAD", path, "").await.body, "");
+            assert_eq!(ask(address, "POST", path, "").await.status, 405);
+        }
+        assert_eq!(nonces.len(), 2, "each response has its own");
+        node.leave().await;
+    });
+}
+
+#[test]
 fn nonsense_gets_an_error_and_the_door_stays_open() {
     live(async {
         let (node, address) = start(config("")).await;

@@ -26,6 +26,7 @@
 //! | `/readyz` | 503 while requests should go elsewhere |
 //! | `/startupz` | 503 until the node has joined its cluster and each worker has been up |
 //! | `/members`, `/members/{name}` | the members as this node sees them, and who watches whom |
+//! | `/dashboard` | a page for the browser; a server of the node has it at `/`, too |
 //! | `/summary` | what needs attention, in one answer |
 //! | `/links`, `/links/{name}` | the members that this node watches, and their detectors |
 //! | `/workers` | the workers of this node with queue, messages and activity |
@@ -47,6 +48,7 @@
 //!
 //! # Who may read
 //! With `http.token` set, each path but the three for health wants `Authorization: Bearer TOKEN`.
+//! The page itself, which holds no figures, asks for the token.
 //! A server of the node listens on an address that is not loopback only with a token, or with
 //! `http.insecure = true`.
 
@@ -56,6 +58,7 @@ mod figures;
 mod health;
 mod json;
 mod metrics;
+mod page;
 mod pulse;
 mod server;
 mod summary;
@@ -158,6 +161,7 @@ impl Door {
             json::routes(service);
             figures::routes(service);
             summary::routes(service);
+            page::routes(service);
             workers::routes(service);
             events::routes(service);
             metrics::routes(service);
