@@ -134,10 +134,13 @@ function evidence(event) {
   const parts = [];
   if (event.silent_for > 0) parts.push(`silent for ${time(event.silent_for)}`);
   if (event.reported_by) parts.push(`reported by ${event.reported_by}`);
+  const reports = new Map();
   for (const report of event.evidence || []) {
-    const saw = report.refused ? "was refused a connection" : report.silent_for == null ? "got no answer" : `has received nothing for ${time(report.silent_for)}`;
-    parts.push(`${report.observer} ${saw}${report.agrees ? "" : ", does not agree"}${report.health > 0 ? `, is itself unwell (${report.health} of 8)` : ""}`);
+    const saw = (report.refused ? "connection refused" : report.silent_for == null ? "no answer" : `nothing received for ${time(report.silent_for)}`)
+      + `${report.agrees ? "" : ", does not agree"}${report.health > 0 ? `, itself unwell (${report.health} of 8)` : ""}`;
+    reports.set(saw, [...(reports.get(saw) || []), report.observer]);
   }
+  for (const [saw, observers] of reports) parts.push(`${saw} (${observers.join(", ")})`);
   if (parts.length === 0) parts.push("its connection ended, or another member brought the news");
   return parts.join("; ");
 }
@@ -196,7 +199,7 @@ async function ask(path, options = {}) {
     const signal = options.signal ?? AbortSignal.timeout(ANSWER_WITHIN);
     const answer = await fetch(path, { signal, headers, cache: "no-store", credentials: "same-origin" });
     if (answer.status !== 401) return answer;
-    if (token === given) await askToken(given != null);
+    if (token === given && !await askToken(given != null)) throw new Refused("no token was given");
   }
 }
 function askToken(wasWrong) {
@@ -214,7 +217,8 @@ function askToken(wasWrong) {
       asking = null;
       token = value || token;
       try { if (value) sessionStorage.setItem(TOKEN_KEY, value); } catch { /* as above */ }
-      done();
+      if (!value) setPaused(true); // It was closed with Escape. "Go on" asks again.
+      done(value !== "");
     }, { once: true });
   });
   box.showModal();
@@ -264,7 +268,7 @@ async function poll() {
       took = performance.now() - begun;
       if (next.key === "summary") say("up to date", "good");
     } catch (error) {
-      say(error instanceof Refused ? error.message : "the node does not answer", "bad");
+      if (isActive()) say(error instanceof Refused ? error.message : "the node does not answer", "bad");
       took = 100;
     }
     const end = performance.now();
@@ -521,7 +525,7 @@ task("links", ["links"], async () => {
     put(suspected, time(Math.min(link.suspected_after, link.dead_after)));
     put(dead, time(link.dead_after));
     const it = link.budget;
-    put(budget, it ? `${it.made.toFixed(1)} made, ${it.allowed.toFixed(2)} allowed lately (${it.allowed_per_hour} an hour)${it.kept_at == null ? "" : `; can only keep ${it.kept_at.toFixed(1)} an hour`}` : "–");
+    put(budget, it ? el("span", { class: it.made > it.allowed + 2 ? "warn" : "" }, `${it.made.toFixed(1)} of ${it.allowed.toFixed(2)}${it.kept_at == null ? "" : `; only ${it.kept_at.toFixed(1)} an hour can be kept`}`) : "–");
   });
   $("links-more").hidden = all.length <= shown.length;
   $("links-none").hidden = all.length > 0;
@@ -561,7 +565,7 @@ function curve(link, points) {
   const now = x(link.silent_for);
   parts.push(svg("path", { class: "now", d: `M${now} ${bottom - 24}V${bottom + 22}` }), label(now + (now > right - 90 ? -5 : 5), bottom + 32, now > right - 90 ? "end" : "start", `now ${time(link.silent_for)}`, ""));
   const text = `Link to ${visible(link.name)}: silent for ${time(link.silent_for)}, next heartbeat expected after ${time(link.expected_after)}, suspected after ${time(Math.min(link.suspected_after, link.dead_after))}, dead after ${time(link.dead_after)}.`;
-  const learnt = it ? ` Learnt from ${plural(it.heartbeats, "heartbeat", "heartbeats")}: jitter ${time(it.jitter)}, margin ${time(it.margin)}, longest silence past the expected arrival ${time(it.longest)}, ${(it.loss * 100).toFixed(2)} % lost${it.is_lossy ? " (lossy)" : ""}.` : "";
+  const learnt = it ? ` Learnt from ${plural(it.heartbeats, "heartbeat", "heartbeats")}: jitter ${time(it.jitter)}, margin ${time(it.margin)}, longest silence past the expected arrival ${time(it.longest)}, ${(it.loss * 100).toFixed(2)} % lost${it.is_lossy ? " (lossy)" : ""}. Its budget is ${it.allowed_per_hour} wrong ${it.allowed_per_hour === 1 ? "suspicion" : "suspicions"} an hour.` : "";
   $("curve").replaceChildren(svg("svg", { viewBox: `0 0 ${width} 218`, width, height: 218, role: "img", "aria-label": text }, ...parts),
     el("p", { class: "quiet" }, `The line: which share of heartbeats came after so long a silence. ${text}${learnt}`));
 }
@@ -731,12 +735,12 @@ function activityChanged() {
 document.addEventListener("visibilitychange", activityChanged);
 let resizing = 0;
 addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { if (members) showMembers(); soon("links"); }, 150); });
-$("pause").addEventListener("click", () => {
-  isPaused = !isPaused;
-  $("pause").setAttribute("aria-pressed", isPaused);
+function setPaused(isIt) {
+  isPaused = isIt;
   $("pause").textContent = isPaused ? "Go on" : "Pause";
   activityChanged();
-});
+}
+$("pause").addEventListener("click", () => setPaused(!isPaused));
 const watcher = new IntersectionObserver(entries => {
   for (const entry of entries) {
     if (entry.isIntersecting) { inView.add(entry.target.id); if (entry.target.id === "events") showEvents(); }

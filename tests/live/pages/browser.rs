@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,12 +21,16 @@ use crate::node::free;
 
 /// The Tab key, as WebDriver writes it.
 pub(crate) const TAB: &str = "\u{e004}";
+/// The Escape key.
+pub(crate) const ESCAPE: &str = "\u{e00c}";
 /// The Enter key.
 pub(crate) const ENTER: &str = "\u{e007}";
 
 /// A browser with one window.
 pub(crate) struct Browser {
     driver: Child,
+    /// Where driver and browser put their files.
+    folder: PathBuf,
     address: SocketAddr,
     session: String,
 }
@@ -48,7 +52,10 @@ impl Browser {
             return None;
         }
         let address = free();
+        let folder = std::env::temp_dir().join(format!("heartbeat-pages-{}-{}", std::process::id(), address.port()));
+        std::fs::create_dir_all(&folder).unwrap();
         let driver = Command::new("chromedriver")
+            .env("TMPDIR", &folder)
             .arg(format!("--port={}", address.port()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -56,7 +63,7 @@ impl Browser {
             .process_group(0)
             .spawn()
             .unwrap();
-        let mut browser = Browser { driver, address, session: String::new() };
+        let mut browser = Browser { driver, folder, address, session: String::new() };
         let listens = async {
             while TcpStream::connect(address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -194,7 +201,7 @@ fn decoded(text: &str) -> Vec<u8> {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The session's end removes the browser's files; the group's end removes the rest.
+        // The browser ends with its session, or else with the group.
         if let Ok(mut stream) = std::net::TcpStream::connect(self.address) {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
             let end = request(self.address, "DELETE", &format!("/session/{}", self.session), "");
@@ -203,5 +210,6 @@ impl Drop for Browser {
         }
         let _ = killpg(Pid::from_raw(self.driver.id() as i32), Signal::SIGKILL); // As above.
         let _ = self.driver.wait();
+        let _ = std::fs::remove_dir_all(&self.folder); // Left-over files do no harm.
     }
 }

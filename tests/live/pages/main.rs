@@ -16,7 +16,7 @@ use heartbeat_actors::WorkerSpec;
 use heartbeat_actors::group::GroupSpec;
 use serde_json::Value;
 
-use browser::{Browser, ENTER, TAB};
+use browser::{Browser, ENTER, ESCAPE, TAB};
 use node::{Fail, Hold, Holder, Process, cluster, free, start};
 
 /// How long anything may take before a test gives up.
@@ -122,6 +122,12 @@ fn a_page_behind_a_token_asks_for_it_and_keeps_it_for_the_tab() {
         browser.until(is_open).await;
         assert_eq!(browser.run("return document.activeElement.id").await, "token-value");
         assert!(!browser.run("return document.body.innerText").await.as_str().unwrap().contains("secret"));
+        // Escape leaves the page without figures, and "Go on" asks again.
+        browser.press(ESCAPE).await;
+        browser.until("return document.getElementById('state').textContent === 'paused'").await;
+        assert_eq!(browser.run(is_open).await, false);
+        browser.run("document.getElementById('pause').click()").await;
+        browser.until(is_open).await;
         browser.press(&format!("wrong{ENTER}")).await;
         browser.until("return document.getElementById('token-why').textContent.includes('did not take')").await;
         browser.until(is_open).await;
