@@ -44,11 +44,11 @@ use crate::leaving::{HandOver, Leaving};
 use crate::member::{
     ArbiterId, Child, Epoch, Generation, Member, Metadata, NodeId, ShardGroup, Target, WorkerId, canonical, name_hash,
 };
-use crate::membership::{Cluster, Identity, Outgoing, OwnershipEffect};
+use crate::membership::{Cluster, Identity, Link, Outgoing, OwnershipEffect};
 use crate::output::{Output, StreamId};
 use crate::random::Random;
 use crate::sharding::{Sharding, ShardingCtx};
-use crate::supervision::{Report, Standing, Supervise, Supervision};
+use crate::supervision::{GroupFigures, Report, Standing, Supervise, Supervision, ThreadFigures};
 use crate::time::{Instant, earliest};
 use crate::wire;
 
@@ -234,6 +234,27 @@ impl Engine {
     /// The nodes that this node watches, each with its silence.
     pub fn watched(&self) -> impl Iterator<Item = (NodeId, Duration)> {
         self.cluster.iter().flat_map(|cluster| cluster.watched(&self.ctx))
+    }
+
+    /// The nodes that this node watches, each with what its detector has learnt, at `now`.
+    pub fn links(&self, now: Instant) -> impl Iterator<Item = Link> {
+        self.cluster.iter().flat_map(move |cluster| cluster.links(now, &self.ctx))
+    }
+
+    /// How improbable silences of a watched node are, at `points` steps up to a tenth past the
+    /// silence that is its death; `None` if this node does not watch it.
+    pub fn link_curve(&self, id: NodeId, points: u32) -> Option<Vec<(Duration, f64)>> {
+        self.cluster.as_ref()?.curve(id, points, &self.ctx)
+    }
+
+    /// The groups of this node with their restarts against their limits, at `now`.
+    pub fn groups(&self, now: Instant) -> Vec<GroupFigures> {
+        self.supervision.group_figures(now, &self.ctx)
+    }
+
+    /// The threads that run workers, and those that are held, at `now`.
+    pub fn threads(&self, now: Instant) -> Vec<ThreadFigures> {
+        self.supervision.thread_figures(now, &self.ctx)
     }
 
     /// This node's local health: 0 is well, 8 the worst.

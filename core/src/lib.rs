@@ -63,6 +63,7 @@ pub use config::rate::{MistakeRate, MistakeRateError};
 pub use config::{Config, ConfigError};
 pub use counters::Counters;
 pub use detection::trace::{Trace, TraceError};
+pub use detection::{BudgetFigures, LinkFigures, Verdict};
 pub use engine::Engine;
 pub use event::{Cause, Event, NotReadyReason, ObserverReport, Waiting};
 pub use input::{Batch, Input, StreamEvent};
@@ -72,11 +73,14 @@ pub use member::{
     Profile, Role, Shard, ShardGroup, Status, StatusSample, Target, ThreadSample, ThreadSlotId, ThreadState, Weight,
     WorkerActivity, WorkerId,
 };
-pub use membership::Identity;
+pub use membership::{Identity, Link};
 pub use output::{Output, RestartPermit, Start, StreamId};
 pub use random::Random;
 pub use sharding::routes::Routes;
 pub use snapshot::{NewerSnapshot, ShardSnapshot};
 pub use supervision::restart::{RestartKind, UNLIMITED};
-pub use supervision::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
+pub use supervision::{
+    AutoShutdown, Counting, GroupFigures, Report, Standing, Strategy, Supervise, SuperviseGroup, ThreadFigures,
+    ThreadStanding, Times,
+};
 pub use time::Instant;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{PATIENCE, free, live};
+use crate::{MEANT, PATIENCE, free, live};
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -277,7 +277,21 @@ fn a_token_is_asked_for_except_by_health() {
         for path in ["/livez", "/readyz", "/startupz"] {
             until(address, path, 200).await;
         }
-        let paths = ["/members", "/members/local", "/workers", "/groups", "/shards", "/config", "/events", "/metrics"];
+        let paths = [
+            "/summary",
+            "/members",
+            "/members/local",
+            "/links",
+            "/links/local",
+            "/workers",
+            "/groups",
+            "/threads",
+            "/shards",
+            "/requests",
+            "/config",
+            "/events",
+            "/metrics",
+        ];
         for path in paths {
             let refused = get(address, path).await;
             assert_eq!(refused.status, 401, "{path}: {refused:?}");
@@ -296,6 +310,31 @@ fn a_token_is_asked_for_except_by_health() {
 }
 
 #[test]
+fn the_page_runs_one_script_and_holds_no_figures() {
+    live(async {
+        let more = format!("listen = '127.0.0.1:0'\ntoken = '{TOKEN}'");
+        let (node, address) = start(Config::from_toml(&format!("[http]\n{more}")).unwrap()).await;
+        node.supervise("only here", || Holder).unwrap().until_up().await.unwrap();
+        let mut nonces = std::collections::BTreeSet::new();
+        for path in ["/", "/dashboard"] {
+            let page = get(address, path).await;
+            assert_eq!(page.status, 200, "it asks for the token by itself");
+            let head = page.head.to_ascii_lowercase();
+            let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+            assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+            let nonce = policy.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+            assert_eq!(page.body.matches(&format!("nonce=\"{nonce}\"")).count(), 2, "a style and a script");
+            assert!(!page.body.contains("only here"), "{}", page.body);
+            nonces.insert(nonce);
+            assert_eq!(ask(address, "HEAD", path, "").await.body, "");
+            assert_eq!(ask(address, "POST", path, "").await.status, 405);
+        }
+        assert_eq!(nonces.len(), 2, "each response has its own");
+        node.leave().await;
+    });
+}
+
+#[test]
 fn nonsense_gets_an_error_and_the_door_stays_open() {
     live(async {
         let (node, address) = start(config("")).await;
@@ -306,6 +345,9 @@ fn nonsense_gets_an_error_and_the_door_stays_open() {
             ("/workers?limit=many", 400, "limit"),
             ("/workers?busy_for=-1", 400, "busy_for -1"),
             ("/workers?colour=red", 400, "colour"),
+            ("/workers?sort=colour", 400, "\\\"colour\\\" is none; use one of name, queued"),
+            ("/workers?sort=queued&after=x", 400, "order of names"),
+            ("/links/none", 404, "\\\"none\\\""),
             ("/members/%FF%FE", 404, ""),
             ("/members/none", 404, "\\\"none\\\""),
             ("/nothing", 404, ""),
@@ -350,6 +392,124 @@ fn workers_come_page_by_page_in_the_order_of_names() {
         let prefixed = get(address, "/workers?prefix=worker%200").await.json();
         assert_eq!(prefixed["workers"].as_array().unwrap().len(), 10);
         node.leave().await;
+    });
+}
+
+/// Asks for a path until its answer is as wanted.
+async fn until_json(address: SocketAddr, path: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let whole = async {
+        loop {
+            let answer = get(address, path).await.json();
+            if is_wanted(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, whole).await.unwrap_or_else(|_| panic!("{path} is never as wanted"))
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Fail;
+
+impl Handler<Fail> for Holder {
+    type Result = ();
+
+    fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
+        panic!("{MEANT} fail");
+    }
+}
+
+#[test]
+fn the_summary_names_what_is_stuck_full_and_in_trouble() {
+    live(async {
+        let (node, address) = start(config("restart.intensity = 0\nworkers.timeout = '1m'")).await;
+        let spec = WorkerSpec::new("holder").capacity(4);
+        let holder = node.supervise_with(spec, |_| Ok(Holder)).unwrap();
+        node.supervise("idle", || Holder).unwrap().until_up().await.unwrap();
+        holder.until_up().await.unwrap();
+        // Before a worker holds the thread that they may share.
+        let failing = node.supervise("failing", || Holder).unwrap();
+        assert!(failing.send(Fail).await.is_err());
+        let (ends, helds): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel::<()>()).unzip();
+        helds.into_iter().for_each(|held| holder.try_send(Hold(held)).unwrap());
+        let wanted = |summary: &Value| {
+            let workers = &summary["workers"];
+            workers["busiest"][0]["name"] == "holder" && workers["troubled"][0]["state"] == "given_up"
+        };
+        let summary = until_json(address, "/summary", wanted).await;
+        let workers = &summary["workers"];
+        assert!(workers["busiest"][0]["doing"].as_str().unwrap().contains("Hold"), "{workers}");
+        assert_eq!((&workers["fullest"][0]["name"], &workers["fullest"][0]["queued"]), (&"holder".into(), &3.into()));
+        assert_eq!(workers["fullest"].as_array().unwrap().len(), 1, "empty queues are left out");
+        assert_eq!(workers["troubled"][0]["name"], "failing");
+        assert_eq!((&workers["count"], &workers["states"]["up"]), (&3.into(), &2.into()));
+        assert!(summary["live"].as_array().unwrap().iter().all(|check| check["holds"] == true), "{summary}");
+        let sorted = get(address, "/workers?sort=fullness").await.json();
+        assert_eq!((&sorted["workers"][0]["name"], &sorted["next"]), (&"holder".into(), &Value::Null));
+        let threads = get(address, "/threads").await.json();
+        let users = threads["threads"].as_array().unwrap().iter().map(|thread| thread["workers"].as_u64().unwrap());
+        assert_eq!(users.sum::<u64>(), 2, "{threads}");
+        drop(ends);
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_group_shows_its_restarts_against_its_limits() {
+    live(async {
+        let (node, address) = start(config("")).await;
+        let group = node.root().group(GroupSpec::new("mail")).unwrap();
+        let worker = group.supervise_with(WorkerSpec::new("holder"), |_| Ok(Holder)).unwrap();
+        worker.until_up().await.unwrap();
+        assert!(worker.send(Fail).await.is_err());
+        let tree = until_json(address, "/groups", |tree| tree["groups"][0]["restarts"] == 1).await;
+        let mail = &tree["groups"][0];
+        let restart = &node.config().restart;
+        assert_eq!(mail["intensity"], restart.intensity);
+        assert_eq!(mail["period"], restart.period.as_secs_f64());
+        assert_eq!((&mail["strategy"], &mail["counting"]), (&"one_for_one".into(), &"together".into()));
+        assert_eq!((&tree["counting"], &tree["restarts"]), (&"each".into(), &0.into()));
+        assert_eq!(tree["all_workers"]["up"], 1);
+        node.leave().await;
+    });
+}
+
+#[test]
+fn a_link_shows_when_each_verdict_comes_and_why() {
+    live(async {
+        let settings = |node: &str, listen: SocketAddr, seeds: &str| {
+            config(&format!(
+                "interval = '100ms'
+                 timeout = '2s'
+                 [cluster]
+                 name = 'live'
+                 node = '{node}'
+                 role = 'worker'
+                 mode = 'random'
+                 listen = '{listen}'
+                 seeds = [{seeds}]"
+            ))
+        };
+        let seed = free();
+        let (one, address) = start(settings("one", seed, "")).await;
+        let two = Node::start(settings("two", free(), &format!("'{seed}'"))).await.unwrap();
+        let learnt = |links: &Value| links["links"][0]["budget"]["heartbeats"].as_u64().is_some_and(|count| count > 5);
+        let links = until_json(address, "/links", learnt).await;
+        let link = &links["links"][0];
+        assert_eq!((&link["name"], &link["verdict"]), (&"two".into(), &"alive".into()));
+        let after = |key: &str| link[key].as_f64().unwrap();
+        assert!(after("expected_after") < after("suspected_after"), "{link}");
+        assert!((2.0 - after("dead_after")).abs() < 1e-9, "{link}");
+        assert_eq!(link["observers"], serde_json::json!(["one"]));
+        let curve = get(address, "/links/two").await.json();
+        let phi: Vec<f64> = curve["curve"].as_array().unwrap().iter().map(|point| point[1].as_f64().unwrap()).collect();
+        assert!(phi.len() > 100 && phi.is_sorted() && phi[phi.len() - 1] > 0.0, "{phi:?}");
+        let requests = until_json(address, "/requests", |requests| requests["peers"][0]["name"] == "two").await;
+        assert_eq!((&requests["requests"]["sent"], &requests["peers"][0]["under_way"]), (&0.into(), &0.into()));
+        two.leave().await;
+        one.leave().await;
     });
 }
 

@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::control::orders::TakeOrders;
+#[cfg(feature = "http")]
+pub(crate) use crate::control::question::Question;
 #[cfg(feature = "systemd")]
 use crate::control::receiver::Receiver;
 use crate::control::record::Recorder;
@@ -48,6 +50,9 @@ pub(crate) enum Request {
     Counters(oneshot::Sender<Counters>),
     /// Which nodes watch this one, and which does it watch?
     PeerStatus(oneshot::Sender<PeerStatus>),
+    /// What the door shows and only the supervisor knows.
+    #[cfg(feature = "http")]
+    Question(Question),
     /// Do this as soon as the node leaves, by itself or on request.
     #[cfg(feature = "systemd")]
     OnLeave(Box<dyn FnOnce() + Send>),

@@ -3,6 +3,8 @@
 pub(crate) mod input;
 mod log;
 pub(crate) mod orders;
+#[cfg(feature = "http")]
+mod question;
 pub(crate) mod receiver;
 pub(crate) mod record;
 pub(crate) mod sender;

@@ -58,15 +58,15 @@ const END_AFTER: Duration = Duration::from_millis(600);
 
 /// Owns the engine and carries out its outputs.
 pub(crate) struct Supervisor {
-    clock: Clock,
-    engine: Engine,
+    pub(super) clock: Clock,
+    pub(super) engine: Engine,
     view: Arc<View>,
     cells: Arc<Cells>,
     /// By worker number.
     workers: Vec<Option<Worker>>,
     /// Makes its threads.
     thread_source: ThreadSource,
-    threads: BTreeMap<ArbiterId, Thread>,
+    pub(super) threads: BTreeMap<ArbiterId, Thread>,
     /// The threads that are held, and for which workers wait.
     held: BTreeSet<ArbiterId>,
     /// Answers to outputs, which become inputs once the engine is drained: a thread could not be
@@ -719,6 +719,8 @@ impl Handler<Request> for Supervisor {
             }
             Request::Counters(answer) => drop(answer.send(self.engine.counters())),
             Request::PeerStatus(answer) => drop(answer.send(self.peer_status())),
+            #[cfg(feature = "http")]
+            Request::Question(question) => self.answer(question),
             #[cfg(feature = "systemd")]
             Request::OnLeave(act) => self.on_leave.push(act),
             #[cfg(feature = "systemd")]

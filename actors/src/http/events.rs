@@ -3,6 +3,8 @@
 //! A reader holds nothing but its place in the log. A slow one is told how many events it missed.
 //! One that reads nothing at all loses its turn to another reader.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::unfold;
+use heartbeat_core::Event;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::watch;
@@ -127,12 +130,19 @@ impl Reading {
 }
 
 /// An event, with when it happened.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Clone, Serialize)]
+pub(super) struct Shown<'a> {
     /// Seconds since 1970.
     at: f64,
     #[serde(flatten)]
-    event: &'a heartbeat_core::Event,
+    event: Cow<'a, Event>,
+}
+
+impl Shown<'_> {
+    /// When it happened, in seconds since 1970.
+    pub(super) fn at(&self) -> f64 {
+        self.at
+    }
 }
 
 impl Door {
@@ -148,6 +158,16 @@ impl Door {
         Some(if generation == self.generation.0 { number } else { 0 })
     }
 
+    /// The newest verdict on each member that is suspected or dead, by its name.
+    pub(super) fn verdicts(&self) -> BTreeMap<Arc<str>, Shown<'static>> {
+        let (now, wall) = self.clock.with_wall();
+        let shown = |NumberedEvent { at, event, .. }: NumberedEvent| {
+            let at = wall.saturating_sub(now - at.min(now)).as_secs_f64();
+            Shown { at, event: Cow::Owned(event) }
+        };
+        self.view.events().verdicts().into_iter().map(|(name, verdict)| (name, shown(verdict))).collect()
+    }
+
     fn piece(&self, missed: u64, events: &[NumberedEvent]) -> Bytes {
         let generation = self.generation.0;
         let (now, wall) = self.clock.with_wall();
@@ -158,7 +178,7 @@ impl Door {
         for NumberedEvent { number, at, event } in events {
             let at = wall.saturating_sub(now - (*at).min(now)).as_secs_f64();
             // JSON has no line breaks, so each event is one line of data.
-            let Ok(data) = serde_json::to_string(&Shown { at, event }) else { continue };
+            let Ok(data) = serde_json::to_string(&Shown { at, event: Cow::Borrowed(event) }) else { continue };
             text.push_str(&format!("id: {generation}.{number}\nevent: {}\ndata: {data}\n\n", event.name()));
         }
         Bytes::from(text)

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
 
 use crate::http::Door;
 use crate::view::WorkerState;
@@ -13,7 +14,8 @@ use crate::view::WorkerState;
 const NAMES_MAX: usize = 10;
 
 /// Something that must hold.
-struct Check {
+#[derive(Serialize)]
+pub(super) struct Check {
     name: &'static str,
     holds: bool,
     /// Why it holds or not, for a person.
@@ -59,7 +61,7 @@ fn answer(request: &HttpRequest, checks: Vec<Check>) -> HttpResponse {
 
 impl Door {
     /// Whether this process should go on: its own threads only, never other nodes.
-    fn live_checks(&self) -> Vec<Check> {
+    pub(super) fn live_checks(&self) -> Vec<Check> {
         let silence = self.pulse.silence();
         let reason = if self.control.is_leaving.load(Ordering::Acquire) && !self.pulse.is_alive() {
             "the node has left".to_owned()
@@ -89,7 +91,7 @@ impl Door {
         self.live_checks().iter().all(|check| check.holds)
     }
 
-    fn ready_checks(&self) -> Vec<Check> {
+    pub(super) fn ready_checks(&self) -> Vec<Check> {
         let is_stopping = self.view.is_draining() || self.control.is_leaving.load(Ordering::Acquire);
         let stops = if is_stopping { "the node is about to stop, or has left" } else { "the node does not stop" };
         let mut down: Vec<_> = self.view.groups();

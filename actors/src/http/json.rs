@@ -8,11 +8,12 @@ use actix_web::HttpResponse;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use heartbeat_core::member::LOCAL_NAME;
-use heartbeat_core::{Epoch, Member};
+use heartbeat_core::{Counting, Epoch, GroupFigures, Member, Strategy};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::control::input::{Request, ask};
+use crate::control::input::{Question, Request, ask};
+use crate::http::events::Shown;
 use crate::http::{Door, access};
 use crate::view::peer_status::PeerStatus;
 use crate::view::{GroupView, WorkerState};
@@ -39,6 +40,8 @@ struct MemberShown {
     watches_this_node: Option<bool>,
     /// If this node watches it: for how long it has been silent, in seconds.
     silent_for: Option<f64>,
+    /// If it is suspected or dead: the event, with its evidence.
+    verdict: Option<Shown<'static>>,
 }
 
 impl Door {
@@ -55,23 +58,28 @@ impl Door {
         tokio::time::timeout(ANSWER_WITHIN, ask(&self.supervisor, request)).await.ok().flatten()
     }
 
-    fn node_name(&self) -> &str {
+    pub(super) fn node_name(&self) -> &str {
         self.config.cluster.as_ref().map_or(LOCAL_NAME, |cluster| &cluster.node)
     }
 }
 
 impl MemberShown {
-    fn new(member: Member, peers: Option<&PeerStatus>) -> MemberShown {
+    fn new(member: Member, peers: Option<&PeerStatus>, verdict: Option<Shown<'static>>) -> MemberShown {
         let watches_this_node = peers.map(|peers| peers.observers.contains(&member.name));
         let silence = peers.and_then(|peers| peers.watched.iter().find(|(name, _)| *name == member.name));
-        MemberShown { watches_this_node, silent_for: silence.map(|(_, silence)| silence.as_secs_f64()), member }
+        let silent_for = silence.map(|(_, silence)| silence.as_secs_f64());
+        MemberShown { watches_this_node, silent_for, verdict, member }
     }
 }
 
 async fn members(door: Data<Door>) -> HttpResponse {
     let peers = door.peer_status().await;
-    let members: Vec<MemberShown> =
-        door.view.members().into_iter().map(|member| MemberShown::new(member, peers.as_ref())).collect();
+    let mut verdicts = door.verdicts();
+    let members = door.view.members().into_iter().map(|member| {
+        let verdict = verdicts.remove(&member.name);
+        MemberShown::new(member, peers.as_ref(), verdict)
+    });
+    let members: Vec<MemberShown> = members.collect();
     HttpResponse::Ok().json(json!({
         "node": door.node_name(),
         "cluster": door.config.cluster.as_ref().map(|cluster| &cluster.name),
@@ -83,7 +91,10 @@ async fn members(door: Data<Door>) -> HttpResponse {
 
 async fn member(door: Data<Door>, name: Path<String>) -> HttpResponse {
     match door.view.member(&name) {
-        Some(member) => HttpResponse::Ok().json(MemberShown::new(member, door.peer_status().await.as_ref())),
+        Some(member) => {
+            let verdict = door.verdicts().remove(&member.name);
+            HttpResponse::Ok().json(MemberShown::new(member, door.peer_status().await.as_ref(), verdict))
+        }
         None => {
             let error = format!("no member is called {:?}; /members lists them all", *name);
             HttpResponse::NotFound().json(json!({ "error": error }))
@@ -98,9 +109,52 @@ struct GroupShown {
     name: Option<Arc<str>>,
     is_running: bool,
     escalations: u64,
+    /// How many workers of this group and of all in it are in each state.
+    all_workers: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    restarts: RestartsShown,
     /// How many of its own workers are in each state.
     workers: BTreeMap<&'static str, u64>,
     groups: Vec<GroupShown>,
+}
+
+/// The restarts of a group against its limits; null if the control thread did not answer.
+#[derive(Default, Serialize)]
+struct RestartsShown {
+    strategy: Option<Strategy>,
+    /// `together`, or `each` where every child counts alone.
+    counting: Option<&'static str>,
+    /// Restarts in the period that ends now.
+    restarts: Option<u32>,
+    /// Restarts allowed in a period; null also if there is no limit.
+    intensity: Option<u32>,
+    /// In seconds.
+    period: Option<f64>,
+    /// Where each counts alone: the child that `restarts` is about.
+    nearest: Option<Arc<str>>,
+}
+
+impl From<GroupFigures> for RestartsShown {
+    fn from(figures: GroupFigures) -> RestartsShown {
+        RestartsShown {
+            strategy: Some(figures.strategy),
+            counting: Some(match figures.counting {
+                Counting::Together => "together",
+                Counting::Each => "each",
+            }),
+            restarts: Some(figures.restarts),
+            intensity: figures.intensity,
+            period: Some(figures.period.as_secs_f64()),
+            nearest: figures.nearest,
+        }
+    }
+}
+
+/// What is known of the groups, to be put together.
+struct Tree {
+    children: Children,
+    workers: States,
+    figures: BTreeMap<Option<Arc<str>>, GroupFigures>,
 }
 
 /// The groups in each group; `None` is the root.
@@ -122,6 +176,8 @@ pub(super) fn state_key(state: WorkerState) -> &'static str {
 }
 
 async fn groups(door: Data<Door>) -> HttpResponse {
+    let figures = door.in_time(|answer| Request::Question(Question::Groups(answer))).await.unwrap_or_default();
+    let figures = figures.into_iter().map(|figures| (figures.name.clone(), figures)).collect();
     let tree = web::block(move || {
         let mut workers = States::new();
         door.view.visit_workers(|_, worker, _| {
@@ -131,7 +187,8 @@ async fn groups(door: Data<Door>) -> HttpResponse {
         for (name, group) in door.view.groups() {
             children.entry(group.parent.clone()).or_default().push((name, group));
         }
-        shown_group(None, &GroupView { running: true, ..GroupView::default() }, &children, &mut workers)
+        let root = GroupView { running: true, ..GroupView::default() };
+        Tree { children, workers, figures }.shown(None, root)
     });
     match tree.await {
         Ok(tree) => HttpResponse::Ok().json(tree),
@@ -139,12 +196,20 @@ async fn groups(door: Data<Door>) -> HttpResponse {
     }
 }
 
-/// A group with all that is in it.
-fn shown_group(name: Option<Arc<str>>, group: &GroupView, children: &Children, workers: &mut States) -> GroupShown {
-    let own = workers.remove(&name).unwrap_or_default();
-    let groups = children.get(&name).into_iter().flatten();
-    let groups = groups.map(|(name, group)| shown_group(Some(name.clone()), group, children, workers)).collect();
-    GroupShown { name, is_running: group.running, escalations: group.escalations, workers: own, groups }
+impl Tree {
+    /// A group with all that is in it.
+    fn shown(&mut self, name: Option<Arc<str>>, group: GroupView) -> GroupShown {
+        let workers = self.workers.remove(&name).unwrap_or_default();
+        let groups = self.children.remove(&name).unwrap_or_default();
+        let groups: Vec<_> = groups.into_iter().map(|(name, group)| self.shown(Some(name), group)).collect();
+        let mut all_workers = workers.clone();
+        for (state, count) in groups.iter().flat_map(|group| &group.all_workers) {
+            *all_workers.entry(state).or_default() += count;
+        }
+        let restarts = self.figures.remove(&name).map(RestartsShown::from).unwrap_or_default();
+        let GroupView { running: is_running, escalations, .. } = group;
+        GroupShown { name, is_running, escalations, all_workers, restarts, workers, groups }
+    }
 }
 
 #[derive(Serialize)]

@@ -26,9 +26,14 @@
 //! | `/readyz` | 503 while requests should go elsewhere |
 //! | `/startupz` | 503 until the node has joined its cluster and each worker has been up |
 //! | `/members`, `/members/{name}` | the members as this node sees them, and who watches whom |
+//! | `/dashboard` | a page for the browser; a server of the node has it at `/`, too |
+//! | `/summary` | what needs attention, in one answer |
+//! | `/links`, `/links/{name}` | the members that this node watches, and their detectors |
 //! | `/workers` | the workers of this node with queue, messages and activity |
-//! | `/groups` | the supervision tree |
+//! | `/groups` | the supervision tree, with restarts against their limits |
+//! | `/threads` | the threads that run workers |
 //! | `/shards` | the shards of each group with owner and epoch |
+//! | `/requests` | requests to other nodes |
 //! | `/config` | the settings in force, without passwords and tokens |
 //! | `/events` | each event as it happens; `Last-Event-ID` goes on after an interruption |
 //! | `/metrics` | the figures of the node in OpenMetrics text |
@@ -36,23 +41,27 @@
 //! Liveness fails while receiver or supervisor are stuck, or more threads are held than
 //! `workers.zombies_max`. Readiness fails while the node has not joined its cluster, a group does
 //! not run, or the node stops. `/workers` takes `state`, `kind`, `group`, `prefix`, `busy_for`,
-//! `after` and `limit`.
+//! `after`, `limit` and `sort`.
 //!
 //! Neither liveness nor readiness looks at other nodes or at shards: a probe that does can stop a
 //! whole cluster from starting. `?verbose` explains each check.
 //!
 //! # Who may read
 //! With `http.token` set, each path but the three for health wants `Authorization: Bearer TOKEN`.
+//! The page itself, which holds no figures, asks for the token.
 //! A server of the node listens on an address that is not loopback only with a token, or with
 //! `http.insecure = true`.
 
 mod access;
 mod events;
+mod figures;
 mod health;
 mod json;
 mod metrics;
+mod page;
 mod pulse;
 mod server;
+mod summary;
 mod workers;
 
 use std::fmt;
@@ -68,6 +77,7 @@ use crate::control::receiver::Receiver;
 use crate::control::supervisor::Supervisor;
 use crate::http::events::Readers;
 use crate::http::pulse::Pulse;
+use crate::requests::RequestsLink;
 use crate::view::node_view::View;
 use crate::worker::slot::Control;
 
@@ -103,6 +113,7 @@ pub(crate) struct Door {
     view: Arc<View>,
     control: Arc<Control>,
     supervisor: Addr<Supervisor>,
+    requests: Option<Arc<RequestsLink>>,
     pulse: Pulse,
     readers: Readers,
     /// Whether each worker was up once.
@@ -117,6 +128,7 @@ impl Door {
         control: Arc<Control>,
         supervisor: Addr<Supervisor>,
         receiver: Addr<Receiver>,
+        requests: Option<Arc<RequestsLink>>,
     ) -> Door {
         let (clock, pulse) = (control.clock, Pulse::new(receiver, config.timeout));
         Door {
@@ -126,6 +138,7 @@ impl Door {
             view,
             control,
             supervisor,
+            requests,
             pulse,
             readers: Readers::default(),
             has_started: AtomicBool::new(false),
@@ -146,6 +159,9 @@ impl Door {
             service.app_data(door);
             health::routes(service);
             json::routes(service);
+            figures::routes(service);
+            summary::routes(service);
+            page::routes(service);
             workers::routes(service);
             events::routes(service);
             metrics::routes(service);

@@ -10,7 +10,7 @@ use heartbeat_core::config::HttpConfig;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use crate::http::Door;
+use crate::http::{Door, page};
 
 /// Connections at once. More wait in the system's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -70,7 +70,7 @@ impl Server {
 fn serve(door: &Arc<Door>, listener: TcpListener, ended: oneshot::Receiver<()>) -> io::Result<()> {
     let door = door.clone();
     actix_rt::System::new().block_on(async move {
-        let server = HttpServer::new(move || App::new().configure(door.routes()))
+        let server = HttpServer::new(move || App::new().configure(door.routes()).configure(page::root))
             .workers(1)
             .max_connections(CONNECTIONS_MAX)
             .client_request_timeout(REQUEST_WITHIN)

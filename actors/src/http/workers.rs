@@ -1,18 +1,19 @@
 //! The workers of the node, page by page.
 
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Query, ServiceConfig};
-use heartbeat_core::{Cause, NotReadyReason};
+use heartbeat_core::{Cause, Instant, NotReadyReason};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::http::json::{state_key, unavailable};
 use crate::http::{Door, access};
-use crate::view::WorkerView;
+use crate::view::{WorkerState, WorkerView};
 use crate::worker::slot::DynSlot;
 
 /// Workers on a page, unless the request says otherwise.
@@ -28,6 +29,105 @@ pub(super) fn routes(service: &mut ServiceConfig) {
     service.service(web::resource("/workers").wrap(from_fn(access::check)).route(web::get().to(workers)));
 }
 
+/// Which workers come first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// The order of the names.
+    Name,
+    /// Those with most messages in the queue or in hand.
+    Queued,
+    /// Those whose queue is fullest.
+    Fullness,
+    /// Those that have been at work for longest.
+    BusyFor,
+    /// Those that have failed most often.
+    Failures,
+    /// Those that do not serve: given up, then waiting for a restart, then not ready.
+    Trouble,
+}
+
+/// What `?sort=` takes.
+const SORTS: [(&str, Sort); 6] = [
+    ("name", Sort::Name),
+    ("queued", Sort::Queued),
+    ("fullness", Sort::Fullness),
+    ("busy_for", Sort::BusyFor),
+    ("failures", Sort::Failures),
+    ("trouble", Sort::Trouble),
+];
+
+impl Sort {
+    /// Workers of a higher rank come first; of one rank, those with the lower name.
+    fn rank(self, now: Instant, worker: &WorkerView, slot: Option<&Arc<dyn DynSlot>>) -> f64 {
+        let queued = |slot: &Arc<dyn DynSlot>| slot.message_counts().queued as f64;
+        match self {
+            Sort::Name => 0.0,
+            Sort::Queued => slot.map_or(0.0, queued),
+            Sort::Fullness => slot.map_or(0.0, |slot| queued(slot) / f64::from(slot.capacity().max(1))),
+            // One that is at work at all comes before those that are not.
+            Sort::BusyFor => slot
+                .and_then(|slot| slot.cell().busy())
+                .map_or(0.0, |(_, since)| (now.max(since) - since).as_secs_f64() + f64::MIN_POSITIVE),
+            Sort::Failures => worker.failures as f64,
+            Sort::Trouble => match worker.state {
+                WorkerState::GivenUp => 3.0,
+                WorkerState::Waiting(_) => 2.0,
+                WorkerState::Starting | WorkerState::Up => f64::from(u8::from(worker.unready.is_some())),
+                WorkerState::Stopped | WorkerState::Elsewhere => 0.0,
+            },
+        }
+    }
+}
+
+/// The first workers in an order; however many are offered, only these are kept.
+pub(super) struct Top {
+    sort: Sort,
+    limit: usize,
+    kept: BinaryHeap<Ranked>,
+    /// Whether there was one more than are kept.
+    is_more: bool,
+}
+
+impl Top {
+    pub(super) fn new(sort: Sort, limit: usize) -> Top {
+        Top { sort, limit, kept: BinaryHeap::new(), is_more: false }
+    }
+
+    /// Offers a worker. It is put together only if it may be among the first, and kept if `takes`
+    /// it. In another order than that of names, those of rank zero are left out.
+    pub(super) fn offer(
+        &mut self,
+        door: &Door,
+        name: &Arc<str>,
+        worker: &WorkerView,
+        slot: Option<&Arc<dyn DynSlot>>,
+        takes: impl FnOnce(&WorkerShown) -> bool,
+    ) {
+        let rank = self.sort.rank(door.clock.now(), worker, slot);
+        if rank <= 0.0 && self.sort != Sort::Name {
+            return;
+        }
+        let last = self.kept.peek().filter(|_| self.kept.len() == self.limit);
+        let is_behind = last.is_some_and(|last| last.cmp_to(rank, name) == Ordering::Less);
+        if is_behind && (self.is_more || self.sort != Sort::Name) {
+            return;
+        }
+        let shown = WorkerShown::new(door, name, worker, slot);
+        if takes(&shown) {
+            self.kept.push(Ranked { rank, worker: shown });
+            if self.kept.len() > self.limit {
+                self.kept.pop();
+                self.is_more = true;
+            }
+        }
+    }
+
+    /// The workers in their order.
+    pub(super) fn into_workers(self) -> Vec<WorkerShown> {
+        self.kept.into_sorted_vec().into_iter().map(|ranked| ranked.worker).collect()
+    }
+}
+
 /// Which workers are asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,11 +141,14 @@ struct Filter {
     limit: Option<String>,
     /// Only workers that are at work for at least this many seconds.
     busy_for: Option<String>,
+    /// Which ones come first.
+    sort: Option<String>,
 }
 
 /// A filter whose values were checked.
 struct Wanted {
     filter: Filter,
+    sort: Sort,
     limit: usize,
     busy_for: Option<f64>,
 }
@@ -72,7 +175,20 @@ impl Filter {
                 return Err(format!("busy_for {seconds} is out of range; use seconds, 0 or more"));
             }
         };
-        Ok(Wanted { filter: self, limit, busy_for })
+        let sort = match self.sort.as_deref() {
+            None => Sort::Name,
+            Some(word) => match SORTS.iter().find(|(key, _)| *key == word) {
+                Some((_, sort)) => *sort,
+                None => {
+                    let words: Vec<&str> = SORTS.iter().map(|(key, _)| *key).collect();
+                    return Err(format!("sort {word:?} is none; use one of {}", words.join(", ")));
+                }
+            },
+        };
+        if sort != Sort::Name && self.after.is_some() {
+            return Err("after goes on in the order of names; leave it or sort out".to_owned());
+        }
+        Ok(Wanted { filter: self, sort, limit, busy_for })
     }
 }
 
@@ -95,7 +211,7 @@ impl Wanted {
 
 /// A worker of this node.
 #[derive(Serialize)]
-struct WorkerShown {
+pub(super) struct WorkerShown {
     name: Arc<str>,
     /// The type of its actor; empty if it was removed meanwhile.
     kind: &'static str,
@@ -113,58 +229,74 @@ struct WorkerShown {
     interrupted: u64,
     dead: u64,
     rejected: u64,
+    /// Messages whose handler has returned, and whose answer is under way.
+    answering: u64,
+    /// Whether it waits for a future before it takes the next message.
+    is_waiting: bool,
     /// What it does now, and for how many seconds.
     doing: Option<String>,
     busy_for: Option<f64>,
 }
 
 impl WorkerShown {
-    fn new(door: &Door, name: &Arc<str>, worker: WorkerView, slot: Option<&Arc<dyn DynSlot>>) -> WorkerShown {
+    fn new(door: &Door, name: &Arc<str>, worker: &WorkerView, slot: Option<&Arc<dyn DynSlot>>) -> WorkerShown {
         let counts = slot.map(|slot| slot.message_counts()).unwrap_or_default();
         let doing = slot.and_then(|slot| slot.cell().busy());
         let now = door.clock.now();
         WorkerShown {
             name: name.clone(),
             kind: slot.map_or("", |slot| slot.kind()),
-            group: worker.group,
+            group: worker.group.clone(),
             state: state_key(worker.state),
             generation: worker.generation.0,
             is_ready: slot.is_some_and(|slot| slot.cell().is_ready()),
             not_ready: worker.unready,
             failures: worker.failures,
-            last_cause: worker.last_cause,
+            last_cause: worker.last_cause.clone(),
             queued: counts.queued,
             capacity: slot.map_or(0, |slot| slot.capacity()),
             handled: counts.handled,
             interrupted: counts.interrupted,
             dead: counts.dead,
             rejected: counts.rejected,
+            answering: counts.answering,
+            is_waiting: slot.is_some_and(|slot| slot.cell().is_waiting()),
             doing: doing.map(|(kind, _)| (kind.activity)().to_string()),
             busy_for: doing.map(|(_, since)| (now.max(since) - since).as_secs_f64()),
         }
     }
 }
 
-/// Orders workers by their names, for the heap that keeps the first ones.
-struct ByName(WorkerShown);
+/// A worker with its rank, for the heap whose top is the last of those that are kept.
+struct Ranked {
+    rank: f64,
+    worker: WorkerShown,
+}
 
-impl PartialEq for ByName {
-    fn eq(&self, other: &ByName) -> bool {
-        self.0.name == other.0.name
+impl Ranked {
+    /// Less if this one comes before a worker of this rank and name.
+    fn cmp_to(&self, rank: f64, name: &Arc<str>) -> Ordering {
+        rank.total_cmp(&self.rank).then_with(|| self.worker.name.cmp(name))
     }
 }
 
-impl Eq for ByName {}
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Ranked) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
 
-impl PartialOrd for ByName {
-    fn partial_cmp(&self, other: &ByName) -> Option<std::cmp::Ordering> {
+impl Eq for Ranked {}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for ByName {
-    fn cmp(&self, other: &ByName) -> std::cmp::Ordering {
-        self.0.name.cmp(&other.0.name)
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> Ordering {
+        self.cmp_to(other.rank, &other.worker.name)
     }
 }
 
@@ -187,27 +319,18 @@ fn bad_request(error: &str) -> HttpResponse {
     HttpResponse::BadRequest().json(json!({ "error": error }))
 }
 
-/// The first workers that the filter takes, in the order of their names, and the name to go on
-/// behind if there are more. However many workers there are, only a page of them is kept.
+/// The first workers that the filter takes, and the name to go on behind if there are more in the
+/// order of names. However many workers there are, only a page of them is kept.
 fn page(door: &Door, wanted: &Wanted) -> (Vec<WorkerShown>, Option<Arc<str>>) {
-    let limit = wanted.limit;
-    let mut first: BinaryHeap<ByName> = BinaryHeap::new();
-    let mut is_more = false;
+    let mut top = Top::new(wanted.sort, wanted.limit);
     door.view.visit_workers(|name, worker, slot| {
-        let is_behind = first.len() == limit && first.peek().is_some_and(|last| *name >= last.0.name);
-        if wanted.takes_name(name) && !(is_behind && is_more) {
-            let shown = WorkerShown::new(door, name, worker, slot.as_ref());
-            if wanted.takes(&shown) {
-                first.push(ByName(shown));
-                if first.len() > limit {
-                    first.pop();
-                    is_more = true;
-                }
-            }
+        if wanted.takes_name(name) {
+            top.offer(door, name, &worker, slot.as_ref(), |shown| wanted.takes(shown));
         }
         door.give_back(slot);
     });
-    let workers: Vec<WorkerShown> = first.into_sorted_vec().into_iter().map(|ByName(worker)| worker).collect();
+    let is_more = top.is_more && wanted.sort == Sort::Name;
+    let workers = top.into_workers();
     let next = workers.last().filter(|_| is_more).map(|worker| worker.name.clone());
     (workers, next)
 }

@@ -159,6 +159,7 @@ impl Node {
             started.control.clone(),
             started.supervisor.clone(),
             started.receiver.clone(),
+            started.requests.clone(),
         ));
         Node {
             inner: Arc::new(Inner {

@@ -291,6 +291,14 @@ impl Driver {
         self.finish(state, is_direct);
     }
 
+    /// How the requests stand, for people who ask. It handles nothing that was put in meanwhile: a
+    /// thread that only looks leaves no jobs behind.
+    #[cfg(feature = "http")]
+    pub(super) fn figures(&self) -> heartbeat_core::requests::Figures {
+        let now = self.clock.now();
+        lock(&self.state).requests.figures(now)
+    }
+
     // ---- for the requests thread, which looks for jobs afterwards -------------------------------
 
     /// Handles an input; what follows is left as jobs.

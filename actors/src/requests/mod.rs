@@ -136,6 +136,12 @@ impl RequestsLink {
         self.driver.send(own, input)
     }
 
+    /// How the requests stand. It takes the lock of the requests, and looks at each that waits.
+    #[cfg(feature = "http")]
+    pub(crate) fn figures(&self) -> heartbeat_core::requests::Figures {
+        self.driver.figures()
+    }
+
     /// The sender of a request waits at most this long, from now on.
     fn wait_at_most(&self, id: RequestId, time: Duration) {
         self.driver.set_deadline(id, self.driver.now() + time);

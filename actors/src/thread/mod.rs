@@ -86,11 +86,7 @@ impl Thread {
 
     /// What it is doing, as seen from outside; `None` where that is not known.
     pub(crate) fn sample(&self) -> Option<ThreadSample> {
-        match self {
-            Thread::System { number, .. } => number.get()?.sample(),
-            #[cfg(feature = "testkit")]
-            Thread::SimulatedThread(simulated) => Some(simulated.sample()),
-        }
+        self.handle().sample()
     }
 
     /// Ends the thread before it runs anything more.
@@ -153,6 +149,15 @@ impl ThreadHandle {
             ThreadHandle::System { .. } => true,
             #[cfg(feature = "testkit")]
             ThreadHandle::SimulatedThread(simulated) => simulated.may_run(),
+        }
+    }
+
+    /// What it is doing, as seen from outside; `None` where that is not known.
+    pub(crate) fn sample(&self) -> Option<ThreadSample> {
+        match self {
+            ThreadHandle::System { number, .. } => number.get()?.sample(),
+            #[cfg(feature = "testkit")]
+            ThreadHandle::SimulatedThread(simulated) => Some(simulated.sample()),
         }
     }
 

@@ -4,8 +4,8 @@
 //! one costs nothing here: what it has missed is told to it as a number.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use heartbeat_core::{Event, Instant};
 use tokio::sync::watch;
@@ -38,6 +38,26 @@ struct Inner {
     events: VecDeque<NumberedEvent>,
     by_name: BTreeMap<&'static str, u64>,
     failures: BTreeMap<&'static str, u64>,
+    /// The newest verdict on each member that is suspected or dead, by its name. An entry goes with
+    /// the suspicion, or when the member is forgotten.
+    verdicts: BTreeMap<Arc<str>, NumberedEvent>,
+}
+
+impl Inner {
+    /// Keeps a verdict for as long as it holds.
+    fn note_verdict(&mut self, numbered: &NumberedEvent) {
+        if let Event::Suspected { node, .. } | Event::Died { node, .. } = &numbered.event {
+            self.verdicts.insert(node.clone(), numbered.clone());
+        } else if let Event::Cleared { node }
+        | Event::Returned { node, .. }
+        | Event::Forgotten { node }
+        | Event::Left { node } = &numbered.event
+        {
+            self.verdicts.remove(node);
+        } else if let Event::Joined { member } = &numbered.event {
+            self.verdicts.remove(&member.name);
+        }
+    }
 }
 
 impl Default for EventLog {
@@ -66,7 +86,9 @@ impl EventLog {
         if inner.events.len() == BACKLOG {
             inner.events.pop_front();
         }
-        inner.events.push_back(NumberedEvent { number, at, event: event.clone() });
+        let numbered = NumberedEvent { number, at, event: event.clone() };
+        inner.note_verdict(&numbered);
+        inner.events.push_back(numbered);
         drop(inner);
         self.newest.send_replace(number);
     }
@@ -83,6 +105,11 @@ impl EventLog {
         let oldest = inner.events.front().map_or(next, |event| event.number);
         let skip = next.saturating_sub(oldest) as usize;
         (oldest.saturating_sub(next), inner.events.iter().skip(skip).take(most).cloned().collect())
+    }
+
+    /// The newest verdict on each member that is suspected or dead, by its name.
+    pub(crate) fn verdicts(&self) -> BTreeMap<Arc<str>, NumberedEvent> {
+        lock(&self.inner).verdicts.clone()
     }
 
     /// How often each event happened, by its name.
@@ -128,6 +155,20 @@ mod tests {
         let log = pushed(BACKLOG + 10);
         let (missed, events) = log.after(4, BACKLOG * 2);
         assert_eq!((missed, events.len(), events[0].number), (6, BACKLOG, 11));
+    }
+
+    #[test]
+    fn a_verdict_is_kept_however_many_events_follow_until_it_ends() {
+        let log = pushed(0);
+        let (node, silent_for) = (Arc::from("node"), std::time::Duration::from_secs(3));
+        let suspected = |node: Arc<str>| Event::Suspected { node, silent_for, evidence: [].into(), reported_by: None };
+        log.push(&suspected("node".into()), Instant::ZERO);
+        log.push(&suspected("other".into()), Instant::ZERO);
+        (0..BACKLOG).for_each(|_| log.push(&Event::Connected, Instant::ZERO));
+        log.push(&Event::Cleared { node: "other".into() }, Instant::ZERO);
+        let verdicts = log.verdicts();
+        assert_eq!(verdicts.keys().collect::<Vec<_>>(), [&node]);
+        assert_eq!(verdicts[&node].event, suspected(node));
     }
 
     #[test]

@@ -43,6 +43,8 @@
 
 #[cfg(feature = "http")]
 pub(crate) mod event_log;
+#[cfg(feature = "http")]
+pub(crate) mod link_status;
 pub(crate) mod node_view;
 pub(crate) mod owner;
 pub(crate) mod peer_status;

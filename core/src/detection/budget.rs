@@ -88,6 +88,7 @@
 use std::time::Duration;
 
 use super::body::Body;
+use super::figures::BudgetFigures;
 use super::schedule::{ClockDoubt, Schedule, instant, signed, span};
 use super::tail::{Resolution, Tail, WHOLE_SLACK};
 use super::{Arrival, Detector, Pause};
@@ -336,6 +337,26 @@ impl Budget {
         let state = &*self.state;
         let share = f64::from(state.unkept);
         (share > f64::from(state.p)).then(|| share / (state.interval() / 3.6e12))
+    }
+
+    /// What it has learnt, for people.
+    pub fn figures(&self) -> BudgetFigures {
+        let state = &*self.state;
+        let span = |nanos: f64| Duration::from_nanos(nanos as u64);
+        let tail = if state.slots > 0.0 { &state.lossy_tail } else { &state.calm_tail };
+        BudgetFigures {
+            heartbeats: state.count,
+            interval: span(state.interval()),
+            allowed_per_hour: state.mistakes.per_hour(),
+            made: f64::from(state.made),
+            allowed: state.allowed,
+            kept_at: self.kept_at(),
+            is_lossy: state.slots > 0.0,
+            loss: f64::from(state.enter),
+            jitter: span(state.jitter()),
+            margin: state.deadline - state.expected,
+            longest: span(f64::from(tail.longest()) * state.unit()),
+        }
     }
 
     /// The silence after which a target with perfectly regular heartbeats is suspected as long as

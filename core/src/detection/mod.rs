@@ -11,6 +11,7 @@
 mod body;
 mod budget;
 mod chen;
+mod figures;
 mod fixed;
 pub mod monitor;
 pub(crate) mod pause;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use budget::Budget;
 pub use chen::Chen;
+pub use figures::{BudgetFigures, LinkFigures};
 pub use fixed::Fixed;
 pub use phi::Phi;
 

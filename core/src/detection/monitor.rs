@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::detection::{AnyDetector, Arrival, Detector, Pause, Verdict};
+use crate::detection::{AnyDetector, Arrival, Detector, LinkFigures, Pause, Verdict};
 use crate::member::Target;
 use crate::time::Instant;
 use crate::timer_wheel::TimerWheel;
@@ -282,6 +282,29 @@ impl Monitor {
         self.watches[watch.0 as usize].verdict
     }
 
+    /// How a target stands at `now`. Its verdict may be one that [`Monitor::poll_change`] has yet
+    /// to report.
+    pub fn figures(&self, watch: WatchId, now: Instant) -> LinkFigures {
+        let Watch { detector, newest, patience, verdict, slot, .. } = &self.watches[watch.0 as usize];
+        LinkFigures {
+            verdict: self.watches[watch.0 as usize].verdict(now).max(*verdict),
+            silence: now - *newest,
+            expected_after: detector.expected() - *newest,
+            suspected_after: detector.deadline() - *newest,
+            dead_after: *patience,
+            phi: detector.phi(now),
+            slot: *slot,
+            budget: detector.budget_figures(),
+        }
+    }
+
+    /// How improbable silences of a target are, up to a tenth past the one that is death; see
+    /// [`AnyDetector::curve`].
+    pub fn curve(&self, watch: WatchId, points: u32) -> Vec<(Duration, f64)> {
+        let Watch { detector, newest, patience, .. } = &self.watches[watch.0 as usize];
+        detector.curve(*newest, patience.mul_f64(1.1), points)
+    }
+
     /// Slot of the newest heartbeat; zero before the first one.
     pub fn slot(&self, watch: WatchId) -> u64 {
         self.watches[watch.0 as usize].slot
@@ -325,6 +348,20 @@ mod tests {
             monitor.heartbeat(watch, heartbeat(at, slot));
         }
         (monitor, watch)
+    }
+
+    #[test]
+    fn figures_say_when_each_verdict_comes() {
+        let (monitor, watch) = monitor(&[100, 200]);
+        let figures = monitor.figures(watch, ms(500));
+        assert_eq!((figures.verdict, figures.silence, figures.slot), (Verdict::Alive, Duration::from_millis(300), 2));
+        let after = (figures.expected_after, figures.suspected_after, figures.dead_after);
+        assert_eq!(after, (Duration::from_millis(100), Duration::from_millis(300), Duration::from_secs(1)));
+        assert_eq!((figures.phi, figures.budget), (1.0, None));
+        assert_eq!(monitor.figures(watch, ms(501)).verdict, Verdict::Suspect);
+        assert_eq!(monitor.figures(watch, ms(1_201)).verdict, Verdict::Dead);
+        let curve = monitor.curve(watch, 11);
+        assert_eq!((curve.len(), curve[0].0, curve[3]), (12, Duration::ZERO, (Duration::from_millis(300), 1.0)));
     }
 
     fn heartbeat(at: u64, slot: u64) -> ReceivedHeartbeat {

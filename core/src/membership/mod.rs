@@ -83,6 +83,7 @@ use self::sync::TableSync;
 use self::table::MemberTable;
 use self::transfer::Transfers;
 use self::unconfirmed::Unconfirmed;
+pub use self::watch::Link;
 use self::watch::Watching;
 use crate::config::{ClusterConfig, Config, ConfigError};
 use crate::ctx::Ctx;
@@ -391,6 +392,16 @@ impl Cluster {
     /// The members that this node watches, and for how long each has been silent.
     pub(crate) fn watched(&self, ctx: &Ctx) -> impl Iterator<Item = (NodeId, Duration)> {
         self.watching.silences(ctx)
+    }
+
+    /// The same with what their detectors have learnt.
+    pub(crate) fn links(&self, now: Instant, ctx: &Ctx) -> impl Iterator<Item = Link> {
+        self.watching.links(now, ctx)
+    }
+
+    /// How improbable silences of a watched member are.
+    pub(crate) fn curve(&self, id: NodeId, points: u32, ctx: &Ctx) -> Option<Vec<(Duration, f64)>> {
+        self.watching.curve(id, points, ctx)
     }
 
     /// Whether this node has been admitted, or has begun a cluster, and its table is synced.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::ctx::Ctx;
 use crate::detection::monitor::{ReceivedHeartbeat, WatchId};
 use crate::detection::trace::Arrived;
-use crate::detection::{AnyDetector, Verdict};
+use crate::detection::{AnyDetector, LinkFigures, Verdict};
 use crate::member::{Incarnation, NodeId, Target};
 use crate::membership::inquiry::Inquiries;
 use crate::membership::outbox::{Outbox, Payload};
@@ -79,6 +79,17 @@ impl WatchedPeer {
     pub(super) fn is_newcomer(&self) -> bool {
         self.stage < self.known_from
     }
+}
+
+/// A node that this one watches, for people who ask.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Link {
+    /// The node.
+    pub node: NodeId,
+    /// Short ids ([`NodeId::short`]) of its observers, as its newest heartbeat names them.
+    pub observers: Vec<u32>,
+    /// What its detector has learnt.
+    pub figures: LinkFigures,
 }
 
 /// The members that this node watches.
@@ -241,6 +252,20 @@ impl Watching {
     /// Ids of all watched nodes.
     pub(super) fn ids(&self) -> Vec<NodeId> {
         self.watched.keys().copied().collect()
+    }
+
+    /// All watched nodes with what their detectors have learnt.
+    pub(super) fn links(&self, now: Instant, ctx: &Ctx) -> impl Iterator<Item = Link> {
+        self.watched.iter().map(move |(&node, peer)| Link {
+            node,
+            observers: peer.observers.iter().collect(),
+            figures: ctx.monitor.figures(peer.watch, now),
+        })
+    }
+
+    /// How improbable silences of a watched node are.
+    pub(super) fn curve(&self, id: NodeId, points: u32, ctx: &Ctx) -> Option<Vec<(Duration, f64)>> {
+        self.peer(id).map(|peer| ctx.monitor.curve(peer.watch, points))
     }
 
     /// All watched nodes, each with the time since its last sign of life.

@@ -28,6 +28,7 @@
 //! [`Requests::poll_timeout`]: as with the engine.
 
 mod connection;
+mod figures;
 #[cfg(test)]
 mod flow_tests;
 mod frame;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 pub use bytes::Bytes;
 
+pub use self::figures::{Figures, PeerFigures};
 pub use self::frame::{FRAME_BYTES_MAX, FrameError, PART_BYTES_MAX, PREFACE};
 pub use self::outcome::{Outcome, Refusal};
 pub use crate::config::{OnSuspected, RequestsConfig};
@@ -328,6 +330,8 @@ pub struct Requests {
     has_left: bool,
     outputs: VecDeque<Output>,
     counters: Counters,
+    /// How often each reason ended a request as refused.
+    refusals: BTreeMap<&'static str, u64>,
 }
 
 impl Requests {
@@ -353,6 +357,7 @@ impl Requests {
             has_left: false,
             outputs: VecDeque::new(),
             counters: Counters::default(),
+            refusals: BTreeMap::new(),
         }
     }
 

@@ -74,6 +74,29 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Its name in lower case with underscores, as in JSON: `held_too_long`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::NotOwner { .. } => "not_owner",
+            Refusal::Full => "full",
+            Refusal::HeldFull => "held_full",
+            Refusal::HeldTooLong => "held_too_long",
+            Refusal::Suspected => "suspected",
+            Refusal::Expired => "expired",
+            Refusal::NoWorker => "no_worker",
+            Refusal::GaveUp => "gave_up",
+            Refusal::NotReady => "not_ready",
+            Refusal::Dropped => "dropped",
+            Refusal::UnknownMessage => "unknown_message",
+            Refusal::Undecodable => "undecodable",
+            Refusal::TooLarge { .. } => "too_large",
+            Refusal::Leaving => "leaving",
+            Refusal::HopLimit => "hop_limit",
+            Refusal::NoMember => "no_member",
+            Refusal::Stopped => "stopped",
+        }
+    }
+
     /// The code on the wire.
     pub(crate) fn code(self) -> u8 {
         match self {

@@ -264,7 +264,10 @@ impl Requests {
         }
         match &outcome {
             Outcome::Handled(_) => self.counters.handled += 1,
-            Outcome::Refused(_) => self.counters.refused += 1,
+            Outcome::Refused(refusal) => {
+                self.counters.refused += 1;
+                *self.refusals.entry(refusal.name()).or_default() += 1;
+            }
             Outcome::Interrupted(_) => self.counters.interrupted += 1,
             Outcome::TimedOut => self.counters.timed_out += 1,
         }

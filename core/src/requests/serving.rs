@@ -61,6 +61,11 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    /// Requests that workers of this node have.
+    pub(super) fn count(&self) -> u32 {
+        self.served.len() as u32
+    }
+
     fn begin(&mut self, origin: Origin) -> ServedId {
         let id = ServedId(self.next);
         self.next += 1;

@@ -335,6 +335,11 @@ impl Children {
         self.groups.get_mut(&id)
     }
 
+    /// All groups, the root first.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(id, group)| (*id, group))
+    }
+
     pub(super) fn common(&self, child: Child) -> Option<&Common> {
         match child {
             Child::Worker(id) => self.worker(id).map(|worker| &worker.common),

@@ -111,6 +111,7 @@ impl Supervision {
     pub(super) fn worker_restarted(&mut self, id: WorkerId, cause: Cause, failed_at: Instant, ctx: &mut Ctx) {
         let child = Child::Worker(id);
         self.emit_failed(child, &cause, Some(Duration::ZERO), ctx);
+        self.note_restart(child);
         let Some(worker) = self.children.worker_mut(id) else { return };
         let policy = worker.common.policy.as_deref().unwrap_or(&ctx.config.restart);
         worker.common.restart.record(ctx.now, policy);
@@ -172,6 +173,7 @@ impl Supervision {
                     Decision::Now | Decision::GiveUp => ctx.now,
                 };
                 self.emit_failed(child, &cause, Some(at - ctx.now), ctx);
+                self.note_restart(child);
                 match self.children.group(parent).map(|group| group.strategy) {
                     Some(Strategy::OneForAll | Strategy::RestForOne) => self.restart_from(parent, child, at, ctx),
                     Some(Strategy::OneForOne) | None if at <= ctx.now => self.launch(child, ctx),

@@ -15,6 +15,7 @@
 //! decided in `restart`.
 
 mod children;
+mod figures;
 #[cfg(test)]
 mod fixture;
 mod groups;
@@ -43,7 +44,11 @@ use crate::timer_wheel::TimerWheel;
 use children::{AfterStop, Children, GroupTask, PendingCommand, Phase};
 use threads::{ThreadVerdict, Threads};
 
+pub use figures::{GroupFigures, ThreadFigures, ThreadStanding};
 pub use spec::{AutoShutdown, Counting, Report, Standing, Strategy, Supervise, SuperviseGroup, Times};
+
+/// Restarts that are remembered to answer which child is nearest to its limits.
+const RECENT_MAX: usize = 1_024;
 
 /// The workers, groups and threads of this process.
 #[derive(Clone, Debug)]
@@ -66,6 +71,8 @@ pub(crate) struct Supervision {
     /// Whether a child of the root group was given up, or too many threads are held, since this was
     /// taken last.
     gave_up: bool,
+    /// The children that were restarted after a failure, the newest last; at most [`RECENT_MAX`].
+    recent: VecDeque<Child>,
 }
 
 impl Supervision {
@@ -85,6 +92,7 @@ impl Supervision {
             is_leaving: false,
             given_up: Vec::new(),
             gave_up: false,
+            recent: VecDeque::new(),
         }
     }
 

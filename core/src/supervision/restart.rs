@@ -96,6 +96,11 @@ impl Window {
         self.recent.len() as u32
     }
 
+    /// Restarts that count at `now`.
+    pub fn count_at(&self, now: Instant, config: &RestartConfig) -> u32 {
+        self.recent.iter().filter(|&&at| now < at + config.period).count() as u32
+    }
+
     /// Whether no restart counts.
     pub fn is_empty(&self) -> bool {
         self.recent.is_empty()
@@ -210,6 +215,11 @@ impl Restart {
         self.window.count(now, config);
         self.backoff.forget(now, config);
         self.backoff.remember(now);
+    }
+
+    /// Restarts that count at `now`.
+    pub fn count_at(&self, now: Instant, config: &RestartConfig) -> u32 {
+        self.window.count_at(now, config)
     }
 
     /// Restarts in the window that ends at the newest one.

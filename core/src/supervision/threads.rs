@@ -86,8 +86,9 @@ struct Arbiter {
     idle_since: Option<Instant>,
 }
 
+/// How far a thread is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+pub(super) enum State {
     Running(WatchId),
     /// Held since then, and the workers in its slot wait for it.
     Held(Instant),
@@ -197,6 +198,16 @@ impl Threads {
     pub(super) fn is_held(&self, thread_slot: ThreadSlotId) -> bool {
         let arbiter = self.slots.get(&thread_slot).and_then(|thread_slot| self.arbiters.get(&thread_slot.arbiter));
         arbiter.is_some_and(|arbiter| matches!(arbiter.state, State::Held(_)))
+    }
+
+    /// All threads that were made and have not ended, in the order of their numbers.
+    pub(super) fn all(&self) -> impl Iterator<Item = (ArbiterId, ThreadSlotId, State)> {
+        self.arbiters.iter().map(|(id, arbiter)| (*id, arbiter.thread_slot, arbiter.state))
+    }
+
+    /// The shortest timeout of the workers of a slot, and how many they are.
+    pub(super) fn slot(&self, thread_slot: ThreadSlotId) -> Option<(Duration, u32)> {
+        self.slots.get(&thread_slot).map(|slot| (slot.timeout, slot.workers))
     }
 
     /// How many threads are known to be held now.
