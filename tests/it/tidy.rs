@@ -35,9 +35,10 @@ const CORE: [&str; 25] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root
 /// exports (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 18] = [
+const ACTORS: [&str; 19] = [
     "clock",
     "lock",
+    "spans",
     "transport",
     "thread",
     "authority",
