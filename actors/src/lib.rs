@@ -52,6 +52,7 @@
 //! | a worker per key, started by its first message | [`entity`] |
 //! | the other nodes | [`cluster`] |
 //! | what happens, and what was lost | [`event`] |
+//! | which message led to which, within a node and between nodes | [`spans`] |
 //! | what a node knows now | [`view`] |
 //! | settings | [`config`] |
 //! | who may run a shard, from files or etcd | [`authority`] |
@@ -83,6 +84,7 @@ mod lock;
 mod node;
 pub mod prelude;
 mod requests;
+pub mod spans;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod thread;

@@ -31,6 +31,10 @@ fn main() {
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     // Cargo passes `--bench` when it is to be measured.
     let quick = has("--test") || !has("--bench");
+    if let Some(sends) = arguments.iter().skip_while(|argument| *argument != "--sends").nth(1) {
+        let _traced = has("--traced").then(|| tracing::subscriber::set_default(tracing_subscriber::registry()));
+        return send_alone(sends.parse().unwrap());
+    }
     System::new().block_on(async {
         if has("--million") {
             million(if quick { 1_000 } else { 1_000_000 }, Duration::from_secs(if quick { 1 } else { 10 })).await;
@@ -431,6 +435,19 @@ async fn node_among(count: u32) -> Node {
 fn member(number: u32) -> Member {
     let profile = Profile::new(format!("node-{number}"), "10.0.0.1:1".parse().unwrap());
     Member::new(profile, Generation(1))
+}
+
+/// Sends this many messages one after the other to one worker, all on this thread and in virtual
+/// time. So a program that counts instructions counts nothing else.
+fn send_alone(sends: u32) {
+    testkit::run(Config::default(), |node| async move {
+        let worker = node.supervise("worker", || Worker { total: 0, neighbour: Arc::default() }).unwrap();
+        let span = tracing::trace_span!("sender");
+        for _ in 0..sends {
+            let reply = span.in_scope(|| worker.send(Add(1)));
+            reply.await.unwrap();
+        }
+    });
 }
 
 /// Asks who is responsible for each of these keys; how many are this node's.

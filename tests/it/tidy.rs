@@ -38,6 +38,7 @@ const CORE: [&str; 25] = [
 const ACTORS: [&str; 19] = [
     "clock",
     "lock",
+    "spans",
     "transport",
     "thread",
     "authority",

@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) timer_at: u64,
     pub(crate) arbiters: BTreeMap<ArbiterId, Thread>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    /// The most shards that were starting at one instant.
+    pub(crate) starting_max: usize,
 }
 
 impl Process {
@@ -141,6 +143,7 @@ impl World {
             timer_at: u64::MAX,
             arbiters: BTreeMap::new(),
             workers: BTreeMap::new(),
+            starting_max: 0,
         });
         self.start_requests(place, generation);
         if self.shape.workers && self.shape.late {

@@ -70,6 +70,8 @@ impl World {
         process
             .workers
             .insert(worker, Worker { generation, arbiter, running: false, permit, starts_at: at, epoch, count });
+        let starting = process.workers.values().filter(|worker| worker.epoch.is_some() && worker.starts_at > self.now);
+        process.starting_max = process.starting_max.max(starting.count());
         self.put(at, Item::Report { place, life, worker, generation, report: Report::Started });
     }
 

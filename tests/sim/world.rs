@@ -228,6 +228,12 @@ impl World {
         (0..SHARDS).filter(runs).collect()
     }
 
+    /// The most shards that were starting on a node at one instant, since its process began. They
+    /// were ordered to start, and not up yet.
+    pub fn starting_max(&self, place: NodeIndex) -> usize {
+        self.nodes[place].process.as_ref().map_or(0, |process| process.starting_max)
+    }
+
     /// The epoch under which a shard runs on a node.
     pub fn epoch_on(&self, place: NodeIndex, shard: u32) -> Option<u64> {
         let worker = self.nodes[place].process.as_ref()?.workers.get(&WorkerId(WORKERS + shard))?;

@@ -45,6 +45,7 @@ use crate::node::start::{NodeError, Started};
 use crate::node::supervise_error::SuperviseError;
 use crate::requests::Route;
 use crate::requests::remote::{RemoteAddr, To};
+use crate::spans::{PropagatorIsSet, TracePropagator};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::node_view::View;
 use crate::view::owner::{NoOwner, Owner};
@@ -531,6 +532,17 @@ impl Node {
     /// nothing changes then.
     pub async fn set_interval(&self, interval: Duration) -> Result<(), ConfigError> {
         ask(&self.inner.supervisor, |answer| Request::SetInterval(interval, answer)).await.unwrap_or(Ok(()))
+    }
+
+    /// Sets what brings the traces of requests to other nodes: see [`spans`](crate::spans).
+    ///
+    /// Set it before the node sends or handles the first request. What was sent before travels
+    /// without a trace.
+    ///
+    /// # Errors
+    /// [`PropagatorIsSet`] if the node has one already; that one stays.
+    pub fn set_trace_propagator(&self, propagator: impl TracePropagator) -> Result<(), PropagatorIsSet> {
+        self.inner.control.propagator.set(Box::new(propagator))
     }
 
     /// Leaves the cluster gracefully: hands shards over (up to `ownership.hand_over_timeout`),

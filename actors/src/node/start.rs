@@ -29,6 +29,7 @@ use crate::control::stream::accept;
 use crate::control::supervisor::{Links, Supervisor};
 use crate::requests::driver::Me;
 use crate::requests::{self, RequestsLink};
+use crate::spans::Propagator;
 use crate::thread::ThreadSource;
 use crate::transport::Transport;
 use crate::view::node_view::View;
@@ -172,6 +173,7 @@ impl Parts {
             dead_letters: DeadLetterSink::new(config.events.queue),
             drop_queue: DropQueue::new(thread_source),
             doors,
+            propagator: Propagator::default(),
             supervisor: actors.supervisor.clone().recipient(),
         });
         Started {

@@ -19,7 +19,7 @@ use dashmap::DashMap;
 use heartbeat_core::member::Epoch;
 use heartbeat_core::requests::{
     Bytes, ConnectionId, Counters, Input, MessageType, Outcome, Output, Refusal, RequestId, Requests, RequestsConfig,
-    ServedId, Target,
+    ServedId, Target, TraceContext,
 };
 use heartbeat_core::{Generation, Instant, Interruption, Member, NodeId, Status};
 use tokio::net::TcpStream;
@@ -109,6 +109,7 @@ pub(super) struct Delivery {
     pub(super) message: MessageType,
     pub(super) payload: Bytes,
     pub(super) deadline: Option<Instant>,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// A request that is with a worker, or is to be handed to it.
@@ -211,8 +212,8 @@ impl Driver {
 
     /// Hands a request to its worker.
     pub(super) fn deliver(&self, delivery: &Delivery) -> Result<Serving, Refusal> {
-        let Delivery { target, epoch, message, payload, deadline } = delivery;
-        let carried = Carried::until(*deadline);
+        let Delivery { target, epoch, message, payload, deadline, trace } = delivery;
+        let carried = Carried::by_request(*deadline, *trace);
         match target {
             Target::Shard { group, .. } => {
                 let door = self.doors.get(group).map(|door| door.value().clone());
@@ -568,9 +569,9 @@ impl Driver {
                         state.unflushed.push(connection);
                     }
                 }
-                Output::Deliver { served, target, epoch, message, payload, deadline, .. } => {
+                Output::Deliver { served, target, epoch, message, payload, deadline, trace } => {
                     state.serving.insert(served, Served::default());
-                    let delivery = Delivery { target, epoch, message, payload, deadline };
+                    let delivery = Delivery { target, epoch, message, payload, deadline, trace };
                     state.jobs.push_back(Job::Deliver { served, delivery });
                 }
                 Output::Deadline { served, deadline } => match state.serving.get_mut(&served) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heartbeat_core::Interruption;
 use heartbeat_core::entities::prefix_key;
-use heartbeat_core::requests::{Bytes, Input, MessageType, Outcome, Refusal, RequestId, Target};
+use heartbeat_core::requests::{Bytes, Input, MessageType, Outcome, Refusal, RequestId, Target, TraceContext};
 
 use crate::requests::driver::Own;
 use crate::requests::{RemoteMessage, RequestsLink, ToRequests, decode, encode, message_type};
@@ -33,6 +33,13 @@ pub(crate) struct Route {
     busy: AtomicU32,
 }
 
+/// A message that goes on to the new owner of its shard.
+pub(crate) struct Encoded {
+    message: MessageType,
+    payload: Bytes,
+    trace: Option<TraceContext>,
+}
+
 /// The sender's side of a request.
 pub(crate) trait Pending: Send + Sync {
     /// Ends it.
@@ -40,7 +47,7 @@ pub(crate) trait Pending: Send + Sync {
 
     /// Takes out the message of an envelope that was in a worker's queue. None if it needs not be
     /// sent: its sender waits no more, or has its error.
-    fn take_encoded(&self) -> Option<(MessageType, Bytes)>;
+    fn take_encoded(&self, route: &Route) -> Option<Encoded>;
 }
 
 impl<M: RemoteMessage> Pending for Envelope<M> {
@@ -56,15 +63,17 @@ impl<M: RemoteMessage> Pending for Envelope<M> {
         });
     }
 
-    fn take_encoded(&self) -> Option<(MessageType, Bytes)> {
+    fn take_encoded(&self, route: &Route) -> Option<Encoded> {
         if self.is_cancelled() {
             self.dead_letter(DeadReason::Cancelled);
             return None;
         }
         let message = self.take()?;
         // Encoding runs code of the application.
-        match catch_unwind(AssertUnwindSafe(|| encode(&message))) {
-            Ok(Some(payload)) => Some((message_type::<M>(), payload)),
+        let sender = self.take_sender();
+        let trace = || sender.and_then(|sender| route.control.propagator.inject(&sender));
+        match catch_unwind(AssertUnwindSafe(|| Some((encode(&message)?, trace())))) {
+            Ok(Some((payload, trace))) => Some(Encoded { message: message_type::<M>(), payload, trace }),
             Ok(None) | Err(_) => {
                 self.set_reply(Err(SendError::Unencodable(M::NAME)));
                 None
@@ -161,22 +170,18 @@ impl Route {
             return Err(TrySendError { error: SendError::Unencodable(M::NAME), message });
         };
         let (target, message) = (self.target.clone(), message_type::<M>());
-        let payload = keyed(key, payload);
+        let (payload, trace) = (keyed(key, payload), self.control.propagator.inject_current());
         self.begin();
         let own = Own { pending: envelope, route: self.clone() };
-        let input = |id| Input::Send { id, target, message, payload, deadline: None, trace: None };
+        let input = |id| Input::Send { id, target, message, payload, deadline: None, trace };
         Ok(self.link.send(own, input))
     }
 
     /// What the requests thread is to do with a message that goes on.
-    pub(crate) fn send_on_input(
-        &self,
-        id: RequestId,
-        key: Option<&[u8]>,
-        (message, payload): (MessageType, Bytes),
-    ) -> Input {
+    pub(crate) fn send_on_input(&self, id: RequestId, key: Option<&[u8]>, encoded: Encoded) -> Input {
+        let Encoded { message, payload, trace } = encoded;
         let payload = keyed(key, payload);
-        Input::Send { id, target: self.target.clone(), message, payload, deadline: None, trace: None }
+        Input::Send { id, target: self.target.clone(), message, payload, deadline: None, trace }
     }
 
     fn post(&self, message: ToRequests) {

@@ -125,7 +125,7 @@ fn run_jobs(driver: &Arc<Driver>) {
                 Job::Connect { connection, to } => spawn(driver, connect(driver.clone(), connection, to)),
                 Job::Deliver { served, delivery } => deliver(driver, served, &delivery, &mut delivered),
                 Job::SendOn { id, own, key } => {
-                    let encoded = own.pending.take_encoded();
+                    let encoded = own.pending.take_encoded(&own.route);
                     let input = encoded.map(|encoded| own.route.send_on_input(id, key.as_deref(), encoded));
                     driver.send_queued(own, input);
                 }

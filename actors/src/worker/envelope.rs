@@ -21,12 +21,15 @@ use std::time::Duration;
 
 use actix::dev::{Envelope as ActixEnvelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
 use actix::{Actor, Handler, Message};
-use heartbeat_core::requests::Refusal;
+use heartbeat_core::requests::{Refusal, TraceContext};
 use heartbeat_core::{Instant, Interruption};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tracing::Span;
+use tracing::span::EnteredSpan;
 
 use crate::lock::{get_mut, lock};
+use crate::spans::{self, Handled};
 use crate::worker::context::Context;
 use crate::worker::dead_letter::{DeadReason, count_dead_letter};
 use crate::worker::mailbox::Item;
@@ -43,7 +46,7 @@ pub(crate) struct Envelope<M: Message> {
     onward: Option<Arc<dyn Onward<M>>>,
     /// The number under which it went on; 0 if it did not.
     went_on: AtomicU64,
-    /// What a request of another node brought with it.
+    /// What most messages have not.
     carried: Option<Box<Carried>>,
 }
 
@@ -60,16 +63,30 @@ pub(crate) trait Onward<M: Message>: Send + Sync {
     fn forsake(&self, number: u64);
 }
 
-/// What a request of another node, or one that waited for its shard, brings with it.
-#[derive(Default)]
+/// What most messages have not: that of a request of another node, or of one that waited for its
+/// shard, and the span of a sender.
 pub(crate) struct Carried {
+    /// Whether it is such a request. Then its node may send it elsewhere if it is not begun.
+    is_request: bool,
     /// From this instant on its handler is not called.
     deadline: Mutex<Option<Instant>>,
+    /// The trace that a request belongs to.
+    trace: Option<TraceContext>,
+    /// The span in which it was sent on this node, until it is opened.
+    sender: Mutex<Option<Span>>,
 }
 
 impl Carried {
-    pub(crate) fn until(deadline: Option<Instant>) -> Carried {
-        Carried { deadline: Mutex::new(deadline) }
+    /// What a request brings with it.
+    pub(crate) fn by_request(deadline: Option<Instant>, trace: Option<TraceContext>) -> Carried {
+        Carried { is_request: true, deadline: Mutex::new(deadline), trace, sender: Mutex::new(None) }
+    }
+
+    /// The span of the sender, if it is wanted.
+    #[cold]
+    fn by_sender() -> Option<Box<Carried>> {
+        let sender = Mutex::new(Some(spans::sender()?));
+        Some(Box::new(Carried { is_request: false, deadline: Mutex::new(None), trace: None, sender }))
     }
 }
 
@@ -169,7 +186,11 @@ impl<M: Message> Envelope<M> {
     }
 
     fn in_state(message: M, reply: ReplyState<M::Result>) -> Envelope<M> {
-        Envelope::of(Some(message), reply)
+        let mut envelope = Envelope::of(Some(message), reply);
+        if spans::may_be_wanted() {
+            envelope.carried = Carried::by_sender();
+        }
+        envelope
     }
 
     fn of(message: Option<M>, reply: ReplyState<M::Result>) -> Envelope<M> {
@@ -184,6 +205,21 @@ impl<M: Message> Envelope<M> {
 
     fn reply(&self) -> MutexGuard<'_, ReplyState<M::Result>> {
         lock(&self.reply)
+    }
+
+    /// Takes out the span in which it was sent on this node, if it has that.
+    pub(crate) fn take_sender(&self) -> Option<Span> {
+        lock(&self.carried.as_ref()?.sender).take()
+    }
+
+    /// Begins the span of the message, whose handler is about to run.
+    #[cold]
+    fn enter_span<A: Actor<Context = Context<A>>>(&self, context: &Context<A>) -> Option<EnteredSpan> {
+        let slot = context.slot();
+        let (worker, kind, message) = (&*slot.name, slot.kind(), type_name::<M>());
+        let trace = self.carried.as_ref().and_then(|carried| carried.trace);
+        let handled = Handled { worker, kind, message, sender: self.take_sender(), trace };
+        spans::enter(handled, &slot.control.propagator)
     }
 
     /// Whether its sender wants no answer.
@@ -276,7 +312,8 @@ where
         // before the sender is notified, who may ask for the count.
         let message = self.take();
         // The node that sent a request learns that it was not begun, and may send it elsewhere.
-        let is_given_back = self.carried.is_some() && reason == DeadReason::Stopped;
+        let is_request = self.carried.as_ref().is_some_and(|carried| carried.is_request);
+        let is_given_back = is_request && reason == DeadReason::Stopped;
         if message.is_some() && !is_given_back {
             count_dead_letter(type_name::<M>());
         }
@@ -458,6 +495,7 @@ where
         let Some(message) = self.take() else { return };
         context.begin(ActivityKind::message::<M>());
         let handling = move |actor: &mut A, context: &mut Context<A>| {
+            let _span = if spans::may_be_wanted() { self.enter_span(context) } else { None };
             let response = actor.handle(message, context);
             if !context.is_fenced() {
                 self.respond(response, context);

@@ -18,6 +18,7 @@ use heartbeat_core::{
 
 use crate::clock::Clock;
 use crate::lock::lock;
+use crate::spans::Propagator;
 use crate::thread::ThreadHandle;
 use crate::worker::context::{Context, SnapshotTooLarge};
 use crate::worker::dead_letter::{DeadLetterSink, DeadReason};
@@ -50,6 +51,8 @@ pub(crate) struct Control {
     pub(crate) drop_queue: DropQueue,
     /// The workers that accept messages of other nodes, by name.
     pub(crate) doors: Arc<WorkerDoors>,
+    /// What brings traces to other nodes.
+    pub(crate) propagator: Propagator,
     /// Where workers send their reports.
     pub(crate) supervisor: Recipient<ToSupervisor>,
 }
@@ -277,6 +280,15 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             self.control.supervisor.do_send(ToSupervisor::at(self.control.clock.now(), made));
         }
         Ok(())
+    }
+
+    /// What the worker is, as its spans say.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.role {
+            Role::Worker => "worker",
+            Role::Shard(_) => "shard",
+            Role::Entity(_) => "entity",
+        }
     }
 
     /// Whether the worker may act now. A worker that is not a shard always may.

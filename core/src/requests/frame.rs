@@ -233,11 +233,11 @@ fn encode_head(out: &mut Vec<u8>, head: &RequestHead) {
     out.extend_from_slice(&head.message.version.to_le_bytes());
     out.extend_from_slice(&head.left_ms.unwrap_or(NO_DEADLINE).to_le_bytes());
     match &head.trace {
-        Some(TraceContext { trace_id, parent_id, flags }) => {
+        Some(trace) => {
             out.push(1);
-            out.extend_from_slice(trace_id);
-            out.extend_from_slice(parent_id);
-            out.push(*flags);
+            out.extend_from_slice(&trace.trace_id());
+            out.extend_from_slice(&trace.parent_id());
+            out.push(trace.flags());
         }
         None => out.push(0),
     }
@@ -377,7 +377,8 @@ impl<'a> Reader<'a> {
             0 => None,
             1 => {
                 let (trace_id, parent_id) = (self.array()?, self.array()?);
-                Some(TraceContext { trace_id, parent_id, flags: self.byte()? })
+                // Ids of zero name no trace; the request is as good without one.
+                TraceContext::new(trace_id, parent_id, self.byte()?)
             }
             _ => return Err(FrameError::Field("trace")),
         };

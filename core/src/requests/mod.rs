@@ -18,7 +18,8 @@
 //! - **Order**: see `lane`.
 //!
 //! The rooms: `sending` has the requests of this node, `serving` those of others, `view` what the
-//! engine knows, `timers` what is due, `connection` and `frame` the bytes.
+//! engine knows, `timers` what is due, `connection` and `frame` the bytes, `trace_context`
+//! what travels of a trace.
 //!
 //! What this does not do: it repeats nothing that may have been handled, keeps nothing over the end
 //! of the process, and does not order requests of two senders.
@@ -39,6 +40,7 @@ mod serving;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trace_context;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +53,7 @@ pub use bytes::Bytes;
 pub use self::figures::{Figures, PeerFigures};
 pub use self::frame::{FRAME_BYTES_MAX, FrameError, PART_BYTES_MAX, PREFACE};
 pub use self::outcome::{Outcome, Refusal};
+pub use self::trace_context::{TraceContext, TraceContextError};
 pub use crate::config::{OnSuspected, RequestsConfig};
 
 use self::connection::Connection;
@@ -111,18 +114,6 @@ pub struct MessageType {
     pub name_hash: u64,
     /// Its version.
     pub version: u16,
-}
-
-/// What a request says of the trace that it belongs to: the fields of a W3C
-/// [`traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TraceContext {
-    /// The trace; not all zero.
-    pub trace_id: [u8; 16],
-    /// The span of the sender; not all zero.
-    pub parent_id: [u8; 8],
-    /// Bit 0: the sender records the trace.
-    pub flags: u8,
 }
 
 /// Something that happened.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::frame::{self, Frame, RequestHead, Response};
 use super::{
     Bytes, ConnectionId, Counters, Input, MessageType, OnSuspected, Outcome, Output, PART_BYTES_MAX, PREFACE, Refusal,
-    RequestId, Requests, RequestsConfig, ServedId, Target,
+    RequestId, Requests, RequestsConfig, ServedId, Target, TraceContext,
 };
 use crate::member::{Epoch, Generation, NodeId, Status};
 use crate::time::Instant;
@@ -707,6 +707,24 @@ fn a_deadline_set_later_reaches_the_owner() {
             Some(deadline)
         });
         assert_eq!(found, is_delivered.then_some(Some(deadline)));
+    }
+}
+
+#[test]
+fn a_trace_reaches_the_worker_and_one_without_ids_is_none() {
+    let trace = TraceContext::new([1; 16], [2; 8], 1);
+    let mut bytes = Vec::new();
+    frame::encode(&mut bytes, &Frame::Request { head: RequestHead { trace, ..head(1) }, total: 3, part: b"abc" });
+    let at = bytes.windows(16).position(|window| window == [1; 16]).unwrap();
+    for (ids, expected) in [([1; 16], trace), ([0; 16], None)] {
+        bytes[at..at + 16].copy_from_slice(&ids);
+        let mut served = Served::new(&config());
+        served.read(bytes.clone());
+        let found = served.outputs().into_iter().find_map(|output| {
+            let Output::Deliver { trace, .. } = output else { return None };
+            Some(trace)
+        });
+        assert_eq!(found, Some(expected), "{ids:?}");
     }
 }
 
