@@ -48,6 +48,12 @@ pub trait Authority {
     /// Waits until a shard may have become free since this last returned. It may also return when
     /// no shard has.
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+
+    /// Its node has left and asks nothing more. Waits until all that it was asked is done, and its
+    /// threads touch nothing any more. By itself it waits for nothing.
+    fn end(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// The node that asks an authority.

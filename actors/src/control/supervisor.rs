@@ -22,7 +22,7 @@ use heartbeat_core::{
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::input::{NewWorkers, Request};
 use super::log::log;
@@ -55,6 +55,10 @@ const EXIT_AFTER: Duration = Duration::from_millis(250);
 /// How long the control thread of a node that has left goes on for streams and subscribers. A
 /// stream that was closed has half a second to be read.
 const END_AFTER: Duration = Duration::from_millis(600);
+
+/// How long a node that has left waits for its authority to be done: longer than a change waits for
+/// the lock of a folder.
+const AUTHORITY_FOR: Duration = Duration::from_secs(3);
 
 /// Owns the engine and carries out its outputs.
 pub(crate) struct Supervisor {
@@ -293,6 +297,7 @@ impl Supervisor {
     fn close_links(&mut self, context: &mut Context<Self>) {
         self.ending = Ending::Closing;
         let (receiver, sender, accepting) = self.links.end();
+        let authority = self.links.authority.clone();
         let closed = async move {
             // An error means that the actor has ended already. The sender handles this after the
             // datagrams.
@@ -303,6 +308,11 @@ impl Supervisor {
             if let Some(accepting) = accepting {
                 accepting.abort();
                 let _ = accepting.await; // An error, as it was aborted.
+            }
+            if let Some(authority) = authority
+                && tokio::time::timeout(AUTHORITY_FOR, authority.end()).await.is_err()
+            {
+                warn!(event = "authority_busy", waited = ?AUTHORITY_FOR, "the authority still works after the node has left");
             }
         };
         context.spawn(closed.into_actor(self).map(|(), supervisor, context| supervisor.end(context)));

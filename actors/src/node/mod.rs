@@ -547,7 +547,9 @@ impl Node {
 
     /// Leaves the cluster gracefully: hands shards over (up to `ownership.hand_over_timeout`),
     /// stops the workers in reverse order (up to `workers.leave_timeout`), then notifies the other
-    /// nodes. It returns when that is done. The node does nothing afterwards.
+    /// nodes. It returns when that is done. The node does nothing afterwards: with
+    /// `ownership.authority = "file"` it also waits until no thread works in the folder any more,
+    /// for three seconds at most.
     pub async fn leave(&self) {
         // Without an answer the supervisor is gone, which is as much as having left.
         let _ = ask(&self.inner.supervisor, Request::Leave).await;

@@ -712,11 +712,11 @@ fn a_deadline_set_later_reaches_the_owner() {
 
 #[test]
 fn a_trace_reaches_the_worker_and_one_without_ids_is_none() {
-    let trace = TraceContext::new([1; 16], [2; 8], 1);
+    let trace = TraceContext::new([9; 16], [2; 8], 1);
     let mut bytes = Vec::new();
     frame::encode(&mut bytes, &Frame::Request { head: RequestHead { trace, ..head(1) }, total: 3, part: b"abc" });
-    let at = bytes.windows(16).position(|window| window == [1; 16]).unwrap();
-    for (ids, expected) in [([1; 16], trace), ([0; 16], None)] {
+    let at = bytes.windows(16).position(|window| window == [9; 16]).unwrap();
+    for (ids, expected) in [([9; 16], trace), ([0; 16], None)] {
         bytes[at..at + 16].copy_from_slice(&ids);
         let mut served = Served::new(&config());
         served.read(bytes.clone());

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use heartbeat_actors::authority::{Authority, Claimed, FileAuthority};
+use futures_util::FutureExt;
+use heartbeat_actors::authority::{Authority, AuthorityRequest, Claimed, FileAuthority};
+use heartbeat_actors::shard::Epoch;
 use nix::sys::signal::Signal;
 
 use crate::live;
@@ -75,6 +77,25 @@ fn clusters_in_one_folder_have_nothing_to_do_with_each_other() {
         }
     });
     assert_eq!(folder.0.read_dir().unwrap().count(), 3, "one folder each, and all within ours");
+}
+
+#[test]
+fn after_its_end_no_thread_works_in_the_folder() {
+    live(async {
+        for round in 0..20 {
+            let folder = Folder::new(&format!("end-{round}"));
+            let a = Node::open(folder.authority("a", 1), LONG).await;
+            let mut freed = a.authority.clone().freed();
+            let claim = AuthorityRequest::Claim { session: a.session, shards: shards("orders", 0..64), floor: Epoch(0) };
+            // Both are begun, and the waiter gives up.
+            let _ = (&mut freed).now_or_never();
+            let _ = a.authority.clone().ask(claim).now_or_never();
+            a.authority.clone().end().await;
+            std::fs::remove_dir_all(&folder.0).unwrap();
+            let is_freed = tokio::time::timeout(Duration::from_millis(60), freed).await.is_ok();
+            assert!(!is_freed && !folder.0.exists(), "round {round}: it is not looked at any more");
+        }
+    });
 }
 
 #[test]

@@ -32,7 +32,9 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
 use heartbeat_core::member::Epoch;
+use tokio::sync::Notify;
 
 use super::lease_table::{SESSIONS_MAX, Session};
 use super::name::escaped;
@@ -74,6 +77,53 @@ struct Inner {
     /// the session, and no code can stop it.
     locks: Mutex<BTreeMap<SessionId, Arc<SessionLock>>>,
     watch: Mutex<Watch>,
+    work: Arc<Work>,
+}
+
+/// What the blocking threads have to do.
+#[derive(Debug, Default)]
+struct Work {
+    /// Tasks that were begun and are not done.
+    under_way: AtomicUsize,
+    /// Notified when a task is done.
+    is_less: Notify,
+    /// Whether the node has left: the folder is not looked at any more.
+    has_ended: AtomicBool,
+}
+
+/// A task for a blocking thread, until it is done or dropped.
+struct Begun(Arc<Work>);
+
+impl Begun {
+    fn new(work: &Arc<Work>) -> Begun {
+        work.under_way.fetch_add(1, Ordering::AcqRel);
+        Begun(work.clone())
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.is_less.notify_waiters();
+    }
+}
+
+impl Work {
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Waits until no task is under way.
+    async fn until_done(&self) {
+        loop {
+            let mut is_less = pin!(self.is_less.notified());
+            is_less.as_mut().enable();
+            if self.under_way.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            is_less.await;
+        }
+    }
 }
 
 impl FileAuthority {
@@ -87,20 +137,38 @@ impl FileAuthority {
         let mut transaction = folder.begin()?;
         let watch = Mutex::new(Watch::new(transaction.table()));
         transaction.finish()?;
-        Ok(FileAuthority { inner: Arc::new(Inner { folder, claimant, locks: Mutex::default(), watch }) })
+        Ok(FileAuthority {
+            inner: Arc::new(Inner { folder, claimant, locks: Mutex::default(), watch, work: Arc::default() }),
+        })
     }
 
     /// Runs this on a thread that may wait for the disk.
     async fn blocking<T: Send + 'static>(
         &self,
+        begun: Begun,
         work: impl FnOnce(&Inner) -> Result<T, AuthorityError> + Send + 'static,
     ) -> Result<T, AuthorityError> {
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
+        let task = move || {
+            let _begun = begun;
+            work(&inner)
+        };
+        tokio::task::spawn_blocking(task).await.unwrap_or_else(|error| {
             Err(AuthorityError(format!(
                 "ownership.folder: the thread that reads and writes it has ended ({error}); restart this process"
             )))
         })
+    }
+}
+
+impl FileAuthority {
+    /// Looks at the folder, unless the node has left.
+    async fn look(&self) -> bool {
+        if self.inner.work.has_ended() {
+            return false;
+        }
+        let begun = Begun::new(&self.inner.work);
+        self.blocking(begun, |inner| inner.watch().look(&inner.folder)).await.unwrap_or(false)
     }
 }
 
@@ -109,9 +177,11 @@ impl Authority for FileAuthority {
         self: Rc<Self>,
         ask: AuthorityRequest,
     ) -> LocalBoxFuture<'static, Result<AuthorityResponse, AuthorityError>> {
+        // It is under way from now on, also if it is polled only after the node has left.
+        let begun = Begun::new(&self.inner.work);
         async move {
             check(&ask)?;
-            self.blocking(|inner| inner.answer(ask)).await
+            self.blocking(begun, |inner| inner.answer(ask)).await
         }
         .boxed_local()
     }
@@ -119,12 +189,17 @@ impl Authority for FileAuthority {
     fn freed(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
         async move {
             // The next request reports the error; here the wait goes on.
-            while !self.blocking(|inner| inner.watch().look(&inner.folder)).await.unwrap_or(false) {
+            while !self.look().await {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             self.inner.watch().clear_news();
         }
         .boxed_local()
+    }
+
+    fn end(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        self.inner.work.has_ended.store(true, Ordering::Release);
+        async move { self.inner.work.until_done().await }.boxed_local()
     }
 }
 
