@@ -47,10 +47,13 @@ const short = (text, most) => { const all = Array.from(visible(text)); return al
 function sync(parent, items, keyOf, make, fill) {
   const there = new Map();
   for (const node of Array.from(parent.children)) there.set(node.dataset.key, node);
+  const seen = new Set();
   const isFocused = parent.contains(document.activeElement) && document.activeElement !== parent;
   let place = parent.firstElementChild;
   for (const item of items) {
     const key = String(keyOf(item));
+    if (seen.has(key)) continue;
+    seen.add(key);
     let node = there.get(key);
     if (node) {
       there.delete(key);

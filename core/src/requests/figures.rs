@@ -107,9 +107,7 @@ mod tests {
         let owned = Target::Shard { group: 5, index: 1 };
         requests.handle(at(10), send(0, owned.clone(), None));
         requests.handle(at(10), member(Status::Suspect));
-        for id in [1, 2] {
-            requests.handle(at(10 + id), send(id, owned.clone(), None));
-        }
+        (1..3).for_each(|id| requests.handle(at(10 + id), send(id, owned.clone(), None)));
         requests.handle(at(20), send(3, Target::Shard { group: 5, index: 0 }, Some(at(60))));
         let figures = requests.figures(at(50));
         assert_eq!((figures.without_owner, figures.oldest_held_for), (1, Some(Duration::from_millis(39))));

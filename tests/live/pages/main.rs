@@ -2,7 +2,7 @@
 //!
 //! Where Chromium or its driver are missing these tests say so and test nothing, unless
 //! `HEARTBEAT_PAGES=required`. They run one after the other, and end each process they start, also
-//! when they fail.
+//! when they fail. With `HEARTBEAT_SHOTS=FOLDER` they write pictures of the page there, to look at.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod browser;
@@ -72,6 +72,9 @@ fn a_stranger_reads_what_is_stuck_full_and_dead_and_why() {
         // Stuck in which message, for how long, and what waits for it.
         browser.until(&notes("printer is in pages::node::Hold for")).await;
         browser.until(&notes("2 messages wait")).await;
+        // Sections that are out of view are not asked for.
+        let asked = browser.run("return performance.getEntriesByType('resource').map(it => it.name)").await.to_string();
+        assert!(asked.contains("/summary") && !asked.contains("/requests"), "{asked}");
         browser.until(&notes("queue full")).await;
         browser.until(&notes("printer has 3 of 3 messages")).await;
         // Markup is text: no element comes of it, and no script runs.
