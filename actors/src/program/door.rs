@@ -1,7 +1,7 @@
 //! `Door`: a node's HTTP door, asked by this program.
 //!
-//! Plain HTTP only, since the door has nothing else; TLS is the work of a proxy or a tunnel. Answers are
-//! bounded in time and size, since the other side may be any server.
+//! Plain HTTP only, since the door has nothing else; TLS is the work of a proxy or a tunnel.
+//! Answers are bounded in time and size, since the other side may be any server.
 
 use std::fmt;
 use std::fs::File;

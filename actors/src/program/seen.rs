@@ -41,6 +41,9 @@ pub(crate) struct Member {
     /// If the node watches it: its silence in seconds.
     #[serde(default)]
     pub(crate) silent_for: Option<f64>,
+    /// The event by which it was suspected or declared dead, with its evidence.
+    #[serde(default)]
+    pub(crate) verdict: Option<Value>,
 }
 
 impl Members {
@@ -60,6 +63,12 @@ pub(crate) struct Group {
     pub(crate) is_running: bool,
     #[serde(default)]
     pub(crate) escalations: u64,
+    /// Restarts in the period that ends now, and how many are allowed in it. `None` where the node
+    /// does not say, or there is no limit.
+    #[serde(default)]
+    pub(crate) restarts: Option<u64>,
+    #[serde(default)]
+    pub(crate) intensity: Option<u64>,
     /// How many of its own workers are in each state.
     #[serde(default)]
     pub(crate) workers: BTreeMap<String, u64>,

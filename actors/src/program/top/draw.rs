@@ -86,6 +86,8 @@ fn head_line(state: &State, width: u16) -> Line<'static> {
     let mut spans = vec![Span::styled(" heartbeat  ", bold())];
     for (name, health) in [("live", &state.live), ("ready", &state.ready)] {
         let span = match health {
+            // What it said before is no answer to how it is now.
+            _ if state.failed.is_some() => continue,
             None => Span::raw(format!("{name} ?  ")),
             Some(health) if health.holds => Span::styled(format!("{name}  "), tone(state, Tone::Good)),
             Some(_) => Span::styled(format!("NOT {name}  "), tone(state, Tone::Bad)),
@@ -95,6 +97,9 @@ fn head_line(state: &State, width: u16) -> Line<'static> {
     if let Some(members) = &state.members {
         let cluster = members.cluster.as_ref().map(|cluster| format!(" of {}", safe(cluster))).unwrap_or_default();
         spans.push(Span::raw(format!("{}{cluster}  ", safe(&members.node))));
+    }
+    if state.failed.is_some() {
+        spans.insert(1, Span::styled("NO ANSWER  ", tone(state, Tone::Bad)));
     }
     if state.is_paused {
         spans.push(Span::styled("paused  ", tone(state, Tone::Doubtful)));
@@ -256,9 +261,9 @@ fn detail(state: &State) -> Vec<String> {
         Tab::Overview => Vec::new(),
         Tab::Members => state.shown_members().get(selected).map(lines).unwrap_or_default(),
         Tab::Groups => state.shown_groups().get(selected).map(|(_, group)| {
-            let Group { name, is_running, escalations, workers, groups } = *group;
+            let Group { name, is_running, escalations, restarts, intensity, workers, groups } = *group;
             let groups: Vec<&Option<String>> = groups.iter().map(|group| &group.name).collect();
-            lines(&serde_json::json!({ "name": name, "is_running": is_running, "escalations": escalations, "workers": workers, "groups": groups }))
+            lines(&serde_json::json!({ "name": name, "is_running": is_running, "escalations": escalations, "restarts": restarts, "intensity": intensity, "workers": workers, "groups": groups }))
         }).unwrap_or_default(),
         Tab::Busy => state.busy.get(selected).map(lines).unwrap_or_default(),
         Tab::Queues => state.fullest.get(selected).map(lines).unwrap_or_default(),
@@ -443,6 +448,16 @@ mod tests {
         let end = screen(&mut state, 80, 24);
         line(&end, "w-199");
         assert_eq!(end.iter().filter(|line| line.contains("w-")).count(), 20, "no room is wasted");
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_not_shown_as_live() {
+        let mut state = state();
+        state.take(News::Failed("http://127.0.0.1:7180 refuses connections".into()));
+        let screen = screen(&mut state, 80, 24);
+        let head = line(&screen, "heartbeat");
+        assert!(head.contains("NO ANSWER") && !head.contains("live"), "{head}");
+        line(&screen, "refuses connections");
     }
 
     #[test]

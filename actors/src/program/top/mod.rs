@@ -85,7 +85,8 @@ struct Snapshot {
 
 /// Shows a node until the user quits, or prints one snapshot.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    if !arguments.json && !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
+    let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if !arguments.json && !is_terminal {
         return Err("top needs a terminal; use --json for one snapshot, or heartbeat status".into());
     }
     let demo = arguments.demo.then(Demo::start).transpose()?;

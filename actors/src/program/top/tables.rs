@@ -107,14 +107,20 @@ pub(super) fn groups_table<'a>(
         let name = group.name.as_deref().map_or_else(|| "(root)".to_owned(), safe);
         let running = if group.is_running { "runs" } else { "down" };
         let escalations = if group.escalations == 0 { String::new() } else { group.escalations.to_string() };
+        let restarts = match (group.restarts, group.intensity) {
+            (Some(restarts), Some(most)) if restarts > 0 => format!("{restarts} of {most}"),
+            (Some(restarts), None) if restarts > 0 => restarts.to_string(),
+            (Some(_) | None, _) => String::new(),
+        };
         let name = format!(" {}{name}", "  ".repeat(depth.min(12)));
-        (vec![name, running.to_owned(), escalations, sums(&counts)], style)
+        (vec![name, running.to_owned(), restarts, escalations, sums(&counts)], style)
     });
     table(
         rows,
         [
             left("group", Constraint::Fill(2)),
             left("state", Constraint::Length(5)),
+            right("restarts", Constraint::Length(8)),
             right("escal.", Constraint::Length(6)),
             left("workers of its own", Constraint::Fill(2)),
         ],
