@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::http::events::Shown;
 use crate::http::json::{state_key, unavailable};
-use crate::http::workers::{Sort, Top, WorkerShown};
+use crate::http::workers::{Seen, Sort, Top, WorkerShown};
 use crate::http::{Door, access};
 
 /// Workers and members of each kind that are named.
@@ -76,18 +76,18 @@ struct WorkersShown {
 
 impl WorkersShown {
     fn new(door: &Door) -> WorkersShown {
-        let mut tops = [Sort::BusyFor, Sort::Fullness, Sort::Trouble].map(|sort| Top::new(sort, NAMES_MAX));
+        let now = door.clock.now();
+        let mut tops = [Sort::BusyFor, Sort::Fullness, Sort::Trouble].map(|sort| Top::new(sort, NAMES_MAX, now));
         let (mut count, mut queued, mut capacity) = (0, 0, 0);
         let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
         door.view.visit_workers(|name, worker, slot| {
             count += 1;
             *states.entry(state_key(worker.state)).or_default() += 1;
-            if let Some(slot) = &slot {
-                queued += slot.message_counts().queued;
-                capacity += u64::from(slot.capacity());
-            }
+            let seen = Seen::new(name, &worker, slot.as_ref());
+            queued += seen.counts().queued;
+            capacity += u64::from(seen.capacity());
             for top in &mut tops {
-                top.offer(door, name, &worker, slot.as_ref(), |_| true);
+                top.offer(&seen, |_| true);
             }
             door.give_back(slot);
         });

@@ -1,5 +1,6 @@
 //! The workers of the node, page by page.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::http::json::{state_key, unavailable};
 use crate::http::{Door, access};
 use crate::view::{WorkerState, WorkerView};
+use crate::worker::mailbox::MessageCounts;
 use crate::worker::slot::DynSlot;
 
 /// Workers on a page, unless the request says otherwise.
@@ -56,23 +58,48 @@ const SORTS: [(&str, Sort); 6] = [
     ("trouble", Sort::Trouble),
 ];
 
+/// A worker that is looked at.
+pub(super) struct Seen<'a> {
+    name: &'a Arc<str>,
+    worker: &'a WorkerView,
+    slot: Option<&'a Arc<dyn DynSlot>>,
+    /// Read once, and only if it is needed.
+    counts: OnceCell<MessageCounts>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn new(name: &'a Arc<str>, worker: &'a WorkerView, slot: Option<&'a Arc<dyn DynSlot>>) -> Seen<'a> {
+        Seen { name, worker, slot, counts: OnceCell::new() }
+    }
+
+    /// Its messages; all zero if it was removed meanwhile.
+    pub(super) fn counts(&self) -> &MessageCounts {
+        self.counts.get_or_init(|| self.slot.map(|slot| slot.message_counts()).unwrap_or_default())
+    }
+
+    /// How many messages its queue takes.
+    pub(super) fn capacity(&self) -> u32 {
+        self.slot.map_or(0, |slot| slot.capacity())
+    }
+}
+
 impl Sort {
     /// Workers of a higher rank come first; of one rank, those with the lower name.
-    fn rank(self, now: Instant, worker: &WorkerView, slot: Option<&Arc<dyn DynSlot>>) -> f64 {
-        let queued = |slot: &Arc<dyn DynSlot>| slot.message_counts().queued as f64;
+    fn rank(self, now: Instant, seen: &Seen<'_>) -> f64 {
         match self {
             Sort::Name => 0.0,
-            Sort::Queued => slot.map_or(0.0, queued),
-            Sort::Fullness => slot.map_or(0.0, |slot| queued(slot) / f64::from(slot.capacity().max(1))),
+            Sort::Queued => seen.counts().queued as f64,
+            Sort::Fullness => seen.counts().queued as f64 / f64::from(seen.capacity().max(1)),
             // One that is at work at all comes before those that are not.
-            Sort::BusyFor => slot
+            Sort::BusyFor => seen
+                .slot
                 .and_then(|slot| slot.cell().busy())
                 .map_or(0.0, |(_, since)| (now.max(since) - since).as_secs_f64() + f64::MIN_POSITIVE),
-            Sort::Failures => worker.failures as f64,
-            Sort::Trouble => match worker.state {
+            Sort::Failures => seen.worker.failures as f64,
+            Sort::Trouble => match seen.worker.state {
                 WorkerState::GivenUp => 3.0,
                 WorkerState::Waiting(_) => 2.0,
-                WorkerState::Starting | WorkerState::Up => f64::from(u8::from(worker.unready.is_some())),
+                WorkerState::Starting | WorkerState::Up => f64::from(u8::from(seen.worker.unready.is_some())),
                 WorkerState::Stopped | WorkerState::Elsewhere => 0.0,
             },
         }
@@ -82,6 +109,8 @@ impl Sort {
 /// The first workers in an order; however many are offered, only these are kept.
 pub(super) struct Top {
     sort: Sort,
+    /// One instant for all, so that their times can be compared.
+    now: Instant,
     limit: usize,
     kept: BinaryHeap<Ranked>,
     /// Whether there was one more than are kept.
@@ -89,30 +118,23 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) fn new(sort: Sort, limit: usize) -> Top {
-        Top { sort, limit, kept: BinaryHeap::new(), is_more: false }
+    pub(super) fn new(sort: Sort, limit: usize, now: Instant) -> Top {
+        Top { sort, now, limit, kept: BinaryHeap::new(), is_more: false }
     }
 
     /// Offers a worker. It is put together only if it may be among the first, and kept if `takes`
     /// it. In another order than that of names, those of rank zero are left out.
-    pub(super) fn offer(
-        &mut self,
-        door: &Door,
-        name: &Arc<str>,
-        worker: &WorkerView,
-        slot: Option<&Arc<dyn DynSlot>>,
-        takes: impl FnOnce(&WorkerShown) -> bool,
-    ) {
-        let rank = self.sort.rank(door.clock.now(), worker, slot);
+    pub(super) fn offer(&mut self, seen: &Seen<'_>, takes: impl FnOnce(&WorkerShown) -> bool) {
+        let rank = self.sort.rank(self.now, seen);
         if rank <= 0.0 && self.sort != Sort::Name {
             return;
         }
         let last = self.kept.peek().filter(|_| self.kept.len() == self.limit);
-        let is_behind = last.is_some_and(|last| last.cmp_to(rank, name) == Ordering::Less);
+        let is_behind = last.is_some_and(|last| last.cmp_to(rank, seen.name) == Ordering::Less);
         if is_behind && (self.is_more || self.sort != Sort::Name) {
             return;
         }
-        let shown = WorkerShown::new(door, name, worker, slot);
+        let shown = WorkerShown::new(self.now, seen);
         if takes(&shown) {
             self.kept.push(Ranked { rank, worker: shown });
             if self.kept.len() > self.limit {
@@ -239,12 +261,11 @@ pub(super) struct WorkerShown {
 }
 
 impl WorkerShown {
-    fn new(door: &Door, name: &Arc<str>, worker: &WorkerView, slot: Option<&Arc<dyn DynSlot>>) -> WorkerShown {
-        let counts = slot.map(|slot| slot.message_counts()).unwrap_or_default();
+    fn new(now: Instant, seen: &Seen<'_>) -> WorkerShown {
+        let (Seen { name, worker, slot, .. }, counts) = (seen, seen.counts());
         let doing = slot.and_then(|slot| slot.cell().busy());
-        let now = door.clock.now();
         WorkerShown {
-            name: name.clone(),
+            name: Arc::clone(name),
             kind: slot.map_or("", |slot| slot.kind()),
             group: worker.group.clone(),
             state: state_key(worker.state),
@@ -254,7 +275,7 @@ impl WorkerShown {
             failures: worker.failures,
             last_cause: worker.last_cause.clone(),
             queued: counts.queued,
-            capacity: slot.map_or(0, |slot| slot.capacity()),
+            capacity: seen.capacity(),
             handled: counts.handled,
             interrupted: counts.interrupted,
             dead: counts.dead,
@@ -322,10 +343,10 @@ fn bad_request(error: &str) -> HttpResponse {
 /// The first workers that the filter takes, and the name to go on behind if there are more in the
 /// order of names. However many workers there are, only a page of them is kept.
 fn page(door: &Door, wanted: &Wanted) -> (Vec<WorkerShown>, Option<Arc<str>>) {
-    let mut top = Top::new(wanted.sort, wanted.limit);
+    let mut top = Top::new(wanted.sort, wanted.limit, door.clock.now());
     door.view.visit_workers(|name, worker, slot| {
         if wanted.takes_name(name) {
-            top.offer(door, name, &worker, slot.as_ref(), |shown| wanted.takes(shown));
+            top.offer(&Seen::new(name, &worker, slot.as_ref()), |shown| wanted.takes(shown));
         }
         door.give_back(slot);
     });
