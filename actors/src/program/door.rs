@@ -24,9 +24,6 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Longest token file.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
-/// Workers on the page of a node that does not sort them.
-const UNSORTED: usize = 1_000;
-
 /// A worker that has been at work for this many seconds is busy.
 pub(crate) const BUSY_FROM: f64 = 1.0;
 
@@ -40,24 +37,10 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    fn key(self) -> &'static str {
+    fn query(self) -> String {
         match self {
-            Order::Fullest => "fullness",
-            Order::Busiest => "busy_for",
-        }
-    }
-
-    fn filter(self) -> String {
-        match self {
-            Order::Fullest => String::new(),
-            Order::Busiest => format!("&busy_for={BUSY_FROM}"),
-        }
-    }
-
-    fn rank(self, worker: &Worker) -> f64 {
-        match self {
-            Order::Fullest => worker.fullness(),
-            Order::Busiest => worker.busy_for.unwrap_or(0.0),
+            Order::Fullest => "sort=fullness".to_owned(),
+            Order::Busiest => format!("sort=busy_for&busy_for={BUSY_FROM}"),
         }
     }
 }
@@ -81,16 +64,12 @@ pub(crate) enum AskError {
     Token(String),
     /// The server is no node, or one of another version.
     Foreign(String),
-    /// The node does not take this query.
-    Query(String),
 }
 
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AskError::Silent(text) | AskError::Token(text) | AskError::Foreign(text) | AskError::Query(text) => {
-                f.write_str(text)
-            }
+            AskError::Silent(text) | AskError::Token(text) | AskError::Foreign(text) => f.write_str(text),
         }
     }
 }
@@ -141,28 +120,16 @@ impl Door {
         let told: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
         let told = told.as_ref().and_then(|told| told.get("error")).and_then(serde_json::Value::as_str);
         match told {
-            Some(told) if status == 400 => Err(AskError::Query(format!("{} refuses {path}: {told}", self.base))),
             Some(told) => Err(AskError::Foreign(format!("{} answers {path} with: {told}", self.base))),
             None => Err(self.foreign(path, &format!("status {status}"))),
         }
     }
 
-    /// The workers that come first in an order, of those whose names begin with `prefix`.
-    ///
-    /// The node sorts them. One of an earlier version does not, and then it is the first of a page
-    /// in the order of names.
+    /// The workers that come first in an order, of those whose names begin with `prefix`. The node
+    /// sorts them.
     pub(crate) fn first_workers(&self, order: Order, prefix: &str, limit: usize) -> Result<Vec<Worker>, AskError> {
-        let filter = format!("prefix={}{}", encoded(prefix), order.filter());
-        match self.json::<Page>(&format!("/workers?sort={}&limit={limit}&{filter}", order.key())) {
-            Ok(page) => Ok(page.workers),
-            Err(AskError::Query(_)) => {
-                let mut workers = self.json::<Page>(&format!("/workers?limit={UNSORTED}&{filter}"))?.workers;
-                workers.sort_by(|one, other| order.rank(other).total_cmp(&order.rank(one)));
-                workers.truncate(limit);
-                Ok(workers)
-            }
-            Err(error) => Err(error),
-        }
+        let query = format!("{}&limit={limit}&prefix={}", order.query(), encoded(prefix));
+        self.json::<Page>(&format!("/workers?{query}")).map(|page| page.workers)
     }
 
     /// Asks `/livez` or `/readyz`.

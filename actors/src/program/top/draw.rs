@@ -346,7 +346,7 @@ mod tests {
         ]});
         let groups = serde_json::json!({ "name": null, "is_running": true, "workers": { "up": 1 }, "groups": [
             { "name": "mail", "is_running": true, "workers": { "up": 3, "waiting": 1 }, "groups": [
-                { "name": "bounces", "is_running": false, "escalations": 2 } ] } ]});
+                { "name": "bounces", "is_running": false, "escalations": 2, "restarts": 3, "intensity": 5 } ] } ]});
         let ready = Health::read(false, "failed groups: these groups do not run: \"bounces\"\n").unwrap();
         state.take(News::Answers(Box::new(Answers {
             live: Health::read(true, "ok     supervisor: receiver and supervisor answer\n").unwrap(),
@@ -391,7 +391,7 @@ mod tests {
     fn each_view_shows_its_figures() {
         for (key, part, facts) in [
             ('2', "node-2", &["suspect", "4.2 s", "yes", "10.0.0.2:7101", " b"][..]),
-            ('3', "bounces", &["     bounces", "down", "2"]),
+            ('3', "bounces", &["     bounces", "down", "3 of 5", "2"]),
             ('3', " mail", &["   mail", "runs", "3 up, 1 waiting"]),
             ('4', "catalogue", &["Load", "12.3 s", "7"]),
             ('5', "idle", &["··········", "0 of 100"]),

@@ -99,32 +99,42 @@ pub(super) fn members_table<'a>(
 pub(super) fn groups_table<'a>(
     state: &State,
     groups: impl Iterator<Item = (usize, &'a Group)>,
-    _: Rect,
+    area: Rect,
 ) -> Table<'static> {
+    // Beside other lists there is room for the tree and its states only.
+    let is_wide = area.width >= 70;
     let rows = groups.map(|(depth, group)| {
         let counts = group.workers.iter().map(|(state, count)| (&**state, *count)).collect();
         let style = if group.is_running { Style::new() } else { tone(state, Tone::Bad) };
         let name = group.name.as_deref().map_or_else(|| "(root)".to_owned(), safe);
         let running = if group.is_running { "runs" } else { "down" };
-        let escalations = if group.escalations == 0 { String::new() } else { group.escalations.to_string() };
-        let restarts = match (group.restarts, group.intensity) {
-            (Some(restarts), Some(most)) if restarts > 0 => format!("{restarts} of {most}"),
-            (Some(restarts), None) if restarts > 0 => restarts.to_string(),
-            (Some(_) | None, _) => String::new(),
-        };
-        let name = format!(" {}{name}", "  ".repeat(depth.min(12)));
-        (vec![name, running.to_owned(), restarts, escalations, sums(&counts)], style)
+        let mut cells = vec![format!(" {}{name}", "  ".repeat(depth.min(12))), running.to_owned()];
+        if is_wide {
+            cells.extend([restarts(group), above_zero(group.escalations)]);
+        }
+        cells.push(sums(&counts));
+        (cells, style)
     });
-    table(
-        rows,
-        [
-            left("group", Constraint::Fill(2)),
-            left("state", Constraint::Length(5)),
-            right("restarts", Constraint::Length(8)),
-            right("escal.", Constraint::Length(6)),
-            left("workers of its own", Constraint::Fill(2)),
-        ],
-    )
+    let mut columns = vec![left("group", Constraint::Fill(2)), left("state", Constraint::Length(5))];
+    if is_wide {
+        columns.extend([right("restarts", Constraint::Length(9)), right("escalated", Constraint::Length(9))]);
+    }
+    columns.push(left("workers of its own", Constraint::Fill(2)));
+    table(rows, columns)
+}
+
+/// Restarts in the period that ends now, and how many are allowed.
+fn restarts(group: &Group) -> String {
+    match (group.restarts.unwrap_or(0), group.intensity) {
+        (0, _) => String::new(),
+        (restarts, Some(most)) => format!("{restarts} of {most}"),
+        (restarts, None) => restarts.to_string(),
+    }
+}
+
+/// A number, or nothing if it is zero.
+fn above_zero(number: u64) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
 }
 
 pub(super) fn busy_table<'a>(
