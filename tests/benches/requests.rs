@@ -1,5 +1,6 @@
-//! A request to another process beside a bare TCP echo: how long one takes, how many fit into a
-//! second, and how fast large ones are. And what a send to a shard of this node costs.
+//! A request to another process beside a bare TCP echo and an HTTP service: how long one takes, how
+//! many fit into a second, and how fast large ones are. And what a send to a shard of this node
+//! costs.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench requests
@@ -7,10 +8,10 @@
 //! ```
 //!
 //! The server of each contender is a process of its own, this binary again, on loopback; the
-//! clients share one thread of this process. Both answer with the first 64 bytes of the payload.
+//! clients share one thread of this process. All answer with the first 64 bytes of the payload.
 //! They take turns in rounds. Each figure is the median over the rounds, and each ratio is the
 //! median of the ratios within a round, with the least and the greatest. So what disturbs the
-//! machine for a while disturbs both of them.
+//! machine for a while disturbs all of them.
 //!
 //! The bare echo is what no library can undercut: one thread in each process, a length before each
 //! payload, one connection for each request in flight. Ours hands the message to a worker on an
@@ -30,6 +31,8 @@ use futures_util::future::LocalBoxFuture;
 mod bare;
 #[path = "requests/ours.rs"]
 mod ours;
+#[path = "requests/web.rs"]
+mod web;
 
 /// Bytes of the small payloads, and of all answers.
 const SMALL: usize = 64;
@@ -84,6 +87,7 @@ fn serve(name: &str, arguments: &[String]) {
     });
     match name {
         "bare" => bare::serve(),
+        "actix-web" => web::serve(),
         "ours" => ours::serve(arguments),
         other => panic!("no contender is called {other:?} here"),
     }
@@ -95,6 +99,10 @@ async fn start(name: &'static str) -> Contender {
         "bare" => {
             let (server, line) = start_server(name, &[]);
             (server, Rc::new(bare::client(line.parse().unwrap())))
+        }
+        "actix-web" => {
+            let (server, line) = start_server(name, &[]);
+            (server, Rc::new(web::client(line.parse().unwrap())))
         }
         "ours" => {
             let [address, other] = [ours::free(), ours::free()].map(|address| address.to_string());
@@ -108,7 +116,7 @@ async fn start(name: &'static str) -> Contender {
     Contender { name, client, ours: own, server }
 }
 
-const NAMES: [&str; 2] = ["bare", "ours"];
+const NAMES: [&str; 3] = ["bare", "actix-web", "ours"];
 
 /// Asks one at a time; the median time of one in microseconds.
 async fn one_at_a_time(client: &Rc<dyn Client>, payload: &Payload, count: u32) -> f64 {
