@@ -86,7 +86,8 @@ fn after_its_end_no_thread_works_in_the_folder() {
             let folder = Folder::new(&format!("end-{round}"));
             let a = Node::open(folder.authority("a", 1), LONG).await;
             let mut freed = a.authority.clone().freed();
-            let claim = AuthorityRequest::Claim { session: a.session, shards: shards("orders", 0..64), floor: Epoch(0) };
+            let claim =
+                AuthorityRequest::Claim { session: a.session, shards: shards("orders", 0..64), floor: Epoch(0) };
             // Both are begun, and the waiter gives up.
             let _ = (&mut freed).now_or_never();
             let _ = a.authority.clone().ask(claim).now_or_never();
