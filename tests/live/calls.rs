@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use heartbeat_actors::worker::{Interruption, Refusal};
 use heartbeat_actors::{Config, Context, Node, SendError};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{MEANT, PATIENCE, free, live};
+use crate::{MEANT, PATIENCE, live, seeds};
 
 const COUNT: u32 = 8;
 
@@ -150,12 +150,12 @@ impl Handler<Local> for Clerk {
     }
 }
 
-async fn start_node(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> Node {
-    start_draining(name, listen, seed, "queue").await
+async fn start_node(name: &'static str, first: Option<&Node>) -> Node {
+    start_draining(name, first, "queue").await
 }
 
 /// A node whose workers finish this when they stop.
-async fn start_draining(name: &'static str, listen: SocketAddr, seed: SocketAddr, drain: &str) -> Node {
+async fn start_draining(name: &'static str, first: Option<&Node>, drain: &str) -> Node {
     let config = format!(
         "interval = '100ms'
          timeout = '2s'
@@ -165,8 +165,9 @@ async fn start_draining(name: &'static str, listen: SocketAddr, seed: SocketAddr
          node = '{name}'
          role = 'worker'
          mode = 'random'
-         listen = '{listen}'
-         seeds = ['{seed}']"
+         listen = '127.0.0.1:0'
+         seeds = {}",
+        seeds(first)
     );
     Node::start(Config::from_toml(&config).unwrap()).await.unwrap()
 }
@@ -192,10 +193,9 @@ async fn pair() -> Pair {
 }
 
 async fn pair_draining(drain: &str) -> Pair {
-    let (first, second) = (free(), free());
     let notes = Notes::default();
-    let one = start_draining("one", first, first, drain).await;
-    let two = start_draining("two", second, first, drain).await;
+    let one = start_draining("one", None, drain).await;
+    let two = start_draining("two", Some(&one), drain).await;
     let (shards_one, shards_two) = (supervise(&one, "one", &notes), supervise(&two, "two", &notes));
     for shards in [&shards_one, &shards_two] {
         tokio::time::timeout(PATIENCE, shards.until_up()).await.unwrap().unwrap();
@@ -347,14 +347,14 @@ fn a_message_without_a_report_that_is_refused_is_a_dead_letter() {
 #[test]
 fn a_worker_of_a_member_is_reached_by_its_name() {
     live(async {
-        let (first, second) = (free(), free());
         let notes = Notes::default();
         let clerk = |node: &Node, name: &'static str| {
             let notes = notes.clone();
             let clerk = node.supervise("clerk", move || Clerk { node: name, notes: notes.clone() }).unwrap();
             clerk.accept::<Note>().accept::<Local>()
         };
-        let (one, two) = (start_node("one", first, first).await, start_node("two", second, first).await);
+        let one = start_node("one", None).await;
+        let two = start_node("two", Some(&one)).await;
         tokio::time::timeout(PATIENCE, one.until_joined()).await.unwrap().unwrap();
         tokio::time::timeout(PATIENCE, two.until_joined()).await.unwrap().unwrap();
         let (_clerk_one, clerk_two) = (clerk(&one, "one"), clerk(&two, "two"));
@@ -384,8 +384,7 @@ fn a_worker_of_a_member_is_reached_by_its_name() {
             assert!(since.elapsed() < PATIENCE);
         }
         two.leave().await;
-        let third = free();
-        let two = start_node("two", third, first).await;
+        let two = start_node("two", Some(&one)).await;
         let _clerk_two = clerk(&two, "two");
         tokio::time::timeout(PATIENCE, two.until_joined()).await.unwrap().unwrap();
         let since = Instant::now();

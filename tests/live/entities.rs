@@ -1,7 +1,6 @@
 //! Entities of real nodes over real sockets: they are reached from both, and their state moves.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -10,7 +9,7 @@ use heartbeat_actors::shard::RemoteMessage;
 use heartbeat_actors::{Config, Context, Node, StartError};
 use serde::{Deserialize, Serialize};
 
-use crate::{PATIENCE, free, live};
+use crate::{PATIENCE, live, seeds};
 
 const SHARDS: u32 = 16;
 
@@ -50,7 +49,7 @@ impl Handler<Add> for Cart {
     }
 }
 
-async fn start(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> (Node, Entities<Cart>) {
+async fn start(name: &'static str, first: Option<&Node>) -> (Node, Entities<Cart>) {
     let config = format!(
         "interval = '100ms'
          timeout = '2s'
@@ -59,8 +58,9 @@ async fn start(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> (Nod
          node = '{name}'
          role = 'worker'
          mode = 'random'
-         listen = '{listen}'
-         seeds = ['{seed}']"
+         listen = '127.0.0.1:0'
+         seeds = {}",
+        seeds(first)
     );
     let node = Node::start(Config::from_toml(&config).unwrap()).await.unwrap();
     let spec = EntitySpec::new("cart").idle_after(Duration::from_secs(1));
@@ -99,10 +99,9 @@ async fn until_owned(carts: &Entities<Cart>, all: bool) {
 #[test]
 fn entities_with_state_move_when_a_node_joins_and_leaves() {
     live(async {
-        let (first, second) = (free(), free());
-        let (one, carts_one) = start("one", first, first).await;
+        let (one, carts_one) = start("one", None).await;
         assert_eq!(add_to_each(&carts_one, 1).await, BTreeSet::from(["one".to_owned()]));
-        let (two, carts_two) = start("two", second, first).await;
+        let (two, carts_two) = start("two", Some(&one)).await;
         until_owned(&carts_one, false).await;
         let both = BTreeSet::from(["one".to_owned(), "two".to_owned()]);
         assert_eq!(add_to_each(&carts_one, 2).await, both, "each from where it was, on its new node");
@@ -121,9 +120,8 @@ fn entities_with_state_move_when_a_node_joins_and_leaves() {
 #[test]
 fn an_idle_entity_is_known_where_its_shard_goes() {
     live(async {
-        let (first, second) = (free(), free());
-        let (one, carts_one) = start("one", first, first).await;
-        let (two, carts_two) = start("two", second, first).await;
+        let (one, carts_one) = start("one", None).await;
+        let (two, carts_two) = start("two", Some(&one)).await;
         until_owned(&carts_one, false).await;
         add_to_each(&carts_two, 1).await;
         let idle = async {

@@ -74,6 +74,11 @@ fn quiet() {
     });
 }
 
+/// The seeds of a node that joins this one; without it, of a node that begins a cluster.
+fn seeds(first: Option<&Node>) -> String {
+    first.and_then(Node::address).map_or("[]".to_owned(), |address| format!("['{address}']"))
+}
+
 /// A free address, below the ports that the system hands out: it stays free until a test binds it.
 fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -16,12 +15,12 @@ use heartbeat_actors::{Config, Node, SendError};
 use serde_json::Value;
 
 use crate::note::{Note, SHARDS, Tally};
-use crate::{PATIENCE, free, live};
+use crate::{PATIENCE, live, seeds};
 
 /// Senders, each with one request under way at a time.
 const SENDERS: u64 = 8;
 
-fn config(node: &str, listen: SocketAddr, seed: SocketAddr) -> String {
+fn config(node: &str, first: Option<&Node>) -> String {
     // A death by silence takes long, so that a busy machine causes none; the end of a process is
     // noticed by its connections.
     format!(
@@ -33,8 +32,9 @@ fn config(node: &str, listen: SocketAddr, seed: SocketAddr) -> String {
          node = '{node}'
          role = 'worker'
          mode = 'random'
-         listen = '{listen}'
-         seeds = ['{seed}']"
+         listen = '127.0.0.1:0'
+         seeds = {}",
+        seeds(first)
     )
 }
 
@@ -49,9 +49,9 @@ struct Process {
 }
 
 impl Process {
-    fn start(name: &'static str, seed: SocketAddr, noted: &Noted) -> Process {
+    fn start(name: &'static str, first: &Node, noted: &Noted) -> Process {
         let path = std::env::temp_dir().join(format!("heartbeat-moves-{}-{name}.toml", std::process::id()));
-        std::fs::write(&path, config(name, free(), seed)).unwrap();
+        std::fs::write(&path, config(name, Some(first))).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
             .arg(&path)
             .arg("tally")
@@ -166,13 +166,13 @@ fn check(ended: &[(u64, Phase, Result<u64, SendError>)], noted: &BTreeMap<String
 #[test]
 fn a_join_a_leave_and_a_kill_lose_no_request_silently() {
     live(async {
-        let (seed, noted) = (free(), Noted::default());
-        let node = Node::start(Config::from_toml(&config("sender", seed, seed)).unwrap()).await.unwrap();
+        let noted = Noted::default();
+        let node = Node::start(Config::from_toml(&config("sender", None)).unwrap()).await.unwrap();
         let here = noted.clone();
         let note = Arc::new(move |number| here.lock().unwrap().entry("sender".to_owned()).or_default().push(number));
         let shards = node.supervise_shards("tally", SHARDS, move |_| Ok(Tally { note: note.clone() })).unwrap();
         let shards = shards.accept::<Note>();
-        let [mut a, mut b] = ["a", "b"].map(|name| Process::start(name, seed, &noted));
+        let [mut a, mut b] = ["a", "b"].map(|name| Process::start(name, &node, &noted));
         settled(&node, &shards, &["a", "b", "sender"]).await;
 
         let (phase, ended) = (Rc::new(Cell::new(Phase::Graceful)), Ended::default());
@@ -180,7 +180,7 @@ fn a_join_a_leave_and_a_kill_lose_no_request_silently() {
             .map(|sender| actix_rt::spawn(send(sender, shards.clone(), phase.clone(), ended.clone())))
             .collect();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let mut c = Process::start("c", seed, &noted);
+        let mut c = Process::start("c", &node, &noted);
         settled(&node, &shards, &["a", "b", "c", "sender"]).await;
         a.leave();
         settled(&node, &shards, &["b", "c", "sender"]).await;

@@ -1,7 +1,6 @@
 //! Requests between real nodes over real sockets.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use heartbeat_actors::shard::{RemoteMessage, Shards};
 use heartbeat_actors::{Config, Context, Event, Node, SendError, Update};
 use serde::{Deserialize, Serialize};
 
-use crate::{PATIENCE, free, live};
+use crate::{PATIENCE, live, seeds};
 
 const COUNT: u32 = 16;
 
@@ -90,7 +89,7 @@ impl Handler<Unknown> for Echo {
     fn handle(&mut self, _: Unknown, _: &mut Context<Self>) {}
 }
 
-async fn start(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> (Node, Shards<Echo>) {
+async fn start(name: &'static str, first: Option<&Node>) -> (Node, Shards<Echo>) {
     let config = format!(
         "interval = '100ms'
          timeout = '2s'
@@ -99,8 +98,9 @@ async fn start(name: &'static str, listen: SocketAddr, seed: SocketAddr) -> (Nod
          node = '{name}'
          role = 'worker'
          mode = 'random'
-         listen = '{listen}'
-         seeds = ['{seed}']"
+         listen = '127.0.0.1:0'
+         seeds = {}",
+        seeds(first)
     );
     let node = Node::start(Config::from_toml(&config).unwrap()).await.unwrap();
     let shards = node.supervise_shards("echo", COUNT, move |_| Ok(Echo { node: name })).unwrap();
@@ -122,9 +122,8 @@ async fn all_up(groups: &[&Shards<Echo>]) {
 #[test]
 fn a_request_reaches_its_shard_on_either_node() {
     live(async {
-        let (first, second) = (free(), free());
-        let (one, shards_one) = start("one", first, first).await;
-        let (two, shards_two) = start("two", second, first).await;
+        let (one, shards_one) = start("one", None).await;
+        let (two, shards_two) = start("two", Some(&one)).await;
         all_up(&[&shards_one, &shards_two]).await;
         let mut answered = std::collections::BTreeSet::new();
         for shards in [&shards_one, &shards_two] {
@@ -144,9 +143,8 @@ fn a_request_reaches_its_shard_on_either_node() {
 #[test]
 fn errors_of_the_other_node_reach_the_sender() {
     live(async {
-        let (first, second) = (free(), free());
-        let (one, shards_one) = start("one", first, first).await;
-        let (two, shards_two) = start("two", second, first).await;
+        let (one, shards_one) = start("one", None).await;
+        let (two, shards_two) = start("two", Some(&one)).await;
         all_up(&[&shards_one, &shards_two]).await;
         let away = (0..COUNT).find(|index| !shards_one.worker(*index).is_ready()).unwrap();
         let key = &keys(&shards_one)[away as usize];
@@ -167,9 +165,8 @@ fn errors_of_the_other_node_reach_the_sender() {
 #[test]
 fn a_leave_under_load_fails_no_request_of_others() {
     live(async {
-        let (first, second) = (free(), free());
-        let (one, shards_one) = start("one", first, first).await;
-        let (two, shards_two) = start("two", second, first).await;
+        let (one, shards_one) = start("one", None).await;
+        let (two, shards_two) = start("two", Some(&one)).await;
         all_up(&[&shards_one, &shards_two]).await;
         let keys = keys(&shards_one);
         let load = {
@@ -196,9 +193,8 @@ fn a_leave_under_load_fails_no_request_of_others() {
 #[test]
 fn a_slow_owner_makes_its_senders_full_and_delays_no_beat() {
     live(async {
-        let (first, second) = (free(), free());
-        let (one, shards_one) = start("one", first, first).await;
-        let (two, shards_two) = start("two", second, first).await;
+        let (one, shards_one) = start("one", None).await;
+        let (two, shards_two) = start("two", Some(&one)).await;
         all_up(&[&shards_one, &shards_two]).await;
         let suspected = Rc::new(Cell::new(0));
         for (name, node) in [("one", &one), ("two", &two)] {

@@ -1,7 +1,7 @@
 //! Shards on real nodes, over real sockets: handed over with their state, by each authority that
 //! needs no server.
 
-use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use actix::prelude::*;
 use heartbeat_actors::shard::{Fence, NoOwner, Owner, Shards};
 use heartbeat_actors::{Config, Context, Node, StartError, StartInfo, WorkerAddr};
 
-use crate::{PATIENCE, free, live};
+use crate::{PATIENCE, live, seeds};
 
 const COUNT: u32 = 16;
 
@@ -43,7 +43,7 @@ impl Handler<Count> for Tally {
     }
 }
 
-fn config(node: &str, listen: SocketAddr, seed: SocketAddr, ownership: &str) -> Config {
+fn config(node: &str, first: Option<&Node>, ownership: &str) -> Config {
     Config::from_toml(&format!(
         "interval = '100ms'
          timeout = '2s'
@@ -55,14 +55,15 @@ fn config(node: &str, listen: SocketAddr, seed: SocketAddr, ownership: &str) -> 
          node = '{node}'
          role = 'worker'
          mode = 'random'
-         listen = '{listen}'
-         seeds = ['{seed}']"
+         listen = '127.0.0.1:0'
+         seeds = {}",
+        seeds(first)
     ))
     .unwrap()
 }
 
-async fn start(node: &str, listen: SocketAddr, seed: SocketAddr, ownership: &str) -> (Node, Shards<Tally>) {
-    let node = Node::start(config(node, listen, seed, ownership)).await.unwrap();
+async fn start(node: &str, first: Option<&Node>, ownership: &str) -> (Node, Shards<Tally>) {
+    let node = Node::start(config(node, first, ownership)).await.unwrap();
     let shards = node.supervise_shards("tallies", COUNT, Tally::open).unwrap();
     (node, shards)
 }
@@ -87,13 +88,12 @@ async fn counted(worker: &WorkerAddr<Tally>) -> u64 {
 }
 
 async fn hand_over(ownership: &str) {
-    let address = free();
-    let (one, at_one) = start("one", address, address, ownership).await;
+    let (one, at_one) = start("one", None, ownership).await;
     all_run(&[&at_one]).await;
     for index in 0..COUNT {
         at_one.worker(index).send(Count(u64::from(index) + 1)).await.unwrap();
     }
-    let (two, at_two) = start("two", free(), address, ownership).await;
+    let (two, at_two) = start("two", Some(&one), ownership).await;
     // Its share comes to it, with all that was counted.
     let mut waited = 0;
     let on = loop {
@@ -151,15 +151,17 @@ async fn alone(text: &str) -> Node {
 #[test]
 fn a_node_that_was_not_let_in_owns_no_key() {
     live(async {
-        let (here, seed) = (free(), free());
-        let table = "[cluster]\nname = 'keys'\nnode = 'a'\nrole = 'worker'\nmode = 'random'";
-        let node = alone(&format!("{table}\nlisten = '{here}'\nseeds = ['{seed}']")).await;
+        // The seed has the port and never answers.
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let seed = silent.local_addr().unwrap();
+        let table = "[cluster]\nname = 'keys'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'";
+        let node = alone(&format!("{table}\nseeds = ['{seed}']")).await;
         for _ in 0..20 {
             assert_eq!(node.owner("users", "ada"), Err(NoOwner::Unknown));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         node.leave().await;
-        let node = alone(&format!("{table}\nlisten = '{here}'\nseeds = []")).await;
+        let node = alone(&format!("{table}\nseeds = []")).await;
         while node.owner("users", "ada") != Ok(Owner::Here(())) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
