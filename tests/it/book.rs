@@ -3,6 +3,7 @@
 //! Rust code of the book is compiled as doc tests (`examples/lib.rs`, `tests/sim/lib.rs`), or is
 //! included from `examples/book`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use heartbeat_core::Config;
@@ -116,4 +117,42 @@ fn listed(list: &str) -> Vec<String> {
 fn the_book_shows_the_rooms_in_the_order_of_their_imports() {
     assert_eq!(rooms("## The rooms of `core`"), listed("CORE"));
     assert_eq!(rooms("## The rooms of `actors`"), listed("ACTORS"));
+}
+
+/// The names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let names = text.split(|character: char| !(character.is_ascii_lowercase() || character == '_'));
+    names.filter(|name| name.starts_with("heartbeat_") && *name != "heartbeat_actors").map(str::to_owned).collect()
+}
+
+#[test]
+fn alerts_and_grafana_use_metrics_that_the_book_lists() {
+    let read = |file: &str| std::fs::read_to_string(root().join("docs").join(file)).unwrap();
+    let page = read("src/http.md");
+    let table = page.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+    let listed = metrics(table);
+    for file in ["alerts.yml", "grafana.json"] {
+        let used = metrics(&read(file));
+        let unknown: Vec<_> = used.difference(&listed).collect();
+        assert!(used.len() > 10 && unknown.is_empty(), "{file}: {unknown:?}");
+    }
+    let alerts = read("alerts.yml");
+    let names = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(|name| format!("`{name}`"));
+    let described = read("src/alerts.md");
+    let missing: Vec<_> = names.filter(|name| !described.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_book_lists_each_metric_of_a_node() {
+    let source = std::fs::read_to_string(root().join("actors/src/http/metrics.rs")).unwrap();
+    let mut exported = BTreeSet::new();
+    for (call, ending) in [("gauge(", ""), ("gauges(", ""), ("counter(", "_total"), ("counters(", "_total")] {
+        let calls = source.split(&format!("gathered.{call}")).skip(1);
+        let names = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        exported.extend(names.map(|name| format!("heartbeat_{name}{ending}")));
+    }
+    let page = std::fs::read_to_string(root().join("docs/src/http.md")).unwrap();
+    let table = page.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+    assert_eq!(exported, metrics(table));
 }

@@ -149,7 +149,7 @@ fn actors_imports_only_downwards() {
 }
 
 #[test]
-fn core_depends_on_nothing_but_shared_bytes_and_what_reads_a_config() {
+fn core_depends_on_bytes_and_what_reads_a_config_alone() {
     let manifest = std::fs::read_to_string(root().join("core/Cargo.toml")).unwrap();
     let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     let names: BTreeSet<&str> = dependencies.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).collect();

@@ -255,6 +255,8 @@ fn metrics_name_kinds_and_never_workers() {
             format!("heartbeat_messages_total{{kind=\"{kind}\",outcome=\"handled\"}} 1"),
             "heartbeat_live 1".to_owned(),
             "heartbeat_events_total{event=\"started\"} 1".to_owned(),
+            "heartbeat_threads{state=\"abandoned\"} 0".to_owned(),
+            "heartbeat_thread_run_seconds_total ".to_owned(),
             "# EOF".to_owned(),
         ] {
             assert!(metrics.body.lines().any(|found| found.starts_with(&line)), "{line} in {}", metrics.body);
@@ -506,6 +508,15 @@ fn a_link_shows_when_each_verdict_comes_and_why() {
         let curve = get(address, "/links/two").await.json();
         let phi: Vec<f64> = curve["curve"].as_array().unwrap().iter().map(|point| point[1].as_f64().unwrap()).collect();
         assert!(phi.len() > 100 && phi.is_sorted() && phi[phi.len() - 1] > 0.0, "{phi:?}");
+        let metrics = get(address, "/metrics").await.body;
+        for line in [
+            "heartbeat_links{verdict=\"alive\"} 1",
+            "heartbeat_links_overspent 0",
+            "heartbeat_requests_total{outcome=\"handled\"} 0",
+            "heartbeat_requests_held 0",
+        ] {
+            assert!(metrics.lines().any(|found| found.starts_with(line)), "{line} in {metrics}");
+        }
         let requests = until_json(address, "/requests", |requests| requests["peers"][0]["name"] == "two").await;
         assert_eq!((&requests["requests"]["sent"], &requests["peers"][0]["under_way"]), (&0.into(), &0.into()));
         two.leave().await;

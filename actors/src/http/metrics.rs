@@ -13,7 +13,9 @@ use std::sync::Mutex;
 use actix_web::HttpResponse;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
-use heartbeat_core::{Counters, Status};
+use heartbeat_core::detection::Verdict;
+use heartbeat_core::requests::Figures as RequestFigures;
+use heartbeat_core::{Counters, Status, ThreadFigures, ThreadStanding};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelValue, EncodeMetric, LabelValueEncoder, MetricEncoder,
@@ -23,10 +25,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::control::input::Request;
+use crate::control::input::{Question, Request};
 use crate::http::json::{state_key, unavailable};
 use crate::http::{Door, access};
 use crate::lock::lock;
+use crate::thread::ThreadHandle;
+use crate::view::link_status::LinkStatus;
 use crate::view::peer_status::PeerStatus;
 use crate::worker::mailbox::MessageCounts;
 
@@ -37,18 +41,30 @@ pub(super) fn routes(service: &mut ServiceConfig) {
     service.service(web::resource("/metrics").wrap(from_fn(access::check)).route(web::get().to(metrics)));
 }
 
+/// What only the control thread knows; none if it did not answer in time.
+struct Asked {
+    counters: Option<Counters>,
+    peers: Option<PeerStatus>,
+    links: Option<Vec<LinkStatus>>,
+    threads: Option<Vec<(ThreadFigures, Option<ThreadHandle>)>>,
+}
+
 async fn metrics(door: Data<Door>) -> HttpResponse {
-    let (counters, peers) = tokio::join!(door.in_time(Request::Counters), door.peer_status());
-    match web::block(move || encode(&door, counters, peers)).await {
+    let links = |answer| Request::Question(Question::Links { curve: None, answer });
+    let threads = |answer| Request::Question(Question::Threads(answer));
+    let (counters, peers, links, threads) =
+        tokio::join!(door.in_time(Request::Counters), door.peer_status(), door.in_time(links), door.in_time(threads));
+    let asked = Asked { counters, peers, links, threads };
+    match web::block(move || encode(&door, asked)).await {
         Ok(Ok(text)) => HttpResponse::Ok().content_type(OPEN_METRICS).body(text),
         // Only a writer that fails makes encoding fail, and a string does not.
         Ok(Err(fmt::Error)) | Err(_) => unavailable(),
     }
 }
 
-fn encode(door: &Door, counters: Option<Counters>, peers: Option<PeerStatus>) -> Result<String, fmt::Error> {
+fn encode(door: &Door, asked: Asked) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("heartbeat");
-    registry.register_collector(Box::new(Figures(Mutex::new(Some(families(door, counters, peers))))));
+    registry.register_collector(Box::new(Figures(Mutex::new(Some(families(door, asked))))));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
@@ -104,7 +120,8 @@ impl Collector for Figures {
 
 fn encode_value(encoder: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
     match kind {
-        MetricType::Counter => ConstCounter::new(value as u64).encode(encoder),
+        MetricType::Counter if value.fract() == 0.0 => ConstCounter::new(value as u64).encode(encoder),
+        MetricType::Counter => ConstCounter::new(value).encode(encoder),
         _ => ConstGauge::new(value).encode(encoder),
     }
 }
@@ -124,6 +141,10 @@ impl Gathered {
 
     fn gauges(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = (Labels, f64)>) {
         self.add(MetricType::Gauge, name, help, values.collect());
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.counters(name, help, [(Labels::new(), value as f64)].into_iter());
     }
 
     fn counters(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = (Labels, f64)>) {
@@ -152,19 +173,28 @@ struct Kind {
     busiest: f64,
 }
 
-fn families(door: &Door, counters: Option<Counters>, peers: Option<PeerStatus>) -> Vec<Family> {
+fn families(door: &Door, asked: Asked) -> Vec<Family> {
     let mut gathered = Gathered::default();
     add_node(&mut gathered, door);
     add_workers(&mut gathered, door);
     add_events(&mut gathered, door);
+    if let Some(threads) = asked.threads {
+        add_threads(&mut gathered, &threads);
+    }
     if door.config.cluster.is_some() {
         add_cluster(&mut gathered, door);
-        if let Some(counters) = counters {
+        if let Some(counters) = asked.counters {
             add_datagrams(&mut gathered, counters);
         }
-        if let Some(peers) = peers {
+        if let Some(peers) = asked.peers {
             add_peers(&mut gathered, &peers);
         }
+        if let Some(links) = asked.links {
+            add_links(&mut gathered, &links);
+        }
+    }
+    if let Some(requests) = &door.requests {
+        add_requests(&mut gathered, &requests.figures());
     }
     gathered.0
 }
@@ -270,7 +300,7 @@ fn add_cluster(gathered: &mut Gathered, door: &Door) {
 
 fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
     let Counters { sent, received, malformed, wrong_version, wrong_cluster } = counters;
-    gathered.counters("datagrams_sent", "Datagrams sent", [(Labels::new(), sent as f64)].into_iter());
+    gathered.counter("datagrams_sent", "Datagrams sent", sent);
     let results = [
         ("accepted", received),
         ("malformed", malformed),
@@ -287,4 +317,77 @@ fn add_peers(gathered: &mut Gathered, peers: &PeerStatus) {
     gathered.gauge("watched", "Members that this node watches", peers.watched.len() as u32);
     let longest = peers.watched.iter().map(|(_, silence)| silence.as_secs_f64()).fold(0.0, f64::max);
     gathered.gauge("silence_seconds_max", "Longest silence among the members that this node watches", longest);
+}
+
+fn add_threads(gathered: &mut Gathered, threads: &[(ThreadFigures, Option<ThreadHandle>)]) {
+    let standings = [
+        ("running", ThreadStanding::Running),
+        ("held", ThreadStanding::Held),
+        ("abandoned", ThreadStanding::Abandoned),
+    ];
+    let standings = standings.map(|(name, standing)| {
+        let count = threads.iter().filter(|(figures, _)| figures.standing == standing).count();
+        (label("state", name), count as f64)
+    });
+    gathered.gauges("threads", "Threads that run workers", standings.into_iter());
+    let times: Vec<_> = threads
+        .iter()
+        .filter_map(|(_, handle)| Some(handle.as_ref()?.sample()?.times))
+        .map(|times| (times.ran.as_secs_f64(), times.waited.as_secs_f64()))
+        .collect();
+    let sum = |time: fn(&(f64, f64)) -> f64| [(Labels::new(), times.iter().map(time).sum())].into_iter();
+    gathered.counters("thread_run_seconds", "How long the threads that there are now ran", sum(|(ran, _)| *ran));
+    gathered.counters(
+        "thread_wait_seconds",
+        "How long the threads that there are now waited for a CPU",
+        sum(|(_, waited)| *waited),
+    );
+}
+
+fn add_links(gathered: &mut Gathered, links: &[LinkStatus]) {
+    let verdicts = [("alive", Verdict::Alive), ("suspect", Verdict::Suspect), ("dead", Verdict::Dead)];
+    let verdicts = verdicts.map(|(name, verdict)| {
+        let count = links.iter().filter(|link| link.figures.verdict == verdict).count();
+        (label("verdict", name), count as f64)
+    });
+    gathered.gauges("links", "Members that this node watches, by what it alone concludes", verdicts.into_iter());
+    let phi = links.iter().map(|link| link.figures.phi).fold(0.0, f64::max);
+    gathered.gauge("link_phi_max", "How improbable the most improbable silence is: see the book on detectors", phi);
+    let after = links.iter().map(|link| link.figures.suspected_after.as_secs_f64()).fold(0.0, f64::max);
+    gathered.gauge("link_suspected_after_seconds_max", "The longest silence that is not suspected yet", after);
+    let budgets = || links.iter().filter_map(|link| link.figures.budget);
+    let overspent = budgets().filter(|budget| budget.made > budget.allowed).count();
+    gathered.gauge("links_overspent", "Links with more wrong suspicions than their budget allows", overspent as u32);
+    let unkept = budgets().filter(|budget| budget.kept_at.is_some()).count();
+    gathered.gauge("links_unkeepable", "Links whose budget cannot be kept below the timeout", unkept as u32);
+}
+
+fn add_requests(gathered: &mut Gathered, figures: &RequestFigures) {
+    let counters = &figures.counters;
+    let outcomes = [
+        ("handled", counters.handled),
+        ("refused", counters.refused),
+        ("interrupted", counters.interrupted),
+        ("timed_out", counters.timed_out),
+    ];
+    let outcomes = outcomes.map(|(outcome, count)| (label("outcome", outcome), count as f64));
+    gathered.counters("requests", "Requests of this node to others that ended, by outcome", outcomes.into_iter());
+    let reasons = figures.refused_by.iter().map(|(reason, count)| (label("reason", *reason), *count as f64));
+    gathered.counters("requests_refused", "Requests that ended as refused, by reason", reasons);
+    gathered.gauge("requests_held", "Requests that wait here", counters.held);
+    gathered.gauge("requests_held_bytes", "Bytes of the requests that wait here", counters.held_bytes as f64);
+    let oldest = figures.oldest_held_for.unwrap_or_default().as_secs_f64();
+    gathered.gauge("requests_held_seconds_max", "For how long the oldest of those that wait has done so", oldest);
+    gathered.gauge(
+        "requests_without_owner",
+        "Those that wait for a shard without a known owner",
+        figures.without_owner,
+    );
+    gathered.gauge("requests_under_way", "Requests that are on their way or with a worker", counters.under_way);
+    gathered.gauge("requests_served", "Requests that workers of this node have from other nodes", figures.served);
+    gathered.counter(
+        "requests_malformed",
+        "Connections closed because of bytes that no node of this release sends",
+        counters.malformed,
+    );
 }
