@@ -68,7 +68,7 @@ struct Line<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum What<'a> {
-    Ready { event: &'static str, control: SocketAddr, pid: u32 },
+    Ready { event: &'static str, control: SocketAddr, address: Option<SocketAddr>, pid: u32 },
     Event(&'a Event),
     Lagged { event: &'static str, missed: u64 },
 }
@@ -180,7 +180,7 @@ async fn serve(
     }
     let verdicts = Verdicts::default();
     let printer = Printer { node: name, json: manner.json, verdicts: verdicts.clone() };
-    printer.print(What::Ready { event: "ready", control, pid: std::process::id() });
+    printer.print(What::Ready { event: "ready", control, address: node.address(), pid: std::process::id() });
     node.subscribe(printer.start().recipient());
 
     let counter: WorkerAddr<Clerk> = node.supervise("counter", || Clerk)?;

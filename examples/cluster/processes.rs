@@ -1,6 +1,6 @@
 //! Processes of the example cluster: started, found again, signalled, and none left behind.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,10 +25,8 @@ pub(crate) struct Processes {
     /// Where each process records what it hears, in a folder of its own.
     pub(crate) record: Option<PathBuf>,
     mode: Mode,
-    /// Where the monitor listens, or the first node.
-    seed: SocketAddr,
-    /// The first process listens there.
-    is_seeded: bool,
+    /// Where the first process listens, the monitor or a node; known once it runs.
+    seed: Option<SocketAddr>,
     running: Vec<Found>,
     children: Children,
 }
@@ -36,22 +34,18 @@ pub(crate) struct Processes {
 impl Processes {
     /// No processes yet; their configs go into a folder of their own.
     pub(crate) fn new(mode: Mode) -> Result<Processes, Failure> {
-        // The nodes must know where the first one will be before it runs, so a free port is found
-        // by taking one and giving it back.
-        let seed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let children = Children::new("cluster")?;
-        Ok(Processes { record: None, mode, seed, is_seeded: false, running: Vec::new(), children })
+        Ok(Processes { record: None, mode, seed: None, running: Vec::new(), children: Children::new("cluster")? })
     }
 
-    /// Starts a node, the first one where the others ask to be let in, and waits until it is ready.
+    /// Starts a node, and waits until it is ready. Each listens at a port that the system gives it.
+    /// The first one begins the cluster and says where it listens; the others ask there to be let
+    /// in.
     pub(crate) fn start(&mut self, name: &str, role: &str) -> Result<(), Failure> {
-        let is_first = !std::mem::replace(&mut self.is_seeded, true);
-        let listen = if is_first { self.seed } else { (Ipv4Addr::LOCALHOST, 0).into() };
+        let seeds = serde_json::to_string(&self.seed.iter().collect::<Vec<_>>())?;
         let mode = if self.mode == Mode::Central { "central" } else { "random" };
         let config = format!(
-            "{CONFIG}\n[cluster]\nname = \"example\"\nnode = \"{name}\"\nrole = \"{role}\"\nmode = \"{mode}\"\nlisten = \"{listen}\"\n\
-             seeds = [\"{}\"]\n",
-            self.seed
+            "{CONFIG}\n[cluster]\nname = \"example\"\nnode = \"{name}\"\nrole = \"{role}\"\nmode = \"{mode}\"\nlisten = \"127.0.0.1:0\"\n\
+             seeds = {seeds}\n"
         );
         let path = self.children.folder().join(format!("{name}.toml"));
         std::fs::write(&path, config)?;
@@ -61,6 +55,10 @@ impl Processes {
         arguments.extend(record.iter().flat_map(|folder| ["--record".as_ref(), folder.as_os_str()]));
         let ready = self.children.start(name, &arguments)?;
         let control = ready["control"].as_str().unwrap_or_default().parse()?;
+        if self.seed.is_none() {
+            let address = ready["address"].as_str().ok_or_else(|| format!("{name} does not say where it listens"))?;
+            self.seed = Some(address.parse()?);
+        }
         let found = Found { name: name.to_owned(), pid: self.children.pid(name)?, control };
         self.running.retain(|old| old.name != name);
         self.running.push(found);
