@@ -21,6 +21,13 @@ const EVENTS_RETRY: Duration = Duration::from_secs(2);
 /// Rows that are asked for.
 const ROWS: usize = 200;
 
+/// A node that takes long to answer is asked less often: the pause is at least so many times the
+/// time that the answers took. So it spends at most a twentieth of a core on them.
+const PAUSE_SHARE: u32 = 19;
+
+/// Longest pause for that reason, so that a slow network makes no view stand still.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// How often members and groups are asked for while the view shows only their sums.
 const SUMS_EVERY: Duration = Duration::from_secs(10);
 
@@ -94,6 +101,7 @@ impl Feed {
 fn ask_again(door: &Door, every: Duration, first: Wanted, wishes: &Receiver<Wanted>, news: &SyncSender<News>) {
     let (mut wanted, mut sums_at) = (first, None);
     loop {
+        let mut pause_min = Duration::ZERO;
         if !wanted.is_paused {
             let is_due = sums_at.is_none_or(|at: Instant| at.elapsed() >= SUMS_EVERY);
             let told = match answers(door, &wanted, is_due) {
@@ -101,6 +109,7 @@ fn ask_again(door: &Door, every: Duration, first: Wanted, wishes: &Receiver<Want
                     if is_due {
                         sums_at = Some(Instant::now());
                     }
+                    pause_min = pause_after(answers.took);
                     News::Answers(Box::new(answers))
                 }
                 Err(error) => News::Failed(error.to_string()),
@@ -109,13 +118,18 @@ fn ask_again(door: &Door, every: Duration, first: Wanted, wishes: &Receiver<Want
                 return;
             }
         }
-        match wishes.recv_timeout(every) {
+        match wishes.recv_timeout(every.max(pause_min)) {
             // Only the newest wish counts.
             Ok(wish) => wanted = wishes.try_iter().last().unwrap_or(wish),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// The least pause after answers that took so long.
+fn pause_after(took: Duration) -> Duration {
+    took.saturating_mul(PAUSE_SHARE).min(PAUSE_MAX)
 }
 
 /// Asks for what is wanted; `with_sums` asks for members and groups in any case.
@@ -152,5 +166,17 @@ fn follow(door: &Door, news: &SyncSender<News>) {
             !is_over
         });
         std::thread::sleep(EVENTS_RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_answers_slowly_is_asked_less_often() {
+        for (took, pause) in [(0, 0), (10, 190), (100, 1_900), (263, 4_997), (264, 5_000), (10_000, 5_000)] {
+            assert_eq!(pause_after(Duration::from_millis(took)), Duration::from_millis(pause));
+        }
     }
 }
