@@ -148,7 +148,8 @@ fn the_book_lists_each_metric_of_a_node() {
     let source = std::fs::read_to_string(root().join("actors/src/http/metrics.rs")).unwrap();
     let mut exported = BTreeSet::new();
     for (call, ending) in [("gauge(", ""), ("gauges(", ""), ("counter(", "_total"), ("counters(", "_total")] {
-        let calls = source.split(&format!("gathered.{call}")).skip(1);
+        let call = format!("gathered.{call}");
+        let calls = source.split(&call).skip(1);
         let names = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
         exported.extend(names.map(|name| format!("heartbeat_{name}{ending}")));
     }
