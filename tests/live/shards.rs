@@ -179,9 +179,14 @@ fn epochs_rise_when_the_mode_changes_between_two_runs() {
         for text in [cluster, &file, "", cluster, "", &file] {
             let node = alone(text).await;
             let shards = node.supervise_shards("tallies", 2, Tally::open).unwrap();
-            while !shards.worker(0).status().is_up {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            // The life before has given its shards back: this one need not wait until that one's
+            // session is over.
+            let up = async {
+                while !shards.worker(0).status().is_up {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(node.config().ownership.session_ttl / 2, up).await.expect("the shards are free");
             let (shard, _) = node.view().owner("tallies", 0).unwrap();
             let before = fence.newest(&0);
             assert!(before.is_none_or(|before| before < shard.epoch), "{:?} after {before:?}", shard.epoch);
