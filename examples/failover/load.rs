@@ -329,10 +329,15 @@ async fn gone(shared: &Shared, process: &str) {
 /// Rests, unless the shard is in a hurry.
 async fn rest(shared: &Shared, shard: u32) {
     let mut rested = std::pin::pin!(actix_rt::time::sleep(shared.manner.pause));
-    while !lock(&shared.hurried).contains(&shard) {
+    loop {
+        // Before the look: a shard may get into a hurry between the two.
+        let hurry = shared.hurry.notified();
+        if lock(&shared.hurried).contains(&shard) {
+            return;
+        }
         tokio::select! {
             () = &mut rested => return,
-            () = shared.hurry.notified() => {}
+            () = hurry => {}
         }
     }
 }
