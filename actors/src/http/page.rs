@@ -69,8 +69,10 @@ mod tests {
     #[test]
     fn the_page_takes_nothing_from_elsewhere_and_writes_no_markup() {
         for foreign in ["src=", "@import", "url(", "http://", "https://"] {
-            let own = |line: &&str| !line.contains("http://www.w3.org/2000/svg");
-            assert_eq!(PAGE.lines().chain(SCRIPT.lines()).filter(own).find(|line| line.contains(foreign)), None);
+            // The name of SVG is no address, and `url(#` names something on the page itself.
+            let others = |line: &str| line.replace("http://www.w3.org/2000/svg", "").replace("url(#", "");
+            let found = PAGE.lines().chain(SCRIPT.lines()).find(|line| others(line).contains(foreign));
+            assert_eq!(found, None);
         }
         for unsafe_way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "</script"] {
             assert!(!SCRIPT.contains(unsafe_way), "{unsafe_way}");
