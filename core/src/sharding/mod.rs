@@ -354,8 +354,8 @@ impl Sharding {
         (due != Instant::NEVER).then_some(due)
     }
 
-    /// Whether no shard runs here or is on its way any more, the authority has all of them back, and
-    /// the new owners have received their snapshots.
+    /// Whether no shard runs here or is on its way any more, the authority has all of them back,
+    /// and the new owners have received their snapshots.
     pub(crate) fn is_handed_over(&self, cluster: &Cluster, now: Instant) -> bool {
         let is_member = |id| cluster.table().member(id).is_some_and(|member| member.status.is_member());
         let is_done = |group: &LocalGroup| !group.is_any_running() && !group.is_handover_pending(now, is_member);

@@ -74,6 +74,14 @@ impl Supervision {
         self.recent.push_back(child);
     }
 
+    /// Forgets the restarts of a child that was removed, and of those below it.
+    pub(super) fn forget_restarts(&mut self, removed: Child) {
+        match removed {
+            Child::Worker(_) => self.recent.retain(|child| *child != removed),
+            Child::Group(_) => self.recent.retain(|child| self.children.common(*child).is_some()),
+        }
+    }
+
     /// How the groups stand, the root first.
     pub(crate) fn group_figures(&self, now: Instant, ctx: &Ctx) -> Vec<GroupFigures> {
         let recent: BTreeSet<Child> = self.recent.iter().copied().collect();

@@ -472,6 +472,7 @@ impl Supervision {
         let mut removed = Vec::new();
         self.close(child, ctx);
         self.children.remove(child, &mut removed);
+        self.forget_restarts(child);
         for (child, name) in removed {
             self.clear_timer(child);
             ctx.push(match child {
