@@ -1,5 +1,5 @@
 //! What the HTTP door of a node with many workers costs: how long an answer takes, how much CPU
-//! time the process spends on it, and what the door costs while nobody asks.
+//! time the process spends on it, and what an open door costs between requests.
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench door                      # 100,000 workers of 50 kinds
@@ -121,7 +121,7 @@ fn measure(address: SocketAddr, rounds: usize) {
     }
 }
 
-/// The share of a core that the process takes while nobody asks.
+/// The share of a core that the process takes while the door gets no request.
 fn idle(during: Duration) -> f64 {
     let before = cpu_time();
     std::thread::sleep(during);
@@ -149,6 +149,6 @@ fn main() {
     measure(address, rounds);
     if idle_for > 0 {
         let share = idle(Duration::from_secs(idle_for as u64));
-        println!("\n{workers} idle workers, and nobody asks: {:.2} % of a core", share * 100.0);
+        println!("\n{workers} idle workers, and no request to the door: {:.2} % of a core", share * 100.0);
     }
 }

@@ -29,6 +29,8 @@ use futures_util::future::LocalBoxFuture;
 
 #[path = "requests/bare.rs"]
 mod bare;
+#[path = "requests/connections.rs"]
+mod connections;
 #[path = "requests/ours.rs"]
 mod ours;
 #[path = "requests/web.rs"]

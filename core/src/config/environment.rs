@@ -34,7 +34,14 @@ impl Config {
     /// ```
     /// use heartbeat_core::Config;
     ///
-    /// let file = "[cluster]\nname = 'orders'\nrole = 'worker'\nmode = 'random'\nlisten = '0.0.0.0:7101'\nseeds = []";
+    /// let file = "
+    ///     [cluster]
+    ///     name = 'orders'
+    ///     role = 'worker'
+    ///     mode = 'random'
+    ///     listen = '0.0.0.0:7101'
+    ///     seeds = []
+    /// ";
     /// let variables = [("HEARTBEAT_NODE", "orders-0"), ("HEARTBEAT_ADVERTISE", "10.0.0.5:7101")];
     /// // A program passes std::env::vars_os().
     /// let variables = variables.map(|(name, value)| (name.into(), value.into()));

@@ -1,7 +1,7 @@
-//! `figures`: how the requests of a node stand, for people who ask.
+//! `figures`: how the requests of a node stand, for its operators.
 //!
-//! Nothing is counted for this beside the refusals. The rest is read from what routing needs, each
-//! time somebody asks.
+//! Nothing is counted for this beside the refusals. The rest is read from what routing needs, at
+//! each call.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The bare echo: a length and a payload over TCP, one thread on each side.
 
-use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -8,6 +7,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::connections::Connections;
 use crate::{Payload, SMALL, answer};
 
 pub(crate) fn serve() {
@@ -37,32 +37,24 @@ async fn echo(mut stream: TcpStream) {
     }
 }
 
-pub(crate) struct Client {
-    server: SocketAddr,
-    unused: Rc<RefCell<Vec<TcpStream>>>,
-}
+pub(crate) struct Client(Rc<Connections>);
 
 pub(crate) fn client(server: SocketAddr) -> Client {
-    Client { server, unused: Rc::default() }
+    Client(Rc::new(Connections::to(server)))
 }
 
 impl crate::Client for Client {
     fn ask(&self, payload: Payload) -> LocalBoxFuture<'static, usize> {
-        let (server, unused) = (self.server, self.unused.clone());
+        let connections = self.0.clone();
         Box::pin(async move {
-            let free = unused.borrow_mut().pop();
-            let mut stream = match free {
-                Some(stream) => stream,
-                None => TcpStream::connect(server).await.unwrap(),
-            };
-            stream.set_nodelay(true).unwrap();
+            let mut stream = connections.take().await;
             let mut message = Vec::with_capacity(4 + payload.len());
             message.extend_from_slice(&(payload.len() as u32).to_le_bytes());
             message.extend_from_slice(&payload);
             stream.write_all(&message).await.unwrap();
             let mut answer = [0; SMALL];
             stream.read_exact(&mut answer).await.unwrap();
-            unused.borrow_mut().push(stream);
+            connections.give_back(stream);
             answer.len()
         })
     }

@@ -1,7 +1,6 @@
 //! HTTP/1.1 with connections that are kept: an actix-web server with one worker thread. The client
 //! is no library: it writes a request and reads the answer, with nothing between.
 
-use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -11,6 +10,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::connections::Connections;
 use crate::{LARGE, Payload, answer};
 
 pub(crate) fn serve() {
@@ -26,29 +26,21 @@ pub(crate) fn serve() {
     });
 }
 
-pub(crate) struct Client {
-    server: SocketAddr,
-    unused: Rc<RefCell<Vec<TcpStream>>>,
-}
+pub(crate) struct Client(Rc<Connections>);
 
 pub(crate) fn client(server: SocketAddr) -> Client {
-    Client { server, unused: Rc::default() }
+    Client(Rc::new(Connections::to(server)))
 }
 
 impl crate::Client for Client {
     fn ask(&self, payload: Payload) -> LocalBoxFuture<'static, usize> {
-        let (server, unused) = (self.server, self.unused.clone());
+        let connections = self.0.clone();
         Box::pin(async move {
-            let free = unused.borrow_mut().pop();
-            let mut stream = match free {
-                Some(stream) => stream,
-                None => TcpStream::connect(server).await.unwrap(),
-            };
-            stream.set_nodelay(true).unwrap();
+            let mut stream = connections.take().await;
             let head = format!("POST / HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\r\n", payload.len());
             stream.write_all(&[head.as_bytes(), &payload].concat()).await.unwrap();
             let length = read_answer(&mut stream).await;
-            unused.borrow_mut().push(stream);
+            connections.give_back(stream);
             length
         })
     }
