@@ -25,9 +25,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Wake, Waker};
 
 use actix::dev::Envelope as ActixEnvelope;
 use actix::dev::channel::{AddressReceiver, AddressSender};
@@ -116,13 +116,15 @@ pub struct MessageCounts {
 
 impl std::ops::AddAssign for MessageCounts {
     fn add_assign(&mut self, other: MessageCounts) {
-        self.accepted += other.accepted;
-        self.handled += other.handled;
-        self.interrupted += other.interrupted;
-        self.dead += other.dead;
-        self.queued += other.queued;
-        self.answering += other.answering;
-        self.rejected += other.rejected;
+        let MessageCounts { accepted, handled, interrupted, dead, moved, queued, answering, rejected } = other;
+        self.accepted += accepted;
+        self.handled += handled;
+        self.interrupted += interrupted;
+        self.dead += dead;
+        self.moved += moved;
+        self.queued += queued;
+        self.answering += answering;
+        self.rejected += rejected;
     }
 }
 
@@ -163,6 +165,39 @@ struct Queued<A: Actor<Context = Context<A>>> {
 pub(crate) struct Undelivered<A: Actor<Context = Context<A>>> {
     pub(crate) items: Vec<Item<A>>,
     pub(crate) reason: DeadReason,
+}
+
+/// Tells a closed mailbox of mail that comes through a plain `Addr`.
+///
+/// A channel may wake a waker while it is being registered. The mailbox is locked then, so the wake
+/// is only noted, and the one that drains the mailbox looks again.
+struct MailWatch<F> {
+    state: AtomicU8,
+    on_mail: F,
+}
+
+impl<F> MailWatch<F> {
+    /// The mailbox is being drained.
+    const DRAINING: u8 = 0;
+    /// The next message calls `on_mail`.
+    const ARMED: u8 = 1;
+    /// A message came while the mailbox was being drained.
+    const WOKEN: u8 = 2;
+
+    /// From now on a message calls `on_mail`. Returns false if one has come already.
+    fn arm(&self) -> bool {
+        let armed = self.state.compare_exchange(Self::DRAINING, Self::ARMED, Ordering::AcqRel, Ordering::Acquire);
+        armed.is_ok()
+    }
+}
+
+impl<F: Fn() + Send + Sync> Wake for MailWatch<F> {
+    fn wake(self: Arc<Self>) {
+        let noted = self.state.compare_exchange(Self::DRAINING, Self::WOKEN, Ordering::AcqRel, Ordering::Acquire);
+        if noted == Err(Self::ARMED) {
+            (self.on_mail)();
+        }
+    }
 }
 
 /// The queue of one worker.
@@ -791,8 +826,28 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// Empties a closed mailbox; takes nothing if it is open again. The next message through a
-    /// plain `Addr` wakes `waker`.
-    pub(crate) fn drain(&self, waker: impl FnOnce() -> Waker) -> Undelivered<A> {
+    /// plain `Addr` calls `on_mail` on the thread of its sender, without the lock.
+    pub(crate) fn drain<F>(&self, on_mail: F) -> Undelivered<A>
+    where
+        F: Fn() + Clone + Send + Sync + 'static,
+    {
+        let mut undelivered = Undelivered { items: Vec::new(), reason: DeadReason::Stopped };
+        loop {
+            let mut watch = None;
+            let Undelivered { mut items, reason } = self.drain_once(|| {
+                let new =
+                    Arc::new(MailWatch { state: AtomicU8::new(MailWatch::<F>::DRAINING), on_mail: on_mail.clone() });
+                Waker::from(watch.insert(new).clone())
+            });
+            undelivered.items.append(&mut items);
+            undelivered.reason = reason;
+            if watch.is_none_or(|watch| watch.arm()) {
+                return undelivered;
+            }
+        }
+    }
+
+    fn drain_once(&self, waker: impl FnOnce() -> Waker) -> Undelivered<A> {
         let mut inner = self.lock();
         let reason = match inner.closed {
             Some(CloseReason::GaveUp) => DeadReason::GaveUp,
@@ -891,5 +946,73 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             InFlight::Envelope(envelope) => Some(envelope),
             InFlight::Actix => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use actix::{Handler, Message};
+
+    use super::*;
+    use crate::worker::status_cell::Cells;
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Context = Context<Idle>;
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Ping;
+
+    impl Handler<Ping> for Idle {
+        type Result = ();
+
+        fn handle(&mut self, Ping: Ping, _: &mut Context<Idle>) {}
+    }
+
+    /// Sends a message when it is dropped: in the middle of the registration of its successor.
+    struct SendsAtItsEnd(Addr<Idle>);
+
+    impl Wake for SendsAtItsEnd {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for SendsAtItsEnd {
+        fn drop(&mut self) {
+            self.0.do_send(Ping);
+        }
+    }
+
+    #[test]
+    fn mail_that_comes_while_a_closed_mailbox_is_drained_is_found() {
+        let rules = Rules {
+            capacity: 8,
+            overflow: Overflow::Reject,
+            on_replace: OnReplace::default(),
+            answers_max: 1,
+            drain: Drain::None,
+        };
+        let mailbox = Arc::new(Mailbox::<Idle>::new(rules, Arc::new(Cells::default()).take(), None));
+        let address = mailbox.address();
+        let waker = Waker::from(Arc::new(SendsAtItsEnd(address.clone())));
+        assert!(matches!(mailbox.take(0, &mut task::Context::from_waker(&waker)), Taken::Nothing));
+        drop(waker);
+        mailbox.close(CloseReason::Stopped);
+        // The reader's waker, too, is one of those that the mailbox holds.
+        mailbox.wake();
+
+        let (sender, calls) = mpsc::channel();
+        let drained = mailbox.clone();
+        let undelivered = mailbox.drain(move || sender.send(drained.depth()).unwrap());
+        assert_eq!(undelivered.items.len(), 1, "sent meanwhile");
+        assert_eq!(calls.try_recv(), Err(mpsc::TryRecvError::Empty), "the mailbox was locked");
+        address.do_send(Ping);
+        assert_eq!(calls.try_recv(), Ok(0), "told on the sender's thread");
+        assert_eq!(mailbox.drain(|| ()).items.len(), 1);
+        assert_eq!(mailbox.message_counts().dead, 2);
     }
 }

@@ -8,8 +8,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Wake, Waker};
+use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr, Recipient};
 use heartbeat_core::{
@@ -354,7 +353,13 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             is_moving = !moved.is_empty();
             moved.into_iter().for_each(|envelope| envelope.send_on(None));
         }
-        self.mailbox.drain(|| Waker::from(Arc::new(Refuser(Arc::downgrade(self)))))
+        // What watches the mail does not keep the slot alive.
+        let slot = Arc::downgrade(self);
+        self.mailbox.drain(move || {
+            if let Some(slot) = slot.upgrade() {
+                slot.refuse_mail();
+            }
+        })
     }
 
     /// Drops envelopes that were never opened, and publishes them as dead letters.
@@ -601,18 +606,6 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
 
     fn is_entity(&self) -> bool {
         matches!(self.role, Role::Entity(_))
-    }
-}
-
-/// Refuses messages that arrive in a closed mailbox through a plain `Addr`, as soon as they are
-/// sent. It does not keep the slot alive.
-struct Refuser<A: Actor<Context = Context<A>>>(Weak<WorkerSlot<A>>);
-
-impl<A: Actor<Context = Context<A>>> Wake for Refuser<A> {
-    fn wake(self: Arc<Self>) {
-        if let Some(slot) = self.0.upgrade() {
-            slot.refuse_mail();
-        }
     }
 }
 
