@@ -68,84 +68,117 @@ fn row(random: &mut Random, members: &[Member]) -> Member {
     Member { profile: profile.into(), status, generation, incarnation, ..known }
 }
 
+fn heartbeat(random: &mut Random, members: &[Member]) -> Body<'static> {
+    let named = random.below(6) as usize;
+    Body::Heartbeat(Heartbeat {
+        incarnation: incarnation(random),
+        stage: number(random, 160, wire::STAGE_MAX),
+        interval: Duration::from_micros(number(random, 1_000_000, 3_600_000_000).max(1)),
+        slept: number(random, 0, wire::STAGE_MAX),
+        health: random.below(256) as u8,
+        asks: random.chance(0.5),
+        observers: Observers::new(members.iter().map(|member| member.id).take(named)),
+    })
+}
+
+fn probe_report(random: &mut Random, target: &Member) -> Body<'static> {
+    Body::ProbeReport(ProbeReport {
+        number: random.below(1 << 32) as u32,
+        target: target.id,
+        generation: Generation(number(random, target.generation.0, wire::TIME_MAX)),
+        stage: number(random, 160, wire::STAGE_MAX),
+        silence: Duration::from_micros(number(random, 5_000_000, u64::from(u32::MAX))),
+        reached: random.chance(0.5),
+        gone: random.chance(0.5),
+        agrees: random.chance(0.5),
+        health: random.below(256) as u8,
+    })
+}
+
+fn indirect_probe(random: &mut Random, target: &Member) -> Body<'static> {
+    Body::IndirectProbe(IndirectProbe {
+        number: random.below(1 << 32) as u32,
+        target: target.id,
+        generation: Generation(number(random, target.generation.0, wire::TIME_MAX)),
+        stage: number(random, 160, wire::STAGE_MAX),
+        gone: random.chance(0.5),
+        death: random.chance(0.5),
+    })
+}
+
+fn snapshot_part(random: &mut Random) -> Body<'static> {
+    const BYTES: &[u8] = &[7; 64];
+    Body::Part(Part {
+        number: random.below(3) as u32,
+        group: name_hash(GROUP),
+        index: random.below(u64::from(SHARDS)) as u32,
+        epoch: Epoch(number(random, 1_700_000_000_000, wire::EPOCH_MAX)),
+        sequence: number(random, 1, wire::SEQUENCE_MAX),
+        version: 1,
+        total: BYTES.len() as u32,
+        offset: 0,
+        bytes: BYTES,
+    })
+}
+
+fn rows(random: &mut Random) -> Body<'static> {
+    let differing = random.next_u64();
+    Body::Rows(Rows { differing, more: random.chance(0.5), welcome: random.chance(0.5), whole: random.chance(0.5) })
+}
+
+fn echo(random: &mut Random) -> Body<'static> {
+    let number = random.below(1 << 32) as u32;
+    Body::Echo(Echo { number, incarnation: incarnation(random), is_observer: random.chance(0.5) })
+}
+
+/// A message of any kind but a join.
+fn body(random: &mut Random, members: &[Member]) -> Body<'static> {
+    let target = subject(random, members);
+    let token = number(random, 1, u64::MAX);
+    let (short, byte) = (token as u32, token as u8);
+    let stage = number(random, 160, wire::STAGE_MAX);
+    match random.below(19) {
+        0 => heartbeat(random, members),
+        1 => Body::Ack(Ack { stage, health: byte }),
+        2 => Body::Probe { number: short },
+        3 => echo(random),
+        4 => indirect_probe(random, &target),
+        5 => probe_report(random, &target),
+        6 => Body::Release,
+        7 => Body::Challenge { token },
+        8 => Body::Introduce,
+        9 => Body::Sync(Box::new([short; 64])),
+        10 => rows(random),
+        11 => Body::Gossip,
+        12 => Body::Hello,
+        13 => Body::Poll { number: short },
+        14 => Body::Vote { number: short },
+        15 => Body::Ask { number: short.max(1), group: name_hash(GROUP), indexes: (0..u32::from(byte % 20)).collect() },
+        16 => snapshot_part(random),
+        17 => Body::Kept { parts: short, refused: random.chance(0.5) },
+        _ => Body::Refused(Refused { reason: byte % 10, value: target.generation.0 }),
+    }
+}
+
 /// A datagram with random fields.
 fn forged(random: &mut Random, members: &[Member]) -> Vec<u8> {
     let sender = subject(random, members);
     let generation = number(random, sender.generation.0, wire::TIME_MAX);
     let clock = number(random, 10_000, wire::TIME_MAX - generation);
     let header = Header { generation: Generation(generation), clock, ..header(&sender) };
-    let target = subject(random, members);
-    let (target, of) = (target.id, Generation(number(random, target.generation.0, wire::TIME_MAX)));
-    let stage = number(random, 160, wire::STAGE_MAX);
-    let mut flag = || random.chance(0.5);
-    let (a, b, c) = (flag(), flag(), flag());
-    let token = number(random, 1, u64::MAX);
-    let short = token as u32;
-    let bytes = [7; 64];
-    let body = match random.below(20) {
-        0 => {
-            let interval = Duration::from_micros(number(random, 1_000_000, 3_600_000_000).max(1));
-            let observers = Observers::new(members.iter().map(|member| member.id).take(random.below(6) as usize));
-            let slept = number(random, 0, wire::STAGE_MAX);
-            let incarnation = incarnation(random);
-            Body::Heartbeat(Heartbeat { incarnation, stage, interval, slept, health: short as u8, asks: a, observers })
-        }
-        1 => Body::Ack(Ack { stage, health: short as u8 }),
-        2 => Body::Probe { number: short },
-        3 => Body::Echo(Echo { number: short, incarnation: incarnation(random), is_observer: a }),
-        4 => Body::IndirectProbe(IndirectProbe { number: short, target, generation: of, stage, gone: a, death: b }),
-        5 => Body::ProbeReport(ProbeReport {
-            number: short,
-            target,
-            generation: of,
-            stage,
-            silence: Duration::from_micros(number(random, 5_000_000, u64::from(u32::MAX))),
-            reached: a,
-            gone: b,
-            agrees: c,
-            health: short as u8,
-        }),
-        6 => Body::Release,
-        7 => {
-            let mut bytes = Vec::new();
-            wire::encode_join(&mut bytes, header, token, &row(random, members));
-            return bytes;
-        }
-        8 => Body::Challenge { token },
-        9 => Body::Introduce,
-        10 => Body::Sync(Box::new([short; 64])),
-        11 => Body::Rows(Rows { differing: token, more: a, welcome: b, whole: c }),
-        12 => Body::Gossip,
-        13 => Body::Hello,
-        14 => Body::Poll { number: short },
-        15 => Body::Vote { number: short },
-        16 => {
-            let indexes: Vec<u32> = (0..random.below(20) as u32).collect();
-            Body::Ask { number: short.max(1), group: name_hash(GROUP), indexes: indexes.into() }
-        }
-        17 => Body::Part(Part {
-            number: short,
-            group: name_hash(GROUP),
-            index: random.below(u64::from(SHARDS)) as u32,
-            epoch: Epoch(number(random, generation, wire::EPOCH_MAX)),
-            sequence: number(random, 1, wire::SEQUENCE_MAX),
-            version: 1,
-            total: bytes.len() as u32,
-            offset: 0,
-            bytes: &bytes,
-        }),
-        18 => Body::Kept { parts: short, refused: a },
-        _ => Body::Refused(Refused { reason: random.below(10) as u8, value: generation }),
-    };
     let mut datagram = Vec::new();
+    if random.chance(0.05) {
+        let token = number(random, 1, u64::MAX);
+        wire::encode_join(&mut datagram, header, token, &row(random, members));
+        return datagram;
+    }
+    let body = body(random, members);
     wire::encode(&mut datagram, header, &body);
-    let is_without_rumours = matches!(body, Body::Challenge { .. } | Body::Introduce);
-    if !is_without_rumours {
-        let count_at = datagram.len() - 1;
-        for _ in 0..random.below(4) {
-            let about = row(random, members);
-            wire::push_rumour(&mut datagram, count_at, &about, random.chance(0.5));
-        }
+    let has_rumours = !matches!(body, Body::Challenge { .. } | Body::Introduce);
+    let count_at = datagram.len() - 1;
+    for _ in 0..if has_rumours { random.below(4) } else { 0 } {
+        let about = row(random, members);
+        wire::push_rumour(&mut datagram, count_at, &about, random.chance(0.5));
     }
     datagram
 }

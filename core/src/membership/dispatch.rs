@@ -58,7 +58,7 @@ impl Source {
     }
 
     /// Whether a message from here speaks for this member: others may use its name, too.
-    fn speaks_for(self, member: &Member) -> bool {
+    fn is_of(self, member: &Member) -> bool {
         match self {
             Source::Datagram(address, _) => member.address == address,
             Source::Frame(address) => member.address.ip() == address.ip(),
@@ -100,7 +100,7 @@ impl Cluster {
         let route = if is_admission(&datagram.body) {
             Route::Admission
         } else {
-            let is_it = |known: &&Member| known.generation == header.generation && source.speaks_for(known);
+            let is_it = |known: &&Member| known.generation == header.generation && source.is_of(known);
             match self.peers.table.member(header.from).filter(is_it) {
                 Some(known) => {
                     let (status, incarnation) = (known.status, known.incarnation);
@@ -612,7 +612,7 @@ impl Cluster {
     /// so those take a member.
     fn may_open_stream(&self, from: SocketAddr, datagram: &Datagram<'_>) -> bool {
         let header = datagram.header;
-        let is_it = |known: &&Member| known.generation == header.generation && Source::Frame(from).speaks_for(known);
+        let is_it = |known: &&Member| known.generation == header.generation && Source::Frame(from).is_of(known);
         let known = self.peers.table.member(header.from).filter(is_it);
         let is_lasting = matches!(datagram.body, Body::Hello | Body::Part(_));
         known.is_some_and(|known| known.status.is_member() || !is_lasting) && header.from != self.peers.me.id
@@ -746,7 +746,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_speaks_for_a_member_from_its_address_alone() {
+    fn a_datagram_is_a_members_from_its_address_alone() {
         let (mut cluster, mut ctx) = cluster(&["a"]);
         let clock = cluster.header(ctx.now).clock;
         let header = Header { cluster: 0, from: id("a"), generation: GENERATION, clock: 1 << 40 };

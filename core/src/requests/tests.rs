@@ -1014,7 +1014,7 @@ fn an_unused_connection_is_closed_and_opened_again() {
 }
 
 #[test]
-fn a_connection_speaks_for_a_member_on_its_own_host_alone() {
+fn a_connection_is_a_members_from_its_own_host_alone() {
     for (from, is_taken) in [([127, 0, 0, 1], true), ([127, 0, 0, 2], false)] {
         let mut requests = Requests::new(config(), 5, node_id(0), Generation(1));
         requests.handle(Instant::ZERO, member(1, Status::Alive));
