@@ -44,7 +44,7 @@ use crate::leaving::{HandOver, Leaving};
 use crate::member::{
     ArbiterId, Child, Epoch, Generation, Member, Metadata, NodeId, ShardGroup, Target, WorkerId, canonical, name_hash,
 };
-use crate::membership::{Cluster, Identity, Link, Outgoing, OwnershipEffect};
+use crate::membership::{Cluster, Identity, Link, Outgoing, OwnershipEffect, Source};
 use crate::output::{Output, StreamId};
 use crate::random::Random;
 use crate::sharding::{Sharding, ShardingCtx};
@@ -593,7 +593,7 @@ impl Engine {
         if self.leaving.is_over() {
             return;
         }
-        let follow = cluster.handle_datagram(from, bytes.len(), &datagram, &mut self.ctx);
+        let follow = cluster.handle_datagram(Source::Datagram(from, bytes.len()), &datagram, &mut self.ctx);
         self.follow(follow);
     }
 

@@ -12,6 +12,7 @@ mod determinism;
 mod edges;
 mod events;
 mod extremes;
+mod forged;
 mod guard;
 mod handover;
 mod hostile;

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::control::input::Request;
 use crate::control::supervisor::Supervisor;
 use crate::requests::{RequestsLink, ToRequests};
+use crate::transport;
 use crate::worker::messages::ToSupervisor;
 
 /// How long connecting may take.
@@ -60,8 +61,8 @@ fn happened(clock: Clock, stream: StreamId, from: SocketAddr, event: StreamEvent
 /// The streams of this node, by the engine's numbers.
 pub(crate) struct Streams {
     clock: Clock,
-    /// Whether there are any on this transport.
-    has_streams: bool,
+    /// The host of this node; `None` if its transport has no streams.
+    own: Option<IpAddr>,
     /// Where frames wait to be written.
     writers: BTreeMap<StreamId, Writer>,
     /// Bytes that wait in all streams, those that are being closed included.
@@ -98,21 +99,21 @@ impl Drop for Frame {
 }
 
 impl Streams {
-    pub(crate) fn new(clock: Clock, has_streams: bool) -> Streams {
-        Streams { clock, has_streams, writers: BTreeMap::new(), waiting: Rc::default() }
+    pub(crate) fn new(clock: Clock, own: Option<IpAddr>) -> Streams {
+        Streams { clock, own, writers: BTreeMap::new(), waiting: Rc::default() }
     }
 
     /// Connects a stream.
     pub(crate) fn open(&mut self, stream: StreamId, to: SocketAddr, supervisor: Addr<Supervisor>) {
         let clock = self.clock;
         let report = move |event| happened(clock, stream, to, event);
-        if !self.has_streams {
+        let Some(own) = self.own else {
             return supervisor.do_send(report(StreamEvent::Failed));
-        }
+        };
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let reporter = supervisor.clone();
         let task = actix_rt::spawn(async move {
-            let what = match tokio::time::timeout(CONNECT_FOR, TcpStream::connect(to)).await {
+            let what = match tokio::time::timeout(CONNECT_FOR, transport::connect(own, to)).await {
                 Ok(Ok(socket)) => {
                     supervisor.do_send(report(StreamEvent::Opened));
                     return converse(clock, stream, to, socket, frames, supervisor).await;
@@ -156,7 +157,7 @@ impl Streams {
 
     /// Closes all streams once their frames are written. Returns whether there were any.
     pub(crate) fn shut_all(&mut self) -> bool {
-        self.has_streams = false;
+        self.own = None;
         let streams: Vec<StreamId> = self.writers.keys().copied().collect();
         for &stream in &streams {
             self.shut(stream);

@@ -7,6 +7,7 @@
 //! the application runs, and never waits for a worker.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,6 +124,8 @@ pub(crate) struct Links {
     pub(crate) sender: Option<Addr<NodeSender>>,
     /// The task that takes connections, if its transport has streams beside datagrams.
     pub(crate) accepting: Option<JoinHandle<()>>,
+    /// Where its connections come from.
+    pub(crate) host: IpAddr,
     /// Set once the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// How long the node's shards may act.
@@ -160,7 +163,7 @@ impl Supervisor {
             threads: BTreeMap::new(),
             held: BTreeSet::new(),
             answers: VecDeque::new(),
-            streams: Streams::new(clock, links.accepting.is_some()),
+            streams: Streams::new(clock, links.accepting.as_ref().map(|_| links.host)),
             links,
             members_shown: None,
             subscribers: Subscribers::default(),

@@ -245,6 +245,7 @@ fn start_actors(
         bound.zip(config.cluster.as_ref()).map(|(bound, cluster): (_, &ClusterConfig)| cluster.advertised(bound));
     let generation = clock.generation();
     let identity = Identity { generation, address: address.unwrap_or(nowhere) };
+    let host = identity.address.ip();
     // Randomness is for jitter only, so that restarts do not coincide. Any seed that differs
     // between nodes will do. In virtual time every run is to be the same.
     let seed = match thread_source {
@@ -262,7 +263,7 @@ fn start_actors(
     let requests = match (&config.cluster, &listener) {
         (Some(cluster), Some(_)) => {
             let (node, name) = (NodeId::of(&cluster.node), name_hash(&cluster.name) as u32);
-            let me = Me { node, generation, cluster: name, clock, doors };
+            let me = Me { node, generation, cluster: name, host, clock, doors };
             Some(requests::start(config.requests.clone(), me).map_err(NodeError::Thread)?)
         }
         (Some(_), None) | (None, _) => None,
@@ -278,7 +279,8 @@ fn start_actors(
     let receiver = start_vital(thread_source, Receiver::new(clock, supervisor.clone(), transport));
     #[cfg(feature = "http")]
     let probed = receiver.clone();
-    let links = Links { receiver, sender, accepting, is_leaving, node_lease, requests: requests.clone(), authority };
+    let links =
+        Links { receiver, sender, accepting, host, is_leaving, node_lease, requests: requests.clone(), authority };
     let actor = Supervisor::new(clock, thread_source, engine, view, cells, links);
     spawn_vital(thread_source, type_name::<Supervisor>(), context.into_future(actor));
     Ok(Actors {

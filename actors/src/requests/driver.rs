@@ -10,7 +10,7 @@
 //! their order.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,6 +46,8 @@ pub(crate) struct Me {
     pub(crate) node: NodeId,
     pub(crate) generation: Generation,
     pub(crate) cluster: u32,
+    /// Where its connections come from.
+    pub(crate) host: IpAddr,
     pub(crate) clock: Clock,
     /// The workers that accept messages of other nodes.
     pub(crate) doors: Arc<WorkerDoors>,
@@ -154,6 +156,8 @@ struct Inbox {
 
 /// Drives the requests of a node.
 pub(crate) struct Driver {
+    /// Where the connections of this node come from.
+    pub(super) host: IpAddr,
     clock: Clock,
     /// The groups of this node that take requests, by the hash of their name.
     doors: DashMap<u64, Arc<dyn Door>>,
@@ -185,6 +189,7 @@ impl Driver {
             due: None,
         };
         Driver {
+            host: me.host,
             clock: me.clock,
             doors: DashMap::new(),
             worker_doors: me.doors,

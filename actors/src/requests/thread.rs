@@ -16,6 +16,7 @@ use crate::requests::RequestsLink;
 use crate::requests::answering::Answering;
 use crate::requests::driver::{Delivery, Driver, Job, Me};
 use crate::requests::socket::{Line, READ_BYTES_MAX, READ_BYTES_MIN};
+use crate::transport;
 
 /// How long connecting may take.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
@@ -158,13 +159,14 @@ fn deliver(
 }
 
 fn accept(driver: &Arc<Driver>, connection: ConnectionId, stream: std::net::TcpStream) {
+    let Ok(from) = stream.peer_addr() else { return };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let line = driver.add_socket(connection, stream, Input::Accepted { connection });
+    let line = driver.add_socket(connection, stream, Input::Accepted { connection, from: from.ip() });
     spawn(driver, tend(driver.clone(), connection, line));
 }
 
 async fn connect(driver: Arc<Driver>, connection: ConnectionId, to: SocketAddr) {
-    match tokio::time::timeout(CONNECT_FOR, TcpStream::connect(to)).await {
+    match tokio::time::timeout(CONNECT_FOR, transport::connect(driver.host, to)).await {
         Ok(Ok(stream)) => {
             let line = driver.add_socket(connection, stream, Input::Connected { connection });
             run_jobs(&driver);

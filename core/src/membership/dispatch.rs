@@ -6,6 +6,7 @@
 //! so that it can come back. A stream has one purpose, and a frame that does not serve it closes
 //! the stream.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 
 use super::change::Origin;
@@ -40,33 +41,67 @@ enum Route {
     Stream(StreamId, StreamKind),
 }
 
+/// Where a message came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// A datagram from this address, this many bytes long.
+    Datagram(SocketAddr, usize),
+    /// A frame of a stream from this address. Its port is that of the connection.
+    Frame(SocketAddr),
+}
+
+impl Source {
+    fn address(self) -> SocketAddr {
+        match self {
+            Source::Datagram(address, _) | Source::Frame(address) => address,
+        }
+    }
+
+    /// Whether a message from here speaks for this member: others may use its name, too.
+    fn is_of(self, member: &Member) -> bool {
+        match self {
+            Source::Datagram(address, _) => member.address == address,
+            Source::Frame(address) => member.address.ip() == address.ip(),
+        }
+    }
+
+    /// Whether an answer of this many bytes is no longer than what came. A proven address is not
+    /// asked for that: a stream has one.
+    fn pays_for(self, bytes: usize) -> bool {
+        match self {
+            Source::Datagram(_, length) => length >= bytes,
+            Source::Frame(_) => true,
+        }
+    }
+}
+
 /// A message, where it came from, and its length.
 struct Received<'d, 'a> {
-    from: SocketAddr,
-    length: usize,
+    source: Source,
     datagram: &'d Datagram<'a>,
     route: Route,
 }
 
 impl Cluster {
-    /// Handles a datagram of `length` bytes, already found to be of this cluster.
+    /// Handles a message that is already found to be of this cluster: a datagram, or a frame of a
+    /// lifeline.
     pub(crate) fn handle_datagram(
         &mut self,
-        from: SocketAddr,
-        length: usize,
+        source: Source,
         datagram: &Datagram<'_>,
         ctx: &mut Ctx,
     ) -> OwnershipEffect {
         let header = datagram.header;
         if header.from == self.peers.me.id {
-            return self.handle_duplicate_name(from, header, ctx);
+            return self.handle_duplicate_name(source, datagram, ctx);
         }
-        let row = self.unconfirmed.handle_datagram(from, header);
+        let row = self.unconfirmed.handle_datagram(source.address(), header);
         let mut effect = self.merge_confirmed(row, ctx);
         let route = if is_admission(&datagram.body) {
             Route::Admission
         } else {
-            match self.peers.table.member(header.from).filter(|known| known.generation == header.generation) {
+            let is_it = |known: &&Member| known.generation == header.generation && source.is_of(known);
+            match self.peers.table.member(header.from).filter(is_it) {
                 Some(known) => {
                     let (status, incarnation) = (known.status, known.incarnation);
                     self.out.clock.follow(clock_in(header), ctx.now);
@@ -81,12 +116,13 @@ impl Cluster {
                 None => Route::Stranger,
             }
         };
-        effect.max(self.dispatch(&Received { from, length, datagram, route }, ctx))
+        effect.max(self.dispatch(&Received { source, datagram, route }, ctx))
     }
 
     /// Takes a message to its rule.
     fn dispatch(&mut self, received: &Received<'_, '_>, ctx: &mut Ctx) -> OwnershipEffect {
-        let &Received { from, datagram, route, .. } = received;
+        let &Received { source, datagram, route } = received;
+        let from = source.address();
         let (header, id) = (datagram.header, datagram.header.from);
         match (&datagram.body, route) {
             (Body::Join(join), Route::Admission) => return self.handle_join(from, header, join, ctx),
@@ -169,7 +205,7 @@ impl Cluster {
                 | Body::Kept { .. }
                 | Body::Refused(_),
                 route,
-            ) => self.reject(from, received.length, route, ctx),
+            ) => self.reject(source, route, ctx),
         }
         OwnershipEffect::Nothing
     }
@@ -177,13 +213,9 @@ impl Cluster {
     /// Handles a message that has no meaning on its route. A stranger learns that it is unknown
     /// here. It is sent no more than it sent, so that this node amplifies nothing; what members
     /// send is never as short.
-    fn reject(&mut self, from: SocketAddr, length: usize, route: Route, ctx: &Ctx) {
+    fn reject(&mut self, source: Source, route: Route, ctx: &Ctx) {
         match route {
-            Route::Stranger => {
-                if length >= wire::introduction_bytes(self.header(ctx.now)) {
-                    self.out.send(from, Payload::Body(Body::Introduce));
-                }
-            }
+            Route::Stranger => self.introduce(source, ctx),
             Route::Stream(stream, _) => {
                 self.transfers.forget(stream, Instant::ZERO);
                 self.streams.close(stream, &mut self.out);
@@ -192,16 +224,39 @@ impl Cluster {
         }
     }
 
+    fn introduce(&mut self, source: Source, ctx: &Ctx) {
+        if source.pays_for(wire::introduction_bytes(self.header(ctx.now))) {
+            self.out.send(source.address(), Payload::Body(Body::Introduce));
+        }
+    }
+
     // ---- the sender -----------------------------------------------------------------------------
 
     /// Handles a datagram under this node's own name: its own, or one of another process.
-    fn handle_duplicate_name(&mut self, from: SocketAddr, header: Header, ctx: &mut Ctx) -> OwnershipEffect {
-        let own = self.peers.me.generation;
-        if header.generation > own {
-            return self.give_way(header.generation, Some(from), ctx);
-        }
-        if header.generation < own {
-            self.out.send(from, Payload::Body(Body::Introduce));
+    ///
+    /// A later process is sent a token, and believed once it has returned it: so it receives at
+    /// this address.
+    fn handle_duplicate_name(&mut self, source: Source, datagram: &Datagram<'_>, ctx: &mut Ctx) -> OwnershipEffect {
+        let (header, from) = (datagram.header, source.address());
+        let returned = if let Body::Challenge { token } = datagram.body { Some(token) } else { None };
+        let asks = |token| Payload::Body(Body::Challenge { token });
+        let pays = source.pays_for(wire::challenge_bytes(self.header(ctx.now)));
+        match header.generation.cmp(&self.peers.me.generation) {
+            Ordering::Equal => {}
+            Ordering::Less => match returned {
+                Some(token) if pays => self.out.send(from, asks(token)),
+                Some(_) => {}
+                None => self.introduce(source, ctx),
+            },
+            Ordering::Greater => {
+                let token = self.joining.token(from, header);
+                if returned == Some(token) {
+                    return self.give_way(header.generation, Some(from), ctx);
+                }
+                if pays && !self.superseded {
+                    self.out.send(from, asks(token));
+                }
+            }
         }
         OwnershipEffect::Nothing
     }
@@ -534,9 +589,9 @@ impl Cluster {
         let is_own = |node: NodeId| node == datagram.header.from;
         match kind {
             StreamKind::Inbound(id, _) if is_own(id) => {
-                return effect.max(self.handle_datagram(from, usize::MAX, datagram, ctx));
+                return effect.max(self.handle_datagram(Source::Frame(from), datagram, ctx));
             }
-            StreamKind::Unidentified if !self.may_open_stream(datagram) => {
+            StreamKind::Unidentified if !self.may_open_stream(from, datagram) => {
                 self.streams.close(stream, &mut self.out);
                 return effect;
             }
@@ -549,15 +604,16 @@ impl Cluster {
             | StreamKind::IncomingTransfer(..) => {}
         }
         let route = Route::Stream(stream, kind);
-        effect.max(self.dispatch(&Received { from, length: usize::MAX, datagram, route }, ctx))
+        effect.max(self.dispatch(&Received { source: Source::Frame(from), datagram, route }, ctx))
     }
 
-    /// Whether the sender of the first frame may open a stream: it has to be in the table. The
-    /// state of lifelines and transfers ends with the membership of their sender, so those take a
-    /// member.
-    fn may_open_stream(&self, datagram: &Datagram<'_>) -> bool {
+    /// Whether the sender of the first frame may open a stream: it has to be in the table, and on
+    /// its own host. The state of lifelines and transfers ends with the membership of their sender,
+    /// so those take a member.
+    fn may_open_stream(&self, from: SocketAddr, datagram: &Datagram<'_>) -> bool {
         let header = datagram.header;
-        let known = self.peers.table.member(header.from).filter(|known| known.generation == header.generation);
+        let is_it = |known: &&Member| known.generation == header.generation && Source::Frame(from).is_of(known);
+        let known = self.peers.table.member(header.from).filter(is_it);
         let is_lasting = matches!(datagram.body, Body::Hello | Body::Part(_));
         known.is_some_and(|known| known.status.is_member() || !is_lasting) && header.from != self.peers.me.id
     }
@@ -579,7 +635,7 @@ mod tests {
     fn handle(cluster: &mut Cluster, ctx: &mut Ctx, from: &str, length: usize, body: Body<'_>) -> Vec<Outgoing> {
         let header = Header { cluster: 0, from: id(from), generation: GENERATION, clock: 0 };
         let datagram = Datagram { header, body, rumours: Rumours::default() };
-        cluster.handle_datagram(address(from), length, &datagram, ctx);
+        cluster.handle_datagram(Source::Datagram(address(from), length), &datagram, ctx);
         std::iter::from_fn(|| cluster.poll_outgoing()).collect()
     }
 
@@ -658,19 +714,56 @@ mod tests {
     #[test]
     fn a_later_process_of_this_name_supersedes_this_one() {
         let (mut cluster, mut ctx) = cluster(&["a"]);
-        let mut namesake = |ctx: &mut Ctx, generation| {
+        let mut namesake = |ctx: &mut Ctx, from: &str, length, generation, body: Body<'_>| {
             let header = Header { cluster: 0, from: id("me"), generation: Generation(generation), clock: 0 };
-            let datagram = Datagram { header, body: Body::Gossip, rumours: Rumours::default() };
-            let effect = cluster.handle_datagram(address("x"), 100, &datagram, ctx);
-            (effect, std::iter::from_fn(|| cluster.poll_outgoing()).count())
+            let datagram = Datagram { header, body, rumours: Rumours::default() };
+            let effect = cluster.handle_datagram(Source::Datagram(address(from), length), &datagram, ctx);
+            (effect, std::iter::from_fn(|| cluster.poll_outgoing()).collect::<Vec<_>>())
         };
-        assert_eq!(namesake(&mut ctx, 7), (OwnershipEffect::Nothing, 0), "its own");
-        assert_eq!(namesake(&mut ctx, 6), (OwnershipEffect::Nothing, 1), "an earlier one is introduced");
-        assert_eq!(namesake(&mut ctx, 8).0, OwnershipEffect::Revoke);
-        assert_eq!(namesake(&mut ctx, 9).0, OwnershipEffect::Nothing, "once");
+        let nothing = OwnershipEffect::Nothing;
+        assert_eq!(namesake(&mut ctx, "x", 100, 7, Body::Gossip), (nothing, vec![]), "its own");
+        let introduced = (nothing, send("x", Body::Introduce));
+        assert_eq!(namesake(&mut ctx, "x", 100, 6, Body::Gossip), introduced, "an earlier one");
+        let challenge = Body::Challenge { token: 5 };
+        let returned = (nothing, send("x", challenge.clone()));
+        assert_eq!(namesake(&mut ctx, "x", 100, 6, challenge.clone()), returned, "an earlier one asks");
+
+        assert_eq!(namesake(&mut ctx, "x", 20, 8, Body::Gossip), (nothing, vec![]), "it sent too little");
+        let (effect, sent) = namesake(&mut ctx, "x", 100, 8, challenge);
+        let [Outgoing::Send { payload: Payload::Body(Body::Challenge { token }), .. }] = sent[..] else {
+            panic!("{sent:?}")
+        };
+        assert_eq!(effect, nothing, "another token");
+        let answer = || Body::Challenge { token };
+        assert_eq!(namesake(&mut ctx, "y", 100, 8, answer()).0, nothing, "from another address");
+        assert_eq!(namesake(&mut ctx, "x", 100, 9, answer()).0, nothing, "of another generation");
+        assert_eq!(events(&mut ctx), []);
+        assert_eq!(namesake(&mut ctx, "x", 100, 8, answer()).0, OwnershipEffect::Revoke);
+        assert_eq!(namesake(&mut ctx, "x", 100, 8, answer()), (nothing, vec![]), "once");
         let generation = Generation(8);
         assert_eq!(events(&mut ctx), [Event::Superseded { generation, address: Some(address("x")) }]);
         assert_eq!(cluster.next_due(ms(0)), Instant::NEVER);
+    }
+
+    #[test]
+    fn a_datagram_is_a_members_from_its_address_alone() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        let clock = cluster.header(ctx.now).clock;
+        let header = Header { cluster: 0, from: id("a"), generation: GENERATION, clock: 1 << 40 };
+        let mut spoof = |cluster: &mut Cluster, source, body| {
+            let datagram = Datagram { header, body, rumours: Rumours::default() };
+            cluster.handle_datagram(source, &datagram, &mut ctx);
+            let sent = std::iter::from_fn(|| cluster.poll_outgoing()).collect::<Vec<_>>();
+            (sent, cluster.header(ctx.now).clock)
+        };
+        let poll = || Body::Poll { number: 5 };
+        let elsewhere = Source::Datagram(address("x"), 100);
+        assert_eq!(spoof(&mut cluster, elsewhere, poll()), (send("x", Body::Introduce), clock));
+        let port = SocketAddr::new(address("a").ip(), 9);
+        assert_eq!(spoof(&mut cluster, Source::Datagram(port, 1), poll()), (vec![], clock), "its host is not enough");
+        let (sent, followed) = spoof(&mut cluster, Source::Datagram(address("a"), 100), poll());
+        assert_eq!(sent, send("a", Body::Vote { number: 5 }));
+        assert!(followed > clock);
     }
 
     #[test]

@@ -334,6 +334,12 @@ impl Joining {
             out.send(from, Payload::Body(Body::Challenge { token }));
             return None;
         }
+        if let Some(details) = join.row.details
+            && details.address != from
+        {
+            self.refuse(from, &Refusal::AddressOfAnother(details.address), out, ctx);
+            return None;
+        }
         self.compare_clocks(header, peers, out, ctx);
         let status = match join.row.status {
             Status::Alive | Status::Suspect | Status::Dead => Status::Alive,
@@ -365,11 +371,16 @@ impl Joining {
                 if matches!(refusal, Refusal::Superseded(_)) {
                     out.send(from, Payload::About(row.id));
                 }
-                out.send(from, Payload::Body(Body::Refused(refusal.to_wire())));
-                self.report_refusal(&refusal, from, ctx);
+                self.refuse(from, &refusal, out, ctx);
                 None
             }
         }
+    }
+
+    /// Tells a node why it is not admitted, and publishes that.
+    fn refuse(&mut self, from: SocketAddr, refusal: &Refusal, out: &mut Outbox, ctx: &mut Ctx) {
+        out.send(from, Payload::Body(Body::Refused(refusal.to_wire())));
+        self.report_refusal(refusal, from, ctx);
     }
 
     /// Answers a node that was admitted: with its own row if it has yet to learn of its death, and
@@ -460,7 +471,8 @@ impl Joining {
         self.is_seed(address) || peers.addresses().any(|member| member == address)
     }
 
-    fn token(&self, address: SocketAddr, header: Header) -> u64 {
+    /// What a process has to return from this address, so that it is known to receive there.
+    pub(super) fn token(&self, address: SocketAddr, header: Header) -> u64 {
         let octets: u64 = match address.ip() {
             IpAddr::V4(ip) => u64::from(u32::from(ip)),
             IpAddr::V6(ip) => mix((u128::from(ip) >> 64) as u64) ^ u128::from(ip) as u64,

@@ -59,6 +59,7 @@ mod transfer;
 mod unconfirmed;
 mod watch;
 
+pub(crate) use self::dispatch::Source;
 pub(crate) use self::outbox::Outgoing;
 pub(crate) use self::transfer::ShardMessage;
 

@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub enum Refusal {
     Changed(Arc<str>),
     /// The node that was asked has no quorum, and admits no new member without one.
     NoQuorum,
+    /// The datagrams of the node come from another address than this one, which it says it has.
+    AddressOfAnother(SocketAddr),
 }
 
 impl Refusal {
@@ -99,6 +102,7 @@ impl Refusal {
             Refusal::HasLeft => (5, 0),
             Refusal::NoQuorum => (6, 0),
             Refusal::Changed(_) => (7, 0),
+            Refusal::AddressOfAnother(_) => (8, 0),
         };
         Refused { reason, value }
     }
@@ -116,6 +120,7 @@ impl Refusal {
             5 => Refusal::HasLeft,
             6 => Refusal::NoQuorum,
             7 => Refusal::Changed(me.name.clone()),
+            8 => Refusal::AddressOfAnother(me.address),
             _ => return None,
         })
     }
@@ -147,6 +152,11 @@ impl fmt::Display for Refusal {
                 f.write_str("this node has no quorum and admits no new member; restore its connection to the others")
             }
             Refusal::HasLeft => f.write_str("this process has left; start a new one"),
+            Refusal::AddressOfAnother(says) => write!(
+                f,
+                "the node says that its address is {says}, and its datagrams come from another one; \
+                 set cluster.advertise to the address that the others see"
+            ),
         }
     }
 }

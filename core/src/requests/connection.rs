@@ -5,6 +5,7 @@
 //! large message takes turns with the small ones, part by part.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -153,6 +154,8 @@ pub(crate) struct Connection {
     /// The other node; none until it has said so.
     pub(crate) peer: Option<NodeId>,
     pub(crate) is_outbound: bool,
+    /// Inbound: the host that it comes from.
+    pub(crate) from: Option<IpAddr>,
     pub(crate) phase: Phase,
     /// What waits for the writer.
     outbox: VecDeque<Message>,
@@ -195,6 +198,7 @@ impl Connection {
         Connection {
             peer,
             is_outbound,
+            from: None,
             phase,
             outbox: VecDeque::new(),
             outbox_bytes: 0,

@@ -1,8 +1,13 @@
 //! Flow: what a node that is slow, or does not read, can make another one hold.
 
+use std::net::Ipv4Addr;
+
 use super::connection::WRITE_AHEAD;
 use super::frame::{self, Frame, PART_BYTES_MAX, PREFACE, RequestHead, Response};
 use super::*;
+
+/// Where the peer is.
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 const GROUP: u64 = 7;
 
@@ -35,7 +40,7 @@ impl Station {
     /// The peer has connected, to send requests.
     fn inbound(config: RequestsConfig) -> Station {
         let mut station = Station::new(config, "me");
-        station.input(Input::Accepted { connection: station.connection });
+        station.input(Input::Accepted { connection: station.connection, from: HOST });
         let mut bytes = PREFACE.to_vec();
         frame::encode(&mut bytes, &Frame::Hello { cluster: 5, from: NodeId::of("peer"), generation: Generation(1) });
         station.read(bytes);

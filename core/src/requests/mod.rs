@@ -44,7 +44,7 @@ mod trace_context;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,6 +177,8 @@ pub enum Input {
     Accepted {
         /// Its number: even.
         connection: ConnectionId,
+        /// The host that it comes from: a connection speaks for members on that host alone.
+        from: IpAddr,
     },
     /// A connection that was asked for is there.
     Connected {
@@ -367,7 +369,7 @@ impl Requests {
             }
             Input::Owner { group, index, owner } => self.handle_owner(group, index, owner),
             Input::Served { served, outcome } => self.handle_served(served, outcome),
-            Input::Accepted { connection } => self.handle_accepted(connection),
+            Input::Accepted { connection, from } => self.handle_accepted(connection, from),
             Input::Connected { connection } => self.handle_connected(connection),
             Input::Read { connection, bytes } => self.handle_read(connection, &bytes),
             Input::Written { connection, bytes } => self.handle_written(connection, bytes),

@@ -6,6 +6,7 @@
 //! `message_bytes_max` is refused, and its parts are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,8 +102,10 @@ impl Serving {
 impl Requests {
     // ---- connections ---------------------------------------------------------------------------
 
-    pub(super) fn handle_accepted(&mut self, number: ConnectionId) {
-        self.connections.insert(number, Connection::new(None, false, Phase::Greeting));
+    pub(super) fn handle_accepted(&mut self, number: ConnectionId, from: IpAddr) {
+        let mut connection = Connection::new(None, false, Phase::Greeting);
+        connection.from = Some(from.to_canonical());
+        self.connections.insert(number, connection);
         self.timers.insert((self.now + GREETING_FOR, Timer::Greeting(number)));
     }
 
@@ -189,12 +192,14 @@ impl Requests {
 
     fn handle_frame(&mut self, number: ConnectionId, frame: Frame<'_>) -> Result<(), FrameError> {
         let Some(connection) = self.connections.get(&number) else { return Ok(()) };
-        let (is_outbound, phase) = (connection.is_outbound, connection.phase);
+        let (is_outbound, phase, host) = (connection.is_outbound, connection.phase, connection.from);
         match frame {
             Frame::Hello { cluster, from, generation } if !is_outbound && phase == Phase::Greeting => {
-                let is_member = self.peers.get(&from).is_some_and(|peer| {
-                    peer.status.is_member() && peer.generation == generation && cluster == self.cluster
-                });
+                let is_member = cluster == self.cluster
+                    && self.peers.get(&from).is_some_and(|peer| {
+                        let is_it = peer.generation == generation && Some(peer.address.ip()) == host;
+                        peer.status.is_member() && is_it
+                    });
                 self.greet(number, is_member.then_some(from));
                 Ok(())
             }

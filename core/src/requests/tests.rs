@@ -2,6 +2,7 @@
 //! die.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::frame::{self, Frame, RequestHead, Response};
@@ -14,6 +15,8 @@ use crate::time::Instant;
 use crate::{Interruption, Random};
 
 const GROUP: u64 = 77;
+/// Where all nodes are.
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MESSAGE: MessageType = MessageType { name_hash: 1, version: 1 };
 
 fn node_id(place: usize) -> NodeId {
@@ -232,7 +235,7 @@ impl World {
                 self.next_accepted += 2;
                 self.ends.insert((place, connection), (peer, accepted));
                 self.ends.insert((peer, accepted), (place, connection));
-                self.input(peer, Input::Accepted { connection: accepted });
+                self.input(peer, Input::Accepted { connection: accepted, from: HOST });
                 self.later(place, Event::Input(Input::Connected { connection }));
             }
             Output::Write { connection, bytes } => self.carry((place, connection), &bytes),
@@ -635,7 +638,7 @@ impl Served {
         let owner = Some((node_id(0), Epoch(7)));
         requests.handle(Instant::ZERO, Input::Owner { group: GROUP, index: 0, owner });
         let mut served = Served { requests, connection: ConnectionId(2) };
-        served.requests.handle(Instant::ZERO, Input::Accepted { connection: served.connection });
+        served.requests.handle(Instant::ZERO, Input::Accepted { connection: served.connection, from: HOST });
         let mut bytes = PREFACE.to_vec();
         frame::encode(&mut bytes, &Frame::Hello { cluster: 5, from: node_id(1), generation: Generation(1) });
         served.read(bytes);
@@ -1011,13 +1014,28 @@ fn an_unused_connection_is_closed_and_opened_again() {
 }
 
 #[test]
+fn a_connection_is_a_members_from_its_own_host_alone() {
+    for (from, is_taken) in [([127, 0, 0, 1], true), ([127, 0, 0, 2], false)] {
+        let mut requests = Requests::new(config(), 5, node_id(0), Generation(1));
+        requests.handle(Instant::ZERO, member(1, Status::Alive));
+        let connection = ConnectionId(2);
+        requests.handle(Instant::ZERO, Input::Accepted { connection, from: from.into() });
+        let mut bytes = PREFACE.to_vec();
+        frame::encode(&mut bytes, &Frame::Hello { cluster: 5, from: node_id(1), generation: Generation(1) });
+        requests.handle(Instant::ZERO, Input::Read { connection, bytes: bytes.into() });
+        let phase = requests.connections.get(&connection).map(|connection| connection.phase);
+        assert_eq!(phase == Some(super::connection::Phase::Open), is_taken, "{from:?}: {phase:?}");
+    }
+}
+
+#[test]
 fn strangers_and_nonsense_end_their_connection_alone() {
     let mut requests = Requests::new(config(), 5, node_id(0), Generation(1));
     requests.handle(Instant::ZERO, member(1, Status::Alive));
     let mut random = Random::seeded(9);
     for number in 0..2_000_u64 {
         let connection = ConnectionId(number * 2);
-        requests.handle(Instant::ZERO, Input::Accepted { connection });
+        requests.handle(Instant::ZERO, Input::Accepted { connection, from: HOST });
         let bytes: Vec<u8> = match number % 4 {
             0 => [&PREFACE[..], &[255; 4]].concat(),
             1 => [&PREFACE[..], &[1, 0, 0, 0, 9]].concat(),

@@ -191,6 +191,11 @@ pub(crate) fn introduction_bytes(header: Header) -> usize {
     MAGIC.len() + 2 + 4 + 8 + varint_bytes(header.generation.0) + varint_bytes(header.clock) + 1
 }
 
+/// Bytes of a challenge with this header.
+pub(crate) fn challenge_bytes(header: Header) -> usize {
+    introduction_bytes(header) + size_of::<u64>()
+}
+
 fn push_part(buffer: &mut Vec<u8>, part: &Part<'_>) {
     buffer.extend_from_slice(&part.number.to_le_bytes());
     buffer.extend_from_slice(&part.group.to_le_bytes());

@@ -54,8 +54,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use decode::decode;
+pub(crate) use encode::{challenge_bytes, encode_row, introduction_bytes};
 pub use encode::{encode, encode_join, encode_sync, push_rumour};
-pub(crate) use encode::{encode_row, introduction_bytes};
 
 use crate::member::{
     Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, WEIGHT_KEY, Weight,

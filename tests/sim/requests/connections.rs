@@ -59,7 +59,7 @@ impl World {
         all.next += 1;
         let (number, accepted) = (all.next, ConnectionId(all.next * 2));
         let ends = [(from, self.life(from), connection), (to, self.life(to), accepted)];
-        let arrives = self.now + after;
+        let (arrives, host) = (self.now + after, self.address(from).ip());
         let open = Open {
             ends,
             is_there: [true; 2],
@@ -70,13 +70,14 @@ impl World {
         let all = &mut self.traffic.connections;
         all.open.insert(number, open);
         all.by_end.extend(ends.map(|end| (end, number)));
-        self.plan_action(arrives, to, Action::Input(Input::Accepted { connection: accepted }));
+        self.plan_action(arrives, to, Action::Input(Input::Accepted { connection: accepted, from: host }));
         self.plan_action(arrives + after, from, Action::Input(Input::Connected { connection }));
     }
 
     /// Whether what a connection brings is still for it: its end may have been closed meanwhile.
     pub(crate) fn may_arrive(&mut self, place: NodeIndex, input: &Input) -> bool {
-        let (Input::Accepted { connection } | Input::Connected { connection } | Input::Read { connection, .. }) = input
+        let (Input::Accepted { connection, .. } | Input::Connected { connection } | Input::Read { connection, .. }) =
+            input
         else {
             return true;
         };
