@@ -14,6 +14,8 @@ use crate::lock::{read, write};
 use crate::view::event_log::EventLog;
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::subscribe::{ShardOwner, ViewSnapshot};
+#[cfg(feature = "http")]
+use crate::view::times::Times;
 use crate::view::{GroupView, WorkerState, WorkerView};
 use crate::worker::mailbox::MessageCounts;
 use crate::worker::slot::DynSlot;
@@ -43,6 +45,8 @@ pub struct View {
     slots: DashMap<Arc<str>, Weak<dyn DynSlot>>,
     #[cfg(feature = "http")]
     events: EventLog,
+    #[cfg(feature = "http")]
+    times: Times,
     /// What became of the messages to workers that were removed, by the type of their actors.
     #[cfg(feature = "http")]
     removed: DashMap<&'static str, MessageCounts>,
@@ -369,6 +373,12 @@ impl View {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// How long hand-overs of shards and answers of the authority took.
+    #[cfg(feature = "http")]
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
+    }
+
     /// The events, by number and by name.
     #[cfg(feature = "http")]
     pub(crate) fn events(&self) -> &EventLog {
@@ -412,7 +422,10 @@ impl View {
     /// Brings workers, groups and owners up to an event.
     pub(crate) fn apply(&self, event: &Event, now: Instant) {
         #[cfg(feature = "http")]
-        self.events.push(event, now);
+        {
+            self.events.push(event, now);
+            self.times.apply(event, self.me, now);
+        }
         match event {
             Event::ThreadHeld { zombies, .. }
             | Event::ThreadReturned { zombies, .. }

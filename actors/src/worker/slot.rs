@@ -25,6 +25,7 @@ use crate::worker::drop_queue::DropQueue;
 use crate::worker::entity::{EntityHost, ShardHost};
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
+use crate::worker::histogram::Histograms;
 use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, MessageCounts, Rules, Undelivered};
 use crate::worker::messages::ToSupervisor;
 use crate::worker::node_lease::NodeLease;
@@ -54,6 +55,15 @@ pub(crate) struct Control {
     pub(crate) propagator: Propagator,
     /// Where workers send their reports.
     pub(crate) supervisor: Recipient<ToSupervisor>,
+    /// How long messages wait and are handled, if that is wanted.
+    pub(crate) histograms: Option<Histograms>,
+}
+
+impl Control {
+    /// The clock that tells since when messages wait, if that is wanted.
+    pub(crate) fn stamps(&self) -> Option<Clock> {
+        self.histograms.is_some().then_some(self.clock)
+    }
 }
 
 /// What a factory knows about the generation that it starts.
@@ -204,11 +214,12 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             Part::Entity(host, replica) => (Role::Entity(host), None, replica),
             Part::Member(shared) => (Role::Worker, Some((shared, worker)), None),
         };
+        let stamps = control.stamps();
         WorkerSlot {
             control,
             worker,
             name,
-            mailbox: Mailbox::new(rules, cell.clone(), shared),
+            mailbox: Mailbox::new(rules, cell.clone(), shared, stamps),
             cell,
             factory,
             kept: Mutex::new(None),
