@@ -28,10 +28,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::control::input::{Question, Request};
-use crate::http::json::{state_key, unavailable};
+use crate::http::json::unavailable;
 use crate::http::{Door, access};
 use crate::lock::lock;
 use crate::thread::ThreadHandle;
+use crate::view::WorkerState;
 use crate::view::link_status::LinkStatus;
 use crate::view::peer_status::PeerStatus;
 use crate::worker::histogram::{BOUNDS, HistogramCounts, KindCounts};
@@ -196,10 +197,25 @@ fn labels<const N: usize>(pairs: [(&'static str, &'static str); N]) -> Labels {
     pairs.into_iter().map(|(key, value)| (key, Label(value.into()))).collect()
 }
 
+/// The states that [`state_index`] counts.
+const STATES: [&str; 6] = ["starting", "up", "stopped", "waiting", "given_up", "elsewhere"];
+
+fn state_index(state: WorkerState) -> usize {
+    match state {
+        WorkerState::Starting => 0,
+        WorkerState::Up => 1,
+        WorkerState::Stopped => 2,
+        WorkerState::Waiting(_) => 3,
+        WorkerState::GivenUp => 4,
+        WorkerState::Elsewhere => 5,
+    }
+}
+
 /// The workers of one kind together.
 #[derive(Default)]
 struct Kind {
-    states: BTreeMap<&'static str, u64>,
+    /// How many are in each of [`STATES`].
+    states: [u64; STATES.len()],
     ready: u64,
     counts: MessageCounts,
     capacity: u64,
@@ -207,6 +223,18 @@ struct Kind {
     fullest: f64,
     /// For how long the one that has been at work for longest has been so, in seconds.
     busiest: f64,
+}
+
+impl Kind {
+    fn add(&mut self, other: &Kind) {
+        let Kind { states, ready, counts, capacity, fullest, busiest } = other;
+        self.states.iter_mut().zip(states).for_each(|(state, count)| *state += count);
+        self.ready += ready;
+        self.counts += *counts;
+        self.capacity += capacity;
+        self.fullest = self.fullest.max(*fullest);
+        self.busiest = self.busiest.max(*busiest);
+    }
 }
 
 fn families(door: &Door, asked: Asked) -> Vec<Family> {
@@ -258,13 +286,15 @@ fn add_node(gathered: &mut Gathered, door: &Door) {
 
 /// The workers of the node by kind, those that were removed included where something is counted.
 fn kinds(door: &Door) -> BTreeMap<&'static str, Kind> {
-    let mut kinds: BTreeMap<&'static str, Kind> = BTreeMap::new();
+    // By the place of the name, since comparing a hundred thousand names takes milliseconds. One
+    // name may be in several places.
+    let mut by_place: BTreeMap<usize, (&'static str, Kind)> = BTreeMap::new();
     let now = door.clock.now();
-    door.view.visit_workers(|_, worker, slot| {
-        let Some(slot) = slot else { return };
-        let kind = kinds.entry(slot.kind()).or_default();
+    door.view.visit_slots(|state, slot| {
+        let name = slot.kind();
+        let (_, kind) = by_place.entry(name.as_ptr() as usize).or_insert_with(|| (name, Kind::default()));
         let counts = slot.message_counts();
-        *kind.states.entry(state_key(worker.state)).or_default() += 1;
+        kind.states[state_index(state)] += 1;
         kind.ready += u64::from(slot.cell().is_ready());
         kind.counts += counts;
         kind.capacity += u64::from(slot.capacity());
@@ -274,6 +304,10 @@ fn kinds(door: &Door) -> BTreeMap<&'static str, Kind> {
         }
         door.give_back(Some(slot));
     });
+    let mut kinds: BTreeMap<&'static str, Kind> = BTreeMap::new();
+    for (name, kind) in by_place.into_values() {
+        kinds.entry(name).or_default().add(&kind);
+    }
     for (kind, counts) in door.view.removed() {
         // Nothing waits in the queue of a worker that was removed.
         kinds.entry(kind).or_default().counts += MessageCounts { queued: 0, answering: 0, ..counts };
@@ -285,7 +319,8 @@ fn add_workers(gathered: &mut Gathered, door: &Door) {
     let kinds = kinds(door);
     let each = |value: fn(&Kind) -> f64| kinds.iter().map(move |(kind, it)| (label("kind", *kind), value(it)));
     let states = kinds.iter().flat_map(|(kind, it)| {
-        it.states.iter().map(|(state, count)| (labels([("kind", kind), ("state", state)]), *count as f64))
+        let states = STATES.iter().zip(it.states).filter(|(_, count)| *count > 0);
+        states.map(|(state, count)| (labels([("kind", kind), ("state", state)]), count as f64))
     });
     gathered.gauges("workers", "Workers of this node by type of actor and state", states);
     gathered.gauges("workers_ready", "Workers that take requests", each(|it| it.ready as f64));

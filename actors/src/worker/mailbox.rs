@@ -216,33 +216,35 @@ pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
     stamps: Option<Clock>,
 }
 
+/// In this order: what a scrape reads of each mailbox lies side by side behind the lock.
+#[repr(C)]
 struct Inner<A: Actor<Context = Context<A>>> {
+    counts: MessageCounts,
     queue: VecDeque<Queued<A>>,
+    in_flight: Option<InFlight<A>>,
+    /// Envelopes whose handlers have returned and whose answers are under way, by number.
+    answers: BTreeMap<u64, Answering<A>>,
+    next_answer: u64,
+    /// How to wake the reader.
+    waker: Option<Waker>,
     /// Envelopes that came while the worker stopped for good and that go on to the shard's new
     /// owner. The worker that stops does not get them.
     late: VecDeque<Queued<A>>,
+    channel: Option<AddressReceiver<A>>,
+    /// Why the worker was asked to stop last.
+    ending: Interruption,
+    closed: Option<CloseReason>,
     /// Whether the queue is closed and what was in it has gone on.
     is_drained: bool,
-    channel: Option<AddressReceiver<A>>,
-    /// How to wake the reader.
-    waker: Option<Waker>,
-    /// Whether to wake it for a new envelope.
+    /// Whether to wake the reader for a new envelope.
     wants_mail: bool,
     /// Whether to wake it when an answer comes, since there is then room for another one.
     wants_room: bool,
     /// Whether to wake it at the last answer, since it stops.
     wants_idle: bool,
-    in_flight: Option<InFlight<A>>,
-    /// Envelopes whose handlers have returned and whose answers are under way, by number.
-    answers: BTreeMap<u64, Answering<A>>,
-    next_answer: u64,
-    closed: Option<CloseReason>,
-    /// Why the worker was asked to stop last.
-    ending: Interruption,
-    overloaded: bool,
-    /// Whether to wake the reader for a message in the pool's queue, too.
+    /// Whether to wake it for a message in the pool's queue, too.
     wants_shared: bool,
-    counts: MessageCounts,
+    overloaded: bool,
 }
 
 /// An envelope whose answer is under way.
@@ -472,6 +474,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     #[cfg(feature = "http")]
     pub(crate) fn capacity(&self) -> u32 {
         self.rules.capacity
+    }
+
+    /// Reads something without the lock, without a meaning: what is read next is in a cache then.
+    #[cfg(feature = "http")]
+    pub(crate) fn touch(&self) -> u64 {
+        u64::from(self.inner.is_poisoned()) + u64::from(self.reader_epoch.load(Ordering::Relaxed))
     }
 
     /// What became of the messages.

@@ -464,6 +464,11 @@ pub(crate) trait DynSlot: Send + Sync {
     #[cfg(feature = "http")]
     fn cell(&self) -> &CellRef;
 
+    /// Reads something of its mailbox and of its cell, without a meaning: what is read of them next
+    /// is in a cache then.
+    #[cfg(feature = "http")]
+    fn touch(&self) -> u64;
+
     /// Faults that a test has injected.
     #[cfg(feature = "testkit")]
     fn faults(&self) -> &Faults;
@@ -603,6 +608,11 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     #[cfg(feature = "http")]
     fn cell(&self) -> &CellRef {
         &self.cell
+    }
+
+    #[cfg(feature = "http")]
+    fn touch(&self) -> u64 {
+        self.mailbox.touch().wrapping_add(self.cell.handled())
     }
 
     #[cfg(feature = "testkit")]
