@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
+#[cfg(any(feature = "http", test))]
 use std::time::Duration;
 
 use heartbeat_core::Instant;
@@ -61,7 +62,7 @@ impl HistogramCounts {
     /// Counts one more.
     #[cfg(feature = "http")]
     pub(crate) fn record(&mut self, time: Duration) {
-        let nanos = nanos(time);
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(nanos)] += 1;
         self.sum = self.sum.saturating_add(nanos);
     }
@@ -79,8 +80,8 @@ fn bucket(nanos: u64) -> usize {
     BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BOUNDS.len())
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+fn nanos_between(from: Instant, to: Instant) -> u64 {
+    to.as_nanos().saturating_sub(from.as_nanos())
 }
 
 /// A histogram with one writer.
@@ -91,8 +92,7 @@ struct Cells {
 }
 
 impl Cells {
-    fn record(&self, time: Duration) {
-        let nanos = nanos(time);
+    fn record(&self, nanos: u64) {
         let add = |cell: &AtomicU64, more: u64| {
             // No other thread writes it, so a load and a store are enough.
             cell.store(cell.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
@@ -199,14 +199,16 @@ impl MessageTimer {
     }
 
     /// Its handler is called now. If another one came right before, it has returned.
+    #[cold]
     pub(crate) fn begin(&mut self, now: Instant) {
         if let Some(begun) = self.begun.replace(now) {
-            self.cells.handling.record(now - begun);
+            self.cells.handling.record(nanos_between(begun, now));
         }
         self.cells.wait.record(self.waiting.until(now));
     }
 
     /// The last handler has returned, if that is not counted yet.
+    #[cold]
     pub(crate) fn end(&mut self) {
         if self.begun.is_some() {
             self.end_at(self.clock.now());
@@ -216,7 +218,7 @@ impl MessageTimer {
     /// As [`MessageTimer::end`], where the time is known.
     pub(crate) fn end_at(&mut self, now: Instant) {
         if let Some(begun) = self.begun.take() {
-            self.cells.handling.record(now - begun);
+            self.cells.handling.record(nanos_between(begun, now));
         }
     }
 }
@@ -239,14 +241,20 @@ const ATTEMPTS_BITS: u32 = 16;
 const WAITING_UNIT: u64 = 64;
 
 impl Waiting {
+    /// Waits from now on. It is not part of the way of a message whose time is not wanted.
+    #[cold]
+    pub(crate) fn since_now(clock: &Clock) -> Waiting {
+        Waiting::since(clock.now())
+    }
+
     pub(crate) fn since(now: Instant) -> Waiting {
         Waiting((now.as_nanos() / WAITING_UNIT) << ATTEMPTS_BITS)
     }
 
-    /// The time from then to `now`, to 64 ns.
-    fn until(self, now: Instant) -> Duration {
+    /// The time from then to `now` in nanoseconds, to 64 of them.
+    fn until(self, now: Instant) -> u64 {
         let units = (Waiting::since(now).0 >> ATTEMPTS_BITS).wrapping_sub(self.0 >> ATTEMPTS_BITS);
-        Duration::from_nanos((units & (u64::MAX >> ATTEMPTS_BITS)) * WAITING_UNIT)
+        (units & (u64::MAX >> ATTEMPTS_BITS)) * WAITING_UNIT
     }
 
     /// Counts one more replacement. Returns how many there were; from 65,535 on it counts no more.
@@ -274,7 +282,7 @@ mod tests {
         let at = Instant::from_millis(1_000);
         let mut waiting = Waiting::since(at);
         assert_eq!((waiting.count_attempt(), waiting.count_attempt()), (1, 2));
-        assert_eq!(waiting.until(at + Duration::from_secs(86_400)), Duration::from_secs(86_400));
+        assert_eq!(waiting.until(at + Duration::from_secs(86_400)), 86_400_000_000_000);
         let mut last = Waiting(0xffff);
         assert_eq!(last.count_attempt(), 0xffff);
     }
@@ -282,7 +290,7 @@ mod tests {
     #[test]
     fn each_thread_has_cells_and_leaves_them_to_the_next() {
         let histograms = Histograms::default();
-        let record = |millis| histograms.cells("kind").wait.record(Duration::from_millis(millis));
+        let record = |millis| histograms.cells("kind").wait.record(millis * 1_000_000);
         let own = histograms.cells("kind");
         assert!(Arc::ptr_eq(&own, &histograms.cells("kind")));
         assert!(!Arc::ptr_eq(&own, &histograms.cells("other")));

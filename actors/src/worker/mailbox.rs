@@ -342,8 +342,9 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// What a message that comes now is marked with.
+    #[inline]
     fn stamp(&self) -> Waiting {
-        self.stamps.map_or(Waiting::default(), |clock| Waiting::since(clock.now()))
+        self.stamps.as_ref().map_or(Waiting::default(), Waiting::since_now)
     }
 
     // ---- for senders ----

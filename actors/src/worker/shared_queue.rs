@@ -89,7 +89,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     /// Adds an envelope to the queue. Returns the envelopes that must be dropped: the one that had
     /// to make room, or the new one itself.
     pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
-        let waiting = self.stamps.map_or(Waiting::default(), |clock| Waiting::since(clock.now()));
+        let waiting = self.stamps.as_ref().map_or(Waiting::default(), Waiting::since_now);
         let (wakers, undelivered) = {
             let mut inner = self.lock();
             if inner.open.is_empty() {
