@@ -75,6 +75,7 @@ impl Clock {
     }
 
     /// The current time.
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         ORIGIN
             + match self {

@@ -30,13 +30,15 @@
 //! | `[ownership]` | [`OwnershipConfig`] | who may own shards |
 //! | `[requests]` | [`RequestsConfig`] | requests to shards and workers of other nodes |
 //! | `[stop]` | [`StopConfig`] | how the node stops |
+//! | `[metrics]` | [`MetricsConfig`] | what is measured at each message |
 //! | `[http]` | [`HttpConfig`] | the HTTP server for operators |
 //! | `[cluster]` | [`ClusterConfig`] | name, addresses and seeds of this node |
 
 pub use heartbeat_core::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, DEFAULT_TOML, DetectorConfig, DetectorKind, Drain, EtcdConfig,
-    EventsConfig, HeldThread, HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, MembershipConfig, Mode,
-    OnGiveUp, OnIsolated, OnSuspected, OnThreadHeld, OwnershipConfig, PhiReading, QuorumRule, REQUESTS_WINDOW_MAX,
-    RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, Secret, StopConfig, TOKEN_BYTES_MIN, WorkersConfig,
+    EventsConfig, HeldThread, HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, MembershipConfig, MetricsConfig,
+    Mode, OnGiveUp, OnIsolated, OnSuspected, OnThreadHeld, OwnershipConfig, PhiReading, QuorumRule,
+    REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, Secret, StopConfig,
+    TOKEN_BYTES_MIN, WorkersConfig,
 };
 pub use heartbeat_core::{Bounds, MistakeRate, MistakeRateError};

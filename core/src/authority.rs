@@ -77,6 +77,19 @@ pub enum AuthorityRequest {
     },
 }
 
+impl AuthorityRequest {
+    /// What is asked for, in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AuthorityRequest::Open { .. } => "open",
+            AuthorityRequest::Renew { .. } => "renew",
+            AuthorityRequest::Claim { .. } => "claim",
+            AuthorityRequest::Release { .. } => "release",
+            AuthorityRequest::Evict { .. } => "evict",
+        }
+    }
+}
+
 /// The largest number of shards in one claim or release.
 pub const CLAIMS_MAX: usize = 64;
 

@@ -18,6 +18,15 @@ pub struct Counters {
     pub wrong_version: u64,
     /// Datagrams and frames of another cluster.
     pub wrong_cluster: u64,
+    /// Heartbeats sent to observers.
+    pub heartbeats_sent: u64,
+    /// Heartbeats of watched members, each the newest of its member when it arrived.
+    pub heartbeats_received: u64,
+    /// Heartbeats that had not arrived when a later one did. Those that a member has slept through
+    /// by its own count are none of them.
+    pub heartbeats_missed: u64,
+    /// Of the missed ones, those that arrived after all. The others were lost.
+    pub heartbeats_late: u64,
 }
 
 /// What a received datagram was found to be.

@@ -37,7 +37,7 @@ use crate::counters::{Counters, Received};
 use crate::ctx::Ctx;
 use crate::detection::monitor::{Change, Monitor};
 use crate::detection::pause::PauseDetector;
-use crate::detection::{Pause, Verdict};
+use crate::detection::{HeartbeatCounts, Pause, Verdict};
 use crate::event::Event;
 use crate::input::{Batch, Input, StreamEvent};
 use crate::leaving::{HandOver, Leaving};
@@ -262,6 +262,12 @@ impl Engine {
         self.cluster.as_ref().map_or(0, Cluster::health)
     }
 
+    /// In how many zones no member is declared dead for its silence now, since most of them are
+    /// silent; all zones together count as one. See `membership.brake`.
+    pub fn zones_disrupted(&self) -> usize {
+        self.cluster.as_ref().map_or(0, Cluster::zones_disrupted)
+    }
+
     /// Who owns a shard of this group, at which epoch; `None` if no member does, or there is no
     /// such shard, or there is no cluster.
     pub fn owner(&self, group: &str, index: u32) -> Option<(NodeId, Epoch)> {
@@ -286,7 +292,14 @@ impl Engine {
 
     /// The counters so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let HeartbeatCounts { received, missed, late } = self.ctx.monitor.counts();
+        Counters {
+            heartbeats_sent: self.cluster.as_ref().map_or(0, Cluster::heartbeats_sent),
+            heartbeats_received: received,
+            heartbeats_missed: missed,
+            heartbeats_late: late,
+            ..self.counters
+        }
     }
 
     /// Where a worker or a group stands. It looks at all that is in a group.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo bench -p heartbeat-tests --bench actors
+//! cargo bench -p heartbeat-tests --bench actors -- --histograms    # what metrics.histograms costs
 //! ```
 //!
 //! It measures by its own clock rather than with a harness: what is measured crosses threads, or
@@ -33,7 +34,7 @@ fn main() {
     let quick = has("--test") || !has("--bench");
     if let Some(sends) = arguments.iter().skip_while(|argument| *argument != "--sends").nth(1) {
         let _traced = has("--traced").then(|| tracing::subscriber::set_default(tracing_subscriber::registry()));
-        return send_alone(sends.parse().unwrap());
+        return send_alone(sends.parse().unwrap(), has("--histograms"));
     }
     System::new().block_on(async {
         if has("--million") {
@@ -46,6 +47,9 @@ fn main() {
             std::process::exit(0); // It has no peer to say goodbye to.
         }
         println!("| what | measured |\n|---|---:|");
+        if has("--histograms") {
+            return histograms(if quick { 100 } else { 10_000 }, if quick { 1 } else { 301 }).await;
+        }
         owners(if quick { 1_000 } else { 1_000_000 }).await;
         std::panic::set_hook(Box::new(|_| {})); // Printing a panic costs more than the panic.
         round_trips(if quick { 100 } else { 10_000 }, if quick { 1 } else { 301 }).await;
@@ -181,6 +185,63 @@ async fn round_trips(messages: u32, rounds: usize) {
     row("our context over plain actix, median of the differences", quantile(&mut more_ns, 0.5), "ns");
     arbiter.stop();
     node.leave().await;
+}
+
+/// Sends this many messages to a neighbour on the same arbiter without waiting for an answer;
+/// answers with nanoseconds for each once all are handled.
+#[derive(Message)]
+#[rtype(result = "f64")]
+struct Flood(u32);
+
+impl Handler<Flood> for Worker {
+    type Result = ResponseFuture<f64>;
+
+    fn handle(&mut self, flood: Flood, _: &mut Context<Self>) -> Self::Result {
+        let neighbour = self.neighbour.lock().unwrap().clone().unwrap();
+        Box::pin(async move {
+            let start = Instant::now();
+            for _ in 1..flood.0 {
+                neighbour.try_send(Add(1)).unwrap();
+            }
+            neighbour.send(Add(1)).await.unwrap();
+            start.elapsed().as_nanos() as f64 / f64::from(flood.0)
+        })
+    }
+}
+
+/// Two workers of a node of their own on one arbiter; the address of the one that sends.
+async fn pair(settings: &str) -> (Node, WorkerAddr<Worker>) {
+    let config = format!("{settings}\n[workers]\narbiters = 1\ntimeout = '4m'\ncapacity = 100000");
+    let node = Node::start(Config::from_toml(&config).unwrap()).await.unwrap();
+    let neighbour = Arc::new(Mutex::new(None));
+    let make = || {
+        let neighbour = neighbour.clone();
+        move || Worker { total: 0, neighbour: neighbour.clone() }
+    };
+    *neighbour.lock().unwrap() = Some(node.supervise("callee", make()).unwrap());
+    let caller = node.supervise("caller", make()).unwrap();
+    (node, caller)
+}
+
+/// What `metrics.histograms` adds to a message: two nodes in turn, so that other load on the machine
+/// hits both. Once with messages each of which is alone, once with a queue that is never empty.
+async fn histograms(messages: u32, rounds: usize) {
+    let (off_node, off) = pair("").await;
+    let (on_node, on) = pair("metrics.histograms = true").await;
+    let (mut alone, mut queued) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
+    for _ in 0..rounds {
+        let (a, b) = (off.send(Ping(messages)).await.unwrap(), on.send(Ping(messages)).await.unwrap());
+        [a, b, b - a].into_iter().zip(&mut alone).for_each(|(value, values)| values.push(value));
+        let (a, b) = (off.send(Flood(messages)).await.unwrap(), on.send(Flood(messages)).await.unwrap());
+        [a, b, b - a].into_iter().zip(&mut queued).for_each(|(value, values)| values.push(value));
+    }
+    for (what, [mut off, mut on, mut more]) in [("round trip", alone), ("message of a full queue", queued)] {
+        row(&format!("{what}, histograms off"), quantile(&mut off, 0.5), "ns");
+        row(&format!("{what}, histograms on"), quantile(&mut on, 0.5), "ns");
+        row("the difference (its bar: 40 ns), median", quantile(&mut more, 0.5), "ns");
+    }
+    off_node.leave().await;
+    on_node.leave().await;
 }
 
 // ---- panics ------------------------------------------------------------------------------------
@@ -439,8 +500,10 @@ fn member(number: u32) -> Member {
 
 /// Sends this many messages one after the other to one worker, all on this thread and in virtual
 /// time. So a program that counts instructions counts nothing else.
-fn send_alone(sends: u32) {
-    testkit::run(Config::default(), |node| async move {
+fn send_alone(sends: u32, with_histograms: bool) {
+    let mut config = Config::default();
+    config.metrics.histograms = with_histograms;
+    testkit::run(config, |node| async move {
         let worker = node.supervise("worker", || Worker { total: 0, neighbour: Arc::default() }).unwrap();
         let span = tracing::trace_span!("sender");
         for _ in 0..sends {

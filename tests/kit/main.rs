@@ -15,6 +15,7 @@ mod handover;
 mod histories;
 mod logs;
 mod messages;
+mod metrics;
 mod pools;
 mod services;
 mod shards;

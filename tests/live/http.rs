@@ -240,7 +240,7 @@ async fn read_starts(address: SocketAddr, more: &str, count: usize) -> (Vec<Stri
 #[test]
 fn metrics_name_kinds_and_never_workers() {
     live(async {
-        let (node, address) = start(config("")).await;
+        let (node, address) = start(config("metrics.histograms = true")).await;
         let worker = node.supervise("only \"one\"\n\\", || Holder).unwrap();
         worker.until_up().await.unwrap();
         let (end, held) = mpsc::channel();
@@ -253,6 +253,8 @@ fn metrics_name_kinds_and_never_workers() {
         for line in [
             format!("heartbeat_workers{{kind=\"{kind}\",state=\"up\"}} 1"),
             format!("heartbeat_messages_total{{kind=\"{kind}\",outcome=\"handled\"}} 1"),
+            format!("heartbeat_mailbox_wait_seconds_count{{kind=\"{kind}\"}} 1"),
+            format!("heartbeat_handling_seconds_bucket{{le=\"+Inf\",kind=\"{kind}\"}} 1"),
             "heartbeat_live 1".to_owned(),
             "heartbeat_events_total{event=\"started\"} 1".to_owned(),
             "heartbeat_threads{state=\"abandoned\"} 0".to_owned(),
@@ -542,12 +544,15 @@ fn a_port_in_use_is_named_and_nothing_is_left_running() {
 #[test]
 fn two_nodes_of_one_process_have_doors_of_their_own() {
     live(async {
-        let (one, first) = start(config("")).await;
-        let (two, second) = start(config("")).await;
+        let (one, first) = start(config("metrics.histograms = true")).await;
+        let (two, second) = start(config("metrics.histograms = true")).await;
         one.supervise("only here", || Holder).unwrap().until_up().await.unwrap();
         let count = |answer: Answer| answer.json()["workers"].as_array().unwrap().len();
         assert_eq!(count(get(first, "/workers").await), 1);
         assert_eq!(count(get(second, "/workers").await), 0);
+        let of_kind = format!("kind=\"{}\"", std::any::type_name::<Holder>());
+        assert!(get(first, "/metrics").await.body.contains(&of_kind));
+        assert!(!get(second, "/metrics").await.body.contains(&of_kind), "its own kinds only");
         one.leave().await;
         assert_eq!(get(second, "/livez").await.status, 200);
         two.leave().await;

@@ -439,8 +439,12 @@ impl Supervisor {
     /// Asks the authority, and passes its answer to the engine.
     fn ask(&self, number: u64, ask: AuthorityRequest, context: &mut Context<Self>) {
         let Some(authority) = self.links.authority.clone() else { return };
+        #[cfg(feature = "http")]
+        let (request, sent) = (ask.name(), self.clock.now());
         let handle = move |answer, supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
             let answer: Result<AuthorityResponse, AuthorityError> = answer;
+            #[cfg(feature = "http")]
+            supervisor.view.times().answered(request, answer.is_ok(), supervisor.clock.now() - sent);
             let answer = answer.map_err(|error| error.0.into());
             supervisor.engine.handle(supervisor.clock.now(), Input::Answer { number, answer });
             supervisor.drive(context);
@@ -584,6 +588,7 @@ impl Supervisor {
             observers: self.engine.observers().filter_map(name).collect(),
             watched: self.engine.watched().filter_map(|(id, silent_for)| Some((name(id)?, silent_for))).collect(),
             health: self.engine.health(),
+            zones_disrupted: self.engine.zones_disrupted() as u32,
         }
     }
 

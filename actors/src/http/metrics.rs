@@ -1,18 +1,20 @@
 //! The figures of the node in OpenMetrics text, read at each scrape.
 //!
 //! Nothing is counted for this: the figures are in the workers' cells and mailboxes, in the view
-//! and in the engine. The exporter is `prometheus-client`, whose registry is a value: the nodes of
+//! and in the engine. Only `metrics.histograms` adds to the work of a message. The exporter is `prometheus-client`, whose registry is a value: the nodes of
 //! one process do not meet in a global. Labels are bounded by the types of actors, the names of
 //! groups, and causes; no label holds the name of a worker or of a member.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
+use heartbeat_core::config::AuthorityKind;
 use heartbeat_core::detection::Verdict;
 use heartbeat_core::requests::Figures as RequestFigures;
 use heartbeat_core::{Counters, Status, ThreadFigures, ThreadStanding};
@@ -26,12 +28,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::control::input::{Question, Request};
-use crate::http::json::{state_key, unavailable};
+use crate::http::json::unavailable;
 use crate::http::{Door, access};
 use crate::lock::lock;
 use crate::thread::ThreadHandle;
+use crate::view::WorkerState;
 use crate::view::link_status::LinkStatus;
 use crate::view::peer_status::PeerStatus;
+use crate::worker::histogram::{BOUNDS, HistogramCounts, KindCounts};
 use crate::worker::mailbox::MessageCounts;
 
 /// The content type of OpenMetrics.
@@ -76,7 +80,14 @@ struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    values: Vec<(Labels, f64)>,
+    values: Vec<(Labels, Value)>,
+}
+
+/// The value of a gauge or a counter, or a histogram of times.
+#[derive(Debug)]
+enum Value {
+    Number(f64),
+    Histogram(HistogramCounts),
 }
 
 type Labels = Vec<(&'static str, Label)>;
@@ -108,21 +119,30 @@ impl Collector for Figures {
         for family in lock(&self.0).take().into_iter().flatten() {
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
             match &family.values[..] {
-                [(labels, value)] if labels.is_empty() => encode_value(metric, family.kind, *value)?,
+                [(labels, value)] if labels.is_empty() => encode_value(metric, family.kind, value)?,
                 values => values
                     .iter()
-                    .try_for_each(|(labels, value)| encode_value(metric.encode_family(labels)?, family.kind, *value))?,
+                    .try_for_each(|(labels, value)| encode_value(metric.encode_family(labels)?, family.kind, value))?,
             }
         }
         Ok(())
     }
 }
 
-fn encode_value(encoder: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
-    match kind {
-        MetricType::Counter if value.fract() == 0.0 => ConstCounter::new(value as u64).encode(encoder),
-        MetricType::Counter => ConstCounter::new(value).encode(encoder),
-        _ => ConstGauge::new(value).encode(encoder),
+fn encode_value(mut encoder: MetricEncoder<'_>, kind: MetricType, value: &Value) -> fmt::Result {
+    match (value, kind) {
+        (Value::Number(value), MetricType::Counter) if value.fract() == 0.0 => {
+            ConstCounter::new(*value as u64).encode(encoder)
+        }
+        (Value::Number(value), MetricType::Counter) => ConstCounter::new(*value).encode(encoder),
+        (Value::Number(value), _) => ConstGauge::new(*value).encode(encoder),
+        (Value::Histogram(counts), _) => {
+            // The format wants each bucket to hold what the smaller ones hold; the encoder adds up.
+            let bounds = BOUNDS.iter().map(|nanos| Duration::from_nanos(*nanos).as_secs_f64()).chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts.buckets).collect();
+            let sum = Duration::from_nanos(counts.sum).as_secs_f64();
+            encoder.encode_histogram::<[(&str, &str); 0]>(sum, counts.count(), &buckets, None)
+        }
     }
 }
 
@@ -131,16 +151,23 @@ fn encode_value(encoder: MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt
 struct Gathered(Vec<Family>);
 
 impl Gathered {
-    fn add(&mut self, kind: MetricType, name: &'static str, help: &'static str, values: Vec<(Labels, f64)>) {
+    fn add(
+        &mut self,
+        kind: MetricType,
+        name: &'static str,
+        help: &'static str,
+        values: impl Iterator<Item = (Labels, f64)>,
+    ) {
+        let values = values.map(|(labels, value)| (labels, Value::Number(value))).collect();
         self.0.push(Family { name, help, kind, values });
     }
 
     fn gauge(&mut self, name: &'static str, help: &'static str, value: impl Into<f64>) {
-        self.add(MetricType::Gauge, name, help, vec![(Labels::new(), value.into())]);
+        self.gauges(name, help, [(Labels::new(), value.into())].into_iter());
     }
 
     fn gauges(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = (Labels, f64)>) {
-        self.add(MetricType::Gauge, name, help, values.collect());
+        self.add(MetricType::Gauge, name, help, values);
     }
 
     fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
@@ -148,7 +175,17 @@ impl Gathered {
     }
 
     fn counters(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = (Labels, f64)>) {
-        self.add(MetricType::Counter, name, help, values.collect());
+        self.add(MetricType::Counter, name, help, values);
+    }
+
+    fn histograms(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        values: impl Iterator<Item = (Labels, HistogramCounts)>,
+    ) {
+        let values = values.map(|(labels, counts)| (labels, Value::Histogram(counts))).collect();
+        self.0.push(Family { name, help, kind: MetricType::Histogram, values });
     }
 }
 
@@ -160,10 +197,25 @@ fn labels<const N: usize>(pairs: [(&'static str, &'static str); N]) -> Labels {
     pairs.into_iter().map(|(key, value)| (key, Label(value.into()))).collect()
 }
 
+/// The states that [`state_index`] counts.
+const STATES: [&str; 6] = ["starting", "up", "stopped", "waiting", "given_up", "elsewhere"];
+
+fn state_index(state: WorkerState) -> usize {
+    match state {
+        WorkerState::Starting => 0,
+        WorkerState::Up => 1,
+        WorkerState::Stopped => 2,
+        WorkerState::Waiting(_) => 3,
+        WorkerState::GivenUp => 4,
+        WorkerState::Elsewhere => 5,
+    }
+}
+
 /// The workers of one kind together.
 #[derive(Default)]
 struct Kind {
-    states: BTreeMap<&'static str, u64>,
+    /// How many are in each of [`STATES`].
+    states: [u64; STATES.len()],
     ready: u64,
     counts: MessageCounts,
     capacity: u64,
@@ -173,16 +225,30 @@ struct Kind {
     busiest: f64,
 }
 
+impl Kind {
+    fn add(&mut self, other: &Kind) {
+        let Kind { states, ready, counts, capacity, fullest, busiest } = other;
+        self.states.iter_mut().zip(states).for_each(|(state, count)| *state += count);
+        self.ready += ready;
+        self.counts += *counts;
+        self.capacity += capacity;
+        self.fullest = self.fullest.max(*fullest);
+        self.busiest = self.busiest.max(*busiest);
+    }
+}
+
 fn families(door: &Door, asked: Asked) -> Vec<Family> {
     let mut gathered = Gathered::default();
     add_node(&mut gathered, door);
     add_workers(&mut gathered, door);
+    add_message_times(&mut gathered, door);
     add_events(&mut gathered, door);
     if let Some(threads) = asked.threads {
         add_threads(&mut gathered, &threads);
     }
     if door.config.cluster.is_some() {
         add_cluster(&mut gathered, door);
+        add_hand_overs(&mut gathered, door);
         if let Some(counters) = asked.counters {
             add_datagrams(&mut gathered, counters);
         }
@@ -220,13 +286,15 @@ fn add_node(gathered: &mut Gathered, door: &Door) {
 
 /// The workers of the node by kind, those that were removed included where something is counted.
 fn kinds(door: &Door) -> BTreeMap<&'static str, Kind> {
-    let mut kinds: BTreeMap<&'static str, Kind> = BTreeMap::new();
+    // By the place of the name, since comparing a hundred thousand names takes milliseconds. One
+    // name may be in several places.
+    let mut by_place: BTreeMap<usize, (&'static str, Kind)> = BTreeMap::new();
     let now = door.clock.now();
-    door.view.visit_workers(|_, worker, slot| {
-        let Some(slot) = slot else { return };
-        let kind = kinds.entry(slot.kind()).or_default();
+    door.view.visit_slots(|state, slot| {
+        let name = slot.kind();
+        let (_, kind) = by_place.entry(name.as_ptr() as usize).or_insert_with(|| (name, Kind::default()));
         let counts = slot.message_counts();
-        *kind.states.entry(state_key(worker.state)).or_default() += 1;
+        kind.states[state_index(state)] += 1;
         kind.ready += u64::from(slot.cell().is_ready());
         kind.counts += counts;
         kind.capacity += u64::from(slot.capacity());
@@ -236,6 +304,10 @@ fn kinds(door: &Door) -> BTreeMap<&'static str, Kind> {
         }
         door.give_back(Some(slot));
     });
+    let mut kinds: BTreeMap<&'static str, Kind> = BTreeMap::new();
+    for (name, kind) in by_place.into_values() {
+        kinds.entry(name).or_default().add(&kind);
+    }
     for (kind, counts) in door.view.removed() {
         // Nothing waits in the queue of a worker that was removed.
         kinds.entry(kind).or_default().counts += MessageCounts { queued: 0, answering: 0, ..counts };
@@ -247,7 +319,8 @@ fn add_workers(gathered: &mut Gathered, door: &Door) {
     let kinds = kinds(door);
     let each = |value: fn(&Kind) -> f64| kinds.iter().map(move |(kind, it)| (label("kind", *kind), value(it)));
     let states = kinds.iter().flat_map(|(kind, it)| {
-        it.states.iter().map(|(state, count)| (labels([("kind", kind), ("state", state)]), *count as f64))
+        let states = STATES.iter().zip(it.states).filter(|(_, count)| *count > 0);
+        states.map(|(state, count)| (labels([("kind", kind), ("state", state)]), count as f64))
     });
     gathered.gauges("workers", "Workers of this node by type of actor and state", states);
     gathered.gauges("workers_ready", "Workers that take requests", each(|it| it.ready as f64));
@@ -273,6 +346,24 @@ fn add_workers(gathered: &mut Gathered, door: &Door) {
     gathered.counters("messages", "Messages to workers, by what became of them", outcomes);
 }
 
+fn add_message_times(gathered: &mut Gathered, door: &Door) {
+    let Some(histograms) = &door.control.histograms else { return };
+    let counts = histograms.counts();
+    let each = |which: fn(&KindCounts) -> HistogramCounts| {
+        counts.iter().map(move |(kind, counts)| (label("kind", *kind), which(counts)))
+    };
+    gathered.histograms(
+        "mailbox_wait_seconds",
+        "From when a message was accepted to when its handler was called",
+        each(|counts| counts.wait),
+    );
+    gathered.histograms(
+        "handling_seconds",
+        "From when the handler of a message was called to when it returned",
+        each(|counts| counts.handling),
+    );
+}
+
 fn add_events(gathered: &mut Gathered, door: &Door) {
     let events = door.view.events();
     let failures = events.failures();
@@ -296,10 +387,62 @@ fn add_cluster(gathered: &mut Gathered, door: &Door) {
         }));
     }
     gathered.gauges("shards", "Shards of each group, by where their owner is", shards.into_iter());
+    let outcomes = ["cleared", "died", "left", "restarted"];
+    let outcomes = outcomes.map(|outcome| (label("outcome", outcome), door.view.events().suspicions(outcome) as f64));
+    gathered.counters("suspicions", "Suspicions of members that ended, by how", outcomes.into_iter());
+}
+
+/// The label of a group.
+fn group_label(group: &Arc<str>) -> Labels {
+    label("group", group.to_string())
+}
+
+fn add_hand_overs(gathered: &mut Gathered, door: &Door) {
+    let hand_overs = door.view.times().hand_overs();
+    gathered.histograms(
+        "shard_hand_over_seconds",
+        "From when this node got a shard of another one to when the shard was up here",
+        hand_overs.iter().map(|(group, counts)| (group_label(group), *counts)),
+    );
+    if door.config.ownership.authority == AuthorityKind::View {
+        return;
+    }
+    let authority = door.view.times().authority();
+    gathered.gauge(
+        "authority_reachable",
+        "Whether the authority answered the last time",
+        u8::from(authority.is_reachable),
+    );
+    gathered.histograms(
+        "authority_request_seconds",
+        "How long the authority took for an answer, by request",
+        authority.answers.iter().map(|(request, counts)| (label("request", *request), *counts)),
+    );
+    gathered.counters(
+        "authority_failures",
+        "Requests that the authority did not answer, by request",
+        authority.failures.iter().map(|(request, count)| (label("request", *request), *count as f64)),
+    );
+    let lease = door.control.node_lease.remaining(door.clock.now()).as_secs_f64();
+    gathered.gauge("shard_lease_seconds", "For how long the shards here may act unless that is renewed", lease);
 }
 
 fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
-    let Counters { sent, received, malformed, wrong_version, wrong_cluster } = counters;
+    let Counters {
+        sent,
+        received,
+        malformed,
+        wrong_version,
+        wrong_cluster,
+        heartbeats_sent,
+        heartbeats_received,
+        heartbeats_missed,
+        heartbeats_late,
+    } = counters;
+    gathered.counter("heartbeats_sent", "Heartbeats sent to observers", heartbeats_sent);
+    gathered.counter("heartbeats_received", "Heartbeats of the members that this node watches", heartbeats_received);
+    gathered.counter("heartbeats_missed", "Heartbeats that had not come when a later one did", heartbeats_missed);
+    gathered.counter("heartbeats_late", "Missed heartbeats that came after all", heartbeats_late);
     gathered.counter("datagrams_sent", "Datagrams sent", sent);
     let results = [
         ("accepted", received),
@@ -313,6 +456,11 @@ fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
 
 fn add_peers(gathered: &mut Gathered, peers: &PeerStatus) {
     gathered.gauge("local_health", "Local health: 0 is well, 8 the worst", peers.health);
+    gathered.gauge(
+        "zones_disrupted",
+        "Zones in which no member is declared dead for its silence, since most are silent",
+        peers.zones_disrupted,
+    );
     gathered.gauge("observers", "Members that watch this node", peers.observers.len() as u32);
     gathered.gauge("watched", "Members that this node watches", peers.watched.len() as u32);
     let longest = peers.watched.iter().map(|(_, silence)| silence.as_secs_f64()).fold(0.0, f64::max);

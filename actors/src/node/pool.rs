@@ -139,7 +139,10 @@ impl<A: Actor<Context = Context<A>>> Pool<A> {
         let rules = spec.rules(parent.node().config()).map_err(SuperviseError::Config)?;
         let shared = match routing {
             Routing::RoundRobin | Routing::LeastLoaded => None,
-            Routing::SharedQueue => Some(Arc::new(SharedQueue::new(rules.capacity, rules.overflow))),
+            Routing::SharedQueue => {
+                let stamps = parent.node().inner.control.stamps();
+                Some(Arc::new(SharedQueue::new(rules.capacity, rules.overflow, stamps)))
+            }
         };
         let group = parent.group(GroupSpec::new(spec.name.clone()).each().dynamic())?;
         let pool = Pool {

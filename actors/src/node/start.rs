@@ -35,6 +35,7 @@ use crate::transport::Transport;
 use crate::view::node_view::View;
 use crate::worker::dead_letter::DeadLetterSink;
 use crate::worker::drop_queue::DropQueue;
+use crate::worker::histogram::Histograms;
 use crate::worker::node_lease::NodeLease;
 use crate::worker::runner::panic_text;
 use crate::worker::slot::Control;
@@ -175,6 +176,8 @@ impl Parts {
             doors,
             propagator: Propagator::default(),
             supervisor: actors.supervisor.clone().recipient(),
+            // Only the door shows them.
+            histograms: (cfg!(feature = "http") && config.metrics.histograms).then(Histograms::default),
         });
         Started {
             config,

@@ -3,7 +3,7 @@
 //! Any number of readers may follow it. A reader keeps only the number it has come to, so a slow
 //! one costs nothing here: what it has missed is told to it as a number.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -38,12 +38,37 @@ struct Inner {
     events: VecDeque<NumberedEvent>,
     by_name: BTreeMap<&'static str, u64>,
     failures: BTreeMap<&'static str, u64>,
+    /// The members that are suspected.
+    suspected: BTreeSet<Arc<str>>,
+    /// How many suspicions ended, by how.
+    suspicions: BTreeMap<&'static str, u64>,
     /// The newest verdict on each member that is suspected or dead, by its name. An entry goes with
     /// the suspicion, or when the member is forgotten.
     verdicts: BTreeMap<Arc<str>, NumberedEvent>,
 }
 
 impl Inner {
+    /// Counts a suspicion that ends.
+    fn count_suspicion(&mut self, event: &Event) {
+        let (node, outcome) = if let Event::Suspected { node, .. } = event {
+            self.suspected.insert(node.clone());
+            return;
+        } else if let Event::Cleared { node } = event {
+            (node, "cleared")
+        } else if let Event::Died { node, .. } = event {
+            (node, "died")
+        } else if let Event::Left { node } | Event::Forgotten { node } = event {
+            (node, "left")
+        } else if let Event::Joined { member } = event {
+            (&member.name, "restarted")
+        } else {
+            return;
+        };
+        if self.suspected.remove(node) {
+            *self.suspicions.entry(outcome).or_default() += 1;
+        }
+    }
+
     /// Keeps a verdict for as long as it holds.
     fn note_verdict(&mut self, numbered: &NumberedEvent) {
         if let Event::Suspected { node, .. } | Event::Died { node, .. } = &numbered.event {
@@ -78,6 +103,7 @@ impl EventLog {
         if let Event::Failed { cause, .. } = event {
             *inner.failures.entry(cause.name()).or_default() += 1;
         }
+        inner.count_suspicion(event);
         if !self.is_kept.load(Ordering::Acquire) {
             return;
         }
@@ -117,6 +143,11 @@ impl EventLog {
         lock(&self.inner).by_name.clone()
     }
 
+    /// How many suspicions of members ended so: `cleared`, `died`, `left` or `restarted`.
+    pub(crate) fn suspicions(&self, outcome: &str) -> u64 {
+        lock(&self.inner).suspicions.get(outcome).copied().unwrap_or_default()
+    }
+
     /// How many generations of workers failed, by cause.
     pub(crate) fn failures(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.inner).failures.clone()
@@ -125,6 +156,8 @@ impl EventLog {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use heartbeat_core::Cause;
 
     use super::*;
@@ -169,6 +202,20 @@ mod tests {
         let verdicts = log.verdicts();
         assert_eq!(verdicts.keys().collect::<Vec<_>>(), [&node]);
         assert_eq!(verdicts[&node].event, suspected(node));
+    }
+
+    #[test]
+    fn a_suspicion_is_counted_once_by_how_it_ended() {
+        let (log, node) = (EventLog::default(), Arc::<str>::from("node"));
+        let suspected =
+            Event::Suspected { node: node.clone(), silent_for: Duration::ZERO, evidence: [].into(), reported_by: None };
+        let died =
+            Event::Died { node: node.clone(), silent_for: Duration::ZERO, evidence: [].into(), reported_by: None };
+        let cleared = Event::Cleared { node };
+        for event in [&died, &suspected, &suspected, &cleared, &cleared, &suspected, &died] {
+            log.push(event, Instant::ZERO);
+        }
+        assert_eq!(["cleared", "died", "left"].map(|outcome| log.suspicions(outcome)), [1, 1, 0]);
     }
 
     #[test]

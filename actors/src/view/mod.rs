@@ -49,6 +49,8 @@ pub(crate) mod node_view;
 pub(crate) mod owner;
 pub(crate) mod peer_status;
 pub(crate) mod subscribe;
+#[cfg(feature = "http")]
+pub(crate) mod times;
 
 use std::fmt;
 use std::sync::Arc;

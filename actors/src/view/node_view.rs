@@ -14,9 +14,15 @@ use crate::lock::{read, write};
 use crate::view::event_log::EventLog;
 use crate::view::owner::{NoOwner, Owner};
 use crate::view::subscribe::{ShardOwner, ViewSnapshot};
+#[cfg(feature = "http")]
+use crate::view::times::Times;
 use crate::view::{GroupView, WorkerState, WorkerView};
 use crate::worker::mailbox::MessageCounts;
 use crate::worker::slot::DynSlot;
+
+/// Workers that are looked at together: their touches are more than a processor keeps under way.
+#[cfg(feature = "http")]
+const LOOK_AHEAD: usize = 32;
 
 /// What a node knows, for many readers at once.
 #[derive(Debug, Default)]
@@ -43,6 +49,8 @@ pub struct View {
     slots: DashMap<Arc<str>, Weak<dyn DynSlot>>,
     #[cfg(feature = "http")]
     events: EventLog,
+    #[cfg(feature = "http")]
+    times: Times,
     /// What became of the messages to workers that were removed, by the type of their actors.
     #[cfg(feature = "http")]
     removed: DashMap<&'static str, MessageCounts>,
@@ -128,17 +136,19 @@ impl View {
 
     /// A worker as it stands, with where it is if it is a shard.
     fn seen(&self, name: &str, worker: &WorkerView) -> WorkerView {
+        WorkerView { state: self.state_seen(name, worker), ..worker.clone() }
+    }
+
+    /// Where a worker stands, with where it is if it is a shard.
+    fn state_seen(&self, name: &str, worker: &WorkerView) -> WorkerState {
         let is_elsewhere = |me: NodeId| {
             let (group, index) = name.rsplit_once('/')?;
             let shards = self.shards.get(group)?;
             let owner = shards.get(index.parse().ok()?).map(|(_, owner)| NodeId::of(&owner));
             Some(owner != Some(me))
         };
-        let mut seen = worker.clone();
-        if seen.state == WorkerState::Stopped && self.me.and_then(is_elsewhere) == Some(true) {
-            seen.state = WorkerState::Elsewhere;
-        }
-        seen
+        let is_stopped = worker.state == WorkerState::Stopped;
+        if is_stopped && self.me.and_then(is_elsewhere) == Some(true) { WorkerState::Elsewhere } else { worker.state }
     }
 
     /// The number of a worker of this name.
@@ -369,6 +379,12 @@ impl View {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// How long hand-overs of shards and answers of the authority took.
+    #[cfg(feature = "http")]
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
+    }
+
     /// The events, by number and by name.
     #[cfg(feature = "http")]
     pub(crate) fn events(&self) -> &EventLog {
@@ -387,6 +403,31 @@ impl View {
         for entry in &self.workers {
             let slot = entry.slot.as_ref().and_then(Weak::upgrade);
             visit(entry.key(), self.seen(entry.key(), &entry.view), slot);
+        }
+    }
+
+    /// Calls `visit` with the state and the slot of each worker.
+    ///
+    /// It looks at [`LOOK_AHEAD`] workers at a time. What is read of a worker lies in several places
+    /// of memory, each of which follows from the one before, and none is in a cache where there are
+    /// many workers. The first touches of a batch do not wait for each other, as the visits would.
+    #[cfg(feature = "http")]
+    pub(crate) fn visit_slots(&self, mut visit: impl FnMut(WorkerState, Arc<dyn DynSlot>)) {
+        let mut entries = self.workers.iter();
+        let (mut batch, mut slots) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
+        loop {
+            batch.extend(entries.by_ref().take(LOOK_AHEAD));
+            if batch.is_empty() {
+                return;
+            }
+            let known = batch.iter().filter_map(|entry| entry.slot.as_ref());
+            let _ = std::hint::black_box(known.map(Weak::strong_count).sum::<usize>());
+            slots.extend(batch.drain(..).filter_map(|entry| {
+                let slot = entry.slot.as_ref().and_then(Weak::upgrade)?;
+                Some((self.state_seen(entry.key(), &entry.view), slot))
+            }));
+            let _ = std::hint::black_box(slots.iter().map(|(_, slot)| slot.touch()).fold(0, u64::wrapping_add));
+            slots.drain(..).for_each(|(state, slot)| visit(state, slot));
         }
     }
 
@@ -412,7 +453,10 @@ impl View {
     /// Brings workers, groups and owners up to an event.
     pub(crate) fn apply(&self, event: &Event, now: Instant) {
         #[cfg(feature = "http")]
-        self.events.push(event, now);
+        {
+            self.events.push(event, now);
+            self.times.apply(event, self.me, now);
+        }
         match event {
             Event::ThreadHeld { zombies, .. }
             | Event::ThreadReturned { zombies, .. }

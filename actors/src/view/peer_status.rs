@@ -11,4 +11,7 @@ pub struct PeerStatus {
     pub watched: Vec<(Arc<str>, std::time::Duration)>,
     /// Its local health: 0 is well, 8 the worst.
     pub health: u8,
+    /// In how many zones no member is declared dead for its silence now, since most of them are
+    /// silent; all zones together count as one.
+    pub zones_disrupted: u32,
 }

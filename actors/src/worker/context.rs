@@ -21,6 +21,7 @@ use crate::worker::dead_letter::DeadReason;
 use crate::worker::envelope::DynEnvelope;
 #[cfg(feature = "testkit")]
 use crate::worker::fault::FaultAction;
+use crate::worker::histogram::MessageTimer;
 use crate::worker::interval::Interval;
 use crate::worker::lease::{Lease, Progress};
 use crate::worker::mailbox::{Item, Undelivered};
@@ -112,6 +113,8 @@ pub struct Context<A: Actor<Context = Context<A>>> {
     /// What the future that is polled now may still do, if it handles items.
     budget: Cell<Option<PollBudget>>,
     shard: Option<Shard>,
+    /// Times the messages, if that is wanted.
+    pub(crate) timer: Option<MessageTimer>,
 }
 
 impl<A: Actor<Context = Context<A>>> Context<A> {
@@ -121,6 +124,8 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
         generation: WorkerGeneration,
         shard: Option<Shard>,
     ) -> Context<A> {
+        let histograms = slot.control.histograms.as_ref();
+        let timer = histograms.map(|all| MessageTimer::new(all, std::any::type_name::<A>(), slot.control.clock));
         Context {
             slot,
             reader_epoch,
@@ -137,6 +142,7 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
             waiting: false,
             budget: Cell::new(None),
             shard,
+            timer,
         }
     }
 
@@ -399,6 +405,26 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
     /// Records in the status cell what is begun.
     pub(crate) fn begin(&self, kind: &'static ActivityKind) {
         self.slot.cell.begin(kind, self.slot.control.clock.now());
+    }
+
+    /// As [`Context::begin`], for a message whose handler is called now.
+    pub(crate) fn begin_message(&mut self, kind: &'static ActivityKind) {
+        let now = self.slot.control.clock.now();
+        self.slot.cell.begin(kind, now);
+        if let Some(timer) = &mut self.timer {
+            timer.begin(now);
+        }
+    }
+
+    /// No message follows at once: the time of the last one ends here, if it is wanted.
+    pub(crate) fn end_times(&mut self) {
+        #[cfg(feature = "testkit")]
+        if self.held_handler.is_some() {
+            return; // Its handler is called when its simulated thread is released.
+        }
+        if let Some(timer) = &mut self.timer {
+            timer.end();
+        }
     }
 
     /// Records in the status cell that the worker is idle.

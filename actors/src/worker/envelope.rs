@@ -493,7 +493,7 @@ where
             return context.discard_in_flight(Item::Envelope(self));
         }
         let Some(message) = self.take() else { return };
-        context.begin(ActivityKind::message::<M>());
+        context.begin_message(ActivityKind::message::<M>());
         let handling = move |actor: &mut A, context: &mut Context<A>| {
             let _span = if spans::may_be_wanted() { self.enter_span(context) } else { None };
             let response = actor.handle(message, context);

@@ -36,10 +36,12 @@ use futures_util::Stream;
 use heartbeat_core::config::Drain;
 use heartbeat_core::{Event, Interruption, WorkerId};
 
+use crate::clock::Clock;
 use crate::lock::lock;
 use crate::worker::context::Context;
 use crate::worker::dead_letter::DeadReason;
 use crate::worker::envelope::DynEnvelope;
+use crate::worker::histogram::{MessageTimer, Waiting};
 use crate::worker::send_error::SendError;
 use crate::worker::shared_queue::SharedQueue;
 use crate::worker::status_cell::CellRef;
@@ -155,8 +157,7 @@ pub(crate) enum Item<A: Actor<Context = Context<A>>> {
 
 struct Queued<A: Actor<Context = Context<A>>> {
     item: Item<A>,
-    /// Replacements that the message has waited through.
-    attempts: u32,
+    waiting: Waiting,
 }
 
 /// Envelopes that left the queue unopened. The caller drops them: that runs code of the
@@ -211,35 +212,39 @@ pub(crate) struct Mailbox<A: Actor<Context = Context<A>>> {
     sender: OnceLock<AddressSender<A>>,
     /// The queue of the pool that the worker is a member of, and the worker's number.
     pub(crate) shared: Option<(Arc<SharedQueue<A>>, WorkerId)>,
+    /// Tells since when messages wait, if that is wanted.
+    stamps: Option<Clock>,
 }
 
+/// In this order: what a scrape reads of each mailbox lies side by side behind the lock.
+#[repr(C)]
 struct Inner<A: Actor<Context = Context<A>>> {
+    counts: MessageCounts,
     queue: VecDeque<Queued<A>>,
+    in_flight: Option<InFlight<A>>,
+    /// Envelopes whose handlers have returned and whose answers are under way, by number.
+    answers: BTreeMap<u64, Answering<A>>,
+    next_answer: u64,
+    /// How to wake the reader.
+    waker: Option<Waker>,
     /// Envelopes that came while the worker stopped for good and that go on to the shard's new
     /// owner. The worker that stops does not get them.
     late: VecDeque<Queued<A>>,
+    channel: Option<AddressReceiver<A>>,
+    /// Why the worker was asked to stop last.
+    ending: Interruption,
+    closed: Option<CloseReason>,
     /// Whether the queue is closed and what was in it has gone on.
     is_drained: bool,
-    channel: Option<AddressReceiver<A>>,
-    /// How to wake the reader.
-    waker: Option<Waker>,
-    /// Whether to wake it for a new envelope.
+    /// Whether to wake the reader for a new envelope.
     wants_mail: bool,
     /// Whether to wake it when an answer comes, since there is then room for another one.
     wants_room: bool,
     /// Whether to wake it at the last answer, since it stops.
     wants_idle: bool,
-    in_flight: Option<InFlight<A>>,
-    /// Envelopes whose handlers have returned and whose answers are under way, by number.
-    answers: BTreeMap<u64, Answering<A>>,
-    next_answer: u64,
-    closed: Option<CloseReason>,
-    /// Why the worker was asked to stop last.
-    ending: Interruption,
-    overloaded: bool,
-    /// Whether to wake the reader for a message in the pool's queue, too.
+    /// Whether to wake it for a message in the pool's queue, too.
     wants_shared: bool,
-    counts: MessageCounts,
+    overloaded: bool,
 }
 
 /// An envelope whose answer is under way.
@@ -300,7 +305,12 @@ enum InFlight<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    pub(crate) fn new(rules: Rules, cell: CellRef, shared: Option<(Arc<SharedQueue<A>>, WorkerId)>) -> Mailbox<A> {
+    pub(crate) fn new(
+        rules: Rules,
+        cell: CellRef,
+        shared: Option<(Arc<SharedQueue<A>>, WorkerId)>,
+        stamps: Option<Clock>,
+    ) -> Mailbox<A> {
         let inner = Inner {
             queue: VecDeque::new(),
             late: VecDeque::new(),
@@ -324,11 +334,17 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             shared.open(*worker);
         }
         let reader_epoch = AtomicU32::new(0);
-        Mailbox { inner: Mutex::new(inner), reader_epoch, rules, cell, sender: OnceLock::new(), shared }
+        Mailbox { inner: Mutex::new(inner), reader_epoch, rules, cell, sender: OnceLock::new(), shared, stamps }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<A>> {
         lock(&self.inner)
+    }
+
+    /// What a message that comes now is marked with.
+    #[inline]
+    fn stamp(&self) -> Waiting {
+        self.stamps.as_ref().map_or(Waiting::default(), Waiting::since_now)
     }
 
     // ---- for senders ----
@@ -336,6 +352,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     /// Adds an envelope to the queue. Returns the envelopes that must be dropped: the one that had
     /// to make room, or the new one itself.
     pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
+        let waiting = self.stamp();
         let (waker, undelivered) = {
             let mut inner = self.lock();
             if let Some(closing) = inner.closed {
@@ -346,7 +363,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 inner.counts.rejected += 1;
                 return Err(SendError::Closed);
             }
-            inner.fetch_before_push(self.rules.capacity);
+            inner.fetch_before_push(self.rules.capacity, waiting);
             let mut undelivered = None;
             let is_full = inner.queue.len() >= self.rules.capacity as usize;
             match self.rules.overflow {
@@ -371,7 +388,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
             }
             inner.counts.accepted += 1;
-            inner.queue.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
+            inner.queue.push_back(Queued { item: Item::Envelope(envelope), waiting });
             self.update_overload(&mut inner);
             let waker = if std::mem::take(&mut inner.wants_mail) { inner.waker.take() } else { None };
             (waker, undelivered)
@@ -397,15 +414,16 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             return Err(if is_late { SendError::Full } else { closing.refusal() });
         }
         inner.counts.accepted += 1;
-        inner.late.push_back(Queued { item: Item::Envelope(envelope), attempts: 0 });
+        inner.late.push_back(Queued { item: Item::Envelope(envelope), waiting: self.stamp() });
         Ok(None)
     }
 
     /// Puts messages into the queue of a worker that was not started yet.
     pub(crate) fn fill(&self, items: Vec<Item<A>>) {
+        let waiting = self.stamp();
         let mut inner = self.lock();
         inner.counts.accepted += items.len() as u64;
-        inner.queue.extend(items.into_iter().map(|item| Queued { item, attempts: 0 }));
+        inner.queue.extend(items.into_iter().map(|item| Queued { item, waiting }));
         self.update_overload(&mut inner);
     }
 
@@ -446,7 +464,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         // the channel, too, and keeps it.
         if !inner.wants_mail
             && inner.closed.is_none()
-            && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop()))
+            && inner.fetch(self.rules.capacity, &mut task::Context::from_waker(Waker::noop()), || self.stamp())
         {
             self.update_overload(&mut inner);
         }
@@ -457,6 +475,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     #[cfg(feature = "http")]
     pub(crate) fn capacity(&self) -> u32 {
         self.rules.capacity
+    }
+
+    /// Reads something without the lock, without a meaning: what is read next is in a cache then.
+    #[cfg(feature = "http")]
+    pub(crate) fn touch(&self) -> u64 {
+        u64::from(self.inner.is_poisoned()) + u64::from(self.reader_epoch.load(Ordering::Relaxed))
     }
 
     /// What became of the messages.
@@ -474,8 +498,13 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.reader_epoch.load(Ordering::Acquire) != reader_epoch
     }
 
-    /// The next envelope for the runner of this epoch.
-    pub(crate) fn take(&self, reader_epoch: u32, task: &mut task::Context<'_>) -> Taken<A> {
+    /// The next envelope for the runner of this epoch; `timer` learns how long it has waited.
+    pub(crate) fn take(
+        &self,
+        reader_epoch: u32,
+        task: &mut task::Context<'_>,
+        mut timer: Option<&mut MessageTimer>,
+    ) -> Taken<A> {
         let mut inner = self.lock();
         if self.is_stale(reader_epoch) {
             return Taken::Stale;
@@ -489,9 +518,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         }
         // Once the mailbox is closed, messages from a plain `Addr` stay in the channel until it is
         // drained.
-        let came = inner.closed.is_none() && inner.fetch(self.rules.capacity, task);
-        let next = inner.queue.pop_front().map(|queued| queued.item);
-        match self.or_shared(next, &mut inner, task) {
+        let came = inner.closed.is_none() && inner.fetch(self.rules.capacity, task, || self.stamp());
+        let next = inner.queue.pop_front();
+        if let (Some(timer), Some(next)) = (&mut timer, &next) {
+            timer.take(next.waiting);
+        }
+        match self.or_shared(next.map(|next| next.item), &mut inner, task, timer) {
             Some(item) => {
                 inner.in_flight = Some(match &item {
                     Item::Envelope(envelope) => InFlight::Envelope(envelope.clone()),
@@ -525,16 +557,26 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     /// What the reader takes next: `own`, or else an envelope of the pool. If there is none, it is
     /// woken when one comes.
-    fn or_shared(&self, own: Option<Item<A>>, inner: &mut Inner<A>, task: &task::Context<'_>) -> Option<Item<A>> {
+    fn or_shared(
+        &self,
+        own: Option<Item<A>>,
+        inner: &mut Inner<A>,
+        task: &task::Context<'_>,
+        timer: Option<&mut MessageTimer>,
+    ) -> Option<Item<A>> {
         let Some((shared, worker)) = &self.shared else { return own };
         if own.is_some() {
             self.leave_shared(inner);
             return own;
         }
-        let envelope = shared.take(*worker, task.waker());
-        inner.wants_shared = envelope.is_none();
-        inner.counts.accepted += u64::from(envelope.is_some());
-        envelope.map(Item::Envelope)
+        let next = shared.take(*worker, task.waker());
+        inner.wants_shared = next.is_none();
+        let (envelope, waiting) = next?;
+        inner.counts.accepted += 1;
+        if let Some(timer) = timer {
+            timer.take(waiting);
+        }
+        Some(Item::Envelope(envelope))
     }
 
     /// The reader no longer waits for an envelope of the pool.
@@ -746,7 +788,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         let mut inner = self.lock();
         let is_final = why != Interruption::Restarted;
         if is_final && inner.closed.is_none() {
-            inner.fetch(u32::MAX, &mut task::Context::from_waker(Waker::noop()));
+            inner.fetch(u32::MAX, &mut task::Context::from_waker(Waker::noop()), || self.stamp());
         }
         inner.closed = is_final.then_some(CloseReason::Stopped);
         inner.ending = why;
@@ -790,8 +832,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         };
         let mut items = Vec::new();
         for mut queued in std::mem::take(&mut inner.queue) {
-            queued.attempts += 1;
-            if queued.attempts > attempts_max {
+            if queued.waiting.count_attempt() > attempts_max {
                 items.push(queued.item);
             } else {
                 inner.queue.push_back(queued);
@@ -855,7 +896,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
             None => return Undelivered { items: Vec::new(), reason: DeadReason::Stopped },
         };
         if inner.channel.is_some() {
-            inner.fetch(u32::MAX, &mut task::Context::from_waker(&waker()));
+            inner.fetch(u32::MAX, &mut task::Context::from_waker(&waker()), || self.stamp());
         }
         inner.is_drained = true;
         Undelivered { items: self.take_all(&mut inner), reason }
@@ -905,7 +946,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 impl<A: Actor<Context = Context<A>>> Inner<A> {
     /// Moves messages from actix's channel into the queue, while there is room. Returns whether
     /// there were any.
-    fn fetch(&mut self, capacity: u32, task: &mut task::Context<'_>) -> bool {
+    fn fetch(&mut self, capacity: u32, task: &mut task::Context<'_>, stamp: impl Fn() -> Waiting) -> bool {
         let Some(channel) = &mut self.channel else { return false };
         let before = self.queue.len();
         while self.queue.len() < capacity as usize
@@ -913,7 +954,7 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
             && let Poll::Ready(Some(envelope)) = Pin::new(&mut *channel).poll_next(task)
         {
             self.counts.accepted += 1;
-            self.queue.push_back(Queued { item: Item::Actix(envelope), attempts: 0 });
+            self.queue.push_back(Queued { item: Item::Actix(envelope), waiting: stamp() });
         }
         self.queue.len() > before
     }
@@ -921,14 +962,14 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     /// Moves messages from a plain `Addr` into the queue before an envelope is added. So both kinds
     /// of address keep the order in which one sender uses them. It costs nothing where no plain
     /// address was asked for.
-    fn fetch_before_push(&mut self, capacity: u32) {
+    fn fetch_before_push(&mut self, capacity: u32, waiting: Waiting) {
         if self.channel.is_none() {
             return;
         }
         // A reader that waits for mail has left its waker in the channel, where it must stay.
         let waker = if self.wants_mail { self.waker.clone() } else { None };
         let waker = waker.as_ref().unwrap_or(Waker::noop());
-        self.fetch(capacity, &mut task::Context::from_waker(waker));
+        self.fetch(capacity, &mut task::Context::from_waker(waker), || waiting);
     }
 
     fn register(&mut self, waker: &Waker) {
@@ -996,10 +1037,10 @@ mod tests {
             answers_max: 1,
             drain: Drain::None,
         };
-        let mailbox = Arc::new(Mailbox::<Idle>::new(rules, Arc::new(Cells::default()).take(), None));
+        let mailbox = Arc::new(Mailbox::<Idle>::new(rules, Arc::new(Cells::default()).take(), None, None));
         let address = mailbox.address();
         let waker = Waker::from(Arc::new(SendsAtItsEnd(address.clone())));
-        assert!(matches!(mailbox.take(0, &mut task::Context::from_waker(&waker)), Taken::Nothing));
+        assert!(matches!(mailbox.take(0, &mut task::Context::from_waker(&waker), None), Taken::Nothing));
         drop(waker);
         mailbox.close(CloseReason::Stopped);
         // The reader's waker, too, is one of those that the mailbox holds.

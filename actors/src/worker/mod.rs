@@ -74,6 +74,7 @@ pub(crate) mod entity;
 pub(crate) mod envelope;
 #[cfg(feature = "testkit")]
 pub(crate) mod fault;
+pub(crate) mod histogram;
 pub(crate) mod interval;
 pub(crate) mod lease;
 pub(crate) mod mailbox;

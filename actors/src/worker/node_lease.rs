@@ -28,6 +28,12 @@ impl NodeLease {
         self.0.store(until.unwrap_or(Instant::NEVER).as_nanos(), Ordering::Release);
     }
 
+    /// For how long it is valid from `now` on; zero if it is over.
+    #[cfg(feature = "http")]
+    pub(crate) fn remaining(&self, now: Instant) -> Duration {
+        Instant::from_nanos(self.0.load(Ordering::Acquire)).max(now) - now
+    }
+
     /// Whether it is valid at `now`. At the instant of its end it is over.
     pub(crate) fn is_valid(&self, now: Instant) -> bool {
         now < Instant::from_nanos(self.0.load(Ordering::Acquire))

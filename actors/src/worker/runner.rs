@@ -310,6 +310,9 @@ impl<A: Actor<Context = Context<A>>> Runner<A> {
 
     /// Handles a panic of the worker. Returns `Pending` if the next generation may be made at once.
     fn handle_panic(&mut self, payload: &(dyn Any + Send)) -> Poll<()> {
+        if let Some(worker) = &mut self.worker {
+            worker.context.end_times(); // Before the worker is dropped, which may take long.
+        }
         if self.slot.is_stale(self.reader_epoch) {
             // The panic of a replaced worker is not reported, and the status cell belongs to its
             // successor.
@@ -548,11 +551,24 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
         burst: &mut Burst,
         task: &mut task::Context<'_>,
     ) -> ControlFlow<Turn, bool> {
+        let flow = self.handle_each(slot, reader_epoch, burst, task);
+        self.context.end_times();
+        flow
+    }
+
+    #[inline]
+    fn handle_each(
+        &mut self,
+        slot: &WorkerSlot<A>,
+        reader_epoch: u32,
+        burst: &mut Burst,
+        task: &mut task::Context<'_>,
+    ) -> ControlFlow<Turn, bool> {
         while !burst.is_over() && !self.context.waiting() {
             if !slot.may_act() {
                 return ControlFlow::Break(Turn::Yield);
             }
-            match slot.mailbox.take(reader_epoch, task) {
+            match slot.mailbox.take(reader_epoch, task, self.context.timer.as_mut()) {
                 Taken::Item(Item::Envelope(envelope)) => envelope.handle(&mut self.actor, &mut self.context),
                 Taken::Item(Item::Actix(mut envelope)) => envelope.handle(&mut self.actor, &mut self.context),
                 Taken::Stale => return ControlFlow::Break(Turn::Fenced),

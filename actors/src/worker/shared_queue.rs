@@ -17,10 +17,12 @@ use std::task::Waker;
 use actix::Actor;
 use heartbeat_core::WorkerId;
 
+use crate::clock::Clock;
 use crate::lock::{get_mut, lock};
 use crate::worker::context::Context;
 use crate::worker::dead_letter::DeadReason;
 use crate::worker::envelope::DynEnvelope;
+use crate::worker::histogram::Waiting;
 use crate::worker::mailbox::{CloseReason, Item, MessageCounts, Overflow, Undelivered};
 use crate::worker::send_error::SendError;
 
@@ -32,10 +34,12 @@ pub(crate) struct SharedQueue<A: Actor<Context = Context<A>>> {
     inner: Mutex<Inner<A>>,
     capacity: u32,
     overflow: Overflow,
+    /// Tells since when messages wait, if that is wanted.
+    stamps: Option<Clock>,
 }
 
 struct Inner<A: Actor<Context = Context<A>>> {
-    queue: VecDeque<Arc<dyn DynEnvelope<A>>>,
+    queue: VecDeque<(Arc<dyn DynEnvelope<A>>, Waiting)>,
     /// How to wake the members that found it empty.
     idle: BTreeMap<WorkerId, Waker>,
     /// Members that may take messages, now or after a restart.
@@ -57,14 +61,14 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     }
 
     fn take_dead(&mut self, reason: DeadReason) -> Undelivered<A> {
-        let items: Vec<Item<A>> = self.queue.drain(..).map(Item::Envelope).collect();
+        let items: Vec<Item<A>> = self.queue.drain(..).map(|(envelope, _)| Item::Envelope(envelope)).collect();
         self.counts.dead += items.len() as u64;
         Undelivered { items, reason }
     }
 }
 
 impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
-    pub(crate) fn new(capacity: u32, overflow: Overflow) -> SharedQueue<A> {
+    pub(crate) fn new(capacity: u32, overflow: Overflow, stamps: Option<Clock>) -> SharedQueue<A> {
         let inner = Inner {
             queue: VecDeque::new(),
             idle: BTreeMap::new(),
@@ -73,7 +77,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
             closing: CloseReason::Stopped,
             counts: MessageCounts::default(),
         };
-        SharedQueue { inner: Mutex::new(inner), capacity, overflow }
+        SharedQueue { inner: Mutex::new(inner), capacity, overflow, stamps }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<A>> {
@@ -85,6 +89,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
     /// Adds an envelope to the queue. Returns the envelopes that must be dropped: the one that had
     /// to make room, or the new one itself.
     pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
+        let waiting = self.stamps.as_ref().map_or(Waiting::default(), Waiting::since_now);
         let (wakers, undelivered) = {
             let mut inner = self.lock();
             if inner.open.is_empty() {
@@ -107,12 +112,12 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
                 }
                 Overflow::DropOldest if is_full => {
                     inner.counts.dead += 1;
-                    dropped = inner.queue.pop_front().and_then(undelivered);
+                    dropped = inner.queue.pop_front().and_then(|(oldest, _)| undelivered(oldest));
                 }
                 Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
             }
             inner.counts.accepted += 1;
-            inner.queue.push_back(envelope);
+            inner.queue.push_back((envelope, waiting));
             (inner.take_idle_wakers(), dropped)
         };
         // Waking runs code of the runtime, so not under the lock.
@@ -135,7 +140,7 @@ impl<A: Actor<Context = Context<A>>> SharedQueue<A> {
 
     /// The next envelope for this member, which counts it from now on. If there is none, the member
     /// is woken when one comes.
-    pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<Arc<dyn DynEnvelope<A>>> {
+    pub(crate) fn take(&self, member: WorkerId, waker: &Waker) -> Option<(Arc<dyn DynEnvelope<A>>, Waiting)> {
         let (envelope, wakers) = {
             let mut inner = self.lock();
             let leaves_it = inner.stopping.contains(&member) && inner.stopping.len() < inner.open.len();
@@ -213,7 +218,7 @@ impl<A: Actor<Context = Context<A>>> Drop for SharedQueue<A> {
     fn drop(&mut self) {
         // No member is left, and the last one has emptied the queue, unless it lost its thread.
         let inner = get_mut(&mut self.inner);
-        for envelope in inner.queue.drain(..) {
+        for (envelope, _) in inner.queue.drain(..) {
             envelope.dead_letter(DeadReason::Stopped);
         }
     }

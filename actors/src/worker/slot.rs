@@ -25,6 +25,7 @@ use crate::worker::drop_queue::DropQueue;
 use crate::worker::entity::{EntityHost, ShardHost};
 #[cfg(feature = "testkit")]
 use crate::worker::fault::Faults;
+use crate::worker::histogram::Histograms;
 use crate::worker::mailbox::{CloseReason, FencedMessages, Mailbox, MessageCounts, Rules, Undelivered};
 use crate::worker::messages::ToSupervisor;
 use crate::worker::node_lease::NodeLease;
@@ -54,6 +55,15 @@ pub(crate) struct Control {
     pub(crate) propagator: Propagator,
     /// Where workers send their reports.
     pub(crate) supervisor: Recipient<ToSupervisor>,
+    /// How long messages wait and are handled, if that is wanted.
+    pub(crate) histograms: Option<Histograms>,
+}
+
+impl Control {
+    /// The clock that tells since when messages wait, if that is wanted.
+    pub(crate) fn stamps(&self) -> Option<Clock> {
+        self.histograms.is_some().then_some(self.clock)
+    }
 }
 
 /// What a factory knows about the generation that it starts.
@@ -204,11 +214,12 @@ impl<A: Actor<Context = Context<A>>> WorkerSlot<A> {
             Part::Entity(host, replica) => (Role::Entity(host), None, replica),
             Part::Member(shared) => (Role::Worker, Some((shared, worker)), None),
         };
+        let stamps = control.stamps();
         WorkerSlot {
             control,
             worker,
             name,
-            mailbox: Mailbox::new(rules, cell.clone(), shared),
+            mailbox: Mailbox::new(rules, cell.clone(), shared, stamps),
             cell,
             factory,
             kept: Mutex::new(None),
@@ -453,6 +464,11 @@ pub(crate) trait DynSlot: Send + Sync {
     #[cfg(feature = "http")]
     fn cell(&self) -> &CellRef;
 
+    /// Reads something of its mailbox and of its cell, without a meaning: what is read of them next
+    /// is in a cache then.
+    #[cfg(feature = "http")]
+    fn touch(&self) -> u64;
+
     /// Faults that a test has injected.
     #[cfg(feature = "testkit")]
     fn faults(&self) -> &Faults;
@@ -592,6 +608,11 @@ impl<A: Actor<Context = Context<A>>> DynSlot for WorkerSlot<A> {
     #[cfg(feature = "http")]
     fn cell(&self) -> &CellRef {
         &self.cell
+    }
+
+    #[cfg(feature = "http")]
+    fn touch(&self) -> u64 {
+        self.mailbox.touch().wrapping_add(self.cell.handled())
     }
 
     #[cfg(feature = "testkit")]

@@ -82,6 +82,8 @@ pub struct Config {
     pub entities: EntitiesConfig,
     /// How the node stops.
     pub stop: StopConfig,
+    /// What is measured at each message.
+    pub metrics: MetricsConfig,
     /// The HTTP server for operators; without it there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpConfig>,
@@ -389,6 +391,15 @@ pub struct StopConfig {
     /// How long it goes on after it is not ready any more; at most an hour.
     #[serde(with = "duration")]
     pub drain: Duration,
+}
+
+/// What is measured at each message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Whether `/metrics` shows how long messages wait and are handled, as histograms by type of
+    /// actor.
+    pub histograms: bool,
 }
 
 /// The HTTP server that a node starts for operators.

@@ -57,6 +57,17 @@ pub struct BudgetFigures {
     pub longest: Duration,
 }
 
+/// Heartbeats of watched nodes, by what became of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HeartbeatCounts {
+    /// Those that were the newest of their node when they arrived.
+    pub received: u64,
+    /// Those that had not arrived when a later one did, and that the node has not slept through.
+    pub missed: u64,
+    /// Of the missed ones, those that arrived after all.
+    pub late: u64,
+}
+
 impl AnyDetector {
     /// What the budget has learnt; `None` for the other detectors.
     pub fn budget_figures(&self) -> Option<BudgetFigures> {

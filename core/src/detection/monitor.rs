@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::detection::{AnyDetector, Arrival, Detector, LinkFigures, Pause, Verdict};
+use crate::detection::{AnyDetector, Arrival, Detector, HeartbeatCounts, LinkFigures, Pause, Verdict};
 use crate::member::Target;
 use crate::time::Instant;
 use crate::timer_wheel::TimerWheel;
@@ -59,6 +59,7 @@ pub struct Monitor {
     /// Places in `watches` that are free.
     free: Vec<u32>,
     wheel: TimerWheel,
+    counts: HeartbeatCounts,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +107,12 @@ impl Watch {
 impl Monitor {
     /// A monitor without targets, at `now`.
     pub fn new(now: Instant) -> Monitor {
-        Monitor { watches: Vec::new(), free: Vec::new(), wheel: TimerWheel::new(now) }
+        Monitor {
+            watches: Vec::new(),
+            free: Vec::new(),
+            wheel: TimerWheel::new(now),
+            counts: HeartbeatCounts::default(),
+        }
     }
 
     /// Watches `target` from `now` on. `detector` decides when its silence is suspect; past
@@ -164,6 +170,11 @@ impl Monitor {
             watch.received |= 1 << (slots - 1);
         }
         let slept = heartbeat.slept.saturating_sub(watch.slept).min(slots - 1);
+        if matches!(watch.target, Target::Node(_)) {
+            self.counts.received += 1;
+            // Before its first heartbeat it was not expected.
+            self.counts.missed += if watch.slot > 0 { slots - 1 - slept } else { 0 };
+        }
         (watch.slot, watch.slept) = (heartbeat.slot, heartbeat.slept);
         let silence = heartbeat.at - watch.newest;
         watch.newest = watch.newest.max(heartbeat.at);
@@ -189,7 +200,13 @@ impl Monitor {
         if (1..=64).contains(&behind) && watch.received >> (behind - 1) & 1 == 0 {
             watch.received |= 1 << (behind - 1);
             watch.detector.overtaken(behind);
+            self.counts.late += u64::from(matches!(watch.target, Target::Node(_)));
         }
+    }
+
+    /// The heartbeats of nodes so far.
+    pub fn counts(&self) -> HeartbeatCounts {
+        self.counts
     }
 
     /// The next verdict that the silence up to `now` has changed; call until there is none.

@@ -87,6 +87,11 @@ impl Brakes {
         Brake::Free
     }
 
+    /// How many zones are disrupted; all zones together count as one.
+    pub(crate) fn zones_disrupted(&self) -> usize {
+        self.disrupted.len()
+    }
+
     /// Whether a zone is disrupted, so that it has to be checked again.
     pub(crate) fn is_disrupted(&self) -> bool {
         !self.disrupted.is_empty()

@@ -28,12 +28,19 @@ pub(super) struct Heartbeats {
     schedule: HeartbeatSchedule,
     /// When a longer interval is announced again, and how much later each time.
     announce_again: Option<(Instant, Duration)>,
+    /// How many were sent.
+    sent: u64,
 }
 
 impl Heartbeats {
     /// The first slot begins at `now`.
     pub(super) fn new(config: &Config, now: Instant) -> Heartbeats {
-        Heartbeats { schedule: HeartbeatSchedule::new(config.interval, now), announce_again: None }
+        Heartbeats { schedule: HeartbeatSchedule::new(config.interval, now), announce_again: None, sent: 0 }
+    }
+
+    /// How many were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The slot and phase that this node is in.
@@ -102,6 +109,7 @@ impl Heartbeats {
             }
             if let Some(to) = peers.table.member(slot.id).map(|member| member.address) {
                 out.send(to, Payload::Heartbeat { phase, wants_ack });
+                self.sent += 1;
             }
         }
     }
@@ -115,6 +123,7 @@ impl Heartbeats {
             is_sent = true;
             if let Some(to) = peers.table.member(slot.id).map(|member| member.address) {
                 out.send(to, Payload::Heartbeat { phase: slot.phase, wants_ack: true });
+                self.sent += 1;
             }
         }
         self.announce_again = is_sent.then_some((at + former, former));

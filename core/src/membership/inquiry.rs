@@ -195,6 +195,11 @@ pub(super) struct Inquiries {
 }
 
 impl Inquiries {
+    /// In how many zones silence makes no member dead now.
+    pub(super) fn zones_disrupted(&self) -> usize {
+        self.brakes.zones_disrupted()
+    }
+
     /// When [`Inquiries::poll_due`], the brakes or a pending probe are due; verdicts are held until
     /// `held_until`.
     pub(super) fn next_due(&self, held_until: Instant) -> Instant {

@@ -380,6 +380,16 @@ impl Cluster {
         self.peers.me.id
     }
 
+    /// How many heartbeats this node has sent.
+    pub(crate) fn heartbeats_sent(&self) -> u64 {
+        self.heartbeats.sent()
+    }
+
+    /// In how many zones no member is declared dead for its silence now.
+    pub(crate) fn zones_disrupted(&self) -> usize {
+        self.inquiries.zones_disrupted()
+    }
+
     /// The local health of this node: 0 is well.
     pub(crate) fn health(&self) -> u8 {
         self.peers.health.score()
