@@ -282,6 +282,10 @@ fn a_snapshot_names_the_stuck_worker_its_message_and_events() {
         assert!(json["busy"][0]["doing"].as_str().unwrap().ends_with("Hold"), "{json}");
         assert!(json["busy"][0]["busy_for"].as_f64().unwrap() >= 1.0);
         assert_eq!((&json["fullest"][0]["name"], &json["fullest"][0]["queued"]), (&"holder".into(), &2.into()));
+        let threads = json["threads"]["threads"].as_array().unwrap();
+        assert!(threads.iter().any(|thread| thread["silent_for"].as_f64().is_some_and(|time| time >= 1.0)), "{json}");
+        assert_eq!((&json["threads"]["held"], &json["links"]["links"]), (&0.into(), &serde_json::json!([])));
+        assert_eq!(json["requests"]["requests"], Value::Null, "there is no cluster");
         let events = json["events"].as_array().unwrap();
         let started = events.iter().filter(|event| event["event"] == "started");
         assert_eq!(started.count(), 2, "{events:?}");
@@ -352,6 +356,11 @@ fn the_demonstration_is_a_running_cluster() {
     let names: Vec<&str> =
         json["groups"]["groups"].as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["import", "mail", "orders"]);
+    let watched: Vec<&str> =
+        json["links"]["links"].as_array().unwrap().iter().map(|link| link["verdict"].as_str().unwrap()).collect();
+    assert_eq!(watched, ["alive", "alive"]);
+    assert_eq!(json["requests"]["peers"].as_array().unwrap().len(), 2, "{json}");
+    assert!(!json["threads"]["threads"].as_array().unwrap().is_empty(), "{json}");
 }
 
 #[test]
@@ -361,4 +370,150 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let ran = Ran::from(child.wait_with_output().unwrap());
     assert_eq!((ran.code, &*ran.error), (Some(0), ""), "{ran:?}");
+}
+
+/// `heartbeat top` on a terminal of its own.
+#[cfg(unix)]
+struct OnTerminal {
+    child: std::process::Child,
+    terminal: std::fs::File,
+    /// What the terminal has shown so far.
+    shown: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+#[cfg(unix)]
+impl OnTerminal {
+    fn start(url: &str) -> OnTerminal {
+        let size = nix::pty::Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = nix::pty::openpty(Some(&size), None).unwrap();
+        let program_side = || Stdio::from(pair.slave.try_clone().unwrap());
+        let mut command = heartbeat(&["top", url]);
+        command.stdin(program_side()).stdout(program_side()).stderr(program_side());
+        let child = command.env("TERM", "xterm").spawn().unwrap();
+        let terminal = std::fs::File::from(pair.master);
+        let shown = std::sync::Arc::<std::sync::Mutex<Vec<u8>>>::default();
+        let (mut reader, sink) = (terminal.try_clone().unwrap(), shown.clone());
+        // It ends with an error once the program's side is closed.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read) = reader.read(&mut buffer) {
+                sink.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        OnTerminal { child, terminal, shown }
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    async fn until(&self, part: &str) {
+        let whole = async {
+            while !self.shown().contains(part) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, whole).await;
+        found.unwrap_or_else(|_| panic!("no {part:?} in {:?}", self.shown()));
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end, and returns the exit code.
+    async fn code(&mut self) -> Option<i32> {
+        let whole = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, whole).await.expect("the program ends")
+    }
+}
+
+#[cfg(unix)]
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // It may have ended already.
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(unix)]
+const SCREEN_TAKEN: &str = "\u{1b}[?1049h";
+#[cfg(unix)]
+const SCREEN_GIVEN_BACK: &str = "\u{1b}[?1049l";
+
+#[cfg(unix)]
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    use nix::sys::signal::{Signal, kill};
+    live(async {
+        let (node, url) = start("").await;
+        for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129), (Signal::SIGINT, 130)] {
+            let mut top = OnTerminal::start(&url);
+            top.until("Overview").await;
+            let modes = nix::sys::termios::tcgetattr(&top.terminal).unwrap().local_flags;
+            assert!(!modes.contains(nix::sys::termios::LocalFlags::ECHO), "the screen is the program's");
+            kill(nix::unistd::Pid::from_raw(top.child.id() as i32), signal).unwrap();
+            assert_eq!(top.code().await, Some(code), "{signal}");
+            top.until(SCREEN_GIVEN_BACK).await;
+            let modes = nix::sys::termios::tcgetattr(&top.terminal).unwrap().local_flags;
+            assert!(modes.contains(nix::sys::termios::LocalFlags::ECHO), "a shell echoes again");
+        }
+        node.leave().await;
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn each_view_is_shown_and_no_name_commands_the_terminal() {
+    live(async {
+        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let evil = "\u{1b}]0;taken\u{7}\u{9b}2J<b>\u{202e}";
+        let toml = "evil \\u001b]0;taken\\u0007\\u009b2J\\u202e";
+        let settings = format!(
+            "[cluster]\nname = \"{toml}\"\nnode = \"{toml}\"\nzone = \"{toml}\"\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}'\nseeds = []"
+        );
+        let (node, url) = start(&settings).await;
+        let group = node.root().group(GroupSpec::new(format!("group {evil}"))).unwrap();
+        let worker = group.supervise_with(WorkerSpec::new(evil), |_| Ok(Holder)).unwrap();
+        worker.until_up().await.unwrap();
+        let (end, held) = mpsc::channel();
+        worker.try_send(Hold(held)).unwrap();
+        let mut top = OnTerminal::start(&url);
+        top.until(SCREEN_TAKEN).await;
+        // The terminal gets only what changes, so what is waited for is one word, or a title that is drawn anew.
+        for (key, part) in [
+            ("8", "m 8 Links "),
+            ("9", "m 9 Requests "),
+            ("0", "m 0 Threads "),
+            ("2", "m 2 Members "),
+            ("3", "m 3 Groups "),
+            ("6", "m 6 Workers "),
+            ("7", "m 7 Events "),
+            ("4", "Hold"),
+            ("\r", "closes"),
+            ("x", "Busy"),
+        ] {
+            top.press(key);
+            top.until(part).await;
+        }
+        top.press("q");
+        assert_eq!(top.code().await, Some(0));
+        top.until(SCREEN_GIVEN_BACK).await;
+        let shown = top.shown();
+        assert!(shown.contains("\\u{1b}]0;taken"), "{shown:?}");
+        for command in ["\u{1b}]0;", "\u{7}", "\u{9b}", "\u{202e}"] {
+            assert!(!shown.contains(command), "{command:?} in {shown:?}");
+        }
+        let ran = asked(heartbeat(&["status", &url])).await;
+        assert!(!ran.out.contains(|letter: char| letter.is_control() && letter != '\n'), "{ran:?}");
+        drop(end);
+        node.leave().await;
+    });
 }

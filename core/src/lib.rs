@@ -14,7 +14,8 @@
 //! 4. [`supervision`]: turns failures of workers into restarts.
 //! 5. [`sharding`]: which node runs which shard. [`authority`]: what may decide that instead.
 //! 6. [`entities`]: which workers of single keys are active.
-//! 7. [`config`] and [`bounds`], [`event`], [`input`] and [`output`], [`member`], [`time`] and
+//! 7. [`line_limit`]: which events become lines of a log.
+//! 8. [`config`] and [`bounds`], [`event`], [`input`] and [`output`], [`member`], [`time`] and
 //!    [`random`]: the types that all of them share.
 //!
 //! ```
@@ -45,6 +46,7 @@ pub mod input;
 mod interruption;
 mod lease;
 mod leaving;
+pub mod line_limit;
 pub mod member;
 pub mod membership;
 pub mod output;
@@ -68,6 +70,7 @@ pub use engine::Engine;
 pub use event::{Cause, Event, NotReadyReason, ObserverReport, Waiting};
 pub use input::{Batch, Input, StreamEvent};
 pub use interruption::Interruption;
+pub use line_limit::LineLimit;
 pub use member::{
     Activity, ArbiterId, Child, CpuTimes, Epoch, Generation, GroupId, Health, Incarnation, Member, Metadata, NodeId,
     Profile, Role, Shard, ShardGroup, Status, StatusSample, Target, ThreadSample, ThreadSlotId, ThreadState, Weight,

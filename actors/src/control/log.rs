@@ -2,18 +2,170 @@
 //! as fields.
 //!
 //! A field without a value is left out: a line has no `shard=None`, and no silence of zero where
-//! another member reported a death.
+//! another member reported a death. Names and reasons are fields of text: a subscriber quotes and
+//! escapes them, so that a name with a line break makes no second line.
+//!
+//! A storm does not fill the disk: see [`LineLimit`]. Only the log is thinned, neither the events of
+//! the door nor those of subscribers.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use heartbeat_core::{Event, NotReadyReason, ObserverReport, Shard};
-use tracing::field::{DebugValue, DisplayValue, debug as debug_value, display};
-use tracing::{debug, error, info, warn};
+use heartbeat_core::line_limit::LINES_EVERY;
+use heartbeat_core::{Event, Instant, LineLimit, NotReadyReason, ObserverReport, Shard};
+use tracing::field::{DebugValue, debug as debug_value};
+use tracing::{Level, debug, error, info, trace, warn};
 
 /// Names in one line of the log; an event has them all.
 const NAMES_MAX: usize = 32;
+
+/// The log of a node's events.
+#[derive(Default)]
+pub(super) struct Log {
+    limit: LineLimit<Kind>,
+}
+
+/// Events that are alike. A storm of panics leaves room for the line of a hang.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Kind {
+    name: &'static str,
+    cause: Option<&'static str>,
+    level: Level,
+}
+
+impl Log {
+    /// Logs an event in one line, unless there were many like it lately.
+    pub(super) fn event(&mut self, event: &Event, now: Instant) {
+        let kind = Kind { name: event.name(), cause: cause(event), level: level(event) };
+        if self.limit.allows(now, kind) {
+            log(event);
+        }
+    }
+
+    /// Logs how many events were left out, once their period is over.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some((kind, count)) = self.limit.take_left_out(now) {
+            log_left_out(kind, count);
+        }
+    }
+
+    /// Logs how many events were left out, as no more will come.
+    pub(super) fn end(&mut self) {
+        while let Some((kind, count)) = self.limit.take_rest() {
+            log_left_out(kind, count);
+        }
+    }
+
+    /// When [`Log::handle_timeout`] is due; `None` if nothing is left out.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.limit.poll_timeout()
+    }
+}
+
+/// A failure of the control thread that comes again and again while its cause lasts.
+pub(super) struct Repeated {
+    kind: Kind,
+    limit: LineLimit<Kind>,
+}
+
+impl Repeated {
+    /// A failure whose lines have this name and the level `warn`.
+    pub(super) fn new(name: &'static str) -> Repeated {
+        Repeated { kind: Kind { name, cause: None, level: Level::WARN }, limit: LineLimit::default() }
+    }
+
+    /// Whether this failure becomes a line.
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        self.limit.allows(now, self.kind)
+    }
+
+    /// Logs how many failures were left out, if that is due. `now` is only asked for if there are any.
+    pub(super) fn handle_timeout(&mut self, now: impl Fn() -> Instant) {
+        if self.limit.poll_timeout().is_some()
+            && let Some((kind, count)) = self.limit.take_left_out(now())
+        {
+            log_left_out(kind, count);
+        }
+    }
+}
+
+/// Logs how many events of a kind are not in the log, at the level that their lines would have.
+fn log_left_out(Kind { name: of, cause, level }: Kind, left_out: u64) {
+    let (event, within) = ("lines_left_out", debug_value(LINES_EVERY));
+    let text = "more such events came than lines are printed; subscribers get each of them";
+    match level {
+        Level::ERROR => error!(event, of, cause, left_out, within, "{text}"),
+        Level::WARN => warn!(event, of, cause, left_out, within, "{text}"),
+        Level::INFO => info!(event, of, cause, left_out, within, "{text}"),
+        Level::DEBUG => debug!(event, of, cause, left_out, within, "{text}"),
+        Level::TRACE => trace!(event, of, cause, left_out, within, "{text}"),
+    }
+}
+
+/// Why a worker failed, as a word.
+fn cause(event: &Event) -> Option<&'static str> {
+    if let Event::Failed { cause, .. } | Event::Replaced { cause, .. } | Event::GaveUp { cause, .. } = event {
+        Some(cause.name())
+    } else {
+        None
+    }
+}
+
+/// How urgently a person should look at an event. Its line has this level.
+fn level(event: &Event) -> Level {
+    match event {
+        Event::DeclaredDead { .. }
+        | Event::Renewed { .. }
+        | Event::Isolated { .. }
+        | Event::ZoneDisrupted { .. }
+        | Event::NoMonitor { .. }
+        | Event::ClockSkewed { .. }
+        | Event::Superseded { .. }
+        | Event::RefusedBy { .. }
+        | Event::SessionEnded { .. }
+        | Event::TokenRefused { .. }
+        | Event::HandOverCut { .. }
+        | Event::QuorumLost { .. }
+        | Event::ShardsRefused { .. }
+        | Event::Escalated { .. }
+        | Event::GaveUp { .. }
+        | Event::NoThread { .. }
+        | Event::Abandoned { .. }
+        | Event::TooManyZombies { .. } => Level::ERROR,
+        Event::Suspected { .. }
+        | Event::Died { .. }
+        | Event::Cleared { .. }
+        | Event::Returned { .. }
+        | Event::Unresolved { .. }
+        | Event::ZoneRecovered { .. }
+        | Event::OtherCluster { .. }
+        | Event::JoinRefused { .. }
+        | Event::AuthorityLost { .. }
+        | Event::ReplicaRefused { .. }
+        | Event::Declined { .. }
+        | Event::Failed { .. }
+        | Event::Fenced { .. }
+        | Event::Starved { .. }
+        | Event::ThreadHeld { .. }
+        | Event::ThreadReturned { .. }
+        | Event::Paused { .. } => Level::WARN,
+        // The line of the held thread has named the workers that wait for it.
+        Event::NotReady { reason: NotReadyReason::ThreadHeld, .. } => Level::DEBUG,
+        Event::NotReady { .. } => Level::WARN,
+        Event::Joined { .. }
+        | Event::Left { .. }
+        | Event::Connected
+        | Event::ShardMoved { .. }
+        | Event::AuthorityReached
+        | Event::QuorumGained { .. }
+        | Event::ShardsAdmitted { .. }
+        | Event::Replaced { .. }
+        | Event::Ready { .. }
+        | Event::ZombieEnded { .. } => Level::INFO,
+        // A newer core may have more events.
+        _ => Level::DEBUG,
+    }
+}
 
 /// These names in one line, or how many there are.
 fn named(names: impl ExactSizeIterator<Item = String>) -> String {
@@ -26,8 +178,8 @@ fn named(names: impl ExactSizeIterator<Item = String>) -> String {
     }
 }
 
-/// Logs an event in one line. The level says how urgently a person should look at it.
-pub(super) fn log(event: &Event) {
+/// Logs an event in one line.
+fn log(event: &Event) {
     match event {
         Event::Suspected { .. } | Event::Died { .. } => log_verdict(event),
         Event::Joined { .. }
@@ -89,16 +241,28 @@ fn log_verdict(verdict: &Event) {
     let event = verdict.name();
     match verdict {
         Event::Suspected { node, reported_by: Some(reported_by), .. } => {
-            warn!(event, %node, %reported_by, "another member suspects the node");
+            warn!(event, node = &**node, reported_by = &**reported_by, "another member suspects the node");
         }
         Event::Suspected { node, silent_for, evidence, reported_by: None } => {
-            warn!(event, %node, silent_for = since(*silent_for), evidence = reports(evidence), "node suspected: no heartbeat");
+            warn!(
+                event,
+                node = &**node,
+                silent_for = since(*silent_for),
+                evidence = reports(evidence),
+                "node suspected: its heartbeats stay away"
+            );
         }
         Event::Died { node, reported_by: Some(reported_by), .. } => {
-            warn!(event, %node, %reported_by, "another member has declared the node dead");
+            warn!(event, node = &**node, reported_by = &**reported_by, "another member has declared the node dead");
         }
         Event::Died { node, silent_for, evidence, reported_by: None } => {
-            warn!(event, %node, silent_for = since(*silent_for), evidence = reports(evidence), "node declared dead");
+            warn!(
+                event,
+                node = &**node,
+                silent_for = since(*silent_for),
+                evidence = reports(evidence),
+                "node declared dead"
+            );
         }
         other => debug!(event, "{other:?}"),
     }
@@ -107,44 +271,65 @@ fn log_verdict(verdict: &Event) {
 fn log_member(member: &Event) {
     let event = member.name();
     match member {
-        Event::Joined { member } => info!(event, node = %member.name, address = %member.address, "node joined"),
+        Event::Joined { member } => info!(event, node = &*member.name, address = %member.address, "node joined"),
         Event::Updated { member } => {
-            debug!(event, node = %member.name, metadata = ?member.metadata, "node has changed what it tells of itself");
+            debug!(event, node = &*member.name, metadata = ?member.metadata, "node published other metadata");
         }
-        Event::Left { node } => info!(event, %node, "node left on purpose"),
-        Event::Cleared { node } => warn!(event, %node, "the suspicion was wrong: the node is alive"),
-        Event::Forgotten { node } => debug!(event, %node, "a node that was dead or had left is forgotten"),
+        Event::Left { node } => info!(event, node = &**node, "node left on purpose"),
+        Event::Cleared { node } => warn!(event, node = &**node, "the suspicion was wrong: the node is alive"),
+        Event::Forgotten { node } => debug!(event, node = &**node, "a node that was dead or had left is forgotten"),
         Event::Returned { node, incarnation } => {
-            warn!(event, %node, %incarnation, "a node that was declared dead is back");
+            warn!(event, node = &**node, %incarnation, "a node that was declared dead is back");
         }
         Event::DeclaredDead { incarnation } => {
-            error!(event, %incarnation, "this node was declared dead; it has given up its shards and comes back");
+            error!(event, %incarnation, "other members declared this node dead: it gave up its shards and comes back");
         }
         Event::Renewed { generation } => {
             let generation = generation.0;
-            error!(event, generation, "other nodes hold this one ended: it has given up its shards and begins anew");
+            error!(
+                event,
+                generation,
+                "other members hold data of this process that it cannot refute: it gave up its shards and begins a new generation"
+            );
         }
         Event::Isolated { tried, silent_for } => {
-            error!(event, %tried, silent_for = since(*silent_for), "no observer and no seed answers this node");
+            error!(
+                event,
+                tried = text(tried),
+                silent_for = since(*silent_for),
+                "no observer and no seed answers this node"
+            );
         }
         Event::Connected => info!(event, "an observer or a seed answers this node"),
         Event::Unresolved { seed, reason } => {
-            warn!(event, %seed, %reason, "the seed cannot be looked up; trying again")
+            warn!(event, seed = &**seed, reason = text(reason), "the seed cannot be looked up; trying again")
         }
         Event::ZoneDisrupted { zone, silent, members } => {
-            error!(event, %zone, silent, members, "most of the zone is silent: no node in it is declared dead for silence");
+            error!(
+                event,
+                zone = &**zone,
+                silent,
+                members,
+                "most of the zone is silent: no node in it is declared dead for silence"
+            );
         }
-        Event::ZoneRecovered { zone } => warn!(event, %zone, "the zone answers again: verdicts go on"),
+        Event::ZoneRecovered { zone } => warn!(event, zone = &**zone, "the zone answers again: verdicts go on"),
         Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
         Event::NoMonitor { silent } => {
-            let silent = silent.as_ref().map(display);
+            let silent = silent.as_deref();
             error!(event, silent, "no monitor is a member: no death is concluded");
         }
         Event::ClockSkewed { node, ahead, behind } => {
-            error!(event, %node, ?ahead, ?behind, "the clock of the node is far from that of the members");
+            error!(
+                event,
+                node = &**node,
+                ahead = above_zero(*ahead),
+                behind = above_zero(*behind),
+                "the clock of the node is far from that of the members"
+            );
         }
         Event::Superseded { generation, address } => {
-            let address = address.as_ref().map(display);
+            let address = address.map(text);
             error!(
                 event,
                 generation = generation.0,
@@ -152,8 +337,12 @@ fn log_member(member: &Event) {
                 "a later process has this node's name: this one must end"
             );
         }
-        Event::RefusedBy { address, reason } => error!(event, %address, %reason, "a member did not let this node in"),
-        Event::JoinRefused { address, reason } => warn!(event, %address, %reason, "a node was not let in"),
+        Event::RefusedBy { address, reason } => {
+            error!(event, %address, reason = text(reason), "a member did not let this node in")
+        }
+        Event::JoinRefused { address, reason } => {
+            warn!(event, %address, reason = text(reason), "a node was not let in")
+        }
         other => debug!(event, "{other:?}"),
     }
 }
@@ -162,27 +351,47 @@ fn log_shard(change: &Event) {
     let event = change.name();
     match change {
         Event::ShardMoved { group, shard: Shard { index, epoch }, from, to } => {
-            let (from, to) = (from.as_ref().map(display), to.as_ref().map(display));
+            let (from, to) = (from.as_deref(), to.as_deref());
             let moved = if to.is_some() { "the shard has an owner" } else { "the shard has no owner" };
-            info!(event, %group, shard = index, epoch = epoch.0, from, to, "{moved}");
+            info!(event, group = &**group, shard = index, epoch = epoch.0, from, to, "{moved}");
         }
-        Event::AuthorityLost { reason } => warn!(event, %reason, "the authority did not answer"),
+        Event::AuthorityLost { reason } => warn!(event, reason = text(reason), "the authority did not answer"),
         Event::AuthorityReached => info!(event, "the authority answers again"),
         Event::SessionEnded { reason } => {
-            error!(event, %reason, "the session at the authority is over: shards given up");
+            error!(event, reason = text(reason), "the session at the authority is over: shards given up");
         }
         Event::TokenRefused { group, shard: Shard { index, epoch }, highest } => {
             let (epoch, highest) = (epoch.0, highest.0);
-            error!(event, %group, shard = index, epoch, highest, "the authority gave out an epoch that is too low");
+            error!(
+                event,
+                group = &**group,
+                shard = index,
+                epoch,
+                highest,
+                "the authority gave out an epoch that is too low"
+            );
         }
         Event::ReplicaRefused { group, index, by, bytes } => {
-            warn!(event, %group, shard = index, %by, bytes, "another node did not take a snapshot of the shard");
+            warn!(
+                event,
+                group = &**group,
+                shard = index,
+                by = &**by,
+                bytes,
+                "another node did not take a snapshot of the shard"
+            );
         }
         Event::HandOverCut { shards } => {
             error!(event, shards, "this node leaves before all shards are handed over: the last copies are used");
         }
         Event::Declined { group, declined, withheld } => {
-            warn!(event, %group, declined, withheld, "this node cannot run some of its shards: others run them");
+            warn!(
+                event,
+                group = &**group,
+                declined,
+                withheld,
+                "this node cannot run some of its shards: others run them"
+            );
         }
         Event::QuorumLost { reached, members } => {
             error!(event, reached, members, "too few nodes answer: shards given up")
@@ -191,9 +400,18 @@ fn log_shard(change: &Event) {
             info!(event, reached, members, "enough nodes answer: shards start again")
         }
         Event::ShardsRefused { group, count, in_force, by } => {
-            error!(event, %group, count, in_force, %by, "another number of shards is in force: none runs here");
+            error!(
+                event,
+                group = &**group,
+                count,
+                in_force,
+                by = &**by,
+                "another number of shards is in force: none runs here"
+            );
         }
-        Event::ShardsAdmitted { group, count } => info!(event, %group, count, "this number of shards is in force now"),
+        Event::ShardsAdmitted { group, count } => {
+            info!(event, group = &**group, count, "this number of shards is in force now")
+        }
         other => debug!(event, "{other:?}"),
     }
 }
@@ -203,7 +421,7 @@ fn log_worker(change: &Event) {
     match change {
         Event::Started { worker, generation, shard } => {
             let (shard, epoch) = numbers(*shard);
-            debug!(event, %worker, generation = generation.0, shard, epoch, "worker started");
+            debug!(event, worker = &**worker, generation = generation.0, shard, epoch, "worker started");
         }
         Event::Failed { worker, generation, cause, restart_in } => {
             let pause = restart_in.filter(|pause| !pause.is_zero()).map(since);
@@ -212,39 +430,84 @@ fn log_worker(change: &Event) {
                 Some(Duration::ZERO) => "worker failed; it is started again at once",
                 Some(_) => "worker failed; it is started again after a pause",
             };
-            warn!(event, %worker, generation = generation.0, %cause, restart_in = pause, "{what}");
+            warn!(
+                event,
+                worker = &**worker,
+                generation = generation.0,
+                cause = text(cause),
+                restart_in = pause,
+                "{what}"
+            );
         }
         Event::Replaced { worker, generation, cause, after, shard } => {
             let (shard, epoch) = numbers(*shard);
             let after = since(*after);
-            info!(event, %worker, generation = generation.0, %cause, after, shard, epoch, "worker replaced");
+            info!(
+                event,
+                worker = &**worker,
+                generation = generation.0,
+                cause = text(cause),
+                after,
+                shard,
+                epoch,
+                "worker replaced"
+            );
         }
-        Event::Stopped { worker, generation } => debug!(event, %worker, generation = generation.0, "worker stopped"),
+        Event::Stopped { worker, generation } => {
+            debug!(event, worker = &**worker, generation = generation.0, "worker stopped")
+        }
         Event::Fenced { worker, generation, after, interrupted, dropped } => {
             let after = since(*after);
-            warn!(event, %worker, generation = generation.0, after, interrupted, dropped, "worker did not stop in time: fenced");
+            warn!(
+                event,
+                worker = &**worker,
+                generation = generation.0,
+                after,
+                interrupted,
+                dropped,
+                "worker did not stop in time: it is cut off, and what it still does is discarded"
+            );
         }
         // The line of the held thread has named it.
         Event::NotReady { worker, generation, reason: reason @ NotReadyReason::ThreadHeld } => {
             let reason = debug_value(reason);
-            debug!(event, %worker, generation = generation.0, reason, "worker waits for its thread");
+            debug!(
+                event,
+                worker = &**worker,
+                generation = generation.0,
+                reason,
+                "worker is not ready: another worker holds its thread"
+            );
         }
         Event::NotReady { worker, generation, reason } => {
             let reason = debug_value(reason);
-            warn!(event, %worker, generation = generation.0, reason, "worker takes no requests");
+            warn!(
+                event,
+                worker = &**worker,
+                generation = generation.0,
+                reason,
+                "worker is not ready: requests should go elsewhere"
+            );
         }
         Event::Ready { worker, generation } => {
-            info!(event, %worker, generation = generation.0, "worker takes requests again");
+            info!(event, worker = &**worker, generation = generation.0, "worker is ready again");
         }
         Event::GroupStarted { group, cause } => {
-            debug!(event, %group, cause = cause.as_ref().map(display), "group is up");
+            debug!(event, group = &**group, cause = cause.as_ref().map(text), "group is up");
         }
-        Event::GroupStopped { group } => debug!(event, %group, "group has ended"),
+        Event::GroupStopped { group } => debug!(event, group = &**group, "group has ended"),
         Event::Escalated { group, child, restarts, cause } => {
-            error!(event, %group, %child, restarts, %cause, "child failed too often: its group ends");
+            error!(
+                event,
+                group = &**group,
+                child = &**child,
+                restarts,
+                cause = text(cause),
+                "child failed too often: its group ends"
+            );
         }
         Event::GaveUp { worker, restarts, cause } => {
-            error!(event, %worker, restarts, %cause, "worker failed too often: given up");
+            error!(event, worker = &**worker, restarts, cause = text(cause), "worker failed too often: given up");
         }
         other => debug!(event, "{other:?}"),
     }
@@ -254,39 +517,86 @@ fn log_thread(change: &Event) {
     let event = change.name();
     match change {
         Event::NoThread { arbiter, reason, retry_in } => {
-            error!(event, arbiter = arbiter.0, %reason, ?retry_in, "the system has no thread for workers; they wait");
+            error!(
+                event,
+                arbiter = arbiter.0,
+                reason = text(reason),
+                retry_in = since(*retry_in),
+                "the system has no thread for workers; they wait"
+            );
         }
         Event::Starved { arbiter, waited_for } => {
-            warn!(event, arbiter = arbiter.0, waited_for = since(*waited_for), "thread waits for a CPU");
+            warn!(
+                event,
+                arbiter = arbiter.0,
+                waited_for = since(*waited_for),
+                "a thread of workers waits for a CPU: the host is overloaded"
+            );
         }
         Event::ThreadHeld { arbiter, by, cause, waiting, started_anew, zombies } => {
             let by = by.as_deref().unwrap_or("none of its workers");
             let waiting = named(waiting.iter().map(|waiting| format!("{} for {:?}", waiting.worker, waiting.timeout)));
             let started_anew = named(started_anew.iter().map(|name| name.to_string()));
-            warn!(event, arbiter = arbiter.0, %by, %cause, %waiting, %started_anew, zombies, "thread is held by a worker");
+            warn!(
+                event,
+                arbiter = arbiter.0,
+                by,
+                cause = text(cause),
+                waiting,
+                started_anew,
+                zombies,
+                "a worker does not give its thread back: the other workers of the thread wait"
+            );
         }
         Event::ThreadReturned { arbiter, held_for, workers, zombies } => {
             let workers = named(workers.iter().map(|name| name.to_string()));
             let held_for = since(*held_for);
-            warn!(event, arbiter = arbiter.0, held_for, %workers, zombies, "held thread came back: its workers go on");
+            warn!(
+                event,
+                arbiter = arbiter.0,
+                held_for,
+                workers,
+                zombies,
+                "the held thread came back: its workers go on"
+            );
         }
         Event::Abandoned { arbiter, zombies } => {
-            error!(event, arbiter = arbiter.0, zombies, "thread is held: abandoned");
+            error!(
+                event,
+                arbiter = arbiter.0,
+                zombies,
+                "a thread is held and no worker waits for it: it is abandoned, as it cannot be killed"
+            );
         }
         Event::ZombieEnded { arbiter, zombies } => {
-            info!(event, arbiter = arbiter.0, zombies, "abandoned thread came back and has ended");
+            info!(event, arbiter = arbiter.0, zombies, "the abandoned thread came back and has ended");
         }
         Event::TooManyZombies { arbiter, zombies } => {
             error!(event, arbiter = arbiter.0, zombies, "too many threads are held: restart the process");
         }
-        Event::Paused { late_by } => warn!(event, late_by = since(*late_by), "this process was paused"),
+        Event::Paused { late_by } => warn!(
+            event,
+            late_by = since(*late_by),
+            "this process was paused: silence in that time counts against no node"
+        ),
         other => debug!(event, "{other:?}"),
     }
 }
 
-/// A time as a field.
+/// A time as a field: whole milliseconds, or microseconds where it is shorter than one.
 fn since(time: Duration) -> DebugValue<Duration> {
-    debug_value(time)
+    let millis = time.as_millis().try_into().map(Duration::from_millis).unwrap_or(Duration::MAX);
+    debug_value(if millis.is_zero() { Duration::from_micros(time.as_micros() as u64) } else { millis })
+}
+
+/// A time as a field, unless it is zero.
+fn above_zero(time: Duration) -> Option<DebugValue<Duration>> {
+    (!time.is_zero()).then(|| since(time))
+}
+
+/// Something as a field of text, which subscribers quote and escape.
+fn text(of: impl fmt::Display) -> String {
+    of.to_string()
 }
 
 /// A shard and its epoch as fields, if there is one.
@@ -295,8 +605,8 @@ fn numbers(shard: Option<Shard>) -> (Option<u32>, Option<u64>) {
 }
 
 /// What members report of a silent node, as a field.
-fn reports(evidence: &Arc<[ObserverReport]>) -> DisplayValue<Reports<'_>> {
-    display(Reports(evidence))
+fn reports(evidence: &[ObserverReport]) -> String {
+    text(Reports(evidence))
 }
 
 struct Reports<'a>(&'a [ObserverReport]);
@@ -334,13 +644,13 @@ mod tests {
             agrees,
             health,
         };
-        let evidence: Arc<[ObserverReport]> = Arc::new([
+        let evidence = [
             report("node-1", Some(1_500), false, true, 0),
             report("node-2", None, true, true, 0),
             report("node-3", None, false, false, 2),
-        ]);
+        ];
         let expected =
             "node-1: silent for 1.500s; node-2: refused; node-3: not reached, not dead (itself unwell: 2 of 8)";
-        assert_eq!(Reports(&evidence).to_string(), expected);
+        assert_eq!(reports(&evidence), expected);
     }
 }

@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::clock::Clock;
 #[cfg(any(feature = "systemd", feature = "http"))]
 use crate::control::input::{Pulse, Request};
+use crate::control::log::Repeated;
 use crate::control::sender::{Beat, End};
 use crate::control::supervisor::Supervisor;
 use crate::transport::{Batch, Transport};
@@ -112,7 +113,9 @@ impl Handler<Pulse> for Receiver {
 /// reports that none is left.
 async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn Transport>, question: Rc<Question>) {
     let mut batch = Arc::new(Batch::default());
+    let mut failures = Repeated::new("receive_failed");
     loop {
+        failures.handle_timeout(|| clock.now());
         // Nothing else holds the batch between two of them.
         let room = Arc::make_mut(&mut batch);
         room.clear();
@@ -140,7 +143,9 @@ async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn T
                 }
             }
             Err(error) => {
-                warn!(event = "receive_failed", %error, "cannot receive datagrams; trying again");
+                if failures.allows(clock.now()) {
+                    warn!(event = "receive_failed", %error, "cannot receive datagrams; trying again");
+                }
                 actix_rt::time::sleep(PAUSE).await;
             }
         }

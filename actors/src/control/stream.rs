@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::control::input::Request;
+use crate::control::log::Repeated;
 use crate::control::supervisor::Supervisor;
 use crate::requests::{RequestsLink, ToRequests};
 use crate::transport;
@@ -212,7 +213,9 @@ pub(crate) async fn accept(
     requests: Option<Arc<RequestsLink>>,
 ) {
     let greetings = Arc::new(Semaphore::new(GREETINGS_MAX));
+    let mut failures = Repeated::new("accept_failed");
     loop {
+        failures.handle_timeout(|| clock.now());
         // While as many as that are awaited, further connections wait in the system's queue, which
         // is bounded.
         let Ok(permit) = greetings.clone().acquire_owned().await else { return };
@@ -235,7 +238,9 @@ pub(crate) async fn accept(
                 }
             }
             Err(error) => {
-                warn!(event = "accept_failed", %error, "cannot accept connections; trying again");
+                if failures.allows(clock.now()) {
+                    warn!(event = "accept_failed", %error, "cannot accept connections; trying again");
+                }
                 actix_rt::time::sleep(PAUSE).await;
             }
         }

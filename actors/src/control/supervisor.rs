@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, warn};
 
 use super::input::{NewWorkers, Request};
-use super::log::log;
+use super::log::Log;
 use crate::authority::{Authority, AuthorityError, AuthorityRequest, AuthorityResponse};
 use crate::clock::Clock;
 use crate::control::orders::{Order, TakeOrders};
@@ -88,6 +88,10 @@ pub(crate) struct Supervisor {
     timer: Option<(SpawnHandle, Instant)>,
     /// Where the engine writes the datagram that it hands out.
     buffer: Vec<u8>,
+    /// Prints the events.
+    log: Log,
+    /// Whether a timer is set for [`Log::handle_timeout`].
+    is_log_timed: bool,
     /// Records the heartbeats of other nodes, if asked to.
     recorder: Option<Recorder>,
     /// Callers that wait until this node has left.
@@ -170,6 +174,8 @@ impl Supervisor {
             waiters: Waiters::default(),
             timer: None,
             buffer: Vec::new(),
+            log: Log::default(),
+            is_log_timed: false,
             recorder: None,
             leavers: Vec::new(),
             on_leave: Vec::new(),
@@ -246,6 +252,7 @@ impl Supervisor {
         self.publish(&events);
         self.follow_leave(context);
         self.set_timer(context);
+        self.set_log_timer(context);
     }
 
     /// Passes a shard's new owner on to the requests.
@@ -268,8 +275,10 @@ impl Supervisor {
 
     /// Passes events on to the log and to subscribers.
     fn publish(&mut self, events: &[Event]) {
+        let now = self.clock.now();
+        self.log.handle_timeout(now);
         for event in events {
-            log(event);
+            self.log.event(event, now);
             self.subscribers.publish(event, self.engine.config().events.queue);
         }
     }
@@ -374,6 +383,18 @@ impl Supervisor {
             supervisor.drive(context);
         });
         self.timer = Some((handle, due));
+    }
+
+    /// Has the log say how many events it left out, once that is due. Later ones are due later, so one
+    /// timer is enough.
+    fn set_log_timer(&mut self, context: &mut Context<Self>) {
+        let Some(due) = self.log.poll_timeout().filter(|_| !self.is_log_timed) else { return };
+        self.is_log_timed = true;
+        context.run_later(due - self.clock.now(), |supervisor, context| {
+            supervisor.is_log_timed = false;
+            supervisor.log.handle_timeout(supervisor.clock.now());
+            supervisor.set_log_timer(context);
+        });
     }
 
     fn with_slot(&self, worker: WorkerId, act: impl FnOnce(&Arc<dyn DynSlot>)) {
@@ -494,10 +515,11 @@ impl Supervisor {
         });
         let seen = self.threads.get(&arbiter).and_then(Thread::sample);
         debug!(
+            event = "thread_silent",
             arbiter = arbiter.0,
             busy = busy.len(),
             seen = seen.as_ref().map(tracing::field::debug),
-            "thread is silent"
+            "a thread of workers gave no sign of life: its workers are looked at"
         );
         self.answers.push_back(Input::Inspection { arbiter, busy, seen });
     }
@@ -625,7 +647,7 @@ impl Supervisor {
 
 /// Ends the process after [`EXIT_AFTER`], in which subscribers receive the reason.
 fn exit(code: u8, context: &mut Context<Supervisor>) {
-    error!(code, "ending the process, as workers.on_give_up says");
+    error!(event = "exiting", code, "a worker was given up: ending the process, as workers.on_give_up says");
     context.run_later(EXIT_AFTER, move |_, _| std::process::exit(i32::from(code)));
 }
 
@@ -640,6 +662,7 @@ impl Actor for Supervisor {
     /// The node has left, or its system ends: no worker is started any more, and each waiting
     /// sender gets an error.
     fn stopped(&mut self, _: &mut Context<Self>) {
+        self.log.end();
         self.links.is_leaving.store(true, Ordering::Release);
         for worker in self.workers.drain(..).flatten() {
             worker.slot.end();

@@ -113,16 +113,27 @@ impl Door {
     /// Asks a path for JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
         let (status, body) = self.get(path)?;
+        self.read(path, status, &body)
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &str, status: u16, body: &[u8]) -> Result<T, AskError> {
         if status == 200 {
-            return serde_json::from_slice(&body)
+            return serde_json::from_slice(body)
                 .map_err(|error| self.foreign(path, &format!("no such JSON ({error})")));
         }
-        let told: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let told: Option<serde_json::Value> = serde_json::from_slice(body).ok();
         let told = told.as_ref().and_then(|told| told.get("error")).and_then(serde_json::Value::as_str);
         match told {
             Some(told) => Err(AskError::Foreign(format!("{} answers {path} with: {told}", self.base))),
             None => Err(self.foreign(path, &format!("status {status}"))),
         }
+    }
+
+    /// As [`Door::json`]; `None` if the node cannot say it now, as its control thread does not
+    /// answer.
+    pub(crate) fn json_unless_stuck<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, AskError> {
+        let (status, body) = self.get(path)?;
+        if status == 503 { Ok(None) } else { self.read(path, status, &body).map(Some) }
     }
 
     /// The workers that come first in an order, of those whose names begin with `prefix`. The node

@@ -27,7 +27,7 @@ const NO_ANSWER: u8 = 2;
 
 const EXAMPLES: &str = "Examples:
   heartbeat status http://127.0.0.1:7180        is this node healthy? the exit code says so, too
-  heartbeat top http://127.0.0.1:7180           watch it: members, groups, stuck workers, queues, events
+  heartbeat top http://127.0.0.1:7180           watch it: members, links, stuck workers, queues, events
   heartbeat top --demo                          look at a small cluster that this program starts
   heartbeat check orders.toml                   what the numbers of a config add up to
   heartbeat qos traces/*.csv --mistakes 1/h     how good the detectors are on recorded heartbeats
@@ -56,7 +56,8 @@ pub(crate) struct Access {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watch a node: members, supervision tree, stuck workers, queues and events
+    /// Watch a node: members, links, supervision tree, stuck workers, queues, requests, threads and
+    /// events
     #[command(after_help = top::EXAMPLES)]
     Top(top::Arguments),
     /// Say in a few lines whether a node is healthy; exit code 0 if it is, 1 if not, 2 if it could

@@ -145,8 +145,157 @@ impl Worker {
     }
 }
 
+/// `/summary`: what needs attention.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Summary {
+    pub(crate) node: String,
+    pub(crate) cluster: Option<String>,
+    /// The checks of `/livez` and `/readyz`.
+    pub(crate) live: Vec<Check>,
+    pub(crate) ready: Vec<Check>,
+    /// How many members have each status.
+    pub(crate) members: BTreeMap<String, u64>,
+    pub(crate) groups: GroupSums,
+    pub(crate) workers: WorkerSums,
+    /// Threads that are held past their timeout, and how many may be.
+    pub(crate) threads_held: u64,
+    pub(crate) threads_held_max: u64,
+    /// `None` without a cluster.
+    pub(crate) requests: Option<RequestCounts>,
+}
+
+/// Of `/summary`: the groups.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct GroupSums {
+    pub(crate) count: u64,
+    /// Names of groups that do not run.
+    pub(crate) down: Vec<String>,
+}
+
+/// Of `/summary`: all workers together, and those to look at.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct WorkerSums {
+    pub(crate) count: u64,
+    /// How many are in each state.
+    pub(crate) states: BTreeMap<String, u64>,
+    /// Those at work for longest.
+    pub(crate) busiest: Vec<Worker>,
+    /// Those with the fullest queues.
+    pub(crate) fullest: Vec<Worker>,
+}
+
+/// `/links`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Links {
+    pub(crate) detector: String,
+    pub(crate) links: Vec<Link>,
+}
+
+/// A member that the node watches; times are seconds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) verdict: String,
+    pub(crate) silent_for: f64,
+    pub(crate) expected_after: f64,
+    pub(crate) suspected_after: f64,
+    pub(crate) dead_after: f64,
+    pub(crate) phi: f64,
+    /// The members that watch it.
+    pub(crate) observers: Vec<String>,
+    /// What the detector `budget` has learnt.
+    pub(crate) budget: Option<LinkBudget>,
+}
+
+/// What the detector `budget` has learnt of a link; times are seconds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct LinkBudget {
+    /// Wrong suspicions lately, and how many were allowed.
+    pub(crate) made: f64,
+    pub(crate) allowed: f64,
+    /// Wrong suspicions an hour where the budget cannot be kept below the timeout.
+    pub(crate) kept_at: Option<f64>,
+    /// The part of the heartbeats that are lost, 0 to 1.
+    pub(crate) loss: f64,
+    pub(crate) jitter: f64,
+}
+
+/// `/requests`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Requests {
+    /// `None` without a cluster.
+    pub(crate) requests: Option<RequestCounts>,
+    pub(crate) held_max: u64,
+    pub(crate) window: u64,
+    /// The members to which requests may go.
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// What became of requests to other nodes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct RequestCounts {
+    pub(crate) sent: u64,
+    pub(crate) handled: u64,
+    pub(crate) refused: u64,
+    pub(crate) interrupted: u64,
+    pub(crate) timed_out: u64,
+    /// Requests that wait for an owner, and that are under way.
+    pub(crate) held: u64,
+    pub(crate) under_way: u64,
+    /// How many were refused for each reason.
+    pub(crate) refused_by: BTreeMap<String, u64>,
+    /// The longest that a held one has waited, in seconds.
+    pub(crate) oldest_held_for: Option<f64>,
+}
+
+/// A member to which requests may go.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) is_connected: bool,
+    pub(crate) under_way: u64,
+    pub(crate) under_way_bytes: u64,
+    pub(crate) held: u64,
+    pub(crate) connect_failures: u64,
+}
+
+/// `/threads`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Threads {
+    pub(crate) held: u64,
+    pub(crate) held_max: u64,
+    pub(crate) threads: Vec<Thread>,
+}
+
+/// A thread that runs workers; times are seconds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Thread {
+    pub(crate) number: u64,
+    pub(crate) state: String,
+    pub(crate) silent_for: Option<f64>,
+    pub(crate) timeout: Option<f64>,
+    pub(crate) workers: u64,
+    /// What the operating system sees.
+    pub(crate) seen: Option<String>,
+    /// How long it ran, and how long it waited for a CPU.
+    pub(crate) ran: Option<f64>,
+    pub(crate) waited: Option<f64>,
+}
+
 /// A check of `/livez` or `/readyz`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Check {
     pub(crate) name: String,
     pub(crate) holds: bool,
@@ -173,6 +322,11 @@ impl Health {
         };
         let checks = text.lines().map(check).collect::<Option<Vec<Check>>>()?;
         (!checks.is_empty()).then_some(Health { holds, checks })
+    }
+
+    /// What `/summary` says of one of them.
+    pub(crate) fn of(checks: Vec<Check>) -> Health {
+        Health { holds: checks.iter().all(|check| check.holds), checks }
     }
 
     /// The checks that fail, in a line.

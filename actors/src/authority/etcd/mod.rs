@@ -160,7 +160,9 @@ impl EtcdAuthority {
             match self.revoke(signed(previous.0)).await {
                 Ok(()) | Err(Failure::Gone) => {}
                 // It ends by itself, too.
-                Err(Failure::Refused(error)) => tracing::debug!(%error, "a previous session was not ended"),
+                Err(Failure::Refused(error)) => {
+                    tracing::debug!(event = "session_left", %error, "a previous session at etcd was not ended; it expires")
+                }
             }
         }
         let seconds = i64::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);

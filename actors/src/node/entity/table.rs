@@ -57,6 +57,8 @@ struct State<A: Actor<Context = Context<A>>> {
     running: u32,
     /// Entries with a life.
     lives: u32,
+    /// How many lives could not begin.
+    refused: u64,
     /// Whether the snapshots have changed since they were last encoded.
     is_changed: bool,
     /// Whether the shard's worker knows that they have.
@@ -135,6 +137,7 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
             bytes: 0,
             running: 0,
             lives: 0,
+            refused: 0,
             is_changed: false,
             is_copy_asked: false,
         };
@@ -268,7 +271,18 @@ impl<A: Actor<Context = Context<A>>> Table<A> {
             Ok(made) => made,
             Err(refused) => {
                 self.group.end(number);
-                error!(event = "entity_not_started", group = %self.group.name, %refused, "an entity cannot start");
+                state.refused += 1;
+                // Each message for the entity comes here: the 1st, 2nd, 4th and so on become lines.
+                if state.refused.is_power_of_two() {
+                    let (group, reason) = (&*self.group.name, refused.to_string());
+                    error!(
+                        event = "entity_not_started",
+                        group,
+                        reason,
+                        times = state.refused,
+                        "an entity cannot start"
+                    );
+                }
                 return Err((SendError::Closed, first));
             }
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::door::{AskError, Door, Order, encoded};
-use crate::seen::{Group, Health, Members, Page, SeenEvent, Worker};
+use crate::seen::{Group, Health, Links, Members, Page, Requests, SeenEvent, Summary, Threads, Worker};
 use crate::top::state::Tab;
 
 /// News that may wait for the screen; then the node is asked no more.
@@ -28,8 +28,8 @@ const PAUSE_SHARE: u32 = 19;
 /// Longest pause for that reason, so that a slow network makes no view stand still.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How often members and groups are asked for while the view shows only their sums.
-const SUMS_EVERY: Duration = Duration::from_secs(10);
+/// How often the tree of groups is asked for while it is beside the overview.
+const TREE_EVERY: Duration = Duration::from_secs(10);
 
 /// What the screen shows, and so what is asked for.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,14 +48,29 @@ pub(crate) struct Wanted {
 pub(crate) struct Answers {
     pub(crate) live: Health,
     pub(crate) ready: Health,
-    pub(crate) members: Option<Members>,
-    pub(crate) groups: Option<Group>,
-    pub(crate) busy: Option<Vec<Worker>>,
-    pub(crate) fullest: Option<Vec<Worker>>,
-    /// A page of all workers, and the name behind which it begins.
-    pub(crate) workers: Option<(Option<String>, Page)>,
+    /// The overview, which also names the node.
+    pub(crate) summary: Option<Summary>,
+    pub(crate) rows: Rows,
+    /// The tree beside the overview.
+    pub(crate) tree: Option<Group>,
     /// How long the round took.
     pub(crate) took: Duration,
+}
+
+/// The list of a view.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    /// The view has none, or the node cannot say it now.
+    None,
+    Members(Members),
+    Groups(Group),
+    Busy(Vec<Worker>),
+    Fullest(Vec<Worker>),
+    /// A page of all workers, and the name behind which it begins.
+    Workers(Option<String>, Page),
+    Links(Links),
+    Requests(Requests),
+    Threads(Threads),
 }
 
 /// What the threads found.
@@ -99,16 +114,17 @@ impl Feed {
 }
 
 fn ask_again(door: &Door, every: Duration, first: Wanted, wishes: &Receiver<Wanted>, news: &SyncSender<News>) {
-    let (mut wanted, mut sums_at) = (first, None);
+    let (mut wanted, mut tree_at, mut is_named) = (first, None, false);
     loop {
         let mut pause_min = Duration::ZERO;
         if !wanted.is_paused {
-            let is_due = sums_at.is_none_or(|at: Instant| at.elapsed() >= SUMS_EVERY);
-            let told = match answers(door, &wanted, is_due) {
+            let is_tree_due = tree_at.is_none_or(|at: Instant| at.elapsed() >= TREE_EVERY);
+            let told = match answers(door, &wanted, is_tree_due, is_named) {
                 Ok(answers) => {
-                    if is_due {
-                        sums_at = Some(Instant::now());
+                    if answers.tree.is_some() {
+                        tree_at = Some(Instant::now());
                     }
+                    is_named |= answers.summary.is_some();
                     pause_min = pause_after(answers.took);
                     News::Answers(Box::new(answers))
                 }
@@ -132,24 +148,37 @@ fn pause_after(took: Duration) -> Duration {
     took.saturating_mul(PAUSE_SHARE).min(PAUSE_MAX)
 }
 
-/// Asks for what is wanted; `with_sums` asks for members and groups in any case.
-fn answers(door: &Door, wanted: &Wanted, with_sums: bool) -> Result<Answers, AskError> {
+/// Asks for what is wanted. The summary is asked for by the overview, and until it has named the
+/// node; it has the health, too.
+fn answers(door: &Door, wanted: &Wanted, is_tree_due: bool, is_named: bool) -> Result<Answers, AskError> {
     let begun = Instant::now();
-    let is = |tabs: &[Tab]| tabs.contains(&wanted.tab);
-    let first = |order| door.first_workers(order, &wanted.prefix, ROWS);
-    let (live, ready) = (door.health("/livez")?, door.health("/readyz")?);
-    let members = is(&[Tab::Overview, Tab::Members]) || with_sums;
-    let members = members.then(|| door.json("/members")).transpose()?;
-    let groups = is(&[Tab::Overview, Tab::Groups]) || with_sums;
-    let groups = groups.then(|| door.json("/groups")).transpose()?;
-    let busy = is(&[Tab::Overview, Tab::Busy]).then(|| first(Order::Busiest)).transpose()?;
-    let fullest = is(&[Tab::Overview, Tab::Queues]).then(|| first(Order::Fullest)).transpose()?;
-    let page = || {
-        let after = wanted.after.as_ref().map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
-        door.json(&format!("/workers?prefix={}&limit={ROWS}{after}", encoded(&wanted.prefix)))
+    let is_overview = wanted.tab == Tab::Overview;
+    let summary = (is_overview || !is_named).then(|| door.json::<Summary>("/summary")).transpose()?;
+    let (live, ready) = match &summary {
+        Some(summary) => (Health::of(summary.live.clone()), Health::of(summary.ready.clone())),
+        None => (door.health("/livez")?, door.health("/readyz")?),
     };
-    let workers = is(&[Tab::Workers]).then(page).transpose()?.map(|page| (wanted.after.clone(), page));
-    Ok(Answers { live, ready, members, groups, busy, fullest, workers, took: begun.elapsed() })
+    let tree = (is_overview && is_tree_due).then(|| door.json("/groups")).transpose()?;
+    Ok(Answers { live, ready, summary, rows: rows(door, wanted)?, tree, took: begun.elapsed() })
+}
+
+fn rows(door: &Door, wanted: &Wanted) -> Result<Rows, AskError> {
+    let first = |order| door.first_workers(order, &wanted.prefix, ROWS);
+    Ok(match wanted.tab {
+        Tab::Overview | Tab::Events => Rows::None,
+        Tab::Members => Rows::Members(door.json("/members")?),
+        Tab::Groups => Rows::Groups(door.json("/groups")?),
+        Tab::Busy => Rows::Busy(first(Order::Busiest)?),
+        Tab::Queues => Rows::Fullest(first(Order::Fullest)?),
+        Tab::Workers => {
+            let after = wanted.after.as_ref().map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
+            let page = door.json(&format!("/workers?prefix={}&limit={ROWS}{after}", encoded(&wanted.prefix)))?;
+            Rows::Workers(wanted.after.clone(), page)
+        }
+        Tab::Links => door.json_unless_stuck("/links")?.map_or(Rows::None, Rows::Links),
+        Tab::Requests => Rows::Requests(door.json("/requests")?),
+        Tab::Threads => door.json_unless_stuck("/threads")?.map_or(Rows::None, Rows::Threads),
+    })
 }
 
 /// Follows the events, and goes on behind the last one after an interruption.

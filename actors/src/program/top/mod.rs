@@ -6,6 +6,7 @@
 
 mod draw;
 mod feed;
+mod signals;
 mod state;
 mod tables;
 
@@ -19,8 +20,9 @@ use serde::Serialize;
 
 use crate::demo::{self, Demo};
 use crate::door::{AskError, Door, Order};
-use crate::seen::{Group, Health, Members, Page, SeenEvent, Worker};
+use crate::seen::{Group, Health, Links, Members, Page, Requests, SeenEvent, Threads, Worker};
 use crate::top::feed::Feed;
+use crate::top::signals::Signals;
 use crate::top::state::State;
 use crate::{Access, Failure, text};
 
@@ -28,9 +30,10 @@ pub(crate) const EXAMPLES: &str = "Examples:
   heartbeat top http://127.0.0.1:7180
   heartbeat top --demo
   heartbeat top --json http://127.0.0.1:7180 | jq '.busy[].name'
+  heartbeat top --json http://127.0.0.1:7180 | jq '.links.links[] | {name, verdict, silent_for}'
   HEARTBEAT_TOKEN=$(cat token) heartbeat top http://10.0.0.5:7180
 
-Keys: tab or 1 to 7 changes the view, arrows move, enter shows all of a row, / filters,
+Keys: tab, 1 to 9 or 0 changes the view, arrows move, enter shows all of a row, / filters,
 p pauses, ? shows all keys, q quits. NO_COLOR=1 turns colours off.
 Only plain HTTP is supported, as nodes have no other door.";
 
@@ -79,6 +82,10 @@ struct Snapshot {
     busy: Vec<Worker>,
     /// Workers with the fullest queues, the fullest first.
     fullest: Vec<Worker>,
+    /// What `/links` and `/threads` say; null if the control thread does not answer.
+    links: Option<Links>,
+    requests: Requests,
+    threads: Option<Threads>,
     /// The newest events, the oldest of them first.
     events: Vec<SeenEvent>,
 }
@@ -103,13 +110,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     // What cannot be asked is told before the screen is taken.
     door.health("/livez")?;
     let _: Page = door.json("/workers?limit=1")?;
+    let signals = Signals::watch()?;
     let mut terminal = ratatui::try_init()?;
     if demo.is_some() {
         // Panics of its workers must not give the screen back.
         demo::hide_panics_of_workers();
     }
-    let outcome = watch(&mut terminal, &door, arguments.every);
-    ratatui::try_restore()?;
+    let outcome = watch(&mut terminal, &door, arguments.every, &signals);
+    let restored = ratatui::try_restore();
+    if let Some(code) = signals.exit_code() {
+        // After a hangup there is no terminal that could be restored or told of an error.
+        return Ok(ExitCode::from(code));
+    }
+    restored?;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
@@ -131,6 +144,9 @@ fn snapshot(door: &Door) -> Result<Snapshot, AskError> {
         groups: door.json("/groups")?,
         busy: door.first_workers(Order::Busiest, "", JSON_ROWS)?,
         fullest: door.first_workers(Order::Fullest, "", JSON_ROWS)?,
+        links: door.json_unless_stuck("/links")?,
+        requests: door.json("/requests")?,
+        threads: door.json_unless_stuck("/threads")?,
         events: events.into(),
     })
 }
@@ -140,12 +156,12 @@ fn seconds_now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Draws until the user quits.
-fn watch(terminal: &mut DefaultTerminal, door: &Door, every: Duration) -> Result<(), Failure> {
+/// Draws until the user quits, or a signal ends the program.
+fn watch(terminal: &mut DefaultTerminal, door: &Door, every: Duration, signals: &Signals) -> Result<(), Failure> {
     let mut state = State::new(door.url(), text::wants_colour());
     let feed = Feed::start(door, every, state.wanted())?;
     let mut wanted = state.wanted();
-    loop {
+    while signals.exit_code().is_none() {
         terminal.draw(|frame| draw::draw(frame, &mut state))?;
         let frame_ends = Instant::now() + FRAME;
         // What is typed in one frame is taken before the next one is drawn.
@@ -174,4 +190,5 @@ fn watch(terminal: &mut DefaultTerminal, door: &Door, every: Duration) -> Result
             feed.ask(wanted.clone());
         }
     }
+    Ok(())
 }

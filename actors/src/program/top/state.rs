@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::seen::{Group, Health, Member, Members, Page, SeenEvent, Worker};
-use crate::top::feed::{News, Wanted};
+use crate::door::BUSY_FROM;
+use crate::seen::{
+    Group, Health, Link, Links, Member, Members, Page, Peer, Requests, SeenEvent, Summary, Thread, Threads, Worker,
+};
+use crate::top::feed::{News, Rows, Wanted};
 
 /// Events that are kept.
 const EVENTS_MAX: usize = 1_000;
@@ -28,11 +31,27 @@ pub(crate) enum Tab {
     /// All workers, page by page.
     Workers,
     Events,
+    /// The members that the node watches, and their detectors.
+    Links,
+    /// Requests to other nodes.
+    Requests,
+    /// The threads that run workers.
+    Threads,
 }
 
 impl Tab {
-    pub(crate) const ALL: [Tab; 7] =
-        [Tab::Overview, Tab::Members, Tab::Groups, Tab::Busy, Tab::Queues, Tab::Workers, Tab::Events];
+    pub(crate) const ALL: [Tab; 10] = [
+        Tab::Overview,
+        Tab::Members,
+        Tab::Groups,
+        Tab::Busy,
+        Tab::Queues,
+        Tab::Workers,
+        Tab::Events,
+        Tab::Links,
+        Tab::Requests,
+        Tab::Threads,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -43,7 +62,20 @@ impl Tab {
             Tab::Queues => "Queues",
             Tab::Workers => "Workers",
             Tab::Events => "Events",
+            Tab::Links => "Links",
+            Tab::Requests => "Requests",
+            Tab::Threads => "Threads",
         }
+    }
+
+    /// Its key: 1 to 9, and 0 for the tenth.
+    pub(crate) fn key(self) -> char {
+        let place = Tab::ALL.iter().position(|tab| *tab == self).unwrap_or(0);
+        char::from_digit((place as u32 + 1) % 10, 10).unwrap_or('0')
+    }
+
+    fn of_key(key: char) -> Option<Tab> {
+        Tab::ALL.into_iter().find(|tab| tab.key() == key)
     }
 
     /// The tab so many places further, around the end.
@@ -78,11 +110,15 @@ pub(crate) struct State {
     pub(crate) height: usize,
     pub(crate) live: Option<Health>,
     pub(crate) ready: Option<Health>,
+    pub(crate) summary: Option<Summary>,
     pub(crate) members: Option<Members>,
     pub(crate) groups: Option<Group>,
     pub(crate) busy: Vec<Worker>,
     pub(crate) fullest: Vec<Worker>,
     pub(crate) workers: Page,
+    pub(crate) links: Links,
+    pub(crate) requests: Requests,
+    pub(crate) threads: Threads,
     /// The names that the pages before this one began behind.
     pages: Vec<Option<String>>,
     after: Option<String>,
@@ -108,11 +144,15 @@ impl State {
             height: 1,
             live: None,
             ready: None,
+            summary: None,
             members: None,
             groups: None,
             busy: Vec::new(),
             fullest: Vec::new(),
             workers: Page { workers: Vec::new(), next: None },
+            links: Links::default(),
+            requests: Requests::default(),
+            threads: Threads::default(),
             pages: Vec::new(),
             after: None,
             events: VecDeque::new(),
@@ -140,16 +180,28 @@ impl State {
             News::Answers(answers) => {
                 self.failed = None;
                 (self.live, self.ready, self.took) = (Some(answers.live), Some(answers.ready), answers.took);
-                self.members = answers.members.or(self.members.take());
-                self.groups = answers.groups.or(self.groups.take());
-                self.busy = answers.busy.unwrap_or(std::mem::take(&mut self.busy));
-                self.fullest = answers.fullest.unwrap_or(std::mem::take(&mut self.fullest));
-                if let Some((_, page)) = answers.workers.filter(|(after, _)| *after == self.after) {
-                    self.workers = page;
-                }
+                self.summary = answers.summary.or(self.summary.take());
+                self.groups = answers.tree.or(self.groups.take());
+                self.take_rows(answers.rows);
             }
         }
         self.keep_selection();
+    }
+
+    fn take_rows(&mut self, rows: Rows) {
+        match rows {
+            Rows::None => {}
+            Rows::Members(members) => self.members = Some(members),
+            Rows::Groups(groups) => self.groups = Some(groups),
+            Rows::Busy(busy) => self.busy = busy,
+            Rows::Fullest(fullest) => self.fullest = fullest,
+            Rows::Workers(after, page) if after == self.after => self.workers = page,
+            // The answer to a question before the newest one.
+            Rows::Workers(..) => {}
+            Rows::Links(links) => self.links = links,
+            Rows::Requests(requests) => self.requests = requests,
+            Rows::Threads(threads) => self.threads = threads,
+        }
     }
 
     /// Does what a key says.
@@ -189,7 +241,7 @@ impl State {
             KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
-            KeyCode::Char(digit @ '1'..='7') => self.tab = Tab::ALL[digit as usize - '1' as usize],
+            KeyCode::Char(digit @ '0'..='9') => self.tab = Tab::of_key(digit).unwrap_or(self.tab),
             KeyCode::Tab | KeyCode::Right | KeyCode::Char('l') => self.tab = self.tab.turned(1),
             KeyCode::BackTab | KeyCode::Left => self.tab = self.tab.turned(Tab::ALL.len() - 1),
             KeyCode::Down | KeyCode::Char('j') => self.select(self.selected() + 1),
@@ -266,7 +318,41 @@ impl State {
             Tab::Queues => self.fullest.len(),
             Tab::Workers => self.workers.workers.len(),
             Tab::Events => self.shown_events().count(),
+            Tab::Links => self.shown_links().len(),
+            Tab::Requests => self.shown_peers().len(),
+            Tab::Threads => self.threads.threads.len(),
         }
+    }
+
+    /// Workers of the overview that have been at work for long.
+    pub(crate) fn overview_busy(&self) -> Vec<&Worker> {
+        let busiest = self.summary.iter().flat_map(|summary| &summary.workers.busiest);
+        busiest.filter(|worker| worker.busy_for.is_some_and(|time| time >= BUSY_FROM) && self.begins(worker)).collect()
+    }
+
+    /// Workers of the overview in whose queues something waits.
+    pub(crate) fn overview_fullest(&self) -> Vec<&Worker> {
+        let fullest = self.summary.iter().flat_map(|summary| &summary.workers.fullest);
+        fullest.filter(|worker| worker.queued > 0 && self.begins(worker)).collect()
+    }
+
+    fn begins(&self, worker: &Worker) -> bool {
+        worker.name.starts_with(&self.filter)
+    }
+
+    /// The links that the filter takes.
+    pub(crate) fn shown_links(&self) -> Vec<&Link> {
+        self.links.links.iter().filter(|link| self.takes(&[&link.name, &link.verdict])).collect()
+    }
+
+    /// The members to which requests go that the filter takes.
+    pub(crate) fn shown_peers(&self) -> Vec<&Peer> {
+        self.requests.peers.iter().filter(|peer| self.takes(&[&peer.name, &peer.status])).collect()
+    }
+
+    /// The threads.
+    pub(crate) fn shown_threads(&self) -> &[Thread] {
+        &self.threads.threads
     }
 
     /// The members that the filter takes.
@@ -313,18 +399,10 @@ mod tests {
         Worker { name: name.into(), ..Worker::default() }
     }
 
-    fn answers() -> Answers {
+    fn answers(rows: Rows) -> News {
         let health = Health { holds: true, checks: Vec::new() };
-        Answers {
-            live: health.clone(),
-            ready: health,
-            members: None,
-            groups: None,
-            busy: None,
-            fullest: None,
-            workers: None,
-            took: Duration::ZERO,
-        }
+        let (live, ready) = (health.clone(), health);
+        News::Answers(Box::new(Answers { live, ready, summary: None, rows, tree: None, took: Duration::ZERO }))
     }
 
     fn event(id: u64, name: &str) -> News {
@@ -337,12 +415,14 @@ mod tests {
         press(&mut state, &[KeyCode::Tab]);
         assert_eq!(state.tab, Tab::Members);
         press(&mut state, &[KeyCode::BackTab, KeyCode::BackTab]);
-        assert_eq!(state.tab, Tab::Events);
+        assert_eq!(state.tab, Tab::Threads);
         press(&mut state, &[KeyCode::Tab]);
         assert_eq!(state.tab, Tab::Overview);
         press(&mut state, &[KeyCode::Char('4')]);
         assert_eq!((state.tab, state.wanted().tab), (Tab::Busy, Tab::Busy));
-        press(&mut state, &[KeyCode::Char('9'), KeyCode::F(1)]);
+        press(&mut state, &[KeyCode::Char('0')]);
+        assert_eq!(state.wanted().tab, Tab::Threads);
+        press(&mut state, &[KeyCode::Char('4'), KeyCode::F(1)]);
         assert_eq!((state.tab, state.is_over()), (Tab::Busy, false));
     }
 
@@ -357,9 +437,9 @@ mod tests {
         assert_eq!(state.selected(), 2);
         press(&mut state, &[KeyCode::Down, KeyCode::PageDown]);
         assert_eq!(state.selected(), 2);
-        state.take(News::Answers(Box::new(Answers { busy: Some(vec![worker("a")]), ..answers() })));
+        state.take(answers(Rows::Busy(vec![worker("a")])));
         assert_eq!(state.selected(), 0);
-        state.take(News::Answers(Box::new(Answers { busy: Some(Vec::new()), ..answers() })));
+        state.take(answers(Rows::Busy(Vec::new())));
         press(&mut state, &[KeyCode::Enter, KeyCode::Down]);
         assert_eq!((state.selected(), state.mode), (0, Mode::List));
     }
@@ -389,7 +469,7 @@ mod tests {
         state.tab = Tab::Workers;
         let page = |after: Option<&str>, next: Option<&str>| {
             let page = Page { workers: vec![worker("w")], next: next.map(str::to_owned) };
-            News::Answers(Box::new(Answers { workers: Some((after.map(str::to_owned), page)), ..answers() }))
+            answers(Rows::Workers(after.map(str::to_owned), page))
         };
         state.take(page(None, Some("m")));
         press(&mut state, &[KeyCode::Char('n')]);
@@ -424,7 +504,7 @@ mod tests {
         let mut state = State::new("http://x", false);
         state.take(News::Failed("refused".into()));
         assert_eq!(state.failed.as_deref(), Some("refused"));
-        state.take(News::Answers(Box::new(answers())));
+        state.take(answers(Rows::None));
         assert_eq!(state.failed, None);
     }
 

@@ -5,7 +5,7 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Row, Table};
 
-use crate::seen::{Group, Member, SeenEvent, Worker};
+use crate::seen::{Group, Link, Member, Peer, SeenEvent, Thread, Worker};
 use crate::status::sums;
 use crate::text::{Tone, safe, short_type, time};
 use crate::top::draw::{WIDE, dim, tone};
@@ -277,6 +277,131 @@ pub(super) fn events_table<'a>(state: &State, events: impl Iterator<Item = &'a S
             left("what", Constraint::Fill(5)),
         ],
     )
+}
+
+pub(super) fn links_table<'a>(state: &State, links: impl Iterator<Item = &'a Link>, area: Rect) -> Table<'static> {
+    let is_wide = area.width >= WIDE;
+    let rows = links.map(|link| {
+        let budget = link.budget.as_ref();
+        // A link that is worse than its budget is one to look at, whatever the verdict.
+        let is_overspent = budget.is_some_and(|budget| budget.kept_at.is_some());
+        let style = match &*link.verdict {
+            "dead" => tone(state, Tone::Bad),
+            "suspect" => tone(state, Tone::Doubtful),
+            _ if is_overspent => tone(state, Tone::Doubtful),
+            _ => Style::new(),
+        };
+        let mut cells = vec![
+            first(&link.name),
+            safe(&link.verdict),
+            time(link.silent_for),
+            time(link.expected_after),
+            time(link.suspected_after),
+            time(link.dead_after),
+            format!("{:.1}", link.phi),
+            budget.map(|budget| format!("{:.1} %", budget.loss * 100.0)).unwrap_or_default(),
+        ];
+        if is_wide {
+            cells.extend([
+                budget.map(|budget| time(budget.jitter)).unwrap_or_default(),
+                budget.map(|budget| format!("{:.1} of {:.1}", budget.made, budget.allowed)).unwrap_or_default(),
+                link.observers.len().to_string(),
+            ]);
+        }
+        (cells, style)
+    });
+    let mut columns = vec![
+        left("link to", Constraint::Fill(2)),
+        left("verdict", Constraint::Length(7)),
+        right("silent for", Constraint::Length(10)),
+        right("expected", Constraint::Length(8)),
+        right("suspect", Constraint::Length(8)),
+        right("dead", Constraint::Length(8)),
+        right("phi", Constraint::Length(5)),
+        right("lost", Constraint::Length(7)),
+    ];
+    if is_wide {
+        columns.extend([
+            right("jitter", Constraint::Length(8)),
+            right("mistakes", Constraint::Length(12)),
+            right("observers", Constraint::Length(9)),
+        ]);
+    }
+    table(rows, columns)
+}
+
+pub(super) fn peers_table<'a>(state: &State, peers: impl Iterator<Item = &'a Peer>, _: Rect) -> Table<'static> {
+    let rows = peers.map(|peer| {
+        let style = match (peer.held > 0, peer.is_connected) {
+            (true, _) => tone(state, Tone::Doubtful),
+            (false, false) => dim(),
+            (false, true) => Style::new(),
+        };
+        let cells = vec![
+            first(&peer.name),
+            safe(&peer.status),
+            if peer.is_connected { "yes" } else { "no" }.to_owned(),
+            peer.under_way.to_string(),
+            peer.under_way_bytes.to_string(),
+            peer.held.to_string(),
+            peer.connect_failures.to_string(),
+        ];
+        (cells, style)
+    });
+    table(
+        rows,
+        [
+            left("requests to", Constraint::Fill(2)),
+            left("status", Constraint::Length(7)),
+            left("connected", Constraint::Length(9)),
+            right("under way", Constraint::Length(9)),
+            right("bytes", Constraint::Length(10)),
+            right("held", Constraint::Length(6)),
+            right("failures", Constraint::Length(8)),
+        ],
+    )
+}
+
+pub(super) fn threads_table<'a>(
+    state: &State,
+    threads: impl Iterator<Item = &'a Thread>,
+    area: Rect,
+) -> Table<'static> {
+    let is_wide = area.width >= 90;
+    let rows = threads.map(|thread| {
+        let style = match &*thread.state {
+            "running" => Style::new(),
+            "held" => tone(state, Tone::Doubtful),
+            _ => tone(state, Tone::Bad),
+        };
+        let some = |seconds: Option<f64>| seconds.map(time).unwrap_or_default();
+        let mut cells = vec![
+            format!(" {}", thread.number),
+            safe(&thread.state),
+            thread.workers.to_string(),
+            some(thread.silent_for),
+            safe(thread.seen.as_deref().unwrap_or_default()),
+            some(thread.ran),
+            some(thread.waited),
+        ];
+        if is_wide {
+            cells.push(some(thread.timeout));
+        }
+        (cells, style)
+    });
+    let mut columns = vec![
+        left("thread", Constraint::Length(7)),
+        left("state", Constraint::Length(9)),
+        right("workers", Constraint::Length(7)),
+        right("silent for", Constraint::Length(10)),
+        left("system", Constraint::Length(8)),
+        right("ran", Constraint::Length(11)),
+        right("waited", Constraint::Length(11)),
+    ];
+    if is_wide {
+        columns.push(right("timeout", Constraint::Length(8)));
+    }
+    table(rows, columns)
 }
 
 /// The time of day, in UTC.
