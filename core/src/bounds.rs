@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::rate::MistakeRate;
 use crate::config::{AuthorityKind, Config, ConfigError, DetectorKind, OwnershipConfig, QuorumRule};
 use crate::detection::{Budget, Fixed, Phi};
 use crate::wire;
@@ -57,6 +58,8 @@ pub struct Bounds {
     pub stop: Duration,
     /// What the detector of one link keeps, in bytes at most.
     pub link_bytes: usize,
+    /// What becomes of `detector.mistakes` with these settings; `None` for the other detectors.
+    pub budget: Option<BudgetBounds>,
     /// What this node may hold for others, in bytes at most: requests that wait, and replicas of
     /// other nodes' snapshots. `None` without a cluster.
     pub held_bytes: Option<u64>,
@@ -64,6 +67,73 @@ pub struct Bounds {
     /// would be right.
     pub warnings: Vec<String>,
 }
+
+/// What a budget of wrong suspicions adds up to, with `interval` and `timeout`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BudgetBounds {
+    /// Wrong suspicions allowed on each link.
+    pub mistakes: MistakeRate,
+    /// Lost heartbeats in a row that the detector waits for, at most: it does not wait past
+    /// `timeout`.
+    pub losses_max: u32,
+    /// The largest share of heartbeats that may be lost, each by itself, so that the budget can be
+    /// kept. Above it, and where losses come in longer bursts, there are more suspicions
+    /// ([`Event::BudgetExceeded`](crate::Event::BudgetExceeded)).
+    pub loss_max: f64,
+    /// For how long heartbeats have to arrive until so rare a silence is known. Before that the
+    /// detector guesses, and suspects later.
+    pub known_after: Duration,
+}
+
+impl BudgetBounds {
+    fn of(config: &Config) -> Option<BudgetBounds> {
+        match config.detector.kind {
+            DetectorKind::Budget => {
+                let (mistakes, interval) = (config.detector.mistakes, config.interval);
+                let losses_max = Budget::losses_max(interval, config.timeout);
+                Some(BudgetBounds {
+                    mistakes,
+                    losses_max,
+                    loss_max: mistakes.per_heartbeat(interval).powf(1.0 / (f64::from(losses_max) + 1.0)),
+                    known_after: Duration::from_secs_f64(1_800.0 / mistakes.per_hour()),
+                })
+            }
+            DetectorKind::Fixed | DetectorKind::Chen | DetectorKind::Phi => None,
+        }
+    }
+
+    /// What is unwise about it.
+    fn warnings(&self, config: &Config) -> Vec<String> {
+        let BudgetBounds { mistakes, losses_max, loss_max, known_after } = *self;
+        let mut warnings = Vec::new();
+        if loss_max < LOSS_USUAL {
+            let (interval, timeout) = (config.interval, show(config.timeout));
+            let share = mistakes.per_heartbeat(interval);
+            let losses = (share.ln() / LOSS_USUAL.ln()).ceil() as u32 - 1;
+            let right = show(whole_millis(Budget::timeout_for(losses, interval)));
+            let kept = LOSS_USUAL.powf(f64::from(losses_max) + 1.0) * 3_600.0 / interval.as_secs_f64();
+            warnings.push(format!(
+                "detector.mistakes {} cannot be kept with timeout {timeout} where one heartbeat in a hundred is lost: it leaves time for {losses_max} lost in a row, and there would be {}; use a timeout of at least {right}, or that rate",
+                per(mistakes.per_hour()),
+                per(kept)
+            ));
+        }
+        if known_after > KNOWN_AFTER_USUAL {
+            warnings.push(format!(
+                "detector.mistakes {} is so rare that it takes {} of heartbeats to know such a silence: until then a node is suspected late, or wrongly; use at least 1/week",
+                per(mistakes.per_hour()),
+                long(known_after)
+            ));
+        }
+        warnings
+    }
+}
+
+/// A loss that a budget should bear: one heartbeat in a hundred, as on a network that is busy.
+const LOSS_USUAL: f64 = 0.01;
+
+/// A budget should be known within half a week.
+const KNOWN_AFTER_USUAL: Duration = Duration::from_secs(84 * 3_600);
 
 impl Bounds {
     fn of(config: &Config) -> Bounds {
@@ -78,6 +148,9 @@ impl Bounds {
         let heartbeat_bytes = wire::HEARTBEAT_BYTES_TYPICAL + 4 * observers + wire::HEADERS_BYTES;
         let bytes = observers * heartbeat_bytes + wire::ACK_BYTES_TYPICAL + wire::HEADERS_BYTES;
         let is_clustered = config.cluster.is_some();
+        let budget = BudgetBounds::of(config);
+        let mut warnings = warnings(config);
+        warnings.extend(budget.iter().flat_map(|budget| budget.warnings(config)));
         let held_bytes = (config.requests.held_bytes_max as u64).saturating_add(config.ownership.copies_bytes_max);
         Bounds {
             suspicion: suspicion.min(config.timeout),
@@ -93,8 +166,9 @@ impl Bounds {
             moved_after_end: is_clustered.then(|| moved_after_end(&config.ownership, config)),
             stop: config.stop.drain + config.ownership.hand_over_timeout + config.workers.leave_timeout,
             link_bytes: link_bytes(config),
+            budget,
             held_bytes: is_clustered.then_some(held_bytes),
-            warnings: warnings(config),
+            warnings,
         }
     }
 }
@@ -167,6 +241,19 @@ impl fmt::Display for Bounds {
         let millis = |duration: Duration| show(Duration::from_millis(duration.as_millis() as u64));
         writeln!(f, "a node that crashes is suspected within {}", millis(self.suspicion))?;
         writeln!(f, "  and concluded dead within {}", millis(self.death))?;
+        if let Some(BudgetBounds { mistakes, losses_max, loss_max, known_after }) = self.budget {
+            let known_after = long(known_after);
+            writeln!(
+                f,
+                "  and wrongly suspected {} by each observer, once {known_after} of heartbeats are known",
+                per(mistakes.per_hour())
+            )?;
+            let percent = rounded(loss_max * 100.0);
+            writeln!(
+                f,
+                "    if up to {percent} % of heartbeats are lost, and {losses_max} in a row: no more fit into timeout"
+            )?;
+        }
         writeln!(f, "a worker that blocks its thread is replaced within {}", millis(self.blocked))?;
         writeln!(f, "a worker that panics is restarted at once, later ones after at most {}", millis(self.delay_max))?;
         let (restarts, period) = self.intensity;
@@ -205,6 +292,31 @@ impl fmt::Display for Bounds {
     }
 }
 
+/// A rate an hour as people say it: in the shortest unit in which it is one at least.
+fn per(per_hour: f64) -> String {
+    let units = [(1.0 / 60.0, "min"), (1.0, "h"), (24.0, "day"), (168.0, "week")];
+    let fits = |(hours, _): &&(f64, &str)| per_hour * hours >= 0.999;
+    let (hours, unit) = units.iter().find(fits).unwrap_or(&units[3]);
+    format!("{}/{unit}", rounded(per_hour * hours))
+}
+
+/// A number with two digits that count.
+fn rounded(value: f64) -> f64 {
+    let scale = 10f64.powf(1.0 - value.abs().max(1e-9).log10().floor());
+    if scale < 1.0 { value.round() } else { (value * scale).round() / scale }
+}
+
+/// A time in days, if it is longer than two.
+fn long(duration: Duration) -> String {
+    let days = duration.as_secs_f64() / 86_400.0;
+    if days > 2.0 { format!("{days:.0} days") } else { show(whole_millis(duration)).to_string() }
+}
+
+/// Rounded up to a whole millisecond.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_nanos().div_ceil(1_000_000) as u64)
+}
+
 fn show(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(duration)
 }
@@ -239,6 +351,70 @@ mod tests {
             assert!(sums.to_string().contains(expected));
         }
         assert_eq!(Config::default().check().unwrap().warnings, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_budget_that_no_timeout_allows_is_named_with_what_is_kept() {
+        let of = |text: &str| Config::from_toml(text).unwrap().check().unwrap();
+        let sums = of("timeout = '1500ms'\nstall = '100ms'\n[detector]\nmistakes = '1/h'");
+        // Half an interval is left: a lost heartbeat is a mistake, and one in a hundred of 3,600 is
+        // lost. With 100 / 36 / 36 of them no more than one in a hundred twice in a row may be.
+        let [warning] = &sums.warnings[..] else { panic!("{:?}", sums.warnings) };
+        let named =
+            "detector.mistakes 1/h cannot be kept with timeout 1s 500ms where one heartbeat in a hundred is lost";
+        assert!(warning.starts_with(named), "{warning}");
+        assert!(warning.contains("time for 0 lost in a row, and there would be 36/h"), "{warning}");
+        assert!(warning.ends_with("use a timeout of at least 2s 112ms, or that rate"), "{warning}");
+        // What is proposed is right.
+        for text in ["timeout = '2112ms'", "timeout = '1500ms'\nstall = '100ms'\n[detector]\nmistakes = '36/h'"] {
+            assert_eq!(of(text).warnings, [] as [&str; 0], "{text}");
+        }
+        let sums = of("[detector]\nmistakes = '0.1/week'");
+        assert!(sums.warnings[0].contains("detector.mistakes 0.1/week is so rare that it takes 35 days"), "{sums}");
+        assert_eq!(of("[detector]\nmistakes = '1/week'").warnings, [] as [&str; 0]);
+        assert_eq!(of("timeout = '1500ms'\nstall = '100ms'\n[detector]\nkind = 'chen'\nmargin = '1s'").budget, None);
+    }
+
+    #[test]
+    fn a_budget_says_up_to_which_loss_it_is_kept() {
+        let sums = Config::default().check().unwrap();
+        let budget = sums.budget.unwrap();
+        // Four lost heartbeats fit into nine tenths of five seconds: the fifth root of 1 / 3,600.
+        assert_eq!((budget.losses_max, budget.known_after), (4, Duration::from_secs(1_800)));
+        assert!((budget.loss_max - 0.194).abs() < 0.001, "{budget:?}");
+        assert!(sums.to_string().contains("up to 19 % of heartbeats are lost, and 4 in a row"), "{sums}");
+    }
+
+    #[test]
+    fn rates_are_given_in_the_unit_that_people_would_choose() {
+        for (per_hour, expected) in [
+            (3_600.0, "60/min"),
+            (1.0, "1/h"),
+            (0.25, "6/day"),
+            (1.0 / 24.0, "1/day"),
+            (1.0 / 168.0, "1/week"),
+            (1e-4, "0.017/week"),
+        ] {
+            assert_eq!(per(per_hour), expected);
+        }
+        assert_eq!([rounded(123.4), rounded(0.01234), rounded(19.4), rounded(0.0)], [123.0, 0.012, 19.0, 0.0]);
+    }
+
+    /// An interval of a day is no interval; one of an hour asks for a budget that it can know.
+    #[test]
+    fn intervals_of_a_day_get_a_clear_answer() {
+        let of = |text: &str| Config::from_toml(text).and_then(|config| config.check()).map(|sums| sums.to_string());
+        let day = of("interval = '1d'\ntimeout = '3d'").unwrap_err().to_string();
+        assert!(day.contains("interval 1day is out of range; use 1ms to 1h"), "{day}");
+        let hour = "interval = '1h'\ntimeout = '6h'\nmembership.redraw = '1d'\nmembership.forget_after = '1d'";
+        let refused = of(hour).unwrap_err().to_string();
+        assert!(
+            refused.contains("detector.mistakes 1/h is more than one in ten heartbeats at interval 1h"),
+            "{refused}"
+        );
+        assert!(refused.contains("use at most 0.1/h"), "{refused}");
+        let kept = of(&format!("detector.mistakes = '1/day'\n{hour}")).unwrap();
+        assert!(kept.contains("wrongly suspected 1/day by each observer, once 12h of heartbeats are known"), "{kept}");
     }
 
     #[test]

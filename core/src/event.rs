@@ -270,6 +270,18 @@ pub enum Event {
         /// The member that brought the news, if this is no verdict of this node.
         reported_by: Option<Arc<str>>,
     },
+    /// A node is silent past any useful patience below `timeout` more often than
+    /// `detector.mistakes` allows. So wrong suspicions of it come as often as given here. Emitted
+    /// once for each node that is watched. Raise `timeout` or `detector.mistakes`, or mend the
+    /// link.
+    BudgetExceeded {
+        /// Its name.
+        node: Arc<str>,
+        /// Wrong suspicions allowed in an hour.
+        allowed_per_hour: f64,
+        /// Wrong suspicions to expect in an hour.
+        kept_per_hour: f64,
+    },
     /// A node that was dead or had left for `membership.forget_after` is no longer in the table of
     /// members.
     Forgotten {
@@ -682,6 +694,7 @@ impl Event {
             Event::Suspected { .. } => "suspected",
             Event::Cleared { .. } => "cleared",
             Event::Died { .. } => "died",
+            Event::BudgetExceeded { .. } => "budget_exceeded",
             Event::Forgotten { .. } => "forgotten",
             Event::Returned { .. } => "returned",
             Event::Renewed { .. } => "renewed",

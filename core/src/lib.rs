@@ -60,12 +60,12 @@ mod timer_wheel;
 pub mod wire;
 
 pub use authority::{AuthorityRequest, AuthorityResponse, Claimed, SessionId, ShardName};
-pub use bounds::Bounds;
+pub use bounds::{Bounds, BudgetBounds};
 pub use config::rate::{MistakeRate, MistakeRateError};
 pub use config::{Config, ConfigError};
 pub use counters::Counters;
 pub use detection::trace::{Trace, TraceError};
-pub use detection::{BudgetFigures, LinkFigures, Verdict};
+pub use detection::{BudgetFigures, KeptAt, LinkFigures, Verdict};
 pub use engine::Engine;
 pub use event::{Cause, Event, NotReadyReason, ObserverReport, Waiting};
 pub use input::{Batch, Input, StreamEvent};

@@ -9,6 +9,11 @@
 //! # 37 kinds, beside constants tuned on the same trace; or those with a name:
 //! cargo bench -p heartbeat-tests --bench qos -- --kinds --hours 144 --first 101
 //! cargo bench -p heartbeat-tests --bench qos -- --kinds handover --hours 144
+//! # The first half hour of a new link of each kind, and suspicions for one pause of a sender:
+//! cargo bench -p heartbeat-tests --bench qos -- --kinds --first-minutes
+//! cargo bench -p heartbeat-tests --bench qos -- --pauses
+//! # What five observers are worth beside one, in the simulated world:
+//! cargo bench -p heartbeat-tests --bench qos -- --opinions
 //! ```
 //!
 //! Settings are found on one set of seeds (from 1) and scored on another (from 101, or `--first`).
@@ -25,8 +30,12 @@ use heartbeat_core::detection::{Arrival, Chen, Detector, Pause, Phi};
 use heartbeat_core::{Config, Instant, Trace};
 use heartbeat_tests::links::{Link, OTHERS, STATED};
 
+#[path = "qos/first_minutes.rs"]
+mod first_minutes;
 #[path = "qos/kinds.rs"]
 mod kinds;
+#[path = "qos/opinions.rs"]
+mod opinions;
 
 /// Budgets, in mistakes an hour, from hasty to patient.
 const BUDGETS: [f64; 9] = [10.0, 5.0, 2.0, 1.4, 1.0, 0.85, 0.7, 0.5, 1.0 / 24.0];
@@ -216,9 +225,19 @@ fn main() {
         seeds: argument("--seeds", 1.0) as u64,
         margins: if is_quick { vec![2.0, 39.0] } else { margins() },
     };
+    if asked("--pauses") {
+        return first_minutes::pauses();
+    }
+    if asked("--opinions") {
+        return opinions::run(
+            argument("--hours", if is_quick { 2.1 } else { 24.0 }),
+            argument("--first", 101.0) as u64,
+        );
+    }
     if let Some(only) = kinds_asked() {
         let seed = argument("--first", 101.0) as u64;
-        return kinds::run(&kinds::Options { hours: run.hours, seed, only });
+        let options = kinds::Options { hours: run.hours, seed, only };
+        return if asked("--first-minutes") { first_minutes::run(&options) } else { kinds::run(&options) };
     }
     let links: Vec<Link> = STATED.iter().chain(&OTHERS).copied().collect();
     let (public, held_out) = (run.scores(1, &links), run.scores(argument("--first", 101.0) as u64, &links));

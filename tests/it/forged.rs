@@ -60,7 +60,7 @@ fn row(random: &mut Random, members: &[Member]) -> Member {
         profile.role = Role::Monitor;
     }
     if random.chance(0.3) {
-        profile.groups = vec![ShardGroup::new(name_hash(GROUP), 1 + random.below(100) as u32)].into();
+        profile.groups = vec![ShardGroup::new(name_hash(GROUP), 1 + random.below(100) as u32)];
     }
     let status = [Status::Alive, Status::Suspect, Status::Dead, Status::Left][random.below(4) as usize];
     let generation = Generation(number(random, known.generation.0, wire::TIME_MAX));
@@ -267,6 +267,6 @@ fn worlds() -> u64 {
 
 #[test]
 fn forged_datagrams_of_no_member_change_nothing() {
-    let harmed: Vec<String> = (0..worlds()).filter_map(|seed| harm(seed)).collect();
+    let harmed: Vec<String> = (0..worlds()).filter_map(harm).collect();
     assert!(harmed.is_empty(), "{} of {} worlds were harmed:\n{}", harmed.len(), worlds(), harmed.join("\n"));
 }

@@ -138,7 +138,7 @@ impl World {
             }
             return;
         };
-        for delay in self.network.deliveries(from, place, &mut self.random).into_iter().flatten() {
+        for delay in self.network.deliveries(from, place, self.now, &mut self.random).into_iter().flatten() {
             let mut copy = self.spare.pop().unwrap_or_default();
             copy.clear();
             copy.extend_from_slice(bytes);

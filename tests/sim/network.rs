@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use heartbeat_core::Random;
 
+use crate::fates::Fates;
+
 /// Which node of a world: its place in the list.
 pub type NodeIndex = usize;
 
@@ -26,6 +28,8 @@ pub struct Network {
     pub lossy: BTreeMap<NodeIndex, f64>,
     /// Nodes for which all takes up to this much longer.
     pub slow: BTreeMap<NodeIndex, Duration>,
+    /// What becomes of datagrams by the traces of their links, in place of loss and delay here.
+    pub fates: Option<Fates>,
     /// Links that carry nothing, each in one direction.
     cut: BTreeSet<(NodeIndex, NodeIndex)>,
 }
@@ -40,6 +44,7 @@ impl Default for Network {
             delay_mean: Duration::from_micros(300),
             lossy: BTreeMap::new(),
             slow: BTreeMap::new(),
+            fates: None,
             cut: BTreeSet::new(),
         }
     }
@@ -77,8 +82,12 @@ impl Network {
         *self = Network::default();
     }
 
-    /// The delays after which a datagram arrives: none if it is lost, two if it is doubled.
-    pub fn deliveries(&self, from: NodeIndex, to: NodeIndex, random: &mut Random) -> [Option<Duration>; 2] {
+    /// The delays after which a datagram sent at `now` arrives: none if it is lost, two if it is
+    /// doubled.
+    pub fn deliveries(&self, from: NodeIndex, to: NodeIndex, now: u64, random: &mut Random) -> [Option<Duration>; 2] {
+        if let Some(fates) = &self.fates {
+            return [fates.delay(from, to, now).filter(|_| !self.is_cut(from, to)), None];
+        }
         if self.duplication == 0.0 && self.reordering == 0.0 {
             // The quick way; the chance drawn is always the same on one network.
             let (lost, delay) =

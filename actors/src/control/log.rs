@@ -196,6 +196,7 @@ fn log(event: &Event) {
         | Event::ZoneRecovered { .. }
         | Event::Superseded { .. }
         | Event::OtherCluster { .. }
+        | Event::BudgetExceeded { .. }
         | Event::NoMonitor { .. }
         | Event::ClockSkewed { .. }
         | Event::RefusedBy { .. }
@@ -315,6 +316,15 @@ fn log_member(member: &Event) {
         }
         Event::ZoneRecovered { zone } => warn!(event, zone = &**zone, "the zone answers again: verdicts go on"),
         Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
+        Event::BudgetExceeded { node, allowed_per_hour, kept_per_hour } => {
+            warn!(
+                event,
+                %node,
+                allowed_per_hour,
+                kept_per_hour,
+                "the node is silent too often for detector.mistakes to be kept below the timeout"
+            );
+        }
         Event::NoMonitor { silent } => {
             let silent = silent.as_deref();
             error!(event, silent, "no monitor is a member: no death is concluded");

@@ -152,7 +152,7 @@ const VERDICT = {
   thread_held: "warn", thread_returned: "good", abandoned: "bad", too_many_zombies: "bad", no_thread: "bad", starved: "warn", paused: "warn", isolated: "bad",
   declared_dead: "bad", superseded: "bad", zone_disrupted: "bad", zone_recovered: "good", quorum_lost: "bad", quorum_gained: "good", authority_lost: "bad", authority_reached: "good",
   session_ended: "bad", token_refused: "bad", replica_refused: "warn", hand_over_cut: "warn", shards_refused: "bad", refused_by: "bad", join_refused: "warn", no_monitor: "bad",
-  other_cluster: "warn", clock_skewed: "warn", unresolved: "warn", left: "", joined: "", replaced: "", group_started: "", group_stopped: "warn", missed: "warn",
+  other_cluster: "warn", clock_skewed: "warn", budget_exceeded: "warn", unresolved: "warn", left: "", joined: "", replaced: "", group_started: "", group_stopped: "warn", missed: "warn",
 };
 const shard = it => it ? `#${it.index}, epoch ${it.epoch}` : "";
 /** An event in one sentence. */

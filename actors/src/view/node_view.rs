@@ -494,6 +494,7 @@ impl View {
             | Event::Unresolved { .. }
             | Event::ZoneDisrupted { .. }
             | Event::ZoneRecovered { .. }
+            | Event::BudgetExceeded { .. }
             | Event::ClockSkewed { .. }
             | Event::Superseded { .. }
             | Event::OtherCluster { .. }

@@ -222,8 +222,8 @@ struct State {
     long: f32,
     /// Margin while nothing is known, in intervals.
     guess: f32,
-    /// Share of heartbeats after which a mistake follows, where the budget cannot be kept in the
-    /// calm regime; zero where it is.
+    /// Share of heartbeats after which a mistake follows, where the budget cannot be kept below the
+    /// timeout; zero where it can, or where too little was seen to say so.
     unkept: f32,
     /// Quantile of the lossy tail, in units of `slots` intervals.
     factor: f32,
@@ -332,11 +332,17 @@ impl Budget {
     }
 
     /// Mistakes in an hour, where the budget cannot be kept below the timeout: so many silences are
-    /// longer than any margin that is worth anything. `None` where it is kept, or nothing is known.
+    /// longer than any margin that is worth anything. `None` where it is kept, and until heartbeats
+    /// for one mistake were seen, with more such silences than chance explains.
     pub fn kept_at(&self) -> Option<f64> {
         let state = &*self.state;
         let share = f64::from(state.unkept);
         (share > f64::from(state.p)).then(|| share / (state.interval() / 3.6e12))
+    }
+
+    /// Mistakes that it may make.
+    pub fn mistakes(&self) -> MistakeRate {
+        self.state.mistakes
     }
 
     /// What it has learnt, for people.
@@ -359,11 +365,28 @@ impl Budget {
         }
     }
 
+    /// How many lost heartbeats in a row it can wait for below `timeout`.
+    pub(crate) fn losses_max(interval: Duration, timeout: Duration) -> u32 {
+        margin_max(nanos(interval) as f64, nanos(timeout) as f64) as u32
+    }
+
+    /// The shortest timeout below which it can wait for so many lost heartbeats in a row.
+    pub(crate) fn timeout_for(losses: u32, interval: Duration) -> Duration {
+        interval + interval.mul_f64(f64::from(losses) / f64::from(USEFUL))
+    }
+
     /// The silence after which a target with perfectly regular heartbeats is suspected as long as
     /// nothing is known of it.
     pub fn first_silence(interval: Duration) -> Duration {
         interval + interval.mul_f32(GUESS)
     }
+}
+
+/// The longest margin that is worth anything below a timeout, in intervals. Both in nanoseconds.
+fn margin_max(interval: f64, timeout: f64) -> f32 {
+    // As the monitor has it: two intervals where the timeout is shorter than one.
+    let patience = if interval < timeout { timeout } else { 2.0 * interval };
+    USEFUL * (patience / interval - 1.0) as f32
 }
 
 impl State {
@@ -391,13 +414,7 @@ impl State {
 
     /// The longest margin that is worth anything, in intervals.
     fn margin_max(&self) -> f32 {
-        if self.timeout == 0.0 {
-            return MARGIN_MAX;
-        }
-        let interval = self.interval();
-        // As the monitor has it: two intervals where the timeout is shorter than one.
-        let patience = if interval < self.timeout { self.timeout } else { 2.0 * interval };
-        USEFUL * (patience / interval - 1.0) as f32
+        if self.timeout == 0.0 { MARGIN_MAX } else { margin_max(self.interval(), self.timeout) }
     }
 
     /// The unit of the tail of the present regime, in nanoseconds.
@@ -610,17 +627,20 @@ impl State {
             let guess = self.guess * (1.0 - calm.seen(p_calm)).max(0.0);
             let beyond = || (calm.longest() * calm.stretch(p_calm)).max(guess);
             let mut long = calm.quantile(p_calm, self.resolution()).unwrap_or_else(beyond);
-            let mut unkept = 0.0;
+            // Mistakes beyond those planned for, as a share of heartbeats.
+            let mut excess = 0.0;
             if long > most {
                 long = calm.knee(most, KNEE);
-                // What was never seen is no reason to say that a budget cannot be kept.
-                unkept = if calm.seen(p_calm) >= 1.0 { calm.share_above(long) as f32 } else { 0.0 };
+                excess += calm.excess(long, p_calm, CHANCE) * (1.0 - lossy);
             }
             let p_bad = p * times;
             let mut factor = bad.quantile(p_bad, Resolution::Fine).unwrap_or_else(|| bad.longest().max(1.0));
             if self.sat_out > 0.0 && factor * self.sat_out > most {
                 factor = bad.knee(most / self.sat_out, KNEE);
+                excess += bad.excess(factor, p_bad, CHANCE) * lossy;
             }
+            // What another link has seen is no reason to say that of this one.
+            let unkept = if excess > 0.0 && self.allowed >= 1.0 { (p + excess) as f32 } else { 0.0 };
             let mean = (1.0 - self.lossy) * long + self.lossy * (factor * self.sat_out).min(most);
             if mean < least {
                 (least, self.long, self.factor, self.unkept) = (mean, long, factor, unkept);

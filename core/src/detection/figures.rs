@@ -68,7 +68,27 @@ pub struct HeartbeatCounts {
     pub late: u64,
 }
 
+/// A budget that cannot be kept below the timeout, in wrong suspicions an hour.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct KeptAt {
+    /// How many are allowed.
+    pub allowed_per_hour: f64,
+    /// How many there are at least, however long the detector waits below the timeout.
+    pub kept_per_hour: f64,
+}
+
 impl AnyDetector {
+    /// What the budget cannot keep below the timeout; `None` if it can, and for the other
+    /// detectors.
+    pub fn kept_at(&self) -> Option<KeptAt> {
+        match self {
+            AnyDetector::Budget(budget) => budget
+                .kept_at()
+                .map(|kept_per_hour| KeptAt { allowed_per_hour: budget.mistakes().per_hour(), kept_per_hour }),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => None,
+        }
+    }
+
     /// What the budget has learnt; `None` for the other detectors.
     pub fn budget_figures(&self) -> Option<BudgetFigures> {
         match self {

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub use budget::Budget;
 pub use chen::Chen;
-pub use figures::{BudgetFigures, HeartbeatCounts, LinkFigures};
+pub use figures::{BudgetFigures, HeartbeatCounts, KeptAt, LinkFigures};
 pub use fixed::Fixed;
 pub use phi::Phi;
 

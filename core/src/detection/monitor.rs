@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::detection::{AnyDetector, Arrival, Detector, HeartbeatCounts, LinkFigures, Pause, Verdict};
+use crate::detection::{AnyDetector, Arrival, Detector, HeartbeatCounts, KeptAt, LinkFigures, Pause, Verdict};
 use crate::member::Target;
 use crate::time::Instant;
 use crate::timer_wheel::TimerWheel;
@@ -313,6 +313,12 @@ impl Monitor {
             slot: *slot,
             budget: detector.budget_figures(),
         }
+    }
+
+    /// Mistakes in an hour of which a target's detector says that it cannot keep them fewer below
+    /// the timeout, and how many it may make; `None` if it keeps its budget, or has none.
+    pub fn kept_at(&self, watch: WatchId) -> Option<KeptAt> {
+        self.watches[watch.0 as usize].detector.kept_at()
     }
 
     /// How improbable silences of a target are, up to a tenth past the one that is death; see

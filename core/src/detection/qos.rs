@@ -378,6 +378,7 @@ impl<D: Detector> Run<'_, D> {
 mod tests {
     use super::*;
     use crate::detection::Fixed;
+    use crate::detection::trace::Beat;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -443,6 +444,71 @@ mod tests {
         );
         assert_eq!(replayed.mistakes, []);
         assert_eq!(replayed.detections, [260, 260, 460].map(Instant::from_millis));
+    }
+
+    /// A recording of two times 20,000 heartbeats of this interval, with 10 ms on the way. Before the
+    /// second half the receiver's clock jumps by `step` seconds, and `missing` slots are left out.
+    fn broken(interval: Duration, step: i64, missing: u64) -> Trace {
+        const HALF: u64 = 20_000;
+        let mut trace = Trace { intervals: vec![(0, interval)], ..Trace::default() };
+        for index in 0..2 * HALF {
+            let (jump, skipped) = if index < HALF { (0, 0) } else { (step, missing) };
+            let begun = 4_000_000_000_000 + index * interval.as_nanos() as u64;
+            let sent = Instant::from_nanos(begun.saturating_add_signed(jump * 1_000_000_000));
+            trace.beats.push(Beat { slot: index + skipped, sent, arrived: Some(sent + MS * 10) });
+        }
+        trace
+    }
+
+    /// Asserts that every detector makes one mistake of the break at most, and waits afterwards no
+    /// longer than so many intervals.
+    #[track_caller]
+    fn check_broken(trace: &Trace, intervals: u32) {
+        let interval = trace.intervals[0].1;
+        for contender in Contender::ALL {
+            let setting = if contender == Contender::Budget { 60.0 } else { contender.default_setting() };
+            let mut detector = contender.detector(setting, interval, Instant::ZERO).unwrap();
+            let quality = quality(trace, &mut detector, Replay::default());
+            assert!(quality.mistakes <= 1, "{contender}: {quality}");
+            let arrived = trace.beats[trace.beats.len() - 1].arrived.unwrap();
+            let silence = detector.deadline() - arrived;
+            assert!(silence <= interval * intervals, "{contender}: {silence:?}");
+            assert!(quality.accuracy().is_finite(), "{contender}: {quality}");
+        }
+    }
+
+    #[test]
+    fn a_gap_of_a_week_in_a_recording_is_one_mistake_at_most() {
+        const WEEK: i64 = 7 * 86_400;
+        // The sender was off, or its heartbeats of a week are missing.
+        check_broken(&broken(MS * 100, WEEK, 0), 19);
+        check_broken(&broken(MS * 100, WEEK, 7 * 864_000), 19);
+    }
+
+    #[test]
+    fn a_clock_step_of_an_hour_in_a_recording_is_one_mistake() {
+        check_broken(&broken(MS * 100, 3_600, 0), 19);
+        // Back by an hour, what follows the step comes in before what was before it: older slots
+        // are no news.
+        let trace = broken(MS * 100, -3_600, 0);
+        for contender in Contender::ALL {
+            let mut detector = contender.detector(contender.default_setting(), MS * 100, Instant::ZERO).unwrap();
+            let replayed = replay(&trace, &mut detector, Replay::default());
+            assert!(replayed.mistakes.len() <= 1, "{contender}: {:?}", replayed.mistakes);
+        }
+    }
+
+    #[test]
+    fn intervals_of_a_day_are_watched_like_any_other() {
+        let day = Duration::from_secs(86_400);
+        let trace = broken(day, 0, 0);
+        for contender in Contender::ALL {
+            let setting = if contender == Contender::Budget { 1.0 / 24.0 } else { contender.default_setting() };
+            let mut detector = contender.detector(setting, day, Instant::ZERO).unwrap();
+            let quality = quality(&trace, &mut detector, Replay::default());
+            let silence = detector.deadline() - trace.beats[trace.beats.len() - 1].arrived.unwrap();
+            assert!(quality.mistakes == 0 && silence < day * 19, "{contender}: {quality}, {silence:?}");
+        }
     }
 
     #[test]

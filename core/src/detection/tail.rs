@@ -168,6 +168,13 @@ impl Tail {
         f64::from(above).max(0.5 * self.weight * beyond) / self.total.max(self.weight)
     }
 
+    /// By how much the share of heartbeats before which the silence was longer than this is over
+    /// `p`; zero unless so many more such silences than `p` allows are remembered.
+    pub(super) fn excess(&self, silence: f32, p: f64, chance: f32) -> f64 {
+        let excess = self.share_above(silence) - p;
+        if excess * self.total / self.weight > f64::from(chance) { excess } else { 0.0 }
+    }
+
     /// The longest silence that is not forgotten: the longest ever, or the end of the last bucket
     /// that still has weight.
     pub(super) fn longest(&self) -> f32 {
@@ -244,6 +251,16 @@ mod tests {
         let knee = tail.knee(50.0, 0.8);
         assert!((1.0..1.3).contains(&knee), "{knee}");
         assert_eq!(Tail::new().knee(50.0, 0.8), Tail::lower_edge(0), "nothing is prevented where nothing is known");
+    }
+
+    #[test]
+    fn an_excess_is_more_than_chance() {
+        let tail = tail();
+        // Twenty silences are longer than eight.
+        assert!((0.0007..0.0013).contains(&tail.excess(8.5, 0.001, 2.0)), "{}", tail.excess(8.5, 0.001, 2.0));
+        assert_eq!(tail.excess(8.5, 0.001, 30.0), 0.0);
+        assert_eq!(tail.excess(8.5, 0.003, 2.0), 0.0);
+        assert_eq!(Tail::new().excess(1.0, 0.0, 2.0), 0.0);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::ctx::Ctx;
 use crate::detection::monitor::{ReceivedHeartbeat, WatchId};
 use crate::detection::trace::Arrived;
-use crate::detection::{AnyDetector, LinkFigures, Verdict};
+use crate::detection::{AnyDetector, KeptAt, LinkFigures, Verdict};
+use crate::event::Event;
 use crate::member::{Incarnation, NodeId, Target};
 use crate::membership::inquiry::Inquiries;
 use crate::membership::outbox::{Outbox, Payload};
@@ -67,6 +68,8 @@ pub(super) struct WatchedPeer {
     pub(super) refused: bool,
     /// Whether this node published the suspicion of it.
     suspected_by_us: bool,
+    /// Whether it was reported that its budget cannot be kept.
+    exceeded_reported: bool,
 }
 
 impl WatchedPeer {
@@ -146,6 +149,14 @@ impl Watching {
                 peer.watch,
                 ReceivedHeartbeat { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale },
             );
+            if !peer.exceeded_reported
+                && let Some(KeptAt { allowed_per_hour, kept_per_hour }) = ctx.monitor.kept_at(peer.watch)
+                && let Some(member) = peers.table.member(from)
+            {
+                peer.exceeded_reported = true;
+                let node = member.name.clone();
+                ctx.emit(Event::BudgetExceeded { node, allowed_per_hour, kept_per_hour });
+            }
             if self.is_recorded
                 && let Some(member) = peers.table.member(from)
             {
@@ -206,6 +217,7 @@ impl Watching {
             known_from,
             refused: false,
             suspected_by_us: false,
+            exceeded_reported: false,
         };
         self.watched.insert(id, peer);
     }
@@ -350,6 +362,42 @@ mod tests {
         assert_eq!(watching.ids(), [id("a")]);
         let peer = watching.peer(id("a")).unwrap();
         assert!(!peer.unsolicited && peer.is_newcomer(), "its other observers may not know it yet");
+    }
+
+    /// A node that is silent for 5 s each minute, where the timeout is 6 s: no margin rides that out.
+    #[test]
+    fn a_budget_that_cannot_be_kept_is_reported_once_for_a_link() {
+        let (mut node, mut watching) = (Fixture::new(&["a", "b"]), Watching::default());
+        let mut reported = Vec::new();
+        for second in 1..6 * 3_600 {
+            node.at(ms(second * 1_000));
+            while node.ctx.monitor.poll_change(node.ctx.now).is_some() {}
+            handle(&mut node, &mut watching, "b", heartbeat(second * 16, &["me"]));
+            if second % 60 >= 5 {
+                handle(&mut node, &mut watching, "a", heartbeat(second * 16, &["me"]));
+            }
+            reported.extend(node.events().into_iter().map(|event| (second, event)));
+        }
+        let [(second, Event::BudgetExceeded { node: name, allowed_per_hour, kept_per_hour })] = &reported[..] else {
+            panic!("{reported:?}")
+        };
+        assert_eq!((&**name, *allowed_per_hour), ("a", 1.0));
+        assert!((45.0..70.0).contains(kept_per_hour), "{kept_per_hour} an hour, and 60 are made");
+        assert!((3_600..7_200).contains(second), "after a budget was seen: {second}");
+    }
+
+    /// One such silence is chance.
+    #[test]
+    fn one_long_silence_is_no_broken_budget() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        for second in 1..3 * 3_600 {
+            node.at(ms(second * 1_000));
+            while node.ctx.monitor.poll_change(node.ctx.now).is_some() {}
+            if !(2_000..2_005).contains(&second) {
+                handle(&mut node, &mut watching, "a", heartbeat(second * 16, &["me"]));
+            }
+        }
+        assert_eq!(node.events(), []);
     }
 
     #[test]

@@ -32,14 +32,14 @@ pub(crate) struct Options {
 
 /// Detection time in milliseconds: the mean, and what 99 in 100 crashes stay within.
 #[derive(Clone, Copy, Debug)]
-struct Detection {
-    mean: f64,
-    late: f64,
+pub(crate) struct Detection {
+    pub(crate) mean: f64,
+    pub(crate) late: f64,
 }
 
 impl Detection {
     /// The crash in a slot is at a random instant of it; `deadlines` are those that it leads to.
-    fn of(trace: &Trace, deadlines: &[Instant], range: Range<usize>) -> Detection {
+    pub(crate) fn of(trace: &Trace, deadlines: &[Instant], range: Range<usize>) -> Detection {
         let mut random = Random::seeded(1);
         let mut times = Vec::with_capacity(range.len());
         let mut latest = Instant::ZERO;
@@ -59,10 +59,10 @@ impl Detection {
 }
 
 /// A detector on a trace.
-struct Played {
-    mistakes: Vec<Mistake>,
+pub(crate) struct Played {
+    pub(crate) mistakes: Vec<Mistake>,
     /// For each slot whose heartbeat counted, the deadline it set; `NEVER` for the others.
-    deadlines: Vec<Instant>,
+    pub(crate) deadlines: Vec<Instant>,
     /// For each arrival later than its deadline: that of the heartbeat before it, and its own, past
     /// the deadline, in milliseconds.
     late: Vec<(f64, f64)>,
@@ -72,14 +72,14 @@ struct Played {
 }
 
 /// The order in which the heartbeats of a trace arrive.
-fn order(trace: &Trace) -> Vec<u32> {
+pub(crate) fn order(trace: &Trace) -> Vec<u32> {
     let mut order: Vec<u32> =
         (0..trace.beats.len() as u32).filter(|index| trace.beats[*index as usize].arrived.is_some()).collect();
     order.sort_by_key(|index| (trace.beats[*index as usize].arrived, *index));
     order
 }
 
-fn play(trace: &Trace, order: &[u32], detector: &mut impl Detector) -> Played {
+pub(crate) fn play(trace: &Trace, order: &[u32], detector: &mut impl Detector) -> Played {
     let never = vec![Instant::NEVER; trace.beats.len()];
     let mut played = Played { mistakes: Vec::new(), deadlines: never, late: Vec::new(), beats: 0.0, above: [0.0; 4] };
     let mut newest: Option<(usize, Instant)> = None;
@@ -120,7 +120,7 @@ fn play(trace: &Trace, order: &[u32], detector: &mut impl Detector) -> Played {
 }
 
 /// A rival with a constant: what it would score with as many mistakes as ours, over all slots.
-struct Rival {
+pub(crate) struct Rival {
     late: Vec<(f64, f64)>,
     at_zero: Detection,
 }
@@ -138,7 +138,7 @@ impl Rival {
     }
 
     /// Its detection times at the smallest constant that makes no more than so many mistakes.
-    fn tuned(&self, mistakes: usize) -> Detection {
+    pub(crate) fn tuned(&self, mistakes: usize) -> Detection {
         let (mut least, mut most) = (0.0, self.late.iter().fold(0.0f64, |most, late| most.max(late.1)) + 0.001);
         for _ in 0..30 {
             let middle = (least + most) / 2.0;
@@ -149,7 +149,7 @@ impl Rival {
 }
 
 /// The three rivals on a trace.
-fn rivals(trace: &Trace, order: &[u32], interval: Duration, range: Range<usize>) -> [Rival; 3] {
+pub(crate) fn rivals(trace: &Trace, order: &[u32], interval: Duration, range: Range<usize>) -> [Rival; 3] {
     let mut config = Config::default().detector;
     (config.deviation_min, config.pause) = (interval / 10, Duration::ZERO);
     [
@@ -233,18 +233,34 @@ pub(crate) fn run(options: &Options) {
         "kind", "budget", "wrong", "over", "1st h", "mean ms", "99 % ms"
     );
     let mut scores = Vec::new();
-    for kind in KINDS.iter().filter(|kind| kind.name.contains(&options.only)) {
-        score(kind.name, &kind.trace(options.seed, options.hours), &mut scores);
-    }
-    for link in STATED.iter().chain(&OTHERS).filter(|link| link.name().contains(&options.only)) {
-        score(link.name(), &link.trace(options.seed, options.hours), &mut scores);
-    }
+    each_kind(|name, trace| {
+        if name.contains(&options.only) {
+            score(name, &trace(options.seed, options.hours), &mut scores);
+        }
+    });
     summary(&scores);
 }
 
-fn geometric(values: impl Iterator<Item = f64>) -> f64 {
+/// Calls `handle` with the name of each kind, and with what makes its traces of a seed and hours.
+pub(crate) fn each_kind(mut handle: impl FnMut(&'static str, &dyn Fn(u64, f64) -> Trace)) {
+    for kind in &KINDS {
+        handle(kind.name, &|seed, hours| kind.trace(seed, hours));
+    }
+    for link in STATED.iter().chain(&OTHERS) {
+        handle(link.name(), &|seed, hours| link.trace(seed, hours));
+    }
+}
+
+pub(crate) fn geometric(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value.ln(), count + 1.0));
     f64::exp(sum / f64::max(count, 1.0))
+}
+
+/// The kinds for which there is a number, with it.
+fn names(scores: &[&Score], number: impl Fn(&Score) -> Option<f64>) -> String {
+    let of = |score: &&Score| number(score).map(|number| format!("{} {number:.1}", score.kind));
+    let names: Vec<String> = scores.iter().filter_map(of).collect();
+    if names.is_empty() { "none".to_owned() } else { format!("{}: {}", names.len(), names.join(", ")) }
 }
 
 fn summary(scores: &[Score]) {
@@ -279,6 +295,12 @@ fn summary(scores: &[Score]) {
             of.len()
         );
         println!("       over {bound}: {}", if over.is_empty() { "none".to_owned() } else { over.join(", ") });
+        let (per_hour, allowed) = (BUDGETS[budget].0, (2.0 * BUDGETS[budget].0).max(1.0));
+        let hasty = names(&of, |score| (score.first_hour as f64 > allowed).then(|| score.first_hour as f64 / per_hour));
+        println!("       first hour over 2: {hasty}");
+        let worst = |score: &Score| score.off.iter().fold(0.0f64, |worst, off| worst.max(off.abs()));
+        let off = names(&of, |score| (worst(score) > 0.3).then(|| worst(score)));
+        println!("       phi over 0.3 decades off between 1 and 4: {off}");
         println!("       below 0.85: {}", if slow.is_empty() { "none".to_owned() } else { slow.join(", ") });
     }
 }

@@ -114,7 +114,7 @@ impl Nodes {
         for (to, bytes) in asked.sent {
             let to = place_of(to);
             self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
-            for delay in self.network.deliveries(from, to, &mut self.random).into_iter().flatten() {
+            for delay in self.network.deliveries(from, to, self.now, &mut self.random).into_iter().flatten() {
                 self.queue.put(self.now + delay.as_nanos() as u64, Item::Datagram(to, bytes.clone()));
             }
         }
