@@ -223,8 +223,9 @@ async fn pair(settings: &str) -> (Node, WorkerAddr<Worker>) {
     (node, caller)
 }
 
-/// What `metrics.histograms` adds to a message: two nodes in turn, so that other load on the machine
-/// hits both. Once with messages each of which is alone, once with a queue that is never empty.
+/// What `metrics.histograms` adds to a message: two nodes in turn, so that other load on the
+/// machine hits both. Once with messages each of which is alone, once with a queue that is never
+/// empty.
 async fn histograms(messages: u32, rounds: usize) {
     let (off_node, off) = pair("").await;
     let (on_node, on) = pair("metrics.histograms = true").await;

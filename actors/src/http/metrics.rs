@@ -1,9 +1,10 @@
 //! The figures of the node in OpenMetrics text, read at each scrape.
 //!
 //! Nothing is counted for this: the figures are in the workers' cells and mailboxes, in the view
-//! and in the engine. Only `metrics.histograms` adds to the work of a message. The exporter is `prometheus-client`, whose registry is a value: the nodes of
-//! one process do not meet in a global. Labels are bounded by the types of actors, the names of
-//! groups, and causes; no label holds the name of a worker or of a member.
+//! and in the engine. Only `metrics.histograms` adds to the work of a message. The exporter is
+//! `prometheus-client`, whose registry is a value: the nodes of one process do not meet in a
+//! global. Labels are bounded by the types of actors, the names of groups, and causes; no label
+//! holds the name of a worker or of a member.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -408,9 +408,10 @@ impl View {
 
     /// Calls `visit` with the state and the slot of each worker.
     ///
-    /// It looks at [`LOOK_AHEAD`] workers at a time. What is read of a worker lies in several places
-    /// of memory, each of which follows from the one before, and none is in a cache where there are
-    /// many workers. The first touches of a batch do not wait for each other, as the visits would.
+    /// It looks at [`LOOK_AHEAD`] workers at a time. What is read of a worker lies in several
+    /// places of memory, each of which follows from the one before. Where there are many workers,
+    /// none of them is in a cache. The first touches of a batch do not wait for each other, as the
+    /// visits would.
     #[cfg(feature = "http")]
     pub(crate) fn visit_slots(&self, mut visit: impl FnMut(WorkerState, Arc<dyn DynSlot>)) {
         let mut entries = self.workers.iter();

@@ -1,5 +1,5 @@
-//! `Times`: how long hand-overs of shards and answers of the authority took, from events and answers
-//! that there are anyway.
+//! `Times`: how long hand-overs of shards and answers of the authority took, from events and
+//! answers that there are anyway.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

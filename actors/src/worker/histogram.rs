@@ -24,7 +24,8 @@ use crate::lock::lock;
 
 /// The upper bounds of the buckets in nanoseconds, each with its bucket: from 10 us, less than most
 /// handlers take that do anything, to 50 s, longer than a worker may take by default. In steps of
-/// 1, 2.5 and 5, so that a quantile is known to half of it. What takes longer is in one more bucket.
+/// 1, 2.5 and 5, so that a quantile is known to half of it. What takes longer is in one more
+/// bucket.
 pub(crate) const BOUNDS: [u64; 21] = [
     10_000,
     25_000,
