@@ -2,7 +2,8 @@
 //!
 //! - [`world`]: the nodes and the run. [`shape`]: how many there are. [`fault`]: what is done to
 //!   them.
-//! - [`network`]: what becomes of a datagram; [`fates`]: the same from made-up traces. [`checker`]: what must hold after every step.
+//! - [`network`]: what becomes of a datagram; [`outcomes`]: the same from made-up traces.
+//! - [`checker`]: what must hold after every step.
 //! - [`requests`]: requests between the nodes, beside their engines.
 //! - [`schedule`]: harm from a seed, then healing, then recovery within a bound.
 
@@ -11,13 +12,13 @@ pub mod checker;
 pub mod data;
 mod driver;
 pub mod event_queue;
-pub mod fates;
 pub mod fault;
 pub mod histories;
 pub mod link_kinds;
 pub mod links;
 pub mod network;
 mod node;
+pub mod outcomes;
 pub mod record;
 mod recovery;
 pub mod requests;

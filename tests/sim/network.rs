@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use heartbeat_core::Random;
 
-use crate::fates::Fates;
+use crate::outcomes::Outcomes;
 
 /// Which node of a world: its place in the list.
 pub type NodeIndex = usize;
@@ -29,7 +29,7 @@ pub struct Network {
     /// Nodes for which all takes up to this much longer.
     pub slow: BTreeMap<NodeIndex, Duration>,
     /// What becomes of datagrams by the traces of their links, in place of loss and delay here.
-    pub fates: Option<Fates>,
+    pub outcomes: Option<Outcomes>,
     /// Links that carry nothing, each in one direction.
     cut: BTreeSet<(NodeIndex, NodeIndex)>,
 }
@@ -44,7 +44,7 @@ impl Default for Network {
             delay_mean: Duration::from_micros(300),
             lossy: BTreeMap::new(),
             slow: BTreeMap::new(),
-            fates: None,
+            outcomes: None,
             cut: BTreeSet::new(),
         }
     }
@@ -85,8 +85,8 @@ impl Network {
     /// The delays after which a datagram sent at `now` arrives: none if it is lost, two if it is
     /// doubled.
     pub fn deliveries(&self, from: NodeIndex, to: NodeIndex, now: u64, random: &mut Random) -> [Option<Duration>; 2] {
-        if let Some(fates) = &self.fates {
-            return [fates.delay(from, to, now).filter(|_| !self.is_cut(from, to)), None];
+        if let Some(outcomes) = &self.outcomes {
+            return [outcomes.delay(from, to, now).filter(|_| !self.is_cut(from, to)), None];
         }
         if self.duplication == 0.0 && self.reordering == 0.0 {
             // The quick way; the chance drawn is always the same on one network.

@@ -446,8 +446,9 @@ mod tests {
         assert_eq!(replayed.detections, [260, 260, 460].map(Instant::from_millis));
     }
 
-    /// A recording of two times 20,000 heartbeats of this interval, with 10 ms on the way. Before the
-    /// second half the receiver's clock jumps by `step` seconds, and `missing` slots are left out.
+    /// A recording of two times 20,000 heartbeats of this interval, with 10 ms on the way. Before
+    /// the second half the receiver's clock jumps by `step` seconds, and `missing` slots are left
+    /// out.
     fn broken(interval: Duration, step: i64, missing: u64) -> Trace {
         const HALF: u64 = 20_000;
         let mut trace = Trace { intervals: vec![(0, interval)], ..Trace::default() };

@@ -364,7 +364,7 @@ mod tests {
         assert!(!peer.unsolicited && peer.is_newcomer(), "its other observers may not know it yet");
     }
 
-    /// A node that is silent for 5 s each minute, where the timeout is 6 s: no margin rides that out.
+    /// A node that is silent for 5 s each minute, where the timeout is 6 s: no margin covers that.
     #[test]
     fn a_budget_that_cannot_be_kept_is_reported_once_for_a_link() {
         let (mut node, mut watching) = (Fixture::new(&["a", "b"]), Watching::default());

@@ -2,7 +2,7 @@
 //! observers, and where it has one.
 //!
 //! Real engines in the simulated world, with the budget at its default of one an hour on each link,
-//! an interval of 1 s and a timeout of 6 s. What is sent between two nodes has the fate that a
+//! an interval of 1 s and a timeout of 6 s. What is sent between two nodes has the outcome that a
 //! made-up trace gives it. No node ever stops, so each suspicion and each death is wrong.
 
 use std::cell::RefCell;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event};
-use heartbeat_tests::fates::{Cause, Fates};
 use heartbeat_tests::link_kinds::KINDS;
 use heartbeat_tests::links::Link;
+use heartbeat_tests::outcomes::{Cause, Outcomes};
 use heartbeat_tests::{Shape, World};
 
 /// Nodes of the cluster.
@@ -96,7 +96,7 @@ fn play(name: &str, cause: Cause, observers: u32, hours: f64, seed: u64) -> Coun
             links.iter().find(|link| link.name() == name).expect("a kind has a name").trace(seed, hours)
         }
     };
-    world.network.fates = Some(Fates::new(cause, NODES, seed * 1_000, trace));
+    world.network.outcomes = Some(Outcomes::new(cause, NODES, seed * 1_000, trace));
     let counts = Rc::new(RefCell::new(Counts::default()));
     let seen = counts.clone();
     world.listener = Some(Box::new(move |at, _, event| {

@@ -1,9 +1,9 @@
-//! `Fates`: what becomes of all that is sent between the nodes of a world, from made-up traces.
+//! `Outcomes`: what becomes of all that is sent between the nodes of a world, from made-up traces.
 //!
 //! A trace says of each slot of a sender's schedule whether its heartbeat was lost, and when it
-//! arrived. Here a datagram shares the fate of the slot in which it is sent. Traces of one kind and
-//! of many seeds give each link a fate of its own, or all links of a node the same one, since it is
-//! the node that is slow.
+//! arrived. Here a datagram shares the outcome of the slot in which it is sent. Traces of one kind
+//! and of many seeds give each link an outcome of its own, or all links of a node the same one,
+//! since it is the node that is slow.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::network::NodeIndex;
 /// Slots in which a clock drifts by less than a trace can show.
 const BLOCK: usize = 600;
 
-/// What links have their fate from.
+/// What links have their outcome from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// Their sender: all that a node sends at one instant has the same fate.
+    /// Their sender: all that a node sends at one instant has the same outcome.
     Sender,
-    /// The path: each link, in each direction, has a fate of its own.
+    /// The path: each link, in each direction, has an outcome of its own.
     Path,
-    /// Their receiver: all that reaches a node at one instant has the same fate.
+    /// Their receiver: all that reaches a node at one instant has the same outcome.
     Receiver,
 }
 
-/// The fates of all links of a world.
+/// The outcomes of all links of a world.
 #[derive(Clone, Debug)]
-pub struct Fates {
+pub struct Outcomes {
     cause: Cause,
     interval: u64,
     /// For each link, by its two ends, the delay in each slot, in seconds; no number for a loss. If
@@ -36,26 +36,26 @@ pub struct Fates {
     delays: BTreeMap<(NodeIndex, NodeIndex), Vec<f32>>,
 }
 
-impl Fates {
-    /// Fates of all links among so many nodes. `trace` makes the trace of a seed.
+impl Outcomes {
+    /// Outcomes of all links among so many nodes. `trace` makes the trace of a seed.
     ///
     /// # Panics
     /// If a trace is empty.
-    pub fn new(cause: Cause, nodes: usize, first_seed: u64, trace: impl Fn(u64) -> Trace) -> Fates {
-        let mut fates = Fates { cause, interval: 1, delays: BTreeMap::new() };
+    pub fn new(cause: Cause, nodes: usize, first_seed: u64, trace: impl Fn(u64) -> Trace) -> Outcomes {
+        let mut outcomes = Outcomes { cause, interval: 1, delays: BTreeMap::new() };
         let mut seed = first_seed;
         for from in 0..nodes {
             for to in (0..nodes).filter(|&to| to != from) {
-                let key = fates.key(from, to);
-                if !fates.delays.contains_key(&key) {
+                let key = outcomes.key(from, to);
+                if !outcomes.delays.contains_key(&key) {
                     let trace = trace(seed);
-                    fates.interval = trace.intervals[0].1.as_nanos() as u64;
-                    fates.delays.insert(key, delays(&trace));
+                    outcomes.interval = trace.intervals[0].1.as_nanos() as u64;
+                    outcomes.delays.insert(key, delays(&trace));
                     seed += 1;
                 }
             }
         }
-        fates
+        outcomes
     }
 
     fn key(&self, from: NodeIndex, to: NodeIndex) -> (NodeIndex, NodeIndex) {
@@ -97,11 +97,11 @@ mod tests {
     use crate::link_kinds::KINDS;
 
     #[test]
-    fn links_share_the_fate_of_what_causes_it() {
+    fn links_share_the_outcome_of_what_causes_it() {
         let kind = KINDS.iter().find(|kind| kind.name == "handover").expect("it is a kind");
-        let of = |cause| Fates::new(cause, 3, 1, |seed| kind.trace(seed, 0.5));
-        let same = |fates: &Fates, one: (usize, usize), other: (usize, usize)| {
-            let delay = |(from, to), slot| fates.delay(from, to, slot * 100_000_000);
+        let of = |cause| Outcomes::new(cause, 3, 1, |seed| kind.trace(seed, 0.5));
+        let same = |outcomes: &Outcomes, one: (usize, usize), other: (usize, usize)| {
+            let delay = |(from, to), slot| outcomes.delay(from, to, slot * 100_000_000);
             (0..10_000u64).all(|slot| delay(one, slot) == delay(other, slot))
         };
         let [sender, path, receiver] = [Cause::Sender, Cause::Path, Cause::Receiver].map(of);
@@ -114,14 +114,14 @@ mod tests {
     fn a_datagram_has_the_delay_and_the_losses_of_its_slot() {
         let kind = KINDS.iter().find(|kind| kind.name == "handover").expect("it is a kind");
         let trace = kind.trace(1, 2.0);
-        let fates = Fates::new(Cause::Path, 2, 1, |seed| kind.trace(seed, 2.0));
+        let outcomes = Outcomes::new(Cause::Path, 2, 1, |seed| kind.trace(seed, 2.0));
         let (mut lost, mut delay) = (0, Duration::ZERO);
         for (slot, beat) in trace.beats.iter().enumerate() {
-            match fates.delay(0, 1, slot as u64 * 100_000_000 + 1) {
+            match outcomes.delay(0, 1, slot as u64 * 100_000_000 + 1) {
                 Some(after) => delay = delay.max(after),
                 None => lost += 1,
             }
-            assert_eq!(beat.arrived.is_none(), fates.delay(0, 1, slot as u64 * 100_000_000).is_none());
+            assert_eq!(beat.arrived.is_none(), outcomes.delay(0, 1, slot as u64 * 100_000_000).is_none());
         }
         assert!(lost > 100 && delay > Duration::from_millis(30) && delay < Duration::from_secs(1), "{lost} {delay:?}");
     }
