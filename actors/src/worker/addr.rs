@@ -209,6 +209,7 @@ impl<A: Actor<Context = Context<A>>> WorkerAddr<A> {
         self.push(shared, Envelope::new(message)).map(drop)
     }
 
+    #[inline]
     fn push<M>(
         &self,
         shared: Option<&SharedQueue<A>>,

@@ -418,13 +418,12 @@ impl<A: Actor<Context = Context<A>>> Context<A> {
 
     /// No message follows at once: the time of the last one ends here, if it is wanted.
     pub(crate) fn end_times(&mut self) {
+        let Some(timer) = &mut self.timer else { return };
         #[cfg(feature = "testkit")]
         if self.held_handler.is_some() {
             return; // Its handler is called when its simulated thread is released.
         }
-        if let Some(timer) = &mut self.timer {
-            timer.end();
-        }
+        timer.end();
     }
 
     /// Records in the status cell that the worker is idle.

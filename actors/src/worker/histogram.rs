@@ -51,6 +51,7 @@ pub(crate) const BOUNDS: [u64; 21] = [
 ];
 
 /// How often something took how long.
+#[cfg(any(feature = "http", test))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct HistogramCounts {
     /// How many of them each bucket has; see [`BOUNDS`]. At its bound itself a time is in it.
@@ -59,6 +60,7 @@ pub(crate) struct HistogramCounts {
     pub(crate) sum: u64,
 }
 
+#[cfg(any(feature = "http", test))]
 impl HistogramCounts {
     /// Counts one more.
     #[cfg(feature = "http")]
@@ -69,7 +71,6 @@ impl HistogramCounts {
     }
 
     /// How many there were.
-    #[cfg(any(feature = "http", test))]
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -291,7 +292,7 @@ mod tests {
     #[test]
     fn each_thread_has_cells_and_leaves_them_to_the_next() {
         let histograms = Histograms::default();
-        let record = |millis| histograms.cells("kind").wait.record(millis * 1_000_000);
+        let record = |millis: u64| histograms.cells("kind").wait.record(millis * 1_000_000);
         let own = histograms.cells("kind");
         assert!(Arc::ptr_eq(&own, &histograms.cells("kind")));
         assert!(!Arc::ptr_eq(&own, &histograms.cells("other")));

@@ -352,7 +352,6 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     /// Adds an envelope to the queue. Returns the envelopes that must be dropped: the one that had
     /// to make room, or the new one itself.
     pub(crate) fn push(&self, envelope: Arc<dyn DynEnvelope<A>>) -> Result<Option<Undelivered<A>>, SendError> {
-        let waiting = self.stamp();
         let (waker, undelivered) = {
             let mut inner = self.lock();
             if let Some(closing) = inner.closed {
@@ -363,7 +362,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 inner.counts.rejected += 1;
                 return Err(SendError::Closed);
             }
-            inner.fetch_before_push(self.rules.capacity, waiting);
+            inner.fetch_before_push(self.rules.capacity, || self.stamp());
             let mut undelivered = None;
             let is_full = inner.queue.len() >= self.rules.capacity as usize;
             match self.rules.overflow {
@@ -388,7 +387,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 Overflow::Reject | Overflow::DropOldest | Overflow::DropNewest => {}
             }
             inner.counts.accepted += 1;
-            inner.queue.push_back(Queued { item: Item::Envelope(envelope), waiting });
+            inner.queue.push_back(Queued { item: Item::Envelope(envelope), waiting: self.stamp() });
             self.update_overload(&mut inner);
             let waker = if std::mem::take(&mut inner.wants_mail) { inner.waker.take() } else { None };
             (waker, undelivered)
@@ -962,14 +961,14 @@ impl<A: Actor<Context = Context<A>>> Inner<A> {
     /// Moves messages from a plain `Addr` into the queue before an envelope is added. So both kinds
     /// of address keep the order in which one sender uses them. It costs nothing where no plain
     /// address was asked for.
-    fn fetch_before_push(&mut self, capacity: u32, waiting: Waiting) {
+    fn fetch_before_push(&mut self, capacity: u32, stamp: impl Fn() -> Waiting) {
         if self.channel.is_none() {
             return;
         }
         // A reader that waits for mail has left its waker in the channel, where it must stay.
         let waker = if self.wants_mail { self.waker.clone() } else { None };
         let waker = waker.as_ref().unwrap_or(Waker::noop());
-        self.fetch(capacity, &mut task::Context::from_waker(waker), || waiting);
+        self.fetch(capacity, &mut task::Context::from_waker(waker), stamp);
     }
 
     fn register(&mut self, waker: &Waker) {

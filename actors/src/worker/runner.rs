@@ -504,10 +504,14 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
                 return Turn::Idle;
             }
             let is_full = match access {
-                QueueAccess::Take => match self.handle_messages(slot, reader_epoch, &mut envelopes, task) {
-                    ControlFlow::Continue(is_full) => is_full,
-                    ControlFlow::Break(turn) => return turn,
-                },
+                QueueAccess::Take => {
+                    let handled = self.handle_messages(slot, reader_epoch, &mut envelopes, task);
+                    self.context.end_times();
+                    match handled {
+                        ControlFlow::Continue(is_full) => is_full,
+                        ControlFlow::Break(turn) => return turn,
+                    }
+                }
                 QueueAccess::Leave => false,
             };
             slot.cell.set_waiting(is_full);
@@ -545,19 +549,6 @@ impl<A: Actor<Context = Context<A>>> RunningWorker<A> {
     /// may be.
     #[inline]
     fn handle_messages(
-        &mut self,
-        slot: &WorkerSlot<A>,
-        reader_epoch: u32,
-        burst: &mut Burst,
-        task: &mut task::Context<'_>,
-    ) -> ControlFlow<Turn, bool> {
-        let flow = self.handle_each(slot, reader_epoch, burst, task);
-        self.context.end_times();
-        flow
-    }
-
-    #[inline]
-    fn handle_each(
         &mut self,
         slot: &WorkerSlot<A>,
         reader_epoch: u32,
