@@ -487,7 +487,8 @@ fn each_view_is_shown_and_no_name_commands_the_terminal() {
         worker.try_send(Hold(held)).unwrap();
         let mut top = OnTerminal::start(&url);
         top.until(SCREEN_TAKEN).await;
-        // The terminal gets only what changes, so what is waited for is one word, or a title that is drawn anew.
+        // The terminal gets only what changes, so what is waited for is one word, or a title that
+        // is drawn anew.
         for (key, part) in [
             ("8", "m 8 Links "),
             ("9", "m 9 Requests "),

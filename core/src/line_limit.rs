@@ -2,8 +2,8 @@
 //!
 //! A storm is the same event many thousand times: each worker of a node fails, each member of a
 //! zone is suspected. The first lines say what happens, and the others only fill the disk. So the
-//! first event of a kind opens a period of [`LINES_EVERY`]. [`LINES_MAX`] events in it become lines.
-//! The others are counted, and their number is reported once the period is over.
+//! first event of a kind opens a period of [`LINES_EVERY`]. [`LINES_MAX`] events in it become
+//! lines. The others are counted, and their number is reported once the period is over.
 //!
 //! Each kind has its own period: no storm keeps an event of another kind out of the log. It does
 //! not sample by chance, because a count adds up and a sample does not.
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_nobody_took_goes_on() {
+    fn a_count_that_was_not_taken_goes_on() {
         let mut limit = LineLimit::default();
         let lines = (0..21).filter(|_| limit.allows(at(0), "failed")).count();
         assert_eq!((lines, limit.allows(at(2 * PERIOD_MS), "failed")), (20, false));

@@ -41,20 +41,20 @@ impl Handler<Hold> for Holder {
 
 /// What a server answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// Sends these bytes and reads until the server closes.
-async fn exchange(address: SocketAddr, bytes: &[u8]) -> Answer {
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> Answer {
     let whole = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
@@ -69,7 +69,7 @@ async fn exchange(address: SocketAddr, bytes: &[u8]) -> Answer {
 }
 
 /// Asks for a path, with more lines of the head.
-async fn ask(address: SocketAddr, method: &str, path: &str, more: &str) -> Answer {
+pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str, more: &str) -> Answer {
     let head = format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{more}\r\n");
     let mut answer = exchange(address, head.as_bytes()).await;
     if answer.head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
@@ -89,22 +89,22 @@ fn unchunked(mut body: &str) -> String {
     content
 }
 
-async fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     ask(address, "GET", path, "").await
 }
 
-fn config(more: &str) -> Config {
+pub(crate) fn config(more: &str) -> Config {
     Config::from_toml(&format!("{more}\n[http]\nlisten = '127.0.0.1:0'")).unwrap()
 }
 
-async fn start(config: Config) -> (Node, SocketAddr) {
+pub(crate) async fn start(config: Config) -> (Node, SocketAddr) {
     let node = Node::start(config).await.unwrap();
     let address = node.http_address().unwrap();
     (node, address)
 }
 
 /// Asks for a path until its status is this one.
-async fn until(address: SocketAddr, path: &str, status: u16) -> Answer {
+pub(crate) async fn until(address: SocketAddr, path: &str, status: u16) -> Answer {
     let whole = async {
         loop {
             let answer = get(address, path).await;
@@ -367,8 +367,13 @@ fn nonsense_gets_an_error_and_the_door_stays_open() {
         for bytes in [&b"\x16\x03\x01\x02\x00"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", &[b'\n'; 1 << 16]] {
             assert!([0, 400, 404, 408].contains(&exchange(address, bytes).await.status));
         }
-        let huge = ask(address, "GET", "/livez", &format!("X: {}\r\n", name(1 << 20))).await;
-        assert_ne!(huge.status, 200);
+        // One huge header, a thousand of them, and a path that is one.
+        let many: String = (0..1_000).map(|number| format!("X-{number}: {}\r\n", name(100))).collect();
+        for more in [format!("X: {}\r\n", name(1 << 20)), many] {
+            let huge = ask(address, "GET", "/livez", &more).await;
+            assert_ne!(huge.status, 200);
+        }
+        assert_ne!(get(address, &format!("/livez?{}", name(1 << 20))).await.status, 200);
         assert_eq!(get(address, "/livez").await.status, 200);
         node.leave().await;
     });
@@ -400,7 +405,7 @@ fn workers_come_page_by_page_in_the_order_of_names() {
 }
 
 /// Asks for a path until its answer is as wanted.
-async fn until_json(address: SocketAddr, path: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until_json(address: SocketAddr, path: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let whole = async {
         loop {
             let answer = get(address, path).await.json();
@@ -560,14 +565,14 @@ fn two_nodes_of_one_process_have_doors_of_their_own() {
 }
 
 /// A node in a process of its own, which ends with the test.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     config: PathBuf,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Process {
-    async fn start(test: &str, mode: &str, settings: &str) -> Process {
+    pub(crate) async fn start(test: &str, mode: &str, settings: &str) -> Process {
         let config = std::env::temp_dir().join(format!("heartbeat-http-{test}-{}.toml", std::process::id()));
         let address = free();
         std::fs::write(&config, format!("{settings}\n[http]\nlisten = '{address}'")).unwrap();
@@ -581,6 +586,11 @@ impl Process {
         };
         tokio::time::timeout(PATIENCE, listens).await.expect("the process listens");
         process
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn signal(&self, signal: Signal) {
@@ -622,6 +632,7 @@ fn a_held_control_thread_is_found_and_told() {
              seeds = []";
         let process = Process::start("sticky", "sticky", settings).await;
         until(process.address, "/livez", 200).await;
+        // The thread is held for four times the timeout, so this comes while it is.
         let answer = until(process.address, "/livez", 503).await;
         assert!(answer.body.contains("supervisor"), "{answer:?}");
         // What only the control thread knows is left out; the rest is there.

@@ -11,6 +11,7 @@ mod ends;
 mod entities;
 mod histories;
 mod http;
+mod http_hostile;
 mod ipv6;
 mod leave;
 mod moves;

@@ -155,12 +155,28 @@ fn steady(node: &Node) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Adds and removes workers without end: two events each, with long names.
+fn restless(node: &Node) {
+    let node = node.clone();
+    actix_rt::spawn(async move {
+        for number in 0_u64.. {
+            match node.supervise(&format!("worker-{number:050}"), || Hand) {
+                Ok(worker) => worker.remove(),
+                Err(_) => return, // The node leaves.
+            }
+            if number % 8 == 7 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+}
+
 #[actix::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else, so that a signal during the start is a way to leave, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky|stopped|tally]")?;
+    let path = std::env::args().nth(1).ok_or("usage: node CONFIG [steady|stuck|sticky|stopped|restless|tally]")?;
     let mode = std::env::args().nth(2).unwrap_or_default();
     let node = start(Config::from_toml(&std::fs::read_to_string(path)?)?, &mode).await?;
     node.subscribe(Teller.start().recipient());
@@ -169,6 +185,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "steady" => steady(&node)?,
         "stuck" => idle.do_send(Hold { time: Duration::from_secs(86_400), reports: false }),
         "sticky" => {}
+        "restless" => restless(&node),
         "tally" => {
             let note = std::sync::Arc::new(|number| println!("{{\"noted\":{number}}}"));
             let tally =

@@ -5,8 +5,8 @@
 //! another member reported a death. Names and reasons are fields of text: a subscriber quotes and
 //! escapes them, so that a name with a line break makes no second line.
 //!
-//! A storm does not fill the disk: see [`LineLimit`]. Only the log is thinned, neither the events of
-//! the door nor those of subscribers.
+//! A storm does not fill the disk: see [`LineLimit`]. Only the log is thinned, neither the events
+//! of the door nor those of subscribers.
 
 use std::fmt;
 use std::time::Duration;
@@ -79,7 +79,8 @@ impl Repeated {
         self.limit.allows(now, self.kind)
     }
 
-    /// Logs how many failures were left out, if that is due. `now` is only asked for if there are any.
+    /// Logs how many failures were left out, if that is due. `now` is only asked for if there are
+    /// any.
     pub(super) fn handle_timeout(&mut self, now: impl Fn() -> Instant) {
         if self.limit.poll_timeout().is_some()
             && let Some((kind, count)) = self.limit.take_left_out(now())

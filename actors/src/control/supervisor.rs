@@ -385,8 +385,8 @@ impl Supervisor {
         self.timer = Some((handle, due));
     }
 
-    /// Has the log say how many events it left out, once that is due. Later ones are due later, so one
-    /// timer is enough.
+    /// Has the log say how many events it left out, once that is due. Later ones are due later, so
+    /// one timer is enough.
     fn set_log_timer(&mut self, context: &mut Context<Self>) {
         let Some(due) = self.log.poll_timeout().filter(|_| !self.is_log_timed) else { return };
         self.is_log_timed = true;

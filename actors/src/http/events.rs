@@ -84,7 +84,9 @@ async fn events(door: Data<Door>, request: HttpRequest) -> HttpResponse {
     };
     let Some(reader) = door.readers.add(door.now_millis()) else {
         let error = format!("{READERS_MAX} readers follow the events already; try again later");
-        return HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "10")).json(json!({ "error": error }));
+        // It gives its place at the door to another client at once.
+        let mut refused = HttpResponse::ServiceUnavailable();
+        return refused.insert_header((RETRY_AFTER, "10")).force_close().json(json!({ "error": error }));
     };
     let newest = door.view.events().newest();
     let stream = unfold(Reading { door, reader, newest, after }, |mut reading| async move {
