@@ -163,9 +163,20 @@ fn level(event: &Event) -> Level {
         | Event::Replaced { .. }
         | Event::Ready { .. }
         | Event::ZombieEnded { .. } => Level::INFO,
+        Event::Updated { .. }
+        | Event::Forgotten { .. }
+        | Event::Started { .. }
+        | Event::Stopped { .. }
+        | Event::GroupStarted { .. }
+        | Event::GroupStopped { .. } => Level::DEBUG,
         // A newer core may have more events.
-        _ => Level::DEBUG,
+        other => level_of_unknown(other),
     }
+}
+
+/// The level of an event that this version does not know, as in [`log`].
+fn level_of_unknown(_: &Event) -> Level {
+    Level::DEBUG
 }
 
 /// These names in one line, or how many there are.
@@ -219,13 +230,13 @@ fn log(event: &Event) {
         | Event::Failed { .. }
         | Event::Replaced { .. }
         | Event::Stopped { .. }
-        | Event::Fenced { .. }
-        | Event::NotReady { .. }
+        | Event::Fenced { .. } => log_worker(event),
+        Event::NotReady { .. }
         | Event::Ready { .. }
         | Event::GroupStarted { .. }
         | Event::GroupStopped { .. }
         | Event::Escalated { .. }
-        | Event::GaveUp { .. } => log_worker(event),
+        | Event::GaveUp { .. } => log_standing(event),
         Event::ThreadHeld { .. }
         | Event::ThreadReturned { .. }
         | Event::Abandoned { .. }
@@ -295,25 +306,16 @@ fn log_member(member: &Event) {
             );
         }
         Event::Isolated { tried, silent_for } => {
-            error!(
-                event,
-                tried = text(tried),
-                silent_for = since(*silent_for),
-                "no observer and no seed answers this node"
-            );
+            let silent_for = since(*silent_for);
+            error!(event, tried = &**tried, silent_for, "no observer and no seed answers this node");
         }
         Event::Connected => info!(event, "an observer or a seed answers this node"),
         Event::Unresolved { seed, reason } => {
             warn!(event, seed = &**seed, reason = text(reason), "the seed cannot be looked up; trying again")
         }
         Event::ZoneDisrupted { zone, silent, members } => {
-            error!(
-                event,
-                zone = &**zone,
-                silent,
-                members,
-                "most of the zone is silent: no node in it is declared dead for silence"
-            );
+            let zone = &**zone;
+            error!(event, zone, silent, members, "most of the zone is silent: no node in it is declared dead for it");
         }
         Event::ZoneRecovered { zone } => warn!(event, zone = &**zone, "the zone answers again: verdicts go on"),
         Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
@@ -331,22 +333,12 @@ fn log_member(member: &Event) {
             error!(event, silent, "no monitor is a member: no death is concluded");
         }
         Event::ClockSkewed { node, ahead, behind } => {
-            error!(
-                event,
-                node = &**node,
-                ahead = above_zero(*ahead),
-                behind = above_zero(*behind),
-                "the clock of the node is far from that of the members"
-            );
+            let (node, ahead, behind) = (&**node, above_zero(*ahead), above_zero(*behind));
+            error!(event, node, ahead, behind, "the clock of the node is far from that of the members");
         }
         Event::Superseded { generation, address } => {
-            let address = address.map(text);
-            error!(
-                event,
-                generation = generation.0,
-                address,
-                "a later process has this node's name: this one must end"
-            );
+            let (generation, address) = (generation.0, address.map(text));
+            error!(event, generation, address, "a later process has this node's name: this one must end");
         }
         Event::RefusedBy { address, reason } => {
             error!(event, %address, reason = text(reason), "a member did not let this node in")
@@ -479,6 +471,14 @@ fn log_worker(change: &Event) {
                 "worker did not stop in time: it is cut off, and what it still does is discarded"
             );
         }
+        other => debug!(event, "{other:?}"),
+    }
+}
+
+/// Whether workers are ready, and how groups and limits stand.
+fn log_standing(change: &Event) {
+    let event = change.name();
+    match change {
         // The line of the held thread has named it.
         Event::NotReady { worker, generation, reason: reason @ NotReadyReason::ThreadHeld } => {
             let reason = debug_value(reason);
@@ -645,6 +645,71 @@ impl fmt::Display for Reports<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Notes the level of each line.
+    struct Levels(std::sync::Arc<std::sync::Mutex<Vec<Level>>>);
+
+    impl tracing::Subscriber for Levels {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            self.0.lock().unwrap().push(*event.metadata().level());
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn a_line_has_the_level_that_its_count_has() {
+        use heartbeat_core::{ArbiterId, Cause, Generation};
+
+        let (name, generation, seconds): (std::sync::Arc<str>, _, _) =
+            ("x".into(), Generation(1), Duration::from_secs(1));
+        let not_ready = |reason| Event::NotReady { worker: name.clone(), generation, reason };
+        let events = [
+            Event::Left { node: name.clone() },
+            Event::Cleared { node: name.clone() },
+            Event::Forgotten { node: name.clone() },
+            Event::Connected,
+            Event::ZoneRecovered { zone: name.clone() },
+            Event::NoMonitor { silent: None },
+            Event::Superseded { generation, address: None },
+            Event::AuthorityReached,
+            Event::QuorumLost { reached: 1, members: 3 },
+            Event::Started { worker: name.clone(), generation, shard: None },
+            Event::Failed { worker: name.clone(), generation, cause: Cause::Stopped, restart_in: None },
+            Event::Replaced { worker: name.clone(), generation, cause: Cause::Stopped, after: seconds, shard: None },
+            Event::Stopped { worker: name.clone(), generation },
+            Event::Fenced { worker: name.clone(), generation, after: seconds, interrupted: 0, dropped: 0 },
+            not_ready(NotReadyReason::ThreadHeld),
+            not_ready(NotReadyReason::Overloaded),
+            Event::Ready { worker: name.clone(), generation },
+            Event::GroupStarted { group: name.clone(), cause: None },
+            Event::GroupStopped { group: name.clone() },
+            Event::GaveUp { worker: name.clone(), restarts: 3, cause: Cause::Stopped },
+            Event::Abandoned { arbiter: ArbiterId(0), zombies: 1 },
+            Event::ZombieEnded { arbiter: ArbiterId(0), zombies: 0 },
+            Event::TooManyZombies { arbiter: ArbiterId(0), zombies: 9 },
+            Event::Starved { arbiter: ArbiterId(0), waited_for: seconds },
+            Event::Paused { late_by: seconds },
+        ];
+        let levels = std::sync::Arc::<std::sync::Mutex<Vec<Level>>>::default();
+        tracing::subscriber::with_default(Levels(levels.clone()), || events.iter().for_each(log));
+        let expected: Vec<Level> = events.iter().map(level).collect();
+        assert_eq!(*levels.lock().unwrap(), expected);
+    }
 
     #[test]
     fn evidence_reads_as_a_sentence() {
