@@ -149,6 +149,7 @@ fn level(event: &Event) -> Level {
         | Event::Starved { .. }
         | Event::ThreadHeld { .. }
         | Event::ThreadReturned { .. }
+        | Event::BudgetExceeded { .. }
         | Event::Paused { .. } => Level::WARN,
         // The line of the held thread has named the workers that wait for it.
         Event::NotReady { reason: NotReadyReason::ThreadHeld, .. } => Level::DEBUG,
@@ -193,7 +194,7 @@ fn named(names: impl ExactSizeIterator<Item = String>) -> String {
 /// Logs an event in one line.
 fn log(event: &Event) {
     match event {
-        Event::Suspected { .. } | Event::Died { .. } => log_verdict(event),
+        Event::Suspected { .. } | Event::Died { .. } | Event::BudgetExceeded { .. } => log_verdict(event),
         Event::Joined { .. }
         | Event::Updated { .. }
         | Event::Left { .. }
@@ -208,7 +209,6 @@ fn log(event: &Event) {
         | Event::ZoneRecovered { .. }
         | Event::Superseded { .. }
         | Event::OtherCluster { .. }
-        | Event::BudgetExceeded { .. }
         | Event::NoMonitor { .. }
         | Event::ClockSkewed { .. }
         | Event::RefusedBy { .. }
@@ -277,6 +277,15 @@ fn log_verdict(verdict: &Event) {
                 "node declared dead"
             );
         }
+        Event::BudgetExceeded { node, allowed_per_hour, kept_per_hour } => {
+            warn!(
+                event,
+                node = &**node,
+                allowed_per_hour,
+                kept_per_hour,
+                "the node is silent too often for detector.mistakes to be kept below the timeout"
+            );
+        }
         other => debug!(event, "{other:?}"),
     }
 }
@@ -319,15 +328,6 @@ fn log_member(member: &Event) {
         }
         Event::ZoneRecovered { zone } => warn!(event, zone = &**zone, "the zone answers again: verdicts go on"),
         Event::OtherCluster { address } => warn!(event, %address, "a cluster with another name is there"),
-        Event::BudgetExceeded { node, allowed_per_hour, kept_per_hour } => {
-            warn!(
-                event,
-                %node,
-                allowed_per_hour,
-                kept_per_hour,
-                "the node is silent too often for detector.mistakes to be kept below the timeout"
-            );
-        }
         Event::NoMonitor { silent } => {
             let silent = silent.as_deref();
             error!(event, silent, "no monitor is a member: no death is concluded");
