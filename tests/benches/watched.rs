@@ -164,7 +164,7 @@ async fn top() {
 
 async fn page() {
     let config = Config::from_toml(
-        "timeout = '10m'
+        "timeout = '4m'
          [http]
          listen = '127.0.0.1:0'
          [cluster]
