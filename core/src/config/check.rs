@@ -198,6 +198,7 @@ impl OwnershipConfig {
             let (epoch, most) = (self.epoch_min, Epoch::MAX.0 - 1);
             return contradiction(format!("ownership.epoch_min {epoch} is out of range; use 0 to {most}"));
         }
+        writable("ownership.copies_bytes_max", self.copies_bytes_max)?;
         within("ownership.hand_over_timeout", self.hand_over_timeout, Duration::ZERO, Duration::from_secs(3600))?;
         within("ownership.copy_every", self.copy_every, Duration::from_millis(1), Duration::from_secs(86_400))?;
         if self.snapshot_bytes_max > SNAPSHOT_BYTES_MAX {
@@ -256,6 +257,8 @@ impl RequestsConfig {
             let window = self.window;
             return contradiction(format!("requests.window {window} is out of range; use 1 to {REQUESTS_WINDOW_MAX}"));
         }
+        writable("requests.window_bytes", self.window_bytes as u64)?;
+        writable("requests.held_bytes_max", self.held_bytes_max as u64)?;
         if self.window_bytes == 0 {
             return contradiction("requests.window_bytes is 0; use at least 1".to_owned());
         }
@@ -389,6 +392,15 @@ fn contradiction(text: String) -> Result<(), ConfigError> {
 
 fn show(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(duration)
+}
+
+/// Refuses a number that TOML cannot write: its integers end at 2^63 - 1.
+fn writable(name: &str, value: u64) -> Result<(), ConfigError> {
+    let most = i64::MAX as u64;
+    if value > most {
+        return contradiction(format!("{name} {value} is out of range; use at most {most}"));
+    }
+    Ok(())
 }
 
 fn positive(key: &str, value: u32) -> Result<(), ConfigError> {
@@ -537,9 +549,13 @@ mod tests {
             ),
             ("on_suspected = 'hold'", "unknown variant `hold`"),
             ("held_bytes_max = -1", "invalid value"),
+            // TOML has no such integers: the settings could not be written down again.
+            ("held_bytes_max = 18446744073709551615", "requests.held_bytes_max 18446744073709551615 is out of range"),
+            ("window_bytes = 9223372036854775808", "use at most 9223372036854775807"),
         ] {
             check(&format!("[requests]\n{text}"), &[expected]);
         }
+        check("ownership.copies_bytes_max = 9223372036854775808", &["ownership.copies_bytes_max 9223372036854775808"]);
         let large = "[requests]\nmessage_bytes_max = 16777216\nwindow_bytes = 1";
         assert!(Config::from_toml(large).is_ok(), "it is under way alone");
     }
