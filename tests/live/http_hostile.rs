@@ -257,7 +257,7 @@ fn names_of_any_characters_are_told_exactly_and_escaped() {
         for line in metrics.lines() {
             assert!(line.starts_with("# ") || line.starts_with("heartbeat_"), "{line:?}");
         }
-        // An event is one line, whatever it names.
+        // A name with a line break makes no second line of its event.
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /events HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
         let text = read_until(&mut stream, &["\"event\":\"joined\""]).await;

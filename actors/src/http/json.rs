@@ -163,16 +163,23 @@ type Children = BTreeMap<Option<Arc<str>>, Vec<(Arc<str>, GroupView)>>;
 /// How many workers of each group are in each state.
 type States = BTreeMap<Option<Arc<str>>, BTreeMap<&'static str, u64>>;
 
-/// The key of a state in JSON and metrics.
-pub(super) fn state_key(state: WorkerState) -> &'static str {
+/// The keys of the states in JSON and metrics, each at the index that [`state_index`] gives it.
+pub(super) const STATES: [&str; 6] = ["starting", "up", "stopped", "waiting", "given_up", "elsewhere"];
+
+pub(super) fn state_index(state: WorkerState) -> usize {
     match state {
-        WorkerState::Starting => "starting",
-        WorkerState::Up => "up",
-        WorkerState::Stopped => "stopped",
-        WorkerState::Waiting(_) => "waiting",
-        WorkerState::GivenUp => "given_up",
-        WorkerState::Elsewhere => "elsewhere",
+        WorkerState::Starting => 0,
+        WorkerState::Up => 1,
+        WorkerState::Stopped => 2,
+        WorkerState::Waiting(_) => 3,
+        WorkerState::GivenUp => 4,
+        WorkerState::Elsewhere => 5,
     }
+}
+
+/// The key of a state.
+pub(super) fn state_key(state: WorkerState) -> &'static str {
+    STATES[state_index(state)]
 }
 
 async fn groups(door: Data<Door>) -> HttpResponse {

@@ -29,11 +29,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::control::input::{Question, Request};
-use crate::http::json::unavailable;
+use crate::http::json::{STATES, state_index, unavailable};
 use crate::http::{Door, access};
 use crate::lock::lock;
 use crate::thread::ThreadHandle;
-use crate::view::WorkerState;
 use crate::view::link_status::LinkStatus;
 use crate::view::peer_status::PeerStatus;
 use crate::worker::histogram::{BOUNDS, HistogramCounts, KindCounts};
@@ -196,20 +195,6 @@ fn label(key: &'static str, value: impl Into<Cow<'static, str>>) -> Labels {
 
 fn labels<const N: usize>(pairs: [(&'static str, &'static str); N]) -> Labels {
     pairs.into_iter().map(|(key, value)| (key, Label(value.into()))).collect()
-}
-
-/// The states that [`state_index`] counts.
-const STATES: [&str; 6] = ["starting", "up", "stopped", "waiting", "given_up", "elsewhere"];
-
-fn state_index(state: WorkerState) -> usize {
-    match state {
-        WorkerState::Starting => 0,
-        WorkerState::Up => 1,
-        WorkerState::Stopped => 2,
-        WorkerState::Waiting(_) => 3,
-        WorkerState::GivenUp => 4,
-        WorkerState::Elsewhere => 5,
-    }
 }
 
 /// The workers of one kind together.

@@ -283,7 +283,7 @@ pub(super) fn links_table<'a>(state: &State, links: impl Iterator<Item = &'a Lin
     let is_wide = area.width >= WIDE;
     let rows = links.map(|link| {
         let budget = link.budget.as_ref();
-        // A link that is worse than its budget is one to look at, whatever the verdict.
+        // A link that cannot keep its budget is marked, also while its verdict is `alive`.
         let is_overspent = budget.is_some_and(|budget| budget.kept_at.is_some());
         let style = match &*link.verdict {
             "dead" => tone(state, Tone::Bad),
