@@ -182,10 +182,10 @@ impl Engine {
             && let Some(outgoing) = cluster.poll_outgoing()
         {
             match outgoing {
-                Outgoing::Send { to, payload } => {
+                Outgoing::Send { to, receiver, payload } => {
                     if cluster.write(payload, None, self.ctx.now, buffer) {
                         self.counters.sent += 1;
-                        return Some(Output::Transmit { to });
+                        return Some(Output::Transmit { to, receiver });
                     }
                 }
                 Outgoing::Frame { stream, payload } => {
@@ -616,7 +616,7 @@ impl Engine {
         match self.counters.decode(bytes, |header| cluster.is_own_cluster(header)) {
             Received::Ours(datagram) => return Some(datagram),
             Received::Foreign(datagram) if !self.leaving.is_begun() => {
-                cluster.handle_foreign(from, &datagram.body, &mut self.ctx);
+                cluster.handle_foreign(from, &datagram, &mut self.ctx);
             }
             Received::Foreign(_) | Received::Unreadable => {}
         }

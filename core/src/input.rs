@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::member::{
 use crate::output::StreamId;
 use crate::supervision::{Report, Supervise, SuperviseGroup};
 use crate::time::Instant;
-use crate::wire::DATAGRAM_BYTES_MAX;
+use crate::wire::{DATAGRAM_BYTES_MAX, SEAL_BYTES};
 
 /// Something for the engine to handle, at an instant that is given beside it.
 #[derive(Clone, PartialEq, Debug)]
@@ -215,7 +216,7 @@ pub enum StreamEvent {
 }
 
 /// Room for one datagram: one byte more than is allowed, so that a longer one is detected.
-const ROOM: usize = DATAGRAM_BYTES_MAX + 1;
+const ROOM: usize = DATAGRAM_BYTES_MAX + SEAL_BYTES + 1;
 
 /// Datagrams received together, each with its sender, in one reusable buffer.
 ///
@@ -253,7 +254,7 @@ impl Batch {
     }
 
     /// The datagrams in their order, each with its sender. A datagram that is too long for the
-    /// protocol is cut to one byte more than [`DATAGRAM_BYTES_MAX`].
+    /// protocol is cut to one byte more than a sealed one of [`DATAGRAM_BYTES_MAX`] has.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         let mut rest = &self.bytes[..];
         self.datagrams.iter().map(move |&(from, length)| {
@@ -263,7 +264,7 @@ impl Batch {
         })
     }
 
-    /// Adds a copy of a datagram; bytes over one more than [`DATAGRAM_BYTES_MAX`] are left out.
+    /// Adds a copy of a datagram; bytes over one more than the longest sealed one has are left out.
     pub fn push(&mut self, from: SocketAddr, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(ROOM)];
         self.bytes.truncate(self.used);
@@ -296,6 +297,25 @@ impl Batch {
 /// Datagrams in one batch at most: what one wake-up takes from a socket before timers and other
 /// messages have their turn.
 pub const BATCH_MAX: usize = 64;
+
+impl Batch {
+    /// Puts a part of each datagram in its place, or leaves the datagram out. `open` gets each one
+    /// with its sender, may write into it, and returns the part.
+    pub fn open_each(&mut self, mut open: impl FnMut(SocketAddr, &mut [u8]) -> Option<Range<usize>>) {
+        let (mut end, mut used) = (0, 0);
+        let bytes = &mut self.bytes;
+        self.datagrams.retain_mut(|(from, length)| {
+            let begin = end;
+            end += *length;
+            let Some(part) = open(*from, &mut bytes[begin..end]) else { return false };
+            *length = part.len();
+            bytes.copy_within(begin + part.start..begin + part.end, used);
+            used += *length;
+            true
+        });
+        self.used = used;
+    }
+}
 
 impl Clone for Batch {
     /// The datagrams without the room behind them.
@@ -365,7 +385,23 @@ mod tests {
     fn a_datagram_that_is_too_long_is_one_byte_too_long() {
         let mut batch = Batch::default();
         batch.push(address(1), &[7; ROOM + 10]);
-        assert_eq!(batch.iter().next().map(|(_, bytes)| bytes.len()), Some(DATAGRAM_BYTES_MAX + 1));
+        assert_eq!(batch.iter().next().map(|(_, bytes)| bytes.len()), Some(DATAGRAM_BYTES_MAX + SEAL_BYTES + 1));
+    }
+
+    #[test]
+    fn an_opened_batch_holds_the_parts_that_were_returned() {
+        let mut batch = Batch::default();
+        for (port, bytes) in [(1, &b"..one."[..]), (2, b"forged"), (3, b".two..."), (4, b"three")] {
+            batch.push(address(port), bytes);
+        }
+        batch.open_each(|from, bytes| {
+            bytes[1] = bytes[1].to_ascii_uppercase();
+            let parts = [(address(1), Some(2..5)), (address(2), None), (address(3), Some(1..4))];
+            parts.into_iter().find(|(one, _)| *one == from).map_or(Some(0..bytes.len()), |(_, part)| part)
+        });
+        check(&batch, &[(1, b"one"), (3, b"Two"), (4, b"tHree")]);
+        batch.push(address(5), b"more");
+        check(&batch, &[(1, b"one"), (3, b"Two"), (4, b"tHree"), (5, b"more")]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::authority::AuthorityRequest;
 use crate::detection::trace::Arrived;
 use crate::event::{Cause, Event};
 use crate::interruption::Interruption;
-use crate::member::{ArbiterId, Generation, Shard, WorkerId};
+use crate::member::{ArbiterId, Generation, ProcessId, Shard, WorkerId};
 use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
 
@@ -22,6 +22,9 @@ pub enum Output {
     Transmit {
         /// To here.
         to: SocketAddr,
+        /// The process that it is for; `None` if this node does not know which one is there. A
+        /// transport that seals binds the seal to it.
+        receiver: Option<ProcessId>,
     },
     /// Connect a stream of this number, and report what becomes of it:
     /// [`Input::Stream`](crate::Input::Stream).

@@ -39,7 +39,7 @@ fn engine(name: &str) -> Engine {
 fn sent(engine: &mut Engine) -> Vec<(SocketAddr, Vec<u8>)> {
     let (mut buffer, mut sent) = (Vec::new(), Vec::new());
     while let Some(output) = engine.poll_output(&mut buffer) {
-        if let Output::Transmit { to } = output {
+        if let Output::Transmit { to, .. } = output {
             sent.push((to, buffer.clone()));
         }
     }

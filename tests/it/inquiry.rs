@@ -97,7 +97,7 @@ impl Cluster {
                     self.told.push(event);
                     continue;
                 }
-                Output::Transmit { to } => to,
+                Output::Transmit { to, .. } => to,
                 _ => continue,
             };
             let Some(index) = alive.iter().copied().find(|&index| address(index) == to) else { continue };

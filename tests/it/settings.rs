@@ -46,7 +46,7 @@ impl Nodes {
                 let mut buffer = Vec::new();
                 while let Some(output) = engine.poll_output(&mut buffer) {
                     match output {
-                        Output::Transmit { to } => sent.push((to, *address, buffer.clone())),
+                        Output::Transmit { to, .. } => sent.push((to, *address, buffer.clone())),
                         Output::Open { stream, to } => {
                             engine.handle(now, Input::Stream { stream, from: to, event: StreamEvent::Failed })
                         }

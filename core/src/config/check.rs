@@ -10,10 +10,11 @@ use std::time::Duration;
 use crate::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, EntitiesConfig,
     HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule,
-    REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
+    REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEAL_KEY_DIGITS, SEAL_KEYS_MAX, SEEDS_MAX, SNAPSHOT_BYTES_MAX,
+    SealConfig, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
-    Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, WEIGHT_KEY, Weight, canonical, metadata_bytes,
+    Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, SEAL_KEY, WEIGHT_KEY, Weight, canonical, metadata_bytes,
 };
 use crate::wire;
 
@@ -344,6 +345,9 @@ impl ClusterConfig {
             ));
         }
         check_metadata("cluster.metadata", &self.metadata)?;
+        if let Some(seal) = &self.seal {
+            check_seal(seal, &self.metadata)?;
+        }
         if self.seeds.len() > SEEDS_MAX {
             let count = self.seeds.len();
             return contradiction(format!("cluster.seeds has {count} entries; use at most {SEEDS_MAX}"));
@@ -364,6 +368,46 @@ pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), Confi
         return contradiction(format!("{key} has the weight {weight:?}; use a whole number from 0 to {}", Weight::MAX));
     }
     Ok(())
+}
+
+/// Refuses keys that are none, by their place: a key is not shown.
+fn check_seal(seal: &SealConfig, metadata: &Metadata) -> Result<(), ConfigError> {
+    let count = seal.keys.len();
+    if count == 0 || count > SEAL_KEYS_MAX {
+        return contradiction(format!("cluster.seal.keys has {count} entries; use 1 to {SEAL_KEYS_MAX}"));
+    }
+    for (place, key) in (1..).zip(&seal.keys) {
+        if let Some((source, name)) = key.expose().split_once(':').filter(|_| key.names_source()) {
+            if name.is_empty() {
+                return contradiction(format!("key {place} of cluster.seal.keys names nothing after \"{source}:\""));
+            }
+        } else if let Some(fault) = key_fault(key.expose()) {
+            return contradiction(format!("key {place} of cluster.seal.keys {fault}, or file:... or env:..."));
+        }
+        if seal.keys[..place - 1].contains(key) {
+            return contradiction(format!("key {place} of cluster.seal.keys is there twice; leave one of them out"));
+        }
+    }
+    if metadata.contains_key(SEAL_KEY) {
+        return contradiction(format!(
+            "cluster.metadata has {SEAL_KEY:?}, under which a node publishes its keys; use another name"
+        ));
+    }
+    Ok(())
+}
+
+/// What is wrong with the text of a key, and what would be right; never the text.
+pub fn key_fault(text: &str) -> Option<String> {
+    let digits = text.chars().count();
+    if digits == SEAL_KEY_DIGITS && text.chars().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let fault = if digits == SEAL_KEY_DIGITS {
+        "has characters that are no hexadecimal digits".to_owned()
+    } else {
+        format!("has {digits} characters")
+    };
+    Some(format!("{fault}; use {SEAL_KEY_DIGITS} hexadecimal digits, such as those of `openssl rand -hex 32`"))
 }
 
 /// Refuses a seed that is neither an address nor a host name with a port.
@@ -597,6 +641,32 @@ mod tests {
         let shown = toml::to_string(&config.without_secrets()).unwrap();
         assert!(!shown.contains("0123456789abcdef") && !shown.contains("correct horse"), "{shown}");
         assert_eq!(config.ownership.etcd.password.expose(), "correct horse");
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused_and_not_shown() {
+        let table =
+            "[cluster]\nname = 'c'\nnode = 'n'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:1'\nseeds = []\n";
+        let sound = "0123456789abcdef".repeat(4);
+        for (seal, expected) in [
+            ("keys = []".to_owned(), "cluster.seal.keys has 0 entries; use 1 to 4"),
+            (format!("keys = ['{}']", &sound[1..]), "key 1 of cluster.seal.keys has 63 characters; use 64"),
+            (
+                format!("keys = ['{sound}', '{}g']", &sound[1..]),
+                "key 2 of cluster.seal.keys has characters that are no",
+            ),
+            ("keys = ['file:']".to_owned(), "key 1 of cluster.seal.keys names nothing after \"file:\""),
+            ("keys = ['env:A', 'env:A']".to_owned(), "key 2 of cluster.seal.keys is there twice"),
+            ("keys = ['env:A']\n[cluster.metadata]\nseal = 'x'".to_owned(), "cluster.metadata has \"seal\""),
+        ] {
+            let error = Config::from_toml(&format!("{table}[cluster.seal]\n{seal}")).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("456789abcdef"), "{error}");
+        }
+        let text = format!("{table}[cluster.seal]\nkeys = ['{sound}', 'file:/run/secrets/heartbeat']");
+        let config = Config::from_toml(&text).unwrap();
+        let shown = toml::to_string(&config.without_secrets()).unwrap();
+        assert!(shown.contains("file:/run/secrets/heartbeat") && !shown.contains(&sound), "{shown}");
+        assert!(!format!("{config:?}").contains(&sound));
     }
 
     #[test]

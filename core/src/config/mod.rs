@@ -26,6 +26,7 @@ use crate::config::rate::MistakeRate;
 use crate::member::{Metadata, Role, canonical};
 
 pub(crate) use check::check_metadata;
+pub use check::key_fault;
 
 /// The compiled-in defaults with their comments, as users copy them.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -436,6 +437,11 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// Whether this names the file or the variable that holds the value.
+    pub(crate) fn names_source(&self) -> bool {
+        self.0.starts_with("file:") || self.0.starts_with("env:")
+    }
+
     /// Stands in for the value where a config is shown.
     fn hidden(&self) -> Secret {
         if self.is_empty() { Secret::default() } else { Secret("hidden".to_owned()) }
@@ -564,7 +570,33 @@ pub struct ClusterConfig {
     /// [`METADATA_BYTES_MAX`](crate::member::METADATA_BYTES_MAX) bytes in all.
     #[serde(default)]
     pub metadata: Metadata,
+    /// The keys that seal all traffic between nodes; none if it is sent plain. Needs the feature
+    /// `seal` of heartbeat-actors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<SealConfig>,
 }
+
+/// Keys that seal the traffic between the nodes of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealConfig {
+    /// One to [`SEAL_KEYS_MAX`] keys of 32 bytes, the preferred one first. A node seals what it
+    /// sends with the first of them that the receiver has, and opens with all. Each is
+    /// `file:` and a path, `env:` and the name of a variable, or the key itself. A key is written
+    /// as [`SEAL_KEY_DIGITS`] hexadecimal digits.
+    pub keys: Vec<Secret>,
+    /// Whether plain datagrams and connections are taken, and sent to members that have no key: for
+    /// the time in which sealing is turned on or off. Until it is `false` again, the seal keeps no
+    /// attacker out.
+    #[serde(default)]
+    pub accept_plain: bool,
+}
+
+/// Most keys of a seal: the present one, the next one, and two that linger.
+pub const SEAL_KEYS_MAX: usize = 4;
+
+/// Hexadecimal digits of a key.
+pub const SEAL_KEY_DIGITS: usize = 64;
 
 /// Who may be an observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -696,6 +728,11 @@ impl Config {
     pub fn without_secrets(&self) -> Config {
         let mut config = self.clone();
         config.ownership.etcd.password = config.ownership.etcd.password.hidden();
+        for key in config.cluster.iter_mut().flat_map(|cluster| &mut cluster.seal).flat_map(|seal| &mut seal.keys) {
+            if !key.names_source() {
+                *key = key.hidden();
+            }
+        }
         if let Some(http) = &mut config.http {
             http.token = http.token.hidden();
         }

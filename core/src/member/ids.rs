@@ -57,6 +57,15 @@ impl fmt::Debug for NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
+/// One process: a node in one start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ProcessId {
+    /// The node.
+    pub node: NodeId,
+    /// Which start of it.
+    pub generation: Generation,
+}
+
 /// Rises each time a member refutes what others hold of it. Only the member itself raises it, but
 /// for one case: an observer that receives its heartbeats clears the suspicion of it.
 ///

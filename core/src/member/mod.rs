@@ -19,8 +19,8 @@ pub use activity::{Activity, CpuTimes, Health, StatusSample, ThreadSample, Threa
 pub use declined::{DECLINED_BYTES_MAX, DECLINED_RANGES_MAX, Declined};
 pub(crate) use ids::ShardKey;
 pub use ids::{
-    ArbiterId, Child, Epoch, Generation, GroupId, Incarnation, LOCAL_NAME, NodeId, Shard, Target, ThreadSlotId,
-    WorkerId, bytes_hash, name_hash,
+    ArbiterId, Child, Epoch, Generation, GroupId, Incarnation, LOCAL_NAME, NodeId, ProcessId, Shard, Target,
+    ThreadSlotId, WorkerId, bytes_hash, name_hash,
 };
 
 /// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes
@@ -80,6 +80,10 @@ pub type Metadata = BTreeMap<String, String>;
 
 /// The key of the metadata under which a member says its [`Weight`].
 pub const WEIGHT_KEY: &str = "weight";
+
+/// The key in a member's metadata under which a node with a seal publishes the ids of its keys, the
+/// preferred one first, separated by commas.
+pub const SEAL_KEY: &str = "seal";
 
 /// How much of the work a member gets, relative to the others: weight 2 gets twice as much as
 /// weight 1, and weight 0 gets none. It is constant for the life of a process.

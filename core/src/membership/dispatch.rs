@@ -14,7 +14,7 @@ use super::{Cluster, OwnershipEffect};
 use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::input::StreamEvent;
-use crate::member::{Generation, Incarnation, Member, NodeId, Status};
+use crate::member::{Generation, Incarnation, Member, NodeId, ProcessId, Status};
 use crate::membership::clock::clock_in;
 use crate::membership::inquiry::ReportOutcome;
 use crate::membership::join::RefusalOutcome;
@@ -95,7 +95,9 @@ impl Cluster {
         if header.from == self.peers.me.id {
             return self.handle_duplicate_name(source, datagram, ctx);
         }
-        let row = self.unconfirmed.handle_datagram(source.address(), header);
+        // A probe is for whichever process is there, so under a seal it may be a recorded one.
+        let confirms = !matches!(datagram.body, Body::Probe { .. });
+        let row = if confirms { self.unconfirmed.handle_datagram(source.address(), header) } else { None };
         let mut effect = self.merge_confirmed(row, ctx);
         let route = if is_admission(&datagram.body) {
             Route::Admission
@@ -205,7 +207,7 @@ impl Cluster {
                 | Body::Kept { .. }
                 | Body::Refused(_),
                 route,
-            ) => self.reject(source, route, ctx),
+            ) => self.reject(source, header.sender(), route, ctx),
         }
         OwnershipEffect::Nothing
     }
@@ -213,9 +215,9 @@ impl Cluster {
     /// Handles a message that has no meaning on its route. A stranger learns that it is unknown
     /// here. It is sent no more than it sent, so that this node amplifies nothing; what members
     /// send is never as short.
-    fn reject(&mut self, source: Source, route: Route, ctx: &Ctx) {
+    fn reject(&mut self, source: Source, sender: ProcessId, route: Route, ctx: &Ctx) {
         match route {
-            Route::Stranger => self.introduce(source, ctx),
+            Route::Stranger => self.introduce(source, sender, ctx),
             Route::Stream(stream, _) => {
                 self.transfers.forget(stream, Instant::ZERO);
                 self.streams.close(stream, &mut self.out);
@@ -224,9 +226,9 @@ impl Cluster {
         }
     }
 
-    fn introduce(&mut self, source: Source, ctx: &Ctx) {
+    fn introduce(&mut self, source: Source, sender: ProcessId, ctx: &Ctx) {
         if source.pays_for(wire::introduction_bytes(self.header(ctx.now))) {
-            self.out.send(source.address(), Payload::Body(Body::Introduce));
+            self.out.answer(source.address(), sender, Payload::Body(Body::Introduce));
         }
     }
 
@@ -244,9 +246,9 @@ impl Cluster {
         match header.generation.cmp(&self.peers.me.generation) {
             Ordering::Equal => {}
             Ordering::Less => match returned {
-                Some(token) if pays => self.out.send(from, asks(token)),
+                Some(token) if pays => self.out.answer(from, header.sender(), asks(token)),
                 Some(_) => {}
-                None => self.introduce(source, ctx),
+                None => self.introduce(source, header.sender(), ctx),
             },
             Ordering::Greater => {
                 let token = self.joining.token(from, header);
@@ -254,7 +256,7 @@ impl Cluster {
                     return self.give_way(header.generation, Some(from), ctx);
                 }
                 if pays && !self.superseded {
-                    self.out.send(from, asks(token));
+                    self.out.answer(from, header.sender(), asks(token));
                 }
             }
         }
@@ -308,7 +310,7 @@ impl Cluster {
             // It may end before it names an observer.
             self.watching.start(header.from, ctx.config.interval, WatchKind::Newcomer, ctx);
         }
-        self.joining.welcome(from, header.from, &self.peers, &mut self.out);
+        self.joining.welcome(from, header.sender(), &self.peers, &mut self.out);
         effect
     }
 
@@ -640,7 +642,11 @@ mod tests {
     }
 
     fn send(to: &str, body: Body<'static>) -> Vec<Outgoing> {
-        vec![Outgoing::Send { to: address(to), payload: Payload::Body(body) }]
+        vec![sent(to, ProcessId { node: id(to), generation: GENERATION }, Payload::Body(body))]
+    }
+
+    fn sent(to: &str, receiver: ProcessId, payload: Payload) -> Outgoing {
+        Outgoing::Send { to: address(to), receiver: Some(receiver), payload }
     }
 
     #[test]
@@ -704,9 +710,10 @@ mod tests {
     fn a_dead_member_may_be_probed_and_learns_of_its_death() {
         let (mut cluster, mut ctx) = cluster(&["a"]);
         cluster.peers.table.set_status(ms(0), id("a"), Status::Dead).unwrap();
-        let about = Outgoing::Send { to: address("a"), payload: Payload::About(id("a")) };
-        let sent = handle(&mut cluster, &mut ctx, "a", 100, Body::Probe { number: 3 });
-        assert_eq!((sent.len(), &sent[0]), (2, &about));
+        let receiver = ProcessId { node: id("a"), generation: GENERATION };
+        let about = sent("a", receiver, Payload::About(id("a")));
+        let answers = handle(&mut cluster, &mut ctx, "a", 100, Body::Probe { number: 3 });
+        assert_eq!((answers.len(), &answers[0]), (2, &about));
         assert_eq!(handle(&mut cluster, &mut ctx, "a", 100, Body::Poll { number: 5 }), [about]);
         assert_eq!(handle(&mut cluster, &mut ctx, "a", 100, Body::Gossip), []);
     }
@@ -722,10 +729,11 @@ mod tests {
         };
         let nothing = OwnershipEffect::Nothing;
         assert_eq!(namesake(&mut ctx, "x", 100, 7, Body::Gossip), (nothing, vec![]), "its own");
-        let introduced = (nothing, send("x", Body::Introduce));
+        let earlier = ProcessId { node: id("me"), generation: Generation(6) };
+        let introduced = (nothing, vec![sent("x", earlier, Payload::Body(Body::Introduce))]);
         assert_eq!(namesake(&mut ctx, "x", 100, 6, Body::Gossip), introduced, "an earlier one");
         let challenge = Body::Challenge { token: 5 };
-        let returned = (nothing, send("x", challenge.clone()));
+        let returned = (nothing, vec![sent("x", earlier, Payload::Body(challenge.clone()))]);
         assert_eq!(namesake(&mut ctx, "x", 100, 6, challenge.clone()), returned, "an earlier one asks");
 
         assert_eq!(namesake(&mut ctx, "x", 20, 8, Body::Gossip), (nothing, vec![]), "it sent too little");
@@ -758,7 +766,8 @@ mod tests {
         };
         let poll = || Body::Poll { number: 5 };
         let elsewhere = Source::Datagram(address("x"), 100);
-        assert_eq!(spoof(&mut cluster, elsewhere, poll()), (send("x", Body::Introduce), clock));
+        let introduced = vec![sent("x", header.sender(), Payload::Body(Body::Introduce))];
+        assert_eq!(spoof(&mut cluster, elsewhere, poll()), (introduced, clock));
         let port = SocketAddr::new(address("a").ip(), 9);
         assert_eq!(spoof(&mut cluster, Source::Datagram(port, 1), poll()), (vec![], clock), "its host is not enough");
         let (sent, followed) = spoof(&mut cluster, Source::Datagram(address("a"), 100), poll());

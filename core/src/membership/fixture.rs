@@ -105,7 +105,7 @@ impl Fixture {
         let mut sent = Vec::new();
         while let Some(outgoing) = self.out.poll() {
             match outgoing {
-                Outgoing::Send { to, payload } => sent.push((to, payload)),
+                Outgoing::Send { to, payload, .. } => sent.push((to, payload)),
                 Outgoing::Open { .. } | Outgoing::Frame { .. } | Outgoing::Close { .. } => {}
             }
         }

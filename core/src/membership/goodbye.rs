@@ -4,8 +4,6 @@
 //! several times, to some random members, and by gossip to the others. A seed that may admit this
 //! node only now is not in the table: it is sent the withdrawal of the join.
 
-use std::net::SocketAddr;
-
 use super::Cluster;
 use super::gossip::FANOUT;
 use super::outbox::Payload;
@@ -20,19 +18,18 @@ impl Cluster {
         let about = Payload::About(self.peers.me.id);
         // If all three copies are lost, the others wait for a timeout.
         let slots = self.peers.observers.slots().iter();
-        let observers: Vec<SocketAddr> = slots.filter_map(|slot| self.peers.address(slot.id)).collect();
-        for to in observers.iter().flat_map(|to| [*to; 3]) {
-            self.out.send(to, about.clone());
+        for id in slots.flat_map(|slot| [slot.id; 3]) {
+            self.out.send_to(&self.peers, id, about.clone());
         }
         for _ in 0..2 * FANOUT {
-            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
-                self.out.send(to, about.clone());
+            if let Some(member) = self.peers.table.draw(&mut ctx.random) {
+                self.out.send_to_member(member, about.clone());
             }
         }
         // Without an observer, all members have to be notified.
         if self.peers.observers.slots().is_empty() {
-            for to in self.peers.addresses().flat_map(|to| [to; 3]) {
-                self.out.send(to, about.clone());
+            for &id in self.peers.table.others().iter().flat_map(|id| [id; 3]) {
+                self.out.send_to(&self.peers, id, about.clone());
             }
         }
         self.joining.withdraw(&self.peers, &mut self.out);

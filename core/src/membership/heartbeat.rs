@@ -107,8 +107,8 @@ impl Heartbeats {
             if wants_ack {
                 slot.asked.get_or_insert((stage, now));
             }
-            if let Some(to) = peers.table.member(slot.id).map(|member| member.address) {
-                out.send(to, Payload::Heartbeat { phase, wants_ack });
+            if let Some(member) = peers.table.member(slot.id) {
+                out.send_to_member(member, Payload::Heartbeat { phase, wants_ack });
                 self.sent += 1;
             }
         }
@@ -121,8 +121,8 @@ impl Heartbeats {
         for slot in peers.observers.slots_mut().iter_mut().filter(|slot| slot.announcements > 0) {
             slot.announcements -= 1;
             is_sent = true;
-            if let Some(to) = peers.table.member(slot.id).map(|member| member.address) {
-                out.send(to, Payload::Heartbeat { phase: slot.phase, wants_ack: true });
+            if let Some(member) = peers.table.member(slot.id) {
+                out.send_to_member(member, Payload::Heartbeat { phase: slot.phase, wants_ack: true });
                 self.sent += 1;
             }
         }

@@ -24,7 +24,7 @@ use crate::config::{ClusterConfig, Config};
 use crate::ctx::Ctx;
 use crate::detection::Pause;
 use crate::event::Event;
-use crate::member::{Generation, Member, NodeId, Status, canonical};
+use crate::member::{Generation, Member, NodeId, ProcessId, Status, canonical};
 use crate::membership::clock::{Skew, clock_in, is_more_plausible};
 use crate::membership::outbox::{Outbox, Payload, RowRange};
 use crate::membership::peers::Peers;
@@ -331,13 +331,13 @@ impl Joining {
     ) -> Option<wire::Row<'a>> {
         let token = self.token(from, header);
         if join.token != token {
-            out.send(from, Payload::Body(Body::Challenge { token }));
+            out.answer(from, header.sender(), Payload::Body(Body::Challenge { token }));
             return None;
         }
         if let Some(details) = join.row.details
             && details.address != from
         {
-            self.refuse(from, &Refusal::AddressOfAnother(details.address), out, ctx);
+            self.refuse(from, header.sender(), &Refusal::AddressOfAnother(details.address), out, ctx);
             return None;
         }
         self.compare_clocks(header, peers, out, ctx);
@@ -368,28 +368,29 @@ impl Joining {
         match admitted {
             Ok(change) => Some(change),
             Err(refusal) => {
+                let sender = ProcessId { node: row.id, generation: row.generation };
                 if matches!(refusal, Refusal::Superseded(_)) {
-                    out.send(from, Payload::About(row.id));
+                    out.answer(from, sender, Payload::About(row.id));
                 }
-                self.refuse(from, &refusal, out, ctx);
+                self.refuse(from, sender, &refusal, out, ctx);
                 None
             }
         }
     }
 
     /// Tells a node why it is not admitted, and publishes that.
-    fn refuse(&mut self, from: SocketAddr, refusal: &Refusal, out: &mut Outbox, ctx: &mut Ctx) {
-        out.send(from, Payload::Body(Body::Refused(refusal.to_wire())));
+    fn refuse(&mut self, from: SocketAddr, sender: ProcessId, refusal: &Refusal, out: &mut Outbox, ctx: &mut Ctx) {
+        out.answer(from, sender, Payload::Body(Body::Refused(refusal.to_wire())));
         self.report_refusal(refusal, from, ctx);
     }
 
     /// Answers a node that was admitted: with its own row if it has yet to learn of its death, and
     /// with all rows.
-    pub(super) fn welcome(&self, from: SocketAddr, id: NodeId, peers: &Peers, out: &mut Outbox) {
-        if peers.table.member(id).is_some_and(|member| !member.status.is_member()) {
-            out.send(from, Payload::About(id));
+    pub(super) fn welcome(&self, from: SocketAddr, sender: ProcessId, peers: &Peers, out: &mut Outbox) {
+        if peers.table.member(sender.node).is_some_and(|member| !member.status.is_member()) {
+            out.answer(from, sender, Payload::About(sender.node));
         }
-        out.send(from, Payload::RowRange(RowRange::admission()));
+        out.answer(from, sender, Payload::RowRange(RowRange::admission()));
     }
 
     /// Publishes that a row was refused, once an interval.

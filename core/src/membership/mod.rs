@@ -93,7 +93,7 @@ use crate::member::{Epoch, Generation, Member, Metadata, NodeId, Profile, ShardG
 use crate::output::StreamId;
 use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
-use crate::wire::{Body, Header};
+use crate::wire::{Body, Datagram, Header};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
 #[derive(Clone, Debug)]
@@ -212,8 +212,9 @@ impl Cluster {
     }
 
     /// Handles a datagram of another cluster.
-    pub(crate) fn handle_foreign(&mut self, from: SocketAddr, body: &Body<'_>, ctx: &mut Ctx) {
-        self.settings.handle_foreign(from, body, &self.joining, &mut self.out, ctx);
+    pub(crate) fn handle_foreign(&mut self, from: SocketAddr, datagram: &Datagram<'_>, ctx: &mut Ctx) {
+        let (sender, body) = (datagram.header.sender(), &datagram.body);
+        self.settings.handle_foreign(from, sender, body, &self.joining, &mut self.out, ctx);
     }
 
     /// Handles the addresses of a seed that is a name.

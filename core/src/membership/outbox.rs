@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::ctx::Ctx;
-use crate::member::{Member, NodeId, name_hash};
+use crate::member::{Member, NodeId, ProcessId, name_hash};
 use crate::membership::clock::Clock;
 use crate::membership::gossip::Extent;
 use crate::membership::heartbeat_schedule::HeartbeatSchedule;
@@ -76,7 +76,7 @@ impl RowRange {
 /// A message or a stream for the driver.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Outgoing {
-    Send { to: SocketAddr, payload: Payload },
+    Send { to: SocketAddr, receiver: Option<ProcessId>, payload: Payload },
     Open { stream: StreamId, to: SocketAddr },
     Frame { stream: StreamId, payload: Payload },
     Close { stream: StreamId },
@@ -113,14 +113,27 @@ impl Outbox {
 
     // ---- inputs ---------------------------------------------------------------------------------
 
+    /// Sends to whichever process has this address. Only a join or a probe goes there: under a
+    /// seal, nothing else counts that is not for a certain process.
     pub(super) fn send(&mut self, to: SocketAddr, payload: Payload) {
-        self.queue.push_back(Outgoing::Send { to, payload });
+        self.queue.push_back(Outgoing::Send { to, receiver: None, payload });
+    }
+
+    /// Answers this process, at the address that its message came from.
+    pub(super) fn answer(&mut self, to: SocketAddr, receiver: ProcessId, payload: Payload) {
+        self.queue.push_back(Outgoing::Send { to, receiver: Some(receiver), payload });
+    }
+
+    /// Sends to the process that the table has.
+    pub(super) fn send_to_member(&mut self, member: &Member, payload: Payload) {
+        let receiver = ProcessId { node: member.id, generation: member.generation };
+        self.answer(member.address, receiver, payload);
     }
 
     /// Sends to a node if it is in the table.
     pub(super) fn send_to(&mut self, peers: &Peers, id: NodeId, payload: Payload) {
-        if let Some(to) = peers.address(id) {
-            self.send(to, payload);
+        if let Some(member) = peers.table.member(id) {
+            self.send_to_member(member, payload);
         }
     }
 

@@ -107,7 +107,8 @@ impl Quorum {
         if self.rounds.len() > ROUNDS_MAX {
             self.rounds.pop_front();
         }
-        peers.addresses().for_each(|to| out.send(to, Payload::Body(Body::Poll { number })));
+        let others = peers.table.others().iter();
+        others.for_each(|&id| out.send_to(peers, id, Payload::Body(Body::Poll { number })));
     }
 
     /// Handles the answer of a member to a poll. Returns whether the quorum begins with it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::Mode;
 use crate::ctx::Ctx;
 use crate::event::Event;
-use crate::member::{Member, NodeId, Role};
+use crate::member::{Member, NodeId, ProcessId, Role};
 use crate::membership::join::Joining;
 use crate::membership::outbox::{Outbox, Payload};
 use crate::membership::peers::Peers;
@@ -42,6 +42,7 @@ impl SettingsCheck {
     pub(super) fn handle_foreign(
         &mut self,
         from: SocketAddr,
+        sender: ProcessId,
         body: &Body<'_>,
         joining: &Joining,
         out: &mut Outbox,
@@ -52,7 +53,7 @@ impl SettingsCheck {
         let is_join = matches!(body, Body::Join(_));
         if is_join && is_over(self.foreign_answered_at, interval) {
             self.foreign_answered_at = Some(now);
-            out.send(from, Payload::Body(Body::Introduce));
+            out.answer(from, sender, Payload::Body(Body::Introduce));
         }
         if (is_join || joining.is_seed(from)) && is_over(self.foreign_reported_at, FOREIGN_EVERY) {
             self.foreign_reported_at = Some(now);
@@ -93,7 +94,7 @@ impl SettingsCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::fixture::{Fixture, address, id, ms};
+    use crate::membership::fixture::{Fixture, address, header, id, ms};
     use crate::wire::Join;
 
     #[test]
@@ -105,7 +106,7 @@ mod tests {
         let mut told = Vec::new();
         for (at, answers) in [(ms(0), 1), (ms(999), 0), (ms(1_000), 1)] {
             node.at(at);
-            settings.handle_foreign(address("x"), &body, &joining, &mut node.out, &mut node.ctx);
+            settings.handle_foreign(address("x"), header("x").sender(), &body, &joining, &mut node.out, &mut node.ctx);
             assert_eq!(node.bodies().len(), answers, "at {at:?}");
             told.extend(node.events());
         }
@@ -120,7 +121,14 @@ mod tests {
             [("x", ms(0), 0), ("seed", ms(0), 1), ("seed", ms(59_999), 0), ("seed", ms(60_000), 1)]
         {
             node.at(at);
-            settings.handle_foreign(address(from), &Body::Gossip, &joining, &mut node.out, &mut node.ctx);
+            settings.handle_foreign(
+                address(from),
+                header(from).sender(),
+                &Body::Gossip,
+                &joining,
+                &mut node.out,
+                &mut node.ctx,
+            );
             assert_eq!((node.bodies().len(), node.events().len()), (0, events), "{from} at {at:?}");
         }
     }

@@ -52,8 +52,8 @@ impl TableSync {
 
 /// Sends the digests of the table to a random member.
 pub(super) fn compare_with_random_member(peers: &Peers, out: &mut Outbox, ctx: &mut Ctx) {
-    if let Some(to) = peers.table.draw(&mut ctx.random).map(|member| member.address) {
-        out.send(to, Payload::Sync);
+    if let Some(member) = peers.table.draw(&mut ctx.random) {
+        out.send_to_member(member, Payload::Sync);
     }
 }
 

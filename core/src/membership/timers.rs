@@ -131,8 +131,8 @@ impl Cluster {
             return;
         }
         for _ in 0..FANOUT.min(others) {
-            if let Some(to) = self.peers.table.draw(&mut ctx.random).map(|member| member.address) {
-                self.out.send(to, Payload::Gossip);
+            if let Some(member) = self.peers.table.draw(&mut ctx.random) {
+                self.out.send_to_member(member, Payload::Gossip);
             }
         }
     }

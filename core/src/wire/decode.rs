@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{
     ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo,
-    Groups, Header, Heartbeat, INTERVAL_MAX, IndirectProbe, Join, MAGIC, OBSERVERS_MAX, Observers, PART_BYTES_MAX,
-    Pairs, Part, ProbeReport, Refused, Row, Rows, Rumours, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
+    Groups, Header, Heartbeat, INTERVAL_MAX, IndirectProbe, JOIN_KIND, Join, MAGIC, OBSERVERS_MAX, Observers,
+    PART_BYTES_MAX, PROBE_KIND, Pairs, Part, ProbeReport, Refused, Row, Rows, Rumours, SEALED_MAGIC, SEQUENCE_MAX,
+    SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
 };
 use crate::member::{
     DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX,
@@ -23,24 +24,7 @@ pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
         return Err(DecodeError::Oversized(bytes.len()));
     }
     let mut reader = Reader { bytes };
-    if reader.array::<2>().map_err(|_| DecodeError::NotOurs)? != MAGIC {
-        return Err(DecodeError::NotOurs);
-    }
-    let version = reader.byte()?;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
-    }
-    let kind = reader.byte()?;
-    let header = Header {
-        cluster: u32::from_le_bytes(reader.array()?),
-        from: reader.id()?,
-        generation: reader.generation()?,
-        clock: reader.varint()?,
-    };
-    // A clock that is behind the generation is below zero, modulo 2^64.
-    if header.clock > TIME_MAX && header.generation.0.wrapping_add(header.clock) > TIME_MAX {
-        return Err(DecodeError::Field("clock"));
-    }
+    let (kind, header) = reader.header(MAGIC)?;
     let body = reader.body(kind)?;
     let count = reader.byte()?;
     let rumours = Rumours { bytes: reader.bytes, count };
@@ -52,6 +36,38 @@ pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
     } else {
         Err(DecodeError::Trailing(reader.bytes.len()))
     }
+}
+
+/// The start of a datagram: its header and what else is not encrypted if it is sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// The sender, its cluster, and the start of its process.
+    pub header: Header,
+    /// The kind of the message.
+    pub kind: u8,
+    /// Whether the rest is sealed.
+    pub is_sealed: bool,
+    /// Bytes of the start.
+    pub length: usize,
+}
+
+impl Start {
+    /// Whether a message of this kind counts though it is not sealed for a certain process: a join
+    /// or a probe, which goes to whichever process has the address.
+    pub fn is_first_contact(&self) -> bool {
+        matches!(self.kind, JOIN_KIND | PROBE_KIND)
+    }
+}
+
+/// Reads the start of a datagram, sealed or not.
+///
+/// # Errors
+/// [`DecodeError`] if it is not the whole start of a datagram of our version.
+pub fn decode_start(bytes: &[u8]) -> Result<Start, DecodeError> {
+    let mut reader = Reader { bytes };
+    let is_sealed = bytes.starts_with(&SEALED_MAGIC);
+    let (kind, header) = reader.header(if is_sealed { SEALED_MAGIC } else { MAGIC })?;
+    Ok(Start { header, kind, is_sealed, length: bytes.len() - reader.bytes.len() })
 }
 
 impl<'a> Rumours<'a> {
@@ -87,6 +103,29 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// The header, and the kind that stands in it.
+    fn header(&mut self, magic: [u8; 2]) -> Result<(u8, Header), DecodeError> {
+        if self.array::<2>().map_err(|_| DecodeError::NotOurs)? != magic {
+            return Err(DecodeError::NotOurs);
+        }
+        let version = self.byte()?;
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let kind = self.byte()?;
+        let header = Header {
+            cluster: u32::from_le_bytes(self.array()?),
+            from: self.id()?,
+            generation: self.generation()?,
+            clock: self.varint()?,
+        };
+        // A clock that is behind the generation is below zero, modulo 2^64.
+        if header.clock > TIME_MAX && header.generation.0.wrapping_add(header.clock) > TIME_MAX {
+            return Err(DecodeError::Field("clock"));
+        }
+        Ok((kind, header))
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.bytes.split_at_checked(count).ok_or(DecodeError::Truncated)?;
         self.bytes = rest;
@@ -173,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(match kind {
             0 => Body::Heartbeat(self.heartbeat()?),
             1 => Body::Ack(Ack { stage: self.stage()?, health: self.byte()? }),
-            2 => Body::Probe { number: self.word()? },
+            PROBE_KIND => Body::Probe { number: self.word()? },
             3 => {
                 let (number, incarnation) = (self.word()?, self.incarnation()?);
                 Body::Echo(Echo { number, incarnation, is_observer: self.flags(1)? != 0 })
@@ -181,7 +220,7 @@ impl<'a> Reader<'a> {
             4 => Body::IndirectProbe(self.inquire()?),
             5 => Body::ProbeReport(self.evidence()?),
             6 => Body::Release,
-            7 => {
+            JOIN_KIND => {
                 let (token, row) = (u64::from_le_bytes(self.array()?), self.row()?);
                 if row.details.is_none() {
                     return Err(DecodeError::Field("row"));

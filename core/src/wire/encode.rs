@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, MAGIC, Part, Row, VERSION};
+use super::{BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, JOIN_KIND, MAGIC, PROBE_KIND, Part, Row, VERSION};
 use crate::member::{Declined, Incarnation, Member, Role, ShardGroup, Status};
 
 /// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
 pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
-    begin(buffer, 7, header);
+    begin(buffer, JOIN_KIND, header);
     buffer.extend_from_slice(&token.to_le_bytes());
     push_member(buffer, me, true);
     buffer.push(0);
@@ -121,12 +121,12 @@ const fn kind(body: &Body<'_>) -> u8 {
     match body {
         Body::Heartbeat(_) => 0,
         Body::Ack(_) => 1,
-        Body::Probe { .. } => 2,
+        Body::Probe { .. } => PROBE_KIND,
         Body::Echo(_) => 3,
         Body::IndirectProbe(_) => 4,
         Body::ProbeReport(_) => 5,
         Body::Release => 6,
-        Body::Join(_) => 7,
+        Body::Join(_) => JOIN_KIND,
         Body::Challenge { .. } => 8,
         Body::Introduce => 9,
         Body::Sync(_) => 10,

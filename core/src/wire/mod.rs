@@ -53,19 +53,19 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use decode::decode;
+pub use decode::{Start, decode, decode_start};
 pub(crate) use encode::{challenge_bytes, encode_row, introduction_bytes};
 pub use encode::{encode, encode_join, encode_sync, push_rumour};
 
 use crate::member::{
-    Epoch, Generation, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, WEIGHT_KEY, Weight,
+    Epoch, Generation, Incarnation, Member, Metadata, NodeId, ProcessId, Profile, Role, Status, WEIGHT_KEY, Weight,
 };
 
 /// The version of the format in this release.
 pub const VERSION: u8 = 3;
 
 /// Longest datagram sent or accepted, in bytes: IPv6's smallest MTU of 1,280, less 40 + 8 bytes of
-/// headers and 32 that are reserved for a later seal.
+/// headers and 32, of which a seal takes [`SEAL_BYTES`].
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;
 
 /// Most observers named in a heartbeat.
@@ -121,6 +121,17 @@ pub(crate) const BLOCKS_TAG: u8 = 128;
 
 pub(crate) const MAGIC: [u8; 2] = *b"HB";
 
+pub(crate) const PROBE_KIND: u8 = 2;
+
+pub(crate) const JOIN_KIND: u8 = 7;
+
+/// The first bytes of a sealed datagram.
+pub const SEALED_MAGIC: [u8; 2] = *b"HS";
+
+/// By how much a seal makes a datagram longer, in bytes: two for the key, six for the counter, and
+/// a tag of 16.
+pub const SEAL_BYTES: usize = 24;
+
 /// The sender, its cluster, and the start of its process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -133,6 +144,13 @@ pub struct Header {
     /// The sender's logical clock, in milliseconds since its generation, modulo 2^64: a clock may
     /// be behind the generation. At most [`TIME_MAX`] in all: see [`crate::engine`].
     pub clock: u64,
+}
+
+impl Header {
+    /// The process that sent it.
+    pub fn sender(&self) -> ProcessId {
+        ProcessId { node: self.from, generation: self.generation }
+    }
 }
 
 /// One datagram, borrowed from the bytes it came in.
